@@ -1,0 +1,116 @@
+"""IP addresses and networks as canonical text, the form in which subjects travel. Pure.
+
+A *subject* is the text of an address (`192.0.2.7`, `2001:db8::1`) or of a network with its prefix
+length (`192.0.2.0/24`, `2001:db8::/64`). Text is canonical (what `inet_ntop` writes, IPv4-mapped
+IPv6 as IPv4), so equal subjects are equal strings; it needs no conversion on its way into
+nftables, SQLite or a table on the screen. Owns no state.
+"""
+
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+#: Prefixes that embed many unrelated IPv4 clients: never grouped into a /64
+#: (RFC 6052 NAT64, RFC 8215 local NAT64, RFC 4380 Teredo, RFC 3056 6to4).
+_SHARED_PREFIXES = (
+    inet_pton(AF_INET6, "64:ff9b::")[:12],
+    inet_pton(AF_INET6, "64:ff9b:1::")[:6],
+    inet_pton(AF_INET6, "2001::")[:4],
+    inet_pton(AF_INET6, "2002::")[:2],
+)
+
+
+def pack(address: str) -> bytes:
+    """Return the 4 or 16 bytes of an address; IPv4-mapped IPv6 gives 4.
+
+    Raises:
+        ValueError: the text is not an address.
+    """
+    try:
+        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+    except (OSError, UnicodeError, ValueError) as error:
+        raise ValueError(f"not an IP address: {address!r}") from error
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
+def unpack(packed: bytes) -> str:
+    """Return the canonical text of 4 or 16 bytes."""
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+
+
+def canonical(address: str) -> str:
+    """Return the canonical text of an address.
+
+    Raises:
+        ValueError: the text is not an address.
+    """
+    return unpack(pack(address))
+
+
+def mask(packed: bytes, prefix: int) -> bytes:
+    """Return the packed address with all bits after `prefix` cleared."""
+    bits = len(packed) * 8
+    host = bits - prefix
+    return (int.from_bytes(packed) >> host << host).to_bytes(len(packed))
+
+
+def parse(subject: str) -> tuple[bytes, int]:
+    """Return (packed network address, prefix length) of an address or a network.
+
+    Host bits after the prefix are cleared: `192.0.2.7/24` is the network `192.0.2.0/24`.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    text, slash, length = subject.partition("/")
+    packed = pack(text)
+    bits = len(packed) * 8
+    if not slash:
+        return packed, bits
+    if not (length.isascii() and length.isdigit() and len(length) <= 3):
+        raise ValueError(f"not a prefix length: {length!r}")
+    prefix = int(length)
+    if ":" in text and bits == 32:  # ::ffff:192.0.2.0/120
+        prefix -= 96
+    if not 0 <= prefix <= bits:
+        raise ValueError(f"prefix length out of range: {length!r}")
+    return mask(packed, prefix), prefix
+
+
+def subject(text: str) -> str:
+    """Return the canonical text of an address or network; a full-length prefix is dropped.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    packed, prefix = parse(text)
+    return unpack(packed) if prefix == len(packed) * 8 else f"{unpack(packed)}/{prefix}"
+
+
+def version(canonical_subject: str) -> int:
+    """Return 4 or 6 for a canonical subject."""
+    return 6 if ":" in canonical_subject else 4
+
+
+def is_network(canonical_subject: str) -> bool:
+    """Tell a network from a single address, given a canonical subject."""
+    return "/" in canonical_subject
+
+
+def network_of(canonical_address: str) -> str:
+    """Return the network that an address is grouped into: its /24 or its /64.
+
+    Empty for IPv6 prefixes that embed unrelated IPv4 clients; those are never grouped.
+    """
+    packed = pack(canonical_address)
+    if len(packed) == 4:
+        return unpack(packed[:3] + b"\0") + "/24"
+    if packed.startswith(_SHARED_PREFIXES):
+        return ""
+    return unpack(packed[:8] + b"\0" * 8) + "/64"
+
+
+def contains(network: tuple[bytes, int], packed: bytes) -> bool:
+    """Tell whether a parsed network (see `parse`) contains a packed address."""
+    base, prefix = network
+    return len(base) == len(packed) and mask(packed, prefix) == base

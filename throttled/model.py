@@ -1,0 +1,243 @@
+"""The nouns that travel between the rooms. Frozen, without behaviour beyond their own fields.
+
+Times: `time`, `since`, `until` are wall-clock seconds since the epoch (what the store keeps and a
+person reads); `seconds` is a duration; `at` is the boot clock (`CLOCK_BOOTTIME`), on which windows
+run. Subjects are canonical text (see `throttled.address`).
+"""
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+Scope = Literal["mx", "submission"]
+SCOPES: tuple[Scope, ...] = ("mx", "submission")
+
+#: What the kernel does to a subject.
+Action = Literal["throttle", "ban"]
+Mode = Literal["observe", "throttle", "enforce"]
+
+Kind = Literal[
+    "connect",
+    "disconnect",
+    "lost_connection",
+    "timeout",
+    "too_many_errors",
+    "reject",
+    "auth_failure",
+    "pipelining",
+    "non_smtp_command",
+    "bad_address",
+    "bare_newline",
+    "tls_failure",
+    "rate_limit",
+    "concurrency_limit",
+    "pregreet",
+    "dnsbl",
+    "hangup",
+    "command_limit",
+    "denylisted",
+    "screened",
+    "passed",
+    "accepted",
+    "login",
+    "peak",
+    "saturated",
+    "lines_lost",
+]
+
+#: Why a `reject` or an `auth_failure` happened, as far as points care. "" = none of these.
+Reason = Literal[
+    "",
+    "relay",  # 5xx Relay access denied
+    "unknown_user",  # 5xx recipient unknown
+    "dnsbl",  # 5xx blocked using a DNS list
+    "syntax",  # 5xx HELO, sender or recipient that cannot be valid
+    "access",  # 5xx refused by the operator's own access rules
+    "protocol",  # 5xx pipelining, bare newline, postscreen's protocol error
+    "content",  # 5xx content, size, quota, sender domain: says nothing of the client
+    "milter",  # milter-reject: content, judged by somebody else's program
+    "temporary",  # any 4xx; AUTH: our own authentication server is down
+    "aborted",  # AUTH: the client gave up
+]
+
+
+class Event(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One thing that Postfix logged about a client (or about itself)."""
+
+    kind: Kind
+    client: str  # canonical address; "" where the line names none
+    process: str  # smtpd, postscreen, anvil, master
+    instance: str  # syslog tag without the process: postfix, postfix/submission
+    pid: int
+    time: float  # the line's own time, seconds since the epoch; 0.0 where it has none
+    host: str = ""
+    name: str = ""  # the client's forward-confirmed host name; "" where unknown
+    count: int = 1
+    where: str = ""  # the SMTP stage: CONNECT, RCPT, AUTH, DATA …
+    code: int = 0  # SMTP reply code of a reject
+    reason: Reason = ""
+    user: str = ""  # SASL user name, as written by the client
+    port: int = 0  # the client's port, where logged
+    service: str = ""  # anvil's and the rate limits' service name
+    text: str = ""  # the rest, written by the client or for people; never parsed again
+    #: `disconnect`: per SMTP command (accepted, total); {"commands": (0, 0)} when nothing was sent.
+    commands: dict[str, tuple[int, int]] | None = None
+
+
+class Line(Struct, frozen=True, gc=False):
+    """Where a log line stands: enough to read it back."""
+
+    source: int  # the store's number of (path, device, inode)
+    offset: int  # bytes
+
+
+class Crossing(Struct, frozen=True, gc=False):
+    """A subject that went above a threshold of a limit; not yet a decision."""
+
+    subject: str
+    scope: Scope
+    limit: str
+    action: Action  # soft asks for a throttle, hard for a ban
+    value: int
+    threshold: int
+    within: float  # seconds
+    name: str = ""  # host name, for protection by suffix
+    lines: tuple[Line, ...] = ()
+
+
+class Past(Struct, frozen=True, gc=False):
+    """What the store knows of a subject when it crosses a limit."""
+
+    offences: int = 0  # bans so far
+    last_offence: float = 0.0  # end of the latest ban
+    action: Action | None = None  # what is in force
+    until: float = 0.0
+    deliveries: int = 0  # messages accepted from it, remembered for 30 days
+    delivery_days: int = 0  # distinct days with deliveries, in 30 days
+    logins: int = 0
+    last_login: float = 0.0
+    exempt_until: float = 0.0  # an operator's unban with an exemption
+
+
+class NetworkPast(Struct, frozen=True, gc=False):
+    """What the store knows of the network of a subject."""
+
+    banned: int = 0  # distinct addresses of it banned within a day
+    good: int = 0  # distinct addresses of it with good evidence within 30 days
+    action: Action | None = None
+    until: float = 0.0
+
+
+class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is to be done about a subject, and why. Recorded before it is applied."""
+
+    time: float
+    action: Literal["throttle", "ban", "release"]
+    subject: str
+    scope: Scope
+    limit: str  # a limit's name; "network", "ladder"; "operator" by hand
+    level: int  # step of the ladder: 0 throttle, n the n-th ban
+    until: float
+    why: str  # for people; client-written text in it is escaped
+    value: int = 0
+    threshold: int = 0
+    lines: tuple[Line, ...] = ()
+    alert: str = ""  # set where an operator should look: the brake, a protected name
+
+
+class Evidence(Struct, frozen=True, gc=False):
+    """Good evidence about an address, to be remembered by the store."""
+
+    subject: str
+    time: float
+    deliveries: int = 0
+    logins: int = 0
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One element that the kernel should hold, or, with `seconds` 0, should not hold."""
+
+    subject: str
+    scope: Scope
+    action: Action
+    seconds: float  # time left
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """One element that the kernel does hold."""
+
+    subject: str
+    scope: Scope
+    action: Action
+    seconds: float  # time left
+    packets: int = 0  # dropped since it was added
+
+
+class Service(Struct, frozen=True):
+    """One line of a master.cf that receives SMTP from the network."""
+
+    instance: str  # configuration directory
+    name: str  # as in master.cf: smtp, submission, 2525
+    process: str  # smtpd or postscreen
+    tag: str  # its syslog_name: postfix, postfix/submission
+    port: int
+    scope: Scope
+
+
+class Facts(Struct, frozen=True):
+    """What is so on this host. An input like any other; sent again when it changes."""
+
+    services: tuple[Service, ...] = ()
+    log_files: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()  # addresses of this host
+    gateways: frozenset[str] = frozenset()
+    resolvers: frozenset[str] = frozenset()
+    relays: frozenset[str] = frozenset()  # relayhost, resolved
+    mynetworks: tuple[str, ...] = ()  # networks, without those too wide to be meant
+    hostnames: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    def ports(self, scope: Scope) -> tuple[int, ...]:
+        """Return the distinct ports of a scope, ascending."""
+        return tuple(sorted({s.port for s in self.services if s.scope == scope}))
+
+
+class Ruleset(Struct, frozen=True):
+    """The static part of what a backend enforces; changing it leaves the elements alone."""
+
+    ports: dict[Scope, tuple[int, ...]]
+    protected: tuple[str, ...]  # subjects never touched
+    rate: int  # new connections that a throttled subject may open …
+    per: float  # … in so many seconds
+    burst: int
+    size: int  # elements that each set may hold
+
+
+class Applied(Struct, frozen=True):
+    """What became of a batch. Elements not named in `failed` are in force."""
+
+    failed: tuple[tuple[Entry, str], ...] = ()  # (entry, error)
+    full: bool = False  # a set is full: `failed` names what did not fit
+
+
+class Problem(Struct, frozen=True):
+    """One finding of a check."""
+
+    state: Literal["ok", "warning", "fault"]
+    what: str
+    hint: str = ""
+
+
+class Snapshot(Struct, frozen=True):
+    """A row of `list`: what is in force against a subject."""
+
+    subject: str
+    scope: Scope
+    action: Action
+    limit: str
+    level: int
+    since: float
+    until: float
+    why: str
+    packets: int = 0
+    lines: tuple[Line, ...] = field(default=())
