@@ -1,0 +1,39 @@
+# Everything a newcomer needs: `make demo`, `make test`. Each sets up what it needs (apt, .venv).
+PY := .venv/bin/python
+
+.PHONY: help setup lint test bench demo fuzz clean
+help:
+	@sed -n 's/^## //p' Makefile
+
+.venv/.ready: pyproject.toml scripts/bootstrap
+	scripts/bootstrap
+	@touch $@
+
+setup: .venv/.ready
+
+## make lint   ruff, mypy --strict, import-linter
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+## make test   all tests: units, real nftables and real Postfix in network namespaces (root)
+test: lint
+	.venv/bin/coverage run -m pytest
+	.venv/bin/python scripts/check-coverage
+
+## make demo   a flood on a real Postfix, stopped (root)
+demo: setup
+	$(PY) scripts/demo
+
+## make bench  the figures of docs/performance.md, as ratios in one run (root)
+bench: setup
+	$(PY) scripts/bench
+
+## make fuzz   every parser, bounded: SECONDS=60
+fuzz: setup
+	$(PY) scripts/fuzz
+
+clean:
+	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

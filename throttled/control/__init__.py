@@ -1,0 +1,1 @@
+"""The control socket between the daemon and the commands."""

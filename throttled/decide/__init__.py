@@ -1,0 +1,1 @@
+"""From events to decisions: counting, limits, protection, the ladder. Pure."""

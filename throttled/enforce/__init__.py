@@ -1,0 +1,1 @@
+"""Decisions into the kernel: one `Backend` protocol, a folder per backend."""

@@ -1,0 +1,62 @@
+"""What every backend can do. The contract suite in tests/contract holds each one to it.
+
+A backend owns the state in the kernel and remembers none of it: what is asked is read back from
+the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a loop can go on.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from throttled.model import Applied, Entry, Problem, Ruleset, Seen
+
+
+class Backend(Protocol):
+    """Throttles and bans, by the means of one kernel interface."""
+
+    name: str
+
+    def check(self) -> list[Problem]:
+        """Say whether this backend can work here, and what is missing if not. Changes nothing."""
+        ...
+
+    def setup(self, ruleset: Ruleset) -> None:
+        """Put the static rules in place, in one transaction; elements already there stay.
+
+        Idempotent: called at start (adopting), on a changed configuration or host, and when
+        somebody flushed our table.
+
+        Raises:
+            BackendError: the kernel refused; nothing has changed.
+        """
+        ...
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        """Put a batch in force in one transaction; the last entry for an element wins.
+
+        An entry with `seconds` > 0 is added, or renewed if the kernel holds it already; with 0 it
+        is removed, and that it was not there is no failure. A failing element is found by
+        bisection and named in the result; it never stops the rest.
+
+        Raises:
+            BackendError: nothing of the batch could be applied (table gone, no privilege).
+        """
+        ...
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that the kernel holds, with time left and packets.
+
+        Costs O(elements asked for), never O(elements held).
+        """
+        ...
+
+    def dump(self) -> Iterator[Seen]:
+        """Yield every element the kernel holds. O(elements held): for start and rare checks."""
+        ...
+
+    def dropped(self) -> int:
+        """Return the packets dropped in all since `setup` first made the table."""
+        ...
+
+    def teardown(self) -> None:
+        """Remove every trace of us from the kernel. Idempotent."""
+        ...

@@ -1,0 +1,1 @@
+"""The nftables backend: libnftables in this process, one table of our own."""

@@ -1,0 +1,1 @@
+"""nftables text from nouns. Pure."""

@@ -1,0 +1,1 @@
+"""Facts about this host: Postfix's configuration, addresses, gateways, resolvers."""

@@ -1,0 +1,181 @@
+"""What the operator wants: the sections of the configuration that deciding needs. Pure.
+
+`config/schema.py` composes these into the whole file; `decide/` reads them. Every field has its
+default, its bounds and its description here and nowhere else: the documentation and the default
+file are written from them.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+
+
+class Duration(float):
+    """Seconds, written as `90s`, `10m`, `1.5h`, `1d`, `2w` or a sum of these: `1h30m`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Duration":
+        """Read what an operator writes.
+
+        Raises:
+            ValueError: the text is not a duration, or is zero or longer than ten years.
+        """
+        seconds = 0.0
+        end = 0
+        for match in _DURATION.finditer(text):
+            if match.start() != end:
+                break
+            seconds += float(match[1]) * _UNITS[match[2]]
+            end = match.end()
+        if end != len(text) or not 0 < seconds <= 3650 * 86400:
+            raise ValueError(f"not a duration: {text!r} (write 90s, 10m, 1h30m, 4h, 1d, 2w)")
+        return cls(seconds)
+
+    def __str__(self) -> str:
+        """Write the shortest exact form, largest unit first."""
+        rest = round(float(self))
+        parts = []
+        for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+            count, rest = divmod(rest, size)
+            if count:
+                parts.append(f"{count}{unit}")
+        return "".join(parts) or "0s"
+
+
+def duration(text: str) -> Duration:
+    """Shorthand for defaults."""
+    return Duration.parse(text)
+
+
+Count = Literal["connections", "errors", "auth_failures", "auth_users"]
+Threshold = Annotated[int, Meta(ge=1, le=1_000_000)]
+Weight = Annotated[int, Meta(ge=0, le=100)]
+
+
+class Thresholds(Struct, frozen=True, forbid_unknown_fields=True):
+    """Other thresholds of a limit in one scope."""
+
+    soft: Annotated[Threshold | None, Meta(description="throttle above this many")] = None
+    hard: Annotated[Threshold | None, Meta(description="ban above this many")] = None
+
+
+class Limit(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of counters with two thresholds, as in Postfix's own soft and hard limits."""
+
+    count: Annotated[Count, Meta(description="what is counted")]
+    within: Annotated[Duration, Meta(description="the window that counts")]
+    soft: Annotated[Threshold | None, Meta(description="throttle above this many")] = None
+    hard: Annotated[Threshold | None, Meta(description="ban above this many")] = None
+    mx: Annotated[Thresholds | None, Meta(description="other thresholds on port 25")] = None
+    submission: Annotated[
+        Thresholds | None, Meta(description="other thresholds on submission ports")
+    ] = None
+    enabled: Annotated[bool, Meta(description="false switches this limit off")] = True
+
+
+def default_limits() -> dict[str, Limit]:
+    """Return the limits that are in force where the file says nothing."""
+    return {
+        "connections": Limit(
+            count="connections",
+            within=duration("1m"),
+            soft=60,
+            submission=Thresholds(soft=120),
+        ),
+        "errors": Limit(count="errors", within=duration("10m"), soft=20, hard=50),
+        "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=60),
+        "auth-users": Limit(count="auth_users", within=duration("10m"), hard=20),
+        "auth-slow": Limit(count="auth_users", within=duration("1d"), soft=5, hard=10),
+    }
+
+
+class Points(Struct, frozen=True, forbid_unknown_fields=True):
+    """What each kind of misbehaviour adds to the count `errors`."""
+
+    non_smtp_command: Annotated[Weight, Meta(description="HTTP, TLS or garbage for SMTP")] = 5
+    pregreet: Annotated[Weight, Meta(description="spoke before the greeting")] = 5
+    pipelining: Annotated[Weight, Meta(description="did not wait for replies")] = 5
+    bare_newline: Annotated[Weight, Meta(description="bare newline, as in SMTP smuggling")] = 5
+    too_many_errors: Annotated[
+        Weight, Meta(description="Postfix hung up after errors that were not all 4xx")
+    ] = 5
+    relay: Annotated[Weight, Meta(description="relay access denied")] = 3
+    unknown_user: Annotated[Weight, Meta(description="recipient does not exist")] = 1
+    syntax: Annotated[Weight, Meta(description="impossible address, HELO or command")] = 1
+    dnsbl: Annotated[Weight, Meta(description="refused because a DNS list names it")] = 1
+    access: Annotated[Weight, Meta(description="refused by your own access rules")] = 1
+    command_limit: Annotated[Weight, Meta(description="postscreen's command limits")] = 1
+    rate_limit: Annotated[Weight, Meta(description="Postfix's own rate limits, IPv4 only")] = 1
+    empty_session: Annotated[
+        Weight, Meta(description="sent nothing, again within eight seconds")
+    ] = 1
+    per_session: Annotated[Weight, Meta(description="at most this many in one session")] = 10
+
+
+class Throttle(Struct, frozen=True, forbid_unknown_fields=True):
+    """The throttle: how often a throttled subject may open a connection."""
+
+    rate: Annotated[
+        int, Meta(ge=1, le=100_000, description="new connections allowed per `per`")
+    ] = 10
+    per: Annotated[Duration, Meta(description="the time for `rate`: 1s, 1m or 1h")] = duration("1m")
+    burst: Annotated[int, Meta(ge=1, le=100_000, description="allowed at once")] = 10
+    time: Annotated[Duration, Meta(description="how long a throttle lasts")] = duration("10m")
+
+
+class Ban(Struct, frozen=True, forbid_unknown_fields=True):
+    """The ladder of bans."""
+
+    times: Annotated[
+        tuple[Duration, ...],
+        Meta(min_length=1, max_length=20, description="length of the first ban, the second, …"),
+    ] = field(default_factory=lambda: tuple(duration(t) for t in ("10m", "1h", "4h", "12h", "24h")))
+    forget: Annotated[
+        Duration, Meta(description="one step of the ladder is forgotten after so long")
+    ] = duration("10d")
+
+
+class Network(Struct, frozen=True, forbid_unknown_fields=True):
+    """When the whole /24 or /64 of banned addresses is acted on."""
+
+    soft: Annotated[Threshold, Meta(description="throttle at this many banned in a day")] = 5
+    hard: Annotated[
+        Threshold, Meta(description="ban at this many, and nothing good from it in 30 days")
+    ] = 10
+    time: Annotated[Duration, Meta(description="how long a network is banned")] = duration("1h")
+
+
+class Protect(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is never throttled or banned."""
+
+    networks: Annotated[
+        tuple[str, ...], Meta(description="addresses and networks, for example 198.51.100.0/24")
+    ] = ()
+    names: Annotated[
+        tuple[str, ...],
+        Meta(description="host-name suffixes that are throttled but never banned: .example.com"),
+    ] = ()
+    mynetworks: Annotated[bool, Meta(description="Postfix's mynetworks too")] = True
+    brake: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="more good senders than this in a batch: no bans"),
+    ] = 5
+
+
+class Policy(Struct, frozen=True):
+    """All that deciding needs."""
+
+    mode: Literal["observe", "throttle", "enforce"] = "enforce"
+    max_clients: int = 200_000
+    limits: dict[str, Limit] = field(default_factory=default_limits)
+    points: Points = Points()
+    throttle: Throttle = Throttle()
+    ban: Ban = field(default_factory=Ban)
+    network: Network = Network()
+    protect: Protect = Protect()
