@@ -1,0 +1,47 @@
+"""A sliding window in one integer: how many within T, with an error of at most T/8. Pure.
+
+A meter is `tick << 216 | lanes`: nine lanes of 24 bits, the newest lowest, each holding the count
+of one eighth of the window; `tick` is the number of the newest eighth. The current eighth and the
+eight before it are summed, so whatever happened within T is counted and nothing older than 9/8 T
+is. One integer of 64 bytes a client instead of a list; adding to the current eighth is one
+addition, and the sum of the lanes is one remainder (2^24 = 1 modulo 2^24 - 1, so a number in base
+2^24 is congruent to the sum of its digits).
+
+The sum saturates at `FULL`, far above any threshold the configuration allows.
+"""
+
+_LANE = 24
+_LANES = 9
+_BITS = _LANE * _LANES
+_MASK = (1 << _BITS) - 1
+_SUM = (1 << _LANE) - 1
+
+#: Eighths that a window has; a table's tick is `at / (within / EIGHTHS)`.
+EIGHTHS = _LANES - 1
+FULL = 1 << 23
+
+
+def add(meter: int, tick: int, count: int) -> int:
+    """Return the meter with `count` more at `tick`, moved on to `tick` if that is later.
+
+    A tick before the newest one is put where it belongs, or forgotten if it is out of the window.
+    """
+    moved = advance(meter, tick)
+    behind = (moved >> _BITS) - tick
+    if behind >= _LANES:
+        return moved
+    return moved + (min(count, FULL - total(moved)) << (_LANE * behind))
+
+
+def advance(meter: int, tick: int) -> int:
+    """Return the meter as it is at `tick`; unchanged when its newest eighth is later."""
+    ahead = tick - (meter >> _BITS)
+    if ahead <= 0:
+        return meter
+    lanes = (meter << (_LANE * ahead)) & _MASK if ahead < _LANES else 0
+    return tick << _BITS | lanes
+
+
+def total(meter: int) -> int:
+    """Return what the window holds, as of the meter's newest eighth."""
+    return (meter & _MASK) % _SUM

@@ -1,0 +1,134 @@
+"""Tables of counters with a cap, that forget by themselves. Pure.
+
+A table has two generations, `young` and `old`. What is touched goes to the young one; after one
+window, or when the young one is full, the old one is dropped whole and the young one becomes old.
+So an entry lives for at least one window after it was last touched (unless the cap is reached), an
+idle table empties itself, and forgetting costs nothing per entry: no sweep, no list of expiries.
+
+At the cap (half of it a generation) the clients that were silent the longest go, whoever they are.
+What must not be pushed out by a spray of addresses, good evidence and offences, is in the store.
+The tables own their entries; nobody else holds them.
+"""
+
+from typing import Generic, TypeVar
+
+from throttled.decide import meter
+
+Value = TypeVar("Value")
+
+
+class Generations(Generic[Value]):
+    """A mapping of at most `cap` entries, each forgotten when untouched for `lifetime` seconds."""
+
+    __slots__ = ("_born", "_half", "_lifetime", "_old", "_young", "dropped")
+
+    def __init__(self, lifetime: float, cap: int) -> None:
+        self._lifetime = lifetime
+        self._half = max(1, cap // 2)
+        self._young: dict[str, Value] = {}
+        self._old: dict[str, Value] = {}
+        self._born = 0.0
+        #: Entries dropped before their time, because of the cap.
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + sum(1 for key in self._old if key not in self._young)
+
+    def size(self) -> int:
+        """Return an upper bound of `len()` in O(1)."""
+        return len(self._young) + len(self._old)
+
+    def get(self, key: str) -> Value | None:
+        """Return the entry without touching it."""
+        value = self._young.get(key)
+        return self._old.get(key) if value is None else value
+
+    def put(self, key: str, value: Value, at: float) -> None:
+        """Set the entry and touch it."""
+        if key not in self._young:
+            self._make_room(at)
+        self._young[key] = value
+
+    def pop(self, key: str) -> Value | None:
+        """Remove the entry and return it."""
+        old = self._old.pop(key, None)
+        value = self._young.pop(key, None)
+        return old if value is None else value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young.clear()
+        self._old.clear()
+
+    def _make_room(self, at: float) -> None:
+        full = len(self._young) >= self._half
+        age = at - self._born
+        if not full and age < self._lifetime:
+            return
+        if age >= 2 * self._lifetime:  # silent for so long that the young are too old as well
+            self._young = {}
+        elif full and age < self._lifetime:
+            self.dropped += len(self._old)
+        self._old = self._young
+        self._young = {}
+        self._born = at
+
+
+class Counters(Generations[int]):
+    """Meters (see `throttled.decide.meter`) of one window, by client."""
+
+    __slots__ = ("_per_second",)
+
+    def __init__(self, within: float, cap: int) -> None:
+        # Nine eighths, so that a meter outlives everything it counts.
+        super().__init__(within * 9 / 8, cap)
+        self._per_second = meter.EIGHTHS / within
+
+    def add(self, key: str, at: float, count: int) -> int:
+        """Count, and return how many there now are within the window."""
+        tick = int(at * self._per_second)
+        value = self._young.get(key)
+        if value is None:
+            self._make_room(at)
+            value = self._old.get(key, 0)
+        value = meter.add(value, tick, count)
+        self._young[key] = value
+        return meter.total(value)
+
+    def value(self, key: str, at: float) -> int:
+        """Return how many there are within the window that ends at `at`."""
+        return meter.total(meter.advance(self.get(key) or 0, int(at * self._per_second)))
+
+
+class Distinct(Generations[tuple[int, ...]]):
+    """How many distinct names each client used within a window.
+
+    A name is kept as 32 bits of its hash and the eighth in which it was last used; at most `most`
+    names a client, the oldest going first: nobody asks how far above the threshold it is.
+    """
+
+    __slots__ = ("_most", "_per_second")
+
+    def __init__(self, within: float, cap: int, most: int) -> None:
+        super().__init__(within * 9 / 8, cap)
+        self._per_second = meter.EIGHTHS / within
+        self._most = most
+
+    def add(self, key: str, at: float, name: str) -> int:
+        """Count a name, and return how many distinct ones there are within the window."""
+        tick = int(at * self._per_second)
+        digest = hash(name) & 0xFFFFFFFF
+        oldest = tick - meter.EIGHTHS
+        names = [
+            known
+            for known in self.get(key) or ()
+            if known >> 32 >= oldest and known & 0xFFFFFFFF != digest
+        ]
+        names.append(tick << 32 | digest)
+        self.put(key, tuple(names[-self._most :]), at)
+        return min(len(names), self._most)
+
+    def value(self, key: str, at: float) -> int:
+        """Return how many distinct names there are within the window that ends at `at`."""
+        oldest = int(at * self._per_second) - meter.EIGHTHS
+        return sum(1 for known in self.get(key) or () if known >> 32 >= oldest)
