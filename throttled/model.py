@@ -101,6 +101,7 @@ class Crossing(Struct, frozen=True, gc=False):
     value: int
     threshold: int
     within: float  # seconds
+    count: Literal["connections", "errors", "auth_failures", "auth_users"] = "errors"
     name: str = ""  # host name, for protection by suffix
     lines: tuple[Line, ...] = ()
 
@@ -196,6 +197,14 @@ class Facts(Struct, frozen=True):
     mynetworks: tuple[str, ...] = ()  # networks, without those too wide to be meant
     hostnames: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+
+    def scope_of(self, instance: str) -> Scope:
+        """Return the scope of a syslog tag: a service's own, else what its name suggests."""
+        for service in self.services:
+            if service.tag == instance:
+                return service.scope
+        last = instance.rpartition("/")[2]
+        return "submission" if last.startswith(("submission", "smtps")) else "mx"
 
     def ports(self, scope: Scope) -> tuple[int, ...]:
         """Return the distinct ports of a scope, ascending."""

@@ -10,14 +10,16 @@ What must not be pushed out by a spray of addresses, good evidence and offences,
 The tables own their entries; nobody else holds them.
 """
 
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from throttled.decide import meter
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Generations(Generic[Value]):
+class Generations(Generic[Key, Value]):
     """A mapping of at most `cap` entries, each forgotten when untouched for `lifetime` seconds."""
 
     __slots__ = ("_born", "_half", "_lifetime", "_old", "_young", "dropped")
@@ -25,8 +27,8 @@ class Generations(Generic[Value]):
     def __init__(self, lifetime: float, cap: int) -> None:
         self._lifetime = lifetime
         self._half = max(1, cap // 2)
-        self._young: dict[str, Value] = {}
-        self._old: dict[str, Value] = {}
+        self._young: dict[Key, Value] = {}
+        self._old: dict[Key, Value] = {}
         self._born = 0.0
         #: Entries dropped before their time, because of the cap.
         self.dropped = 0
@@ -38,18 +40,18 @@ class Generations(Generic[Value]):
         """Return an upper bound of `len()` in O(1)."""
         return len(self._young) + len(self._old)
 
-    def get(self, key: str) -> Value | None:
+    def get(self, key: Key) -> Value | None:
         """Return the entry without touching it."""
         value = self._young.get(key)
         return self._old.get(key) if value is None else value
 
-    def put(self, key: str, value: Value, at: float) -> None:
+    def put(self, key: Key, value: Value, at: float) -> None:
         """Set the entry and touch it."""
         if key not in self._young:
             self._make_room(at)
         self._young[key] = value
 
-    def pop(self, key: str) -> Value | None:
+    def pop(self, key: Key) -> Value | None:
         """Remove the entry and return it."""
         old = self._old.pop(key, None)
         value = self._young.pop(key, None)
@@ -74,7 +76,7 @@ class Generations(Generic[Value]):
         self._born = at
 
 
-class Counters(Generations[int]):
+class Counters(Generations[str, int]):
     """Meters (see `throttled.decide.meter`) of one window, by client."""
 
     __slots__ = ("_per_second",)
@@ -100,7 +102,7 @@ class Counters(Generations[int]):
         return meter.total(meter.advance(self.get(key) or 0, int(at * self._per_second)))
 
 
-class Distinct(Generations[tuple[int, ...]]):
+class Distinct(Generations[str, tuple[int, ...]]):
     """How many distinct names each client used within a window.
 
     A name is kept as 32 bits of its hash and the eighth in which it was last used; at most `most`

@@ -1,0 +1,308 @@
+"""Counts what clients do and says who crossed a limit. Pure: no clock, no I/O.
+
+`step` takes one event and the time at which it happened (`at`, on the boot clock when live, the
+line's own time in a replay). What came of it waits for `take`: crossings, for the ladder to judge
+with the client's past, and good evidence, for the store. After judging, `hold` tells the engine
+what is in force, so that a client is not judged again by every further line.
+
+Owns the tables, the sessions and the trace. Its memory is bounded by `max_clients` (see
+`throttled.decide.tables` for what happens at the cap) and `_SESSIONS`.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from throttled.decide.limits import Gauge, Gauges, Meter
+from throttled.decide.session import Scale, Session
+from throttled.decide.tables import Counters, Distinct, Generations
+from throttled.decide.trace import Trace
+from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Scope
+from throttled.policy import Policy
+
+#: Sessions known at once. At the cap those silent the longest are forgotten: their `disconnect`
+#: may then count again what their lines had said. Postfix itself runs some hundred smtpd.
+_SESSIONS = 50_000
+_SESSION_TIME = 3600.0
+#: Lines remembered for `explain`, and how many of them go with a decision.
+_TRACE = 1 << 18
+_LINES = 16
+#: Sessions in which nothing was sent weigh only when the next one follows within this time: a
+#: monitoring probe that connects every ten seconds is no offender.
+_REPEATED = 7.0
+#: Between PASS of postscreen and `connect` of smtpd for the same connection.
+_HANDOVER = 60.0
+#: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
+_HELD = 86400.0
+#: (instance, host) pairs known; a host has a handful, a forger any number.
+_STREAMS = 1000
+
+_RANK: dict[Action, int] = {"throttle": 1, "ban": 2}
+
+_SessionKey = tuple[int, str, int, str]
+
+
+class Outcome(Struct, frozen=True):
+    """What a batch of events came to."""
+
+    crossings: list[Crossing]
+    evidence: list[Evidence]
+
+
+class _Scoped:
+    """The state of one scope."""
+
+    def __init__(self, policy: Policy, scope: Scope) -> None:
+        self.scope = scope
+        self.gauges = Gauges.of(policy, scope)
+        self.empty = Counters(_REPEATED, policy.max_clients)
+        self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
+        self.held: Generations[str, tuple[int, float]] = Generations(_HELD, policy.max_clients)
+
+
+class Engine:
+    """The counting half of deciding."""
+
+    def __init__(self, policy: Policy, facts: Facts) -> None:
+        self._scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
+        self._streams: dict[tuple[str, str], _Scoped | None] = {}
+        self._scale = Scale(policy.points)
+        self._sessions: Generations[_SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
+        self._trace = Trace(_TRACE, policy.max_clients)
+        self._pending: dict[tuple[str, Scope], Crossing] = {}
+        self._evidence: dict[str, Evidence] = {}
+        self._facts = facts
+        self._actions: dict[str, Callable[[_Scoped, Event, float, _SessionKey], int]] = {
+            "connect": self._connect,
+            "screened": self._screened,
+            "passed": self._passed,
+            "disconnect": self._disconnect,
+            "auth_failure": self._auth_failure,
+            "login": self._login,
+            **dict.fromkeys(Scale.kinds(), self._error),
+        }
+
+    # What comes in
+
+    def facts(self, facts: Facts) -> None:
+        """Learn what changed on this host."""
+        self._facts = facts
+        self._streams.clear()
+
+    def reconfigure(self, policy: Policy) -> None:
+        """Take other limits; those that stay as they were keep their counts."""
+        scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
+        for scope, before in self._scopes.items():
+            scopes[scope].held = before.held
+            scopes[scope].gauges.adopt(before.gauges)
+        self._scopes = scopes
+        self._scale = Scale(policy.points)
+        self._streams.clear()
+
+    def step(self, event: Event, at: float, log: int = 0, source: int = 0, offset: int = 0) -> None:
+        """Count one event.
+
+        Args:
+            event: what happened.
+            at: when, in seconds; not necessarily in order.
+            log: which log it came from; sessions of different logs are different.
+            source: number of the file, for `explain`.
+            offset: where in it the line stands, in bytes.
+        """
+        action = self._actions.get(event.kind)
+        client = event.client
+        if action is None or not client:
+            return
+        stream = (event.instance, event.host)
+        try:
+            state = self._streams[stream]
+        except KeyError:
+            state = self._stream(event)
+        if state is None:
+            return
+        if event.process == "postscreen":
+            key = (log, event.host, event.port, client)
+        else:
+            key = (log, event.host, event.pid, "")
+        if action(state, event, at, key):
+            self._trace.add(client, at, source, offset)
+
+    def hold(self, subject: str, scope: Scope, action: Action, until: float, at: float) -> None:
+        """Learn what is in force against a client, so that it is not judged for less before then.
+
+        Args:
+            subject: an address.
+            scope: where it is in force.
+            action: what is in force.
+            until: end, on the clock of `at`.
+            at: now.
+        """
+        self._scopes[scope].held.put(subject, (_RANK[action], until), at)
+
+    def forget(self, subject: str, scope: Scope | None = None) -> None:
+        """Forget what a client did: an operator unbanned it."""
+        for state in self._scopes.values():
+            if scope in (None, state.scope):
+                for gauge in state.gauges.all():
+                    gauge.table.pop(subject)
+                state.held.pop(subject)
+                state.empty.pop(subject)
+                self._pending.pop((subject, state.scope), None)
+        self._trace.forget(subject)
+
+    # What goes out
+
+    def take(self) -> Outcome:
+        """Return what the events since the last call came to."""
+        crossings = [replace(c, lines=self.lines(c.subject)) for c in self._pending.values()]
+        outcome = Outcome(crossings, list(self._evidence.values()))
+        self._pending = {}
+        self._evidence = {}
+        return outcome
+
+    def meters(self, client: str, at: float) -> list[Meter]:
+        """Return what a client's meters show, for `explain`."""
+        return [
+            gauge.read(client, at)
+            for state in self._scopes.values()
+            for gauge in state.gauges.all()
+        ]
+
+    def lines(self, client: str) -> tuple[Line, ...]:
+        """Return where the latest lines stand that counted against a client."""
+        return self._trace.lines(client, _LINES)
+
+    def sizes(self) -> dict[str, int]:
+        """Return how many clients and sessions are tracked, and how many fell to a cap."""
+        tables = [gauge.table for s in self._scopes.values() for gauge in s.gauges.all()]
+        return {
+            "clients": max((table.size() for table in tables), default=0),
+            "sessions": self._sessions.size(),
+            "dropped": sum(table.dropped for table in tables) + self._sessions.dropped,
+        }
+
+    # A method for each kind of event: it returns whether the line counted against the client.
+
+    def _connect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
+        self._sessions.pop(key)
+        passed = state.handover.get(event.client)
+        if passed:
+            # One connection, logged by postscreen (CONNECT) and then by smtpd.
+            state.handover.put(event.client, passed - 1, at)
+            return 0
+        return self._count(state.gauges.connections, event, at, event.count)
+
+    def _screened(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
+        return self._count(state.gauges.connections, event, at, event.count)
+
+    def _passed(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
+        waiting = state.handover.get(event.client) or 0
+        state.handover.put(event.client, waiting + event.count, at)
+        return 0
+
+    def _error(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
+        points = self._scale.error(self._session(event, at, key), event)
+        return self._count(state.gauges.errors, event, at, points)
+
+    def _auth_failure(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
+        session = self._session(event, at, key)
+        session.auth_lines += event.count
+        if event.reason == "temporary":
+            session.temporary += event.count
+            return 0
+        session.errors += event.count
+        if event.user:
+            for gauge in state.gauges.auth_users:
+                value = gauge.table.add(event.client, at, event.user)
+                self._compare(gauge, event, value, at)
+        counted = self._scale.auth_failures(session, event.user, event.count)
+        return self._count(state.gauges.auth_failures, event, at, counted)
+
+    def _login(self, _state: _Scoped, event: Event, _at: float, _key: _SessionKey) -> int:
+        return self._good(event, deliveries=0, logins=event.count)
+
+    def _disconnect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
+        session = self._sessions.pop(key)
+        commands = event.commands
+        if commands is None:  # Postfix before 3.0 counts nothing here
+            return 0
+        if commands.get("commands") == (0, 0):
+            if session is not None or state.empty.add(event.client, at, 1) < 2:
+                return 0
+            return self._count(state.gauges.errors, event, at, self._scale.empty_session)
+        # A `bdat` is a part of a message, a `data` a whole one.
+        deliveries = commands.get("data", (0, 0))[0] + min(1, commands.get("bdat", (0, 0))[0])
+        if deliveries:
+            self._good(event, deliveries=deliveries, logins=0)
+        session = session or Session(event.client)
+        accepted, tried = commands.get("auth", (0, 0))
+        counted = 0
+        if tried - accepted > session.auth_lines:
+            unseen = tried - accepted - session.auth_lines
+            counted = self._scale.auth_failures(session, session.user, unseen)
+            self._count(state.gauges.auth_failures, event, at, counted)
+        points = self._scale.unreported(session, commands)
+        return self._count(state.gauges.errors, event, at, points) + counted
+
+    # What these share
+
+    def _stream(self, event: Event) -> _Scoped | None:
+        """Return the state that counts the events of an instance, or None for another host's."""
+        if len(self._streams) >= _STREAMS:
+            self._streams.clear()
+        facts = self._facts
+        state: _Scoped | None = None
+        if not facts.hostnames or not event.host or event.host in facts.hostnames:
+            state = self._scopes[facts.scope_of(event.instance)]
+        self._streams[event.instance, event.host] = state
+        return state
+
+    def _session(self, event: Event, at: float, key: _SessionKey) -> Session:
+        session = self._sessions.get(key)
+        if session is None or session.client != event.client:
+            session = Session(event.client)
+            self._sessions.put(key, session, at)
+        return session
+
+    def _good(self, event: Event, deliveries: int, logins: int) -> int:
+        known = self._evidence.get(event.client)
+        if known is not None:
+            deliveries += known.deliveries
+            logins += known.logins
+        self._evidence[event.client] = Evidence(event.client, event.time, deliveries, logins)
+        return 0
+
+    def _count(self, group: list[Gauge[Counters]], event: Event, at: float, count: int) -> int:
+        if count:
+            for gauge in group:
+                value = gauge.table.add(event.client, at, count)
+                if value > gauge.soft or value > gauge.hard:
+                    self._compare(gauge, event, value, at)
+        return count
+
+    def _compare(
+        self, gauge: Gauge[Counters] | Gauge[Distinct], event: Event, value: int, at: float
+    ) -> None:
+        verdict = gauge.verdict(value)
+        if verdict is None:
+            return
+        action, threshold = verdict
+        client = event.client
+        held = self._scopes[gauge.scope].held.get(client)
+        if held is not None and held[0] >= _RANK[action] and at < held[1]:
+            return
+        pending = self._pending.get((client, gauge.scope))
+        if pending is not None and _RANK[pending.action] > _RANK[action]:
+            return
+        self._pending[client, gauge.scope] = Crossing(
+            client,
+            gauge.scope,
+            gauge.limit,
+            action,
+            value,
+            threshold,
+            gauge.within,
+            gauge.count,
+            event.name,
+        )

@@ -1,0 +1,295 @@
+"""From a crossing and the client's past to a decision: watch, throttle, ban. Pure.
+
+The past comes from the store with the batch, so a million old bans cost no memory here. Owns one
+meter, the brake's; all else is in its arguments.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from throttled import address
+from throttled.decide import meter
+from throttled.decide.protect import Protection
+from throttled.errors import RefusedError
+from throttled.model import Action, Crossing, Decision, NetworkPast, Past, Scope, Snapshot
+from throttled.policy import Count, Duration, Policy
+
+_DAY = 86400.0
+#: Bad that outweighs good: so many counted for each delivery or login.
+_OUTWEIGHS = 20
+_LOGIN_COUNTS = 30 * _DAY
+#: The brake looks at the bans of so many seconds, not only at one batch: batches are small when
+#: the daemon is quick.
+_BRAKE_WINDOW = 60.0
+
+#: Networks shorter than this hold too many strangers to be acted on without insisting.
+_FLOOR = {4: 16, 6: 32}
+
+_WORDS: dict[Count, str] = {
+    "connections": "connections",
+    "errors": "points for errors",
+    "auth_failures": "failed logins",
+    "auth_users": "user names tried",
+}
+
+Key = tuple[str, Scope]
+
+
+class Ruling(Struct, frozen=True):
+    """What became of a batch of crossings."""
+
+    decisions: list[Decision]
+    spared: list[tuple[Crossing, str]]  # crossings without a decision, and why
+
+
+class Ladder:
+    """The judging half of deciding."""
+
+    def __init__(self, policy: Policy, protection: Protection) -> None:
+        self.policy = policy
+        self.protection = protection
+        self._brake = 0
+
+    def judge(
+        self,
+        crossings: Iterable[Crossing],
+        pasts: Mapping[Key, Past],
+        networks: Mapping[Key, NetworkPast],
+        now: float,
+    ) -> Ruling:
+        """Decide about clients that crossed a limit.
+
+        Args:
+            crossings: at most one a client and scope.
+            pasts: what the store knows of them, by (address, scope).
+            networks: what it knows of their networks, by (network, scope).
+            now: wall clock.
+        """
+        ruling = Ruling([], [])
+        for crossing in crossings:
+            past = pasts.get((crossing.subject, crossing.scope), _UNKNOWN)
+            spared = self._spared(crossing, past, now)
+            if spared:
+                ruling.spared.append((crossing, spared))
+            else:
+                ruling.decisions.append(self._decide(crossing, past, now))
+        decisions = self._braked(ruling.decisions, pasts, now)
+        decisions += self._networks(decisions, networks, now)
+        return Ruling(decisions, ruling.spared)
+
+    def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
+        """Return what follows when a ban or throttle has run out: a throttle, or nothing more."""
+        decisions = []
+        for row in rows:
+            banned = row.action == "ban" and self.policy.mode != "observe"
+            if banned and not self.protection.reason(row.subject):
+                until = now + self.policy.throttle.time
+                why = "a ban ends in a throttle"
+                decisions.append(
+                    Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
+                )
+            else:
+                why = f"{row.action} ran out"
+                decisions.append(
+                    Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
+                )
+        return decisions
+
+    def by_hand(  # noqa: PLR0913 - the words of the operator's command
+        self,
+        action: Action,
+        subject: str,
+        scope: Scope,
+        past: Past,
+        now: float,
+        *,
+        seconds: float | None,
+        why: str,
+        force: bool,
+    ) -> Decision:
+        """Return the decision that an operator's `ban` or `throttle` asks for.
+
+        Args:
+            action: what he asks for.
+            subject: canonical address or network.
+            scope: where.
+            past: what the store knows of it.
+            now: wall clock.
+            seconds: how long; None for the next step of the ladder.
+            why: his words.
+            force: insist on a network shorter than /16 or /32.
+
+        Raises:
+            RefusedError: the subject is protected, or a network too wide to be meant.
+        """
+        protected = self.protection.reason(subject)
+        if protected:
+            raise RefusedError(
+                f"{subject} is protected: {protected}",
+                "take it from protect.networks, or `throttled disallow` it, if you must",
+            )
+        floor = _FLOOR[address.version(subject)]
+        if address.parse(subject)[1] < floor and not force:
+            raise RefusedError(
+                f"{subject} is wider than /{floor}", "name a smaller network, or insist: --force"
+            )
+        level = 0
+        if action == "ban":
+            level = offences(past, self.policy.ban.forget, now) + 1
+        if seconds is None:
+            times = self.policy.ban.times
+            step = times[min(level, len(times)) - 1]
+            seconds = step if action == "ban" else self.policy.throttle.time
+        return Decision(now, action, subject, scope, "operator", level, now + seconds, why)
+
+    def _spared(self, crossing: Crossing, past: Past, now: float) -> str:
+        protected = self.protection.reason(crossing.subject, crossing.name)
+        if protected:
+            return f"protected: {protected}"
+        if past.exempt_until > now:
+            return "exempted by the operator"
+        if past.action == "ban" and past.until > now:
+            return "already banned"
+        return ""
+
+    def _decide(self, crossing: Crossing, past: Past, now: float) -> Decision:
+        why = f"{crossing.value} {_WORDS[crossing.count]} within {Duration(crossing.within)}"
+        if crossing.action == "throttle":
+            return self._throttle(crossing, now, f"{why}, soft limit {crossing.threshold}")
+        why = f"{why}, hard limit {crossing.threshold}"
+        if self.policy.mode == "throttle":
+            return self._throttle(crossing, now, f"{why}; mode is throttle")
+        good = proven_good(past, now)
+        if good and crossing.value <= _OUTWEIGHS * (past.deliveries + past.logins):
+            return self._throttle(crossing, now, f"{why}; not banned: {good}")
+        level = offences(past, self.policy.ban.forget, now) + 1
+        times = self.policy.ban.times
+        return Decision(
+            now,
+            "ban",
+            crossing.subject,
+            crossing.scope,
+            crossing.limit,
+            level,
+            now + times[min(level, len(times)) - 1],
+            why,
+            crossing.value,
+            crossing.threshold,
+            crossing.lines,
+        )
+
+    def _throttle(self, crossing: Crossing, now: float, why: str, alert: str = "") -> Decision:
+        return Decision(
+            now,
+            "throttle",
+            crossing.subject,
+            crossing.scope,
+            crossing.limit,
+            0,
+            now + self.policy.throttle.time,
+            why,
+            crossing.value,
+            crossing.threshold,
+            crossing.lines,
+            alert,
+        )
+
+    def _braked(
+        self, decisions: list[Decision], pasts: Mapping[Key, Past], now: float
+    ) -> list[Decision]:
+        good = [
+            decision
+            for decision in decisions
+            if decision.action == "ban"
+            and recently_good(pasts.get((decision.subject, decision.scope), _UNKNOWN), now)
+        ]
+        self._brake = meter.add(self._brake, int(now * meter.EIGHTHS / _BRAKE_WINDOW), len(good))
+        count = meter.total(self._brake)
+        if not good or count <= self.policy.protect.brake:
+            return decisions
+        alert = f"brake: {count} clients with good history were about to be banned"
+        until = now + self.policy.throttle.time
+        return [
+            Decision(
+                d.time,
+                "throttle",
+                d.subject,
+                d.scope,
+                d.limit,
+                0,
+                until,
+                f"{d.why}; not banned: the brake is on",
+                d.value,
+                d.threshold,
+                d.lines,
+                alert,
+            )
+            if d.action == "ban"
+            else d
+            for d in decisions
+        ]
+
+    def _networks(
+        self, decisions: Sequence[Decision], networks: Mapping[Key, NetworkPast], now: float
+    ) -> list[Decision]:
+        fresh: dict[Key, int] = {}
+        for decision in decisions:
+            if decision.action == "ban":
+                network = address.network_of(decision.subject)
+                if network:
+                    key = (network, decision.scope)
+                    fresh[key] = fresh.get(key, 0) + 1
+        found = []
+        for (network, scope), count in fresh.items():
+            past = networks.get((network, scope), _UNKNOWN_NETWORK)
+            decision = self._network(network, scope, past, count, now)
+            if decision is not None:
+                found.append(decision)
+        return found
+
+    def _network(
+        self, network: str, scope: Scope, past: NetworkPast, fresh: int, now: float
+    ) -> Decision | None:
+        settings = self.policy.network
+        banned = past.banned + fresh
+        in_force = past.action if past.until > now else None
+        if banned < settings.soft or in_force == "ban" or self.protection.reason(network):
+            return None
+        why = f"{banned} of its addresses banned within a day"
+        if banned >= settings.hard and not past.good:
+            until = now + settings.time
+            why = f"{why}, nothing good from it in 30 days"
+            return Decision(
+                now, "ban", network, scope, "network", 1, until, why, banned, settings.hard
+            )
+        if in_force == "throttle":
+            return None
+        until = now + settings.time
+        return Decision(
+            now, "throttle", network, scope, "network", 0, until, why, banned, settings.soft
+        )
+
+
+_UNKNOWN = Past()
+_UNKNOWN_NETWORK = NetworkPast()
+
+
+def offences(past: Past, forget: float, now: float) -> int:
+    """Return the bans that still count: one step is forgotten per `forget` seconds of peace."""
+    forgotten = int(max(0.0, now - past.last_offence) // forget)
+    return max(0, past.offences - forgotten)
+
+
+def recently_good(past: Past, now: float) -> bool:
+    """Tell whether a client did anything good that is still remembered."""
+    return past.deliveries > 0 or (past.logins > 0 and now - past.last_login < _LOGIN_COUNTS)
+
+
+def proven_good(past: Past, now: float) -> str:
+    """Return why a client is throttled rather than banned, or ""."""
+    if past.delivery_days >= 2:
+        return f"it delivered {past.deliveries} messages on {past.delivery_days} days"
+    if past.logins and now - past.last_login < _LOGIN_COUNTS:
+        return f"it logged in {past.logins} times in 30 days"
+    return ""

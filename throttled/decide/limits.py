@@ -1,0 +1,105 @@
+"""The configured limits, each with its table, for one scope. Pure.
+
+Owns the tables. What a client did in one scope is counted, and punished, there.
+"""
+
+from typing import Generic, TypeVar
+
+from msgspec import Struct, field
+
+from throttled.decide.tables import Counters, Distinct
+from throttled.model import Action, Scope
+from throttled.policy import Count, Limit, Policy
+
+_NEVER = 1 << 62
+
+Table = TypeVar("Table", Counters, Distinct)
+
+
+class Gauge(Struct, Generic[Table]):
+    """One limit in one scope: its thresholds and its table."""
+
+    limit: str
+    count: Count
+    scope: Scope
+    within: float  # seconds
+    soft: int
+    hard: int
+    table: Table
+
+    def verdict(self, value: int) -> tuple[Action, int] | None:
+        """Return what a value asks for, and the threshold it crossed."""
+        if value > self.hard:
+            return "ban", self.hard
+        if value > self.soft:
+            return "throttle", self.soft
+        return None
+
+    def read(self, client: str, at: float) -> "Meter":
+        """Return what a client's meter shows."""
+        return Meter(
+            self.limit,
+            self.scope,
+            self.within,
+            self.table.value(client, at),
+            0 if self.soft == _NEVER else self.soft,
+            0 if self.hard == _NEVER else self.hard,
+        )
+
+
+class Meter(Struct, frozen=True):
+    """What a client's meter of one limit shows, for `explain`. 0 = no such threshold."""
+
+    limit: str
+    scope: Scope
+    within: float  # seconds
+    value: int
+    soft: int
+    hard: int
+
+
+class Gauges(Struct):
+    """The gauges of one scope, by what they count."""
+
+    connections: list[Gauge[Counters]] = field(default_factory=list)
+    errors: list[Gauge[Counters]] = field(default_factory=list)
+    auth_failures: list[Gauge[Counters]] = field(default_factory=list)
+    auth_users: list[Gauge[Distinct]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, policy: Policy, scope: Scope) -> "Gauges":
+        """Make the gauges, empty, that a policy asks for in a scope."""
+        made = cls()
+        for name, limit in policy.limits.items():
+            soft, hard = _thresholds(limit, scope)
+            if not limit.enabled or min(soft, hard) == _NEVER:
+                continue
+            within = float(limit.within)
+            if limit.count == "auth_users":
+                most = 1 + (soft if hard == _NEVER else hard)
+                names = Distinct(within, policy.max_clients, most)
+                made.auth_users.append(Gauge(name, limit.count, scope, within, soft, hard, names))
+            else:
+                table = Counters(within, policy.max_clients)
+                group: list[Gauge[Counters]] = getattr(made, limit.count)
+                group.append(Gauge(name, limit.count, scope, within, soft, hard, table))
+        return made
+
+    def all(self) -> "list[Gauge[Counters] | Gauge[Distinct]]":
+        """Return every gauge."""
+        return [*self.connections, *self.errors, *self.auth_failures, *self.auth_users]
+
+    def adopt(self, before: "Gauges") -> None:
+        """Take over the counts of limits that stay as they were."""
+        for group in ("connections", "errors", "auth_failures", "auth_users"):
+            known = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
+            for gauge in getattr(self, group):
+                if (gauge.limit, gauge.within) in known:
+                    gauge.table = known[gauge.limit, gauge.within].table
+
+
+def _thresholds(limit: Limit, scope: Scope) -> tuple[int, int]:
+    other = limit.mx if scope == "mx" else limit.submission
+    soft = other.soft if other and other.soft else limit.soft
+    hard = other.hard if other and other.hard else limit.hard
+    return soft or _NEVER, hard or _NEVER

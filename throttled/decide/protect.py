@@ -1,0 +1,74 @@
+"""Who is never touched. Pure.
+
+Protection is checked here, when a decision is made, and again by the firewall itself, as the first
+rule of its ruleset (`networks`). A host name can only be checked here: the one in Postfix's log is
+forward-confirmed (smtpd_peer.c), so no DNS is needed.
+"""
+
+from collections.abc import Iterable
+
+from throttled import address
+from throttled.model import Facts
+
+#: Loopback, link-local, and what is no client's address.
+_ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
+
+
+class Protection:
+    """What is protected, and why. Immutable: made anew when facts or configuration change."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        networks: Iterable[str] = (),
+        names: Iterable[str] = (),
+        mynetworks: bool = True,
+    ) -> None:
+        """Collect what is protected.
+
+        Args:
+            facts: own addresses, gateways, resolvers, relays and mynetworks.
+            networks: addresses and networks that the operator allows.
+            names: host names (`mail.example.com`) and suffixes (`.example.com`) that he allows.
+            mynetworks: whether Postfix's mynetworks count.
+        """
+        groups: tuple[tuple[str, Iterable[str]], ...] = (
+            ("loopback or link-local", _ALWAYS),
+            ("an address of this host", facts.own),
+            ("a gateway of this host", facts.gateways),
+            ("a resolver of this host", facts.resolvers),
+            ("a relayhost", facts.relays),
+            ("in Postfix's mynetworks", facts.mynetworks if mynetworks else ()),
+            ("allowed by the operator", networks),
+        )
+        self._reasons: dict[int, dict[bytes, str]] = {}
+        self.networks: list[str] = []
+        for reason, members in groups:
+            for member in members:
+                packed, prefix = address.parse(member)
+                # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
+                self._reasons.setdefault(prefix, {}).setdefault(packed, reason)
+                self.networks.append(address.subject(member))
+        self._names = frozenset(name.lower() for name in names if not name.startswith("."))
+        self._suffixes = tuple(name.lower() for name in names if name.startswith("."))
+
+    def reason(self, subject: str, name: str = "") -> str:
+        """Return why a subject is protected, or "".
+
+        Args:
+            subject: a canonical address or network. A network is protected when it lies within
+                one that is; one that merely contains protected addresses is not: the firewall
+                accepts those first.
+            name: the client's forward-confirmed host name, where known.
+        """
+        packed, length = address.parse(subject)
+        for prefix, members in self._reasons.items():
+            if prefix <= length and prefix <= len(packed) * 8:
+                reason = members.get(address.mask(packed, prefix))
+                if reason is not None:
+                    return reason
+        name = name.lower()
+        if name and (name in self._names or name.endswith(self._suffixes)):
+            return "a host name allowed by the operator"
+        return ""

@@ -1,0 +1,55 @@
+"""Where the lines stand that counted against each client, in fixed memory. Pure.
+
+The log keeps the text; this keeps offsets: a ring of 64-bit places, each linked to the same
+client's place before it, so that the latest lines of a client are a walk back through the ring.
+16 bytes a counted line and one table entry a client; what the ring has overwritten is gone.
+"""
+
+from array import array
+
+from throttled.decide.tables import Generations
+from throttled.model import Line
+
+_SOURCE = 48  # an offset has 48 bits (256 TiB), a source the 16 above
+
+
+class Trace:
+    """The latest `size` lines that counted. Owns the ring; entries are forgotten after a day."""
+
+    def __init__(self, size: int, cap: int) -> None:
+        self._size = size
+        self._places = array("Q")
+        self._before = array("q")
+        self._next = 0  # running number of the next place
+        self._last: Generations[str, int] = Generations(86400.0, cap)
+
+    def add(self, client: str, at: float, source: int, offset: int) -> None:
+        """Remember that the line at `offset` of `source` counted against the client."""
+        number = self._next
+        before = self._last.get(client)
+        place = (source & 0xFFFF) << _SOURCE | offset
+        if number < self._size:
+            self._places.append(place)
+            self._before.append(-1 if before is None else before)
+        else:
+            slot = number % self._size
+            self._places[slot] = place
+            self._before[slot] = -1 if before is None else before
+        self._last.put(client, number, at)
+        self._next = number + 1
+
+    def lines(self, client: str, most: int) -> tuple[Line, ...]:
+        """Return up to `most` of the client's latest lines, oldest first."""
+        found: list[Line] = []
+        number = self._last.get(client)
+        while number is not None and number >= max(0, self._next - self._size):
+            place = self._places[number % self._size]
+            found.append(Line(place >> _SOURCE, place & (1 << _SOURCE) - 1))
+            if len(found) == most:
+                break
+            number = self._before[number % self._size]
+        return tuple(reversed(found))
+
+    def forget(self, client: str) -> None:
+        """Forget the client's lines."""
+        self._last.pop(client)
