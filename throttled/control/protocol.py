@@ -1,1 +1,373 @@
-"""Requests and answers on the control socket. Pure."""
+"""Requests and answers on the control socket. Pure.
+
+One connection carries one request and one reply, each a JSON object on a line of its own. A
+request names its operation in `op`, a reply is `ok` with a typed result or `failed` with what an
+operator needs: message, hint and the exit code of the command. Owns no state.
+
+Limits: a request has at most `MAX_REQUEST` bytes, a reply at most `MAX_REPLY`, a `list` answers at
+most `MAX_ROWS` rows. Subjects are canonical when `decode_request` returns.
+"""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from throttled import address
+from throttled.errors import RefusedError, ThrottledError, UsageError
+from throttled.model import Action, Decision, Mode, Past, Problem, Scope, Snapshot
+
+MAX_REQUEST = 64 * 1024
+MAX_REPLY = 64 * 1024 * 1024
+#: The daemon encodes a reply in one piece: so many rows take it about 10 ms.
+MAX_ROWS = 10_000
+
+#: Networks shorter than this are refused unless the operator insists (by IP version).
+FLOOR = {4: 16, 6: 32}
+
+Sort = Literal["subject", "since", "until", "packets"]
+SORTS: tuple[Sort, ...] = ("subject", "since", "until", "packets")
+
+_Text = Annotated[str, Meta(max_length=500)]
+_Subject = Annotated[str, Meta(min_length=1, max_length=300)]
+_Seconds = Annotated[float, Meta(ge=1, le=3650 * 86400)]
+
+#: A host-name suffix: at least two labels, since `.com` would protect half the world.
+_SUFFIX = re.compile(r"\.?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}\Z")
+
+
+class _Op(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="op"):
+    pass
+
+
+class Ping(_Op, frozen=True, tag="ping"):
+    """Is anybody there? Answered with `Done`."""
+
+
+class Status(_Op, frozen=True, tag="status"):
+    """How is the daemon? Answered with `StatusResult`."""
+
+
+class List(_Op, frozen=True, tag="list"):
+    """What is in force? Answered with `ListResult`. None = no filter."""
+
+    scope: Scope | None = None
+    action: Action | None = None
+    within: _Subject | None = None  # this subject and, for a network, everything inside it
+    limit: _Text | None = None
+    sort: Sort = "since"
+    max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
+
+
+class Explain(_Op, frozen=True, tag="explain"):
+    """What is known of a subject? Answered with `ExplainResult`."""
+
+    subject: _Subject
+
+
+class _Punish(_Op, frozen=True):
+    subject: _Subject
+    scope: Scope | None = None  # both
+    seconds: _Seconds | None = None  # the configuration's first ban, or throttle
+    why: _Text = ""
+    force: bool = False  # also a network wider than the floor
+
+
+class Ban(_Punish, frozen=True, tag="ban"):
+    """Ban by hand. Answered with `ChangeResult`, once the kernel confirmed."""
+
+
+class Throttle(_Punish, frozen=True, tag="throttle"):
+    """Throttle by hand. Answered with `ChangeResult`, once the kernel confirmed."""
+
+
+class Unban(_Op, frozen=True, tag="unban"):
+    """Lift throttle and ban, forget the meters. Answered with `ChangeResult`."""
+
+    subject: _Subject
+    scope: Scope | None = None  # both
+    exempt: Annotated[float, Meta(ge=0, le=3650 * 86400)] = 0.0  # seconds
+
+
+class UnbanAll(_Op, frozen=True, tag="unban-all"):
+    """Lift every throttle and ban. Answered with `ChangeResult`, whose `changed` is empty."""
+
+    scope: Scope | None = None  # both
+
+
+class Allow(_Op, frozen=True, tag="allow"):
+    """Never act on this address, network or host-name suffix. Answered with `ChangeResult`."""
+
+    what: _Subject
+    seconds: _Seconds | None = None  # for ever
+    note: _Text = ""
+    force: bool = False  # also a network wider than the floor
+
+
+class Disallow(_Op, frozen=True, tag="disallow"):
+    """Take an `Allow` back. Answered with `ChangeResult`."""
+
+    what: _Subject
+
+
+class Allowed(_Op, frozen=True, tag="allowed"):
+    """What was allowed by hand? Answered with `AllowedResult`."""
+
+
+class Reload(_Op, frozen=True, tag="reload"):
+    """Read the configuration again, as on SIGHUP. Answered with `Done`."""
+
+
+Request = (
+    Ping
+    | Status
+    | List
+    | Explain
+    | Ban
+    | Throttle
+    | Unban
+    | UnbanAll
+    | Allow
+    | Disallow
+    | Allowed
+    | Reload
+)
+
+
+class TailStatus(Struct, frozen=True):
+    """One log source."""
+
+    path: str
+    exists: bool
+    lag: int  # bytes written and not yet read
+    lines: int  # read since the start
+    lines_per_second: float
+    last_line: float  # wall clock; 0.0 = none yet
+    problems: list[str] = []
+
+
+class _Result(Struct, frozen=True, tag_field="kind"):
+    pass
+
+
+class Done(_Result, frozen=True, tag="done"):
+    """Nothing to tell but that it is so."""
+
+    message: str = ""
+
+
+class StatusResult(_Result, frozen=True, tag="status"):
+    """The state of the daemon."""
+
+    version: str
+    backend: str
+    mode: Mode
+    pid: int
+    started: float  # wall clock
+    uptime: float  # seconds
+    tails: list[TailStatus]
+    clients: int  # tracked
+    max_clients: int
+    throttled: dict[Scope, int]
+    banned: dict[Scope, int]
+    packets_dropped: int
+    desired: int  # elements that should be in the kernel
+    enforced: int  # elements that the kernel holds, as last compared
+    health: list[Problem]
+    events: dict[str, int]  # by kind
+    lines: int
+    lines_lost: int
+    errors: int
+
+
+class ListResult(_Result, frozen=True, tag="list"):
+    """What is in force, at most `List.max` rows of `total`."""
+
+    rows: list[Snapshot]
+    total: int
+
+
+class MeterRow(Struct, frozen=True):
+    """One meter of a subject against its limit."""
+
+    limit: str
+    scope: Scope
+    value: int
+    soft: int | None
+    hard: int | None
+    within: float  # seconds
+
+
+class LogText(Struct, frozen=True):
+    """A log line that counted, read back from the log. `text` is raw latin-1: escape it."""
+
+    time: float  # wall clock; 0.0 where unknown
+    path: str
+    offset: int  # bytes
+    text: str  # "" where the log no longer holds it
+
+
+class AllowRow(Struct, frozen=True):
+    """One entry of the list of those allowed by hand."""
+
+    what: str
+    since: float
+    until: float | None  # None = for ever
+    note: str = ""
+
+
+class ExplainResult(_Result, frozen=True, tag="explain"):
+    """All that is known of a subject."""
+
+    subject: str
+    network: str  # "" where it is never grouped, or is a network itself
+    protected: str  # the reason; "" = is not
+    active: list[Snapshot]
+    meters: list[MeterRow]
+    sessions: int  # open now
+    lines: list[LogText]
+    decisions: list[Decision]  # newest first
+    past: Past
+    allowed: list[AllowRow]
+    next: str  # what would happen next, for people
+
+
+class ChangeResult(_Result, frozen=True, tag="change"):
+    """What a command changed."""
+
+    changed: list[Snapshot]  # now in force; for unban, allow: those that no longer are
+    confirmed: bool  # the kernel was asked, and it is so
+    message: str  # one sentence for people
+
+
+class AllowedResult(_Result, frozen=True, tag="allowed"):
+    """The list of those allowed by hand."""
+
+    rows: list[AllowRow]
+
+
+Result = Done | StatusResult | ListResult | ExplainResult | ChangeResult | AllowedResult
+
+
+class Ok(Struct, frozen=True, tag_field="reply", tag="ok"):
+    """Done as asked."""
+
+    result: Result
+
+
+class Failed(Struct, frozen=True, tag_field="reply", tag="failed"):
+    """Not done."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+_decode_request = msgspec.json.Decoder[Request](Request).decode
+_decode_reply = msgspec.json.Decoder[Ok | Failed](Ok | Failed).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def subject(text: str) -> str:
+    """Return the canonical text of an address or network that an operator wrote.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        return address.subject(text.strip())
+    except ValueError as error:
+        hint = "write an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/64"
+        raise UsageError(str(error), hint) from error
+
+
+def allowable(text: str) -> str:
+    """Return the canonical text of an address, a network or a host-name suffix.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    name = text.strip().lower()
+    if _SUFFIX.match(name) and not name.replace(".", "").isdigit():
+        return name
+    try:
+        return subject(text)
+    except UsageError as error:
+        hint = "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64 or a host-name suffix: .example.com"
+        raise UsageError(f"not an address, network or host name: {text!r}", hint) from error
+
+
+def refuse_wide(canonical: str, *, force: bool) -> None:
+    """Refuse a network shorter than the floor, unless the operator insists.
+
+    Raises:
+        RefusedError: the network is shorter than /16 (IPv4) or /32 (IPv6).
+    """
+    if force or not address.is_network(canonical):
+        return
+    floor = FLOOR[address.version(canonical)]
+    if address.parse(canonical)[1] < floor:
+        raise RefusedError(
+            f"{canonical} is wider than /{floor}", "say --force if you mean that many addresses"
+        )
+
+
+def encode(message: Request | Ok | Failed) -> bytes:
+    """Return a request or a reply as one line."""
+    return _encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Return the request on a line, its subject canonical.
+
+    Raises:
+        UsageError: not a request, or too long.
+        RefusedError: a network wider than the floor without `force`.
+    """
+    if len(line) > MAX_REQUEST:
+        raise UsageError(f"the request is longer than {MAX_REQUEST} bytes")
+    try:
+        request = _decode_request(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        hint = "the daemon and this command may differ in version: restart the daemon"
+        raise UsageError(f"not a request: {error}", hint) from error
+    return _canonical(request)
+
+
+def _canonical(request: Request) -> Request:
+    """Return the request with its subject canonical, and refuse a network that is too wide."""
+    match request:
+        case Ban() | Throttle():
+            request = msgspec.structs.replace(request, subject=subject(request.subject))
+            refuse_wide(request.subject, force=request.force)
+        case Allow():
+            request = msgspec.structs.replace(request, what=allowable(request.what))
+            refuse_wide(request.what, force=request.force)
+        case Explain() | Unban():
+            request = msgspec.structs.replace(request, subject=subject(request.subject))
+        case Disallow():
+            request = msgspec.structs.replace(request, what=allowable(request.what))
+        case List(within=str() as within):
+            request = msgspec.structs.replace(request, within=subject(within))
+        case _:
+            pass
+    return request
+
+
+def decode_reply(line: bytes) -> Result:
+    """Return the result on a line.
+
+    Raises:
+        ThrottledError: the daemon's own error, with its hint and exit code; or not a reply.
+    """
+    try:
+        reply = _decode_reply(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        hint = "the daemon and this command may differ in version: restart the daemon"
+        raise ThrottledError(f"the daemon's answer cannot be read: {error}", hint) from error
+    if isinstance(reply, Ok):
+        return reply.result
+    failure = ThrottledError(reply.message, reply.hint)
+    failure.exit_code = reply.exit_code
+    raise failure
