@@ -14,6 +14,7 @@ SCOPES: tuple[Scope, ...] = ("mx", "submission")
 
 #: What the kernel does to a subject.
 Action = Literal["throttle", "ban"]
+ACTIONS: tuple[Action, ...] = ("throttle", "ban")
 Mode = Literal["observe", "throttle", "enforce"]
 
 Kind = Literal[

@@ -23,9 +23,6 @@ _LOGIN_COUNTS = 30 * _DAY
 #: the daemon is quick.
 _BRAKE_WINDOW = 60.0
 
-#: Networks shorter than this hold too many strangers to be acted on without insisting.
-_FLOOR = {4: 16, 6: 32}
-
 _WORDS: dict[Count, str] = {
     "connections": "connections",
     "errors": "points for errors",
@@ -106,7 +103,6 @@ class Ladder:
         *,
         seconds: float | None,
         why: str,
-        force: bool,
     ) -> Decision:
         """Return the decision that an operator's `ban` or `throttle` asks for.
 
@@ -118,21 +114,15 @@ class Ladder:
             now: wall clock.
             seconds: how long; None for the next step of the ladder.
             why: his words.
-            force: insist on a network shorter than /16 or /32.
 
         Raises:
-            RefusedError: the subject is protected, or a network too wide to be meant.
+            RefusedError: the subject is protected.
         """
         protected = self.protection.reason(subject)
         if protected:
             raise RefusedError(
                 f"{subject} is protected: {protected}",
                 "take it from protect.networks, or `throttled disallow` it, if you must",
-            )
-        floor = _FLOOR[address.version(subject)]
-        if address.parse(subject)[1] < floor and not force:
-            raise RefusedError(
-                f"{subject} is wider than /{floor}", "name a smaller network, or insist: --force"
             )
         level = 0
         if action == "ban":
@@ -243,9 +233,9 @@ class Ladder:
         found = []
         for (network, scope), count in fresh.items():
             past = networks.get((network, scope), _UNKNOWN_NETWORK)
-            decision = self._network(network, scope, past, count, now)
-            if decision is not None:
-                found.append(decision)
+            acted = self._network(network, scope, past, count, now)
+            if acted is not None:
+                found.append(acted)
         return found
 
     def _network(
