@@ -1,0 +1,56 @@
+"""Where reading stands in a log, and what was read: the nouns of this room.
+
+A path is no identity: files are renamed, truncated, compressed, and inode numbers are used again.
+A `Position` therefore names the inode and carries a fingerprint of the file's first bytes.
+"""
+
+from hashlib import blake2b
+
+from msgspec import Struct
+
+#: A fingerprint covers at most so many bytes: two or three log lines, with their times.
+HEAD = 256
+_COUNT = 2  # bytes of the count in front of the hash
+
+
+class Position(Struct, frozen=True):
+    """Where to go on reading the log at `path`; kept by the store across restarts."""
+
+    path: str  # as configured
+    device: int
+    inode: int
+    offset: int  # bytes, always the start of a line
+    fingerprint: bytes  # see `fingerprint`
+    #: Earlier generations (renamed files) that may still grow or are not read to their end.
+    older: tuple["Position", ...] = ()
+
+
+class Batch(Struct):
+    """Lines of one generation of a log, in the order of the file."""
+
+    path: str  # as configured
+    device: int
+    inode: int
+    lines: list[str]
+    offsets: list[int]  # of each line in the (uncompressed) file
+    position: Position  # where to go on once these lines are dealt with
+    done: bool  # nothing more to read just now; otherwise read again without waiting
+
+
+def fingerprint(head: bytes) -> bytes:
+    """Return what identifies a file that begins with these (at most `HEAD`) bytes."""
+    return len(head).to_bytes(_COUNT) + blake2b(head, digest_size=16).digest()
+
+
+def covered(mark: bytes) -> int:
+    """Return how many bytes of the file a fingerprint covers."""
+    return int.from_bytes(mark[:_COUNT])
+
+
+def fits(mark: bytes, head: bytes) -> bool:
+    """Tell whether a file that begins with `head` can be the one the fingerprint was taken of.
+
+    A fingerprint of an empty file fits every file.
+    """
+    count = covered(mark)
+    return len(head) >= count and fingerprint(head[:count]) == mark
