@@ -176,6 +176,8 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
         )
         # bind() to an AnyIP address of IPv6 needs this; IPv4 has it from the route.
         client.call(Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text, "1")
+        # The kernel may take a second to notice the carrier, and IPv6 waits for that.
+        until(lambda: all(_link_is_up(end) for end in (server, client)), "the wire is up")
         yield server, client
 
 
@@ -209,6 +211,19 @@ def unwinding() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def until(happened: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    """Wait for an event that nobody can tell us of.
+
+    Raises:
+        TimeoutError: it did not happen within `seconds`; `what` says what did not.
+    """
+    end = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.005)
 
 
 def leftovers(pid: int | None = None) -> list[str]:
@@ -270,6 +285,10 @@ def _setns(where: str | int) -> None:
             os.close(descriptor)
 
 
+def _link_is_up(where: Namespace) -> bool:
+    return "state UP" in where.run("ip", "link", "show", "eth0").stdout
+
+
 def _configure(where: Namespace, *commands: str) -> None:
     """Run a batch of `ip` commands in a namespace."""
     where.run("ip", "-batch", "-", stdin="\n".join(commands) + "\n")
@@ -308,14 +327,12 @@ def _processes(mark: str) -> Iterator[tuple[int, str]]:
                 yield int(entry.name), told[1].replace(b"\0", b" ").decode(errors="replace")
 
 
-def _kill(pids: Sequence[int], seconds: float = 5.0) -> None:
+def _kill(pids: Sequence[int]) -> None:
     """End processes at once and wait until they are gone."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + seconds
-    while any(_alive(pid) for pid in pids) and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: not any(_alive(pid) for pid in pids), f"killed: {pids}")
 
 
 def _alive(pid: int) -> bool:
