@@ -1,0 +1,322 @@
+"""The control server on a real socket: hostile clients, modes, stale files, errors."""
+
+import asyncio
+import grp
+import json
+import logging
+import os
+import select
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from throttled.control import server as server_module
+from throttled.control.protocol import MAX_REQUEST, Done, Explain, Ping, Request, Result, Unban
+from throttled.control.server import MAX_CONNECTIONS, Peer, Server
+from throttled.errors import ConfigError, NotPermittedError, RefusedError
+
+BOUND = 10.0
+
+
+async def _handler(request: Request, peer: Peer) -> Result:
+    match request:
+        case Ping():
+            return Done(f"{peer.pid} {peer.uid} {peer.gid}")
+        case Explain():
+            raise RefusedError("we will not", "do not")
+        case Unban():
+            return Done("x" * 5_000_000)
+        case _:
+            raise ZeroDivisionError
+
+
+@asynccontextmanager
+async def _running(path: Path, **more: Any) -> AsyncIterator[Server]:
+    server = Server(path, more.pop("group", ""), more.pop("handler", _handler), **more)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def _run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(BOUND):
+            await test()
+
+    asyncio.run(bounded())
+
+
+async def _ask(path: Path, data: bytes, *, eof: bool = False) -> dict[str, Any]:
+    reader, writer = await asyncio.open_unix_connection(path, limit=1 << 24)
+    writer.write(data)
+    if eof:
+        writer.write_eof()
+    line = await reader.readline()
+    writer.close()
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+PING = b'{"op":"ping"}\n'
+
+
+def test_answers_and_names_the_peer(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            answer = await _ask(tmp_path / "s", PING)
+            expected = f"{os.getpid()} {os.getuid()} {os.getgid()}"
+            assert answer == {"reply": "ok", "result": {"kind": "done", "message": expected}}
+
+    _run(test)
+
+
+def test_a_request_without_newline_is_read_up_to_the_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            assert (await _ask(tmp_path / "s", PING.strip(), eof=True))["reply"] == "ok"
+
+    _run(test)
+
+
+def test_errors_keep_their_hint_and_exit_code(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            answer = await _ask(tmp_path / "s", b'{"op":"explain","subject":"192.0.2.7"}\n')
+            assert answer == {
+                "reply": "failed",
+                "message": "we will not",
+                "hint": "do not",
+                "exit_code": 1,
+            }
+
+    _run(test)
+
+
+def test_malformed_and_too_long_requests_are_answered(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            for bad in (b"\n", b"\xff\n", b"GET / HTTP/1.0\r\n", b"{" * (MAX_REQUEST + 10)):
+                answer = await _ask(tmp_path / "s", bad)
+                assert answer["reply"] == "failed"
+                assert answer["exit_code"] == 2
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+
+    _run(test)
+
+
+def test_an_unexpected_error_is_logged_and_the_daemon_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            answer = await _ask(tmp_path / "s", b'{"op":"reload"}\n')
+            assert "internal error" in answer["message"]
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+
+    _run(test)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_changes_are_logged_with_who_asked_and_reads_are_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            await _ask(tmp_path / "s", PING)
+            await _ask(tmp_path / "s", b'{"op":"ban","subject":"192.0.2.7","why":"a\\nb"}\n')
+
+    caplog.set_level(logging.INFO, logger=server_module.__name__)
+    _run(test)
+    who = f"uid {os.getuid()}, pid {os.getpid()} asks: "
+    asked = [r.getMessage() for r in caplog.records if "asks" in r.getMessage()]
+    assert asked == [who + r'{"op":"ban","subject":"192.0.2.7","why":"a\nb"}']
+
+
+def test_silent_and_vanishing_clients_do_not_disturb_others(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s", time_limit=0.2):
+            silent_reader, silent = await asyncio.open_unix_connection(tmp_path / "s")
+            silent.write(b'{"op":')
+            _, gone = await asyncio.open_unix_connection(tmp_path / "s")
+            gone.close()
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+            assert await silent_reader.read() == b""  # hung up on, within the time limit
+            silent.close()
+
+    _run(test)
+
+
+def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s", time_limit=0.2):
+            with socket.socket(socket.AF_UNIX) as deaf:
+                deaf.connect(str(tmp_path / "s"))
+                deaf.sendall(b'{"op":"unban","subject":"192.0.2.7"}\n')
+                loop = asyncio.get_running_loop()
+                hung_up = loop.create_future()
+                poller = select.epoll()
+                poller.register(deaf.fileno(), 0)  # EPOLLHUP alone
+                loop.add_reader(poller.fileno(), hung_up.set_result, None)
+                await hung_up
+                loop.remove_reader(poller.fileno())
+                poller.close()
+            big = await _ask(tmp_path / "s", b'{"op":"unban","subject":"192.0.2.7"}\n')
+            assert len(big["result"]["message"]) == 5_000_000
+
+    _run(test)
+
+
+def test_too_many_connections_are_told_so(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            clients = [
+                await asyncio.open_unix_connection(tmp_path / "s") for _ in range(MAX_CONNECTIONS)
+            ]
+            assert (await _ask(tmp_path / "s", PING))["message"] == "the daemon is busy"
+            for reader, writer in clients:
+                writer.write(PING)
+                assert json.loads(await reader.readline())["reply"] == "ok"
+                writer.close()
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+
+    _run(test)
+
+
+def test_a_stop_lets_a_request_under_way_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(_request: Request, _peer: Peer) -> Result:
+            begun.set()
+            await go_on.wait()
+            return Done("finished")
+
+        async with _running(tmp_path / "s", handler=slow) as server:
+            answer = asyncio.create_task(_ask(tmp_path / "s", PING))
+            await begun.wait()
+            stopping = asyncio.create_task(server.stop())
+            go_on.set()
+            await stopping
+            assert (await answer)["result"]["message"] == "finished"
+            assert not (tmp_path / "s").exists()
+
+    _run(test)
+
+
+def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+            await _ask(tmp_path / "s", PING)
+        assert await reader.read() == b""
+        writer.close()
+
+    _run(test)
+
+
+def test_only_root_may_open_the_socket(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "made" / "s"):
+            mode = (tmp_path / "made" / "s").stat().st_mode
+            assert stat.S_IMODE(mode) == 0o600
+
+    umask = os.umask(0)
+    try:
+        _run(test)
+    finally:
+        os.umask(umask)
+
+
+@pytest.mark.root
+def test_a_group_may_open_the_socket_too(tmp_path: Path) -> None:
+    group = grp.getgrall()[-1]
+
+    async def test() -> None:
+        async with _running(tmp_path / "s", group=group.gr_name):
+            status = (tmp_path / "s").stat()
+            assert stat.S_IMODE(status.st_mode) == 0o660
+            assert status.st_gid == group.gr_gid
+
+    _run(test)
+
+
+def test_an_unknown_group_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    server = Server(tmp_path / "s", "no-such-group", _handler)
+    with pytest.raises(ConfigError, match="no-such-group"):
+        asyncio.run(server.start())
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+
+    _run(test)
+
+
+def test_a_living_daemon_is_not_replaced(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with _running(tmp_path / "s"):
+            with pytest.raises(RefusedError, match="another daemon"):
+                await Server(tmp_path / "s", "", _handler).start()
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+
+    _run(test)
+
+
+def test_a_daemon_with_a_full_backlog_is_not_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as waiting:
+        hung.bind(str(tmp_path / "s"))
+        hung.listen(0)
+        waiting.connect(str(tmp_path / "s"))
+        with pytest.raises(RefusedError, match="another daemon"):
+            asyncio.run(Server(tmp_path / "s", "", _handler).start())
+
+
+def test_another_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(ConfigError, match="not a socket"):
+        asyncio.run(Server(tmp_path / "s", "", _handler).start())
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_a_successors_socket_is_left_alone(tmp_path: Path) -> None:
+    async def test() -> None:
+        first = Server(tmp_path / "s", "", _handler)
+        await first.start()
+        (tmp_path / "s").rename(tmp_path / "moved")
+        async with _running(tmp_path / "s"):
+            await first.stop()
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+
+    _run(test)
+
+
+def test_a_path_that_is_too_long_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        asyncio.run(Server(tmp_path / ("s" * 120), "", _handler).start())
+
+
+@pytest.mark.root
+def test_a_directory_that_is_closed_to_us_is_not_permitted(tmp_path: Path) -> None:
+    os.seteuid(65534)
+    try:
+        with pytest.raises(NotPermittedError, match="cannot make") as caught:
+            asyncio.run(Server(tmp_path / "s", "", _handler).start())
+    finally:
+        os.seteuid(0)
+    assert "root" in caught.value.hint
+
+
+def test_stopping_what_never_started_is_nothing(tmp_path: Path) -> None:
+    asyncio.run(Server(tmp_path / "s", "", _handler).stop())

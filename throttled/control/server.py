@@ -1,0 +1,207 @@
+"""The daemon's end of the control socket: an asyncio UNIX stream server.
+
+Owns the socket file and the open connections. Whoever can open the socket may do everything: the
+file's mode is the whole access control, 0600 for root alone, or 0660 with `group`, whose members
+may then also change things. The peer's credentials (SO_PEERCRED, unix(7)) are the kernel's word;
+they are logged with each change and given to the handler.
+
+Limits: `MAX_CONNECTIONS` at once, more are told to come back; a client has `TIME_LIMIT` seconds to
+send its request and as long to take the reply. The handler itself is never cut short: a change that
+is recorded must also be applied.
+"""
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from throttled.control import protocol
+from throttled.control.protocol import Failed, Ok, Request, Result
+from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
+
+MAX_CONNECTIONS = 32
+TIME_LIMIT = 5.0
+
+_READS = protocol.Ping | protocol.Status | protocol.List | protocol.Explain | protocol.Allowed
+
+_log = logging.getLogger(__name__)
+
+
+class Peer(Struct, frozen=True):
+    """Who asks, as the kernel says."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+Handler = Callable[[Request, Peer], Awaitable[Result]]
+
+
+class Server:
+    """Answers requests on a UNIX socket.
+
+    Args:
+        path: the socket's file; its directory is made if it is missing.
+        group: name of a group that may use the socket besides root; "" = none.
+        handler: returns the result of a request, or raises `ThrottledError`.
+        time_limit: seconds for a client to send its request, and to take the reply.
+    """
+
+    def __init__(
+        self, path: Path, group: str, handler: Handler, time_limit: float = TIME_LIMIT
+    ) -> None:
+        self._path = path
+        self._group = group
+        self._handler = handler
+        self._time_limit = time_limit
+        self._server: asyncio.Server | None = None
+        self._inode = 0
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Bind and listen.
+
+        Raises:
+            RefusedError: another daemon answers there.
+            ConfigError: no such group, or the path is no place for a socket.
+            NotPermittedError: not allowed to write there.
+        """
+        try:
+            sock = self._bind()
+        except PermissionError as error:
+            hint = "run as root, or set [control] socket to a place that you may write to"
+            raise NotPermittedError(f"cannot make the control socket: {error}", hint) from error
+        except OSError as error:
+            hint = "set [control] socket to another path (at most 107 bytes long)"
+            raise ConfigError(
+                f"cannot make the control socket {self._path}: {error}", hint
+            ) from error
+        self._server = await asyncio.start_unix_server(
+            self._connected, sock=sock, limit=protocol.MAX_REQUEST
+        )
+
+    async def stop(self) -> None:
+        """Stop listening, let requests under way end (for a second), remove the socket file."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        if self._open:
+            _, late = await asyncio.wait(self._open, timeout=1)
+            for task in late:
+                task.cancel()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:  # not a successor's
+                self._path.unlink()
+
+    def _bind(self) -> socket.socket:
+        gid = self._gid()
+        self._path.parent.mkdir(mode=0o755, exist_ok=True)
+        self._remove_stale()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # The file takes over the mode of the unbound socket: it is never open to others, not
+            # even for an instant, and the umask of the process is left alone.
+            os.fchmod(sock.fileno(), 0o600)
+            sock.bind(str(self._path))
+            if gid is not None:
+                os.chown(self._path, -1, gid)
+                self._path.chmod(0o660)
+            self._inode = self._path.stat().st_ino
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _gid(self) -> int | None:
+        if not self._group:
+            return None
+        try:
+            return grp.getgrnam(self._group).gr_gid
+        except KeyError as error:
+            hint = f"make it (addgroup --system {self._group}), or leave [control] group empty"
+            raise ConfigError(f"no such group: {self._group}", hint) from error
+
+    def _remove_stale(self) -> None:
+        """Remove the socket that a killed daemon left; only if nobody answers there."""
+        try:
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                hint = "remove it, or set [control] socket to another path"
+                raise ConfigError(f"{self._path} exists and is not a socket", hint)
+        except FileNotFoundError:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(str(self._path))
+            except ConnectionRefusedError:
+                self._path.unlink()
+                return
+            except BlockingIOError:  # its backlog is full: somebody is there
+                pass
+        hint = "stop it first (systemctl stop throttled), or set [control] socket to another path"
+        raise RefusedError(f"another daemon answers on {self._path}", hint)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio runs every client in a task
+        busy = len(self._open) >= MAX_CONNECTIONS
+        self._open.add(task)
+        try:
+            reply = (
+                Failed("the daemon is busy", "try again", 3)
+                if busy
+                else await self._answer(reader, writer)
+            )
+            if reply is not None:
+                writer.write(protocol.encode(reply))
+                async with asyncio.timeout(self._time_limit):
+                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
+        except (OSError, TimeoutError) as error:
+            _log.info("control client went away: %s", error or "too slow")
+        finally:
+            writer.transport.abort()
+            self._open.discard(task)
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Ok | Failed | None:
+        """Return the reply to one client; None if it left without a word."""
+        try:
+            async with asyncio.timeout(self._time_limit):
+                line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            if not error.partial:
+                return None
+            line = error.partial
+        except asyncio.LimitOverrunError:
+            line = b" " * (protocol.MAX_REQUEST + 1)  # too long, says the protocol
+        try:
+            return Ok(await self._handle(line, writer))
+        except ThrottledError as error:
+            return Failed(error.message, error.hint, error.exit_code)
+        except Exception:  # noqa: BLE001 - logged; no request may end the daemon
+            _log.exception("control request failed")
+            return Failed("internal error, the daemon goes on", "see the daemon's log", 1)
+
+    async def _handle(self, line: bytes, writer: asyncio.StreamWriter) -> Result:
+        request = protocol.decode_request(line)
+        sock: socket.socket = writer.get_extra_info("socket")
+        peer = Peer(
+            *struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        )
+        if not isinstance(request, _READS):
+            text = protocol.encode(request).decode().rstrip()  # JSON: control characters escaped
+            _log.info("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
+        return await self._handler(request, peer)
