@@ -57,11 +57,6 @@ class Generations(Generic[Key, Value]):
         value = self._young.pop(key, None)
         return old if value is None else value
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._young.clear()
-        self._old.clear()
-
     def _make_room(self, at: float) -> None:
         full = len(self._young) >= self._half
         age = at - self._born

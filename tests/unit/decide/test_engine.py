@@ -1,0 +1,278 @@
+import tracemalloc
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.decide.engine import Engine
+from throttled.model import Crossing, Event, Evidence, Facts, Line, Service
+from throttled.policy import Limit, Policy, default_limits, duration
+
+A = "198.51.100.7"
+B = "198.51.100.8"
+
+
+def event(kind: str, client: str = A, **fields: Any) -> Event:
+    known: dict[str, Any] = {"process": "smtpd", "instance": "postfix", "pid": 1, "time": 50.0}
+    return Event(kind=kind, client=client, **(known | fields))  # type: ignore[arg-type]
+
+
+def engine(policy: Policy | None = None, facts: Facts | None = None) -> Engine:
+    return Engine(policy or Policy(), facts or Facts())
+
+
+def run(events: Iterable[Event], at: float = 1000.0, under: Engine | None = None) -> list[Crossing]:
+    under = under or engine()
+    for number, what in enumerate(events):
+        under.step(what, at, 0, 1, number)
+    return under.take().crossings
+
+
+def session(*inside: Event, commands: dict[str, tuple[int, int]] | None = None) -> list[Event]:
+    return [event("connect"), *inside, event("disconnect", commands=commands)]
+
+
+EMPTY = {"commands": (0, 0)}
+
+
+def test_above_soft_is_a_throttle_with_its_lines() -> None:
+    assert run([event("connect")] * 60) == []
+    (crossing,) = run([event("connect")] * 61)
+    assert (crossing.action, crossing.value, crossing.threshold) == ("throttle", 61, 60)
+    assert crossing.lines == tuple(Line(1, offset) for offset in range(45, 61))
+
+
+def test_above_hard_is_a_ban_and_stands_for_both() -> None:
+    (crossing,) = run([event("non_smtp_command", pid=pid) for pid in range(11)])
+    assert (crossing.action, crossing.value, crossing.limit) == ("ban", 55, "errors")
+
+
+def test_a_throttle_never_replaces_a_pending_ban() -> None:
+    errors = [event("non_smtp_command", pid=pid) for pid in range(11)]
+    (crossing,) = run(errors + [event("connect")] * 61)
+    assert crossing.action == "ban"
+
+
+def test_windows() -> None:
+    under = engine()
+    for second in range(0, 600, 2):  # 30 a minute
+        under.step(event("connect"), 1000.0 + second)
+    assert under.take().crossings == []
+
+
+def test_scopes_are_counted_apart() -> None:
+    events = [event("connect")] * 60 + [event("connect", instance="postfix/submission")] * 60
+    assert run(events) == []
+    (crossing,) = run([event("connect", instance="postfix/submissions")] * 121)
+    assert crossing.scope == "submission"
+
+
+def test_scope_is_learnt_from_the_host() -> None:
+    facts = Facts(services=(Service("/etc/postfix", "587", "smtpd", "mail/x", 587, "submission"),))
+    under = engine(facts=facts)
+    (crossing,) = run([event("connect", instance="mail/x")] * 121, under=under)
+    assert crossing.scope == "submission"
+    under.facts(Facts())
+    assert run([event("connect", B, instance="mail/x")] * 61, under=under)[0].scope == "mx"
+
+
+def test_another_hosts_lines_are_ignored() -> None:
+    under = engine(facts=Facts(hostnames=frozenset({"mx"})))
+    assert run([event("connect", host="other")] * 99, under=under) == []
+    assert run([event("connect", host="mx")] * 99, under=under) != []
+    assert run([event("connect", B)] * 99, under=under) != []
+
+
+def test_events_without_a_client_or_without_a_meaning_are_ignored() -> None:
+    kinds = ("peak", "saturated", "lines_lost", "lost_connection", "timeout", "hangup")
+    assert run([event(kind) for kind in kinds] * 100) == []
+    assert run([event("connect", client="")] * 100) == []
+
+
+def test_one_connection_seen_by_postscreen_and_smtpd_counts_once() -> None:
+    screened = event("screened", process="postscreen", port=1)
+    passed = event("passed", process="postscreen", port=1)
+    assert run([screened, passed, event("connect")] * 60) == []
+    assert run([screened, passed, event("connect")] * 61) != []
+
+
+def test_postscreen_sessions_are_told_apart_by_port() -> None:
+    events = [event("pregreet", process="postscreen", port=port) for port in (1, 2, 3, 4)]
+    assert run(events) == []
+    (crossing,) = run([*events, event("pregreet", process="postscreen", port=5)])
+    assert crossing.value == 25
+
+
+def test_a_probe_every_ten_seconds_is_no_offender() -> None:
+    under = engine()
+    for second in range(0, 7200, 10):
+        for what in session(commands=EMPTY):
+            under.step(what, 1000.0 + second)
+    assert under.take().crossings == []
+
+
+def test_a_quitting_probe_is_no_offender() -> None:
+    assert run(session(commands={"quit": (1, 1), "commands": (1, 1)}) * 30) == []
+
+
+def test_empty_sessions_in_a_row_are() -> None:
+    crossings = run(session(commands=EMPTY) * 52)
+    assert crossings[0].action == "ban"
+
+
+def test_an_empty_session_with_lines_of_its_own_is_not_empty() -> None:
+    assert run(session(event("tls_failure"), event("rate_limit"), commands=EMPTY) * 20) == []
+
+
+def test_old_postfix_without_counters() -> None:
+    assert run(session() * 30) == []
+
+
+def test_what_disconnect_repeats_is_not_counted_twice() -> None:
+    reject = event("reject", reason="unknown_user", code=550)
+    commands = {"ehlo": (1, 1), "rcpt": (0, 1), "commands": (1, 2)}
+    assert run(session(reject, commands=commands) * 20) == []
+    assert run(session(reject, commands=commands) * 21)[0].value == 21
+
+
+def test_what_only_disconnect_says_is_counted() -> None:
+    commands = {"auth": (0, 4), "unknown": (0, 3), "commands": (0, 7)}
+    crossings = run(session(commands=commands) * 8)
+    assert {(c.limit, c.value) for c in crossings} == {("errors", 24)}
+    crossings = run(session(commands={"auth": (0, 1), "commands": (0, 1)}) * 11)
+    assert {(c.limit, c.value) for c in crossings} == {("auth", 11)}
+
+
+def test_a_lost_session_of_a_reused_pid_blames_nobody_else() -> None:
+    reject = event("reject", A, reason="temporary", code=450)
+    later = event("disconnect", B, commands={"rcpt": (0, 1), "commands": (0, 1)})
+    under = engine()
+    run([reject, event("connect", B), event("reject", B, reason="relay"), later], under=under)
+    meters = {(m.limit, m.scope): m.value for m in under.meters(B, 1000.0)}
+    assert meters["errors", "mx"] == 3
+    again = event("reject", A, reason="relay")
+    run([event("reject", B, reason="relay"), again], under=under)
+    meters = {(m.limit, m.scope): m.value for m in under.meters(A, 1000.0)}
+    assert meters["errors", "mx"] == 3
+
+
+def auth(user: str = "", **fields: Any) -> Event:
+    return event("auth_failure", instance="postfix/submission", user=user, **fields)
+
+
+def test_distinct_user_names() -> None:
+    (crossing,) = run([auth(f"user{n}", pid=n) for n in range(6)])
+    assert (crossing.limit, crossing.action, crossing.value) == ("auth-slow", "throttle", 6)
+    (crossing,) = run([auth(f"user{n}", pid=n) for n in range(11)])
+    assert (crossing.limit, crossing.action) == ("auth-slow", "ban")
+
+
+def test_failures_without_a_name_count_as_failures_only() -> None:
+    (crossing,) = run([auth(pid=n) for n in range(11)])
+    assert crossing.limit == "auth"
+
+
+def test_a_phone_retrying_an_old_password_all_night_is_not_banned() -> None:
+    under = engine()
+    for number in range(200):
+        at = 1000.0 + number * 120
+        for what in (auth("anna", pid=number), auth("anna", pid=number)):
+            under.step(what, at)
+    assert under.take().crossings == []
+
+
+def test_our_own_authentication_server_being_down_counts_against_nobody() -> None:
+    events = [auth("anna", pid=pid, reason="temporary") for pid in range(200)]
+    done = {"auth": (0, 1), "commands": (0, 1)}
+    hangups = [
+        event("disconnect", pid=pid, instance="postfix/submission", commands=done)
+        for pid in range(200)
+    ]
+    assert run(events + hangups) == []
+
+
+def test_good_evidence_is_added_up() -> None:
+    under = engine()
+    run(session(commands={"data": (2, 2), "commands": (5, 5)}), under=under)
+    run([event("login"), event("disconnect", B, commands={"bdat": (7, 7)})], under=under)
+    for what in [
+        event("disconnect", commands={"data": (1, 2), "commands": (3, 4)}),
+        event("login"),
+    ]:
+        under.step(what, 1000.0)
+    assert under.take().evidence == [Evidence(A, 50.0, 1, 1)]
+
+
+def test_evidence_of_bdat_counts_messages_not_chunks() -> None:
+    under = engine()
+    under.step(event("disconnect", commands={"bdat": (7, 7)}), 1000.0)
+    assert under.take().evidence == [Evidence(A, 50.0, 1, 0)]
+
+
+def test_what_is_held_is_not_asked_again_but_more_is() -> None:
+    under = engine()
+    assert run([event("connect")] * 61, under=under)
+    under.hold(A, "mx", "throttle", 1600.0, 1000.0)
+    assert run([event("connect")], under=under) == []
+    assert (
+        run([event("non_smtp_command", pid=p) for p in range(11)], under=under)[0].action == "ban"
+    )
+    assert run([event("connect")] * 61, at=1601.0, under=under)[0].action == "throttle"
+
+
+def test_forget() -> None:
+    under = engine()
+    run([event("connect")] * 61, under=under)
+    under.hold(A, "mx", "throttle", 1600.0, 1000.0)
+    under.forget(A, "submission")
+    assert run([event("connect")], under=under) == []
+    run([event("connect")] * 61, at=1601.0, under=under)
+    under.forget(A)
+    assert under.take().crossings == []
+    assert under.lines(A) == ()
+    assert {m.value for m in under.meters(A, 1601.0)} == {0}
+
+
+def test_reconfigure_keeps_counts_and_what_is_held() -> None:
+    under = engine()
+    run([event("connect")] * 50, under=under)
+    limits = default_limits()
+    limits["connections"] = Limit(count="connections", within=duration("1m"), soft=40)
+    under.reconfigure(Policy(limits=limits))
+    (crossing,) = run([event("connect")], under=under)
+    assert (crossing.value, crossing.threshold) == (51, 40)
+
+
+def test_sessions_and_streams_are_bounded() -> None:
+    under = engine()
+    for number in range(60_000):
+        under.step(event("reject", pid=number, host=f"h{number % 3000}"), 1000.0)
+    assert under.sizes()["sessions"] <= 50_000
+    assert under.sizes()["dropped"] > 0
+    assert len(under._streams) <= 1000
+
+
+def test_memory_is_bounded_under_any_number_of_clients() -> None:
+    """Small, for speed; `scripts/bench` sends ten million."""
+    under = engine(Policy(max_clients=2_000))
+    tracemalloc.start()
+    for part in range(5):
+        for number in range(part * 20_000, (part + 1) * 20_000):
+            client = f"198.{18 + (number >> 16 & 1)}.{number >> 8 & 255}.{number & 255}x{number}"
+            under.step(event("connect", client, pid=number & 1023), 1000.0 + number / 5_000)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert under.sizes()["clients"] <= 2_001
+    assert size < 2_000 * 500 + (1 << 18) * 16
+
+
+UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
+
+
+@given(st.lists(st.tuples(st.sampled_from(UNPROVEN), st.floats(0, 900)), max_size=300))
+def test_what_a_bare_connection_does_never_bans(events: list[tuple[str, float]]) -> None:
+    under = engine()
+    for kind, at in events:
+        under.step(event(kind, count=50), 1000.0 + at)
+    assert all(crossing.action == "throttle" for crossing in under.take().crossings)

@@ -1,0 +1,229 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from throttled.decide.ladder import Ladder, offences, proven_good
+from throttled.decide.protect import Protection
+from throttled.errors import RefusedError
+from throttled.model import Crossing, Decision, Facts, Line, NetworkPast, Past, Snapshot
+from throttled.policy import Policy
+
+NOW = 1_800_000_000.0
+DAY = 86400.0
+A = "198.51.100.7"
+KEY = (A, "mx")
+HARD = Crossing(A, "mx", "errors", "ban", 51, 50, 600.0, "errors", "", (Line(1, 2),))
+SOFT = Crossing(A, "mx", "connections", "throttle", 61, 60, 60.0, "connections")
+
+
+def ladder(policy: Policy | None = None) -> Ladder:
+    facts = Facts(own=frozenset({"198.51.100.1"}))
+    return Ladder(policy or Policy(), Protection(facts, names=[".good.example"]))
+
+
+def one(crossing: Crossing, past: Past | None = None, policy: Policy | None = None) -> Decision:
+    pasts = {(crossing.subject, crossing.scope): past} if past else {}
+    ruling = ladder(policy).judge([crossing], pasts, {}, NOW)
+    (decision,) = ruling.decisions
+    return decision
+
+
+def spared(crossing: Crossing, past: Past | None = None) -> str:
+    pasts = {(crossing.subject, crossing.scope): past} if past else {}
+    ruling = ladder().judge([crossing], pasts, {}, NOW)
+    assert ruling.decisions == []
+    return ruling.spared[0][1]
+
+
+def test_soft_throttles_and_says_why() -> None:
+    decision = one(SOFT)
+    assert (decision.action, decision.level, decision.until) == ("throttle", 0, NOW + 600)
+    assert decision.why == "61 connections within 1m, soft limit 60"
+
+
+def test_hard_bans_and_keeps_the_lines() -> None:
+    decision = one(HARD)
+    assert (decision.action, decision.level, decision.until) == ("ban", 1, NOW + 600)
+    assert decision.lines == (Line(1, 2),)
+    assert "hard limit 50" in decision.why
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds"), [(0, 600), (1, 3600), (2, 14400), (3, 43200), (4, 86400), (99, 86400)]
+)
+def test_the_ladder(before: int, seconds: int) -> None:
+    decision = one(HARD, Past(offences=before, last_offence=NOW - 60))
+    assert decision.until - NOW == seconds
+    assert decision.level == before + 1
+
+
+def test_offences_decay_step_by_step() -> None:
+    past = Past(offences=3, last_offence=NOW - 25 * DAY)
+    assert offences(past, 10 * DAY, NOW) == 1
+    assert offences(past, 1 * DAY, NOW) == 0
+    assert offences(Past(offences=3, last_offence=NOW + 60), 10 * DAY, NOW) == 3
+
+
+def test_mode_throttle_never_bans() -> None:
+    decision = one(HARD, policy=Policy(mode="throttle"))
+    assert decision.action == "throttle"
+    assert "mode" in decision.why
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        Past(deliveries=4, delivery_days=2),
+        Past(logins=4, last_login=NOW - 29 * DAY),
+    ],
+)
+def test_good_evidence_is_throttled_not_banned(past: Past) -> None:
+    assert one(HARD, past).action == "throttle"
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        Past(deliveries=400, delivery_days=1),
+        Past(logins=400, last_login=NOW - 31 * DAY),
+        Past(deliveries=2, delivery_days=2),  # 51 points outweigh two messages twentyfold
+    ],
+)
+def test_too_little_or_outweighed_good_evidence_is_banned(past: Past) -> None:
+    assert one(HARD, past).action == "ban"
+
+
+def test_proven_good_says_why() -> None:
+    assert "2 days" in proven_good(Past(deliveries=5, delivery_days=2), NOW)
+    assert proven_good(Past(), NOW) == ""
+
+
+def test_spared() -> None:
+    assert "protected" in spared(replace(HARD, subject="198.51.100.1"))
+    assert "host name" in spared(replace(HARD, name="mx.good.example"))
+    assert "exempted" in spared(HARD, Past(exempt_until=NOW + 1))
+    assert "already banned" in spared(SOFT, Past(action="ban", until=NOW + 1))
+
+
+def test_a_ban_that_ran_out_is_no_obstacle() -> None:
+    assert one(HARD, Past(action="ban", until=NOW - 1, offences=1)).action == "ban"
+
+
+def bans(count: int, network: str = "198.18.5") -> list[Crossing]:
+    return [replace(HARD, subject=f"{network}.{number}") for number in range(count)]
+
+
+def test_brake_when_many_good_senders_would_be_banned() -> None:
+    crossings = [*bans(8, "198.18.1"), replace(SOFT, subject="203.0.113.1")]
+    good = {(c.subject, c.scope): Past(deliveries=1, delivery_days=1) for c in crossings[:6]}
+    decisions = ladder().judge(crossings, good, {}, NOW).decisions
+    assert {d.action for d in decisions} == {"throttle"}
+    assert [bool(d.alert) for d in decisions] == [True] * 8 + [False]
+
+
+def test_brake_looks_back_a_minute() -> None:
+    judge = ladder()
+    actions = []
+    for number, crossing in enumerate(bans(8)):
+        past = {(crossing.subject, crossing.scope): Past(deliveries=1, delivery_days=1)}
+        actions.append(judge.judge([crossing], past, {}, NOW + number).decisions[0].action)
+    assert actions == ["ban"] * 5 + ["throttle"] * 3
+
+
+def test_no_brake_for_strangers() -> None:
+    assert {d.action for d in ladder().judge(bans(100), {}, {}, NOW).decisions} == {"ban"}
+
+
+def networks(decisions: list[Decision]) -> list[tuple[str, str]]:
+    return [(d.action, d.subject) for d in decisions if d.limit == "network"]
+
+
+def test_network_is_throttled_at_five_and_banned_at_ten() -> None:
+    judge = ladder().judge
+    assert networks(judge(bans(4), {}, {}, NOW).decisions) == []
+    assert networks(judge(bans(5), {}, {}, NOW).decisions) == [("throttle", "198.18.5.0/24")]
+    assert networks(judge(bans(10), {}, {}, NOW).decisions) == [("ban", "198.18.5.0/24")]
+
+
+def network(past: NetworkPast, count: int = 1) -> list[tuple[str, str]]:
+    key = ("198.18.5.0/24", "mx")
+    return networks(ladder().judge(bans(count), {}, {key: past}, NOW).decisions)  # type: ignore[dict-item]
+
+
+def test_network_with_history() -> None:
+    assert network(NetworkPast(banned=9)) == [("ban", "198.18.5.0/24")]
+    assert network(NetworkPast(banned=9, good=1)) == [("throttle", "198.18.5.0/24")]
+    assert network(NetworkPast(banned=7, action="throttle", until=NOW + 9)) == []
+    assert network(NetworkPast(banned=7, action="throttle", until=NOW - 9)) != []
+    assert network(NetworkPast(banned=50, action="ban", until=NOW + 9)) == []
+
+
+def test_shared_ipv6_prefixes_are_never_grouped() -> None:
+    crossings = [replace(HARD, subject=f"64:ff9b::c612:{n:x}") for n in range(1, 30)]
+    assert networks(ladder().judge(crossings, {}, {}, NOW).decisions) == []
+
+
+def test_protected_network_is_left_alone() -> None:
+    judge = Ladder(Policy(), Protection(Facts(), networks=["198.18.0.0/16"]))
+    assert judge._network("198.18.5.0/24", "mx", NetworkPast(banned=50), 1, NOW) is None
+
+
+ROW = Snapshot(A, "mx", "ban", "errors", 1, NOW - 600, NOW, "")
+
+
+def test_a_ban_ends_in_a_throttle_and_a_throttle_in_nothing() -> None:
+    judge = ladder()
+    (after,) = judge.ended([ROW], NOW)
+    assert (after.action, after.limit, after.until) == ("throttle", "ladder", NOW + 600)
+    (after,) = judge.ended([replace(ROW, action="throttle")], NOW)
+    assert after.action == "release"
+    (after,) = judge.ended([replace(ROW, subject="198.51.100.1")], NOW)
+    assert after.action == "release"
+
+
+def by_hand(
+    action: str = "ban", seconds: float | None = None, past: Past | None = None
+) -> Decision:
+    return ladder().by_hand(
+        action,  # type: ignore[arg-type]
+        A,
+        "mx",
+        past or Past(),
+        NOW,
+        seconds=seconds,
+        why="spam",
+    )
+
+
+def test_by_hand() -> None:
+    assert by_hand(seconds=90).until == NOW + 90
+    assert by_hand().until == NOW + 600
+    assert by_hand(past=Past(offences=1, last_offence=NOW)).until == NOW + 3600
+    assert by_hand("throttle").until == NOW + 600
+    assert by_hand("throttle").level == 0
+    assert by_hand().limit == "operator"
+
+
+def test_by_hand_refuses_what_is_protected() -> None:
+    with pytest.raises(RefusedError) as caught:
+        ladder().by_hand("ban", "198.51.100.1", "mx", Past(), NOW, seconds=None, why="")
+    assert caught.value.hint
+
+
+@given(
+    subject=st.ip_addresses().map(str),
+    value=st.integers(1, 1_000_000),
+    past=st.builds(Past, offences=st.integers(0, 99), deliveries=st.integers(0, 9)),
+)
+def test_no_input_bans_a_protected_subject(subject: str, value: int, past: Past) -> None:
+    judge = Ladder(Policy(), Protection(Facts(), networks=["0.0.0.0/0", "::/0"]))
+    crossing = replace(HARD, subject=subject, value=value)
+    assert judge.judge([crossing], {(subject, "mx"): past}, {}, NOW).decisions == []
+
+
+@given(st.lists(st.sampled_from(["throttle", "enforce", "observe"]), min_size=1))
+def test_ban_times_never_reach_the_five_days_that_mail_queues(modes: list[str]) -> None:
+    for number, _ in enumerate(modes):
+        decision = one(HARD, Past(offences=number, last_offence=NOW))
+        assert decision.until - NOW < 5 * DAY

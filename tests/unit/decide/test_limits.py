@@ -1,0 +1,61 @@
+from msgspec.structs import replace
+
+from throttled.decide.limits import Gauges, Meter
+from throttled.policy import Limit, Policy, Thresholds, default_limits, duration
+
+
+def test_defaults_of_both_scopes() -> None:
+    mx = Gauges.of(Policy(), "mx")
+    submission = Gauges.of(Policy(), "submission")
+    assert [gauge.soft for gauge in mx.connections] == [60]
+    assert [gauge.soft for gauge in submission.connections] == [120]
+    assert {gauge.limit for gauge in mx.all()} == set(default_limits())
+
+
+def test_disabled_and_empty_limits_make_no_gauge() -> None:
+    limits = {
+        "off": Limit(count="errors", within=duration("1m"), soft=1, enabled=False),
+        "none": Limit(count="errors", within=duration("1m")),
+    }
+    assert Gauges.of(Policy(limits=limits), "mx").all() == []
+
+
+def test_thresholds_of_a_scope() -> None:
+    limit = Limit(
+        count="errors", within=duration("1m"), soft=5, mx=Thresholds(hard=9), submission=None
+    )
+    (mx,) = Gauges.of(Policy(limits={"e": limit}), "mx").errors
+    (submission,) = Gauges.of(Policy(limits={"e": limit}), "submission").errors
+    assert mx.verdict(6) == ("throttle", 5)
+    assert mx.verdict(10) == ("ban", 9)
+    assert submission.verdict(10) == ("throttle", 5)
+    assert mx.verdict(5) is None
+
+
+def test_read() -> None:
+    (gauge,) = Gauges.of(Policy(), "mx").connections
+    gauge.table.add("198.51.100.7", 1000.0, 3)
+    assert gauge.read("198.51.100.7", 1000.0) == Meter("connections", "mx", 60.0, 3, 60, 0)
+    (users,) = (g for g in Gauges.of(Policy(), "mx").auth_users if g.limit == "auth-users")
+    assert users.read("198.51.100.7", 1000.0) == Meter("auth-users", "mx", 600.0, 0, 0, 20)
+
+
+def test_distinct_names_are_kept_up_to_the_highest_threshold() -> None:
+    limits = {"u": Limit(count="auth_users", within=duration("1d"), soft=3)}
+    (gauge,) = Gauges.of(Policy(limits=limits), "mx").auth_users
+    assert [gauge.table.add("a", 1.0, str(n)) for n in range(9)][-1] == 4
+
+
+def test_adopt_keeps_the_counts_of_unchanged_windows() -> None:
+    before = Gauges.of(Policy(), "mx")
+    for gauge in before.all():
+        if gauge.limit in ("connections", "errors"):
+            gauge.table.put("a", 1, 1.0)  # type: ignore[arg-type]  # both are counters
+    limits = default_limits()
+    limits["connections"] = replace(limits["connections"], soft=5)
+    limits["errors"] = replace(limits["errors"], within=duration("1h"))
+    after = Gauges.of(Policy(limits=limits), "mx")
+    after.adopt(before)
+    assert after.connections[0].table.get("a") == 1
+    assert after.connections[0].soft == 5
+    assert after.errors[0].table.get("a") is None

@@ -1,0 +1,59 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.decide import meter
+
+
+def test_counts_within_the_window() -> None:
+    value = meter.add(meter.add(0, 100, 3), 104, 2)
+    assert meter.total(value) == 5
+
+
+def test_forgets_what_is_older_than_nine_eighths() -> None:
+    value = meter.add(meter.add(0, 100, 3), 109, 2)
+    assert meter.total(value) == 2
+
+
+def test_forgets_everything_after_a_long_silence() -> None:
+    assert meter.total(meter.advance(meter.add(0, 100, 3), 10_000)) == 0
+
+
+def test_advance_never_goes_back() -> None:
+    value = meter.add(0, 100, 3)
+    assert meter.advance(value, 90) == value
+
+
+def test_late_line_is_put_where_it_belongs() -> None:
+    value = meter.add(meter.add(0, 108, 1), 103, 4)
+    assert meter.total(value) == 5
+    assert meter.total(meter.advance(value, 112)) == 1
+
+
+def test_line_older_than_the_window_is_not_counted() -> None:
+    value = meter.add(0, 109, 1)
+    assert meter.add(value, 100, 5) == value
+
+
+def test_saturates() -> None:
+    value = 0
+    for _ in range(20):
+        value = meter.add(value, 7, 1_000_000)
+    assert meter.total(value) == meter.FULL
+
+
+@given(
+    st.lists(st.tuples(st.integers(1000, 1040), st.integers(1, 100_000)), max_size=60),
+)
+def test_equals_a_list_of_all_events(events: list[tuple[int, int]]) -> None:
+    """Whatever comes in whatever order: the sum of what lies in the nine newest eighths."""
+    value = 0
+    newest = 0
+    kept: list[tuple[int, int]] = []
+    for tick, count in events:
+        value = meter.add(value, tick, count)
+        newest = max(newest, tick)
+        if newest - tick < 9:
+            kept.append((tick, count))
+        kept = [(t, c) for t, c in kept if newest - t < 9]
+        assert meter.total(value) == sum(c for _, c in kept)
+        assert value.bit_length() <= 216 + 11

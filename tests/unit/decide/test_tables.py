@@ -1,0 +1,103 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.decide.tables import Counters, Distinct, Generations
+
+
+def test_remembers_for_a_lifetime_after_the_last_touch() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    table.put("a", 1, 1000.0)
+    table.put("b", 2, 1009.0)
+    table.put("c", 3, 1011.0)  # a and b become the old generation
+    assert (table.get("a"), table.get("b"), table.get("c")) == (1, 2, 3)
+    table.put("d", 4, 1022.0)
+    assert (table.get("a"), table.get("b"), table.get("c")) == (None, None, 3)
+
+
+def test_a_touch_in_the_young_generation_keeps() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    table.put("a", 1, 1000.0)
+    table.put("b", 1, 1011.0)
+    table.put("a", 2, 1012.0)
+    table.put("c", 1, 1022.0)
+    assert table.get("a") == 2
+    assert len(table) == 3
+
+
+def test_long_silence_forgets_both_generations() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    table.put("a", 1, 1000.0)
+    table.put("b", 2, 1100.0)
+    assert table.get("a") is None
+
+
+def test_cap_drops_the_longest_silent_and_says_so() -> None:
+    table: Generations[str, int] = Generations(1000.0, 10)
+    for number in range(100):
+        table.put(str(number), number, 5000.0)
+        table.put("busy", -1, 5000.0)
+        assert len(table) <= table.size() <= 11
+    assert table.get("busy") == -1
+    assert table.get("0") is None
+    assert table.get("99") == 99
+    assert table.dropped > 80
+
+
+def test_pop_takes_the_youngest_value_and_leaves_none() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    table.put("a", 1, 1000.0)
+    table.put("b", 1, 1011.0)
+    table.put("a", 2, 1012.0)
+    assert table.pop("a") == 2
+    assert table.pop("a") is None
+    assert table.pop("b") == 1
+
+
+def test_counts_by_client_and_forgets_with_the_window() -> None:
+    table = Counters(60.0, 100)
+    assert [table.add("a", 1000.0 + second, 1) for second in range(3)] == [1, 2, 3]
+    assert table.add("b", 1000.0, 5) == 5
+    assert table.value("a", 1010.0) == 3
+    assert table.value("a", 1075.0) == 0
+    assert table.value("nobody", 1000.0) == 0
+
+
+def test_a_meter_survives_the_change_of_generations() -> None:
+    table = Counters(60.0, 100)
+    table.add("a", 1000.0, 1)
+    for second in range(1, 60):
+        table.add(f"other{second}", 1000.0 + second, 1)
+    assert table.add("a", 1059.0, 1) == 2
+
+
+@given(st.lists(st.tuples(st.floats(0, 500), st.integers(1, 50)), min_size=1, max_size=80))
+def test_error_is_at_most_an_eighth_of_the_window(events: list[tuple[float, int]]) -> None:
+    """Never fewer than lie within T, never more than within 9/8 T: in order of time."""
+    table = Counters(80.0, 1000)
+    seen: list[tuple[float, int]] = []
+    for at, count in sorted(events):
+        value = table.add("a", 1000.0 + at, count)
+        seen.append((at, count))
+        assert sum(c for t, c in seen if t > at - 80) <= value
+        assert value <= sum(c for t, c in seen if t >= at - 90 - 1e-6)
+
+
+def test_distinct_names() -> None:
+    table = Distinct(600.0, 100, most=5)
+    assert [table.add("a", 1000.0, name) for name in ("x", "y", "x", "z")] == [1, 2, 2, 3]
+    assert table.value("a", 1100.0) == 3
+    assert table.value("a", 1700.0) == 0
+    assert table.value("b", 1000.0) == 0
+
+
+def test_distinct_names_are_forgotten_one_by_one() -> None:
+    table = Distinct(80.0, 100, most=5)
+    table.add("a", 1000.0, "x")
+    table.add("a", 1050.0, "y")
+    assert table.add("a", 1100.0, "z") == 2
+
+
+def test_distinct_names_are_capped() -> None:
+    table = Distinct(600.0, 100, most=5)
+    assert max(table.add("a", 1000.0, f"user{number}") for number in range(1000)) == 5
+    assert len(table.get("a") or ()) == 5

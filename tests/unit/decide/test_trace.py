@@ -1,0 +1,38 @@
+from throttled.decide.trace import Trace
+from throttled.model import Line
+
+
+def test_latest_lines_oldest_first() -> None:
+    trace = Trace(100, 100)
+    for offset in range(10):
+        trace.add("a" if offset % 2 else "b", 1.0, 3, offset * 100)
+    assert trace.lines("a", 3) == (Line(3, 500), Line(3, 700), Line(3, 900))
+    assert trace.lines("b", 100) == tuple(Line(3, o) for o in (0, 200, 400, 600, 800))
+    assert trace.lines("c", 3) == ()
+
+
+def test_large_offsets_and_sources() -> None:
+    trace = Trace(10, 10)
+    trace.add("a", 1.0, 65535, (1 << 48) - 1)
+    assert trace.lines("a", 1) == (Line(65535, (1 << 48) - 1),)
+
+
+def test_what_the_ring_has_overwritten_is_gone() -> None:
+    trace = Trace(4, 100)
+    trace.add("a", 1.0, 1, 0)
+    for offset in range(1, 4):
+        trace.add("b", 1.0, 1, offset)
+    assert trace.lines("a", 9) == (Line(1, 0),)
+    trace.add("b", 1.0, 1, 4)
+    assert trace.lines("a", 9) == ()
+    trace.add("a", 1.0, 1, 5)
+    assert trace.lines("a", 9) == (Line(1, 5),)
+    assert trace.lines("b", 9) == (Line(1, 2), Line(1, 3), Line(1, 4))
+
+
+def test_forget() -> None:
+    trace = Trace(4, 100)
+    trace.add("a", 1.0, 1, 0)
+    trace.forget("a")
+    trace.forget("nobody")
+    assert trace.lines("a", 9) == ()
