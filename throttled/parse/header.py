@@ -1,0 +1,111 @@
+"""What stands before the text that Postfix wrote: time, host, tag and process id. Pure.
+
+A line is `TIME HOST TAG[PID]: BODY`. TIME is RFC 3164 (`Aug 22 10:00:01`), ISO 8601 with or
+without fraction and zone, or `2026-08-22 10:00:01`. RFC 5424 and what docker, docker-compose,
+Kubernetes or a `<PRI>` put in front are understood too; FreeBSD's `<mail.info>`, busybox's
+`mail.info` and Solaris' `[ID 197553 mail.info]` are passed over.
+
+The tag's last component names the daemon, what is before it the instance:
+`postfix/submission/smtpd` (postconf(5), syslog_name). An administrator can choose any instance.
+
+Owns one bounded cache of origins, which forgets the least recently used.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from throttled.parse.clock import Clock
+
+
+class Origin(NamedTuple):
+    """Who wrote a line."""
+
+    host: str
+    instance: str  # "postfix", "postfix/submission"; "" for a bare tag
+    process: str  # "smtpd"
+    pid: int  # 0 where none is written
+
+
+_ORIGIN_LENGTH = 300  # characters: a host name has at most 255
+_TIME_LENGTH = 41  # 2026-08-22T10:00:01.123456789+02:00 has 35
+
+_HOST = r"(?:<\w+\.\w+> )?(?:(\S*[^\s:]) )?(?:\w+\.\w+ )?"
+_ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
+_WITHOUT_PID = re.compile(_HOST + r"(rsyslogd)(?:-[0-9]+)?: ")
+_SOLARIS = re.compile(r"\[ID [0-9]{1,10} \w+\.\w+\] ")
+_RFC5424 = re.compile(
+    r"(?:<[0-9]{1,3}>)?1 (?:-|(\S{1,40})) (\S{1,255}) (\S{1,255}) ([0-9]{1,10}) \S{1,32} "
+    r"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: |\Z)(?:\xef\xbb\xbf)?"
+)
+_IN_FRONT = re.compile(
+    r"<[0-9]{1,3}>"  # RFC 3164's priority
+    r"|(?:\x1b\[[0-9;]*m)?[A-Za-z0-9][\w.-]{0,100} *\| ?(?:\x1b\[[0-9;]*m)? ?"  # docker-compose
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}:?[0-9]{2}) "  # docker logs -t
+    r"(?:std(?:out|err) [FP] )?"  # Kubernetes
+)
+
+
+@lru_cache(maxsize=8_192)
+def _origin(text: str) -> Origin | None:
+    """Read `HOST TAG[PID` (the text before `]: `)."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None:
+        return None
+    host, instance, process, pid = match.groups(default="")
+    return Origin(host, instance, process, int(pid))
+
+
+def split(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
+    """Return who wrote a line, when (seconds since the epoch, 0.0 if unknown), and its body.
+
+    None where the line is not written like a log line.
+    """
+    head = _plain(line, clock, reference)
+    while head is None:
+        match = _RFC5424.match(line)
+        if match is not None:
+            return _rfc5424(line, match, clock, reference)
+        match = _IN_FRONT.match(line)
+        if match is None:
+            return None
+        line = line[match.end() :]
+        head = _plain(line, clock, reference)
+    return head
+
+
+def _plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
+    """Read `TIME HOST TAG[PID]: BODY`."""
+    if line[15:16] == " ":  # Aug 22 10:00:01
+        start = 16
+    elif line[14:15] == " ":  # Aug 2 10:00:01
+        start = 15
+    else:  # 2026-08-22T10:00:01 or 2026-08-22 10:00:01
+        start = line.find(" ", 19, _TIME_LENGTH) + 1
+    end = line.find("]: ", start, start + _ORIGIN_LENGTH)
+    origin = _origin(line[start:end])
+    if origin is not None:
+        body = line[end + 3 :]
+    else:
+        match = _WITHOUT_PID.match(line, start)
+        if match is None:
+            return None
+        origin = Origin(match[1] or "", "", match[2], 0)
+        body = line[match.end() :]
+    time = clock.time(line[: start - 1], reference)
+    if time is None:
+        return None
+    if body[:4] == "[ID " and (match := _SOLARIS.match(body)):
+        body = body[match.end() :]
+    return origin, time, body
+
+
+def _rfc5424(
+    line: str, match: re.Match[str], clock: Clock, reference: float | None
+) -> tuple[Origin, float, str] | None:
+    time, host, tag, pid = match.groups()
+    origin = _origin(f"{host} {tag}[{pid}")
+    at = clock.time(time, reference) if time else 0.0
+    if origin is None or at is None:
+        return None
+    return origin, at, line[match.end() :]

@@ -1,0 +1,119 @@
+"""The lines of smtpd(8) that are events. Pure.
+
+Read off Postfix's source (src/smtpd), versions 2.3 to 3.12. Adding a line is one entry here and
+its samples in tests/samples.
+
+Owns one bounded cache, of the counters in `disconnect` lines.
+"""
+
+import re
+from functools import lru_cache
+
+from throttled.parse.reply import milter, reject
+from throttled.parse.rules import Detail, Rule, Table
+
+_COUNTER = re.compile(r" ([a-z_]{1,20})=([0-9]{1,9})(?:/([0-9]{1,9}))?(?= |\Z)")
+_SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)|failed: ?)", re.ASCII)
+
+#: Replies that blame our own authentication server (xsasl_dovecot_server.c; Cyrus' errstring; what
+#: Dovecot sends as `reason=`).
+_OUR_FAULT = (
+    "Connection lost to authentication server",
+    "Can't connect to authentication server",
+    "Authentication backend error",
+    "Temporary authentication failure",
+    "Temporary internal failure",
+    "Internal authentication failure",
+    "generic failure",
+    "no memory available",
+    "remote authentication server unavailable",
+    "transient failure",
+    "SASL library is not initialized",
+)
+
+
+@lru_cache(maxsize=4_096)
+def _counters(text: str) -> Detail:
+    """Read ` ehlo=1 auth=0/1 commands=1/2 notes=bare_lf` (since Postfix 3.0; notes later)."""
+    commands = {
+        command: (int(accepted), int(total or accepted))
+        for command, accepted, total in _COUNTER.findall(text)
+    }
+    return Detail(text.partition(" notes=")[2], commands=commands or None)
+
+
+def _sasl(text: str) -> Detail:
+    """Read `LOGIN authentication failed: REASON[, sasl_username=USER]`.
+
+    The mechanism is the client's to write, so what blames us must stand where Postfix puts it, and
+    must not be followed by a second end of the same sentence.
+    """
+    match = _SASL.match(text)
+    if match is None:
+        return Detail(text)
+    reply, _, user = text[match.end() :].partition(", sasl_username=")
+    if user == "(unavailable)":
+        user = ""
+    if " authentication " in user:
+        return Detail(text)
+    if match[1]:
+        return Detail(reason="aborted", user=user)
+    return Detail(reply, reason="temporary" if reply.startswith(_OUR_FAULT) else "", user=user)
+
+
+def _login(text: str) -> Detail:
+    """Read what follows `sasl_username=`."""
+    user = re.split(", sasl_sender=|, orig_queue_id=|, orig_client=", text, maxsplit=1)[0]
+    return Detail(user=user)
+
+
+TABLE = Table(
+    (
+        Rule("connect", "connect from <client>"),
+        Rule("disconnect", "disconnect from <client><text>", detail=_counters),
+        Rule("lost_connection", "lost connection after <where> from <client>"),
+        Rule("timeout", "timeout after <where> from <client>"),
+        Rule("too_many_errors", "too many errors after <where> from <client>"),
+        Rule("pipelining", "improper command pipelining after <where> from <client>: <text>"),
+        Rule("non_smtp_command", "warning: non-SMTP command from <client>: <text>"),
+        Rule(
+            "bad_address",
+            "warning: Illegal address syntax from <client> in <where> command: <text>",
+        ),
+        Rule("reject", "<id>: reject: <where> from <client>: <text>", detail=reject),
+        Rule("reject", "<id>: milter-reject: <where> from <client>: <text>", detail=milter),
+        Rule("auth_failure", "warning: <client>: SASL <text>", "AUTH", _sasl),
+        Rule("tls_failure", "SSL_accept error from <client>: <text>", "STARTTLS"),
+        Rule("tls_failure", "<id>: abort: TLS from <client>: <text>", "STARTTLS"),
+        Rule("login", "<id>: client=<client>, sasl_<method>, sasl_username=<text>", detail=_login),
+        Rule("accepted", "<id>: client=<client>"),
+        # Postfix's own limits (anvil); `text` is the number that was too high.
+        Rule(
+            "concurrency_limit",
+            "warning: Connection concurrency limit exceeded: <value> from <client>"
+            " for service <service>",
+        ),
+        *(
+            Rule(
+                "rate_limit",
+                f"warning: {what} rate limit exceeded: <value> from <client> for service <service>",
+                where,
+            )
+            for what, where in (
+                ("Connection", "connection"),
+                ("Message delivery request", "message"),
+                ("Recipient address", "recipient"),
+                ("AUTH command", "auth"),
+                ("New TLS session", "newtls"),
+            )
+        ),
+        *(
+            Rule(
+                "rate_limit",
+                f"warning: Refusing {what} request from <client> for service <service>",
+                "starttls",
+            )
+            for what in ("STARTTLS", "TLS service")
+        ),
+    )
+)
