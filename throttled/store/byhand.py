@@ -1,0 +1,76 @@
+"""What an operator does by hand: unban, exempt, allow. Inside the caller's transaction.
+
+Owns no state. Limits: `ALLOWED` entries on the allowlist; one more is refused.
+"""
+
+import sqlite3
+
+from throttled.errors import RefusedError
+from throttled.model import Entry, Scope
+from throttled.store.rows import TEXT, Allowed
+
+ALLOWED = 10_000
+
+_RELEASED = """
+INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, value, threshold,
+    lines, alert) VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '')
+"""
+_EXEMPT = """
+INSERT INTO exemption (subject, scope, until) VALUES (?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET until = excluded.until
+"""
+_ALLOW = """
+INSERT INTO allowed (what, until, note, since) VALUES (?, ?, ?, ?)
+ON CONFLICT (what) DO UPDATE SET
+    until = excluded.until, note = excluded.note, since = excluded.since
+"""
+
+
+def forget(
+    connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
+) -> list[Entry]:
+    """Take a subject out of force and forget its offences; return what was in force."""
+    rows = connection.execute(
+        "SELECT action FROM active WHERE subject = ? AND scope = ? AND until > ?", (*key, now)
+    ).fetchall()
+    connection.execute("DELETE FROM active WHERE subject = ? AND scope = ?", key)
+    connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
+    connection.execute("DELETE FROM exemption WHERE subject = ? AND scope = ?", key)
+    if exempt_until > now:
+        connection.execute(_EXEMPT, (*key, exempt_until))
+    if rows:
+        connection.execute(_RELEASED, (now, *key))
+    return [Entry(*key, action, 0.0) for (action,) in rows]
+
+
+def clear(connection: sqlite3.Connection, scope: Scope | None) -> None:
+    """Take everything out of force and forget all offences."""
+    connection.execute("DELETE FROM active WHERE ?1 IS NULL OR scope = ?1", (scope,))
+    connection.execute("DELETE FROM offence WHERE ?1 IS NULL OR scope = ?1", (scope,))
+
+
+def allow(connection: sqlite3.Connection, entry: Allowed) -> None:
+    """Put an entry on the allowlist, or change it."""
+    (others,) = connection.execute(
+        "SELECT count(*) FROM allowed WHERE what <> ?", (entry.what,)
+    ).fetchone()
+    if others >= ALLOWED:
+        raise RefusedError(
+            f"{ALLOWED} entries are allowed by hand already",
+            "write networks instead of addresses, or use protect.networks in the configuration",
+        )
+    connection.execute(_ALLOW, (entry.what, entry.until, entry.note[:TEXT], entry.since))
+
+
+def disallow(connection: sqlite3.Connection, what: str) -> bool:
+    """Take an entry from the allowlist; tell whether it was there."""
+    return connection.execute("DELETE FROM allowed WHERE what = ?", (what,)).rowcount > 0
+
+
+def allowed(connection: sqlite3.Connection, now: float) -> list[Allowed]:
+    """Return the allowlist, without what ran out."""
+    rows = connection.execute(
+        "SELECT what, until, note, since FROM allowed WHERE until = 0 OR until > ? ORDER BY what",
+        (now,),
+    )
+    return [Allowed(*row) for row in rows]

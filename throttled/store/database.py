@@ -1,0 +1,170 @@
+"""The connection to the SQLite file: opening, pragmas, migrations, transactions, errors.
+
+Owns the connection; belongs to the thread that opened it. Write-ahead log with synchronous=NORMAL:
+a commit is a write without fsync, so killing the process loses nothing, while a power cut may
+lose the last transactions, never the order or the consistency of what came before.
+
+Limits: waits `BUSY` seconds for another process's lock; at most 8 MB of page cache; the write-ahead
+log is written back every 16 MB at the latest, and its file kept below 64 MB. Nothing is ever
+deleted or repaired: a file that is not ours, damaged or too new is left as it is.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+from throttled.store import faults
+
+MEMORY = ":memory:"
+BUSY = 0.1
+_APPLICATION = 1953002095  # "thro", as in migrations/0001.sql
+
+_PRAGMAS = (
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -8000",  # KiB
+    "PRAGMA wal_autocheckpoint = 4096",  # pages of 4 KiB; `checkpoint` comes first when idle
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA secure_delete = FAST",  # Debian's default is to overwrite what is deleted
+)
+
+
+def scripts() -> list[str]:
+    """Return the migrations: the n-th leads from version n - 1 to version n."""
+    files = resources.files("throttled.store").joinpath("migrations").iterdir()
+    return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)]
+
+
+class Database:
+    """One open database.
+
+    Args:
+        path: the file, or `MEMORY`. Created (mode 0600) unless `readonly`.
+        readonly: only read.
+        migrations: see `scripts`.
+
+    Raises:
+        StoreError: it cannot be used; the hint says why.
+    """
+
+    def __init__(self, path: str, *, readonly: bool, migrations: Sequence[str]) -> None:
+        self.path = path
+        self._readonly = readonly
+        if path != MEMORY:
+            _ready(path, readonly=readonly)
+        self._identity: tuple[int, int] | None = None
+        with faults.translated(path):
+            self.connection = _connect(path, readonly=readonly)
+        try:
+            with self.guard():
+                self._prepare(migrations)
+            if path != MEMORY:
+                self._identity = _identity(path)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; the write-ahead log is written back where it can be."""
+        self.connection.close()
+
+    @contextmanager
+    def guard(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection, and raise SQLite's errors as StoreError."""
+        with faults.translated(self.path):
+            yield self.connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection inside a transaction: all of it is recorded, or nothing.
+
+        Raises:
+            StoreError: nothing was recorded. The database can be used again at once.
+        """
+        with self.guard() as connection:
+            if self._identity is not None and _identity(self.path) != self._identity:
+                raise faults.gone(self.path)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:  # some errors end it by themselves
+                    connection.execute("ROLLBACK")
+
+    def checkpoint(self) -> None:
+        """Write the write-ahead log back, as far as no reader needs it."""
+        with self.guard() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _prepare(self, migrations: Sequence[str]) -> None:
+        connection = self.connection
+        version = _number(connection, "PRAGMA user_version")
+        tables = _number(connection, "SELECT count(*) FROM sqlite_master")
+        ours = _number(connection, "PRAGMA application_id") == _APPLICATION
+        if not ours and (version or tables):
+            raise faults.foreign(self.path)
+        if version > len(migrations):
+            raise faults.newer(self.path, version, len(migrations))
+        if self._readonly:
+            if version < len(migrations):
+                raise faults.older(self.path, version, len(migrations))
+            return
+        connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        for number, script in enumerate(migrations, 1):
+            with self.transaction():  # also when there is nothing to do: can it be written at all?
+                if _number(connection, "PRAGMA user_version") < number:
+                    for statement in _statements(script):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _ready(path: str, *, readonly: bool) -> None:
+    if readonly:
+        if not Path(path).exists():
+            raise faults.missing(path)
+        return
+    try:
+        # Never opened when it exists: closing would drop the locks of another connection of ours.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise faults.uncreatable(error, path) from error
+
+
+def _connect(path: str, *, readonly: bool) -> sqlite3.Connection:
+    if path == MEMORY:
+        return sqlite3.connect(path, isolation_level=None)
+    mode = "ro" if readonly else "rw"
+    uri = f"file:{quote(str(Path(path).absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, timeout=BUSY, isolation_level=None, uri=True)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return (0, 0)
+    return status.st_dev, status.st_ino
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    (number,) = connection.execute(query).fetchone()
+    return int(number)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; `executescript` would commit in between."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

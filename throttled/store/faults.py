@@ -1,0 +1,112 @@
+"""What SQLite and the file system report, as errors that tell an operator what to do. No state."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from throttled.errors import StoreError
+
+#: Primary result code -> (what is wrong, what to do about it).
+_FAULTS = {
+    sqlite3.SQLITE_FULL: (
+        "no space left for the database {path}",
+        "free space on its file system (df {directory}); recording then goes on by itself",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "the database {path} is read-only",
+        "make it and {directory} writable for this user; look for a file system mounted read-only",
+    ),
+    sqlite3.SQLITE_BUSY: (
+        "another process keeps the database {path} locked",
+        "end the program that has it open (fuser {path})",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        "the database {path} is damaged",
+        (
+            "nothing was changed. Stop throttled and move {path}, -wal and -shm away: the next"
+            " start begins anew. `sqlite3 {path} .recover` saves what can be saved"
+        ),
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "{path} is not a database",
+        "nothing was changed. Move the file away, or name another one as store.path",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "the database {path} cannot be read or written",
+        "look for disk errors in the kernel log (dmesg), and at quotas",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the database {path} cannot be opened",
+        "this user must be able to read and write it and {directory}",
+    ),
+}
+_OTHER = (
+    "the database {path} does not work",
+    "nothing was changed. Was it altered by another program? Move it away to begin a new one",
+)
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Raise SQLite's errors as StoreError; our own mistakes surface as they are."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
+def translate(error: sqlite3.Error, path: str) -> StoreError:
+    """Return the error to raise for one of SQLite's, with SQLite's own words in the message."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+    if code == sqlite3.SQLITE_LOCKED:
+        code = sqlite3.SQLITE_BUSY
+    message, hint = _FAULTS.get(code, _OTHER)
+    names = {"path": path, "directory": str(Path(path).parent)}
+    return StoreError(f"{message.format(**names)}: {error}", hint.format(**names))
+
+
+def uncreatable(error: OSError, path: str) -> StoreError:
+    """Return the error to raise for a database file that cannot be created."""
+    directory = str(Path(path).parent)
+    if isinstance(error, FileNotFoundError):
+        hint = f"create it (mkdir -p -m 750 {directory}), or name another path as store.path"
+        return StoreError(f"the directory {directory} does not exist", hint)
+    hint = f"this user must be able to write to {directory}; or name another path as store.path"
+    return StoreError(f"the database {path} cannot be created: {error.strerror}", hint)
+
+
+def missing(path: str) -> StoreError:
+    """Return the error to raise where there is nothing to read."""
+    hint = "`throttled run` creates it; is store.path the right one?"
+    return StoreError(f"there is no database {path}", hint)
+
+
+def foreign(path: str) -> StoreError:
+    """Return the error to raise for a database of another program."""
+    hint = "nothing was changed. Name another path as store.path"
+    return StoreError(f"the database {path} belongs to another program", hint)
+
+
+def newer(path: str, version: int, known: int) -> StoreError:
+    """Return the error to raise for a database that a later release wrote."""
+    return StoreError(
+        f"the database {path} is of version {version}, this throttled knows {known}",
+        "nothing was changed. Install the newer throttled again, or move the file away",
+    )
+
+
+def older(path: str, version: int, known: int) -> StoreError:
+    """Return the error to raise for reading a database that must be migrated first."""
+    return StoreError(
+        f"the database {path} is of version {version}, this throttled needs {known}",
+        "start the daemon: it brings the database up to date",
+    )
+
+
+def gone(path: str) -> StoreError:
+    """Return the error to raise where the file was deleted or replaced while it was open."""
+    hint = "restart throttled; what it decided since then is in force but not recorded"
+    return StoreError(f"the database {path} was removed or replaced", hint)

@@ -1,0 +1,158 @@
+"""Reading what is in force: for the kernel, for `list` and `status`. Owns no state.
+
+A million rows are read in pages, each a SELECT of its own: no long read transaction, no million
+Python objects. Rows that change meanwhile may come in their old or their new state, or in both.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal
+
+from msgspec import Struct
+
+from throttled import address
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Scope, Snapshot
+from throttled.store.database import Database
+from throttled.store.rows import read_lines
+
+Order = Literal["since", "until", "subject", "packets"]
+
+# Never longer than it was decided for, also where the clock went backwards meanwhile.
+_ACTIVE = """
+SELECT number, subject, scope, action, min(until - ?2, until - since)
+    FROM active WHERE number > ?1 AND until > ?2 ORDER BY number LIMIT ?3
+"""
+_ENDED = """
+SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
+    FROM active WHERE until <= ?3 AND (until, number) > (?1, ?2) ORDER BY until, number LIMIT ?4
+"""
+_FILTER = """until > ?1 AND (?2 IS NULL OR scope = ?2) AND (?3 IS NULL OR action = ?3)
+    AND (?4 IS NULL OR "limit" = ?4)"""
+_WITHIN = "subject >= ?5 AND subject < ?6 AND inside(subject, ?7)"
+_ORDERS: dict[Order, str] = {
+    "since": "number DESC",
+    "until": "until",
+    "subject": "subject, scope",
+    "packets": "packets + counter DESC",
+}
+
+
+class Filter(Struct, frozen=True):
+    """What of it is asked for; None = all."""
+
+    scope: Scope | None = None
+    action: Action | None = None
+    limit: str | None = None
+    within: str | None = None  # this subject and, for a network, everything inside it
+
+
+def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
+    """Yield what is in force, `chunk` rows at a time."""
+    number = 0
+    while True:
+        with database.guard() as connection:
+            rows = connection.execute(_ACTIVE, (number, now, chunk)).fetchall()
+        if not rows:
+            return
+        number = rows[-1][0]
+        yield [Entry(*row[1:]) for row in rows]
+
+
+def ended(database: Database, since: float, until: float, chunk: int) -> Iterator[list[Snapshot]]:
+    """Yield what ran out in (since, until], the earliest first, `chunk` rows at a time."""
+    end, number = since, 1 << 62
+    while True:
+        with database.guard() as connection:
+            rows = connection.execute(_ENDED, (end, number, until, chunk)).fetchall()
+        if not rows:
+            return
+        number, end = rows[-1][0], rows[-1][7]
+        yield [Snapshot(*row[1:]) for row in rows]
+
+
+def snapshots(
+    connection: sqlite3.Connection, what: Filter, now: float, order: Order, count: int
+) -> list[Snapshot]:
+    """Return the first `count` rows of what is in force."""
+    where, values = _where(what, now)
+    by = _ORDERS[order]
+    rows = connection.execute(
+        f"""
+        SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
+            a.packets + a.counter, d.lines
+        FROM (SELECT * FROM active WHERE {where} ORDER BY {by} LIMIT {int(count)}) a
+            LEFT JOIN decision d USING (number)
+        """,  # noqa: S608 - put together from constants of this module
+        values,
+    )
+    return [Snapshot(*(*row[:-1], read_lines(row[-1]))) for row in rows]
+
+
+def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
+    """Return how many rows a filter lets through."""
+    if what.limit is None and what.within is None:
+        return sum(
+            rows
+            for (scope, action), rows in counts(connection, now).items()
+            if what.scope in (None, scope) and what.action in (None, action)
+        )
+    where, values = _where(what, now)
+    query = f"SELECT count(*) FROM active WHERE {where}"  # noqa: S608 - as above
+    (number,) = connection.execute(query, values).fetchone()
+    return int(number)
+
+
+def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Action], int]:
+    """Return how many are in force, without counting them."""
+    rows = dict(connection.execute("SELECT name, rows FROM tally").fetchall())
+    for name, over in connection.execute(
+        "SELECT scope || ' ' || action, count(*) FROM active WHERE until <= ? GROUP BY 1", (now,)
+    ):
+        rows[name] -= over
+    return {(scope, action): rows[f"{scope} {action}"] for scope in SCOPES for action in ACTIONS}
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """Give SQL the function that a `within` needs."""
+    connection.create_function("inside", 2, inside, deterministic=True)
+
+
+def inside(subject: str, outer: str) -> bool:
+    """Tell whether a subject is another one or lies inside it."""
+    packed, prefix = address.parse(subject)
+    network = _parse(outer)
+    return prefix >= network[1] and address.contains(network, packed)
+
+
+def span(outer: str) -> tuple[str, str]:
+    """Return a range of text, [first, second), that holds every subject inside this one.
+
+    It is the text that all of them begin with: the whole octets of an IPv4 network; the whole
+    groups of an IPv6 network before the first that is zero, and may be written as `::`.
+    """
+    packed, prefix = address.parse(outer)
+    if prefix == len(packed) * 8:
+        return outer, outer + "\0"
+    if len(packed) == 4:
+        begin = "".join(f"{octet}." for octet in packed[: prefix // 8])
+    else:
+        begin = ""
+        for at in range(0, prefix // 16 * 2, 2):
+            group = int.from_bytes(packed[at : at + 2])
+            if group == 0:
+                break
+            begin += f"{group:x}:"
+    return begin, begin + "\x7f"
+
+
+@lru_cache(maxsize=1)
+def _parse(outer: str) -> tuple[bytes, int]:
+    return address.parse(outer)
+
+
+def _where(what: Filter, now: float) -> tuple[str, tuple[object, ...]]:
+    values = (now, what.scope, what.action, what.limit)
+    if what.within is None:
+        return _FILTER, values
+    return f"{_FILTER} AND {_WITHIN}", (*values, *span(what.within), what.within)

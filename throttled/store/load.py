@@ -1,0 +1,97 @@
+"""Reading what is known of single subjects and logs. Owns no state.
+
+A batch of subjects is one SELECT for each scope in it, and a few index lookups for each subject.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
+from throttled.store.good import MEMORY, Good, day_of
+from throttled.store.rows import StoredPosition, read_lines, unsigned
+
+Key = tuple[str, Scope]
+
+_DAY = 86400.0
+_NOTHING = Past()
+
+_PAST = """
+SELECT s.value, o.bans, o.ended, a.action, a.until, e.until,
+    g.day, g.days, g.deliveries, g.logins, g.last_login
+FROM json_each(?1) s
+    LEFT JOIN active a ON a.subject = s.value AND a.scope = ?2 AND a.until > ?3
+    LEFT JOIN offence o ON o.subject = s.value AND o.scope = ?2
+    LEFT JOIN exemption e ON e.subject = s.value AND e.scope = ?2 AND e.until > ?3
+    LEFT JOIN good g ON g.address = s.value
+WHERE o.bans IS NOT NULL OR a.until IS NOT NULL OR e.until IS NOT NULL OR g.day IS NOT NULL
+"""
+# More than a thousand of a network are a thousand: a sprayed /64 shall not cost us seconds.
+_NETWORK_PAST = """
+SELECT n.value,
+    (SELECT count(*) FROM (SELECT 1 FROM offence
+        WHERE network = n.value AND scope = ?2 AND banned > ?4 LIMIT 1000)),
+    (SELECT count(*) FROM (SELECT 1 FROM good WHERE network = n.value AND seen > ?5 LIMIT 1000)),
+    a.action, coalesce(a.until, 0.0)
+FROM json_each(?1) n
+    LEFT JOIN active a ON a.subject = n.value AND a.scope = ?2 AND a.until > ?3
+"""
+_DECISIONS = """
+SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, lines, alert
+    FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
+"""
+
+
+def past(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dict[Key, Past]:
+    """Return what is known of each subject, `Past()` where that is nothing."""
+    found = dict.fromkeys(keys, _NOTHING)
+    for scope, subjects in _by_scope(keys):
+        for row in connection.execute(_PAST, (subjects, scope, now)):
+            subject, bans, ended, action, until, exempt, *good = row
+            counts = (0, 0, 0) if good[0] is None else Good(*good).at(now)
+            found[subject, scope] = Past(
+                bans or 0,
+                ended or 0.0,
+                action,
+                until or 0.0,
+                *counts,
+                good[-1] or 0.0,
+                exempt or 0.0,
+            )
+    return found
+
+
+def network_past(
+    connection: sqlite3.Connection, keys: Sequence[Key], now: float
+) -> dict[Key, NetworkPast]:
+    """Return what is known of each network."""
+    found = {}
+    since = (now - _DAY, day_of(now) - MEMORY)
+    for scope, networks in _by_scope(keys):
+        for row in connection.execute(_NETWORK_PAST, (networks, scope, now, *since)):
+            network, banned, good, action, until = row
+            found[network, scope] = NetworkPast(banned, good, action, until)
+    return found
+
+
+def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[Decision]:
+    """Return the history of a subject, newest first."""
+    rows = connection.execute(_DECISIONS, (subject, limit))
+    return [Decision(*(*row[:10], read_lines(row[10]), row[11])) for row in rows]
+
+
+def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:
+    """Return how far each log has been read, by path."""
+    rows = connection.execute('SELECT path, device, inode, "offset", fingerprint FROM position')
+    return {
+        path: StoredPosition(path, unsigned(device), unsigned(inode), offset, fingerprint)
+        for path, device, inode, offset, fingerprint in rows
+    }
+
+
+def _by_scope(keys: Sequence[Key]) -> Iterator[tuple[Scope, str]]:
+    for scope in SCOPES:
+        subjects = list({subject: None for subject, of in keys if of == scope})
+        if subjects:
+            yield scope, msgspec.json.encode(subjects).decode()

@@ -1,0 +1,72 @@
+"""Deleting what is old, or more than the caps. Inside the caller's transaction; owns no state.
+
+One call deletes at most `BATCH` rows of each table, in about ten milliseconds. At a cap go first:
+the oldest decisions and offences; the good evidence that is longest without news; of what is in
+force, what would end soonest (the kernel keeps it, only a restart would not restore it).
+"""
+
+import sqlite3
+
+from throttled.store.good import MEMORY, day_of
+
+BATCH = 1000
+
+#: Rows, at most (and what came since the last call).
+DECISIONS = 2_000_000
+ACTIVE = 2_000_000
+GOOD = 1_000_000
+SOURCES = 10_000
+
+_DAY = 86400.0
+#: Kept after the end, so that `ended` finds it.
+_GRACE = 3600.0
+_HISTORY = 90 * _DAY
+_OFFENCES = 180 * _DAY
+
+# The latest decision stays: numbers are never used twice.
+_DECISIONS = """
+DELETE FROM decision WHERE number IN (SELECT number FROM decision ORDER BY number LIMIT ?1)
+    AND (time < ?2 OR number <= ?3) AND number < ?4
+"""
+# An offence longer ago than the oldest decision that the cap leaves goes too: this is its cap.
+_OFFENCES_GONE = """
+DELETE FROM offence WHERE number IN (SELECT number FROM offence ORDER BY number LIMIT ?1)
+    AND (banned < ?2 OR number <= ?3)
+"""
+_ENDED = """
+DELETE FROM active WHERE number IN (SELECT number FROM active
+    WHERE until <= ?2 ORDER BY until LIMIT ?1)
+"""
+_FORGOTTEN = """
+DELETE FROM good WHERE address IN (SELECT address FROM good
+    WHERE seen <= ?2 ORDER BY seen LIMIT ?1)
+"""
+_ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE (name = 'good') = ?"
+_FOREVER = 1e300
+
+
+def prune(connection: sqlite3.Connection, now: float) -> bool:
+    """Delete at most `BATCH` rows of each table; tell whether there may be more to delete."""
+    (latest,) = connection.execute("SELECT coalesce(max(number), 0) FROM decision").fetchone()
+    over = latest - DECISIONS
+    history = (BATCH, now - _HISTORY, over, latest)
+    offences = (BATCH, now - _OFFENCES, over)
+    deleted = [
+        connection.execute(_DECISIONS, history).rowcount,
+        connection.execute(_OFFENCES_GONE, offences).rowcount,
+        connection.execute(_ENDED, (BATCH, now - _GRACE)).rowcount,
+        connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
+        connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
+        connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
+    ]
+    connection.execute("DELETE FROM exemption WHERE until <= ?", (now,))
+    connection.execute("DELETE FROM allowed WHERE until <> 0 AND until <= ?", (now,))
+    connection.execute(
+        "DELETE FROM source WHERE number <= (SELECT max(number) FROM source) - ?", (SOURCES,)
+    )
+    return max(deleted) >= BATCH
+
+
+def _excess(connection: sqlite3.Connection, cap: int, *, good: bool) -> int:
+    (rows,) = connection.execute(_ROWS, (good,)).fetchone()
+    return int(min(BATCH, max(0, rows - cap)))

@@ -1,0 +1,140 @@
+"""Writing what happened: decisions, evidence, positions, counters. Inside the caller's transaction.
+
+Owns no state. A batch is written table by table in the order of its subjects, so that a large one
+visits each page of an index once; decisions about one subject keep their order, and the last wins.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import msgspec
+
+from throttled import address
+from throttled.model import Decision, Evidence, Seen
+from throttled.store.good import Good
+from throttled.store.rows import TEXT, StoredPosition, signed, write_lines
+
+Row = tuple[int | float | str, ...]
+
+_DECISION = """
+INSERT INTO decision (number, time, action, subject, scope, "limit", level, until, why, value,
+    threshold, lines, alert) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# A ban in force is not replaced by a throttle. Where the same action goes on, so do its packets:
+# the kernel's counter begins at zero when an element is renewed.
+_ACTIVE = """
+INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET
+    number = excluded.number, action = excluded.action, "limit" = excluded."limit",
+    level = excluded.level, since = excluded.since, until = excluded.until, why = excluded.why,
+    packets = CASE WHEN action = excluded.action AND until > excluded.since
+        THEN packets + counter ELSE 0 END,
+    counter = 0
+WHERE excluded.action = 'ban' OR action = 'throttle' OR until <= excluded.since
+"""
+_OFFENCE = """
+INSERT INTO offence (number, subject, scope, network, bans, banned, ended)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET
+    number = excluded.number, bans = excluded.bans, banned = excluded.banned,
+    ended = excluded.ended
+"""
+_RELEASE = "DELETE FROM active WHERE subject = ? AND scope = ?"
+_PEACE = "UPDATE offence SET ended = min(ended, ?) WHERE subject = ? AND scope = ?"
+_KNOWN = """
+SELECT address, day, days, deliveries, logins, last_login
+    FROM json_each(?) JOIN good ON address = value
+"""
+_GOOD = """
+INSERT INTO good (address, network, seen, day, days, deliveries, logins, last_login)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (address) DO UPDATE SET
+    seen = excluded.seen, day = excluded.day, days = excluded.days,
+    deliveries = excluded.deliveries, logins = excluded.logins, last_login = excluded.last_login
+"""
+_POSITION = """
+INSERT INTO position (path, device, inode, "offset", fingerprint) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (path) DO UPDATE SET
+    device = excluded.device, inode = excluded.inode, "offset" = excluded."offset",
+    fingerprint = excluded.fingerprint
+"""
+_PACKETS = """
+UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0 END, counter = ?1
+    WHERE subject = ?2 AND scope = ?3 AND action = ?4 AND counter <> ?1
+"""
+
+
+def decisions(connection: sqlite3.Connection, batch: Sequence[Decision]) -> None:
+    """Write decisions into the history, what is in force and the offences."""
+    (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM decision").fetchone()
+    numbered = list(enumerate(sorted(batch, key=lambda d: (d.subject, d.scope)), number))
+    connection.executemany(_DECISION, (_decision(n, d) for n, d in numbered))
+    for release, run in groupby(numbered, key=lambda pair: pair[1].action == "release"):
+        if release:
+            connection.executemany(_RELEASE, ((d.subject, d.scope) for _, d in run))
+        else:
+            connection.executemany(_ACTIVE, (_active(n, d) for n, d in run))
+    for action, run in groupby(numbered, key=lambda pair: pair[1].action):
+        if action == "release":
+            connection.executemany(_PEACE, ((d.time, d.subject, d.scope) for _, d in run))
+        elif action == "ban":
+            connection.executemany(_OFFENCE, (_offence(n, d) for n, d in run if d.level > 0))
+
+
+def evidence(connection: sqlite3.Connection, batch: Iterable[Evidence], now: float) -> None:
+    """Fold good evidence into the rows of its addresses."""
+    found = {e.subject: Good() for e in batch}
+    subjects = msgspec.json.encode(list(found)).decode()
+    for subject, *row in connection.execute(_KNOWN, (subjects,)):
+        found[subject] = Good(*row)
+    for e in batch:
+        found[e.subject].add(e.time, e.deliveries, e.logins, now)
+    connection.executemany(_GOOD, (_good(s, good) for s, good in sorted(found.items())))
+
+
+def positions(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -> None:
+    """Write how far the logs have been read."""
+    rows = ((p.path, signed(p.device), signed(p.inode), p.offset, p.fingerprint) for p in batch)
+    connection.executemany(_POSITION, rows)
+
+
+def packets(connection: sqlite3.Connection, batch: Iterable[Seen]) -> None:
+    """Write the kernel's counters; one that is lower than before began at zero in between."""
+    rows = ((s.packets, s.subject, s.scope, s.action) for s in batch)
+    connection.executemany(_PACKETS, rows)
+
+
+def _decision(number: int, d: Decision) -> Row:
+    return (
+        number,
+        d.time,
+        d.action,
+        d.subject,
+        d.scope,
+        d.limit,
+        d.level,
+        d.until,
+        d.why[:TEXT],
+        d.value,
+        d.threshold,
+        write_lines(d.lines),
+        d.alert[:TEXT],
+    )
+
+
+def _active(number: int, d: Decision) -> Row:
+    why = d.why[:TEXT]
+    return number, d.subject, d.scope, d.action, d.limit, d.level, d.time, d.until, why
+
+
+def _offence(number: int, d: Decision) -> Row:
+    network = "" if address.is_network(d.subject) else address.network_of(d.subject)
+    return number, d.subject, d.scope, network, d.level, d.time, d.until
+
+
+def _good(subject: str, good: Good) -> Row:
+    network = address.network_of(subject)
+    counts = (good.day, good.days, good.deliveries, good.logins, good.last_login)
+    return subject, network, good.seen, *counts

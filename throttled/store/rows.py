@@ -1,0 +1,57 @@
+"""The nouns of this room, and how compound fields are written into a column. Owns no state."""
+
+import msgspec
+from msgspec import Struct
+
+from throttled.model import Line
+
+#: What is kept of a decision's texts and lines.
+TEXT = 1000
+LINES = 64
+
+_SIGN = 1 << 63
+
+
+class StoredPosition(Struct, frozen=True, gc=False):
+    """How far a log has been read."""
+
+    path: str
+    device: int
+    inode: int
+    offset: int  # bytes
+    fingerprint: bytes  # of the beginning of the file; the tail's business
+
+
+class Allowed(Struct, frozen=True):
+    """Something that the operator allowed by hand."""
+
+    what: str  # subject or host-name suffix
+    until: float  # wall clock; 0.0 = for ever
+    note: str
+    since: float
+
+
+def write_lines(lines: tuple[Line, ...]) -> str:
+    """Return the column `lines` of a decision: the latest `LINES` of them."""
+    return msgspec.json.encode(
+        [n for line in lines[-LINES:] for n in (line.source, line.offset)]
+    ).decode()
+
+
+def read_lines(column: str | None) -> tuple[Line, ...]:
+    """Return the lines of a decision; none where the decision is no longer there."""
+    numbers = iter(_numbers.decode(column or "[]"))
+    return tuple(Line(source, offset) for source, offset in zip(numbers, numbers, strict=True))
+
+
+_numbers = msgspec.json.Decoder(list[int])
+
+
+def signed(number: int) -> int:
+    """Return an unsigned 64-bit number (overlayfs has such inodes) as SQLite's signed integer."""
+    return number - 2 * _SIGN if number >= _SIGN else number
+
+
+def unsigned(number: int) -> int:
+    """Undo `signed`."""
+    return number + 2 * _SIGN if number < 0 else number

@@ -1,0 +1,245 @@
+"""What must survive a restart, in one SQLite file: the public face of this room.
+
+Owns the connection and a cache of log sources. Every call blocks, for as long as SQLite takes, and
+belongs to the thread that opened the store. Every call may raise `StoreError`; then nothing of it
+was recorded, and the store can be used again as soon as the fault is gone. Limits: see `prune`.
+
+Times are wall-clock seconds since the epoch. Where the clock goes backwards, what had ended comes
+back for at most as long as it went back, and nothing stays longer than it was decided for.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from throttled.model import (
+    SCOPES,
+    Action,
+    Decision,
+    Entry,
+    Evidence,
+    NetworkPast,
+    Past,
+    Scope,
+    Seen,
+    Snapshot,
+)
+from throttled.store import byhand, listing, load, record
+from throttled.store.database import Database, scripts
+from throttled.store.listing import Filter, Order
+from throttled.store.prune import prune
+from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
+
+__all__ = ["Allowed", "Filter", "Order", "Store", "StoredPosition"]
+
+Key = tuple[str, Scope]
+_ALL = Filter()
+_CHUNK = 10_000
+_CACHED = 1000
+
+
+class Store:
+    """The database, open. Made by `Store.open`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sources: dict[tuple[str, int, int], int] = {}
+        listing.register(database.connection)
+
+    @classmethod
+    def open(cls, path: str, *, readonly: bool = False) -> "Store":
+        """Open the database, and create or migrate it first unless `readonly`.
+
+        Args:
+            path: the file; its directory must exist. ":memory:" for one that is not kept.
+            readonly: only read; the file must exist and be up to date.
+
+        Raises:
+            StoreError: no directory, not permitted, not a database, damaged, locked, too new.
+        """
+        return cls(Database(path, readonly=readonly, migrations=scripts()))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    # Log sources
+
+    def source(self, path: str, device: int, inode: int) -> int:
+        """Return the number of a log file (`Line.source`); a new one is recorded at once."""
+        key = (path, signed(device), signed(inode))
+        number = self._sources.get(key)
+        if number is None:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO source (path, device, inode) VALUES (?, ?, ?)"
+                    " ON CONFLICT DO NOTHING",
+                    key,
+                )
+                (number,) = connection.execute(
+                    "SELECT number FROM source WHERE path = ? AND device = ? AND inode = ?", key
+                ).fetchone()
+            if len(self._sources) >= _CACHED:
+                self._sources.clear()
+            self._sources[key] = number
+        return number
+
+    def source_file(self, number: int) -> tuple[str, int, int] | None:
+        """Return (path, device, inode) of a log file; None if it is no longer known."""
+        with self._database.guard() as connection:
+            row = connection.execute(
+                "SELECT path, device, inode FROM source WHERE number = ?", (number,)
+            ).fetchone()
+        return None if row is None else (row[0], unsigned(row[1]), unsigned(row[2]))
+
+    def positions(self) -> dict[str, StoredPosition]:
+        """Return how far each log has been read, by path."""
+        with self._database.guard() as connection:
+            return load.positions(connection)
+
+    # What is known
+
+    def past(self, keys: Sequence[Key], now: float) -> dict[Key, Past]:
+        """Return what is known of each subject, `Past()` where that is nothing."""
+        with self._database.guard() as connection:
+            return load.past(connection, keys, now)
+
+    def network_past(self, keys: Sequence[Key], now: float) -> dict[Key, NetworkPast]:
+        """Return what is known of each network (see `address.network_of`); counts end at 1,000."""
+        with self._database.guard() as connection:
+            return load.network_past(connection, keys, now)
+
+    def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
+        """Return the history of a subject, newest first."""
+        with self._database.guard() as connection:
+            return load.decisions(connection, subject, limit)
+
+    # What happens
+
+    def record(
+        self,
+        now: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence] = (),
+        positions: Sequence[StoredPosition] = (),
+    ) -> None:
+        """Record a batch in one transaction.
+
+        A ban replaces what is in force against its subject and scope and, with a level, becomes
+        its `offences`. A throttle replaces a throttle, not a ban that is in force. A release takes
+        away what is in force. Decisions about one subject count in their order.
+
+        Args:
+            now: wall clock; evidence from later is taken as from now.
+            decisions: what was decided.
+            evidence: what good addresses did.
+            positions: how far the logs have been read.
+        """
+        with self._database.transaction() as connection:
+            if decisions:
+                record.decisions(connection, decisions)
+            if evidence:
+                record.evidence(connection, evidence, now)
+            record.positions(connection, positions)
+
+    def packets(self, seen: Iterable[Seen]) -> None:
+        """Record the kernel's counters, in transactions of 10,000.
+
+        Packets add up while the same action goes on, also when an element is renewed (recorded
+        first, counters read before) or made anew, which sets the kernel's counter to zero.
+        """
+        every = iter(seen)
+        while chunk := list(islice(every, _CHUNK)):
+            with self._database.transaction() as connection:
+                record.packets(connection, chunk)
+
+    # What is in force
+
+    def active(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
+        """Yield what should be in force, in chunks; the store can be written in between."""
+        return listing.active(self._database, now, chunk)
+
+    def ended(self, since: float, until: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
+        """Yield what ran out in (since, until] and was not replaced, in chunks, without lines.
+
+        Kept for an hour; the store can be written in between.
+        """
+        return listing.ended(self._database, since, until, chunk)
+
+    def snapshots(
+        self, now: float, what: Filter = _ALL, order: Order = "since", count: int = 1000
+    ) -> list[Snapshot]:
+        """Return what is in force: the latest decided, soonest ending or most dropped first.
+
+        Ordering a million rows by packets, or looking through them for a limit, takes a second.
+        """
+        with self._database.guard() as connection:
+            return listing.snapshots(connection, what, now, order, count)
+
+    def total(self, now: float, what: Filter = _ALL) -> int:
+        """Return how many are in force."""
+        with self._database.guard() as connection:
+            return listing.total(connection, what, now)
+
+    def counts(self, now: float) -> dict[tuple[Scope, Action], int]:
+        """Return how many are in force by scope and action."""
+        with self._database.guard() as connection:
+            return listing.counts(connection, now)
+
+    # The operator's doings
+
+    def forget(
+        self, subject: str, scope: Scope | None, now: float, exempt_until: float = 0.0
+    ) -> list[Entry]:
+        """Unban: take out of force and forget offences; the history keeps it, with the release.
+
+        Args:
+            subject: exactly this one; an address in a network is another subject.
+            scope: None for all.
+            now: wall clock.
+            exempt_until: `Past.exempt_until` from now on; not later than now for none.
+
+        Returns:
+            What was in force, with `seconds` 0: what the kernel shall no longer hold.
+        """
+        with self._database.transaction() as connection:
+            return [
+                entry
+                for one in (SCOPES if scope is None else (scope,))
+                for entry in byhand.forget(connection, (subject, one), now, exempt_until)
+            ]
+
+    def clear(self, now: float, scope: Scope | None = None) -> int:
+        """Take everything out of force and forget all offences; return how many were in force.
+
+        Writes no history. Good evidence, exemptions and the allowlist stay.
+        """
+        with self._database.transaction() as connection:
+            removed = listing.total(connection, Filter(scope=scope), now)
+            byhand.clear(connection, scope)
+            return removed
+
+    def allow(self, what: str, until: float, note: str, now: float) -> None:
+        """Put a subject or host-name suffix on the allowlist; `until` 0.0 = for ever.
+
+        Raises:
+            RefusedError: the list is full.
+        """
+        with self._database.transaction() as connection:
+            byhand.allow(connection, Allowed(what, until, note, now))
+
+    def disallow(self, what: str) -> bool:
+        """Take an entry from the allowlist; tell whether it was there."""
+        with self._database.transaction() as connection:
+            return byhand.disallow(connection, what)
+
+    def allowed(self, now: float) -> list[Allowed]:
+        """Return the allowlist."""
+        with self._database.guard() as connection:
+            return byhand.allowed(connection, now)
+
+    def prune(self, now: float) -> bool:
+        """Delete some of what is old, write the log back; tell whether to call again soon."""
+        with self._database.transaction() as connection:
+            more = prune(connection, now)
+        self._database.checkpoint()
+        return more
