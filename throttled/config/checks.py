@@ -1,0 +1,96 @@
+"""What must hold between the keys of a configuration, beyond the type of each. Pure.
+
+Owns no state. Each check yields faults: (key, what is wrong).
+"""
+
+import re
+from collections.abc import Iterator
+
+from throttled import address
+from throttled.config.describe import shown
+from throttled.config.schema import Config, FirewallPorts
+from throttled.policy import Duration, Limit, duration
+
+_SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+
+Fault = tuple[tuple[str, ...], str]
+
+#: ipset's longest timeout is 2147483 s (ipset(8)), just under 25 days; all backends keep to it.
+_LONGEST = duration("24d")
+_SHORTEST_WINDOW = duration("1s")
+_RATE_UNITS = (duration("1s"), duration("1m"), duration("1h"))
+#: Decisions that no limit made carry these in the place of a limit's name.
+_RESERVED = ("network", "ladder", "operator")
+
+
+def faults(config: Config) -> Iterator[Fault]:
+    """Yield everything that does not go together."""
+    for name, limit in config.limits.items():
+        yield from _limit(name, limit)
+    yield from _times(config)
+    yield from _subjects(config)
+    yield from _firewall(config)
+    if config.log.files == () and config.log.journal is False:
+        yield ("log", "files"), "nothing to read: no files, and journal is false"
+    _, colon, port = config.metrics.listen.rpartition(":")
+    if colon and not 1 <= int(port) <= 65535:
+        yield ("metrics", "listen"), "the port must be from 1 to 65535"
+
+
+def _limit(name: str, limit: Limit) -> Iterator[Fault]:
+    key = ("limits", name)
+    if name in _RESERVED:
+        yield key, f"{name} is a word of its own; give the limit another name"
+    if not _SHORTEST_WINDOW <= limit.within <= _LONGEST:
+        yield (*key, "within"), f"must be from {_SHORTEST_WINDOW} to {_LONGEST}"
+    for scope, other in (("mx", limit.mx), ("submission", limit.submission), ("", limit)):
+        if other is None:
+            continue
+        soft, hard = other.soft or limit.soft, other.hard or limit.hard
+        if soft and hard and soft >= hard:
+            at = (*key, scope, "soft") if scope else (*key, "soft")
+            yield at, f"soft ({soft}) must be below hard ({hard})"
+    if not any(
+        given and (given.soft or given.hard) for given in (limit, limit.mx, limit.submission)
+    ):
+        yield key, "a limit needs soft, hard or both"
+
+
+def _times(config: Config) -> Iterator[Fault]:
+    times = config.ban.times
+    if list(times) != sorted(times):
+        yield ("ban", "times"), "each ban must be at least as long as the one before"
+    lasting: dict[tuple[str, ...], Duration] = {
+        ("ban", "times"): max(times),
+        ("throttle", "time"): config.throttle.time,
+        ("network", "time"): config.network.time,
+    }
+    for key, time in lasting.items():
+        if not _SHORTEST_WINDOW <= time <= _LONGEST:
+            yield key, f"must be from {_SHORTEST_WINDOW} to {_LONGEST}"
+    if config.throttle.per not in _RATE_UNITS:
+        yield ("throttle", "per"), 'must be "1s", "1m" or "1h"'
+
+
+def _subjects(config: Config) -> Iterator[Fault]:
+    if config.network.soft >= config.network.hard:
+        soft, hard = config.network.soft, config.network.hard
+        yield ("network", "soft"), f"soft ({soft}) must be below hard ({hard})"
+    for text in config.protect.networks:
+        try:
+            address.parse(text)
+        except ValueError:
+            yield ("protect", "networks"), f"{shown(text)} is no address or network"
+    for name in config.protect.names:
+        if not _SUFFIX.fullmatch(name):
+            yield ("protect", "names"), f"{shown(name)} is no host name or .suffix"
+
+
+def _firewall(config: Config) -> Iterator[Fault]:
+    ports = config.firewall.ports
+    if not isinstance(ports, FirewallPorts):
+        return
+    for port in sorted(set(ports.mx) & set(ports.submission)):
+        yield ("firewall", "ports"), f"port {port} cannot be both mx and submission"
+    if not ports.mx and not ports.submission:
+        yield ("firewall", "ports"), 'no port at all; to touch nothing write mode = "observe"'

@@ -1,0 +1,180 @@
+"""Writes the default file and the reference of the configuration from the schema. Pure.
+
+What a key means, allows and defaults to comes from the schema; here is only what is said about a
+section as a whole. `scripts/gen-docs` puts the texts into the tree. Owns no state.
+"""
+
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
+from typing import Any, get_type_hints
+
+from msgspec import Struct
+
+from throttled.config.describe import DURATION, allowed, toml
+from throttled.config.schema import Config, FirewallPorts
+from throttled.policy import Limit, Thresholds
+
+_WIDTH = 99
+
+_MARKDOWN_HEAD = f"""\
+# The configuration file
+
+<!-- Written by scripts/gen-docs from throttled/config: do not edit. -->
+
+`/etc/throttled/throttled.toml`, or what `--config` names, is a [TOML](https://toml.io) file. Every
+key has a default, and the file may be absent. A key that does not exist is an error.
+
+Times are written as {DURATION}."""
+
+_HEAD = f"""\
+The configuration of throttled. Every setting is shown with its default. To change one, take away
+the # in front of it; what stays a comment, or is deleted, keeps its default.
+
+Times are written as {DURATION}.
+After a change: throttled check, then systemctl reload throttled. Throttles and bans stay."""
+
+#: What each section is for.
+SECTIONS = {
+    "log": "Where Postfix's log is read. Lines of smtpd, postscreen and anvil are looked at.",
+    "postfix": (
+        "Ports, syslog names, mynetworks and the log file are learnt from Postfix's own "
+        "configuration, and again when it changes."
+    ),
+    "limits": (
+        "A limit counts what one client does within a time. Above `soft` the client is throttled, "
+        "above `hard` it is banned; either may be left out. Only what you write is changed: "
+        "[limits.errors] with hard = 100 keeps the rest of that limit. `mx` (port 25) and "
+        "`submission` (587, 465) give a limit other thresholds there, each is counted by itself, "
+        "and `enabled = false` switches a limit off. A limit of your own has any other name and "
+        "gives `count`, `within` and a threshold."
+    ),
+    "points": (
+        "What each kind of misbehaviour adds to the count `errors`. What is refused for a while "
+        "only (4xx, greylisting), for its content, or for our own trouble adds nothing. "
+        "0 ignores a kind."
+    ),
+    "throttle": (
+        "A throttled client may still connect, but only so often; the kernel drops the rest."
+    ),
+    "ban": (
+        "A banned client reaches no SMTP port of the scope in which it offended. Each further ban "
+        "is longer. Mail servers try again for five days: with bans shorter than that a wrong one "
+        "delays mail and loses none."
+    ),
+    "network": (
+        "Where many addresses of one network (an IPv4 /24, an IPv6 /64) are banned, the network "
+        "is acted on as a whole."
+    ),
+    "protect": (
+        "Who is left alone. Loopback, this host's own addresses, its gateways, its resolvers and "
+        "Postfix's relayhost always are."
+    ),
+    "firewall": "How the kernel is told.",
+    "store": "Where decisions are kept, so that they outlive a restart.",
+    "control": "How throttled status, list, unban and the other commands reach the daemon.",
+    "metrics": "Figures for Prometheus, over HTTP without a password: keep it on loopback.",
+}
+
+#: What each limit that is there from the start is against.
+LIMITS = {
+    "connections": "Floods of connections. A rate is answered by a rate: a throttle, and no ban.",
+    "errors": "Misbehaviour, in points (see [points]).",
+    "auth": (
+        "Guessing of passwords. The first three failures of a session with one user name count "
+        "once: a person mistypes, a mail program repeats itself."
+    ),
+    "auth-users": "Guessing of user names: distinct names tried.",
+    "auth-slow": "The same, by those who take their time.",
+}
+
+
+def default_file() -> str:
+    """Return the commented default file. Without its comment signs it is `Config()`."""
+    config = Config()
+    lines = [*_comment(_HEAD), "", *_settings(config, _plain_keys())]
+    for name, about in SECTIONS.items():
+        section = getattr(config, name)
+        if name == "limits":
+            lines += ["", "", *_comment(about)]
+            for limit, values in section.items():
+                lines += ["", f"[limits.{limit}]", *_comment(LIMITS[limit])]
+                lines += [f"#{key} = {value}" for key, value in _given(values)]
+        else:
+            lines += ["", "", *_comment(about), f"[{name}]"]
+            lines += _settings(section, section.__struct_fields__)
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """Return the reference of every key, in Markdown."""
+    config = Config()
+    lines = [*_MARKDOWN_HEAD.split("\n"), "", *_table(Config, config, _plain_keys())]
+    for name, about in SECTIONS.items():
+        section = getattr(config, name)
+        if name == "limits":
+            lines += ["", "## [limits.NAME]", "", about, "", *_table(Limit)]
+            lines += ["", "In `mx` and `submission`:", "", *_table(Thresholds)]
+            lines += ["", "There from the start:", ""]
+            for limit, values in section.items():
+                given = ", ".join(f"`{key} = {value}`" for key, value in _given(values))
+                lines.append(f"- **{limit}** ({given}). {LIMITS[limit]}")
+        else:
+            lines += ["", f"## [{name}]", "", about, "", *_table(type(section), section)]
+            if name == "firewall":
+                lines += ["", "In `ports`:", "", *_table(FirewallPorts, FirewallPorts())]
+    return "\n".join(lines) + "\n"
+
+
+def description(hint: Any) -> str:
+    """Return the description that an annotated type of the schema carries."""
+    return str(next(meta.description for meta in hint.__metadata__ if meta.description))
+
+
+def _plain_keys() -> list[str]:
+    return [name for name in Config.__struct_fields__ if name not in SECTIONS]
+
+
+def _given(values: Struct) -> Iterator[tuple[str, str]]:
+    """Yield what a limit sets, in TOML, without what every limit has."""
+    for name in values.__struct_fields__:
+        value = getattr(values, name)
+        if name != "enabled" and value is not None:
+            yield name, toml(value)
+
+
+def _comment(text: str) -> list[str]:
+    return [
+        f"# {line}".rstrip() for part in text.split("\n") for line in wrap(part, _WIDTH - 2) or [""]
+    ]
+
+
+def _settings(section: Struct, names: Iterable[str]) -> list[str]:
+    """Write settings with what they mean: behind them where all fit, else above each."""
+    hints = get_type_hints(type(section), include_extras=True)
+    meant = [
+        (f"#{name} = {toml(getattr(section, name))}", description(hints[name])) for name in names
+    ]
+    column = max(len(setting) for setting, _ in meant) + 3
+    if all(column + 2 + len(text) <= _WIDTH for _, text in meant):
+        return [f"{setting:{column}}# {text}" for setting, text in meant]
+    return [line for setting, text in meant for line in ["", *_comment(text), setting]]
+
+
+def _table(
+    kind: type[Struct], values: Struct | None = None, names: Iterable[str] = ()
+) -> list[str]:
+    """Write a Markdown table of keys, with the defaults where there are `values`."""
+    hints = get_type_hints(kind, include_extras=True)
+    rows = [["key", *(["default"] if values else []), "allowed", "meaning"]]
+    rows.append(["---"] * len(rows[0]))
+    for name in names or kind.__struct_fields__:
+        default = [f"`{toml(getattr(values, name))}`"] if values else []
+        rows.append(
+            [
+                f"`{name}`",
+                *default,
+                allowed(hints[name]).replace(DURATION, "a duration"),
+                description(hints[name]),
+            ]
+        )
+    return [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows]

@@ -1,0 +1,201 @@
+"""The whole configuration file as types: every key with its default, bounds and description.
+
+The sections that deciding needs come from `throttled.policy`; those that say where things are
+(log, Postfix, firewall, store, control socket, metrics) are here. Checks that need more than one
+key are in `checks`. Owns no state. Where words are needed for what a type allows, they are in the
+type's `extra={"form": …}`.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from throttled.model import Mode, Scope
+from throttled.policy import (
+    Ban,
+    Limit,
+    Network,
+    Points,
+    Policy,
+    Protect,
+    Throttle,
+    default_limits,
+)
+
+_POLICY = Policy()
+
+FilePath = Annotated[
+    str, Meta(pattern=r"\A/[^\0]*\Z", max_length=4096, extra={"form": "an absolute path"})
+]
+#: The kernel's limit for the path of a UNIX socket is 107 bytes (sun_path, unix(7)).
+SocketPath = Annotated[
+    str,
+    Meta(
+        pattern=r"\A/[\x21-\x7e]*\Z",
+        max_length=107,
+        extra={"form": "an absolute path of at most 107 characters"},
+    ),
+]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Ports = Annotated[tuple[Port, ...], Meta(max_length=15)]
+HostName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z", extra={"form": "a host name"})]
+Tag = Annotated[str, Meta(pattern=r"\A[\x21-\x7e]{1,255}\Z", extra={"form": "a syslog name"})]
+LimitName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z0-9][a-z0-9-]{0,39}\Z",
+        extra={"form": "a name of small letters, digits and -, at most 40 characters"},
+    ),
+]
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Postfix's log is read."""
+
+    files: Annotated[
+        Literal["auto"] | Annotated[tuple[FilePath, ...], Meta(max_length=64)],
+        Meta(
+            description=(
+                'the files; "auto": maillog_file of Postfix, '
+                "else /var/log/mail.log or /var/log/maillog"
+            )
+        ),
+    ] = "auto"
+    journal: Annotated[
+        Literal["auto"] | bool,
+        Meta(description='read systemd\'s journal; "auto": only where there is no file'),
+    ] = "auto"
+
+
+class Postfix(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which Postfix is watched over."""
+
+    config_directories: Annotated[
+        Literal["auto"] | Annotated[tuple[FilePath, ...], Meta(min_length=1, max_length=64)],
+        Meta(description='where main.cf is; "auto": the default one and its other instances'),
+    ] = "auto"
+    hosts: Annotated[
+        tuple[HostName, ...],
+        Meta(
+            max_length=256,
+            description="other host names whose lines in the log count, for a log of several hosts",
+        ),
+    ] = ()
+    scopes: Annotated[
+        dict[Tag, Scope],
+        Meta(
+            max_length=64,
+            description=(
+                "where master.cf does not tell: the scope of a syslog name, "
+                'as { "postfix/2525" = "submission" }'
+            ),
+        ),
+    ] = field(default_factory=dict)
+
+
+class FirewallPorts(Struct, frozen=True, forbid_unknown_fields=True):
+    """The ports that are filtered, as on the wire: before any DNAT."""
+
+    mx: Annotated[Ports, Meta(description="where other mail servers deliver")] = (25,)
+    submission: Annotated[Ports, Meta(description="where users submit mail")] = (465, 587)
+
+
+class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
+    """What enforces throttles and bans."""
+
+    backend: Annotated[
+        Literal["auto", "nftables", "dryrun"],
+        Meta(description='"auto": the best that works here; "dryrun": nothing is touched'),
+    ] = "auto"
+    ports: Annotated[
+        Literal["auto"] | FirewallPorts,
+        Meta(
+            description=(
+                '"auto": those of Postfix\'s services, or as { mx = [25], submission = [465, 587] }'
+            )
+        ),
+    ] = "auto"
+    on_stop: Annotated[
+        Literal["leave", "remove"],
+        Meta(description='"leave": what is in force stays until it expires; "remove": all is open'),
+    ] = "leave"
+    size: Annotated[
+        int, Meta(ge=1_000, le=16_000_000, description="addresses that each set may hold")
+    ] = 2_000_000
+
+
+class Store(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where decisions are remembered."""
+
+    path: Annotated[FilePath, Meta(description="the SQLite database")] = (
+        "/var/lib/throttled/throttled.db"
+    )
+
+
+class Control(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the commands reach the daemon."""
+
+    socket: Annotated[SocketPath, Meta(description="the UNIX socket")] = (
+        "/run/throttled/control.sock"
+    )
+    group: Annotated[
+        str,
+        Meta(
+            pattern=r"\A(?:[A-Za-z_][A-Za-z0-9_.-]{0,31})?\Z",
+            extra={"form": "the name of a group"},
+            description='who may use it besides root; "": nobody',
+        ),
+    ] = ""
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """Figures for Prometheus."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            pattern=r"\A(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})?\Z",
+            extra={"form": "ADDRESS:PORT"},
+            description='where they are served, for example "127.0.0.1:9154"; "": nowhere',
+        ),
+    ] = ""
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    mode: Annotated[
+        Mode,
+        Meta(
+            description=(
+                '"observe": decide and log, touch nothing; "throttle": never ban; '
+                '"enforce": throttle and ban'
+            )
+        ),
+    ] = _POLICY.mode
+    max_clients: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=10_000_000,
+            description="clients that are counted at a time; above that the idlest are forgotten",
+        ),
+    ] = _POLICY.max_clients
+    log: Log = Log()
+    postfix: Postfix = field(default_factory=Postfix)
+    limits: Annotated[dict[LimitName, Limit], Meta(max_length=64)] = field(
+        default_factory=default_limits
+    )
+    points: Points = _POLICY.points
+    throttle: Throttle = _POLICY.throttle
+    ban: Ban = field(default_factory=Ban)
+    network: Network = _POLICY.network
+    protect: Protect = _POLICY.protect
+    firewall: Firewall = Firewall()
+    store: Store = Store()
+    control: Control = Control()
+    metrics: Metrics = Metrics()
+
+    def policy(self) -> Policy:
+        """Return what deciding needs of it."""
+        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})

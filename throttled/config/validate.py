@@ -1,0 +1,111 @@
+"""Compares a TOML document with the schema, key by key, so that every fault is found. Pure.
+
+`msgspec.convert` alone stops at the first one, and does not name the keys that an operator chose
+(`[limits.NAME]`). Owns no state.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from throttled.config.checks import Fault
+from throttled.config.describe import allowed
+from throttled.config.schema import Config
+from throttled.policy import Duration
+
+
+def faults(document: dict[str, Any]) -> Iterator[Fault]:
+    """Yield every key that is unknown, missing, or has a value that its type does not allow."""
+    yield from _table(document, Config, ())
+
+
+def to_duration(kind: type, value: object) -> Duration:
+    """Convert for msgspec, which asks for the one type that it does not know.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if kind is Duration and isinstance(value, str):
+        return Duration.parse(value)
+    raise ValueError("not a duration")
+
+
+def _table(table: dict[str, Any], kind: type[Struct], at: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield the faults of a table that a struct describes."""
+    hints = get_type_hints(kind, include_extras=True)
+    for key, value in table.items():
+        if key in hints:
+            yield from _value(value, hints[key], (*at, key))
+        else:
+            yield (*at, key), _unknown(key, hints)
+    for name in hints:
+        if name not in table and name in _required(kind):
+            yield at, f"{name} is missing; it must be {allowed(hints[name])}"
+
+
+def _required(kind: type[Struct]) -> set[str]:
+    return {field.name for field in msgspec.structs.fields(kind) if field.required}
+
+
+def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield the faults of one value; a table is looked into, to name the key itself."""
+    if isinstance(value, dict):
+        for part in _parts(hint):
+            if get_origin(part) is dict:
+                yield from _named(value, part, at)
+                return
+            if isinstance(part, type) and issubclass(part, Struct):
+                yield from _table(value, part, at)
+                return
+    if not _fits(value, hint):
+        yield at, f"must be {allowed(hint)}"
+
+
+def _named(table: dict[str, Any], hint: Any, at: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield the faults of a table whose keys the operator chooses."""
+    key_hint, value_hint = get_args(hint)
+    for key, value in table.items():
+        if not _fits(key, key_hint):
+            yield (*at, key), f"the name must be {allowed(key_hint)}"
+        yield from _value(value, value_hint, (*at, key))
+
+
+def _fits(value: object, hint: Any) -> bool:
+    try:
+        msgspec.convert(value, hint, dec_hook=to_duration)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _parts(hint: Any) -> list[Any]:
+    """Return the members of a union, each without its annotations."""
+    if get_origin(hint) is Annotated:
+        return _parts(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return [part for member in get_args(hint) for part in _parts(member)]
+    return [hint]
+
+
+def _unknown(key: str, hints: dict[str, Any]) -> str:
+    """Say what an unknown key was meant to be: one of another table, or one nearly so called."""
+    tables = [table for table, names in _keys_of_tables() if key in names]
+    if tables:
+        return f"unknown here; it belongs under {' or '.join(tables)}"
+    close = difflib.get_close_matches(key, hints, 1)
+    return (
+        f"unknown; did you mean {close[0]}?" if close else f"unknown; there are {', '.join(hints)}"
+    )
+
+
+def _keys_of_tables() -> Iterator[tuple[str, Iterable[str]]]:
+    for name, hint in get_type_hints(Config, include_extras=True).items():
+        for part in _parts(hint):
+            if get_origin(part) is dict:
+                yield f"[{name}.NAME]", get_args(part)[1].__struct_fields__
+            elif isinstance(part, type) and issubclass(part, Struct):
+                yield f"[{name}]", part.__struct_fields__
