@@ -1,7 +1,8 @@
-"""From a line to an event: header, then the table of the daemon that wrote it. Pure.
+"""From a line to an event: the header, then the table of the daemon that wrote it. Pure.
 
-Lines are latin-1 decoded, without newline. A line that is not understood is no event; no text
-raises. Owns a cache of times (`clock.py`); the others are module-wide and bounded.
+A line that is not understood is no event; no text raises. A `Parser` owns a bounded cache of times
+(`clock.py`). The caches of `header.py`, `client.py` and `smtpd.py` are bounded too and shared by
+all parsers: they hold nothing but what follows from their keys.
 """
 
 import re
@@ -11,16 +12,40 @@ from datetime import tzinfo
 from msgspec.structs import replace
 
 from throttled.model import Event
-from throttled.parse import anvil, smtpd
+from throttled.parse import anvil, logger, master, postscreen, smtpd
 from throttled.parse.clock import Clock
 from throttled.parse.header import Origin, split
 
+#: The last component of the tag to what reads the lines. Never `smtp`, the client: its lines are
+#: about other people's servers.
 _READERS: dict[str, Callable[[str, Origin, float], Event | None]] = {
     "smtpd": smtpd.TABLE.read,
+    "postscreen": postscreen.TABLE.read,
     "anvil": anvil.read,
+    "master": master.TABLE.read,
+    "systemd-journald": logger.read,
+    "systemd-journal": logger.read,  # as the kernel cuts the name
+    "journal": logger.read,
+    "rsyslogd": logger.read,
 }
 #: rsyslog's $RepeatedMsgReduction, on by default in Ubuntu.
 _REPEATED = re.compile(r"message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z", re.DOTALL)
+
+#: For `unknown` only, which searches the whole line and decides nothing.
+_OFFENCE = re.compile(
+    r"warning|reject|denied|error|limit|refus|too many|fail|abort|timeout|lost|illegal|improper"
+    r"|invalid|malformed|blocked|without valid",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"\[[0-9A-Fa-f.:]{3,45}\]")
+#: Lines that sound like an offence and are none, or repeat what another line says.
+_HARMLESS = re.compile(
+    r"warning: (?:hostname \S+ does not resolve|numeric (?:hostname|domain name)"
+    r"|TLS library problem|SASL authentication (?:failure|problem)|\S+: request longer than|address not listed for)"
+    r"|\w+: (?!reject:|milter-reject:)[a-z_]+: "  # what an access table did instead: warn, hold, …
+    r"|(?:Anonymous|Trusted|Untrusted|Verified) TLS connection established"
+    r"|(?:connect to|setting up TLS|SSL_accept:|[<>] )"
+)
 
 
 class Parser:
@@ -40,7 +65,7 @@ class Parser:
 
         Args:
             line: latin-1 decoded, without newline; may end with a carriage return.
-            reference: takes the place of the one given at first.
+            reference: in place of the one given at first; what is now, in a live tail.
         """
         head = split(line, self._clock, reference)
         if head is None:
@@ -49,10 +74,25 @@ class Parser:
         read = _READERS.get(origin.process)
         if read is None:
             return None
-        body = body.rstrip("\r")
         event = read(body, origin, time)
         if event is None and (match := _REPEATED.match(body)):
             event = read(match[2], origin, time)
             if event is not None:
                 event = replace(event, count=event.count * int(match[1]))
         return event
+
+    def unknown(self, line: str) -> bool:
+        """Tell whether a line looks like an offence of a client and is not understood.
+
+        For people who look for what is missing here; nothing is decided by it.
+        """
+        head = split(line, self._clock, None)
+        if head is None or self.event(line) is not None:
+            return False
+        origin, _, body = head
+        return (
+            origin.process in {"smtpd", "postscreen", "anvil"}
+            and _OFFENCE.search(body) is not None
+            and _ADDRESS.search(body) is not None
+            and _HARMLESS.match(body) is None
+        )

@@ -14,7 +14,7 @@ One compiled expression without nested repetition per entry: time is linear in t
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from throttled.model import Event, Kind, Reason
 from throttled.parse.client import CLIENT, PEER, address
@@ -28,10 +28,15 @@ FIELDS = {
     "peer": PEER,
     # "DATA (1234 bytes)" and "DATA content" are stages of DATA (smtpd.c, SMTPD_AFTER_DATA).
     "where": r"(?P<where>[A-Za-z-]{1,40})(?: content)?(?: \([0-9]{1,20} bytes\))?",
-    "service": r"(?P<service>\S{1,100})",
+    "service": r"(?P<service>[^\s\"]{1,100})",
+    "endpoint": r"(?P<where>[^\s()]{1,200})",  # what master listens on
     "number": r"[0-9.]{1,20}",
     "method": r"method=[\w-]{1,40}",
-    "value": r"(?P<text>\S{1,100})",
+    "test": r"(?P<where>tests (?:before|after) SMTP handshake)",
+    "value": r"(?P<text>[^\s\"]{1,100})",
+    # The client's last command, which postscreen writes as it came.
+    "command": r"(?P<where>[A-Za-z]{0,20})",
+    "rest": r"(?:: ?)?(?P<text>.*)",
     "text": r"(?P<text>.*)",
 }
 _GROUPS = ("name", "address", "port", "where", "service", "text")
@@ -47,6 +52,9 @@ class Detail(NamedTuple):
     commands: dict[str, tuple[int, int]] | None = None
 
 
+_NOTHING = Detail()
+
+
 class Rule(NamedTuple):
     """One entry of a table."""
 
@@ -59,7 +67,9 @@ class Rule(NamedTuple):
 class _Compiled(NamedTuple):
     match: Callable[[str, int], re.Match[str] | None]
     groups: tuple[int, ...]  # numbers of _GROUPS; of a last, empty group for what is not there
-    rule: Rule
+    kind: Kind
+    where: str
+    detail: Callable[[str], Detail]
 
 
 class Table:
@@ -95,10 +105,34 @@ class Table:
                 rules = self._plain.get(second)
             if rules is None:
                 rules = table.get("", [])
-        for match, groups, rule in rules:
+        for match, groups, kind, fixed, detail in rules:
             found = match(body, start)
-            if found is not None:
-                return _event(rule, found.group(*groups), origin, time)
+            if found is None:
+                continue
+            name, written, port, where, service, text = found.group(*groups)
+            client = address(written)
+            if not client and written:
+                return None
+            text, code, reason, user, commands = detail(text) if text else _NOTHING
+            return Event(
+                kind,
+                client,
+                origin.process,
+                origin.instance,
+                origin.pid,
+                time,
+                origin.host,
+                "" if name == "unknown" else name,
+                1,
+                fixed or where,
+                code,
+                reason,
+                user,
+                int(port) if port else 0,
+                service,
+                text[:TEXT_LENGTH],
+                commands,
+            )
         return None
 
 
@@ -108,35 +142,4 @@ def _compile(line: str, rule: Rule) -> _Compiled:
     parts[1::2] = [FIELDS[field] for field in parts[1::2]]
     pattern = re.compile("".join(parts) + "()", re.DOTALL)
     groups = tuple(pattern.groupindex.get(group, pattern.groups) for group in _GROUPS)
-    return _Compiled(pattern.match, groups, rule)
-
-
-def _event(rule: Rule, groups: tuple[Any, ...], origin: Origin, time: float) -> Event | None:
-    kind, _, fixed, detail = rule
-    name, written, port, where, service, text = groups
-    client = address(written)
-    if not client and written:
-        return None
-    host, instance, process, pid = origin
-    if name == "unknown":
-        name = ""
-    rest, code, reason, user, commands = detail(text) if text else Detail()
-    return Event(
-        kind,
-        client,
-        process,
-        instance,
-        pid,
-        time,
-        host,
-        name,
-        1,
-        fixed or where,
-        code,
-        reason,
-        user,
-        int(port) if port else 0,
-        service,
-        rest[:TEXT_LENGTH],
-        commands,
-    )
+    return _Compiled(pattern.match, groups, rule.kind, rule.where, rule.detail)
