@@ -40,7 +40,9 @@ def answer(query: bytes) -> bytes:
 
 def client_name(address: str) -> str:
     """Return the name that an address is given, whether or not it resolves back."""
-    return f"client-{address.replace('.', '-').replace(':', '-')}.{_ZONE}"
+    ip = ipaddress.ip_address(address)
+    text = address.replace(".", "-") if ip.version == 4 else ip.packed.hex()
+    return f"client-{text}.{_ZONE}"
 
 
 def _record(labels: list[str], kind: int) -> bytes | None:
@@ -55,8 +57,8 @@ def _record(labels: list[str], kind: int) -> bytes | None:
     if labels[1:] != _ZONE.split(".") or not labels[0].startswith("client-"):
         return None
     told = labels[0].removeprefix("client-")
-    dots, colons = told.replace("-", "."), told.replace("-", ":")
-    address = ipaddress.ip_address(dots if told.count("-") == 3 and "--" not in told else colons)
+    dotted = "-" in told
+    address = ipaddress.ip_address(told.replace("-", ".") if dotted else bytes.fromhex(told))
     right = (kind, address.version) in ((_A, 4), (_AAAA, 6)) and int(address) % 4 != 1
     return address.packed if right else b""
 

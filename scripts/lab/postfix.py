@@ -46,7 +46,7 @@ smtpd_tls_security_level = may
 smtpd_tls_cert_file = {home}/config/tls.pem
 smtpd_tls_key_file = {home}/config/tls.pem
 smtpd_sasl_auth_enable = yes
-cyrus_sasl_config_path = {home}/config
+cyrus_sasl_config_path = {home}/config/sasl
 smtpd_sasl_local_domain = mx.example.test
 """
 
@@ -210,7 +210,7 @@ def _cgroup() -> Iterator[Path]:
 def _write(home: Path, logger: Logger) -> None:
     """Write everything that Postfix reads."""
     owner = pwd.getpwnam("postfix")
-    for name in ("config", "queue", "data", "log", "mail", "dev"):
+    for name in ("config", "config/sasl", "queue", "data", "log", "mail", "dev"):
         home.joinpath(name).mkdir()
     for name in ("data", "mail"):
         shutil.chown(home / name, owner.pw_uid, owner.pw_gid)
@@ -223,7 +223,7 @@ def _write(home: Path, logger: Logger) -> None:
     for name, text in (
         ("main.cf", _MAIN),
         ("master.cf", _MASTER),
-        ("smtpd.conf", _SASL),
+        ("sasl/smtpd.conf", _SASL),
         ("rsyslog.conf", _RSYSLOG),
         ("hosts", f"127.0.0.1 localhost {HOST}\n::1 localhost\n"),
         ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"),
