@@ -199,3 +199,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def policy(self) -> Policy:
         """Return what deciding needs of it."""
         return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+
+    def database(self) -> str:
+        """Return the database's path; observing has one of its own, as its bans are not real."""
+        path = self.store.path
+        return f"{path.removesuffix('.db')}.observe.db" if self.mode == "observe" else path

@@ -173,6 +173,10 @@ class Engine:
         """Return where the latest lines stand that counted against a client."""
         return self._trace.lines(client, _LINES)
 
+    def sessions(self, client: str) -> int:
+        """Return in how many open sessions a client has done something that counts."""
+        return sum(1 for session in self._sessions.values() if session.client == client)
+
     def sizes(self) -> dict[str, int]:
         """Return how many clients and sessions are tracked, and how many fell to a cap."""
         tables = [gauge.table for s in self._scopes.values() for gauge in s.gauges.all()]

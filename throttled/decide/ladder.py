@@ -124,14 +124,22 @@ class Ladder:
                 f"{subject} is protected: {protected}",
                 "take it from protect.networks, or `throttled disallow` it, if you must",
             )
-        level = 0
-        if action == "ban":
-            level = offences(past, self.policy.ban.forget, now) + 1
+        level, length = self._ban(past, now)
+        if action == "throttle":
+            level, length = 0, self.policy.throttle.time
         if seconds is None:
-            times = self.policy.ban.times
-            step = times[min(level, len(times)) - 1]
-            seconds = step if action == "ban" else self.policy.throttle.time
+            seconds = length
         return Decision(now, action, subject, scope, "operator", level, now + seconds, why)
+
+    def next_ban(self, past: Past, now: float) -> float:
+        """Return how many seconds the next ban would last."""
+        return self._ban(past, now)[1]
+
+    def _ban(self, past: Past, now: float) -> tuple[int, float]:
+        """Return the step of the ladder that comes next, and its length in seconds."""
+        level = offences(past, self.policy.ban.forget, now) + 1
+        times = self.policy.ban.times
+        return level, times[min(level, len(times)) - 1]
 
     def _spared(self, crossing: Crossing, past: Past, now: float) -> str:
         protected = self.protection.reason(crossing.subject, crossing.name)
@@ -153,8 +161,7 @@ class Ladder:
         good = proven_good(past, now)
         if good and crossing.value <= _OUTWEIGHS * (past.deliveries + past.logins):
             return self._throttle(crossing, now, f"{why}; not banned: {good}")
-        level = offences(past, self.policy.ban.forget, now) + 1
-        times = self.policy.ban.times
+        level, length = self._ban(past, now)
         return Decision(
             now,
             "ban",
@@ -162,7 +169,7 @@ class Ladder:
             crossing.scope,
             crossing.limit,
             level,
-            now + times[min(level, len(times)) - 1],
+            now + length,
             why,
             crossing.value,
             crossing.threshold,

@@ -10,7 +10,7 @@ What must not be pushed out by a spray of addresses, good evidence and offences,
 The tables own their entries; nobody else holds them.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 from throttled.decide import meter
@@ -44,6 +44,11 @@ class Generations(Generic[Key, Value]):
         """Return the entry without touching it."""
         value = self._young.get(key)
         return self._old.get(key) if value is None else value
+
+    def values(self) -> Iterator[Value]:
+        """Yield every entry's value."""
+        yield from self._young.values()
+        yield from (value for key, value in self._old.items() if key not in self._young)
 
     def put(self, key: Key, value: Value, at: float) -> None:
         """Set the entry and touch it."""

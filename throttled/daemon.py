@@ -1,0 +1,390 @@
+"""The daemon: wires the rooms, and runs the loop.
+
+One thread, one asyncio loop: a readable log, a request, a changed host, a foreign hand on our
+table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
+pieces between them. Stopping leaves what is in force standing; starting adopts it.
+
+Owns the tails, the backend, the store and the pipeline. `throttled.operations` answers requests.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from throttled import __version__
+from throttled.config.load import load
+from throttled.config.schema import Config
+from throttled.control.server import Server
+from throttled.decide.protect import Protection
+from throttled.enforce.backend import Backend
+from throttled.enforce.choose import choose
+from throttled.enforce.sockets import end_sessions
+from throttled.errors import (
+    BackendError,
+    ConfigError,
+    StoreError,
+    ThrottledError,
+)
+from throttled.host.facts import gather
+from throttled.logs import Logs
+from throttled.model import SCOPES, Decision, Facts, Mode, Problem, Ruleset, Scope
+from throttled.operations import Operations, is_subject
+from throttled.parse.parser import Parser
+from throttled.pipeline import Moment, Pipeline
+from throttled.policy import Duration
+from throttled.restore import adopt, restore
+from throttled.store.store import Store
+from throttled.system import notify, now
+
+log = logging.getLogger("throttled")
+
+_TICK = 1.0
+_PRUNE = 3600.0
+_FACTS = 60.0
+#: Addresses and routes change in bursts, and a firewall is reloaded in several steps.
+_SETTLED = 0.2
+#: Decisions of one batch that are logged one by one.
+_LOGGED = 20
+
+
+class Options(Struct, frozen=True):
+    """What the command line says."""
+
+    config: str | None = None
+    backend: str | None = None
+    mode: Mode | None = None
+
+    def load(self) -> Config:
+        """Return the configuration with the command line's words in it.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        config = load(self.config)
+        if self.mode is not None:
+            config = replace(config, mode=self.mode)
+        if self.backend is not None:
+            config = replace(config, firewall=replace(config.firewall, backend=self.backend))
+        return config
+
+
+class Daemon:
+    """Everything together."""
+
+    def __init__(self, options: Options) -> None:
+        """Load the configuration.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        self.options = options
+        self.config = options.load()
+        self.started = now()
+        self.facts = Facts()
+        self.store: Store
+        self.backend: Backend
+        self.pipeline: Pipeline
+        self.logs: Logs
+        self.store_problem: StoreError | None = None
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ticked = self.started
+        self._pruned = self._asked = self._ended = self.started.wall
+
+    # Start and stop
+
+    async def run(self) -> None:
+        """Protect until told to stop.
+
+        Raises:
+            BackendError: the firewall cannot be used; says what is missing.
+            ThrottledError: the control socket cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._surprise)
+        self.facts = await asyncio.to_thread(self._gather)
+        self.store = self._open_store()
+        self.backend = self._open_backend()
+        zone = datetime.now().astimezone().tzinfo or UTC
+        parser = Parser(zone, self.started.wall)
+        policy = self.config.policy()
+        self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
+        self.logs = Logs(self.pipeline, self.report)
+        self.protect()
+        self.repair()
+        control = self.config.control
+        server = Server(Path(control.socket), control.group, Operations(self).handle)
+        await server.start()
+        for number, action in (
+            (signal.SIGTERM, self._stop.set),
+            (signal.SIGINT, self._stop.set),
+            (signal.SIGHUP, self._reload_soon),
+        ):
+            loop.add_signal_handler(number, action)
+        self.logs.follow(self._log_files())
+        self._spawn(self._restore(start=True))
+        self._spawn(self._tick_for_ever())
+        notify("READY=1")
+        log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+        try:
+            await self._stop.wait()
+        finally:
+            notify("STOPPING=1")
+            await server.stop()
+            self._close()
+
+    def _open_store(self) -> Store:
+        try:
+            return Store.open(self.config.database())
+        except StoreError as error:
+            # Protection goes on without memory; nothing is deleted to "repair" it.
+            log.error("%s; going on without it. %s", error.message, error.hint)
+            self.store_problem = error
+            return Store.open(":memory:")
+
+    def _open_backend(self) -> Backend:
+        observing = self.config.mode == "observe"
+        backend = choose("dryrun" if observing else self.config.firewall.backend)
+        faults = [problem for problem in backend.check() if problem.state == "fault"]
+        if faults:
+            hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
+            raise BackendError("; ".join(problem.what for problem in faults), hint)
+        return backend
+
+    def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self.logs.close()
+        self.pipeline.record(now(), (), self.logs.positions())
+        if self.config.firewall.on_stop == "remove":
+            self.backend.teardown()
+        self.store.close()
+
+    # The host
+
+    def _gather(self) -> Facts:
+        return gather(self.config.postfix)
+
+    def protect(self) -> None:
+        """Make the protection anew: from facts, configuration and what was allowed by hand."""
+        protect = self.config.protect
+        try:
+            allowed = [row.what for row in self.store.allowed(now().wall)]
+        except StoreError as error:
+            log.error("%s; the allowlist is not known. %s", error.message, error.hint)
+            allowed = []
+        names = [what for what in allowed if not is_subject(what)]
+        protection = Protection(
+            self.facts,
+            networks=[*protect.networks, *(what for what in allowed if is_subject(what))],
+            names=[*protect.names, *names],
+            mynetworks=protect.mynetworks,
+        )
+        self.pipeline.reconfigure(self.config.policy(), protection)
+        self.pipeline.engine.facts(self.facts)
+
+    def ruleset(self) -> Ruleset:
+        """Return the static rules that belong to the configuration and the host."""
+        firewall = self.config.firewall
+        throttle = self.config.throttle
+        ports: dict[Scope, tuple[int, ...]] = {
+            scope: self.facts.ports(scope)
+            if firewall.ports == "auto"
+            else getattr(firewall.ports, scope)
+            for scope in SCOPES
+        }
+        return Ruleset(
+            ports,
+            tuple(self.pipeline.ladder.protection.networks),
+            throttle.rate,
+            float(throttle.per),
+            throttle.burst,
+            firewall.size,
+        )
+
+    def repair(self) -> None:
+        """Put the backend's table in place.
+
+        Raises:
+            BackendError: the kernel refused.
+        """
+        self.backend.setup(self.ruleset())
+
+    async def _refresh(self) -> None:
+        """Ask the host again and take what changed."""
+        await asyncio.sleep(_SETTLED)
+        facts = await asyncio.to_thread(self._gather)
+        if facts == self.facts:
+            return
+        log.info("this host changed: addresses, routes or Postfix's configuration")
+        self.facts = facts
+        self.apply_configuration()
+
+    def apply_configuration(self) -> None:
+        """Take changed facts, configuration or allowlist; what is in force stays."""
+        self.protect()
+        try:
+            self.repair()
+        except BackendError as error:
+            self.pipeline.backend_fault = error
+            log.error("%s. %s", error.message, error.hint)
+        self.logs.follow(self._log_files())
+
+    def _log_files(self) -> Sequence[str]:
+        files = self.config.log.files
+        return self.facts.log_files if files == "auto" else files
+
+    def _reload_soon(self) -> None:
+        self._spawn(self.reload())
+
+    async def reload(self) -> str:
+        """Read the configuration again; a bad one changes nothing. Return what to tell.
+
+        Raises:
+            ConfigError: the file cannot be used; the old configuration stays.
+        """
+        notify("RELOADING=1")
+        try:
+            config = self.options.load()
+        except ConfigError as error:
+            log.error("not reloaded: %s. %s", error.message, error.hint)
+            raise
+        finally:
+            notify("READY=1")
+        kept = [
+            name
+            for name, before, after in (
+                ("store.path", self.config.store, config.store),
+                ("control", self.config.control, config.control),
+                ("firewall.backend", self.config.firewall.backend, config.firewall.backend),
+                (
+                    "mode to or from observe",
+                    self.config.mode == "observe",
+                    config.mode == "observe",
+                ),
+            )
+            if before != after
+        ]
+        self.config = config
+        self.facts = await asyncio.to_thread(self._gather)
+        self.apply_configuration()
+        told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
+        log.info(told)
+        return told
+
+    # What follows a decision
+
+    def report(self, decisions: Sequence[Decision]) -> None:
+        """Log decisions, and end the sessions of those banned."""
+        for decision in decisions[:_LOGGED]:
+            log.info("%s", _sentence(decision))
+        if len(decisions) > _LOGGED:
+            log.info("and %d more decisions at once", len(decisions) - _LOGGED)
+        for alert in {decision.alert for decision in decisions if decision.alert}:
+            log.warning("%s", alert)
+        banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
+        if banned and self.backend.name != "dryrun":
+            end_sessions(banned, self.ruleset().ports)
+
+    # The timer
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            try:
+                self._tick(now())
+            except ThrottledError as error:
+                log.error("%s. %s", error.message, error.hint)
+            notify("WATCHDOG=1")
+
+    def _tick(self, moment: Moment) -> None:
+        self.logs.tick(moment.boot - self._ticked.boot)
+        self._ticked = moment
+        for rows in self.store.ended(self._ended, moment.wall):
+            self.pipeline.decide(self.pipeline.ladder.ended(rows, moment.wall), moment)
+        self._ended = moment.wall
+        self.pipeline.record(moment, (), self.logs.positions())
+        self.pipeline.retry(self.repair, moment)
+        if moment.wall - self._pruned > _PRUNE and not self.store.prune(moment.wall):
+            self._pruned = moment.wall
+        if moment.wall - self._asked > _FACTS:
+            self._asked = moment.wall
+            self._spawn(self._refresh())
+
+    # Helpers
+
+    def health(self) -> list[Problem]:
+        """Return what is wrong, for `status`; nothing when all is well."""
+        pipeline = self.pipeline
+        faults = [
+            Problem("fault", error.message, error.hint)
+            for error in (self.store_problem, pipeline.store_fault, pipeline.backend_fault)
+            if error is not None
+        ]
+        faults += [Problem("fault", what) for what in self.logs.unopened.values()]
+        faults += [Problem("fault", f.problem) for f in self.logs.followers if f.problem]
+        if not self.logs.followers:
+            hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
+            faults.append(Problem("fault", "no log is followed: nothing can be seen", hint))
+        if pipeline.counts.lines_lost:
+            what = f"the logger lost {pipeline.counts.lines_lost} lines"
+            faults.append(Problem("warning", what, "raise its rate limit"))
+        return faults + [Problem("warning", what) for what in self.facts.warnings]
+
+    async def _restore(self, *, start: bool) -> None:
+        try:
+            count = await restore(self.pipeline, self.backend, now)
+            if count:
+                log.info("%d elements put into the kernel again", count)
+            if start:
+                await adopt(self.pipeline, self.backend, now)
+        except ThrottledError as error:
+            log.error("%s. %s", error.message, error.hint)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _surprise(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Survive what no one foresaw, loudly."""
+        error = context.get("exception")
+        if isinstance(error, ThrottledError):
+            log.error("%s. %s", error.message, error.hint)
+        else:
+            log.error("unforeseen: %s", context.get("message"), exc_info=error)
+        self.pipeline.counts.errors += 1
+
+
+def _sentence(decision: Decision) -> str:
+    verb = {"ban": "banned", "throttle": "throttled", "release": "released"}[decision.action]
+    length = (
+        "" if decision.action == "release" else f" for {Duration(decision.until - decision.time)}"
+    )
+    return f"{verb} {decision.subject} in {decision.scope}{length}: {decision.why}"
+
+
+def run(config: str | None, backend: str | None, mode: Mode | None) -> int:
+    """Run the daemon in the foreground until it is told to stop.
+
+    Args:
+        config: the file named on the command line, or None.
+        backend: instead of the file's.
+        mode: instead of the file's.
+
+    Raises:
+        ThrottledError: it cannot start.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="throttled: %(levelname)s: %(message)s"
+    )
+    asyncio.run(Daemon(Options(config, backend, mode)).run())
+    return 0

@@ -1,0 +1,164 @@
+"""Follows the logs: from a readable file to counted lines and decisions.
+
+Owns the tails and how far each has been read. A log that cannot be read is told once, shown in
+`status`, and read when it can be; the others go on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+
+from throttled.errors import SourceError, StoreError
+from throttled.model import Decision
+from throttled.pipeline import Pipeline
+from throttled.store.store import StoredPosition
+from throttled.system import now
+from throttled.tail.behind import before
+from throttled.tail.file import FileTail
+from throttled.tail.position import Batch, Position
+
+log = logging.getLogger(__name__)
+
+#: Read back at a start, to rebuild the counters: some minutes of a busy log.
+_BEHIND = 4 * 1024 * 1024
+#: Crossings without a decision of one batch that are logged one by one.
+_LOGGED = 20
+
+
+class Follower(Struct):
+    """One tail, and what `status` says of it."""
+
+    path: str
+    number: int
+    tail: FileTail
+    position: Position | None
+    problem: str = ""
+    last_line: float = 0.0  # wall clock
+    lines: int = 0
+    rate: float = 0.0  # lines a second, over the last tick
+    ticked: int = 0  # lines at the last tick
+
+
+class Logs:
+    """All tails together."""
+
+    def __init__(self, pipeline: Pipeline, report: Callable[[Sequence[Decision]], None]) -> None:
+        """Follow nothing yet.
+
+        Args:
+            pipeline: where lines go.
+            report: told of the decisions that lines led to.
+        """
+        self.followers: list[Follower] = []
+        #: Logs that could not even be opened, and why.
+        self.unopened: dict[str, str] = {}
+        self._pipeline = pipeline
+        self._report = report
+        self._number = 0
+
+    def follow(self, paths: Sequence[str]) -> None:
+        """Follow these logs, and no others."""
+        for follower in [f for f in self.followers if f.path not in paths]:
+            self._drop(follower)
+        followed = {follower.path for follower in self.followers}
+        self.unopened = {}
+        for path in paths:
+            if path not in followed:
+                self._open(path)
+
+    def positions(self) -> list[StoredPosition]:
+        """Return how far each log has been read."""
+        return [_stored(f.position) for f in self.followers if f.position is not None]
+
+    def tick(self, passed: float) -> None:
+        """Work out lines per second.
+
+        Args:
+            passed: seconds since the last tick.
+        """
+        for follower in self.followers:
+            follower.rate = (follower.lines - follower.ticked) / passed
+            follower.ticked = follower.lines
+
+    def close(self) -> None:
+        """Read what is there, then follow nothing."""
+        for follower in list(self.followers):
+            self._read(follower, again=False)
+            follower.tail.close()
+
+    def _drop(self, follower: Follower) -> None:
+        asyncio.get_running_loop().remove_reader(follower.tail.fileno())
+        follower.tail.close()
+        self.followers.remove(follower)
+
+    def _open(self, path: str) -> None:
+        try:
+            stored = self._pipeline.store.positions().get(path)
+        except StoreError as error:
+            log.error("%s; %s is read from its end. %s", error.message, path, error.hint)
+            stored = None
+        position = None if stored is None else _position(stored)
+        try:
+            tail = FileTail(path, position)
+        except SourceError as error:
+            log.error("%s. %s", error.message, error.hint)
+            self.unopened[path] = error.message
+            return
+        follower = Follower(path, self._number, tail, position)
+        self._number += 1
+        self.followers.append(follower)
+        if position is not None:
+            self._rebuild(follower, position)
+        asyncio.get_running_loop().add_reader(tail.fileno(), self._read, follower)
+        self._read(follower)
+
+    def _rebuild(self, follower: Follower, position: Position) -> None:
+        """Count again what was counted before the restart; what was decided then stays decided."""
+        with suppress(SourceError):
+            for batch in before(position, _BEHIND):
+                self._count(follower, batch)
+        self._pipeline.engine.take()
+
+    def _read(self, follower: Follower, *, again: bool = True) -> None:
+        """Take what a log has to say, a piece at a time so that others get their turn."""
+        try:
+            batch = follower.tail.read()
+        except SourceError as error:
+            if not follower.problem:
+                log.error("%s. %s", error.message, error.hint)
+            follower.problem = error.message
+            return
+        follower.problem = ""
+        if batch is None:
+            return
+        self._count(follower, batch)
+        follower.position = batch.position
+        follower.lines += len(batch.lines)
+        moment = now()
+        follower.last_line = moment.wall
+        decisions, spared = self._pipeline.settle(moment, self.positions)
+        self._report(decisions)
+        for crossing, why in spared[:_LOGGED]:
+            log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
+        if again and not batch.done:
+            asyncio.get_running_loop().call_soon(self._read, follower)
+
+    def _count(self, follower: Follower, batch: Batch) -> None:
+        try:
+            source = self._pipeline.store.source(batch.path, batch.device, batch.inode)
+        except StoreError:  # told when the next decision cannot be recorded
+            source = 0
+        self._pipeline.read(batch.lines, batch.offsets, now(), follower.number, source)
+
+
+def _stored(position: Position) -> StoredPosition:
+    return StoredPosition(
+        position.path, position.device, position.inode, position.offset, position.fingerprint
+    )
+
+
+def _position(stored: StoredPosition) -> Position:
+    return Position(stored.path, stored.device, stored.inode, stored.offset, stored.fingerprint)

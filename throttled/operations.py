@@ -1,0 +1,335 @@
+"""What operators ask of the running daemon: each request and its result.
+
+A change is recorded, applied and then looked up in the kernel before it is answered. Owns nothing:
+it reads and steers the daemon that made it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from throttled import __version__, address
+from throttled.control import protocol
+from throttled.control.protocol import (
+    AllowedResult,
+    AllowRow,
+    ChangeResult,
+    Done,
+    ExplainResult,
+    ListResult,
+    LogText,
+    MeterRow,
+    Request,
+    Result,
+    StatusResult,
+    TailStatus,
+)
+from throttled.control.server import Peer
+from throttled.errors import RefusedError
+from throttled.model import (
+    ACTIONS,
+    SCOPES,
+    Action,
+    Decision,
+    Entry,
+    Line,
+    Snapshot,
+)
+from throttled.policy import Duration
+from throttled.store.store import Filter
+from throttled.system import now
+from throttled.tail.readback import lines_at
+
+if TYPE_CHECKING:
+    from throttled.daemon import Daemon
+
+
+class Operations:
+    """Answers requests."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+        self._actions: dict[type, Callable[[Any, Peer], Result]] = {
+            protocol.Ping: lambda _request, _peer: Done(),
+            protocol.Status: self._status,
+            protocol.List: self._list,
+            protocol.Explain: self._explain,
+            protocol.Ban: partial(self._punish, "ban"),
+            protocol.Throttle: partial(self._punish, "throttle"),
+            protocol.Unban: self._unban,
+            protocol.UnbanAll: self._unban_all,
+            protocol.Allow: self._allow,
+            protocol.Disallow: self._disallow,
+            protocol.Allowed: lambda _request, _peer: AllowedResult(self._allowed()),
+        }
+
+    async def handle(self, request: Request, peer: Peer) -> Result:
+        """Do what is asked.
+
+        Raises:
+            ThrottledError: it cannot be done; says why.
+        """
+        if isinstance(request, protocol.Reload):
+            return Done(await self._daemon.reload())
+        return self._actions[type(request)](request, peer)
+
+    # Looking
+
+    def _status(self, _request: protocol.Status, _peer: Peer) -> StatusResult:
+        daemon = self._daemon
+        moment = now()
+        pipeline = daemon.pipeline
+        sizes = pipeline.engine.sizes()
+        counts = daemon.store.counts(moment.wall)
+        desired = sum(counts.values())
+        return StatusResult(
+            version=__version__,
+            backend=daemon.backend.name,
+            mode=daemon.config.mode,
+            pid=os.getpid(),
+            started=daemon.started.wall,
+            uptime=moment.boot - daemon.started.boot,
+            tails=[
+                TailStatus(
+                    path=follower.path,
+                    exists=follower.tail.exists,
+                    lag=follower.tail.lag(),
+                    lines=follower.lines,
+                    lines_per_second=follower.rate,
+                    last_line=follower.last_line,
+                    problems=[follower.problem] if follower.problem else [],
+                )
+                for follower in daemon.logs.followers
+            ],
+            clients=sizes["clients"],
+            max_clients=daemon.config.max_clients,
+            throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
+            banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
+            packets_dropped=daemon.backend.dropped(),
+            desired=desired,
+            enforced=desired - daemon.pipeline.unapplied(),
+            health=daemon.health(),
+            events=dict(pipeline.counts.events),
+            lines=pipeline.counts.lines,
+            lines_lost=pipeline.counts.lines_lost,
+            errors=pipeline.counts.errors,
+        )
+
+    def _list(self, request: protocol.List, _peer: Peer) -> ListResult:
+        moment = now()
+        store = self._daemon.store
+        what = Filter(request.scope, request.action, request.limit, request.within)
+        rows = store.snapshots(moment.wall, what, request.sort, request.max)
+        self._count(rows)
+        rows = store.snapshots(moment.wall, what, request.sort, request.max)
+        return ListResult(rows, store.total(moment.wall, what))
+
+    def _count(self, rows: Sequence[Snapshot]) -> None:
+        """Let the store know what the kernel has counted for these rows."""
+        wanted = [Entry(row.subject, row.scope, row.action, 0.0) for row in rows]
+        if wanted:
+            self._daemon.store.packets(self._daemon.backend.lookup(wanted))
+
+    def _explain(self, request: protocol.Explain, _peer: Peer) -> ExplainResult:
+        daemon, subject = self._daemon, request.subject
+        moment = now()
+        engine, ladder = daemon.pipeline.engine, daemon.pipeline.ladder
+        active = self._active(subject)
+        self._count(active)
+        active = self._active(subject)
+        decisions = daemon.store.decisions(subject)
+        pasts = daemon.store.past([(subject, scope) for scope in SCOPES], moment.wall)
+        past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
+        lines = engine.lines(subject) or next((d.lines for d in decisions if d.lines), ())
+        meters = [
+            MeterRow(m.limit, m.scope, m.value, m.soft or None, m.hard or None, m.within)
+            for m in engine.meters(subject, moment.boot)
+        ]
+        protected = ladder.protection.reason(subject)
+        return ExplainResult(
+            subject=subject,
+            network="" if address.is_network(subject) else address.network_of(subject),
+            protected=protected,
+            active=active,
+            meters=meters,
+            sessions=engine.sessions(subject),
+            lines=self._read_back(lines),
+            decisions=decisions,
+            past=past,
+            allowed=[row for row in self._allowed() if _concerns(row.what, subject)],
+            next=_next(protected, active, meters, ladder.next_ban(past, moment.wall)),
+        )
+
+    def _active(self, subject: str) -> list[Snapshot]:
+        rows = self._daemon.store.snapshots(now().wall, Filter(within=subject))
+        return [row for row in rows if row.subject == subject]
+
+    def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
+        by_source: dict[int, list[int]] = {}
+        for line in lines:
+            by_source.setdefault(line.source, []).append(line.offset)
+        parse = self._daemon.pipeline.parser.event
+        texts = []
+        for source, offsets in by_source.items():
+            file = self._daemon.store.source_file(source)
+            if file is None:
+                continue
+            for offset, text in zip(offsets, lines_at(*file, offsets), strict=True):
+                event = parse(text) if text else None
+                texts.append(LogText(event.time if event else 0.0, file[0], offset, text or ""))
+        return texts
+
+    def _allowed(self) -> list[AllowRow]:
+        return [
+            AllowRow(row.what, row.since, row.until or None, row.note)
+            for row in self._daemon.store.allowed(now().wall)
+        ]
+
+    # Changing
+
+    def _punish(
+        self, action: Action, request: protocol.Ban | protocol.Throttle, peer: Peer
+    ) -> ChangeResult:
+        daemon, subject = self._daemon, request.subject
+        moment = now()
+        scopes = SCOPES if request.scope is None else (request.scope,)
+        pasts = daemon.store.past([(subject, scope) for scope in scopes], moment.wall)
+        why = f"by hand, uid {peer.uid}" + (f": {request.why}" if request.why else "")
+        decisions = [
+            daemon.pipeline.ladder.by_hand(
+                action,
+                subject,
+                scope,
+                pasts[subject, scope],
+                moment.wall,
+                seconds=request.seconds,
+                why=why,
+            )
+            for scope in scopes
+        ]
+        # What is in force gives way: a ban to a shorter ban, or to a throttle, if he says so.
+        releases = [
+            Decision(moment.wall, "release", subject, scope, "operator", 0, moment.wall, why)
+            for scope in scopes
+            if pasts[subject, scope].action not in (None, action)
+        ]
+        daemon.pipeline.decide([*releases, *decisions], moment, renewed=pasts)
+        daemon.report(decisions)
+        held = daemon.backend.lookup([Entry(subject, scope, action, 0.0) for scope in scopes])
+        rows = [row for row in self._active(subject) if row.scope in scopes]
+        return ChangeResult(rows, len(held) == len(scopes), f"{subject}: {action} in force")
+
+    def _unban(self, request: protocol.Unban, _peer: Peer) -> ChangeResult:
+        daemon, subject = self._daemon, request.subject
+        moment = now()
+        scopes = SCOPES if request.scope is None else (request.scope,)
+        rows = [row for row in self._active(subject) if row.scope in scopes]
+        entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in ACTIONS]
+        was_held = daemon.backend.lookup(entries)
+        exempt = moment.wall + request.exempt if request.exempt else 0.0
+        daemon.store.forget(subject, request.scope, moment.wall, exempt)
+        daemon.pipeline.engine.forget(subject, request.scope)
+        daemon.pipeline.apply(entries)
+        if not rows and not was_held and not request.exempt:
+            raise RefusedError(
+                f"{subject} is neither throttled nor banned", _other(daemon, subject)
+            )
+        confirmed = not daemon.backend.lookup(entries)
+        told = f"{subject} is free"
+        if request.exempt:
+            told += f", and exempt for {Duration(request.exempt)}"
+        return ChangeResult(rows, confirmed, told)
+
+    def _unban_all(self, request: protocol.UnbanAll, _peer: Peer) -> ChangeResult:
+        daemon = self._daemon
+        moment = now()
+        scopes = SCOPES if request.scope is None else (request.scope,)
+        count = 0
+        for entries in daemon.store.active(moment.wall):
+            mine = [entry for entry in entries if entry.scope in scopes]
+            for entry in mine:
+                daemon.pipeline.engine.forget(entry.subject, entry.scope)
+            daemon.pipeline.apply(
+                [Entry(e.subject, e.scope, action, 0.0) for e in mine for action in ACTIONS]
+            )
+            count += len(mine)
+        daemon.store.clear(request.scope)
+        return ChangeResult([], daemon.pipeline.backend_fault is None, f"{count} freed")
+
+    def _allow(self, request: protocol.Allow, _peer: Peer) -> ChangeResult:
+        daemon, what = self._daemon, request.what
+        moment = now()
+        until = moment.wall + request.seconds if request.seconds else 0.0
+        daemon.store.allow(what, until, request.note, moment.wall)
+        daemon.apply_configuration()
+        rows: list[Snapshot] = []
+        if is_subject(what):
+            rows = daemon.store.snapshots(moment.wall, Filter(within=what), count=10_000)
+            for row in rows:
+                daemon.store.forget(row.subject, row.scope, moment.wall)
+                daemon.pipeline.engine.forget(row.subject, row.scope)
+            daemon.pipeline.apply(
+                [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS]
+            )
+        return ChangeResult(rows, daemon.pipeline.backend_fault is None, f"{what} is allowed")
+
+    def _disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
+        daemon = self._daemon
+        if not daemon.store.disallow(request.what):
+            raise RefusedError(
+                f"{request.what} was not allowed by hand",
+                "see `throttled allow --list`; entries of the file are in [protect]",
+            )
+        daemon.apply_configuration()
+        confirmed = daemon.pipeline.backend_fault is None
+        return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
+
+
+def is_subject(what: str) -> bool:
+    """Tell an address or network from a host name."""
+    try:
+        address.parse(what)
+    except ValueError:
+        return False
+    return True
+
+
+def _concerns(what: str, subject: str) -> bool:
+    if not is_subject(what):
+        return False
+    packed, prefix = address.parse(subject)
+    network = address.parse(what)
+    return network[1] <= prefix and address.contains(network, packed)
+
+
+def _other(daemon: "Daemon", subject: str) -> str:
+    """Say what else may stand in the way of somebody who seems banned."""
+    network = "" if address.is_network(subject) else address.network_of(subject)
+    if network and daemon.store.total(now().wall, Filter(within=network)):
+        return f"something in {network} is: see `throttled list {network}`"
+    return "nothing to do; `throttled explain` shows what is known of it"
+
+
+def _next(
+    protected: str, active: Sequence[Snapshot], meters: Sequence[MeterRow], ban: float
+) -> str:
+    """Say what would happen next to a subject."""
+    if protected:
+        return f"nothing: {protected}"
+    for row in active:
+        if row.action == "ban":
+            return "the ban ends in a throttle; another ban would be longer"
+    nearest: tuple[float, str] = (0.0, "")
+    for meter in meters:
+        for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
+            if threshold is None or meter.value > threshold:
+                continue
+            left = threshold - meter.value + 1
+            length = f" for {Duration(ban)}" if word == "banned" else ""
+            text = (
+                f"{word} in {meter.scope}{length} after {left} more on limit {meter.limit} "
+                f"({meter.value} of {threshold} within {Duration(meter.within)})"
+            )
+            nearest = max(nearest, (meter.value / threshold, text))
+    return nearest[1] or "nothing: it did nothing that counts"

@@ -1,0 +1,297 @@
+"""One batch on its way: parse, count, judge, record, apply. The daemon and `replay` both use it.
+
+Record, then apply: a decision is in the store before it is in the kernel. A store that fails stops
+nothing: what could not be recorded waits here (at most `_UNRECORDED` decisions, the oldest are let
+go) and is recorded when the store works again; what the kernel refused waits for `retry`.
+
+Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the kernel take.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from throttled import address
+from throttled.decide.engine import Engine
+from throttled.decide.ladder import Ladder
+from throttled.decide.protect import Protection
+from throttled.enforce.backend import Backend
+from throttled.errors import BackendError, StoreError
+from throttled.model import (
+    ACTIONS,
+    Crossing,
+    Decision,
+    Entry,
+    Evidence,
+    Facts,
+    NetworkPast,
+    Past,
+    Scope,
+)
+from throttled.parse.parser import Parser
+from throttled.policy import Policy
+from throttled.store.store import Store, StoredPosition
+
+log = logging.getLogger(__name__)
+
+_UNRECORDED = 100_000
+#: A crossing that led to no decision (protected, exempt) is not judged again for so long.
+_SPARED = 60.0
+#: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
+_GRAIN = 2.0
+#: A line older than this was not written by a clock that can be compared with ours.
+_PLAUSIBLE = 7 * 86400.0
+
+Key = tuple[str, Scope]
+
+
+class Moment(Struct, frozen=True):
+    """Now, on both clocks."""
+
+    wall: float  # seconds since the epoch
+    boot: float  # CLOCK_BOOTTIME; in a replay the same as `wall`
+
+
+class Counts(Struct):
+    """What went through, for `status`."""
+
+    lines: int = 0
+    lines_lost: int = 0
+    errors: int = 0
+    events: dict[str, int] = {}
+
+
+class Pipeline:
+    """The way of the data from lines to the kernel."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        facts: Facts,
+        store: Store,
+        backend: Backend | None,
+        parser: Parser,
+    ) -> None:
+        """Wire the rooms.
+
+        Args:
+            policy: what the operator wants.
+            facts: what is so on this host.
+            store: where decisions are recorded.
+            backend: where they are applied; None in a replay.
+            parser: its zone and reference are the log's.
+        """
+        self.store = store
+        self.backend = backend
+        self.parser = parser
+        self.counts = Counts()
+        self.engine = Engine(policy, facts)
+        self.ladder = Ladder(policy, Protection(facts))
+        self.store_fault: StoreError | None = None
+        self.backend_fault: BackendError | None = None
+        self._unrecorded: list[Decision] = []
+        self._evidence: list[Evidence] = []
+        self._unapplied: list[Entry] = []
+
+    def reconfigure(self, policy: Policy, protection: Protection) -> None:
+        """Take another policy and protection; what was counted stays."""
+        self.engine.reconfigure(policy)
+        self.ladder.policy = policy
+        self.ladder.protection = protection
+
+    def unapplied(self) -> int:
+        """Return how many elements wait for the kernel to take them."""
+        return len(self._unapplied)
+
+    # Counting
+
+    def read(
+        self,
+        lines: Sequence[str],
+        offsets: Sequence[int],
+        now: Moment,
+        log_number: int = 0,
+        source: int = 0,
+    ) -> None:
+        """Parse and count lines that just arrived.
+
+        A line's own time counts where it is plausible, so that a log that stalled and then came
+        at once is no burst; a line is never later than its arrival.
+        """
+        parse = self.parser.event
+        step = self.engine.step
+        events = self.counts.events
+        wall, boot = now.wall, now.boot
+        for line, offset in zip(lines, offsets, strict=True):
+            event = parse(line, wall)
+            if event is None:
+                continue
+            kind = event.kind
+            events[kind] = events.get(kind, 0) + 1
+            age = wall - event.time
+            at = boot - age if _GRAIN < age < _PLAUSIBLE else boot
+            step(event, at, log_number, source, offset)
+            if kind == "lines_lost":
+                self.counts.lines_lost += event.count
+        self.counts.lines += len(lines)
+
+    # Deciding
+
+    def settle(
+        self, now: Moment, positions: Callable[[], Sequence[StoredPosition]] = tuple
+    ) -> tuple[list[Decision], list[tuple[Crossing, str]]]:
+        """Judge what was counted since the last call, record it and put it in force.
+
+        Args:
+            now: both clocks.
+            positions: tells how far the logs have been read, recorded with the decisions.
+
+        Returns:
+            The decisions taken, and the crossings that were spared with the reason.
+        """
+        outcome = self.engine.take()
+        self._evidence += outcome.evidence
+        if not outcome.crossings:
+            return [], []
+        pasts, networks = self._pasts(outcome.crossings, now.wall)
+        ruling = self.ladder.judge(outcome.crossings, pasts, networks, now.wall)
+        for crossing, _why in ruling.spared:
+            self.engine.hold(
+                crossing.subject, crossing.scope, crossing.action, now.boot + _SPARED, now.boot
+            )
+        self.decide(
+            ruling.decisions, now, positions(), renewed=_in_force(pasts, networks, now.wall)
+        )
+        return ruling.decisions, ruling.spared
+
+    def decide(
+        self,
+        decisions: Sequence[Decision],
+        now: Moment,
+        positions: Sequence[StoredPosition] = (),
+        renewed: Iterable[Key] = (),
+    ) -> None:
+        """Record decisions, then put them in force.
+
+        Args:
+            decisions: what was decided, by whomever.
+            now: both clocks.
+            positions: how far the logs have been read.
+            renewed: subjects that the kernel holds already: their counters are read before they
+                are renewed, as renewing sets them to zero.
+        """
+        self.record(now, decisions, positions)
+        self._keep_counters(decisions, renewed)
+        self.apply([entry for d in decisions for entry in _entries(d, now.wall)])
+        for d in decisions:
+            if d.action != "release" and not address.is_network(d.subject):
+                until = now.boot + d.until - now.wall
+                self.engine.hold(d.subject, d.scope, d.action, until, now.boot)
+
+    def record(
+        self,
+        now: Moment,
+        decisions: Sequence[Decision] = (),
+        positions: Sequence[StoredPosition] = (),
+    ) -> None:
+        """Record decisions, evidence and positions in one transaction, or remember them."""
+        waiting = [*self._unrecorded, *decisions]
+        try:
+            self.store.record(now.wall, waiting, self._evidence, positions)
+        except StoreError as error:
+            if self.store_fault is None:
+                log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
+            self.store_fault = error
+            self.counts.errors += 1
+            self._unrecorded = waiting[-_UNRECORDED:]
+            self._evidence = self._evidence[-_UNRECORDED:]
+            return
+        if self.store_fault is not None:
+            log.warning("the store works again; %d decisions recorded", len(waiting))
+            self.store_fault = None
+        self._unrecorded = []
+        self._evidence = []
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Put entries in force; what the kernel refuses waits for `retry`."""
+        if self.backend is None or not entries:
+            return
+        try:
+            applied = self.backend.apply(entries)
+        except BackendError as error:
+            if self.backend_fault is None:
+                log.error("%s. %s", error.message, error.hint)
+            self.backend_fault = error
+            self.counts.errors += 1
+            self._unapplied = [*self._unapplied, *entries][-_UNRECORDED:]
+            return
+        for entry, why in applied.failed[:10]:
+            log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
+        self.counts.errors += len(applied.failed)
+
+    def retry(self, repair: Callable[[], None], now: Moment) -> None:
+        """Try again what a store or a kernel refused.
+
+        Args:
+            repair: puts the backend's table in place again.
+            now: both clocks.
+        """
+        if self.store_fault is not None:
+            self.record(now)
+        if self.backend_fault is not None:
+            try:
+                repair()
+            except BackendError as error:
+                self.backend_fault = error
+                return
+            waiting, self._unapplied, self.backend_fault = self._unapplied, [], None
+            self.apply(waiting)
+
+    def _pasts(
+        self, crossings: Sequence[Crossing], now: float
+    ) -> tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]:
+        keys = [(crossing.subject, crossing.scope) for crossing in crossings]
+        networks = {
+            (network, scope) for subject, scope in keys if (network := address.network_of(subject))
+        }
+        try:
+            if self._evidence:  # what a client did in this very batch speaks for it
+                self.store.record(now, (), self._evidence)
+                self._evidence = []
+            return self.store.past(keys, now), self.store.network_past(sorted(networks), now)
+        except StoreError as error:
+            if self.store_fault is None:
+                log.error("%s; deciding without history. %s", error.message, error.hint)
+            self.store_fault = error
+            return {}, {}
+
+    def _keep_counters(self, decisions: Sequence[Decision], renewed: Iterable[Key]) -> None:
+        if self.backend is None:
+            return
+        known = set(renewed)
+        again = [
+            Entry(d.subject, d.scope, action, 0.0)
+            for d in decisions
+            if (d.subject, d.scope) in known
+            for action in ACTIONS
+        ]
+        if again:
+            try:
+                self.store.packets(self.backend.lookup(again))
+            except (BackendError, StoreError) as error:
+                log.warning("packet counters of renewed entries are lost: %s", error.message)
+
+
+def _entries(decision: Decision, now: float) -> list[Entry]:
+    """Return the elements that a decision wants. A release takes away whatever is there."""
+    subject, scope = decision.subject, decision.scope
+    if decision.action == "release":
+        return [Entry(subject, scope, action, 0.0) for action in ACTIONS]
+    return [Entry(subject, scope, decision.action, max(1.0, decision.until - now))]
+
+
+def _in_force(
+    pasts: Mapping[Key, Past], networks: Mapping[Key, NetworkPast], now: float
+) -> list[Key]:
+    return [key for group in (pasts, networks) for key, past in group.items() if past.until > now]

@@ -1,0 +1,181 @@
+"""The whole decision on old logs: what would have been done, with nothing touched.
+
+The same pipeline as the daemon's, with a database in memory, no kernel, and the log's own time for
+both clocks. What the daemon does at once is done here once per second of log time. Memory is flat
+in the length of the logs, but for the sets of subjects in the summary, which are capped.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import tzinfo
+from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from throttled.config.schema import Config
+from throttled.decide.protect import Protection
+from throttled.model import Decision, Facts
+from throttled.parse.parser import Parser
+from throttled.pipeline import Moment, Pipeline
+from throttled.store.store import Store
+from throttled.tail.archive import read_log
+
+#: Seconds of log time between two judgements, and between two looks at what ran out.
+_SLICE = 1.0
+_ENDED = 10.0
+_PRUNE = 3600.0
+#: Subjects of the summary that are told apart; a log with more says so.
+_SUBJECTS = 1_000_000
+#: Bytes consumed of the file that is being read.
+Progress = Callable[[str, int], None]
+
+
+class LimitSummary(Struct):
+    """How many distinct subjects a limit hit."""
+
+    throttled: int = 0
+    banned: int = 0
+
+
+class Summary(Struct):
+    """What a replay came to."""
+
+    lines: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    first: float = 0.0  # wall clock
+    last: float = 0.0
+    limits: dict[str, LimitSummary] = field(default_factory=dict)
+    top: list[tuple[str, int]] = field(default_factory=list)  # (subject, times banned)
+    #: Clients that delivered mail or logged in, and would have been banned.
+    good_and_banned: list[str] = field(default_factory=list)
+
+
+class Replay:
+    """One run over some logs."""
+
+    def __init__(self, config: Config, facts: Facts, zone: tzinfo) -> None:
+        """Prepare.
+
+        Args:
+            config: the limits to try.
+            facts: who is protected, and which tag is which service. All hosts' lines count.
+            zone: of log lines that name none.
+        """
+        self.summary = Summary()
+        self._zone = zone
+        self._store = Store.open(":memory:")
+        facts = replace(facts, hostnames=frozenset())
+        policy = config.policy()
+        self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
+        protection = Protection(
+            facts,
+            networks=config.protect.networks,
+            names=config.protect.names,
+            mynetworks=config.protect.mynetworks,
+        )
+        self._pipeline.reconfigure(policy, protection)
+        self._seen: dict[tuple[str, str], set[str]] = {}
+        self._bans: Counter[str] = Counter()
+        self._due = self._ended = self._pruned = 0.0
+
+    def run(self, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Decision]:
+        """Yield the decisions, in the order of the logs' time; `summary` is complete at the end.
+
+        Args:
+            paths: logs, plain or compressed, in any order; "-" is standard input.
+            progress: told how much of which file has been read.
+
+        Raises:
+            SourceError: a log cannot be read.
+        """
+        for number, path in enumerate(sorted(paths, key=self._begin)):
+            self._pipeline.parser = Parser(self._zone, _reference(path))
+            line_number = 1
+            for lines, consumed in read_log(path):
+                yield from self._read(lines, number, line_number)
+                line_number += len(lines)
+                if progress is not None:
+                    progress(path, consumed)
+        if self.summary.last:
+            yield from self._settle(self.summary.last)
+        self._summarise()
+
+    def _read(self, lines: Sequence[str], number: int, first: int) -> Iterator[Decision]:
+        parse = self._pipeline.parser.event
+        step = self._pipeline.engine.step
+        events = self.summary.events
+        at = self.summary.last
+        for line_number, line in enumerate(lines, first):
+            event = parse(line)
+            if event is None:
+                continue
+            events[event.kind] = events.get(event.kind, 0) + 1
+            at = event.time
+            if at >= self._due:
+                yield from self._settle(at)
+            step(event, at, 0, number, line_number)
+        self.summary.lines += len(lines)
+        self.summary.last = at
+        self.summary.first = self.summary.first or at
+
+    def _settle(self, at: float) -> Iterator[Decision]:
+        """Judge up to a time; lines out of order are counted where they belong."""
+        now = Moment(at, at)
+        decisions, _spared = self._pipeline.settle(now)
+        self._due = at + _SLICE
+        yield from self._tell(decisions)
+        if at - self._ended >= _ENDED:
+            for rows in self._store.ended(self._ended, at):
+                ended = self._pipeline.ladder.ended(rows, at)
+                self._pipeline.decide(ended, now)
+                yield from self._tell(ended)
+            self._ended = at
+        if at - self._pruned >= _PRUNE:
+            self._pipeline.record(now)
+            self._store.prune(at)
+            self._pruned = at
+
+    def _tell(self, decisions: Sequence[Decision]) -> Iterator[Decision]:
+        for decision in decisions:
+            if decision.action != "release":
+                subjects = self._seen.setdefault((decision.limit, decision.action), set())
+                if len(subjects) < _SUBJECTS:
+                    subjects.add(decision.subject)
+            if decision.action == "ban" and len(self._bans) < _SUBJECTS:
+                self._bans[decision.subject] += 1
+            yield decision
+
+    def _summarise(self) -> None:
+        summary = self.summary
+        for (limit, action), subjects in sorted(self._seen.items()):
+            row = summary.limits.setdefault(limit, LimitSummary())
+            if action == "ban":
+                row.banned = len(subjects)
+            else:
+                row.throttled = len(subjects)
+        summary.top = self._bans.most_common(20)
+        self._pipeline.record(Moment(summary.last, summary.last))
+        pasts = self._store.past([(subject, "mx") for subject in self._bans], summary.last)
+        summary.good_and_banned = sorted(
+            subject for (subject, _), past in pasts.items() if past.deliveries or past.logins
+        )
+
+    def _begin(self, path: str) -> float:
+        """Return the time of a log's first event: rotated logs are read oldest first."""
+        if path == "-":
+            return 0.0
+        parse = Parser(self._zone, _reference(path)).event
+        for lines, _ in read_log(path):
+            return next((e.time for line in lines if (e := parse(line)) is not None), 0.0)
+        return 0.0
+
+
+def _reference(path: str) -> float:
+    """Return when a log was last written: lines without a year are from the year before that."""
+    if path != "-":
+        with suppress(OSError):
+            return Path(path).stat().st_mtime
+    return time.time()

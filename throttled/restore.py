@@ -1,0 +1,77 @@
+"""Brings the kernel and the store together again, in pieces between which the loop goes on.
+
+At start and after somebody touched our table: what the store says should be in force and the
+kernel does not hold is applied; what the kernel holds and the store never heard of (a lost
+database) is adopted; what the store released and the kernel still holds is removed.
+
+Owns nothing: state is the store's and the kernel's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from throttled.decide.reconcile import missing
+from throttled.enforce.backend import Backend
+from throttled.model import Decision, Entry, Seen
+from throttled.pipeline import Moment, Pipeline
+
+log = logging.getLogger(__name__)
+
+#: Elements between two turns of the loop: about ten milliseconds.
+_PIECE = 1000
+
+
+async def restore(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment]) -> int:
+    """Apply what is stored and not in the kernel; return how many elements that were.
+
+    Raises:
+        StoreError: the store cannot be read.
+        BackendError: the kernel cannot be asked.
+    """
+    applied = 0
+    for entries in pipeline.store.active(clock().wall, _PIECE):
+        absent = missing(entries, backend.lookup(entries))
+        pipeline.apply(absent)
+        applied += len(absent)
+        await asyncio.sleep(0)
+    return applied
+
+
+async def adopt(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment]) -> int:
+    """Take over, or remove, what the kernel holds and the store does not; return how many.
+
+    Raises:
+        StoreError: the store cannot be read.
+        BackendError: the kernel cannot be asked.
+    """
+    unknown = 0
+    dump = backend.dump()
+    while piece := list(islice(dump, _PIECE)):
+        unknown += _reconcile(pipeline, piece, clock())
+        await asyncio.sleep(0)
+    return unknown
+
+
+def _reconcile(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+    pasts = pipeline.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
+    adopted: list[Decision] = []
+    removed: list[Entry] = []
+    for seen in held:
+        past = pasts.get((seen.subject, seen.scope))
+        if past is not None and past.action is not None and past.until > now.wall:
+            continue
+        if pipeline.store.decisions(seen.subject, 1):
+            removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
+        else:
+            until = now.wall + seen.seconds
+            why = "found in the kernel, unknown to the store"
+            adopted.append(
+                Decision(now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
+            )
+    pipeline.record(now, adopted)
+    pipeline.apply(removed)
+    if adopted or removed:
+        log.info("adopted %d elements, removed %d", len(adopted), len(removed))
+    return len(adopted) + len(removed)

@@ -1,0 +1,32 @@
+"""The two clocks and the service manager: what the daemon needs of the system it runs on.
+
+Owns no state.
+"""
+
+import os
+import socket
+import time
+
+from throttled.pipeline import Moment
+
+
+def now() -> Moment:
+    """Return both clocks. Windows run on the boot clock, which no administrator sets."""
+    return Moment(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it started us (sd_notify(3)); otherwise nothing happens.
+
+    Args:
+        state: assignments, one a line: READY=1, STATUS=…, WATCHDOG=1, RELOADING=1.
+    """
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect("\0" + path[1:] if path.startswith("@") else path)
+            sock.send(state.encode())
+        except OSError:
+            pass  # a service manager that went away is no reason to stop protecting
