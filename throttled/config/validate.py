@@ -57,6 +57,9 @@ def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Fault]:
         for part in _parts(hint):
             if get_origin(part) is dict:
                 yield from _named(value, part, at)
+                most = next(meta.max_length for meta in hint.__metadata__ if meta.max_length)
+                if len(value) > most:
+                    yield at, f"must be a table of at most {most}"
                 return
             if isinstance(part, type) and issubclass(part, Struct):
                 yield from _table(value, part, at)

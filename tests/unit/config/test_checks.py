@@ -1,0 +1,151 @@
+"""What must hold between keys."""
+
+import pytest
+from msgspec.structs import replace
+
+from throttled.config import checks
+from throttled.config.schema import Config, Firewall, FirewallPorts, Log, Metrics
+from throttled.policy import (
+    Ban,
+    Duration,
+    Limit,
+    Network,
+    Protect,
+    Thresholds,
+    Throttle,
+    default_limits,
+    duration,
+)
+
+MINUTE = duration("1m")
+
+
+def limits(**more: Limit) -> Config:
+    named = {name.replace("_", "-"): limit for name, limit in more.items()}
+    return Config(limits={**default_limits(), **named})
+
+
+def limit(
+    soft: int | None = None,
+    hard: int | None = None,
+    mx: Thresholds | None = None,
+    submission: Thresholds | None = None,
+) -> Limit:
+    return Limit(count="errors", within=MINUTE, soft=soft, hard=hard, mx=mx, submission=submission)
+
+
+GOOD = {
+    "defaults": Config(),
+    "only hard in one scope": limits(x=limit(mx=Thresholds(hard=3))),
+    "a scope lifts both": limits(x=limit(3, 5, submission=Thresholds(soft=30, hard=50))),
+    "equal bans": Config(ban=Ban(times=(MINUTE, MINUTE))),
+    "one scope only": Config(firewall=Firewall(ports=FirewallPorts(mx=(25,), submission=()))),
+    "journal only": Config(log=Log(files=(), journal=True)),
+    "metrics": Config(metrics=Metrics(listen="[::1]:65535")),
+    "protected": Config(
+        protect=Protect(
+            networks=(
+                "198.51.100.7",
+                "198.51.100.0/24",
+                "2001:db8::/32",
+                "::ffff:198.51.100.0/120",
+            ),
+            names=(".example.com", "mail.example.com", "a_b"),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("config", GOOD.values(), ids=GOOD)
+def test_good(config: Config) -> None:
+    assert list(checks.faults(config)) == []
+
+
+BAD: dict[str, tuple[Config, str, str]] = {
+    "soft above hard": (limits(x=limit(5, 4)), "limits.x.soft", "soft (5) must be below hard (4)"),
+    "soft equals hard": (limits(x=limit(5, 5)), "limits.x.soft", "must be below"),
+    "soft of a scope": (
+        limits(x=limit(3, 5, mx=Thresholds(soft=7))),
+        "limits.x.mx.soft",
+        "soft (7) must be below hard (5)",
+    ),
+    "hard of a scope": (
+        limits(x=limit(3, 5, submission=Thresholds(hard=2))),
+        "limits.x.submission.soft",
+        "soft (3) must be below hard (2)",
+    ),
+    "no threshold": (limits(x=limit()), "limits.x", "needs soft, hard or both"),
+    "empty scope": (limits(x=limit(mx=Thresholds())), "limits.x", "needs soft, hard or both"),
+    "reserved name": (limits(operator=limit(3)), "limits.operator", "another name"),
+    "window too short": (
+        limits(x=replace(limit(3), within=Duration(0.5))),
+        "limits.x.within",
+        "from 1s to 24d",
+    ),
+    "window too long": (
+        limits(x=replace(limit(3), within=duration("25d"))),
+        "limits.x.within",
+        "from 1s to 24d",
+    ),
+    "bans descend": (
+        Config(ban=Ban(times=(duration("1h"), MINUTE))),
+        "ban.times",
+        "at least as long as the one before",
+    ),
+    "ban too long": (Config(ban=Ban(times=(duration("4w"),))), "ban.times", "from 1s to 24d"),
+    "throttle too long": (
+        Config(throttle=Throttle(time=duration("4w"))),
+        "throttle.time",
+        "from 1s to 24d",
+    ),
+    "network too long": (
+        Config(network=Network(time=duration("4w"))),
+        "network.time",
+        "from 1s to 24d",
+    ),
+    "rate unit": (Config(throttle=Throttle(per=duration("5m"))), "throttle.per", '"1s", "1m"'),
+    "network thresholds": (Config(network=Network(soft=10)), "network.soft", "below hard (10)"),
+    "no network": (
+        Config(protect=Protect(networks=("198.51.100.0/33",))),
+        "protect.networks",
+        '"198.51.100.0/33" is no address or network',
+    ),
+    "no name": (
+        Config(protect=Protect(names=("*.example.com",))),
+        "protect.names",
+        '"*.example.com" is no host name',
+    ),
+    "port in both scopes": (
+        Config(firewall=Firewall(ports=FirewallPorts(mx=(25, 587)))),
+        "firewall.ports",
+        "port 587 cannot be both",
+    ),
+    "no port": (
+        Config(firewall=Firewall(ports=FirewallPorts(mx=(), submission=()))),
+        "firewall.ports",
+        "no port at all",
+    ),
+    "nothing to read": (Config(log=Log(files=(), journal=False)), "log.files", "nothing to read"),
+    "metrics port": (Config(metrics=Metrics(listen="[::1]:65536")), "metrics.listen", "1 to 65535"),
+    "metrics port 0": (Config(metrics=Metrics(listen="[::1]:0")), "metrics.listen", "1 to 65535"),
+}
+
+
+@pytest.mark.parametrize(("config", "key", "what"), BAD.values(), ids=BAD)
+def test_bad(config: Config, key: str, what: str) -> None:
+    [(at, told)] = checks.faults(config)
+    assert ".".join(at) == key
+    assert what in told
+
+
+def test_faults_do_not_hide_each_other() -> None:
+    config = Config(
+        limits={"x": limit(5, 4), "network": limit()},
+        ban=Ban(times=(duration("4w"), MINUTE)),
+        network=Network(soft=10),
+    )
+    keys = [".".join(at) for at, _ in checks.faults(config)]
+    assert keys == [
+        "limits.x.soft", "limits.network", "limits.network", "ban.times", "ban.times",
+        "network.soft",
+    ]  # fmt: skip
