@@ -44,9 +44,25 @@ def forget(
 
 
 def clear(connection: sqlite3.Connection, scope: Scope | None) -> None:
-    """Take everything out of force and forget all offences."""
-    connection.execute("DELETE FROM active WHERE ?1 IS NULL OR scope = ?1", (scope,))
-    connection.execute("DELETE FROM offence WHERE ?1 IS NULL OR scope = ?1", (scope,))
+    """Take everything out of force and forget all offences.
+
+    Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
+    looks at each row: a million in one second instead of ten.
+    """
+    if scope is not None:
+        connection.execute("DELETE FROM active WHERE scope = ?", (scope,))
+        connection.execute("DELETE FROM offence WHERE scope = ?", (scope,))
+        return
+    triggers = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'active'"
+    ).fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute("DELETE FROM active")
+    connection.execute("DELETE FROM offence")
+    connection.execute("UPDATE tally SET rows = 0 WHERE name <> 'good'")
+    for _, sql in triggers:
+        connection.execute(sql)
 
 
 def allow(connection: sqlite3.Connection, entry: Allowed) -> None:
