@@ -37,6 +37,20 @@ class Batch(Struct):
     done: bool  # nothing more to read just now; otherwise read again without waiting
 
 
+class State(Struct, frozen=True):
+    """What `status` says of a log."""
+
+    path: str
+    exists: bool
+    lag: int  # bytes logged and not read yet; compressed files are not counted
+    lines: int  # read since start, as all counts here
+    over_long: int  # lines cut
+    truncations: int
+    rotations: int
+    gaps: int  # times that lines may be missing: a file was gone before it was read to its end
+    last_line: float  # wall-clock time of the latest one; 0.0: none yet
+
+
 def fingerprint(head: bytes) -> bytes:
     """Return what identifies a file that begins with these (at most `HEAD`) bytes."""
     return len(head).to_bytes(_COUNT) + blake2b(head, digest_size=16).digest()

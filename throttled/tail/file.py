@@ -1,0 +1,227 @@
+"""Following one log file by its path, whatever happens to the file behind it.
+
+What is read, and in which order:
+
+- **Rename rotation** (logrotate's default, `postfix logrotate`): the renamed file is read to its
+  end, then the new one from its start. The writer goes on writing to the renamed file until it
+  is told to reopen, and of several writers (Postfix instances) one may be told later: the old
+  file stays open and followed until the new one has data and the old one was quiet for `LINGER`
+  seconds, or until it is the oldest of more than `MAX_FILES`. Several rotations at once are
+  followed in order.
+- **Truncation** (`: > log`, logrotate's copytruncate): reading goes on at 0. Lines that were not
+  read yet are read from the copy, where there is one. Lost for good is what was written after the
+  copy and was not read before the truncation: copytruncate loses lines. Where only the end was
+  cut off, nothing is read twice: reading goes on at the new end.
+- **Not there**, vanished, moved away with its directory, a link that points elsewhere: waited for
+  without polling, and what appears is read from its start; a file that comes back is read on.
+- **Restart**: `Position` says which generation was read how far; it is looked for by inode and
+  fingerprint among the files of the directory, compressed ones too, and then all later ones are
+  read. If it is gone, `gaps` counts it and the log is read from its start.
+- A line is given out when its end was written; of an old generation the last one also without.
+
+Owns the descriptors of the generations and the inotify instance.
+
+Limits: rotated files are looked for in the directory of the log; mounting over a directory raises
+no event; a rewrite that leaves the first 256 bytes and does not shrink the file looks like growth.
+The descriptor of a deleted file is given back at the first `read` after `LINGER`, not on a timer.
+"""
+
+from contextlib import suppress
+from time import monotonic, time
+
+from msgspec.structs import replace
+
+from throttled.errors import SourceError
+from throttled.tail.failures import unreadable
+from throttled.tail.finding import between, locate, open_log
+from throttled.tail.generation import Packed, Plain, RewrittenError
+from throttled.tail.position import Batch, Position, State, fits
+from throttled.tail.watch import Watch
+
+__all__ = ["LINGER", "MAX_FILES", "Batch", "FileTail", "Position"]
+
+LINGER = 300.0  # seconds that a renamed file must have been quiet
+MAX_FILES = 4  # generations that stay open; more only while they are not read to their end
+
+
+class FileTail:
+    """The lines of one log, as they are written.
+
+    Args:
+        path: absolute; need not exist.
+        position: where to go on, from the latest batch dealt with; None begins at the end.
+        from_start: with no position, begin at the start.
+
+    Raises:
+        SourceError: the kernel allows no more inotify instances. Everything else that is wrong is
+            raised by `read`, and tried again when something changes.
+    """
+
+    def __init__(self, path: str, position: Position | None, *, from_start: bool = False) -> None:
+        self.path = path
+        self._resume = position
+        self._skip_present = position is None and not from_start
+        self._files: list[Plain | Packed] = []  # oldest first; the last is the log, once it exists
+        self._stale = True  # the path has to be looked at
+        self._exists = False
+        self._lines = self._over_long = self._truncations = self._rotations = self._gaps = 0
+        self._last_line = 0.0
+        self._watch = Watch(path)
+        with suppress(SourceError):  # the first read tries again, and tells
+            self._look()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when `read` may have something.
+
+        What was there before the watch raises no event: read until a batch is `done` first.
+        """
+        return self._watch.fileno()
+
+    def read(self, limit: int = 262_144) -> Batch | None:
+        """Return the next lines, from at most `limit` bytes; None: nothing new. Never blocks.
+
+        A batch can be without lines; what counts then is its `done`.
+
+        Raises:
+            SourceError: the log cannot be read. Later calls try again.
+        """
+        failure = None
+        if self._watch.changed() or self._stale:
+            try:
+                self._look()
+            except SourceError as error:
+                failure = error
+        try:
+            for file in tuple(self._files):
+                if batch := self._read(file, limit):
+                    return batch
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if failure:
+            raise failure
+        return None
+
+    @property
+    def position(self) -> Position | None:
+        """Where to go on after what was read; None as long as there is nothing to read."""
+        return self._here() if self._files else self._resume
+
+    def state(self) -> State:
+        """Return what `status` says of this log."""
+        return State(
+            path=self.path,
+            exists=self._exists,
+            lag=sum(file.lag() for file in self._files),
+            lines=self._lines,
+            over_long=self._over_long + sum(file.over_long for file in self._files),
+            truncations=self._truncations,
+            rotations=self._rotations,
+            gaps=self._gaps,
+            last_line=self._last_line,
+        )
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        for file in self._files:
+            file.close()
+        self._files = []
+        self._watch.close()
+
+    def _read(self, file: Plain | Packed, limit: int) -> Batch | None:
+        """Return what is new in one generation; let go of it when nothing can come any more."""
+        is_log = file is self._files[-1]
+        try:
+            lines, offsets, more = file.read(limit)
+        except RewrittenError:
+            return self._rewritten(file, is_log=is_log)
+        if not lines and not more and not is_log and self._settled(file):
+            lines, offsets = file.flush()
+            self._drop(file)
+        if not lines and not more:
+            return None
+        return self._batch(file, lines, offsets, done=is_log and not more)
+
+    def _batch(
+        self, file: Plain | Packed, lines: list[str], offsets: list[int], *, done: bool
+    ) -> Batch:
+        if lines:
+            self._lines += len(lines)
+            self._last_line = time()
+        return Batch(self.path, file.device, file.inode, lines, offsets, self._here(), done)
+
+    def _here(self) -> Position:
+        *older, log = (file.position(self.path) for file in self._files)
+        return replace(log, older=tuple(older)) if older else log
+
+    def _rewritten(self, file: Plain | Packed, *, is_log: bool) -> Batch:
+        """Go on after a truncation; a rotated file that is rewritten (shredded) is no log."""
+        if not is_log:
+            self._drop(file)
+        elif isinstance(file, Plain):
+            self._truncations += 1
+            before = file.position(self.path)
+            file.restart()
+            if file.end == 0 and (copy := locate(before)):
+                self._files.insert(-1, copy)
+        return self._batch(file, [], [], done=False)
+
+    def _settled(self, file: Plain | Packed) -> bool:
+        """Tell whether an old generation that is read to its end may be given up."""
+        if file.finished or len(self._files) > MAX_FILES:
+            return True
+        return self._files[-1].end > 0 and monotonic() - file.heard > LINGER
+
+    def _drop(self, file: Plain | Packed) -> None:
+        self._files.remove(file)
+        self._gaps += file.damaged
+        self._over_long += file.over_long
+        self._watch.forget(file.watch)
+        file.close()
+
+    def _look(self) -> None:
+        """Find out which file the path means now, and what was written before that one."""
+        self._stale = True
+        self._watch.resolve()
+        if self._resume:
+            found = [locate(position) for position in (*self._resume.older, self._resume)]
+            self._files = [file for file in found if file]
+            if self._files:
+                self._gaps += found.count(None)
+                self._resume = None
+        log = self._log()
+        self._exists = log is not None
+        if log is None:
+            self._skip_present = False
+        elif not self._files:
+            self._gaps += self._resume is not None
+            self._resume = None
+            if self._skip_present:
+                log.seek_end()
+            self._files = [log]
+        elif log is not self._files[-1]:
+            self._succeed(log)
+        for file in self._files:
+            if isinstance(file, Plain) and file.watch < 0:
+                file.watch = self._watch.follow(file.fd)
+        self._stale = False
+
+    def _log(self) -> Plain | None:
+        """Return the file at the path, newly opened unless it is one of ours; None: not there."""
+        log = open_log(self.path)
+        for file in self._files:
+            if log and isinstance(file, Plain) and file.same(log):
+                log.close()
+                return file
+        return log
+
+    def _succeed(self, log: Plain) -> None:
+        """Put another file than before at the end of the generations."""
+        if log in self._files:  # moved back
+            self._files.remove(log)
+        else:
+            self._rotations += 1
+            last = self._files[-1].position(self.path)
+            self._files += between(last)
+            if fits(last.fingerprint, log.head):  # the same log, copied: sed -i, an editor
+                log.seek(last.offset)
+        self._files.append(log)
