@@ -231,22 +231,26 @@ class Engine:
         commands = event.commands
         if commands is None:  # Postfix before 3.0 counts nothing here
             return 0
-        if commands.get("commands") == (0, 0):
+        if commands.get("commands") == _NONE:
             if session is not None or state.empty.add(event.client, at, 1) < 2:
                 return 0
             return self._count(state.gauges.errors, event, at, self._scale.empty_session)
         # A `bdat` is a part of a message, a `data` a whole one.
-        deliveries = commands.get("data", (0, 0))[0] + min(1, commands.get("bdat", (0, 0))[0])
+        deliveries = _accepted(commands, "data") + min(1, _accepted(commands, "bdat"))
         if deliveries:
             self._good(event, deliveries=deliveries, logins=0)
+        failed = _failed(commands, "commands")
+        if not failed:
+            return 0
         session = session or Session(event.client)
-        accepted, tried = commands.get("auth", (0, 0))
+        refused = _failed(commands, "auth")
         counted = 0
-        if tried - accepted > session.auth_lines:
-            unseen = tried - accepted - session.auth_lines
+        if refused > session.auth_lines:
+            unseen = refused - session.auth_lines
             counted = self._scale.auth_failures(session, session.user, unseen)
             self._count(state.gauges.auth_failures, event, at, counted)
-        points = self._scale.unreported(session, commands)
+        failed -= refused + _failed(commands, "starttls")
+        points = self._scale.unreported(session, failed)
         return self._count(state.gauges.errors, event, at, points) + counted
 
     # What these share
@@ -310,3 +314,15 @@ class Engine:
             gauge.count,
             event.name,
         )
+
+
+_NONE = (0, 0)
+
+
+def _accepted(commands: dict[str, tuple[int, int]], command: str) -> int:
+    return commands.get(command, _NONE)[0]
+
+
+def _failed(commands: dict[str, tuple[int, int]], command: str) -> int:
+    accepted, total = commands.get(command, _NONE)
+    return total - accepted

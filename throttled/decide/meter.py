@@ -26,11 +26,14 @@ def add(meter: int, tick: int, count: int) -> int:
 
     A tick before the newest one is put where it belongs, or forgotten if it is out of the window.
     """
-    moved = advance(meter, tick)
-    behind = (moved >> _BITS) - tick
-    if behind >= _LANES:
-        return moved
-    return moved + (min(count, FULL - total(moved)) << (_LANE * behind))
+    ahead = tick - (meter >> _BITS)
+    if ahead > 0:
+        meter = advance(meter, tick)
+        ahead = 0
+    elif ahead <= -_LANES:
+        return meter
+    room = FULL - (meter & _MASK) % _SUM
+    return meter + (min(count, room) << -ahead * _LANE)
 
 
 def advance(meter: int, tick: int) -> int:

@@ -14,9 +14,6 @@ from throttled.policy import Points
 #: program retries what it has saved.
 _RETRIES = 3
 
-#: Commands whose failures `disconnect` repeats and other rules judge.
-_NOT_ERRORS = frozenset({"commands", "auth", "starttls", "quit"})
-
 _REASON_POINTS = {
     "relay": "relay",
     "unknown_user": "unknown_user",
@@ -47,7 +44,8 @@ class Session(Struct, gc=False):
     client: str
     points: int = 0  # given so far, at most Points.per_session
     temporary: int = 0  # 4xx and our own faults: they weigh nothing
-    errors: int = 0  # all others that a line of their own reported
+    errors: int = 0  # all others
+    reported: int = 0  # failed commands, AUTH aside, that had a line of their own
     auth_lines: int = 0
     user: str = ""
     repeats: int = 0  # failures in a row with `user`
@@ -71,6 +69,8 @@ class Scale:
     def error(self, session: Session, event: Event) -> int:
         """Return the points that a line adds to its session."""
         kind = event.kind
+        if kind == "bad_address" or (kind == "reject" and event.where != "CONNECT"):
+            session.reported += event.count
         if kind == "reject":
             if event.reason == "temporary":
                 session.temporary += event.count
@@ -83,18 +83,16 @@ class Scale:
             return 0  # greylisted: Postfix counts 4xx towards its hard error limit (smtpd.c:6258)
         if kind in ("rate_limit", "concurrency_limit") and ":" in event.client:
             return 0  # counted per /84 since 3.8: the one named may be a neighbour
-        if kind == "bad_address":
-            session.errors += event.count
         return self._give(session, self._kinds.get(kind, 0) * event.count)
 
-    def unreported(self, session: Session, commands: dict[str, tuple[int, int]]) -> int:
-        """Return the points for failed commands that no line of their own reported."""
-        failed = sum(
-            total - accepted
-            for command, (accepted, total) in commands.items()
-            if command not in _NOT_ERRORS
-        )
-        unseen = failed - session.errors - session.temporary
+    def unreported(self, session: Session, failed: int) -> int:
+        """Return the points for failed commands that no line of their own reported.
+
+        Args:
+            session: what its lines reported.
+            failed: commands that failed in all, without AUTH and STARTTLS, which have lines.
+        """
+        unseen = failed - session.reported
         return self._give(session, self._syntax * unseen) if unseen > 0 else 0
 
     def auth_failures(self, session: Session, user: str, count: int) -> int:

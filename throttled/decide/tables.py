@@ -120,13 +120,15 @@ class Distinct(Generations[str, tuple[int, ...]]):
         """Count a name, and return how many distinct ones there are within the window."""
         tick = int(at * self._per_second)
         digest = hash(name) & 0xFFFFFFFF
+        latest = tick << 32 | digest
+        before = self.get(key) or ()
+        if before and before[-1] == latest:
+            return min(len(before), self._most)
         oldest = tick - meter.EIGHTHS
         names = [
-            known
-            for known in self.get(key) or ()
-            if known >> 32 >= oldest and known & 0xFFFFFFFF != digest
+            known for known in before if known >> 32 >= oldest and known & 0xFFFFFFFF != digest
         ]
-        names.append(tick << 32 | digest)
+        names.append(latest)
         self.put(key, tuple(names[-self._most :]), at)
         return min(len(names), self._most)
 

@@ -136,6 +136,15 @@ def test_what_disconnect_repeats_is_not_counted_twice() -> None:
     assert run(session(reject, commands=commands) * 21)[0].value == 21
 
 
+def test_failed_logins_are_no_other_errors() -> None:
+    failures = [event("auth_failure", user="anna"), event("auth_failure", user="anna")]
+    commands = {"auth": (0, 2), "unknown": (0, 3), "starttls": (0, 1), "commands": (0, 6)}
+    under = engine()
+    run(session(*failures, commands=commands), under=under)
+    meters = {(m.limit, m.scope): m.value for m in under.meters(A, 1000.0)}
+    assert (meters["errors", "mx"], meters["auth", "mx"]) == (3, 1)
+
+
 def test_what_only_disconnect_says_is_counted() -> None:
     commands = {"auth": (0, 4), "unknown": (0, 3), "commands": (0, 7)}
     crossings = run(session(commands=commands) * 8)
@@ -195,7 +204,10 @@ def test_our_own_authentication_server_being_down_counts_against_nobody() -> Non
 def test_good_evidence_is_added_up() -> None:
     under = engine()
     run(session(commands={"data": (2, 2), "commands": (5, 5)}), under=under)
-    run([event("login"), event("disconnect", B, commands={"bdat": (7, 7)})], under=under)
+    run(
+        [event("login"), event("disconnect", B, commands={"bdat": (7, 7), "commands": (9, 9)})],
+        under=under,
+    )
     for what in [
         event("disconnect", commands={"data": (1, 2), "commands": (3, 4)}),
         event("login"),
@@ -206,7 +218,7 @@ def test_good_evidence_is_added_up() -> None:
 
 def test_evidence_of_bdat_counts_messages_not_chunks() -> None:
     under = engine()
-    under.step(event("disconnect", commands={"bdat": (7, 7)}), 1000.0)
+    under.step(event("disconnect", commands={"bdat": (7, 7), "commands": (9, 9)}), 1000.0)
     assert under.take().evidence == [Evidence(A, 50.0, 1, 0)]
 
 

@@ -68,7 +68,7 @@ def test_greylisted_list_server_with_too_many_errors_weighs_nothing() -> None:
     for _ in range(20):
         assert scale.error(session, event("reject", reason="temporary", code=450)) == 0
     assert scale.error(session, event("too_many_errors", where="RCPT")) == 0
-    assert scale.unreported(session, {"rcpt": (0, 20), "commands": (2, 22)}) == 0
+    assert scale.unreported(session, 20) == 0
 
 
 def test_too_many_errors_after_one_real_error_counts() -> None:
@@ -94,13 +94,13 @@ def test_what_no_line_said_is_counted_from_disconnect() -> None:
     scale, session = Scale(Points()), Session("198.51.100.7")
     scale.error(session, event("reject", reason="unknown_user"))
     scale.error(session, event("bad_address"))
-    commands = {"ehlo": (1, 1), "rcpt": (0, 5), "auth": (0, 9), "commands": (1, 15)}
-    assert scale.unreported(session, commands) == 3
+    scale.error(session, event("reject", reason="access", where="CONNECT"))
+    assert scale.unreported(session, 5) == 3
 
 
 def test_nothing_unreported() -> None:
     scale = Scale(Points())
-    assert scale.unreported(Session("a"), {"mail": (1, 1), "commands": (1, 1)}) == 0
+    assert scale.unreported(Session("a"), 0) == 0
 
 
 def test_first_three_failures_with_one_name_count_once() -> None:
