@@ -197,10 +197,14 @@ class Facts(Struct, frozen=True):
     relays: frozenset[str] = frozenset()  # relayhost, resolved
     mynetworks: tuple[str, ...] = ()  # networks, without those too wide to be meant
     hostnames: frozenset[str] = frozenset()
+    config_directories: tuple[str, ...] = ()  # of the Postfix instances
+    scopes: dict[str, Scope] = {}  # what the operator says of syslog tags
     warnings: tuple[str, ...] = ()
 
     def scope_of(self, instance: str) -> Scope:
-        """Return the scope of a syslog tag: a service's own, else what its name suggests."""
+        """Return the scope of a syslog tag: the operator's, a service's, what its name suggests."""
+        if instance in self.scopes:
+            return self.scopes[instance]
         for service in self.services:
             if service.tag == instance:
                 return service.scope

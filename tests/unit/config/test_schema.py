@@ -66,3 +66,8 @@ def test_bounds(kind: type[Struct], key: str, good: list[object], bad: list[obje
     for value in bad:
         with pytest.raises(ValidationError):
             convert({key: value}, kind)
+
+
+def test_observing_has_a_database_of_its_own() -> None:
+    assert Config().database() == "/var/lib/throttled/throttled.db"
+    assert Config(mode="observe").database() == "/var/lib/throttled/throttled.observe.db"
