@@ -22,7 +22,8 @@ What is read, and in which order:
 Owns the descriptors of the generations and the inotify instance.
 
 Limits: rotated files are looked for in the directory of the log; mounting over a directory raises
-no event; a rewrite that leaves the first 256 bytes and does not shrink the file looks like growth.
+no event; a rewrite that leaves the first 256 bytes and does not shrink the file looks like growth;
+of a log that was not there at start, a first file that is rotated away before it was ever read.
 The descriptor of a deleted file is given back at the first `read` after `LINGER`, not on a timer.
 """
 
@@ -221,7 +222,7 @@ class FileTail:
         else:
             self._rotations += 1
             last = self._files[-1].position(self.path)
-            self._files += between(last)
+            self._files += between(last, log)
             if fits(last.fingerprint, log.head):  # the same log, copied: sed -i, an editor
                 log.seek(last.offset)
         self._files.append(log)

@@ -7,6 +7,7 @@ as if the file was gone.
 """
 
 import os
+from itertools import takewhile
 from stat import S_ISREG
 
 from throttled.errors import SourceError
@@ -49,12 +50,18 @@ def locate(position: Position) -> Plain | Packed | None:
     return None
 
 
-def between(position: Position) -> list[Plain | Packed]:
-    """Open the generations after the one that a position means and before the log itself."""
+def between(position: Position, log: Plain) -> list[Plain | Packed]:
+    """Open the generations after the one that a position means and before the log itself.
+
+    Args:
+        position: of an older generation.
+        log: opened at the path; may have been rotated since.
+    """
     for _ in range(_TRIES):
         files = siblings.scan(position.path)
         known = siblings.find(files, position.inode, position.fingerprint)
         later = siblings.newer(files, known) if known else []
+        later = list(takewhile(lambda file: file.inode != log.inode, later))
         opened = [generation for file in later if (generation := _open(file))]
         if len(opened) == len(later):
             return opened
