@@ -1,0 +1,27 @@
+"""`throttled ban`."""
+
+from typing import Any
+
+import click
+
+from throttled.cli.change import punishing, tell
+from throttled.cli.daemon import ask
+from throttled.cli.options import Command
+from throttled.control.protocol import Ban, ChangeResult
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled ban 198.51.100.7",
+        'throttled ban 198.51.100.0/24 --for 1d --scope mx --why "as agreed"',
+    ),
+)
+@punishing
+def command(*, as_json: bool, **punishment: Any) -> int:
+    """Ban an address or a network by hand.
+
+    All its packets to this host's SMTP ports are dropped and its sessions are ended. Answers
+    after the kernel confirmed. Protected addresses are refused.
+    """
+    return tell(ask(Ban(**punishment), ChangeResult), as_json=as_json)

@@ -1,0 +1,44 @@
+"""How the commands that change something ask for it and tell what became of it. Owns no state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from throttled.cli import output
+from throttled.cli.options import for_option, force_option, json_option, scope_option, subject
+from throttled.control.protocol import ChangeResult
+from throttled.model import Snapshot
+
+
+def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what `ban` and `throttle` take: the fields of their requests."""
+    for add in (
+        json_option,
+        force_option,
+        click.option("--why", default="", metavar="TEXT", help="Kept with it, shown by list."),
+        scope_option,
+        for_option("seconds", "How long: 10m, 4h, 1d. As configured unless given."),
+        click.argument("subject", metavar="ADDRESS", type=subject),
+    ):
+        command = add(command)
+    return command
+
+
+def tell(result: ChangeResult, *, as_json: bool) -> int:
+    """Print what was changed; return the exit code: 1 where the kernel did not confirm."""
+    if as_json:
+        output.print_json(result)
+    else:
+        click.echo(output.printable(result.message))
+        for snapshot in result.changed:
+            click.echo(output.printable(f"  {_line(snapshot)}"))
+    return 0 if result.confirmed else 1
+
+
+def _line(snapshot: Snapshot) -> str:
+    until = output.moment(snapshot.until)
+    return (
+        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} until {until}, "
+        f"{snapshot.limit}: {snapshot.why}"
+    )

@@ -1,0 +1,155 @@
+"""`throttled check`."""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from throttled.cli import output
+from throttled.cli.daemon import ask, config
+from throttled.cli.options import Command, json_option
+from throttled.cli.zone import local_zone
+from throttled.config.load import DEFAULT_PATH
+from throttled.config.schema import Config
+from throttled.control.protocol import Done, Ping
+from throttled.enforce.choose import choose
+from throttled.errors import (
+    BackendError,
+    ConfigError,
+    HostError,
+    SourceError,
+    StoreError,
+    ThrottledError,
+)
+from throttled.host.facts import gather
+from throttled.model import SCOPES, Facts, Problem
+from throttled.parse.parser import Parser
+from throttled.store.store import Store
+from throttled.tail.archive import read_log
+
+#: Pieces of 256 KiB of each log that are read, to see whether its lines are understood.
+_PIECES = 8
+
+
+@click.command(
+    cls=Command,
+    examples=("throttled check", "throttled --config ./new.toml check", "throttled check --json"),
+)
+@json_option
+def command(*, as_json: bool) -> int:
+    """Check the configuration, Postfix, the logs, the store, the firewall and the daemon.
+
+    Says what works, what does not, and what to do. Changes nothing. The exit code is 1 if
+    there is a fault.
+    """
+    problems = list(_check())
+    if as_json:
+        output.print_json({"problems": problems})
+    else:
+        for problem in problems:
+            click.echo(f"{problem.state:<8} {output.printable(problem.what)}")
+            if problem.hint:
+                click.echo(f"{'':<8} {output.printable(problem.hint)}")
+    return int(any(problem.state == "fault" for problem in problems))
+
+
+def _check() -> Iterator[Problem]:
+    path = click.get_current_context().find_root().obj[0] or DEFAULT_PATH
+    try:
+        settings = config()
+        there = path if Path(path).exists() else f"{path} does not exist: all defaults"
+        yield Problem("ok", f"configuration: {there}")
+    except ConfigError as error:
+        yield _fault(error)
+        settings = Config()
+    facts = Facts()
+    try:
+        facts = gather(settings.postfix)
+        yield from _postfix(facts)
+    except HostError as error:
+        yield _fault(error)
+    files = facts.log_files if settings.log.files == "auto" else settings.log.files
+    yield from _logs(files)
+    yield from _store(settings.store.path)
+    yield from _firewall(settings)
+    yield _daemon()
+
+
+def _fault(error: ThrottledError) -> Problem:
+    return Problem("fault", error.message, error.hint)
+
+
+def _postfix(facts: Facts) -> Iterator[Problem]:
+    for scope in SCOPES:
+        ports = ", ".join(map(str, facts.ports(scope)))
+        yield Problem("ok", f"Postfix, {scope}: " + (f"port {ports}" if ports else "no service"))
+    if not facts.services:
+        hint = "see: postconf -M; or set [firewall] ports"
+        yield Problem("fault", "Postfix has no SMTP service on the network", hint)
+    for warning in facts.warnings:
+        yield Problem("warning", warning)
+
+
+def _logs(files: Sequence[str]) -> Iterator[Problem]:
+    if not files:
+        hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
+        yield Problem("fault", "no log of Postfix is known", hint)
+    for path in files:
+        try:
+            lines, events = _read(path)
+        except SourceError as error:
+            yield _fault(error)
+            continue
+        told = f"log: {path}, {events} events in its first {lines} lines"
+        if lines and not events:
+            hint = "does Postfix log there? see: throttled parse --unknown"
+            yield Problem("warning", told, hint)
+        else:
+            yield Problem("ok", told)
+
+
+def _read(path: str) -> tuple[int, int]:
+    """Return how many lines were looked at, from the start of a log, and how many are events."""
+    parse = Parser(local_zone(), time.time()).event
+    pieces = islice(read_log(path), _PIECES)
+    batches = [(len(lines), sum(parse(line) is not None for line in lines)) for lines, _ in pieces]
+    return sum(lines for lines, _ in batches), sum(events for _, events in batches)
+
+
+def _store(path: str) -> Iterator[Problem]:
+    if not Path(path).exists():
+        directory = Path(path).parent
+        if directory.is_dir():
+            yield Problem("ok", f"store: {path} will be made")
+        else:
+            hint = f"make it: install -d -m 0750 {directory}; systemd makes the default one"
+            yield Problem("warning", f"store: the directory {directory} does not exist", hint)
+        return
+    try:
+        store = Store.open(path, readonly=True)
+    except StoreError as error:
+        yield _fault(error)
+        return
+    count = sum(store.counts(time.time()).values())
+    store.close()
+    yield Problem("ok", f"store: {path}, {count} throttles and bans in force")
+
+
+def _firewall(settings: Config) -> Iterator[Problem]:
+    try:
+        backend = choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)
+    except BackendError as error:
+        yield _fault(error)
+        return
+    for problem in backend.check():
+        yield Problem(problem.state, f"firewall {backend.name}: {problem.what}", problem.hint)
+
+
+def _daemon() -> Problem:
+    try:
+        ask(Ping(), Done)
+    except ThrottledError as error:
+        return Problem("warning", error.message, error.hint)
+    return Problem("ok", "the daemon is running")

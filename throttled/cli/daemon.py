@@ -1,0 +1,61 @@
+"""How a command finds the daemon, the configuration and, without a daemon, the store.
+
+Owns no state.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from throttled.config.load import load
+from throttled.config.schema import Config
+from throttled.control import client
+from throttled.control.protocol import Request, Result
+from throttled.errors import ConfigError, ThrottledError
+
+R = TypeVar("R", bound=Result)
+
+
+def config() -> Config:
+    """Return the configuration that `--config` names.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    path, _ = click.get_current_context().find_root().obj
+    return load(path)
+
+
+def ask(request: Request, kind: type[R]) -> R:
+    """Send a request to the daemon and return its result, which is of this type.
+
+    Raises:
+        NotRunningError: nobody answers.
+        NotPermittedError: the socket may not be opened.
+        ThrottledError: what the daemon says is wrong.
+    """
+    result = client.request(Path(_socket()), request)
+    if not isinstance(result, kind):
+        hint = "the daemon and this command differ in version: restart the daemon"
+        raise ThrottledError("the daemon answered something else", hint)
+    return result
+
+
+def _socket() -> str:
+    """Return where the daemon listens.
+
+    A daemon that is running does not need its file any more. A command must not either: the file
+    may be half edited, or closed to a member of the control group.
+    """
+    path, socket = click.get_current_context().find_root().obj
+    if socket is not None:
+        return str(socket)
+    try:
+        return load(path).control.socket
+    except ConfigError as error:
+        if path is not None:
+            raise
+        default = Config().control.socket
+        click.echo(f"throttled: {error.message}\nthrottled: trying {default}", err=True)
+        return default

@@ -1,0 +1,25 @@
+"""`throttled disallow`."""
+
+import click
+
+from throttled.cli.change import tell
+from throttled.cli.daemon import ask
+from throttled.cli.options import Command, allowable, json_option
+from throttled.control.protocol import ChangeResult, Disallow
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled disallow 198.51.100.0/24",
+        "throttled disallow .example.com",
+    ),
+)
+@click.argument("what", metavar="ADDRESS|NAME", type=allowable)
+@json_option
+def command(*, what: str, as_json: bool) -> int:
+    """Take back what `throttled allow` allowed.
+
+    What the configuration protects stays protected.
+    """
+    return tell(ask(Disallow(what), ChangeResult), as_json=as_json)

@@ -1,0 +1,108 @@
+"""`throttled explain`."""
+
+from collections.abc import Iterator
+
+import click
+
+from throttled.cli import output
+from throttled.cli.offline import ask_or_look
+from throttled.cli.options import Command, json_option, subject
+from throttled.control.protocol import Explain, ExplainResult, MeterRow
+from throttled.model import Decision, Past, Snapshot
+from throttled.policy import Duration
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled explain 198.51.100.7",
+        "throttled explain 2001:db8::/64 --json",
+    ),
+)
+@click.argument("subject", metavar="ADDRESS", type=subject)
+@json_option
+def command(*, subject: str, as_json: bool) -> None:
+    """Explain all that is known of a client, banned or not.
+
+    What is in force and why, meters against their limits, open sessions, the log lines that
+    counted, earlier decisions, good evidence, protection, and what would happen next. Without
+    a running daemon it tells what is stored.
+    """
+    result = ask_or_look(Explain(subject), ExplainResult)
+    if as_json:
+        readable = [
+            {**output.plain(line), "text": output.from_log(line.text)} for line in result.lines
+        ]
+        output.print_json({**output.plain(result), "lines": readable})
+        return
+    for line in _report(result):
+        click.echo(output.printable(line))
+
+
+def _report(result: ExplainResult) -> Iterator[str]:
+    network = f" (network {result.network})" if result.network else ""
+    yield f"{result.subject}{network}"
+    if result.protected:
+        yield f"Protected: {result.protected}"
+    for row in result.allowed:
+        until = f"until {output.moment(row.until)}" if row.until else "for ever"
+        yield f"Allowed by hand: {row.what}, since {output.moment(row.since)}, {until} {row.note}"
+    yield "In force:" if result.active else "In force: nothing"
+    for snapshot in result.active:
+        yield from _active(snapshot)
+    if result.meters:
+        yield "Meters:"
+        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
+        yield from map(_meter, result.meters)
+    yield f"Sessions open: {result.sessions}"
+    if result.lines:
+        yield "Log lines that counted:"
+    for line in result.lines:
+        yield f"  {line.path}, byte {line.offset}"
+        yield f"    {output.log_text(line.text) or '(no longer there)'}"
+    if result.decisions:
+        yield "Decisions, the latest first:"
+        yield from map(_decision, result.decisions)
+    yield from _past(result.past)
+    yield f"Next: {result.next}"
+
+
+def _active(snapshot: Snapshot) -> Iterator[str]:
+    step = f" number {snapshot.level}" if snapshot.level > 1 else ""
+    yield (
+        f"  {snapshot.action}{step} in {snapshot.scope} since {output.moment(snapshot.since)}, "
+        f"{output.left(snapshot.until)} left"
+    )
+    yield f"    {snapshot.limit}: {snapshot.why}"
+    yield f"    {output.number(snapshot.packets)} packets dropped"
+
+
+def _meter(row: MeterRow) -> str:
+    soft, hard = (
+        "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
+    )
+    return (
+        f"  {row.limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} "
+        f"{Duration(row.within)}"
+    )
+
+
+def _decision(decision: Decision) -> str:
+    return (
+        f"  {output.moment(decision.time)} {decision.action} in {decision.scope}, "
+        f"{decision.limit}: {decision.why}"
+    )
+
+
+def _past(past: Past) -> Iterator[str]:
+    bans = f"{past.offences}, the latest ended {output.moment(past.last_offence)}"
+    yield f"Bans so far: {bans if past.offences else 'none'}"
+    if past.deliveries or past.logins:
+        yield (
+            f"Good evidence: {past.deliveries} messages on {past.delivery_days} days, "
+            f"{past.logins} logins, the latest {output.moment(past.last_login)}"
+        )
+    else:
+        yield "Good evidence: none"
+    if past.exempt_until:
+        yield f"Exempt until {output.moment(past.exempt_until)}"

@@ -1,0 +1,122 @@
+"""The command `throttled`: finds the command asked for, and ends with its exit code.
+
+A command's module is imported only when that command runs; it holds a click command named
+`command`. Errors go to standard error as `throttled: MESSAGE` and `hint: HINT`; with `--json` there
+is an object on standard output too: {"error": {"message", "hint", "exit_code"}}. Exit codes: 0
+done; 1 the thing asked about is not so; 2 bad usage or configuration; 3 the daemon is not running
+or something is not permitted; 130 interrupted; 141 the reader of the output went away.
+"""
+
+import difflib
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from throttled import __version__
+from throttled.errors import ThrottledError, UsageError
+
+#: Commands by name, in the order of the help.
+COMMANDS = {
+    "run": "run",
+    "status": "status",
+    "list": "listing",
+    "explain": "explain",
+    "unban": "unban",
+    "ban": "ban",
+    "throttle": "throttle",
+    "allow": "allow",
+    "disallow": "disallow",
+    "check": "check",
+    "config": "config",
+    "reload": "reload",
+    "parse": "parse",
+    "replay": "replay",
+}
+
+_MOST_USED = """\
+  throttled status                  how the daemon is doing
+  throttled list                    who is throttled or banned, and why
+  throttled explain 198.51.100.7    all that is known of a client
+  throttled unban 198.51.100.7      let a client in again
+  throttled check                   what works here, what does not
+"""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        module = COMMANDS.get(name)
+        if module is None:
+            return None
+        command: click.Command = import_module(f"throttled.cli.{module}").command
+        return command
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("The five most used"):
+            formatter.write(_MOST_USED)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f"did you mean: throttled {close[0]}" if close else "see: throttled --help"
+            raise UsageError(f"no such command: {name}", hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.version_option(__version__, message="throttled %(version)s")
+@click.option("--config", metavar="PATH", help="The configuration file.")
+@click.option("--socket", metavar="PATH", help="The daemon's control socket.")
+@click.pass_context
+def throttled(ctx: click.Context, config: str | None, socket: str | None) -> None:
+    """Throttle and ban abusive SMTP clients in the kernel, by what Postfix logs."""
+    ctx.obj = (config, socket)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        code = throttled.main(standalone_mode=False)
+        sys.stdout.flush()
+    except ThrottledError as error:
+        code = _fail(error.message, error.hint, error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "throttled"
+        message = error.format_message().rstrip(".")
+        code = _fail(message[:1].lower() + message[1:], f"see: {command} --help", 2)
+    except click.ClickException as error:
+        code = _fail(error.format_message(), "", 1)
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # What is still buffered must not fail again when Python flushes it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code or 0)
+
+
+def _fail(message: str, hint: str, code: int) -> int:
+    """Tell an error and return its exit code."""
+    from throttled.cli.output import printable, to_json  # noqa: PLC0415 - 40 ms, for errors only
+
+    if "--json" in sys.argv[1:]:
+        error = {"message": message, "hint": hint, "exit_code": code}
+        click.echo(to_json({"error": error}), nl=False)
+    lines = [printable(line) for line in message.splitlines()]
+    click.echo("\n".join(["throttled: " + lines[0], *lines[1:]]), err=True)
+    if hint:
+        click.echo(f"hint: {printable(hint)}", err=True)
+    return code

@@ -1,0 +1,107 @@
+"""What the commands take: addresses, durations, scopes. Owns no state."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from throttled.cli.zone import zone
+from throttled.errors import UsageError
+from throttled.model import SCOPES
+from throttled.policy import Duration
+
+_Command = Callable[..., Any]
+
+
+class Command(click.Command):
+    """A command whose help ends with examples.
+
+    Args:
+        examples: command lines, shown as they are.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.examples = examples
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {example}\n" for example in self.examples))
+
+
+def subject(text: str) -> str:
+    """Read an address or a network, made canonical.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from throttled.control import protocol  # noqa: PLC0415 - 40 ms that --help does not need
+
+    return protocol.subject(text)
+
+
+def allowable(text: str) -> str:
+    """Read an address, a network or a host-name suffix, made canonical.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    from throttled.control import protocol  # noqa: PLC0415 - as above
+
+    return protocol.allowable(text)
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as 90s, 10m, 1h30m.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return float(Duration.parse(text))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def json_option(command: _Command) -> _Command:
+    """Add `--json`."""
+    return click.option("as_json", "--json", is_flag=True, help="Print JSON.")(command)
+
+
+def json_always_option(command: _Command) -> _Command:
+    """Accept `--json` where nothing else is ever printed."""
+    return click.option(
+        "--json", is_flag=True, expose_value=False, help="Always so; accepted for scripts."
+    )(command)
+
+
+def zone_option(command: _Command) -> _Command:
+    """Add `--zone`."""
+    return click.option(
+        "--zone",
+        type=zone,
+        metavar="ZONE",
+        help="Of times in the log that name none: Europe/Berlin. This host's unless given.",
+    )(command)
+
+
+def scope_option(command: _Command) -> _Command:
+    """Add `--scope`."""
+    return click.option(
+        "--scope",
+        type=click.Choice(SCOPES),
+        help="mx (port 25) or submission (587, 465); both unless given.",
+    )(command)
+
+
+def for_option(name: str, help_text: str) -> Callable[[_Command], _Command]:
+    """Add `--for`, a duration, as the parameter `name`."""
+    return click.option(name, "--for", type=seconds, metavar="DURATION", help=help_text)
+
+
+def force_option(command: _Command) -> _Command:
+    """Add `--force`."""
+    return click.option(
+        "--force", is_flag=True, help="Also a network wider than /16 (IPv4) or /32 (IPv6)."
+    )(command)

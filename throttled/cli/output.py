@@ -1,0 +1,179 @@
+"""What the commands print: escaped text, times, JSON, tables. Owns no state.
+
+Whatever a client wrote reaches the terminal only through `printable`; JSON goes through `to_json`,
+whose values are unchanged, but in which nothing but printable characters stands. Tables are as
+wide as the terminal, 80 columns where there is none.
+"""
+
+import re
+import shutil
+import time
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+import msgspec
+
+from throttled.model import Scope
+from throttled.policy import Duration
+
+#: Fields of the protocol that hold wall-clock seconds; 0 means never.
+_TIMES = frozenset(
+    "time since until first last started last_line last_offence last_login exempt_until".split()  # noqa: SIM905 - two dozen quotes is no clearer
+)
+#: Right-to-left letters and numbers turn what stands beside them around on the screen.
+_TURNING = frozenset(("R", "AL", "AN"))
+_NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
+
+#: Scopes as narrow columns show them.
+SCOPES: dict[Scope, str] = {"mx": "mx", "submission": "subm"}
+
+
+def printable(text: str) -> str:
+    r"""Return text with everything that could disturb a terminal or mislead a reader escaped.
+
+    Control characters, invisible ones, those that change the direction of writing and those that
+    are drawn over their neighbours become `\x1b` or `\u202e`.
+    """
+    return text if text.isascii() and text.isprintable() else _escape(text)
+
+
+def _escape(text: str) -> str:
+    return "".join(char if _harmless(char) else _code(char) for char in text)
+
+
+def _harmless(char: str) -> bool:
+    return (
+        char.isprintable()
+        and unicodedata.category(char)[0] != "M"
+        and unicodedata.bidirectional(char) not in _TURNING
+    )
+
+
+def _code(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def from_log(text: str) -> str:
+    """Return log text (one character per byte) as the UTF-8 it mostly is; not yet printable."""
+    return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def log_text(line: str) -> str:
+    """Return a piece of log, one character per byte, as it can be shown."""
+    return printable(from_log(line))
+
+
+def moment(seconds: float) -> str:
+    """Return a wall-clock time as local ISO 8601 without zone, for people; `never` for 0."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else "never"
+
+
+def iso(seconds: float) -> str:
+    """Return a wall-clock time as ISO 8601 with zone, for programs."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration with its two largest units: `3d4h`, `9m50s`."""
+    text = str(Duration(max(0.0, seconds)))
+    return "".join(re.findall(r"\d+[dhms]", text)[:2])
+
+
+def short_moment(seconds: float) -> str:
+    """Return the time of a wall-clock time of today, or the day of another, in five characters."""
+    then = time.localtime(seconds)
+    today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M" if today else "%m-%d", then)
+
+
+def left(until: float) -> str:
+    """Return the time from now until then."""
+    return lasting(until - time.time())
+
+
+def number(count: int) -> str:
+    """Return a count as people read it."""
+    return f"{count:,}"
+
+
+def short_number(count: int) -> str:
+    """Return a count in at most five characters."""
+    units = ["", "k", "M", "G", "T"]
+    while count > 9999 and units[1:]:
+        count //= 1000
+        units.pop(0)
+    return f"{count}{units[0]}"
+
+
+def plain(value: Any) -> Any:
+    """Return structs as JSON types, with wall-clock times as ISO 8601 (null for never)."""
+    return _timed(msgspec.to_builtins(value))
+
+
+def _timed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: (iso(item) if item else None)
+            if key in _TIMES and isinstance(item, (int, float))
+            else _timed(item)
+            for key, item in value.items()
+        }
+    return [_timed(item) for item in value] if isinstance(value, list) else value
+
+
+def to_json(value: Any) -> bytes:
+    """Return one line of JSON that a terminal can bear."""
+    return safe_json(msgspec.json.encode(value) + b"\n")
+
+
+def safe_json(lines: bytes) -> bytes:
+    r"""Return JSON with what a terminal cannot bear as `\u` escapes; its values stay the same."""
+    if lines.isascii() and b"\x7f" not in lines:
+        return lines
+    return _NOT_ASCII.sub(_json_code, lines.decode()).encode()
+
+
+def _json_code(match: re.Match[str]) -> str:
+    char = match[0]
+    if _harmless(char):
+        return char
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def print_json(value: Any) -> None:
+    """Print a result of the protocol, or anything that JSON knows, as one line."""
+    result = plain(value)
+    if isinstance(value, msgspec.Struct):
+        result.pop("kind", None)
+    click.echo(to_json(result), nl=False)
+
+
+def cut(line: str) -> str:
+    """Return a line, printable, as far as the terminal is wide (80 columns where there is none)."""
+    line = printable(line).rstrip()
+    width = shutil.get_terminal_size((80, 24)).columns
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table. A column whose title begins with `>` is aligned right.
+
+    Lines that are too long are cut at their end: rich takes from every column, and an address that
+    is not whole is no address.
+    """
+    titles = [title.lstrip(">") for title in columns]
+    cells = [titles, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
+    lines = []
+    for row in cells:
+        fixed = [
+            cell.rjust(width) if title.startswith(">") else cell.ljust(width)
+            for cell, width, title in zip(row[:-1], widths, columns[:-1], strict=True)
+        ]
+        lines.append(cut(" ".join([*fixed, row[-1]])))
+    click.echo("\n".join(lines))

@@ -1,0 +1,159 @@
+"""`throttled parse`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+import click
+import msgspec
+from msgspec import Struct
+
+from throttled.cli.options import Command, json_always_option, zone_option
+from throttled.cli.output import from_log, safe_json
+from throttled.cli.zone import local_zone
+from throttled.model import Event, Kind
+from throttled.parse.parser import Parser
+from throttled.tail.archive import read_log
+
+_CACHED = 10_000
+
+
+class _Row(Struct, omit_defaults=True, gc=False):
+    """An event as it is printed: up to `count` always, the others where they say something."""
+
+    line: int
+    time: str | None
+    kind: Kind
+    client: str
+    process: str
+    instance: str
+    pid: int
+    count: int
+    file: str = ""
+    host: str = ""
+    name: str = ""
+    where: str = ""
+    code: int = 0
+    reason: str = ""
+    user: str = ""
+    port: int = 0
+    service: str = ""
+    text: str = ""
+    commands: dict[str, tuple[int, int]] | None = None
+
+
+class _Unknown(Struct, omit_defaults=True, gc=False):
+    """A line that looks like an offence and is not understood."""
+
+    line: int
+    text: str
+    file: str = ""
+
+
+class _Times:
+    """Writes times as ISO 8601 with zone. A flood writes thousands of lines in a second."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+        self._seconds: dict[int, tuple[str, str]] = {}
+
+    def text(self, time: float) -> str | None:
+        """Return the time with milliseconds where it has a fraction; None for 0.0 (unknown)."""
+        if not time:
+            return None
+        second = int(time)
+        parts = self._seconds.get(second)
+        if parts is None:
+            if len(self._seconds) >= _CACHED:
+                self._seconds.clear()
+            iso = datetime.fromtimestamp(second, self._zone).isoformat()
+            parts = self._seconds[second] = (iso[:19], iso[19:])
+        thousandths = int((time - second) * 1000 + 0.5)
+        fraction = f".{min(thousandths, 999):03}" if thousandths else ""
+        return f"{parts[0]}{fraction}{parts[1]}"
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled parse /var/log/mail.log",
+        "zcat mail.log.*.gz | throttled parse | jq -r 'select(.kind == \"auth_failure\").client'",
+        "throttled parse --unknown /var/log/mail.log",
+    ),
+)
+@click.argument("files", metavar="[FILE]…", nargs=-1)
+@zone_option
+@click.option("--unknown", is_flag=True, help="Instead: lines that should perhaps be events.")
+@json_always_option
+def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> None:
+    """Print the events in a log, one JSON object a line.
+
+    FILE may be compressed (.gz, .xz, .bz2); - or none is standard input. Lines that are no event
+    print nothing. With several files each object names its file.
+    """
+    zone = zone or local_zone()
+    times = _Times(zone)
+    encode = msgspec.json.Encoder().encode_lines
+    for path in files or ("-",):
+        parser = Parser(zone, _reference(path))
+        name = path if len(files) > 1 else ""
+        first = 1
+        for lines, _ in read_log(path):
+            rows = (
+                _unknown(parser, lines, first, name)
+                if unknown
+                else _events(parser, lines, first, name, times)
+            )
+            sys.stdout.buffer.write(safe_json(encode(rows)))
+            sys.stdout.buffer.flush()
+            first += len(lines)
+
+
+def _events(
+    parser: Parser, lines: list[str], first: int, file: str, times: _Times
+) -> Iterator[_Row]:
+    event_of = parser.event
+    for number, line in enumerate(lines, first):
+        event = event_of(line)
+        if event is not None:
+            yield _row(event, number, file, times.text(event.time))
+
+
+def _row(event: Event, number: int, file: str, at: str | None) -> _Row:
+    return _Row(
+        number,
+        at,
+        event.kind,
+        event.client,
+        event.process,
+        from_log(event.instance),
+        event.pid,
+        event.count,
+        file,
+        from_log(event.host),
+        from_log(event.name),
+        from_log(event.where),
+        event.code,
+        event.reason,
+        from_log(event.user),
+        event.port,
+        from_log(event.service),
+        from_log(event.text),
+        event.commands,
+    )
+
+
+def _unknown(parser: Parser, lines: list[str], first: int, file: str) -> Iterator[_Unknown]:
+    for number, line in enumerate(lines, first):
+        if parser.unknown(line):
+            yield _Unknown(number, from_log(line), file)
+
+
+def _reference(path: str) -> float:
+    """Return when a log was last written: lines without a year are from the year before that."""
+    try:
+        return time.time() if path == "-" else Path(path).stat().st_mtime
+    except OSError:  # told by whoever reads it
+        return time.time()

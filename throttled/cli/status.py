@@ -1,0 +1,77 @@
+"""`throttled status`."""
+
+import click
+
+from throttled.cli import output
+from throttled.cli.daemon import ask
+from throttled.cli.options import Command, json_option
+from throttled.control.protocol import Status, StatusResult, TailStatus
+from throttled.model import SCOPES, Scope
+
+_MARK = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled status",
+        "throttled status --json | jq .banned",
+    ),
+)
+@json_option
+def command(*, as_json: bool) -> None:
+    """Show how the daemon is doing."""
+    status = ask(Status(), StatusResult)
+    if as_json:
+        output.print_json(status)
+        return
+    for label, text in _lines(status):
+        click.echo(f"{label:<11}{output.printable(text)}".rstrip())
+
+
+def _lines(status: StatusResult) -> list[tuple[str, str]]:
+    number = output.number
+    up = f"up {output.lasting(status.uptime)} (since {output.moment(status.started)})"
+    lost = f"{number(status.lines_lost)} lost by the logger"
+    lines = [
+        ("throttled", f"{status.version}, pid {status.pid}, {up}"),
+        ("firewall", f"{status.backend}, mode {status.mode}"),
+    ]
+    for tail in status.tails:
+        lines += [("log" if tail is status.tails[0] else "", text) for text in _tail(tail)]
+    lines += [
+        ("clients", f"{number(status.clients)} tracked of {number(status.max_clients)} at most"),
+        ("throttled", _by_scope(status.throttled)),
+        ("banned", _by_scope(status.banned)),
+        ("dropped", f"{number(status.packets_dropped)} packets"),
+        ("kernel", f"holds {number(status.enforced)} of {number(status.desired)} elements"),
+        ("lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"),
+    ]
+    by_count = sorted(status.events.items(), key=lambda item: -item[1])
+    lines += [("events" if not i else "", text) for i, text in enumerate(_columns(by_count))]
+    for problem in status.health:
+        lines.append((_MARK[problem.state], problem.what))
+        if problem.hint:
+            lines.append(("", problem.hint))
+    return lines
+
+
+def _tail(tail: TailStatus) -> list[str]:
+    if not tail.exists:
+        state = "does not exist; waiting for it"
+    else:
+        state = (
+            f"{tail.lines_per_second:.1f} lines/s, {output.number(tail.lag)} bytes behind, "
+            f"last line {output.moment(tail.last_line)}"
+        )
+    return [tail.path, state, *tail.problems]
+
+
+def _by_scope(counts: dict[Scope, int]) -> str:
+    return ", ".join(f"{output.number(counts.get(scope, 0))} in {scope}" for scope in SCOPES)
+
+
+def _columns(counts: list[tuple[str, int]]) -> list[str]:
+    """Set counts in three columns of 23 characters."""
+    cells = [f"{kind} {output.number(count)}".ljust(23) for kind, count in counts]
+    return ["".join(cells[i : i + 3]) for i in range(0, len(cells), 3)]
