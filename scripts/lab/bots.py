@@ -32,6 +32,7 @@ class Report(msgspec.Struct):
     began: float  # wall clock
     sessions: int = 0  # connections that were answered
     blocked: int = 0  # connections that were not
+    answered: dict[str, float] = msgspec.field(default_factory=dict)  # wall clock, last by source
     sent: int = 0  # messages of a good sender or user
     #: Seconds from when a message was written until the server had taken it, retries included.
     latencies: list[float] = msgspec.field(default_factory=list)
@@ -139,6 +140,7 @@ async def attack(how: Attack, sources: Sequence[str], seconds: float) -> Report:
                         report.blocked += 1
                         raise
                     report.sessions += 1
+                    report.answered[source] = time.time()
                     for line in how.lines(number):
                         if not await session.say(line):
                             break
