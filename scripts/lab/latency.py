@@ -1,0 +1,119 @@
+"""How long after a log line is written is the first packet of its client dropped?
+
+A source sends TCP segments to the server without a pause. No connection is theirs, so the server's
+kernel answers each at once with a reset that carries the segment's own number, unless the firewall
+drops it. In the meantime the line that crosses a limit is appended to a log. The first segment that
+is not answered was the first one dropped: known to the time between two segments, 0.05-0.1 ms.
+Owns a raw socket per probe. IPv4 only.
+"""
+
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+
+from lab import logs
+from lab.netns import SERVER4, Namespace
+
+_ANSWER_SECONDS = 0.002  # a reset takes 0.02 ms on an idle machine
+_TRIAL_SECONDS = 5.0
+_SURE = 3  # so many segments in a row without an answer
+
+#: `auth-slow` bans above ten user names: so many guesses come first, and one more crosses.
+BEFORE = 10
+
+
+class Probe:
+    """Segments from one source address to the server's port 25."""
+
+    def __init__(self, client: Namespace, source: str) -> None:
+        with client.entered():
+            self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        self._sock.bind((source, 0))
+        self._sock.connect((SERVER4, 25))
+        self._sock.setblocking(False)
+        pseudo = socket.inet_aton(source) + socket.inet_aton(SERVER4) + struct.pack("!HH", 6, 20)
+        self._sum = sum(struct.unpack("!6H", pseudo))
+        self._number = 0
+
+    def answered(self) -> bool:
+        """Send a segment and tell whether it was answered."""
+        self._number += 1
+        head = (40_000, 25, 0, self._number, 0x5010, 1024)  # ports, seq, ack, ACK flag, window
+        check = self._sum + sum(struct.unpack("!9H", struct.pack("!HHIIHHH", *head, 0)[:18]))
+        while check >> 16:
+            check = (check & 0xFFFF) + (check >> 16)
+        self._sock.send(struct.pack("!HHIIHHHH", *head, ~check & 0xFFFF, 0))
+        end = time.perf_counter() + _ANSWER_SECONDS
+        while time.perf_counter() < end:
+            try:
+                packet = self._sock.recv(128)
+            except BlockingIOError:
+                continue
+            if struct.unpack_from("!I", packet, 24)[0] == self._number:  # the reset's sequence
+                return True
+        return False
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+def sources(trials: int) -> list[str]:
+    """Return an address for each trial, each in a /24 of its own: no network is to be banned."""
+    if trials > 512:
+        raise ValueError("198.18.0.0/15 has 512 networks")
+    return [f"198.{18 + n // 256}.{n % 256}.9" for n in range(trials)]
+
+
+def prepare(log: Path, source: str) -> None:
+    """Write all the lines of a source but the last."""
+    users = [f"u{n}" for n in range(BEFORE)]
+    with log.open("a") as file:
+        file.write(logs.guesses(source, users, logs.stamp(time.time())))
+
+
+def measure(log: Path, client: Namespace, source: str) -> float:
+    """Write the line that crosses the limit; return the seconds until a segment was dropped.
+
+    Raises:
+        RuntimeError: the source was dropped before, or is not dropped within five seconds.
+    """
+    session = logs.guesses(source, ["the-last"], logs.stamp(time.time()))
+    opening, crossing, *_ = session.splitlines(keepends=True)
+    probe = Probe(client, source)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, opening.encode())
+        _settle(probe, source)
+        return _race(probe, descriptor, crossing.encode(), source)
+    finally:
+        os.close(descriptor)
+        probe.close()
+
+
+def _settle(probe: Probe, source: str) -> None:
+    """Send for 20 ms, in which the line before is read: only one line is to be measured."""
+    end = time.perf_counter() + 0.02
+    while time.perf_counter() < end:
+        if not probe.answered():
+            raise RuntimeError(f"{source} is dropped before it crossed a limit")
+
+
+def _race(probe: Probe, descriptor: int, line: bytes, source: str) -> float:
+    written = time.perf_counter()
+    os.write(descriptor, line)
+    silent = 0
+    first = written
+    while True:
+        sent = time.perf_counter()
+        if probe.answered():
+            silent = 0
+        else:
+            silent += 1
+            first = sent if silent == 1 else first
+            if silent == _SURE:
+                return first - written
+        if sent - written > _TRIAL_SECONDS:
+            raise RuntimeError(f"{source} is not dropped within {_TRIAL_SECONDS:g} s")
