@@ -1,0 +1,82 @@
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled import address
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:DB8::0:1", "2001:db8::1"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7/32", "192.0.2.7"),
+        ("192.0.2.7/24", "192.0.2.0/24"),
+        ("2001:db8::1/64", "2001:db8::/64"),
+        ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+    ],
+)
+def test_subject(text: str, canonical: str) -> None:
+    assert address.subject(text) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "192.0.2", "192.0.2.7/33", "192.0.2.7/-1", "192.0.2.7/", "192.0.2.7/1e1", "::/129",
+     "::ffff:192.0.2.7/64", "192.0.2.7/24/24", "192.0.2.7\0", "é", "192.0.2.7/²", "01.2.3.4"],
+)  # fmt: skip
+def test_not_a_subject(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a|out of range"):
+        address.subject(text)
+
+
+def test_version_and_kind() -> None:
+    assert address.version("192.0.2.0/24") == 4
+    assert address.version("2001:db8::1") == 6
+    assert address.is_network("192.0.2.0/24")
+    assert not address.is_network("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        ("192.0.2.7", "192.0.2.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("64:ff9b::c000:207", ""),
+        ("64:ff9b:1::c000:207", ""),
+        ("2002:c000:207::1", ""),
+        ("2001:0:1:2::3", ""),
+    ],
+)
+def test_network_of(client: str, network: str) -> None:
+    assert address.network_of(client) == network
+
+
+def test_contains() -> None:
+    network = address.parse("192.0.2.0/24")
+    assert address.contains(network, address.pack("192.0.2.99"))
+    assert not address.contains(network, address.pack("192.0.3.99"))
+    assert not address.contains(address.parse("::/0"), address.pack("192.0.2.99"))
+
+
+@given(st.ip_addresses())
+def test_canonical_as_the_standard_library_has_it(
+    value: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    mapped = value.ipv4_mapped if isinstance(value, ipaddress.IPv6Address) else None
+    text = address.canonical(str(value))
+    assert ipaddress.ip_address(text) == (mapped or value)
+    assert address.canonical(text) == text
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+    try:
+        address.subject(text)
+    except ValueError:
+        return
+    assert address.subject(address.subject(text)) == address.subject(text)

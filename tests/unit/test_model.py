@@ -1,0 +1,37 @@
+import pytest
+
+from throttled.model import Facts, Service
+
+
+def service(tag: str, port: int, scope: str) -> Service:
+    return Service("/etc/postfix", str(port), "smtpd", tag, port, scope)  # type: ignore[arg-type]
+
+
+FACTS = Facts(
+    services=(
+        service("postfix", 25, "mx"),
+        service("postfix/submission", 587, "submission"),
+        service("postfix/submissions", 465, "submission"),
+        service("out", 2587, "submission"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("instance", "scope"),
+    [
+        ("postfix", "mx"),
+        ("out", "submission"),
+        ("postfix/submission", "submission"),
+        ("postfix/smtps", "submission"),
+        ("postfix-in", "mx"),
+        ("", "mx"),
+    ],
+)
+def test_scope_of_a_tag(instance: str, scope: str) -> None:
+    assert FACTS.scope_of(instance) == scope
+
+
+def test_ports() -> None:
+    assert FACTS.ports("mx") == (25,)
+    assert FACTS.ports("submission") == (465, 587, 2587)

@@ -1,0 +1,249 @@
+"""The pipeline with the real parser, engine, ladder and SQLite.
+
+The kernel is played by `Kernel`, which can refuse, as a real one does only when it is broken; the
+contract suite and the system tests have the real ones.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from throttled.errors import BackendError
+from throttled.model import Applied, Decision, Entry, Evidence, Facts, Problem, Ruleset, Seen
+from throttled.parse.parser import Parser
+from throttled.pipeline import Moment, Pipeline
+from throttled.policy import Policy
+from throttled.store.store import Store, StoredPosition
+
+WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
+BOOT = 5_000.0
+NOW = Moment(WALL, BOOT)
+STAMP = "2026-11-30T00:53:20.000000+00:00"
+A = "198.51.100.7"
+
+
+class Kernel:
+    """A backend that remembers, and that refuses while `fault` is set."""
+
+    name = "test"
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str, str], float] = {}
+        self.fault: BackendError | None = None
+        self.refused: set[str] = set()
+
+    def check(self) -> list[Problem]:
+        return []
+
+    def setup(self, ruleset: Ruleset) -> None:
+        del ruleset
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        if self.fault is not None:
+            raise self.fault
+        for entry in entries:
+            key = (entry.subject, entry.scope, entry.action)
+            self.held.pop(key, None)
+            if entry.seconds and entry.subject not in self.refused:
+                self.held[key] = entry.seconds
+        return Applied(tuple((e, "no room") for e in entries if e.subject in self.refused))
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        found = []
+        for entry in entries:
+            seconds = self.held.get((entry.subject, entry.scope, entry.action))
+            if seconds is not None:
+                found.append(Seen(entry.subject, entry.scope, entry.action, seconds, 7))
+        return found
+
+    def dump(self) -> Iterator[Seen]:
+        for (subject, scope, action), seconds in self.held.items():
+            yield Seen(subject, scope, action, seconds)  # type: ignore[arg-type]
+
+    def dropped(self) -> int:
+        return 0
+
+    def teardown(self) -> None:
+        self.held.clear()
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(str(tmp_path / "t.db"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def pipeline(store: Store, kernel: Kernel) -> Pipeline:
+    return Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
+
+
+def lines(body: str, count: int, stamp: str = STAMP) -> list[str]:
+    return [f"{stamp} mx postfix/smtpd[{1000 + n}]: {body}" for n in range(count)]
+
+
+FLOOD = lines(f"connect from unknown[{A}]", 61)
+GARBAGE = lines(f"warning: non-SMTP command from unknown[{A}]: GET / HTTP/1.1", 11)
+
+
+def read(pipeline: Pipeline, text: Sequence[str], now: Moment = NOW) -> list[Decision]:
+    pipeline.read(text, range(len(text)), now, 0, 3)
+    return pipeline.settle(now)[0]
+
+
+def test_lines_become_a_throttle_in_store_and_kernel(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    (decision,) = read(pipeline, FLOOD)
+    assert kernel.held == {(A, "mx", "throttle"): 600.0}
+    assert store.decisions(A) == [decision]
+    assert decision.lines[-1].offset == 60
+    assert decision.lines[-1].source == 3
+    assert pipeline.counts.events == {"connect": 61}
+    assert pipeline.counts.lines == 61
+
+
+def test_a_ban_follows_and_is_not_taken_twice(pipeline: Pipeline, kernel: Kernel) -> None:
+    read(pipeline, FLOOD)
+    assert [d.action for d in read(pipeline, GARBAGE)] == ["ban"]
+    assert (A, "mx", "ban") in kernel.held
+    assert read(pipeline, GARBAGE + FLOOD) == []
+
+
+def test_a_log_that_stalled_is_no_burst(pipeline: Pipeline) -> None:
+    text = []
+    for minute in range(10, 53):
+        stamp = f"2026-11-30T00:{minute}:00.000000+00:00"
+        text += lines(f"connect from unknown[{A}]", 30, stamp)
+    assert read(pipeline, text) == []
+
+
+def test_a_line_from_the_future_counts_as_now(pipeline: Pipeline) -> None:
+    text = lines(f"connect from unknown[{A}]", 61, "2026-11-30T00:58:20.000000+00:00")
+    assert len(read(pipeline, text)) == 1
+
+
+def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:
+    position = StoredPosition("/var/log/mail.log", 1, 2, 3, b"x")
+    pipeline.read(FLOOD, range(61), NOW)
+    pipeline.settle(NOW, lambda: [position])
+    assert store.positions() == {"/var/log/mail.log": position}
+
+
+def test_good_evidence_of_the_same_batch_speaks_for_the_client(
+    pipeline: Pipeline, store: Store
+) -> None:
+    store.record(WALL, (), [Evidence(A, WALL - 86400, 99, 0)])
+    mail = lines(f"disconnect from unknown[{A}] mail=1 rcpt=1 data=1 commands=3", 1)
+    (decision,) = read(pipeline, [*mail, *GARBAGE])
+    assert decision.action == "throttle"
+    assert "2 days" in decision.why
+
+
+def test_protected_is_spared_and_not_asked_again_soon(store: Store, kernel: Kernel) -> None:
+    facts = Facts(mynetworks=("198.51.100.0/24",))
+    pipeline = Pipeline(Policy(), facts, store, kernel, Parser(UTC, WALL))
+    pipeline.read(FLOOD, range(61), NOW)
+    decisions, spared = pipeline.settle(NOW)
+    assert decisions == []
+    assert "mynetworks" in spared[0][1]
+    pipeline.read(FLOOD, range(61), NOW)
+    assert pipeline.settle(NOW) == ([], [])
+    assert kernel.held == {}
+
+
+def test_counters_are_read_before_a_renewal(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    read(pipeline, FLOOD)
+    read(pipeline, GARBAGE)
+    assert store.snapshots(WALL)[0].action == "ban"
+    kernel.held[A, "mx", "ban"] = 1.0
+    pipeline.decide(
+        [Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "by hand")],
+        NOW,
+        renewed=[(A, "mx")],
+    )
+    assert store.snapshots(WALL)[0].packets == 7
+
+
+def test_a_full_disk_stops_recording_and_nothing_else(
+    pipeline: Pipeline, kernel: Kernel, store: Store, tmp_path: Path
+) -> None:
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")  # whatever the reason, the store refuses to write
+    assert len(read(pipeline, FLOOD)) == 1
+    assert (A, "mx", "throttle") in kernel.held
+    assert pipeline.store_fault is not None
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    pipeline.retry(lambda: None, NOW)
+    assert pipeline.store_fault is None
+    assert [d.action for d in store.decisions(A)] == ["throttle"]
+
+
+def test_a_store_that_cannot_be_read_decides_without_history(
+    pipeline: Pipeline, store: Store, kernel: Kernel
+) -> None:
+    store.close()
+    assert len(read(pipeline, GARBAGE)) == 1
+    assert pipeline.store_fault is not None
+    assert (A, "mx", "ban") in kernel.held
+
+
+def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    read(pipeline, FLOOD)
+    assert pipeline.backend_fault is kernel.fault
+    assert pipeline.unapplied() == 1
+    pipeline.retry(lambda: None, NOW)
+    assert pipeline.unapplied() == 1
+    kernel.fault = None
+    repaired: list[bool] = []
+    pipeline.retry(lambda: repaired.append(True), NOW)
+    assert repaired == [True]
+    assert (A, "mx", "throttle") in kernel.held
+    assert pipeline.backend_fault is None
+
+
+def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    read(pipeline, FLOOD)
+
+    def repair() -> None:
+        raise BackendError("no", "no")
+
+    pipeline.retry(repair, NOW)
+    assert pipeline.unapplied() == 1
+
+
+def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.refused = {A}
+    other = [line.replace(A, "198.51.100.8") for line in FLOOD]
+    read(pipeline, FLOOD + other)
+    assert set(kernel.held) == {("198.51.100.8", "mx", "throttle")}
+    assert pipeline.counts.errors == 1
+
+
+def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel) -> None:
+    read(pipeline, FLOOD)
+    read(pipeline, GARBAGE)
+    release = Decision(WALL, "release", A, "mx", "operator", 0, WALL, "by hand")
+    pipeline.decide([release], NOW)
+    assert kernel.held == {}
+
+
+def test_lost_lines_are_counted(pipeline: Pipeline) -> None:
+    text = [f"{STAMP} mx rsyslogd: imuxsock[pid 77]: 13 messages lost due to rate-limiting"]
+    read(pipeline, text)
+    assert pipeline.counts.events.keys() <= {"lines_lost"}
+    assert pipeline.counts.lines_lost == pipeline.counts.events.get("lines_lost", 0) * 13

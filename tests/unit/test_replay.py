@@ -1,0 +1,102 @@
+import gzip
+import os
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from throttled.config.load import loads
+from throttled.config.schema import Config
+from throttled.errors import SourceError
+from throttled.model import Facts
+from throttled.replay import Replay
+
+A = "198.51.100.7"
+
+
+def garbage(client: str, count: int, minute: int = 0) -> str:
+    return "".join(
+        f"Nov 22 10:{minute:02}:{n % 60:02} mx postfix/smtpd[{n}]: "
+        f"warning: non-SMTP command from unknown[{client}]: GET / HTTP/1.1\n"
+        for n in range(count)
+    )
+
+
+def mail(client: str, day: int) -> str:
+    return (
+        f"Nov {day} 09:00:00 mx postfix/smtpd[1]: "
+        f"disconnect from unknown[{client}] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5\n"
+    )
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    os.utime(path, (1_795_600_000, 1_795_600_000))  # 2026-11-25
+    return str(path)
+
+
+def replay() -> Replay:
+    return Replay(Config(), Facts(), UTC)
+
+
+def test_the_whole_decision(tmp_path: Path) -> None:
+    path = write(tmp_path / "mail.log", garbage(A, 20) + garbage("198.51.100.8", 5, minute=59))
+    run = replay()
+    decisions = [(d.action, d.subject, d.limit) for d in run.run([path])]
+    assert decisions == [
+        ("throttle", A, "errors"),
+        ("ban", A, "errors"),
+        ("throttle", A, "ladder"),
+        ("release", A, "ladder"),
+        ("throttle", "198.51.100.8", "errors"),
+    ]
+    assert run.summary.lines == 25
+    assert run.summary.limits["errors"].banned == 1
+    assert run.summary.limits["errors"].throttled == 2
+    assert run.summary.top == [(A, 1)]
+    assert run.summary.last - run.summary.first == 59 * 60 + 4
+
+
+def test_rotated_and_compressed_logs_in_any_order(tmp_path: Path) -> None:
+    new = write(tmp_path / "mail.log", garbage(A, 6, minute=5))
+    old = tmp_path / "mail.log.1.gz"
+    old.write_bytes(gzip.compress(garbage(A, 6, minute=4).encode()))
+    os.utime(old, (1_795_600_000, 1_795_600_000))
+    seen: list[tuple[str, int]] = []
+    decisions = list(replay().run([new, str(old)], lambda path, count: seen.append((path, count))))
+    assert [d.action for d in decisions] == ["throttle", "ban"]
+    assert seen[0][0] == str(old)
+    assert seen[-1] == (new, Path(new).stat().st_size)
+
+
+def test_who_delivered_mail_and_would_be_banned_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "mail.log", mail(A, 21) + garbage(A, 12))
+    run = replay()
+    assert "ban" in {d.action for d in run.run([path])}
+    assert run.summary.good_and_banned == [A]
+
+
+def test_other_limits(tmp_path: Path) -> None:
+    path = write(tmp_path / "mail.log", garbage(A, 20))
+    config = loads("[limits.errors]\nsoft = 500\nhard = 1000\n", "test")
+    assert list(Replay(config, Facts(), UTC).run([path])) == []
+
+
+def test_protected_by_this_hosts_facts(tmp_path: Path) -> None:
+    path = write(tmp_path / "mail.log", garbage(A, 20))
+    facts = Facts(mynetworks=("198.51.100.0/24",), hostnames=frozenset({"elsewhere"}))
+    assert list(Replay(Config(), facts, UTC).run([path])) == []
+    facts = replace(facts, mynetworks=())
+    assert list(Replay(Config(), facts, UTC).run([path])) != []
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    run = replay()
+    assert list(run.run([write(tmp_path / "empty", ""), write(tmp_path / "x", "no log\n")])) == []
+    assert run.summary.lines == 1
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        list(replay().run([str(tmp_path / "absent")]))
