@@ -43,10 +43,10 @@ def locate(position: Position) -> Plain | Packed | None:
     for _ in range(_TRIES):
         files = siblings.scan(position.path)
         file = siblings.find(files, position.inode, position.fingerprint)
-        if file is None:
-            break
-        if opened := _open(file, position):
+        if file and (opened := _open(file, position)):
             return opened
+        if siblings.unchanged(position.path, files):
+            break
     return None
 
 
@@ -63,7 +63,7 @@ def between(position: Position, log: Plain) -> list[Plain | Packed]:
         later = siblings.newer(files, known) if known else []
         later = list(takewhile(lambda file: file.inode != log.inode, later))
         opened = [generation for file in later if (generation := _open(file))]
-        if len(opened) == len(later):
+        if siblings.unchanged(position.path, files):
             return opened
         for generation in opened:
             generation.close()

@@ -11,6 +11,7 @@ another one (logrotate's `olddir`). Names that rotation does not give (`mail.log
 inode only. At most `MAX_COMPARED` files are compared by content.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,8 +24,6 @@ from throttled.tail.position import HEAD, covered, fits
 
 MAX_COMPARED = 64  # newest first; each one costs an open and, if compressed, inflating a block
 _PACKED = (".gz", ".xz", ".bz2")
-_TRIES = 10
-
 #: A shorter head (less than a time and a host) could be any generation's.
 _RECOGNISABLE = 32
 
@@ -53,6 +52,8 @@ class Sibling(Struct, frozen=True):
         """Return the first bytes of what was logged; nothing where the file cannot be read."""
         try:
             with Counted(self.path) as raw:
+                if os.fstat(raw.fileno()).st_ino != self.inode:  # renamed since
+                    return b""
                 stream = inflate(raw) if self.packed else raw
                 return stream.read(HEAD) or b""
         except UNREADABLE:
@@ -89,21 +90,20 @@ def _entries(log: Path) -> Iterator[Sibling]:
 def scan(path: str) -> list[Sibling]:
     """Return the files in the directory of a log; none where it cannot be read.
 
-    A directory read while it is being rotated may miss a file: it is read until two readings
-    agree.
+    A directory read while it is being rotated may show a file twice or not at all, and names may
+    be other files' afterwards: see `unchanged`.
     """
-    before: list[tuple[Path, int]] = []
-    files: list[Sibling] = []
-    for _ in range(_TRIES):
-        try:
-            files = sorted(_entries(Path(path).resolve()), key=lambda file: file.path)
-        except (OSError, RuntimeError):  # RuntimeError: links in a circle
-            return []
-        now = [(file.path, file.inode) for file in files]
-        if now == before:
-            break
-        before = now
-    return files
+    try:
+        return sorted(_entries(Path(path).resolve()), key=lambda file: file.path)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return []
+
+
+def unchanged(path: str, files: list[Sibling]) -> bool:
+    """Tell whether the directory still has the same files under the same names."""
+    return [(file.path, file.inode) for file in scan(path)] == [
+        (file.path, file.inode) for file in files
+    ]
 
 
 def find(files: list[Sibling], inode: int, mark: bytes) -> Sibling | None:

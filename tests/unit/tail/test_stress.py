@@ -32,7 +32,8 @@ def rotate():
 def write(fd, some):
     global count
     for _ in range(some):
-        text = b"Nov 22 16:12:00 host postfix/smtpd[1]: %07d %s\\n" % (count, b"x" * rng.randrange(99))
+        text = b"Nov 22 16:12:00 host postfix/smtpd[1]: %07d " % count
+        text += b"x" * rng.randrange(99) + b"\\n"
         if rng.random() < 0.01:  # in two pieces
             os.write(fd, text[:20])
             text = text[20:]
