@@ -35,6 +35,15 @@ class Clock:
         #: Text to (time, first reference for which this holds, first for which it does not).
         self._placed: dict[str, tuple[float, float, float]] = {}
 
+    def iso(self, text: str, reference: float | None = None) -> float | None:
+        """Return seconds since the epoch of an ISO 8601 time, or None where the text is none."""
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        # With fractions each line has another time: nothing to remember.
+        return moment.timestamp() if moment.tzinfo else self.time(text, reference)
+
     def time(self, text: str, reference: float | None = None) -> float | None:
         """Return seconds since the epoch, or None where the text is no time."""
         if reference is None:
@@ -43,8 +52,6 @@ class Clock:
         if known is not None and known[1] <= reference < known[2]:
             return known[0]
         try:
-            if text[10:11] == "T" and (moment := datetime.fromisoformat(text)).tzinfo is not None:
-                return moment.timestamp()  # fractions differ on each line: nothing to remember
             placed = self._place(text, reference)
         except (ValueError, OverflowError, OSError):
             return None

@@ -56,32 +56,21 @@ def _origin(text: str) -> Origin | None:
     return Origin(host, instance, process, int(pid))
 
 
-def split(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
-    """Return who wrote a line, when (seconds since the epoch, 0.0 if unknown), and its body.
-
-    None where the line is not written like a log line.
-    """
-    head = _plain(line, clock, reference)
-    while head is None:
-        match = _RFC5424.match(line)
-        if match is not None:
-            return _rfc5424(line, match, clock, reference)
-        match = _IN_FRONT.match(line)
-        if match is None:
-            return None
-        line = line[match.end() :]
-        head = _plain(line, clock, reference)
-    return head
-
-
-def _plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
-    """Read `TIME HOST TAG[PID]: BODY`."""
-    if line[15:16] == " ":  # Aug 22 10:00:01
-        start = 16
-    elif line[14:15] == " ":  # Aug 2 10:00:01
-        start = 15
-    else:  # 2026-08-22T10:00:01 or 2026-08-22 10:00:01
+def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
+    """Read `TIME HOST TAG[PID]: BODY`: who, when (seconds since the epoch) and what, or None."""
+    if line[10:11] == "T":  # 2026-08-22T10:00:01+02:00
         start = line.find(" ", 19, _TIME_LENGTH) + 1
+        time = clock.iso(line[: start - 1], reference)
+    else:
+        if line[15:16] == " ":  # Aug 22 10:00:01
+            start = 16
+        elif line[14:15] == " ":  # Aug 2 10:00:01
+            start = 15
+        else:  # 2026-08-22 10:00:01
+            start = line.find(" ", 19, _TIME_LENGTH) + 1
+        time = clock.time(line[: start - 1], reference)
+    if time is None:
+        return None
     end = line.find("]: ", start, start + _ORIGIN_LENGTH)
     origin = _origin(line[start:end])
     if origin is not None:
@@ -92,12 +81,24 @@ def _plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, fl
             return None
         origin = Origin(match[1] or "", "", match[2], 0)
         body = line[match.end() :]
-    time = clock.time(line[: start - 1], reference)
-    if time is None:
-        return None
     if body[:4] == "[ID " and (match := _SOLARIS.match(body)):
         body = body[match.end() :]
     return origin, time, body
+
+
+def nested(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
+    """Read a line as `plain` does, behind what others put in front, and RFC 5424."""
+    while True:
+        match = _RFC5424.match(line)
+        if match is not None:
+            return _rfc5424(line, match, clock, reference)
+        match = _IN_FRONT.match(line)
+        if match is None:
+            return None
+        line = line[match.end() :]
+        head = plain(line, clock, reference)
+        if head is not None:
+            return head
 
 
 def _rfc5424(
@@ -105,7 +106,7 @@ def _rfc5424(
 ) -> tuple[Origin, float, str] | None:
     time, host, tag, pid = match.groups()
     origin = _origin(f"{host} {tag}[{pid}")
-    at = clock.time(time, reference) if time else 0.0
+    at = clock.iso(time, reference) if time else 0.0
     if origin is None or at is None:
         return None
     return origin, at, line[match.end() :]

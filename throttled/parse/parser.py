@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from throttled.model import Event
 from throttled.parse import anvil, logger, master, postscreen, smtpd
 from throttled.parse.clock import Clock
-from throttled.parse.header import Origin, split
+from throttled.parse.header import Origin, nested, plain
 
 #: The last component of the tag to what reads the lines. Never `smtp`, the client: its lines are
 #: about other people's servers.
@@ -41,7 +41,8 @@ _ADDRESS = re.compile(r"\[[0-9A-Fa-f.:]{3,45}\]")
 #: Lines that sound like an offence and are none, or repeat what another line says.
 _HARMLESS = re.compile(
     r"warning: (?:hostname \S+ does not resolve|numeric (?:hostname|domain name)"
-    r"|TLS library problem|SASL authentication (?:failure|problem)|\S+: request longer than|address not listed for)"
+    r"|TLS library problem|SASL authentication (?:failure|problem)|\S+: request longer than"
+    r"|address not listed for)"
     r"|\w+: (?!reject:|milter-reject:)[a-z_]+: "  # what an access table did instead: warn, hold, …
     r"|(?:Anonymous|Trusted|Untrusted|Verified) TLS connection established"
     r"|(?:connect to|setting up TLS|SSL_accept:|[<>] )"
@@ -67,7 +68,7 @@ class Parser:
             line: latin-1 decoded, without newline; may end with a carriage return.
             reference: in place of the one given at first; what is now, in a live tail.
         """
-        head = split(line, self._clock, reference)
+        head = plain(line, self._clock, reference) or nested(line, self._clock, reference)
         if head is None:
             return None
         origin, time, body = head
@@ -86,7 +87,7 @@ class Parser:
 
         For people who look for what is missing here; nothing is decided by it.
         """
-        head = split(line, self._clock, None)
+        head = plain(line, self._clock, None) or nested(line, self._clock, None)
         if head is None or self.event(line) is not None:
             return False
         origin, _, body = head

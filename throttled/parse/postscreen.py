@@ -10,25 +10,25 @@ from throttled.parse.rules import Rule, Table
 
 TABLE = Table(
     (
-        Rule("screened", "CONNECT from <peer> to <value>"),
-        Rule("pregreet", "PREGREET <number> after <number> from <peer><rest>"),
-        Rule("dnsbl", "DNSBL rank <value> for <peer>"),
-        Rule("hangup", "HANGUP after <value> from <peer> in <test>"),
-        Rule("reject", "<id>: reject: <where> from <peer>: <text>", detail=reject),
-        Rule("reject", "reject: connect from <peer>: <text>", "CONNECT", reject),
-        Rule("command_limit", "COMMAND TIME LIMIT from <peer> after <text>", "time"),
-        Rule("command_limit", "COMMAND LENGTH LIMIT from <peer> after <text>", "length"),
-        Rule("command_limit", "COMMAND COUNT LIMIT from <peer> after <text>", "count"),
-        Rule("pipelining", "COMMAND PIPELINING from <peer> after <command><rest>"),
-        Rule("non_smtp_command", "NON-SMTP COMMAND from <peer> after <command><rest>"),
-        Rule("bare_newline", "BARE NEWLINE from <peer> after <command><rest>"),
-        Rule("denylisted", "DENYLISTED <peer>"),
-        Rule("denylisted", "BLACKLISTED <peer>"),  # Postfix < 3.6
+        Rule("screened", "CONNECT from <client> to <value>"),
+        Rule("pregreet", "PREGREET <number> after <number> from <client>: <text>"),
+        Rule("dnsbl", "DNSBL rank <value> for <client>"),
+        Rule("hangup", "HANGUP after <value> from <client> in <test>"),
+        Rule("reject", "<id>: reject: <where> from <client>: <text>", detail=reject),
+        Rule("reject", "reject: connect from <client>: <text>", "CONNECT", reject),
+        Rule("command_limit", "COMMAND TIME LIMIT from <client> after <text>", "time"),
+        Rule("command_limit", "COMMAND LENGTH LIMIT from <client> after <text>", "length"),
+        Rule("command_limit", "COMMAND COUNT LIMIT from <client> after <text>", "count"),
+        Rule("pipelining", "COMMAND PIPELINING from <client> after <command><text>"),
+        Rule("non_smtp_command", "NON-SMTP COMMAND from <client> after <command><text>"),
+        Rule("bare_newline", "BARE NEWLINE from <client> after <command><text>"),
+        Rule("denylisted", "DENYLISTED <client>"),
+        Rule("denylisted", "BLACKLISTED <client>"),  # Postfix < 3.6
         # Handed on to smtpd, which logs the same connection again.
-        Rule("passed", "PASS <where> <peer>"),
-        Rule("passed", "ALLOWLISTED <peer>", "ALLOWLISTED"),
-        Rule("passed", "WHITELISTED <peer>", "ALLOWLISTED"),  # Postfix < 3.6
-        Rule("disconnect", "DISCONNECT <peer>"),
+        Rule("passed", "PASS <where> <client>"),
+        Rule("passed", "ALLOWLISTED <client>", "ALLOWLISTED"),
+        Rule("passed", "WHITELISTED <client>", "ALLOWLISTED"),  # Postfix < 3.6
+        Rule("disconnect", "DISCONNECT <client>"),
         Rule("saturated", "entering STRESS mode <text>"),
     )
 )

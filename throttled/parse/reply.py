@@ -64,14 +64,14 @@ def reject(text: str) -> Detail:
     if match is None:
         return Detail(text, reason=_first(_BARE, text))
     code, dsn = match.groups()
-    return Detail(text, int(code), _reason(code, dsn, text[match.end() :]))
+    return Detail(text, code=int(code), reason=_reason(code, dsn, text[match.end() :]))
 
 
 def milter(text: str) -> Detail:
     """Read what follows `milter-reject: WHERE from CLIENT: `; it may lack the code."""
     match = _REPLY.match(text)
     reason: Reason = "temporary" if _TEMPORARY.match(text) else "milter"
-    return Detail(text, int(match[1]) if match else 0, reason)
+    return Detail(text, code=int(match[1]) if match else 0, reason=reason)
 
 
 def _reason(code: str, dsn: str | None, text: str) -> Reason:

@@ -5,54 +5,61 @@ An entry is a kind and the text as Postfix writes it, with `<field>` where it va
     Rule("lost_connection", "lost connection after <where> from <client>")
 
 Matching starts at the left, stops where the entry ends, and never looks for a client elsewhere:
-the rest of the line is the client's to write. A body is found by its first word, by the one after
-`warning:`, or by the one after a queue id (`NOQUEUE:`, `3A5C01F2B:`). An entry that must have a
-queue id begins with `<id>: `; every other entry but a warning may have one (Postfix >= 3.10).
+what follows the client is the client's to write. A queue id or `NOQUEUE: ` may stand in front of
+every entry that is no warning (Postfix >= 3.10); one that must have it begins with `<id>: `.
 
-One compiled expression without nested repetition per entry: time is linear in the line's length.
+Nearly every line is `WHAT from CLIENT REST`, and WHAT, which Postfix wrote, takes few values: so
+WHAT is matched once and remembered, and the same goes for CLIENT. No expression repeats a
+repetition: time is linear in the length of the line.
+
+A `Table` owns one bounded cache, of the WHAT it has seen.
 """
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from throttled.model import Event, Kind, Reason
-from throttled.parse.client import CLIENT, PEER, address
+from throttled.parse.client import Client, client
 from throttled.parse.header import Origin
 
 TEXT_LENGTH = 200  # characters of a line's rest that an event carries
 
 #: What varies in a line, and how Postfix writes it.
 FIELDS = {
-    "client": CLIENT,
-    "peer": PEER,
+    "client": r"(?P<client>[^\s\[]{0,255}\[[^\s\]]{0,45}\](?::[0-9]{1,5})?)",  # see client.py
+    "id": "[0-9A-Za-z]{5,30}",
     # "DATA (1234 bytes)" and "DATA content" are stages of DATA (smtpd.c, SMTPD_AFTER_DATA).
     "where": r"(?P<where>[A-Za-z-]{1,40})(?: content)?(?: \([0-9]{1,20} bytes\))?",
     "service": r"(?P<service>[^\s\"]{1,100})",
     "endpoint": r"(?P<where>[^\s()]{1,200})",  # what master listens on
     "number": r"[0-9.]{1,20}",
+    "value": r"(?P<text>[^\s\"]{1,100})",
     "method": r"method=[\w-]{1,40}",
     "test": r"(?P<where>tests (?:before|after) SMTP handshake)",
-    "value": r"(?P<text>[^\s\"]{1,100})",
     # The client's last command, which postscreen writes as it came.
-    "command": r"(?P<where>[A-Za-z]{0,20})",
-    "rest": r"(?:: ?)?(?P<text>.*)",
+    "command": r"(?P<where>[A-Za-z]{0,20})(?:: ?)?",
     "text": r"(?P<text>.*)",
+    "said": r"(?:: ?(?P<text>.*))?",  # some loggers cut blanks at the end
 }
-_GROUPS = ("name", "address", "port", "where", "service", "text")
+_OPTIONAL_ID = f"(?:{FIELDS['id']}: )?"
 
 
 class Detail(NamedTuple):
-    """What the rest of a line says, beyond the fields of its entry."""
+    """What a part of a line says."""
 
     text: str = ""
+    where: str = ""
+    service: str = ""
     code: int = 0
     reason: Reason = ""
     user: str = ""
     commands: dict[str, tuple[int, int]] | None = None
 
 
-_NOTHING = Detail()
+#: Reads a part of a line; None where it is not what it should be.
+Reader = Callable[[str], Detail | None]
 
 
 class Rule(NamedTuple):
@@ -61,85 +68,132 @@ class Rule(NamedTuple):
     kind: Kind
     line: str
     where: str = ""  # for an entry that says by itself where
-    detail: Callable[[str], Detail] = Detail  # reads the field `<text>`
+    detail: Reader = Detail  # reads what stands in place of `<text>`
 
 
-class _Compiled(NamedTuple):
-    match: Callable[[str, int], re.Match[str] | None]
-    groups: tuple[int, ...]  # numbers of _GROUPS; of a last, empty group for what is not there
+class _Line(NamedTuple):
+    """A line as far as it is matched."""
+
     kind: Kind
     where: str
-    detail: Callable[[str], Detail]
+    text: str
+    client: Client | None
+    detail: Detail | None
+
+
+_NOTHING = Detail()
+_NOBODY = Client("", "", 0)
 
 
 class Table:
     """The entries of one daemon, compiled."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._plain: dict[str, list[_Compiled]] = {}
-        self._queued: dict[str, list[_Compiled]] = {}
-        self._warnings: dict[str, list[_Compiled]] = {}
+        self._from: list[tuple[re.Pattern[str], Reader, Rule]] = []
+        #: Entries of another form by their first word; "" stands for a queue id.
+        self._others: dict[str, list[tuple[re.Pattern[str], Rule]]] = {}
         for rule in rules:
-            table, line = self._plain, rule.line
-            if line.startswith("<id>: "):
-                table, line = self._queued, line.removeprefix("<id>: ")
-            elif line.startswith("warning: "):
-                table, line = self._warnings, line.removeprefix("warning: ")
-            word = line.partition(" ")[0]
-            table.setdefault("" if "<" in word else word, []).append(_compile(line, rule))
+            what, sender, rest = rule.line.partition(" from <client>")
+            if sender:
+                front = "" if what.startswith(("warning: ", "<id>: ")) else _OPTIONAL_ID
+                self._from.append((_compile(what, front), _rest(rest, rule.detail), rule))
+            else:
+                word = what.partition(" ")[0]
+                self._others.setdefault("" if word == "<id>:" else word, []).append(
+                    (_compile(what), rule)
+                )
+        self._known = lru_cache(maxsize=1_024)(self._what)
 
     def read(self, body: str, origin: Origin, time: float) -> Event | None:
         """Return the event of a body, or None."""
-        start = body.find(" ") + 1
-        word = body[: start - 1]
-        rules = self._plain.get(word)
-        if rules is not None:
-            start = 0
-        elif word[-1:] != ":":
-            return None
+        what, _, rest = body.partition(" from ")
+        known = self._known(what) if rest else None
+        if known is not None:
+            kind, where, text, read_rest = known
+            who, _, rest = rest.partition(" ")
+            found = client(who)
+            detail = read_rest(rest) if rest else _NOTHING
         else:
-            table = self._warnings if word == "warning:" else self._queued
-            second = body[start : body.find(" ", start)]
-            rules = table.get(second)
-            if rules is None and table is self._queued:
-                rules = self._plain.get(second)
-            if rules is None:
-                rules = table.get("", [])
-        for match, groups, kind, fixed, detail in rules:
-            found = match(body, start)
-            if found is None:
-                continue
-            name, written, port, where, service, text = found.group(*groups)
-            client = address(written)
-            if not client and written:
-                return None
-            text, code, reason, user, commands = detail(text) if text else _NOTHING
-            return Event(
-                kind,
-                client,
-                origin.process,
-                origin.instance,
-                origin.pid,
-                time,
-                origin.host,
-                "" if name == "unknown" else name,
-                1,
-                fixed or where,
-                code,
-                reason,
-                user,
-                int(port) if port else 0,
-                service,
-                text[:TEXT_LENGTH],
-                commands,
-            )
+            kind, where, text, found, detail = self._other(body)
+        if found is None or detail is None:
+            return None
+        host, instance, process, pid = origin
+        address, name, port = found
+        more, stage, service, code, reason, user, commands = detail
+        return Event(
+            kind,
+            address,
+            process,
+            instance,
+            pid,
+            time,
+            host,
+            name,
+            1,
+            where or stage,
+            code,
+            reason,
+            user,
+            port,
+            service,
+            (more or text)[:TEXT_LENGTH],
+            commands,
+        )
+
+    def _what(self, what: str) -> tuple[Kind, str, str, Reader] | None:
+        """Find the entry of a line by what stands before ` from CLIENT`."""
+        for pattern, rest, rule in self._from:
+            match = pattern.fullmatch(what)
+            if match is not None:
+                groups = match.groupdict()
+                return (
+                    rule.kind,
+                    rule.where or groups.get("where", ""),
+                    groups.get("text", ""),
+                    rest,
+                )
         return None
 
+    def _other(self, body: str) -> _Line:
+        """Match a line of another form."""
+        word = body.partition(" ")[0]
+        for pattern, rule in self._others.get(word) or self._others.get("") or ():
+            match = pattern.match(body)
+            if match is not None:
+                who = match.groupdict().get("client")
+                found = _NOBODY if who is None else client(who)
+                return _Line(rule.kind, rule.where, "", found, _detail(match, rule.detail))
+        return _UNMATCHED
 
-def _compile(line: str, rule: Rule) -> _Compiled:
+
+_UNMATCHED = _Line("connect", "", "", None, None)
+
+
+def _compile(line: str, optional: str = "") -> re.Pattern[str]:
+    """Turn the notation of an entry into an expression."""
     parts = re.split(r"<(\w+)>", line)
     parts[::2] = [re.escape(text) for text in parts[::2]]
     parts[1::2] = [FIELDS[field] for field in parts[1::2]]
-    pattern = re.compile("".join(parts) + "()", re.DOTALL)
-    groups = tuple(pattern.groupindex.get(group, pattern.groups) for group in _GROUPS)
-    return _Compiled(pattern.match, groups, rule.kind, rule.where, rule.detail)
+    return re.compile(optional + "".join(parts), re.DOTALL)
+
+
+def _rest(line: str, detail: Reader) -> Reader:
+    """Return what reads the rest of a line `WHAT from CLIENT REST`."""
+    line = line.lstrip(": ")
+    if line in {"", "<text>"}:
+        return detail
+    pattern = _compile(line)
+
+    def read(rest: str) -> Detail | None:
+        match = pattern.match(rest)
+        return None if match is None else _detail(match, detail)
+
+    return read
+
+
+def _detail(match: re.Match[str], detail: Reader) -> Detail | None:
+    groups = match.groupdict(default="")
+    text = groups.get("text", "")
+    if detail is not Detail:
+        return detail(text)
+    return Detail(text, groups.get("where", ""), groups.get("service", ""))

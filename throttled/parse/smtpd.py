@@ -70,21 +70,21 @@ def _login(text: str) -> Detail:
 TABLE = Table(
     (
         Rule("connect", "connect from <client>"),
-        Rule("disconnect", "disconnect from <client><text>", detail=_counters),
+        Rule("disconnect", "disconnect from <client> <text>", detail=_counters),
         Rule("lost_connection", "lost connection after <where> from <client>"),
         Rule("timeout", "timeout after <where> from <client>"),
         Rule("too_many_errors", "too many errors after <where> from <client>"),
-        Rule("pipelining", "improper command pipelining after <where> from <client><rest>"),
-        Rule("non_smtp_command", "warning: non-SMTP command from <client><rest>"),
+        Rule("pipelining", "improper command pipelining after <where> from <client>: <text>"),
+        Rule("non_smtp_command", "warning: non-SMTP command from <client>: <text>"),
         Rule(
             "bad_address",
-            "warning: Illegal address syntax from <client> in <where> command<rest>",
+            "warning: Illegal address syntax from <client> in <where> command<said>",
         ),
         Rule("reject", "<id>: reject: <where> from <client>: <text>", detail=reject),
         Rule("reject", "<id>: milter-reject: <where> from <client>: <text>", detail=milter),
         Rule("auth_failure", "warning: <client>: SASL <text>", "AUTH", _sasl),
-        Rule("tls_failure", "SSL_accept error from <client><rest>", "STARTTLS"),
-        Rule("tls_failure", "<id>: abort: TLS from <client><rest>", "STARTTLS"),
+        Rule("tls_failure", "SSL_accept error from <client>: <text>", "STARTTLS"),
+        Rule("tls_failure", "<id>: abort: TLS from <client>: <text>", "STARTTLS"),
         Rule("login", "<id>: client=<client>, sasl_<method>, sasl_username=<text>", detail=_login),
         Rule("accepted", "<id>: client=<client>"),
         # Postfix's own limits (anvil); `text` is the number that was too high.
