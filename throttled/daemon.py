@@ -326,7 +326,12 @@ class Daemon:
         pipeline = self.pipeline
         faults = [
             Problem("fault", error.message, error.hint)
-            for error in (self.store_problem, pipeline.store_fault, pipeline.backend_fault)
+            for error in (
+                self.store_problem,
+                pipeline.store_fault,
+                pipeline.history_fault,
+                pipeline.backend_fault,
+            )
             if error is not None
         ]
         faults += [Problem("fault", what) for what in self.logs.unopened.values()]

@@ -88,7 +88,8 @@ class Pipeline:
         self.counts = Counts()
         self.engine = Engine(policy, facts)
         self.ladder = Ladder(policy, Protection(facts))
-        self.store_fault: StoreError | None = None
+        self.store_fault: StoreError | None = None  # it cannot be written
+        self.history_fault: StoreError | None = None  # it cannot be read
         self.backend_fault: BackendError | None = None
         self._unrecorded: list[Decision] = []
         self._evidence: list[Evidence] = []
@@ -259,12 +260,14 @@ class Pipeline:
             if self._evidence:  # what a client did in this very batch speaks for it
                 self.store.record(now, (), self._evidence)
                 self._evidence = []
-            return self.store.past(keys, now), self.store.network_past(sorted(networks), now)
+            found = self.store.past(keys, now), self.store.network_past(sorted(networks), now)
         except StoreError as error:
-            if self.store_fault is None:
+            if self.history_fault is None:
                 log.error("%s; deciding without history. %s", error.message, error.hint)
-            self.store_fault = error
+            self.history_fault = error
             return {}, {}
+        self.history_fault = None
+        return found
 
     def _keep_counters(self, decisions: Sequence[Decision], renewed: Iterable[Key]) -> None:
         if self.backend is None:

@@ -119,24 +119,30 @@ class Replay:
             step(event, at, 0, number, line_number)
         self.summary.lines += len(lines)
         self.summary.last = at
-        self.summary.first = self.summary.first or at
 
     def _settle(self, at: float) -> Iterator[Decision]:
         """Judge up to a time; lines out of order are counted where they belong."""
         now = Moment(at, at)
         decisions, _spared = self._pipeline.settle(now)
         self._due = at + _SLICE
+        self.summary.first = self.summary.first or at
         yield from self._tell(decisions)
         if at - self._ended >= _ENDED:
-            for rows in self._store.ended(self._ended, at):
-                ended = self._pipeline.ladder.ended(rows, at)
-                self._pipeline.decide(ended, now)
-                yield from self._tell(ended)
-            self._ended = at
+            yield from self._run_out(at)
         if at - self._pruned >= _PRUNE:
             self._pipeline.record(now)
             self._store.prune(at)
             self._pruned = at
+
+    def _run_out(self, at: float) -> Iterator[Decision]:
+        """Do what the daemon would have done when bans and throttles ran out, up to a time."""
+        while rows := next(self._store.ended(self._ended, at), None):
+            for row in rows:
+                ended = self._pipeline.ladder.ended([row], row.until)
+                self._pipeline.decide(ended, Moment(row.until, row.until))
+                yield from self._tell(ended)
+            self._ended = rows[-1].until
+        self._ended = at
 
     def _tell(self, decisions: Sequence[Decision]) -> Iterator[Decision]:
         for decision in decisions:

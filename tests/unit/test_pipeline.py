@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from throttled.errors import BackendError
+from throttled.errors import BackendError, StoreError
 from throttled.model import Applied, Decision, Entry, Evidence, Facts, Problem, Ruleset, Seen
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
@@ -187,16 +187,19 @@ def test_a_full_disk_stops_recording_and_nothing_else(
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.retry(lambda: None, NOW)
-    assert pipeline.store_fault is None
     assert [d.action for d in store.decisions(A)] == ["throttle"]
 
 
 def test_a_store_that_cannot_be_read_decides_without_history(
-    pipeline: Pipeline, store: Store, kernel: Kernel
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.close()
+    def unreadable(*_args: object) -> None:
+        raise StoreError("the database is damaged", "restore it")
+
+    # There is no sure way to damage the one page that SQLite will need to read.
+    monkeypatch.setattr(pipeline.store, "past", unreadable)
     assert len(read(pipeline, GARBAGE)) == 1
-    assert pipeline.store_fault is not None
+    assert pipeline.history_fault is not None
     assert (A, "mx", "ban") in kernel.held
 
 
