@@ -118,7 +118,7 @@ class Database:
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         for number, script in enumerate(migrations, 1):
-            with self.transaction():  # also when there is nothing to do: can it be written at all?
+            with self.transaction():  # also when there is nothing to do: is it locked?
                 if _number(connection, "PRAGMA user_version") < number:
                     for statement in _statements(script):
                         connection.execute(statement)
@@ -134,7 +134,9 @@ def _ready(path: str, *, readonly: bool) -> None:
         # Never opened when it exists: closing would drop the locks of another connection of ours.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        return
+        # SQLite would open it, and fail at the first record.
+        if not os.access(path, os.W_OK, effective_ids=True):
+            raise faults.read_only(path) from None
     except OSError as error:
         raise faults.uncreatable(error, path) from error
 

@@ -14,7 +14,7 @@ _FAULTS = {
         "free space on its file system (df {directory}); recording then goes on by itself",
     ),
     sqlite3.SQLITE_READONLY: (
-        "the database {path} is read-only",
+        "the database {path} cannot be written",
         "make it and {directory} writable for this user; look for a file system mounted read-only",
     ),
     sqlite3.SQLITE_BUSY: (
@@ -45,6 +45,11 @@ _OTHER = (
     "the database {path} does not work",
     "nothing was changed. Was it altered by another program? Move it away to begin a new one",
 )
+#: Codes that mean the same to an operator. The shared memory file is the first that does not fit.
+_SAME = {
+    sqlite3.SQLITE_LOCKED: sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_IOERR_SHMSIZE: sqlite3.SQLITE_FULL,
+}
 
 
 @contextmanager
@@ -60,12 +65,14 @@ def translated(path: str) -> Iterator[None]:
 
 def translate(error: sqlite3.Error, path: str) -> StoreError:
     """Return the error to raise for one of SQLite's, with SQLite's own words in the message."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
-    if code == sqlite3.SQLITE_LOCKED:
-        code = sqlite3.SQLITE_BUSY
-    message, hint = _FAULTS.get(code, _OTHER)
-    names = {"path": path, "directory": str(Path(path).parent)}
-    return StoreError(f"{message.format(**names)}: {error}", hint.format(**names))
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = _SAME.get(extended, extended & 0xFF)
+    return _fault(code, path, f": {error}")
+
+
+def read_only(path: str) -> StoreError:
+    """Return the error to raise for a file that cannot be written."""
+    return _fault(sqlite3.SQLITE_READONLY, path)
 
 
 def uncreatable(error: OSError, path: str) -> StoreError:
@@ -110,3 +117,9 @@ def gone(path: str) -> StoreError:
     """Return the error to raise where the file was deleted or replaced while it was open."""
     hint = "restart throttled; what it decided since then is in force but not recorded"
     return StoreError(f"the database {path} was removed or replaced", hint)
+
+
+def _fault(code: int, path: str, detail: str = "") -> StoreError:
+    message, hint = _FAULTS.get(code, _OTHER)
+    names = {"path": path, "directory": str(Path(path).parent)}
+    return StoreError(message.format(**names) + detail, hint.format(**names))

@@ -69,7 +69,7 @@ UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0
 def decisions(connection: sqlite3.Connection, batch: Sequence[Decision]) -> None:
     """Write decisions into the history, what is in force and the offences."""
     (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM decision").fetchone()
-    numbered = list(enumerate(sorted(batch, key=lambda d: (d.subject, d.scope)), number))
+    numbered = list(enumerate(sorted(batch, key=lambda d: d.subject), number))
     connection.executemany(_DECISION, (_decision(n, d) for n, d in numbered))
     for release, run in groupby(numbered, key=lambda pair: pair[1].action == "release"):
         if release:

@@ -1,0 +1,135 @@
+import pytest
+
+from throttled.errors import RefusedError
+from throttled.model import Decision, Entry, Evidence
+from throttled.store import byhand
+from throttled.store.rows import TEXT
+from throttled.store.store import Allowed, Store
+
+NOW = 1_700_000_000.0
+A = "198.51.100.7"
+
+
+def ban(subject: str = A, seconds: float = 600.0) -> Decision:
+    return Decision(NOW, "ban", subject, "mx", "errors", 2, NOW + seconds, "because")
+
+
+def throttle(subject: str = A) -> Decision:
+    return Decision(NOW, "throttle", subject, "submission", "auth", 0, NOW + 600, "because")
+
+
+# Unban
+
+
+def test_unban_takes_out_of_force_and_forgets_offences(store: Store) -> None:
+    store.record(NOW, [ban(), throttle(), ban("198.51.100.8")], [Evidence(A, NOW, 1)])
+    removed = store.forget(A, None, NOW)
+    assert removed == [Entry(A, "mx", "ban", 0.0), Entry(A, "submission", "throttle", 0.0)]
+    past = store.past([(A, "mx")], NOW)[A, "mx"]
+    assert (past.action, past.offences, past.exempt_until) == (None, 0, 0.0)
+    assert past.deliveries == 1
+    assert store.network_past([("198.51.100.0/24", "mx")], NOW)["198.51.100.0/24", "mx"].banned == 1
+    assert [s.subject for s in store.snapshots(NOW)] == ["198.51.100.8"]
+
+
+def test_unban_is_history(store: Store) -> None:
+    store.record(NOW, [ban()])
+    store.forget(A, None, NOW + 1)
+    release, banned = store.decisions(A)
+    assert banned == ban()
+    assert (release.action, release.limit, release.time) == ("release", "operator", NOW + 1)
+
+
+def test_unban_of_one_scope_leaves_the_other(store: Store) -> None:
+    store.record(NOW, [ban(), throttle()])
+    assert store.forget(A, "submission", NOW) == [Entry(A, "submission", "throttle", 0.0)]
+    assert store.past([(A, "mx")], NOW)[A, "mx"].action == "ban"
+
+
+def test_unban_of_what_is_not_banned_finds_nothing(store: Store) -> None:
+    store.record(NOW, [ban(seconds=1)])
+    assert store.forget("203.0.113.1", None, NOW) == []
+    assert store.forget(A, None, NOW + 1) == []  # it ended by itself
+    assert len(store.decisions(A)) == 1
+
+
+def test_unban_is_exact(store: Store) -> None:
+    store.record(NOW, [ban()])
+    assert store.forget("198.51.100.0/24", None, NOW) == []
+
+
+def test_an_exemption_lasts_until_the_next_unban(store: Store) -> None:
+    def exempt() -> float:
+        return store.past([(A, "mx")], NOW)[A, "mx"].exempt_until
+
+    store.forget(A, None, NOW, NOW + 60)
+    assert exempt() == NOW + 60
+    store.forget(A, None, NOW, NOW + 90)
+    assert exempt() == NOW + 90
+    store.forget(A, None, NOW)
+    assert exempt() == 0.0
+
+
+# Unban all
+
+
+def test_clear_empties_and_goes_on(store: Store) -> None:
+    store.record(NOW, [ban(), throttle(), ban("198.51.100.8", 0.0)], [Evidence(A, NOW, 1)])
+    store.allow("203.0.113.0/24", 0.0, "", NOW)
+    assert store.clear(NOW) == 2
+    assert store.snapshots(NOW) == []
+    assert store.past([(A, "mx")], NOW)[A, "mx"].offences == 0
+    assert store.past([(A, "mx")], NOW)[A, "mx"].deliveries == 1
+    assert len(store.allowed(NOW)) == 1
+    assert sum(store.counts(NOW).values()) == 0
+    store.record(NOW, [ban(), throttle()])  # and it is counted again
+    assert store.counts(NOW) == {
+        ("mx", "throttle"): 0,
+        ("mx", "ban"): 1,
+        ("submission", "throttle"): 1,
+        ("submission", "ban"): 0,
+    }
+    assert store.clear(NOW) == 2
+
+
+def test_clear_of_one_scope(store: Store) -> None:
+    store.record(NOW, [ban(), throttle()])
+    assert store.clear(NOW, "submission") == 1
+    assert [s.scope for s in store.snapshots(NOW)] == ["mx"]
+    assert store.past([(A, "mx")], NOW)[A, "mx"].offences == 2
+    assert sum(store.counts(NOW).values()) == 1
+
+
+# The allowlist
+
+
+def test_what_is_allowed_is_listed_until_it_runs_out(store: Store) -> None:
+    store.allow("198.51.100.0/24", 0.0, "our office", NOW)
+    store.allow(".example.com", NOW + 60, "", NOW)
+    forever = Allowed("198.51.100.0/24", 0.0, "our office", NOW)
+    assert store.allowed(NOW) == [Allowed(".example.com", NOW + 60, "", NOW), forever]
+    assert store.allowed(NOW + 60) == [forever]
+
+
+def test_allowing_again_changes(store: Store) -> None:
+    store.allow(A, 0.0, "first", NOW)
+    store.allow(A, NOW + 60, "n" * (TEXT + 1), NOW + 1)
+    assert store.allowed(NOW) == [Allowed(A, NOW + 60, "n" * TEXT, NOW + 1)]
+
+
+def test_disallow_says_whether_it_was_there(store: Store) -> None:
+    store.allow(A, 0.0, "", NOW)
+    assert store.disallow(A) is True
+    assert store.disallow(A) is False
+    assert store.allowed(NOW) == []
+
+
+def test_a_full_allowlist_refuses(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byhand, "ALLOWED", 2)
+    store.allow("198.51.100.1", 0.0, "", NOW)
+    store.allow("198.51.100.2", 0.0, "", NOW)
+    with pytest.raises(RefusedError, match="2 entries") as caught:
+        store.allow("198.51.100.3", 0.0, "", NOW)
+    assert caught.value.hint
+    store.allow("198.51.100.2", 0.0, "changed", NOW)
+    assert [a.note for a in store.allowed(NOW)] == ["", "changed"]

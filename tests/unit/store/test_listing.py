@@ -1,0 +1,231 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled import address
+from throttled.model import Action, Decision, Entry, Line, Scope, Seen
+from throttled.store import listing
+from throttled.store.listing import Order
+from throttled.store.store import Filter, Store
+
+NOW = 1_700_000_000.0
+
+
+def decide(  # noqa: PLR0913 - the fields that matter here
+    subject: str,
+    action: Action = "ban",
+    scope: Scope = "mx",
+    *,
+    at: float = NOW,
+    seconds: float = 600.0,
+    limit: str = "errors",
+) -> Decision:
+    return Decision(at, action, subject, scope, limit, 1, at + seconds, "because")
+
+
+def many(count: int) -> list[Decision]:
+    return [decide(f"198.18.{n >> 8}.{n & 255}", seconds=600 + n) for n in range(count)]
+
+
+def subjects(store: Store, what: Filter, order: Order = "subject") -> list[str]:
+    return [snapshot.subject for snapshot in store.snapshots(NOW, what, order)]
+
+
+# For the kernel
+
+
+def test_all_that_is_in_force_comes_in_chunks(store: Store) -> None:
+    store.record(NOW, many(25))
+    chunks = list(store.active(NOW + 1, chunk=10))
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    found = {entry.subject: entry.seconds for chunk in chunks for entry in chunk}
+    assert found == {d.subject: d.until - NOW - 1 for d in many(25)}
+
+
+def test_what_ended_is_left_out(store: Store) -> None:
+    store.record(NOW, many(25))
+    assert sum(len(chunk) for chunk in store.active(NOW + 610, chunk=3)) == 14
+    assert list(store.active(NOW + 10_000)) == []
+
+
+def test_writing_between_two_chunks_loses_nothing(store: Store) -> None:
+    store.record(NOW, many(30))
+    found: dict[str, Entry] = {}
+    for chunk in store.active(NOW, chunk=7):
+        found.update((entry.subject, entry) for entry in chunk)
+        if len(found) < 30:  # renewed, and so moved to the end
+            store.record(NOW, [decide("198.18.0.29", seconds=9000)])
+    assert found.keys() == {d.subject for d in many(30)}
+    assert found["198.18.0.29"].seconds == 9000
+
+
+def test_a_clock_that_went_back_lengthens_nothing(store: Store) -> None:
+    store.record(NOW, [decide("198.51.100.1", seconds=600)])
+    ((entry,),) = store.active(NOW - 50_000)
+    assert entry.seconds == 600
+
+
+def test_what_ran_out_comes_once_and_in_order(store: Store) -> None:
+    store.record(NOW, [*many(10), *(decide(f"203.0.113.{n}", seconds=605) for n in range(5))])
+    first = [s for chunk in store.ended(NOW, NOW + 605, chunk=2) for s in chunk]
+    second = [s for chunk in store.ended(NOW + 605, NOW + 10_000, chunk=2) for s in chunk]
+    assert len(first) == 6 + 5
+    assert len(second) == 4
+    assert all(a.until <= b.until for a, b in pairwise(first + second))
+    assert first[0].until == NOW + 600
+    assert len({s.subject for s in first + second}) == 15
+
+
+def test_what_was_replaced_or_released_did_not_run_out(store: Store) -> None:
+    one, two = "198.51.100.1", "198.51.100.2"
+    store.record(NOW, [decide(one), decide(two)])
+    store.record(
+        NOW + 600,
+        [
+            decide(one, "throttle", at=NOW + 600),
+            Decision(NOW + 600, "release", two, "mx", "errors", 0, NOW + 600, "ran out"),
+        ],
+    )
+    assert list(store.ended(NOW, NOW + 700)) == []
+
+
+def test_recording_between_two_chunks_of_what_ran_out(store: Store) -> None:
+    store.record(NOW, many(20))
+    seen = []
+    for chunk in store.ended(NOW, NOW + 1000, chunk=3):
+        seen += [s.subject for s in chunk]
+        store.record(NOW + 1000, [decide(s.subject, "throttle", at=NOW + 1000) for s in chunk])
+    assert sorted(seen) == sorted(d.subject for d in many(20))
+
+
+# For people
+
+
+def test_a_row_of_the_list(store: Store) -> None:
+    lines = (Line(1, 10), Line(1, 20))
+    decision = Decision(NOW, "ban", "2001:db8::7", "mx", "auth", 3, NOW + 60, "why", 9, 8, lines)
+    store.record(NOW, [decision])
+    store.packets([Seen("2001:db8::7", "mx", "ban", 1.0, 42)])
+    (row,) = store.snapshots(NOW)
+    assert row == row.__class__(
+        "2001:db8::7", "mx", "ban", "auth", 3, NOW, NOW + 60, "why", 42, lines
+    )
+
+
+def test_filters(store: Store) -> None:
+    store.record(
+        NOW,
+        [
+            decide("198.51.100.1"),
+            decide("198.51.100.2", "throttle"),
+            decide("198.51.100.3", scope="submission"),
+            decide("198.51.100.4", limit="auth"),
+            decide("198.51.101.5"),
+            decide("198.51.100.6", seconds=0),
+            decide("198.51.100.0/24", scope="submission"),
+        ],
+    )
+    expected = {
+        Filter(): ["0.0/24", "0.1", "0.2", "0.3", "0.4", "1.5"],
+        Filter(scope="submission"): ["0.0/24", "0.3"],
+        Filter(action="throttle"): ["0.2"],
+        Filter(limit="auth"): ["0.4"],
+        Filter(within="198.51.100.4"): ["0.4"],
+        Filter(within="198.51.100.0/24"): ["0.0/24", "0.1", "0.2", "0.3", "0.4"],
+        Filter(within="198.51.100.0/23", action="ban", scope="mx"): ["0.1", "0.4", "1.5"],
+        Filter(within="198.51.100.0/25"): ["0.1", "0.2", "0.3", "0.4"],
+        Filter(within="2001:db8::/32"): [],
+    }
+    for what, found in expected.items():
+        assert [s.removeprefix("198.51.10") for s in subjects(store, what)] == found
+        assert store.total(NOW, what) == len(found)
+
+
+def test_orders_and_the_number_of_rows(store: Store) -> None:
+    store.record(NOW, [decide("198.51.100.3", seconds=300)])
+    store.record(NOW + 1, [decide("198.51.100.1", at=NOW + 1, seconds=200)])
+    store.record(NOW + 2, [decide("198.51.100.2", at=NOW + 2, seconds=100)])
+    store.packets(
+        [Seen("198.51.100.3", "mx", "ban", 1, 5), Seen("198.51.100.1", "mx", "ban", 1, 9)]
+    )
+    ends: dict[Order, str] = {"since": "213", "until": "213", "subject": "123", "packets": "132"}
+    for order, expected in ends.items():
+        assert "".join(s[-1] for s in subjects(store, Filter(), order)) == expected
+        assert [s.subject[-1] for s in store.snapshots(NOW, order=order, count=1)] == [expected[0]]
+
+
+def test_counts_follow_every_change(store: Store) -> None:
+    def counted(now: float) -> list[int]:
+        counts = store.counts(now)
+        assert list(counts) == [
+            ("mx", "throttle"),
+            ("mx", "ban"),
+            ("submission", "throttle"),
+            ("submission", "ban"),
+        ]
+        return list(counts.values())
+
+    assert counted(NOW) == [0, 0, 0, 0]
+    store.record(NOW, [decide("198.51.100.1", "throttle"), decide("198.51.100.2")])
+    store.record(NOW, [decide("198.51.100.1", "throttle", "submission", seconds=900)])
+    assert counted(NOW) == [1, 1, 1, 0]
+    store.record(NOW, [decide("198.51.100.1")])
+    assert counted(NOW) == [0, 2, 1, 0]
+    assert counted(NOW + 600) == [0, 0, 1, 0]
+    assert store.total(NOW + 600) == 1
+    store.forget("198.51.100.1", None, NOW)
+    assert counted(NOW) == [0, 1, 0, 0]
+
+
+# Inside
+
+
+SUBJECTS = st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16)).map(
+    address.unpack
+)
+SHORT = st.sampled_from(["2001:db8::", "2001:db8:0:1::", "::", "1::", "198.51.100.0", "0.0.0.0"])
+
+
+@given(st.one_of(SUBJECTS, SHORT), st.integers(0, 128), st.integers(0, 128), st.binary(max_size=16))
+def test_everything_inside_lies_in_the_span(
+    base: str, outer_prefix: int, inner_prefix: int, noise: bytes
+) -> None:
+    packed = address.pack(base)
+    bits = len(packed) * 8
+    outer_prefix, inner_prefix = sorted((min(outer_prefix, bits), min(inner_prefix, bits)))
+    outer = address.subject(f"{base}/{outer_prefix}")
+    # The same network part, other host bits.
+    host = int.from_bytes(noise) & ((1 << bits - outer_prefix) - 1)
+    number = int.from_bytes(address.mask(packed, outer_prefix)) | host
+    inner = address.subject(f"{address.unpack(number.to_bytes(len(packed)))}/{inner_prefix}")
+    if ("." in inner) != ("." in outer):  # ::ffff:0:0/96 has become IPv4
+        return
+    low, high = listing.span(outer)
+    assert listing.inside(inner, outer)
+    assert low <= inner < high
+
+
+def test_a_span_is_narrow() -> None:
+    assert listing.span("198.51.100.0/24") == ("198.51.100.", "198.51.100.\x7f")
+    assert listing.span("198.51.100.0/22") == ("198.51.", "198.51.\x7f")
+    assert listing.span("198.51.100.7") == ("198.51.100.7", "198.51.100.7\0")
+    assert listing.span("2001:db8:0:1::/64") == ("2001:db8:", "2001:db8:\x7f")
+    assert listing.span("2001:db8:a:b::/64") == ("2001:db8:a:b:", "2001:db8:a:b:\x7f")
+    assert listing.span("::/0") == ("", "\x7f")
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "expected"),
+    [
+        ("198.51.100.7", "198.51.100.0/24", True),
+        ("198.51.100.0/24", "198.51.100.0/24", True),
+        ("198.51.100.0/23", "198.51.100.0/24", False),
+        ("198.51.101.7", "198.51.100.0/24", False),
+        ("2001:db8::1", "198.51.100.0/24", False),
+        ("198.51.100.7", "::/0", False),
+    ],
+)
+def test_inside(inner: str, outer: str, expected: bool) -> None:  # noqa: FBT001 - parametrized
+    assert listing.inside(inner, outer) is expected
