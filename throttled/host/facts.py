@@ -1,0 +1,141 @@
+"""Gathers the facts about this host: what Postfix is configured to do, and who must be spared.
+
+Owns no state. Runs a dozen short commands and may wait for a name server, so it is called in a
+thread. What cannot be learnt is in `warnings`, and kept from the facts before, so that somebody's
+half-edited main.cf takes no protection away.
+"""
+
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from throttled import address
+from throttled.errors import HostError
+from throttled.host import addresses, mynetworks, postconf, relays, services
+from throttled.host.postconf import Instance, split
+from throttled.model import Facts, Scope, Service
+
+#: Where syslog daemons write it: Debian's way, and Red Hat's.
+LOG_FILES = ("/var/log/mail.log", "/var/log/maillog")
+
+#: How long the names of relays may take to resolve, together.
+_RESOLVE = 3.0
+
+Known = TypeVar("Known")
+
+
+def gather(
+    config_directories: Sequence[str] = (),
+    scopes: Mapping[str, Scope] | None = None,
+    hosts: Iterable[str] = (),
+    before: Facts | None = None,
+    log_files: Sequence[str] = LOG_FILES,
+) -> Facts:
+    """Return what is so on this host. Never raises for what cannot be learnt.
+
+    Args:
+        config_directories: of the Postfix instances; none: ask Postfix.
+        scopes: what the operator says of syslog names.
+        hosts: names of other hosts whose lines in the log count.
+        before: the facts so far.
+        log_files: the first that exists is the log where `maillog_file` is not set.
+    """
+    scopes = scopes or {}
+    before = before or Facts()
+    warnings: list[str] = []
+    directories = tuple(config_directories) or _try(
+        postconf.directories, before.config_directories, warnings
+    )
+    instances = [i for d in directories if (i := _try(partial(postconf.read, d), None, warnings))]
+    unread = set(directories) - {instance.directory for instance in instances}
+    kept = before if unread or not instances else Facts()  # as if nothing had changed there
+    return Facts(
+        services=_services(instances, kept, unread, scopes, warnings),
+        log_files=_unique(*_logs(instances, log_files, warnings), *kept.log_files),
+        own=_try(addresses.own, before.own, warnings) | _proxies(instances),
+        gateways=_try(addresses.gateways, before.gateways, warnings),
+        resolvers=_try(addresses.resolvers, before.resolvers, warnings),
+        relays=_relays(instances, before, warnings) | kept.relays,
+        mynetworks=_unique(*_trusted(instances, warnings), *kept.mynetworks),
+        hostnames=_hostnames(instances).union(hosts, kept.hostnames),
+        config_directories=directories,
+        scopes=dict(scopes),
+        warnings=_unique(*warnings),
+    )
+
+
+def _try(learn: Callable[[], Known], otherwise: Known, warnings: list[str]) -> Known:
+    try:
+        return learn()
+    except HostError as error:
+        warnings.append(error.message)
+        return otherwise
+
+
+def _unique(*items: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _services(
+    instances: list[Instance],
+    kept: Facts,
+    unread: set[str],
+    scopes: Mapping[str, Scope],
+    warnings: list[str],
+) -> tuple[Service, ...]:
+    found = [service for service in kept.services if service.instance in unread]
+    for instance in instances:
+        more, told = services.services(instance, scopes)
+        found += more
+        warnings += told
+    if instances and not found:
+        warnings.append("no service of Postfix takes mail from the network: nothing to protect")
+    warnings += services.alike(found)
+    return tuple(found)
+
+
+def _logs(instances: list[Instance], log_files: Sequence[str], warnings: list[str]) -> list[str]:
+    """Return the log of each instance, or, without any, the system's."""
+    found = []
+    by_syslog = [path for path in log_files if Path(path).exists()][:1]
+    for path in [i.parameters.get("maillog_file", "") for i in instances] or [""]:
+        if path.startswith("/dev/"):
+            warnings.append(f"Postfix logs to {path}, which nobody else can read: see [log] files")
+        else:
+            found += [path] if path else by_syslog
+    return found
+
+
+def _proxies(instances: list[Instance]) -> set[str]:
+    """Return the outer addresses of a NAT before this host (postconf(5), proxy_interfaces)."""
+    found = set()
+    for instance in instances:
+        for text in split(instance.parameters.get("proxy_interfaces", "")):
+            with suppress(ValueError):  # a name: Postfix compares it with names only
+                found.add(address.canonical(text.strip("[]")))
+    return found
+
+
+def _relays(instances: list[Instance], before: Facts, warnings: list[str]) -> frozenset[str]:
+    hosts = [host for i in instances for host in split(i.parameters.get("relayhost", ""))]
+    found, told = relays.relays(hosts, _RESOLVE)
+    warnings += told
+    return frozenset(found) | (before.relays if told else frozenset())
+
+
+def _trusted(instances: list[Instance], warnings: list[str]) -> list[str]:
+    found = []
+    for instance in instances:
+        more, told = mynetworks.networks(instance)
+        found += more
+        warnings += told
+    return found
+
+
+def _hostnames(instances: list[Instance]) -> frozenset[str]:
+    """Return this host's names as logs write them: as they are, and up to the first dot."""
+    names = [socket.gethostname(), *(i.parameters.get("myhostname", "") for i in instances)]
+    return frozenset(form for name in names for form in (name, name.partition(".")[0]) if form)

@@ -1,0 +1,161 @@
+"""The networks that Postfix's `mynetworks` trusts, as plain networks. Owns no state.
+
+Patterns, files and tables are read as postconf(5) says of `mynetworks`: `198.51.100.0/24`,
+`[2001:db8::]/32`, `!pattern`, `/file/name` (patterns again), `type:table` (its keys are addresses;
+of `cidr:` networks). The first match decides, so what is excluded is cut out of what follows.
+
+Limits: `_MOST` networks; a table that cannot be listed (SQL, LDAP, regular expressions) and an
+`if` or `!` within a `cidr:` table are told, not guessed at.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+
+from throttled import address
+from throttled.errors import HostError
+from throttled.host.command import run
+from throttled.host.postconf import Instance, split
+
+Network = IPv4Network | IPv6Network
+
+_MOST = 1024
+_MOST_WARNINGS = 20
+_DEEPEST = 5
+_LARGEST = 4 << 20  # characters of a file
+#: The shortest prefixes that a ban may have, and that are believed to be meant as trusted.
+_FLOOR = {4: 16, 6: 32}
+_PRIVATE = tuple(
+    ip_network(text)
+    for text in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+        "100.64.0.0/10", "::1/128", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+#: Types that `postmap -s` lists (postmap(1)).
+_LISTED = ("btree", "cdb", "dbm", "hash", "inline", "lmdb", "sdbm", "texthash")
+
+
+def networks(instance: Instance) -> tuple[list[str], list[str]]:
+    """Return the networks that an instance trusts, and warnings."""
+    reader = _Reader(instance.directory)
+    trusted: dict[str, None] = {}  # in order, each once
+    excluded: list[Network] = []
+    for positive, network in reader.patterns(instance.parameters.get("mynetworks", "")):
+        if not positive:
+            excluded.append(network)
+        elif _too_wide(network, given=instance.mynetworks_given):
+            reader.warn(f"{network} is too wide to be meant, and is not protected")
+        else:
+            if not instance.mynetworks_given and _public(network) and network.num_addresses > 1:
+                style = instance.parameters.get("mynetworks_style", "")
+                reader.warn(
+                    f"{network} comes from mynetworks_style={style}: strangers may be in it"
+                )
+            trusted |= dict.fromkeys(map(_text, _without(network, excluded)))
+        if len(trusted) + len(excluded) > _MOST:
+            reader.warn(f"has more than {_MOST} networks; the rest is not protected")
+            break
+    return list(trusted)[:_MOST], reader.warnings
+
+
+class _Reader:
+    """Reads patterns in Postfix's order; what cannot be read becomes a warning."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.warnings: list[str] = []
+
+    def warn(self, what: str) -> None:
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(f"mynetworks of {self.directory}: {what}")
+
+    def patterns(self, text: str, depth: int = 0) -> Iterator[tuple[bool, Network]]:
+        """Yield (trusted or excluded, network), first match first."""
+        for item in split(text):
+            pattern = item.lstrip("!")
+            negated = (len(item) - len(pattern)) % 2 == 1
+            try:
+                for positive, network in self._pattern(pattern, depth):
+                    yield positive is not negated, network
+            except (OSError, ValueError, HostError) as error:
+                self.warn(f"{item}: {error}")
+
+    def _pattern(self, pattern: str, depth: int) -> Iterator[tuple[bool, Network]]:
+        kind, colon, rest = pattern.partition(":")
+        if depth > _DEEPEST:
+            self.warn(f"{pattern}: files within files, too many")
+        elif pattern.startswith("/"):
+            yield from self.patterns(" ".join(_lines(pattern)), depth + 1)
+        elif not colon or pattern.startswith("["):
+            yield True, _network(pattern)
+        elif kind == "proxy":
+            yield from self._pattern(rest, depth + 1)
+        elif kind == "cidr" and rest.startswith("/"):
+            yield from self._cidr(rest)
+        elif kind in _LISTED:
+            for line in run("postmap", "-c", self.directory, "-s", pattern).splitlines():
+                with suppress(ValueError):  # never matches an address in Postfix either
+                    yield True, ip_network(address.canonical(line.partition("\t")[0]))
+        else:
+            self.warn(f"{pattern}: cannot be listed; see [protect] networks")
+
+    def _cidr(self, path: str) -> Iterator[tuple[bool, Network]]:
+        """Yield the networks of a table as in cidr_table(5)."""
+        for line in _lines(path):
+            pattern = line.split()[0]
+            if line[0].isspace():
+                continue  # goes on with the line before
+            try:
+                yield True, _network(pattern)
+            except ValueError:  # also if, endif, !pattern
+                self.warn(f"cidr:{path}: {line}: not understood; see [protect] networks")
+
+
+def _lines(path: str) -> list[str]:
+    with Path(path).open(errors="replace") as file:
+        lines = file.read(_LARGEST).splitlines()
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _network(pattern: str) -> Network:
+    """Read `a.b.c.d/n`, `[v6]/n`, and IPv4-mapped IPv6 as IPv4."""
+    return ip_network(address.subject(pattern.replace("[", "").replace("]", "")))
+
+
+def _text(network: Network) -> str:
+    return address.subject(str(network))
+
+
+def _without(network: Network, holes: list[Network]) -> list[Network]:
+    """Return what is left of a network."""
+    parts = [network]
+    for hole in holes:
+        parts = [left for part in parts for left in _cut(part, hole)]
+    return parts
+
+
+def _cut(part: Network, hole: Network) -> Iterator[Network]:
+    if _within(part, hole):
+        return
+    if _within(hole, part):
+        yield from part.address_exclude(hole)  # type: ignore[arg-type]  # same version: see _within
+    else:
+        yield part
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    # The methods of each version take only their own.
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def _public(network: Network) -> bool:
+    return not any(_within(network, private) for private in _PRIVATE)
+
+
+def _too_wide(network: Network, *, given: bool) -> bool:
+    """Tell whether a network is wider than is ever meant; what is written may be all of 10/8."""
+    if network.prefixlen >= _FLOOR[network.version] or network.is_loopback:
+        return False
+    return _public(network) or not given

@@ -1,0 +1,122 @@
+"""Asks Postfix's own `postconf` what an instance is configured to do.
+
+Nothing of main.cf or master.cf is parsed here: includes, continued lines, `$name`, overrides with
+`-o` and defaults of this very version are postconf's business. Owns no state. A broken main.cf or
+master.cf makes postconf fail for the whole instance (Postfix would not start with it either).
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from throttled.host.command import run
+
+PARAMETERS = (
+    "inet_interfaces",
+    "maillog_file",
+    "master_service_disable",
+    "myhostname",
+    "mynetworks",
+    "mynetworks_style",
+    "postscreen_upstream_proxy_protocol",
+    "proxy_interfaces",
+    "relayhost",
+    "smtpd_sasl_auth_enable",
+    "smtpd_service_name",
+    "smtpd_tls_wrappermode",
+    "smtpd_upstream_proxy_protocol",
+    "syslog_name",
+)
+
+
+class Entry(Struct, frozen=True):
+    """One service of a master.cf (master(5))."""
+
+    name: str  # smtp, 2525, 198.51.100.7:25, [::1]:10025
+    kind: str  # inet, pass, unix …
+    process: str  # smtpd, postscreen …
+    parameters: dict[str, str]  # main.cf's, and over them its own -o
+    mua: bool  # some -o refers to $mua_…, the stock master.cf's word for settings of submission
+
+
+class Instance(Struct, frozen=True):
+    """One Postfix instance, as configured."""
+
+    directory: str
+    parameters: dict[str, str]
+    mynetworks_given: bool  # written in main.cf; else made from this host's interfaces
+    entries: tuple[Entry, ...]
+
+
+def directories() -> tuple[str, ...]:
+    """Return the configuration directories of the default instance and of the others.
+
+    Raises:
+        HostError: there is no Postfix, or its configuration is broken.
+    """
+    default = run("postconf", "-h", "config_directory").strip()
+    others = run("postconf", "-c", default, "-xh", "multi_instance_directories")
+    return tuple(dict.fromkeys([default, *split(others)]))
+
+
+def read(directory: str) -> Instance:
+    """Read one instance.
+
+    Raises:
+        HostError: there is no Postfix, or the configuration there is broken.
+    """
+    command = ("postconf", "-c", directory)
+    parameters = dict(_pairs(run(*command, "-x", *PARAMETERS)))
+    given = run(*command, "-n", "mynetworks") != ""
+    overrides: dict[str, dict[str, str]] = {}
+    for key, value in _pairs(run(*command, "-Px")):
+        service, _, parameter = key.rpartition("/")
+        overrides.setdefault(service, {})[parameter] = value
+    mua = {key.rpartition("/")[0] for key, value in _pairs(run(*command, "-P")) if "$mua_" in value}
+    entries = []
+    for line in run(*command, "-M").splitlines():
+        # name, type, private, unprivileged, chroot, wakeup, maxproc, command, arguments
+        fields = line.split(maxsplit=8)
+        service = f"{fields[0]}/{fields[1]}"
+        process = fields[7].rpartition("/")[2]
+        effective = {**parameters, **overrides.get(service, {})}
+        entries.append(Entry(fields[0], fields[1], process, effective, service in mua))
+    return Instance(directory, parameters, given, tuple(entries))
+
+
+def fingerprint(config_directories: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes whenever a main.cf or master.cf does: (path, inode, mtime in ns).
+
+    Costs two stat(2) an instance. Files that these include are not looked at.
+    """
+    marks = []
+    for directory in config_directories:
+        for name in ("main.cf", "master.cf"):
+            path = Path(directory, name)
+            try:
+                stat = path.stat()
+            except OSError:
+                continue  # gone: the tuple is shorter, so that is a change too
+            marks.append((str(path), stat.st_ino, stat.st_mtime_ns))
+    return tuple(marks)
+
+
+def split(value: str) -> list[str]:
+    """Split a list as Postfix does: at commas and white space, but not within braces."""
+    items = [""]
+    depth = 0
+    for character in value:
+        depth += (character == "{") - (character == "}" and depth > 0)
+        if depth == 0 and (character == "," or character.isspace()):
+            items.append("")
+        else:
+            items[-1] += character
+    return [item for item in items if item]
+
+
+def _pairs(output: str) -> Iterator[tuple[str, str]]:
+    """Take `name = value` lines apart."""
+    for line in output.splitlines():
+        name, _, value = line.partition("=")
+        yield name.strip(), value.strip()

@@ -1,0 +1,118 @@
+"""Which of an instance's services receive SMTP from the network, and as what. Owns no state.
+
+A port that only loopback can reach (a content filter's way back in, say `127.0.0.1:10025`) is no
+service of ours: nobody can flood it from outside.
+"""
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+
+from throttled.host.postconf import Entry, Instance, split
+from throttled.model import Scope, Service
+
+#: Where /etc/services is missing or too old: RFC 5321, RFC 6409, RFC 8314.
+_PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "submissions": 465, "urd": 465}
+_SUBMISSION_PORTS = (465, 587)
+_SUBMISSION_WORDS = ("submission", "smtps")
+_PROXY = {
+    "smtpd": "smtpd_upstream_proxy_protocol",
+    "postscreen": "postscreen_upstream_proxy_protocol",
+}
+
+
+def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Service], list[str]]:
+    """Return the services of an instance, and warnings.
+
+    Args:
+        instance: as read from postconf.
+        scopes: what the operator says of syslog names; it counts more than what is guessed.
+    """
+    found: list[Service] = []
+    warnings: list[str] = []
+    for entry in instance.entries:
+        if entry.kind != "inet" or entry.process not in _PROXY or _disabled(entry):
+            continue
+        if _loopback_only(entry):
+            continue
+        port = _port(entry.name)
+        if port is None:
+            warnings.append(f"{instance.directory}/master.cf: {entry.name} is no known port")
+            continue
+        for behind in (entry, *_behind(instance, entry)):
+            tag = behind.parameters.get("syslog_name", "postfix")
+            scope = scopes.get(tag) or _scope(entry, port)
+            found.append(Service(instance.directory, behind.name, behind.process, tag, port, scope))
+        protocol = entry.parameters.get(_PROXY[entry.process], "")
+        if protocol:
+            warnings.append(
+                f"{entry.name} (port {port}) takes its clients from a proxy ({protocol}): their "
+                "packets do not come here, so no firewall here can stop them; run throttled there"
+            )
+    return found, warnings
+
+
+def alike(found: Iterable[Service]) -> Iterator[str]:
+    """Yield a warning for services of different scopes that the log cannot tell apart."""
+    first: dict[tuple[str, str], Service] = {}
+    for service in found:
+        known = first.setdefault((service.tag, service.process), service)
+        if known.scope != service.scope:
+            later = max(known, service, key=lambda s: s.scope)  # "submission" is the greater word
+            yield (
+                f"{known.name} (port {known.port}) and {service.name} (port {service.port}) both "
+                f"log as {service.tag}/{service.process}: what a client did on which cannot be "
+                f"told; in {later.instance}/master.cf give {later.name} its own, for example "
+                f"-o syslog_name=postfix/{later.scope}"
+            )
+
+
+def _behind(instance: Instance, screen: Entry) -> Iterator[Entry]:
+    """Yield the smtpd that postscreen hands its clients to (postscreen(8))."""
+    if screen.process == "postscreen":
+        name = screen.parameters.get("smtpd_service_name", "smtpd")
+        yield from (e for e in instance.entries if (e.name, e.kind) == (name, "pass"))
+
+
+def _disabled(entry: Entry) -> bool:
+    """Tell whether master_service_disable names it, as `inet`, `smtp/inet` (postconf(5))."""
+    for pattern in split(entry.parameters.get("master_service_disable", "")):
+        if pattern.lstrip("!") in (entry.kind, f"{entry.name}/{entry.kind}"):
+            return not pattern.startswith("!")
+    return False
+
+
+def _loopback_only(entry: Entry) -> bool:
+    host, colon, _ = entry.name.rpartition(":")
+    hosts = [host] if colon else split(entry.parameters.get("inet_interfaces", "all"))
+    return bool(hosts) and all(map(_is_loopback, hosts))
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.strip("[]").lower()
+    return host in ("::1", "localhost", "loopback-only") or host.startswith("127.")
+
+
+def _port(name: str) -> int | None:
+    text = name.rpartition(":")[2]
+    if text.isascii() and text.isdigit():
+        return int(text) if 0 < int(text[:6]) < 65536 else None
+    try:
+        return socket.getservbyname(text, "tcp")
+    except (OSError, ValueError):
+        return _PORTS.get(text)
+
+
+def _scope(entry: Entry, port: int) -> Scope:
+    """Guess what a port is for; only 25, 465 and 587 are certain."""
+    if port == 25 or entry.process == "postscreen":
+        return "mx"
+    if port in _SUBMISSION_PORTS:
+        return "submission"
+    parameters = entry.parameters
+    names = (entry.name + parameters.get("syslog_name", "")).lower()
+    login = any(
+        parameters.get(name, "").lower() == "yes"
+        for name in ("smtpd_sasl_auth_enable", "smtpd_tls_wrappermode")
+    )
+    named = any(word in names for word in _SUBMISSION_WORDS)
+    return "submission" if login or named or entry.mua else "mx"
