@@ -30,9 +30,11 @@ from throttled.enforce.sockets import end_sessions
 from throttled.errors import (
     BackendError,
     ConfigError,
+    HostError,
     StoreError,
     ThrottledError,
 )
+from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
 from throttled.logs import Logs
 from throttled.model import SCOPES, Decision, Facts, Mode, Problem, Ruleset, Scope
@@ -95,6 +97,7 @@ class Daemon:
         self.logs: Logs
         self.store_problem: StoreError | None = None
         self._stop = asyncio.Event()
+        self._refreshing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._pruned = self._asked = self._ended = self.started.wall
@@ -130,6 +133,7 @@ class Daemon:
         ):
             loop.add_signal_handler(number, action)
         self.logs.follow(self._log_files())
+        self._watch_host()
         self._spawn(self._restore(start=True))
         self._spawn(self._tick_for_ever())
         notify("READY=1")
@@ -171,7 +175,14 @@ class Daemon:
     # The host
 
     def _gather(self) -> Facts:
-        return gather(self.config.postfix)
+        postfix = self.config.postfix
+        directories = postfix.config_directories
+        return gather(
+            () if directories == "auto" else directories,
+            postfix.scopes,
+            postfix.hosts,
+            self.facts,
+        )
 
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and what was allowed by hand."""
@@ -217,6 +228,24 @@ class Daemon:
             BackendError: the kernel refused.
         """
         self.backend.setup(self.ruleset())
+
+    def _watch_host(self) -> None:
+        try:
+            watch = HostWatch()
+        except HostError as error:
+            log.warning("%s; asking every minute instead", error.message)
+            return
+
+        def changed() -> None:
+            if watch.drain():
+                self._refresh_soon()
+
+        asyncio.get_running_loop().add_reader(watch.fileno(), changed)
+
+    def _refresh_soon(self) -> None:
+        """Ask the host again, once for a burst of changes."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = self._spawn(self._refresh())
 
     async def _refresh(self) -> None:
         """Ask the host again and take what changed."""
@@ -317,7 +346,7 @@ class Daemon:
             self._pruned = moment.wall
         if moment.wall - self._asked > _FACTS:
             self._asked = moment.wall
-            self._spawn(self._refresh())
+            self._refresh_soon()
 
     # Helpers
 
@@ -354,10 +383,11 @@ class Daemon:
         except ThrottledError as error:
             log.error("%s. %s", error.message, error.hint)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _surprise(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Survive what no one foresaw, loudly."""

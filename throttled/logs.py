@@ -36,7 +36,6 @@ class Follower(Struct):
     tail: FileTail
     position: Position | None
     problem: str = ""
-    last_line: float = 0.0  # wall clock
     lines: int = 0
     rate: float = 0.0  # lines a second, over the last tick
     ticked: int = 0  # lines at the last tick
@@ -137,9 +136,7 @@ class Logs:
         self._count(follower, batch)
         follower.position = batch.position
         follower.lines += len(batch.lines)
-        moment = now()
-        follower.last_line = moment.wall
-        decisions, spared = self._pipeline.settle(moment, self.positions)
+        decisions, spared = self._pipeline.settle(now(), self.positions)
         self._report(decisions)
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)

@@ -27,6 +27,7 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.errors import RefusedError
+from throttled.logs import Follower
 from throttled.model import (
     ACTIONS,
     SCOPES,
@@ -90,18 +91,7 @@ class Operations:
             pid=os.getpid(),
             started=daemon.started.wall,
             uptime=moment.boot - daemon.started.boot,
-            tails=[
-                TailStatus(
-                    path=follower.path,
-                    exists=follower.tail.exists,
-                    lag=follower.tail.lag(),
-                    lines=follower.lines,
-                    lines_per_second=follower.rate,
-                    last_line=follower.last_line,
-                    problems=[follower.problem] if follower.problem else [],
-                )
-                for follower in daemon.logs.followers
-            ],
+            tails=[_tail(follower) for follower in daemon.logs.followers],
             clients=sizes["clients"],
             max_clients=daemon.config.max_clients,
             throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
@@ -254,7 +244,7 @@ class Operations:
                 [Entry(e.subject, e.scope, action, 0.0) for e in mine for action in ACTIONS]
             )
             count += len(mine)
-        daemon.store.clear(request.scope)
+        daemon.store.clear(moment.wall, request.scope)
         return ChangeResult([], daemon.pipeline.backend_fault is None, f"{count} freed")
 
     def _allow(self, request: protocol.Allow, _peer: Peer) -> ChangeResult:
@@ -284,6 +274,19 @@ class Operations:
         daemon.apply_configuration()
         confirmed = daemon.pipeline.backend_fault is None
         return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
+
+
+def _tail(follower: Follower) -> TailStatus:
+    state = follower.tail.state()
+    return TailStatus(
+        path=follower.path,
+        exists=state.exists,
+        lag=state.lag,
+        lines=state.lines,
+        lines_per_second=follower.rate,
+        last_line=state.last_line,
+        problems=[follower.problem] if follower.problem else [],
+    )
 
 
 def is_subject(what: str) -> bool:
