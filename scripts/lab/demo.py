@@ -21,7 +21,7 @@ from rich.table import Table
 
 from lab import netns, scene
 from lab.daemon import Daemon, daemon
-from lab.postfix import Postfix, postfix
+from lab.postfix import Postfix, lab
 
 _EPILOG = """\
 examples:
@@ -118,20 +118,19 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
     count = sum(len(each) for each in sources.values())
     console.print(f"A real Postfix, {count} attackers and two good people, on this machine.\n")
     with _progress(console) as progress:
-        with netns.pair() as (server, client), postfix(server) as mail:
+        with lab() as server:
             show = _shown(progress, "quiet", seconds[0])
-            quiet = scene.run(mail, client, {}, seconds[0], show)
+            quiet = scene.run(server, {}, seconds[0], show)
             show = _shown(progress, "without throttled", seconds[1])
-            without = scene.run(mail, client, sources, seconds[1], show)
+            without = scene.run(server, sources, seconds[1], show)
         # A new server: its log must not tell throttled of the attack before it begins.
         with contextlib.ExitStack() as stack:
-            server, client = stack.enter_context(netns.pair())
-            mail = stack.enter_context(postfix(server))
-            guard = stack.enter_context(daemon(server, mail.config))
+            server = stack.enter_context(lab())
+            guard = stack.enter_context(daemon(server.server, server.mail.config))
             guard.start()
             before = guard.cpu()
             show = _shown(progress, "with throttled", seconds[2])
-            protected = scene.run(mail, client, sources, seconds[2], show)
+            protected = scene.run(server, sources, seconds[2], show)
             outcome = Outcome(
                 quiet,
                 without,
@@ -146,7 +145,7 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
             )
             if options.keep:
                 progress.stop()
-                _wait(console, mail, guard)
+                _wait(console, server.mail, guard)
             guard.stop()
     return outcome
 

@@ -16,9 +16,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from lab.netns import Namespace, cgroup_root, directory, unique, until
+from lab.netns import Namespace, cgroup_root, directory, pair, unique, until
 
 Logger = Literal["postlogd", "rsyslog"]
 
@@ -191,6 +191,21 @@ def postfix(server: Namespace, logger: Logger = "postlogd") -> Iterator[Postfix]
             made.stop()
             dns.kill()
             dns.communicate()
+
+
+class Lab(NamedTuple):
+    """A mail server and the network that its clients are in."""
+
+    server: Namespace
+    client: Namespace
+    mail: Postfix
+
+
+@contextlib.contextmanager
+def lab(logger: Logger = "postlogd") -> Iterator[Lab]:
+    """Make the two namespaces and start the Postfix."""
+    with pair() as (server, client), postfix(server, logger) as mail:
+        yield Lab(server, client, mail)
 
 
 @contextlib.contextmanager

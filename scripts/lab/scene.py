@@ -13,8 +13,8 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from lab.bots import Bot, Report
-from lab.netns import Namespace, until
-from lab.postfix import Postfix
+from lab.netns import until
+from lab.postfix import Lab, Postfix
 from throttled import address
 from throttled.control import client, protocol
 from throttled.model import Action, Decision, Scope
@@ -82,37 +82,35 @@ class Run(Struct):
 
 
 def run(
-    postfix: Postfix,
-    network: Namespace,
+    lab: Lab,
     sources: Mapping[str, Sequence[str]],
     seconds: float,
     progress: Callable[[Sample], None] = lambda _: None,
 ) -> Run:
-    """Let everybody talk to a Postfix for so long, and measure it.
+    """Let everybody talk to the server for so long, and measure it.
 
     Args:
-        postfix: the server.
-        network: the namespace of the clients.
+        lab: the server, and the namespace of the clients.
         sources: the addresses by kind of bot; GOOD is added.
         seconds: how long.
         progress: called with each sample, five a second.
     """
-    before = _delivered(postfix)
+    before = _delivered(lab.mail)
     bots: dict[str, Bot] = {}
     with contextlib.ExitStack() as stack:
         for kind, addresses in {**sources, **GOOD}.items():
-            bots[kind] = Bot(network, kind, seconds, addresses)
+            bots[kind] = Bot(lab.client, kind, seconds, addresses)
             stack.callback(bots[kind].end)
         made = Run(time.time(), [])
         start = time.monotonic()
         while (at := time.monotonic() - start) < seconds:
-            made.samples.append(Sample(at, postfix.smtpd(), postfix.cpu()))
+            made.samples.append(Sample(at, lab.mail.smtpd(), lab.mail.cpu()))
             progress(made.samples[-1])
             time.sleep(0.2)
         made.reports = {kind: bot.report() for kind, bot in bots.items()}
     with contextlib.suppress(TimeoutError):
-        until(lambda: _delivered(postfix) - before >= made.taken(), "all mail is delivered")
-    made.delivered = _delivered(postfix) - before
+        until(lambda: _delivered(lab.mail) - before >= made.taken(), "all mail is delivered")
+    made.delivered = _delivered(lab.mail) - before
     return made
 
 
@@ -191,5 +189,5 @@ def _since(moment: float | None, began: float) -> float | None:
     return None if moment is None else moment - began
 
 
-def _delivered(postfix: Postfix) -> int:
-    return postfix.delivered("alice") + postfix.delivered("bob")
+def _delivered(mail: Postfix) -> int:
+    return mail.delivered("alice") + mail.delivered("bob")

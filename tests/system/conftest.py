@@ -1,0 +1,25 @@
+"""A real Postfix for the whole session, and for each test a daemon that knows nothing yet."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import netns, postfix
+from lab.daemon import Daemon, daemon
+from lab.postfix import Lab
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    netns.sweep()
+    with postfix.lab() as made:
+        yield made
+
+
+@pytest.fixture
+def guard(lab: Lab) -> Iterator[Daemon]:
+    """Yield a daemon that is not started: no store, no log, no firewall of a test before."""
+    lab.mail.log.write_text("")  # postlogd appends: it goes on at the new end
+    lab.server.run("nft", "flush", "ruleset")
+    with daemon(lab.server, lab.mail.config) as made:
+        yield made

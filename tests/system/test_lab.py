@@ -1,0 +1,120 @@
+"""The lab itself: its bots make a real Postfix write the lines that they are meant for."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.bots import ATTACKS, Bot
+from lab.netns import SERVER4, SERVER6
+from lab.postfix import Lab
+from throttled.model import Event, Kind, Reason
+from throttled.parse.parser import Parser
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+SOURCES = ("198.18.7.7", "2001:db8:b:7::7")
+
+
+def events(log: Path) -> list[Event]:
+    parser = Parser(UTC, log.stat().st_mtime)
+    found = (parser.event(line) for line in log.read_text("latin-1").splitlines())
+    return [event for event in found if event is not None]
+
+
+def all_ended(log: Path) -> bool:
+    text = log.read_text()
+    return 0 < text.count(": connect from ") == text.count(": disconnect from ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("flood", ("lost_connection", "")),
+        ("guess", ("auth_failure", "")),
+        ("garbage", ("non_smtp_command", "")),
+        ("relay", ("reject", "relay")),
+        ("harvest", ("reject", "unknown_user")),
+        ("sender", ("accepted", "")),
+        ("user", ("login", "")),
+    ],
+)
+def test_a_bot_makes_postfix_write_what_it_is_meant_for(
+    lab: Lab, kind: str, expected: tuple[Kind, Reason]
+) -> None:
+    lab.mail.log.write_text("")
+    report = Bot(lab.client, kind, 1.3, SOURCES).report()
+    netns.until(lambda: all_ended(lab.mail.log), "every session is logged to its end")
+    seen = Counter((event.client, event.kind, event.reason) for event in events(lab.mail.log))
+    for source in SOURCES:
+        assert seen[source, expected[0], expected[1]] > 0
+        assert seen[source, "connect", ""] > 0
+        assert seen[source, "too_many_errors", ""] == 0  # Postfix slows such a session down
+    if kind in ATTACKS:
+        assert report.sessions >= len(SOURCES)
+        assert report.blocked == 0
+        assert set(report.answered) == set(SOURCES)
+    else:
+        assert len(report.latencies) == report.sent > 0
+
+
+def test_good_mail_lies_in_the_mailbox(lab: Lab) -> None:
+    before = lab.mail.delivered("alice"), lab.mail.delivered("bob")
+    sent = [Bot(lab.client, kind, 0.5, SOURCES).report().sent for kind in ("sender", "user")]
+    netns.until(lambda: lab.mail.delivered("alice") == before[0] + sent[0], "to alice")
+    netns.until(lambda: lab.mail.delivered("bob") == before[1] + sent[1], "to bob")
+
+
+def test_cpu_and_processes_are_counted(lab: Lab) -> None:
+    before = lab.mail.cpu()
+    connections = [
+        lab.client.connect(source, target, 25)
+        for source, target in zip(SOURCES * 3, (SERVER4, SERVER6) * 3, strict=True)
+    ]
+    for each in connections:
+        assert each.recv(100).startswith(b"220 ")
+    assert lab.mail.smtpd() >= len(connections)
+    for each in connections:
+        each.close()
+    assert 0.0 < lab.mail.cpu() - before < 2.0
+
+
+_MAKES_A_PAIR = """
+import time
+from lab import netns
+with netns.unwinding(), netns.pair() as (server, client), netns.directory("x"):
+    child = server.popen(["sleep", "60"])
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
+)
+def test_a_lab_that_is_ended_leaves_nothing(number: signal.Signals) -> None:
+    scripts = str(Path(netns.__file__).parents[1])
+    child = subprocess.Popen(
+        [sys.executable, "-c", _MAKES_A_PAIR],
+        env={**os.environ, "PYTHONPATH": scripts},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdout
+    assert child.stdout.readline() == "ready\n"
+    kinds = Counter(line.split()[0] for line in netns.leftovers(child.pid))
+    assert kinds == {"namespace": 2, "mount": 2, "directory": 1, "process": 1}
+    child.send_signal(number)
+    child.wait(20)
+    if number == signal.SIGKILL:  # nobody can clean up after that but the next who comes
+        assert netns.leftovers(child.pid)
+        assert netns.sweep() == []
+    assert netns.leftovers(child.pid) == []
+    child.stdout.close()
