@@ -14,7 +14,6 @@ from throttled.cli.zone import local_zone
 from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config
 from throttled.control.protocol import Done, Ping
-from throttled.enforce.choose import choose
 from throttled.errors import (
     BackendError,
     ConfigError,
@@ -23,7 +22,6 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
-from throttled.host.facts import gather
 from throttled.model import SCOPES, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.store.store import Store
@@ -56,6 +54,8 @@ def command(*, as_json: bool) -> int:
 
 
 def _check() -> Iterator[Problem]:
+    from throttled.host.facts import gather  # noqa: PLC0415 - libraries that --help needs not
+
     path = click.get_current_context().find_root().obj[0] or DEFAULT_PATH
     try:
         settings = config()
@@ -138,6 +138,8 @@ def _store(path: str) -> Iterator[Problem]:
 
 
 def _firewall(settings: Config) -> Iterator[Problem]:
+    from throttled.enforce.choose import choose  # noqa: PLC0415 - as above
+
     try:
         backend = choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)
     except BackendError as error:

@@ -36,7 +36,7 @@ def command(*, subject: str, as_json: bool) -> None:
         output.print_json({**output.plain(result), "lines": readable})
         return
     for line in _report(result):
-        click.echo(output.printable(line))
+        click.echo(output.printable(line).rstrip())
 
 
 def _report(result: ExplainResult) -> Iterator[str]:

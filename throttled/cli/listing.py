@@ -52,7 +52,7 @@ def _print(result: ListResult) -> None:
     if not result.rows:
         click.echo("nothing is in force")
         return
-    columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "REASON")
+    columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
     output.print_table(columns, [_row(snapshot) for snapshot in result.rows])
     if result.total > len(result.rows):
         click.echo(f"{len(result.rows):,} of {result.total:,}; see --max and the filters")

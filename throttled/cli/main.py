@@ -11,7 +11,7 @@ import difflib
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -72,9 +72,18 @@ class _Commands(click.Group):
             raise UsageError(f"no such command: {name}", hint)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered must not fail again when Python flushes it at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(__version__, message="throttled %(version)s")
@@ -84,12 +93,15 @@ class _Commands(click.Group):
 def throttled(ctx: click.Context, config: str | None, socket: str | None) -> None:
     """Throttle and ban abusive SMTP clients in the kernel, by what Postfix logs."""
     ctx.obj = (config, socket)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        ctx.exit(2)
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
     try:
-        code = throttled.main(standalone_mode=False)
+        code = throttled.main(prog_name="throttled", standalone_mode=False)
         sys.stdout.flush()
     except ThrottledError as error:
         code = _fail(error.message, error.hint, error.exit_code)
@@ -101,10 +113,6 @@ def main() -> NoReturn:
         code = _fail(error.format_message(), "", 1)
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:
-        # What is still buffered must not fail again when Python flushes it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     sys.exit(code or 0)
 
 

@@ -37,8 +37,8 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
         ("throttled", f"{status.version}, pid {status.pid}, {up}"),
         ("firewall", f"{status.backend}, mode {status.mode}"),
     ]
-    for tail in status.tails:
-        lines += [("log" if tail is status.tails[0] else "", text) for text in _tail(tail)]
+    logs = [text for tail in status.tails for text in _tail(tail)]
+    lines += [("" if i else "log", text) for i, text in enumerate(logs)]
     lines += [
         ("clients", f"{number(status.clients)} tracked of {number(status.max_clients)} at most"),
         ("throttled", _by_scope(status.throttled)),
@@ -48,7 +48,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
         ("lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"),
     ]
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
-    lines += [("events" if not i else "", text) for i, text in enumerate(_columns(by_count))]
+    lines += [("" if i else "events", text) for i, text in enumerate(_columns(by_count))]
     for problem in status.health:
         lines.append((_MARK[problem.state], problem.what))
         if problem.hint:

@@ -1,0 +1,116 @@
+"""Runs the commands in this process, against a real control server in a thread."""
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from throttled.cli.main import main
+from throttled.control.protocol import Request, Result
+from throttled.control.server import Peer, Server
+from throttled.errors import ThrottledError
+
+Answer = Result | ThrottledError
+
+
+class Ended(Struct):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Return the one JSON object that was printed."""
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ended]
+
+
+class Daemon:
+    """A control server whose answers the test writes, and which remembers what was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answer: Answer | None = None
+        self.asked: list[Request] = []
+        self._loop = asyncio.new_event_loop()
+        self._server = Server(path, "", self._handle)
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    async def _handle(self, request: Request, _peer: Peer) -> Result:
+        self.asked.append(request)
+        assert self.answer is not None
+        if isinstance(self.answer, ThrottledError):
+            raise self.answer
+        return self.answer
+
+    def start(self) -> None:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Be in a zone with a summer time, on a host without one."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A configuration in which everything is below the test's own directory."""
+    path = tmp_path / "throttled.toml"
+    path.write_text(
+        f'[store]\npath = "{tmp_path}/throttled.db"\n'
+        f'[control]\nsocket = "{tmp_path}/control.sock"\n'
+        '[firewall]\nbackend = "dryrun"\n'
+    )
+    return path
+
+
+@pytest.fixture
+def cli(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Cli:
+    """Run `throttled --config FILE ARGUMENTS…` in this process, without the file unless `named`."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def run(*arguments: str, named: bool = True) -> Ended:
+        config = ["--config", str(config_file)] if named else []
+        monkeypatch.setattr(sys, "argv", ["throttled", *config, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon on the socket that the configuration names."""
+    running = Daemon(tmp_path / "control.sock")
+    running.start()
+    yield running
+    running.stop()

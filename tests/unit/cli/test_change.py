@@ -1,0 +1,123 @@
+"""The commands that change something: what they ask for, and what they tell."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from throttled.control.protocol import (
+    Allow,
+    Allowed,
+    AllowedResult,
+    AllowRow,
+    Ban,
+    ChangeResult,
+    Disallow,
+    Done,
+    Reload,
+    Request,
+    Throttle,
+    Unban,
+    UnbanAll,
+)
+from throttled.model import Snapshot
+
+if TYPE_CHECKING:
+    from conftest import Cli, Daemon
+
+NOW = 1_790_000_000.0
+ROW = Snapshot("198.51.100.7", "mx", "ban", "operator", 1, NOW, NOW + 600, "by hand\x1b")
+CHANGED = ChangeResult([ROW], confirmed=True, message="it is so\x1b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_"),
+    [
+        ("ban 198.51.100.7", Ban("198.51.100.7")),
+        (
+            "ban 10.0.0.9/8 --for 1h30m --scope mx --why because --force",
+            Ban("10.0.0.0/8", "mx", 5400.0, "because", force=True),
+        ),
+        ("throttle 2001:db8::/64", Throttle("2001:db8::/64")),
+        (
+            "throttle 198.51.100.7 --for 90s --scope submission",
+            Throttle("198.51.100.7", "submission", 90.0),
+        ),
+        ("unban 198.51.100.7", Unban("198.51.100.7")),
+        ("unban 198.51.100.7 --scope mx --for 1d", Unban("198.51.100.7", "mx", 86400.0)),
+        ("unban --all", UnbanAll()),
+        ("unban --all --scope mx", UnbanAll("mx")),
+        ("allow 198.51.100.7", Allow("198.51.100.7")),
+        ("allow .Example.com --for 2w --note ours", Allow(".example.com", 1209600.0, "ours")),
+        ("allow 10.0.0.0/8 --force", Allow("10.0.0.0/8", force=True)),
+        ("disallow mail.example.com", Disallow("mail.example.com")),
+    ],
+)
+def test_what_is_asked_for(cli: "Cli", daemon: "Daemon", arguments: str, request_: Request) -> None:
+    daemon.answer = CHANGED
+    ended = cli(*arguments.split())
+    assert daemon.asked == [request_]
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        r"it is so\x1b",
+        r"  198.51.100.7 ban in mx until 2026-09-21 16:23:20, operator: by hand\x1b",
+    ]
+
+
+@pytest.mark.parametrize("command", ["ban", "throttle", "unban", "allow", "disallow"])
+def test_json_and_a_kernel_that_did_not_confirm(cli: "Cli", daemon: "Daemon", command: str) -> None:
+    daemon.answer = ChangeResult([ROW], confirmed=False, message="not yet")
+    ended = cli(command, "198.51.100.7", "--json")
+    assert ended.code == 1
+    assert ended.json()["confirmed"] is False
+    assert ended.json()["changed"][0]["until"] == "2026-09-21T16:23:20.000+02:00"
+
+
+@pytest.mark.parametrize("command", ["ban", "throttle", "allow"])
+def test_a_wide_network_is_refused(cli: "Cli", daemon: "Daemon", command: str) -> None:
+    ended = cli(command, "10.0.0.0/8")
+    assert ended.code == 1
+    assert "wider than /16" in ended.err
+    assert "--force" in ended.err
+    assert daemon.asked == []
+
+
+def test_unban_wants_an_address_or_all(cli: "Cli") -> None:
+    for arguments in ((), ("198.51.100.7", "--all"), ("--all", "--for", "1h")):
+        ended = cli("unban", *arguments)
+        assert ended.code == 2
+        assert "hint: " in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", ["ban 198.51.100.7 --for 10x", "ban 198.51.100.300", "allow .com", "disallow"]
+)
+def test_bad_values(cli: "Cli", arguments: str) -> None:
+    assert cli(*arguments.split()).code == 2
+
+
+def test_the_allowlist(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = AllowedResult([])
+    assert "nothing is allowed by hand" in cli("allow").out
+    daemon.answer = AllowedResult(
+        [AllowRow(".example.com", NOW, None), AllowRow("x", NOW, 1.0, "n")]
+    )
+    ended = cli("allow")
+    assert [line.split() for line in ended.out.splitlines()] == [
+        ["ALLOWED", "SINCE", "LEFT", "NOTE"],
+        [".example.com", "2026-09-21", "16:13:20"],
+        ["x", "2026-09-21", "16:13:20", "0s", "n"],
+    ]
+    assert cli("allow", "--json").json()["rows"][0]["until"] is None
+    assert daemon.asked == [Allowed()] * 3
+
+
+def test_reload(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = Done("reloaded; needs a restart: control")
+    assert cli("reload").out == "reloaded; needs a restart: control\n"
+    assert cli("reload", "--json").json() == {"message": "reloaded; needs a restart: control"}
+    assert daemon.asked == [Reload(), Reload()]
+
+
+def test_without_a_daemon(cli: "Cli") -> None:
+    for arguments in ("ban 198.51.100.7", "allow", "allow .example.com", "reload", "unban --all"):
+        assert cli(*arguments.split()).code == 3

@@ -1,0 +1,94 @@
+"""`throttled explain`, asked of a daemon."""
+
+import time
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from throttled.control.protocol import AllowRow, Explain, ExplainResult, LogText, MeterRow
+from throttled.model import Decision, Past, Snapshot
+
+if TYPE_CHECKING:
+    from conftest import Cli, Daemon
+
+NOW = 1_790_000_000.0
+
+
+def _result() -> ExplainResult:
+    until = time.time() + 590.5
+    return ExplainResult(
+        subject="198.51.100.7",
+        network="198.51.100.0/24",
+        protected="in Postfix's mynetworks",
+        active=[Snapshot("198.51.100.7", "mx", "ban", "auth", 2, NOW, until, "61 > 60", 1234)],
+        meters=[
+            MeterRow("auth", "mx", 61, 10, 60, 600.0),
+            MeterRow("connections", "submission", 1, 120, None, 60.0),
+        ],
+        sessions=3,
+        lines=[
+            LogText(NOW, "/var/log/mail.log", 12345, "Nov 22 caf\xc3\xa9 \x1b\xe2\x80\xae"),
+            LogText(0.0, "/var/log/mail.log", 99, ""),
+        ],
+        decisions=[Decision(NOW, "ban", "198.51.100.7", "mx", "auth", 2, NOW + 600, "61 > 60")],
+        past=Past(2, NOW, "ban", until, 5, 2, 1, NOW, NOW),
+        allowed=[AllowRow("198.51.100.0/24", NOW, None, "n\x1b"), AllowRow("x", NOW, NOW)],
+        next="nothing: protected",
+    )
+
+
+def test_text(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = _result()
+    ended = cli("explain", "::ffff:198.51.100.7")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "198.51.100.7 (network 198.51.100.0/24)",
+        "Protected: in Postfix's mynetworks",
+        r"Allowed by hand: 198.51.100.0/24, since 2026-09-21 16:13:20, for ever n\x1b",
+        "Allowed by hand: x, since 2026-09-21 16:13:20, until 2026-09-21 16:13:20",
+        "In force:",
+        "  ban number 2 in mx since 2026-09-21 16:13:20, 9m50s left",
+        "    auth: 61 > 60",
+        "    1,234 packets dropped",
+        "Meters:",
+        "  limit                scope        value    soft    hard within",
+        "  auth                 mx              61      10      60 10m",
+        "  connections          submission       1     120       - 1m",
+        "Sessions open: 3",
+        "Log lines that counted:",
+        "  /var/log/mail.log, byte 12345",
+        r"    Nov 22 café \x1b\u202e",
+        "  /var/log/mail.log, byte 99",
+        "    (no longer there)",
+        "Decisions, the latest first:",
+        "  2026-09-21 16:13:20 ban in mx, auth: 61 > 60",
+        "Bans so far: 2, the latest ended 2026-09-21 16:13:20",
+        "Good evidence: 5 messages on 2 days, 1 logins, the latest 2026-09-21 16:13:20",
+        "Exempt until 2026-09-21 16:13:20",
+        "Next: nothing: protected",
+    ]
+    assert daemon.asked == [Explain("198.51.100.7")]
+
+
+def test_an_unknown_client(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = ExplainResult(
+        "2001:db8::/64", "", "", [], [], 0, [], [], Past(), [], "nothing yet"
+    )
+    assert cli("explain", "2001:db8::/64").out.splitlines() == [
+        "2001:db8::/64",
+        "In force: nothing",
+        "Sessions open: 0",
+        "Bans so far: none",
+        "Good evidence: none",
+        "Next: nothing yet",
+    ]
+
+
+def test_json(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(_result(), protected="")
+    result = cli("explain", "198.51.100.7", "--json").json()
+    assert result["lines"][0]["text"] == "Nov 22 café \x1b\u202e"
+    assert result["lines"][1]["time"] is None
+    assert result["meters"][1]["hard"] is None
+    assert result["past"]["last_login"] == "2026-09-21T16:13:20.000+02:00"
+    assert result["decisions"][0]["time"] == "2026-09-21T16:13:20.000+02:00"

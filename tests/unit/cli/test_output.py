@@ -1,0 +1,111 @@
+"""What is printed: nothing that disturbs a terminal, values unchanged, lines within the width."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.cli import output
+from throttled.control.protocol import AllowRow
+
+NOW = 1_790_000_000.25
+
+#: The characters that matter, without Hypothesis's table of all of Unicode (seconds to build).
+NASTY = st.one_of(
+    st.integers(0, 0x2FF).map(chr),
+    st.sampled_from("\u0591\u05d0\u0627\u0660\u200b\u200f\u2028\u202e\u2066\ufeff\u0301\U000e0001"),
+    st.sampled_from("é漢€\U0001f600\ud800\uffff"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, 100 %", "plain text, 100 %"),
+        ("caf\xe9 漢", "caf\xe9 漢"),
+        ("\x1b[31mred\x07\x7f\x9b", r"\x1b[31mred\x07\x7f\x9b"),
+        ("a\nb\tc\rd", r"a\x0ab\x09c\x0dd"),
+        ("abc\u202edef\u2066", r"abc\u202edef\u2066"),
+        ("\u05d0\u0627\u0661", r"\u05d0\u0627\u0661"),
+        ("e\u0301", r"e\u0301"),
+        ("\u200b\ufeff\u2028\xa0", r"\u200b\ufeff\u2028\xa0"),
+        ("\U000e0041", r"\ue0041"),
+        ("[bold]no markup[/bold]", "[bold]no markup[/bold]"),
+    ],
+)
+def test_text_of_strangers_is_escaped(text: str, shown: str) -> None:
+    assert output.printable(text) == shown
+
+
+@given(st.text(NASTY))
+def test_nothing_but_harmless_characters_is_printed(text: str) -> None:
+    shown = output.printable(text)
+    assert shown.isprintable()
+    assert output.printable(shown) == shown
+
+
+def test_log_text_is_read_as_utf8_where_it_is() -> None:
+    assert output.log_text("caf\xc3\xa9") == "café"
+    assert output.log_text("caf\xe9") == "caf\ufffd"
+    assert output.log_text("\xe2\x80\xae") == r"\u202e"
+    assert output.log_text("plain") == "plain"
+    assert output.from_log("漢") == "?"
+
+
+@given(st.text(NASTY.filter(lambda char: char != "\ud800")))
+def test_json_keeps_its_value_and_disturbs_no_terminal(text: str) -> None:
+    line = output.to_json({"text": text})
+    assert json.loads(line) == {"text": text}
+    assert line.endswith(b"\n")
+    shown = line.decode()[:-1]
+    assert output.printable(shown) == shown
+
+
+def test_times() -> None:
+    assert output.moment(NOW) == "2026-09-21 16:13:20"
+    assert output.moment(0.0) == "never"
+    assert output.iso(NOW) == "2026-09-21T16:13:20.250+02:00"
+    assert output.short_moment(0.0) == "01-01"
+    assert output.short_moment(time.time()) == time.strftime("%H:%M")
+    assert output.left(time.time() + 3600.5) == "1h"
+    assert output.left(0.0) == "0s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0s"), (59, "59s"), (590, "9m50s"), (277_000, "3d4h"), (-1, "0s")]
+)
+def test_durations_have_two_units(seconds: float, shown: str) -> None:
+    assert output.lasting(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (9999, "9999"), (10_000, "10k"), (9_999_999, "9999k"), (10**7, "10M")],
+)
+def test_counts_are_short(count: int, shown: str) -> None:
+    assert output.short_number(count) == shown
+
+
+@given(st.integers(0, 10**15))
+def test_counts_have_five_characters_at_most(count: int) -> None:
+    assert len(output.short_number(count)) <= 5
+
+
+def test_wall_clock_times_become_iso_and_never_becomes_null() -> None:
+    assert output.plain([AllowRow("x", NOW, None), AllowRow("y", 0.0, NOW)]) == [
+        {"what": "x", "since": "2026-09-21T16:13:20.250+02:00", "until": None, "note": ""},
+        {"what": "y", "since": None, "until": "2026-09-21T16:13:20.250+02:00", "note": ""},
+    ]
+
+
+def test_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    rows = [("198.51.100.7", "5", "short"), ("2001:db8::1", "12345", "a long reason\x1b here")]
+    output.print_table(("ADDRESS", ">COUNT", "WHY"), rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "ADDRESS      COUNT WHY",
+        "198.51.100.7     5 short",
+        "2001:db8::1  12345 a long rea…",
+    ]

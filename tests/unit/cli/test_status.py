@@ -1,0 +1,79 @@
+"""`throttled status`, as text and as JSON."""
+
+from typing import TYPE_CHECKING
+
+from throttled.control.protocol import Status, StatusResult, TailStatus
+from throttled.model import Problem
+
+if TYPE_CHECKING:
+    from conftest import Cli, Daemon
+
+NOW = 1_790_000_000.0
+RESULT = StatusResult(
+    version="0.1.0",
+    backend="nftables",
+    mode="enforce",
+    pid=812,
+    started=NOW,
+    uptime=277_000.0,
+    tails=[
+        TailStatus("/var/log/mail.log", True, 1234, 5, 12.34, NOW, ["a problem\x1b"]),
+        TailStatus("/var/log/other.log", False, 0, 0, 0.0, 0.0),
+    ],
+    clients=1234,
+    max_clients=200_000,
+    throttled={"mx": 12, "submission": 3},
+    banned={"mx": 1200},
+    packets_dropped=123_456,
+    desired=1215,
+    enforced=1215,
+    health=[Problem("ok", "all is well"), Problem("fault", "full disk", "free some")],
+    events={"connect": 10, "disconnect": 12, "auth_failure": 3, "reject": 1},
+    lines=1_000_000,
+    lines_lost=2,
+    errors=0,
+)
+
+
+def test_text(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = RESULT
+    ended = cli("status")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "throttled  0.1.0, pid 812, up 3d4h (since 2026-09-21 16:13:20)",
+        "firewall   nftables, mode enforce",
+        "log        /var/log/mail.log",
+        "           12.3 lines/s, 1,234 bytes behind, last line 2026-09-21 16:13:20",
+        r"           a problem\x1b",
+        "           /var/log/other.log",
+        "           does not exist; waiting for it",
+        "clients    1,234 tracked of 200,000 at most",
+        "throttled  12 in mx, 3 in submission",
+        "banned     1,200 in mx, 0 in submission",
+        "dropped    123,456 packets",
+        "kernel     holds 1,215 of 1,215 elements",
+        "lines      1,000,000 read, 2 lost by the logger, 0 errors",
+        "events     disconnect 12          connect 10             auth_failure 3",
+        "           reject 1",
+        "ok         all is well",
+        "FAULT      full disk",
+        "           free some",
+    ]
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert daemon.asked == [Status()]
+
+
+def test_json(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = RESULT
+    status = cli("status", "--json").json()
+    assert status["started"] == "2026-09-21T16:13:20.000+02:00"
+    assert status["tails"][1]["last_line"] is None
+    assert status["banned"] == {"mx": 1200}
+    assert status["health"][1] == {"state": "fault", "what": "full disk", "hint": "free some"}
+    assert set(status) == set(StatusResult.__struct_fields__)
+
+
+def test_no_daemon(cli: "Cli") -> None:
+    ended = cli("status")
+    assert (ended.code, ended.out) == (3, "")
+    assert "hint: start it" in ended.err

@@ -1,0 +1,62 @@
+"""Writes docs/reference/commands.md from the commands themselves. Pure, owns no state."""
+
+from collections.abc import Iterator
+
+import click
+
+from throttled.cli.main import COMMANDS, throttled
+
+_HEAD = """\
+# The commands
+
+<!-- Written by scripts/gen-docs from throttled/cli: do not edit. -->
+
+`throttled` looks at and steers the daemon through its control socket. That socket is for root, and
+for the members of the group that `[control] group` names; whoever may open it may do everything.
+
+Without a running daemon `list`, `explain` and `unban` work on the database, and `unban` on the
+firewall, themselves; `check`, `config`, `parse` and `replay` never need one.
+
+## For all commands
+
+Exit codes: 0 done; 1 the thing asked about is not so (an address that is not banned, a check that
+found a fault), or it could not be done; 2 bad usage or configuration; 3 the daemon is not running,
+or something is not permitted; 130 interrupted; 141 the reader of the output went away.
+
+An error is told on standard error, as `throttled: MESSAGE` and, where something can be done about
+it, `hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_code"}}` is printed on
+standard output too.
+
+Tables are as wide as the terminal, or 80 columns. Times are this host's; in JSON they are ISO 8601
+with zone, and null is never. What a client wrote is shown with control characters, and with those
+that change the direction of writing, as `\\x1b` and `\\u202e`.
+"""
+
+
+def reference() -> str:
+    """Return the reference of every command, in Markdown."""
+    root = click.Context(throttled, info_name="throttled")
+    lines = [_HEAD, "Before the command:", "", *_parameters(throttled, root)]
+    for name in COMMANDS:
+        command = throttled.get_command(root, name)
+        assert command is not None  # noqa: S101 - it is a command of the table
+        ctx = click.Context(command, info_name=name, parent=root)
+        usage = " ".join(command.collect_usage_pieces(ctx))
+        lines += ["", f"## throttled {name}", "", f"`throttled {name} {usage}`", ""]
+        lines += [*_paragraphs(command.help or ""), *_parameters(command, ctx)]
+        lines += ["", "```", *getattr(command, "examples", ()), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        yield from (" ".join(paragraph.split()), "")
+
+
+def _parameters(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    yield from ("| option | meaning |", "| --- | --- |")
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is not None:
+            option, meaning = (text.replace("|", "&#124;") for text in record)
+            yield f"| `{option}` | {meaning} |"
