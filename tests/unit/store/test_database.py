@@ -241,6 +241,21 @@ def test_two_that_start_at_once_migrate_once(path: str, monkeypatch: pytest.Monk
             file.unlink()
 
 
+def test_a_checkpoint_fills_the_main_file_also_beside_a_reader(path: str) -> None:
+    with closing(opened(path)) as db, closing(opened(path, readonly=True)) as reader:
+        rows = reader.connection.execute("SELECT * FROM tally")
+        rows.fetchone()  # a read transaction that goes on
+        db.checkpoint()
+        before = Path(path).stat().st_size
+        with db.transaction() as connection:
+            connection.execute("INSERT INTO source VALUES (1, ?, 1, 1)", ("x" * 10_000,))
+        db.checkpoint()
+        assert Path(path).stat().st_size == before
+        rows.close()
+        db.checkpoint()
+        assert Path(path).stat().st_size > before
+
+
 # Faults while it runs. Each: an error with its hint, and the store works when the fault is gone.
 
 

@@ -54,7 +54,7 @@ CREATE TABLE active (
     counter INTEGER NOT NULL DEFAULT 0, -- the kernel's counter when it was last read
     UNIQUE (subject, scope)
 );
-CREATE INDEX active_until ON active (until, scope, action);
+CREATE INDEX active_until ON active (until);
 
 -- Bans so far. The number is that of the latest ban, so the longest ago come first.
 CREATE TABLE offence (
