@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 
 from lab.netns import Namespace, directory
+from throttled.control import client, protocol
+from throttled.model import Decision, Scope, Snapshot
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 
@@ -66,8 +68,8 @@ class Daemon:
             raise RuntimeError("the daemon does not run")
         return self._process.pid
 
-    def start(self, seconds: float = 20.0) -> None:
-        """Start it and wait until it says that it is ready, as systemd would.
+    def start(self, *options: str, seconds: float = 20.0) -> None:
+        """Start it (`run` with options) and wait until it says that it is ready, as systemd would.
 
         Raises:
             RuntimeError: it ended, or did not get ready; the text is its log.
@@ -78,7 +80,7 @@ class Daemon:
             told.bind(str(path))
             told.settimeout(0.2)
             self._process = self.server.popen(
-                [THROTTLED, "--config", str(self.config), "run"],
+                [THROTTLED, "--config", str(self.config), "run", *options],
                 env={"NOTIFY_SOCKET": str(path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -131,6 +133,25 @@ class Daemon:
         if done.returncode != 0:
             raise RuntimeError(f"throttled {' '.join(argv)}: {done.returncode}: {done.stderr}")
         return json.loads(done.stdout)
+
+    def rows(self, within: str | None = None, scope: Scope | None = None) -> list[Snapshot]:
+        """Return what it says is in force, asked over its socket: 1 ms."""
+        asked = protocol.List(scope=scope, within=within, max=protocol.MAX_ROWS)
+        answer = client.request(self.socket, asked)
+        assert isinstance(answer, protocol.ListResult)
+        return answer.rows
+
+    def status(self) -> protocol.StatusResult:
+        """Return how it is."""
+        answer = client.request(self.socket, protocol.Status())
+        assert isinstance(answer, protocol.StatusResult)
+        return answer
+
+    def decisions(self, subject: str) -> list[Decision]:
+        """Return what it decided about a subject, newest first."""
+        answer = client.request(self.socket, protocol.Explain(subject))
+        assert isinstance(answer, protocol.ExplainResult)
+        return answer.decisions
 
     def cpu(self) -> float:
         """Return the seconds of CPU it has used, its children included."""

@@ -136,10 +136,10 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
                 without,
                 protected,
                 {
-                    kind: scene.judge(guard.socket, kind, each, protected.reports[kind])
+                    kind: scene.judge(guard, kind, each, protected.reports[kind])
                     for kind, each in sources.items()
                 },
-                guard.ask("status")["packets_dropped"],
+                guard.status().packets_dropped,
                 (guard.cpu() - before) / seconds[2],
                 guard.memory(),
             )

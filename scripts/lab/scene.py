@@ -8,15 +8,14 @@ bots of a run.
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from msgspec import Struct, field
 
 from lab.bots import Bot, Report
+from lab.daemon import Daemon
 from lab.netns import until
 from lab.postfix import Lab, Postfix
 from throttled import address
-from throttled.control import client, protocol
 from throttled.model import Action, Decision, Scope
 
 #: Attack: first network and number of sources of each IP version.
@@ -128,11 +127,11 @@ class Verdict(Struct):
     answered: list[str] = field(default_factory=list)  # although banned
 
 
-def judge(control: Path, kind: str, sources: Sequence[str], report: Report) -> Verdict:
+def judge(guard: Daemon, kind: str, sources: Sequence[str], report: Report) -> Verdict:
     """Ask the daemon what it did about each source of an attack.
 
     Args:
-        control: its socket.
+        guard: the daemon.
         kind: the attack.
         sources: its addresses.
         report: what its bot saw.
@@ -141,7 +140,7 @@ def judge(control: Path, kind: str, sources: Sequence[str], report: Report) -> V
     verdict = Verdict(len(sources))
     stops = []
     for source in sources:
-        decisions = _decisions(control, source, scope)
+        decisions = _decisions(guard, source, scope)
         throttle, ban = _first(decisions, "throttle"), _first(decisions, "ban")
         verdict.throttled += throttle is not None
         verdict.banned += ban is not None
@@ -156,25 +155,20 @@ def judge(control: Path, kind: str, sources: Sequence[str], report: Report) -> V
     verdict.last_stopped = max(stops, default=None)
     verdict.first_throttle = _since(verdict.first_throttle, report.began)
     verdict.first_ban = _since(verdict.first_ban, report.began)
-    verdict.dropped = _dropped(control, set(sources), scope)
+    verdict.dropped = _dropped(guard, set(sources), scope)
     return verdict
 
 
-def _decisions(control: Path, source: str, scope: Scope) -> list[Decision]:
+def _decisions(guard: Daemon, source: str, scope: Scope) -> list[Decision]:
     """Return what was decided about an address and its network."""
-    decisions = []
-    for subject in (source, address.network_of(source)):
-        answer = client.request(control, protocol.Explain(subject))
-        assert isinstance(answer, protocol.ExplainResult)
-        decisions += [each for each in answer.decisions if each.scope == scope]
-    return decisions
+    subjects = (source, address.network_of(source))
+    decisions = [each for subject in subjects for each in guard.decisions(subject)]
+    return [each for each in decisions if each.scope == scope]
 
 
-def _dropped(control: Path, sources: set[str], scope: Scope) -> int:
+def _dropped(guard: Daemon, sources: set[str], scope: Scope) -> int:
     mine = sources | {address.network_of(source) for source in sources}
-    answer = client.request(control, protocol.List(scope=scope, max=protocol.MAX_ROWS))
-    assert isinstance(answer, protocol.ListResult)
-    return sum(row.packets for row in answer.rows if row.subject in mine)
+    return sum(row.packets for row in guard.rows(scope=scope) if row.subject in mine)
 
 
 def _first(decisions: Sequence[Decision], action: Action) -> float | None:
