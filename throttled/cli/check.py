@@ -8,16 +8,14 @@ from pathlib import Path
 import click
 
 from throttled.cli import output
-from throttled.cli.daemon import ask, config
+from throttled.cli.daemon import ask, config, facts
 from throttled.cli.options import Command, json_option
-from throttled.cli.zone import local_zone
 from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config
 from throttled.control.protocol import Done, Ping
 from throttled.errors import (
     BackendError,
     ConfigError,
-    HostError,
     SourceError,
     StoreError,
     ThrottledError,
@@ -26,6 +24,7 @@ from throttled.model import SCOPES, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.store.store import Store
 from throttled.tail.archive import read_log
+from throttled.zone import local_zone
 
 #: Pieces of 256 KiB of each log that are read, to see whether its lines are understood.
 _PIECES = 8
@@ -54,8 +53,6 @@ def command(*, as_json: bool) -> int:
 
 
 def _check() -> Iterator[Problem]:
-    from throttled.host.facts import gather  # noqa: PLC0415 - libraries that --help needs not
-
     path = click.get_current_context().find_root().obj[0] or DEFAULT_PATH
     try:
         settings = config()
@@ -64,13 +61,9 @@ def _check() -> Iterator[Problem]:
     except ConfigError as error:
         yield _fault(error)
         settings = Config()
-    facts = Facts()
-    try:
-        facts = gather(settings.postfix)
-        yield from _postfix(facts)
-    except HostError as error:
-        yield _fault(error)
-    files = facts.log_files if settings.log.files == "auto" else settings.log.files
+    known = facts(settings)
+    yield from _postfix(known)
+    files = known.log_files if settings.log.files == "auto" else settings.log.files
     yield from _logs(files)
     yield from _store(settings.store.path)
     yield from _firewall(settings)
@@ -81,14 +74,14 @@ def _fault(error: ThrottledError) -> Problem:
     return Problem("fault", error.message, error.hint)
 
 
-def _postfix(facts: Facts) -> Iterator[Problem]:
+def _postfix(known: Facts) -> Iterator[Problem]:
     for scope in SCOPES:
-        ports = ", ".join(map(str, facts.ports(scope)))
+        ports = ", ".join(map(str, known.ports(scope)))
         yield Problem("ok", f"Postfix, {scope}: " + (f"port {ports}" if ports else "no service"))
-    if not facts.services:
+    if not known.services:
         hint = "see: postconf -M; or set [firewall] ports"
         yield Problem("fault", "Postfix has no SMTP service on the network", hint)
-    for warning in facts.warnings:
+    for warning in known.warnings:
         yield Problem("warning", warning)
 
 
@@ -138,7 +131,7 @@ def _store(path: str) -> Iterator[Problem]:
 
 
 def _firewall(settings: Config) -> Iterator[Problem]:
-    from throttled.enforce.choose import choose  # noqa: PLC0415 - as above
+    from throttled.enforce.choose import choose  # noqa: PLC0415 - libraries that --help needs not
 
     try:
         backend = choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)

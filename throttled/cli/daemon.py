@@ -13,6 +13,7 @@ from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
 from throttled.errors import ConfigError, ThrottledError
+from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
 
@@ -25,6 +26,15 @@ def config() -> Config:
     """
     path, _ = click.get_current_context().find_root().obj
     return load(path)
+
+
+def facts(settings: Config) -> Facts:
+    """Return what is so on this host, as the daemon learns it; with warnings of what is unknown."""
+    from throttled.host.facts import gather  # noqa: PLC0415 - libraries that --help needs not
+
+    postfix = settings.postfix
+    directories = postfix.config_directories
+    return gather(() if directories == "auto" else directories, postfix.scopes, postfix.hosts)
 
 
 def ask(request: Request, kind: type[R]) -> R:

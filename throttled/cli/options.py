@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from throttled.cli.zone import zone
 from throttled.errors import UsageError
 from throttled.model import SCOPES
 from throttled.policy import Duration
+from throttled.zone import zone
 
 _Command = Callable[..., Any]
 

@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from throttled.cli.options import Command, json_always_option, zone_option
 from throttled.cli.output import from_log, safe_json
-from throttled.cli.zone import local_zone
 from throttled.model import Event, Kind
 from throttled.parse.parser import Parser
 from throttled.tail.archive import read_log
+from throttled.zone import local_zone
 
 _CACHED = 10_000
 
@@ -79,7 +79,7 @@ class _Times:
     cls=Command,
     examples=(
         "throttled parse /var/log/mail.log",
-        "zcat mail.log.*.gz | throttled parse | jq -r 'select(.kind == \"auth_failure\").client'",
+        "zcat mail.log.*.gz | throttled parse | jq -r .client | sort | uniq -c",
         "throttled parse --unknown /var/log/mail.log",
     ),
 )

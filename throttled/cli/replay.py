@@ -10,13 +10,11 @@ from typing import Any
 import click
 
 from throttled.cli import output
-from throttled.cli.daemon import config
+from throttled.cli.daemon import config, facts
 from throttled.cli.options import Command, json_option, zone_option
-from throttled.cli.zone import local_zone
-from throttled.config.schema import Config
-from throttled.errors import HostError
-from throttled.model import Decision, Facts
+from throttled.model import Decision
 from throttled.replay import Progress, Replay, Summary
+from throttled.zone import local_zone
 
 #: What every decision says, in this order.
 _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why")
@@ -41,7 +39,7 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> No
     {"summary": …}.
     """
     settings = config()
-    replay = Replay(settings, _facts(settings), zone or local_zone())
+    replay = Replay(settings, facts(settings), zone or local_zone())
     with _progress(files) as progress:
         for decision in replay.run(files, progress):
             if as_json:
@@ -54,17 +52,6 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> No
         click.echo("\n".join(_summary(replay.summary)))
 
 
-def _facts(settings: Config) -> Facts:
-    """Return what is so on this host; old logs are often read where there is no Postfix."""
-    from throttled.host.facts import gather  # noqa: PLC0415 - takes a process or two
-
-    try:
-        return gather(settings.postfix)
-    except HostError as error:
-        click.echo(f"throttled: {error.message}; going on without", err=True)
-        return Facts()
-
-
 def _object(decision: Decision) -> dict[str, Any]:
     fields: dict[str, Any] = output.plain(decision)
     fields.pop("lines", None)  # they say where in the store's logs, not in these
@@ -73,10 +60,11 @@ def _object(decision: Decision) -> dict[str, Any]:
 
 def _line(decision: Decision) -> str:
     lasting = "" if decision.action == "release" else output.lasting(decision.until - decision.time)
-    return output.cut(
+    line = (
         f"{output.moment(decision.time)} {decision.action:<8} {decision.subject:<15} "
         f"{output.SCOPES[decision.scope]:<4} {lasting:>6} {decision.limit}: {decision.why}"
     )
+    return output.cut(line) if sys.stdout.isatty() else output.printable(line)
 
 
 def _summary(summary: Summary) -> Iterator[str]:
