@@ -43,7 +43,7 @@ def locate(position: Position) -> Plain | Packed | None:
     for _ in range(_TRIES):
         files = siblings.scan(position.path)
         file = siblings.find(files, position.inode, position.fingerprint)
-        if file and (opened := _open(file, position)):
+        if file and (opened := open_generation(file, position)):
             return opened
         if siblings.unchanged(position.path, files):
             break
@@ -62,7 +62,7 @@ def between(position: Position, log: Plain) -> list[Plain | Packed]:
         known = siblings.find(files, position.inode, position.fingerprint)
         later = siblings.newer(files, known) if known else []
         later = list(takewhile(lambda file: file.inode != log.inode, later))
-        opened = [generation for file in later if (generation := _open(file))]
+        opened = [generation for file in later if (generation := open_generation(file))]
         if siblings.unchanged(position.path, files):
             return opened
         for generation in opened:
@@ -70,7 +70,9 @@ def between(position: Position, log: Plain) -> list[Plain | Packed]:
     return []
 
 
-def _open(file: siblings.Sibling, position: Position | None = None) -> Plain | Packed | None:
+def open_generation(
+    file: siblings.Sibling, position: Position | None = None
+) -> Plain | Packed | None:
     """Open a file at a position, or its start; None if its name is another file's by now."""
     if position is None:
         mark = fingerprint(file.head())
