@@ -28,7 +28,7 @@ it, `hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_co
 standard output too.
 
 Tables are as wide as the terminal, or 80 columns. Times are this host's; in JSON they are ISO 8601
-with zone, and null is never. What a client wrote is shown with control characters, and with those
+with zone, and null is never. Every command has `--help`. What a client wrote is shown with control characters, and with those
 that change the direction of writing, as `\\x1b` and `\\u202e`.
 """
 
@@ -55,8 +55,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 def _parameters(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield from ("| option | meaning |", "| --- | --- |")
-    for parameter in command.get_params(ctx):
-        record = parameter.get_help_record(ctx)
+    for option in command.params:
+        record = option.get_help_record(ctx) if isinstance(option, click.Option) else None
         if record is not None:
-            option, meaning = (text.replace("|", "&#124;") for text in record)
-            yield f"| `{option}` | {meaning} |"
+            yield "| `{}` | {} |".format(*(text.replace("|", "&#124;") for text in record))

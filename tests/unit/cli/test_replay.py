@@ -1,0 +1,117 @@
+"""`throttled replay` on a log written here."""
+
+import gzip
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Cli
+
+PROGRAM = str(Path(sys.executable).with_name("throttled"))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """One client that sends HTTP eleven times, one that delivers mail."""
+    lines = []
+    for n in range(11):
+        head = f"2026-07-22T10:00:{n:02}+02:00 mx postfix/smtpd[{n}]: "
+        lines += [
+            f"{head}connect from unknown[203.0.113.7]",
+            f"{head}warning: non-SMTP command from unknown[203.0.113.7]: GET / HTTP/1.0",
+            f"{head}disconnect from unknown[203.0.113.7] unknown=0/1 commands=0/1",
+        ]
+    path = tmp_path / "mail.log"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_table_and_summary(cli: "Cli", log: Path) -> None:
+    ended = cli("replay", str(log))
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("2026-07-22 10:00:0")
+    assert lines[0].split()[2:6] == ["throttle", "203.0.113.7", "mx", "10m"]
+    assert lines[1].split()[2:6] == ["ban", "203.0.113.7", "mx", "10m"]
+    assert lines[lines.index("") + 1] == "33 lines, 33 events"
+    assert "errors: 1 throttled, 1 banned" in lines
+    assert lines[-2:] == ["banned most often:", f"  {'203.0.113.7':<39} {1:>6}"]
+
+
+def test_json(cli: "Cli", log: Path) -> None:
+    ended = cli("replay", "--json", str(log))
+    throttle, ban, *rest = [json.loads(line) for line in ended.out.splitlines()]
+    assert list(throttle)[:8] == [
+        "time",
+        "action",
+        "subject",
+        "scope",
+        "limit",
+        "level",
+        "until",
+        "why",
+    ]
+    assert (throttle["action"], throttle["level"]) == ("throttle", 0)
+    assert (ban["action"], ban["subject"], ban["limit"], ban["level"]) == (
+        "ban",
+        "203.0.113.7",
+        "errors",
+        1,
+    )
+    assert ban["time"].startswith("2026-07-22T10:00:")
+    assert ban["until"].startswith("2026-07-22T10:10:")
+    assert rest[-1]["summary"]["lines"] == 33
+    assert rest[-1]["summary"]["first"] == "2026-07-22T10:00:00.000+02:00"
+
+
+def test_the_configuration_counts(cli: "Cli", log: Path, config_file: Path) -> None:
+    text = config_file.read_text()
+    config_file.write_text(text + '[protect]\nnetworks = ["203.0.113.0/24"]\n')
+    assert "banned most often" not in cli("replay", str(log)).out
+
+
+def test_good_senders_that_would_be_banned_are_named(cli: "Cli", log: Path) -> None:
+    good = (
+        "2026-07-22T09:00:00+02:00 mx postfix/smtpd[99]: disconnect from unknown[203.0.113.7] "
+        "ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5\n"
+    )
+    log.write_text(good + log.read_text() * 1)
+    lines = cli("replay", str(log)).out.splitlines()
+    assert lines[-2:] == ["banned although they delivered mail or logged in:", "  203.0.113.7"]
+
+
+def test_compressed_and_nothing(cli: "Cli", log: Path, tmp_path: Path) -> None:
+    (tmp_path / "mail.log.1.gz").write_bytes(gzip.compress(log.read_bytes()))
+    assert "33 lines" in cli("replay", str(tmp_path / "mail.log.1.gz")).out
+    (tmp_path / "empty").write_text("")
+    assert cli("replay", str(tmp_path / "empty")).out == "\n0 lines, 0 events\n"
+    assert cli("replay", str(tmp_path / "absent")).code == 1
+    assert cli("replay").code == 2
+
+
+def test_progress_on_a_terminal(log: Path, config_file: Path) -> None:
+    parent, child = pty.openpty()
+    arguments = [PROGRAM, "--config", str(config_file), "replay", str(log), str(log) + ".absent"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60"}
+    with subprocess.Popen(arguments[:-1], stdout=child, stderr=child, env=environment) as process:
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(parent, 65536)
+            except OSError:  # EIO: the other end is closed
+                break
+            shown += piece
+        assert process.wait(10) == 0
+    os.close(parent)
+    assert b"100%" in shown
+    rows = [line for line in shown.splitlines() if b" ban " in line]
+    assert len(rows) == 1
+    assert len(rows[0].strip().decode()) == 60
