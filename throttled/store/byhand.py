@@ -7,7 +7,7 @@ import sqlite3
 
 from throttled.errors import RefusedError
 from throttled.model import Entry, Scope
-from throttled.store.rows import TEXT, Allowed
+from throttled.store.rows import Allowed, clip
 
 ALLOWED = 10_000
 
@@ -75,7 +75,7 @@ def allow(connection: sqlite3.Connection, entry: Allowed) -> None:
             f"{ALLOWED} entries are allowed by hand already",
             "write networks instead of addresses, or use protect.networks in the configuration",
         )
-    connection.execute(_ALLOW, (entry.what, entry.until, entry.note[:TEXT], entry.since))
+    connection.execute(_ALLOW, (entry.what, entry.until, clip(entry.note), entry.since))
 
 
 def disallow(connection: sqlite3.Connection, what: str) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from throttled import address
 from throttled.model import Decision, Evidence, Seen
 from throttled.store.good import Good
-from throttled.store.rows import TEXT, StoredPosition, signed, write_lines
+from throttled.store.rows import StoredPosition, clip, signed, write_lines
 
 Row = tuple[int | float | str, ...]
 
@@ -116,16 +116,16 @@ def _decision(number: int, d: Decision) -> Row:
         d.limit,
         d.level,
         d.until,
-        d.why[:TEXT],
+        clip(d.why),
         d.value,
         d.threshold,
         write_lines(d.lines),
-        d.alert[:TEXT],
+        clip(d.alert),
     )
 
 
 def _active(number: int, d: Decision) -> Row:
-    why = d.why[:TEXT]
+    why = clip(d.why)
     return number, d.subject, d.scope, d.action, d.limit, d.level, d.time, d.until, why
 
 

@@ -31,6 +31,11 @@ class Allowed(Struct, frozen=True):
     since: float
 
 
+def clip(text: str) -> str:
+    """Return what is kept of a text; what UTF-8 cannot write (a shell's stray bytes) as `?`."""
+    return text[:TEXT].encode("utf-8", "replace").decode()
+
+
 def write_lines(lines: tuple[Line, ...]) -> str:
     """Return the column `lines` of a decision: the latest `LINES` of them."""
     return msgspec.json.encode(

@@ -18,3 +18,9 @@ def test_a_missing_decision_has_no_lines() -> None:
 def test_any_inode_fits(number: int) -> None:
     assert -(1 << 63) <= rows.signed(number) < 1 << 63
     assert rows.unsigned(rows.signed(number)) == number
+
+
+def test_any_text_can_be_kept() -> None:
+    assert rows.clip("wh\xff\0\n") == "wh\xff\0\n"
+    assert rows.clip("stray \udcff") == "stray ?"
+    assert rows.clip("x" * 2000) == "x" * rows.TEXT
