@@ -32,7 +32,7 @@ _TIME_LENGTH = 41  # 2026-08-22T10:00:01.123456789+02:00 has 35
 
 _HOST = r"(?:<\w+\.\w+> )?(?:(\S*[^\s:]) )?(?:\w+\.\w+ )?"
 _ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
-_WITHOUT_PID = re.compile(_HOST + r"(rsyslogd)(?:-[0-9]+)?: ")
+_WITHOUT_PID = re.compile(_HOST + r"(rsyslogd|journal)(?:-[0-9]+)?: ")
 _SOLARIS = re.compile(r"\[ID [0-9]{1,10} \w+\.\w+\] ")
 _RFC5424 = re.compile(
     r"(?:<[0-9]{1,3}>)?1 (?:-|(\S{1,40})) (\S{1,255}) (\S{1,255}) ([0-9]{1,10}) \S{1,32} "

@@ -75,6 +75,7 @@ class Parser:
         read = _READERS.get(origin.process)
         if read is None:
             return None
+        body = body.rstrip("\r")
         event = read(body, origin, time)
         if event is None and (match := _REPEATED.match(body)):
             event = read(match[2], origin, time)

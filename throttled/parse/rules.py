@@ -39,7 +39,7 @@ FIELDS = {
     "method": r"method=[\w-]{1,40}",
     "test": r"(?P<where>tests (?:before|after) SMTP handshake)",
     # The client's last command, which postscreen writes as it came.
-    "command": r"(?P<where>[A-Za-z]{0,20})(?:: ?)?",
+    "command": r"(?P<where>[A-Za-z]{0,20})[: ]{0,2}",
     "text": r"(?P<text>.*)",
     "said": r"(?:: ?(?P<text>.*))?",  # some loggers cut blanks at the end
 }

@@ -12,8 +12,9 @@ from functools import lru_cache
 from throttled.parse.reply import milter, reject
 from throttled.parse.rules import Detail, Rule, Table
 
-_COUNTER = re.compile(r" ([a-z_]{1,20})=([0-9]{1,9})(?:/([0-9]{1,9}))?(?= |\Z)")
-_SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)|failed: ?)", re.ASCII)
+_COUNTER = re.compile(r"(?<![^ ])([a-z_]{1,20})=([0-9]{1,9})(?:/([0-9]{1,9}))?(?= |\Z)")
+_SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)(?=, |\Z)|failed: ?)", re.ASCII)
+_SASL_AGAIN = re.compile(r" authentication (?:aborted|failed: )")
 
 #: Replies that blame our own authentication server (xsasl_dovecot_server.c; Cyrus' errstring; what
 #: Dovecot sends as `reason=`).
@@ -34,7 +35,7 @@ _OUR_FAULT = (
 
 @lru_cache(maxsize=4_096)
 def _counters(text: str) -> Detail:
-    """Read ` ehlo=1 auth=0/1 commands=1/2 notes=bare_lf` (since Postfix 3.0; notes later)."""
+    """Read `ehlo=1 auth=0/1 commands=1/2 notes=bare_lf` (since Postfix 3.0; notes later)."""
     commands = {
         command: (int(accepted), int(total or accepted))
         for command, accepted, total in _COUNTER.findall(text)
@@ -52,10 +53,10 @@ def _sasl(text: str) -> Detail:
     if match is None:
         return Detail(text)
     reply, _, user = text[match.end() :].partition(", sasl_username=")
+    if _SASL_AGAIN.search(user):
+        return Detail(text)
     if user == "(unavailable)":
         user = ""
-    if " authentication " in user:
-        return Detail(text)
     if match[1]:
         return Detail(reason="aborted", user=user)
     return Detail(reply, reason="temporary" if reply.startswith(_OUR_FAULT) else "", user=user)
