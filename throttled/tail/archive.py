@@ -55,6 +55,7 @@ def inflate(raw: io.FileIO) -> io.BufferedIOBase:
     if magic.startswith(b"BZh"):
         return bz2.BZ2File(stream)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        stream.detach()  # the file stays the caller's
         raise SourceError(f"{raw.name} is compressed with zstd", "use a pipe: zstd -dc FILE | … -")
     return stream
 
