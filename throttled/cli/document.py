@@ -27,9 +27,9 @@ An error is told on standard error, as `throttled: MESSAGE` and, where something
 it, `hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_code"}}` is printed on
 standard output too.
 
-Tables are as wide as the terminal, or 80 columns. Times are this host's; in JSON they are ISO 8601
-with zone, and null is never. Every command has `--help`. What a client wrote is shown with control characters, and with those
-that change the direction of writing, as `\\x1b` and `\\u202e`.
+Every command has `--help`. Tables are as wide as the terminal, or 80 columns. Times are this
+host's; in JSON they are ISO 8601 with zone, and null is never. What a client wrote is shown with
+control characters, and with those that change the direction of writing, as `\\x1b` and `\\u202e`.
 """
 
 

@@ -95,7 +95,7 @@ def _decision(decision: Decision) -> str:
 
 
 def _past(past: Past) -> Iterator[str]:
-    bans = f"{past.offences}, the latest ended {output.moment(past.last_offence)}"
+    bans = f"{past.offences}, the latest until {output.moment(past.last_offence)}"
     yield f"Bans so far: {bans if past.offences else 'none'}"
     if past.deliveries or past.logins:
         yield (

@@ -11,6 +11,7 @@ import difflib
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import click
@@ -100,6 +101,8 @@ def throttled(ctx: click.Context, config: str | None, socket: str | None) -> Non
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a locale that knows few characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = throttled.main(prog_name="throttled", standalone_mode=False)
         sys.stdout.flush()

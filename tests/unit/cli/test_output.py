@@ -1,7 +1,11 @@
 """What is printed: nothing that disturbs a terminal, values unchanged, lines within the width."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -109,3 +113,12 @@ def test_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "198.51.100.7     5 short",
         "2001:db8::1  12345 a long rea…",
     ]
+
+
+def test_a_locale_that_knows_few_characters() -> None:
+    program = str(Path(sys.executable).with_name("throttled"))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(
+        [program, "list", "--help"], env=environment, capture_output=True, check=True
+    )
+    assert rb"\u2026" in ended.stdout

@@ -1,0 +1,86 @@
+"""`throttled check`: each thing that works, and each that does not, with what to do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from throttled.control.protocol import Done
+from throttled.store.store import Store
+
+if TYPE_CHECKING:
+    from conftest import Cli, Daemon, Ended
+
+EVENT = "2026-07-22T10:00:01+02:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.7]\n"
+
+
+def _find(ended: "Ended", words: str) -> dict[str, Any]:
+    found = [problem for problem in ended.json()["problems"] if words in problem["what"]]
+    assert len(found) == 1, ended.out
+    problem: dict[str, Any] = found[0]
+    return problem
+
+
+def _follow(config_file: Path, *logs: Path) -> None:
+    files = ", ".join(f'"{log}"' for log in logs)
+    config_file.write_text(config_file.read_text() + f"[log]\nfiles = [{files}]\n")
+
+
+def test_text_and_exit_code(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    _follow(config_file, tmp_path / "absent")
+    ended = cli("check")
+    assert ended.code == 1
+    lines = ended.out.splitlines()
+    assert lines[0] == f"ok       configuration: {config_file}"
+    fault = lines.index(f"fault    cannot read {tmp_path}/absent: No such file or directory")
+    assert lines[fault + 1].startswith("         see where Postfix logs")
+
+
+def test_json_has_the_same(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(EVENT)
+    _follow(config_file, log)
+    ended = cli("check", "--json")
+    assert _find(ended, "1 events in its first 1 lines")["state"] == "ok"
+    assert _find(ended, "throttled.db will be made")["state"] == "ok"
+    assert _find(ended, "the daemon is not running")["state"] == "warning"
+
+
+def test_a_log_without_events_is_a_warning(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    log, empty = tmp_path / "mail.log", tmp_path / "empty.log"
+    log.write_text("Jul 22 10:00:01 mx sshd[1]: nothing\n")
+    empty.write_text("")
+    _follow(config_file, log, empty)
+    ended = cli("check", "--json")
+    assert _find(ended, "mail.log, 0 events in its first 1 lines")["state"] == "warning"
+    assert _find(ended, "empty.log, 0 events")["state"] == "ok"
+
+
+def test_a_faulty_configuration_is_told_and_the_rest_checked(cli: "Cli", config_file: Path) -> None:
+    config_file.write_text("nonsense = 1")
+    ended = cli("--socket", "/nonexistent/socket", "check", "--json")
+    assert ended.code == 1
+    assert _find(ended, "nonsense")["state"] == "fault"
+    assert _find(ended, "the daemon is not running")["state"] == "warning"
+
+
+def test_the_store(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    Store.open(str(tmp_path / "throttled.db")).close()
+    assert _find(cli("check", "--json"), "throttled.db, 0 throttles")["state"] == "ok"
+    (tmp_path / "throttled.db").write_text("This is no database, whatever it is called. " * 20)
+    assert _find(cli("check", "--json"), "throttled.db")["state"] == "fault"
+    text = config_file.read_text().replace("throttled.db", "absent/throttled.db")
+    config_file.write_text(text)
+    assert _find(cli("check", "--json"), "/absent does not exist")["state"] == "warning"
+
+
+def test_the_daemon(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = Done()
+    assert _find(cli("check", "--json"), "the daemon is running")["state"] == "ok"
+
+
+def test_no_postfix(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    config_file.write_text(
+        config_file.read_text() + f'[postfix]\nconfig_directories = ["{tmp_path}"]\n'
+    )
+    ended = cli("check", "--json")
+    assert ended.code == 1
+    assert _find(ended, "Postfix has no SMTP service")["state"] == "fault"

@@ -1,0 +1,170 @@
+"""list, explain and unban without a daemon: on a real store, and a real nftables table."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from throttled.control.protocol import ListResult
+from throttled.model import Decision, Evidence
+from throttled.store.store import Store
+
+if TYPE_CHECKING:
+    from conftest import Cli, Daemon
+
+BANNED = "198.51.100.7"
+NETWORK = "198.51.100.0/24"
+
+
+def _decision(subject: str, action: str = "ban", scope: str = "mx", level: int = 1) -> Decision:
+    now = time.time()
+    return Decision(now - 60, action, subject, scope, "auth", level, now + 590, "61 > 60")  # type: ignore[arg-type] # plain words, for brevity
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """The store that a daemon left behind."""
+    opened = Store.open(str(tmp_path / "throttled.db"))
+    decisions = [
+        _decision(BANNED),
+        _decision(BANNED, scope="submission"),
+        _decision(NETWORK, "throttle", level=0),
+        _decision("2001:db8::1"),
+    ]
+    opened.record(time.time(), decisions, [Evidence(BANNED, time.time() - 5, 3, 1)])
+    yield opened
+    opened.close()
+
+
+def test_nothing_was_ever_there(cli: "Cli") -> None:
+    for command in ("list", "explain 198.51.100.7", "unban 198.51.100.7", "unban --all"):
+        ended = cli(*command.split())
+        assert (ended.code, ended.out) == (3, "")
+        assert "the daemon is not running" in ended.err
+
+
+@pytest.mark.usefixtures("store")
+def test_list(cli: "Cli") -> None:
+    ended = cli("list")
+    assert ended.code == 0
+    assert "the daemon is not running" in ended.err
+    assert len(ended.out.splitlines()) == 5
+    assert cli("list", NETWORK, "--scope", "mx", "--json").json()["total"] == 2
+    assert cli("list", "203.0.113.9").code == 1
+    rows = cli("list", "--json", "--sort", "subject", "--max", "1").json()
+    assert (len(rows["rows"]), rows["total"]) == (1, 4)
+
+
+def test_a_daemon_that_answers_is_believed(cli: "Cli", store: Store, daemon: "Daemon") -> None:
+    daemon.answer = ListResult([], 0)
+    assert store.total(time.time()) == 4
+    ended = cli("list")
+    assert (ended.out, ended.err) == ("nothing is in force\n", "")
+
+
+def test_explain(cli: "Cli", store: Store) -> None:
+    store.allow(NETWORK, 0.0, "the office", time.time())
+    store.allow(".example.com", 0.0, "", time.time())
+    store.allow("198.51.100.8", 0.0, "", time.time())
+    store.allow("2001:db8::/32", 0.0, "", time.time())
+    result = cli("explain", BANNED, "--json").json()
+    assert result["network"] == NETWORK
+    assert sorted((row["subject"], row["scope"]) for row in result["active"]) == [
+        (NETWORK, "mx"),
+        (BANNED, "mx"),
+        (BANNED, "submission"),
+    ]
+    assert len(result["decisions"]) == 2
+    assert [row["what"] for row in result["allowed"]] == [NETWORK]
+    assert (result["past"]["offences"], result["past"]["deliveries"]) == (1, 3)
+    text = cli("explain", NETWORK)
+    assert text.code == 0
+    assert "throttle in mx since" in text.out
+    assert "Next: nothing, while the daemon is not running" in text.out
+
+
+def test_unban(cli: "Cli", store: Store) -> None:
+    ended = cli("unban", BANNED, "--scope", "mx")
+    assert ended.code == 0
+    assert ended.out.startswith(f"{BANNED} is free\n  {BANNED} ban in mx until ")
+    assert len(ended.out.splitlines()) == 2
+    past = store.past([(BANNED, "mx"), (BANNED, "submission")], time.time())
+    assert past[BANNED, "mx"].action is None
+    assert past[BANNED, "mx"].offences == 0
+    assert past[BANNED, "submission"].action == "ban"
+
+
+def test_unban_with_an_exemption(cli: "Cli", store: Store) -> None:
+    ended = cli("unban", "203.0.113.9", "--for", "1h")
+    assert ended.code == 0
+    assert ended.out == "203.0.113.9 is free, and exempt for 1h\n"
+    exempt_until = store.past([("203.0.113.9", "mx")], time.time())[
+        "203.0.113.9", "mx"
+    ].exempt_until
+    assert exempt_until == pytest.approx(time.time() + 3600, abs=10)
+
+
+@pytest.mark.usefixtures("store")
+def test_what_is_not_banned_cannot_be_unbanned(cli: "Cli") -> None:
+    ended = cli("unban", "203.0.113.9", "--json")
+    assert ended.code == 1
+    assert ended.json()["error"]["message"] == "203.0.113.9 is neither throttled nor banned"
+
+
+def test_unban_all(cli: "Cli", store: Store) -> None:
+    assert cli("unban", "--all", "--scope", "submission").out == "1 freed\n"
+    assert store.total(time.time()) == 3
+    assert cli("unban", "--all").out == "3 freed\n"
+    assert store.total(time.time()) == 0
+
+
+IN_A_NAMESPACE = """
+import sys, time
+from throttled.enforce.choose import choose
+from throttled.model import Entry, Ruleset, Decision
+from throttled.store.store import Store
+from throttled.cli.main import main
+
+path, config = sys.argv[1:]
+entries = [Entry(s, "mx", "ban", 600.0) for s in ("198.51.100.7", "198.51.100.8", "2001:db8::1")]
+backend = choose("nftables")
+backend.setup(Ruleset({"mx": (25,), "submission": (587,)}, ("127.0.0.0/8",), 10, 60.0, 10, 1000))
+backend.apply(entries)
+now = time.time()
+store = Store.open(path)
+store.record(now, [Decision(now, "ban", entries[0].subject, "mx", "auth", 1, now + 600, "")])
+store.close()
+
+def run(*arguments):
+    sys.argv[1:] = ["--config", config, *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code
+
+def held():
+    return sorted(seen.subject for seen in backend.lookup(entries))
+
+assert run("unban", "198.51.100.7") == 0 and held() == ["198.51.100.8", "2001:db8::1"], held()
+assert run("unban", "198.51.100.8") == 0 and held() == ["2001:db8::1"], "unknown to the store"
+assert run("unban", "198.51.100.8") == 1
+assert run("unban", "--all") == 0 and held() == [], held()
+"""
+
+
+@pytest.mark.root
+def test_unban_reaches_the_kernel(tmp_path: Path, config_file: Path) -> None:
+    config_file.write_text(config_file.read_text().replace("dryrun", "nftables"))
+    program = [sys.executable, "-c", IN_A_NAMESPACE, str(tmp_path / "throttled.db")]
+    ended = subprocess.run(
+        ["unshare", "--net", *program, str(config_file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "1 freed"
