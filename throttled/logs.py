@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.errors import SourceError, StoreError
 from throttled.model import Decision
@@ -152,10 +152,12 @@ class Logs:
 
 
 def _stored(position: Position) -> StoredPosition:
-    return StoredPosition(
-        position.path, position.device, position.inode, position.offset, position.fingerprint
-    )
+    return StoredPosition(position.path, msgpack.encode(position))
 
 
-def _position(stored: StoredPosition) -> Position:
-    return Position(stored.path, stored.device, stored.inode, stored.offset, stored.fingerprint)
+def _position(stored: StoredPosition) -> Position | None:
+    try:
+        return msgpack.decode(stored.state, type=Position)
+    except MsgspecError:  # written by another version
+        log.warning("%s: how far it was read is not understood; reading from its end", stored.path)
+        return None

@@ -136,12 +136,11 @@ class Replay:
 
     def _run_out(self, at: float) -> Iterator[Decision]:
         """Do what the daemon would have done when bans and throttles ran out, up to a time."""
-        while rows := next(self._store.ended(self._ended, at), None):
+        for rows in self._store.ended(self._ended, at):
             for row in rows:
                 ended = self._pipeline.ladder.ended([row], row.until)
                 self._pipeline.decide(ended, Moment(row.until, row.until))
                 yield from self._tell(ended)
-            self._ended = rows[-1].until
         self._ended = at
 
     def _tell(self, decisions: Sequence[Decision]) -> Iterator[Decision]:

@@ -133,7 +133,7 @@ def test_a_line_from_the_future_counts_as_now(pipeline: Pipeline) -> None:
 
 
 def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:
-    position = StoredPosition("/var/log/mail.log", 1, 2, 3, b"x")
+    position = StoredPosition("/var/log/mail.log", b"x")
     pipeline.read(FLOOD, range(61), NOW)
     pipeline.settle(NOW, lambda: [position])
     assert store.positions() == {"/var/log/mail.log": position}

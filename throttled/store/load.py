@@ -10,7 +10,7 @@ import msgspec
 
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.store.good import MEMORY, Good, day_of
-from throttled.store.rows import StoredPosition, read_lines, unsigned
+from throttled.store.rows import StoredPosition, read_lines
 
 Key = tuple[str, Scope]
 
@@ -83,11 +83,8 @@ def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:
     """Return how far each log has been read, by path."""
-    rows = connection.execute('SELECT path, device, inode, "offset", fingerprint FROM position')
-    return {
-        path: StoredPosition(path, unsigned(device), unsigned(inode), offset, fingerprint)
-        for path, device, inode, offset, fingerprint in rows
-    }
+    rows = connection.execute("SELECT path, state FROM position")
+    return {path: StoredPosition(path, state) for path, state in rows}
 
 
 def _by_scope(keys: Sequence[Key]) -> Iterator[tuple[Scope, str]]:

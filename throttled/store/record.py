@@ -13,7 +13,7 @@ import msgspec
 from throttled import address
 from throttled.model import Decision, Evidence, Seen
 from throttled.store.good import Good
-from throttled.store.rows import StoredPosition, clip, signed, write_lines
+from throttled.store.rows import StoredPosition, clip, write_lines
 
 Row = tuple[int | float | str, ...]
 
@@ -55,10 +55,8 @@ ON CONFLICT (address) DO UPDATE SET
     deliveries = excluded.deliveries, logins = excluded.logins, last_login = excluded.last_login
 """
 _POSITION = """
-INSERT INTO position (path, device, inode, "offset", fingerprint) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (path) DO UPDATE SET
-    device = excluded.device, inode = excluded.inode, "offset" = excluded."offset",
-    fingerprint = excluded.fingerprint
+INSERT INTO position (path, state) VALUES (?, ?)
+    ON CONFLICT (path) DO UPDATE SET state = excluded.state
 """
 _PACKETS = """
 UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0 END, counter = ?1
@@ -96,8 +94,7 @@ def evidence(connection: sqlite3.Connection, batch: Iterable[Evidence], now: flo
 
 def positions(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -> None:
     """Write how far the logs have been read."""
-    rows = ((p.path, signed(p.device), signed(p.inode), p.offset, p.fingerprint) for p in batch)
-    connection.executemany(_POSITION, rows)
+    connection.executemany(_POSITION, ((p.path, p.state) for p in batch))
 
 
 def packets(connection: sqlite3.Connection, batch: Iterable[Seen]) -> None:

@@ -16,10 +16,7 @@ class StoredPosition(Struct, frozen=True, gc=False):
     """How far a log has been read."""
 
     path: str
-    device: int
-    inode: int
-    offset: int  # bytes
-    fingerprint: bytes  # of the beginning of the file; the tail's business
+    state: bytes  # which file, how far, how to know it again: the tail's business
 
 
 class Allowed(Struct, frozen=True):

@@ -156,7 +156,7 @@ def test_a_failing_batch_leaves_nothing(store: Store) -> None:
     broken = Decision(NOW, "ban", "203.0.113.1", "mx", "errors", 1, NOW, None)  # type: ignore[arg-type] # a mistake of ours
     evidence = [Evidence(A, NOW, 1)]
     with pytest.raises(TypeError):
-        store.record(NOW, [ban(), broken], evidence, [StoredPosition("/l", 1, 1, 1, b"")])
+        store.record(NOW, [ban(), broken], evidence, [StoredPosition("/l", b"1")])
     assert in_force(store, NOW) == []
     assert store.decisions(A) == []
     assert store.positions() == {}
@@ -186,9 +186,9 @@ def test_evidence_of_an_address_that_is_never_grouped(store: Store) -> None:
 
 
 def test_the_latest_position_of_a_path_is_kept(store: Store) -> None:
-    old = StoredPosition("/var/log/mail.log", 1, 2, 300, b"abc")
-    new = StoredPosition("/var/log/mail.log", 1, (1 << 64) - 1, 0, b"\0\xff")
-    other = StoredPosition("/var/log/mail.err", 1, 4, 5, b"")
+    old = StoredPosition("/var/log/mail.log", b"abc")
+    new = StoredPosition("/var/log/mail.log", b"\0\xff")
+    other = StoredPosition("/var/log/mail.err", b"")
     store.record(NOW, [], [], [old, other])
     store.record(NOW, [], [], [new])
     assert store.positions() == {new.path: new, other.path: other}

@@ -15,10 +15,7 @@ CREATE TABLE source (
 -- How far each log has been read.
 CREATE TABLE position (
     path TEXT PRIMARY KEY,
-    device INTEGER NOT NULL,
-    inode INTEGER NOT NULL,
-    "offset" INTEGER NOT NULL,
-    fingerprint BLOB NOT NULL
+    state BLOB NOT NULL -- as the tail wrote it
 ) WITHOUT ROWID;
 
 -- History, in the order of recording.
