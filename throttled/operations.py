@@ -253,16 +253,23 @@ class Operations:
         until = moment.wall + request.seconds if request.seconds else 0.0
         daemon.store.allow(what, until, request.note, moment.wall)
         daemon.apply_configuration()
-        rows: list[Snapshot] = []
-        if is_subject(what):
-            rows = daemon.store.snapshots(moment.wall, Filter(within=what), count=10_000)
+        freed = self._free_within(what) if is_subject(what) else []
+        return ChangeResult(freed, daemon.pipeline.backend_fault is None, f"{what} is allowed")
+
+    def _free_within(self, what: str) -> list[Snapshot]:
+        """Take everything inside a subject out of force; return (the first of) it."""
+        daemon = self._daemon
+        moment = now()
+        first: list[Snapshot] = []
+        while rows := daemon.store.snapshots(moment.wall, Filter(within=what)):
             for row in rows:
                 daemon.store.forget(row.subject, row.scope, moment.wall)
                 daemon.pipeline.engine.forget(row.subject, row.scope)
             daemon.pipeline.apply(
                 [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS]
             )
-        return ChangeResult(rows, daemon.pipeline.backend_fault is None, f"{what} is allowed")
+            first = first or rows
+        return first
 
     def _disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
         daemon = self._daemon
