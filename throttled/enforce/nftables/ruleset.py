@@ -1,1 +1,137 @@
-"""nftables text from nouns. Pure."""
+"""The table `inet throttled` as text for libnftables. Pure.
+
+    prerouting    what is not new to us at all: no SMTP port of ours, loopback, not addressed to
+                  this host, protected. The rest goes to the chain of its scope.
+    mx            drops what is banned; new connections go on to
+    mx_new        where a throttled subject may open so many: its limit is in its element, and a
+                  network is one element, so it shares one allowance. A session that is open is
+                  not touched.
+
+At priority raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
+are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
+the element, which a renewal sets to zero, and in the counter `dropped`, which nothing does.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from throttled import address
+from throttled.enforce.nftables.sets import SetId, rate
+from throttled.model import SCOPES, Action, Ruleset, Scope
+
+TABLE = "throttled"
+COUNTER = "dropped"
+
+_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
+_SOURCES = {4: "ip saddr", 6: "ip6 saddr"}
+_DROP = f"counter name {COUNTER} drop"
+
+#: Elements that a set takes along when it is made anew: (subject, milliseconds left).
+Elements = Iterable[tuple[str, int]]
+
+
+def render(
+    ruleset: Ruleset,
+    sets: Sequence[SetId],
+    make: Sequence[SetId],
+    remake: Mapping[SetId, Elements],
+    table: str = TABLE,
+) -> str:
+    """Return the commands that put the rules in place, whatever was there before.
+
+    Args:
+        ruleset: ports, protected networks, rate and size.
+        sets: all that rules are written for.
+        make: those of them that are not there yet.
+        remake: those that are there with another definition, and what is to be in them.
+        table: another name for a trial.
+    """
+    at = f"inet {table}"
+    lines = [
+        f'add table {at} {{ comment "SMTP clients, by throttled(8)"; }}',
+        f'add counter {at} {COUNTER} {{ comment "packets dropped by all rules"; }}',
+        f"add chain {at} prerouting {{ type filter hook prerouting priority raw; policy accept; }}",
+    ]
+    rules = _rules(ruleset, sets)
+    lines += [f"{verb} chain {at} {chain}" for chain in rules for verb in ("add", "flush")]
+    for version, networks in _protected(ruleset.protected).items():
+        name = f"protected{version}"
+        kind = f'type {_TYPES[version]}; flags interval; comment "never dropped"'
+        lines += [f"add set {at} {name} {{ {kind}; }}", f"flush set {at} {name}"]
+        if networks:
+            lines.append(f"add element {at} {name} {{ {', '.join(networks)} }}")
+    lines += [f"delete set {at} {of.name}" for of in remake]
+    lines += [_set(at, of, ruleset) for of in (*make, *remake)]
+    for of, elements in remake.items():
+        if listed := ", ".join(f"{subject} timeout {left}ms" for subject, left in elements):
+            lines.append(f"add element {at} {of.name} {{ {listed} }}")
+    lines += [f"add rule {at} {chain} {rule}" for chain in rules for rule in rules[chain]]
+    return "\n".join(lines) + "\n"
+
+
+def remove(table: str = TABLE) -> str:
+    """Return the commands that take the table away, whether it is there or not."""
+    return f"add table inet {table}\ndelete table inet {table}\n"
+
+
+def _set(at: str, of: SetId, ruleset: Ruleset) -> str:
+    what = f"/{of.prefix} networks" if of.mask else "addresses"
+    limit = ""
+    if of.action == "throttle":
+        packets, unit = rate(ruleset)
+        limit = f" limit rate over {packets}/{unit} burst {ruleset.burst} packets;"
+    return (
+        f"add set {at} {of.name} {{ type {_TYPES[of.version]}; size {ruleset.size};"
+        f' flags timeout;{limit} counter; comment "{what}"; }}'
+    )
+
+
+def _rules(ruleset: Ruleset, sets: Sequence[SetId]) -> dict[str, list[str]]:
+    """Return the rules of each chain, in their order."""
+    ports = {port for scope in SCOPES for port in ruleset.ports.get(scope, ())}
+    first = ["meta l4proto != tcp accept"]
+    if ports:
+        first.append(f"tcp dport != {_ports(ports)} accept")
+    first += [
+        'iif "lo" accept',
+        "fib daddr type != local accept",
+        *(f"{_SOURCES[version]} @protected{version} accept" for version in (4, 6)),
+    ]
+    chains = {"prerouting": first}
+    for scope in SCOPES:
+        if own := ruleset.ports.get(scope):
+            first.append(f"tcp dport {_ports(own)} goto {scope}")
+        chains[scope] = [
+            *_lookups(sets, scope, "ban"),
+            f"tcp flags & (syn | ack) == syn goto {scope}_new",
+        ]
+        chains[f"{scope}_new"] = _lookups(sets, scope, "throttle")
+    return chains
+
+
+def _lookups(sets: Sequence[SetId], scope: Scope, action: Action) -> list[str]:
+    return [
+        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {_DROP}"
+        for of in sets
+        if of.scope == scope and of.action == action
+    ]
+
+
+def _ports(ports: Iterable[int]) -> str:
+    return f"{{ {', '.join(map(str, sorted(ports)))} }}"
+
+
+def _protected(subjects: Iterable[str]) -> dict[int, list[str]]:
+    """Return the networks of each version; one inside another is left out, as they may not overlap.
+
+    Raises:
+        ValueError: a subject is neither an address nor a network.
+    """
+    found: dict[int, list[str]] = {4: [], 6: []}
+    last = (b"", 0)
+    networks = sorted(map(address.parse, subjects), key=lambda each: (len(each[0]), each))
+    for packed, prefix in networks:
+        if not address.contains(last, packed):
+            last = packed, prefix
+            version = 4 if len(packed) == 4 else 6
+            found[version].append(f"{address.unpack(packed)}/{prefix}")
+    return found

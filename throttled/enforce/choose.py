@@ -1,0 +1,29 @@
+"""Which backend: by its name in the configuration, or the one that works here.
+
+Nothing falls back to enforcing nothing: a host whose firewall cannot be used is told so by `check`.
+"""
+
+from collections.abc import Callable
+
+from throttled.enforce.backend import Backend
+from throttled.enforce.dryrun import DryRun
+from throttled.enforce.nftables.backend import Nftables
+from throttled.errors import ConfigError
+
+_BACKENDS: dict[str, Callable[[], Backend]] = {"nftables": Nftables, "dryrun": DryRun}
+
+
+def choose(name: str) -> Backend:
+    """Return a backend, not yet set up; `check` tells whether it can work.
+
+    Args:
+        name: "auto", "nftables" or "dryrun".
+
+    Raises:
+        ConfigError: there is no such backend.
+    """
+    make = _BACKENDS.get("nftables" if name == "auto" else name)
+    if make is None:
+        known = ", ".join(("auto", *_BACKENDS))
+        raise ConfigError(f"no such backend: {name!r}", f"one of {known}")
+    return make()

@@ -1,0 +1,105 @@
+"""The backend that touches nothing: it remembers what the kernel would hold.
+
+For `--mode observe` and for looking before leaping: `list`, `lookup` and `status` answer as they
+would, and no packet is dropped. State is in memory, gone with the process, and at most 100,000
+elements of it: more are refused as a full set refuses them. Nothing is ever dropped, so packet
+counters stay 0.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from throttled import address
+from throttled.errors import BackendError
+from throttled.model import Action, Applied, Entry, Problem, Ruleset, Scope, Seen
+
+_ELEMENTS = 100_000
+
+Key = tuple[str, Scope, Action]
+
+
+class DryRun:
+    """Remembers throttles and bans, and when each would end."""
+
+    name = "dryrun"
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with nothing.
+
+        Args:
+            clock: seconds that only ever grow.
+        """
+        self._clock = clock
+        self._ruleset: Ruleset | None = None
+        self._ends: dict[Key, float] = {}
+
+    def check(self) -> list[Problem]:
+        """Say that nothing is enforced."""
+        return [Problem("ok", "dry run: decisions are remembered, nothing is enforced")]
+
+    def setup(self, ruleset: Ruleset) -> None:
+        """Take the rules; what is remembered stays."""
+        self._ruleset = ruleset
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        """Remember or forget; what cannot be is named in the result."""
+        if self._ruleset is None:
+            raise BackendError("there are no rules in place", "set them up first")
+        now = self._clock()
+        self._ends = {key: end for key, end in self._ends.items() if end > now}
+        room = min(self._ruleset.size, _ELEMENTS)
+        failed: list[tuple[Entry, str]] = []
+        full = False
+        for entry in entries:
+            try:
+                key = _key(entry)
+            except ValueError as error:
+                failed.append((entry, str(error)))
+                continue
+            if entry.seconds <= 0:
+                self._ends.pop(key, None)
+            elif key in self._ends or len(self._ends) < room:
+                self._ends[key] = now + entry.seconds
+            else:
+                full = True
+                failed.append((entry, "no more is remembered in a dry run"))
+        return Applied(tuple(failed), full)
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that are remembered."""
+        found = []
+        for entry in entries:
+            with suppress(ValueError):
+                found += self._seen(_key(entry))
+        return found
+
+    def dump(self) -> Iterator[Seen]:
+        """Yield all that is remembered."""
+        for key in list(self._ends):
+            yield from self._seen(key)
+
+    def dropped(self) -> int:
+        """Return 0."""
+        return 0
+
+    def teardown(self) -> None:
+        """Forget everything."""
+        self._ruleset = None
+        self._ends = {}
+
+    def _seen(self, key: Key) -> list[Seen]:
+        left = self._ends.get(key, 0.0) - self._clock()
+        return [Seen(*key, left)] if left > 0 else []
+
+
+def _key(entry: Entry) -> Key:
+    """Return what an entry is remembered by.
+
+    Raises:
+        ValueError: its subject is no address or network, or its time is no time.
+    """
+    if not math.isfinite(entry.seconds):
+        raise ValueError(f"not a time: {entry.seconds}")
+    return address.subject(entry.subject), entry.scope, entry.action

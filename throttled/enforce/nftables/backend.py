@@ -1,0 +1,140 @@
+"""The nftables backend: the table `inet throttled`.
+
+Rules are put in place as text by libnftables, elements over netlink (`messages` says why). State is
+the kernel's; kept here is only which sets there are, and the last ruleset, from which a set for
+networks of another length is made when the first of them comes.
+
+Limits. With a million elements in a set everything costs what it costs with one, but for `dump`:
+the kernel walks a hash set from its beginning for each 32 KiB that it hands out (10,000 elements
+take 0.03 s, 200,000 3 s, 1,000,000 80 s). Renewing an element sets its packet counter to zero.
+Two expressions in an element, limit and counter, need Linux 5.12.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from itertools import islice
+
+from throttled.enforce.nftables import ruleset as text
+from throttled.enforce.nftables import sets
+from throttled.enforce.nftables.elements import Elements, Groups, plan
+from throttled.enforce.nftables.libnftables import Libnftables
+from throttled.enforce.nftables.sets import SetId
+from throttled.errors import BackendError
+from throttled.model import Applied, Entry, Problem, Ruleset, Seen
+
+log = logging.getLogger(__name__)
+
+#: Entries of one transaction, which takes 5 MB; more take several.
+_BATCH = 50_000
+#: A set that holds more is not made anew for another size or rate: that would take seconds.
+_REMADE = 100_000
+
+_TRIAL = Ruleset({"mx": (25,)}, ("127.0.0.0/8", "::1"), rate=1, per=60.0, burst=1, size=1000)
+
+
+class Nftables:
+    """Throttles and bans in a table of our own."""
+
+    name = "nftables"
+
+    def __init__(self) -> None:
+        self._elements = Elements()
+        self._ruleset: Ruleset | None = None
+        self._sets: AbstractSet[SetId] = frozenset()
+
+    @cached_property
+    def _libnftables(self) -> Libnftables:
+        return Libnftables()
+
+    def check(self) -> list[Problem]:
+        """Let the kernel go through all sets and rules under another name, and take them back."""
+        trial = text.render(_TRIAL, sets.BASE, sets.BASE, {}, "throttled_check")
+        try:
+            self._elements.definitions()
+            self._libnftables.run(trial, trial=True)
+        except BackendError as error:
+            hint = error.hint or "needs Linux 5.12 or later; --mode observe does without a firewall"
+            return [Problem("fault", error.message, hint)]
+        return [Problem("ok", f"nftables works, on Linux {os.uname().release}")]
+
+    def setup(self, ruleset: Ruleset) -> None:
+        """Put the rules in place; sets of another size or rate are made anew with their elements.
+
+        One that holds more than 100,000 keeps its size and rate, and the log says so.
+        """
+        self._install(ruleset, frozenset())
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        """Put a batch in force: one transaction for each 50,000 entries."""
+        failed: list[tuple[Entry, str]] = []
+        full = False
+        for at in range(0, len(entries), _BATCH):
+            groups, unusable = plan(entries[at : at + _BATCH])
+            applied = self._elements.commit(self._placed(groups))
+            failed += (*unusable, *applied.failed)
+            full |= applied.full
+        return Applied(tuple(failed), full)
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that the kernel holds."""
+        return self._elements.lookup(entries)
+
+    def dump(self) -> Iterator[Seen]:
+        """Yield every element. Slow with more than 100,000 of them; may run in another thread."""
+        for of in sorted(self._elements.definitions()):
+            yield from self._elements.dump(of)
+
+    def dropped(self) -> int:
+        """Return the packets dropped since the table was made; 0 where it is gone."""
+        return self._elements.dropped()
+
+    def teardown(self) -> None:
+        """Remove the table."""
+        self._libnftables.run(text.remove())
+        self._ruleset, self._sets = None, frozenset()
+
+    def _placed(self, groups: Groups) -> Groups:
+        """Make the sets that groups need; leave out removals from sets that there are not.
+
+        Raises:
+            BackendError: there is no table, or no rules that a set could be added to.
+        """
+        if groups.keys() <= self._sets:
+            return groups
+        self._sets = self._elements.definitions().keys()
+        more = {
+            of
+            for of, items in groups.items()
+            if of not in self._sets and any(entry.seconds > 0 for entry, _key, _packed in items)
+        }
+        if not self._sets or (more and self._ruleset is None):
+            raise BackendError(
+                f"there is no table inet {text.TABLE}, or it is not ours to change",
+                "a running throttled makes it, and puts it back when somebody flushed it",
+            )
+        if more and self._ruleset is not None:
+            self._install(self._ruleset, more)
+        return {of: items for of, items in groups.items() if of in self._sets}
+
+    def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> None:
+        present = self._elements.definitions()
+        every = [*sets.BASE, *sorted((present.keys() | more) - set(sets.BASE))]
+        remake = {}
+        for of, definition in present.items():
+            if definition != sets.definition(of, ruleset):
+                elements = [
+                    (seen.subject, int(seen.seconds * 1000))
+                    for seen in islice(self._elements.dump(of), _REMADE + 1)
+                ]
+                if len(elements) <= _REMADE:
+                    remake[of] = elements
+                else:
+                    log.warning(
+                        "%s is too large to be made anew: it keeps its size and rate", of.name
+                    )
+        make = [of for of in every if of not in present]
+        self._libnftables.run(text.render(ruleset, every, make, remake))
+        self._ruleset, self._sets = ruleset, frozenset(every)

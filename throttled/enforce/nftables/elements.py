@@ -1,0 +1,218 @@
+"""What the sets of our table hold: put in, asked for, dumped. Over netlink, without libnftables.
+
+A batch is one transaction. New elements are inserted; a set that holds one of them already gets
+add, delete and add again, which gives each its new time on every kernel (an `add` alone leaves the
+old one before Linux 6.12) and takes three times as long. A removal adds before it deletes, so that
+what is absent is no error. When the kernel refuses, the sets without a fault go in together and
+the others piece by piece.
+
+Owns a netlink socket, nothing else.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+
+from throttled.enforce.nftables import messages, sets
+from throttled.enforce.nftables.messages import Held, Message
+from throttled.enforce.nftables.netlink import Netlink
+from throttled.enforce.nftables.ruleset import COUNTER, TABLE
+from throttled.enforce.nftables.sets import Definition, SetId
+from throttled.errors import BackendError
+from throttled.model import Applied, Entry, Seen
+
+#: Elements of one message, as the length of a list has 16 bits.
+_TOGETHER = 1000
+
+#: An entry, its key and its packed element.
+Item = tuple[Entry, bytes, bytes]
+Groups = Mapping[SetId, Sequence[Item]]
+Failure = tuple[Entry, str]
+Verb = Callable[[str, str, Sequence[bytes], int], bytes]
+
+
+def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, list[Item]], list[Failure]]:
+    """Sort entries by their sets, the last one for an element alone; name those that cannot be."""
+    found: dict[SetId, dict[bytes, Item]] = {}
+    failed: list[Failure] = []
+    for entry in entries:
+        try:
+            of, key = sets.place(entry)
+            packed = messages.element(key, max(1, int(entry.seconds * 1000)))
+        except (ValueError, OverflowError) as error:
+            failed.append((entry, str(error)))
+        else:
+            found.setdefault(of, {})[key] = entry, key, packed
+    return {of: list(items.values()) for of, items in found.items()}, failed
+
+
+class Elements:
+    """The elements in the sets of our table."""
+
+    @cached_property
+    def _netlink(self) -> Netlink:
+        return Netlink()
+
+    def commit(self, groups: Groups) -> Applied:
+        """Put a batch in force.
+
+        Raises:
+            BackendError: nothing could be: the table is gone, or we are not permitted.
+        """
+        renewed: set[SetId] = set()
+        errors = self._try(groups, renewed)
+        while there := {of for of in errors if errors[of] == errno.EEXIST} - renewed:
+            renewed |= there
+            errors = self._try(groups, renewed)
+        if not errors:
+            return Applied()
+        failed: list[Failure] = []
+        full = False
+        if healthy := {of: items for of, items in groups.items() if of not in errors}:
+            rest = self.commit(healthy)
+            failed, full = list(rest.failed), rest.full
+        for of, number in errors.items():
+            items = groups[of]
+            if number == errno.ENFILE:
+                items = self._held_first(of, items)
+            pieces = self._piecemeal(of, items)
+            failed += pieces.failed
+            full |= pieces.full
+        return Applied(tuple(failed), full)
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that the kernel holds."""
+        groups, _unusable = plan(entries)
+        return [seen for of, items in groups.items() for seen in _seen(of, self._ask(of, items))]
+
+    def dump(self, of: SetId) -> Iterator[Seen]:
+        """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
+        reader = messages.Reader()
+        with _refusals(), Netlink() as netlink:
+            for answer in netlink.dump(messages.dump_elements(TABLE, of.name)):
+                yield from _seen(of, reader.held(answer))
+
+    def definitions(self) -> dict[SetId, Definition]:
+        """Return the sets that there are; none where there is no table."""
+        found = {}
+        with _refusals(), suppress(FileNotFoundError):
+            for answer in self._netlink.dump(messages.dump_sets(TABLE)):
+                name, definition = messages.set_of(answer)
+                if of := sets.parse_name(name):
+                    found[of] = definition
+        return found
+
+    def dropped(self) -> int:
+        """Return what the table's counter says; 0 where there is none."""
+        with _refusals():
+            answers = _found(self._netlink.ask([messages.get_counter(TABLE, COUNTER)]))
+            return sum(map(messages.packets_of, answers))
+
+    def _try(self, groups: Groups, renewed: Container[SetId]) -> dict[SetId, int]:
+        """Send one transaction; return the first errno of each set that failed, or nothing.
+
+        Raises:
+            BackendError: the table or a set is gone, or the kernel refused the whole.
+        """
+        parts: list[bytes] = []
+        owners: list[SetId] = []
+        for of, items in groups.items():
+            for at in range(0, len(items), _TOGETHER):
+                for verb, packed in _verbs(items[at : at + _TOGETHER], renew=of in renewed):
+                    owners.append(of)
+                    parts.append(verb(TABLE, of.name, packed, len(owners)))
+        errors: dict[SetId, int] = {}
+        with _refusals():
+            for sequence, number in self._netlink.transaction(parts).items():
+                first = errors.setdefault(owners[sequence - 1], number) if sequence else number
+                if sequence == 0 or first in (errno.ENOENT, errno.EPERM):
+                    raise OSError(number, os.strerror(number))
+        return errors
+
+    def _piecemeal(self, of: SetId, items: Sequence[Item]) -> Applied:
+        """Put in force what can be: halve the piece at an error, double it after a success."""
+        failed: list[Failure] = []
+        at, step = 0, len(items)
+        while at < len(items):
+            piece = items[at : at + step]
+            number = self._try({of: piece}, (of,)).get(of)
+            if number is None:
+                at += step
+                step *= 2
+            elif len(piece) > 1:
+                step = len(piece) // 2
+            elif number == errno.ENFILE:
+                why = f"the set {of.name} is full"
+                return Applied((*failed, *((item[0], why) for item in items[at:])), full=True)
+            else:
+                failed.append((piece[0][0], os.strerror(number)))
+                at += 1
+        return Applied(tuple(failed))
+
+    def _held_first(self, of: SetId, items: Sequence[Item]) -> list[Item]:
+        """Put first what a full set can still take; leave out the removal of what is absent."""
+        held = {each.key for each in self._ask(of, items)}
+        new = [item for item in items if item[1] not in held and item[0].seconds > 0]
+        return [item for item in items if item[1] in held] + new
+
+    def _ask(self, of: SetId, items: Sequence[Item]) -> Iterator[Held]:
+        """Yield those of the elements that a set holds."""
+        reader = messages.Reader()
+        questions = [messages.get_element(TABLE, of.name, packed) for _entry, _key, packed in items]
+        with _refusals():
+            for answer in _found(self._netlink.ask(questions)):
+                yield from reader.held(answer)
+
+
+def _verbs(items: Sequence[Item], *, renew: bool) -> Iterator[tuple[Verb, list[bytes]]]:
+    """Yield what is to be done, in order, and with which elements."""
+    wanted = [packed for entry, _key, packed in items if entry.seconds > 0]
+    unwanted = [packed for entry, _key, packed in items if entry.seconds <= 0]
+    every = wanted + unwanted
+    steps: tuple[tuple[Verb, list[bytes]], ...] = (
+        ((messages.add, every), (messages.delete, every), (messages.add, wanted))
+        if renew
+        else (
+            (messages.insert, wanted),
+            (messages.add, unwanted),
+            (messages.delete, unwanted),
+        )
+    )
+    yield from (step for step in steps if step[1])
+
+
+def _found(answers: Iterable[Message]) -> Iterator[Message]:
+    """Leave out the answers that say that there is no such thing.
+
+    Raises:
+        OSError: any other refusal.
+    """
+    for answer in answers:
+        if answer.kind != messages.ERROR:
+            yield answer
+        elif (number := messages.error(answer)) not in (0, errno.ENOENT):
+            raise OSError(number, os.strerror(number))
+
+
+def _seen(of: SetId, elements: Iterable[Held]) -> Iterator[Seen]:
+    for key, milliseconds, packets in elements:
+        yield Seen(of.subject(key), of.scope, of.action, milliseconds / 1000, packets)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say what the kernel's refusal means to an operator."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BackendError(
+            f"the table inet {TABLE} is gone, or a set of it",
+            "somebody flushed or changed the firewall; a running throttled puts it back",
+        ) from error
+    except OSError as error:
+        raise BackendError(
+            f"the kernel refused: {error.strerror}",
+            "run as root or with CAP_NET_ADMIN" if error.errno == errno.EPERM else "",
+        ) from error

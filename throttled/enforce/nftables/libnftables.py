@@ -1,0 +1,81 @@
+"""libnftables, in this process: rules as text, as `nft` reads them. For what is rarely done.
+
+Owns one context, and in it a netlink socket of the network namespace in which it was made. Not
+for elements: see `messages`. Functions: libnftables(3).
+"""
+
+import ctypes
+
+from throttled.errors import BackendError
+
+_LIBRARY = "libnftables.so.1"
+
+
+class Libnftables:
+    """One context."""
+
+    def __init__(self) -> None:
+        """Load the library.
+
+        Raises:
+            BackendError: it is not installed, or there is no netlink.
+        """
+        try:
+            self._library = _load()
+        except OSError as error:
+            raise BackendError(
+                f"{_LIBRARY} cannot be loaded: {error}",
+                "install libnftables1 (or nftables-libs); --mode observe does without",
+            ) from error
+        self._context = self._library.nft_ctx_new(0)
+        if not self._context:
+            raise BackendError("libnftables gives no context", "--mode observe does without")
+        self._library.nft_ctx_buffer_output(self._context)
+        self._library.nft_ctx_buffer_error(self._context)
+
+    def __del__(self) -> None:
+        if getattr(self, "_context", None):
+            self._library.nft_ctx_free(self._context)
+
+    def run(self, commands: str, *, trial: bool = False) -> str:
+        """Run commands as one transaction and return what they print.
+
+        Args:
+            commands: as in a file for `nft -f`.
+            trial: let the kernel go through all of it and then take it back.
+
+        Raises:
+            BackendError: nothing was changed; the message is libnftables' own.
+        """
+        self._library.nft_ctx_set_dry_run(self._context, trial)
+        failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
+        # Reading a buffer empties it; both are read so that neither speaks of this run later.
+        output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
+        errors: bytes = self._library.nft_ctx_get_error_buffer(self._context)
+        if failed:
+            raise BackendError(_reason(errors.decode(errors="replace")))
+        return output.decode(errors="replace")
+
+
+def _load() -> ctypes.CDLL:
+    library = ctypes.CDLL(_LIBRARY)
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    for name, result, arguments in (
+        ("nft_ctx_new", pointer, (ctypes.c_uint32,)),
+        ("nft_ctx_free", None, (pointer,)),
+        ("nft_ctx_set_dry_run", None, (pointer, ctypes.c_bool)),
+        ("nft_ctx_buffer_output", number, (pointer,)),
+        ("nft_ctx_buffer_error", number, (pointer,)),
+        ("nft_ctx_get_output_buffer", text, (pointer,)),
+        ("nft_ctx_get_error_buffer", text, (pointer,)),
+        ("nft_run_cmd_from_buffer", number, (pointer, text)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _reason(errors: str) -> str:
+    """Return the first error, and the line it is about: `Error: Operation not permitted`."""
+    lines = [line for line in errors.splitlines() if line.strip(" ^")]
+    return "nftables: " + ": ".join(lines[:2]) if lines else "nftables failed without a reason"

@@ -1,0 +1,158 @@
+"""Ends the open SMTP sessions of banned subjects.
+
+Dropping their packets is not enough: the server's side stays ESTABLISHED and holds an smtpd until
+`smtpd_timeout`, 300 seconds. As `ss -K` does it: asks inet_diag for the open sockets, once a call
+and IP version, and destroys those whose far end is banned (linux/inet_diag.h, linux/sock_diag.h).
+Costs O(open sockets), whatever the number of subjects. Needs CAP_NET_ADMIN and a kernel with
+CONFIG_INET_DIAG_DESTROY. Where that fails the sessions time out by themselves: it is logged, once
+for each reason, and is no error.
+
+Sees the sockets of its own network namespace, by their local port. Owns nothing.
+"""
+
+import errno
+import logging
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+
+from throttled import address
+from throttled.model import Scope
+
+log = logging.getLogger(__name__)
+
+_NETLINK_SOCK_DIAG = 4
+_BY_FAMILY, _DESTROY = 20, 21
+_ERROR, _DONE = 2, 3
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+#: TCP_ESTABLISHED and TCP_CLOSE_WAIT: what an smtpd still holds.
+_STATES = 1 << 1 | 1 << 8
+_PIECE = 1 << 15
+_TOGETHER = 100
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_ASKED = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, -, -, states, id
+#: nlmsghdr and inet_diag_msg up to the end of its id: of that the local port and the far address.
+_ANSWER = struct.Struct("=16x4x2s2x16x16s12x")
+_ID_AT, _ID_END = 20, 68
+_MAPPED = bytes(10) + b"\xff\xff"
+
+#: What is banned at one port: packed subjects, by their size in bytes and their prefix length.
+Banned = dict[tuple[int, int], set[bytes]]
+
+
+def end_sessions(
+    subjects: Iterable[tuple[str, Scope]], ports: Mapping[Scope, Sequence[int]]
+) -> int:
+    """End the open sessions of subjects; return how many that were.
+
+    Args:
+        subjects: canonical addresses and networks, each with the scope in which it is banned.
+        ports: the local ports of each scope.
+    """
+    banned = _banned(subjects, ports)
+    if not banned:
+        return 0
+    ended = 0
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                found = list(_sessions(netlink, family, banned))
+                for at in range(0, len(found), _TOGETHER):
+                    ended += _destroy(netlink, family, found[at : at + _TOGETHER])
+    except OSError as error:
+        _say(error.errno or 0)
+    return ended
+
+
+def _banned(
+    subjects: Iterable[tuple[str, Scope]], ports: Mapping[Scope, Sequence[int]]
+) -> dict[bytes, Banned]:
+    """Return what is banned at each port, the port as inet_diag writes it."""
+    scopes: dict[Scope, Banned] = {}
+    for subject, scope in subjects:
+        packed, prefix = address.parse(subject)
+        scopes.setdefault(scope, {}).setdefault((len(packed), prefix), set()).add(packed)
+    return {
+        port.to_bytes(2): banned
+        for scope, banned in scopes.items()
+        for port in ports.get(scope, ())
+    }
+
+
+def _sessions(
+    netlink: socket.socket, family: int, ports: Mapping[bytes, Banned]
+) -> Iterator[bytes]:
+    """Yield the identity of each open socket of a family whose far end is banned."""
+    asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, _STATES, bytes(48))
+    netlink.send(_HEADER.pack(16 + len(asked), _BY_FAMILY, _REQUEST | _DUMP, 0, 0) + asked)
+    while True:
+        data = netlink.recv(_PIECE)
+        for at, kind in _messages(data):
+            if kind in (_DONE, _ERROR):
+                if number := _errno(data, at):
+                    raise OSError(number, os.strerror(number))
+                return
+            port, far = _ANSWER.unpack_from(data, at)
+            banned = ports.get(port)
+            if banned and _is_banned(banned, _far_end(family, far)):
+                yield data[at + _ID_AT : at + _ID_END]
+
+
+def _far_end(family: int, far: bytes) -> bytes:
+    """Return the packed address of a peer; in a dual-stack socket IPv4 is mapped into IPv6."""
+    if family == socket.AF_INET:
+        return far[:4]
+    return far[12:] if far.startswith(_MAPPED) else far
+
+
+def _is_banned(banned: Banned, far: bytes) -> bool:
+    return any(
+        size == len(far) and address.mask(far, prefix) in subjects
+        for (size, prefix), subjects in banned.items()
+    )
+
+
+def _destroy(netlink: socket.socket, family: int, identities: Sequence[bytes]) -> int:
+    """Destroy sockets; return how many that were."""
+    requests = []
+    for identity in identities:
+        asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, _STATES, identity)
+        requests.append(_HEADER.pack(16 + len(asked), _DESTROY, _REQUEST | _ACK, 0, 0) + asked)
+    netlink.send(b"".join(requests))
+    ended = answered = 0
+    while answered < len(requests):
+        data = netlink.recv(_PIECE)
+        for at, _kind in _messages(data):
+            answered += 1
+            number = _errno(data, at)
+            if number == 0:
+                ended += 1
+            elif number != errno.ENOENT:  # that one has ended by itself
+                _say(number)
+    return ended
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each message begins, and its type."""
+    at = 0
+    while at + 16 <= len(data):
+        length, kind = _HEADER.unpack_from(data, at)[:2]
+        yield at, kind
+        at += max(16, (length + 3) & ~3)
+
+
+def _errno(data: bytes, at: int) -> int:
+    """Return what an error or the end of a dump says; 0 is success."""
+    return -int(struct.unpack_from("=i", data, at + 16)[0])
+
+
+@cache
+def _say(number: int) -> None:
+    """Log why sessions are left to time out; once for each reason."""
+    why = os.strerror(number)
+    if number == errno.EOPNOTSUPP:
+        why = "this kernel has no CONFIG_INET_DIAG_DESTROY"
+    log.warning("sessions of banned clients are not ended but time out: %s", why)
