@@ -12,7 +12,6 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from throttled.control.server import Server
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
+from throttled.enforce.nftables.watch import Watch as TableWatch
 from throttled.enforce.sockets import end_sessions
 from throttled.errors import (
     BackendError,
@@ -45,6 +45,7 @@ from throttled.policy import Duration
 from throttled.restore import adopt, restore
 from throttled.store.store import Store
 from throttled.system import notify, now
+from throttled.zone import local_zone
 
 log = logging.getLogger("throttled")
 
@@ -98,6 +99,7 @@ class Daemon:
         self.store_problem: StoreError | None = None
         self._stop = asyncio.Event()
         self._refreshing: asyncio.Task[Any] | None = None
+        self._repairing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._pruned = self._asked = self._ended = self.started.wall
@@ -116,8 +118,7 @@ class Daemon:
         self.facts = await asyncio.to_thread(self._gather)
         self.store = self._open_store()
         self.backend = self._open_backend()
-        zone = datetime.now().astimezone().tzinfo or UTC
-        parser = Parser(zone, self.started.wall)
+        parser = Parser(local_zone(), self.started.wall)
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
         self.logs = Logs(self.pipeline, self.report)
@@ -134,6 +135,7 @@ class Daemon:
             loop.add_signal_handler(number, action)
         self.logs.follow(self._log_files())
         self._watch_host()
+        self._watch_table()
         self._spawn(self._restore(start=True))
         self._spawn(self._tick_for_ever())
         notify("READY=1")
@@ -241,6 +243,33 @@ class Daemon:
                 self._refresh_soon()
 
         asyncio.get_running_loop().add_reader(watch.fileno(), changed)
+
+    def _watch_table(self) -> None:
+        """Hear when somebody else changes our table, and put it right at once."""
+        if self.backend.name != "nftables":
+            return
+        try:
+            watch = TableWatch()
+        except BackendError as error:
+            log.warning("%s; asking every minute instead", error.message)
+            return
+
+        def changed() -> None:
+            if watch.drain() and (self._repairing is None or self._repairing.done()):
+                self._repairing = self._spawn(self._repair_and_restore())
+
+        asyncio.get_running_loop().add_reader(watch.fileno(), changed)
+
+    async def _repair_and_restore(self) -> None:
+        await asyncio.sleep(_SETTLED)
+        log.warning("somebody else changed table inet throttled; putting it right")
+        try:
+            self.repair()
+        except BackendError as error:
+            self.pipeline.backend_fault = error
+            log.error("%s. %s", error.message, error.hint)
+            return
+        await self._restore(start=False)
 
     def _refresh_soon(self) -> None:
         """Ask the host again, once for a burst of changes."""
