@@ -36,7 +36,7 @@ from throttled.errors import SourceError
 from throttled.tail.failures import unreadable
 from throttled.tail.finding import between, locate, open_log
 from throttled.tail.generation import Packed, Plain, RewrittenError
-from throttled.tail.position import Batch, Position, State, fits
+from throttled.tail.position import Batch, Position, State, covered, fits
 from throttled.tail.watch import Watch
 
 __all__ = ["LINGER", "MAX_FILES", "Batch", "FileTail", "Position"]
@@ -184,10 +184,13 @@ class FileTail:
         self._stale = True
         self._watch.resolve()
         if self._resume:
-            found = [locate(position) for position in (*self._resume.older, self._resume)]
+            positions = (*self._resume.older, self._resume)
+            found = [locate(position) for position in positions]
             self._files = [file for file in found if file]
             if self._files:
-                self._gaps += found.count(None)
+                # One that was empty still is found as one between the others, if at all.
+                known = [covered(position.fingerprint) > 0 for position in positions]
+                self._gaps += list(zip(found, known, strict=True)).count((None, True))
                 self._resume = None
         log = self._log()
         self._exists = log is not None

@@ -97,15 +97,9 @@ class Plain(Generation):
         """
         chunk = os.pread(self.fd, limit, self.end)
         # After the data: if the head still is the same, then the data was of the same file.
-        head = os.pread(self.fd, HEAD, 0)
-        if head != self.head:
-            if not head.startswith(self.head):
-                raise RewrittenError
-            self.head = head
-            self._mark = fingerprint(head)
+        if not self._recognised() or (not chunk and os.fstat(self.fd).st_size < self.end):
+            raise RewrittenError
         if not chunk:
-            if os.fstat(self.fd).st_size < self.end:
-                raise RewrittenError
             return [], [], False
         self.heard = monotonic()
         lines, offsets = self._splitter.feed(chunk)
@@ -113,11 +107,28 @@ class Plain(Generation):
 
     def restart(self) -> None:
         """Go on after `RewrittenError`: at 0, or at the end if only the end was cut off."""
+        if self._recognised():
+            self.seek(self.end)
+        else:
+            self.head = b""
+            self._recognised()
+            self.seek(0)
+
+    def position(self, path: str) -> Position:
+        """Return where to go on; with a fingerprint as long as the file allows by now."""
+        if len(self.head) < HEAD:
+            self._recognised()
+        return super().position(path)
+
+    def _recognised(self) -> bool:
+        """Tell whether the file begins as before; learn its head as it grows."""
         head = os.pread(self.fd, HEAD, 0)
-        kept = head.startswith(self.head)
-        self.head = head
-        self._mark = fingerprint(head)
-        self.seek(self.end if kept else 0)
+        if head != self.head:
+            if not head.startswith(self.head):
+                return False
+            self.head = head
+            self._mark = fingerprint(head)
+        return True
 
     def lag(self) -> int:
         """Return the bytes not read yet."""

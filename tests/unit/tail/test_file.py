@@ -569,6 +569,23 @@ def test_restart_after_rotation_with_the_path_absent(log: Path) -> None:
     assert again.woken() == numbered(4, 5)
 
 
+def test_restart_after_rotations_of_a_log_that_was_empty(log: Path) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log, from_start=True)
+    rotate(log)
+    log.touch()
+    assert tail.now() == numbered(0, 3)
+    tail.now()
+    append(log, numbered(3, 5))
+    rotate(log)
+    append(log, numbered(5, 6))
+    pack(log.with_name("mail.log.2"))
+    pack(log.with_name("mail.log.1"))
+    again = Follower(log, tail.position)
+    assert again.now() == numbered(3, 6)
+    assert again.tail.state().gaps == 0
+
+
 def test_restart_after_copytruncate(log: Path) -> None:
     append(log, numbered(0, 3))
     tail = Follower(log, from_start=True)

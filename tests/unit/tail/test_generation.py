@@ -46,6 +46,16 @@ def test_fingerprint_grows_with_the_file(path: Path) -> None:
     file.close()
 
 
+def test_position_of_what_is_not_read_yet_knows_the_head(path: Path) -> None:
+    path.write_text("")
+    file = plain(path)
+    path.write_text("written later")
+    assert file.position("log").fingerprint == fingerprint(b"written later")
+    path.write_text("rewritten")
+    assert file.position("log").fingerprint == fingerprint(b"written later")
+    file.close()
+
+
 def test_rewritten(path: Path) -> None:
     file = plain(path)
     file.read(100)

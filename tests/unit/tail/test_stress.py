@@ -89,7 +89,7 @@ def test_rotations_under_load_with_restarts(tmp_path: Path, mode: str) -> None:
                 break
             else:
                 select.select([tail], [], [], 0.1)  # bounded: the writer may just have ended
-            if position and rng.random() < 0.05:
+            if position and rng.random() < 0.1:
                 assert tail.state().gaps == 0
                 tail.close()
                 tail = FileTail(path, position)
@@ -99,4 +99,4 @@ def test_rotations_under_load_with_restarts(tmp_path: Path, mode: str) -> None:
         count, rotations = map(int, writer.stdout.read().split())
     assert sorted(seen) == list(range(count))
     assert rotations > 30
-    assert restarts > 30
+    assert restarts > 20
