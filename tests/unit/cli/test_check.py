@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from throttled.control.protocol import Done
 from throttled.store.store import Store
 
@@ -54,6 +56,8 @@ def test_a_log_without_events_is_a_warning(cli: "Cli", config_file: Path, tmp_pa
     assert _find(ended, "empty.log, 0 events")["state"] == "ok"
 
 
+# The default backend keeps a netlink socket for as long as the process lives.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_faulty_configuration_is_told_and_the_rest_checked(cli: "Cli", config_file: Path) -> None:
     config_file.write_text("nonsense = 1")
     ended = cli("--socket", "/nonexistent/socket", "check", "--json")

@@ -152,7 +152,11 @@ def held():
 assert run("unban", "198.51.100.7") == 0 and held() == ["198.51.100.8", "2001:db8::1"], held()
 assert run("unban", "198.51.100.8") == 0 and held() == ["2001:db8::1"], "unknown to the store"
 assert run("unban", "198.51.100.8") == 1
+assert run("unban", "--all", "--scope", "submission") == 0 and held() == ["2001:db8::1"], held()
+assert run("unban", "--all", "--scope", "mx") == 0 and held() == [], held()
+backend.apply(entries)
 assert run("unban", "--all") == 0 and held() == [], held()
+assert run("unban", "198.51.100.7") == 1, "no table at all"
 """
 
 
@@ -167,4 +171,4 @@ def test_unban_reaches_the_kernel(tmp_path: Path, config_file: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-1] == "1 freed"
+    assert ended.stdout.count("freed") == 3

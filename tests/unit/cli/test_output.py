@@ -117,7 +117,7 @@ def test_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 
 def test_a_locale_that_knows_few_characters() -> None:
     program = str(Path(sys.executable).with_name("throttled"))
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     ended = subprocess.run(
         [program, "list", "--help"], env=environment, capture_output=True, check=True
     )
