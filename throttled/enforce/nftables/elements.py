@@ -11,12 +11,12 @@ Owns a netlink socket, nothing else.
 
 import errno
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from throttled.enforce.nftables import messages, sets
-from throttled.enforce.nftables.messages import Held, Message
+from throttled.enforce.nftables.messages import Held, Message, Verb
 from throttled.enforce.nftables.netlink import Netlink
 from throttled.enforce.nftables.ruleset import COUNTER, TABLE
 from throttled.enforce.nftables.sets import Definition, SetId
@@ -30,7 +30,6 @@ _TOGETHER = 1000
 Item = tuple[Entry, bytes, bytes]
 Groups = Mapping[SetId, Sequence[Item]]
 Failure = tuple[Entry, str]
-Verb = Callable[[str, str, Sequence[bytes], int], bytes]
 
 
 def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, list[Item]], list[Failure]]:

@@ -8,7 +8,7 @@ what is meant. Layout: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfi
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ _FOR_EVER = 3650 * 86_400_000
 
 Span = tuple[int, int]
 Attributes = dict[int, Span]
+Verb = Callable[[str, str, Sequence[bytes], int], bytes]
 
 
 class Message(NamedTuple):
@@ -190,9 +191,7 @@ def set_of(message: Message) -> tuple[str, Definition]:
     """Return the name and the definition of a set from an answer to `dump_sets`."""
     data = message.data
     found = _attributes(data, message.start + 4, message.end)
-    size = 0
-    if 9 in found:  # NFTA_SET_DESC
-        size = _number(data, _attributes(data, *found[9]), 1)
+    size = _number(data, _attributes(data, *found.get(9, (0, 0))), 1)  # NFTA_SET_DESC
     limit = None
     for expression in _expressions(data, found.get(17), found.get(18)):
         if _string(data, expression, 1) == "limit":

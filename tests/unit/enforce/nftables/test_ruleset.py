@@ -1,0 +1,139 @@
+import pytest
+
+from throttled.enforce.nftables import ruleset
+from throttled.enforce.nftables.sets import BASE, SetId
+from throttled.model import Ruleset, Scope
+
+BANNED = SetId("mx", "ban", 4, 32)
+WIDE = SetId("mx", "ban", 4, 20)
+THROTTLED = SetId("mx", "throttle", 6, 64)
+
+
+def rules(
+    ports: dict[Scope, tuple[int, ...]] | None = None, protected: tuple[str, ...] = ()
+) -> Ruleset:
+    both: dict[Scope, tuple[int, ...]] = {"mx": (25,), "submission": (587, 465)}
+    return Ruleset(both if ports is None else ports, protected, 10, 60.0, 5, 1000)
+
+
+def test_the_whole_text() -> None:
+    made = [BANNED, WIDE, THROTTLED]
+    text = ruleset.render(rules(protected=("127.0.0.0/8", "::1")), made, made, {}, table="t")
+    assert (
+        text
+        == """\
+add table inet t { comment "SMTP clients, by throttled(8)"; }
+add counter inet t dropped { comment "packets dropped by all rules"; }
+add chain inet t prerouting { type filter hook prerouting priority raw; policy accept; }
+add chain inet t prerouting
+flush chain inet t prerouting
+add chain inet t mx
+flush chain inet t mx
+add chain inet t mx_new
+flush chain inet t mx_new
+add chain inet t submission
+flush chain inet t submission
+add chain inet t submission_new
+flush chain inet t submission_new
+add set inet t protected4 { type ipv4_addr; flags interval; comment "never dropped"; }
+flush set inet t protected4
+add element inet t protected4 { 127.0.0.0/8 }
+add set inet t protected6 { type ipv6_addr; flags interval; comment "never dropped"; }
+flush set inet t protected6
+add element inet t protected6 { ::1/128 }
+add set inet t mx_ban4 { type ipv4_addr; size 1000; flags timeout; counter; comment "addresses"; }
+add set inet t mx_ban4_20 { type ipv4_addr; size 1000; flags timeout; \
+counter; comment "/20 networks"; }
+add set inet t mx_throttle6_64 { type ipv6_addr; size 1000; flags timeout; \
+limit rate over 10/minute burst 5 packets; counter; comment "/64 networks"; }
+add rule inet t prerouting meta l4proto != tcp accept
+add rule inet t prerouting tcp dport != { 25, 465, 587 } accept
+add rule inet t prerouting iif "lo" accept
+add rule inet t prerouting fib daddr type != local accept
+add rule inet t prerouting ip saddr @protected4 accept
+add rule inet t prerouting ip6 saddr @protected6 accept
+add rule inet t prerouting tcp dport { 25 } goto mx
+add rule inet t prerouting tcp dport { 465, 587 } goto submission
+add rule inet t mx ip saddr @mx_ban4 counter name dropped drop
+add rule inet t mx ip saddr & 255.255.240.0 @mx_ban4_20 counter name dropped drop
+add rule inet t mx tcp flags & (syn | ack) == syn goto mx_new
+add rule inet t mx_new ip6 saddr & ffff:ffff:ffff:ffff:: @mx_throttle6_64 counter name dropped drop
+add rule inet t submission tcp flags & (syn | ack) == syn goto submission_new
+"""
+    )
+
+
+def test_sets_that_are_there_are_left_alone() -> None:
+    text = ruleset.render(rules(), BASE, [], {})
+    assert "add set inet throttled mx_" not in text
+    assert "add set inet throttled submission_" not in text
+    assert "delete" not in text
+    assert text.count("counter name dropped drop") == len(BASE)
+
+
+def test_a_set_with_another_definition_takes_its_elements_along() -> None:
+    elements = [("198.18.0.1", 1500), ("198.18.0.2", 60000)]
+    lines = ruleset.render(rules(), BASE, [], {BANNED: elements, THROTTLED: []}).splitlines()
+    gone = lines.index("delete set inet throttled mx_ban4")
+    made = next(
+        n for n, line in enumerate(lines) if line.startswith("add set inet throttled mx_ban4 ")
+    )
+    filled = lines.index(
+        "add element inet throttled mx_ban4"
+        " { 198.18.0.1 timeout 1500ms, 198.18.0.2 timeout 60000ms }"
+    )
+    used = lines.index("add rule inet throttled mx ip saddr @mx_ban4 counter name dropped drop")
+    flushed = lines.index("flush chain inet throttled mx")
+    assert flushed < gone < made < filled < used
+    assert not any("element inet throttled mx_throttle6_64" in line for line in lines)
+
+
+@pytest.mark.parametrize("ports", [{}, {"mx": (), "submission": ()}])
+def test_without_ports_nothing_is_filtered(ports: dict[Scope, tuple[int, ...]]) -> None:
+    text = ruleset.render(rules(ports), BASE, BASE, {})
+    assert "dport" not in text
+
+
+def test_a_scope_without_ports_is_not_reached() -> None:
+    text = ruleset.render(rules({"mx": (2525, 25)}), BASE, BASE, {})
+    assert "prerouting tcp dport != { 25, 2525 } accept" in text
+    assert "goto mx\n" in text
+    assert "goto submission\n" not in text
+
+
+def test_protected_networks_do_not_overlap() -> None:
+    protected = (
+        "198.51.100.7",
+        "198.51.100.0/24",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "198.51.101.0/24",
+        "2001:db8:1::1",
+        "2001:db8::/32",
+        "a00::/8",
+        "198.51.100.0/24",
+    )
+    text = ruleset.render(rules(protected=protected), BASE, [], {})
+    assert "protected4 { 10.0.0.0/8, 198.51.100.0/24, 198.51.101.0/24 }" in text
+    assert "protected6 { a00::/8, 2001:db8::/32 }" in text
+
+
+def test_without_protected_networks_the_sets_are_empty() -> None:
+    assert "add element" not in ruleset.render(rules(), BASE, [], {})
+
+
+def test_a_protected_name_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not an IP address"):
+        ruleset.render(rules(protected=("mail.example.com",)), BASE, [], {})
+
+
+def test_remove() -> None:
+    assert ruleset.remove() == "add table inet throttled\ndelete table inet throttled\n"
+
+
+def test_every_set_has_a_rule_and_every_rule_a_set() -> None:
+    every = [*BASE, WIDE]
+    text = ruleset.render(rules(), every, every, {})
+    for of in every:
+        assert f"add set inet throttled {of.name} " in text
+        assert f" @{of.name} counter" in text
