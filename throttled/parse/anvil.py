@@ -15,6 +15,8 @@ _PEAK = re.compile(
     r"statistics: max (?P<what>\w{1,20} (?:rate|count)) (?P<count>[0-9]{1,9})(?:/[0-9]{1,9}s)?"
     r" for \((?P<ident>[^\s()]{1,200})\)"
 )
+#: The name of a service that listens on one address only (master(5)).
+_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|localhost|[^:]*\.[^:]*):[^:]+:")
 
 
 def read(body: str, origin: Origin, time: float) -> Event | None:
@@ -44,13 +46,11 @@ def read(body: str, origin: Origin, time: float) -> Event | None:
 def _split(ident: str) -> tuple[str, str]:
     """Part service and client at the first colon after which an address stands.
 
-    A service `HOST:PORT` is tried whole first, as `25:2001:db8::1` is an address too.
+    A service `HOST:PORT` is tried first, as `25:2001:db8::1` is an address too.
     """
-    first, _, rest = ident.partition(":")
-    if "." in first or first.startswith("[") or first == "localhost":
-        port, _, client = rest.partition(":")
-        if port.isdigit() and (found := address_or_network(client)):
-            return f"{first}:{port}", found
+    match = _HOST_AND_PORT.match(ident)
+    if match is not None and (found := address_or_network(ident[match.end() :])):
+        return ident[: match.end() - 1], found
     colon = ident.find(":", 1)
     while colon > 0:
         if found := address_or_network(ident[colon + 1 :]):

@@ -9,12 +9,12 @@ A `Clock` owns one bounded cache; when it is full it starts anew.
 """
 
 import re
+from calendar import isleap
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 
 _DAY = 86_400.0
 _SKEW = 60.0  # seconds that a line may be ahead of the reference in an hour that occurs twice
-_YEARS_BACK = 8  # 29 February of 1896 was followed by that of 1904
 _CACHED = 4_096  # a flood writes thousands of lines a second, all with the same text
 
 _RFC3164 = re.compile(r"([A-Z][a-z]{2}) ([ 0-9]?[0-9]) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
@@ -86,8 +86,9 @@ class Clock:
             return
         month = _MONTHS.index(match[1]) + 1
         day, hour, minute, second = map(int, match.group(2, 3, 4, 5))
-        this_year = datetime.fromtimestamp(reference, self._zone).year
-        for year in range(this_year + 2, this_year - _YEARS_BACK, -1):
-            if day == 29 and month == 2 and year % 4:  # 2100 is far
-                continue
-            yield datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001
+        year = datetime.fromtimestamp(reference, self._zone).year + 2
+        while True:  # until the caller has what it wants, or the calendar ends
+            if isleap(year) or (month, day) != (2, 29):
+                # The zone is added together with the fold, in `_moments`.
+                yield datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001
+            year -= 1

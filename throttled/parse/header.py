@@ -30,6 +30,8 @@ class Origin(NamedTuple):
 _ORIGIN_LENGTH = 300  # characters: a host name has at most 255
 _TIME_LENGTH = 41  # 2026-08-22T10:00:01.123456789+02:00 has 35
 
+_NESTED = 3  # docker-compose around docker around a <PRI>
+
 _HOST = r"(?:<\w+\.\w+> )?(?:(\S*[^\s:]) )?(?:\w+\.\w+ )?"
 _ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
 _WITHOUT_PID = re.compile(_HOST + r"(rsyslogd|journal)(?:-[0-9]+)?: ")
@@ -88,7 +90,7 @@ def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, flo
 
 def nested(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
     """Read a line as `plain` does, behind what others put in front, and RFC 5424."""
-    while True:
+    for _ in range(_NESTED):
         match = _RFC5424.match(line)
         if match is not None:
             return _rfc5424(line, match, clock, reference)
@@ -99,6 +101,7 @@ def nested(line: str, clock: Clock, reference: float | None) -> tuple[Origin, fl
         head = plain(line, clock, reference)
         if head is not None:
             return head
+    return None
 
 
 def _rfc5424(

@@ -29,7 +29,7 @@ TEXT_LENGTH = 200  # characters of a line's rest that an event carries
 #: What varies in a line, and how Postfix writes it.
 FIELDS = {
     "client": r"(?P<client>[^\s\[]{0,255}\[[^\s\]]{0,45}\](?::[0-9]{1,5})?)",  # see client.py
-    "id": "[0-9A-Za-z]{5,30}",
+    "id": "(?:NOQUEUE|[0-9A-F]{5,20}|[0-9A-Za-z]{10,30})",  # the long form needs no hex
     # "DATA (1234 bytes)" and "DATA content" are stages of DATA (smtpd.c, SMTPD_AFTER_DATA).
     "where": r"(?P<where>[A-Za-z-]{1,40})(?: content)?(?: \([0-9]{1,20} bytes\))?",
     "service": r"(?P<service>[^\s\"]{1,100})",

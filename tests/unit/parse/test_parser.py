@@ -1,0 +1,163 @@
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.parse.parser import Parser
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
+HEAD = "Nov  2 04:06:08 mx postfix/smtpd[77]: "
+POSTSCREEN = HEAD.replace("smtpd", "postscreen")
+
+
+@pytest.fixture
+def parser() -> Parser:
+    return Parser(UTC, NOW)
+
+
+def test_the_zone_and_the_reference() -> None:
+    zone = timezone(timedelta(hours=2))
+    event = Parser(zone, NOW).event(HEAD + "connect from x[203.0.113.8]")
+    assert event is not None
+    assert event.time == datetime(2026, 11, 2, 4, 6, 8, tzinfo=zone).timestamp()
+    a_year_on = datetime(2027, 11, 2, 5, tzinfo=zone).timestamp()
+    event = Parser(zone, NOW).event(HEAD + "connect from x[203.0.113.8]", a_year_on)
+    assert event is not None
+    assert event.time == datetime(2027, 11, 2, 4, 6, 8, tzinfo=zone).timestamp()
+
+
+def test_repeated_lines_count(parser: Parser) -> None:
+    repeated = HEAD + "message repeated 3 times: [ %s]\r"
+    event = parser.event(repeated % "connect from x[203.0.113.8]")
+    assert event is not None
+    assert (event.kind, event.client, event.count) == ("connect", "203.0.113.8", 3)
+    assert parser.event(repeated % "nothing") is None
+
+
+def test_a_line_of_a_daemon_that_is_none_of_ours(parser: Parser) -> None:
+    line = (HEAD + "connect from x[203.0.113.8]").replace("smtpd", "smtp")
+    assert parser.event(line) is None
+    assert not parser.unknown(line)
+
+
+@pytest.mark.parametrize(
+    ("body", "unknown"),
+    [
+        ("warning: Frobnication limit exceeded: 7 from x[203.0.113.8]", True),
+        ("NOQUEUE: BDAT request from x[203.0.113.8] exceeds message size limit", True),
+        ("connect from x[203.0.113.8]", False),  # understood
+        ("warning: hostname x.example does not resolve to address 203.0.113.8", False),
+        ("warning: something failed", False),  # names nobody
+        ("greetings from x[203.0.113.8]", False),  # no offence
+    ],
+)
+def test_unknown(parser: Parser, body: str, unknown: bool) -> None:  # noqa: FBT001 # a table
+    assert parser.unknown(HEAD + body) == unknown
+    assert not parser.unknown(body), "not a log line"
+
+
+#: What Postfix lets a client write into a line, at {}. 203.0.113.8 is the client.
+TEMPLATES = [
+    "warning: non-SMTP command from unknown[203.0.113.8]: {}",
+    "improper command pipelining after CONNECT from unknown[203.0.113.8]: {}",
+    "warning: Illegal address syntax from unknown[203.0.113.8] in RCPT command: {}",
+    "warning: unknown[203.0.113.8]: SASL {} authentication failed: Invalid mechanism",
+    "warning: unknown[203.0.113.8]: SASL LOGIN authentication failed: x, sasl_username={}",
+    "warning: unknown[203.0.113.8]: request longer than 2048: {}",
+    "NOQUEUE: reject: RCPT from unknown[203.0.113.8]: 550 5.1.1 <{0}>: x; to=<{0}> helo=<{0}>",
+    "NOQUEUE: reject_warning: RCPT from unknown[203.0.113.8]: 550 5.1.1 <{}>: Recipient address",
+    "4A5B6C7D: client=unknown[203.0.113.8], sasl_method=PLAIN, sasl_username={}",
+    "unknown line about unknown[203.0.113.8]: {}",
+]
+FORGED = st.lists(
+    st.one_of(
+        st.text(alphabet=st.characters(max_codepoint=255, exclude_characters="\n"), max_size=20),
+        st.sampled_from(
+            [
+                "unknown[198.51.100.1]",
+                "[198.51.100.1]:25",
+                " from ",
+                "connect from unknown[198.51.100.1]",
+                "]: ",
+                ": ",
+                "warning: ",
+                "NOQUEUE: reject: RCPT from unknown[198.51.100.1]: 550 5.1.1 ",
+                "Nov  2 04:06:08 mx postfix/smtpd[77]: connect from unknown[198.51.100.1]",
+                "message repeated 9 times: [ connect from unknown[198.51.100.1]]",
+                ", sasl_username=",
+                " authentication failed: ",
+                "client=unknown[198.51.100.1]",
+                "\r",
+            ]
+        ),
+    ),
+    max_size=8,
+).map("".join)
+
+
+@given(st.sampled_from(TEMPLATES), FORGED, st.booleans())
+def test_the_client_cannot_name_another_client(template: str, said: str, postscreen: bool) -> None:  # noqa: FBT001 # hypothesis passes by position
+    head = POSTSCREEN if postscreen else HEAD
+    event = Parser(UTC, NOW).event(head + template.format(said))
+    assert event is None or event.client == "203.0.113.8"
+    assert event is None or event.count == 1
+    assert event is None or len(event.text) <= 200
+
+
+@given(st.text(max_size=300))
+def test_no_line_raises(line: str) -> None:
+    parser = Parser(UTC, NOW)
+    for text in (line, HEAD + line, f"{HEAD}warning: {line}", f"{HEAD}connect from {line}"):
+        parser.event(text)
+        parser.unknown(text)
+
+
+#: Two thousand bytes that tempt an expression to look for a match again and again.
+LONG = [
+    "a" * 2000,
+    " " * 2000,
+    "[" * 2000,
+    " from " * 333,
+    "x[203.0.113.8]" * 140,
+    "<22>" * 500,
+    "mail_1 | " * 220,
+    "2026-11-02T04:06:09.515840123Z " * 64,
+    f"{HEAD}{'a' * 1900}",
+    f"{HEAD}warning: {'1.' * 900}",
+    f"{HEAD}warning: {'a' * 1900}: SASL",
+    f"{HEAD}warning: unknown[203.0.113.8]: SASL {' authentication failed:' * 80}",
+    f"{HEAD}warning: a[203.0.113.8]: SASL A authentication failed: {', sasl_username=' * 99}",
+    f"{HEAD}disconnect from unknown[203.0.113.8] {'ehlo=1 ' * 270}",
+    f"{HEAD}disconnect from unknown[203.0.113.8] {'a' * 1900}",
+    f"{HEAD}NOQUEUE: reject: RCPT from unknown[203.0.113.8]: 554 5.7.1 {'<a>: ' * 380}",
+    f"{HEAD}message repeated 2 times: [{'[' * 1900}",
+    f"{HEAD}message repeated 2 times: [ {'message repeated 2 times: [ ' * 60}",
+    f"{HEAD}4A5B6C7D: client=unknown[203.0.113.8], sasl_method={'a' * 1900}",
+    f"{HEAD.replace('smtpd', 'anvil')}statistics: max connection rate 6/60s for ({'1:' * 90})",
+    f"{POSTSCREEN}COMMAND PIPELINING from [203.0.113.8]:5 after {':' * 1900}",
+    f'{HEAD.replace("smtpd", "master")}warning: service "{"a" * 1900}',
+    f"<22>1 - mx postfix/smtpd 77 - {'[a]' * 600}",
+    f"<22>1 - mx postfix/smtpd 77 - [{'a' * 1900}",
+]
+
+
+@pytest.mark.parametrize("line", LONG, ids=range(len(LONG)))
+def test_no_line_takes_more_than_a_millisecond(line: str) -> None:
+    parser = Parser(UTC, NOW)
+    least = 1.0
+    for _ in range(20):  # the least of many: this machine may be busy
+        started = time.perf_counter()
+        parser.event(line[:2000])
+        parser.unknown(line[:2000])
+        least = min(least, time.perf_counter() - started)
+    assert least < 0.001
+
+
+def test_the_rooms_modules_are_all_tested_here() -> None:
+    tests = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    modules = Path(__file__).parents[3] / "throttled" / "parse"
+    named = {f"test_{path.stem}.py" for path in modules.glob("[a-z]*.py")}
+    assert named - tests == set()

@@ -1,0 +1,87 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.model import Reason
+from throttled.parse.reply import milter, reject
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        # the code decides
+        ("450 4.7.1 <x>: Helo command rejected: Host not found; from", 450, "temporary"),
+        ("421 4.3.0 mx Server local data error", 421, "temporary"),
+        ("454 <x>: Relay access denied", 454, "temporary"),
+        # the DSN decides
+        ("550 5.1.1 <x>: Recipient address rejected: User unknown in", 550, "unknown_user"),
+        ("550 5.1.0 <x>: Sender address rejected: User unknown", 550, "access"),
+        ("553 5.1.3 <x>: bad", 553, "syntax"),
+        ("556 5.1.10 <x>: Recipient address rejected: Domain", 556, "content"),
+        ("550 5.1.8 <x>: Sender address rejected: Domain not found", 550, "content"),
+        ("552 5.2.2 <x>: Recipient address rejected: full", 552, "content"),
+        ("550 5.3.2 Service currently unavailable", 550, "access"),
+        ("552 5.3.4 Message size exceeds fixed limit", 552, "content"),
+        ("503 5.5.0 <DATA>: Data command rejected: Improper use", 503, "protocol"),
+        ("550 5.5.1 Protocol error; from=<>", 550, "protocol"),
+        ("504 5.5.2 <x>: Helo command rejected: need fully-qualified hostname", 504, "syntax"),
+        ("550 5.5.3 <x>: Recipient address rejected: Multi-recipient bounce", 550, "content"),
+        ("550 5.6.7 <x>: Sender address rejected: x", 550, "content"),
+        ("550 5.7.25 Client host rejected: cannot find your hostname", 550, "content"),
+        ("550 5.7.23 <x>: Recipient address rejected: SPF", 550, "content"),
+        ("550 5.7.0 <x>: Recipient address rejected: no", 550, "access"),
+        ("550 5.4.1 <x>: Recipient address rejected: no", 550, ""),
+        ("550 5.9.1 <x>: no", 550, ""),
+        # 5.7.1: the text decides
+        ("554 5.7.1 <x>: Relay access denied; from=<>", 554, "relay"),
+        ("554 5.7.1 <x>: Client host rejected: Access denied", 554, "access"),
+        ("550 5.7.1 Client host rejected: cannot find your hostname, [x]", 550, "content"),
+        ("554 5.7.1 Service unavailable; Client host [x] blocked using y", 554, "dnsbl"),
+        ("554 5.7.1 Service unavailable; Unverified Client host [x] blocked", 554, "dnsbl"),
+        ("554 5.7.1 Service unavailable; Helo command [x] blocked using y", 554, "dnsbl"),
+        ("554 5.7.1 Client host [x] blocked, see http://", 554, "dnsbl"),
+        ("550 5.7.1 Service unavailable; client [x] blocked using y", 550, "dnsbl"),
+        ("554 5.7.1 Service unavailable; Sender address [x] blocked using y", 554, "content"),
+        ("554 5.7.1 go away", 554, ""),
+        # no DSN: the text decides
+        ("554 <x>: Relay access denied", 554, "relay"),
+        ("550 <x>: Recipient address rejected: User unknown", 550, "unknown_user"),
+        ("501 <x>: Helo command rejected: Invalid name", 501, "syntax"),
+        ("504 <x>: Helo command rejected: need fully-qualified hostname", 504, "syntax"),
+        ("552 Message size exceeds fixed limit", 552, ""),
+        # no code
+        ("bare <LF> received; proto=SMTP", 0, "protocol"),
+        ("too many connections", 0, "temporary"),
+        ("all server ports busy", 0, "temporary"),
+        ("something new", 0, ""),
+        ("999 5.7.1 x", 0, ""),
+    ],
+)
+def test_reject(text: str, code: int, reason: Reason) -> None:
+    detail = reject(text)
+    assert (detail.code, detail.reason, detail.text) == (code, reason, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        ("550 5.7.1 Command rejected; from", 550, "milter"),
+        ("5.7.1 Spam message rejected; from", 0, "milter"),
+        ("451 4.7.1 Service unavailable - try again later", 451, "temporary"),
+        ("4.7.1 Greylisted", 0, "temporary"),
+        ("whatever", 0, "milter"),
+    ],
+)
+def test_milter(text: str, code: int, reason: Reason) -> None:
+    detail = milter(text)
+    assert (detail.code, detail.reason) == (code, reason)
+
+
+@given(st.text())
+def test_a_client_cannot_talk_itself_out_of_a_reason(said: str) -> None:
+    """What stands in <> is the client's, Postfix's words follow."""
+    assert reject(f"554 5.7.1 <{said}>: Relay access denied; from=<{said}>").reason == "relay"
+    unknown = f"550 5.1.1 <{said}>: Recipient address rejected: User unknown; to=<{said}>"
+    assert reject(unknown).reason == "unknown_user"
+    denied = reject(f"554 5.7.1 <{said}>: Helo command rejected: Access denied; helo=<{said}>")
+    assert denied.reason not in {"", "content", "temporary"}
