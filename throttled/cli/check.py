@@ -1,7 +1,9 @@
 """`throttled check`."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from pathlib import Path
 
@@ -64,7 +66,7 @@ def _check() -> Iterator[Problem]:
     known = facts(settings)
     yield from _postfix(known)
     files = known.log_files if settings.log.files == "auto" else settings.log.files
-    yield from _logs(files)
+    yield from _logs(files, known.hostnames)
     yield from _store(settings.store.path)
     yield from _firewall(settings)
     yield _daemon()
@@ -85,30 +87,37 @@ def _postfix(known: Facts) -> Iterator[Problem]:
         yield Problem("warning", warning)
 
 
-def _logs(files: Sequence[str]) -> Iterator[Problem]:
+def _logs(files: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
     if not files:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
         yield Problem("fault", "no log of Postfix is known", hint)
     for path in files:
         try:
-            lines, events = _read(path)
+            lines, hosts = _read(path)
         except SourceError as error:
             yield _fault(error)
             continue
-        told = f"log: {path}, {events} events in its first {lines} lines"
-        if lines and not events:
+        told = f"log: {path}, {hosts.total()} events in its first {lines} lines"
+        if lines and not hosts:
             hint = "does Postfix log there? see: throttled parse --unknown"
             yield Problem("warning", told, hint)
+        elif hosts and ours and not hosts.keys() & {*ours, ""}:
+            name = next(iter(hosts))
+            hint = f'if they are to count: [postfix] hosts = ["{name}"]'
+            yield Problem("warning", f"{told}, but of other hosts", hint)
         else:
             yield Problem("ok", told)
 
 
-def _read(path: str) -> tuple[int, int]:
-    """Return how many lines were looked at, from the start of a log, and how many are events."""
+def _read(path: str) -> tuple[int, Counter[str]]:
+    """Return how many lines were looked at, from the start of a log, and the events by host."""
     parse = Parser(local_zone(), time.time()).event
-    pieces = islice(read_log(path), _PIECES)
-    batches = [(len(lines), sum(parse(line) is not None for line in lines)) for lines, _ in pieces]
-    return sum(lines for lines, _ in batches), sum(events for _, events in batches)
+    count = 0
+    hosts: Counter[str] = Counter()
+    for lines, _ in islice(read_log(path), _PIECES):
+        count += len(lines)
+        hosts.update(event.host for line in lines if (event := parse(line)) is not None)
+    return count, hosts
 
 
 def _store(path: str) -> Iterator[Problem]:

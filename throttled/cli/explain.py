@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import click
+from msgspec.structs import replace
 
 from throttled.cli import output
 from throttled.cli.offline import ask_or_look
@@ -30,10 +31,8 @@ def command(*, subject: str, as_json: bool) -> None:
     """
     result = ask_or_look(Explain(subject), ExplainResult)
     if as_json:
-        readable = [
-            {**output.plain(line), "text": output.from_log(line.text)} for line in result.lines
-        ]
-        output.print_json({**output.plain(result), "lines": readable})
+        readable = [replace(line, text=output.from_log(line.text)) for line in result.lines]
+        output.print_json(replace(result, lines=readable))
         return
     for line in _report(result):
         click.echo(output.printable(line).rstrip())

@@ -8,8 +8,6 @@ from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Status, StatusResult, TailStatus
 from throttled.model import SCOPES, Scope
 
-_MARK = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
-
 
 @click.command(
     cls=Command,
@@ -50,7 +48,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     lines += [("" if i else "events", text) for i, text in enumerate(_columns(by_count))]
     for problem in status.health:
-        lines.append((_MARK[problem.state], problem.what))
+        lines.append((problem.state, problem.what))
         if problem.hint:
             lines.append(("", problem.hint))
     return lines

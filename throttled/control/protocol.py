@@ -336,13 +336,17 @@ def decode_request(line: bytes) -> Request:
 
 
 def _canonical(request: Request) -> Request:
-    """Return the request with its subject canonical, and refuse a network that is too wide."""
+    """Return the request with its values canonical, and refuse a network that is too wide."""
     match request:
         case Ban() | Throttle():
-            request = msgspec.structs.replace(request, subject=subject(request.subject))
+            request = msgspec.structs.replace(
+                request, subject=subject(request.subject), why=_one_line(request.why)
+            )
             refuse_wide(request.subject, force=request.force)
         case Allow():
-            request = msgspec.structs.replace(request, what=allowable(request.what))
+            request = msgspec.structs.replace(
+                request, what=allowable(request.what), note=_one_line(request.note)
+            )
             refuse_wide(request.what, force=request.force)
         case Explain() | Unban():
             request = msgspec.structs.replace(request, subject=subject(request.subject))
@@ -353,6 +357,11 @@ def _canonical(request: Request) -> Request:
         case _:
             pass
     return request
+
+
+def _one_line(text: str) -> str:
+    """Return text that can stand in a log: no control characters, no line ends."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 def decode_reply(line: bytes) -> Result:

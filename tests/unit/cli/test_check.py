@@ -1,5 +1,6 @@
 """`throttled check`: each thing that works, and each that does not, with what to do."""
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from throttled.store.store import Store
 if TYPE_CHECKING:
     from conftest import Cli, Daemon, Ended
 
-EVENT = "2026-07-22T10:00:01+02:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.7]\n"
+HOST = socket.gethostname()
+EVENT = "2026-07-22T10:00:01+02:00 {} postfix/smtpd[1]: connect from unknown[198.51.100.7]\n"
 
 
 def _find(ended: "Ended", words: str) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def test_text_and_exit_code(cli: "Cli", config_file: Path, tmp_path: Path) -> No
 
 def test_json_has_the_same(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
-    log.write_text(EVENT)
+    log.write_text(EVENT.format(HOST))
     _follow(config_file, log)
     ended = cli("check", "--json")
     assert _find(ended, "1 events in its first 1 lines")["state"] == "ok"
@@ -54,6 +56,17 @@ def test_a_log_without_events_is_a_warning(cli: "Cli", config_file: Path, tmp_pa
     ended = cli("check", "--json")
     assert _find(ended, "mail.log, 0 events in its first 1 lines")["state"] == "warning"
     assert _find(ended, "empty.log, 0 events")["state"] == "ok"
+
+
+def test_a_log_of_another_host_is_a_warning(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(EVENT.format("elsewhere"))
+    _follow(config_file, log)
+    found = _find(cli("check", "--json"), "mail.log, 1 events in its first 1 lines")
+    assert found["state"] == "warning"
+    assert 'hosts = ["elsewhere"]' in found["hint"]
+    config_file.write_text(config_file.read_text() + '[postfix]\nhosts = ["elsewhere"]\n')
+    assert _find(cli("check", "--json"), "mail.log, 1 events")["state"] == "ok"
 
 
 # The default backend keeps a netlink socket for as long as the process lives.

@@ -56,7 +56,7 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         "events     disconnect 12          connect 10             auth_failure 3",
         "           reject 1",
         "ok         all is well",
-        "FAULT      full disk",
+        "fault      full disk",
         "           free some",
     ]
     assert max(map(len, ended.out.splitlines())) <= 80

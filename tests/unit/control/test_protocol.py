@@ -148,6 +148,17 @@ def test_subjects_are_canonical() -> None:
     )
 
 
+def test_words_of_an_operator_can_stand_in_a_log() -> None:
+    for line in (
+        b'{"op":"ban","subject":"192.0.2.7","why":"a\\nb\\u001b\\u202e "}',
+        b'{"op":"throttle","subject":"192.0.2.7","why":"a\\nb"}',
+        b'{"op":"allow","what":"192.0.2.7","note":"a\\u2028b"}',
+    ):
+        request = protocol.decode_request(line)
+        assert isinstance(request, Ban | Throttle | Allow)
+        assert (request.note if isinstance(request, Allow) else request.why) == "a b"
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -130,13 +130,13 @@ def test_changes_are_logged_with_who_asked_and_reads_are_not(
     async def test() -> None:
         async with _running(tmp_path / "s"):
             await _ask(tmp_path / "s", PING)
-            await _ask(tmp_path / "s", b'{"op":"ban","subject":"192.0.2.7","why":"a\\nb"}\n')
+            await _ask(tmp_path / "s", b'{"op":"ban","subject":"192.0.2.7","why":"a\\"b"}\n')
 
     caplog.set_level(logging.INFO, logger=server_module.__name__)
     _run(test)
     who = f"uid {os.getuid()}, pid {os.getpid()} asks: "
     asked = [r.getMessage() for r in caplog.records if "asks" in r.getMessage()]
-    assert asked == [who + r'{"op":"ban","subject":"192.0.2.7","why":"a\nb"}']
+    assert asked == [who + r'{"op":"ban","subject":"192.0.2.7","why":"a\"b"}']
 
 
 def test_silent_and_vanishing_clients_do_not_disturb_others(tmp_path: Path) -> None:
