@@ -16,7 +16,6 @@ from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config
 from throttled.control.protocol import Done, Ping
 from throttled.errors import (
-    BackendError,
     ConfigError,
     SourceError,
     StoreError,
@@ -142,11 +141,7 @@ def _store(path: str) -> Iterator[Problem]:
 def _firewall(settings: Config) -> Iterator[Problem]:
     from throttled.enforce.choose import choose  # noqa: PLC0415 - libraries that --help needs not
 
-    try:
-        backend = choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)
-    except BackendError as error:
-        yield _fault(error)
-        return
+    backend = choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)
     for problem in backend.check():
         yield Problem(problem.state, f"firewall {backend.name}: {problem.what}", problem.hint)
 

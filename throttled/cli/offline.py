@@ -85,7 +85,8 @@ def _answer(settings: Config, request: Request, now: float) -> Result:
 def _backend(settings: Config) -> Backend:
     from throttled.enforce.choose import choose  # noqa: PLC0415 - libraries that list needs not
 
-    return choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)
+    # Also in mode observe: the kernel may still hold what was decided before.
+    return choose(settings.firewall.backend)
 
 
 def _explain(store: Store, subject: str, now: float) -> ExplainResult:
