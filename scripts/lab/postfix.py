@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,6 +25,7 @@ Logger = Literal["postlogd", "rsyslog"]
 
 DOMAIN, HOST = "example.test", "mx.example.test"
 USER, PASSWORD = "alice", "secret"
+PORTS = (25, 465, 587)
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -137,6 +139,16 @@ class Postfix:
                 count += Path(f"/proc/{pid}/comm").read_text() == "smtpd\n"
         return count
 
+    def connections(self) -> int:
+        """Return how many connections clients have with it, those that wait for it included."""
+        ports = {f"{port:04X}" for port in PORTS}
+        count = 0
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/{self._master()}/net/{table}").read_text().splitlines()[1:]:
+                _, local, _, state, *_ = line.split()
+                count += state == "01" and local.rpartition(":")[2] in ports  # 01: established
+        return count
+
     def pids(self) -> list[int]:
         """Return all processes of Postfix."""
         return [int(pid) for pid in self.cgroup.joinpath("cgroup.procs").read_text().split()]
@@ -154,20 +166,22 @@ class Postfix:
         """Rotate the log: `postfix logrotate` (renames, compresses), or as logrotate does."""
         pid_file = self.home / "rsyslogd.pid"
         if pid_file.exists():
-            self.log.rename(self.log.with_name("maillog.1"))
+            self.log.rename(self.log.with_name(f"maillog.{time.time_ns()}"))
             os.kill(int(pid_file.read_text()), signal.SIGHUP)
         else:
             self.command("logrotate")
 
     def stop(self) -> None:
         """End all of it within seconds. Idempotent."""
-        pid_file = self.home / "queue" / "pid" / "master.pid"
         with contextlib.suppress(OSError, ValueError):
-            os.kill(int(pid_file.read_text()), signal.SIGTERM)  # master ends its children
+            os.kill(self._master(), signal.SIGTERM)  # master ends its children
         with contextlib.suppress(TimeoutError):
             until(lambda: not self.pids(), "postfix has stopped", 5.0)
         self.cgroup.joinpath("cgroup.kill").write_text("1")
         until(lambda: not self.pids(), "postfix was killed", 5.0)
+
+    def _master(self) -> int:
+        return int(self.home.joinpath("queue/pid/master.pid").read_text())
 
 
 @contextlib.contextmanager

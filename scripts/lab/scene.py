@@ -6,6 +6,7 @@ bots of a run.
 """
 
 import contextlib
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,7 +20,7 @@ from throttled import address
 from throttled.model import Action, Decision, Scope
 
 #: Attack: first network and number of sources of each IP version.
-_BOTNETS = {"flood": (0, 60), "guess": (60, 30), "garbage": (90, 20), "relay": (110, 20)}
+_BOTNETS = {"flood": (0, 40), "guess": (60, 30), "garbage": (90, 20), "relay": (110, 20)}
 _HARVEST = 30
 
 SENDERS = tuple(each for i in range(1, 5) for each in (f"198.19.100.{i}", f"2001:db8:b:a::{i}"))
@@ -49,7 +50,8 @@ class Sample(Struct):
     """Postfix at a moment."""
 
     at: float  # seconds since the run began
-    smtpd: int
+    smtpd: int  # processes
+    connections: int
     cpu: float  # seconds used
 
 
@@ -61,9 +63,14 @@ class Run(Struct):
     reports: dict[str, Report] = field(default_factory=dict)
     delivered: int = 0  # messages that lie in the mailboxes
 
-    def smtpd(self) -> tuple[int, int]:
-        """Return the smtpd processes at the peak and at the end."""
-        return max(sample.smtpd for sample in self.samples), self.samples[-1].smtpd
+    def smtpd(self) -> int:
+        """Return the smtpd processes at the peak; idle ones live on for 100 s."""
+        return max(sample.smtpd for sample in self.samples)
+
+    def connections(self, last: float) -> float:
+        """Return the mean number of connections in the last so many seconds."""
+        after = self.samples[-1].at - last
+        return statistics.mean(each.connections for each in self.samples if each.at >= after)
 
     def cpu(self, last: float | None = None) -> float:
         """Return the cores that Postfix used, over all or the last so many seconds."""
@@ -103,7 +110,7 @@ def run(
         made = Run(time.time(), [])
         start = time.monotonic()
         while (at := time.monotonic() - start) < seconds:
-            made.samples.append(Sample(at, lab.mail.smtpd(), lab.mail.cpu()))
+            made.samples.append(_sample(at, lab.mail))
             progress(made.samples[-1])
             time.sleep(0.2)
         made.reports = {kind: bot.report() for kind, bot in bots.items()}
@@ -111,6 +118,10 @@ def run(
         until(lambda: _delivered(lab.mail) - before >= made.taken(), "all mail is delivered")
     made.delivered = _delivered(lab.mail) - before
     return made
+
+
+def _sample(at: float, mail: Postfix) -> Sample:
+    return Sample(at, mail.smtpd(), mail.connections(), mail.cpu())
 
 
 class Verdict(Struct):

@@ -1,6 +1,7 @@
 """What the tests of the daemon do and ask: attacks, the daemon, the network."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from lab import netns
 from lab.bots import Bot, Report
@@ -23,10 +24,20 @@ def attack(lab: Lab, kind: str, sources: Sequence[str] = BOTH, seconds: float = 
     return Bot(lab.client, kind, seconds, sources).report()
 
 
-def banned(lab: Lab, guard: Daemon, source: str = V4) -> None:
-    """Have a source banned in submission."""
-    attack(lab, "guess", [source], 1.5)
-    netns.until(lambda: has(guard, source, "ban", "submission"), f"{source} is banned")
+def banned(
+    lab: Lab,
+    guard: Daemon,
+    sources: Sequence[str] = (V4,),
+    kind: str = "guess",
+    scope: Scope = "submission",
+) -> None:
+    """Let sources attack until each of them is banned."""
+    bot = Bot(lab.client, kind, 15.0, sources)
+    try:
+        for source in sources:
+            netns.until(partial(has, guard, source, "ban", scope), f"{source} is banned")
+    finally:
+        bot.end()
 
 
 def answers(lab: Lab, source: str, port: int) -> bool:

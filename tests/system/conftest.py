@@ -20,6 +20,6 @@ def lab() -> Iterator[Lab]:
 def guard(lab: Lab) -> Iterator[Daemon]:
     """Yield a daemon that is not started: no store, no log, no firewall of a test before."""
     lab.mail.log.write_text("")  # postlogd appends: it goes on at the new end
-    lab.server.run("nft", "flush", "ruleset")
     with daemon(lab.server, lab.mail.config) as made:
         yield made
+    lab.server.run("nft", "flush", "ruleset")

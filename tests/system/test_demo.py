@@ -1,0 +1,26 @@
+"""`make demo` succeeds, says so, and leaves nothing."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+
+def test_the_demo_succeeds() -> None:
+    """The whole of it: five attacks by a hundred sources, all stopped, all good mail delivered."""
+    demo = Path(netns.__file__).parents[1] / "demo"
+    child = subprocess.Popen(
+        [demo, "--quick", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    out, err = child.communicate(timeout=100)
+    figures = json.loads(out)
+    assert figures["faults"] == [], err
+    assert child.returncode == 0, err
+    assert figures["attacks"]["flood"]["stopped"] == figures["attacks"]["flood"]["sources"] > 20
+    assert figures["runs"]["with"]["cpu_end"] < figures["runs"]["without"]["cpu_end"] / 2
+    assert netns.leftovers(child.pid) == []
