@@ -30,7 +30,7 @@ def run(*command: str, seconds: float = 10.0) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise HostError(f"{' '.join(command)}: no answer within {seconds:g} s") from error
+        raise HostError(f"{' '.join(command)}: no answer within {seconds:.2g} s") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in an argument
         raise HostError(f"{command[0]} cannot be run: {error}", f"install {command[0]}") from error
     if done.returncode:

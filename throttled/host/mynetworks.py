@@ -84,7 +84,7 @@ class _Reader:
 
     def _pattern(self, pattern: str, depth: int) -> Iterator[tuple[bool, Network]]:
         kind, colon, rest = pattern.partition(":")
-        if depth > _DEEPEST:
+        if depth == _DEEPEST and (pattern.startswith("/") or kind == "proxy"):
             self.warn(f"{pattern}: files within files, too many")
         elif pattern.startswith("/"):
             yield from self.patterns(" ".join(_lines(pattern)), depth + 1)

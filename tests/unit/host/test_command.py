@@ -1,0 +1,45 @@
+"""Commands: what they print, and every way in which they do not."""
+
+import pytest
+
+from throttled.errors import HostError
+from throttled.host.command import run
+
+
+def test_output_comes_back_even_where_it_is_no_utf8() -> None:
+    assert run("printf", r"a\nb\377") == "a\nb�"
+
+
+def test_commands_of_administrators_are_found_without_a_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PATH")
+    assert run("postconf", "-dh", "mail_name") == "Postfix\n"
+
+
+def test_the_environment_does_not_reach_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_CONFIG", "/nonexistent")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    lines = run("env").splitlines()
+    assert sorted(line.partition("=")[0] for line in lines) == ["LC_ALL", "PATH"]
+    assert "LC_ALL=C" in lines
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("no-such-command-here",), "no-such-command-here cannot be run: "),
+        (("echo", "a\0b"), "echo cannot be run: embedded null byte"),
+        (("sh", "-c", "echo one >&2; echo two >&2; exit 3"), "two"),
+        (("sh", "-c", "exit 3"), "exit status 3"),
+    ],
+)
+def test_failures(command: tuple[str, ...], message: str) -> None:
+    with pytest.raises(HostError) as caught:
+        run(*command)
+    assert message in caught.value.message
+
+
+def test_a_command_that_hangs_is_ended() -> None:
+    with pytest.raises(HostError, match=r"sleep 600: no answer within 0\.05 s"):
+        run("sleep", "600", seconds=0.05)

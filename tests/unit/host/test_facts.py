@@ -1,0 +1,170 @@
+"""Everything together: what Postfix says, what the kernel says, and what happens without either."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from lab.maincf import configure
+from lab.netns import namespace
+from throttled.errors import HostError
+from throttled.host.facts import gather
+from throttled.model import Facts, Service
+
+MAIN = """\
+maillog_file = /var/log/postfix.log
+mynetworks = 127.0.0.0/8 198.51.100.0/24
+relayhost = [203.0.113.25]:587
+proxy_interfaces = 203.0.113.1, [2001:db8::1], outside.example.com
+"""
+MASTER = """\
+smtp inet n - y - - smtpd
+submission inet n - y - - smtpd -o syslog_name=postfix/submission
+127.0.0.1:10025 inet n - y - - smtpd
+"""
+
+
+def test_an_instance(tmp_path: Path) -> None:
+    directory = configure(tmp_path, MAIN, MASTER)
+    facts = gather([directory], {"postfix/other": "submission"}, ["backup-mx"])
+    assert facts.services == (
+        Service(directory, "smtp", "smtpd", "postfix", 25, "mx"),
+        Service(directory, "submission", "smtpd", "postfix/submission", 587, "submission"),
+    )
+    assert facts.log_files == ("/var/log/postfix.log",)
+    assert facts.mynetworks == ("127.0.0.0/8", "198.51.100.0/24")
+    assert facts.relays == {"203.0.113.25"}
+    assert {"203.0.113.1", "2001:db8::1", "127.0.0.1"} <= facts.own
+    assert {"m.example.com", "m", socket.gethostname(), "backup-mx"} <= facts.hostnames
+    assert facts.config_directories == (directory,)
+    assert facts.scope_of("postfix/other") == "submission"
+    assert facts.warnings == ()
+
+
+def test_several_instances(tmp_path: Path) -> None:
+    one = configure(tmp_path / "one", "mynetworks = 198.51.100.1", "smtp inet n - y - - smtpd")
+    two = configure(
+        tmp_path / "two",
+        "mynetworks = 198.51.100.1, 198.51.100.2\nmultiple = 1\nmyhostname = n.example.net",
+        "2525 inet n - y - - smtpd\nsubmission inet n - y - - smtpd",
+    )
+    facts = gather([one, two])
+    assert [(s.instance, s.port) for s in facts.services] == [(one, 25), (two, 2525), (two, 587)]
+    assert facts.mynetworks == ("198.51.100.1", "198.51.100.2")
+    assert {"m", "n", "n.example.net"} <= facts.hostnames
+    [warning] = facts.warnings
+    assert warning.startswith("smtp (port 25) and submission (port 587) both log as postfix/smtpd")
+    assert f"in {two}/master.cf" in warning
+
+
+@pytest.mark.parametrize(("existing", "found"), [([], []), (["b"], ["b"]), (["a", "b"], ["a"])])
+def test_the_log_of_the_syslog_daemon(
+    tmp_path: Path, existing: list[str], found: list[str]
+) -> None:
+    directory = configure(tmp_path / "postfix")
+    for name in existing:
+        (tmp_path / name).touch()
+    candidates = [f"{tmp_path}/a", f"{tmp_path}/b"]
+    for directories in ([directory], [directory, directory], [str(tmp_path / "absent")]):
+        facts = gather(directories, log_files=candidates)
+        assert facts.log_files == tuple(f"{tmp_path}/{name}" for name in found)
+
+
+def test_a_log_that_is_no_file(tmp_path: Path) -> None:
+    facts = gather([configure(tmp_path, "maillog_file = /dev/stdout", MASTER)])
+    assert facts.log_files == ()
+    assert facts.warnings == (
+        "Postfix logs to /dev/stdout, which nobody else can read: see [log] files",
+    )
+
+
+def test_the_postfix_installed_here() -> None:
+    facts = gather()
+    assert facts.config_directories[0] == "/etc/postfix"
+    assert facts.ports("mx") == (25,)
+
+
+def test_a_postfix_that_takes_no_mail_from_the_network(tmp_path: Path) -> None:
+    facts = gather([configure(tmp_path, "inet_interfaces = loopback-only", MASTER)])
+    assert facts.services == ()
+    assert facts.warnings == (
+        "no service of Postfix takes mail from the network: nothing to protect",
+    )
+
+
+def test_a_broken_configuration_keeps_what_was_known(tmp_path: Path) -> None:
+    one = configure(tmp_path / "one", MAIN, MASTER)
+    two = configure(tmp_path / "two", "mynetworks = 198.18.0.0/16", "2525 inet n - y - - smtpd")
+    before = gather([one, two])
+    configure(tmp_path / "one", "half a li", MASTER)
+    configure(tmp_path / "two", "mynetworks = 198.18.5.5", "2626 inet n - y - - smtpd")
+    now = gather([one, two], before=before)
+    assert {s.port for s in now.services} == {25, 587, 2626}
+    assert now.log_files == before.log_files
+    assert now.relays == before.relays
+    assert set(now.mynetworks) == {"198.18.5.5", *before.mynetworks}
+    [warning] = now.warnings
+    assert f"{one}/main.cf, line 3: missing '=' after attribute name" in warning
+    configure(tmp_path / "one", "mynetworks = 198.18.6.6", "smtp inet n - y - - smtpd")
+    after = gather([one, two], before=now)
+    assert {s.port for s in after.services} == {25, 2626}
+    assert after.mynetworks == ("198.18.6.6", "198.18.5.5")
+    assert after.relays == frozenset()
+
+
+@pytest.mark.root
+def test_relays_that_do_not_resolve_for_once_are_kept(tmp_path: Path) -> None:
+    directory = configure(tmp_path, "relayhost = [no.example.com]", MASTER)
+    before = Facts(relays=frozenset({"203.0.113.25"}))
+    with namespace("facts") as host:
+        facts = host.call(gather, [directory], before=before)
+    assert facts.relays == {"203.0.113.25"}
+    assert "no.example.com does not resolve" in facts.warnings[0]
+
+
+@pytest.mark.root
+def test_a_network_namespace_with_its_own_addresses(tmp_path: Path) -> None:
+    directory = configure(tmp_path, "", MASTER)
+    with namespace("facts") as host:
+        host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+        host.run("ip", "link", "set", "eth0", "up", "addrgenmode", "none")
+        host.run("ip", "address", "add", "198.51.100.7/24", "dev", "eth0")
+        host.run("ip", "route", "add", "default", "via", "198.51.100.1")
+        facts = host.call(gather, [directory])
+    assert facts.own == {"127.0.0.1", "::1", "198.51.100.7"}
+    assert facts.gateways == {"198.51.100.1"}
+    assert set(facts.mynetworks) == facts.own  # mynetworks_style = host
+    assert facts.warnings == ()
+
+
+def test_without_postfix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory with nothing in it stands for a system without Postfix's commands."""
+    monkeypatch.setattr("throttled.host.command._PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    facts = gather(log_files=[str(tmp_path)])
+    assert facts.services == ()
+    assert facts.config_directories == ()
+    assert facts.log_files == (str(tmp_path),)
+    assert "127.0.0.1" in facts.own
+    [warning] = facts.warnings
+    assert warning.startswith("postconf cannot be run: ")
+
+
+def test_a_host_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock: no kernel here refuses to name its addresses."""
+
+    def refuse(*_: object) -> None:
+        raise HostError("refused")
+
+    for name in ("own", "gateways", "resolvers"):
+        monkeypatch.setattr(f"throttled.host.addresses.{name}", refuse)
+    before = Facts(
+        own=frozenset({"198.51.100.7"}),
+        gateways=frozenset({"198.51.100.1"}),
+        resolvers=frozenset({"198.51.100.53"}),
+    )
+    facts = gather([configure(tmp_path, MAIN, MASTER)], before=before)
+    assert "198.51.100.7" in facts.own
+    assert facts.gateways == before.gateways
+    assert facts.resolvers == before.resolvers
+    assert facts.warnings == ("refused",)
