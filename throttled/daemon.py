@@ -12,6 +12,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from msgspec.structs import replace
 from throttled import __version__
 from throttled.config.load import load
 from throttled.config.schema import Config
-from throttled.control.server import Server
+from throttled.control.protocol import Request, Result
+from throttled.control.server import Peer, Server
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
@@ -31,6 +33,7 @@ from throttled.errors import (
     BackendError,
     ConfigError,
     HostError,
+    NotPermittedError,
     StoreError,
     ThrottledError,
 )
@@ -97,7 +100,9 @@ class Daemon:
         self.pipeline: Pipeline
         self.logs: Logs
         self.store_problem: StoreError | None = None
+        self._ready = asyncio.Event()
         self._stop = asyncio.Event()
+        self._closing = ExitStack()
         self._refreshing: asyncio.Task[Any] | None = None
         self._repairing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -113,39 +118,60 @@ class Daemon:
             BackendError: the firewall cannot be used; says what is missing.
             ThrottledError: the control socket cannot be made.
         """
+        asyncio.get_running_loop().set_exception_handler(self._surprise)
+        self.backend = self._open_backend()
+        control = self.config.control
+        server = Server(Path(control.socket), control.group, self._answer)
+        try:
+            # Before anything is touched: two daemons must not share a table and a database.
+            await server.start()
+        except NotPermittedError as error:
+            if self.config.mode != "observe":
+                raise
+            log.warning("%s; observing without it. %s", error.message, error.hint)
+        try:
+            with self._closing:
+                await self._start()
+                self._ready.set()
+                notify("READY=1")
+                await self._stop.wait()
+                notify("STOPPING=1")
+                self._end()
+        finally:
+            await server.stop()
+
+    async def _answer(self, request: Request, peer: Peer) -> Result:
+        await self._ready.wait()
+        return await Operations(self).handle(request, peer)
+
+    async def _start(self) -> None:
+        """Open what there is to open, protect, and only then look at the log."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._surprise)
         self.facts = await asyncio.to_thread(self._gather)
         self.store = self._open_store()
-        self.backend = self._open_backend()
+        self._closing.callback(self.store.close)
         parser = Parser(local_zone(), self.started.wall)
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
         self.logs = Logs(self.pipeline, self.report)
         self.protect()
         self.repair()
-        control = self.config.control
-        server = Server(Path(control.socket), control.group, Operations(self).handle)
-        await server.start()
         for number, action in (
-            (signal.SIGTERM, self._stop.set),
-            (signal.SIGINT, self._stop.set),
+            (signal.SIGTERM, self.stop),
+            (signal.SIGINT, self.stop),
             (signal.SIGHUP, self._reload_soon),
         ):
             loop.add_signal_handler(number, action)
-        self.logs.follow(self._log_files())
         self._watch_host()
         self._watch_table()
+        self.logs.follow(self._log_files())
         self._spawn(self._restore(start=True))
         self._spawn(self._tick_for_ever())
-        notify("READY=1")
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
-        try:
-            await self._stop.wait()
-        finally:
-            notify("STOPPING=1")
-            await server.stop()
-            self._close()
+
+    def stop(self) -> None:
+        """End `run`, as SIGTERM does."""
+        self._stop.set()
 
     def _open_store(self) -> Store:
         try:
@@ -165,14 +191,14 @@ class Daemon:
             raise BackendError("; ".join(problem.what for problem in faults), hint)
         return backend
 
-    def _close(self) -> None:
+    def _end(self) -> None:
+        """Stop looking; leave what is in force."""
         for task in self._tasks:
             task.cancel()
         self.logs.close()
         self.pipeline.record(now(), (), self.logs.positions())
         if self.config.firewall.on_stop == "remove":
             self.backend.teardown()
-        self.store.close()
 
     # The host
 
@@ -242,6 +268,7 @@ class Daemon:
             if watch.drain():
                 self._refresh_soon()
 
+        self._closing.callback(watch.close)
         asyncio.get_running_loop().add_reader(watch.fileno(), changed)
 
     def _watch_table(self) -> None:
@@ -258,6 +285,7 @@ class Daemon:
             if watch.drain() and (self._repairing is None or self._repairing.done()):
                 self._repairing = self._spawn(self._repair_and_restore())
 
+        self._closing.callback(watch.close)
         asyncio.get_running_loop().add_reader(watch.fileno(), changed)
 
     async def _repair_and_restore(self) -> None:

@@ -333,7 +333,7 @@ def _next(
     nearest: tuple[float, str] = (0.0, "")
     for meter in meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
-            if threshold is None or meter.value > threshold:
+            if threshold is None or not 0 < meter.value <= threshold:
                 continue
             left = threshold - meter.value + 1
             length = f" for {Duration(ban)}" if word == "banned" else ""

@@ -1,0 +1,418 @@
+"""The daemon in this process, with the dry-run backend: what it answers, and what it survives.
+
+The kernel, real Postfix, signals and kill -9 are in tests/system.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from throttled.control import client, protocol
+from throttled.control.protocol import (
+    AllowedResult,
+    ChangeResult,
+    Done,
+    ExplainResult,
+    ListResult,
+    Request,
+    StatusResult,
+)
+from throttled.daemon import Daemon, Options
+from throttled.errors import BackendError, ConfigError, RefusedError, ThrottledError
+from throttled.model import Mode
+from throttled.store.store import Store
+
+Reply = TypeVar("Reply")
+A = "198.51.100.7"
+B = "198.51.100.8"
+BOUND = 10.0
+
+
+class Lab:
+    """A configuration, a log and a running daemon."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / "mail.log"
+        self.log.touch()
+        self.config = path / "throttled.toml"
+        self.configure()
+        self.daemon: Daemon
+
+    def configure(self, more: str = "") -> None:
+        # Before the tables: top-level keys may be in `more`.
+        self.config.write_text(
+            f"{more}\n"
+            f'[log]\nfiles = ["{self.log}"]\n'
+            f'[store]\npath = "{self.path}/t.db"\n'
+            f'[control]\nsocket = "{self.path}/c.sock"\n'
+            '[firewall]\nbackend = "dryrun"\n'
+            "ports = { mx = [25], submission = [587] }\n"
+            '[postfix]\nhosts = ["mx"]\n'
+        )
+
+    def write(self, *bodies: str, process: str = "postfix/smtpd") -> None:
+        stamp = time.strftime("%b %e %H:%M:%S")
+        with self.log.open("a") as file:
+            for number, body in enumerate(bodies):
+                file.write(f"{stamp} mx {process}[{number + 1}]: {body}\n")
+
+    def garbage(self, address: str, count: int = 11) -> None:
+        self.write(*[f"warning: non-SMTP command from unknown[{address}]: GET /"] * count)
+
+    async def ask(self, request: Request, reply: type[Reply]) -> Reply:
+        socket = self.path / "c.sock"
+        result = await asyncio.to_thread(client.request, socket, request)
+        assert isinstance(result, reply)
+        return result
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something to become true, with a bound."""
+        async with asyncio.timeout(BOUND):
+            while not await condition():  # noqa: ASYNC110 - the daemon has no event for us
+                await asyncio.sleep(0.005)
+
+    async def listed(self, count: int) -> list[tuple[str, str, str]]:
+        rows: list[tuple[str, str, str]] = []
+
+        async def there() -> bool:
+            found = (await self.ask(protocol.List(), ListResult)).rows
+            rows[:] = [(row.subject, row.scope, row.action) for row in found]
+            return len(rows) == count
+
+        await self.until(there)
+        return sorted(rows)
+
+
+def live(path: Path, story: Callable[[Lab], Awaitable[None]], lab: Lab | None = None) -> Lab:
+    """Run a daemon and a story against it, then stop it."""
+    lab = lab or Lab(path)
+
+    async def both() -> None:
+        lab.daemon = Daemon(Options(str(lab.config)))
+        running = asyncio.create_task(lab.daemon.run())
+
+        async def ready() -> bool:
+            if running.done():
+                running.result()
+            return (lab.path / "c.sock").exists()
+
+        await lab.until(ready)
+        await lab.ask(protocol.Ping(), Done)
+        try:
+            await story(lab)
+        finally:
+            lab.daemon.stop()
+            await running
+
+    asyncio.run(both())
+    return lab
+
+
+def test_status(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.write("connect from unknown[198.51.100.7]", "no event")
+
+        async def counted() -> bool:
+            status = await lab.ask(protocol.Status(), StatusResult)
+            return status.lines == 2 and status.events == {"connect": 1}
+
+        await lab.until(counted)
+        status = await lab.ask(protocol.Status(), StatusResult)
+        assert (status.backend, status.mode, status.clients) == ("dryrun", "enforce", 1)
+        assert [tail.path for tail in status.tails] == [str(lab.log)]
+        assert status.tails[0].exists
+        assert status.tails[0].lag == 0
+        assert [p for p in status.health if p.state == "fault"] == []
+        assert isinstance(await lab.ask(protocol.Ping(), Done), Done)
+
+    live(tmp_path, story)
+
+
+def test_a_ban_is_listed_and_explained_with_its_lines(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(A)
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        told = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert told.network == "198.51.100.0/24"
+        assert told.active[0].action == "ban"
+        assert len(told.lines) == 11
+        assert all("GET /" in line.text for line in told.lines)
+        assert {m.limit: m.value for m in told.meters if m.value} == {"errors": 55}
+        assert told.past.offences == 1
+        assert told.sessions == 11
+        assert "ban ends" in told.next
+
+    live(tmp_path, story)
+
+
+def test_explain_before_anything_happened_and_of_the_protected(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        assert "nothing" in (await lab.ask(protocol.Explain(A), ExplainResult)).next
+        lab.garbage(A, 2)
+
+        async def counted() -> bool:
+            told = await lab.ask(protocol.Explain(A), ExplainResult)
+            return (
+                "throttled in mx after 11 more on limit errors (10 of 20 within 10m)" in told.next
+            )
+
+        await lab.until(counted)
+        told = await lab.ask(protocol.Explain("127.0.0.1"), ExplainResult)
+        assert told.protected
+        assert "nothing" in told.next
+        network = await lab.ask(protocol.Explain("198.51.100.0/24"), ExplainResult)
+        assert network.network == ""
+
+    live(tmp_path, story)
+
+
+def test_unban_frees_and_forgets(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(A)
+        await lab.listed(1)
+        change = await lab.ask(protocol.Unban(A), ChangeResult)
+        assert change.confirmed
+        assert [row.action for row in change.changed] == ["ban"]
+        assert await lab.listed(0) == []
+        told = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert {m.value for m in told.meters} == {0}
+        with pytest.raises(ThrottledError, match="neither"):
+            await lab.ask(protocol.Unban(A), ChangeResult)
+        lab.garbage(A)
+        await lab.listed(1)
+
+    live(tmp_path, story)
+
+
+def test_unban_with_an_exemption_lasts(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Unban(A, exempt=3600.0), ChangeResult)
+        lab.garbage(A)
+        lab.garbage(B)
+        assert await lab.listed(1) == [(B, "mx", "ban")]
+
+    live(tmp_path, story)
+
+
+def test_unban_in_one_scope_leaves_the_other(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        change = await lab.ask(protocol.Ban(A, seconds=60.0, why="spam"), ChangeResult)
+        assert {row.scope for row in change.changed} == {"mx", "submission"}
+        assert "spam" in change.changed[0].why
+        await lab.ask(protocol.Unban(A, scope="mx"), ChangeResult)
+        assert await lab.listed(1) == [(A, "submission", "ban")]
+
+    live(tmp_path, story)
+
+
+def test_unban_all(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        for subject in (A, B, "203.0.113.0/24"):
+            await lab.ask(protocol.Ban(subject), ChangeResult)
+        change = await lab.ask(protocol.UnbanAll(), ChangeResult)
+        assert change.confirmed
+        assert "6 " in change.message
+        assert await lab.listed(0) == []
+
+    live(tmp_path, story)
+
+
+def test_by_hand_a_throttle_takes_the_place_of_a_ban(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+        change = await lab.ask(protocol.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
+        assert change.confirmed
+        assert await lab.listed(1) == [(A, "mx", "throttle")]
+
+    live(tmp_path, story)
+
+
+def test_protected_is_not_banned_by_hand(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        with pytest.raises(ThrottledError, match="protected"):
+            await lab.ask(protocol.Ban("127.0.0.1"), ChangeResult)
+
+    live(tmp_path, story)
+
+
+def test_allow_frees_and_protects_until_disallowed(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(A)
+        await lab.listed(1)
+        change = await lab.ask(protocol.Allow("198.51.100.0/24", note="branch"), ChangeResult)
+        assert [row.subject for row in change.changed] == [A]
+        lab.garbage(A)
+        lab.garbage("203.0.113.5")
+        assert await lab.listed(1) == [("203.0.113.5", "mx", "ban")]
+        rows = (await lab.ask(protocol.Allowed(), AllowedResult)).rows
+        assert [(row.what, row.note, row.until) for row in rows] == [
+            ("198.51.100.0/24", "branch", None)
+        ]
+        told = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert [row.what for row in told.allowed] == ["198.51.100.0/24"]
+        await lab.ask(protocol.Disallow("198.51.100.0/24"), ChangeResult)
+        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+        with pytest.raises(ThrottledError, match="not allowed by hand"):
+            await lab.ask(protocol.Disallow("198.51.100.0/24"), ChangeResult)
+
+    live(tmp_path, story)
+
+
+def test_a_host_name_is_allowed(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Allow(".example.com"), ChangeResult)
+        lab.write(*[f"warning: non-SMTP command from mx.example.com[{A}]: GET /"] * 11)
+        lab.garbage(B)
+        assert await lab.listed(1) == [(B, "mx", "ban")]
+
+    live(tmp_path, story)
+
+
+def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.configure("[limits.errors]\nsoft = 500\nhard = 900\n")
+        done = await lab.ask(protocol.Reload(), Done)
+        assert done.message == "reloaded"
+        lab.garbage(A)
+        lab.configure("[limits.errors]\nsoft = true\n")
+        with pytest.raises(ThrottledError) as caught:
+            await lab.ask(protocol.Reload(), Done)
+        assert caught.value.exit_code == ConfigError.exit_code
+        lab.configure('mode = "observe"\n')
+        assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
+        assert await lab.listed(0) == []
+
+    live(tmp_path, story)
+
+
+def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def before(lab: Lab) -> None:
+        lab.garbage(A)
+        lab.garbage(B, 9)
+        assert len(await lab.listed(2)) == 2
+
+    async def after(lab: Lab) -> None:
+        assert await lab.listed(2) == [(A, "mx", "ban"), (B, "mx", "throttle")]
+        lab.garbage(B, 2)  # 45 points before the restart, 10 more
+
+        async def banned() -> bool:
+            rows = await lab.listed(2)
+            return (B, "mx", "ban") in rows
+
+        await lab.until(banned)
+
+    lab = live(tmp_path, before)
+    lab.garbage("203.0.113.5")  # while nobody looks
+    lab.log.write_text(lab.log.read_text())
+
+    async def third(lab: Lab) -> None:
+        assert ("203.0.113.5", "mx", "ban") in await lab.listed(3)
+        await lab.ask(protocol.Unban("203.0.113.5"), ChangeResult)
+        await after(lab)
+
+    live(tmp_path, third, lab)
+    store = Store.open(str(tmp_path / "t.db"))
+    assert [d.action for d in store.decisions(A) if d.limit == "errors"].count("ban") == 1
+    store.close()
+
+
+def test_a_ban_ends_in_a_throttle(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Ban(A, scope="mx", seconds=1.0), ChangeResult)
+
+        async def throttled() -> bool:
+            return await lab.listed(1) == [(A, "mx", "throttle")]
+
+        await lab.until(throttled)
+
+    live(tmp_path, story)
+
+
+def test_a_log_that_cannot_be_read_is_told_and_others_go_on(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        status = await lab.ask(protocol.Status(), StatusResult)
+        assert {tail.path: tail.exists for tail in status.tails} == {
+            str(tmp_path / "mail.log"): True,
+            str(tmp_path / "absent" / "x.log"): False,
+        }
+        lab.garbage(A)
+        await lab.listed(1)
+
+    lab = Lab(tmp_path)
+    text = lab.config.read_text()
+    lab.config.write_text(text.replace('mail.log"', f'mail.log", "{tmp_path}/absent/x.log"'))
+    live(tmp_path, story, lab)
+
+
+def test_a_database_that_is_none_does_not_stop_protection(tmp_path: Path) -> None:
+    (tmp_path / "t.db").write_bytes(b"this is no database" * 100)
+
+    async def story(lab: Lab) -> None:
+        status = await lab.ask(protocol.Status(), StatusResult)
+        assert "fault" in {problem.state for problem in status.health}
+        lab.garbage(A)
+        await lab.listed(1)
+
+    live(tmp_path, story)
+    assert (tmp_path / "t.db").read_bytes().startswith(b"this is no database")
+
+
+def test_observing_keeps_its_bans_to_itself(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.configure('mode = "observe"\n')
+
+    async def story(lab: Lab) -> None:
+        lab.garbage(A)
+        await lab.listed(1)
+
+    live(tmp_path, story, lab)
+    lab.configure()
+
+    async def nothing(lab: Lab) -> None:
+        assert await lab.listed(0) == []
+
+    live(tmp_path, nothing, lab)
+
+
+def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        with pytest.raises(RefusedError):
+            await Daemon(Options(str(lab.config))).run()
+        await lab.ask(protocol.Ping(), Done)
+
+    live(tmp_path, story)
+
+
+def test_a_bad_configuration_does_not_start(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.configure("max_clients = 0\n")
+    with pytest.raises(ConfigError):
+        Daemon(Options(str(lab.config)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops privileges that only root has")
+@pytest.mark.root
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -> None:
+    lab = Lab(tmp_path)
+    daemon = Daemon(Options(str(lab.config), backend="nftables", mode=mode))
+    child = os.fork()
+    if child == 0:
+        status = 9
+        try:
+            os.setuid(65534)
+            daemon.stop()
+            asyncio.run(daemon.run())
+            status = 1
+        except BackendError as error:
+            status = 2 if "--mode observe" in error.hint else 3
+        finally:
+            os._exit(status)
+    expected = {"enforce": 2, "observe": 1}[mode]
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
