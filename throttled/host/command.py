@@ -32,7 +32,7 @@ def run(*command: str, seconds: float = 10.0) -> str:
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{' '.join(command)}: no answer within {seconds:.2g} s") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in an argument
-        raise HostError(f"{command[0]} cannot be run: {error}", f"install {command[0]}") from error
+        raise HostError(f"{command[0]} cannot be run: {error}", "is it installed?") from error
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise HostError(f"{' '.join(command)}: {last or f'exit status {done.returncode}'}")

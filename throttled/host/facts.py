@@ -59,7 +59,7 @@ def gather(
         gateways=_try(addresses.gateways, before.gateways, warnings),
         resolvers=_try(addresses.resolvers, before.resolvers, warnings),
         relays=_relays(instances, before, warnings) | kept.relays,
-        mynetworks=_unique(*_trusted(instances, warnings), *kept.mynetworks),
+        mynetworks=_unique(*_trusted(instances, before, warnings), *kept.mynetworks),
         hostnames=_hostnames(instances).union(hosts, kept.hostnames),
         config_directories=directories,
         scopes=dict(scopes),
@@ -126,10 +126,10 @@ def _relays(instances: list[Instance], before: Facts, warnings: list[str]) -> fr
     return frozenset(found) | (before.relays if told else frozenset())
 
 
-def _trusted(instances: list[Instance], warnings: list[str]) -> list[str]:
+def _trusted(instances: list[Instance], before: Facts, warnings: list[str]) -> list[str]:
     found = []
     for instance in instances:
-        more, told = mynetworks.networks(instance)
+        more, told = mynetworks.networks(instance, before.mynetworks)
         found += more
         warnings += told
     return found

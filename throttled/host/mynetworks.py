@@ -8,7 +8,7 @@ Limits: `_MOST` networks; a table that cannot be listed (SQL, LDAP, regular expr
 `if` or `!` within a `cidr:` table are told, not guessed at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -37,8 +37,13 @@ _PRIVATE = tuple(
 _LISTED = ("btree", "cdb", "dbm", "hash", "inline", "lmdb", "sdbm", "texthash")
 
 
-def networks(instance: Instance) -> tuple[list[str], list[str]]:
-    """Return the networks that an instance trusts, and warnings."""
+def networks(instance: Instance, before: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """Return the networks that an instance trusts, and warnings.
+
+    Args:
+        instance: as read from postconf.
+        before: what was trusted so far; kept while a file or a table cannot be read.
+    """
     reader = _Reader(instance.directory)
     trusted: dict[str, None] = {}  # in order, each once
     excluded: list[Network] = []
@@ -57,6 +62,8 @@ def networks(instance: Instance) -> tuple[list[str], list[str]]:
         if len(trusted) + len(excluded) > _MOST:
             reader.warn(f"has more than {_MOST} networks; the rest is not protected")
             break
+    if reader.failed:
+        trusted |= dict.fromkeys(before)
     return list(trusted)[:_MOST], reader.warnings
 
 
@@ -66,6 +73,7 @@ class _Reader:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.warnings: list[str] = []
+        self.failed = False
 
     def warn(self, what: str) -> None:
         if len(self.warnings) < _MOST_WARNINGS:
@@ -79,8 +87,11 @@ class _Reader:
             try:
                 for positive, network in self._pattern(pattern, depth):
                     yield positive is not negated, network
-            except (OSError, ValueError, HostError) as error:
+            except ValueError as error:
                 self.warn(f"{item}: {error}")
+            except (OSError, HostError) as error:
+                self.warn(f"{item}: {error}")
+                self.failed = True
 
     def _pattern(self, pattern: str, depth: int) -> Iterator[tuple[bool, Network]]:
         kind, colon, rest = pattern.partition(":")

@@ -112,6 +112,19 @@ def test_a_broken_configuration_keeps_what_was_known(tmp_path: Path) -> None:
     assert after.relays == frozenset()
 
 
+def test_a_table_that_is_away_for_once_keeps_what_was_known(tmp_path: Path) -> None:
+    table = tmp_path / "nets"
+    directory = configure(tmp_path, f"mynetworks = 198.51.100.7 {table}", MASTER)
+    table.write_text("203.0.113.0/24")
+    before = gather([directory])
+    table.unlink()
+    now = gather([directory], before=before)
+    assert now.mynetworks == before.mynetworks == ("198.51.100.7", "203.0.113.0/24")
+    assert "No such file" in now.warnings[0]
+    table.write_text("203.0.113.9, nonsense")
+    assert gather([directory], before=now).mynetworks == ("198.51.100.7", "203.0.113.9")
+
+
 @pytest.mark.root
 def test_relays_that_do_not_resolve_for_once_are_kept(tmp_path: Path) -> None:
     directory = configure(tmp_path, "relayhost = [no.example.com]", MASTER)
