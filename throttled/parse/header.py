@@ -2,8 +2,8 @@
 
 A line is `TIME HOST TAG[PID]: BODY`. TIME is RFC 3164 (`Aug 22 10:00:01`), ISO 8601 with or
 without fraction and zone, or `2026-08-22 10:00:01`. RFC 5424 and what docker, docker-compose,
-Kubernetes or a `<PRI>` put in front are understood too; FreeBSD's `<mail.info>`, busybox's
-`mail.info` and Solaris' `[ID 197553 mail.info]` are passed over.
+Kubernetes or a `<PRI>` put in front are understood too; FreeBSD's `<mail.info>` and busybox's
+`mail.info` are passed over.
 
 The tag's last component names the daemon, what is before it the instance:
 `postfix/submission/smtpd` (postconf(5), syslog_name). An administrator can choose any instance.
@@ -35,7 +35,6 @@ _NESTED = 3  # docker-compose around docker around a <PRI>
 _HOST = r"(?:<\w+\.\w+> )?(?:(\S*[^\s:]) )?(?:\w+\.\w+ )?"
 _ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
 _WITHOUT_PID = re.compile(_HOST + r"(rsyslogd|journal)(?:-[0-9]+)?: ")
-_SOLARIS = re.compile(r"\[ID [0-9]{1,10} \w+\.\w+\] ")
 _RFC5424 = re.compile(
     r"(?:<[0-9]{1,3}>)?1 (?:-|(\S{1,40})) (\S{1,255}) (\S{1,255}) ([0-9]{1,10}) \S{1,32} "
     r"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: |\Z)(?:\xef\xbb\xbf)?"
@@ -83,8 +82,6 @@ def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, flo
             return None
         origin = Origin(match[1] or "", "", match[2], 0)
         body = line[match.end() :]
-    if body[:4] == "[ID " and (match := _SOLARIS.match(body)):
-        body = body[match.end() :]
     return origin, time, body
 
 

@@ -28,8 +28,10 @@ _READERS: dict[str, Callable[[str, Origin, float], Event | None]] = {
     "journal": logger.read,
     "rsyslogd": logger.read,
 }
-#: rsyslog's $RepeatedMsgReduction, on by default in Ubuntu.
-_REPEATED = re.compile(r"message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z", re.DOTALL)
+#: What loggers wrap a body in: Solaris, and rsyslog's $RepeatedMsgReduction (Ubuntu's default).
+_WRAPPED = re.compile(
+    r"\[ID [0-9]{1,10} \w+\.\w+\] (.*)|message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z", re.DOTALL
+)
 
 #: For `unknown` only, which searches the whole line and decides nothing.
 _OFFENCE = re.compile(
@@ -77,10 +79,11 @@ class Parser:
             return None
         body = body.rstrip("\r")
         event = read(body, origin, time)
-        if event is None and (match := _REPEATED.match(body)):
-            event = read(match[2], origin, time)
-            if event is not None:
-                event = replace(event, count=event.count * int(match[1]))
+        if event is None and (match := _WRAPPED.match(body)):
+            bare, times, repeated = match.groups()
+            event = read(bare or repeated, origin, time)
+            if event is not None and times:
+                event = replace(event, count=event.count * int(times))
         return event
 
     def unknown(self, line: str) -> bool:

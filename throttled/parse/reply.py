@@ -64,7 +64,7 @@ def reject(text: str) -> Detail:
     if match is None:
         return Detail(text, reason=_first(_BARE, text))
     code, dsn = match.groups()
-    return Detail(text, code=int(code), reason=_reason(code, dsn, text[match.end() :]))
+    return Detail(text, "", "", int(code), _reason(code, dsn, text[match.end() :]))
 
 
 def milter(text: str) -> Detail:
@@ -79,9 +79,10 @@ def _reason(code: str, dsn: str | None, text: str) -> Reason:
         return "temporary"
     if dsn is not None and dsn != "7.1":
         return _BY_DSN.get(dsn) or _BY_SUBJECT.get(dsn.partition(".")[0], "")
-    for pattern, reason in _BY_START:
-        if pattern.match(text):
-            return reason
+    if not text.startswith("<"):
+        for pattern, reason in _BY_START:
+            if pattern.match(text):
+                return reason
     return _first(_BY_TEXT, text)
 
 

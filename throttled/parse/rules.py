@@ -68,7 +68,7 @@ class Rule(NamedTuple):
     kind: Kind
     line: str
     where: str = ""  # for an entry that says by itself where
-    detail: Reader = Detail  # reads what stands in place of `<text>`
+    detail: Reader = Detail  # reads `<text>`, which then is all that follows the client
 
 
 class _Line(NamedTuple):
@@ -81,6 +81,14 @@ class _Line(NamedTuple):
     detail: Detail | None
 
 
+class _Pattern(NamedTuple):
+    """The notation of an entry, compiled."""
+
+    expression: re.Pattern[str]
+    #: Numbers of the groups client, where, service and text; of an empty one for those not there.
+    groups: tuple[int, ...]
+
+
 _NOTHING = Detail()
 _NOBODY = Client("", "", 0)
 
@@ -89,9 +97,9 @@ class Table:
     """The entries of one daemon, compiled."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._from: list[tuple[re.Pattern[str], Reader, Rule]] = []
+        self._from: list[tuple[_Pattern, Reader, Rule]] = []
         #: Entries of another form by their first word; "" stands for a queue id.
-        self._others: dict[str, list[tuple[re.Pattern[str], Rule]]] = {}
+        self._others: dict[str, list[tuple[_Pattern, Rule]]] = {}
         for rule in rules:
             what, sender, rest = rule.line.partition(" from <client>")
             if sender:
@@ -142,39 +150,38 @@ class Table:
 
     def _what(self, what: str) -> tuple[Kind, str, str, Reader] | None:
         """Find the entry of a line by what stands before ` from CLIENT`."""
-        for pattern, rest, rule in self._from:
-            match = pattern.fullmatch(what)
+        for (expression, groups), rest, rule in self._from:
+            match = expression.fullmatch(what)
             if match is not None:
-                groups = match.groupdict()
-                return (
-                    rule.kind,
-                    rule.where or groups.get("where", ""),
-                    groups.get("text", ""),
-                    rest,
-                )
+                _, where, _, text = match.group(*groups)
+                return rule.kind, rule.where or where, text, rest
         return None
 
     def _other(self, body: str) -> _Line:
         """Match a line of another form."""
         word = body.partition(" ")[0]
-        for pattern, rule in self._others.get(word) or self._others.get("") or ():
-            match = pattern.match(body)
+        for (expression, groups), rule in self._others.get(word) or self._others.get("") or ():
+            match = expression.match(body)
             if match is not None:
-                who = match.groupdict().get("client")
-                found = _NOBODY if who is None else client(who)
-                return _Line(rule.kind, rule.where, "", found, _detail(match, rule.detail))
+                who, where, service, text = match.group(*groups)
+                plain = rule.detail is Detail
+                detail = Detail(text, where, service) if plain else rule.detail(text)
+                return _Line(rule.kind, rule.where, "", client(who) if who else _NOBODY, detail)
         return _UNMATCHED
 
 
 _UNMATCHED = _Line("connect", "", "", None, None)
 
 
-def _compile(line: str, optional: str = "") -> re.Pattern[str]:
+def _compile(line: str, optional: str = "") -> _Pattern:
     """Turn the notation of an entry into an expression."""
     parts = re.split(r"<(\w+)>", line)
     parts[::2] = [re.escape(text) for text in parts[::2]]
     parts[1::2] = [FIELDS[field] for field in parts[1::2]]
-    return re.compile(optional + "".join(parts), re.DOTALL)
+    expression = re.compile(optional + "".join(parts) + "()", re.DOTALL)
+    number = expression.groupindex.get
+    groups = ("client", "where", "service", "text")
+    return _Pattern(expression, tuple(number(group, expression.groups) for group in groups))
 
 
 def _rest(line: str, detail: Reader) -> Reader:
@@ -182,18 +189,13 @@ def _rest(line: str, detail: Reader) -> Reader:
     line = line.lstrip(": ")
     if line in {"", "<text>"}:
         return detail
-    pattern = _compile(line)
+    expression, groups = _compile(line)
 
     def read(rest: str) -> Detail | None:
-        match = pattern.match(rest)
-        return None if match is None else _detail(match, detail)
+        match = expression.match(rest)
+        if match is None:
+            return None
+        _, where, service, text = match.group(*groups)
+        return Detail(text or "", where, service)
 
     return read
-
-
-def _detail(match: re.Match[str], detail: Reader) -> Detail | None:
-    groups = match.groupdict(default="")
-    text = groups.get("text", "")
-    if detail is not Detail:
-        return detail(text)
-    return Detail(text, groups.get("where", ""), groups.get("service", ""))

@@ -59,7 +59,7 @@ def _sasl(text: str) -> Detail:
         user = ""
     if match[1]:
         return Detail(reason="aborted", user=user)
-    return Detail(reply, reason="temporary" if reply.startswith(_OUR_FAULT) else "", user=user)
+    return Detail(reply, "", "", 0, "temporary" if reply.startswith(_OUR_FAULT) else "", user)
 
 
 def _login(text: str) -> Detail:

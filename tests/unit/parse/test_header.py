@@ -29,7 +29,6 @@ def head(line: str) -> tuple[Origin, float, str] | None:
         "2026-11-02T04:06:08.000000Z mx postfix/smtpd[77]: ",
         "Nov  2 04:06:08 <mail.info> mx postfix/smtpd[77]: ",
         "Nov  2 04:06:08 mx mail.info postfix/smtpd[77]: ",
-        "Nov  2 04:06:08 mx postfix/smtpd[77]: [ID 197553 mail.info] ",
     ],
 )
 def test_plain(line: str) -> None:
