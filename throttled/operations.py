@@ -125,9 +125,9 @@ class Operations:
         daemon, subject = self._daemon, request.subject
         moment = now()
         engine, ladder = daemon.pipeline.engine, daemon.pipeline.ladder
-        active = self._active(subject)
-        self._count(active)
-        active = self._active(subject)
+        network = "" if address.is_network(subject) else address.network_of(subject)
+        self._count(self._active(subject))
+        active = [*self._active(subject), *(self._active(network) if network else ())]
         decisions = daemon.store.decisions(subject)
         pasts = daemon.store.past([(subject, scope) for scope in SCOPES], moment.wall)
         past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
@@ -139,7 +139,7 @@ class Operations:
         protected = ladder.protection.reason(subject)
         return ExplainResult(
             subject=subject,
-            network="" if address.is_network(subject) else address.network_of(subject),
+            network=network,
             protected=protected,
             active=active,
             meters=meters,
@@ -152,8 +152,7 @@ class Operations:
         )
 
     def _active(self, subject: str) -> list[Snapshot]:
-        rows = self._daemon.store.snapshots(now().wall, Filter(within=subject))
-        return [row for row in rows if row.subject == subject]
+        return self._daemon.store.snapshots(now().wall, Filter(subject=subject))
 
     def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
         by_source: dict[int, list[int]] = {}
@@ -276,7 +275,7 @@ class Operations:
         if not daemon.store.disallow(request.what):
             raise RefusedError(
                 f"{request.what} was not allowed by hand",
-                "see `throttled allow --list`; entries of the file are in [protect]",
+                "see `throttled allow`; what the file allows is in its [protect]",
             )
         daemon.apply_configuration()
         confirmed = daemon.pipeline.backend_fault is None

@@ -69,8 +69,8 @@ def _report(result: ExplainResult) -> Iterator[str]:
 def _active(snapshot: Snapshot) -> Iterator[str]:
     step = f" number {snapshot.level}" if snapshot.level > 1 else ""
     yield (
-        f"  {snapshot.action}{step} in {snapshot.scope} since {output.moment(snapshot.since)}, "
-        f"{output.left(snapshot.until)} left"
+        f"  {snapshot.action}{step} of {snapshot.subject} in {snapshot.scope} "
+        f"since {output.moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
     yield f"    {snapshot.limit}: {snapshot.why}"
     yield f"    {output.number(snapshot.packets)} packets dropped"

@@ -23,11 +23,27 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str], **more: Any) -> None:
         super().__init__(*args, **more)
         self.examples = examples
+        self.params += [
+            _again("--config", "The configuration file."),
+            _again("--socket", "The daemon's control socket."),
+        ]
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         with formatter.section("Examples"):
             formatter.write("".join(f"  {example}\n" for example in self.examples))
+
+
+def _again(name: str, text: str) -> click.Option:
+    """Return an option of the whole program that is taken behind the command too."""
+
+    def keep(ctx: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            root = ctx.find_root()
+            config, socket = root.obj or (None, None)
+            root.obj = (value, socket) if name == "--config" else (config, value)
+
+    return click.Option([name], metavar="PATH", expose_value=False, callback=keep, help=text)
 
 
 def subject(text: str) -> str:

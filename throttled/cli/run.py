@@ -10,7 +10,7 @@ from throttled.model import Mode
     cls=Command,
     examples=(
         "throttled run",
-        "throttled --config ./my.toml run --mode observe",
+        "throttled run --config ./my.toml --mode observe",
     ),
 )
 @click.option("--backend", metavar="NAME", help="Instead of [firewall] backend.")

@@ -122,7 +122,7 @@ class Ladder:
         if protected:
             raise RefusedError(
                 f"{subject} is protected: {protected}",
-                "take it from protect.networks, or `throttled disallow` it, if you must",
+                "what is protected: this host, Postfix's mynetworks, [protect], `throttled allow`",
             )
         level, length = self._ban(past, now)
         if action == "throttle":

@@ -46,6 +46,7 @@ class Filter(Struct, frozen=True):
     action: Action | None = None
     limit: str | None = None
     within: str | None = None  # this subject and, for a network, everything inside it
+    subject: str | None = None  # this subject alone
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
@@ -92,7 +93,7 @@ def snapshots(
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
     """Return how many rows a filter lets through."""
-    if what.limit is None and what.within is None:
+    if what.limit is None and what.within is None and what.subject is None:
         return sum(
             rows
             for (scope, action), rows in counts(connection, now).items()
@@ -154,6 +155,8 @@ def _parse(outer: str) -> tuple[bytes, int]:
 
 def _where(what: Filter, now: float) -> tuple[str, tuple[object, ...]]:
     values = (now, what.scope, what.action, what.limit)
+    if what.subject is not None:
+        return f"{_FILTER} AND subject = ?5", (*values, what.subject)
     if what.within is None:
         return _FILTER, values
     return f"{_FILTER} AND {_WITHIN}", (*values, *span(what.within), what.within)

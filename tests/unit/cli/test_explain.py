@@ -47,7 +47,7 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         r"Allowed by hand: 198.51.100.0/24, since 2026-09-21 16:13:20, for ever n\x1b",
         "Allowed by hand: x, since 2026-09-21 16:13:20, until 2026-09-21 16:13:20",
         "In force:",
-        "  ban number 2 in mx since 2026-09-21 16:13:20, 9m50s left",
+        "  ban number 2 of 198.51.100.7 in mx since 2026-09-21 16:13:20, 9m50s left",
         "    auth: 61 > 60",
         "    1,234 packets dropped",
         "Meters:",

@@ -83,7 +83,7 @@ def test_explain(cli: "Cli", store: Store) -> None:
     assert (result["past"]["offences"], result["past"]["deliveries"]) == (1, 3)
     text = cli("explain", NETWORK)
     assert text.code == 0
-    assert "throttle in mx since" in text.out
+    assert f"throttle of {NETWORK} in mx since" in text.out
     assert "Next: nothing, while the daemon is not running" in text.out
 
 
