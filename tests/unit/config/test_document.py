@@ -77,13 +77,9 @@ def test_the_tables_of_the_reference_are_whole() -> None:
 
 
 def test_the_files_in_the_tree_are_what_is_written() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts/gen-docs", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    hint = "run scripts/gen-docs"
+    assert (ROOT / "packaging/throttled.toml").read_text() == document.default_file(), hint
+    assert (ROOT / "docs/reference/config.md").read_text() == document.reference(), hint
 
 
 def test_check_tells_a_stale_file_from_a_fresh_one(tmp_path: Path) -> None:
@@ -98,7 +94,9 @@ def test_check_tells_a_stale_file_from_a_fresh_one(tmp_path: Path) -> None:
         return done.returncode, done.stderr + done.stdout
 
     assert run("--check")[0] == 1
-    assert run() == (0, "wrote packaging/throttled.toml\nwrote docs/reference/config.md\n")
+    code, told = run()
+    assert code == 0
+    assert told.startswith("wrote packaging/throttled.toml\nwrote docs/reference/config.md\n")
     assert run("--check") == (0, "")
     with (tmp_path / "packaging/throttled.toml").open("a") as file:
         file.write("x")
