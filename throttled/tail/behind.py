@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from msgspec.structs import replace
 
-from throttled.tail import siblings
+from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation
 from throttled.tail.generation import Packed, Plain, RewrittenError
@@ -29,7 +29,16 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
 
     They come from the earlier generations too, where the log was rotated lately, and begin with
     a whole line. `Batch.position` is the position given; `done` is never set.
+
+    Raises:
+        SourceError: the journal cannot be read.
     """
+    if position.path == journal.JOURNAL:
+        return journal.before(position, limit)
+    return _before(position, limit)
+
+
+def _before(position: Position, limit: int) -> Iterator[Batch]:
     files = siblings.scan(position.path)
     newest = siblings.find(files, position.inode, position.fingerprint)
     if newest is None:

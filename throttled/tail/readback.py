@@ -10,7 +10,7 @@ told by a fingerprint only; without one, an offset at which no line begins gives
 import os
 from collections.abc import Sequence
 
-from throttled.tail import siblings
+from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation
 from throttled.tail.generation import Plain
@@ -31,7 +31,12 @@ def lines_at(
         offsets: bytes, each the start of a line.
         mark: the fingerprint of a `Position` in this generation, if known; without it, files that
             were compressed since are not found.
+
+    Raises:
+        SourceError: the journal cannot be read.
     """
+    if path == journal.JOURNAL:
+        return journal.lines_at(offsets)
     file = siblings.find(siblings.scan(path), inode, mark)
     generation = open_generation(file) if file and (mark or file.device == device) else None
     if generation is None:

@@ -1,0 +1,198 @@
+"""Following Postfix in systemd's journal.
+
+Entries come out as lines of a log file, `2026-08-22T10:00:01.515840+00:00 host tag[pid]: text`, so
+that one parser reads both. Seen are entries of the facility `mail` that root or the user postfix
+wrote: who wrote an entry is recorded by the kernel (`_UID`), so a line that another user forges is
+not even looked at. Seen too are journald's own words that it suppressed lines.
+
+A position is the cursor of an entry, kept in `Position.fingerprint`; the offset of a line is the
+microsecond at which journald received it. Rotation, vacuuming and a restarted journald are
+libsystemd's business; if the entry of a position is gone, `gaps` counts it and reading goes on
+with the first one after it.
+
+journald writes through a memory map, which raises no event; it makes one up to 250 ms later, and
+readers that wait for that get it up to 250 ms after. So a timer looks every `INTERVAL`; a look
+that finds nothing costs some microseconds.
+
+Limits: Postfix's defaults of `syslog_facility` and `mail_owner`; how much is not read yet (`lag`)
+is not known. Owns a handle of libsystemd, a timer and the descriptor that joins them.
+"""
+
+import select
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from functools import lru_cache
+from pwd import getpwnam
+from time import gmtime, strftime, time
+
+from throttled.errors import SourceError
+from throttled.tail.lines import MAX_LINE
+from throttled.tail.position import Batch, Position, State
+from throttled.tail.sdjournal import Reader
+from throttled.tail.timer import Timer
+
+#: `path` of positions and batches that are of the journal.
+JOURNAL = "journal"
+
+INTERVAL = 0.01  # seconds between looks
+MAX_LINES = 512  # of a batch: a few milliseconds
+
+_MAIL = b"SYSLOG_FACILITY=2"  # syslog(3): LOG_MAIL
+_SUPPRESSED = (
+    b"_TRANSPORT=driver",  # journald itself
+    b"MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e",  # SD_MESSAGE_JOURNAL_DROPPED
+)
+
+
+class JournalTail:
+    """What Postfix logs to the journal, as `FileTail` gives it from a file.
+
+    Args:
+        position: where to go on; None begins with what comes.
+        from_start: with no position, begin with the oldest entry.
+
+    Raises:
+        SourceError: there is no journal, or it may not be read.
+    """
+
+    path = JOURNAL
+
+    def __init__(self, position: Position | None, *, from_start: bool = False) -> None:
+        self.position = position
+        self._lines = self._over_long = self._gaps = 0
+        self._last_line = 0.0
+        self._reader = _open()
+        self._timer = Timer(INTERVAL)
+        self._wake = select.epoll()
+        self._wake.register(self._timer.fileno(), select.EPOLLIN)
+        self._wake.register(self._reader.fileno(), select.EPOLLIN)
+        try:
+            self._begin(position, from_start=from_start)
+        except SourceError:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when it is time to `read`."""
+        return self._wake.fileno()
+
+    def read(self, limit: int = 262_144) -> Batch | None:
+        """Return the next lines, at most `limit` bytes and `MAX_LINES`; None: nothing new.
+
+        Raises:
+            SourceError: the journal cannot be read. Later calls try again.
+        """
+        for fd, _ in self._wake.poll(0):
+            if fd == self._timer.fileno():
+                self._timer.clear()
+            else:
+                self._reader.process()
+        lines: list[str] = []
+        times: list[int] = []
+        done = False
+        while limit > 0 and len(lines) < MAX_LINES and not done:
+            done = not self._reader.next()
+            if not done:
+                text, usec = _line(self._reader)
+                self._over_long += len(text) > MAX_LINE
+                lines.append(text[:MAX_LINE])
+                times.append(usec)
+                limit -= len(text)
+        if not lines:
+            return None
+        self._lines += len(lines)
+        self._last_line = time()
+        self.position = _here(self._reader)
+        return Batch(JOURNAL, 0, 0, lines, times, self.position, done)
+
+    def _begin(self, position: Position | None, *, from_start: bool) -> None:
+        if position:
+            self._gaps += not _seek(self._reader, position)
+        elif not from_start and self._reader.seek_tail():
+            self.position = _here(self._reader)
+
+    def state(self) -> State:
+        """Return what `status` says of the journal."""
+        return State(
+            path=JOURNAL,
+            exists=True,
+            lag=0,
+            lines=self._lines,
+            over_long=self._over_long,
+            truncations=0,
+            rotations=0,
+            gaps=self._gaps,
+            last_line=self._last_line,
+        )
+
+    def close(self) -> None:
+        """Give handle and descriptors back."""
+        self._wake.close()
+        self._timer.close()
+        self._reader.close()
+
+
+def before(position: Position, limit: int) -> Iterator[Batch]:
+    """Yield the lines of the last `limit` bytes up to a position: see `behind.before`."""
+    texts: deque[tuple[str, int]] = deque()
+    with closing(_open()) as reader:
+        found = _seek(reader, position) or reader.previous()
+        while found:
+            text, usec = _line(reader)
+            limit -= len(text)
+            if limit < 0:
+                break
+            texts.appendleft((text[:MAX_LINE], usec))
+            found = reader.previous()
+    while texts:
+        some = [texts.popleft() for _ in range(min(len(texts), MAX_LINES))]
+        lines, times = map(list, zip(*some, strict=True))
+        yield Batch(JOURNAL, 0, 0, lines, times, position, done=False)
+
+
+def lines_at(times: Sequence[int]) -> list[str | None]:
+    """Return the lines that journald received at these microseconds; None for one that is gone."""
+    with closing(_open()) as reader:
+        return [_line(reader)[0][:MAX_LINE] if reader.seek_time(usec) else None for usec in times]
+
+
+def _open() -> Reader:
+    users = {0}
+    with suppress(KeyError):  # no Postfix is installed: only root is believed
+        users.add(getpwnam("postfix").pw_uid)
+    return Reader([[_MAIL, *(b"_UID=%d" % user for user in sorted(users))], _SUPPRESSED], MAX_LINE)
+
+
+def _seek(reader: Reader, position: Position) -> bool:
+    """Go to the entry of a position; False: it is gone, and this is before the next one."""
+    cursor = position.fingerprint
+    reader.seek_cursor(cursor)
+    if reader.next() and reader.at_cursor(cursor):
+        return True
+    reader.seek_cursor(cursor)
+    return False
+
+
+def _here(reader: Reader) -> Position:
+    return Position(JOURNAL, 0, 0, reader.time(), reader.cursor())
+
+
+def _line(reader: Reader) -> tuple[str, int]:
+    """Return an entry as a line of a log file, and its time in microseconds."""
+    usec = reader.time()
+    header = b"%s.%06d+00:00 %s %s[%s]: " % (
+        _second(usec // 1_000_000),
+        usec % 1_000_000,
+        reader.field(b"_HOSTNAME"),
+        reader.field(b"SYSLOG_IDENTIFIER"),
+        reader.field(b"SYSLOG_PID") or reader.field(b"_PID"),
+    )
+    # Postfix never writes a newline; an entry that has one must not become two lines.
+    text = reader.field(b"MESSAGE").replace(b"\n", b"?")
+    return (header + text).decode("latin-1"), usec
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> bytes:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds)).encode()
