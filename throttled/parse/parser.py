@@ -81,7 +81,7 @@ class Parser:
         event = read(body, origin, time)
         if event is None and (match := _WRAPPED.match(body)):
             bare, times, repeated = match.groups()
-            event = read(bare or repeated, origin, time)
+            event = read(repeated if bare is None else bare, origin, time)
             if event is not None and times:
                 event = replace(event, count=event.count * int(times))
         return event

@@ -24,7 +24,7 @@ from throttled.model import Event, Kind, Reason
 from throttled.parse.client import Client, client
 from throttled.parse.header import Origin
 
-TEXT_LENGTH = 200  # characters of a line's rest that an event carries
+TEXT_LENGTH = 200  # characters of a client's words that an event carries
 
 #: What varies in a line, and how Postfix writes it.
 FIELDS = {
@@ -71,14 +71,8 @@ class Rule(NamedTuple):
     detail: Reader = Detail  # reads `<text>`, which then is all that follows the client
 
 
-class _Line(NamedTuple):
-    """A line as far as it is matched."""
-
-    kind: Kind
-    where: str
-    text: str
-    client: Client | None
-    detail: Detail | None
+#: A line as far as it is matched: kind, where, text, client, detail.
+_Matched = tuple[Kind, str, str, Client | None, Detail | None]
 
 
 class _Pattern(NamedTuple):
@@ -141,7 +135,7 @@ class Table:
             where or stage,
             code,
             reason,
-            user,
+            user[:TEXT_LENGTH],
             port,
             service,
             (more or text)[:TEXT_LENGTH],
@@ -157,7 +151,7 @@ class Table:
                 return rule.kind, rule.where or where, text, rest
         return None
 
-    def _other(self, body: str) -> _Line:
+    def _other(self, body: str) -> _Matched:
         """Match a line of another form."""
         word = body.partition(" ")[0]
         for (expression, groups), rule in self._others.get(word) or self._others.get("") or ():
@@ -166,11 +160,11 @@ class Table:
                 who, where, service, text = match.group(*groups)
                 plain = rule.detail is Detail
                 detail = Detail(text, where, service) if plain else rule.detail(text)
-                return _Line(rule.kind, rule.where, "", client(who) if who else _NOBODY, detail)
+                return rule.kind, rule.where, "", client(who) if who else _NOBODY, detail
         return _UNMATCHED
 
 
-_UNMATCHED = _Line("connect", "", "", None, None)
+_UNMATCHED: _Matched = ("connect", "", "", None, None)
 
 
 def _compile(line: str, optional: str = "") -> _Pattern:

@@ -37,6 +37,13 @@ def test_repeated_lines_count(parser: Parser) -> None:
     assert parser.event(repeated % "nothing") is None
 
 
+def test_solaris(parser: Parser) -> None:
+    event = parser.event(HEAD + "[ID 197553 mail.info] connect from x[203.0.113.8]")
+    assert event is not None
+    assert (event.client, event.count) == ("203.0.113.8", 1)
+    assert parser.event(HEAD + "[ID 197553 mail.info] ") is None
+
+
 def test_a_line_of_a_daemon_that_is_none_of_ours(parser: Parser) -> None:
     line = (HEAD + "connect from x[203.0.113.8]").replace("smtpd", "smtp")
     assert parser.event(line) is None

@@ -10,6 +10,10 @@ def refuse(text: str) -> Detail | None:
     return None if text == "no" else Detail(text, user="u")
 
 
+def name(text: str) -> Detail:
+    return Detail(user=text)
+
+
 TABLE = Table(
     (
         Rule("connect", "connect from <client>"),
@@ -21,6 +25,7 @@ TABLE = Table(
         Rule("reject", "<id>: reject: <where> from <client>: <text>"),
         Rule("accepted", "<id>: client=<client>"),
         Rule("auth_failure", "warning: <client>: SASL <text>", detail=refuse),
+        Rule("login", "<id>: user=<client> <text>", detail=name),
         Rule("denylisted", "DENYLISTED <client>"),
         Rule("saturated", "stressed by <service>"),
     )
@@ -105,6 +110,12 @@ def test_the_text_is_bounded() -> None:
     event = TABLE.read("said from x[203.0.113.8]: " + "y" * 2000, ORIGIN, 0.0)
     assert event is not None
     assert event.text == "y" * TEXT_LENGTH
+
+
+def test_the_user_name_is_bounded() -> None:
+    event = TABLE.read("4A5B6C7D: user=x[203.0.113.8] " + "y" * 2000, ORIGIN, 0.0)
+    assert event is not None
+    assert event.user == "y" * TEXT_LENGTH
 
 
 def test_what_is_remembered_is_bounded() -> None:
