@@ -39,6 +39,7 @@ from throttled.errors import (
 )
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
+from throttled.host.postconf import fingerprint
 from throttled.logs import Logs
 from throttled.model import SCOPES, Decision, Facts, Mode, Problem, Ruleset, Scope
 from throttled.operations import Operations, is_subject
@@ -100,6 +101,7 @@ class Daemon:
         self.pipeline: Pipeline
         self.logs: Logs
         self.store_problem: StoreError | None = None
+        self._files: tuple[tuple[str, int, int], ...] = ()
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._closing = ExitStack()
@@ -148,6 +150,7 @@ class Daemon:
         """Open what there is to open, protect, and only then look at the log."""
         loop = asyncio.get_running_loop()
         self.facts = await asyncio.to_thread(self._gather)
+        self._files = fingerprint(self.facts.config_directories)
         self.store = self._open_store()
         self._closing.callback(self.store.close)
         parser = Parser(local_zone(), self.started.wall)
@@ -403,7 +406,10 @@ class Daemon:
             self._pruned = moment.wall
         if moment.wall - self._asked > _FACTS:
             self._asked = moment.wall
-            self._refresh_soon()
+            files = fingerprint(self.facts.config_directories)
+            if files != self._files or not self.logs.followers:
+                self._files = files
+                self._refresh_soon()
 
     # Helpers
 

@@ -7,7 +7,8 @@ from throttled.control.protocol import Done
 
 if TYPE_CHECKING:
     import pytest
-    from conftest import Cli, Daemon
+
+    from tests.unit.cli.conftest import Cli, Daemon
 
 
 def test_a_socket_on_the_command_line_needs_no_configuration(

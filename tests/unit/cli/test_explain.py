@@ -9,7 +9,7 @@ from throttled.control.protocol import AllowRow, Explain, ExplainResult, LogText
 from throttled.model import Decision, Past, Snapshot
 
 if TYPE_CHECKING:
-    from conftest import Cli, Daemon
+    from tests.unit.cli.conftest import Cli, Daemon
 
 NOW = 1_790_000_000.0
 

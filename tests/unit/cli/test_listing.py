@@ -7,7 +7,7 @@ from throttled.control.protocol import List, ListResult
 from throttled.model import Snapshot
 
 if TYPE_CHECKING:
-    from conftest import Cli, Daemon
+    from tests.unit.cli.conftest import Cli, Daemon
 
 LONGEST = "2001:db8:1111:2222:3333:4444:5555:6666"
 

@@ -17,7 +17,7 @@ from throttled.control.protocol import Done
 from throttled.errors import NotPermittedError, RefusedError
 
 if TYPE_CHECKING:
-    from conftest import Cli, Daemon
+    from tests.unit.cli.conftest import Cli, Daemon
 
 PROGRAM = str(Path(sys.executable).with_name("throttled"))
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pytest
-    from conftest import Cli
+
+    from tests.unit.cli.conftest import Cli
 
 
 def test_the_words_reach_the_daemon(
