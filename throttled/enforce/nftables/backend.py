@@ -6,8 +6,8 @@ networks of another length is made when the first of them comes.
 
 Limits. With a million elements in a set everything costs what it costs with one, but for `dump`:
 the kernel walks a hash set from its beginning for each 32 KiB that it hands out (10,000 elements
-take 0.03 s, 200,000 3 s, 1,000,000 80 s). Renewing an element sets its packet counter to zero.
-Two expressions in an element, limit and counter, need Linux 5.12.
+take 0.03 s, 200,000 3 s, 1,000,000 80 s). Before Linux 6.12 renewing an element sets its packet
+counter to zero. Two expressions in an element, limit and counter, need Linux 5.12.
 """
 
 import logging

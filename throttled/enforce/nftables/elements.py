@@ -1,17 +1,18 @@
 """What the sets of our table hold: put in, asked for, dumped. Over netlink, without libnftables.
 
-A batch is one transaction. New elements are inserted; a set that holds one of them already gets
-add, delete and add again, which gives each its new time on every kernel (an `add` alone leaves the
-old one before Linux 6.12) and takes three times as long. A removal adds before it deletes, so that
-what is absent is no error. When the kernel refuses, the sets without a fault go in together and
-the others piece by piece.
+A batch is one transaction. Since Linux 6.12 adding an element that is there renews it; before,
+its old time stays, so there it is added, deleted and added again, which also sets its counter and
+its limit back. A removal adds before it deletes, so that what is absent is no error. What the
+kernel refuses is never the ordinary way: to take a transaction back takes it 16 ms. Then the sets
+without a fault go in together, and the others piece by piece.
 
 Owns a netlink socket, nothing else.
 """
 
 import errno
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
@@ -25,6 +26,8 @@ from throttled.model import Applied, Entry, Seen
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000
+#: Whether adding renews.
+_RENEWS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 12)
 
 #: An entry, its key and its packed element.
 Item = tuple[Entry, bytes, bytes]
@@ -60,11 +63,7 @@ class Elements:
         Raises:
             BackendError: nothing could be: the table is gone, or we are not permitted.
         """
-        renewed: set[SetId] = set()
-        errors = self._try(groups, renewed)
-        while there := {of for of in errors if errors[of] == errno.EEXIST} - renewed:
-            renewed |= there
-            errors = self._try(groups, renewed)
+        errors = self._try(groups)
         if not errors:
             return Applied()
         failed: list[Failure] = []
@@ -109,7 +108,7 @@ class Elements:
             answers = _found(self._netlink.ask([messages.get_counter(TABLE, COUNTER)]))
             return sum(map(messages.packets_of, answers))
 
-    def _try(self, groups: Groups, renewed: Container[SetId]) -> dict[SetId, int]:
+    def _try(self, groups: Groups) -> dict[SetId, int]:
         """Send one transaction; return the first errno of each set that failed, or nothing.
 
         Raises:
@@ -119,7 +118,7 @@ class Elements:
         owners: list[SetId] = []
         for of, items in groups.items():
             for at in range(0, len(items), _TOGETHER):
-                for verb, packed in _verbs(items[at : at + _TOGETHER], renew=of in renewed):
+                for verb, packed in _verbs(items[at : at + _TOGETHER]):
                     owners.append(of)
                     parts.append(verb(TABLE, of.name, packed, len(owners)))
         errors: dict[SetId, int] = {}
@@ -136,7 +135,7 @@ class Elements:
         at, step = 0, len(items)
         while at < len(items):
             piece = items[at : at + step]
-            number = self._try({of: piece}, (of,)).get(of)
+            number = self._try({of: piece}).get(of)
             if number is None:
                 at += step
                 step *= 2
@@ -165,21 +164,16 @@ class Elements:
                 yield from reader.held(answer)
 
 
-def _verbs(items: Sequence[Item], *, renew: bool) -> Iterator[tuple[Verb, list[bytes]]]:
+def _verbs(items: Sequence[Item]) -> Iterator[tuple[Verb, list[bytes]]]:
     """Yield what is to be done, in order, and with which elements."""
     wanted = [packed for entry, _key, packed in items if entry.seconds > 0]
     unwanted = [packed for entry, _key, packed in items if entry.seconds <= 0]
-    every = wanted + unwanted
-    steps: tuple[tuple[Verb, list[bytes]], ...] = (
-        ((messages.add, every), (messages.delete, every), (messages.add, wanted))
-        if renew
-        else (
-            (messages.insert, wanted),
-            (messages.add, unwanted),
-            (messages.delete, unwanted),
-        )
-    )
-    yield from (step for step in steps if step[1])
+    renewed = [] if _RENEWS else wanted
+    yield messages.add, unwanted + wanted
+    if unwanted or renewed:
+        yield messages.delete, unwanted + renewed
+    if renewed:
+        yield messages.add, renewed
 
 
 def _found(answers: Iterable[Message]) -> Iterator[Message]:

@@ -21,7 +21,7 @@ _SUBSYSTEM = 0x0A
 _NEW_ELEMENTS, _GET_ELEMENTS, _DELETE_ELEMENTS = 0x0A0C, 0x0A0D, 0x0A0E
 _GET_SET, _NEW_GENERATION, _GET_OBJECT = 0x0A0A, 0x0A0F, 0x0A13
 
-_REQUEST, _DUMP, _EXCLUSIVE, _CREATE = 0x1, 0x300, 0x200, 0x400
+_REQUEST, _DUMP, _CREATE = 0x1, 0x300, 0x400
 _INET = 1  # NFPROTO_INET
 _COUNTER = 1  # NFT_OBJECT_COUNTER
 _NESTED, _KIND = 0x8000, 0x3FFF
@@ -76,7 +76,7 @@ def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 def _element_head(size: int) -> bytes:
     return (
-        _ATTRIBUTE.pack(24 + size, 1 | _NESTED)  # NFTA_LIST_ELEM
+        _ATTRIBUTE.pack(36 + size, 1 | _NESTED)  # NFTA_LIST_ELEM
         + _ATTRIBUTE.pack(8 + size, 1 | _NESTED)  # NFTA_SET_ELEM_KEY
         + _ATTRIBUTE.pack(4 + size, 1)  # NFTA_DATA_VALUE
     )
@@ -84,10 +84,13 @@ def _element_head(size: int) -> bytes:
 
 _HEADS = {size: _element_head(size) for size in (4, 16)}
 _TIMEOUT = _ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
+_EXPIRATION = _ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
 
 
 def element(key: bytes, milliseconds: int) -> bytes:
     """Pack an element. What deletes or asks for one ignores the time.
+
+    Without the expiration, an element that had the same time to live before would not be renewed.
 
     Args:
         key: 4 or 16 bytes.
@@ -96,23 +99,19 @@ def element(key: bytes, milliseconds: int) -> bytes:
     Raises:
         OverflowError: no such time can be written.
     """
-    return _HEADS[len(key)] + key + _TIMEOUT + milliseconds.to_bytes(8)
+    left = milliseconds.to_bytes(8)
+    return _HEADS[len(key)] + key + _TIMEOUT + left + _EXPIRATION + left
 
 
-def insert(table: str, name: str, packed: Sequence[bytes], sequence: int) -> bytes:
-    """Pack a message that adds elements, none of which may be there already.
+def add(table: str, name: str, packed: Sequence[bytes], sequence: int) -> bytes:
+    """Pack a message that adds elements. Those that are there are renewed since Linux 6.12.
 
     Args:
         table: our table.
         name: the set's.
-        packed: from `element`; at most 1,500, as an attribute's length has 16 bits.
+        packed: from `element`; at most 1,000, as an attribute's length has 16 bits.
         sequence: comes back in an error.
     """
-    return _message(_NEW_ELEMENTS, _CREATE | _EXCLUSIVE, sequence, _list(table, name, packed))
-
-
-def add(table: str, name: str, packed: Sequence[bytes], sequence: int) -> bytes:
-    """Pack a message that adds elements; on some kernels it leaves those there as they are."""
     return _message(_NEW_ELEMENTS, _CREATE, sequence, _list(table, name, packed))
 
 

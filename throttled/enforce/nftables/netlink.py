@@ -55,6 +55,10 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_socket"):
+            self._socket.close()
+
     def transaction(self, parts: Sequence[bytes]) -> dict[int, int]:
         """Put messages in force together, or none of them.
 

@@ -9,7 +9,7 @@
 
 At priority raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
 are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
-the element, which a renewal sets to zero, and in the counter `dropped`, which nothing does.
+its element and, for as long as the table exists, in the counter `dropped`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +62,8 @@ def render(
     lines += [f"delete set {at} {of.name}" for of in remake]
     lines += [_set(at, of, ruleset) for of in (*make, *remake)]
     for of, elements in remake.items():
-        if listed := ", ".join(f"{subject} timeout {left}ms" for subject, left in elements):
+        # A network in a hash set is its first address.
+        if listed := ", ".join(f"{it.partition('/')[0]} timeout {left}ms" for it, left in elements):
             lines.append(f"add element {at} {of.name} {{ {listed} }}")
     lines += [f"add rule {at} {chain} {rule}" for chain in rules for rule in rules[chain]]
     return "\n".join(lines) + "\n"

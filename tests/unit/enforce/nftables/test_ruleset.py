@@ -73,7 +73,9 @@ def test_sets_that_are_there_are_left_alone() -> None:
 
 def test_a_set_with_another_definition_takes_its_elements_along() -> None:
     elements = [("198.18.0.1", 1500), ("198.18.0.2", 60000)]
-    lines = ruleset.render(rules(), BASE, [], {BANNED: elements, THROTTLED: []}).splitlines()
+    lines = ruleset.render(
+        rules(), BASE, [], {BANNED: elements, THROTTLED: [], WIDE: [("198.18.16.0/20", 9)]}
+    ).splitlines()
     gone = lines.index("delete set inet throttled mx_ban4")
     made = next(
         n for n, line in enumerate(lines) if line.startswith("add set inet throttled mx_ban4 ")
@@ -85,6 +87,7 @@ def test_a_set_with_another_definition_takes_its_elements_along() -> None:
     used = lines.index("add rule inet throttled mx ip saddr @mx_ban4 counter name dropped drop")
     flushed = lines.index("flush chain inet throttled mx")
     assert flushed < gone < made < filled < used
+    assert "add element inet throttled mx_ban4_20 { 198.18.16.0 timeout 9ms }" in lines
     assert not any("element inet throttled mx_throttle6_64" in line for line in lines)
 
 

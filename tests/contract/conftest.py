@@ -1,0 +1,54 @@
+"""Each backend in turn. Another one is another name here."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import guarded
+from lab.guarded import RULESET, Host, Wire
+from lab.netns import namespace
+from throttled.enforce.backend import Backend
+from throttled.enforce.choose import choose
+
+KERNEL = [
+    pytest.param("nftables", marks=pytest.mark.root),
+    pytest.param("nftables before Linux 6.12", marks=pytest.mark.root),
+]
+
+
+def named(param: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of a backend; let it do as it does on another kernel."""
+    name, _, other = param.partition(" ")
+    if other:
+        monkeypatch.setattr("throttled.enforce.nftables.elements._RENEWS", False)
+    return name
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    with guarded.wire() as made:
+        yield made
+
+
+@pytest.fixture(params=KERNEL)
+def host(
+    request: pytest.FixtureRequest, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Host]:
+    """Guard a host by a backend that drops packets."""
+    with guarded.guarded(named(request.param, monkeypatch), wire) as made:
+        yield made
+
+
+@pytest.fixture(params=[*KERNEL, "dryrun"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """Give a backend that is set up and holds nothing."""
+    name = named(request.param, monkeypatch)
+    if name == "dryrun":
+        made = choose(name)
+        made.setup(RULESET)
+        yield made
+        return
+    with namespace("backend") as place, place.entered():
+        made = choose(name)
+        made.setup(RULESET)
+        yield made

@@ -1,0 +1,415 @@
+"""What every backend does: with elements here, with packets in the tests that take a `host`."""
+
+import math
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from lab.guarded import INSIDE4, RULESET, Host
+from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
+from throttled.enforce.backend import Backend
+from throttled.enforce.choose import choose
+from throttled.errors import BackendError
+from throttled.model import Action, Entry, Ruleset, Scope, Seen
+
+EVERY_KIND = (
+    Entry("198.18.0.1", "mx", "ban", 60.0),
+    Entry("198.18.0.1", "submission", "throttle", 60.0),
+    Entry("198.18.1.0/24", "mx", "throttle", 60.0),
+    Entry("198.18.16.0/20", "mx", "ban", 60.0),
+    Entry("2001:db8:b::1", "submission", "ban", 60.0),
+    Entry("2001:db8:b:1::/64", "mx", "ban", 60.0),
+    Entry("2001:db8:b::/48", "submission", "throttle", 60.0),
+)
+
+
+def ban(subject: str, seconds: float = 60.0, scope: Scope = "mx") -> Entry:
+    return Entry(subject, scope, "ban", seconds)
+
+
+def throttle(subject: str, seconds: float = 60.0) -> Entry:
+    return Entry(subject, "mx", "throttle", seconds)
+
+
+def addresses(count: int) -> list[str]:
+    return [f"198.18.{n // 250}.{n % 250 + 1}" for n in range(count)]
+
+
+def keys(found: Iterable[Entry | Seen]) -> set[tuple[str, Scope, Action]]:
+    return {(each.subject, each.scope, each.action) for each in found}
+
+
+def left(backend: Backend, entry: Entry) -> float:
+    """Return the seconds left of an element; 0 where there is none."""
+    return sum(seen.seconds for seen in backend.lookup([entry]))
+
+
+def put(backend: Backend, *entries: Entry) -> None:
+    applied = backend.apply(entries)
+    assert (applied.failed, applied.full) == ((), False)
+
+
+# Elements
+
+
+def test_check_finds_nothing_wrong_here(backend: Backend) -> None:
+    assert [problem.state for problem in backend.check()] == ["ok"]
+
+
+def test_what_was_applied_is_there(backend: Backend) -> None:
+    put(backend, *EVERY_KIND)
+    found = backend.lookup(EVERY_KIND)
+    assert keys(found) == keys(EVERY_KIND)
+    assert all(59.0 < seen.seconds <= 60.0 for seen in found)
+    assert keys(backend.dump()) == keys(EVERY_KIND)
+
+
+def test_only_what_was_asked_for_is_returned(backend: Backend) -> None:
+    put(backend, *EVERY_KIND)
+    asked = [EVERY_KIND[0], ban("198.18.0.2"), throttle("198.18.0.1"), ban("no address")]
+    assert keys(backend.lookup(asked)) == keys(EVERY_KIND[:1])
+    assert backend.lookup([]) == []
+
+
+def test_an_address_is_not_looked_for_in_the_networks_around_it(backend: Backend) -> None:
+    put(backend, *EVERY_KIND)
+    assert backend.lookup([ban("198.18.16.7"), throttle("198.18.1.7")]) == []
+
+
+def test_removing(backend: Backend) -> None:
+    put(backend, *EVERY_KIND)
+    put(backend, *(msgspec.structs.replace(entry, seconds=0.0) for entry in EVERY_KIND[1:]))
+    assert keys(backend.dump()) == keys(EVERY_KIND[:1])
+
+
+def test_removing_what_is_not_there_is_no_failure(backend: Backend) -> None:
+    put(backend, ban("198.18.0.1", 0.0), ban("198.18.0.0/23", 0.0), ban("2001:db8::", 0.0))
+    assert list(backend.dump()) == []
+
+
+def test_renewing_makes_an_element_last_longer_or_shorter(backend: Backend) -> None:
+    entry = ban("198.18.0.1")
+    put(backend, entry)
+    put(backend, ban("198.18.0.1", 600.0))
+    assert 599.0 < left(backend, entry) <= 600.0
+    put(backend, ban("198.18.0.1", 5.0))
+    assert 4.0 < left(backend, entry) <= 5.0
+
+
+def test_the_last_entry_of_a_batch_wins(backend: Backend) -> None:
+    put(
+        backend,
+        *(ban("198.18.0.1", 60.0), ban("198.18.0.1", 600.0), ban("198.18.0.2", 60.0)),
+        *(ban("198.18.0.2", 0.0), ban("198.18.0.3", 0.0), ban("198.18.0.3", 60.0)),
+        *(ban("::ffff:198.18.0.4", 60.0), ban("198.18.0.4/32", 5.0)),
+    )
+    assert keys(backend.dump()) == {
+        ("198.18.0.1", "mx", "ban"),
+        ("198.18.0.3", "mx", "ban"),
+        ("198.18.0.4", "mx", "ban"),
+    }
+    assert left(backend, ban("198.18.0.1")) > 599.0
+    assert left(backend, ban("198.18.0.4")) <= 5.0
+
+
+def test_an_element_ends_by_itself(backend: Backend) -> None:
+    put(backend, ban("198.18.0.1", 0.2), ban("198.18.0.2"))
+    until(lambda: not backend.lookup([ban("198.18.0.1")]), "the kernel let the ban go", 5.0)
+    assert keys(backend.dump()) == keys([ban("198.18.0.2")])
+
+
+def test_a_moment_is_no_removal_and_no_eternity(backend: Backend) -> None:
+    put(backend, ban("198.18.0.1", 1e-9))
+    until(lambda: not backend.lookup([ban("198.18.0.1")]), "the kernel let the ban go", 5.0)
+
+
+@pytest.mark.parametrize("subject", ["mail.example.com", "198.18.0.256", "198.18.0.0/33", "", "*"])
+def test_a_bad_subject_is_named_and_the_rest_goes_in(backend: Backend, subject: str) -> None:
+    applied = backend.apply([ban("198.18.0.1"), ban(subject), ban("198.18.0.2")])
+    assert [entry.subject for entry, _why in applied.failed] == [subject]
+    assert all(why for _entry, why in applied.failed)
+    assert not applied.full
+    assert keys(backend.dump()) == keys([ban("198.18.0.1"), ban("198.18.0.2")])
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan])
+def test_a_time_that_is_none_is_named_and_the_rest_goes_in(
+    backend: Backend, seconds: float
+) -> None:
+    applied = backend.apply([ban("198.18.0.1"), ban("198.18.0.2", seconds)])
+    assert [entry.subject for entry, _why in applied.failed] == ["198.18.0.2"]
+    assert keys(backend.dump()) == keys([ban("198.18.0.1")])
+
+
+def test_a_full_set_takes_what_fits_and_names_the_rest(backend: Backend) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=100))
+    many = [ban(subject) for subject in addresses(137)]
+    applied = backend.apply(many)
+    assert applied.full
+    assert len(applied.failed) == 37
+    assert all("full" in why or "no more" in why for _entry, why in applied.failed)
+    inside = keys(many) - keys(entry for entry, _why in applied.failed)
+    assert keys(backend.dump()) == inside
+    assert len(inside) == 100
+
+
+def test_a_full_set_can_be_renewed_and_emptied(backend: Backend) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=100))
+    first, second = addresses(200)[:100], addresses(200)[100:]
+    put(backend, *map(ban, first))
+    put(backend, *(ban(subject, 600.0) for subject in first))
+    assert left(backend, ban(first[0])) > 599.0
+    put(backend, ban(second[0], 0.0))
+    # New ones, renewals, a removal, and a removal of what is not there, mixed.
+    applied = backend.apply(
+        [ban(second[0]), ban(first[0], 300.0), ban(first[1], 0.0), ban(second[1], 0.0)]
+    )
+    assert left(backend, ban(first[0])) <= 300.0
+    assert not backend.lookup([ban(first[1])])
+    held = keys(backend.dump())
+    assert len(held) <= 100
+    assert applied.full == (("198.18.0.101", "mx", "ban") not in held)
+
+
+def test_a_full_set_does_not_keep_others_from_what_is_theirs(backend: Backend) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=100))
+    wanted = [ban("2001:db8::1"), ban("198.18.0.0/24"), ban("198.18.0.1", scope="submission")]
+    applied = backend.apply([*map(ban, addresses(150)), *wanted])
+    assert applied.full
+    if backend.name != "dryrun":  # which counts all it remembers together
+        assert keys(backend.lookup(wanted)) == keys(wanted)
+
+
+def test_ten_thousand_at_once(backend: Backend) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=100_000))
+    many = [ban(subject) for subject in addresses(10_000)]
+    put(backend, *many)
+    assert len(backend.lookup(many)) == 10_000
+    put(backend, *many)
+    assert keys(backend.dump()) == keys(many)
+
+
+def test_setting_up_again_keeps_what_is_there(backend: Backend) -> None:
+    put(backend, *EVERY_KIND)
+    backend.setup(RULESET)
+    other: dict[Scope, tuple[int, ...]] = {"mx": (25, 2525)}
+    backend.setup(Ruleset(other, ("198.51.100.0/24",), 7, 60.0, 9, 2000))
+    found = backend.lookup(EVERY_KIND)
+    assert keys(found) == keys(backend.dump()) == keys(EVERY_KIND)
+    assert all(58.0 < seen.seconds <= 60.0 for seen in found)
+
+
+def test_nothing_can_be_applied_before_the_rules_are_there(backend: Backend) -> None:
+    fresh = choose(backend.name)
+    fresh.teardown()
+    with pytest.raises(BackendError) as caught:
+        fresh.apply([ban("198.18.0.1")])
+    assert caught.value.hint
+
+
+def test_after_teardown_nothing_is_there(backend: Backend) -> None:
+    put(backend, *EVERY_KIND)
+    backend.teardown()
+    assert backend.lookup(EVERY_KIND) == []
+    assert list(backend.dump()) == []
+    assert backend.dropped() == 0
+    with pytest.raises(BackendError):
+        backend.apply(EVERY_KIND)
+    backend.teardown()
+    backend.setup(RULESET)
+    assert list(backend.dump()) == []
+    put(backend, *EVERY_KIND)
+
+
+# Packets
+
+
+@pytest.mark.parametrize(
+    ("subject", "inside", "outside"),
+    [
+        ("198.18.0.1", "198.18.0.1", "198.18.0.2"),
+        ("198.18.1.0/24", "198.18.1.255", "198.18.2.0"),
+        ("198.18.16.0/20", "198.18.31.7", "198.18.32.7"),
+        ("198.18.128.0/17", "198.18.128.1", "198.18.127.1"),
+        ("2001:db8:b::1", "2001:db8:b::1", "2001:db8:b::2"),
+        ("2001:db8:b:1::/64", "2001:db8:b:1:2:3:4:5", "2001:db8:b:2::5"),
+        ("2001:db8:b:100::/56", "2001:db8:b:1ff::1", "2001:db8:b:200::1"),
+    ],
+)
+def test_what_is_banned_does_not_arrive(
+    host: Host, subject: str, inside: str, outside: str
+) -> None:
+    put(host.backend, ban(subject))
+    assert not host.arrives(inside)
+    assert host.arrives(outside)
+    assert host.arrives(inside, 587)
+    put(host.backend, ban(subject, 0.0), ban(subject, scope="submission"))
+    assert host.arrives(inside)
+    assert not host.arrives(inside, 587)
+
+
+def test_networks_of_every_length_at_once(host: Host) -> None:
+    put(host.backend, *(ban(f"198.18.0.0/{prefix}") for prefix in range(20, 33)))
+    assert len(list(host.backend.dump())) == 13
+    assert not host.arrives("198.18.15.255")
+    assert host.arrives("198.18.16.0")
+    put(host.backend, ban("198.18.0.0/20", 0.0))
+    assert host.arrives("198.18.15.255")
+    assert not host.arrives("198.18.7.255")
+
+
+def test_only_our_ports(host: Host) -> None:
+    put(host.backend, ban("198.18.0.1"), ban("198.18.0.1", scope="submission"))
+    assert host.arrives("198.18.0.1", 2525)
+    ports: dict[Scope, tuple[int, ...]] = {"mx": (2525,)}
+    host.backend.setup(msgspec.structs.replace(RULESET, ports=ports))
+    assert not host.arrives("198.18.0.1", 2525)
+    assert host.arrives("198.18.0.1", 25)
+    host.backend.setup(msgspec.structs.replace(RULESET, ports={}))
+    assert host.arrives("198.18.0.1", 2525)
+
+
+def test_only_what_is_addressed_to_this_host(host: Host) -> None:
+    put(host.backend, ban("198.18.0.1"))
+    assert host.arrives("198.18.0.1", target=INSIDE4)
+    assert not host.arrives("198.18.0.1")
+
+
+def test_who_is_protected_is_never_dropped(host: Host) -> None:
+    put(
+        host.backend,
+        *(ban(CLIENT4), ban(CLIENT6), ban("198.51.100.0/24"), ban("2001:db8::/32")),
+        *(ban("198.51.0.0/16"), throttle(CLIENT4)),
+    )
+    assert all(host.arrives(CLIENT4) for _ in range(5))
+    assert host.arrives(CLIENT6)
+    assert not host.arrives("2001:db8:b::1")
+    host.backend.setup(msgspec.structs.replace(RULESET, protected=("2001:db8:b::/64",)))
+    assert host.arrives("2001:db8:b::1")
+    assert not host.arrives(CLIENT4)
+
+
+def test_loopback_is_never_dropped(host: Host) -> None:
+    put(host.backend, ban(SERVER4), ban("0.0.0.0/0"), ban("::/0"), ban(SERVER6))
+    for address in (SERVER4, SERVER6):
+        host.wire.server.connect(address, address, 25).close()
+        host.wire.listeners[address, 25].accept()[0].close()
+    assert not host.arrives("198.18.0.1")
+    assert not host.arrives("2001:db8:b::1")
+
+
+def test_an_open_session_of_who_is_banned_is_cut_off(host: Host) -> None:
+    ends = host.session("198.18.0.1")
+    assert ends
+    put(host.backend, ban("198.18.0.1"))
+    before = host.backend.dropped()
+    ends[0].send(b"QUIT\r\n")
+    until(lambda: host.backend.dropped() > before, "the packet was dropped")
+    ends[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        ends[1].recv(100)
+
+
+@pytest.mark.parametrize("source", ["198.18.0.1", "2001:db8:b::1"])
+def test_who_is_throttled_may_open_so_many_sessions(host: Host, source: str) -> None:
+    put(host.backend, throttle(source))
+    assert [host.arrives(source) for _ in range(5)] == [True, True, True, False, False]
+    assert host.arrives(source, 587)
+
+
+@pytest.mark.parametrize(
+    ("network", "members", "outside"),
+    [
+        ("198.18.1.0/24", ["198.18.1.1", "198.18.1.2", "198.18.1.3", "198.18.1.4"], "198.18.2.1"),
+        (
+            "2001:db8:b:1::/64",
+            ["2001:db8:b:1::1", "2001:db8:b:1::2", "2001:db8:b:1::3", "2001:db8:b:1::4"],
+            "2001:db8:b:2::1",
+        ),
+        ("198.18.0.0/22", ["198.18.1.1", "198.18.2.1", "198.18.3.1", "198.18.0.1"], "198.18.4.1"),
+    ],
+)
+def test_a_throttled_network_shares_one_allowance(
+    host: Host, network: str, members: list[str], outside: str
+) -> None:
+    put(host.backend, throttle(network))
+    assert [host.arrives(source) for source in members] == [True, True, True, False]
+    assert host.arrives(outside)
+
+
+def test_an_open_session_of_who_is_throttled_goes_on(host: Host) -> None:
+    ends = host.session("198.18.0.1")
+    assert ends
+    put(host.backend, throttle("198.18.0.1"))
+    while host.arrives("198.18.0.1"):
+        pass
+    for end in ends:
+        end.settimeout(5.0)
+    for _ in range(20):
+        ends[0].send(b"NOOP\r\n")
+        assert ends[1].recv(100) == b"NOOP\r\n"
+
+
+def test_who_is_throttled_gets_a_new_allowance_with_time(host: Host) -> None:
+    host.backend.setup(msgspec.structs.replace(RULESET, rate=20, per=1.0, burst=1))
+    put(host.backend, throttle("198.18.0.1"))
+    until(lambda: not host.arrives("198.18.0.1"), "the allowance was used up")
+    until(lambda: host.arrives("198.18.0.1"), "there was a new allowance")
+
+
+def test_another_rate_holds_for_those_already_throttled(host: Host) -> None:
+    put(host.backend, throttle("198.18.0.1"))
+    while host.arrives("198.18.0.1"):
+        pass
+    host.backend.setup(msgspec.structs.replace(RULESET, burst=5))
+    assert [host.arrives("198.18.0.1") for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+def test_a_ban_ends_without_us(host: Host) -> None:
+    put(host.backend, ban("198.18.0.1", 0.5))
+    assert not host.arrives("198.18.0.1")
+    until(lambda: host.arrives("198.18.0.1"), "the kernel let the ban go", 5.0)
+
+
+def test_dropped_packets_are_counted(host: Host) -> None:
+    put(host.backend, ban("198.18.0.1"), ban("198.18.0.2"), throttle("198.18.0.3"))
+    assert [host.arrives("198.18.0.1") for _ in range(4)] == [False] * 4
+    assert [host.arrives("198.18.0.3") for _ in range(5)] == [True] * 3 + [False] * 2
+    asked = [ban("198.18.0.1"), ban("198.18.0.2"), throttle("198.18.0.3")]
+    counted = {seen.subject: seen.packets for seen in host.backend.lookup(asked)}
+    assert counted == {"198.18.0.1": 4, "198.18.0.2": 0, "198.18.0.3": 2}
+    assert {seen.subject: seen.packets for seen in host.backend.dump()} == counted
+    assert host.backend.dropped() == 6
+
+
+def test_what_was_dropped_in_all_outlasts_every_change(host: Host) -> None:
+    put(host.backend, ban("198.18.0.1"))
+    assert not host.arrives("198.18.0.1")
+    put(host.backend, ban("198.18.0.1", 600.0))
+    host.backend.setup(msgspec.structs.replace(RULESET, burst=9, size=50, ports={"mx": (25, 26)}))
+    put(host.backend, ban("198.18.0.1", 0.0))
+    assert host.backend.dropped() == 1
+
+
+def test_a_new_daemon_finds_what_is_in_force(host: Host) -> None:
+    put(host.backend, *EVERY_KIND)
+    assert not host.arrives("198.18.0.1")
+    fresh = choose(host.backend.name)
+    assert keys(fresh.dump()) == keys(EVERY_KIND)
+    assert fresh.dropped() == 1
+    fresh.setup(RULESET)
+    assert keys(fresh.lookup(EVERY_KIND)) == keys(EVERY_KIND)
+    assert not host.arrives("198.18.0.1")
+
+
+def test_a_command_can_unban_without_setting_up(host: Host) -> None:
+    put(host.backend, *EVERY_KIND)
+    fresh = choose(host.backend.name)
+    put(fresh, ban("198.18.0.1", 0.0), ban("198.18.16.0/20", 0.0), ban("198.18.64.0/19", 0.0))
+    assert host.arrives("198.18.0.1")
+    assert host.arrives("198.18.16.1")
+    put(fresh, ban("198.18.0.9"))
+    assert not host.arrives("198.18.0.9")
+    with pytest.raises(BackendError):
+        fresh.apply([ban("198.18.64.0/19")])
