@@ -11,8 +11,8 @@ libsystemd's business; if the entry of a position is gone, `gaps` counts it and 
 with the first one after it.
 
 journald writes through a memory map, which raises no event; it makes one up to 250 ms later, and
-readers that wait for that get it up to 250 ms after. So a timer looks every `INTERVAL`; a look
-that finds nothing costs some microseconds.
+readers that wait for that get it up to 250 ms after. So a timer looks every `INTERVAL`, which
+costs a hundredth of a core; after `QUIET` seconds without a line every `IDLE_INTERVAL`.
 
 Limits: Postfix's defaults of `syslog_facility` and `mail_owner`; how much is not read yet (`lag`)
 is not known. Owns a handle of libsystemd, a timer and the descriptor that joins them.
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache
 from pwd import getpwnam
-from time import gmtime, strftime, time
+from time import gmtime, monotonic, strftime, time
 
 from throttled.errors import SourceError
 from throttled.tail.lines import MAX_LINE
@@ -36,6 +36,8 @@ from throttled.tail.timer import Timer
 JOURNAL = "journal"
 
 INTERVAL = 0.01  # seconds between looks
+IDLE_INTERVAL = 0.1
+QUIET = 60.0
 MAX_LINES = 512  # of a batch: a few milliseconds
 
 _MAIL = b"SYSLOG_FACILITY=2"  # syslog(3): LOG_MAIL
@@ -62,8 +64,10 @@ class JournalTail:
         self.position = position
         self._lines = self._over_long = self._gaps = 0
         self._last_line = 0.0
+        self._heard = monotonic()
         self._reader = _open()
-        self._timer = Timer(INTERVAL)
+        self._timer = Timer()
+        self._timer.every(INTERVAL)
         self._wake = select.epoll()
         self._wake.register(self._timer.fileno(), select.EPOLLIN)
         self._wake.register(self._reader.fileno(), select.EPOLLIN)
@@ -92,7 +96,7 @@ class JournalTail:
         times: list[int] = []
         done = False
         while limit > 0 and len(lines) < MAX_LINES and not done:
-            done = not self._reader.next()
+            done = not self._next(lines)
             if not done:
                 text, usec = _line(self._reader)
                 self._over_long += len(text) > MAX_LINE
@@ -100,11 +104,24 @@ class JournalTail:
                 times.append(usec)
                 limit -= len(text)
         if not lines:
+            if monotonic() - self._heard > QUIET:
+                self._timer.every(IDLE_INTERVAL)
             return None
+        self._timer.every(INTERVAL)
+        self._heard = monotonic()
         self._lines += len(lines)
         self._last_line = time()
         self.position = _here(self._reader)
         return Batch(JOURNAL, 0, 0, lines, times, self.position, done)
+
+    def _next(self, lines: list[str]) -> bool:
+        """Go to the next entry; a failure has to wait until the lines so far are given out."""
+        try:
+            return self._reader.next()
+        except SourceError:
+            if not lines:
+                raise
+            return False
 
     def _begin(self, position: Position | None, *, from_start: bool) -> None:
         if position:

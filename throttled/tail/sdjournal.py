@@ -99,6 +99,8 @@ class Reader:
         self._data = c_void_p()
         self._length = c_size_t()
         self._usec = c_uint64()
+        self._field = byref(self._data), byref(self._length)
+        self._get_data = self._library.sd_journal_get_data  # called for each field of each line
         self._library.sd_journal_open(byref(self._handle), _LOCAL_ONLY | _SYSTEM)
         try:
             self._require_files()
@@ -154,10 +156,9 @@ class Reader:
 
     def field(self, name: bytes) -> bytes:
         """Return a field of this entry; empty where it has none of that name."""
-        data, length = self._data, self._length
-        if self._library.sd_journal_get_data(self._handle, name, byref(data), byref(length)) < 0:
+        if self._get_data(self._handle, name, *self._field) < 0:
             return b""
-        return string_at(data, length.value)[len(name) + 1 :]
+        return string_at(self._data, self._length.value)[len(name) + 1 :]
 
     def time(self) -> int:
         """Return when journald received this entry, microseconds since the epoch."""

@@ -7,9 +7,6 @@ from time import CLOCK_MONOTONIC
 
 from throttled.tail.failures import unreadable
 
-_NONBLOCK = os.O_NONBLOCK
-_CLOEXEC = os.O_CLOEXEC
-
 
 class _Timerspec(Structure):
     _fields_ = (
@@ -21,22 +18,26 @@ class _Timerspec(Structure):
 
 
 class Timer:
-    """Ticks.
-
-    Args:
-        interval: seconds, below 1.
+    """Ticks, once an interval is set.
 
     Raises:
         SourceError: no more descriptors.
     """
 
-    def __init__(self, interval: float) -> None:
-        libc = CDLL(None, use_errno=True)
-        self._fd: int = libc.timerfd_create(CLOCK_MONOTONIC, _NONBLOCK | _CLOEXEC)
+    def __init__(self) -> None:
+        self.interval = 0.0
+        self._libc = CDLL(None, use_errno=True)
+        self._fd: int = self._libc.timerfd_create(CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise unreadable("the journal", OSError(get_errno(), ""))
-        nanoseconds = round(interval * 1e9)
-        libc.timerfd_settime(self._fd, 0, byref(_Timerspec(0, nanoseconds, 0, nanoseconds)), None)
+
+    def every(self, interval: float) -> None:
+        """Tick so often from now on, in seconds below 1; nothing changes if it does so already."""
+        if interval != self.interval:
+            self.interval = interval
+            nanoseconds = round(interval * 1e9)
+            spec = _Timerspec(0, nanoseconds, 0, nanoseconds)
+            self._libc.timerfd_settime(self._fd, 0, byref(spec), None)
 
     def fileno(self) -> int:
         """Return the descriptor."""

@@ -384,6 +384,50 @@ def test_nothing_new_is_cheap(inside: Inside) -> None:
     inside(test)
 
 
+def test_looks_less_often_when_it_is_quiet(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(_: Journald) -> None:
+        with Follower() as follower, monkeypatch.context() as patch:
+            patch.setattr(journal, "QUIET", -1.0)
+            assert follower.tail.read() is None
+            assert follower.tail._timer.interval == journal.IDLE_INTERVAL
+            patch.undo()
+            send("one")
+            follower.until("one")
+            assert follower.tail.read() is None
+            assert follower.tail._timer.interval == journal.INTERVAL
+
+    inside(test)
+
+
+def test_failure_after_some_lines(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock: a journal that is damaged at the right place cannot be had here."""
+
+    def test(_: Journald) -> None:
+        for number in range(3):
+            send(f"{number}")
+        with Follower(from_start=True) as follower:
+            follower.until("2")
+        with Follower(from_start=True) as follower, monkeypatch.context() as patch:
+            real = follower.tail._reader.next
+            answers = iter([True, True])
+
+            def fail() -> bool:
+                if next(answers, False):
+                    return real()
+                raise SourceError("damaged")
+
+            patch.setattr(follower.tail._reader, "next", fail)
+            batch = follower.tail.read()
+            assert batch
+            assert texts(batch.lines) == ["0", "1"]
+            with pytest.raises(SourceError, match="damaged"):
+                follower.tail.read()
+            patch.undo()
+            assert follower.until("2") == ["2"]
+
+    inside(test)
+
+
 def test_before(inside: Inside) -> None:
     def test(_: Journald) -> None:
         for number in range(600):
