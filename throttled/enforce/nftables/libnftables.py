@@ -76,6 +76,6 @@ def _load() -> ctypes.CDLL:
 
 
 def _reason(errors: str) -> str:
-    """Return the first error, and the line it is about: `Error: Operation not permitted`."""
-    lines = [line for line in errors.splitlines() if line.strip(" ^")]
-    return "nftables: " + ": ".join(lines[:2]) if lines else "nftables failed without a reason"
+    """Return the first line; the next ones show the wrong line of what was run."""
+    first = errors.partition("\n")[0].removeprefix("Error: ")
+    return f"nftables: {first or 'failed, and does not say why'}"

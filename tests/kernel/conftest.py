@@ -1,0 +1,20 @@
+"""A host guarded by nftables."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import guarded
+from lab.guarded import Host, Wire
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    with guarded.wire() as made:
+        yield made
+
+
+@pytest.fixture
+def host(wire: Wire) -> Iterator[Host]:
+    with guarded.guarded("nftables", wire) as made:
+        yield made
