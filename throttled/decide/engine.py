@@ -21,9 +21,9 @@ from throttled.decide.trace import Trace
 from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Scope
 from throttled.policy import Policy
 
-#: Sessions known at once. At the cap those silent the longest are forgotten: their `disconnect`
-#: may then count again what their lines had said. Postfix itself runs some hundred smtpd.
-_SESSIONS = 50_000
+#: Sessions known at once in a stream; Postfix runs some hundred smtpd. At the cap those silent the
+#: longest are forgotten: their `disconnect` may then count again what their lines had said.
+_SESSIONS = 20_000
 _SESSION_TIME = 3600.0
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE = 1 << 18
@@ -35,12 +35,13 @@ _REPEATED = 7.0
 _HANDOVER = 60.0
 #: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
 _HELD = 86400.0
-#: (instance, host) pairs known; a host has a handful, a forger any number.
-_STREAMS = 1000
+#: Streams known; a host has a handful, a forger any number.
+_STREAMS = 100
 
 _RANK: dict[Action, int] = {"throttle": 1, "ban": 2}
 
-_SessionKey = tuple[int, str, int, str]
+#: A pid; of postscreen, which serves many at once, the client and its port.
+_SessionKey = int | tuple[str, int]
 
 
 class Outcome(Struct, frozen=True):
@@ -57,8 +58,17 @@ class _Scoped:
         self.scope = scope
         self.gauges = Gauges.of(policy, scope)
         self.empty = Counters(_REPEATED, policy.max_clients)
+        self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
         self.held: Generations[str, tuple[int, float]] = Generations(_HELD, policy.max_clients)
+
+
+class _Stream:
+    """The lines of one log that one instance of Postfix on one host wrote, and its sessions."""
+
+    def __init__(self, state: _Scoped | None) -> None:
+        self.state = state  # None for another host's
+        self.sessions: Generations[_SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
 
 
 class Engine:
@@ -66,9 +76,9 @@ class Engine:
 
     def __init__(self, policy: Policy, facts: Facts) -> None:
         self._scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
-        self._streams: dict[tuple[str, str], _Scoped | None] = {}
+        self._streams: dict[tuple[int, str, str], _Stream] = {}
+        self._sessions: Generations[_SessionKey, Session]  # of the stream of the current event
         self._scale = Scale(policy.points)
-        self._sessions: Generations[_SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
         self._trace = Trace(_TRACE, policy.max_clients)
         self._pending: dict[tuple[str, Scope], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
@@ -88,7 +98,7 @@ class Engine:
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
         self._facts = facts
-        self._streams.clear()
+        self._assign()
 
     def reconfigure(self, policy: Policy) -> None:
         """Take other limits; those that stay as they were keep their counts."""
@@ -98,7 +108,7 @@ class Engine:
             scopes[scope].gauges.adopt(before.gauges)
         self._scopes = scopes
         self._scale = Scale(policy.points)
-        self._streams.clear()
+        self._assign()
 
     def step(self, event: Event, at: float, log: int = 0, source: int = 0, offset: int = 0) -> None:
         """Count one event.
@@ -114,17 +124,14 @@ class Engine:
         client = event.client
         if action is None or not client:
             return
-        stream = (event.instance, event.host)
-        try:
-            state = self._streams[stream]
-        except KeyError:
-            state = self._stream(event)
+        stream = self._streams.get((log, event.instance, event.host))
+        if stream is None:
+            stream = self._stream(event, log)
+        state = stream.state
         if state is None:
             return
-        if event.process == "postscreen":
-            key = (log, event.host, event.port, client)
-        else:
-            key = (log, event.host, event.pid, "")
+        self._sessions = stream.sessions
+        key = event.pid if event.process != "postscreen" else (client, event.port)
         if action(state, event, at, key):
             self._trace.add(client, at, source, offset)
 
@@ -175,22 +182,27 @@ class Engine:
 
     def sessions(self, client: str) -> int:
         """Return in how many open sessions a client has done something that counts."""
-        return sum(1 for session in self._sessions.values() if session.client == client)
+        return sum(
+            session.client == client
+            for stream in self._streams.values()
+            for session in stream.sessions.values()
+        )
 
     def sizes(self) -> dict[str, int]:
         """Return how many clients and sessions are tracked, and how many fell to a cap."""
         tables = [gauge.table for s in self._scopes.values() for gauge in s.gauges.all()]
+        sessions = [stream.sessions for stream in self._streams.values()]
         return {
             "clients": max((table.size() for table in tables), default=0),
-            "sessions": self._sessions.size(),
-            "dropped": sum(table.dropped for table in tables) + self._sessions.dropped,
+            "sessions": sum(table.size() for table in sessions),
+            "dropped": sum(table.dropped for table in [*tables, *sessions]),
         }
 
     # A method for each kind of event: it returns whether the line counted against the client.
 
     def _connect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         self._sessions.pop(key)
-        passed = state.handover.get(event.client)
+        passed = state.screening and state.handover.get(event.client)
         if passed:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
             state.handover.put(event.client, passed - 1, at)
@@ -201,6 +213,7 @@ class Engine:
         return self._count(state.gauges.connections, event, at, event.count)
 
     def _passed(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
+        state.screening = True
         waiting = state.handover.get(event.client) or 0
         state.handover.put(event.client, waiting + event.count, at)
         return 0
@@ -255,16 +268,24 @@ class Engine:
 
     # What these share
 
-    def _stream(self, event: Event) -> _Scoped | None:
-        """Return the state that counts the events of an instance, or None for another host's."""
+    def _stream(self, event: Event, log: int) -> _Stream:
+        """Return the stream that an event begins."""
         if len(self._streams) >= _STREAMS:
             self._streams.clear()
+        stream = _Stream(self._state_of(event.instance, event.host))
+        self._streams[log, event.instance, event.host] = stream
+        return stream
+
+    def _state_of(self, instance: str, host: str) -> _Scoped | None:
+        """Return the state that counts the lines of an instance; None for another host's."""
         facts = self._facts
-        state: _Scoped | None = None
-        if not facts.hostnames or not event.host or event.host in facts.hostnames:
-            state = self._scopes[facts.scope_of(event.instance)]
-        self._streams[event.instance, event.host] = state
-        return state
+        ours = not facts.hostnames or not host or host in facts.hostnames
+        return self._scopes[facts.scope_of(instance)] if ours else None
+
+    def _assign(self) -> None:
+        """Let the streams know that scopes or facts have changed; their sessions go on."""
+        for (_log, instance, host), stream in self._streams.items():
+            stream.state = self._state_of(instance, host)
 
     def _session(self, event: Event, at: float, key: _SessionKey) -> Session:
         session = self._sessions.get(key)

@@ -201,8 +201,8 @@ class Ladder:
             if decision.action == "ban"
             and recently_good(pasts.get((decision.subject, decision.scope), _UNKNOWN), now)
         ]
-        self._brake = meter.add(self._brake, int(now * meter.EIGHTHS / _BRAKE_WINDOW), len(good))
-        count = meter.total(self._brake)
+        tick = int(now * meter.EIGHTHS / _BRAKE_WINDOW)
+        self._brake, count = meter.add(self._brake, tick, len(good))
         if not good or count <= self.policy.protect.brake:
             return decisions
         alert = f"brake: {count} clients with good history were about to be banned"

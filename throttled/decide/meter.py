@@ -21,8 +21,8 @@ EIGHTHS = _LANES - 1
 FULL = 1 << 23
 
 
-def add(meter: int, tick: int, count: int) -> int:
-    """Return the meter with `count` more at `tick`, moved on to `tick` if that is later.
+def add(meter: int, tick: int, count: int) -> tuple[int, int]:
+    """Return the meter with `count` more at `tick`, moved on to `tick` if later, and its total.
 
     A tick before the newest one is put where it belongs, or forgotten if it is out of the window.
     """
@@ -30,10 +30,12 @@ def add(meter: int, tick: int, count: int) -> int:
     if ahead > 0:
         meter = advance(meter, tick)
         ahead = 0
-    elif ahead <= -_LANES:
-        return meter
-    room = FULL - (meter & _MASK) % _SUM
-    return meter + (min(count, room) << -ahead * _LANE)
+    held = (meter & _MASK) % _SUM
+    if ahead <= -_LANES:
+        return meter, held
+    if held + count > FULL:
+        count = FULL - held
+    return meter + (count << -ahead * _LANE), held + count
 
 
 def advance(meter: int, tick: int) -> int:

@@ -56,6 +56,15 @@ class Generations(Generic[Key, Value]):
             self._make_room(at)
         self._young[key] = value
 
+    def swap(self, key: Key, value: Value, at: float) -> Value | None:
+        """Set the entry and touch it; return what it was."""
+        before = self._young.get(key)
+        if before is None:
+            before = self._old.get(key)
+            self._make_room(at)
+        self._young[key] = value
+        return before
+
     def pop(self, key: Key) -> Value | None:
         """Remove the entry and return it."""
         old = self._old.pop(key, None)
@@ -93,9 +102,8 @@ class Counters(Generations[str, int]):
         if value is None:
             self._make_room(at)
             value = self._old.get(key, 0)
-        value = meter.add(value, tick, count)
-        self._young[key] = value
-        return meter.total(value)
+        self._young[key], total = meter.add(value, tick, count)
+        return total
 
     def value(self, key: str, at: float) -> int:
         """Return how many there are within the window that ends at `at`."""

@@ -26,17 +26,18 @@ class Trace:
     def add(self, client: str, at: float, source: int, offset: int) -> None:
         """Remember that the line at `offset` of `source` counted against the client."""
         number = self._next
-        before = self._last.get(client)
+        self._next = number + 1
         place = (source & 0xFFFF) << _SOURCE | offset
+        before = self._last.swap(client, number, at)
+        if before is None:
+            before = -1
         if number < self._size:
             self._places.append(place)
-            self._before.append(-1 if before is None else before)
+            self._before.append(before)
         else:
             slot = number % self._size
             self._places[slot] = place
-            self._before[slot] = -1 if before is None else before
-        self._last.put(client, number, at)
-        self._next = number + 1
+            self._before[slot] = before
 
     def lines(self, client: str, most: int) -> tuple[Line, ...]:
         """Return up to `most` of the client's latest lines, oldest first."""

@@ -31,6 +31,16 @@ def test_long_silence_forgets_both_generations() -> None:
     assert table.get("a") is None
 
 
+def test_swap_returns_what_was_there_in_either_generation() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    assert table.swap("a", 1, 1000.0) is None
+    assert table.swap("a", 2, 1001.0) == 1
+    assert table.swap("b", 1, 1011.0) is None
+    assert table.swap("a", 3, 1012.0) == 2
+    assert table.get("a") == 3
+    assert sorted(table.values()) == [1, 3]
+
+
 def test_cap_drops_the_longest_silent_and_says_so() -> None:
     table: Generations[str, int] = Generations(1000.0, 10)
     for number in range(100):
