@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words and with what to do about it. Pure."""
+"""What the operating system refuses, in words and with what to do about it."""
 
 import errno
 from os import strerror

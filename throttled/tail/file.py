@@ -36,7 +36,7 @@ from throttled.errors import SourceError
 from throttled.tail.failures import unreadable
 from throttled.tail.finding import between, locate, open_log
 from throttled.tail.generation import Packed, Plain, RewrittenError
-from throttled.tail.position import Batch, Position, State, covered, fits
+from throttled.tail.position import HEAD, Batch, Position, State, covered, fits
 from throttled.tail.watch import Watch
 
 __all__ = ["LINGER", "MAX_FILES", "Batch", "FileTail", "Position"]
@@ -68,7 +68,7 @@ class FileTail:
         self._lines = self._over_long = self._truncations = self._rotations = self._gaps = 0
         self._last_line = 0.0
         self._watch = Watch(path)
-        with suppress(SourceError):  # the first read tries again, and tells
+        with suppress(SourceError, OSError):  # the first read tries again, and tells
             self._look()
 
     def fileno(self) -> int:
@@ -87,12 +87,12 @@ class FileTail:
             SourceError: the log cannot be read. Later calls try again.
         """
         failure = None
-        if self._watch.changed() or self._stale:
-            try:
-                self._look()
-            except SourceError as error:
-                failure = error
         try:
+            try:
+                if self._watch.changed() or self._stale:
+                    self._look()
+            except SourceError as error:
+                failure = error  # what is open already can be read
             for file in tuple(self._files):
                 if batch := self._read(file, limit):
                     return batch
@@ -204,6 +204,8 @@ class FileTail:
             self._files = [log]
         elif log is not self._files[-1]:
             self._succeed(log)
+        if log:
+            log.finished = False  # whatever it was before
         for file in self._files:
             if isinstance(file, Plain) and file.watch < 0:
                 file.watch = self._watch.follow(file.fd)
@@ -226,6 +228,6 @@ class FileTail:
             self._rotations += 1
             last = self._files[-1].position(self.path)
             self._files += between(last, log)
-            if fits(last.fingerprint, log.head):  # the same log, copied: sed -i, an editor
-                log.seek(last.offset)
+            if covered(last.fingerprint) == HEAD and fits(last.fingerprint, log.head):
+                log.seek(last.offset)  # the same log, copied: sed -i, an editor
         self._files.append(log)

@@ -69,7 +69,11 @@ class Plain(Generation):
     def __init__(self, fd: int, *, final: bool = False) -> None:
         st = os.fstat(fd)
         self.fd = fd
-        self.head = os.pread(fd, HEAD, 0)
+        try:
+            self.head = os.pread(fd, HEAD, 0)
+        except OSError:
+            os.close(fd)
+            raise
         super().__init__(st.st_dev, st.st_ino, fingerprint(self.head), 0)
         self.finished = final
 

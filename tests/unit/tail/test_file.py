@@ -662,6 +662,21 @@ def test_log_is_rewritten_with_the_same_content(log: Path) -> None:
     assert tail.woken()[-1] == numbered(9, 10)[0]
 
 
+def test_log_is_rewritten_while_down_and_rotated_later(log: Path) -> None:
+    append(log, numbered(0, 9))
+    tail = Follower(log, from_start=True)
+    tail.now()
+    subprocess.run(["sed", "-i", "s/line 8/line X/", log], check=True)
+    again = Follower(log, tail.position)
+    assert again.now() == []
+    with log.open("a") as writer:
+        rotate(log)
+        append(log, numbered(9, 10))
+        assert again.woken() == numbered(9, 10)
+        print(numbered(10, 11)[0], file=writer, flush=True)
+        assert again.woken() == numbered(10, 11)
+
+
 def test_other_files_in_the_directory_do_not_wake(log: Path) -> None:
     append(log, numbered(0, 1))
     tail = Follower(log)
@@ -770,7 +785,11 @@ def test_reading_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(os, "pread", fail)
         with pytest.raises(SourceError, match="Input/output error"):
             tail.now()
+        other = Follower(log, from_start=True)
+        with pytest.raises(SourceError, match="Input/output error"):
+            other.now()
     assert tail.now() == numbered(0, 1)
+    assert other.now() == numbered(0, 1)
 
 
 def test_state(log: Path) -> None:
