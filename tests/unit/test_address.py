@@ -34,6 +34,10 @@ def test_not_a_subject(text: str) -> None:
         address.subject(text)
 
 
+def test_canonical() -> None:
+    assert address.canonical("2001:DB8::0:1") == "2001:db8::1"
+
+
 def test_version_and_kind() -> None:
     assert address.version("192.0.2.0/24") == 4
     assert address.version("2001:db8::1") == 6

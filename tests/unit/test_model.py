@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from throttled.model import Facts, Service
 
@@ -30,6 +31,11 @@ FACTS = Facts(
 )
 def test_scope_of_a_tag(instance: str, scope: str) -> None:
     assert FACTS.scope_of(instance) == scope
+
+
+def test_the_operators_word_on_a_tag_comes_first() -> None:
+    facts = replace(FACTS, scopes={"postfix": "submission"})
+    assert facts.scope_of("postfix") == "submission"
 
 
 def test_ports() -> None:

@@ -233,6 +233,12 @@ def test_what_is_held_is_not_asked_again_but_more_is() -> None:
     assert run([event("connect")] * 61, at=1601.0, under=under)[0].action == "throttle"
 
 
+def test_open_sessions() -> None:
+    under = engine()
+    run([event("reject", pid=1), event("reject", pid=2), event("reject", B, pid=3)], under=under)
+    assert (under.sessions(A), under.sessions(B)) == (2, 1)
+
+
 def test_forget() -> None:
     under = engine()
     run([event("connect")] * 61, under=under)

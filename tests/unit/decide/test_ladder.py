@@ -205,6 +205,11 @@ def test_by_hand() -> None:
     assert by_hand().limit == "operator"
 
 
+def test_next_ban() -> None:
+    assert ladder().next_ban(Past(), NOW) == 600
+    assert ladder().next_ban(Past(offences=2, last_offence=NOW), NOW) == 14400
+
+
 def test_by_hand_refuses_what_is_protected() -> None:
     with pytest.raises(RefusedError) as caught:
         ladder().by_hand("ban", "198.51.100.1", "mx", Past(), NOW, seconds=None, why="")

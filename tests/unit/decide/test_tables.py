@@ -94,7 +94,7 @@ def test_error_is_at_most_an_eighth_of_the_window(events: list[tuple[float, int]
 
 def test_distinct_names() -> None:
     table = Distinct(600.0, 100, most=5)
-    assert [table.add("a", 1000.0, name) for name in ("x", "y", "x", "z")] == [1, 2, 2, 3]
+    assert [table.add("a", 1000.0, name) for name in ("x", "y", "x", "x", "z")] == [1, 2, 2, 2, 3]
     assert table.value("a", 1100.0) == 3
     assert table.value("a", 1700.0) == 0
     assert table.value("b", 1000.0) == 0
