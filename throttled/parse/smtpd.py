@@ -35,7 +35,10 @@ _OUR_FAULT = (
 
 @lru_cache(maxsize=4_096)
 def _counters(text: str) -> Detail:
-    """Read `ehlo=1 auth=0/1 commands=1/2 notes=bare_lf` (since Postfix 3.0; notes later)."""
+    """Read `ehlo=1 auth=0/1 commands=1/2 notes=bare_lf` (since Postfix 3.0; notes later).
+
+    Events with the same counters share one dict.
+    """
     commands = {
         command: (int(accepted), int(total or accepted))
         for command, accepted, total in _COUNTER.findall(text)
@@ -46,15 +49,13 @@ def _counters(text: str) -> Detail:
 def _sasl(text: str) -> Detail:
     """Read `LOGIN authentication failed: REASON[, sasl_username=USER]`.
 
-    The mechanism is the client's to write, so what blames us must stand where Postfix puts it, and
-    must not be followed by a second end of the same sentence.
+    The mechanism is the client's to write, and may hold all of this sentence. So what excuses the
+    client must stand where Postfix puts it, and the sentence must not end a second time.
     """
     match = _SASL.match(text)
-    if match is None:
+    if match is None or _SASL_AGAIN.search(text, match.end()):
         return Detail(text)
     reply, _, user = text[match.end() :].partition(", sasl_username=")
-    if _SASL_AGAIN.search(user):
-        return Detail(text)
     if user == "(unavailable)":
         user = ""
     if match[1]:
