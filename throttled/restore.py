@@ -60,9 +60,10 @@ def _reconcile(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
     removed: list[Entry] = []
     for seen in held:
         past = pasts.get((seen.subject, seen.scope))
-        if past is not None and past.action is not None and past.until > now.wall:
+        in_force = None if past is None else past.action
+        if in_force == seen.action or in_force == "ban":  # a throttle may outlive the ban's begin
             continue
-        if pipeline.store.decisions(seen.subject, 1):
+        if in_force or pipeline.store.decisions(seen.subject, 1):
             removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
         else:
             until = now.wall + seen.seconds

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from datetime import UTC
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Decision, Entry, Facts, Ruleset
+from throttled.model import ACTIONS, Decision, Entry, Facts, Ruleset
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Policy
@@ -67,6 +68,15 @@ def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
     assert (row.action, row.limit) == ("ban", "adopted")
     assert row.until == pytest.approx(NOW.wall + 600, abs=30)
     assert run(pipeline) == (0, 0)
+
+
+def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
+    throttle = replace(bans(["198.18.0.1"])[0], action="throttle")
+    pipeline.store.record(NOW.wall, [throttle])
+    pipeline.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS])
+    assert run(pipeline) == (0, 1)
+    assert pipeline.backend is not None
+    assert [seen.action for seen in pipeline.backend.dump()] == ["throttle"]
 
 
 def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
