@@ -251,11 +251,21 @@ def test_a_set_that_is_too_large_keeps_its_size(
     with caplog.at_level(logging.WARNING):
         host.backend.setup(msgspec.structs.replace(RULESET, size=7))
     assert [record.message for record in caplog.records] == [
-        "mx_ban4 is too large to be made anew: it keeps its size and rate"
+        "mx_ban4 holds too much to be made anew: its definition stays"
     ]
     assert len(list(host.backend.dump())) == 11
     assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full
     assert host.backend.apply([ban(f"198.18.1.{n}", action="throttle") for n in range(9)]).full
+
+
+def test_a_set_cannot_become_smaller_than_what_it_holds(host: Host) -> None:
+    host.backend.apply([ban(f"198.18.0.{n}") for n in range(6)])
+    host.backend.setup(msgspec.structs.replace(RULESET, size=5))
+    assert len(list(host.backend.dump())) == 6
+    host.backend.apply([ban("198.18.0.1", 0.0)])
+    host.backend.setup(msgspec.structs.replace(RULESET, size=5))
+    assert len(list(host.backend.dump())) == 5
+    assert host.backend.apply([ban("198.18.0.1")]).full
 
 
 def test_what_the_kernel_refuses_is_found_among_many(host: Host) -> None:

@@ -63,7 +63,8 @@ class Nftables:
     def setup(self, ruleset: Ruleset) -> None:
         """Put the rules in place; sets of another size or rate are made anew with their elements.
 
-        One that holds more than 100,000 keeps its size and rate, and the log says so.
+        One that holds more than 100,000, or more than the new size, stays as it is until it holds
+        less; the log says so.
         """
         self._install(ruleset, frozenset())
 
@@ -125,16 +126,15 @@ class Nftables:
         remake = {}
         for of, definition in present.items():
             if definition != sets.definition(of, ruleset):
+                most = min(_REMADE, ruleset.size)
                 elements = [
                     (seen.subject, int(seen.seconds * 1000))
-                    for seen in islice(self._elements.dump(of), _REMADE + 1)
+                    for seen in islice(self._elements.dump(of), most + 1)
                 ]
-                if len(elements) <= _REMADE:
+                if len(elements) <= most:
                     remake[of] = elements
                 else:
-                    log.warning(
-                        "%s is too large to be made anew: it keeps its size and rate", of.name
-                    )
+                    log.warning("%s holds too much to be made anew: its definition stays", of.name)
         make = [of for of in every if of not in present]
         self._libnftables.run(text.render(ruleset, every, make, remake))
         self._ruleset, self._sets = ruleset, frozenset(every)

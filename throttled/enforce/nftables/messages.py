@@ -179,11 +179,11 @@ def error(message: Message) -> int:
 
 
 def table_of(message: Message) -> str:
-    """Return the table that a notification is about; empty where it is about none."""
-    if message.kind >> 8 != _SUBSYSTEM or message.kind == _NEW_GENERATION:
+    """Return the inet table that a notification is about; empty where it is about none."""
+    kind, data, start = message.kind, message.data, message.start
+    if kind >> 8 != _SUBSYSTEM or kind == _NEW_GENERATION or data[start] != _INET:
         return ""
-    found = _attributes(message.data, message.start + 4, message.end)
-    return _string(message.data, found, 1)
+    return _string(data, _attributes(data, start + 4, message.end), 1)
 
 
 def set_of(message: Message) -> tuple[str, Definition]:

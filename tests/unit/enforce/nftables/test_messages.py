@@ -144,6 +144,8 @@ def test_which_table_a_notification_is_about() -> None:
     generation = struct.pack("=IHHII", 28, 0x0A0F, 0, 0, 0) + b"\0\0\0\0" + b"\x08\0\1\0\0\0\0\1"
     assert messages.table_of(only(messages.messages(generation))) == ""
     assert messages.table_of(only(messages.messages(ABSENT))) == ""
+    of_family_ip = COUNTER[:16] + b"\2" + COUNTER[17:]
+    assert messages.table_of(only(messages.messages(of_family_ip))) == ""
 
 
 def test_the_port_of_who_did_it_and_the_number_of_the_request() -> None:

@@ -1,0 +1,203 @@
+"""Ending sessions of banned subjects: real TCP connections between namespaces."""
+
+import errno
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from lab.guarded import Host
+from lab.netns import SERVER4, SERVER6, Namespace, pair, until
+from throttled.enforce import sockets
+from throttled.enforce.sockets import end_sessions
+from throttled.model import Entry, Scope
+
+pytestmark = pytest.mark.root
+
+PORTS: dict[Scope, tuple[int, ...]] = {"mx": (25, 2525), "submission": (587,)}
+Ends = tuple[socket.socket, socket.socket]
+
+
+class Server:
+    """A server's namespace with sessions from a client's."""
+
+    def __init__(self, server: Namespace, client: Namespace) -> None:
+        self.client = client
+        self.kept: list[socket.socket] = []
+        self.listeners = {
+            (address, port): server.listen(address, port)
+            for address in (SERVER4, SERVER6)
+            for port in (25, 2525, 587, 80)
+        }
+
+    def session(self, source: str, port: int = 25) -> socket.socket:
+        """Open a session and return the server's end."""
+        target = SERVER6 if ":" in source else SERVER4
+        self.kept.append(self.client.connect(source, target, port))
+        peer, _ = self.listeners[target, port].accept()
+        self.kept.append(peer)
+        return peer
+
+
+@pytest.fixture(scope="module")
+def namespaces() -> Iterator[tuple[Namespace, Namespace]]:
+    with pair() as made:
+        yield made
+
+
+@pytest.fixture
+def server(namespaces: tuple[Namespace, Namespace]) -> Iterator[Server]:
+    sockets._say.cache_clear()
+    with namespaces[0].entered():
+        made = Server(*namespaces)
+        yield made
+        for each in (*made.kept, *made.listeners.values()):
+            each.close()
+
+
+def is_ended(end: socket.socket) -> bool:
+    """Tell whether an smtpd that reads from this would be told that it is over."""
+    end.setblocking(False)
+    try:
+        end.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionAbortedError:
+        return True
+    return False
+
+
+def open_sessions() -> str:
+    return subprocess.run(
+        ("ss", "-Htn", "state", "established", "sport", "=", "25"),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("subject", "inside", "outside"),
+    [
+        ("198.18.0.1", "198.18.0.1", "198.18.0.2"),
+        ("198.18.1.0/24", "198.18.1.200", "198.18.2.1"),
+        ("198.18.16.0/20", "198.18.31.1", "198.18.32.1"),
+        ("2001:db8:b::1", "2001:db8:b::1", "2001:db8:b::2"),
+        ("2001:db8:b:1::/64", "2001:db8:b:1::9", "2001:db8:b:2::9"),
+    ],
+)
+def test_only_the_sessions_of_a_subject_end(
+    server: Server, subject: str, inside: str, outside: str
+) -> None:
+    ended = [server.session(inside), server.session(inside, 2525)]
+    kept = [server.session(inside, 587), server.session(inside, 80), server.session(outside)]
+    assert end_sessions([(subject, "mx")], PORTS) == 2
+    assert [is_ended(end) for end in ended] == [True, True]
+    assert [is_ended(end) for end in kept] == [False, False, False]
+    assert inside not in open_sessions()
+    assert outside in open_sessions()
+
+
+def test_ipv4_in_a_socket_for_both(namespaces: tuple[Namespace, Namespace], server: Server) -> None:
+    listener = socket.create_server(("::", 26), family=socket.AF_INET6, dualstack_ipv6=True)
+    server.kept.append(listener)
+    ends = []
+    for source in ("198.18.0.1", "198.18.0.2"):
+        server.kept.append(namespaces[1].connect(source, SERVER4, 26))
+        peer, address = listener.accept()
+        server.kept.append(peer)
+        assert address[0] == f"::ffff:{source}"
+        ends.append(peer)
+    assert end_sessions([("198.18.0.1", "mx")], {"mx": (26,)}) == 1
+    assert [is_ended(end) for end in ends] == [True, False]
+    assert end_sessions([("198.18.0.0/24", "mx")], {"mx": (26,)}) == 1
+
+
+def test_many_subjects_and_many_sessions(server: Server) -> None:
+    subjects: list[tuple[str, Scope]] = [(f"198.18.0.{n}", "mx") for n in range(1, 256)]
+    ends = [server.session(subject) for subject, _scope in subjects[:250]]
+    kept = server.session("198.18.1.1")
+    wanted = [*subjects, ("2001:db8::/32", "submission"), ("198.18.128.0/17", "submission")]
+    assert end_sessions(wanted, PORTS) == 250
+    assert all(is_ended(end) for end in ends)
+    assert not is_ended(kept)
+    assert end_sessions(wanted, PORTS) == 0
+
+
+def test_a_session_that_nobody_has_accepted_yet_ends(server: Server) -> None:
+    server.kept.append(server.client.connect("198.18.0.1", SERVER4, 25))
+    until(lambda: "198.18.0.1" in open_sessions(), "the session was open")
+    assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
+    assert open_sessions() == ""
+
+
+def test_a_session_whose_client_has_hung_up_ends(server: Server) -> None:
+    end = server.session("198.18.0.1")
+    server.kept[-2].shutdown(socket.SHUT_WR)
+    end.settimeout(5.0)
+    assert end.recv(1) == b""
+    assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
+
+
+def test_the_client_is_told_although_its_packets_are_dropped(host: Host) -> None:
+    ends = host.session("198.18.0.1")
+    assert ends
+    host.backend.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
+    assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
+    assert is_ended(ends[1])
+    ends[0].settimeout(5.0)
+    ends[0].setblocking(True)
+    with pytest.raises(ConnectionResetError):
+        ends[0].recv(1)
+
+
+def test_nothing_to_do_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", None)
+    assert end_sessions([], PORTS) == 0
+    assert end_sessions([("198.18.0.1", "submission")], {"mx": (25,)}) == 0
+
+
+def test_without_the_right_it_is_said_once() -> None:
+    code = (
+        "import socket\n"
+        "from throttled.enforce.sockets import end_sessions\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "port = listener.getsockname()[1]\n"
+        "clients = [socket.create_connection(('127.0.0.1', port)) for _ in range(3)]\n"
+        "for _ in range(3):\n"
+        "    print(end_sessions([('127.0.0.1', 'mx')], {'mx': (port,)}))\n"
+    )
+    done = subprocess.run(
+        ("setpriv", "--bounding-set=-net_admin", sys.executable, "-c", code),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0\n0\n0\n"
+    (line,) = done.stderr.splitlines()
+    assert "time out: Operation not permitted" in line
+
+
+def test_a_kernel_that_cannot_is_named_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Stands for a kernel without CONFIG_INET_DIAG_DESTROY, which cannot be had here: what it would
+    # answer to the destroying, not to the asking.
+    real = sockets._errno
+
+    def answered(data: bytes, at: int) -> int:
+        is_end_of_dump = data[at + 4] == sockets._DONE
+        return real(data, at) if is_end_of_dump else errno.EOPNOTSUPP
+
+    monkeypatch.setattr(sockets, "_errno", answered)
+    end = server.session("198.18.0.1")
+    with caplog.at_level(logging.WARNING):
+        assert end_sessions([("198.18.0.1", "mx")], PORTS) == 0
+        server.session("198.18.0.1")
+        assert end_sessions([("198.18.0.1", "mx")], PORTS) == 0
+    assert is_ended(end)  # as this kernel can, whatever the answer
+    (record,) = caplog.records
+    assert "time out: this kernel has no CONFIG_INET_DIAG_DESTROY" in record.message

@@ -1,0 +1,127 @@
+"""Telling a foreign hand on our table from our own, on a real kernel."""
+
+import select
+import subprocess
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from lab.guarded import RULESET
+from lab.netns import namespace
+from throttled.enforce.nftables.backend import Nftables
+from throttled.enforce.nftables.watch import Watch
+from throttled.model import Entry
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def backend() -> Iterator[Nftables]:
+    with namespace("watch") as place, place.entered():
+        made = Nftables()
+        made.setup(RULESET)
+        yield made
+
+
+@pytest.fixture
+def watch(backend: Nftables) -> Iterator[Watch]:
+    made = Watch()
+    backend.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
+    yield made
+    made.close()
+
+
+def nft(command: str) -> None:
+    subprocess.run(("nft", "-f", "-"), input=command.encode(), check=True)
+
+
+def readable(watch: Watch) -> bool:
+    return bool(select.select([watch], [], [], 0)[0])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "flush ruleset",
+        "delete table inet throttled",
+        "flush chain inet throttled mx",
+        "insert rule inet throttled prerouting accept",
+        "add element inet throttled mx_ban4 { 198.18.0.2 }",
+        "delete element inet throttled mx_ban4 { 198.18.0.1 }",
+        "flush set inet throttled mx_ban4",
+        "add set inet throttled mine { type ipv4_addr; }",
+        "delete chain inet throttled prerouting",
+    ],
+)
+def test_what_somebody_does_to_our_table_is_told_once(watch: Watch, command: str) -> None:
+    if command.startswith("delete chain"):
+        nft("flush chain inet throttled prerouting")
+        assert watch.drain()
+    nft(command)
+    assert readable(watch)
+    assert watch.drain()
+    assert not readable(watch)
+    assert not watch.drain()
+
+
+def test_what_somebody_does_elsewhere_is_not(watch: Watch) -> None:
+    for command in (
+        "add table inet throttled2",
+        "add chain inet throttled2 mx",
+        "add table ip throttled",
+        "delete table inet throttled2",
+    ):
+        nft(command)
+        assert not watch.drain()
+
+
+def test_what_we_do_ourselves_is_not(backend: Nftables, watch: Watch) -> None:
+    backend.apply([Entry(f"198.18.0.{n}", "mx", "ban", 60.0) for n in range(100)])
+    backend.apply([Entry("198.18.16.0/20", "mx", "ban", 60.0)])
+    backend.setup(msgspec.structs.replace(RULESET, burst=99))
+    backend.apply([Entry("198.18.0.1", "mx", "ban", 0.0)])
+    backend.teardown()
+    backend.setup(RULESET)
+    assert not watch.drain()
+
+
+def test_our_batches_do_not_come_up_at_all(backend: Nftables, watch: Watch) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=100_000))
+    watch.drain()
+    batch = [Entry(f"198.18.{n >> 8}.{n & 255}", "mx", "ban", 60.0) for n in range(10_000)]
+    backend.apply(batch)
+    assert not readable(watch)
+    backend.setup(RULESET)
+    assert not readable(watch)
+
+
+def test_a_backend_made_after_the_watch_is_ours_too(watch: Watch) -> None:
+    later = Nftables()
+    later.setup(msgspec.structs.replace(RULESET, burst=99))
+    later.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
+    assert readable(watch)
+    assert not watch.drain()
+    later.apply([Entry("198.18.0.1", "mx", "ban", 70.0)])
+    assert not readable(watch)
+    nft("flush ruleset")
+    assert watch.drain()
+
+
+def test_an_element_that_ends_is_nobodys_doing(backend: Nftables, watch: Watch) -> None:
+    entry = Entry("198.18.0.7", "mx", "ban", 0.01)
+    backend.apply([entry])
+    while backend.lookup([entry]):
+        pass
+    assert not watch.drain()
+
+
+def test_when_more_was_announced_than_fits_nobody_knows(watch: Watch) -> None:
+    elements = ", ".join(f"10.{n >> 8}.{n & 255}.0" for n in range(20_000))
+    nft(
+        f"add table ip other; add set ip other s {{ type ipv4_addr; elements = {{ {elements} }}; }}"
+    )
+    assert watch.drain()
+    assert not watch.drain()
+    nft("flush ruleset")
+    assert watch.drain()
