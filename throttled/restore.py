@@ -61,7 +61,7 @@ def _reconcile(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
     for seen in held:
         past = pasts.get((seen.subject, seen.scope))
         in_force = None if past is None else past.action
-        if in_force == seen.action or in_force == "ban":  # a throttle may outlive the ban's begin
+        if in_force in {seen.action, "ban"}:  # a throttle may outlive the ban's begin
             continue
         if in_force or pipeline.store.decisions(seen.subject, 1):
             removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
