@@ -7,6 +7,7 @@ is not answered was the first one dropped: known to the time between two segment
 Owns a raw socket per probe. IPv4 only.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -17,8 +18,8 @@ from lab import logs
 from lab.netns import SERVER4, Namespace
 
 _ANSWER_SECONDS = 0.002  # a reset takes 0.02 ms on an idle machine
+_SURE_SECONDS = 0.05  # after so long without any, none comes
 _TRIAL_SECONDS = 5.0
-_SURE = 3  # so many segments in a row without an answer
 
 #: `auth-slow` bans above ten user names: so many guesses come first, and one more crosses.
 BEFORE = 10
@@ -35,25 +36,23 @@ class Probe:
         self._sock.setblocking(False)
         pseudo = socket.inet_aton(source) + socket.inet_aton(SERVER4) + struct.pack("!HH", 6, 20)
         self._sum = sum(struct.unpack("!6H", pseudo))
-        self._number = 0
+        self._sent = 0
+        self.heard = 0  # the latest segment that was answered
 
-    def answered(self) -> bool:
-        """Send a segment and tell whether it was answered."""
-        self._number += 1
-        head = (40_000, 25, 0, self._number, 0x5010, 1024)  # ports, seq, ack, ACK flag, window
+    def answered(self, seconds: float = _ANSWER_SECONDS) -> bool:
+        """Send a segment and tell whether it was answered within so many seconds."""
+        self._sent += 1
+        head = (40_000, 25, 0, self._sent, 0x5010, 1024)  # ports, seq, ack, ACK flag, window
         check = self._sum + sum(struct.unpack("!9H", struct.pack("!HHIIHHH", *head, 0)[:18]))
         while check >> 16:
             check = (check & 0xFFFF) + (check >> 16)
         self._sock.send(struct.pack("!HHIIHHHH", *head, ~check & 0xFFFF, 0))
-        end = time.perf_counter() + _ANSWER_SECONDS
-        while time.perf_counter() < end:
-            try:
-                packet = self._sock.recv(128)
-            except BlockingIOError:
-                continue
-            if struct.unpack_from("!I", packet, 24)[0] == self._number:  # the reset's sequence
-                return True
-        return False
+        end = time.perf_counter() + seconds
+        while self.heard < self._sent and time.perf_counter() < end:
+            with contextlib.suppress(BlockingIOError):
+                # The reset's sequence number is the segment's acknowledgement.
+                self.heard = max(self.heard, struct.unpack_from("!I", self._sock.recv(128), 24)[0])
+        return self.heard == self._sent
 
     def close(self) -> None:
         """Close the socket."""
@@ -97,23 +96,21 @@ def _settle(probe: Probe, source: str) -> None:
     """Send for 20 ms, in which the line before is read: only one line is to be measured."""
     end = time.perf_counter() + 0.02
     while time.perf_counter() < end:
-        if not probe.answered():
+        if not probe.answered(_SURE_SECONDS):
             raise RuntimeError(f"{source} is dropped before it crossed a limit")
 
 
 def _race(probe: Probe, descriptor: int, line: bytes, source: str) -> float:
+    begin = probe.heard
     written = time.perf_counter()
     os.write(descriptor, line)
-    silent = 0
-    first = written
+    sent = []
     while True:
-        sent = time.perf_counter()
+        sent.append(time.perf_counter())
         if probe.answered():
-            silent = 0
-        else:
-            silent += 1
-            first = sent if silent == 1 else first
-            if silent == _SURE:
-                return first - written
-        if sent - written > _TRIAL_SECONDS:
+            continue
+        sent.append(time.perf_counter())
+        if not probe.answered(_SURE_SECONDS):  # nothing late either: a busy machine is no firewall
+            return sent[probe.heard - begin] - written
+        if sent[-1] - written > _TRIAL_SECONDS:
             raise RuntimeError(f"{source} is not dropped within {_TRIAL_SECONDS:g} s")
