@@ -97,6 +97,14 @@ def test_renewing_makes_an_element_last_longer_or_shorter(backend: Backend) -> N
     assert 4.0 < left(backend, entry) <= 5.0
 
 
+def test_renewing_for_the_same_time_begins_it_anew(backend: Backend) -> None:
+    entry = ban("198.18.0.1")
+    put(backend, entry)
+    until(lambda: left(backend, entry) < 59.95, "a little of the ban is over")
+    put(backend, entry)
+    assert left(backend, entry) > 59.95
+
+
 def test_the_last_entry_of_a_batch_wins(backend: Backend) -> None:
     put(
         backend,

@@ -18,7 +18,7 @@ import pytest
 from lab.guarded import INSIDE4, RULESET, Host
 from lab.netns import SERVER4, namespace
 from throttled.enforce.nftables import backend as module
-from throttled.enforce.nftables import libnftables, messages, ruleset
+from throttled.enforce.nftables import elements, libnftables, messages, ruleset
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.netlink import Netlink
@@ -256,6 +256,20 @@ def test_a_set_that_is_too_large_keeps_its_size(
     assert len(list(host.backend.dump())) == 11
     assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full
     assert host.backend.apply([ban(f"198.18.1.{n}", action="throttle") for n in range(9)]).full
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_where_adding_does_not_renew_an_element_is_made_anew(
+    host: Host, monkeypatch: pytest.MonkeyPatch, *, renews: bool
+) -> None:
+    # As before Linux 6.12, which cannot be had here: a new element has counted nothing.
+    monkeypatch.setattr(elements, "_RENEWS", renews)
+    host.backend.apply([ban("198.18.0.1")])
+    assert not host.arrives("198.18.0.1")
+    host.backend.apply([ban("198.18.0.1", 600.0)])
+    (seen,) = host.backend.lookup([ban("198.18.0.1")])
+    assert seen.seconds > 599.0
+    assert seen.packets == (1 if renews else 0)
 
 
 def test_a_set_cannot_become_smaller_than_what_it_holds(host: Host) -> None:
