@@ -49,6 +49,7 @@ from throttled.policy import Duration
 from throttled.restore import adopt, restore
 from throttled.store.store import Store
 from throttled.system import notify, now
+from throttled.tail.journal import JOURNAL
 from throttled.zone import local_zone
 
 log = logging.getLogger("throttled")
@@ -328,8 +329,11 @@ class Daemon:
         self.logs.follow(self._log_files())
 
     def _log_files(self) -> Sequence[str]:
-        files = self.config.log.files
-        return self.facts.log_files if files == "auto" else files
+        """Return the files to follow, and the journal if asked for, or for want of a file."""
+        wanted = self.config.log
+        files = self.facts.log_files if wanted.files == "auto" else wanted.files
+        journal = not files if wanted.journal == "auto" else wanted.journal
+        return [*files, JOURNAL] if journal else files
 
     def _reload_soon(self) -> None:
         self._spawn(self.reload())

@@ -16,8 +16,9 @@ from throttled.model import Decision
 from throttled.pipeline import Pipeline
 from throttled.store.store import StoredPosition
 from throttled.system import now
-from throttled.tail.behind import before
+from throttled.tail import behind, journal
 from throttled.tail.file import FileTail
+from throttled.tail.journal import JOURNAL, JournalTail
 from throttled.tail.position import Batch, Position
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Follower(Struct):
 
     path: str
     number: int
-    tail: FileTail
+    tail: FileTail | JournalTail
     position: Position | None
     problem: str = ""
     lines: int = 0
@@ -59,7 +60,11 @@ class Logs:
         self._number = 0
 
     def follow(self, paths: Sequence[str]) -> None:
-        """Follow these logs, and no others."""
+        """Follow these logs, and no others.
+
+        Args:
+            paths: of files; `JOURNAL` for systemd's.
+        """
         for follower in [f for f in self.followers if f.path not in paths]:
             self._drop(follower)
         followed = {follower.path for follower in self.followers}
@@ -101,7 +106,7 @@ class Logs:
             stored = None
         position = None if stored is None else _position(stored)
         try:
-            tail = FileTail(path, position)
+            tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
         except SourceError as error:
             log.error("%s. %s", error.message, error.hint)
             self.unopened[path] = error.message
@@ -117,6 +122,7 @@ class Logs:
     def _rebuild(self, follower: Follower, position: Position) -> None:
         """Count again what was counted before the restart; what was decided then stays decided."""
         with suppress(SourceError):
+            before = journal.before if position.path == JOURNAL else behind.before
             for batch in before(position, _BEHIND):
                 self._count(follower, batch)
         self._pipeline.engine.take()

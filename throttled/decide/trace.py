@@ -10,7 +10,10 @@ from array import array
 from throttled.decide.tables import Generations
 from throttled.model import Line
 
-_SOURCE = 48  # an offset has 48 bits (256 TiB), a source the 16 above
+#: An offset has 52 bits (of a file 4 PiB; of the journal microseconds until 2112), a source, the
+#: 12 above: of more than 4,095 files since the database was made, old ones are mistaken.
+_SOURCE = 52
+_SOURCES = (1 << 12) - 1
 
 
 class Trace:
@@ -27,7 +30,7 @@ class Trace:
         """Remember that the line at `offset` of `source` counted against the client."""
         number = self._next
         self._next = number + 1
-        place = (source & 0xFFFF) << _SOURCE | offset
+        place = (source & _SOURCES) << _SOURCE | offset
         before = self._last.swap(client, number, at)
         if before is None:
             before = -1

@@ -36,7 +36,7 @@ from throttled.errors import SourceError
 from throttled.tail.failures import unreadable
 from throttled.tail.finding import between, locate, open_log
 from throttled.tail.generation import Packed, Plain, RewrittenError
-from throttled.tail.position import HEAD, Batch, Position, State, covered, fits
+from throttled.tail.position import HEAD, Batch, Position, State, covered, fits, recognisable
 from throttled.tail.watch import Watch
 
 __all__ = ["LINGER", "MAX_FILES", "Batch", "FileTail", "Position"]
@@ -184,13 +184,14 @@ class FileTail:
         self._stale = True
         self._watch.resolve()
         if self._resume:
+            # What was empty still has an inode only, which may be another file's by now; it is
+            # found as one that came after the others.
             positions = (*self._resume.older, self._resume)
-            found = [locate(position) for position in positions]
+            known = [position for position in positions if recognisable(position.fingerprint)]
+            found = [locate(position) for position in known or positions]
             self._files = [file for file in found if file]
             if self._files:
-                # One that was empty still is found as one between the others, if at all.
-                known = [covered(position.fingerprint) > 0 for position in positions]
-                self._gaps += list(zip(found, known, strict=True)).count((None, True))
+                self._gaps += found.count(None)
                 self._resume = None
         log = self._log()
         self._exists = log is not None

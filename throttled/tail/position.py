@@ -11,6 +11,7 @@ from msgspec import Struct
 #: A fingerprint covers at most so many bytes: two or three log lines, with their times.
 HEAD = 256
 _COUNT = 2  # bytes of the count in front of the hash
+_RECOGNISABLE = 32  # a shorter head, less than a time and a host, could be any generation's
 
 
 class Position(Struct, frozen=True):
@@ -68,3 +69,8 @@ def fits(mark: bytes, head: bytes) -> bool:
     """
     count = covered(mark)
     return len(head) >= count and fingerprint(head[:count]) == mark
+
+
+def recognisable(mark: bytes) -> bool:
+    """Tell whether a fingerprint alone is enough to know a file by."""
+    return covered(mark) >= _RECOGNISABLE

@@ -20,13 +20,10 @@ from stat import S_ISREG
 from msgspec import Struct
 
 from throttled.tail.archive import UNREADABLE, Counted, inflate
-from throttled.tail.position import HEAD, covered, fits
+from throttled.tail.position import HEAD, fits, recognisable
 
 MAX_COMPARED = 64  # newest first; each one costs an open and, if compressed, inflating a block
 _PACKED = (".gz", ".xz", ".bz2")
-#: A shorter head (less than a time and a host) could be any generation's.
-_RECOGNISABLE = 32
-
 #: Seconds that a newer generation may have been written last before an older one: the old file of
 #: two was still written to. Left-overs of another naming scheme are far older.
 _SLACK = 3600.0
@@ -108,12 +105,11 @@ def unchanged(path: str, files: list[Sibling]) -> bool:
 
 def find(files: list[Sibling], inode: int, mark: bytes) -> Sibling | None:
     """Return the file that a position means, given its inode and fingerprint (b"": not known)."""
-    recognisable = covered(mark) >= _RECOGNISABLE
     generations = [file for file in files if file.scheme]
-    for file in files if recognisable else generations:
+    for file in files if recognisable(mark) else generations:
         if file.inode == inode and (not mark or fits(mark, file.head())):
             return file
-    if not recognisable:
+    if not recognisable(mark):
         return None
     generations.sort(key=lambda file: (file.packed, -file.modified))
     return next((file for file in generations[:MAX_COMPARED] if fits(mark, file.head())), None)
