@@ -586,6 +586,31 @@ def test_restart_after_rotations_of_a_log_that_was_empty(log: Path) -> None:
     assert again.tail.state().gaps == 0
 
 
+def test_restart_after_the_inode_of_an_empty_log_was_reused(log: Path) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log, from_start=True)
+    rotate(log)
+    log.touch()
+    assert tail.now() == numbered(0, 3)
+    assert tail.position
+    empty = log.stat().st_ino
+    append(log, numbered(3, 5))
+    rotate(log)
+    pack(log.with_name("mail.log.1"))
+    rest: list[Path] = []
+    tail.tail.close()
+    while not log.exists() or log.stat().st_ino != empty:  # until the kernel uses it again
+        rest.append(log.with_name(f"other{len(rest)}"))
+        if log.exists():
+            log.rename(rest[-1])
+        log.touch()
+        assert len(rest) < 100
+    append(log, numbered(5, 6))
+    again = Follower(log, tail.position)
+    assert again.now() == numbered(3, 6)
+    assert again.tail.state().gaps == 0
+
+
 def test_restart_after_copytruncate(log: Path) -> None:
     append(log, numbered(0, 3))
     tail = Follower(log, from_start=True)

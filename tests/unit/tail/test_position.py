@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throttled.tail.position import HEAD, Position, covered, fingerprint, fits
+from throttled.tail.position import HEAD, Position, covered, fingerprint, fits, recognisable
 
 heads = st.binary(max_size=HEAD)
 
@@ -25,6 +25,11 @@ def test_fits_no_other_file(head: bytes, other: bytes) -> None:
 @given(st.binary(max_size=20), heads)
 def test_garbage_from_a_store_fits_nothing(mark: bytes, head: bytes) -> None:
     assert not fits(mark, head) or mark == fingerprint(head[: covered(mark)])
+
+
+def test_a_few_bytes_are_not_recognisable() -> None:
+    assert not recognisable(fingerprint(b"Nov 22 16:12:00 host"))
+    assert recognisable(fingerprint(b"Nov 22 16:12:00 host postfix/smtpd[1]: "))
 
 
 def test_position_survives_the_store() -> None:
