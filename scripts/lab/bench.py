@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import netns
-from lab.figures import FIGURES, Options, Row
+from lab.figures import FIGURES
+from lab.rig import Options, Row
 
 _EPILOG = """\
 examples:

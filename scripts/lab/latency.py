@@ -21,6 +21,8 @@ _ANSWER_SECONDS = 0.002  # a reset takes 0.02 ms on an idle machine
 _SURE_SECONDS = 0.05  # after so long without any, none comes
 _TRIAL_SECONDS = 5.0
 
+_SYN, _ACK = 0x02, 0x10
+
 #: `auth-slow` bans above ten user names: so many guesses come first, and one more crosses.
 BEFORE = 10
 
@@ -41,18 +43,25 @@ class Probe:
 
     def answered(self, seconds: float = _ANSWER_SECONDS) -> bool:
         """Send a segment and tell whether it was answered within so many seconds."""
-        self._sent += 1
-        head = (40_000, 25, 0, self._sent, 0x5010, 1024)  # ports, seq, ack, ACK flag, window
-        check = self._sum + sum(struct.unpack("!9H", struct.pack("!HHIIHHH", *head, 0)[:18]))
-        while check >> 16:
-            check = (check & 0xFFFF) + (check >> 16)
-        self._sock.send(struct.pack("!HHIIHHHH", *head, ~check & 0xFFFF, 0))
+        self._send(_ACK)
         end = time.perf_counter() + seconds
         while self.heard < self._sent and time.perf_counter() < end:
             with contextlib.suppress(BlockingIOError):
                 # The reset's sequence number is the segment's acknowledgement.
                 self.heard = max(self.heard, struct.unpack_from("!I", self._sock.recv(128), 24)[0])
         return self.heard == self._sent
+
+    def knock(self) -> None:
+        """Send a SYN, and wait for nothing."""
+        self._send(_SYN)
+
+    def _send(self, flags: int) -> None:
+        self._sent += 1
+        head = (40_000, 25, 0, self._sent, 0x5000 | flags, 1024)  # ports, seq, ack, flags, window
+        check = self._sum + sum(struct.unpack("!9H", struct.pack("!HHIIHHH", *head, 0)[:18]))
+        while check >> 16:
+            check = (check & 0xFFFF) + (check >> 16)
+        self._sock.send(struct.pack("!HHIIHHHH", *head, ~check & 0xFFFF, 0))
 
     def close(self) -> None:
         """Close the socket."""

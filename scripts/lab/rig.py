@@ -1,0 +1,121 @@
+"""What the benchmarks stand on: a server with a daemon that reads a log of ours, and rows.
+
+Addresses of 100.64.0.0/10 are elements in sets and text in logs; nothing is ever sent to them.
+Owns nothing.
+"""
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from lab import latency, netns
+from lab.daemon import Daemon, daemon
+from lab.netns import Namespace
+from lab.postfix import Postfix, lab
+from throttled.enforce.nftables.backend import Nftables
+from throttled.model import Entry
+
+
+class Options(NamedTuple):
+    """How much is measured."""
+
+    trials: int = 200
+    bans: int = 1_000_000
+
+
+class Row(Struct):
+    """One figure."""
+
+    what: str
+    target: str
+    measured: str
+    ok: bool
+    values: dict[str, float]
+
+
+class Rig(NamedTuple):
+    """A server, its clients, and a daemon that reads a log of ours."""
+
+    server: Namespace
+    client: Namespace
+    mail: Postfix
+    log: Path  # not Postfix's own: what the benchmark writes
+    guard: Daemon
+
+
+def addresses(count: int, each: int = 1) -> list[str]:
+    """Return distinct addresses of 100.64.0.0/10, `each` of them in one /24."""
+    numbers = itertools.product(range(64, 128), range(256), range(1, 1 + each))
+    return [f"100.{a}.{b}.{c}" for a, b, c in itertools.islice(numbers, count)]
+
+
+@contextlib.contextmanager
+def rig(*, start: bool = True) -> Iterator[Rig]:
+    """Make a server with a Postfix and a daemon that reads a log of ours."""
+    with lab() as made:
+        log = made.mail.log.with_name("bench.log")
+        log.touch()
+        more = f'[log]\nfiles = ["{log}"]\n[firewall]\nsize = 2_000_000\n'
+        with daemon(made.server, made.mail.config, more) as guard:
+            if start:
+                guard.start()
+            yield Rig(*made, log, guard)
+
+
+def read(at: Rig, seconds: float = 120.0) -> None:
+    """Wait until the daemon has read all of the log."""
+    size = at.log.stat().st_size
+
+    def done() -> bool:
+        (tail,) = at.guard.status().tails
+        return tail.lag == 0 and at.log.stat().st_size == size
+
+    netns.until(done, "the log is read", seconds)
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the median and the 99th percentile."""
+    return statistics.median(values), sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]
+
+
+def idle(at: Rig, seconds: float = 300.0) -> None:
+    """Wait until the daemon has nothing more to do: a second with less than 5 % of CPU."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = at.guard.cpu()
+        time.sleep(1.0)
+        if at.guard.cpu() - before < 0.05:
+            return
+    raise TimeoutError(f"the daemon is not idle within {seconds:g} s")
+
+
+def in_kernel(at: Rig, subjects: Sequence[str]) -> int:
+    """Return how many of the subjects the kernel holds, asking the kernel itself."""
+    with at.server.entered():
+        return len(Nftables().lookup([Entry(each, "mx", "ban", 1.0) for each in subjects]))
+
+
+def latency_row(what: str, values: Sequence[float]) -> Row:
+    """Return a row of times from a log line to the first packet dropped."""
+    median, p99 = quantiles(values)
+    return Row(
+        what,
+        "median ≤ 2 ms, p99 ≤ 10 ms",
+        f"{median * 1e3:.2f} / {p99 * 1e3:.2f} ms",
+        median <= 0.002 and p99 <= 0.010,
+        {"median": median, "p99": p99, "max": max(values), "trials": len(values)},
+    )
+
+
+def race(at: Rig, sources: Sequence[str]) -> list[float]:
+    """Return for each source the time from its last log line to its first packet dropped."""
+    for source in sources:
+        latency.prepare(at.log, source)
+    read(at)
+    return [latency.measure(at.log, at.client, source) for source in sources]
