@@ -49,7 +49,6 @@ from throttled.policy import Duration
 from throttled.restore import adopt, restore
 from throttled.store.store import Store
 from throttled.system import notify, now
-from throttled.tail.journal import JOURNAL
 from throttled.zone import local_zone
 
 log = logging.getLogger("throttled")
@@ -168,7 +167,7 @@ class Daemon:
             loop.add_signal_handler(number, action)
         self._watch_host()
         self._watch_table()
-        self.logs.follow(self._log_files())
+        self.logs.follow(self.config.logs(self.facts))
         self._spawn(self._restore(start=True))
         self._spawn(self._tick_for_ever())
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
@@ -178,8 +177,13 @@ class Daemon:
         self._stop.set()
 
     def _open_store(self) -> Store:
+        path = self.config.database()
         try:
-            return Store.open(self.config.database())
+            Path(path).parent.mkdir(mode=0o750, exist_ok=True)
+        except OSError as error:
+            log.warning("%s", error)
+        try:
+            return Store.open(path)
         except StoreError as error:
             # Protection goes on without memory; nothing is deleted to "repair" it.
             log.error("%s; going on without it. %s", error.message, error.hint)
@@ -326,14 +330,7 @@ class Daemon:
         except BackendError as error:
             self.pipeline.backend_fault = error
             log.error("%s. %s", error.message, error.hint)
-        self.logs.follow(self._log_files())
-
-    def _log_files(self) -> Sequence[str]:
-        """Return the files to follow, and the journal if asked for, or for want of a file."""
-        wanted = self.config.log
-        files = self.facts.log_files if wanted.files == "auto" else wanted.files
-        journal = not files if wanted.journal == "auto" else wanted.journal
-        return [*files, JOURNAL] if journal else files
+        self.logs.follow(self.config.logs(self.facts))
 
     def _reload_soon(self) -> None:
         self._spawn(self.reload())

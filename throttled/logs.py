@@ -12,13 +12,13 @@ from contextlib import suppress
 from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.errors import SourceError, StoreError
-from throttled.model import Decision
+from throttled.model import JOURNAL, Decision
 from throttled.pipeline import Pipeline
 from throttled.store.store import StoredPosition
 from throttled.system import now
-from throttled.tail import behind, journal
+from throttled.tail.behind import before
 from throttled.tail.file import FileTail
-from throttled.tail.journal import JOURNAL, JournalTail
+from throttled.tail.journal import JournalTail
 from throttled.tail.position import Batch, Position
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,6 @@ class Logs:
     def _rebuild(self, follower: Follower, position: Position) -> None:
         """Count again what was counted before the restart; what was decided then stays decided."""
         with suppress(SourceError):
-            before = journal.before if position.path == JOURNAL else behind.before
             for batch in before(position, _BEHIND):
                 self._count(follower, batch)
         self._pipeline.engine.take()

@@ -12,6 +12,9 @@ from msgspec import Struct, field
 Scope = Literal["mx", "submission"]
 SCOPES: tuple[Scope, ...] = ("mx", "submission")
 
+#: Stands for systemd's journal where else the path of a log file stands.
+JOURNAL = "journal"
+
 #: What the kernel does to a subject.
 Action = Literal["throttle", "ban"]
 ACTIONS: tuple[Action, ...] = ("throttle", "ban")

@@ -40,8 +40,6 @@ from throttled.model import (
 from throttled.policy import Duration
 from throttled.store.store import Filter
 from throttled.system import now
-from throttled.tail import journal
-from throttled.tail.journal import JOURNAL
 from throttled.tail.readback import lines_at
 
 if TYPE_CHECKING:
@@ -166,7 +164,7 @@ class Operations:
             file = self._daemon.store.source_file(source)
             if file is None:
                 continue
-            found = journal.lines_at(offsets) if file[0] == JOURNAL else lines_at(*file, offsets)
+            found = lines_at(*file, offsets)
             for offset, text in zip(offsets, found, strict=True):
                 event = parse(text) if text else None
                 texts.append(LogText(event.time if event else 0.0, file[0], offset, text or ""))

@@ -21,10 +21,11 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
-from throttled.model import SCOPES, Facts, Problem
+from throttled.model import JOURNAL, SCOPES, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.store.store import Store
 from throttled.tail.archive import read_log
+from throttled.tail.journal import JournalTail
 from throttled.zone import local_zone
 
 #: Pieces of 256 KiB of each log that are read, to see whether its lines are understood.
@@ -64,8 +65,7 @@ def _check() -> Iterator[Problem]:
         settings = Config()
     known = facts(settings)
     yield from _postfix(known)
-    files = known.log_files if settings.log.files == "auto" else settings.log.files
-    yield from _logs(files, known.hostnames)
+    yield from _logs(settings.logs(known), known.hostnames)
     yield from _store(settings.store.path)
     yield from _firewall(settings)
     yield _daemon()
@@ -90,7 +90,13 @@ def _logs(files: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
     if not files:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
         yield Problem("fault", "no log of Postfix is known", hint)
+    elif JOURNAL in files and len(files) > 1:
+        hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
+        yield Problem("warning", "log: files and the journal are both read", hint)
     for path in files:
+        if path == JOURNAL:
+            yield _journal()
+            continue
         try:
             lines, hosts = _read(path)
         except SourceError as error:
@@ -106,6 +112,14 @@ def _logs(files: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
             yield Problem("warning", f"{told}, but of other hosts", hint)
         else:
             yield Problem("ok", told)
+
+
+def _journal() -> Problem:
+    try:
+        JournalTail(None).close()
+    except SourceError as error:
+        return _fault(error)
+    return Problem("ok", "log: systemd's journal, which can be read")
 
 
 def _read(path: str) -> tuple[int, Counter[str]]:

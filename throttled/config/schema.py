@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from throttled.model import Mode, Scope
+from throttled.model import JOURNAL, Facts, Mode, Scope
 from throttled.policy import (
     Ban,
     Limit,
@@ -204,3 +204,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Return the database's path; observing has one of its own, as its bans are not real."""
         path = self.store.path
         return f"{path.removesuffix('.db')}.observe.db" if self.mode == "observe" else path
+
+    def logs(self, facts: Facts) -> list[str]:
+        """Return what is to be followed: files; `JOURNAL` where asked for, or no file is."""
+        files = list(facts.log_files if self.log.files == "auto" else self.log.files)
+        journal = not files if self.log.journal == "auto" else self.log.journal
+        return [*files, JOURNAL] if journal else files

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from msgspec.structs import replace
 
+from throttled.model import JOURNAL
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation
@@ -33,7 +34,7 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
     Raises:
         SourceError: the journal cannot be read.
     """
-    if position.path == journal.JOURNAL:
+    if position.path == JOURNAL:
         return journal.before(position, limit)
     return _before(position, limit)
 

@@ -27,13 +27,11 @@ from pwd import getpwnam
 from time import gmtime, monotonic, strftime, time
 
 from throttled.errors import SourceError
+from throttled.model import JOURNAL
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Batch, Position, State
 from throttled.tail.sdjournal import Reader
 from throttled.tail.timer import Timer
-
-#: `path` of positions and batches that are of the journal.
-JOURNAL = "journal"
 
 INTERVAL = 0.01  # seconds between looks
 IDLE_INTERVAL = 0.1

@@ -10,6 +10,7 @@ told by a fingerprint only; without one, an offset at which no line begins gives
 import os
 from collections.abc import Sequence
 
+from throttled.model import JOURNAL
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation
@@ -35,7 +36,7 @@ def lines_at(
     Raises:
         SourceError: the journal cannot be read.
     """
-    if path == journal.JOURNAL:
+    if path == JOURNAL:
         return journal.lines_at(offsets)
     file = siblings.find(siblings.scan(path), inode, mark)
     generation = open_generation(file) if file and (mark or file.device == device) else None
