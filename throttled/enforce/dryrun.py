@@ -48,8 +48,9 @@ class DryRun:
         if self._ruleset is None:
             raise BackendError("there are no rules in place", "set them up first")
         now = self._clock()
-        self._ends = {key: end for key, end in self._ends.items() if end > now}
         room = min(self._ruleset.size, _ELEMENTS)
+        if len(self._ends) + len(entries) > room:
+            self._ends = {key: end for key, end in self._ends.items() if end > now}
         failed: list[tuple[Entry, str]] = []
         full = False
         for entry in entries:

@@ -1,1 +1,1 @@
-"""The nftables backend: libnftables in this process, one table of our own."""
+"""The nftables backend: one table of our own, rules by libnftables, elements over netlink."""

@@ -7,7 +7,7 @@ networks of another length is made when the first of them comes.
 Limits. With a million elements in a set everything costs what it costs with one, but for `dump`:
 the kernel walks a hash set from its beginning for each 32 KiB that it hands out (10,000 elements
 take 0.03 s, 200,000 3 s, 1,000,000 80 s). Before Linux 6.12 renewing an element sets its packet
-counter to zero. Two expressions in an element, limit and counter, need Linux 5.12.
+counter to zero. Two expressions in an element, limit and counter, need Linux 5.11.
 """
 
 import logging
@@ -56,7 +56,7 @@ class Nftables:
             self._elements.definitions()
             self._libnftables.run(trial, trial=True)
         except BackendError as error:
-            hint = error.hint or "needs Linux 5.12 or later; --mode observe does without a firewall"
+            hint = error.hint or "needs Linux 5.11 or later; --mode observe does without a firewall"
             return [Problem("fault", error.message, hint)]
         return [Problem("ok", f"nftables works, on Linux {os.uname().release}")]
 
@@ -128,7 +128,7 @@ class Nftables:
             if definition != sets.definition(of, ruleset):
                 most = min(_REMADE, ruleset.size)
                 elements = [
-                    (seen.subject, int(seen.seconds * 1000))
+                    (seen.subject, max(1, int(seen.seconds * 1000)))
                     for seen in islice(self._elements.dump(of), most + 1)
                 ]
                 if len(elements) <= most:

@@ -88,14 +88,14 @@ class Elements:
     def dump(self, of: SetId) -> Iterator[Seen]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
         reader = messages.Reader()
-        with _refusals(), Netlink() as netlink:
+        with self._refusals(), Netlink() as netlink:
             for answer in netlink.dump(messages.dump_elements(TABLE, of.name)):
                 yield from _seen(of, reader.held(answer))
 
     def definitions(self) -> dict[SetId, Definition]:
         """Return the sets that there are; none where there is no table."""
         found = {}
-        with _refusals(), suppress(FileNotFoundError):
+        with self._refusals(), suppress(FileNotFoundError):
             for answer in self._netlink.dump(messages.dump_sets(TABLE)):
                 name, definition = messages.set_of(answer)
                 if of := sets.parse_name(name):
@@ -104,7 +104,7 @@ class Elements:
 
     def dropped(self) -> int:
         """Return what the table's counter says; 0 where there is none."""
-        with _refusals():
+        with self._refusals():
             answers = _found(self._netlink.ask([messages.get_counter(TABLE, COUNTER)]))
             return sum(map(messages.packets_of, answers))
 
@@ -122,7 +122,7 @@ class Elements:
                     owners.append(of)
                     parts.append(verb(TABLE, of.name, packed, len(owners)))
         errors: dict[SetId, int] = {}
-        with _refusals():
+        with self._refusals():
             for sequence, number in self._netlink.transaction(parts).items():
                 first = errors.setdefault(owners[sequence - 1], number) if sequence else number
                 if sequence == 0 or first in (errno.ENOENT, errno.EPERM):
@@ -159,9 +159,27 @@ class Elements:
         """Yield those of the elements that a set holds."""
         reader = messages.Reader()
         questions = [messages.get_element(TABLE, of.name, packed) for _entry, _key, packed in items]
-        with _refusals():
+        with self._refusals():
             for answer in _found(self._netlink.ask(questions)):
                 yield from reader.held(answer)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Say what a refusal of the kernel means to an operator.
+
+        The next request gets another socket: answers that nobody read may be left in this one.
+        """
+        try:
+            yield
+        except OSError as error:
+            self.__dict__.pop("_netlink", None)
+            what, hint = f"the kernel refused: {error.strerror}", ""
+            if error.errno == errno.ENOENT:
+                what = f"the table inet {TABLE} is gone, or a set of it"
+                hint = "somebody flushed or changed the firewall; a running throttled puts it back"
+            elif error.errno == errno.EPERM:
+                hint = "run as root or with CAP_NET_ADMIN"
+            raise BackendError(what, hint) from error
 
 
 def _verbs(items: Sequence[Item]) -> Iterator[tuple[Verb, list[bytes]]]:
@@ -192,20 +210,3 @@ def _found(answers: Iterable[Message]) -> Iterator[Message]:
 def _seen(of: SetId, elements: Iterable[Held]) -> Iterator[Seen]:
     for key, milliseconds, packets in elements:
         yield Seen(of.subject(key), of.scope, of.action, milliseconds / 1000, packets)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Say what the kernel's refusal means to an operator."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise BackendError(
-            f"the table inet {TABLE} is gone, or a set of it",
-            "somebody flushed or changed the firewall; a running throttled puts it back",
-        ) from error
-    except OSError as error:
-        raise BackendError(
-            f"the kernel refused: {error.strerror}",
-            "run as root or with CAP_NET_ADMIN" if error.errno == errno.EPERM else "",
-        ) from error

@@ -28,7 +28,7 @@ _PIECE = 1 << 15
 
 
 class Netlink:
-    """One socket. `port` is how notifications name it."""
+    """One socket."""
 
     def __init__(self) -> None:
         """Open the socket.
@@ -47,7 +47,6 @@ class Netlink:
                 f"the kernel's firewall cannot be reached: {error.strerror}",
                 "run as root or with CAP_NET_ADMIN; --mode observe needs neither",
             ) from error
-        self.port: int = self._socket.getsockname()[0]
 
     def __enter__(self) -> Self:
         return self
