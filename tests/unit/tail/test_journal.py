@@ -22,9 +22,10 @@ from typing import Self
 import pytest
 
 from throttled.errors import SourceError
+from throttled.model import JOURNAL
 from throttled.tail import journal, sdjournal
 from throttled.tail.behind import before
-from throttled.tail.journal import JOURNAL, JournalTail
+from throttled.tail.journal import JournalTail
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Position
 from throttled.tail.readback import lines_at
