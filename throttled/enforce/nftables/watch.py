@@ -9,6 +9,7 @@ Owns a netlink socket, in the network namespace in which it was made. No capabil
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -38,14 +39,13 @@ class Watch:
         Raises:
             BackendError: the kernel has no nf_tables.
         """
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._own: frozenset[int] = frozenset()
         try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             self._filter()
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
         except OSError as error:
-            self._socket.close()
             raise BackendError(f"nftables cannot be watched: {error.strerror}") from error
 
     def fileno(self) -> int:
@@ -63,7 +63,9 @@ class Watch:
                 data = self._socket.recv(_PIECE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return foreign
-            except OSError:
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
                 foreign = True
                 continue
             ports = {each.port for each in messages.messages(data) if _is_ours(each)}
