@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from msgspec.structs import replace
 
 from throttled.model import JOURNAL
-from throttled.model import JOURNAL
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation

@@ -28,7 +28,6 @@ from time import gmtime, monotonic, strftime, time
 
 from throttled.errors import SourceError
 from throttled.model import JOURNAL
-from throttled.model import JOURNAL
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Batch, Position, State
 from throttled.tail.sdjournal import Reader

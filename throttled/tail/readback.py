@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 
 from throttled.model import JOURNAL
-from throttled.model import JOURNAL
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation
