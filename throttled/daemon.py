@@ -58,6 +58,8 @@ _PRUNE = 3600.0
 _FACTS = 60.0
 #: Addresses and routes change in bursts, and a firewall is reloaded in several steps.
 _SETTLED = 0.2
+#: What the kernel holds is compared element by element at a start, if it is not more.
+_ADOPT = 50_000
 #: Decisions of one batch that are logged one by one.
 _LOGGED = 20
 
@@ -442,7 +444,8 @@ class Daemon:
             count = await restore(self.pipeline, self.backend, now)
             if count:
                 log.info("%d elements put into the kernel again", count)
-            if start:
+            # The kernel walks a set anew for each piece of a dump: a million take a minute.
+            if start and sum(self.store.counts(now().wall).values()) <= _ADOPT:
                 await adopt(self.pipeline, self.backend, now)
         except ThrottledError as error:
             log.error("%s. %s", error.message, error.hint)

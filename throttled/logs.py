@@ -35,7 +35,6 @@ class Follower(Struct):
     path: str
     number: int
     tail: FileTail | JournalTail
-    position: Position | None
     problem: str = ""
     lines: int = 0
     rate: float = 0.0  # lines a second, over the last tick
@@ -75,7 +74,8 @@ class Logs:
 
     def positions(self) -> list[StoredPosition]:
         """Return how far each log has been read."""
-        return [_stored(f.position) for f in self.followers if f.position is not None]
+        places = (follower.tail.position for follower in self.followers)
+        return [StoredPosition(p.path, msgpack.encode(p)) for p in places if p is not None]
 
     def tick(self, passed: float) -> None:
         """Work out lines per second.
@@ -111,7 +111,7 @@ class Logs:
             log.error("%s. %s", error.message, error.hint)
             self.unopened[path] = error.message
             return
-        follower = Follower(path, self._number, tail, position)
+        follower = Follower(path, self._number, tail)
         self._number += 1
         self.followers.append(follower)
         if position is not None:
@@ -139,7 +139,6 @@ class Logs:
         if batch is None:
             return
         self._count(follower, batch)
-        follower.position = batch.position
         follower.lines += len(batch.lines)
         decisions, spared = self._pipeline.settle(now(), self.positions)
         self._report(decisions)
@@ -154,10 +153,6 @@ class Logs:
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
         self._pipeline.read(batch.lines, batch.offsets, now(), follower.number, source)
-
-
-def _stored(position: Position) -> StoredPosition:
-    return StoredPosition(position.path, msgpack.encode(position))
 
 
 def _position(stored: StoredPosition) -> Position | None:

@@ -4,6 +4,7 @@ A change is recorded, applied and then looked up in the kernel before it is answ
 it reads and steers the daemon that made it.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from throttled.control.protocol import (
     TailStatus,
 )
 from throttled.control.server import Peer
-from throttled.errors import RefusedError
+from throttled.errors import RefusedError, SourceError
 from throttled.logs import Follower
 from throttled.model import (
     ACTIONS,
@@ -55,7 +56,6 @@ class Operations:
             protocol.Ping: lambda _request, _peer: Done(),
             protocol.Status: self._status,
             protocol.List: self._list,
-            protocol.Explain: self._explain,
             protocol.Ban: partial(self._punish, "ban"),
             protocol.Throttle: partial(self._punish, "throttle"),
             protocol.Unban: self._unban,
@@ -73,6 +73,8 @@ class Operations:
         """
         if isinstance(request, protocol.Reload):
             return Done(await self._daemon.reload())
+        if isinstance(request, protocol.Explain):
+            return await self._explain(request.subject)
         return self._actions[type(request)](request, peer)
 
     # Looking
@@ -121,8 +123,8 @@ class Operations:
         if wanted:
             self._daemon.store.packets(self._daemon.backend.lookup(wanted))
 
-    def _explain(self, request: protocol.Explain, _peer: Peer) -> ExplainResult:
-        daemon, subject = self._daemon, request.subject
+    async def _explain(self, subject: str) -> ExplainResult:
+        daemon = self._daemon
         moment = now()
         engine, ladder = daemon.pipeline.engine, daemon.pipeline.ladder
         network = "" if address.is_network(subject) else address.network_of(subject)
@@ -144,7 +146,7 @@ class Operations:
             active=active,
             meters=meters,
             sessions=engine.sessions(subject),
-            lines=self._read_back(lines),
+            lines=await self._read_back(lines),
             decisions=decisions,
             past=past,
             allowed=[row for row in self._allowed() if _concerns(row.what, subject)],
@@ -154,7 +156,8 @@ class Operations:
     def _active(self, subject: str) -> list[Snapshot]:
         return self._daemon.store.snapshots(now().wall, Filter(subject=subject))
 
-    def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
+    async def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
+        """Read lines back from the logs; in a thread, as a compressed log takes its time."""
         by_source: dict[int, list[int]] = {}
         for line in lines:
             by_source.setdefault(line.source, []).append(line.offset)
@@ -164,7 +167,10 @@ class Operations:
             file = self._daemon.store.source_file(source)
             if file is None:
                 continue
-            found = lines_at(*file, offsets)
+            try:
+                found = await asyncio.to_thread(lines_at, *file, offsets)
+            except SourceError:  # the journal is gone: what counted is known, not how it read
+                found = [None] * len(offsets)
             for offset, text in zip(offsets, found, strict=True):
                 event = parse(text) if text else None
                 texts.append(LogText(event.time if event else 0.0, file[0], offset, text or ""))

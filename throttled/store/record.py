@@ -21,8 +21,8 @@ _DECISION = """
 INSERT INTO decision (number, time, action, subject, scope, "limit", level, until, why, value,
     threshold, lines, alert) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# A ban in force is not replaced by a throttle. Where the same action goes on, so do its packets:
-# the kernel's counter begins at zero when an element is renewed.
+# A ban in force is not replaced by a throttle. Where the same action goes on, so do its packets;
+# whether renewing set the kernel's counter to zero (before Linux 6.12), `_PACKETS` notices.
 _ACTIVE = """
 INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -30,8 +30,9 @@ ON CONFLICT (subject, scope) DO UPDATE SET
     number = excluded.number, action = excluded.action, "limit" = excluded."limit",
     level = excluded.level, since = excluded.since, until = excluded.until, why = excluded.why,
     packets = CASE WHEN action = excluded.action AND until > excluded.since
-        THEN packets + counter ELSE 0 END,
-    counter = 0
+        THEN packets ELSE 0 END,
+    counter = CASE WHEN action = excluded.action AND until > excluded.since
+        THEN counter ELSE 0 END
 WHERE excluded.action = 'ban' OR action = 'throttle' OR until <= excluded.since
 """
 _OFFENCE = """
