@@ -84,7 +84,7 @@ class Namespace:
         """Run a command inside the namespace to its end and return what it printed.
 
         Raises:
-            subprocess.CalledProcessError: it failed, and `check` is set; the text says how.
+            RuntimeError: it failed, and `check` is set; the text says how.
             subprocess.TimeoutExpired: it took longer than `seconds`.
         """
         with self.entered():
@@ -319,7 +319,7 @@ def _entries(place: Path, mark: str) -> list[str]:
 def _processes(mark: str) -> Iterator[tuple[int, str]]:
     """Yield the processes whose environment, arguments or cgroup carry a mark, but not us."""
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) in (os.getpid(), os.getppid()):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):  # it ended while we looked
             told = [entry.joinpath(name).read_bytes() for name in ("environ", "cmdline", "cgroup")]
