@@ -166,8 +166,8 @@ class Postfix:
         """Rotate the log: `postfix logrotate` (renames, compresses), or as logrotate does."""
         pid_file = self.home / "rsyslogd.pid"
         if pid_file.exists():
-            until(self.log.exists, "rsyslog has written to the log")
-            self.log.rename(self.log.with_name(f"maillog.{time.time_ns()}"))
+            with contextlib.suppress(FileNotFoundError):  # nothing was logged since the last time
+                self.log.rename(self.log.with_name(f"maillog.{time.time_ns()}"))
             os.kill(int(pid_file.read_text()), signal.SIGHUP)
         else:
             self.command("logrotate")
