@@ -2,33 +2,35 @@
 
 The same pipeline as the daemon's, with a database in memory, no kernel, and the log's own time for
 both clocks. What the daemon does at once is done here once per second of log time. Memory is flat
-in the length of the logs, but for the sets of subjects in the summary, which are capped.
+in the length of the logs, but for the subjects of the summary, which are capped: of the later ones
+nothing is told then.
 """
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import tzinfo
-from pathlib import Path
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from throttled import address
 from throttled.config.schema import Config
 from throttled.decide.protect import Protection
-from throttled.model import Decision, Facts
+from throttled.history import in_order, reference
+from throttled.model import Decision, Evidence, Facts
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
-from throttled.store.store import Store
+from throttled.store.database import Database
+from throttled.store.store import Store, StoredPosition
 from throttled.tail.archive import read_log
 
 #: Seconds of log time between two judgements, and between two looks at what ran out.
 _SLICE = 1.0
 _ENDED = 10.0
 _PRUNE = 3600.0
-#: Subjects of the summary that are told apart; a log with more says so.
+#: Subjects of each kind that the summary tells apart.
 _SUBJECTS = 1_000_000
+_TOP = 20
+_NOTHING = 0, 0
 #: Bytes consumed of the file that is being read.
 Progress = Callable[[str, int], None]
 
@@ -40,6 +42,17 @@ class LimitSummary(Struct):
     banned: int = 0
 
 
+class Banned(Struct):
+    """A subject that would have been banned, and what good it did, whenever it did it."""
+
+    subject: str
+    bans: int
+    last: float  # wall clock, of the latest ban
+    limit: str  # of the latest ban
+    deliveries: int = 0
+    logins: int = 0
+
+
 class Summary(Struct):
     """What a replay came to."""
 
@@ -48,9 +61,32 @@ class Summary(Struct):
     first: float = 0.0  # wall clock
     last: float = 0.0
     limits: dict[str, LimitSummary] = field(default_factory=dict)
-    top: list[tuple[str, int]] = field(default_factory=list)  # (subject, times banned)
-    #: Clients that delivered mail or logged in, and would have been banned.
-    good_and_banned: list[str] = field(default_factory=list)
+    top: list[Banned] = field(default_factory=list)  # the most often banned
+    #: Every client that delivered mail or logged in, and would have been banned.
+    good_and_banned: list[Banned] = field(default_factory=list)
+
+
+class _Store(Store):
+    """A store that remembers all good evidence; the database forgets it after 30 days."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.good: dict[str, tuple[int, int]] = {}  # (deliveries, logins)
+
+    def record(
+        self,
+        now: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence] = (),
+        positions: Sequence[StoredPosition] = (),
+    ) -> None:
+        """Record, and remember."""
+        good = self.good
+        for one in evidence:
+            deliveries, logins = good.get(one.subject, _NOTHING)
+            if len(good) < _SUBJECTS or deliveries or logins:
+                good[one.subject] = deliveries + one.deliveries, logins + one.logins
+        super().record(now, decisions, evidence, positions)
 
 
 class Replay:
@@ -66,7 +102,7 @@ class Replay:
         """
         self.summary = Summary()
         self._zone = zone
-        self._store = Store.open(":memory:")
+        self._store = _Store.open(":memory:")
         facts = replace(facts, hostnames=frozenset())
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
@@ -78,7 +114,7 @@ class Replay:
         )
         self._pipeline.reconfigure(policy, protection)
         self._seen: dict[tuple[str, str], set[str]] = {}
-        self._bans: Counter[str] = Counter()
+        self._bans: dict[str, Banned] = {}
         self._due = self._ended = self._pruned = 0.0
 
     def run(self, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Decision]:
@@ -91,8 +127,8 @@ class Replay:
         Raises:
             SourceError: a log cannot be read.
         """
-        for number, path in enumerate(sorted(paths, key=self._begin)):
-            self._pipeline.parser = Parser(self._zone, _reference(path))
+        for number, path in enumerate(in_order(paths, self._zone)):
+            self._pipeline.parser = Parser(self._zone, reference(path))
             line_number = 1
             for lines, consumed in read_log(path):
                 yield from self._read(lines, number, line_number)
@@ -149,9 +185,18 @@ class Replay:
                 subjects = self._seen.setdefault((decision.limit, decision.action), set())
                 if len(subjects) < _SUBJECTS:
                     subjects.add(decision.subject)
-            if decision.action == "ban" and len(self._bans) < _SUBJECTS:
-                self._bans[decision.subject] += 1
+            if decision.action == "ban":
+                self._banned(decision)
             yield decision
+
+    def _banned(self, decision: Decision) -> None:
+        known = self._bans.get(decision.subject)
+        if known is not None:
+            known.bans += 1
+            known.last, known.limit = decision.time, decision.limit
+        elif len(self._bans) < _SUBJECTS:
+            subject = decision.subject
+            self._bans[subject] = Banned(subject, 1, decision.time, decision.limit)
 
     def _summarise(self) -> None:
         summary = self.summary
@@ -161,26 +206,21 @@ class Replay:
                 row.banned = len(subjects)
             else:
                 row.throttled = len(subjects)
-        summary.top = self._bans.most_common(20)
-        self._pipeline.record(Moment(summary.last, summary.last))
-        pasts = self._store.past([(subject, "mx") for subject in self._bans], summary.last)
-        summary.good_and_banned = sorted(
-            subject for (subject, _), past in pasts.items() if past.deliveries or past.logins
-        )
+        self._pipeline.record(Moment(summary.last, summary.last))  # evidence that still waits
+        good = self._store.good
+        for subject, banned in self._bans.items():
+            banned.deliveries, banned.logins = good.get(subject, _NOTHING)
+        most = sorted(self._bans.values(), key=_often)
+        summary.top = most[:_TOP]
+        summary.good_and_banned = sorted(self._good_and_banned(good), key=_often)
 
-    def _begin(self, path: str) -> float:
-        """Return the time of a log's first event: rotated logs are read oldest first."""
-        if path == "-":
-            return 0.0
-        parse = Parser(self._zone, _reference(path)).event
-        for lines, _ in read_log(path):
-            return next((e.time for line in lines if (e := parse(line)) is not None), 0.0)
-        return 0.0
+    def _good_and_banned(self, good: Mapping[str, tuple[int, int]]) -> Iterator[Banned]:
+        """Yield who was banned, by its address or by its network."""
+        for subject, (deliveries, logins) in good.items():
+            banned = self._bans.get(subject) or self._bans.get(address.network_of(subject))
+            if banned is not None:
+                yield replace(banned, subject=subject, deliveries=deliveries, logins=logins)
 
 
-def _reference(path: str) -> float:
-    """Return when a log was last written: lines without a year are from the year before that."""
-    if path != "-":
-        with suppress(OSError):
-            return Path(path).stat().st_mtime
-    return time.time()
+def _often(banned: Banned) -> tuple[int, str]:
+    return -banned.bans, banned.subject

@@ -54,7 +54,9 @@ def test_the_whole_decision(tmp_path: Path) -> None:
     assert run.summary.lines == 25
     assert run.summary.limits["errors"].banned == 1
     assert run.summary.limits["errors"].throttled == 2
-    assert run.summary.top == [(A, 1)]
+    (top,) = run.summary.top
+    assert (top.subject, top.bans, top.limit) == (A, 1, "errors")
+    assert run.summary.good_and_banned == []
     assert run.summary.last - run.summary.first == 59 * 60 + 4
 
 
@@ -71,10 +73,28 @@ def test_rotated_and_compressed_logs_in_any_order(tmp_path: Path) -> None:
 
 
 def test_who_delivered_mail_and_would_be_banned_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "mail.log", mail(A, 21) + garbage(A, 12))
+    path = write(tmp_path / "mail.log", mail(A, 21) + garbage(A, 12) + mail("198.51.100.9", 22))
     run = replay()
     assert "ban" in {d.action for d in run.run([path])}
-    assert run.summary.good_and_banned == [A]
+    (good,) = run.summary.good_and_banned
+    assert (good.subject, good.bans, good.deliveries, good.logins) == (A, 1, 1, 0)
+
+
+def test_good_evidence_older_than_the_stores_memory_is_named_too(tmp_path: Path) -> None:
+    old = mail(A, 21).replace("Nov 21", "Sep 1")
+    path = write(tmp_path / "mail.log", old + garbage(A, 12))
+    run = replay()
+    list(run.run([path]))
+    assert [good.subject for good in run.summary.good_and_banned] == [A]
+
+
+def test_a_good_client_in_a_banned_network_is_named(tmp_path: Path) -> None:
+    bad = "".join(garbage(f"198.51.100.{n}", 12, minute=n) for n in range(20, 30))
+    path = write(tmp_path / "mail.log", bad + mail(A, 23))
+    run = replay()
+    assert "198.51.100.0/24" in {d.subject for d in run.run([path]) if d.action == "ban"}
+    (good,) = run.summary.good_and_banned
+    assert (good.subject, good.limit, good.deliveries) == (A, "network", 1)
 
 
 def test_other_limits(tmp_path: Path) -> None:

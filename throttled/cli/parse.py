@@ -1,10 +1,8 @@
 """`throttled parse`."""
 
 import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
-from pathlib import Path
 
 import click
 import msgspec
@@ -12,6 +10,7 @@ from msgspec import Struct
 
 from throttled.cli.options import Command, json_always_option, zone_option
 from throttled.cli.output import from_log, safe_json
+from throttled.history import reference
 from throttled.model import Event, Kind
 from throttled.parse.parser import Parser
 from throttled.tail.archive import read_log
@@ -97,7 +96,7 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> No
     times = _Times(zone)
     encode = msgspec.json.Encoder().encode_lines
     for path in files or ("-",):
-        parser = Parser(zone, _reference(path))
+        parser = Parser(zone, reference(path))
         name = path if len(files) > 1 else ""
         first = 1
         for lines, _ in read_log(path):
@@ -149,11 +148,3 @@ def _unknown(parser: Parser, lines: list[str], first: int, file: str) -> Iterato
     for number, line in enumerate(lines, first):
         if parser.unknown(line):
             yield _Unknown(number, from_log(line), file)
-
-
-def _reference(path: str) -> float:
-    """Return when a log was last written: lines without a year are from the year before that."""
-    try:
-        return time.time() if path == "-" else Path(path).stat().st_mtime
-    except OSError:  # told by whoever reads it
-        return time.time()

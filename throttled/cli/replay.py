@@ -1,10 +1,7 @@
 """`throttled replay`."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import tzinfo
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +9,9 @@ import click
 from throttled.cli import output
 from throttled.cli.daemon import config, facts
 from throttled.cli.options import Command, json_option, zone_option
+from throttled.cli.progress import progress
 from throttled.model import Decision
-from throttled.replay import Progress, Replay, Summary
+from throttled.replay import Banned, Replay, Summary
 from throttled.zone import local_zone
 
 #: What every decision says, in this order.
@@ -30,18 +28,25 @@ _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why"
 )
 @click.argument("files", metavar="FILE…", nargs=-1, required=True)
 @zone_option
+@click.option("--summary-only", is_flag=True, help="Leave the single decisions out.")
 @json_option
-def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> None:
+def command(
+    *, files: tuple[str, ...], zone: tzinfo | None, summary_only: bool, as_json: bool
+) -> None:
     """Show what would have been decided on old logs, with this configuration.
 
-    Nothing is touched. FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard
+    Nothing is touched. At the end: how many subjects each limit hit, the twenty that were banned
+    most often, and every client that delivered mail or logged in and would have been banned.
+    FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard
     input. With --json each decision is an object on a line of its own, and the last line is
     {"summary": …}.
     """
     settings = config()
     replay = Replay(settings, facts(settings), zone or local_zone())
-    with _progress(files) as progress:
-        for decision in replay.run(files, progress):
+    with progress(files) as told:
+        for decision in replay.run(files, told):
+            if summary_only:
+                continue
             if as_json:
                 sys.stdout.buffer.write(output.to_json(_object(decision)))
             else:
@@ -49,7 +54,7 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> No
     if as_json:
         sys.stdout.buffer.write(output.to_json({"summary": output.plain(replay.summary)}))
     else:
-        click.echo("\n".join(_summary(replay.summary)))
+        _print(replay.summary, summary_only=summary_only)
 
 
 def _object(decision: Decision) -> dict[str, Any]:
@@ -67,49 +72,38 @@ def _line(decision: Decision) -> str:
     return output.cut(line) if sys.stdout.isatty() else output.printable(line)
 
 
-def _summary(summary: Summary) -> Iterator[str]:
+def _print(summary: Summary, *, summary_only: bool) -> None:
     events = sum(summary.events.values())
-    yield ""
-    yield f"{summary.lines:,} lines, {events:,} events"
+    if not summary_only:
+        click.echo()
+    click.echo(f"{summary.lines:,} lines, {events:,} events")
     if events:
-        yield f"from {output.moment(summary.first)} to {output.moment(summary.last)}"
-    for name, limit in summary.limits.items():
-        yield f"{name}: {limit.throttled:,} throttled, {limit.banned:,} banned"
+        click.echo(f"from {output.moment(summary.first)} to {output.moment(summary.last)}")
+    if summary.limits:
+        click.echo("\nSubjects that each limit would have hit:")
+        rows = [(f"{row.throttled:,}", f"{row.banned:,}", n) for n, row in summary.limits.items()]
+        output.print_table((">throttled", ">banned", "limit"), rows)
     if summary.top:
-        yield "banned most often:"
-    for subject, times in summary.top:
-        yield f"  {subject:<39} {times:>6}"
+        click.echo("\nBanned most often:")
+        _print_banned(summary.top)
     if summary.good_and_banned:
-        yield "banned although they delivered mail or logged in:"
-    for subject in summary.good_and_banned:
-        yield f"  {subject}"
+        click.echo("\nBanned although they delivered mail or logged in:")
+        _print_banned(summary.good_and_banned)
+    elif summary.top:
+        click.echo("\nNobody who delivered mail or logged in would have been banned.")
 
 
-@contextmanager
-def _progress(files: Sequence[str]) -> Iterator[Progress | None]:
-    """Show how much was read, where somebody looks: standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console  # noqa: PLC0415 - takes 100 ms, and only a terminal needs it
-    from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
-
-    console = Console(stderr=True)
-    # Lines for the same terminal are written above the bar.
-    with Bar(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=sum(map(_size, files)) or None)
-        read: dict[str, int] = {}
-
-        def progress(path: str, consumed: int) -> None:
-            read[path] = consumed
-            bar.update(task, completed=sum(read.values()))
-
-        yield progress
-
-
-def _size(path: str) -> int:
-    """Return the bytes of a file; 0 where there is no knowing."""
-    try:
-        return Path(path).stat().st_size
-    except OSError:  # told by whoever reads it
-        return 0
+def _print_banned(banned: list[Banned]) -> None:
+    columns = ("subject", ">bans", "latest", ">mails", ">logins", "limit")
+    rows = [
+        (
+            one.subject,
+            f"{one.bans:,}",
+            output.moment(one.last)[:16],
+            output.short_number(one.deliveries),
+            output.short_number(one.logins),
+            one.limit,
+        )
+        for one in banned
+    ]
+    output.print_table(columns, rows)

@@ -170,11 +170,11 @@ class Engine:
 
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what a client's meters show, for `explain`."""
-        return [
-            gauge.read(client, at)
-            for state in self._scopes.values()
-            for gauge in state.gauges.all()
-        ]
+        return [gauge.read(client, at) for gauge in self.gauges()]
+
+    def gauges(self) -> list[Gauge[Counters] | Gauge[Distinct]]:
+        """Return the gauges of every limit in every scope."""
+        return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
 
     def lines(self, client: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted against a client."""
@@ -190,7 +190,7 @@ class Engine:
 
     def sizes(self) -> dict[str, int]:
         """Return how many clients and sessions are tracked, and how many fell to a cap."""
-        tables = [gauge.table for s in self._scopes.values() for gauge in s.gauges.all()]
+        tables = [gauge.table for gauge in self.gauges()]
         sessions = [stream.sessions for stream in self._streams.values()]
         return {
             "clients": max((table.size() for table in tables), default=0),

@@ -10,6 +10,7 @@ back for at most as long as it went back, and nothing stays longer than it was d
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Self
 
 from throttled.model import (
     SCOPES,
@@ -46,7 +47,7 @@ class Store:
         listing.register(database.connection)
 
     @classmethod
-    def open(cls, path: str, *, readonly: bool = False) -> "Store":
+    def open(cls, path: str, *, readonly: bool = False) -> Self:
         """Open the database, and create or migrate it first unless `readonly`.
 
         Args:

@@ -41,8 +41,22 @@ def test_table_and_summary(cli: "Cli", log: Path) -> None:
     assert lines[0].split()[2:6] == ["throttle", "203.0.113.7", "mx", "10m"]
     assert lines[1].split()[2:6] == ["ban", "203.0.113.7", "mx", "10m"]
     assert lines[lines.index("") + 1] == "33 lines, 33 events"
-    assert "errors: 1 throttled, 1 banned" in lines
-    assert lines[-2:] == ["banned most often:", f"  {'203.0.113.7':<39} {1:>6}"]
+    table = lines[lines.index("Subjects that each limit would have hit:") + 1 :]
+    assert [row.split() for row in table[:2]] == [
+        ["throttled", "banned", "limit"],
+        ["1", "1", "errors"],
+    ]
+    top = lines[lines.index("Banned most often:") + 1 :]
+    assert top[0].split() == ["subject", "bans", "latest", "mails", "logins", "limit"]
+    assert top[1].split() == ["203.0.113.7", "1", "2026-07-22", "10:00", "0", "0", "errors"]
+    assert top[-1] == "Nobody who delivered mail or logged in would have been banned."
+    assert max(map(len, lines[lines.index("") :])) <= 80
+
+
+def test_the_summary_only(cli: "Cli", log: Path) -> None:
+    assert cli("replay", "--summary-only", str(log)).out.startswith("33 lines, 33 events\n")
+    ended = cli("replay", "--summary-only", "--json", str(log))
+    assert list(ended.json()) == ["summary"]
 
 
 def test_json(cli: "Cli", log: Path) -> None:
@@ -74,7 +88,7 @@ def test_json(cli: "Cli", log: Path) -> None:
 def test_the_configuration_counts(cli: "Cli", log: Path, config_file: Path) -> None:
     text = config_file.read_text()
     config_file.write_text(text + '[protect]\nnetworks = ["203.0.113.0/24"]\n')
-    assert "banned most often" not in cli("replay", str(log)).out
+    assert "Banned most often" not in cli("replay", str(log)).out
 
 
 def test_good_senders_that_would_be_banned_are_named(cli: "Cli", log: Path) -> None:
@@ -82,9 +96,15 @@ def test_good_senders_that_would_be_banned_are_named(cli: "Cli", log: Path) -> N
         "2026-07-22T09:00:00+02:00 mx postfix/smtpd[99]: disconnect from unknown[203.0.113.7] "
         "ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5\n"
     )
-    log.write_text(good + log.read_text() * 1)
+    log.write_text(good + log.read_text())
     lines = cli("replay", str(log)).out.splitlines()
-    assert lines[-2:] == ["banned although they delivered mail or logged in:", "  203.0.113.7"]
+    assert lines[-3] == "Banned although they delivered mail or logged in:"
+    assert lines[-1].split() == ["203.0.113.7", "1", "2026-07-22", "10:00", "1", "0", "errors"]
+    (good,) = cli("replay", "--summary-only", "--json", str(log)).json()["summary"][
+        "good_and_banned"
+    ]
+    assert (good["subject"], good["deliveries"]) == ("203.0.113.7", 1)
+    assert good["last"].startswith("2026-07-22T10:00:")
 
 
 def test_compressed_and_nothing(cli: "Cli", log: Path, tmp_path: Path) -> None:
