@@ -15,7 +15,7 @@ _HEAD = """\
 for the members of the group that `[control] group` names; whoever may open it may do everything.
 
 Without a running daemon `list`, `explain` and `unban` work on the database, and `unban` on the
-firewall, themselves; `check`, `config`, `parse` and `replay` never need one.
+firewall, themselves; `check`, `config`, `parse`, `replay` and `suggest` never need one.
 
 ## For all commands
 

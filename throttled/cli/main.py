@@ -35,6 +35,7 @@ COMMANDS = {
     "reload": "reload",
     "parse": "parse",
     "replay": "replay",
+    "suggest": "suggest",
 }
 
 _MOST_USED = """\

@@ -1,0 +1,130 @@
+"""`throttled suggest` on logs written here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from throttled.config.load import loads
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Cli
+
+PROGRAM = str(Path(sys.executable).with_name("throttled"))
+
+
+def day(number: int, bursts: int) -> str:
+    """Thirty-five clients that deliver, some in bursts; one that sends HTTP; what anvil says."""
+    lines = []
+    for n in range(35):
+        head = f"2026-07-{number}T10:00:{n:02}+02:00 mx postfix/smtpd[{n}]: "
+        client = f"m.example[2001:db8:1111:2222:3333:4444:5555:{n:x}]"
+        lines += [
+            f"{head}connect from {client}",
+            f"{head}disconnect from {client} ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5",
+        ] * (80 if n < bursts else 1)
+    head = f"2026-07-{number}T11:00:00+02:00 mx postfix"
+    lines += [f"{head}/smtpd[9]: warning: non-SMTP command from unknown[203.0.113.7]: GET /"] * 9
+    lines.append(
+        f"{head}/anvil[1]: statistics: max connection rate 80/60s "
+        "for (smtp:2001:db8:1111:2222:3333:4444:5555:1) at Jul 22 10:00:00"
+    )
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Two days, the first one rotated away."""
+    (tmp_path / "mail.log.1").write_text(day(20, 22))
+    path = tmp_path / "mail.log"
+    path.write_text(day(22, 2))
+    return path
+
+
+def test_blocks_and_snippet(cli: "Cli", log: Path) -> None:
+    ended = cli("suggest", str(log), f"{log}.1")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2].endswith(" lines")
+    assert lines[3] == "from 2026-07-20 10:00:00 to 2026-07-22 11:00:00"
+    assert any(
+        line.split() == ["80", "2001:db8:1111:2222:3333:4444:5555:1", "smtp"] for line in lines
+    )
+    start = lines.index("connections, port 25: connections within 1m")
+    block = lines[start : lines.index("", start)]
+    assert block[2].split()[:3] == ["0", "0", "1"]  # HTTP, and no connection in the log
+    assert block[3].split() == ["1", "13", "█" * 16, "0"]
+    assert block[-25].split() == ["soft", "good", "strangers", "hard", "good", "strangers"]
+    assert block[-24].split() == ["now", "60", "22", "0", "-"]
+    assert block[-23].split() == ["proposed", "100", "0", "0", "-"]
+    assert block[-22:-19] == [
+        "  good senders above soft (now):",
+        "    2001:db8:1111:2222:3333:4444:5555:0          80    160 mails     0 logins",
+        "    2001:db8:1111:2222:3333:4444:5555:1          80    160 mails     0 logins",
+    ]
+    assert block[-1] == "    and 2 more"
+    assert "  nobody did it" in lines
+    assert "  nothing is proposed: no good client did it" in lines
+
+
+def test_the_snippet_is_configuration(cli: "Cli", log: Path) -> None:
+    out = cli("suggest", str(log), f"{log}.1").out
+    snippet = out[out.index("# For throttled.toml") :]
+    limits = loads(snippet, "snippet").limits
+    assert (limits["connections"].mx, limits["connections"].soft) != (None, None)
+    assert limits["connections"].mx is not None
+    assert limits["connections"].mx.soft == 100
+    found = cli("suggest", "--json", str(log), f"{log}.1").json()
+    assert found["toml"] + "\n" == snippet
+    assert found["files"] == [f"{log}.1", str(log)]
+    assert found["first"] == "2026-07-20T10:00:00.000+02:00"
+    assert found["suggestions"][0]["proposed"]["soft"] == 100
+
+
+def test_too_little(cli: "Cli", log: Path) -> None:
+    out = cli("suggest", str(log)).out
+    assert "  nothing is proposed: only 1.0 hours of log; it takes 24" in out
+    assert out.endswith("\n# Nothing to change.\n")
+
+
+def test_this_hosts_logs_with_what_rotation_left(cli: "Cli", log: Path, config_file: Path) -> None:
+    config_file.write_text(config_file.read_text() + f'[log]\nfiles = ["{log}"]\n')
+    lines = cli("suggest").out.splitlines()
+    assert lines[0] == f"read {log}.1"[:79] + "…" if len(str(log)) > 73 else f"read {log}.1"
+    assert cli("suggest", "--json").json()["files"] == [f"{log}.1", str(log)]
+
+
+def test_no_log_at_all(cli: "Cli", config_file: Path) -> None:
+    config_file.write_text(config_file.read_text() + "[log]\nfiles = []\n")
+    ended = cli("suggest")
+    assert ended.code == 2
+    assert "hint: name one, or: journalctl" in ended.err
+    assert cli("suggest", "/absent").code == 1
+
+
+def test_more_clients_than_are_counted(cli: "Cli", log: Path, config_file: Path) -> None:
+    config_file.write_text("max_clients = 1000\n" + config_file.read_text())
+    with log.open("a") as file:
+        for n in range(1001):
+            file.write(
+                f"2026-07-22T12:00:00+02:00 mx postfix/smtpd[1]: "
+                f"connect from unknown[198.18.{n // 250}.{n % 250}]\n"
+            )
+    assert "More clients than max_clients" in cli("suggest", str(log)).out
+
+
+def test_a_locale_that_knows_few_characters(log: Path, config_file: Path) -> None:
+    out = subprocess.run(
+        [PROGRAM, "--config", str(config_file), "suggest", "-"],
+        input=log.read_bytes(),
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert b"####" in out
+    assert out.isascii()
+    assert b"\\u" not in out

@@ -1,0 +1,256 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from throttled.decide.suggest import Rate, Sender, Suggestion, Watch, pleasant, propose
+from throttled.model import Event, Facts
+from throttled.policy import Limit, Policy, default_limits, duration
+
+WEEK = 7 * 86400.0
+STRANGER = "203.0.113.7"
+DELIVERED = {"data": (1, 1), "commands": (5, 5)}
+
+
+def event(kind: str, client: str, at: float = 1000.0, **fields: Any) -> Event:
+    known: dict[str, Any] = {"process": "smtpd", "instance": "postfix", "pid": 1}
+    return Event(kind=kind, client=client, time=at, **(known | fields))  # type: ignore[arg-type]
+
+
+def mail(client: str, mails: int = 1, errors: int = 0, at: float = 1000.0) -> Iterator[Event]:
+    """Deliver, and make errors of one point."""
+    for _ in range(mails):
+        yield event("disconnect", client, at, commands=DELIVERED)
+    for pid in range(errors):
+        yield event("reject", client, at, reason="unknown_user", pid=100 + pid)
+
+
+def senders(count: int) -> list[str]:
+    return [f"198.51.100.{n}" for n in range(count)]
+
+
+def watch(events: list[Event], policy: Policy | None = None) -> Watch:
+    made = Watch(policy or Policy(), Facts())
+    for one in events:
+        made.step(one)
+    return made
+
+
+def found(made: Watch, limit: str, scope: str = "mx", span: float = WEEK) -> Suggestion:
+    every = list(made.suggest(span, lambda client: client == "127.0.0.1"))
+    return next(s for s in every if (s.limit, s.scope) == (limit, scope))
+
+
+def errors(events: list[Event], policy: Policy | None = None) -> Suggestion:
+    return found(watch(events, policy), "errors")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, 0), (9, 9), (10, 10), (11, 12), (61, 80), (81, 100), (101, 120), (7001, 8000)],
+)
+def test_pleasant(value: int, expected: int) -> None:
+    assert pleasant(value) == expected
+
+
+@given(st.integers(0, 10_000_000))
+def test_pleasant_is_not_below_and_stays(value: int) -> None:
+    assert value <= pleasant(value) <= value * 1.5
+    assert pleasant(pleasant(value)) == pleasant(value)
+
+
+@pytest.mark.parametrize(
+    ("now", "highest", "expected"),
+    [
+        ((20, 50, 10), 1, (10, 25)),  # not below half
+        ((20, 50, 10), 12, (15, 40)),
+        ((20, 50, 10), 16, (20, 50)),  # as it is
+        ((20, 50, 10), 24, (30, 80)),
+        ((22, 57, 10), 17, (22, 57)),  # needs 22: not raised for the sake of a round number
+        ((60, 0, 30), 105, (150, 0)),
+        ((0, 20, 10), 3, (0, 10)),
+        ((0, 20, 10), 11, (0, 25)),
+        ((8, 9, 4), 1, (4, 5)),
+        ((20, 50, 10), 8_000_000, (500_000, 1_000_000)),
+        ((0, 50, 10), 8_000_000, (0, 1_000_000)),
+    ],
+)
+def test_the_rule(now: tuple[int, int, int], highest: int, expected: tuple[int, int]) -> None:
+    assert propose(*now, highest) == expected
+
+
+@given(st.integers(0, 1000), st.integers(0, 5000), st.integers(1, 500), st.integers(1, 2000))
+def test_what_is_proposed_is_proposed_again(soft: int, more: int, least: int, high: int) -> None:
+    hard = soft + more if more or not soft else 0
+    if not soft and not hard:
+        return
+    least = min(least, soft or hard)
+    once = propose(soft, hard, least, high)
+    assert propose(*once, least, high) == once
+    assert (once[0] or once[1]) >= min(high, 500_000)
+    assert not once[0] or not once[1] or once[0] < once[1]
+
+
+def test_soft_is_raised_above_what_good_clients_reach() -> None:
+    events = [e for s in senders(30) for e in mail(s, mails=2, errors=4)]
+    events += mail("198.51.100.99", mails=2, errors=30)
+    events += mail(STRANGER, mails=0, errors=60)
+    seen = errors(events)
+    assert (seen.good, seen.strangers, seen.highest) == (31, 1, 30)
+    assert (seen.count, seen.within, seen.why_not) == ("errors", 600.0, "")
+    assert (seen.now.soft, seen.now.hard) == (20, 50)
+    assert seen.now.senders == [Sender("198.51.100.99", 30, 2, 0)]
+    assert (seen.now.strangers_above_soft, seen.now.strangers_above_hard) == (1, 1)
+    assert (seen.now.good_above_soft, seen.now.good_above_hard) == (1, 0)
+    assert seen.proposed is not None
+    assert (seen.proposed.soft, seen.proposed.hard) == (40, 100)
+    assert (seen.proposed.strangers_above_soft, seen.proposed.strangers_above_hard) == (1, 0)
+    assert seen.proposed.senders == []
+
+
+def test_bins() -> None:
+    events = [e for s in senders(3) for e in mail(s)]
+    events += [*mail("198.51.100.3", errors=1), *mail(STRANGER, 0, 5), *mail("203.0.113.8", 0, 8)]
+    events.append(event("connect", "203.0.113.9"))
+    assert [(b.low, b.high, b.good, b.strangers) for b in errors(events).bins] == [
+        (0, 0, 3, 1),
+        (1, 1, 1, 0),
+        (2, 2, 0, 0),
+        (3, 4, 0, 0),
+        (5, 8, 0, 2),
+    ]
+    assert [b.high for b in found(watch(events), "auth").bins] == [0]
+
+
+def test_the_peak_is_the_highest_within_the_window_not_the_last() -> None:
+    events = [e for at in (1000.0, 9000.0) for e in mail(STRANGER, 0, 6, at)]
+    events += mail(STRANGER, 0, 2, 50_000.0)
+    assert [b.high for b in errors(events).bins if b.strangers] == [8]
+
+
+def test_scopes_are_apart() -> None:
+    made = watch(
+        [
+            event("login", "198.51.100.1", instance="postfix/submission"),
+            event("connect", "198.51.100.1", instance="postfix/submission"),
+            event("connect", "198.51.100.1"),
+        ]
+    )
+    assert (found(made, "connections").good, found(made, "connections").strangers) == (0, 1)
+    submission = found(made, "connections", "submission")
+    assert (submission.good, submission.now.soft) == (1, 120)
+
+
+def test_user_names() -> None:
+    events = [event("auth_failure", STRANGER, user=f"u{n % 300}", pid=n) for n in range(600)]
+    assert [b.high for b in found(watch(events), "auth-users").bins if b.strangers] == [256]
+
+
+def test_one_in_a_thousand_may_be_higher() -> None:
+    everybody = [f"198.18.{n // 250}.{n % 250}" for n in range(1000)]
+    events = [e for s in everybody for e in mail(s, errors=1)]
+    events += mail(everybody[0], errors=15)
+    events += mail(everybody[1], errors=9)
+    assert errors(events).highest == 10
+
+
+def test_whose_bad_outweighs_its_good_is_listed_and_does_not_count() -> None:
+    events = [e for s in senders(30) for e in mail(s, errors=1)]
+    events += mail("198.51.100.99", errors=21)
+    seen = errors(events)
+    assert seen.highest == 1
+    assert [s.client for s in seen.now.senders] == ["198.51.100.99"]
+
+
+def test_protected_clients_are_left_out() -> None:
+    events = [e for s in ["127.0.0.1", *senders(30)] for e in mail(s, errors=1)]
+    events += mail("127.0.0.1", mails=10, errors=50)
+    seen = errors(events)
+    assert (seen.good, seen.highest) == (30, 1)
+
+
+def test_nothing_is_proposed_from_too_little() -> None:
+    enough = [e for s in senders(30) for e in mail(s, errors=1)]
+    assert errors(enough).proposed is not None
+    few = errors([e for s in senders(29) for e in mail(s, errors=1)])
+    assert (few.proposed, few.why_not) == (None, "only 29 good clients; it takes 30")
+    short = found(watch(enough), "errors", span=3600.0)
+    assert (short.proposed, short.why_not) == (None, "only 1.0 hours of log; it takes 24")
+    long = found(watch(enough), "auth-slow", span=2 * 86400.0)
+    assert long.why_not == "only 48.0 hours of log; it takes 72"
+    none = found(watch(enough), "auth")
+    assert (none.proposed, none.why_not) == (None, "no good client did it")
+    assert errors([]).why_not == "only 0 good clients; it takes 30"
+
+
+def test_not_below_half_of_what_comes_with_throttled() -> None:
+    enough = [e for s in senders(30) for e in mail(s, errors=1)]
+    lower = Limit(count="errors", within=duration("10m"), soft=12)
+    own = replace(lower, within=duration("5m"))
+    for limit, expected in ((lower, 10), (own, 6), (replace(lower, soft=4), 4)):
+        proposed = errors(enough, Policy(limits={**default_limits(), "errors": limit})).proposed
+        assert proposed is not None
+        assert proposed.soft == expected
+
+
+def test_twenty_senders_are_named() -> None:
+    events = [e for s in senders(35) for e in mail(s, mails=2, errors=25)]
+    now = errors(events).now
+    assert (len(now.senders), now.good_above_soft) == (20, 35)
+
+
+def test_at_the_cap_strangers_are_left_out_and_good_clients_are_not() -> None:
+    policy = Policy(max_clients=10)
+    made = watch([e for n in range(10) for e in mail(f"203.0.113.{n}", 0, 1)], policy)
+    for one in mail("198.51.100.1", 1):
+        made.step(one)
+    made.settle()
+    for one in [*mail("198.51.100.1", 0, 3), *mail("203.0.113.1", 0, 9)]:
+        made.step(one)
+    before = made.full
+    for one in mail(STRANGER + "7", 0, 5):
+        made.step(one)
+    assert (before, made.full) == (False, True)
+    seen = found(made, "errors")
+    assert (seen.good, seen.strangers) == (1, 10)
+    assert seen.bins[3].good == 1
+    assert seen.bins[-1].high == 16
+
+
+def test_at_the_cap_of_good_clients() -> None:
+    made = watch([e for s in senders(11) for e in mail(s)], Policy(max_clients=10))
+    seen = found(made, "errors")
+    assert (seen.good, made.full) == (10, True)
+    for one in mail(senders(1)[0], errors=25):
+        made.step(one)
+    assert found(made, "errors").now.senders == [Sender("198.51.100.0", 25, 2, 0)]
+
+
+def test_rates_that_anvil_told() -> None:
+    made = Watch(Policy(), Facts())
+    for client, rate, what in (
+        ("198.51.100.1", 9, "connection rate"),
+        ("198.51.100.1", 7, "connection rate"),
+        ("198.51.100.2", 12, "connection rate"),
+        ("198.51.100.3", 99, "message rate"),
+    ):
+        made.step(event("peak", client, process="anvil", where=what, count=rate, service="smtp"))
+    assert made.anvil() == [Rate("198.51.100.2", "smtp", 12), Rate("198.51.100.1", "smtp", 9)]
+    for n in range(10_000):
+        made.step(event("peak", f"c{n}", process="anvil", where="connection rate", service="smtp"))
+    assert made.anvil()[:2] == [
+        Rate("198.51.100.2", "smtp", 12),
+        Rate("198.51.100.1", "smtp", 9),
+    ]
+    assert len(made._anvil) < 10_000
+
+
+def test_a_forger_of_syslog_names() -> None:
+    made = Watch(Policy(), Facts())
+    for n in range(1001):
+        made.step(event("connect", STRANGER, instance=f"x{n}"))
+    assert len(made._engines) == 1
+    assert found(made, "connections").strangers == 1

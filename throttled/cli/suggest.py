@@ -1,0 +1,175 @@
+"""`throttled suggest`."""
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import tzinfo
+
+import click
+
+from throttled.cli import output
+from throttled.cli.daemon import config, facts
+from throttled.cli.options import Command, json_option, zone_option
+from throttled.cli.progress import progress
+from throttled.config.describe import toml
+from throttled.config.schema import Config
+from throttled.decide.suggest import Bin, Rate, Suggestion, Thresholds
+from throttled.errors import UsageError
+from throttled.history import rotated
+from throttled.model import JOURNAL, Facts, Scope
+from throttled.policy import Count, Duration
+from throttled.suggest import Findings, suggest
+from throttled.zone import local_zone
+
+_BAR = 19
+_UNITS: dict[Count, str] = {
+    "connections": "connections",
+    "errors": "points for errors",
+    "auth_failures": "failed logins",
+    "auth_users": "user names",
+}
+_PORTS: dict[Scope, str] = {"mx": "port 25", "submission": "submission"}
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled suggest",
+        "throttled suggest /var/log/mail.log /var/log/mail.log.*.gz",
+        "throttled suggest --json mail.log | jq -r .toml",
+    ),
+)
+@click.argument("files", metavar="[FILE]…", nargs=-1)
+@zone_option
+@json_option
+def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> None:
+    """Propose soft and hard for each limit, from what clients did in the log.
+
+    Shows how high clients came within each limit's window, those that delivered mail or logged
+    in apart from strangers, and whom the present and the proposed values would hit. Nothing is
+    changed: what follows is printed as configuration to paste, and to try with throttled replay.
+    FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input. Without FILE
+    this host's logs are read, with what rotation left of them.
+    """
+    settings = config()
+    known = facts(settings)
+    paths = files or _own(settings, known)
+    with progress(paths) as told:
+        findings = suggest(settings, known, zone or local_zone(), paths, told)
+    snippet = "\n".join(_toml(findings.suggestions))
+    if as_json:
+        result = output.plain(findings) | {"toml": snippet}
+        sys.stdout.buffer.write(output.to_json(result))
+        return
+    click.echo("\n".join(_head(findings)))
+    for suggestion in findings.suggestions:
+        click.echo("\n" + "\n".join(_block(suggestion)))
+    click.echo("\n" + (snippet or "# Nothing to change."))
+
+
+def _own(settings: Config, known: Facts) -> list[str]:
+    logs = [path for path in settings.logs(known) if path != JOURNAL]
+    if not logs:
+        hint = "name one, or: journalctl -o short-iso-precise | throttled suggest -"
+        raise UsageError("this host has no log file of Postfix", hint)
+    return [path for log in logs for path in rotated(log)]
+
+
+def _head(findings: Findings) -> Iterator[str]:
+    yield from (f"read {output.cut(path)}" for path in findings.files)
+    yield f"{findings.lines:,} lines"
+    if findings.first:
+        yield f"from {output.moment(findings.first)} to {output.moment(findings.last)}"
+    if findings.full:
+        yield "More clients than max_clients: of those that came later nothing is known."
+    yield "good: delivered mail or logged in; bars grow with the logarithm"
+    if findings.anvil:
+        yield "\nHighest connection rates that anvil told (per 60s, or anvil_rate_time_unit):"
+        yield from map(_rate, findings.anvil)
+
+
+def _rate(rate: Rate) -> str:
+    return output.cut(f"{rate.rate:>7,} {rate.client:<39} {output.from_log(rate.service)}")
+
+
+def _block(suggestion: Suggestion) -> Iterator[str]:
+    yield (
+        f"{suggestion.limit}, {_PORTS[suggestion.scope]}: "
+        f"{_UNITS[suggestion.count]} within {Duration(suggestion.within)}"
+    )
+    if not suggestion.bins[-1].high:
+        yield "  nobody did it"
+        return
+    yield from _histogram(suggestion.bins)
+    hit = f" {'good':>7} {'strangers':>9}"
+    yield f"{'':<10} {'soft':>9}{hit} {'hard':>9}{hit}"
+    yield _row("now", suggestion.now)
+    if suggestion.proposed is None:
+        yield f"  nothing is proposed: {suggestion.why_not}"
+    else:
+        yield _row("proposed", suggestion.proposed)
+    for name, thresholds in (("now", suggestion.now), ("proposed", suggestion.proposed)):
+        if thresholds is not None and thresholds.senders:
+            yield from _senders(name, thresholds)
+
+
+def _histogram(bins: Sequence[Bin]) -> Iterator[str]:
+    yield f"{'reached':>15} {'good':>7} {'':<{_BAR}} {'strangers':>9}"
+    most = max(max(bin_.good, bin_.strangers) for bin_ in bins)
+    for bin_ in bins:
+        if not bin_.high and not bin_.good and not bin_.strangers:
+            continue  # nobody was there without doing it
+        reached = f"{bin_.low:,}" if bin_.low == bin_.high else f"{bin_.low:,}-{bin_.high:,}"
+        yield (
+            f"{reached:>15} {bin_.good:>7,} {_bar(bin_.good, most):<{_BAR}} "
+            f"{bin_.strangers:>9,} {_bar(bin_.strangers, most)}"
+        ).rstrip()
+
+
+def _bar(count: int, most: int) -> str:
+    """Return a bar as long as the logarithm of a count."""
+    char = "█"
+    try:
+        char.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        char = "#"
+    return char * math.ceil(_BAR * math.log1p(count) / math.log1p(most))
+
+
+def _row(name: str, thresholds: Thresholds) -> str:
+    soft = (thresholds.soft, thresholds.good_above_soft, thresholds.strangers_above_soft)
+    hard = (thresholds.hard, thresholds.good_above_hard, thresholds.strangers_above_hard)
+    return f"{name:>10}{_numbers(*soft)}{_numbers(*hard)}".rstrip()
+
+
+def _numbers(threshold: int, good: int, strangers: int) -> str:
+    return f" {threshold:>9,} {good:>7,} {strangers:>9,}" if threshold else f"{'-':>10}{'':18}"
+
+
+def _senders(name: str, thresholds: Thresholds) -> Iterator[str]:
+    which = "soft" if thresholds.soft else "hard"
+    yield f"  good senders above {which} ({name}):"
+    for sender in thresholds.senders:
+        yield (
+            f"    {sender.client:<39} {sender.peak:>7,}  "
+            f"{output.short_number(sender.deliveries):>5} mails "
+            f"{output.short_number(sender.logins):>5} logins"
+        )
+    total = thresholds.good_above_soft if thresholds.soft else thresholds.good_above_hard
+    if total > len(thresholds.senders):
+        yield f"    and {total - len(thresholds.senders):,} more"
+
+
+def _toml(suggestions: Iterable[Suggestion]) -> Iterator[str]:
+    """Yield what is to be changed in the configuration."""
+    sections: dict[str, list[str]] = {}
+    for suggestion in suggestions:
+        now, proposed = suggestion.now, suggestion.proposed
+        if proposed and (proposed.soft, proposed.hard) != (now.soft, now.hard):
+            values = {name: getattr(proposed, name) or None for name in ("soft", "hard")}
+            line = f"{suggestion.scope} = {toml(values)}"
+            sections.setdefault(suggestion.limit, []).append(line)
+    if sections:
+        yield "# For throttled.toml; try it first: throttled replay --config NEW.toml FILE..."
+    for limit, lines in sections.items():
+        yield from (f"[limits.{limit}]", *lines)
