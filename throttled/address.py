@@ -44,7 +44,9 @@ def canonical(address: str) -> str:
     Raises:
         ValueError: the text is not an address.
     """
-    return unpack(pack(address))
+    packed = pack(address)
+    # inet_pton takes only the canonical form of IPv4: four numbers without leading zeros.
+    return unpack(packed) if ":" in address else address
 
 
 def mask(packed: bytes, prefix: int) -> bytes:

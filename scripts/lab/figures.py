@@ -35,7 +35,7 @@ def replay(_: Options) -> list[Row]:
         log = home / "flood.log"
         rates, memory = [], []
         for lines in (100_000, 1_000_000):
-            _write(log, logs.flood(addresses(20_000, each=5), lines, time.time() - 7200, 1000))
+            _write(log, logs.flood(addresses(5_000, each=5), lines, time.time() - 7200, 1000))
             count = sum(1 for _ in log.open())
             seconds, peak = _timed([THROTTLED, "replay", "--json", str(log)], home)
             rates.append(count / seconds)

@@ -7,7 +7,15 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 
-_pids = itertools.cycle(range(1_000, 30_000))
+
+def _smtpd() -> Iterator[int]:
+    """Yield a pid for each session: of 100 processes, each of which serves 100 (max_use)."""
+    for first in itertools.cycle(range(1_000, 32_000, 100)):
+        for _ in range(100):
+            yield from range(first, first + 100)
+
+
+_pids = _smtpd()
 
 
 def stamp(moment: float) -> str:

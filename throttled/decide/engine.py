@@ -66,7 +66,10 @@ class _Scoped:
 class _Stream:
     """The lines of one log that one instance of Postfix on one host wrote, and its sessions."""
 
-    def __init__(self, state: _Scoped | None) -> None:
+    def __init__(self, log: int, instance: str, host: str, state: _Scoped | None) -> None:
+        self.log = log
+        self.instance = instance
+        self.host = host
         self.state = state  # None for another host's
         self.sessions: Generations[_SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
 
@@ -77,7 +80,7 @@ class Engine:
     def __init__(self, policy: Policy, facts: Facts) -> None:
         self._scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
         self._streams: dict[tuple[int, str, str], _Stream] = {}
-        self._sessions: Generations[_SessionKey, Session]  # of the stream of the current event
+        self._current = _Stream(-1, "", "", None)  # of the latest event
         self._scale = Scale(policy.points)
         self._trace = Trace(_TRACE, policy.max_clients)
         self._pending: dict[tuple[str, Scope], Crossing] = {}
@@ -124,13 +127,17 @@ class Engine:
         client = event.client
         if action is None or not client:
             return
-        stream = self._streams.get((log, event.instance, event.host))
-        if stream is None:
-            stream = self._stream(event, log)
+        stream = self._current
+        # Mostly the same again; the parser gives the same text as the same object.
+        if (
+            stream.instance is not event.instance
+            or stream.host is not event.host
+            or stream.log != log
+        ):
+            stream = self._current = self._stream(event, log)
         state = stream.state
         if state is None:
             return
-        self._sessions = stream.sessions
         key = event.pid if event.process != "postscreen" else (client, event.port)
         if action(state, event, at, key):
             self._trace.add(client, at, source, offset)
@@ -201,7 +208,7 @@ class Engine:
     # A method for each kind of event: it returns whether the line counted against the client.
 
     def _connect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
-        self._sessions.pop(key)
+        self._current.sessions.pop(key)
         passed = state.screening and state.handover.get(event.client)
         if passed:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
@@ -240,7 +247,7 @@ class Engine:
         return self._good(event, deliveries=0, logins=event.count)
 
     def _disconnect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
-        session = self._sessions.pop(key)
+        session = self._current.sessions.pop(key)
         commands = event.commands
         if commands is None:  # Postfix before 3.0 counts nothing here
             return 0
@@ -249,7 +256,7 @@ class Engine:
                 return 0
             return self._count(state.gauges.errors, event, at, self._scale.empty_session)
         # A `bdat` is a part of a message, a `data` a whole one.
-        deliveries = _accepted(commands, "data") + min(1, _accepted(commands, "bdat"))
+        deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
         if deliveries:
             self._good(event, deliveries=deliveries, logins=0)
         failed = _failed(commands, "commands")
@@ -269,11 +276,14 @@ class Engine:
     # What these share
 
     def _stream(self, event: Event, log: int) -> _Stream:
-        """Return the stream that an event begins."""
-        if len(self._streams) >= _STREAMS:
-            self._streams.clear()
-        stream = _Stream(self._state_of(event.instance, event.host))
-        self._streams[log, event.instance, event.host] = stream
+        """Return the stream that an event belongs to, made where it is the first."""
+        key = (log, event.instance, event.host)
+        stream = self._streams.get(key)
+        if stream is None:
+            if len(self._streams) >= _STREAMS:
+                self._streams.clear()
+            stream = _Stream(*key, self._state_of(event.instance, event.host))
+            self._streams[key] = stream
         return stream
 
     def _state_of(self, instance: str, host: str) -> _Scoped | None:
@@ -288,10 +298,10 @@ class Engine:
             stream.state = self._state_of(instance, host)
 
     def _session(self, event: Event, at: float, key: _SessionKey) -> Session:
-        session = self._sessions.get(key)
+        session = self._current.sessions.get(key)
         if session is None or session.client != event.client:
             session = Session(event.client)
-            self._sessions.put(key, session, at)
+            self._current.sessions.put(key, session, at)
         return session
 
     def _good(self, event: Event, deliveries: int, logins: int) -> int:
@@ -338,10 +348,6 @@ class Engine:
 
 
 _NONE = (0, 0)
-
-
-def _accepted(commands: dict[str, tuple[int, int]], command: str) -> int:
-    return commands.get(command, _NONE)[0]
 
 
 def _failed(commands: dict[str, tuple[int, int]], command: str) -> int:

@@ -114,7 +114,8 @@ class Distinct(Generations[str, tuple[int, ...]]):
     """How many distinct names each client used within a window.
 
     A name is kept as 32 bits of its hash and the eighth in which it was last used; at most `most`
-    names a client, the oldest going first: nobody asks how far above the threshold it is.
+    names a client, and no more are looked at until the oldest of them has left the window: nobody
+    asks how far above the threshold a client is.
     """
 
     __slots__ = ("_most", "_per_second")
@@ -127,12 +128,14 @@ class Distinct(Generations[str, tuple[int, ...]]):
     def add(self, key: str, at: float, name: str) -> int:
         """Count a name, and return how many distinct ones there are within the window."""
         tick = int(at * self._per_second)
+        oldest = tick - meter.EIGHTHS
+        before = self.get(key) or ()
+        if len(before) == self._most and before[0] >> 32 >= oldest:
+            return self._most
         digest = hash(name) & 0xFFFFFFFF
         latest = tick << 32 | digest
-        before = self.get(key) or ()
         if before and before[-1] == latest:
-            return min(len(before), self._most)
-        oldest = tick - meter.EIGHTHS
+            return len(before)
         names = [
             known for known in before if known >> 32 >= oldest and known & 0xFFFFFFFF != digest
         ]

@@ -24,7 +24,7 @@ class Client(NamedTuple):
     port: int  # 0 where none is written
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=32_768)
 def client(text: str) -> Client | None:
     """Read `name[address]:port`; a colon at the end is passed over."""
     match = _CLIENT.fullmatch(text)

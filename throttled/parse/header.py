@@ -13,6 +13,7 @@ Owns one bounded cache of origins, which forgets the least recently used.
 
 import re
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 from throttled.parse.clock import Clock
@@ -54,7 +55,8 @@ def _origin(text: str) -> Origin | None:
     if match is None:
         return None
     host, instance, process, pid = match.groups(default="")
-    return Origin(host, instance, process, int(pid))
+    # Interned: a host has few of these, and whoever compares them compares identities.
+    return Origin(intern(host), intern(instance), process, int(pid))
 
 
 def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
