@@ -273,6 +273,14 @@ def test_sessions_and_streams_are_bounded() -> None:
     assert len(under._streams) <= 100
 
 
+def test_lines_of_two_instances_in_turn() -> None:
+    under = engine()
+    for pid in range(61):
+        under.step(event("connect", pid=pid), 1000.0)
+        under.step(event("connect", pid=pid, instance="postfix/submission"), 1000.0)
+    assert [crossing.scope for crossing in under.take().crossings] == ["mx"]
+
+
 def test_sessions_survive_a_reload() -> None:
     under = engine()
     under.step(event("reject", reason="relay", code=554, where="RCPT"), 1000.0)

@@ -133,6 +133,10 @@ def test_an_error() -> None:
     assert (message.kind, messages.error(message)) == (messages.ERROR, 2)
 
 
+def test_a_message_shorter_than_its_header_ends() -> None:
+    assert list(messages.messages(bytes(64))) == []
+
+
 def test_an_error_without_a_number_is_a_success() -> None:
     end = struct.pack("=IHHII", 16, messages.DONE, 0, 0, 0)
     assert messages.error(only(messages.messages(end))) == 0
