@@ -1,6 +1,7 @@
 """Old logs: which rotated files belong to one, and in what order to read them.
 
-Owns no state. Lines without a year are dated by when their file was last written.
+Owns no state. Lines without a year are dated by when their file was last written. Logs are read one
+after the other, also where they overlap in time: those of two instances are better read apart.
 """
 
 import time

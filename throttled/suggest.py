@@ -58,12 +58,14 @@ def suggest(
     for path in files:
         parse = Parser(zone, reference(path)).event
         for lines, consumed in read_log(path):
+            at = last
             for line in lines:
                 event = parse(line)
                 if event is not None:
                     watch.step(event)
-                    last = event.time
-                    first = first or last
+                    at = event.time
+                    first = first or at
+            last = max(last, at)
             watch.settle()
             count += len(lines)
             if progress is not None:
