@@ -11,8 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.config.schema import Config
+from throttled.decide import suggest as rule
+from throttled.decide.peaks import Rate, Watch
 from throttled.decide.protect import Protection
-from throttled.decide.suggest import Rate, Suggestion, Watch
 from throttled.history import in_order, reference
 from throttled.model import Facts
 from throttled.parse.parser import Parser
@@ -28,7 +29,7 @@ class Findings(Struct):
     last: float
     full: bool  # there were more clients than `max_clients`: of the later ones nothing is known
     anvil: list[Rate]
-    suggestions: list[Suggestion]
+    suggestions: list[rule.Suggestion]
 
 
 def suggest(
@@ -73,5 +74,5 @@ def suggest(
     protection = Protection(
         facts, networks=config.protect.networks, mynetworks=config.protect.mynetworks
     )
-    suggestions = list(watch.suggest(last - first, protection.reason))
+    suggestions = list(rule.suggest(watch, last - first, protection.reason))
     return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)

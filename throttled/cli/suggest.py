@@ -13,7 +13,8 @@ from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
 from throttled.config.describe import toml
 from throttled.config.schema import Config
-from throttled.decide.suggest import Bin, Rate, Suggestion, Thresholds
+from throttled.decide.peaks import Rate
+from throttled.decide.suggest import Bin, Suggestion, Thresholds
 from throttled.errors import UsageError
 from throttled.history import rotated
 from throttled.model import JOURNAL, Facts, Scope

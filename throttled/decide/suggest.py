@@ -1,9 +1,5 @@
 """From what clients did in a log to thresholds that fit. Pure: no clock, no I/O.
 
-An engine for each scope counts as ever, with thresholds out of reach; what every client reached at
-the most within a limit's window is noted. Good is who delivered mail or logged in, in that scope;
-the others are strangers.
-
 The rule: soft is a quarter above the highest that a good client reached, rounded up to a pleasant
 number; hard stays as many times soft as it is, and where a limit has no soft it is twice that
 highest. Neither is lowered below half of what throttled comes with (of what it is, for a limit of
@@ -14,23 +10,19 @@ what it delivered and logged in says nothing, as its good does not outweigh its 
 either. Nothing is proposed from fewer than 30 good clients, from less than a day of log or three
 windows, and where no good client did it at all.
 
-Owns the peaks: at most `max_clients` strangers for each limit and scope, and as many good clients.
-Of those that come later nothing is noted, and `full` says so. Of user names 256 are told apart.
+Owns no state; what clients did is in `throttled.decide.peaks`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from throttled.decide.engine import Engine
-from throttled.decide.limits import Gauge, Gauges, Meter
-from throttled.decide.tables import Counters, Distinct
-from throttled.model import SCOPES, Event, Facts, Scope
+from throttled.decide.limits import Gauges, Meter
+from throttled.decide.peaks import Good, Watch, Watched
+from throttled.model import Scope
 from throttled.policy import Count, Policy
 
-_OUT_OF_REACH = 1 << 62
-_NAMES = 256
 _SENDERS = 20
 #: What the configuration allows.
 _MOST = 1_000_000
@@ -38,13 +30,6 @@ _DAY = 86400.0
 _ENOUGH = 30
 _OUTWEIGHS = 20  # as in throttled.decide.ladder
 _PLEASANT = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
-#: Clients whose peaks anvil told; at the cap the lower half is forgotten.
-_ANVIL = 10_000
-_TOLD = 10
-#: Syslog names known; a host has a handful, a forger any number.
-_INSTANCES = 1000
-
-_Good = dict[str, tuple[int, int]]  # (deliveries, logins) by client
 
 
 class Sender(Struct, frozen=True):
@@ -93,179 +78,21 @@ class Suggestion(Struct, frozen=True):
     why_not: str  # where nothing is proposed
 
 
-class Rate(Struct, frozen=True):
-    """A connection rate that anvil(8) told, per anvil_rate_time_unit (60 s unless configured)."""
+def suggest(watch: Watch, span: float, spared: Callable[[str], object]) -> Iterator[Suggestion]:
+    """Yield what follows for each limit in each scope.
 
-    client: str
-    service: str
-    rate: int
-
-
-class _Peaks(Struct):
-    """The highest value that each client reached."""
-
-    cap: int
-    good: _Good
-    highest: dict[str, int] = field(default_factory=dict)
-    full: bool = False
-
-    def note(self, client: str, value: int) -> None:
-        before = self.highest.get(client, 0)
-        if value <= before:
-            return
-        if before or len(self.highest) < self.cap or client in self.good:
-            self.highest[client] = value
-        else:
-            self.full = True
-
-
-class _Counters(Counters):
-    """Counters that note peaks."""
-
-    __slots__ = ("_note",)
-
-    def __init__(self, within: float, cap: int, note: Callable[[str, int], None]) -> None:
-        super().__init__(within, cap)
-        self._note = note
-
-    def add(self, key: str, at: float, count: int) -> int:
-        value = super().add(key, at, count)
-        self._note(key, value)
-        return value
-
-
-class _Distinct(Distinct):
-    """Distinct names that note peaks."""
-
-    __slots__ = ("_note",)
-
-    def __init__(self, within: float, cap: int, note: Callable[[str, int], None]) -> None:
-        super().__init__(within, cap, _NAMES)
-        self._note = note
-
-    def add(self, key: str, at: float, name: str) -> int:
-        value = super().add(key, at, name)
-        self._note(key, value)
-        return value
-
-
-class _Watched(Struct):
-    """One limit in one scope."""
-
-    gauge: Gauge[Counters] | Gauge[Distinct]
-    now: Meter  # its thresholds
-    least: int  # the lower of these is not lowered below
-    peaks: _Peaks
-
-
-class _Scoped:
-    """What happens in one scope. An engine of its own tells in which one a client was good."""
-
-    def __init__(self, policy: Policy, facts: Facts, scope: Scope) -> None:
-        self.scope = scope
-        self.engine = Engine(policy, facts)
-        self.good: _Good = {}
-        shipped = [gauge.read("", 0.0) for gauge in Gauges.of(Policy(), scope).all()]
-        self.watched = [
-            self._watch(gauge, policy.max_clients, shipped)
-            for gauge in self.engine.gauges()
-            if gauge.scope == scope
-        ]
-        self.cap = policy.max_clients
-        self.full = False
-
-    def _watch(
-        self, gauge: Gauge[Counters] | Gauge[Distinct], cap: int, shipped: Sequence[Meter]
-    ) -> _Watched:
-        peaks = _Peaks(cap, self.good)
-        now = gauge.read("", 0.0)
-        base = next((m for m in shipped if (m.limit, m.within) == (now.limit, now.within)), now)
-        least = min(now.soft or now.hard, _up(base.soft or base.hard, 2))
-        watched = _Watched(gauge, now, least, peaks)
-        gauge.soft = gauge.hard = _OUT_OF_REACH
-        if isinstance(gauge.table, Distinct):
-            gauge.table = _Distinct(gauge.within, cap, peaks.note)
-        else:
-            gauge.table = _Counters(gauge.within, cap, peaks.note)
-        return watched
-
-    def settle(self) -> None:
-        for one in self.engine.take().evidence:
-            known = self.good.get(one.subject)
-            if known is None and len(self.good) >= self.cap:
-                self.full = True
-                continue
-            deliveries, logins = known or (0, 0)
-            self.good[one.subject] = deliveries + one.deliveries, logins + one.logins
-
-
-class Watch:
-    """Takes events and knows, at the end, what to suggest."""
-
-    def __init__(self, policy: Policy, facts: Facts) -> None:
-        self._facts = facts
-        self._scopes = {scope: _Scoped(policy, facts, scope) for scope in SCOPES}
-        self._engines: dict[str, Engine] = {}  # by instance
-        self._anvil: dict[tuple[str, str], int] = {}
-
-    def step(self, event: Event) -> None:
-        """Count one event, at its own time."""
-        if event.kind == "peak":
-            self._peak(event)
-            return
-        engine = self._engines.get(event.instance)
-        if engine is None:
-            engine = self._engine(event.instance)
-        engine.step(event, event.time)
-
-    def settle(self) -> None:
-        """Take note of good evidence; to be called now and then."""
-        for scoped in self._scopes.values():
-            scoped.settle()
-
-    @property
-    def full(self) -> bool:
-        """Whether there were more clients than `max_clients`."""
-        return any(
-            scoped.full or any(watched.peaks.full for watched in scoped.watched)
-            for scoped in self._scopes.values()
-        )
-
-    def anvil(self) -> list[Rate]:
-        """Return the highest connection rates that anvil told."""
-        highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_TOLD]
-        return [Rate(client, service, rate) for (client, service), rate in highest]
-
-    def suggest(self, span: float, spared: Callable[[str], object]) -> Iterator[Suggestion]:
-        """Yield what follows for each limit in each scope.
-
-        Args:
-            span: seconds that the logs cover.
-            spared: tells whether a client is protected: it is left out.
-        """
-        self.settle()
-        for scoped in self._scopes.values():
-            seen = scoped.good.keys() | {c for w in scoped.watched for c in w.peaks.highest}
-            clients = {client for client in seen if not spared(client)}
-            good = {c: done for c, done in scoped.good.items() if c in clients}
-            for watched in scoped.watched:
-                yield _suggestion(watched, clients, good, span)
-
-    def _engine(self, instance: str) -> Engine:
-        if len(self._engines) >= _INSTANCES:
-            self._engines.clear()
-        engine = self._scopes[self._facts.scope_of(instance)].engine
-        self._engines[instance] = engine
-        return engine
-
-    def _peak(self, event: Event) -> None:
-        if event.where != "connection rate":
-            return
-        key = (event.client, event.service)
-        self._anvil[key] = max(event.count, self._anvil.get(key, 0))
-        if len(self._anvil) > _ANVIL:
-            highest = sorted(self._anvil.items(), key=lambda item: -item[1])
-            self._anvil = dict(highest[: _ANVIL // 2])
+    Args:
+        watch: what clients did.
+        span: seconds that the logs cover.
+        spared: tells whether a client is protected: it is left out.
+    """
+    watch.settle()
+    for scoped in watch.scopes.values():
+        seen = scoped.good.keys() | {c for w in scoped.watched for c in w.peaks.highest}
+        clients = {client for client in seen if not spared(client)}
+        good = {c: done for c, done in scoped.good.items() if c in clients}
+        for watched in scoped.watched:
+            yield _suggestion(watched, clients, good, span)
 
 
 def pleasant(value: int) -> int:
@@ -298,13 +125,18 @@ def _first(now: int, least: int, needed: int) -> int:
     return min(now, proposed) if needed <= now else proposed
 
 
+def _least(now: Meter) -> int:
+    """Return what the lower threshold of a limit is not lowered below."""
+    shipped = [gauge.read("", 0.0) for gauge in Gauges.of(Policy(), now.scope).all()]
+    base = next((m for m in shipped if (m.limit, m.within) == (now.limit, now.within)), now)
+    return min(now.soft or now.hard, _up(base.soft or base.hard, 2))
+
+
 def _up(number: int, by: int) -> int:
     return -(-number // by)
 
 
-def _suggestion(
-    watched: _Watched, clients: AbstractSet[str], good: _Good, span: float
-) -> Suggestion:
+def _suggestion(watched: Watched, clients: AbstractSet[str], good: Good, span: float) -> Suggestion:
     gauge = watched.gauge
     peaks = {c: peak for c, peak in watched.peaks.highest.items() if c in clients}
     highest = _highest(peaks, good)
@@ -312,7 +144,7 @@ def _suggestion(
     if not why_not and not highest:
         why_not = "no good client did it"
     now = watched.now
-    proposed = propose(now.soft, now.hard, watched.least, highest)
+    proposed = propose(now.soft, now.hard, _least(now), highest)
     return Suggestion(
         gauge.limit,
         gauge.scope,
@@ -328,7 +160,7 @@ def _suggestion(
     )
 
 
-def _highest(peaks: dict[str, int], good: _Good) -> int:
+def _highest(peaks: dict[str, int], good: Good) -> int:
     """Return what all good clients that count stay within, but for one in a thousand."""
     reached = sorted(
         (
@@ -350,7 +182,7 @@ def _too_little(good: int, span: float, within: float) -> str:
     return ""
 
 
-def _thresholds(soft: int, hard: int, peaks: dict[str, int], good: _Good) -> Thresholds:
+def _thresholds(soft: int, hard: int, peaks: dict[str, int], good: Good) -> Thresholds:
     """Say whom thresholds would hit."""
 
     def above(threshold: int) -> tuple[int, int]:
@@ -377,7 +209,7 @@ def _thresholds(soft: int, hard: int, peaks: dict[str, int], good: _Good) -> Thr
     )
 
 
-def _bins(peaks: dict[str, int], good: _Good, clients: int) -> Iterator[Bin]:
+def _bins(peaks: dict[str, int], good: Good, clients: int) -> Iterator[Bin]:
     """Yield how many clients reached 0, 1, 2, 3 to 4, 5 to 8 and so on."""
     counts: dict[int, list[int]] = {}
     for client, peak in peaks.items():

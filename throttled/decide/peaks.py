@@ -1,0 +1,182 @@
+"""What every client reached at the most within the window of each limit. Pure: no clock, no I/O.
+
+An engine for each scope counts as ever, with thresholds out of reach, and its tables note peaks.
+Good is who delivered mail or logged in, in that scope; the others are strangers.
+
+Owns the peaks: at most `max_clients` strangers for each limit and scope, and as many good clients.
+Of those that come later nothing is noted, and `full` says so. Of user names 256 are told apart.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct, field
+
+from throttled.decide.engine import Engine
+from throttled.decide.limits import Gauge, Meter
+from throttled.decide.tables import Counters, Distinct
+from throttled.model import SCOPES, Event, Facts, Scope
+from throttled.policy import Policy
+
+_OUT_OF_REACH = 1 << 62
+_NAMES = 256
+#: Clients whose peaks anvil told; at the cap the lower half is forgotten.
+_ANVIL = 10_000
+_TOLD = 10
+#: Syslog names known; a host has a handful, a forger any number.
+_INSTANCES = 1000
+
+Good = dict[str, tuple[int, int]]  # (deliveries, logins) by client
+
+
+class Rate(Struct, frozen=True):
+    """A connection rate that anvil(8) told, per anvil_rate_time_unit (60 s unless configured)."""
+
+    client: str
+    service: str
+    rate: int
+
+
+class Peaks(Struct):
+    """The highest value that each client reached."""
+
+    cap: int
+    good: Good
+    highest: dict[str, int] = field(default_factory=dict)
+    full: bool = False
+
+    def note(self, client: str, value: int) -> None:
+        """Take note of a value that a client has now."""
+        before = self.highest.get(client, 0)
+        if value <= before:
+            return
+        if before or len(self.highest) < self.cap or client in self.good:
+            self.highest[client] = value
+        else:
+            self.full = True
+
+
+class _Counters(Counters):
+    """Counters that note peaks."""
+
+    __slots__ = ("_note",)
+
+    def __init__(self, within: float, cap: int, note: Callable[[str, int], None]) -> None:
+        super().__init__(within, cap)
+        self._note = note
+
+    def add(self, key: str, at: float, count: int) -> int:
+        value = super().add(key, at, count)
+        self._note(key, value)
+        return value
+
+
+class _Distinct(Distinct):
+    """Distinct names that note peaks."""
+
+    __slots__ = ("_note",)
+
+    def __init__(self, within: float, cap: int, note: Callable[[str, int], None]) -> None:
+        super().__init__(within, cap, _NAMES)
+        self._note = note
+
+    def add(self, key: str, at: float, name: str) -> int:
+        value = super().add(key, at, name)
+        self._note(key, value)
+        return value
+
+
+class Watched(Struct):
+    """One limit in one scope."""
+
+    gauge: Gauge[Counters] | Gauge[Distinct]
+    now: Meter  # its thresholds
+    peaks: Peaks
+
+
+class Scoped:
+    """What happens in one scope. An engine of its own tells in which one a client was good."""
+
+    def __init__(self, policy: Policy, facts: Facts, scope: Scope) -> None:
+        self.engine = Engine(policy, facts)
+        self.good: Good = {}
+        self.watched = [
+            self._watch(gauge, policy.max_clients)
+            for gauge in self.engine.gauges()
+            if gauge.scope == scope
+        ]
+        self.cap = policy.max_clients
+        self.full = False
+
+    def _watch(self, gauge: Gauge[Counters] | Gauge[Distinct], cap: int) -> Watched:
+        peaks = Peaks(cap, self.good)
+        watched = Watched(gauge, gauge.read("", 0.0), peaks)
+        gauge.soft = gauge.hard = _OUT_OF_REACH
+        if isinstance(gauge.table, Distinct):
+            gauge.table = _Distinct(gauge.within, cap, peaks.note)
+        else:
+            gauge.table = _Counters(gauge.within, cap, peaks.note)
+        return watched
+
+    def settle(self) -> None:
+        """Take note of good evidence."""
+        for one in self.engine.take().evidence:
+            known = self.good.get(one.subject)
+            if known is None and len(self.good) >= self.cap:
+                self.full = True
+                continue
+            deliveries, logins = known or (0, 0)
+            self.good[one.subject] = deliveries + one.deliveries, logins + one.logins
+
+
+class Watch:
+    """Takes events and knows, at the end, what each client reached."""
+
+    def __init__(self, policy: Policy, facts: Facts) -> None:
+        self._facts = facts
+        self.scopes = {scope: Scoped(policy, facts, scope) for scope in SCOPES}
+        self._engines: dict[str, Engine] = {}  # by instance
+        self._anvil: dict[tuple[str, str], int] = {}
+
+    def step(self, event: Event) -> None:
+        """Count one event, at its own time."""
+        if event.kind == "peak":
+            self._peak(event)
+            return
+        engine = self._engines.get(event.instance)
+        if engine is None:
+            engine = self._engine(event.instance)
+        engine.step(event, event.time)
+
+    def settle(self) -> None:
+        """Take note of good evidence; to be called now and then."""
+        for scoped in self.scopes.values():
+            scoped.settle()
+
+    @property
+    def full(self) -> bool:
+        """Whether there were more clients than `max_clients`."""
+        return any(
+            scoped.full or any(watched.peaks.full for watched in scoped.watched)
+            for scoped in self.scopes.values()
+        )
+
+    def anvil(self) -> list[Rate]:
+        """Return the highest connection rates that anvil told."""
+        highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_TOLD]
+        return [Rate(client, service, rate) for (client, service), rate in highest]
+
+    def _engine(self, instance: str) -> Engine:
+        if len(self._engines) >= _INSTANCES:
+            self._engines.clear()
+        engine = self.scopes[self._facts.scope_of(instance)].engine
+        self._engines[instance] = engine
+        return engine
+
+    def _peak(self, event: Event) -> None:
+        if event.where != "connection rate":
+            return
+        key = (event.client, event.service)
+        self._anvil[key] = max(event.count, self._anvil.get(key, 0))
+        if len(self._anvil) > _ANVIL:
+            highest = sorted(self._anvil.items(), key=lambda item: -item[1])
+            self._anvil = dict(highest[: _ANVIL // 2])
