@@ -114,7 +114,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 def _play(console: Console, options: argparse.Namespace) -> Outcome:
     """Make everything, let them attack twice, and take everything down."""
     sources = scene.attackers(0.3 if options.quick else 1.0)
-    seconds = (2.0, 4.0, 8.0) if options.quick else (5.0, 12.0, 20.0)
+    seconds = (2.0, 4.0, 10.0) if options.quick else (5.0, 12.0, 25.0)
     count = sum(len(each) for each in sources.values())
     console.print(f"A real Postfix, {count} attackers and two good people, on this machine.\n")
     with _progress(console) as progress:

@@ -128,7 +128,7 @@ class Verdict(Struct):
     """What became of an attack, by what the daemon decided and by what the attackers saw."""
 
     sources: int
-    stopped: int = 0  # a flood: throttled or banned; all else: banned
+    stopped: int = 0  # a flood: throttled or banned; all else: banned, or the network throttled
     throttled: int = 0
     banned: int = 0
     first_throttle: float | None = None  # seconds since the attack began
@@ -155,7 +155,9 @@ def judge(guard: Daemon, kind: str, sources: Sequence[str], report: Report) -> V
         throttle, ban = _first(decisions, "throttle"), _first(decisions, "ban")
         verdict.throttled += throttle is not None
         verdict.banned += ban is not None
-        stop = ban if kind != "flood" else _earliest(throttle, ban)
+        # A throttled network shares one allowance: what is left of it can take long to be banned.
+        networks = [each for each in decisions if address.is_network(each.subject)]
+        stop = _earliest(ban, throttle if kind == "flood" else _first(networks, "throttle"))
         if stop is not None:
             stops.append(stop - report.began)
         verdict.first_throttle = _earliest(verdict.first_throttle, throttle)
