@@ -8,6 +8,7 @@ Owns the tails, the backend, the store and the pipeline. `throttled.operations` 
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -160,7 +161,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
         self.logs = Logs(self.pipeline, self.report)
         self.protect()
-        self.repair()
+        adopting = self.repair()
         for number, action in (
             (signal.SIGTERM, self.stop),
             (signal.SIGINT, self.stop),
@@ -170,8 +171,9 @@ class Daemon:
         self._watch_host()
         self._watch_table()
         self.logs.follow(self.config.logs(self.facts))
-        self._spawn(self._restore(start=True))
+        self._spawn(self._restore(start=True, empty=not adopting))
         self._spawn(self._tick_for_ever())
+        gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
 
     def stop(self) -> None:
@@ -259,13 +261,13 @@ class Daemon:
             firewall.size,
         )
 
-    def repair(self) -> None:
-        """Put the backend's table in place.
+    def repair(self) -> bool:
+        """Put the backend's table in place; tell whether there was one.
 
         Raises:
             BackendError: the kernel refused.
         """
-        self.backend.setup(self.ruleset())
+        return self.backend.setup(self.ruleset())
 
     def _watch_host(self) -> None:
         try:
@@ -439,13 +441,13 @@ class Daemon:
             faults.append(Problem("warning", what, "raise its rate limit"))
         return faults + [Problem("warning", what) for what in self.facts.warnings]
 
-    async def _restore(self, *, start: bool) -> None:
+    async def _restore(self, *, start: bool, empty: bool = False) -> None:
         try:
-            count = await restore(self.pipeline, self.backend, now)
+            count = await restore(self.pipeline, self.backend, now, empty=empty)
             if count:
                 log.info("%d elements put into the kernel again", count)
             # The kernel walks a set anew for each piece of a dump: a million take a minute.
-            if start and sum(self.store.counts(now().wall).values()) <= _ADOPT:
+            if start and not empty and sum(self.store.counts(now().wall).values()) <= _ADOPT:
                 await adopt(self.pipeline, self.backend, now)
         except ThrottledError as error:
             log.error("%s. %s", error.message, error.hint)

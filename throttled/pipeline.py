@@ -231,7 +231,7 @@ class Pipeline:
             log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
         self.counts.errors += len(applied.failed)
 
-    def retry(self, repair: Callable[[], None], now: Moment) -> None:
+    def retry(self, repair: Callable[[], object], now: Moment) -> None:
         """Try again what a store or a kernel refused.
 
         Args:

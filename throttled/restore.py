@@ -19,12 +19,20 @@ from throttled.pipeline import Moment, Pipeline
 
 log = logging.getLogger(__name__)
 
-#: Elements between two turns of the loop: about ten milliseconds.
-_PIECE = 1000
+#: Elements between two turns of the loop: some milliseconds.
+_PIECE = 500
 
 
-async def restore(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment]) -> int:
+async def restore(
+    pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment], *, empty: bool = False
+) -> int:
     """Apply what is stored and not in the kernel; return how many elements that were.
+
+    Args:
+        pipeline: whose store it is.
+        backend: the kernel.
+        clock: both clocks.
+        empty: the kernel had nothing of ours: there is no use in asking.
 
     Raises:
         StoreError: the store cannot be read.
@@ -32,7 +40,7 @@ async def restore(pipeline: Pipeline, backend: Backend, clock: Callable[[], Mome
     """
     applied = 0
     for entries in pipeline.store.active(clock().wall, _PIECE):
-        absent = missing(entries, backend.lookup(entries))
+        absent = entries if empty else missing(entries, backend.lookup(entries))
         pipeline.apply(absent)
         applied += len(absent)
         await asyncio.sleep(0)

@@ -38,8 +38,9 @@ class Kernel:
     def check(self) -> list[Problem]:
         return []
 
-    def setup(self, ruleset: Ruleset) -> None:
+    def setup(self, ruleset: Ruleset) -> bool:
         del ruleset
+        return True
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         if self.fault is not None:

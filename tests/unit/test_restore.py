@@ -60,6 +60,15 @@ def test_what_is_stored_and_not_in_the_kernel_is_applied(pipeline: Pipeline) -> 
     assert run(pipeline) == (0, 0)
 
 
+def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
+    subjects = addresses(1_200)
+    pipeline.store.record(NOW.wall, bans(subjects))
+    backend = pipeline.backend
+    assert backend is not None
+    assert asyncio.run(restore(pipeline, backend, lambda: NOW, empty=True)) == 1_200
+    assert held(pipeline) == set(subjects)
+
+
 def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
     subjects = addresses(1_500)
     pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects])

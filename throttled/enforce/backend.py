@@ -19,8 +19,10 @@ class Backend(Protocol):
         """Say whether this backend can work here, and what is missing if not. Changes nothing."""
         ...
 
-    def setup(self, ruleset: Ruleset) -> None:
+    def setup(self, ruleset: Ruleset) -> bool:
         """Put the static rules in place, in one transaction; elements already there stay.
+
+        Returns whether there was anything of ours before: elements that may be adopted.
 
         Idempotent: called at start (adopting), on a changed configuration or host, and when
         somebody flushed our table.

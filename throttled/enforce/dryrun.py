@@ -39,9 +39,10 @@ class DryRun:
         """Say that nothing is enforced."""
         return [Problem("ok", "dry run: decisions are remembered, nothing is enforced")]
 
-    def setup(self, ruleset: Ruleset) -> None:
+    def setup(self, ruleset: Ruleset) -> bool:
         """Take the rules; what is remembered stays."""
-        self._ruleset = ruleset
+        before, self._ruleset = self._ruleset, ruleset
+        return before is not None
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Remember or forget; what cannot be is named in the result."""

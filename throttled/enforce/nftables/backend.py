@@ -60,13 +60,13 @@ class Nftables:
             return [Problem("fault", error.message, hint)]
         return [Problem("ok", f"nftables works, on Linux {os.uname().release}")]
 
-    def setup(self, ruleset: Ruleset) -> None:
-        """Put the rules in place; sets of another size or rate are made anew with their elements.
+    def setup(self, ruleset: Ruleset) -> bool:
+        """Put the rules in place; tell whether our table was there.
 
-        One that holds more than 100,000, or more than the new size, stays as it is until it holds
+        Sets of another size or rate are made anew with their elements. One that holds more than 100,000, or more than the new size, stays as it is until it holds
         less; the log says so.
         """
-        self._install(ruleset, frozenset())
+        return self._install(ruleset, frozenset())
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Put a batch in force: one transaction for each 50,000 entries."""
@@ -120,7 +120,7 @@ class Nftables:
             self._install(self._ruleset, more)
         return {of: items for of, items in groups.items() if of in self._sets}
 
-    def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> None:
+    def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._elements.definitions()
         every = [*sets.BASE, *sorted((present.keys() | more) - set(sets.BASE))]
         remake = {}
@@ -138,3 +138,4 @@ class Nftables:
         make = [of for of in every if of not in present]
         self._libnftables.run(text.render(ruleset, every, make, remake))
         self._ruleset, self._sets = ruleset, frozenset(every)
+        return bool(present)
