@@ -63,8 +63,8 @@ class Nftables:
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place; tell whether our table was there.
 
-        Sets of another size or rate are made anew with their elements. One that holds more than 100,000, or more than the new size, stays as it is until it holds
-        less; the log says so.
+        Sets of another size or rate are made anew with their elements. One that holds more than
+        100,000, or more than the new size, stays as it is until it holds less; the log says so.
         """
         return self._install(ruleset, frozenset())
 
