@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.decide.limits import Gauge, Gauges, Meter
-from throttled.decide.session import Scale, Session
+from throttled.decide.session import Scale, Session, failed
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
 from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Scope
@@ -57,7 +57,6 @@ class _Scoped:
     def __init__(self, policy: Policy, scope: Scope) -> None:
         self.scope = scope
         self.gauges = Gauges.of(policy, scope)
-        self.empty = Counters(_REPEATED, policy.max_clients)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
         self.held: Generations[str, tuple[int, float]] = Generations(_HELD, policy.max_clients)
@@ -72,6 +71,8 @@ class _Stream:
         self.host = host
         self.state = state  # None for another host's
         self.sessions: Generations[_SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
+        #: Of one service: who probes each of our ports at once does not repeat itself.
+        self.empty = Counters(_REPEATED, _SESSIONS)
 
 
 class Engine:
@@ -93,6 +94,7 @@ class Engine:
             "disconnect": self._disconnect,
             "auth_failure": self._auth_failure,
             "login": self._login,
+            "tls_failure": self._tls_failure,
             **dict.fromkeys(Scale.kinds(), self._error),
         }
 
@@ -161,7 +163,6 @@ class Engine:
                 for gauge in state.gauges.all():
                     gauge.table.pop(subject)
                 state.held.pop(subject)
-                state.empty.pop(subject)
                 self._pending.pop((subject, state.scope), None)
         self._trace.forget(subject)
 
@@ -233,7 +234,7 @@ class Engine:
         session = self._session(event, at, key)
         session.auth_lines += event.count
         if event.reason == "temporary":
-            session.temporary += event.count
+            session.harmless += event.count
             return 0
         session.errors += event.count
         if event.user:
@@ -246,31 +247,33 @@ class Engine:
     def _login(self, _state: _Scoped, event: Event, _at: float, _key: _SessionKey) -> int:
         return self._good(event, deliveries=0, logins=event.count)
 
+    def _tls_failure(self, _state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
+        self._session(event, at, key)  # so that it is not taken for an empty one
+        return 0
+
     def _disconnect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         session = self._current.sessions.pop(key)
         commands = event.commands
         if commands is None:  # Postfix before 3.0 counts nothing here
             return 0
         if commands.get("commands") == _NONE:
-            if session is not None or state.empty.add(event.client, at, 1) < 2:
+            if session is not None or self._current.empty.add(event.client, at, 1) < 2:
                 return 0
             return self._count(state.gauges.errors, event, at, self._scale.empty_session)
         # A `bdat` is a part of a message, a `data` a whole one.
         deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
         if deliveries:
             self._good(event, deliveries=deliveries, logins=0)
-        failed = _failed(commands, "commands")
-        if not failed:
+        if not failed(commands, "commands"):
             return 0
         session = session or Session(event.client)
-        refused = _failed(commands, "auth")
+        refused = failed(commands, "auth")
         counted = 0
-        if refused > session.auth_lines:
+        if refused > session.auth_lines and not session.denied:
             unseen = refused - session.auth_lines
             counted = self._scale.auth_failures(session, session.user, unseen)
             self._count(state.gauges.auth_failures, event, at, counted)
-        failed -= refused + _failed(commands, "starttls")
-        points = self._scale.unreported(session, failed)
+        points = self._scale.unreported(session, commands)
         return self._count(state.gauges.errors, event, at, points) + counted
 
     # What these share
@@ -348,8 +351,3 @@ class Engine:
 
 
 _NONE = (0, 0)
-
-
-def _failed(commands: dict[str, tuple[int, int]], command: str) -> int:
-    accepted, total = commands.get(command, _NONE)
-    return total - accepted

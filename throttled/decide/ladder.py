@@ -19,6 +19,9 @@ _DAY = 86400.0
 #: Bad that outweighs good: so many counted for each delivery or login.
 _OUTWEIGHS = 20
 _LOGIN_COUNTS = 30 * _DAY
+#: The same for points of one who never delivered before today: of fifty recipients, the most that
+#: Postfix puts into a message, a list has two or three dead ones.
+_NEWCOMER = 3
 #: The brake looks at the bans of so many seconds, not only at one batch: batches are small when
 #: the daemon is quick.
 _BRAKE_WINDOW = 60.0
@@ -160,6 +163,9 @@ class Ladder:
             return self._throttle(crossing, now, f"{why}; mode is throttle")
         good = proven_good(past, now)
         if good and crossing.value <= _OUTWEIGHS * (past.deliveries + past.logins):
+            return self._throttle(crossing, now, f"{why}; not banned: {good}")
+        if crossing.count == "errors" and crossing.value <= _NEWCOMER * past.deliveries:
+            good = f"it delivered {past.deliveries} messages"
             return self._throttle(crossing, now, f"{why}; not banned: {good}")
         level, length = self._ban(past, now)
         return Decision(

@@ -112,6 +112,14 @@ def test_a_probe_every_ten_seconds_is_no_offender() -> None:
     assert under.take().crossings == []
 
 
+def test_a_probe_of_every_port_every_ten_seconds_is_no_offender() -> None:
+    under = engine()
+    for second in range(0, 7200, 10):
+        for instance in ("postfix/submission", "postfix/smtps"):
+            under.step(event("disconnect", instance=instance, commands=EMPTY), 1000.0 + second)
+    assert under.take().crossings == []
+
+
 def test_a_quitting_probe_is_no_offender() -> None:
     assert run(session(commands={"quit": (1, 1), "commands": (1, 1)}) * 30) == []
 
@@ -122,7 +130,8 @@ def test_empty_sessions_in_a_row_are() -> None:
 
 
 def test_an_empty_session_with_lines_of_its_own_is_not_empty() -> None:
-    assert run(session(event("tls_failure"), event("rate_limit"), commands=EMPTY) * 20) == []
+    assert run(session(event("tls_failure"), commands=EMPTY) * 60) == []
+    assert run(session(event("rate_limit"), commands=EMPTY) * 20) == []
 
 
 def test_old_postfix_without_counters() -> None:
@@ -199,6 +208,14 @@ def test_our_own_authentication_server_being_down_counts_against_nobody() -> Non
         for pid in range(200)
     ]
     assert run(events + hangups) == []
+
+
+def test_auth_of_a_client_refused_before_is_no_failed_login() -> None:
+    refused = event("reject", where="CONNECT", reason="temporary", code=450)
+    commands = {"ehlo": (0, 1), "auth": (0, 1), "commands": (0, 2)}
+    under = engine()
+    run(session(refused, commands=commands) * 20, under=under)
+    assert {m.value for m in under.meters(A, 1000.0) if m.limit != "connections"} == {0}
 
 
 def test_good_evidence_is_added_up() -> None:

@@ -85,13 +85,24 @@ def test_good_evidence_is_throttled_not_banned(past: Past) -> None:
 @pytest.mark.parametrize(
     "past",
     [
-        Past(deliveries=400, delivery_days=1),
+        Past(deliveries=16, delivery_days=1),
         Past(logins=400, last_login=NOW - 31 * DAY),
         Past(deliveries=2, delivery_days=2),  # 51 points outweigh two messages twentyfold
     ],
 )
 def test_too_little_or_outweighed_good_evidence_is_banned(past: Past) -> None:
     assert one(HARD, past).action == "ban"
+
+
+def test_a_newcomer_that_delivers_more_than_it_errs_is_not_banned() -> None:
+    decision = one(HARD, Past(deliveries=17, delivery_days=1))
+    assert decision.action == "throttle"
+    assert "not banned: it delivered 17 messages" in decision.why
+
+
+def test_mail_excuses_no_newcomer_from_guessing_passwords() -> None:
+    guessing = replace(HARD, limit="auth", count="auth_failures")
+    assert one(guessing, Past(deliveries=400, delivery_days=1)).action == "ban"
 
 
 def test_proven_good_says_why() -> None:

@@ -68,7 +68,7 @@ def test_greylisted_list_server_with_too_many_errors_weighs_nothing() -> None:
     for _ in range(20):
         assert scale.error(session, event("reject", reason="temporary", code=450)) == 0
     assert scale.error(session, event("too_many_errors", where="RCPT")) == 0
-    assert scale.unreported(session, 20) == 0
+    assert scale.unreported(session, {"rcpt": (0, 20), "commands": (2, 22)}) == 0
 
 
 def test_too_many_errors_after_one_real_error_counts() -> None:
@@ -90,17 +90,64 @@ def test_postscreen_says_twice_what_counts_once() -> None:
     assert scale.error(session, reject) == 0
 
 
+def test_too_many_errors_that_were_mostly_harmless_weighs_nothing() -> None:
+    scale, session = Scale(Points()), Session("198.51.100.7")
+    scale.error(session, event("reject", reason="content", where="RCPT", count=2))
+    scale.error(session, event("reject", reason="unknown_user", where="RCPT"))
+    assert scale.error(session, event("too_many_errors", where="RCPT")) == 0
+
+
+def test_too_many_errors_after_messages_that_cleanup_refused_weighs_nothing() -> None:
+    scale, session = Scale(Points()), Session("198.51.100.7")
+    assert scale.error(session, event("too_many_errors", where="END-OF-MESSAGE")) == 0
+    scale.error(session, event("reject", reason="relay", where="RCPT"))
+    assert scale.error(session, event("too_many_errors", where="END-OF-MESSAGE")) == 5
+
+
+def counters(**commands: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    accepted = sum(ok for ok, _ in commands.values())
+    return commands | {"commands": (accepted, sum(total for _, total in commands.values()))}
+
+
 def test_what_no_line_said_is_counted_from_disconnect() -> None:
     scale, session = Scale(Points()), Session("198.51.100.7")
-    scale.error(session, event("reject", reason="unknown_user"))
+    scale.error(session, event("reject", reason="unknown_user", where="RCPT"))
     scale.error(session, event("bad_address"))
-    scale.error(session, event("reject", reason="access", where="CONNECT"))
-    assert scale.unreported(session, 5) == 3
+    commands = counters(mail=(1, 1), rcpt=(0, 4), unknown=(0, 1), auth=(0, 7), starttls=(0, 1))
+    assert scale.unreported(session, commands) == 3
 
 
 def test_nothing_unreported() -> None:
-    scale = Scale(Points())
-    assert scale.unreported(Session("a"), 0) == 0
+    assert Scale(Points()).unreported(Session("a"), counters(ehlo=(1, 1))) == 0
+
+
+def test_a_message_that_failed_is_no_offence() -> None:
+    """Lost after DATA, refused by cleanup, or no recipient was left when a pipelined DATA came."""
+    scale, session = Scale(Points()), Session("a")
+    scale.error(session, event("reject", reason="content", where="END-OF-MESSAGE"))
+    assert scale.unreported(session, counters(mail=(2, 2), data=(0, 2), bdat=(0, 9))) == 0
+    assert scale.unreported(session, counters(data=(0, 2))) == 2
+
+
+@pytest.mark.parametrize("where", ["CONNECT", "HELO", "EHLO", "MAIL"])
+def test_what_follows_from_a_refusal_is_not_counted_again(where: str) -> None:
+    scale, session = Scale(Points()), Session("a")
+    scale.error(session, event("reject", reason="temporary", where=where))
+    denied = counters(ehlo=(0, 1), mail=(0, 1), rcpt=(0, 1), data=(0, 1), auth=(0, 1))
+    assert scale.unreported(session, denied) == 0
+    assert scale.unreported(session, counters(mail=(0, 1), unknown=(0, 2))) == 2
+
+
+def test_the_command_that_met_a_rate_limit_is_not_counted_again() -> None:
+    scale, session = Scale(Points()), Session("a")
+    assert scale.error(session, event("rate_limit", where="message")) == 1
+    assert scale.unreported(session, counters(mail=(0, 1), rcpt=(0, 1), data=(0, 1))) == 0
+    session = Session("a")
+    assert scale.error(session, event("rate_limit", where="recipient")) == 1
+    assert scale.unreported(session, counters(mail=(1, 1), rcpt=(0, 1))) == 0
+    session = Session("a")
+    assert scale.error(session, event("rate_limit", where="auth")) == 1
+    assert session.auth_lines == 1
 
 
 def test_first_three_failures_with_one_name_count_once() -> None:

@@ -1,0 +1,28 @@
+import os
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from lab.stories import MIDNIGHT, Story
+from throttled.config.schema import Config
+from throttled.model import Facts
+from throttled.replay import Replay
+
+#: What was done: action, subject, scope.
+Done = set[tuple[str, str, str]]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[[Story], Done]:
+    """Replay a story with the configuration that stands where nobody wrote one."""
+
+    def judged(story: Story) -> Done:
+        path = tmp_path / "mail.log"
+        path.write_text("".join(f"{line}\n" for _, line in story.lines()), encoding="latin-1")
+        os.utime(path, (MIDNIGHT + 3 * 86400, MIDNIGHT + 3 * 86400))
+        done = Replay(Config(), Facts(), UTC).run([str(path)])
+        return {(d.action, d.subject, d.scope) for d in done if d.action != "release"}
+
+    return judged
