@@ -41,11 +41,12 @@ add element inet t protected4 { 127.0.0.0/8 }
 add set inet t protected6 { type ipv6_addr; flags interval; comment "never dropped"; }
 flush set inet t protected6
 add element inet t protected6 { ::1/128 }
-add set inet t mx_ban4 { type ipv4_addr; size 1000; flags timeout; counter; comment "addresses"; }
+add set inet t mx_ban4 { type ipv4_addr; size 1000; flags timeout; \
+counter; gc-interval 1m; comment "addresses"; }
 add set inet t mx_ban4_20 { type ipv4_addr; size 1000; flags timeout; \
-counter; comment "/20 networks"; }
+counter; gc-interval 1m; comment "/20 networks"; }
 add set inet t mx_throttle6_64 { type ipv6_addr; size 1000; flags timeout; \
-limit rate over 10/minute burst 5 packets; counter; comment "/64 networks"; }
+limit rate over 10/minute burst 5 packets; counter; gc-interval 1m; comment "/64 networks"; }
 add rule inet t prerouting meta l4proto != tcp accept
 add rule inet t prerouting tcp dport != { 25, 465, 587 } accept
 add rule inet t prerouting iif "lo" accept
