@@ -14,7 +14,6 @@ from throttled.parse.rules import Detail, Rule, Table
 
 _COUNTER = re.compile(r"(?<![^ ])([a-z_]{1,20})=([0-9]{1,9})(?:/([0-9]{1,9}))?(?= |\Z)")
 _SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)(?=, |\Z)|failed: ?)", re.ASCII)
-_SASL_AGAIN = re.compile(r" authentication (?:aborted|failed: )")
 
 #: Replies that blame our own authentication server (xsasl_dovecot_server.c; Cyrus' errstring; what
 #: Dovecot sends as `reason=`).
@@ -53,9 +52,10 @@ def _sasl(text: str) -> Detail:
     client must stand where Postfix puts it, and the sentence must not end a second time.
     """
     match = _SASL.match(text)
-    if match is None or _SASL_AGAIN.search(text, match.end()):
+    rest = "" if match is None else text[match.end() :]
+    if match is None or " authentication aborted" in rest or " authentication failed: " in rest:
         return Detail(text)
-    reply, _, user = text[match.end() :].partition(", sasl_username=")
+    reply, _, user = rest.partition(", sasl_username=")
     if user == "(unavailable)":
         user = ""
     if match[1]:
