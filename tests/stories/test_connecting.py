@@ -58,6 +58,15 @@ def test_tls_that_does_not_work(judge: Judge) -> None:
     assert judge(story) == set()
 
 
+def test_the_twin_of_the_printer_wants_every_process(judge: Judge) -> None:
+    """It fails its handshakes four times a second; trouble with TLS bans nobody, but the rate
+    is throttled."""
+    story = Story()
+    for number in range(2400):
+        story.session(number / 4, A, "SSL_accept error from CLIENT: -1", LOST, tag=SMTPS, seconds=0)
+    assert judge(story) == {("throttle", A, "submission")}
+
+
 def test_hangup_before_the_handshake(judge: Judge) -> None:
     """A good sender's balancer opens connections ahead of time and drops them during postscreen's
     tests; those that it keeps deliver."""

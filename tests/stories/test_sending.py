@@ -9,7 +9,10 @@ from lab.stories import (
     GREYLISTED,
     HOUR,
     RELAY,
+    SUBMISSION,
     Story,
+    failed,
+    login,
     rejected,
 )
 
@@ -132,7 +135,22 @@ def test_postfix_own_rate_limits(judge: Judge) -> None:
         story.session(minute * 60.0, A, line, commands=commands)
     for second in range(0, 7200, 5):
         story.session(second, "2001:db8::7", line, commands=commands)
+    many = [line.replace("Message delivery request", "Recipient address")] * 20
+    for second in range(0, 7200, 60):
+        end = "too many errors after RCPT from CLIENT"
+        commands = "ehlo=1 mail=1 rcpt=0/20 commands=2/22"
+        story.session(second, "2001:db8::8", *many, end, commands=commands)
     assert judge(story) == set()
+
+
+def test_the_twin_of_the_newsletter_never_stops(judge: Judge) -> None:
+    """It meets Postfix's limit once a second."""
+    story = Story()
+    line = "warning: Message delivery request rate limit exceeded: 101 from CLIENT for service smtp"
+    for second in range(600):
+        commands = "ehlo=1 mail=0/1 rcpt=0/1 data=0/1 quit=1 commands=2/5"
+        story.session(second, A, line, commands=commands)
+    assert banned(A) in judge(story)
 
 
 def test_gmails_pool(judge: Judge) -> None:
@@ -281,6 +299,21 @@ def test_an_infected_office_keeps_its_submission(judge: Judge) -> None:
     assert {scope for _, _, scope in done} == {"mx"}
 
 
+def test_an_infected_office_that_guesses_passwords(judge: Judge) -> None:
+    """The PC tries thirty names on submission as well: the office is slowed down there, not shut
+    out."""
+    story = _office()
+    for number in range(300):
+        story.session(
+            17 * HOUR + number * 2.0,
+            A,
+            failed(f"name{number % 30}"),
+            tag=SUBMISSION,
+            commands="ehlo=1 auth=0/1 quit=1 commands=2/3",
+        )
+    assert {action for action, _, _ in judge(story)} == {"throttle"}
+
+
 def test_the_twin_of_the_office_has_no_users(judge: Judge) -> None:
     """The same flood from an address where nobody ever logged in."""
     story = Story()
@@ -295,9 +328,9 @@ def _office() -> Story:
         story.session(
             at,
             A,
-            f"3A5C01F2BC: client=CLIENT, sasl_method=PLAIN, sasl_username=user{number % 30}",
+            login(f"user{number % 30}"),
             commands=f"auth=1 {DELIVERED}",
-            tag="postfix/submission/smtpd",
+            tag=SUBMISSION,
         )
     return story
 

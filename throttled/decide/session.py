@@ -94,7 +94,8 @@ class Scale:
             session.auth_lines += event.count * (event.where == "auth")
             session.denied |= event.where == "message"
         if kind in ("rate_limit", "concurrency_limit") and ":" in event.client:
-            return 0  # counted per /84 since 3.8: the one named may be a neighbour
+            session.harmless += event.count  # per /84 since 3.8: the one named may be a neighbour
+            return 0
         return self._give(session, self._kinds.get(kind, 0) * event.count)
 
     def _reject(self, session: Session, event: Event) -> int:

@@ -80,7 +80,9 @@ def test_too_many_errors_after_one_real_error_counts() -> None:
 
 def test_rate_limit_of_an_ipv6_network_is_not_its_clients_fault() -> None:
     client = "2001:db8::1"
-    assert Scale(Points()).error(Session(client), event("rate_limit", client=client)) == 0
+    scale, session = Scale(Points()), Session(client)
+    assert scale.error(session, event("rate_limit", client=client)) == 0
+    assert scale.error(session, event("too_many_errors", client=client, where="RCPT")) == 0
 
 
 def test_postscreen_says_twice_what_counts_once() -> None:
