@@ -31,8 +31,8 @@ NIGHT = range(0, int(8 * HOUR), 10)
 
 
 def test_a_monitoring_probe(judge: Judge) -> None:
-    """Every ten seconds, all night, a probe connects to each port and hangs up; it tries TLS on 465
-    and quits politely on 587."""
+    """Every ten seconds, all night, a probe connects to 25, 587 and 465 and hangs up; a second later
+    it connects to 587 again and quits politely."""
     story = Story()
     for second in NIGHT:
         story.session(second, A, LOST, seconds=0)
