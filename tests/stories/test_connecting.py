@@ -31,7 +31,7 @@ NIGHT = range(0, int(8 * HOUR), 10)
 
 
 def test_a_monitoring_probe(judge: Judge) -> None:
-    """Every ten seconds, all night, a probe connects to 25, 587 and 465 and hangs up; a second later
+    """Every ten seconds, all night, a probe connects to 25, 587 and 465 and hangs up; then
     it connects to 587 again and quits politely."""
     story = Story()
     for second in NIGHT:
