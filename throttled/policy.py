@@ -159,7 +159,7 @@ class Protect(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     names: Annotated[
         tuple[str, ...],
-        Meta(description="host-name suffixes that are throttled but never banned: .example.com"),
+        Meta(description="host names (mx.example.com) and suffixes (.example.com)"),
     ] = ()
     mynetworks: Annotated[bool, Meta(description="Postfix's mynetworks too")] = True
     brake: Annotated[
