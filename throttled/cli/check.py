@@ -92,7 +92,7 @@ def _logs(files: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
         yield Problem("fault", "no log of Postfix is known", hint)
     elif JOURNAL in files and len(files) > 1:
         hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
-        yield Problem("warning", "log: files and the journal are both read", hint)
+        yield Problem("fault", "log: files and the journal are both read", hint)
     for path in files:
         if path == JOURNAL:
             yield _journal()

@@ -101,3 +101,18 @@ def test_no_postfix(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
     ended = cli("check", "--json")
     assert ended.code == 1
     assert _find(ended, "Postfix has no SMTP service")["state"] == "fault"
+
+
+def test_a_file_and_the_journal_would_count_lines_twice(cli: "Cli", config_file: Path) -> None:
+    log = config_file.with_name("mail.log")
+    log.write_text(EVENT.format(HOST))
+    _follow(config_file, log)
+    config_file.write_text(config_file.read_text() + "journal = true\n")
+    ended = cli("check", "--json")
+    assert ended.code == 1
+    assert _find(ended, "both read")["state"] == "fault"
+
+
+def test_for_want_of_a_file_the_journal_is_looked_for(cli: "Cli", config_file: Path) -> None:
+    _follow(config_file)
+    assert _find(cli("check", "--json"), "journal")["state"] in {"ok", "fault"}
