@@ -10,6 +10,7 @@ Owns the tails, the backend, the store and the pipeline. `throttled.operations` 
 import asyncio
 import gc
 import logging
+import math
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -105,6 +106,8 @@ class Daemon:
         self.logs: Logs
         self.store_problem: StoreError | None = None
         self._files: tuple[tuple[str, int, int], ...] = ()
+        self._allowed: list[str] = []
+        self._allowed_until = math.inf  # wall clock, of the first entry that ends
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._closing = ExitStack()
@@ -112,7 +115,8 @@ class Daemon:
         self._repairing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
-        self._pruned = self._asked = self._ended = self.started.wall
+        self._ended = self.started.wall
+        self._pruned = self._asked = self.started.boot
 
     # Start and stop
 
@@ -227,11 +231,15 @@ class Daemon:
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and what was allowed by hand."""
         protect = self.config.protect
+        moment = now()
         try:
-            allowed = [row.what for row in self.store.allowed(now().wall)]
+            rows = self.store.allowed(moment.wall)
+            self._allowed = [row.what for row in rows]
+            self._allowed_until = min((row.until for row in rows if row.until), default=math.inf)
         except StoreError as error:
-            log.error("%s; the allowlist is not known. %s", error.message, error.hint)
-            allowed = []
+            log.error("%s; the allowlist stays as it was. %s", error.message, error.hint)
+            self._allowed_until = moment.wall + _FACTS
+        allowed = self._allowed
         names = [what for what in allowed if not is_subject(what)]
         protection = Protection(
             self.facts,
@@ -321,6 +329,8 @@ class Daemon:
         await asyncio.sleep(_SETTLED)
         facts = await asyncio.to_thread(self._gather)
         if facts == self.facts:
+            if self.logs.unopened:
+                self.logs.follow(self.config.logs(facts))
             return
         log.info("this host changed: addresses, routes or Postfix's configuration")
         self.facts = facts
@@ -367,7 +377,13 @@ class Daemon:
             )
             if before != after
         ]
-        self.config = config
+        # What needs a restart stays as it is until then, also in what `status` says.
+        if (self.config.mode == "observe") != (config.mode == "observe"):
+            config = replace(config, mode=self.config.mode)
+        firewall = replace(config.firewall, backend=self.config.firewall.backend)
+        self.config = replace(
+            config, store=self.config.store, control=self.config.control, firewall=firewall
+        )
         self.facts = await asyncio.to_thread(self._gather)
         self.apply_configuration()
         told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
@@ -386,7 +402,7 @@ class Daemon:
             log.warning("%s", alert)
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
         if banned and self.backend.name != "dryrun":
-            end_sessions(banned, self.ruleset().ports)
+            end_sessions(banned, self.ruleset().ports, self.pipeline.ladder.protection.reason)
 
     # The timer
 
@@ -397,24 +413,37 @@ class Daemon:
                 self._tick(now())
             except ThrottledError as error:
                 log.error("%s. %s", error.message, error.hint)
+            except Exception:
+                log.exception("unforeseen, in the timer")
+                self.pipeline.counts.errors += 1
             notify("WATCHDOG=1")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)
         self._ticked = moment
+        self.pipeline.record(moment, (), self.logs.positions())
+        broken = self.pipeline.backend_fault
+        self.pipeline.retry(self.repair, moment)
+        if broken and self.pipeline.backend_fault is None:
+            self._spawn(self._restore(start=False))
+        if moment.wall >= self._allowed_until:
+            self.apply_configuration()
+        if moment.boot - self._asked > _FACTS:
+            self._asked = moment.boot
+            files = fingerprint(self.facts.config_directories)
+            if files != self._files or not self.logs.followers or self.logs.unopened:
+                self._files = files
+                self._refresh_soon()
+        if self.pipeline.store_fault is None:  # what it says of ends may be out of date
+            self._run_out(moment)
+
+    def _run_out(self, moment: Moment) -> None:
+        """Do what follows when bans and throttles run out; tidy the store up."""
         for rows in self.store.ended(self._ended, moment.wall):
             self.pipeline.decide(self.pipeline.ladder.ended(rows, moment.wall), moment)
         self._ended = moment.wall
-        self.pipeline.record(moment, (), self.logs.positions())
-        self.pipeline.retry(self.repair, moment)
-        if moment.wall - self._pruned > _PRUNE and not self.store.prune(moment.wall):
-            self._pruned = moment.wall
-        if moment.wall - self._asked > _FACTS:
-            self._asked = moment.wall
-            files = fingerprint(self.facts.config_directories)
-            if files != self._files or not self.logs.followers:
-                self._files = files
-                self._refresh_soon()
+        if moment.boot - self._pruned > _PRUNE and not self.store.prune(moment.wall):
+            self._pruned = moment.boot
 
     # Helpers
 
@@ -451,6 +480,8 @@ class Daemon:
                 await adopt(self.pipeline, self.backend, now)
         except ThrottledError as error:
             log.error("%s. %s", error.message, error.hint)
+            if isinstance(error, BackendError):
+                self.pipeline.backend_fault = error  # the next tick repairs, and restores again
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -57,6 +57,7 @@ class Logs:
         self._pipeline = pipeline
         self._report = report
         self._number = 0
+        self._counted: set[str] = set()  # logs whose latest lines are in the meters
 
     def follow(self, paths: Sequence[str]) -> None:
         """Follow these logs, and no others.
@@ -114,8 +115,9 @@ class Logs:
         follower = Follower(path, self._number, tail)
         self._number += 1
         self.followers.append(follower)
-        if position is not None:
+        if position is not None and path not in self._counted:
             self._rebuild(follower, position)
+        self._counted.add(path)
         asyncio.get_running_loop().add_reader(tail.fileno(), self._read, follower)
         self._read(follower)
 

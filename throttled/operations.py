@@ -5,6 +5,7 @@ it reads and steers the daemon that made it.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,7 +28,7 @@ from throttled.control.protocol import (
     TailStatus,
 )
 from throttled.control.server import Peer
-from throttled.errors import RefusedError, SourceError
+from throttled.errors import BackendError, RefusedError, SourceError, StoreError
 from throttled.logs import Follower
 from throttled.model import (
     ACTIONS,
@@ -45,6 +46,9 @@ from throttled.tail.readback import lines_at
 
 if TYPE_CHECKING:
     from throttled.daemon import Daemon
+
+
+log = logging.getLogger(__name__)
 
 
 class Operations:
@@ -121,7 +125,10 @@ class Operations:
         """Let the store know what the kernel has counted for these rows."""
         wanted = [Entry(row.subject, row.scope, row.action, 0.0) for row in rows]
         if wanted:
-            self._daemon.store.packets(self._daemon.backend.lookup(wanted))
+            try:
+                self._daemon.store.packets(self._daemon.backend.lookup(wanted))
+            except (BackendError, StoreError) as error:
+                log.warning("packet counters are not up to date: %s", error.message)
 
     async def _explain(self, subject: str) -> ExplainResult:
         daemon = self._daemon
@@ -224,7 +231,20 @@ class Operations:
         entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in ACTIONS]
         was_held = daemon.backend.lookup(entries)
         exempt = moment.wall + request.exempt if request.exempt else 0.0
-        daemon.store.forget(subject, request.scope, moment.wall, exempt)
+        try:
+            daemon.store.forget(subject, request.scope, moment.wall, exempt)
+        except StoreError as error:  # a full disk must not keep anybody banned
+            log.error("%s; the unban is recorded later. %s", error.message, error.hint)
+            why = "by hand, while the store failed"
+            daemon.pipeline.record(
+                moment,
+                [
+                    Decision(
+                        moment.wall, "release", subject, scope, "operator", 0, moment.wall, why
+                    )
+                    for scope in scopes
+                ],
+            )
         daemon.pipeline.engine.forget(subject, request.scope)
         daemon.pipeline.apply(entries)
         if not rows and not was_held and not request.exempt:
@@ -235,6 +255,9 @@ class Operations:
         told = f"{subject} is free"
         if request.exempt:
             told += f", and exempt for {Duration(request.exempt)}"
+        network = "" if address.is_network(subject) else address.network_of(subject)
+        if network and self._active(network):
+            told += f"; but {network} is in force: see `throttled explain {subject}`"
         return ChangeResult(rows, confirmed, told)
 
     def _unban_all(self, request: protocol.UnbanAll, _peer: Peer) -> ChangeResult:

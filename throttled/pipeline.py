@@ -155,7 +155,7 @@ class Pipeline:
         self._evidence += outcome.evidence
         if not outcome.crossings:
             return [], []
-        pasts, networks = self._pasts(outcome.crossings, now.wall)
+        pasts, networks = self._pasts(outcome.crossings, now)
         ruling = self.ladder.judge(outcome.crossings, pasts, networks, now.wall)
         for crossing, _why in ruling.spared:
             self.engine.hold(
@@ -164,6 +164,11 @@ class Pipeline:
         self.decide(
             ruling.decisions, now, positions(), renewed=_in_force(pasts, networks, now.wall)
         )
+        asked = {(c.subject, c.scope) for c in outcome.crossings if c.action == "ban"}
+        for d in ruling.decisions:
+            if d.action == "throttle" and (d.subject, d.scope) in asked:
+                # Not banned for reasons that the next line will not change.
+                self.engine.hold(d.subject, d.scope, "ban", now.boot + _SPARED, now.boot)
         return ruling.decisions, ruling.spared
 
     def decide(
@@ -250,17 +255,17 @@ class Pipeline:
             self.apply(waiting)
 
     def _pasts(
-        self, crossings: Sequence[Crossing], now: float
+        self, crossings: Sequence[Crossing], now: Moment
     ) -> tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]:
         keys = [(crossing.subject, crossing.scope) for crossing in crossings]
         networks = {
             (network, scope) for subject, scope in keys if (network := address.network_of(subject))
         }
+        if self._evidence and self.store_fault is None:
+            self.record(now)  # what a client did in this very batch speaks for it
         try:
-            if self._evidence:  # what a client did in this very batch speaks for it
-                self.store.record(now, (), self._evidence)
-                self._evidence = []
-            found = self.store.past(keys, now), self.store.network_past(sorted(networks), now)
+            past = self.store.past(keys, now.wall)
+            found = past, self.store.network_past(sorted(networks), now.wall)
         except StoreError as error:
             if self.history_fault is None:
                 log.error("%s; deciding without history. %s", error.message, error.hint)

@@ -101,6 +101,12 @@ def test_only_the_sessions_of_a_subject_end(
     assert outside in open_sessions()
 
 
+def test_the_session_of_a_protected_address_in_a_banned_network_goes_on(server: Server) -> None:
+    banned, protected = server.session("198.18.1.1"), server.session("198.18.1.2")
+    assert end_sessions([("198.18.1.0/24", "mx")], PORTS, {"198.18.1.2"}.__contains__) == 1
+    assert (is_ended(banned), is_ended(protected)) == (True, False)
+
+
 def test_ipv4_in_a_socket_for_both(namespaces: tuple[Namespace, Namespace], server: Server) -> None:
     listener = socket.create_server(("::", 26), family=socket.AF_INET6, dualstack_ipv6=True)
     server.kept.append(listener)

@@ -264,6 +264,20 @@ def test_allow_frees_and_protects_until_disallowed(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_what_is_allowed_for_a_time_is_not_for_ever(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Allow(A, seconds=1.0), ChangeResult)
+
+        async def over() -> bool:
+            return not (await lab.ask(protocol.Explain(A), ExplainResult)).protected
+
+        await lab.until(over)
+        lab.garbage(A)
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+
+    live(tmp_path, story)
+
+
 def test_a_host_name_is_allowed(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.ask(protocol.Allow(".example.com"), ChangeResult)
@@ -285,7 +299,9 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
             await lab.ask(protocol.Reload(), Done)
         assert caught.value.exit_code == ConfigError.exit_code
         lab.configure('mode = "observe"\n')
-        assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
+        for _ in range(2):  # told again, as it is still so
+            assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
+        assert (await lab.ask(protocol.Status(), StatusResult)).mode == "enforce"
         assert await lab.listed(0) == []
 
     live(tmp_path, story)

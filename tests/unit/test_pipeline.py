@@ -191,6 +191,26 @@ def test_a_full_disk_stops_recording_and_nothing_else(
     assert [d.action for d in store.decisions(A)] == ["throttle"]
 
 
+def test_a_full_disk_hides_nobodys_good_history(
+    pipeline: Pipeline, store: Store, tmp_path: Path
+) -> None:
+    store.record(WALL, (), [Evidence(A, WALL - n * 86400, 99, 0) for n in range(3)])
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    mail = lines("disconnect from unknown[203.0.113.5] mail=1 rcpt=1 data=1 commands=3", 1)
+    (decision,) = read(pipeline, [*mail, *GARBAGE])
+    assert decision.action == "throttle"
+    blocker.close()
+
+
+def test_who_is_not_banned_for_good_reasons_is_not_judged_by_every_line(
+    pipeline: Pipeline, store: Store
+) -> None:
+    store.record(WALL, (), [Evidence(A, WALL - n * 86400, 99, 0) for n in range(3)])
+    assert [d.action for d in read(pipeline, GARBAGE)] == ["throttle"]
+    assert read(pipeline, GARBAGE) == []
+
+
 def test_a_store_that_cannot_be_read_decides_without_history(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

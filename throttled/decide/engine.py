@@ -253,6 +253,8 @@ class Engine:
 
     def _disconnect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         session = self._current.sessions.pop(key)
+        if session is not None and session.client != event.client:
+            session = None  # lines were lost: another one's
         commands = event.commands
         if commands is None:  # Postfix before 3.0 counts nothing here
             return 0

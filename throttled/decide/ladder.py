@@ -242,7 +242,8 @@ class Ladder:
                 network = address.network_of(decision.subject)
                 if network:
                     key = (network, decision.scope)
-                    fresh[key] = fresh.get(key, 0) + 1
+                    # One that was banned before today may be in `past.banned` already.
+                    fresh[key] = fresh.get(key, 0) + (decision.level == 1)
         found = []
         for (network, scope), count in fresh.items():
             past = networks.get((network, scope), _UNKNOWN_NETWORK)

@@ -90,12 +90,19 @@ class Gauges(Struct):
         return [*self.connections, *self.errors, *self.auth_failures, *self.auth_users]
 
     def adopt(self, before: "Gauges") -> None:
-        """Take over the counts of limits that stay as they were."""
-        for group in ("connections", "errors", "auth_failures", "auth_users"):
+        """Take over the counts of limits that stay as they were.
+
+        Other thresholds make no difference to counters; names are counted up to a threshold.
+        """
+        for group in ("connections", "errors", "auth_failures"):
             known = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
             for gauge in getattr(self, group):
                 if (gauge.limit, gauge.within) in known:
                     gauge.table = known[gauge.limit, gauge.within].table
+        names = {(g.limit, g.within, g.soft, g.hard): g for g in before.auth_users}
+        for gauge in self.auth_users:
+            if (key := (gauge.limit, gauge.within, gauge.soft, gauge.hard)) in names:
+                gauge.table = names[key].table
 
 
 def _thresholds(limit: Limit, scope: Scope) -> tuple[int, int]:

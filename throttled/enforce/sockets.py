@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from throttled import address
@@ -44,13 +44,16 @@ Banned = dict[tuple[int, int], set[bytes]]
 
 
 def end_sessions(
-    subjects: Iterable[tuple[str, Scope]], ports: Mapping[Scope, Sequence[int]]
+    subjects: Iterable[tuple[str, Scope]],
+    ports: Mapping[Scope, Sequence[int]],
+    spared: Callable[[str], object] = lambda _address: False,
 ) -> int:
     """End the open sessions of subjects; return how many that were.
 
     Args:
         subjects: canonical addresses and networks, each with the scope in which it is banned.
         ports: the local ports of each scope.
+        spared: tells of an address inside a banned network whether it is protected.
     """
     banned = _banned(subjects, ports)
     if not banned:
@@ -59,7 +62,11 @@ def end_sessions(
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
             for family in (socket.AF_INET, socket.AF_INET6):
-                found = list(_sessions(netlink, family, banned))
+                found = [
+                    identity
+                    for identity, far in _sessions(netlink, family, banned)
+                    if not spared(address.unpack(far))
+                ]
                 for at in range(0, len(found), _TOGETHER):
                     ended += _destroy(netlink, family, found[at : at + _TOGETHER])
     except OSError as error:
@@ -84,8 +91,8 @@ def _banned(
 
 def _sessions(
     netlink: socket.socket, family: int, ports: Mapping[bytes, Banned]
-) -> Iterator[bytes]:
-    """Yield the identity of each open socket of a family whose far end is banned."""
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield identity and far end of each open socket of a family whose far end is banned."""
     asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, _STATES, bytes(48))
     netlink.send(_HEADER.pack(16 + len(asked), _BY_FAMILY, _REQUEST | _DUMP, 0, 0) + asked)
     while True:
@@ -97,8 +104,9 @@ def _sessions(
                 return
             port, far = _ANSWER.unpack_from(data, at)
             banned = ports.get(port)
-            if banned and _is_banned(banned, _far_end(family, far)):
-                yield data[at + _ID_AT : at + _ID_END]
+            end = _far_end(family, far)
+            if banned and _is_banned(banned, end):
+                yield data[at + _ID_AT : at + _ID_END], end
 
 
 def _far_end(family: int, far: bytes) -> bytes:

@@ -175,6 +175,15 @@ def test_a_lost_session_of_a_reused_pid_blames_nobody_else() -> None:
     assert meters["errors", "mx"] == 3
 
 
+def test_a_disconnect_after_lost_lines_is_not_excused_by_another_client() -> None:
+    under = engine()
+    commands = {"rcpt": (0, 3), "commands": (0, 3)}
+    lines = [event("reject", A, reason="unknown_user", where="RCPT", code=550)] * 3
+    run([*lines, event("disconnect", B, commands=commands)], under=under)
+    meters = {(m.limit, m.scope): m.value for m in under.meters(B, 1000.0)}
+    assert meters["errors", "mx"] == 3
+
+
 def auth(user: str = "", **fields: Any) -> Event:
     return event("auth_failure", instance="postfix/submission", user=user, **fields)
 

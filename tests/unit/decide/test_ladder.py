@@ -157,6 +157,13 @@ def test_network_is_throttled_at_five_and_banned_at_ten() -> None:
     assert networks(judge(bans(10), {}, {}, NOW).decisions) == [("ban", "198.18.5.0/24")]
 
 
+def test_a_repeated_offender_counts_once_for_its_network() -> None:
+    pasts = {(c.subject, c.scope): Past(offences=1, last_offence=NOW) for c in bans(5)}
+    key = ("198.18.5.0/24", "mx")
+    ruling = ladder().judge(bans(5), pasts, {key: NetworkPast(banned=5)}, NOW)  # type: ignore[dict-item]
+    assert networks(ruling.decisions) == [("throttle", "198.18.5.0/24")]
+
+
 def network(past: NetworkPast, count: int = 1) -> list[tuple[str, str]]:
     key = ("198.18.5.0/24", "mx")
     return networks(ladder().judge(bans(count), {}, {key: past}, NOW).decisions)  # type: ignore[dict-item]

@@ -59,3 +59,17 @@ def test_adopt_keeps_the_counts_of_unchanged_windows() -> None:
     assert after.connections[0].table.get("a") == 1
     assert after.connections[0].soft == 5
     assert after.errors[0].table.get("a") is None
+
+
+def test_names_are_kept_where_the_thresholds_are_the_same() -> None:
+    before = Gauges.of(Policy(), "mx")
+    for gauge in before.auth_users:
+        gauge.table.add("a", 1.0, "anna")
+    limits = default_limits()
+    limits["auth-users"] = replace(limits["auth-users"], hard=100)
+    after = Gauges.of(Policy(limits=limits), "mx")
+    after.adopt(before)
+    assert {g.limit: g.table.value("a", 1.0) for g in after.auth_users} == {
+        "auth-users": 0,
+        "auth-slow": 1,
+    }
