@@ -89,6 +89,15 @@ def subject(text: str) -> str:
     return unpack(packed) if prefix == len(packed) * 8 else f"{unpack(packed)}/{prefix}"
 
 
+def is_subject(text: str) -> bool:
+    """Tell an address or network from other text, such as a host name."""
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
+
+
 def version(canonical_subject: str) -> int:
     """Return 4 or 6 for a canonical subject."""
     return 6 if ":" in canonical_subject else 4

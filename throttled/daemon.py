@@ -44,7 +44,7 @@ from throttled.host.facts import gather
 from throttled.host.postconf import fingerprint
 from throttled.logs import Logs
 from throttled.model import SCOPES, Decision, Facts, Mode, Problem, Ruleset, Scope
-from throttled.operations import Operations, is_subject
+from throttled.operations import Operations
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Duration
@@ -230,7 +230,6 @@ class Daemon:
 
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and what was allowed by hand."""
-        protect = self.config.protect
         moment = now()
         try:
             rows = self.store.allowed(moment.wall)
@@ -239,14 +238,7 @@ class Daemon:
         except StoreError as error:
             log.error("%s; the allowlist stays as it was. %s", error.message, error.hint)
             self._allowed_until = moment.wall + _FACTS
-        allowed = self._allowed
-        names = [what for what in allowed if not is_subject(what)]
-        protection = Protection(
-            self.facts,
-            networks=[*protect.networks, *(what for what in allowed if is_subject(what))],
-            names=[*protect.names, *names],
-            mynetworks=protect.mynetworks,
-        )
+        protection = Protection.of(self.facts, self.config.protect, self._allowed)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self.facts)
 
@@ -281,7 +273,7 @@ class Daemon:
         try:
             watch = HostWatch()
         except HostError as error:
-            log.warning("%s; asking every minute instead", error.message)
+            log.warning("%s; changes will go unnoticed", error.message)
             return
 
         def changed() -> None:
@@ -298,7 +290,7 @@ class Daemon:
         try:
             watch = TableWatch()
         except BackendError as error:
-            log.warning("%s; asking every minute instead", error.message)
+            log.warning("%s; changes will go unnoticed", error.message)
             return
 
         def changed() -> None:

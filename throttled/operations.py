@@ -282,7 +282,7 @@ class Operations:
         until = moment.wall + request.seconds if request.seconds else 0.0
         daemon.store.allow(what, until, request.note, moment.wall)
         daemon.apply_configuration()
-        freed = self._free_within(what) if is_subject(what) else []
+        freed = self._free_within(what) if address.is_subject(what) else []
         return ChangeResult(freed, daemon.pipeline.backend_fault is None, f"{what} is allowed")
 
     def _free_within(self, what: str) -> list[Snapshot]:
@@ -325,17 +325,8 @@ def _tail(follower: Follower) -> TailStatus:
     )
 
 
-def is_subject(what: str) -> bool:
-    """Tell an address or network from a host name."""
-    try:
-        address.parse(what)
-    except ValueError:
-        return False
-    return True
-
-
 def _concerns(what: str, subject: str) -> bool:
-    if not is_subject(what):
+    if not address.is_subject(what):
         return False
     packed, prefix = address.parse(subject)
     network = address.parse(what)

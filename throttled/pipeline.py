@@ -87,7 +87,7 @@ class Pipeline:
         self.parser = parser
         self.counts = Counts()
         self.engine = Engine(policy, facts)
-        self.ladder = Ladder(policy, Protection(facts))
+        self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.store_fault: StoreError | None = None  # it cannot be written
         self.history_fault: StoreError | None = None  # it cannot be read
         self.backend_fault: BackendError | None = None

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from throttled import address
 from throttled.config.schema import Config
-from throttled.decide.protect import Protection
 from throttled.history import in_order, reference
 from throttled.model import Decision, Evidence, Facts
 from throttled.parse.parser import Parser
@@ -106,13 +105,6 @@ class Replay:
         facts = replace(facts, hostnames=frozenset())
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
-        protection = Protection(
-            facts,
-            networks=config.protect.networks,
-            names=config.protect.names,
-            mynetworks=config.protect.mynetworks,
-        )
-        self._pipeline.reconfigure(policy, protection)
         self._seen: dict[tuple[str, str], set[str]] = {}
         self._bans: dict[str, Banned] = {}
         self._due = self._ended = self._pruned = 0.0

@@ -71,8 +71,6 @@ def suggest(
             count += len(lines)
             if progress is not None:
                 progress(path, consumed)
-    protection = Protection(
-        facts, networks=config.protect.networks, mynetworks=config.protect.mynetworks
-    )
+    protection = Protection.of(facts, config.protect)
     suggestions = list(rule.suggest(watch, last - first, protection.reason))
     return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)

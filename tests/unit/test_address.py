@@ -60,6 +60,11 @@ def test_network_of(client: str, network: str) -> None:
     assert address.network_of(client) == network
 
 
+def test_is_subject() -> None:
+    assert address.is_subject("192.0.2.0/24")
+    assert not address.is_subject(".example.com")
+
+
 def test_contains() -> None:
     network = address.parse("192.0.2.0/24")
     assert address.contains(network, address.pack("192.0.2.99"))

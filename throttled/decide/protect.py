@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from throttled import address
 from throttled.model import Facts
+from throttled.policy import Protect
 
 #: Loopback, link-local, and what is no client's address.
 _ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
@@ -52,6 +53,25 @@ class Protection:
                 self.networks.append(address.subject(member))
         self._names = frozenset(name.lower() for name in names if not name.startswith("."))
         self._suffixes = tuple(name.lower() for name in names if name.startswith("."))
+
+    @classmethod
+    def of(cls, facts: Facts, protect: Protect, allowed: Iterable[str] = ()) -> "Protection":
+        """Collect what facts, configuration and `throttled allow` protect.
+
+        Args:
+            facts: of this host.
+            protect: the section of the configuration.
+            allowed: subjects and host names allowed by hand.
+        """
+        by_kind: dict[bool, list[str]] = {True: [], False: []}
+        for what in allowed:
+            by_kind[address.is_subject(what)].append(what)
+        return cls(
+            facts,
+            networks=[*protect.networks, *by_kind[True]],
+            names=[*protect.names, *by_kind[False]],
+            mynetworks=protect.mynetworks,
+        )
 
     def reason(self, subject: str, name: str = "") -> str:
         """Return why a subject is protected, or "".

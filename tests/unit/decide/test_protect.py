@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from throttled import address
 from throttled.decide.protect import Protection
 from throttled.model import Facts
+from throttled.policy import Protect
 
 FACTS = Facts(
     own=frozenset({"198.51.100.1", "2001:db8::1"}),
@@ -62,6 +63,17 @@ def test_mynetworks_can_be_left_out() -> None:
 def test_host_names(name: str, *, protected: bool) -> None:
     protection = Protection(Facts(), names=["mail.example.com", ".Example.org"])
     assert bool(protection.reason("198.51.100.7", name)) is protected
+
+
+def test_configuration_and_what_is_allowed_by_hand() -> None:
+    protect = Protect(networks=("203.0.113.1",), names=("mx.example.com",), mynetworks=False)
+    protection = Protection.of(FACTS, protect, ["203.0.113.2", ".example.org"])
+    assert protection.reason("203.0.113.1")
+    assert protection.reason("203.0.113.2")
+    assert protection.reason("203.0.113.3", "mx.example.com")
+    assert protection.reason("203.0.113.3", "a.example.org")
+    assert not protection.reason("203.0.113.3")
+    assert not protection.reason("198.18.0.77")
 
 
 def test_no_names_protect_nobody_by_name() -> None:
