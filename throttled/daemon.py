@@ -4,7 +4,8 @@ One thread, one asyncio loop: a readable log, a request, a changed host, a forei
 table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
 pieces between them. Stopping leaves what is in force standing; starting adopts it.
 
-Owns the tails, the backend, the store and the pipeline. `throttled.operations` answers requests.
+Owns the store, the pipeline, the logs and the guard of the kernel (`throttled.guard`).
+`throttled.operations` answers requests, `throttled.health` says what is wrong.
 """
 
 import asyncio
@@ -29,7 +30,6 @@ from throttled.control.server import Peer, Server
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
-from throttled.enforce.nftables.watch import Watch as TableWatch
 from throttled.enforce.sockets import end_sessions
 from throttled.errors import (
     BackendError,
@@ -39,16 +39,16 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
+from throttled.guard import Guard
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
 from throttled.host.postconf import fingerprint
 from throttled.logs import Logs
-from throttled.model import SCOPES, Decision, Facts, Mode, Problem, Ruleset, Scope
+from throttled.model import SCOPES, Decision, Facts, Mode, Ruleset, Scope
 from throttled.operations import Operations
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Duration
-from throttled.restore import adopt, restore
 from throttled.store.store import Store
 from throttled.system import notify, now
 from throttled.zone import local_zone
@@ -58,10 +58,8 @@ log = logging.getLogger("throttled")
 _TICK = 1.0
 _PRUNE = 3600.0
 _FACTS = 60.0
-#: Addresses and routes change in bursts, and a firewall is reloaded in several steps.
+#: Addresses and routes change in bursts.
 _SETTLED = 0.2
-#: What the kernel holds is compared element by element at a start, if it is not more.
-_ADOPT = 50_000
 #: Decisions of one batch that are logged one by one.
 _LOGGED = 20
 
@@ -103,6 +101,7 @@ class Daemon:
         self.store: Store
         self.backend: Backend
         self.pipeline: Pipeline
+        self.guard: Guard
         self.logs: Logs
         self.store_problem: StoreError | None = None
         self._files: tuple[tuple[str, int, int], ...] = ()
@@ -112,7 +111,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._closing = ExitStack()
         self._refreshing: asyncio.Task[Any] | None = None
-        self._repairing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._ended = self.started.wall
@@ -164,8 +162,10 @@ class Daemon:
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
         self.logs = Logs(self.pipeline, self.report)
+        self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.protect()
-        adopting = self.repair()
+        self.guard.start()
+        self._closing.callback(self.guard.close)
         for number, action in (
             (signal.SIGTERM, self.stop),
             (signal.SIGINT, self.stop),
@@ -173,9 +173,7 @@ class Daemon:
         ):
             loop.add_signal_handler(number, action)
         self._watch_host()
-        self._watch_table()
         self.logs.follow(self.config.logs(self.facts))
-        self._spawn(self._restore(start=True, empty=not adopting))
         self._spawn(self._tick_for_ever())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
@@ -261,14 +259,6 @@ class Daemon:
             firewall.size,
         )
 
-    def repair(self) -> bool:
-        """Put the backend's table in place; tell whether there was one.
-
-        Raises:
-            BackendError: the kernel refused.
-        """
-        return self.backend.setup(self.ruleset())
-
     def _watch_host(self) -> None:
         try:
             watch = HostWatch()
@@ -282,34 +272,6 @@ class Daemon:
 
         self._closing.callback(watch.close)
         asyncio.get_running_loop().add_reader(watch.fileno(), changed)
-
-    def _watch_table(self) -> None:
-        """Hear when somebody else changes our table, and put it right at once."""
-        if self.backend.name != "nftables":
-            return
-        try:
-            watch = TableWatch()
-        except BackendError as error:
-            log.warning("%s; changes will go unnoticed", error.message)
-            return
-
-        def changed() -> None:
-            if watch.drain() and (self._repairing is None or self._repairing.done()):
-                self._repairing = self._spawn(self._repair_and_restore())
-
-        self._closing.callback(watch.close)
-        asyncio.get_running_loop().add_reader(watch.fileno(), changed)
-
-    async def _repair_and_restore(self) -> None:
-        await asyncio.sleep(_SETTLED)
-        log.warning("somebody else changed table inet throttled; putting it right")
-        try:
-            self.repair()
-        except BackendError as error:
-            self.pipeline.backend_fault = error
-            log.error("%s. %s", error.message, error.hint)
-            return
-        await self._restore(start=False)
 
     def _refresh_soon(self) -> None:
         """Ask the host again, once for a burst of changes."""
@@ -331,11 +293,7 @@ class Daemon:
     def apply_configuration(self) -> None:
         """Take changed facts, configuration or allowlist; what is in force stays."""
         self.protect()
-        try:
-            self.repair()
-        except BackendError as error:
-            self.pipeline.backend_fault = error
-            log.error("%s. %s", error.message, error.hint)
+        self.guard.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
 
     def _reload_soon(self) -> None:
@@ -414,10 +372,7 @@ class Daemon:
         self.logs.tick(moment.boot - self._ticked.boot)
         self._ticked = moment
         self.pipeline.record(moment, (), self.logs.positions())
-        broken = self.pipeline.backend_fault
-        self.pipeline.retry(self.repair, moment)
-        if broken and self.pipeline.backend_fault is None:
-            self._spawn(self._restore(start=False))
+        self.guard.tick(moment)
         if moment.wall >= self._allowed_until:
             self.apply_configuration()
         if moment.boot - self._asked > _FACTS:
@@ -438,42 +393,6 @@ class Daemon:
             self._pruned = moment.boot
 
     # Helpers
-
-    def health(self) -> list[Problem]:
-        """Return what is wrong, for `status`; nothing when all is well."""
-        pipeline = self.pipeline
-        faults = [
-            Problem("fault", error.message, error.hint)
-            for error in (
-                self.store_problem,
-                pipeline.store_fault,
-                pipeline.history_fault,
-                pipeline.backend_fault,
-            )
-            if error is not None
-        ]
-        faults += [Problem("fault", what) for what in self.logs.unopened.values()]
-        faults += [Problem("fault", f.problem) for f in self.logs.followers if f.problem]
-        if not self.logs.followers:
-            hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
-            faults.append(Problem("fault", "no log is followed: nothing can be seen", hint))
-        if pipeline.counts.lines_lost:
-            what = f"the logger lost {pipeline.counts.lines_lost} lines"
-            faults.append(Problem("warning", what, "raise its rate limit"))
-        return faults + [Problem("warning", what) for what in self.facts.warnings]
-
-    async def _restore(self, *, start: bool, empty: bool = False) -> None:
-        try:
-            count = await restore(self.pipeline, self.backend, now, empty=empty)
-            if count:
-                log.info("%d elements put into the kernel again", count)
-            # The kernel walks a set anew for each piece of a dump: a million take a minute.
-            if start and not empty and sum(self.store.counts(now().wall).values()) <= _ADOPT:
-                await adopt(self.pipeline, self.backend, now)
-        except ThrottledError as error:
-            log.error("%s. %s", error.message, error.hint)
-            if isinstance(error, BackendError):
-                self.pipeline.backend_fault = error  # the next tick repairs, and restores again
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -243,6 +243,7 @@ class Problem(Struct, frozen=True):
     state: Literal["ok", "warning", "fault"]
     what: str
     hint: str = ""
+    key: str = ""  # of the daemon's health: which kind of problem it is, see `throttled.health`
 
 
 class Snapshot(Struct, frozen=True):

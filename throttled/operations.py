@@ -29,6 +29,7 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.errors import BackendError, RefusedError, SourceError, StoreError
+from throttled.health import problems
 from throttled.logs import Follower
 from throttled.model import (
     ACTIONS,
@@ -105,7 +106,7 @@ class Operations:
             packets_dropped=daemon.backend.dropped(),
             desired=desired,
             enforced=desired - daemon.pipeline.unapplied(),
-            health=daemon.health(),
+            health=problems(daemon),
             events=dict(pipeline.counts.events),
             lines=pipeline.counts.lines,
             lines_lost=pipeline.counts.lines_lost,

@@ -67,6 +67,9 @@ class Kernel:
     def dropped(self) -> int:
         return 0
 
+    def watch(self) -> None:
+        return
+
     def teardown(self) -> None:
         self.held.clear()
 

@@ -10,6 +10,25 @@ from typing import Protocol
 from throttled.model import Applied, Entry, Problem, Ruleset, Seen
 
 
+class Watch(Protocol):
+    """Word of changes that somebody else makes to what is ours."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when there is word."""
+        ...
+
+    def drain(self) -> bool:
+        """Read what there is; tell whether somebody else touched what is ours.
+
+        Our own changes do not count. True also where word was lost, as then nobody knows.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop watching. Idempotent."""
+        ...
+
+
 class Backend(Protocol):
     """Throttles and bans, by the means of one kernel interface."""
 
@@ -57,6 +76,14 @@ class Backend(Protocol):
 
     def dropped(self) -> int:
         """Return the packets dropped in all since `setup` first made the table."""
+        ...
+
+    def watch(self) -> Watch | None:
+        """Hear of foreign changes, once set up; None where the kernel does not tell.
+
+        Raises:
+            BackendError: it should tell, and does not.
+        """
         ...
 
     def teardown(self) -> None:

@@ -86,6 +86,10 @@ class DryRun:
         """Return 0."""
         return 0
 
+    def watch(self) -> None:
+        """Nobody else can change what is in our memory."""
+        return
+
     def teardown(self) -> None:
         """Forget everything."""
         self._ruleset = None

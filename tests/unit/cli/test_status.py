@@ -69,7 +69,12 @@ def test_json(cli: "Cli", daemon: "Daemon") -> None:
     assert status["started"] == "2026-09-21T16:13:20.000+02:00"
     assert status["tails"][1]["last_line"] is None
     assert status["banned"] == {"mx": 1200}
-    assert status["health"][1] == {"state": "fault", "what": "full disk", "hint": "free some"}
+    assert status["health"][1] == {
+        "state": "fault",
+        "what": "full disk",
+        "hint": "free some",
+        "key": "",
+    }
     assert set(status) == set(StatusResult.__struct_fields__)
 
 

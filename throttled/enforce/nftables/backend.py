@@ -22,6 +22,7 @@ from throttled.enforce.nftables import sets
 from throttled.enforce.nftables.elements import Elements, Groups, plan
 from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.sets import SetId
+from throttled.enforce.nftables.watch import Watch
 from throttled.errors import BackendError
 from throttled.model import Applied, Entry, Problem, Ruleset, Seen
 
@@ -91,6 +92,10 @@ class Nftables:
     def dropped(self) -> int:
         """Return the packets dropped since the table was made; 0 where it is gone."""
         return self._elements.dropped()
+
+    def watch(self) -> Watch:
+        """Hear of changes that somebody else makes to our table."""
+        return Watch()
 
     def teardown(self) -> None:
         """Remove the table."""
