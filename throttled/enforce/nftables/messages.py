@@ -181,7 +181,9 @@ def error(message: Message) -> int:
 def table_of(message: Message) -> str:
     """Return the inet table that a notification is about; empty where it is about none."""
     kind, data, start = message.kind, message.data, message.start
-    if kind >> 8 != _SUBSYSTEM or kind == _NEW_GENERATION or data[start] != _INET:
+    if kind >> 8 != _SUBSYSTEM or kind == _NEW_GENERATION:
+        return ""
+    if data[start : start + 1] != _INET.to_bytes():
         return ""
     return _string(data, _attributes(data, start + 4, message.end), 1)
 
