@@ -210,7 +210,6 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         self.logs.close()
-        self.pipeline.record(now(), (), self.logs.positions())
         if self.config.firewall.on_stop == "remove":
             self.backend.teardown()
 
@@ -371,7 +370,7 @@ class Daemon:
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)
         self._ticked = moment
-        self.pipeline.record(moment, (), self.logs.positions())
+        self.pipeline.record(moment)
         self.guard.tick(moment)
         if moment.wall >= self._allowed_until:
             self.apply_configuration()

@@ -58,6 +58,7 @@ class Logs:
         self._report = report
         self._number = 0
         self._counted: set[str] = set()  # logs whose latest lines are in the meters
+        pipeline.positions = self.positions
 
     def follow(self, paths: Sequence[str]) -> None:
         """Follow these logs, and no others.
@@ -72,6 +73,9 @@ class Logs:
         for path in paths:
             if path not in followed:
                 self._open(path)
+        if followed != {follower.path for follower in self.followers}:
+            # Where a log begins to be followed is known from now on, whenever we are killed.
+            self._pipeline.record(now())
 
     def positions(self) -> list[StoredPosition]:
         """Return how far each log has been read."""
@@ -89,9 +93,11 @@ class Logs:
             follower.ticked = follower.lines
 
     def close(self) -> None:
-        """Read what is there, then follow nothing."""
-        for follower in list(self.followers):
+        """Read what is there, record how far that is, then follow nothing."""
+        for follower in self.followers:
             self._read(follower, again=False)
+        self._pipeline.record(now())
+        for follower in self.followers:
             follower.tail.close()
 
     def _drop(self, follower: Follower) -> None:
@@ -142,7 +148,7 @@ class Logs:
             return
         self._count(follower, batch)
         follower.lines += len(batch.lines)
-        decisions, spared = self._pipeline.settle(now(), self.positions)
+        decisions, spared = self._pipeline.settle(now())
         self._report(decisions)
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)

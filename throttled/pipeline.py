@@ -9,6 +9,7 @@ Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -85,6 +86,9 @@ class Pipeline:
         self.store = store
         self.backend = backend
         self.parser = parser
+        #: Tells how far the logs have been read. Recorded with everything else: what is recorded
+        #: apart from the lines it came of is counted twice after a kill.
+        self.positions: Callable[[], Sequence[StoredPosition]] = tuple
         self.counts = Counts()
         self.engine = Engine(policy, facts)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
@@ -139,14 +143,11 @@ class Pipeline:
 
     # Deciding
 
-    def settle(
-        self, now: Moment, positions: Callable[[], Sequence[StoredPosition]] = tuple
-    ) -> tuple[list[Decision], list[tuple[Crossing, str]]]:
+    def settle(self, now: Moment) -> tuple[list[Decision], list[tuple[Crossing, str]]]:
         """Judge what was counted since the last call, record it and put it in force.
 
         Args:
             now: both clocks.
-            positions: tells how far the logs have been read, recorded with the decisions.
 
         Returns:
             The decisions taken, and the crossings that were spared with the reason.
@@ -157,13 +158,12 @@ class Pipeline:
             return [], []
         pasts, networks = self._pasts(outcome.crossings, now)
         ruling = self.ladder.judge(outcome.crossings, pasts, networks, now.wall)
-        for crossing, _why in ruling.spared:
-            self.engine.hold(
-                crossing.subject, crossing.scope, crossing.action, now.boot + _SPARED, now.boot
-            )
-        self.decide(
-            ruling.decisions, now, positions(), renewed=_in_force(pasts, networks, now.wall)
-        )
+        for c, _why in ruling.spared:
+            past = pasts.get((c.subject, c.scope))
+            left = 0.0 if past is None else past.until - now.wall
+            until = now.boot + (left if left > 0.0 else _SPARED)
+            self.engine.hold(c.subject, c.scope, c.action, until, now.boot)
+        self.decide(ruling.decisions, now, renewed=_in_force(pasts, networks, now.wall))
         asked = {(c.subject, c.scope) for c in outcome.crossings if c.action == "ban"}
         for d in ruling.decisions:
             if d.action == "throttle" and (d.subject, d.scope) in asked:
@@ -175,7 +175,6 @@ class Pipeline:
         self,
         decisions: Sequence[Decision],
         now: Moment,
-        positions: Sequence[StoredPosition] = (),
         renewed: Iterable[Key] = (),
     ) -> None:
         """Record decisions, then put them in force.
@@ -183,11 +182,10 @@ class Pipeline:
         Args:
             decisions: what was decided, by whomever.
             now: both clocks.
-            positions: how far the logs have been read.
             renewed: subjects that the kernel holds already: their counters are read before they
                 are renewed, as renewing sets them to zero.
         """
-        self.record(now, decisions, positions)
+        self.record(now, decisions)
         self._keep_counters(decisions, renewed)
         self.apply([entry for d in decisions for entry in _entries(d, now.wall)])
         for d in decisions:
@@ -195,16 +193,11 @@ class Pipeline:
                 until = now.boot + d.until - now.wall
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot)
 
-    def record(
-        self,
-        now: Moment,
-        decisions: Sequence[Decision] = (),
-        positions: Sequence[StoredPosition] = (),
-    ) -> None:
+    def record(self, now: Moment, decisions: Sequence[Decision] = ()) -> None:
         """Record decisions, evidence and positions in one transaction, or remember them."""
         waiting = [*self._unrecorded, *decisions]
         try:
-            self.store.record(now.wall, waiting, self._evidence, positions)
+            self.store.record(now.wall, waiting, self._evidence, self.positions())
         except StoreError as error:
             if self.store_fault is None:
                 log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
@@ -261,11 +254,15 @@ class Pipeline:
         networks = {
             (network, scope) for subject, scope in keys if (network := address.network_of(subject))
         }
-        if self._evidence and self.store_fault is None:
-            self.record(now)  # what a client did in this very batch speaks for it
+        # What was done in this very batch speaks for a client too; recorded it is not yet.
+        concerned = {subject for subject, _ in keys} | {network for network, _ in networks}
+        evidence = [
+            e
+            for e in self._evidence
+            if e.subject in concerned or address.network_of(e.subject) in concerned
+        ]
         try:
-            past = self.store.past(keys, now.wall)
-            found = past, self.store.network_past(sorted(networks), now.wall)
+            found = self._past_with(evidence, keys, sorted(networks), now.wall)
         except StoreError as error:
             if self.history_fault is None:
                 log.error("%s; deciding without history. %s", error.message, error.hint)
@@ -273,6 +270,18 @@ class Pipeline:
             return {}, {}
         self.history_fault = None
         return found
+
+    def _past_with(
+        self,
+        evidence: Sequence[Evidence],
+        keys: Sequence[Key],
+        networks: Sequence[Key],
+        wall: float,
+    ) -> tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]:
+        if evidence and self.store_fault is None:
+            with suppress(StoreError):  # a store that cannot be written may well be read
+                return self.store.pasts(keys, networks, wall, evidence)
+        return self.store.pasts(keys, networks, wall)
 
     def _keep_counters(self, decisions: Sequence[Decision], renewed: Iterable[Key]) -> None:
         if self.backend is None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from throttled.control import client, protocol
 from throttled.model import Decision, Scope, Snapshot
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
+_SCRIPTS = str(Path(__file__).parents[1])
 
 _CONFIG = """\
 [postfix]
@@ -49,6 +50,8 @@ class Daemon:
         self.config = home / "throttled.toml"
         self.log = home / "daemon.log"
         self.socket = home / "control.sock"
+        #: What is run; put something else in front or in its place.
+        self.program: Sequence[str] = (THROTTLED,)
         self._base = _CONFIG.format(home=home, postfix=json.dumps(str(postfix)))
         self._process: subprocess.Popen[str] | None = None
         self.configure(more)
@@ -80,8 +83,8 @@ class Daemon:
             told.bind(str(path))
             told.settimeout(0.2)
             self._process = self.server.popen(
-                [THROTTLED, "--config", str(self.config), "run", *options],
-                env={"NOTIFY_SOCKET": str(path)},
+                [*self.program, "--config", str(self.config), "run", *options],
+                env={"NOTIFY_SOCKET": str(path), "PYTHONPATH": _SCRIPTS},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -111,6 +114,10 @@ class Daemon:
             return self._process.wait(seconds) if self._process else 0
         finally:
             self.kill()
+
+    def ended(self) -> bool:
+        """Tell whether it is not running: not started, or ended by itself."""
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """End it without a chance to clean up; idempotent."""

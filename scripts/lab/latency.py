@@ -51,6 +51,18 @@ class Probe:
                 self.heard = max(self.heard, struct.unpack_from("!I", self._sock.recv(128), 24)[0])
         return self.heard == self._sent
 
+    def poke(self) -> bool:
+        """Send a segment and tell whether one was answered since the last call; wait for nothing.
+
+        An answer is there when the next segment is sent: nothing is polled for.
+        """
+        self._send(_ACK)
+        before = self.heard
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.heard = struct.unpack_from("!I", self._sock.recv(128), 24)[0]
+        return self.heard > before
+
     def knock(self) -> None:
         """Send a SYN, and wait for nothing."""
         self._send(_SYN)

@@ -8,9 +8,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from throttled.decide.ladder import Ruling
 from throttled.errors import BackendError, StoreError
 from throttled.model import Applied, Decision, Entry, Evidence, Facts, Problem, Ruleset, Seen
 from throttled.parse.parser import Parser
@@ -136,10 +138,28 @@ def test_a_line_from_the_future_counts_as_now(pipeline: Pipeline) -> None:
     assert len(read(pipeline, text)) == 1
 
 
+def test_evidence_counts_before_it_is_recorded(
+    pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded before the decision, it would be read again after a kill, and count twice."""
+    good = lines(f"disconnect from a.test[{A}] ehlo=1 mail=9 rcpt=20 data=20 commands=50", 1)
+    judge = pipeline.ladder.judge
+
+    def judging(*args: Any) -> Ruling:
+        assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 0
+        return judge(*args)
+
+    monkeypatch.setattr(pipeline.ladder, "judge", judging)
+    (decision,) = read(pipeline, [*good, *GARBAGE])
+    assert "it delivered 20 messages" in decision.why
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 20
+
+
 def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:
     position = StoredPosition("/var/log/mail.log", b"x")
     pipeline.read(FLOOD, range(61), NOW)
-    pipeline.settle(NOW, lambda: [position])
+    pipeline.positions = lambda: [position]
+    pipeline.settle(NOW)
     assert store.positions() == {"/var/log/mail.log": position}
 
 
@@ -221,7 +241,7 @@ def test_a_store_that_cannot_be_read_decides_without_history(
         raise StoreError("the database is damaged", "restore it")
 
     # There is no sure way to damage the one page that SQLite will need to read.
-    monkeypatch.setattr(pipeline.store, "past", unreadable)
+    monkeypatch.setattr(pipeline.store, "pasts", unreadable)
     assert len(read(pipeline, GARBAGE)) == 1
     assert pipeline.history_fault is not None
     assert (A, "mx", "ban") in kernel.held

@@ -150,8 +150,10 @@ class Ladder:
             return f"protected: {protected}"
         if past.exempt_until > now:
             return "exempted by the operator"
-        if past.action == "ban" and past.until > now:
+        if past.until > now and past.action == "ban":
             return "already banned"
+        if past.until > now and past.action == crossing.action:  # known after a restart only
+            return "already throttled"
         return ""
 
     def _decide(self, crossing: Crossing, past: Past, now: float) -> Decision:

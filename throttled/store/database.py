@@ -96,6 +96,17 @@ class Database:
                 if connection.in_transaction:  # some errors end it by themselves
                     connection.execute("ROLLBACK")
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection inside a transaction that is always undone."""
+        with self.guard() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
     def checkpoint(self) -> None:
         """Write the write-ahead log back, as far as no reader needs it."""
         with self.guard() as connection:

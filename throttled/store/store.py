@@ -109,6 +109,19 @@ class Store:
         with self._database.guard() as connection:
             return load.network_past(connection, keys, now)
 
+    def pasts(
+        self,
+        keys: Sequence[Key],
+        networks: Sequence[Key],
+        now: float,
+        evidence: Sequence[Evidence] = (),
+    ) -> tuple[dict[Key, Past], dict[Key, NetworkPast]]:
+        """Return `past` and `network_past` as they will be when the evidence is recorded."""
+        with self._database.rehearsal() as connection:
+            if evidence:
+                record.evidence(connection, evidence, now)
+            return load.past(connection, keys, now), load.network_past(connection, networks, now)
+
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, newest first."""
         with self._database.guard() as connection:

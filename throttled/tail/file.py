@@ -104,7 +104,10 @@ class FileTail:
 
     @property
     def position(self) -> Position | None:
-        """Where to go on after what was read; None as long as there is nothing to read."""
+        """Where to go on after what was read; None as long as the log could not be looked for.
+
+        Inode 0 stands for a log that was not there yet: it is then read from its start.
+        """
         return self._here() if self._files else self._resume
 
     def state(self) -> State:
@@ -197,12 +200,10 @@ class FileTail:
         self._exists = log is not None
         if log is None:
             self._skip_present = False
+            if not self._files and not self._resume:
+                self._resume = Position(self.path, 0, 0, 0, b"")  # whatever comes is new
         elif not self._files:
-            self._gaps += self._resume is not None
-            self._resume = None
-            if self._skip_present:
-                log.seek_end()
-            self._files = [log]
+            self._begin(log)
         elif log is not self._files[-1]:
             self._succeed(log)
         if log:
@@ -211,6 +212,14 @@ class FileTail:
             if isinstance(file, Plain) and file.watch < 0:
                 file.watch = self._watch.follow(file.fd)
         self._stale = False
+
+    def _begin(self, log: Plain) -> None:
+        """Follow a log of which nothing is known, or not found any more."""
+        self._gaps += self._resume is not None and self._resume.inode != 0
+        self._resume = None
+        if self._skip_present:
+            log.seek_end()
+        self._files = [log]
 
     def _log(self) -> Plain | None:
         """Return the file at the path, newly opened unless it is one of ours; None: not there."""

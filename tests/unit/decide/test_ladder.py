@@ -115,6 +115,11 @@ def test_spared() -> None:
     assert "host name" in spared(replace(HARD, name="mx.good.example"))
     assert "exempted" in spared(HARD, Past(exempt_until=NOW + 1))
     assert "already banned" in spared(SOFT, Past(action="ban", until=NOW + 1))
+    assert "already throttled" in spared(SOFT, Past(action="throttle", until=NOW + 1))
+
+
+def test_a_throttle_is_no_obstacle_for_a_ban() -> None:
+    assert one(HARD, Past(action="throttle", until=NOW + 1)).action == "ban"
 
 
 def test_a_ban_that_ran_out_is_no_obstacle() -> None:

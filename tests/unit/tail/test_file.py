@@ -356,6 +356,14 @@ def test_not_there_yet(log: Path) -> None:
     assert tail.tail.state().exists
 
 
+def test_restart_before_it_was_there(log: Path) -> None:
+    position = Follower(log).tail.position
+    append(log, numbered(0, 3))
+    tail = Follower(log, position)
+    assert tail.now() == numbered(0, 3)
+    assert tail.tail.state().gaps == 0
+
+
 def test_directories_not_there_yet(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.log"
     tail = Follower(path)

@@ -1,1 +1,0 @@
-"""Programs for the kernel: C sources, compiled into this package, and libbpf to load them."""
