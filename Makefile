@@ -5,7 +5,7 @@ PY := .venv/bin/python
 help:
 	@sed -n 's/^## //p' Makefile
 
-.venv/.ready: pyproject.toml scripts/bootstrap
+.venv/.ready: pyproject.toml scripts/bootstrap hatch_build.py $(wildcard throttled/bpf/*.[ch])
 	scripts/bootstrap
 	@touch $@
 

@@ -1,0 +1,1 @@
+"""Programs for the kernel: C sources, compiled into this package, and libbpf to load them."""

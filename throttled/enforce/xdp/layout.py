@@ -1,0 +1,148 @@
+"""The maps of the program in throttled/bpf/xdp.c: keys, values, and which set is where. Pure.
+
+Names and meanings are those of throttled/bpf/xdp.h; a test compares the two.
+"""
+
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from throttled import address
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Ruleset, Scope
+
+LAYOUT = 1
+SLOTS = 8
+LENGTHS = 129
+_NETWORKS, _THROTTLE, _SCOPE = 1, 2, 4
+
+#: A value of a set: expires, packets, due, rate.
+ELEMENT = struct.Struct("@QQQQ")
+_SETTINGS = struct.Struct("@QQQ65536s")
+_LENGTHS = struct.Struct(f"@I{LENGTHS}s3x")
+#: No bucket is deeper than this, 146 years, so that times fit into 64 bits.
+_DEEPEST = 1 << 62
+
+Networks = Iterable[tuple[bytes, int]]
+
+
+class SetId(NamedTuple):
+    """What is in a set. Its `name` says the same to people, and is the name of its pin."""
+
+    scope: Scope
+    action: Action
+    version: int  # 4 or 6
+    networks: bool
+
+    @property
+    def name(self) -> str:
+        """Return the name: `mx_ban4`, `submission_throttle6_networks`."""
+        return f"{self.scope}_{self.action}{self.version}{'_networks' if self.networks else ''}"
+
+    @property
+    def slot(self) -> int:
+        """Return its place in `sets4` or `sets6`."""
+        return (
+            SCOPES.index(self.scope) * _SCOPE
+            + (self.action == "throttle") * _THROTTLE
+            + self.networks * _NETWORKS
+        )
+
+
+#: All sets that there can be.
+SETS = tuple(
+    SetId(scope, action, version, networks)
+    for version in (4, 6)
+    for scope in SCOPES
+    for action in ACTIONS
+    for networks in (False, True)
+)
+
+
+def key(network: tuple[bytes, int]) -> bytes:
+    """Return the key of a parsed address or network (see `address.parse`)."""
+    packed, prefix = network
+    return prefix.to_bytes(4, sys.byteorder) + packed
+
+
+def subject(of_key: bytes) -> str:
+    """Return the subject of a key."""
+    prefix, packed = prefix_of(of_key), of_key[4:]
+    text = address.unpack(packed)
+    return text if prefix == len(packed) * 8 else f"{text}/{prefix}"
+
+
+def prefix_of(of_key: bytes) -> int:
+    """Return the prefix length of a key."""
+    return int.from_bytes(of_key[:4], sys.byteorder)
+
+
+def place(entry: Entry) -> tuple[SetId, bytes]:
+    """Return the set and the key of an entry's subject.
+
+    Raises:
+        ValueError: the subject is neither an address nor a network.
+    """
+    packed, prefix = address.parse(entry.subject)
+    version = 4 if len(packed) == 4 else 6
+    of = SetId(entry.scope, entry.action, version, prefix < len(packed) * 8)
+    return of, key((packed, prefix))
+
+
+def elements(values: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Return (expires, packets, due, rate) of values that lie one after the other."""
+    return ELEMENT.iter_unpack(values)
+
+
+class Settings(NamedTuple):
+    """The rate of throttles, and the ports."""
+
+    rate: int
+    interval: int  # ns
+    tolerance: int  # ns
+    scope: bytes
+
+    @classmethod
+    def of(cls, ruleset: Ruleset, before: "Settings") -> "Settings":
+        """Return those of a ruleset; what counts as another rate has another number."""
+        interval = int(ruleset.per * 1e9 / ruleset.rate)
+        tolerance = min(interval * (ruleset.burst - 1), _DEEPEST)
+        scope = bytearray(65536)
+        for number, name in enumerate(SCOPES):
+            for port in ruleset.ports.get(name, ()):
+                scope[port] = 1 + number
+        other = (interval, tolerance) != (before.interval, before.tolerance)
+        return cls(before.rate + other, interval, tolerance, bytes(scope))
+
+    @classmethod
+    def unpack(cls, value: bytes) -> "Settings":
+        """Read the map's value."""
+        return cls(*_SETTINGS.unpack(value))
+
+    def pack(self) -> bytes:
+        """Return the map's value."""
+        return _SETTINGS.pack(*self)
+
+
+def lengths(value: bytes) -> frozenset[int]:
+    """Return the prefix lengths that a value of `lengths` names."""
+    count, listed = _LENGTHS.unpack(value)
+    return frozenset(listed[:count])
+
+
+def pack_lengths(prefixes: Iterable[int]) -> bytes:
+    """Return a value of `lengths`: narrow networks first."""
+    listed = bytes(sorted(prefixes, reverse=True))
+    return _LENGTHS.pack(len(listed), listed)
+
+
+def tries(subjects: Iterable[str]) -> Mapping[int, frozenset[bytes]]:
+    """Return the keys of subjects in the trie of each version.
+
+    Raises:
+        ValueError: a subject is neither an address nor a network.
+    """
+    found: dict[int, set[bytes]] = {4: set(), 6: set()}
+    for each in map(address.parse, subjects):
+        found[4 if len(each[0]) == 4 else 6].add(key(each))
+    return {version: frozenset(keys) for version, keys in found.items()}
