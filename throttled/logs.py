@@ -13,7 +13,7 @@ from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.errors import SourceError, StoreError
 from throttled.model import JOURNAL, Decision
-from throttled.pipeline import Pipeline
+from throttled.pipeline import Forgotten, Pipeline
 from throttled.store.store import StoredPosition
 from throttled.system import now
 from throttled.tail.behind import before
@@ -129,9 +129,12 @@ class Logs:
 
     def _rebuild(self, follower: Follower, position: Position) -> None:
         """Count again what was counted before the restart; what was decided then stays decided."""
+        forgotten: Forgotten = {}
+        with suppress(StoreError):  # told when the next decision cannot be recorded
+            forgotten = self._pipeline.store.forgotten()
         with suppress(SourceError):
             for batch in before(position, _BEHIND):
-                self._count(follower, batch)
+                self._count(follower, batch, forgotten)
         self._pipeline.engine.take()
 
     def _read(self, follower: Follower, *, again: bool = True) -> None:
@@ -155,12 +158,18 @@ class Logs:
         if again and not batch.done:
             asyncio.get_running_loop().call_soon(self._read, follower)
 
-    def _count(self, follower: Follower, batch: Batch) -> None:
+    def _count(
+        self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None
+    ) -> None:
         try:
-            source = self._pipeline.store.source(batch.path, batch.device, batch.inode)
+            source = self._pipeline.store.source(
+                batch.path, batch.device, batch.inode, batch.mark
+            )
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
-        self._pipeline.read(batch.lines, batch.offsets, now(), follower.number, source)
+        self._pipeline.read(
+            batch.lines, batch.offsets, now(), follower.number, source, forgotten
+        )
 
 
 def _position(stored: StoredPosition) -> Position | None:

@@ -1,7 +1,7 @@
 """The nouns that travel between the rooms. Frozen, without behaviour beyond their own fields.
 
 Times: `time`, `since`, `until` are wall-clock seconds since the epoch (what the store keeps and a
-person reads); `seconds` is a duration; `at` is the boot clock (`CLOCK_BOOTTIME`), on which windows
+person reads); `seconds` is a duration; `at` is the boot clock (`throttled.system`), on which windows
 run. Subjects are canonical text (see `throttled.address`).
 """
 
@@ -127,10 +127,11 @@ class Past(Struct, frozen=True, gc=False):
 class NetworkPast(Struct, frozen=True, gc=False):
     """What the store knows of the network of a subject."""
 
-    banned: int = 0  # distinct addresses of it banned within a day
+    banned: int = 0  # distinct addresses of it banned within a day, and since it was unbanned
     good: int = 0  # distinct addresses of it with good evidence within 30 days
     action: Action | None = None
     until: float = 0.0
+    exempt_until: float = 0.0  # an operator's unban with an exemption
 
 
 class Decision(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -38,6 +38,7 @@ from throttled.model import (
     Decision,
     Entry,
     Line,
+    Scope,
     Snapshot,
 )
 from throttled.policy import Duration
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+#: Elements between two turns of the loop.
+_PIECE = 1000
 
 
 class Operations:
@@ -64,7 +68,6 @@ class Operations:
             protocol.Ban: partial(self._punish, "ban"),
             protocol.Throttle: partial(self._punish, "throttle"),
             protocol.Unban: self._unban,
-            protocol.UnbanAll: self._unban_all,
             protocol.Allow: self._allow,
             protocol.Disallow: self._disallow,
             protocol.Allowed: lambda _request, _peer: AllowedResult(self._allowed()),
@@ -80,6 +83,8 @@ class Operations:
             return Done(await self._daemon.reload())
         if isinstance(request, protocol.Explain):
             return await self._explain(request.subject)
+        if isinstance(request, protocol.UnbanAll):
+            return await self._unban_all(request)
         return self._actions[type(request)](request, peer)
 
     # Looking
@@ -247,7 +252,7 @@ class Operations:
                 ],
             )
         daemon.pipeline.engine.forget(subject, request.scope)
-        daemon.pipeline.apply(entries)
+        daemon.pipeline.apply(entries, moment)
         if not rows and not was_held and not request.exempt:
             raise RefusedError(
                 f"{subject} is neither throttled nor banned", _other(daemon, subject)
@@ -256,26 +261,35 @@ class Operations:
         told = f"{subject} is free"
         if request.exempt:
             told += f", and exempt for {Duration(request.exempt)}"
+            if address.is_network(subject):
+                told += f"; its addresses are judged one by one, `throttled allow {subject}`"
+                told += " spares them all"
         network = "" if address.is_network(subject) else address.network_of(subject)
         if network and self._active(network):
             told += f"; but {network} is in force: see `throttled explain {subject}`"
         return ChangeResult(rows, confirmed, told)
 
-    def _unban_all(self, request: protocol.UnbanAll, _peer: Peer) -> ChangeResult:
+    async def _unban_all(self, request: protocol.UnbanAll) -> ChangeResult:
         daemon = self._daemon
         moment = now()
-        scopes = SCOPES if request.scope is None else (request.scope,)
-        count = 0
-        for entries in daemon.store.active(moment.wall):
-            mine = [entry for entry in entries if entry.scope in scopes]
-            for entry in mine:
-                daemon.pipeline.engine.forget(entry.subject, entry.scope)
-            daemon.pipeline.apply(
-                [Entry(e.subject, e.scope, action, 0.0) for e in mine for action in ACTIONS]
-            )
-            count += len(mine)
-        daemon.store.clear(moment.wall, request.scope)
+        daemon.pipeline.engine.forget_all(request.scope)
+        if request.scope is None:
+            count = daemon.store.clear(moment.wall)
+            daemon.pipeline.flush(daemon.repair)
+        else:
+            count = await self._release(request.scope)
         return ChangeResult([], daemon.pipeline.backend_fault is None, f"{count} freed")
+
+    async def _release(self, scope: Scope) -> int:
+        """Take everything in a scope out of force, in pieces; return how many that were."""
+        daemon = self._daemon
+        for entries in daemon.store.active(now().wall, _PIECE):
+            mine = [entry for entry in entries if entry.scope == scope]
+            daemon.pipeline.apply(
+                [Entry(e.subject, e.scope, action, 0.0) for e in mine for action in ACTIONS], now()
+            )
+            await asyncio.sleep(0)
+        return daemon.store.clear(now().wall, scope)
 
     def _allow(self, request: protocol.Allow, _peer: Peer) -> ChangeResult:
         daemon, what = self._daemon, request.what
@@ -296,7 +310,7 @@ class Operations:
                 daemon.store.forget(row.subject, row.scope, moment.wall)
                 daemon.pipeline.engine.forget(row.subject, row.scope)
             daemon.pipeline.apply(
-                [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS]
+                [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS], moment
             )
             first = first or rows
         return first

@@ -1,8 +1,9 @@
 """One batch on its way: parse, count, judge, record, apply. The daemon and `replay` both use it.
 
 Record, then apply: a decision is in the store before it is in the kernel. A store that fails stops
-nothing: what could not be recorded waits here (at most `_UNRECORDED` decisions, the oldest are let
-go) and is recorded when the store works again; what the kernel refused waits for `retry`.
+nothing: what could not be recorded waits here (at most `_WAITING` decisions, the oldest are let go)
+and is recorded, a piece at a time, when the store works again: it is tried once a second. What the
+kernel refused waits for `retry`, at most as many elements.
 
 Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the kernel take.
 """
@@ -10,8 +11,10 @@ Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from throttled import address
 from throttled.decide.engine import Engine
@@ -21,9 +24,11 @@ from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError
 from throttled.model import (
     ACTIONS,
+    Action,
     Crossing,
     Decision,
     Entry,
+    Event,
     Evidence,
     Facts,
     NetworkPast,
@@ -36,7 +41,11 @@ from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
-_UNRECORDED = 100_000
+_WAITING = 100_000
+#: Of what waits for the store so many go into one transaction, about 0.2 s.
+_PIECE = 10_000
+#: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
+_PATIENCE = 1.0
 #: A crossing that led to no decision (protected, exempt) is not judged again for so long.
 _SPARED = 60.0
 #: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
@@ -45,13 +54,14 @@ _GRAIN = 2.0
 _PLAUSIBLE = 7 * 86400.0
 
 Key = tuple[str, Scope]
+Forgotten = Mapping[str, Mapping[Scope, float]]
 
 
 class Moment(Struct, frozen=True):
     """Now, on both clocks."""
 
     wall: float  # seconds since the epoch
-    boot: float  # CLOCK_BOOTTIME; in a replay the same as `wall`
+    boot: float  # the boot clock, see `throttled.system`; in a replay the same as `wall`
 
 
 class Counts(Struct):
@@ -97,7 +107,9 @@ class Pipeline:
         self.backend_fault: BackendError | None = None
         self._unrecorded: list[Decision] = []
         self._evidence: list[Evidence] = []
-        self._unapplied: list[Entry] = []
+        self._asked = 0.0  # boot clock, when the store failed last
+        #: Elements by what they are for, and when (boot clock) they had their seconds to go.
+        self._unapplied: dict[tuple[str, Scope, Action], tuple[Entry, float]] = {}
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
@@ -109,23 +121,37 @@ class Pipeline:
         """Return how many elements wait for the kernel to take them."""
         return len(self._unapplied)
 
+    def unrecorded(self) -> int:
+        """Return how many decisions wait for the store to take them."""
+        return len(self._unrecorded)
+
     # Counting
 
-    def read(
+    def read(  # noqa: PLR0913 - lines, where they stand, and when they came
         self,
         lines: Sequence[str],
         offsets: Sequence[int],
         now: Moment,
         log_number: int = 0,
         source: int = 0,
+        forgotten: Forgotten | None = None,
     ) -> None:
         """Parse and count lines that just arrived.
 
         A line's own time counts where it is plausible, so that a log that stalled and then came
         at once is no burst; a line is never later than its arrival.
+
+        Args:
+            lines: as they were logged.
+            offsets: where each stands.
+            now: both clocks.
+            log_number: of the log.
+            source: of the file.
+            forgotten: when the lines are counted again after a restart: from when on subjects
+                count, see `Store.forgotten`.
         """
         parse = self.parser.event
-        step = self.engine.step
+        step = self.engine.step if forgotten is None else self._forgetting(forgotten)
         events = self.counts.events
         wall, boot = now.wall, now.boot
         for line, offset in zip(lines, offsets, strict=True):
@@ -140,6 +166,19 @@ class Pipeline:
             if kind == "lines_lost":
                 self.counts.lines_lost += event.count
         self.counts.lines += len(lines)
+
+    def _forgetting(self, forgotten: Forgotten) -> Callable[[Event, float, int, int, int], None]:
+        """Return a step that forgets again what an operator made us forget."""
+        everybody = forgotten.get("", {})
+
+        def step(event: Event, at: float, log_number: int, source: int, offset: int) -> None:
+            self.engine.step(event, at, log_number, source, offset)
+            for since in (everybody, forgotten.get(event.client, {})):
+                for scope, time in since.items():
+                    if event.time <= time:
+                        self.engine.forget(event.client, scope)
+
+        return step
 
     # Deciding
 
@@ -187,33 +226,45 @@ class Pipeline:
         """
         self.record(now, decisions)
         self._keep_counters(decisions, renewed)
-        self.apply([entry for d in decisions for entry in _entries(d, now.wall)])
+        self.apply([entry for d in decisions for entry in _entries(d, now.wall)], now)
         for d in decisions:
             if d.action != "release" and not address.is_network(d.subject):
                 until = now.boot + d.until - now.wall
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot)
 
     def record(self, now: Moment, decisions: Sequence[Decision] = ()) -> None:
-        """Record decisions, evidence and positions in one transaction, or remember them."""
-        waiting = [*self._unrecorded, *decisions]
+        """Record decisions, evidence and positions in one transaction, or remember them.
+
+        Where a store that failed works again, each call records a piece of what waits; positions
+        come with the last of it, so that no line is taken as dealt with whose decision waits.
+        """
+        self._unrecorded = [*self._unrecorded, *decisions][-_WAITING:]
+        self._evidence = self._evidence[-_WAITING:]
+        if self.store_fault is not None and 0 <= now.boot - self._asked < _PATIENCE:
+            return
+        piece, evidence = self._unrecorded[:_PIECE], self._evidence[:_PIECE]
+        all_of_it = len(self._unrecorded) <= _PIECE and len(self._evidence) <= _PIECE
         try:
-            self.store.record(now.wall, waiting, self._evidence, self.positions())
+            self.store.record(now.wall, piece, evidence, self.positions() if all_of_it else ())
         except StoreError as error:
             if self.store_fault is None:
                 log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
             self.store_fault = error
+            self._asked = now.boot
             self.counts.errors += 1
-            self._unrecorded = waiting[-_UNRECORDED:]
-            self._evidence = self._evidence[-_UNRECORDED:]
             return
         if self.store_fault is not None:
-            log.warning("the store works again; %d decisions recorded", len(waiting))
+            log.warning("the store works again; %d decisions waited", len(self._unrecorded))
             self.store_fault = None
-        self._unrecorded = []
-        self._evidence = []
+        del self._unrecorded[:_PIECE], self._evidence[:_PIECE]
 
-    def apply(self, entries: Sequence[Entry]) -> None:
-        """Put entries in force; what the kernel refuses waits for `retry`."""
+    def apply(self, entries: Sequence[Entry], now: Moment) -> None:
+        """Put entries in force; what the kernel refuses waits for `retry`.
+
+        Args:
+            entries: elements with the seconds that they have left now.
+            now: both clocks.
+        """
         if self.backend is None or not entries:
             return
         try:
@@ -223,11 +274,21 @@ class Pipeline:
                 log.error("%s. %s", error.message, error.hint)
             self.backend_fault = error
             self.counts.errors += 1
-            self._unapplied = [*self._unapplied, *entries][-_UNRECORDED:]
+            for entry in entries:
+                self._waits_no_more(entry)
+                self._unapplied[entry.subject, entry.scope, entry.action] = entry, now.boot
+            for key in list(islice(self._unapplied, max(0, len(self._unapplied) - _WAITING))):
+                del self._unapplied[key]
             return
+        if self._unapplied:  # what is decided later holds
+            for entry in entries:
+                self._waits_no_more(entry)
         for entry, why in applied.failed[:10]:
             log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
         self.counts.errors += len(applied.failed)
+
+    def _waits_no_more(self, entry: Entry) -> None:
+        self._unapplied.pop((entry.subject, entry.scope, entry.action), None)
 
     def retry(self, repair: Callable[[], object], now: Moment) -> None:
         """Try again what a store or a kernel refused.
@@ -236,7 +297,7 @@ class Pipeline:
             repair: puts the backend's table in place again.
             now: both clocks.
         """
-        if self.store_fault is not None:
+        if self.store_fault is not None or self._unrecorded:
             self.record(now)
         if self.backend_fault is not None:
             try:
@@ -244,8 +305,26 @@ class Pipeline:
             except BackendError as error:
                 self.backend_fault = error
                 return
-            waiting, self._unapplied, self.backend_fault = self._unapplied, [], None
-            self.apply(waiting)
+            waiting, self._unapplied, self.backend_fault = self._unapplied, {}, None
+            left = (_later(entry, now.boot - since) for entry, since in waiting.values())
+            self.apply([entry for entry in left if entry is not None], now)
+
+    def flush(self, setup: Callable[[], object]) -> None:
+        """Take everything out of force at once: make the backend's table anew.
+
+        Args:
+            setup: puts it in place, empty.
+        """
+        if self.backend is None:
+            return
+        self._unapplied = {}
+        try:
+            self.backend.teardown()
+            setup()
+        except BackendError as error:
+            log.error("%s. %s", error.message, error.hint)
+            self.backend_fault = error
+            self.counts.errors += 1
 
     def _pasts(
         self, crossings: Sequence[Crossing], now: Moment
@@ -306,6 +385,14 @@ def _entries(decision: Decision, now: float) -> list[Entry]:
     if decision.action == "release":
         return [Entry(subject, scope, action, 0.0) for action in ACTIONS]
     return [Entry(subject, scope, decision.action, max(1.0, decision.until - now))]
+
+
+def _later(entry: Entry, passed: float) -> Entry | None:
+    """Return an element as it is some seconds later; None if it has ended."""
+    if entry.seconds <= 0:
+        return entry
+    left = entry.seconds - passed
+    return replace(entry, seconds=left) if left > 0 else None
 
 
 def _in_force(

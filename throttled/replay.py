@@ -164,7 +164,7 @@ class Replay:
 
     def _run_out(self, at: float) -> Iterator[Decision]:
         """Do what the daemon would have done when bans and throttles ran out, up to a time."""
-        for rows in self._store.ended(self._ended, at):
+        for rows in self._store.ended(at):
             for row in rows:
                 ended = self._pipeline.ladder.ended([row], row.until)
                 self._pipeline.decide(ended, Moment(row.until, row.until))

@@ -41,7 +41,7 @@ async def restore(
     applied = 0
     for entries in pipeline.store.active(clock().wall, _PIECE):
         absent = entries if empty else missing(entries, backend.lookup(entries))
-        pipeline.apply(absent)
+        pipeline.apply(absent, clock())
         applied += len(absent)
         await asyncio.sleep(0)
     return applied
@@ -80,7 +80,7 @@ def _reconcile(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
                 Decision(now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
             )
     pipeline.record(now, adopted)
-    pipeline.apply(removed)
+    pipeline.apply(removed, now)
     if adopted or removed:
         log.info("adopted %d elements, removed %d", len(adopted), len(removed))
     return len(adopted) + len(removed)

@@ -110,6 +110,8 @@ class Engine:
         scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].held = before.held
+            scopes[scope].screening = before.screening
+            scopes[scope].handover = before.handover
             scopes[scope].gauges.adopt(before.gauges)
         self._scopes = scopes
         self._scale = Scale(policy.points)
@@ -165,6 +167,16 @@ class Engine:
                 state.held.pop(subject)
                 self._pending.pop((subject, state.scope), None)
         self._trace.forget(subject)
+
+    def forget_all(self, scope: Scope | None = None) -> None:
+        """Forget what all clients did: an operator unbanned everybody. Sessions go on."""
+        for state in self._scopes.values():
+            if scope in (None, state.scope):
+                for gauge in state.gauges.all():
+                    gauge.table.clear()
+                state.held.clear()
+        self._pending = {key: c for key, c in self._pending.items() if scope not in (None, key[1])}
+        self._trace.clear()
 
     # What goes out
 

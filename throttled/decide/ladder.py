@@ -1,15 +1,16 @@
 """From a crossing and the client's past to a decision: watch, throttle, ban. Pure.
 
-The past comes from the store with the batch, so a million old bans cost no memory here. Owns one
-meter, the brake's; all else is in its arguments.
+The past comes from the store with the batch, so a million old bans cost no memory here. Owns the
+brake; all else is in its arguments.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from throttled import address
-from throttled.decide import meter
+from throttled.decide.brake import Brake
 from throttled.decide.protect import Protection
 from throttled.errors import RefusedError
 from throttled.model import Action, Crossing, Decision, NetworkPast, Past, Scope, Snapshot
@@ -22,9 +23,6 @@ _LOGIN_COUNTS = 30 * _DAY
 #: The same for points of one who never delivered before today: of fifty recipients, the most that
 #: Postfix puts into a message, a list has two or three dead ones.
 _NEWCOMER = 3
-#: The brake looks at the bans of so many seconds, not only at one batch: batches are small when
-#: the daemon is quick.
-_BRAKE_WINDOW = 60.0
 
 _WORDS: dict[Count, str] = {
     "connections": "connections",
@@ -49,7 +47,7 @@ class Ladder:
     def __init__(self, policy: Policy, protection: Protection) -> None:
         self.policy = policy
         self.protection = protection
-        self._brake = 0
+        self._brake = Brake()
 
     def judge(
         self,
@@ -79,12 +77,16 @@ class Ladder:
         return Ruling(decisions, ruling.spared)
 
     def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
-        """Return what follows when a ban or throttle has run out: a throttle, or nothing more."""
+        """Return what follows when a ban or throttle has run out: a throttle, or nothing more.
+
+        The throttle ends when it would have if it had begun in time: of a ban that ran out while
+        the daemon was stopped only the rest is left, or nothing.
+        """
         decisions = []
         for row in rows:
             banned = row.action == "ban" and self.policy.mode != "observe"
-            if banned and not self.protection.reason(row.subject):
-                until = now + self.policy.throttle.time
+            until = row.until + self.policy.throttle.time
+            if banned and until > now and not self.protection.reason(row.subject):
                 why = "a ban ends in a throttle"
                 decisions.append(
                     Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
@@ -203,34 +205,24 @@ class Ladder:
     def _braked(
         self, decisions: list[Decision], pasts: Mapping[Key, Past], now: float
     ) -> list[Decision]:
-        good = [
-            decision
-            for decision in decisions
-            if decision.action == "ban"
-            and recently_good(pasts.get((decision.subject, decision.scope), _UNKNOWN), now)
-        ]
-        tick = int(now * meter.EIGHTHS / _BRAKE_WINDOW)
-        self._brake, count = meter.add(self._brake, tick, len(good))
-        if not good or count <= self.policy.protect.brake:
-            return decisions
-        alert = f"brake: {count} clients with good history were about to be banned"
+        good = {
+            d.subject
+            for d in decisions
+            if d.action == "ban" and recently_good(pasts.get((d.subject, d.scope), _UNKNOWN), now)
+        }
+        count = self._brake.press(good, now, self.policy.protect.brake)
+        alert = f"brake: {count} clients with good history were about to be banned" if count else ""
         until = now + self.policy.throttle.time
         return [
-            Decision(
-                d.time,
-                "throttle",
-                d.subject,
-                d.scope,
-                d.limit,
-                0,
-                until,
-                f"{d.why}; not banned: the brake is on",
-                d.value,
-                d.threshold,
-                d.lines,
-                alert,
+            replace(
+                d,
+                action="throttle",
+                level=0,
+                until=until,
+                why=f"{d.why}; not banned: the brake {'is' if count else 'was'} on",
+                alert=alert,
             )
-            if d.action == "ban"
+            if d.action == "ban" and (count or self._brake.spares(d.subject, now))
             else d
             for d in decisions
         ]
@@ -260,7 +252,9 @@ class Ladder:
         settings = self.policy.network
         banned = past.banned + fresh
         in_force = past.action if past.until > now else None
-        if banned < settings.soft or in_force == "ban" or self.protection.reason(network):
+        if banned < settings.soft or in_force == "ban" or past.exempt_until > now:
+            return None
+        if self.protection.reason(network):
             return None
         why = f"{banned} of its addresses banned within a day"
         if banned >= settings.hard and not past.good:

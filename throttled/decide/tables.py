@@ -71,6 +71,11 @@ class Generations(Generic[Key, Value]):
         value = self._young.pop(key, None)
         return old if value is None else value
 
+    def clear(self) -> None:
+        """Remove every entry."""
+        self._young = {}
+        self._old = {}
+
     def _make_room(self, at: float) -> None:
         full = len(self._young) >= self._half
         age = at - self._born

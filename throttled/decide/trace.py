@@ -57,3 +57,7 @@ class Trace:
     def forget(self, client: str) -> None:
         """Forget the client's lines."""
         self._last.pop(client)
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        self._last.clear()

@@ -6,7 +6,7 @@ Owns no state. Limits: `ALLOWED` entries on the allowlist; one more is refused.
 import sqlite3
 
 from throttled.errors import RefusedError
-from throttled.model import Entry, Scope
+from throttled.model import SCOPES, Entry, Scope
 from throttled.store.rows import Allowed, clip
 
 ALLOWED = 10_000
@@ -15,10 +15,11 @@ _RELEASED = """
 INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, value, threshold,
     lines, alert) VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '')
 """
-_EXEMPT = """
-INSERT INTO exemption (subject, scope, until) VALUES (?, ?, ?)
-ON CONFLICT (subject, scope) DO UPDATE SET until = excluded.until
+_PARDON = """
+INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
 """
+_FORGOTTEN = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
 _ALLOW = """
 INSERT INTO allowed (what, until, note, since) VALUES (?, ?, ?, ?)
 ON CONFLICT (what) DO UPDATE SET
@@ -35,20 +36,20 @@ def forget(
     ).fetchall()
     connection.execute("DELETE FROM active WHERE subject = ? AND scope = ?", key)
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
-    connection.execute("DELETE FROM exemption WHERE subject = ? AND scope = ?", key)
-    if exempt_until > now:
-        connection.execute(_EXEMPT, (*key, exempt_until))
+    connection.execute(_PARDON, (*key, now, exempt_until))
     if rows:
         connection.execute(_RELEASED, (now, *key))
     return [Entry(*key, action, 0.0) for (action,) in rows]
 
 
-def clear(connection: sqlite3.Connection, scope: Scope | None) -> None:
-    """Take everything out of force and forget all offences.
+def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> None:
+    """Take everything out of force and forget all offences; exemptions stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
     looks at each row: a million in one second instead of ten.
     """
+    for one in SCOPES if scope is None else (scope,):
+        connection.execute(_PARDON, ("", one, now, 0.0))
     if scope is not None:
         connection.execute("DELETE FROM active WHERE scope = ?", (scope,))
         connection.execute("DELETE FROM offence WHERE scope = ?", (scope,))
@@ -63,6 +64,14 @@ def clear(connection: sqlite3.Connection, scope: Scope | None) -> None:
     connection.execute("UPDATE tally SET rows = 0 WHERE name <> 'good'")
     for _, sql in triggers:
         connection.execute(sql)
+
+
+def forgotten(connection: sqlite3.Connection, most: int) -> dict[str, dict[Scope, float]]:
+    """Return from when on subjects count, by subject ("" for everybody) and scope; the latest."""
+    found: dict[str, dict[Scope, float]] = {}
+    for subject, scope, at in connection.execute(_FORGOTTEN, (most,)):
+        found.setdefault(subject, {})[scope] = at
+    return found
 
 
 def allow(connection: sqlite3.Connection, entry: Allowed) -> None:

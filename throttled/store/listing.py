@@ -4,6 +4,7 @@ A million rows are read in pages, each a SELECT of its own: no long read transac
 Python objects. Rows that change meanwhile may come in their old or their new state, or in both.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
@@ -61,9 +62,9 @@ def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
         yield [Entry(*row[1:]) for row in rows]
 
 
-def ended(database: Database, since: float, until: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what ran out in (since, until], the earliest first, `chunk` rows at a time."""
-    end, number = since, 1 << 62
+def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapshot]]:
+    """Yield what ran out by then, the earliest first, `chunk` rows at a time."""
+    end, number = -math.inf, 0
     while True:
         with database.guard() as connection:
             rows = connection.execute(_ENDED, (end, number, until, chunk)).fetchall()

@@ -23,7 +23,7 @@ SELECT s.value, o.bans, o.ended, a.action, a.until, e.until,
 FROM json_each(?1) s
     LEFT JOIN active a ON a.subject = s.value AND a.scope = ?2 AND a.until > ?3
     LEFT JOIN offence o ON o.subject = s.value AND o.scope = ?2
-    LEFT JOIN exemption e ON e.subject = s.value AND e.scope = ?2 AND e.until > ?3
+    LEFT JOIN pardon e ON e.subject = s.value AND e.scope = ?2 AND e.until > ?3
     LEFT JOIN good g ON g.address = s.value
 WHERE o.bans IS NOT NULL OR a.until IS NOT NULL OR e.until IS NOT NULL OR g.day IS NOT NULL
 """
@@ -31,10 +31,12 @@ WHERE o.bans IS NOT NULL OR a.until IS NOT NULL OR e.until IS NOT NULL OR g.day 
 _NETWORK_PAST = """
 SELECT n.value,
     (SELECT count(*) FROM (SELECT 1 FROM offence
-        WHERE network = n.value AND scope = ?2 AND banned > ?4 LIMIT 1000)),
+        WHERE network = n.value AND scope = ?2 AND banned > max(?4, coalesce(e.at, ?4))
+        LIMIT 1000)),
     (SELECT count(*) FROM (SELECT 1 FROM good WHERE network = n.value AND seen > ?5 LIMIT 1000)),
-    a.action, coalesce(a.until, 0.0)
+    a.action, coalesce(a.until, 0.0), coalesce(e.until, 0.0)
 FROM json_each(?1) n
+    LEFT JOIN pardon e ON e.subject = n.value AND e.scope = ?2
     LEFT JOIN active a ON a.subject = n.value AND a.scope = ?2 AND a.until > ?3
 """
 _DECISIONS = """
@@ -70,8 +72,8 @@ def network_past(
     since = (now - _DAY, day_of(now) - MEMORY)
     for scope, networks in _by_scope(keys):
         for row in connection.execute(_NETWORK_PAST, (networks, scope, now, *since)):
-            network, banned, good, action, until = row
-            found[network, scope] = NetworkPast(banned, good, action, until)
+            network, *known = row
+            found[network, scope] = NetworkPast(*known)
     return found
 
 

@@ -21,6 +21,8 @@ _DAY = 86400.0
 #: Kept after the end, so that `ended` finds it.
 _GRACE = 3600.0
 _HISTORY = 90 * _DAY
+#: No limit looks back further than the logs that are read at a start.
+_PARDONS = 30 * _DAY
 _OFFENCES = 180 * _DAY
 
 # The latest decision stays: numbers are never used twice.
@@ -41,6 +43,10 @@ _FORGOTTEN = """
 DELETE FROM good WHERE address IN (SELECT address FROM good
     WHERE seen <= ?2 ORDER BY seen LIMIT ?1)
 """
+_PARDONED = """
+DELETE FROM pardon WHERE (subject, scope) IN (SELECT subject, scope FROM pardon
+    WHERE at < ?2 AND until <= ?3 ORDER BY at LIMIT ?1)
+"""
 _ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE (name = 'good') = ?"
 _FOREVER = 1e300
 
@@ -57,9 +63,9 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_ENDED, (BATCH, now - _GRACE)).rowcount,
         connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
         connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
+        connection.execute(_PARDONED, (BATCH, now - _PARDONS, now)).rowcount,
         connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
     ]
-    connection.execute("DELETE FROM exemption WHERE until <= ?", (now,))
     connection.execute("DELETE FROM allowed WHERE until <> 0 AND until <= ?", (now,))
     connection.execute(
         "DELETE FROM source WHERE number <= (SELECT max(number) FROM source) - ?", (SOURCES,)

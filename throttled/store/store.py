@@ -36,6 +36,7 @@ Key = tuple[str, Scope]
 _ALL = Filter()
 _CHUNK = 10_000
 _CACHED = 1000
+_FORGOTTEN = 100_000
 
 
 class Store:
@@ -43,7 +44,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sources: dict[tuple[str, int, int], int] = {}
+        self._sources: dict[tuple[str, int, int, bytes], int] = {}
         listing.register(database.connection)
 
     @classmethod
@@ -65,32 +66,42 @@ class Store:
 
     # Log sources
 
-    def source(self, path: str, device: int, inode: int) -> int:
-        """Return the number of a log file (`Line.source`); a new one is recorded at once."""
-        key = (path, signed(device), signed(inode))
+    def source(self, path: str, device: int, inode: int, mark: bytes = b"") -> int:
+        """Return the number of a log file (`Line.source`); a new one is recorded at once.
+
+        Args:
+            path: as configured.
+            device: with `inode`, which file it is.
+            inode: see `device`.
+            mark: its fingerprint; b"" where there is none. A file that grew longer than its
+                fingerprint was becomes another source.
+        """
+        key = (path, signed(device), signed(inode), mark)
         number = self._sources.get(key)
         if number is None:
             with self._database.transaction() as connection:
                 connection.execute(
-                    "INSERT INTO source (path, device, inode) VALUES (?, ?, ?)"
+                    "INSERT INTO source (path, device, inode, mark) VALUES (?, ?, ?, ?)"
                     " ON CONFLICT DO NOTHING",
                     key,
                 )
                 (number,) = connection.execute(
-                    "SELECT number FROM source WHERE path = ? AND device = ? AND inode = ?", key
+                    "SELECT number FROM source"
+                    " WHERE path = ? AND device = ? AND inode = ? AND mark = ?",
+                    key,
                 ).fetchone()
             if len(self._sources) >= _CACHED:
                 self._sources.clear()
             self._sources[key] = number
         return number
 
-    def source_file(self, number: int) -> tuple[str, int, int] | None:
-        """Return (path, device, inode) of a log file; None if it is no longer known."""
+    def source_file(self, number: int) -> tuple[str, int, int, bytes] | None:
+        """Return (path, device, inode, mark) of a log file; None if it is no longer known."""
         with self._database.guard() as connection:
             row = connection.execute(
-                "SELECT path, device, inode FROM source WHERE number = ?", (number,)
+                "SELECT path, device, inode, mark FROM source WHERE number = ?", (number,)
             ).fetchone()
-        return None if row is None else (row[0], unsigned(row[1]), unsigned(row[2]))
+        return None if row is None else (row[0], unsigned(row[1]), unsigned(row[2]), row[3])
 
     def positions(self) -> dict[str, StoredPosition]:
         """Return how far each log has been read, by path."""
@@ -172,12 +183,12 @@ class Store:
         """Yield what should be in force, in chunks; the store can be written in between."""
         return listing.active(self._database, now, chunk)
 
-    def ended(self, since: float, until: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
-        """Yield what ran out in (since, until] and was not replaced, in chunks, without lines.
+    def ended(self, until: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
+        """Yield what ran out by then and was not replaced, in chunks, without lines.
 
         Kept for an hour; the store can be written in between.
         """
-        return listing.ended(self._database, since, until, chunk)
+        return listing.ended(self._database, until, chunk)
 
     def snapshots(
         self, now: float, what: Filter = _ALL, order: Order = "since", count: int = 1000
@@ -229,8 +240,16 @@ class Store:
         """
         with self._database.transaction() as connection:
             removed = listing.total(connection, Filter(scope=scope), now)
-            byhand.clear(connection, scope)
+            byhand.clear(connection, scope, now)
             return removed
+
+    def forgotten(self) -> dict[str, dict[Scope, float]]:
+        """Return from when on subjects count again, by subject ("" for everybody) and scope.
+
+        At most the latest 100,000, for 30 days.
+        """
+        with self._database.guard() as connection:
+            return byhand.forgotten(connection, _FORGOTTEN)
 
     def allow(self, what: str, until: float, note: str, now: float) -> None:
         """Put a subject or host-name suffix on the allowlist; `until` 0.0 = for ever.

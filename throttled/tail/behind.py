@@ -68,7 +68,7 @@ def _before(position: Position, limit: int) -> Iterator[Batch]:
         for generation, lines in reversed(parts):
             for text, offsets in lines:
                 if text:
-                    place = generation.device, generation.inode
+                    place = generation.device, generation.inode, generation.mark
                     yield Batch(position.path, *place, text, offsets, position, done=False)
 
 

@@ -151,7 +151,8 @@ class FileTail:
         if lines:
             self._lines += len(lines)
             self._last_line = time()
-        return Batch(self.path, file.device, file.inode, lines, offsets, self._here(), done)
+        here = self._here()
+        return Batch(self.path, file.device, file.inode, file.mark, lines, offsets, here, done)
 
     def _here(self) -> Position:
         *older, log = (file.position(self.path) for file in self._files)

@@ -36,7 +36,7 @@ class Generation:
         self.finished = False  # no one can write to it any more
         self.damaged = False  # what comes after here cannot be read
         self.heard = monotonic()  # of data, last
-        self._mark = mark
+        self.mark = mark
         self._splitter = Splitter(offset)
 
     @property
@@ -55,7 +55,7 @@ class Generation:
 
     def position(self, path: str) -> Position:
         """Return where to go on."""
-        return Position(path, self.device, self.inode, self._splitter.start, self._mark)
+        return Position(path, self.device, self.inode, self._splitter.start, self.mark)
 
 
 class Plain(Generation):
@@ -131,7 +131,7 @@ class Plain(Generation):
             if not head.startswith(self.head):
                 return False
             self.head = head
-            self._mark = fingerprint(head)
+            self.mark = fingerprint(head)
         return True
 
     def lag(self) -> int:

@@ -110,7 +110,7 @@ class JournalTail:
         self._lines += len(lines)
         self._last_line = time()
         self.position = _here(self._reader)
-        return Batch(JOURNAL, 0, 0, lines, times, self.position, done)
+        return Batch(JOURNAL, 0, 0, b"", lines, times, self.position, done)
 
     def _next(self, lines: list[str]) -> bool:
         """Go to the next entry; a failure has to wait until the lines so far are given out."""
@@ -163,7 +163,7 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
     while texts:
         some = [texts.popleft() for _ in range(min(len(texts), MAX_LINES))]
         lines, times = map(list, zip(*some, strict=True))
-        yield Batch(JOURNAL, 0, 0, lines, times, position, done=False)
+        yield Batch(JOURNAL, 0, 0, b"", lines, times, position, done=False)
 
 
 def lines_at(times: Sequence[int]) -> list[str | None]:

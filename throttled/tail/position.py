@@ -32,6 +32,7 @@ class Batch(Struct):
     path: str  # as configured
     device: int
     inode: int
+    mark: bytes  # fingerprint of this generation; b"" of the journal
     lines: list[str]
     offsets: list[int]  # of each line in the (uncompressed) file
     position: Position  # where to go on once these lines are dealt with

@@ -21,7 +21,7 @@ MAX_INFLATED = 67_108_864  # bytes: about half a second
 
 
 def lines_at(
-    path: str, device: int, inode: int, offsets: Sequence[int], mark: bytes = b""
+    path: str, device: int, inode: int, mark: bytes, offsets: Sequence[int]
 ) -> list[str | None]:
     """Return the lines at these offsets of one generation of a log; None for one that is gone.
 
@@ -29,9 +29,9 @@ def lines_at(
         path: of the log, as configured.
         device: with `inode`, the generation: see `Batch`.
         inode: see `device`.
-        offsets: bytes, each the start of a line.
         mark: the fingerprint of a `Position` in this generation, if known; without it, files that
             were compressed since are not found.
+        offsets: bytes, each the start of a line.
 
     Raises:
         SourceError: the journal cannot be read.

@@ -147,6 +147,30 @@ def test_brake_looks_back_a_minute() -> None:
     assert actions == ["ban"] * 5 + ["throttle"] * 3
 
 
+def test_who_offends_all_the_time_does_not_hold_the_brake_on() -> None:
+    """Six addresses with a delivery each, and the botnet that they would like to cover."""
+    judge = ladder()
+    patient = bans(6, "198.18.1")
+    good = {(c.subject, c.scope): Past(deliveries=1, delivery_days=1) for c in patient}
+    covered = 0
+    for minute in range(50):
+        bots = [replace(HARD, subject=f"203.0.113.{minute}")]
+        decisions = judge.judge([*patient, *bots], good, {}, NOW + 70 * minute).decisions
+        covered += decisions[-1].action == "throttle"
+        assert bool(decisions[0].alert) == (minute == 0)
+    assert covered == 1
+
+
+def test_what_hits_good_senders_goes_on_sparing_them() -> None:
+    """Its evil twin: a wrong limit hits fifty good senders, again and again for an hour."""
+    judge = ladder()
+    senders = bans(50, "198.18.1")
+    good = {(c.subject, c.scope): Past(deliveries=1, delivery_days=1) for c in senders}
+    for minute in range(60):
+        decisions = judge.judge(senders, good, {}, NOW + 60 * minute).decisions
+        assert {d.action for d in decisions} == {"throttle"}
+
+
 def test_no_brake_for_strangers() -> None:
     assert {d.action for d in ladder().judge(bans(100), {}, {}, NOW).decisions} == {"ban"}
 
@@ -180,6 +204,8 @@ def test_network_with_history() -> None:
     assert network(NetworkPast(banned=7, action="throttle", until=NOW + 9)) == []
     assert network(NetworkPast(banned=7, action="throttle", until=NOW - 9)) != []
     assert network(NetworkPast(banned=50, action="ban", until=NOW + 9)) == []
+    assert network(NetworkPast(banned=50, exempt_until=NOW + 9)) == []
+    assert network(NetworkPast(banned=50, exempt_until=NOW - 9)) != []
 
 
 def test_shared_ipv6_prefixes_are_never_grouped() -> None:
@@ -199,6 +225,10 @@ def test_a_ban_ends_in_a_throttle_and_a_throttle_in_nothing() -> None:
     judge = ladder()
     (after,) = judge.ended([ROW], NOW)
     assert (after.action, after.limit, after.until) == ("throttle", "ladder", NOW + 600)
+    (after,) = judge.ended([ROW], NOW + 590)  # it ended while the daemon was stopped
+    assert (after.action, after.until) == ("throttle", NOW + 600)
+    (after,) = judge.ended([ROW], NOW + 600)
+    assert after.action == "release"
     (after,) = judge.ended([replace(ROW, action="throttle")], NOW)
     assert after.action == "release"
     (after,) = judge.ended([replace(ROW, subject="198.51.100.1")], NOW)

@@ -1,7 +1,7 @@
 import pytest
 
 from throttled.errors import RefusedError
-from throttled.model import Decision, Entry, Evidence
+from throttled.model import Decision, Entry, Evidence, Scope
 from throttled.store import byhand
 from throttled.store.rows import TEXT
 from throttled.store.store import Allowed, Store
@@ -68,6 +68,29 @@ def test_an_exemption_lasts_until_the_next_unban(store: Store) -> None:
     assert exempt() == NOW + 90
     store.forget(A, None, NOW)
     assert exempt() == 0.0
+
+
+def test_unban_of_a_network_forgets_whom_it_was_banned_for(store: Store) -> None:
+    key: tuple[str, Scope] = ("198.51.100.0/24", "mx")
+    store.record(NOW, [ban(f"198.51.100.{n}") for n in range(9)])
+    assert store.network_past([key], NOW)[key].banned == 9
+    store.forget("198.51.100.0/24", "mx", NOW + 1, NOW + 60)
+    past = store.network_past([key], NOW + 1)[key]
+    assert (past.banned, past.exempt_until) == (0, NOW + 60)
+    single = store.past([(A, "mx")], NOW)[A, "mx"]
+    assert (single.action, single.offences) == ("ban", 2), "each has its own history"
+    store.record(NOW + 2, [Decision(NOW + 2, "ban", A, "mx", "errors", 3, NOW + 600, "again")])
+    assert store.network_past([key], NOW + 2)[key].banned == 1
+
+
+def test_from_when_on_it_counts_is_remembered(store: Store) -> None:
+    store.forget(A, None, NOW)
+    store.forget(A, "mx", NOW + 1)
+    store.clear(NOW + 2, "submission")
+    assert store.forgotten() == {
+        "": {"submission": NOW + 2},
+        A: {"mx": NOW + 1, "submission": NOW},
+    }
 
 
 # Unban all

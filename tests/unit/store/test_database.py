@@ -65,7 +65,7 @@ def test_a_relative_path_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_memory_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with closing(opened(MEMORY)) as db, db.transaction() as connection:
-        connection.execute("INSERT INTO source VALUES (1, 'x', 1, 1)")
+        connection.execute("INSERT INTO source VALUES (1, 'x', 1, 1, '')")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,7 +248,7 @@ def test_a_checkpoint_fills_the_main_file_also_beside_a_reader(path: str) -> Non
         db.checkpoint()
         before = Path(path).stat().st_size
         with db.transaction() as connection:
-            connection.execute("INSERT INTO source VALUES (1, ?, 1, 1)", ("x" * 10_000,))
+            connection.execute("INSERT INTO source VALUES (1, ?, 1, 1, '')", ("x" * 10_000,))
         db.checkpoint()
         assert Path(path).stat().st_size == before
         rows.close()
@@ -262,10 +262,10 @@ def test_a_checkpoint_fills_the_main_file_also_beside_a_reader(path: str) -> Non
 def test_an_error_inside_rolls_back(store: Store) -> None:
     def twice(*after: Callable[[], object]) -> None:
         with store._database.transaction() as connection:
-            connection.execute("INSERT INTO source VALUES (1, 'x', 1, 1)")
+            connection.execute("INSERT INTO source VALUES (1, 'x', 1, 1, '')")
             for call in after:
                 call()
-            connection.execute("INSERT INTO source VALUES (1, 'x', 1, 1)")
+            connection.execute("INSERT INTO source VALUES (1, 'x', 1, 1, '')")
 
     with pytest.raises(ZeroDivisionError):
         twice(lambda: 1 // 0)

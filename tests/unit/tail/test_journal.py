@@ -480,7 +480,7 @@ def test_lines_read_back(inside: Inside) -> None:
                     lines += batch.lines
                     times += batch.offsets
         wanted = [times[1], 5, times[0], 2**62]
-        assert lines_at(JOURNAL, 0, 0, wanted) == [lines[1], None, lines[0], None]
+        assert lines_at(JOURNAL, 0, 0, b"", wanted) == [lines[1], None, lines[0], None]
 
     inside(test)
 
@@ -544,7 +544,7 @@ def test_nothing_is_left_open(inside: Inside) -> None:
             follower.until("one")
             assert follower.tail.position
             list(before(follower.tail.position, 1000))
-            lines_at(JOURNAL, 0, 0, [1])
+            lines_at(JOURNAL, 0, 0, b"", [1])
         with pytest.raises(SourceError):
             JournalTail(Position(JOURNAL, 0, 0, 0, b"garbage"))
         assert len(list(descriptors.iterdir())) == open_before

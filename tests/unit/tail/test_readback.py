@@ -36,7 +36,7 @@ def read(log: Path) -> Batch:
 
 
 def back(batch: Batch, mark: bytes = b"") -> list[str | None]:
-    return lines_at(batch.path, batch.device, batch.inode, batch.offsets, mark)
+    return lines_at(batch.path, batch.device, batch.inode, mark, batch.offsets)
 
 
 def test_as_they_were_read(log: Path) -> None:
@@ -47,7 +47,7 @@ def test_as_they_were_read(log: Path) -> None:
 
 def test_line_without_an_end(log: Path) -> None:
     batch = read(log)
-    assert lines_at(str(log), batch.device, batch.inode, [batch.position.offset]) == ["last"]
+    assert lines_at(str(log), batch.device, batch.inode, b"", [batch.position.offset]) == ["last"]
 
 
 def test_after_rotation(log: Path) -> None:
@@ -63,7 +63,7 @@ def test_after_compression(log: Path, piece: int, monkeypatch: pytest.MonkeyPatc
     batch = read(log)
     log.with_name("mail.log.1.gz").write_bytes(gzip.compress(log.read_bytes()))
     log.unlink()
-    assert back(batch, batch.position.fingerprint) == batch.lines
+    assert back(batch, batch.mark) == batch.lines
     assert back(batch) == [None] * 4, "nothing tells which archive that is"
 
 
@@ -73,22 +73,22 @@ def test_deep_in_an_archive(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = read(log)
     log.with_name("mail.log.1.gz").write_bytes(gzip.compress(log.read_bytes()))
     log.unlink()
-    assert back(batch, batch.position.fingerprint) == [*batch.lines[:2], None, None]
+    assert back(batch, batch.mark) == [*batch.lines[:2], None, None]
 
 
 def test_nothing_but_lines(log: Path) -> None:
     batch = read(log)
     where = [1, len(TEXT), 10**9, 2**70, -5]
-    assert lines_at(str(log), batch.device, batch.inode, where) == [None] * 5
+    assert lines_at(str(log), batch.device, batch.inode, b"", where) == [None] * 5
 
 
 def test_gone(log: Path) -> None:
     batch = read(log)
     log.unlink()
     assert back(batch) == [None] * 4
-    assert back(batch, batch.position.fingerprint) == [None] * 4
+    assert back(batch, batch.mark) == [None] * 4
 
 
 def test_inode_of_another_device(log: Path) -> None:
     batch = read(log)
-    assert lines_at(str(log), batch.device + 1, batch.inode, batch.offsets) == [None] * 4
+    assert lines_at(str(log), batch.device + 1, batch.inode, b"", batch.offsets) == [None] * 4

@@ -3,13 +3,15 @@
 
 PRAGMA application_id = 1953002095;
 
--- Log files by identity: what a line number of a decision refers to.
+-- Log files by identity: what a line number of a decision refers to. The fingerprint of a file's
+-- first bytes tells files apart that had the same inode, and finds one that was compressed since.
 CREATE TABLE source (
     number INTEGER PRIMARY KEY,
     path TEXT NOT NULL,
     device INTEGER NOT NULL,
     inode INTEGER NOT NULL,
-    UNIQUE (path, device, inode)
+    mark BLOB NOT NULL, -- as the tail wrote it
+    UNIQUE (path, device, inode, mark)
 );
 
 -- How far each log has been read.
@@ -80,13 +82,15 @@ CREATE TABLE good (
 CREATE INDEX good_network ON good (network, seen);
 CREATE INDEX good_seen ON good (seen);
 
--- The operator's: subjects not to be acted on for a time after an unban, and the allowlist.
-CREATE TABLE exemption (
-    subject TEXT NOT NULL,
+-- The operator's: unbans, from when on a subject counts again, and the allowlist.
+CREATE TABLE pardon (
+    subject TEXT NOT NULL, -- '' = everybody
     scope TEXT NOT NULL,
-    until REAL NOT NULL,
+    at REAL NOT NULL, -- what was before is forgotten
+    until REAL NOT NULL, -- not acted on before then; not later than `at` = no exemption
     PRIMARY KEY (subject, scope)
 ) WITHOUT ROWID;
+CREATE INDEX pardon_at ON pardon (at);
 CREATE TABLE allowed (
     what TEXT PRIMARY KEY,
     until REAL NOT NULL, -- 0 = for ever
