@@ -51,12 +51,12 @@ from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Duration
 from throttled.store.store import Store
 from throttled.system import notify, now
+from throttled.upkeep import Upkeep
 from throttled.zone import local_zone
 
 log = logging.getLogger("throttled")
 
 _TICK = 1.0
-_PRUNE = 3600.0
 _FACTS = 60.0
 #: Addresses and routes change in bursts.
 _SETTLED = 0.2
@@ -103,6 +103,7 @@ class Daemon:
         self.pipeline: Pipeline
         self.guard: Guard
         self.logs: Logs
+        self.upkeep: Upkeep
         self.store_problem: StoreError | None = None
         self._files: tuple[tuple[str, int, int], ...] = ()
         self._allowed: list[str] = []
@@ -111,10 +112,10 @@ class Daemon:
         self._stop = asyncio.Event()
         self._closing = ExitStack()
         self._refreshing: asyncio.Task[Any] | None = None
+        self._keeping: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
-        self._ended = self.started.wall
-        self._pruned = self._asked = self.started.boot
+        self._asked = self.started.boot
 
     # Start and stop
 
@@ -162,6 +163,7 @@ class Daemon:
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
         self.logs = Logs(self.pipeline, self.report)
+        self.upkeep = Upkeep(self.pipeline, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.protect()
         self.guard.start()
@@ -380,16 +382,8 @@ class Daemon:
             if files != self._files or not self.logs.followers or self.logs.unopened:
                 self._files = files
                 self._refresh_soon()
-        if self.pipeline.store_fault is None:  # what it says of ends may be out of date
-            self._run_out(moment)
-
-    def _run_out(self, moment: Moment) -> None:
-        """Do what follows when bans and throttles run out; tidy the store up."""
-        for rows in self.store.ended(self._ended, moment.wall):
-            self.pipeline.decide(self.pipeline.ladder.ended(rows, moment.wall), moment)
-        self._ended = moment.wall
-        if moment.boot - self._pruned > _PRUNE and not self.store.prune(moment.wall):
-            self._pruned = moment.boot
+        if self._keeping is None or self._keeping.done():
+            self._keeping = self._spawn(self.upkeep.run())
 
     # Helpers
 

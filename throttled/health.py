@@ -20,7 +20,7 @@ def problems(daemon: "Daemon") -> list[Problem]:
         for key, error in (
             ("store-unusable", daemon.store_problem),
             ("store-unwritten", pipeline.store_fault),
-            ("store-unread", pipeline.history_fault),
+            ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
             ("firewall", pipeline.backend_fault),
         )
         if error is not None

@@ -158,17 +158,13 @@ class Logs:
         if again and not batch.done:
             asyncio.get_running_loop().call_soon(self._read, follower)
 
-    def _count(
-        self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None
-    ) -> None:
+    def _count(self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None) -> None:
         try:
-            source = self._pipeline.store.source(
-                batch.path, batch.device, batch.inode, batch.mark
-            )
+            source = self._pipeline.store.source(batch.path, batch.device, batch.inode, batch.mark)
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
         self._pipeline.read(
-            batch.lines, batch.offsets, now(), follower.number, source, forgotten
+            batch.lines, batch.offsets, now(), follower.number, source, forgotten=forgotten
         )
 
 

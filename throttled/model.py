@@ -1,8 +1,8 @@
 """The nouns that travel between the rooms. Frozen, without behaviour beyond their own fields.
 
 Times: `time`, `since`, `until` are wall-clock seconds since the epoch (what the store keeps and a
-person reads); `seconds` is a duration; `at` is the boot clock (`throttled.system`), on which windows
-run. Subjects are canonical text (see `throttled.address`).
+person reads); `seconds` is a duration; `at` is the boot clock (see `throttled.system`), on which
+windows run. Subjects are canonical text (see `throttled.address`).
 """
 
 from typing import Literal

@@ -38,6 +38,7 @@ from throttled.model import (
     Decision,
     Entry,
     Line,
+    Problem,
     Scope,
     Snapshot,
 )
@@ -94,7 +95,13 @@ class Operations:
         moment = now()
         pipeline = daemon.pipeline
         sizes = pipeline.engine.sizes()
-        counts = daemon.store.counts(moment.wall)
+        health = problems(daemon)
+        try:
+            counts = daemon.store.counts(moment.wall)
+        except StoreError as error:  # all the more there is to be told
+            counts = {}
+            if all(problem.key != "store-unread" for problem in health):
+                health.append(Problem("fault", error.message, error.hint, "store-unread"))
         desired = sum(counts.values())
         return StatusResult(
             version=__version__,
@@ -111,7 +118,7 @@ class Operations:
             packets_dropped=daemon.backend.dropped(),
             desired=desired,
             enforced=desired - daemon.pipeline.unapplied(),
-            health=problems(daemon),
+            health=health,
             events=dict(pipeline.counts.events),
             lines=pipeline.counts.lines,
             lines_lost=pipeline.counts.lines_lost,
@@ -275,7 +282,7 @@ class Operations:
         daemon.pipeline.engine.forget_all(request.scope)
         if request.scope is None:
             count = daemon.store.clear(moment.wall)
-            daemon.pipeline.flush(daemon.repair)
+            daemon.pipeline.flush(daemon.guard.repair)
         else:
             count = await self._release(request.scope)
         return ChangeResult([], daemon.pipeline.backend_fault is None, f"{count} freed")

@@ -134,6 +134,7 @@ class Pipeline:
         now: Moment,
         log_number: int = 0,
         source: int = 0,
+        *,
         forgotten: Forgotten | None = None,
     ) -> None:
         """Parse and count lines that just arrived.

@@ -9,9 +9,8 @@ import time
 
 from throttled.pipeline import Moment
 
-
 #: The boot clock is counted from so long before the boot, so that lines from before it have their
-#: place on it too: meters know no negative time. More than what `pipeline` believes of a line's age.
+#: place on it too: meters know no negative time. More than `pipeline` believes of a line's age.
 _BEFORE_BOOT = 30 * 86400.0
 
 

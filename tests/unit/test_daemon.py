@@ -4,6 +4,7 @@ The kernel, real Postfix, signals and kill -9 are in tests/system.
 """
 
 import asyncio
+import gzip
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -336,6 +337,50 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "t.db"))
     assert [d.action for d in store.decisions(A) if d.limit == "errors"].count("ban") == 1
     store.close()
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_what_an_unban_forgot_stays_forgotten_after_a_restart(
+    tmp_path: Path, *, everybody: bool
+) -> None:
+    async def value(lab: Lab, subject: str) -> int:
+        told = await lab.ask(protocol.Explain(subject), ExplainResult)
+        return max(meter.value for meter in told.meters)
+
+    async def before(lab: Lab) -> None:
+        lab.garbage(A)
+        lab.garbage(B)
+        await lab.listed(2)
+        unban = protocol.UnbanAll() if everybody else protocol.Unban(A)
+        await lab.ask(unban, ChangeResult)
+
+    async def after(lab: Lab) -> None:
+        assert await value(lab, A) == 0
+        assert await value(lab, B) == (0 if everybody else 55)
+
+    live(tmp_path, after, live(tmp_path, before))
+
+
+def test_lines_are_shown_from_a_log_that_was_compressed_since(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(A)
+        await lab.listed(1)
+        rotated = lab.log.with_name("mail.log.1")
+        lab.log.rename(rotated)
+        lab.log.touch()
+        lab.write(f"connect from unknown[{B}]")
+
+        async def read_on() -> bool:
+            return (await lab.ask(protocol.Status(), StatusResult)).lines == 12
+
+        await lab.until(read_on)
+        rotated.with_name("mail.log.2.gz").write_bytes(gzip.compress(rotated.read_bytes()))
+        rotated.unlink()
+        told = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert len(told.lines) == 11
+        assert all("non-SMTP command" in line.text for line in told.lines)
+
+    live(tmp_path, story)
 
 
 def test_a_ban_ends_in_a_throttle(tmp_path: Path) -> None:

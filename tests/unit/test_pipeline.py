@@ -5,6 +5,7 @@ contract suite and the system tests have the real ones.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -14,17 +15,27 @@ import pytest
 
 from throttled.decide.ladder import Ruling
 from throttled.errors import BackendError, StoreError
-from throttled.model import Applied, Decision, Entry, Evidence, Facts, Problem, Ruleset, Seen
+from throttled.model import Applied, Decision, Entry, Evidence, Facts, Problem, Ruleset, Scope, Seen
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Policy
 from throttled.store.store import Store, StoredPosition
+from throttled.system import now
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
 BOOT = 5_000.0
 NOW = Moment(WALL, BOOT)
 STAMP = "2026-11-30T00:53:20.000000+00:00"
 A = "198.51.100.7"
+
+
+def later(seconds: float) -> Moment:
+    return Moment(WALL + seconds, BOOT + seconds)
+
+
+def decision(number: int) -> Decision:
+    subject = f"198.18.{number >> 8}.{number & 255}"
+    return Decision(WALL, "ban", subject, "mx", "errors", 1, WALL + 600, "because")
 
 
 class Kernel:
@@ -210,8 +221,45 @@ def test_a_full_disk_stops_recording_and_nothing_else(
     assert pipeline.store_fault is not None
     blocker.execute("ROLLBACK")
     blocker.close()
-    pipeline.retry(lambda: None, NOW)
+    pipeline.retry(lambda: None, later(1))
     assert [d.action for d in store.decisions(A)] == ["throttle"]
+    assert pipeline.store_fault is None
+
+
+def test_a_store_that_fails_is_asked_once_a_second(
+    pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def full(_now: float, decisions: Sequence[Decision], *_rest: object) -> None:
+        asked.append(len(decisions))
+        raise StoreError("no space left", "free some")
+
+    # Counting how often it is asked: the real faults are in tests/system/test_store.py.
+    monkeypatch.setattr(store, "record", full)
+    for batch in range(100):
+        pipeline.record(later(batch / 50), [decision(n) for n in range(1200)])
+    assert asked == [1200, 10_000]
+    assert pipeline.unrecorded() == 100_000, "the oldest were let go"
+
+
+def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last(
+    pipeline: Pipeline, store: Store, tmp_path: Path
+) -> None:
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    pipeline.record(NOW, [decision(n) for n in range(25_000)])
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    position = StoredPosition("/var/log/mail.log", b"x")
+    left = []
+    for second in (1, 2, 3):
+        assert store.positions() == {}
+        pipeline.record(later(second), (), [position])
+        left.append(pipeline.unrecorded())
+    assert left == [15_000, 5_000, 0]
+    assert store.positions() == {"/var/log/mail.log": position}
+    assert sum(store.counts(WALL).values()) == 25_000
 
 
 def test_a_full_disk_hides_nobodys_good_history(
@@ -262,6 +310,39 @@ def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel
     assert pipeline.backend_fault is None
 
 
+def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    entries = [Entry(f"198.18.0.{n}", "mx", "ban", 100.0 * n) for n in range(3)]
+    pipeline.apply(entries, NOW)
+    kernel.held = {("198.18.0.0", "mx", "ban"): 5.0}
+    kernel.fault = None
+    pipeline.retry(lambda: None, later(150))
+    assert kernel.held == {("198.18.0.2", "mx", "ban"): 50.0}
+    assert pipeline.unapplied() == 0
+
+
+def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    pipeline.apply([Entry(A, "mx", "ban", 600.0)], NOW)
+    kernel.fault = None  # somebody put the table back before we noticed
+    pipeline.apply([Entry(A, "mx", "ban", 0.0)], later(1))
+    pipeline.retry(lambda: None, later(2))
+    assert kernel.held == {}
+
+
+def test_what_waits_for_the_kernel_has_a_cap(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.pipeline._WAITING", 3)
+    kernel.fault = BackendError("table gone", "wait")
+    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
+    kernel.fault = None
+    pipeline.retry(lambda: None, NOW)
+    assert [subject for subject, _, _ in kernel.held] == [f"198.18.0.{n}" for n in (6, 7, 8)]
+
+
 def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel) -> None:
     kernel.fault = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
@@ -287,6 +368,33 @@ def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel)
     release = Decision(WALL, "release", A, "mx", "operator", 0, WALL, "by hand")
     pipeline.decide([release], NOW)
     assert kernel.held == {}
+
+
+def test_lines_from_before_the_boot_are_counted(store: Store, kernel: Kernel) -> None:
+    pipeline = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
+    up = now().boot - time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert len(read(pipeline, FLOOD, Moment(WALL + 45, up + 5.0))) == 1
+
+
+def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: Pipeline) -> None:
+    stamps = [f"2026-11-30T00:53:{second:02}.000000+00:00" for second in range(20)]
+    text = [lines(f"connect from unknown[{A}]", 5, stamp)[0] for stamp in stamps * 5]
+    text.sort()
+    other = [line.replace(A, "198.51.100.8") for line in text]
+
+    def values(forgotten: dict[str, dict[Scope, float]]) -> list[int]:
+        pipeline.engine.forget_all()
+        pipeline.read([*text, *other], range(200), NOW, forgotten=forgotten)
+        pipeline.engine.take()
+        return [
+            max(meter.value for meter in pipeline.engine.meters(client, BOOT))
+            for client in (A, "198.51.100.8")
+        ]
+
+    assert values({}) == [100, 100]
+    assert values({A: {"mx": WALL - 10.5}}) == [50, 100]
+    assert values({A: {"submission": WALL}}) == [100, 100]
+    assert values({"": {"mx": WALL - 10.5}}) == [50, 50]
 
 
 def test_lost_lines_are_counted(pipeline: Pipeline) -> None:

@@ -54,7 +54,7 @@ def run(pipeline: Pipeline) -> tuple[int, int]:
 def test_what_is_stored_and_not_in_the_kernel_is_applied(pipeline: Pipeline) -> None:
     subjects = addresses(2_500)
     pipeline.store.record(NOW.wall, bans(subjects))
-    pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects[:100]])
+    pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects[:100]], NOW)
     assert run(pipeline) == (2_400, 0)
     assert held(pipeline) == set(subjects)
     assert run(pipeline) == (0, 0)
@@ -71,7 +71,7 @@ def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
 
 def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
     subjects = addresses(1_500)
-    pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects])
+    pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects], NOW)
     assert run(pipeline) == (0, 1_500)
     (row,) = pipeline.store.decisions(subjects[7])
     assert (row.action, row.limit) == ("ban", "adopted")
@@ -82,7 +82,7 @@ def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
 def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
     throttle = replace(bans(["198.18.0.1"])[0], action="throttle")
     pipeline.store.record(NOW.wall, [throttle])
-    pipeline.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS])
+    pipeline.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 1)
     assert pipeline.backend is not None
     assert [seen.action for seen in pipeline.backend.dump()] == ["throttle"]
@@ -90,7 +90,7 @@ def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
 
 def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
     pipeline.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
-    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)])
+    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)
     pipeline.store.forget("198.18.0.1", "mx", NOW.wall)  # and killed before the kernel heard
     assert run(pipeline) == (0, 1)
     assert held(pipeline) == {"198.18.0.2"}

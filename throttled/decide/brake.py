@@ -47,9 +47,7 @@ class Brake:
         fresh = [client for client in good if not _within(self._counted.get(client), now)]
         for client in fresh:
             self._counted.put(client, now, now)
-        self._meter, count = meter.add(
-            self._meter, int(now * meter.EIGHTHS / _WINDOW), len(fresh)
-        )
+        self._meter, count = meter.add(self._meter, int(now * meter.EIGHTHS / _WINDOW), len(fresh))
         if not good or count <= limit:
             return 0
         for client in good:

@@ -16,6 +16,8 @@ from throttled.errors import BackendError
 from throttled.model import Action, Applied, Entry, Problem, Ruleset, Scope, Seen
 
 _ELEMENTS = 100_000
+#: When full, those that ended are looked for once in so many seconds: 10 ms each time.
+_SWEEP = 1.0
 
 Key = tuple[str, Scope, Action]
 
@@ -34,6 +36,7 @@ class DryRun:
         self._clock = clock
         self._ruleset: Ruleset | None = None
         self._ends: dict[Key, float] = {}
+        self._swept = -math.inf
 
     def check(self) -> list[Problem]:
         """Say that nothing is enforced."""
@@ -50,7 +53,8 @@ class DryRun:
             raise BackendError("there are no rules in place", "set them up first")
         now = self._clock()
         room = min(self._ruleset.size, _ELEMENTS)
-        if len(self._ends) + len(entries) > room:
+        if len(self._ends) + len(entries) > room and not 0 <= now - self._swept < _SWEEP:
+            self._swept = now
             self._ends = {key: end for key, end in self._ends.items() if end > now}
         failed: list[tuple[Entry, str]] = []
         full = False

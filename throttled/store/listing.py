@@ -1,4 +1,4 @@
-"""Reading what is in force: for the kernel, for `list` and `status`. Owns no state.
+"""What is in force: for the kernel, for `list` and `status`; moved in time. Owns no state.
 
 A million rows are read in pages, each a SELECT of its own: no long read transaction, no million
 Python objects. Rows that change meanwhile may come in their old or their new state, or in both.
@@ -27,6 +27,13 @@ SELECT number, subject, scope, action, min(until - ?2, until - since)
 _ENDED = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
     FROM active WHERE until <= ?3 AND (until, number) > (?1, ?2) ORDER BY until, number LIMIT ?4
+"""
+_PAGE = """
+SELECT max(number) FROM (SELECT number FROM active WHERE number > ? ORDER BY number LIMIT ?)
+"""
+_SHIFT = """
+UPDATE active SET since = since + ?4, until = until + ?4
+    WHERE number > ?1 AND number <= ?2 AND since <= ?3 AND until > ?3
 """
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
 _FILTER = """+until > ?1 AND (?2 IS NULL OR scope = ?2) AND (?3 IS NULL OR action = ?3)
@@ -60,6 +67,20 @@ def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
             return
         number = rows[-1][0]
         yield [Entry(*row[1:]) for row in rows]
+
+
+def shift(database: Database, now: float, seconds: float, chunk: int) -> Iterator[int]:
+    """Move what is in force in time, `chunk` rows at a time; yield how many moved."""
+    number = 0
+    with database.guard() as connection:
+        (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
+    while number < last:
+        with database.transaction() as connection:
+            (end,) = connection.execute(_PAGE, (number, chunk)).fetchone()
+            end = min(end or last, last)
+            moved = connection.execute(_SHIFT, (number, end, now, seconds)).rowcount
+        number = end
+        yield moved
 
 
 def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapshot]]:

@@ -190,6 +190,17 @@ class Store:
         """
         return listing.ended(self._database, until, chunk)
 
+    def shift(self, now: float, seconds: float, chunk: int = _CHUNK) -> Iterator[int]:
+        """Move what is in force in time, in chunks: somebody set the clock. Yield how many moved.
+
+        Args:
+            now: wall clock, as it was before. What was decided later than that stays: it was
+                decided by a clock that was right before.
+            seconds: by how much it was set, forwards or back.
+            chunk: rows of one transaction; the store can be written in between.
+        """
+        return listing.shift(self._database, now, seconds, chunk)
+
     def snapshots(
         self, now: float, what: Filter = _ALL, order: Order = "since", count: int = 1000
     ) -> list[Snapshot]:

@@ -278,6 +278,29 @@ def test_forget() -> None:
     assert {m.value for m in under.meters(A, 1601.0)} == {0}
 
 
+def test_forget_all() -> None:
+    under = engine()
+    run([event("connect"), event("connect", B, instance="postfix/submission")] * 130, under=under)
+    under.hold(B, "submission", "throttle", 1600.0, 1000.0)
+    under.forget_all("mx")
+    assert {m.value for m in under.meters(A, 1000.0)} == {0}
+    assert max(m.value for m in under.meters(B, 1000.0)) == 130
+    assert run([event("connect", B, instance="postfix/submission")], under=under) == []
+    run([event("connect")] * 61, at=1601.0, under=under)
+    under.forget_all()
+    assert under.take().crossings == []
+    assert {m.value for m in under.meters(B, 1000.0)} == {0}
+
+
+def test_reconfigure_forgets_no_connection_that_postscreen_handed_over() -> None:
+    under = engine()
+    screened = event("screened", process="postscreen", port=1)
+    passed = event("passed", process="postscreen", port=1)
+    run([screened, passed] * 31, under=under)
+    under.reconfigure(Policy())
+    assert run([event("connect")] * 31, under=under) == []
+
+
 def test_reconfigure_keeps_counts_and_what_is_held() -> None:
     under = engine()
     run([event("connect")] * 50, under=under)

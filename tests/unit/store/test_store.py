@@ -171,11 +171,9 @@ class Model(RuleBasedStateMachine):
         for scope in SCOPES:
             key = ("198.51.100.0/24", scope)
             past = self.store.network_past([key], self.now)[key]
-            assert past.banned == sum(
-                (s, scope) in self.offences
-                and self.banned[s, scope] > self.forgotten.get(key, 0.0)  # type: ignore[call-overload] # str, not a literal
-                for s in SUBJECTS[:2]
-            )
+            since = self.forgotten.get(key, 0.0)
+            counted = [s for s in SUBJECTS[:2] if (s, scope) in self.offences]
+            assert past.banned == sum(self.banned[s, scope] > since for s in counted)
             assert past.good == sum(s in self.delivered for s in SUBJECTS[:2])
         for subject, actions in self.history.items():
             assert [d.action for d in self.store.decisions(subject, 1000)] == actions

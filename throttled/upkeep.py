@@ -1,0 +1,88 @@
+"""What the passing of time asks of the store: bans that run out, a clock that is set, tidying up.
+
+Whatever ran out is dealt with in pieces between which the loop goes on, also what did while no
+daemon ran. The store's ends are wall-clock times, the kernel's are not: when somebody sets the
+clock, the ends of what is in force are moved with it, so that nothing ends early or late. A daemon
+killed within the seconds that a million of them take leaves the rest where they were.
+
+Owns what it has seen of the clocks, and nothing else; the daemon runs one `run` at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from throttled.errors import StoreError
+from throttled.pipeline import Moment, Pipeline
+
+log = logging.getLogger(__name__)
+
+_PRUNE = 3600.0
+#: A clock that was set by more than this has jumped; it is slewed by less than 0.001 of a second.
+_JUMP = 2.0
+#: After a longer jump forwards nothing is deleted for as long: the clock may be wrong.
+_LONG = 86400.0
+#: Rows between two turns of the loop: some milliseconds.
+_PIECE = 500
+
+
+class Upkeep:
+    """Looks after the store once a second."""
+
+    def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment]) -> None:
+        """Look at the clocks.
+
+        Args:
+            pipeline: whose store it is.
+            clock: tells both clocks.
+        """
+        self.fault: StoreError | None = None  # the store cannot be looked after
+        self._pipeline = pipeline
+        self._clock = clock
+        moment = clock()
+        self._offset = moment.wall - moment.boot
+        self._pruned = moment.boot
+
+    async def run(self) -> None:
+        """Do what is due, unless the store fails: what it says of ends may be out of date."""
+        if self._pipeline.store_fault is not None or self._pipeline.unrecorded():
+            return
+        try:
+            await self._follow_clock()
+            await self._run_out()
+            self._prune()
+        except StoreError as error:
+            if self.fault is None:
+                log.error("%s; what runs out waits. %s", error.message, error.hint)
+            self.fault = error
+        else:
+            self.fault = None
+
+    async def _follow_clock(self) -> None:
+        moment = self._clock()
+        jump = moment.wall - moment.boot - self._offset
+        if abs(jump) < _JUMP:
+            self._offset += jump
+            return
+        moved = 0
+        for count in self._pipeline.store.shift(moment.wall - jump, jump, _PIECE):
+            moved += count
+            await asyncio.sleep(0)
+        log.warning("the clock was set by %+.0f s: %d ends moved with it", jump, moved)
+        self._offset += jump
+        if jump > _LONG:
+            self._pruned = moment.boot + _LONG
+
+    async def _run_out(self) -> None:
+        pipeline = self._pipeline
+        for rows in pipeline.store.ended(self._clock().wall, _PIECE):
+            moment = self._clock()
+            if abs(moment.wall - moment.boot - self._offset) >= _JUMP:
+                return
+            pipeline.decide(pipeline.ladder.ended(rows, moment.wall), moment)
+            await asyncio.sleep(0)
+
+    def _prune(self) -> None:
+        moment = self._clock()
+        if moment.boot - self._pruned > _PRUNE and not self._pipeline.store.prune(moment.wall):
+            self._pruned = moment.boot
