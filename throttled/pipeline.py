@@ -338,7 +338,7 @@ class Pipeline:
         concerned = {subject for subject, _ in keys} | {network for network, _ in networks}
         evidence = [
             e
-            for e in self._evidence
+            for e in (self._evidence if self.store_fault is None else ())
             if e.subject in concerned or address.network_of(e.subject) in concerned
         ]
         try:
@@ -358,7 +358,7 @@ class Pipeline:
         networks: Sequence[Key],
         wall: float,
     ) -> tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]:
-        if evidence and self.store_fault is None:
+        if evidence:
             with suppress(StoreError):  # a store that cannot be written may well be read
                 return self.store.pasts(keys, networks, wall, evidence)
         return self.store.pasts(keys, networks, wall)

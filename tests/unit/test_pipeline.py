@@ -252,10 +252,11 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
     blocker.execute("ROLLBACK")
     blocker.close()
     position = StoredPosition("/var/log/mail.log", b"x")
+    pipeline.positions = lambda: [position]
     left = []
     for second in (1, 2, 3):
         assert store.positions() == {}
-        pipeline.record(later(second), (), [position])
+        pipeline.record(later(second))
         left.append(pipeline.unrecorded())
     assert left == [15_000, 5_000, 0]
     assert store.positions() == {"/var/log/mail.log": position}
