@@ -1,19 +1,34 @@
 """Each backend in turn. Another one is another name here."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab import guarded
+from lab.bpffs import bpffs
 from lab.guarded import RULESET, Host, Wire
-from lab.netns import namespace
+from lab.netns import namespace, unique
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
 
 KERNEL = [
+    pytest.param("xdp", marks=pytest.mark.root),
     pytest.param("nftables", marks=pytest.mark.root),
     pytest.param("nftables before Linux 6.12", marks=pytest.mark.root),
 ]
+
+
+@pytest.fixture(scope="session")
+def pins() -> Iterator[Path]:
+    """Mount a file system for what XDP pins."""
+    with bpffs() as mounted:
+        yield mounted
+
+
+@pytest.fixture(autouse=True)
+def _pinned_elsewhere(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("throttled.enforce.xdp.backend.PINS", pins / unique("xdp"))
 
 
 def named(param: str, monkeypatch: pytest.MonkeyPatch) -> str:

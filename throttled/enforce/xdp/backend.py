@@ -1,0 +1,335 @@
+"""The XDP backend: drops before the kernel's network stack has seen the packet.
+
+A program at each interface, pinned with its maps below /sys/fs/bpf/throttled: it guards on when the
+daemon ends, and the next one takes it over. State is the kernel's; kept here are only the loaded
+programs and the interfaces that somebody else holds.
+
+Limits. Who is new on a wire is not guarded before `setup` is called again. Tunnels but PPP, tun and
+WireGuard are not guarded. A host's own packets over the loopback are never judged: no program is
+there. Needs Linux 5.18 (programs that take packets in several pieces) and a bpffs.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from throttled.bpf.libbpf import (
+    ATTACH_XDP,
+    OBJECTS,
+    XDP_GENERIC,
+    XDP_NATIVE,
+    Link,
+    Map,
+    Object,
+    Program,
+)
+from throttled.enforce.xdp import interfaces, layout
+from throttled.enforce.xdp.interfaces import Interface
+from throttled.enforce.xdp.layout import LAYOUT, SETS, Settings
+from throttled.enforce.xdp.sets import Sets
+from throttled.errors import BackendError
+from throttled.model import Applied, Entry, Problem, Ruleset, Seen
+
+log = logging.getLogger(__name__)
+
+#: Where the maps and links are pinned, in a directory for each layout.
+PINS = Path("/sys/fs/bpf/throttled")
+
+_PROGRAMS = ("ethernet", "internet")
+_MAPS = (
+    *("settings", "lengths", "dropped", "sets4", "sets6"),
+    *("protected4", "protected6", "own4", "own6"),
+)
+_LINK = "link_"
+_ZERO = bytes(4)
+_FLAGS = {"generic": XDP_GENERIC, "native": XDP_NATIVE}
+
+Mode = Literal["generic", "native"]
+
+
+class Xdp:
+    """Throttles and bans in a program of our own at each interface."""
+
+    name = "xdp"
+
+    def __init__(self, mode: Mode = "generic", pins: Path | None = None) -> None:
+        """Make a backend that has not touched anything.
+
+        Args:
+            mode: "native" asks the driver, where it can; some network cards are reset by that.
+            pins: a directory in another bpffs.
+        """
+        self._mode = mode
+        self._pins = pins or PINS
+        self._home = self._pins / f"v{LAYOUT}"
+        self._sets = Sets(self._home)
+        self._programs: Mapping[str, Program] = {}
+        self._occupied: frozenset[str] = frozenset()
+
+    def check(self) -> list[Problem]:
+        """Let the kernel verify the program, and look who is at the interfaces."""
+        if not _is_bpffs(self._pins):
+            what = f"there is no BPF file system at {self._pins.parent}"
+            return [Problem("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
+        try:
+            Object(OBJECTS / "xdp.o").load()
+            found = interfaces.interfaces()
+        except BackendError as error:
+            return [Problem("fault", error.message, error.hint)]
+        ours = {_number(pin) for pin in self._home.glob(f"{_LINK}*")}
+        foreign = [each for each in found if each.attached and each.index not in ours]
+        state: Literal["warning", "fault"] = "warning" if len(foreign) < len(found) else "fault"
+        return [Problem(state, *_occupied(each)) for each in foreign] or [
+            Problem("ok", f"XDP works, on Linux {os.uname().release}")
+        ]
+
+    def setup(self, ruleset: Ruleset) -> bool:
+        """Load, fill and attach what is missing; tell whether there was anything of ours.
+
+        An interface that somebody else's XDP program holds is left to it, and the log says so.
+
+        Raises:
+            BackendError: the kernel refused, or all interfaces are held by others.
+        """
+        try:
+            return self._setup(ruleset)
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        """Put a batch in force."""
+        self._there()
+        try:
+            return self._sets.apply(entries)
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that the kernel holds."""
+        try:
+            return self._sets.lookup(entries)
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def dump(self) -> Iterator[Seen]:
+        """Yield every element; may run in another thread."""
+        try:
+            yield from self._sets.dump()
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def dropped(self) -> int:
+        """Return the packets dropped since the maps were made; 0 where they are gone."""
+        try:
+            return Map.pinned(self._home / "dropped").total(0)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def maintain(self) -> None:
+        """Remove some of what has expired; look whether all is still at its place.
+
+        Raises:
+            BackendError: it is not: somebody removed pins or detached a program.
+        """
+        self._there()
+        try:
+            self._sets.collect()
+            for pin in self._home.glob(f"{_LINK}*"):
+                if not Link.pinned(pin).ifindex:
+                    raise BackendError(
+                        f"the XDP program of interface {_number(pin)} was detached",
+                        "a running throttled puts it back",
+                    )
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def teardown(self) -> None:
+        """Detach the programs and remove all pins, also those of other layouts."""
+        try:
+            for pin in self._pins.glob(f"v*/{_LINK}*"):
+                Link.pinned(pin).detach()
+            _remove(self._pins)
+        except OSError as error:
+            raise _refusal(error) from error
+        self._programs = {}
+
+    # Setting up
+
+    def _setup(self, ruleset: Ruleset) -> bool:
+        before = self._whole()
+        if not _is_bpffs(self._pins):
+            parent = self._pins.parent
+            raise BackendError(
+                f"there is no BPF file system at {parent}", f"mount -t bpf bpf {parent}"
+            )
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        starts = not (self._programs and before)
+        if starts:
+            self._programs = self._load()
+        self._sets.size = ruleset.size
+        others = [path for path in self._pins.glob("v*") if path != self._home]
+        for older in others:
+            self._take_over(older)
+        for of in self._sets.settle():
+            log.warning("the set %s holds more than firewall.size: it stays as it is", of.name)
+        protected, own = layout.tries(ruleset.protected), layout.tries(interfaces.own_networks())
+        for version in (4, 6):
+            _fill(self._map(f"protected{version}"), protected[version])
+            _fill(self._map(f"own{version}"), own[version])
+        settings = self._map("settings")
+        known = Settings.unpack(settings.lookup(_ZERO) or b"")
+        settings.update(_ZERO, Settings.of(ruleset, known).pack())
+        self._guard(interfaces.interfaces(), starts=starts)
+        for older in others:
+            _remove(older)
+        return before or bool(others)
+
+    def _load(self) -> dict[str, Program]:
+        """Load our programs, on the maps that are pinned; pin those that are new."""
+        loaded = Object(OBJECTS / "xdp.o")
+        held = {name: self._home / name for name in _MAPS}
+        there = {name for name, pin in held.items() if pin.exists()}
+        for name in there:
+            loaded.reuse(name, self._map(name))
+        loaded.load()
+        for name, pin in held.items():
+            if name not in there:
+                loaded.map(name).pin(pin)
+        return {name: loaded.program(name) for name in _PROGRAMS}
+
+    def _take_over(self, older: Path) -> None:
+        """Go on with what another layout holds: its elements, and then its links."""
+        for of in SETS:
+            if (pin := older / of.name).exists():
+                self._sets.take_over(of, Map.pinned(pin))
+        for pin in older.glob(f"{_LINK}*"):
+            pin.rename(self._home / pin.name)
+
+    def _guard(self, found: Sequence[Interface], *, starts: bool) -> None:
+        """Have our program at each interface, and no pin of one that is gone.
+
+        Raises:
+            BackendError: there are interfaces, and all of them are held by others.
+        """
+        alive = {each.index for each in found}
+        for pin in self._home.glob(f"{_LINK}*"):
+            if _number(pin) not in alive:
+                pin.unlink()
+        occupied = {each: _occupied(each) for each in found if not self._attach(each, starts)}
+        for each, (what, hint) in occupied.items():
+            if each.name not in self._occupied:
+                log.warning("%s. %s", what, hint)
+        self._occupied = frozenset(each.name for each in occupied)
+        if occupied and len(occupied) == len(found):
+            raise BackendError(*next(iter(occupied.values())))
+
+    def _attach(self, at: Interface, starts: bool) -> bool:
+        """Have our program at an interface; tell whether nobody else's is there."""
+        pin = self._home / f"{_LINK}{at.index}"
+        program = self._programs[at.program]
+        if pin.exists():
+            link = Link.pinned(pin)
+            if link.ifindex == at.index and (not starts or at.mode == self._mode):
+                link.update(program)
+                return True
+            link.detach()
+            del link
+            pin.unlink()
+        elif at.attached:
+            return False
+        link_made = self._attached(at, program)
+        if link_made is None:
+            return False
+        link_made.pin(pin)
+        return True
+
+    def _attached(self, at: Interface, program: Program) -> Link | None:
+        """Attach in the mode asked for, else generic; None if somebody else was faster."""
+        for mode in dict.fromkeys((self._mode, "generic")):
+            try:
+                return program.attach(at.index, ATTACH_XDP, _FLAGS[mode])
+            except OSError as error:
+                if error.errno in (errno.EBUSY, errno.EEXIST):
+                    return None
+                if mode == "generic":
+                    raise
+                log.warning("%s does not take XDP in its driver: %s", at.name, error.strerror)
+        return None
+
+    def _map(self, name: str) -> Map:
+        return Map.pinned(self._home / name)
+
+    def _whole(self) -> bool:
+        return all((self._home / name).exists() for name in _MAPS)
+
+    def _there(self) -> None:
+        """See that nobody removed the pins.
+
+        Raises:
+            BackendError: somebody did, or they were never made.
+        """
+        if not (self._home / "settings").exists():
+            raise BackendError(
+                f"the maps in {self._home} are gone", "a running throttled puts them back"
+            )
+
+
+def _fill(trie: Map, wanted: frozenset[bytes]) -> None:
+    """Make a trie hold these keys: first more, then no others."""
+    there = set(trie.keys())
+    for key in wanted - there:
+        trie.update(key, b"\1")
+    for key in there - wanted:
+        trie.delete(key)
+
+
+def _number(pin: Path) -> int:
+    return int(pin.name.removeprefix(_LINK))
+
+
+def _occupied(at: Interface) -> tuple[str, str]:
+    """Say who is at an interface, and what to do."""
+    try:
+        name = Program.by_number(at.attached).name or "without a name"
+    except OSError:
+        name = "of an unknown name"
+    return (
+        f"{at.name} has another XDP program ({name}, id {at.attached}) and is not guarded",
+        "remove that program, or set firewall.backend to nftables, which works beside it",
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory of pins. Idempotent."""
+    if path.is_dir():
+        for each in path.iterdir():
+            _remove(each)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_bpffs(path: Path) -> bool:
+    """Tell whether a path is, or would be, in a BPF file system."""
+    best, kind = Path(), ""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _device, mounted, of_kind, *_ = line.split()
+        if path.is_relative_to(mounted) and len(mounted) >= len(str(best)):
+            best, kind = Path(mounted), of_kind
+    return kind == "bpf"
+
+
+def _refusal(error: OSError) -> BackendError:
+    """Say what a refusal of the kernel means to an operator."""
+    if error.errno == errno.ENOENT:
+        what = f"a pin is gone: {error.filename}" if error.filename else "a pin of ours is gone"
+        return BackendError(what, "a running throttled puts it back")
+    hint = ""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        hint = "run as root or with CAP_BPF and CAP_NET_ADMIN"
+    return BackendError(f"the kernel refused: {error.strerror}", hint)

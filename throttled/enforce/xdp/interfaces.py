@@ -1,0 +1,92 @@
+"""The interfaces of this host, what of theirs XDP can see, and the routes to ourselves.
+
+Over rtnetlink, by pyroute2. Owns no state.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from socket import AF_INET, AF_INET6
+from typing import NamedTuple, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from throttled.errors import BackendError
+
+_T = TypeVar("_T")
+
+#: linux/if_arp.h: how packets of an interface begin, and the program that reads them so. PPP and
+#: NONE (tun, WireGuard) begin with IP. Other tunnels show XDP what is around their packets.
+_PROGRAMS = {1: "ethernet", 512: "internet", 65534: "internet"}
+#: Interfaces that stand on others, which see the same packets before: no packet is judged twice.
+_UPPER = frozenset(
+    {"vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "vrf"}
+    | {"openvswitch", "hsr", "dsa"}
+)
+#: linux/if_link.h: XDP_ATTACHED_DRV, XDP_ATTACHED_SKB
+_MODES = {1: "native", 2: "generic"}
+_LOCAL_TABLE, _LOCAL_ROUTE = 255, 2  # linux/rtnetlink.h: RT_TABLE_LOCAL, RTN_LOCAL
+
+
+class Interface(NamedTuple):
+    """An interface that can be guarded, and what is at it now."""
+
+    index: int
+    name: str
+    program: str  # the one that can read its packets
+    attached: int  # the number of the XDP program that is there; 0: none
+    mode: str  # of that program: "native", "generic", "" where there is none
+
+
+def interfaces() -> list[Interface]:
+    """Return the interfaces at which packets of others arrive. Not the loopback.
+
+    Raises:
+        BackendError: they cannot be read.
+    """
+    return _asked(_interfaces)
+
+
+def own_networks() -> list[str]:
+    """Return what this host takes for itself: its addresses, and networks routed to it (AnyIP).
+
+    Raises:
+        BackendError: the routes cannot be read.
+    """
+    return _asked(_own)
+
+
+def _interfaces() -> list[Interface]:
+    found = []
+    with IPRoute() as netlink:
+        for link in netlink.get_links():
+            program = _PROGRAMS.get(link["ifi_type"])
+            about = link.get_attr("IFLA_LINKINFO")
+            kind = about.get_attr("IFLA_INFO_KIND") if about else None
+            if program and kind not in _UPPER:
+                xdp = link.get_attr("IFLA_XDP")
+                attached = (xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None) or 0
+                mode = xdp.get_attr("IFLA_XDP_ATTACHED") if xdp else 0
+                name = link.get_attr("IFLA_IFNAME")
+                modes = _MODES.get(mode or 0, "")
+                found.append(Interface(link["index"], name, program, attached, modes))
+    return found
+
+
+def _own() -> list[str]:
+    with IPRoute() as netlink:
+        return [
+            f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
+            for family in (AF_INET, AF_INET6)
+            for route in netlink.get_routes(family=family, table=_LOCAL_TABLE, type=_LOCAL_ROUTE)
+            if route["type"] == _LOCAL_ROUTE and route.get_attr("RTA_DST")
+        ]
+
+
+def _asked(question: Callable[[], _T]) -> _T:
+    # In a thread of its own: pyroute2 runs an event loop, and the caller may be inside another.
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            return executor.submit(question).result()
+        except (OSError, NetlinkError) as error:
+            raise BackendError(f"the interfaces of this host cannot be read: {error}") from error

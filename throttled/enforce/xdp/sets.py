@@ -1,0 +1,282 @@
+"""What the sets of the program hold: put in, asked for, dumped, and rid of what has expired.
+
+A set is a hash in a slot of `sets4` or `sets6`, pinned under its own name, made when its first
+element comes. A hash of the kernel takes 16 bytes for each element that it may hold, so a set
+begins small, and when it is full it is replaced by one four times as large with the same elements:
+the program goes from one to the other between two packets. What has expired the program ignores;
+to remove it is up to `collect`.
+
+Pins are opened for each call, so that whoever else changed them is believed. Kept are only the
+size that sets may have, and how far `collect` came.
+"""
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from throttled.bpf.libbpf import Map
+from throttled.enforce.xdp import layout
+from throttled.enforce.xdp.layout import ELEMENT, SETS, SetId
+from throttled.errors import BackendError
+from throttled.model import Applied, Entry, Seen
+
+#: What a set may hold at first: 2 MiB. And how much more when it is full.
+_FIRST, _MORE = 131_072, 4
+#: `collect` stops after so many seconds and goes on there the next time.
+_COLLECT = 0.005
+#: How often an element is tried again when the kernel has to fetch memory first.
+_PATIENCE = 100
+
+_VALUES = {4: "sets4", 6: "sets6"}
+
+#: Of each key the entry, and the boot clock's ns at which it ends (0: remove it).
+Items = Mapping[bytes, tuple[Entry, int]]
+Failure = tuple[Entry, str]
+
+
+def clock() -> int:
+    """Return the clock by which elements end."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def plan(entries: Iterable[Entry], now: int) -> tuple[dict[SetId, Items], list[Failure]]:
+    """Sort entries by their sets, the last one for an element alone; name those that cannot be."""
+    found: dict[SetId, dict[bytes, tuple[Entry, int]]] = {}
+    failed: list[Failure] = []
+    for entry in entries:
+        try:
+            of, key = layout.place(entry)
+            left = max(1, int(entry.seconds * 1000)) * 1_000_000 if entry.seconds > 0 else 0
+            if left >> 62:
+                raise OverflowError("longer than the kernel's clock can count")
+            int(entry.seconds)  # nan is no number above 0, and no removal
+        except (ValueError, OverflowError) as error:
+            failed.append((entry, str(error)))
+        else:
+            found.setdefault(of, {})[key] = entry, now + left if left else 0
+    return dict(found), failed
+
+
+class Sets:
+    """The sets below a directory of pins."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        #: Elements that each set may hold; None as long as no ruleset said so.
+        self.size: int | None = None
+        self._cursor: tuple[int, bytes | None] = (0, None)
+
+    def open(self, of: SetId) -> Map | None:
+        """Return a set; None where there is none."""
+        try:
+            return Map.pinned(self._home / of.name)
+        except FileNotFoundError:
+            return None
+
+    def apply(self, entries: Iterable[Entry]) -> Applied:
+        """Put a batch in force; the sets that it needs are made.
+
+        Raises:
+            BackendError: a set is needed and nobody said how large it may be.
+        """
+        groups, failed = plan(entries, clock())
+        made = {of: self._needed(of, items) for of, items in groups.items()}
+        full = False
+        for of, items in groups.items():
+            if held := made[of]:
+                rest = self._put(of, held, items)
+                failed += rest.failed
+                full |= rest.full
+        return Applied(tuple(failed), full)
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that are in force."""
+        now = clock()
+        groups, _unusable = plan(entries, now)
+        found = []
+        for of, items in groups.items():
+            if held := self.open(of):
+                for key, (_entry, _expires) in items.items():
+                    if value := held.lookup(key):
+                        found += _seen(of, key, value, now)
+        return found
+
+    def dump(self) -> Iterator[Seen]:
+        """Yield every element that is in force. May run in another thread."""
+        for of in SETS:
+            if held := self.open(of):
+                for keys, values in _pieces(held):
+                    yield from _seen(of, keys, values, clock())
+
+    def collect(self) -> None:
+        """Remove what has expired: a piece of all that there is, for some milliseconds."""
+        end = time.monotonic() + _COLLECT
+        at, cursor = self._cursor
+        for _ in range(len(SETS) + 1):
+            held = self.open(SETS[at])
+            while held and time.monotonic() < end:
+                keys, values, _count, cursor = held.read(cursor)
+                _remove_expired(held, keys, values)
+                if cursor is None:
+                    break
+            self._cursor = at, cursor
+            if time.monotonic() >= end:
+                return
+            at, cursor = (at + 1) % len(SETS), None
+
+    def settle(self) -> list[SetId]:
+        """Tell the program of every set that is pinned, and fit them to the size.
+
+        Returns:
+            the sets that hold more than the size allows, and so stay as they are.
+        """
+        above = []
+        for of in SETS:
+            if held := self.open(of):
+                if self.size is not None and held.max_entries > self.size:
+                    above += [] if self._replace(of, held, self.size) else [of]
+                else:
+                    self._slots(of).update(of.slot.to_bytes(4, sys.byteorder), _descriptor(held))
+        return above
+
+    def take_over(self, of: SetId, held: Map) -> None:
+        """Make a set from one of another layout, whose elements are shorter or longer at the end.
+
+        Bans and throttles go on; where a set is there already it stays.
+        """
+        if self.open(of) is None and held.key_size == len(layout.key(_WIDEST[of.version])):
+            self._replace(of, held, max(held.max_entries, _FIRST))
+            if of.networks:
+                made = self.open(of)
+                self.announce(of.version, map(layout.prefix_of, made.keys() if made else ()))
+
+    def announce(self, version: int, prefixes: Iterable[int]) -> None:
+        """Let the program look for networks of these lengths too."""
+        lengths = Map.pinned(self._home / "lengths")
+        index = (version == 6).to_bytes(4, sys.byteorder)
+        known = layout.lengths(lengths.lookup(index) or layout.pack_lengths(()))
+        if not known.issuperset(wanted := known.union(prefixes)):
+            lengths.update(index, layout.pack_lengths(wanted))
+
+    def _slots(self, of: SetId) -> Map:
+        return Map.pinned(self._home / _VALUES[of.version])
+
+    def _needed(self, of: SetId, items: Items) -> Map | None:
+        """Return a set, made where something is to be put in; None where nothing is to be done."""
+        held = self.open(of)
+        wanted = [key for key, (_entry, expires) in items.items() if expires]
+        if held is None and wanted:
+            if self.size is None:
+                raise BackendError(
+                    f"there is no set {of.name} yet", "a running throttled makes it when needed"
+                )
+            held = self._install(of, self._new(of, min(_FIRST, self.size)))
+        if of.networks and wanted:
+            self.announce(of.version, map(layout.prefix_of, wanted))
+        return held
+
+    def _put(self, of: SetId, held: Map, items: Items) -> Applied:
+        """Put items in, what is there already first: a full set still takes it."""
+        there, new = [], []
+        for key, (_entry, expires) in items.items():
+            if not expires:
+                held.delete(key)
+            elif (value := held.lookup(key)) and (old := ELEMENT.unpack(value))[0] > clock():
+                there.append((key, ELEMENT.pack(expires, *old[1:])))
+            else:
+                new.append((key, ELEMENT.pack(expires, 0, 0, 0)))
+        rest = there + new
+        failed: list[Failure] = []
+        collected, patience = False, _PATIENCE
+        while rest:
+            keys, values = (b"".join(part) for part in zip(*rest, strict=True))
+            done, number = held.update_batch(keys, values, len(rest))
+            rest = rest[done:]
+            patience = _PATIENCE if done else patience - 1
+            if number == errno.E2BIG:
+                if not collected:
+                    collected = True
+                    for piece in _pieces(held):
+                        _remove_expired(held, *piece)
+                elif self.size is not None and held.max_entries < self.size:
+                    larger = min(held.max_entries * _MORE, self.size)
+                    held = self._replace(of, held, larger) or held
+                else:
+                    why = f"the set {of.name} is full"
+                    return Applied((*failed, *((items[key][0], why) for key, _ in rest)), full=True)
+            elif number and (number != errno.ENOMEM or not patience):
+                failed.append((items[rest.pop(0)[0]][0], os.strerror(number)))
+        return Applied(tuple(failed))
+
+    def _new(self, of: SetId, size: int) -> Map:
+        return Map.hash(of.name, len(layout.key(_WIDEST[of.version])), ELEMENT.size, size)
+
+    def _install(self, of: SetId, made: Map) -> Map:
+        """Give the program a set, and pin it in place of the one before.
+
+        Killed in between, the pin and the program do not mean the same set: `settle` mends that.
+        """
+        other = self._home / f"{of.name}_new"
+        other.unlink(missing_ok=True)
+        made.pin(other)
+        other.rename(self._home / of.name)
+        self._slots(of).update(of.slot.to_bytes(4, sys.byteorder), _descriptor(made))
+        return made
+
+    def _replace(self, of: SetId, held: Map, size: int) -> Map | None:
+        """Put a set of another size in place of one; None if its elements do not fit in."""
+        made = self._new(of, size)
+        for keys, values in _pieces(held):
+            now = clock()
+            old, width = held.value_size, min(held.value_size, ELEMENT.size)
+            alive = [
+                (
+                    keys[n * held.key_size : (n + 1) * held.key_size],
+                    values[n * old : n * old + width].ljust(ELEMENT.size, b"\0"),
+                )
+                for n in range(len(keys) // held.key_size)
+                if int.from_bytes(values[n * old : n * old + 8], sys.byteorder) > now
+            ]
+            if not alive:
+                continue
+            parts = [b"".join(part) for part in zip(*alive, strict=True)]
+            if made.update_batch(*parts, len(alive))[1]:
+                return None
+        return self._install(of, made)
+
+
+#: A key of the greatest length.
+_WIDEST = {4: (bytes(4), 32), 6: (bytes(16), 128)}
+
+
+def _descriptor(held: Map) -> bytes:
+    return held.fd.to_bytes(4, sys.byteorder)
+
+
+def _pieces(held: Map) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values of a set, some thousand at a time."""
+    cursor: bytes | None = None
+    while True:
+        keys, values, _count, cursor = held.read(cursor)
+        yield keys, values
+        if cursor is None:
+            return
+
+
+def _seen(of: SetId, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
+    """Yield those elements of a piece that have not expired."""
+    size = len(layout.key(_WIDEST[of.version]))
+    for at, (expires, packets, _due, _rate) in enumerate(layout.elements(values)):
+        if expires > now:
+            subject = layout.subject(keys[at * size : (at + 1) * size])
+            yield Seen(subject, of.scope, of.action, (expires - now) / 1e9, packets)
+
+
+def _remove_expired(held: Map, keys: bytes, values: bytes) -> None:
+    now = clock()
+    for at, (expires, *_) in enumerate(layout.elements(values)):
+        if expires <= now:
+            held.delete(keys[at * held.key_size : (at + 1) * held.key_size])
