@@ -200,7 +200,8 @@ class Daemon:
 
     def _open_backend(self) -> Backend:
         observing = self.config.mode == "observe"
-        backend = choose("dryrun" if observing else self.config.firewall.backend)
+        firewall = self.config.firewall
+        backend = choose("dryrun" if observing else firewall.backend, firewall.xdp_mode)
         faults = [problem for problem in backend.check() if problem.state == "fault"]
         if faults:
             hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
@@ -284,6 +285,8 @@ class Daemon:
         await asyncio.sleep(_SETTLED)
         facts = await asyncio.to_thread(self._gather)
         if facts == self.facts:
+            if self.backend.name == "xdp":
+                self.guard.reconfigure()  # it is at interfaces without an address too
             if self.logs.unopened:
                 self.logs.follow(self.config.logs(facts))
             return
@@ -320,6 +323,7 @@ class Daemon:
                 ("store.path", self.config.store, config.store),
                 ("control", self.config.control, config.control),
                 ("firewall.backend", self.config.firewall.backend, config.firewall.backend),
+                ("firewall.xdp_mode", self.config.firewall.xdp_mode, config.firewall.xdp_mode),
                 (
                     "mode to or from observe",
                     self.config.mode == "observe",
@@ -331,7 +335,8 @@ class Daemon:
         # What needs a restart stays as it is until then, also in what `status` says.
         if (self.config.mode == "observe") != (config.mode == "observe"):
             config = replace(config, mode=self.config.mode)
-        firewall = replace(config.firewall, backend=self.config.firewall.backend)
+        running = self.config.firewall
+        firewall = replace(config.firewall, backend=running.backend, xdp_mode=running.xdp_mode)
         self.config = replace(
             config, store=self.config.store, control=self.config.control, firewall=firewall
         )

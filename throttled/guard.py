@@ -69,7 +69,12 @@ class Guard:
             self._refused(error)
 
     def tick(self, moment: Moment) -> None:
-        """Try again what the kernel or the store refused."""
+        """Try again what the kernel or the store refused; clear up in the kernel."""
+        if self._pipeline.backend_fault is None:
+            try:
+                self.backend.collect()
+            except BackendError as error:
+                self._refused(error)
         broken = self._pipeline.backend_fault
         self._pipeline.retry(self.repair, moment)
         if broken and self._pipeline.backend_fault is None:

@@ -80,6 +80,9 @@ class Kernel:
     def dropped(self) -> int:
         return 0
 
+    def collect(self) -> None:
+        return
+
     def watch(self) -> None:
         return
 

@@ -155,7 +155,9 @@ def _store(path: str) -> Iterator[Problem]:
 def _firewall(settings: Config) -> Iterator[Problem]:
     from throttled.enforce.choose import choose  # noqa: PLC0415 - libraries that --help needs not
 
-    backend = choose("dryrun" if settings.mode == "observe" else settings.firewall.backend)
+    firewall = settings.firewall
+    name = "dryrun" if settings.mode == "observe" else firewall.backend
+    backend = choose(name, firewall.xdp_mode)
     for problem in backend.check():
         yield Problem(problem.state, f"firewall {backend.name}: {problem.what}", problem.hint)
 

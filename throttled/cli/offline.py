@@ -86,7 +86,7 @@ def _backend(settings: Config) -> Backend:
     from throttled.enforce.choose import choose  # noqa: PLC0415 - libraries that list needs not
 
     # Also in mode observe: the kernel may still hold what was decided before.
-    return choose(settings.firewall.backend)
+    return choose(settings.firewall.backend, settings.firewall.xdp_mode)
 
 
 def _explain(store: Store, subject: str, now: float) -> ExplainResult:

@@ -104,9 +104,23 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     """What enforces throttles and bans."""
 
     backend: Annotated[
-        Literal["auto", "nftables", "dryrun"],
-        Meta(description='"auto": the best that works here; "dryrun": nothing is touched'),
+        Literal["auto", "nftables", "xdp", "dryrun"],
+        Meta(
+            description=(
+                '"auto": the best that works here, never XDP; "xdp": before the network stack, '
+                'where a flood is larger than that; "dryrun": nothing is touched'
+            )
+        ),
     ] = "auto"
+    xdp_mode: Annotated[
+        Literal["generic", "native"],
+        Meta(
+            description=(
+                '"generic": works on every interface; "native": in the driver, where it can: '
+                "faster, but attaching resets some network cards"
+            )
+        ),
+    ] = "generic"
     ports: Annotated[
         Literal["auto"] | FirewallPorts,
         Meta(

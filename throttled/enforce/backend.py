@@ -78,6 +78,14 @@ class Backend(Protocol):
         """Return the packets dropped in all since `setup` first made the table."""
         ...
 
+    def collect(self) -> None:
+        """Give back some of what has expired, where the kernel does not; for a timer: 5 ms at most.
+
+        Raises:
+            BackendError: what `setup` put in place is gone.
+        """
+        ...
+
     def watch(self) -> Watch | None:
         """Hear of foreign changes, once set up; None where the kernel does not tell.
 

@@ -31,6 +31,6 @@ def choose(name: str, xdp_mode: Mode = "generic") -> Backend:
         return Xdp(xdp_mode)
     make = _BACKENDS.get("nftables" if name == "auto" else name)
     if make is None:
-        known = ", ".join(("auto", *_BACKENDS))
+        known = ", ".join(("auto", *_BACKENDS, "xdp"))
         raise ConfigError(f"no such backend: {name!r}", f"one of {known}")
     return make()

@@ -90,6 +90,9 @@ class DryRun:
         """Return 0."""
         return 0
 
+    def collect(self) -> None:
+        """Leave it to `apply`."""
+
     def watch(self) -> None:
         """Nobody else can change what is in our memory."""
         return

@@ -93,6 +93,9 @@ class Nftables:
         """Return the packets dropped since the table was made; 0 where it is gone."""
         return self._elements.dropped()
 
+    def collect(self) -> None:
+        """Leave it to the kernel."""
+
     def watch(self) -> Watch:
         """Hear of changes that somebody else makes to our table."""
         return Watch()

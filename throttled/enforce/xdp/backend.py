@@ -80,7 +80,7 @@ class Xdp:
         except BackendError as error:
             return [Problem("fault", error.message, error.hint)]
         ours = {_number(pin) for pin in self._home.glob(f"{_LINK}*")}
-        foreign = [each for each in found if each.attached and each.index not in ours]
+        foreign = [each for each in found if each.attached and each.number not in ours]
         state: Literal["warning", "fault"] = "warning" if len(foreign) < len(found) else "fault"
         return [Problem(state, *_occupied(each)) for each in foreign] or [
             Problem("ok", f"XDP works, on Linux {os.uname().release}")
@@ -130,7 +130,10 @@ class Xdp:
         except OSError as error:
             raise _refusal(error) from error
 
-    def maintain(self) -> None:
+    def watch(self) -> None:
+        """Nobody tells; `collect` finds it a second later."""
+
+    def collect(self) -> None:
         """Remove some of what has expired; look whether all is still at its place.
 
         Raises:
@@ -216,11 +219,13 @@ class Xdp:
         Raises:
             BackendError: there are interfaces, and all of them are held by others.
         """
-        alive = {each.index for each in found}
+        alive = {each.number for each in found}
         for pin in self._home.glob(f"{_LINK}*"):
             if _number(pin) not in alive:
                 pin.unlink()
-        occupied = {each: _occupied(each) for each in found if not self._attach(each, starts)}
+        occupied = {
+            each: _occupied(each) for each in found if not self._attach(each, starts=starts)
+        }
         for each, (what, hint) in occupied.items():
             if each.name not in self._occupied:
                 log.warning("%s. %s", what, hint)
@@ -228,13 +233,13 @@ class Xdp:
         if occupied and len(occupied) == len(found):
             raise BackendError(*next(iter(occupied.values())))
 
-    def _attach(self, at: Interface, starts: bool) -> bool:
+    def _attach(self, at: Interface, *, starts: bool) -> bool:
         """Have our program at an interface; tell whether nobody else's is there."""
-        pin = self._home / f"{_LINK}{at.index}"
+        pin = self._home / f"{_LINK}{at.number}"
         program = self._programs[at.program]
         if pin.exists():
             link = Link.pinned(pin)
-            if link.ifindex == at.index and (not starts or at.mode == self._mode):
+            if link.ifindex == at.number and (not starts or at.mode == self._mode):
                 link.update(program)
                 return True
             link.detach()
@@ -242,17 +247,16 @@ class Xdp:
             pin.unlink()
         elif at.attached:
             return False
-        link_made = self._attached(at, program)
-        if link_made is None:
-            return False
-        link_made.pin(pin)
-        return True
+        made = self._attached(at, program)
+        if made is not None:
+            made.pin(pin)
+        return made is not None
 
     def _attached(self, at: Interface, program: Program) -> Link | None:
         """Attach in the mode asked for, else generic; None if somebody else was faster."""
         for mode in dict.fromkeys((self._mode, "generic")):
             try:
-                return program.attach(at.index, ATTACH_XDP, _FLAGS[mode])
+                return program.attach(at.number, ATTACH_XDP, _FLAGS[mode])
             except OSError as error:
                 if error.errno in (errno.EBUSY, errno.EEXIST):
                     return None

@@ -31,7 +31,7 @@ _LOCAL_TABLE, _LOCAL_ROUTE = 255, 2  # linux/rtnetlink.h: RT_TABLE_LOCAL, RTN_LO
 class Interface(NamedTuple):
     """An interface that can be guarded, and what is at it now."""
 
-    index: int
+    number: int
     name: str
     program: str  # the one that can read its packets
     attached: int  # the number of the XDP program that is there; 0: none

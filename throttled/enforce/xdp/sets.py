@@ -6,8 +6,8 @@ begins small, and when it is full it is replaced by one four times as large with
 the program goes from one to the other between two packets. What has expired the program ignores;
 to remove it is up to `collect`.
 
-Pins are opened for each call, so that whoever else changed them is believed. Kept are only the
-size that sets may have, and how far `collect` came.
+Pins are opened for each call, so that whoever else changed them is believed. Kept are the
+size that sets may have, how far `collect` came, and when a full set was last searched.
 """
 
 import errno
@@ -27,6 +27,8 @@ from throttled.model import Applied, Entry, Seen
 _FIRST, _MORE = 131_072, 4
 #: `collect` stops after so many seconds and goes on there the next time.
 _COLLECT = 0.005
+#: A full set is searched for what has expired at most once in so many seconds: that may take one.
+_SWEEP = 60.0
 #: How often an element is tried again when the kernel has to fetch memory first.
 _PATIENCE = 100
 
@@ -49,15 +51,25 @@ def plan(entries: Iterable[Entry], now: int) -> tuple[dict[SetId, Items], list[F
     for entry in entries:
         try:
             of, key = layout.place(entry)
-            left = max(1, int(entry.seconds * 1000)) * 1_000_000 if entry.seconds > 0 else 0
-            if left >> 62:
-                raise OverflowError("longer than the kernel's clock can count")
-            int(entry.seconds)  # nan is no number above 0, and no removal
+            expires = now + _nanoseconds(entry.seconds) if entry.seconds > 0 else 0
+            int(entry.seconds)  # what is not a number is no removal either
         except (ValueError, OverflowError) as error:
             failed.append((entry, str(error)))
         else:
-            found.setdefault(of, {})[key] = entry, now + left if left else 0
+            found.setdefault(of, {})[key] = entry, expires
     return dict(found), failed
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Return a time to end in, at least a millisecond.
+
+    Raises:
+        OverflowError: it is longer than the clock of the kernel can count.
+    """
+    left = max(1, int(seconds * 1000)) * 1_000_000
+    if left >> 62:
+        raise OverflowError("longer than the clock of the kernel can count")
+    return left
 
 
 class Sets:
@@ -68,6 +80,7 @@ class Sets:
         #: Elements that each set may hold; None as long as no ruleset said so.
         self.size: int | None = None
         self._cursor: tuple[int, bytes | None] = (0, None)
+        self._swept: dict[SetId, float] = {}
 
     def open(self, of: SetId) -> Map | None:
         """Return a set; None where there is none."""
@@ -96,10 +109,10 @@ class Sets:
         """Return those of the named elements that are in force."""
         now = clock()
         groups, _unusable = plan(entries, now)
-        found = []
+        found: list[Seen] = []
         for of, items in groups.items():
             if held := self.open(of):
-                for key, (_entry, _expires) in items.items():
+                for key in items:
                     if value := held.lookup(key):
                         found += _seen(of, key, value, now)
         return found
@@ -190,26 +203,29 @@ class Sets:
                 new.append((key, ELEMENT.pack(expires, 0, 0, 0)))
         rest = there + new
         failed: list[Failure] = []
-        collected, patience = False, _PATIENCE
         while rest:
-            keys, values = (b"".join(part) for part in zip(*rest, strict=True))
-            done, number = held.update_batch(keys, values, len(rest))
-            rest = rest[done:]
-            patience = _PATIENCE if done else patience - 1
+            rest, number = _fill(held, rest)
             if number == errno.E2BIG:
-                if not collected:
-                    collected = True
-                    for piece in _pieces(held):
-                        _remove_expired(held, *piece)
-                elif self.size is not None and held.max_entries < self.size:
-                    larger = min(held.max_entries * _MORE, self.size)
-                    held = self._replace(of, held, larger) or held
-                else:
+                larger = self._with_room(of, held)
+                if larger is None:
                     why = f"the set {of.name} is full"
                     return Applied((*failed, *((items[key][0], why) for key, _ in rest)), full=True)
-            elif number and (number != errno.ENOMEM or not patience):
+                held = larger
+            elif number:
                 failed.append((items[rest.pop(0)[0]][0], os.strerror(number)))
         return Applied(tuple(failed))
+
+    def _with_room(self, of: SetId, held: Map) -> Map | None:
+        """Return a full set without what has expired, or a larger one; None if there is neither."""
+        now = time.monotonic()
+        if now - self._swept.get(of, -_SWEEP) >= _SWEEP:
+            self._swept[of] = now
+            for piece in _pieces(held):
+                _remove_expired(held, *piece)
+            return held
+        if self.size is None or held.max_entries >= self.size:
+            return None
+        return self._replace(of, held, min(held.max_entries * _MORE, self.size))
 
     def _new(self, of: SetId, size: int) -> Map:
         return Map.hash(of.name, len(layout.key(_WIDEST[of.version])), ELEMENT.size, size)
@@ -240,10 +256,7 @@ class Sets:
                 for n in range(len(keys) // held.key_size)
                 if int.from_bytes(values[n * old : n * old + 8], sys.byteorder) > now
             ]
-            if not alive:
-                continue
-            parts = [b"".join(part) for part in zip(*alive, strict=True)]
-            if made.update_batch(*parts, len(alive))[1]:
+            if _fill(made, alive)[1]:
                 return None
         return self._install(of, made)
 
@@ -254,6 +267,19 @@ _WIDEST = {4: (bytes(4), 32), 6: (bytes(16), 128)}
 
 def _descriptor(held: Map) -> bytes:
     return held.fd.to_bytes(4, sys.byteorder)
+
+
+def _fill(held: Map, rest: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], int]:
+    """Put pairs in until one is refused; return those that are left, and the errno."""
+    patience, number = _PATIENCE, 0
+    while rest and patience:
+        keys, values = (b"".join(part) for part in zip(*rest, strict=True))
+        done, number = held.update_batch(keys, values, len(rest))
+        rest = rest[done:]
+        if number != errno.ENOMEM:
+            break
+        patience -= not done
+    return rest, number
 
 
 def _pieces(held: Map) -> Iterator[tuple[bytes, bytes]]:
