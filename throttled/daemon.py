@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled import __version__
+from throttled.audit import Audit
 from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control.protocol import Request, Result
@@ -108,6 +109,7 @@ class Daemon:
         self._files: tuple[tuple[str, int, int], ...] = ()
         self._allowed: list[str] = []
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
+        self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._closing = ExitStack()
@@ -150,7 +152,7 @@ class Daemon:
 
     async def _answer(self, request: Request, peer: Peer) -> Result:
         await self._ready.wait()
-        return await Operations(self).handle(request, peer)
+        return await self._audit.handle(request, peer, Operations(self).handle)
 
     async def _start(self) -> None:
         """Open what there is to open, protect, and only then look at the log."""

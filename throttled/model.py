@@ -260,3 +260,19 @@ class Snapshot(Struct, frozen=True):
     why: str
     packets: int = 0
     lines: tuple[Line, ...] = field(default=())
+
+
+class Change(Struct, frozen=True):
+    """What an operator changed, or tried to."""
+
+    time: float
+    uid: int
+    user: str  # "alice"; "root, logged in as alice"
+    pid: int
+    program: str  # the name of the process that asked
+    op: str  # ban, unban, allow, import, reload, purge …
+    subject: str  # "" where it is about none, or about many
+    request: str  # JSON: all that was asked
+    outcome: str  # one sentence
+    ok: bool
+    offline: bool = False  # without a running daemon

@@ -16,6 +16,7 @@ from throttled.control import protocol
 from throttled.control.protocol import (
     AllowedResult,
     AllowRow,
+    AuditResult,
     ChangeResult,
     Done,
     ExplainResult,
@@ -72,6 +73,7 @@ class Operations:
             protocol.Allow: self._allow,
             protocol.Disallow: self._disallow,
             protocol.Allowed: lambda _request, _peer: AllowedResult(self._allowed()),
+            protocol.Audit: self._changes,
         }
 
     async def handle(self, request: Request, peer: Peer) -> Result:
@@ -201,6 +203,10 @@ class Operations:
             AllowRow(row.what, row.since, row.until or None, row.note)
             for row in self._daemon.store.allowed(now().wall)
         ]
+
+    def _changes(self, request: protocol.Audit, _peer: Peer) -> AuditResult:
+        since = now().wall - request.seconds if request.seconds else 0.0
+        return AuditResult(self._daemon.store.changes(since, request.subject, request.max))
 
     # Changing
 

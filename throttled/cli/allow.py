@@ -4,7 +4,7 @@ import click
 
 from throttled.cli import output
 from throttled.cli.change import tell
-from throttled.cli.daemon import ask
+from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
 from throttled.control.protocol import Allow, Allowed, AllowedResult, ChangeResult
 
@@ -32,8 +32,8 @@ def command(
     it is lifted. [protect] in the configuration does the same for good.
     """
     if what is not None:
-        return tell(ask(Allow(what, seconds, note, force), ChangeResult), as_json=as_json)
-    result = ask(Allowed(), AllowedResult)
+        return tell(ask_or_look(Allow(what, seconds, note, force), ChangeResult), as_json=as_json)
+    result = ask_or_look(Allowed(), AllowedResult)
     if as_json:
         output.print_json(result)
     elif result.rows:

@@ -30,6 +30,7 @@ COMMANDS = {
     "throttle": "throttle",
     "allow": "allow",
     "disallow": "disallow",
+    "audit": "audit",
     "check": "check",
     "config": "config",
     "reload": "reload",

@@ -1,8 +1,9 @@
-"""What works without a running daemon: list, explain and unban, on the store and the kernel.
+"""What works without a running daemon, on the store and the kernel.
 
-The same requests and results as on the control socket. What only a running daemon knows (meters,
-open sessions, the lines that counted, packets since they were last counted) is missing.
-Owns no state.
+That is looking (list, explain, status, audit), unban, allow and disallow; the same requests and
+results as on the control socket, and changes are recorded as the daemon would. What only a running
+daemon knows (meters, open sessions, the lines that counted, packets since they were last counted)
+is missing. Owns no state.
 """
 
 import time
@@ -10,36 +11,50 @@ from pathlib import Path
 
 import click
 
-from throttled import address
-from throttled.cli.daemon import R, ask, config
+from throttled import __version__, address, audit
+from throttled.cli.daemon import R, ask, config, facts
 from throttled.config.schema import Config
 from throttled.control.protocol import (
+    READS,
+    Allow,
+    Allowed,
+    AllowedResult,
     AllowRow,
+    Audit,
+    AuditResult,
     ChangeResult,
+    Disallow,
     Explain,
     ExplainResult,
     List,
     ListResult,
     Request,
     Result,
+    Status,
+    StatusResult,
     Unban,
     UnbanAll,
 )
+from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
-from throttled.errors import NotRunningError, RefusedError
-from throttled.model import ACTIONS, SCOPES, Entry, Past, Scope, Snapshot
+from throttled.errors import BackendError, ConfigError, NotRunningError, RefusedError
+from throttled.model import ACTIONS, SCOPES, Entry, Past, Problem, Scope, Snapshot
 from throttled.policy import Duration
+from throttled.store.store import Allowed as StoredAllowed
 from throttled.store.store import Filter, Store
 
 #: Of a network with more in force, its own row may be missed.
 _ROWS = 10_000
+#: More elements than these are not looked up in the kernel for `status`: 0.01 ms each.
+_COMPARED = 100_000
+_LATER = "(by the firewall's own list when the daemon runs again)"
 
 
 def ask_or_look(request: Request, kind: type[R]) -> R:
     """Send a request to the daemon, or answer it from the store where no daemon runs.
 
     Args:
-        request: a `List`, `Explain`, `Unban` or `UnbanAll`.
+        request: a look, an unban, allow or disallow.
         kind: the type of its result.
 
     Raises:
@@ -49,37 +64,137 @@ def ask_or_look(request: Request, kind: type[R]) -> R:
     try:
         return ask(request, kind)
     except NotRunningError as error:
-        settings = config()
-        path = settings.store.path
         try:
+            settings = config()
+            path = _database(settings, request)
             Path(path).stat()
-        except OSError:
+        except (OSError, ConfigError):
             raise error from None
         click.echo(f"throttled: {error.message}; looking into {path}", err=True)
-        result = _answer(settings, request, time.time())
+        result = _answer(settings, path, request)
         assert isinstance(result, kind)  # noqa: S101 - each request has one type of result
         return result
 
 
-def _answer(settings: Config, request: Request, now: float) -> Result:
-    changes = isinstance(request, Unban | UnbanAll)
-    store = Store.open(settings.store.path, readonly=not changes)
+def _database(settings: Config, request: Request) -> str:
+    """Return the database that a request is about.
+
+    In mode observe there are two: an unban is about what was really banned before.
+    """
+    path = settings.store.path
+    real = isinstance(request, Unban | UnbanAll) and Path(path).exists()
+    return path if real else settings.database()
+
+
+def _answer(settings: Config, path: str, request: Request) -> Result:
+    now = time.time()
+    changes = not isinstance(request, READS)
+    store = Store.open(path, readonly=not changes)
     try:
-        match request:
-            case List():
-                what = Filter(request.scope, request.action, request.limit, request.within)
-                rows = store.snapshots(now, what, request.sort, request.max)
-                return ListResult(rows, store.total(now, what))
-            case Explain():
-                return _explain(store, request.subject, now)
-            case Unban():
-                return _unban(store, _backend(settings), request, now)
-            case UnbanAll():
-                return _unban_all(store, _backend(settings), request.scope, now)
-            case _:
-                raise AssertionError(request)
+        if not changes:
+            return _look(store, settings, request, now)
+        with audit.offline(store, request) as results:
+            results.append(_change(store, settings, request, now))
+        return results[0]
     finally:
         store.close()
+
+
+def _look(store: Store, settings: Config, request: Request, now: float) -> Result:
+    match request:
+        case List():
+            what = Filter(request.scope, request.action, request.limit, request.within)
+            rows = store.snapshots(now, what, request.sort, request.max)
+            return ListResult(rows, store.total(now, what))
+        case Explain():
+            return _explain(store, settings, request.subject, now)
+        case Status():
+            return _status(store, settings, now)
+        case Allowed():
+            return AllowedResult([_allowed(row) for row in store.allowed(now)])
+        case Audit():
+            since = now - request.seconds if request.seconds else 0.0
+            return AuditResult(store.changes(since, request.subject, request.max))
+        case _:
+            raise AssertionError(request)
+
+
+def _change(store: Store, settings: Config, request: Request, now: float) -> ChangeResult:
+    match request:
+        case Unban():
+            return _unban(store, _backend(settings), request, now)
+        case UnbanAll():
+            return _unban_all(store, _backend(settings), request.scope, now)
+        case Allow():
+            return _allow(store, _backend(settings), request, now)
+        case Disallow():
+            if store.disallow(request.what):
+                told = f"{request.what} is no longer allowed {_LATER}"
+                return ChangeResult([], confirmed=True, message=told)
+            hint = "see `throttled allow`; what the file allows is in its [protect]"
+            raise RefusedError(f"{request.what} was not allowed by hand", hint)
+        case _:
+            raise AssertionError(request)
+
+
+def _status(store: Store, settings: Config, now: float) -> StatusResult:
+    """Return what can be known: what should be in force, and whether the kernel holds it."""
+    counts = store.counts(now)
+    desired = sum(counts.values())
+    hint = "start it: systemctl start throttled, or: throttled run"
+    health = [Problem("fault", "the daemon is not running: nobody new is stopped", hint)]
+    enforced = dropped = 0
+    backend = _backend(settings)
+    try:
+        dropped = backend.dropped()
+        if desired <= _COMPARED:
+            enforced = sum(len(backend.lookup(entries)) for entries in store.active(now))
+        else:
+            what = f"{desired:,} elements are too many to look each one up in the kernel"
+            health.append(Problem("warning", what))
+    except BackendError as error:
+        health.append(Problem("fault", error.message, error.hint))
+    return StatusResult(
+        version=__version__,
+        backend=backend.name,
+        mode=settings.mode,
+        pid=0,
+        started=0.0,
+        uptime=0.0,
+        tails=[],
+        clients=0,
+        max_clients=settings.max_clients,
+        throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
+        banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
+        packets_dropped=dropped,
+        desired=desired,
+        enforced=enforced,
+        health=health,
+        events={},
+        lines=0,
+        lines_lost=0,
+        errors=0,
+    )
+
+
+def _allow(store: Store, backend: Backend, request: Allow, now: float) -> ChangeResult:
+    what = request.what
+    store.allow(what, now + request.seconds if request.seconds else 0.0, request.note, now)
+    first: list[Snapshot] = []
+    confirmed = True
+    while address.is_subject(what) and (rows := store.snapshots(now, Filter(within=what))):
+        for row in rows:
+            store.forget(row.subject, row.scope, now)
+        entries = [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS]
+        if backend.lookup(entries):
+            backend.apply(entries)
+            confirmed &= not backend.lookup(entries)
+        first = first or rows
+    return ChangeResult(first, confirmed, f"{what} is allowed {_LATER}")
+
+
+def _allowed(row: StoredAllowed) -> AllowRow:
+    return AllowRow(row.what, row.since, row.until or None, row.note)
 
 
 def _backend(settings: Config) -> Backend:
@@ -89,19 +204,21 @@ def _backend(settings: Config) -> Backend:
     return choose(settings.firewall.backend, settings.firewall.xdp_mode)
 
 
-def _explain(store: Store, subject: str, now: float) -> ExplainResult:
+def _explain(store: Store, settings: Config, subject: str, now: float) -> ExplainResult:
     pasts = store.past([(subject, scope) for scope in SCOPES], now)
     packed, prefix = address.parse(subject)
     network = "" if address.is_network(subject) else address.network_of(subject)
     allowed = []
-    for row in store.allowed(now):
+    rows = store.allowed(now)
+    for row in rows:
         outer = _network(row.what)
         if outer and outer[1] <= prefix and address.contains(outer, packed):
-            allowed.append(AllowRow(row.what, row.since, row.until or None, row.note))
+            allowed.append(_allowed(row))
+    protection = Protection.of(facts(settings), settings.protect, [row.what for row in rows])
     return ExplainResult(
         subject=subject,
         network=network,
-        protected="",
+        protected=protection.reason(subject),
         active=[row for one in (subject, network) if one for row in _active(store, one, now)],
         meters=[],
         sessions=0,

@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli import output
-from throttled.cli.daemon import ask
+from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Status, StatusResult, TailStatus
 from throttled.model import SCOPES, Scope
@@ -17,22 +17,28 @@ from throttled.model import SCOPES, Scope
     ),
 )
 @json_option
-def command(*, as_json: bool) -> None:
-    """Show how the daemon is doing."""
-    status = ask(Status(), StatusResult)
+def command(*, as_json: bool) -> int:
+    """Show how the daemon is doing.
+
+    Without a running daemon it shows what should be in force and whether the kernel holds it; the
+    exit code is then 3.
+    """
+    status = ask_or_look(Status(), StatusResult)
     if as_json:
         output.print_json(status)
-        return
-    for label, text in _lines(status):
-        click.echo(f"{label:<11}{output.printable(text)}".rstrip())
+    else:
+        for label, text in _lines(status):
+            click.echo(f"{label:<11}{output.printable(text)}".rstrip())
+    return 0 if status.pid else 3
 
 
 def _lines(status: StatusResult) -> list[tuple[str, str]]:
     number = output.number
-    up = f"up {output.lasting(status.uptime)} (since {output.moment(status.started)})"
+    up = f"pid {status.pid}, up {output.lasting(status.uptime)}"
+    up += f" (since {output.moment(status.started)})"
     lost = f"{number(status.lines_lost)} lost by the logger"
     lines = [
-        ("throttled", f"{status.version}, pid {status.pid}, {up}"),
+        ("throttled", f"{status.version}, {up if status.pid else 'not running'}"),
         ("firewall", f"{status.backend}, mode {status.mode}"),
     ]
     logs = [text for tail in status.tails for text in _tail(tail)]

@@ -4,6 +4,7 @@ Limits: a reply has at most `protocol.MAX_REPLY` bytes; the whole exchange ends 
 """
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -33,7 +34,8 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout)
             sock.connect(str(path))
-            sock.sendall(protocol.encode(message))
+            with suppress(BrokenPipeError):  # refused before it was read: the answer says why
+                sock.sendall(protocol.encode(message))
             line = _receive(sock, deadline)
     except PermissionError as error:
         hint = "run it as root (sudo), or join the group that [control] group names"

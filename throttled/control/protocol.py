@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from throttled import address
 from throttled.errors import RefusedError, ThrottledError, UsageError
-from throttled.model import Action, Decision, Mode, Past, Problem, Scope, Snapshot
+from throttled.model import Action, Change, Decision, Mode, Past, Problem, Scope, Snapshot
 
 MAX_REQUEST = 64 * 1024
 MAX_REPLY = 64 * 1024 * 1024
@@ -115,6 +115,14 @@ class Allowed(_Op, frozen=True, tag="allowed"):
     """What was allowed by hand? Answered with `AllowedResult`."""
 
 
+class Audit(_Op, frozen=True, tag="audit"):
+    """What did operators change? Answered with `AuditResult`."""
+
+    subject: _Subject | None = None  # of all; else exactly this one, or a host name
+    seconds: _Seconds | None = None  # how far back; as far as is known
+    max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
+
+
 class Reload(_Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
 
@@ -131,8 +139,12 @@ Request = (
     | Allow
     | Disallow
     | Allowed
+    | Audit
     | Reload
 )
+
+#: Requests that change nothing.
+READS = Ping | Status | List | Explain | Allowed | Audit
 
 
 class TailStatus(Struct, frozen=True):
@@ -247,7 +259,15 @@ class AllowedResult(_Result, frozen=True, tag="allowed"):
     rows: list[AllowRow]
 
 
-Result = Done | StatusResult | ListResult | ExplainResult | ChangeResult | AllowedResult
+class AuditResult(_Result, frozen=True, tag="audit"):
+    """What operators changed, the latest first."""
+
+    rows: list[Change]
+
+
+Result = (
+    Done | StatusResult | ListResult | ExplainResult | ChangeResult | AllowedResult | AuditResult
+)
 
 
 class Ok(Struct, frozen=True, tag_field="reply", tag="ok"):
@@ -352,6 +372,8 @@ def _canonical(request: Request) -> Request:
             request = msgspec.structs.replace(request, subject=subject(request.subject))
         case Disallow():
             request = msgspec.structs.replace(request, what=allowable(request.what))
+        case Audit(subject=str() as asked):
+            request = msgspec.structs.replace(request, subject=allowable(asked))
         case List(within=str() as within):
             request = msgspec.structs.replace(request, within=subject(within))
         case _:

@@ -1,13 +1,14 @@
 """The daemon's end of the control socket: an asyncio UNIX stream server.
 
-Owns the socket file and the open connections. Whoever can open the socket may do everything: the
-file's mode is the whole access control, 0600 for root alone, or 0660 with `group`, whose members
-may then also change things. The peer's credentials (SO_PEERCRED, unix(7)) are the kernel's word;
-they are logged with each change and given to the handler.
+Owns the socket file and the open connections. The file's mode, 0600 for root alone or 0660 with
+`group`, keeps others out; the peer's credentials (SO_PEERCRED, SO_PEERGROUPS: the kernel's word
+for who connected, unix(7)) are checked again, so a socket opened to all by mistake admits nobody
+else. Root, the daemon's own user and the members of the group may do everything, others nothing.
+Changes are logged with who asked.
 
-Limits: `MAX_CONNECTIONS` at once, more are told to come back; a client has `TIME_LIMIT` seconds to
-send its request and as long to take the reply. The handler itself is never cut short: a change that
-is recorded must also be applied.
+Limits: connections and requests of each user, see `admission`; more connections are told to come
+back. A client has `TIME_LIMIT` seconds to send its request and as long to take the reply. The
+handler itself is never cut short: a change that is recorded must also be applied.
 """
 
 import asyncio
@@ -20,17 +21,19 @@ import stat
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 
 from msgspec import Struct
 
 from throttled.control import protocol
+from throttled.control.admission import Admission
 from throttled.control.protocol import Failed, Ok, Request, Result
 from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
 
-MAX_CONNECTIONS = 32
 TIME_LIMIT = 5.0
 
-_READS = protocol.Ping | protocol.Status | protocol.List | protocol.Explain | protocol.Allowed
+#: Linux's asm-generic/socket.h; Python has no name for it.
+_SO_PEERGROUPS = 59
 
 _log = logging.getLogger(__name__)
 
@@ -54,15 +57,23 @@ class Server:
         group: name of a group that may use the socket besides root; "" = none.
         handler: returns the result of a request, or raises `ThrottledError`.
         time_limit: seconds for a client to send its request, and to take the reply.
+        admission: how much each user may ask.
     """
 
     def __init__(
-        self, path: Path, group: str, handler: Handler, time_limit: float = TIME_LIMIT
+        self,
+        path: Path,
+        group: str,
+        handler: Handler,
+        time_limit: float = TIME_LIMIT,
+        admission: Admission | None = None,
     ) -> None:
         self._path = path
         self._group = group
         self._handler = handler
         self._time_limit = time_limit
+        self._admission = admission or Admission()
+        self._gid: int | None = None
         self._server: asyncio.Server | None = None
         self._inode = 0
         self._open: set[asyncio.Task[None]] = set()
@@ -104,7 +115,7 @@ class Server:
                 self._path.unlink()
 
     def _bind(self) -> socket.socket:
-        gid = self._gid()
+        self._gid = self._find_gid()
         self._path.parent.mkdir(mode=0o755, exist_ok=True)
         self._remove_stale()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -113,8 +124,8 @@ class Server:
             # even for an instant, and the umask of the process is left alone.
             os.fchmod(sock.fileno(), 0o600)
             sock.bind(str(self._path))
-            if gid is not None:
-                os.chown(self._path, -1, gid)
+            if self._gid is not None:
+                os.chown(self._path, -1, self._gid)
                 self._path.chmod(0o660)
             self._inode = self._path.stat().st_ino
         except BaseException:
@@ -122,7 +133,7 @@ class Server:
             raise
         return sock
 
-    def _gid(self) -> int | None:
+    def _find_gid(self) -> int | None:
         if not self._group:
             return None
         try:
@@ -154,14 +165,19 @@ class Server:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio runs every client in a task
-        busy = len(self._open) >= MAX_CONNECTIONS
+        sock: socket.socket = writer.get_extra_info("socket")
+        peer = _peer(sock)
+        admitted = self._admission.enter(peer.uid)
         self._open.add(task)
         try:
-            reply = (
-                Failed("the daemon is busy", "try again", 3)
-                if busy
-                else await self._answer(reader, writer)
-            )
+            if not admitted:
+                reply: Ok | Failed | None = Failed("the daemon is busy", "try again", 3)
+            elif not self._permitted(sock, peer):
+                _log.warning("uid %d, pid %d may not use the control socket", peer.uid, peer.pid)
+                hint = "run it as root (sudo), or join the group that [control] group names"
+                reply = Failed("not permitted to talk to the daemon", hint, 3)
+            else:
+                reply = await self._answer(reader, peer)
             if reply is not None:
                 writer.write(protocol.encode(reply))
                 async with asyncio.timeout(self._time_limit):
@@ -173,10 +189,15 @@ class Server:
         finally:
             writer.transport.abort()
             self._open.discard(task)
+            if admitted:
+                self._admission.leave(peer.uid)
 
-    async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> Ok | Failed | None:
+    def _permitted(self, sock: socket.socket, peer: Peer) -> bool:
+        return peer.uid in (0, os.geteuid()) or (
+            self._gid is not None and self._gid in {peer.gid, *_groups(sock)}
+        )
+
+    async def _answer(self, reader: asyncio.StreamReader, peer: Peer) -> Ok | Failed | None:
         """Return the reply to one client; None if it left without a word."""
         try:
             async with asyncio.timeout(self._time_limit):
@@ -187,21 +208,31 @@ class Server:
             line = error.partial
         except asyncio.LimitOverrunError:
             line = b" " * (protocol.MAX_REQUEST + 1)  # too long, says the protocol
+        await asyncio.sleep(self._admission.delay(peer.uid, monotonic()))
         try:
-            return Ok(await self._handle(line, writer))
+            return Ok(await self._handle(line, peer))
         except ThrottledError as error:
             return Failed(error.message, error.hint, error.exit_code)
         except Exception:  # noqa: BLE001 - logged; no request may end the daemon
             _log.exception("control request failed")
             return Failed("internal error, the daemon goes on", "see the daemon's log", 1)
 
-    async def _handle(self, line: bytes, writer: asyncio.StreamWriter) -> Result:
+    async def _handle(self, line: bytes, peer: Peer) -> Result:
         request = protocol.decode_request(line)
-        sock: socket.socket = writer.get_extra_info("socket")
-        peer = Peer(
-            *struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        )
-        if not isinstance(request, _READS):
+        if not isinstance(request, protocol.READS):
             text = protocol.encode(request).decode().rstrip()  # JSON: control characters escaped
-            _log.info("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
+            _log.info("uid %d, pid %d asks: %.1000s", peer.uid, peer.pid, text)
         return await self._handler(request, peer)
+
+
+def _peer(sock: socket.socket) -> Peer:
+    return Peer(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+
+
+def _groups(sock: socket.socket) -> tuple[int, ...]:
+    """Return the peer's supplementary groups; none where there are more than 256."""
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(packed) // 4}I", packed)

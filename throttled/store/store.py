@@ -15,6 +15,7 @@ from typing import Self
 from throttled.model import (
     SCOPES,
     Action,
+    Change,
     Decision,
     Entry,
     Evidence,
@@ -24,7 +25,7 @@ from throttled.model import (
     Seen,
     Snapshot,
 )
-from throttled.store import byhand, listing, load, record
+from throttled.store import audit, byhand, listing, load, record
 from throttled.store.database import Database, scripts
 from throttled.store.listing import Filter, Order
 from throttled.store.prune import prune
@@ -280,6 +281,18 @@ class Store:
         """Return the allowlist."""
         with self._database.guard() as connection:
             return byhand.allowed(connection, now)
+
+    def write_change(self, change: Change) -> None:
+        """Keep what an operator changed."""
+        with self._database.transaction() as connection:
+            audit.write(connection, change)
+
+    def changes(
+        self, since: float = 0.0, subject: str | None = None, count: int = 1000
+    ) -> list[Change]:
+        """Return what operators changed since then, about one subject or all, the latest first."""
+        with self._database.guard() as connection:
+            return audit.read(connection, since, subject, count)
 
     def prune(self, now: float) -> bool:
         """Delete some of what is old, write the log back; tell whether to call again soon."""

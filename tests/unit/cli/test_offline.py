@@ -1,5 +1,6 @@
 """list, explain and unban without a daemon: on a real store, and a real nftables table."""
 
+import os
 import subprocess
 import sys
 import time
@@ -120,6 +121,70 @@ def test_unban_all(cli: "Cli", store: Store) -> None:
     assert store.total(time.time()) == 3
     assert cli("unban", "--all").out == "3 freed\n"
     assert store.total(time.time()) == 0
+
+
+def test_allow_lifts_what_is_inside_and_disallow_takes_it_back(cli: "Cli", store: Store) -> None:
+    ended = cli("allow", NETWORK, "--note", "the office")
+    assert ended.code == 0
+    assert f"{NETWORK} is allowed" in ended.out
+    assert store.total(time.time()) == 1
+    assert cli("allow", ".example.com", "--for", "1h").code == 0
+    rows = cli("allow", "--json").json()["rows"]
+    assert [(row["what"], row["note"]) for row in rows] == [
+        (".example.com", ""),
+        (NETWORK, "the office"),
+    ]
+    assert cli("explain", BANNED, "--json").json()["protected"]
+    assert cli("disallow", NETWORK).code == 0
+    assert cli("disallow", NETWORK).code == 1
+    assert [row.what for row in store.allowed(time.time())] == [".example.com"]
+
+
+@pytest.mark.usefixtures("store")
+def test_status_says_that_nobody_watches_and_what_should_be_in_force(cli: "Cli") -> None:
+    ended = cli("status")
+    assert ended.code == 3
+    assert "not running" in ended.out
+    status = cli("status", "--json").json()
+    assert (status["pid"], status["banned"], status["desired"]) == (
+        0,
+        {"mx": 2, "submission": 1},
+        4,
+    )
+    assert status["health"][0]["state"] == "fault"
+
+
+def test_changes_are_recorded_and_looks_are_not(cli: "Cli", store: Store) -> None:
+    assert cli("audit").out == "nothing was changed by hand\n"
+    assert cli("audit", BANNED).code == 1
+    cli("list")
+    cli("unban", BANNED)
+    cli("unban", BANNED)
+    refused, done = store.changes()
+    assert (done.op, done.subject, done.uid, done.pid) == (
+        "unban",
+        BANNED,
+        os.getuid(),
+        os.getpid(),
+    )
+    assert (done.offline, done.ok, refused.ok) == (True, True, False)
+    text = cli("audit", BANNED, "--max", "1").out
+    assert "without a daemon" in text
+    assert f"not done: {BANNED} is neither throttled nor banned" in text
+    assert len(cli("audit", "--for", "1h", "--json").json()["rows"]) == 2
+
+
+def test_in_mode_observe_the_database_of_what_is_observed_is_shown(
+    cli: "Cli", store: Store, config_file: Path, tmp_path: Path
+) -> None:
+    config_file.write_text('mode = "observe"\n' + config_file.read_text())
+    assert cli("list").code == 3
+    observed = Store.open(str(tmp_path / "throttled.observe.db"))
+    observed.record(time.time(), [_decision("203.0.113.7")])
+    observed.close()
+    assert [row["subject"] for row in cli("list", "--json").json()["rows"]] == ["203.0.113.7"]
+    assert cli("unban", BANNED).code == 0  # really banned before it observed
+    assert store.total(time.time()) == 2
 
 
 IN_A_NAMESPACE = """

@@ -13,6 +13,7 @@ from throttled.control.protocol import (
     Allowed,
     AllowedResult,
     AllowRow,
+    Audit,
     Ban,
     ChangeResult,
     Disallow,
@@ -54,6 +55,7 @@ REQUESTS: list[Request] = [
     Allow("2001:db8::1"),
     Disallow("198.51.100.0/24"),
     Allowed(),
+    Audit("192.0.2.7", 60.0, 5),
     Reload(),
 ]
 

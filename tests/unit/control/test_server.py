@@ -8,6 +8,10 @@ import os
 import select
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +20,9 @@ from typing import Any
 import pytest
 
 from throttled.control import server as server_module
+from throttled.control.admission import CONNECTIONS, PER_USER, Admission
 from throttled.control.protocol import MAX_REQUEST, Done, Explain, Ping, Request, Result, Unban
-from throttled.control.server import MAX_CONNECTIONS, Peer, Server
+from throttled.control.server import Peer, Server
 from throttled.errors import ConfigError, NotPermittedError, RefusedError
 
 BOUND = 10.0
@@ -176,9 +181,8 @@ def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
 def test_too_many_connections_are_told_so(tmp_path: Path) -> None:
     async def test() -> None:
         async with _running(tmp_path / "s"):
-            clients = [
-                await asyncio.open_unix_connection(tmp_path / "s") for _ in range(MAX_CONNECTIONS)
-            ]
+            most = CONNECTIONS if os.geteuid() == 0 else PER_USER
+            clients = [await asyncio.open_unix_connection(tmp_path / "s") for _ in range(most)]
             assert (await _ask(tmp_path / "s", PING))["message"] == "the daemon is busy"
             for reader, writer in clients:
                 writer.write(PING)
@@ -320,3 +324,54 @@ def test_a_directory_that_is_closed_to_us_is_not_permitted(tmp_path: Path) -> No
 
 def test_stopping_what_never_started_is_nothing(tmp_path: Path) -> None:
     asyncio.run(Server(tmp_path / "s", "", _handler).stop())
+
+
+def _as(uid: int, groups: list[int], path: Path) -> str:
+    """Ask as another user, in a process of its own."""
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from throttled.control import client, protocol\n"
+        "from throttled.errors import ThrottledError\n"
+        f"os.setgroups({groups}); os.setgid(60001); os.setuid({uid})\n"
+        "try: print(client.request(Path(sys.argv[1]), protocol.Ping()).message)\n"
+        "except ThrottledError as error: print(error.message)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.root
+def test_members_of_the_group_may_and_others_not_even_through_an_open_file(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    group = grp.getgrall()[-1]
+
+    async def test(path: Path) -> None:
+        async with _running(path, group=group.gr_name):
+            await asyncio.to_thread(path.chmod, 0o666)  # somebody's mistake
+            member = await asyncio.to_thread(_as, 60_001, [60_002, group.gr_gid], path)
+            stranger = await asyncio.to_thread(_as, 60_001, [60_002], path)
+        assert member.split()[1:] == ["60001", "60001"]
+        assert stranger == "not permitted to talk to the daemon\n"
+
+    with tempfile.TemporaryDirectory() as home:  # pytest's own is closed to others
+        Path(home).chmod(0o755)
+        _run(lambda: test(Path(home) / "s"))
+    assert "uid 60001" in caplog.text
+
+
+def test_who_asks_too_often_waits(tmp_path: Path) -> None:
+    class Slow(Admission):
+        def delay(self, uid: int, now: float) -> float:
+            assert (uid, now > 0) == (os.getuid(), True)
+            return 0.2
+
+    async def test() -> None:
+        async with _running(tmp_path / "s", admission=Slow()):
+            begun = time.monotonic()
+            assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
+            assert time.monotonic() - begun >= 0.2
+
+    _run(test)

@@ -98,6 +98,23 @@ CREATE TABLE allowed (
     since REAL NOT NULL
 ) WITHOUT ROWID;
 
+-- What operators changed, and who it was: docs/security.md.
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    uid INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    program TEXT NOT NULL,
+    op TEXT NOT NULL,
+    subject TEXT NOT NULL, -- '' where it is about none, or about many
+    request TEXT NOT NULL, -- JSON, as it was asked
+    outcome TEXT NOT NULL,
+    ok INTEGER NOT NULL,
+    offline INTEGER NOT NULL
+);
+CREATE INDEX audit_time ON audit (time);
+
 -- Numbers of rows: counting a million takes too long for `status`.
 CREATE TABLE tally (
     name TEXT PRIMARY KEY,

@@ -1,0 +1,156 @@
+"""Who changed what, when and with what outcome: kept in the store and told to the log.
+
+Owns the changes that a failing store could not take: at most `WAITING`, written with the next one.
+A change is told to the log before it is made and after it; in the store it is with its outcome,
+so a daemon killed in between leaves the first of the two lines in the log alone.
+"""
+
+import logging
+import os
+import pwd
+import syslog
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from throttled.control import protocol
+from throttled.control.protocol import ChangeResult, Done, Request, Result
+from throttled.control.server import Peer
+from throttled.errors import StoreError, ThrottledError
+from throttled.model import Change
+from throttled.store.store import Store
+
+WAITING = 1000
+#: `loginuid` of a process that nobody's login started (proc(5)).
+_NOBODY = (1 << 32) - 1
+
+log = logging.getLogger(__name__)
+
+
+class Audit:
+    """Keeps the record of the daemon's requests.
+
+    Args:
+        store: returns the store; asked for when there is something to write.
+    """
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
+        self._waiting: deque[Change] = deque(maxlen=WAITING)
+
+    async def handle(
+        self, request: Request, peer: Peer, handler: Callable[[Request, Peer], Awaitable[Result]]
+    ) -> Result:
+        """Let a request be done, and record it if it changes something.
+
+        Raises:
+            ThrottledError: the handler's.
+        """
+        if isinstance(request, protocol.READS):
+            return await handler(request, peer)
+        who = user_name(peer), _program(peer.pid)  # before the process is gone
+        outcome, ok = "internal error", False
+        try:
+            result = await handler(request, peer)
+            outcome, ok = told(result)
+        except ThrottledError as error:
+            outcome = error.message
+            raise
+        finally:
+            self._write(described(request, peer, who, (outcome, ok)))
+        return result
+
+    def _write(self, change: Change) -> None:
+        log.info("%s", sentence(change))
+        self._waiting.append(change)
+        try:
+            while self._waiting:
+                self._store().write_change(self._waiting[0])
+                self._waiting.popleft()
+        except StoreError as error:
+            log.error("%s; the audit record is kept in memory. %s", error.message, error.hint)
+
+
+def told(result: Result) -> tuple[str, bool]:
+    """Return what became of a change: a sentence, and whether the kernel confirmed it."""
+    match result:
+        case ChangeResult():
+            return result.message, result.confirmed
+        case Done():
+            return result.message, True
+        case _:
+            return "", True
+
+
+def described(
+    request: Request, peer: Peer, who: tuple[str, str], outcome: tuple[str, bool]
+) -> Change:
+    """Return the record of a request: who is (user, program), outcome (sentence, whether done)."""
+    subject = getattr(request, "subject", None) or getattr(request, "what", None) or ""
+    text = protocol.encode(request).decode().rstrip()
+    op = str(type(request).__struct_config__.tag)
+    return Change(time.time(), peer.uid, who[0], peer.pid, who[1], op, subject, text, *outcome)
+
+
+@contextmanager
+def offline(store: Store, request: Request) -> Iterator[list[Result]]:
+    """Record what this process changes itself, as the daemon would; tell it to syslog.
+
+    Args:
+        store: the store of the daemon that does not run.
+        request: what is asked.
+
+    Yields:
+        Where to put the result.
+    """
+    peer = Peer(os.getpid(), os.getuid(), os.getgid())
+    results: list[Result] = []
+    outcome = "internal error", False
+    try:
+        yield results
+        outcome = told(results[0])
+    except ThrottledError as error:
+        outcome = error.message, False
+        raise
+    finally:
+        change = described(request, peer, (user_name(peer), _program(peer.pid)), outcome)
+        change = replace(change, offline=True)
+        syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {sentence(change)}")
+        store.write_change(change)
+
+
+def sentence(change: Change) -> str:
+    """Return a record as a line for the log."""
+    who = f"{change.user} (uid {change.uid}, pid {change.pid}, {change.program})"
+    return f"{who} asked {change.request}: {change.outcome}"
+
+
+def user_name(peer: Peer) -> str:
+    """Return the name of the user who asks, with that of the login behind it (sudo, su)."""
+    name = _name(peer.uid)
+    try:
+        login = int(Path(f"/proc/{peer.pid}/loginuid").read_text("ascii"))
+    except (OSError, ValueError):  # it is gone, or this kernel keeps none
+        return name
+    return name if login in (_NOBODY, peer.uid) else f"{name}, logged in as {_name(login)}"
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _program(pid: int) -> str:
+    """Return the name of a process, which it can choose itself; "" if it is gone."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return "".join(char if char.isprintable() else "?" for char in name)

@@ -1,0 +1,56 @@
+"""`throttled audit`."""
+
+import click
+
+from throttled.cli import output
+from throttled.cli.offline import ask_or_look
+from throttled.cli.options import Command, allowable, for_option, json_option
+from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
+from throttled.model import Change
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled audit",
+        "throttled audit 198.51.100.7",
+        "throttled audit --for 1d --json | jq -r '.rows[].request'",
+    ),
+)
+@click.argument("subject", metavar="[ADDRESS|NAME]", required=False, type=allowable)
+@for_option("seconds", "Only the last so long: 1h, 1d, 2w.")
+@click.option(
+    "--max",
+    "most",
+    type=click.IntRange(1, MAX_ROWS),
+    default=100,
+    show_default=True,
+    help="So many rows at most.",
+)
+@json_option
+def command(*, subject: str | None, seconds: float | None, most: int, as_json: bool) -> int:
+    """Show what operators changed, and who it was; the latest first.
+
+    Every ban, throttle, unban, allow, disallow, import, reload and purge by hand is kept for a
+    year, also what was refused and what was done without a running daemon. A line under each tells
+    what became of it, and all that was asked. With ADDRESS the exit code is 1 if nothing is known.
+    """
+    result = ask_or_look(Audit(subject, seconds, most), AuditResult)
+    if as_json:
+        output.print_json(result)
+    elif not result.rows:
+        click.echo("nothing was changed by hand")
+    for change in () if as_json else result.rows:
+        for line in _lines(change):
+            click.echo(output.printable(line))
+    return 1 if subject and not result.rows else 0
+
+
+def _lines(change: Change) -> tuple[str, str]:
+    how = "without a daemon, " if change.offline else ""
+    who = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
+    failed = "" if change.ok else "not done: "
+    return (
+        f"{output.moment(change.time)} {change.op} {change.subject}".rstrip() + f", by {who}",
+        f"  {failed}{change.outcome}; asked: {change.request}",
+    )

@@ -1,0 +1,39 @@
+"""The record of what operators changed. Inside the caller's transaction; owns no state.
+
+Limits: a year, and `CHANGES` rows: the oldest go first, when the next is written.
+"""
+
+import sqlite3
+
+from msgspec.structs import astuple
+
+from throttled.model import Change
+from throttled.store.rows import clip
+
+CHANGES = 100_000
+_KEPT = 365 * 86400.0
+
+_WRITE = """
+INSERT INTO audit (time, uid, user, pid, program, op, subject, request, outcome, ok, offline)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_READ = """
+SELECT time, uid, user, pid, program, op, subject, request, outcome, ok, offline FROM audit
+    WHERE time > ?1 AND (?2 IS NULL OR subject = ?2) ORDER BY number DESC LIMIT ?3
+"""
+_PRUNE = "DELETE FROM audit WHERE time < ? OR number <= (SELECT max(number) FROM audit) - ?"
+
+
+def write(connection: sqlite3.Connection, change: Change) -> None:
+    """Add a change, and let the oldest go."""
+    row = [clip(value) if isinstance(value, str) else value for value in astuple(change)]
+    connection.execute(_WRITE, row)
+    connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
+
+
+def read(
+    connection: sqlite3.Connection, since: float, subject: str | None, count: int
+) -> list[Change]:
+    """Return changes later than `since`, of one subject or all, the latest first."""
+    rows = connection.execute(_READ, (since, subject, count))
+    return [Change(*(*row[:9], bool(row[9]), bool(row[10]))) for row in rows]
