@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -94,6 +93,21 @@ module(load="imuxsock" SysSock.Name="/dev/log" SysSock.RateLimit.Interval="0")
 mail.* action(type="omfile" file="{home}/log/maillog" template="RSYSLOG_FileFormat")
 """
 
+# As Debian's /etc/logrotate.d/rsyslog.
+_LOGROTATE = """\
+{home}/log/maillog {{
+    rotate 99
+    missingok
+    notifempty
+    compress
+    delaycompress
+    sharedscripts
+    postrotate
+        kill -HUP $(cat {home}/rsyslogd.pid)
+    endscript
+}}
+"""
+
 # Runs in the namespace: a private /dev, hosts and resolv.conf, then Postfix in its cgroup.
 _START = """\
 mount --bind {home}/config/hosts /etc/hosts
@@ -163,12 +177,10 @@ class Postfix:
         return self.server.run("postfix", "-c", str(self.config), *argv).stderr
 
     def rotate(self) -> None:
-        """Rotate the log: `postfix logrotate` (renames, compresses), or as logrotate does."""
-        pid_file = self.home / "rsyslogd.pid"
-        if pid_file.exists():
-            with contextlib.suppress(FileNotFoundError):  # nothing was logged since the last time
-                self.log.rename(self.log.with_name(f"maillog.{time.time_ns()}"))
-            os.kill(int(pid_file.read_text()), signal.SIGHUP)
+        """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog."""
+        if self.home.joinpath("rsyslogd.pid").exists():
+            state = str(self.home / "logrotate.state")
+            self.server.run("logrotate", "-f", "-s", state, f"{self.home}/config/logrotate.conf")
         else:
             self.command("logrotate")
 
@@ -255,6 +267,7 @@ def _write(home: Path, logger: Logger) -> None:
         ("master.cf", _MASTER),
         ("sasl/smtpd.conf", _SASL),
         ("rsyslog.conf", _RSYSLOG),
+        ("logrotate.conf", _LOGROTATE),
         ("hosts", f"127.0.0.1 localhost {HOST}\n::1 localhost\n"),
         ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"),
     ):
