@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. Each sets up what it needs (apt, .venv).
 PY := .venv/bin/python
 
-.PHONY: help setup lint test bench demo fuzz clean
+.PHONY: help setup lint test deb bench demo fuzz clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -22,6 +22,11 @@ lint: setup
 test: lint
 	.venv/bin/coverage run -m pytest
 	.venv/bin/python scripts/check-coverage
+
+## make deb    the Debian package, in dist/, looked through by lintian
+deb: setup
+	scripts/bootstrap deb
+	lintian --fail-on error,warning --allow-root "$$(scripts/build-deb dist)"
 
 ## make demo   a flood on a real Postfix, stopped (root)
 demo: setup

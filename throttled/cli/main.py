@@ -37,6 +37,7 @@ COMMANDS = {
     "parse": "parse",
     "replay": "replay",
     "suggest": "suggest",
+    "purge": "purge",
 }
 
 _MOST_USED = """\

@@ -9,7 +9,7 @@ from throttled.enforce.backend import Backend
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.xdp.backend import Mode, Xdp
-from throttled.errors import ConfigError
+from throttled.errors import BackendError, ConfigError
 
 _BACKENDS: dict[str, Callable[[], Backend]] = {
     "nftables": Nftables,
@@ -34,3 +34,20 @@ def choose(name: str, xdp_mode: Mode = "generic") -> Backend:
         known = ", ".join(("auto", *_BACKENDS, "xdp"))
         raise ConfigError(f"no such backend: {name!r}", f"one of {known}")
     return make()
+
+
+def teardown() -> tuple[list[str], list[BackendError]]:
+    """Remove what any backend left in the kernel, also one that the configuration names no more.
+
+    Returns:
+        the names of the backends of which nothing is left, and what went wrong with the others.
+    """
+    clean, faults = [], []
+    for name in _BACKENDS.keys() - {"dryrun"} | {"xdp"}:
+        try:
+            choose(name).teardown()
+        except BackendError as error:
+            faults.append(error)
+        else:
+            clean.append(name)
+    return sorted(clean), faults
