@@ -18,8 +18,9 @@ lint: setup
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
-## make test   all tests: units, real nftables and real Postfix in network namespaces (root)
+## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
 test: lint
+	scripts/bootstrap deb
 	.venv/bin/coverage run -m pytest
 	.venv/bin/python scripts/check-coverage
 

@@ -12,6 +12,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # v3: atomic operations that return what was there (Linux 5.12).
 _FLAGS = ("-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror")
+# Where it is built is not written into the object: the same sources give the same bytes.
+_HERE = "-fdebug-compilation-dir=."
 
 
 class Hook(BuildHookInterface[Any]):
@@ -43,7 +45,9 @@ def compile_program(source: Path) -> None:
     target = source.with_suffix(".o")
     try:
         subprocess.run(
-            ("clang", *_FLAGS, *headers, "-c", str(source), "-o", str(target)), check=True
+            ("clang", *_FLAGS, _HERE, *headers, "-c", source.name, "-o", target.name),
+            cwd=source.parent,
+            check=True,
         )
     except FileNotFoundError:
         sys.exit(f"{source.name} needs clang: apt-get install clang libbpf-dev")

@@ -1,9 +1,10 @@
-"""A Debian machine with a real systemd as its first process: systemd-nspawn in the server's namespace.
+"""A Debian machine with a real systemd as its first process, in the server's namespace.
 
-The image, Debian with a Postfix as apt installs it and the packages that are to be installed later
-in apt's cache, is made once by mmdebstrap and kept in `CACHE`; each machine boots from it with what
-it writes kept in memory, and gone with it. Needs root, systemd-container, mmdebstrap and, for the
-image, Debian's mirror. No machined, no systemd outside.
+It is a container of systemd-nspawn. The image, Debian with a Postfix as apt installs it and the
+packages that are to be installed later in apt's cache, is made once by mmdebstrap and kept in
+`CACHE`; each machine boots from it with what it writes kept in memory, and gone with it. Needs
+root, systemd-container, mmdebstrap and, for the image, Debian's mirror. No machined, no systemd
+outside.
 
     with netns.pair() as (server, client), booted.machine(server, booted.image(["nginx"])) as host:
         host.run("systemctl", "start", "nginx")
@@ -17,7 +18,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lab import netns
@@ -26,6 +29,7 @@ from lab.netns import Namespace
 CACHE = Path("/var/cache/throttled-lab")
 SUITE = "bookworm"
 
+_KEPT = 2 * 86400.0  # seconds that an image stays without being used
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "postfix")
 _ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -97,6 +101,10 @@ def image(later: Sequence[str], suite: str = SUITE) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             _make(root, later, suite)
+        os.utime(root)
+        for old in CACHE.glob("*-*"):
+            if time.time() - old.stat().st_mtime > _KEPT:
+                shutil.rmtree(old)
     return root
 
 
@@ -140,8 +148,10 @@ def machine(server: Namespace, root: Path) -> Iterator[Machine]:
         try:
             made = Machine(_leader(nspawn))
             netns.until(
-                lambda: made.run("systemctl", "is-system-running", check=False).stdout.strip()
-                in ("running", "degraded"),
+                lambda: (
+                    made.run("systemctl", "is-system-running", check=False).stdout.strip()
+                    in ("running", "degraded")
+                ),
                 "it is booted",
                 60.0,
             )
@@ -202,18 +212,18 @@ def _leader(nspawn: "subprocess.Popen[bytes]") -> int:
 @contextlib.contextmanager
 def _cgroups(name: str) -> Iterator[list[Path]]:
     """Make a control group in each hierarchy that systemd uses, and remove all that is in them."""
-    places = []
+    groups = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
-            places.append(Path(place, name))
-    for place in places:
-        place.mkdir()
+            groups.append(Path(place, name))
+    for group in groups:
+        group.mkdir()
     try:
-        yield places
+        yield groups
     finally:
-        for place in places:
-            netns.until(lambda place=place: _removed(place), f"{place} is empty")
+        for group in groups:
+            netns.until(partial(_removed, group), f"{group} is empty")
 
 
 def _removed(group: Path) -> bool:

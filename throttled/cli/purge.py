@@ -4,10 +4,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from throttled.cli import output
 from throttled.cli.daemon import ask, config
 from throttled.cli.options import Command, json_option
+from throttled.config.schema import Config
 from throttled.control.protocol import Done, Ping
 from throttled.errors import BackendError, NotRunningError, RefusedError
 
@@ -30,7 +32,7 @@ def command(*, keep_database: bool, as_json: bool) -> int:
         ask(Ping(), Done)
         raise RefusedError("the daemon is running", "first: systemctl stop throttled")
     clean, faults = teardown()
-    removed = [] if keep_database else _remove_database(config().store.path)
+    removed = [] if keep_database else _remove_databases(config())
     if as_json:
         left = [{"message": fault.message, "hint": fault.hint} for fault in faults]
         output.print_json({"clean": clean, "removed": removed, "faults": left})
@@ -43,9 +45,11 @@ def command(*, keep_database: bool, as_json: bool) -> int:
     return int(bool(faults))
 
 
-def _remove_database(path: str) -> list[str]:
+def _remove_databases(settings: Config) -> list[str]:
+    """Remove the database and the one that observing has; return the files that there were."""
+    observing = replace(settings, mode="observe").database()
     removed = []
-    for name in (path + suffix for suffix in _FILES):
+    for name in (path + suffix for path in (settings.store.path, observing) for suffix in _FILES):
         with suppress(FileNotFoundError):
             Path(name).unlink()
             removed.append(name)

@@ -188,7 +188,7 @@ def test_in_mode_observe_the_database_of_what_is_observed_is_shown(
 
 
 IN_A_NAMESPACE = """
-import sys, time
+import os, sys, time
 from throttled.enforce.choose import choose
 from throttled.model import Entry, Ruleset, Decision
 from throttled.store.store import Store
@@ -222,11 +222,16 @@ assert run("unban", "--all", "--scope", "mx") == 0 and held() == [], held()
 backend.apply(entries)
 assert run("unban", "--all") == 0 and held() == [], held()
 assert run("unban", "198.51.100.7") == 1, "no table at all"
+backend.setup(Ruleset({"mx": (25,), "submission": (587,)}, ("127.0.0.0/8",), 10, 60.0, 10, 1000))
+backend.apply(entries)
+assert run("purge", "--keep-database") == 0 and held() == [], held()
+assert os.path.exists(path)
+assert run("purge") == 0 and not os.path.exists(path)
 """
 
 
 @pytest.mark.root
-def test_unban_reaches_the_kernel(tmp_path: Path, config_file: Path) -> None:
+def test_unban_and_purge_reach_the_kernel(tmp_path: Path, config_file: Path) -> None:
     config_file.write_text(config_file.read_text().replace("dryrun", "nftables"))
     program = [sys.executable, "-c", IN_A_NAMESPACE, str(tmp_path / "throttled.db")]
     # purge looks for every backend's traces; those of XDP lie outside of network namespaces.

@@ -1,0 +1,259 @@
+"""The Debian package on a booted Debian with its Postfix, journald and systemd.
+
+One machine for all, each test with an attacker of its own in a network of its own; the last one
+takes the package away.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from lab import booted, netns
+from lab.booted import Machine
+from lab.bots import Bot
+from lab.netns import SERVER4, Namespace
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = ROOT / "packaging/systemd/throttled.service"
+CONFIG = "/etc/throttled/throttled.toml"
+NEXT = "0.1.0+next"
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.systemd, pytest.mark.timeout(600)]
+
+
+class Site(NamedTuple):
+    """A machine on which the package was installed, and those who can reach it."""
+
+    host: Machine
+    client: Namespace
+    later: Path  # the next version of the package
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        return self.host.run(*argv, check=check).stdout
+
+    def show(self, name: str) -> str:
+        return self.run("systemctl", "show", "--value", "-p", name, "throttled").strip()
+
+    def active(self) -> bool:
+        return self.show("ActiveState") == "active"
+
+    def said(self, words: str) -> bool:
+        return words in self.run("journalctl", "--no-pager", "--unit=throttled")
+
+    def rows(self, source: str) -> list[Any]:
+        told = self.run("throttled", "list", source, "--json", check=False)
+        rows: list[Any] = json.loads(told)["rows"]
+        return rows
+
+    def banned(self, source: str) -> bool:
+        return any(row["action"] == "ban" for row in self.rows(source))
+
+    def answers(self, source: str) -> bool:
+        try:
+            with self.client.connect(source, SERVER4, 25, 0.7) as sock:
+                return sock.recv(100).startswith(b"220 ")
+        except TimeoutError:
+            return False
+
+    def attack(self, source: str) -> None:
+        """Let a source send garbage until it is banned."""
+        bot = Bot(self.client, "garbage", 30.0, [source])
+        try:
+            netns.until(partial(self.banned, source), f"{source} is banned", 30.0)
+        finally:
+            bot.end()
+        assert not self.answers(source)
+
+
+def build(directory: Path, *version: str) -> Path:
+    built = subprocess.run(
+        [ROOT / "scripts/build-deb", directory, *version],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Path(built.stdout.strip())
+
+
+def dependencies(package: Path) -> list[str]:
+    told = subprocess.run(
+        ["dpkg-deb", "--field", package, "Depends"], capture_output=True, text=True, check=True
+    )
+    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", told.stdout)))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := booted.impossible():
+        pytest.skip(f"no systemd can be booted: {reason}")
+    return build(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="module")
+def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    later = build(tmp_path_factory.mktemp("later"), NEXT)
+    image = booted.image(dependencies(package))
+    with netns.pair() as (server, client), booted.machine(server, image) as host:
+        made = Site(host, client, later)
+        install(made, package)
+        yield made
+
+
+def install(site: Site, package: Path) -> None:
+    shutil.copy(package, site.host.path("/var/tmp/throttled.deb"))
+    site.run("apt-get", "install", "--yes", "/var/tmp/throttled.deb")
+
+
+def test_the_same_sources_give_the_same_package(package: Path, tmp_path: Path) -> None:
+    assert build(tmp_path).read_bytes() == package.read_bytes()
+
+
+def test_lintian_finds_nothing(package: Path) -> None:
+    subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", package], check=True)
+
+
+def test_the_sandbox_is_tight() -> None:
+    told = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=22", SERVICE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout.splitlines()[-1]
+
+
+def test_it_protects_without_an_edit(site: Site) -> None:
+    """apt-get install, and nothing else; the log is Debian's own: the journal."""
+    assert site.active()
+    assert site.show("UnitFileState") == "enabled"
+    assert site.show("WatchdogUSec") == "30s"
+    status = json.loads(site.run("throttled", "status", "--json"))
+    assert [tail["path"] for tail in status["tails"]] == ["journal"]
+    site.attack("198.18.1.7")
+    (row,) = site.rows("198.18.1.7")
+    assert row["packets"] > 0
+    check = json.loads(site.run("throttled", "check", "--json"))
+    assert {problem["state"] for problem in check["problems"]} == {"ok"}
+
+
+def test_what_an_operator_types(site: Site) -> None:
+    for page in ("man8/throttled.8", "man5/throttled.toml.5"):
+        assert site.host.path(f"/usr/share/man/{page}.gz").exists()
+    complete = (
+        "source /usr/share/bash-completion/completions/throttled;"
+        "COMP_WORDS=(throttled unb) COMP_CWORD=1; _throttled_completion throttled;"
+        'echo "${COMPREPLY[@]}"'
+    )
+    assert site.run("bash", "-c", complete) == "unban\n"
+
+
+def test_a_group_may_use_the_socket(site: Site) -> None:
+    """What [control] group says works within the sandbox."""
+    status = ("setpriv", "--reuid=nobody", "--regid=mail", "--clear-groups", "throttled", "status")
+    assert site.host.run(*status, check=False).returncode == 3
+    config = site.host.path(CONFIG)
+    config.write_text(config.read_text().replace('#group = ""', 'group = "mail"'))
+    site.run("systemctl", "restart", "throttled")
+    site.run(*status)
+
+
+def test_reload_keeps_what_is_in_force(site: Site) -> None:
+    site.attack("198.18.2.7")
+    before = site.rows("198.18.2.7"), site.show("MainPID")
+    site.run("systemctl", "reload", "throttled")
+    netns.until(lambda: site.said("reloaded"), "it was reloaded")
+    assert (site.rows("198.18.2.7")[0]["until"], site.show("MainPID")) == (
+        before[0][0]["until"],
+        before[1],
+    )
+    assert not site.answers("198.18.2.7")
+
+
+def restarted(site: Site, before: int) -> bool:
+    return int(site.show("NRestarts")) > before and site.active()
+
+
+def test_killed_it_comes_back_and_bans_stay(site: Site) -> None:
+    site.attack("198.18.3.7")
+    until, restarts = site.rows("198.18.3.7")[0]["until"], int(site.show("NRestarts"))
+    site.run("kill", "-9", site.show("MainPID"))
+    assert not site.answers("198.18.3.7")
+    netns.until(lambda: restarted(site, restarts), "systemd started it again", 20.0)
+    (row,) = site.rows("198.18.3.7")
+    assert (row["until"], row["level"]) == (until, 1)
+    assert not site.answers("198.18.3.7")
+    site.attack("198.18.4.7")
+
+
+def test_the_watchdog_ends_a_daemon_that_hangs(site: Site) -> None:
+    site.attack("198.18.5.7")
+    drop_in = site.host.path("/run/systemd/system/throttled.service.d/test.conf")
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nWatchdogSec=3s\n")
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "restart", "throttled")
+    restarts = int(site.show("NRestarts"))
+    site.run("kill", "-STOP", site.show("MainPID"))
+    assert not site.answers("198.18.5.7")
+    netns.until(lambda: restarted(site, restarts), "the watchdog saw it", 30.0)
+    assert site.said("Watchdog timeout")
+    assert not site.answers("198.18.5.7")
+    drop_in.unlink()
+    site.run("systemctl", "daemon-reload")
+
+
+def test_a_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
+    config = site.host.path(CONFIG)
+    right = config.read_text()
+    config.write_text("mode = 1\n")
+    site.run("systemctl", "restart", "throttled", check=False)
+    netns.until(lambda: site.show("ActiveState") == "failed", "it gave up")
+    assert site.said("mode")
+    config.write_text(right)
+    site.run("systemctl", "restart", "throttled")
+
+
+def test_stop_leaves_protection_standing(site: Site) -> None:
+    site.attack("198.18.6.7")
+    site.run("systemctl", "stop", "throttled")
+    assert not site.answers("198.18.6.7")
+    assert site.banned("198.18.6.7")
+    site.run("systemctl", "start", "throttled")
+    assert not site.answers("198.18.6.7")
+
+
+def test_upgrade_remove_and_purge(site: Site) -> None:
+    source = "198.18.8.7"
+    site.attack(source)
+    config = site.host.path(CONFIG)
+    config.write_text(config.read_text().replace("#per_session = 10", "per_session = 9"))
+    edited, process = config.read_text(), site.show("MainPID")
+    assert "\nper_session = 9" in edited
+
+    install(site, site.later)
+    assert site.run("dpkg-query", "-W", "-f", "${Version}", "throttled") == NEXT
+    assert site.active()
+    assert site.show("MainPID") != process
+    assert config.read_text() == edited
+    assert site.banned(source)
+    assert not site.answers(source)
+
+    site.run("apt-get", "remove", "--yes", "throttled")
+    assert site.answers(source)
+    assert site.host.path("/var/lib/throttled/throttled.db").exists()
+    assert config.exists()
+    assert not site.host.path("/usr/lib/throttled").exists()
+
+    site.run("apt-get", "purge", "--yes", "throttled")
+    left = site.run("find", "/", "-xdev", "-path", "*throttled*", "-not", "-path", "/proc/*")
+    assert [
+        path for path in left.split() if not path.startswith(("/var/tmp/", "/var/cache/"))
+    ] == []
+    assert site.run("systemctl", "list-unit-files", "throttled*", "--no-legend", check=False) == ""

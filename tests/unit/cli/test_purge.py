@@ -1,0 +1,46 @@
+"""What purge does without a firewall; with one: test_offline."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from throttled.control.protocol import Done
+from throttled.enforce import choose
+from throttled.errors import BackendError
+from throttled.store.store import Store
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Cli, Daemon
+
+
+def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: Path) -> None:
+    Store.open(str(tmp_path / "throttled.db")).close()
+    daemon.answer = Done("")
+    ended = cli("purge")
+    assert ended.code == 1
+    assert "systemctl stop throttled" in ended.err
+    assert (tmp_path / "throttled.db").exists()
+
+
+def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
+    cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = BackendError("not permitted", "be root")
+    monkeypatch.setattr(choose, "teardown", lambda: (["iptables"], [fault]))
+    for name in ("throttled.db", "throttled.db-wal", "throttled.observe.db"):
+        (tmp_path / name).touch()
+    ended = cli("purge", "--json")
+    assert ended.code == 1
+    assert ended.err == "throttled: not permitted\nhint: be root\n"
+    assert ended.json() == {
+        "clean": ["iptables"],
+        "removed": [
+            f"{tmp_path}/throttled.db",
+            f"{tmp_path}/throttled.db-wal",
+            f"{tmp_path}/throttled.observe.db",
+        ],
+        "faults": [{"message": "not permitted", "hint": "be root"}],
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["throttled.toml"]
+    assert "iptables: nothing of throttled is left" in cli("purge").out
