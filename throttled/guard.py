@@ -1,26 +1,43 @@
-"""Keeps the kernel as it should be: sets the table up, hears of foreign hands, puts things right.
+"""Keeps the kernel as it should be: sets it up, hears of foreign hands, looks, puts things right.
 
-Owns the watch on the table and the one task that puts things right. Whatever happens while that
-task is at work is not lost: it begins anew.
+Elements that somebody adds or removes by hand are judged one by one, as soon as the kernel tells.
+Of anything else the static rules are put back at once, then all that is stored is compared, in
+pieces between which the loop goes on; whatever happens meanwhile makes it begin anew. On a timer
+the rules are looked at and a random sample of what should be in force is asked back: that finds
+what no word came of (iptables and XDP tell nothing).
+
+Owns the watch on the kernel, the one task that puts things right, and what was seen last.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
+from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, Watch
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import Ruleset
+from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Ruleset
 from throttled.pipeline import Moment, Pipeline
-from throttled.restore import adopt, restore
+from throttled.restore import Kind, adopt, judge, restore
 from throttled.system import now
 
 log = logging.getLogger("throttled")
 
-#: A firewall is reloaded in several steps.
-_SETTLED = 0.2
-#: What the kernel holds is compared element by element at a start, if it is not more.
+#: A firewall is reloaded in several steps: what follows so soon (_BURST) is waited for (_SETTLED).
+_BURST, _SETTLED = 1.0, 0.2
+#: What the kernel holds beyond the store is looked for, if the store has not more than this.
 _ADOPT = 50_000
+#: Seconds between looks; a look asks for so many places of the store, so many elements at each.
+_LOOK = 10.0
+_PLACES, _NEIGHBOURS = 16, 8
+#: An element that ends this soon is no witness.
+_ENDS = 5.0
+#: When samples found something missing: not all is compared again for so long.
+_DISTRUST = 600.0
+
+_KINDS: frozenset[Kind] = frozenset(product(SCOPES, ACTIONS))
 
 
 class Guard:
@@ -37,11 +54,20 @@ class Guard:
             ruleset: tells the static rules that belong to the configuration and the host, now.
         """
         self.backend = backend
+        #: When something had to be put right, on the boot clock; the latest.
+        self.disturbed: deque[float] = deque(maxlen=100)
+        #: Of the latest sample: how many should be in force, and how many of those were not.
+        self.sampled = self.absent = 0
+        #: How full the sets were at the latest look.
+        self.fills: Sequence[Fill] = ()
         self._pipeline = pipeline
         self._ruleset = ruleset
         self._watch: Watch | None = None
         self._task: asyncio.Task[None] | None = None
-        self._again = False
+        self._again = self._lost = False
+        self._looked = self._distrusted = 0.0  # boot clock
+
+    # Start and stop
 
     def start(self) -> None:
         """Protect: at once with the rules and what the kernel still holds, then with all of it.
@@ -51,10 +77,10 @@ class Guard:
         """
         adopting = self.repair()
         self._listen()
-        self._task = asyncio.get_running_loop().create_task(self._begin(empty=not adopting))
+        self._task = asyncio.get_running_loop().create_task(self._begin(adopting=adopting))
 
     def repair(self) -> bool:
-        """Put the backend's table in place; tell whether there was one.
+        """Put the backend's rules in place; tell whether there was anything of ours.
 
         Raises:
             BackendError: the kernel refused.
@@ -68,18 +94,6 @@ class Guard:
         except BackendError as error:
             self._refused(error)
 
-    def tick(self, moment: Moment) -> None:
-        """Try again what the kernel or the store refused; clear up in the kernel."""
-        if self._pipeline.backend_fault is None:
-            try:
-                self.backend.collect()
-            except BackendError as error:
-                self._refused(error)
-        broken = self._pipeline.backend_fault
-        self._pipeline.retry(self.repair, moment)
-        if broken and self._pipeline.backend_fault is None:
-            self._put_right()
-
     def close(self) -> None:
         """Stop looking; what is in force stays."""
         if self._task is not None:
@@ -88,52 +102,157 @@ class Guard:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
 
+    async def _begin(self, *, adopting: bool) -> None:
+        if await self._restore(adopting=adopting) and adopting:
+            await self._adopt()
+        await self._work()
+
+    # What is seen
+
+    def enforced(self, desired: Mapping[Kind, int]) -> tuple[int, bool]:
+        """Return how many elements the kernel holds of those that it should.
+
+        Args:
+            desired: how many it should.
+
+        Returns:
+            The number; and whether the kernel counted them: else it is judged by the last sample.
+
+        Raises:
+            BackendError: the kernel cannot be asked.
+        """
+        self.fills = self.backend.fill()
+        if self.fills:
+            held = _held(self.fills)
+            return sum(min(count, held[kind]) for kind, count in desired.items()), True
+        total = sum(desired.values())
+        lacking = total * self.absent // self.sampled if self.sampled else 0
+        return max(0, total - max(lacking, self._pipeline.unapplied())), False
+
+    def tick(self, moment: Moment) -> None:
+        """Try again what the kernel or the store refused; clear up in the kernel; look."""
+        if self._pipeline.backend_fault is None:
+            try:
+                self.backend.collect()
+            except BackendError as error:
+                self._refused(error)
+        broken = self._pipeline.backend_fault
+        self._pipeline.retry(self.repair, moment)
+        if broken and self._pipeline.backend_fault is None:
+            self._put_right(Foreign(rules=True, lost=True))
+        if moment.boot - self._looked >= _LOOK and (self._task is None or self._task.done()):
+            self._looked = moment.boot
+            try:
+                self._look(moment)
+            except ThrottledError as error:
+                self._refused(error)
+
+    def _look(self, moment: Moment) -> None:
+        if not self.backend.intact():
+            self._put_right(Foreign(rules=True, lost=True))
+            return
+        was_full = _full(self.fills)
+        lacking = self._lacks(moment)
+        if lacking and not _full(self.fills) and (was_full or moment.boot >= self._distrusted):
+            self._distrusted = moment.boot + _DISTRUST
+            self._put_right(Foreign(rules=True, lost=True))
+
+    def _lacks(self, moment: Moment) -> bool:
+        """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
+        store = self._pipeline.store
+        self.fills = self.backend.fill()
+        held = _held(self.fills)
+        found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
+        sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
+        absent = missing(sample, self.backend.lookup(sample))
+        self.sampled, self.absent = len(sample), len(absent)
+        self._pipeline.apply(absent, moment)
+        desired = store.counts(moment.wall) if self.fills else {}
+        return bool(absent) or any(held[kind] < count for kind, count in desired.items())
+
     def _listen(self) -> None:
-        """Hear when somebody else changes our table."""
+        """Hear when somebody else changes what is ours."""
         try:
             self._watch = self.backend.watch()
         except BackendError as error:
-            log.warning("%s; changes will go unnoticed", error.message)
+            log.warning("%s; changes are found by samples only", error.message)
         if self._watch is not None:
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self._heard)
 
     def _heard(self) -> None:
-        if self._watch is not None and self._watch.drain():
-            log.warning("somebody else changed what is ours in the firewall; putting it right")
-            self._put_right()
+        foreign = Foreign() if self._watch is None else self._watch.drain()
+        if foreign.rules or foreign.lost:
+            self._put_right(foreign)
+        if foreign.entries:
+            try:
+                self._judge(foreign.entries)
+            except ThrottledError as error:
+                self._refused(error)
 
-    def _put_right(self) -> None:
-        """Compare all, soon; and once more if anything happens meanwhile."""
+    # What is done about it
+
+    def _judge(self, entries: Sequence[Entry]) -> None:
+        """Put single elements back that should be there; take over or remove what should not."""
+        moment = now()
+        pasts = self._pipeline.store.past([(e.subject, e.scope) for e in entries], moment.wall)
+        desired = [
+            Entry(e.subject, e.scope, e.action, past.until - moment.wall)
+            for e in entries
+            if (past := pasts[e.subject, e.scope]).action == e.action
+        ]
+        held = self.backend.lookup(entries)
+        absent = missing(desired, held)
+        self._pipeline.apply(absent, moment)
+        others = judge(self._pipeline, held, moment)
+        if absent or others:
+            self.disturbed.append(moment.boot)
+            what = "somebody else changed %d elements in the firewall: %d put back, first %s"
+            log.warning(what, len(entries), len(absent), entries[0].subject)
+
+    def _put_right(self, foreign: Foreign) -> None:
+        """Set up again and compare; once more if anything happens meanwhile."""
         self._again = True
+        self._lost |= foreign.lost
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
 
-    async def _begin(self, *, empty: bool) -> None:
-        if await self._restore(empty=empty) and not empty:
-            await self._adopt()
-        await self._work()
-
     async def _work(self) -> None:
         while self._again:
-            await asyncio.sleep(_SETTLED)
-            self._again = False
+            if self.disturbed and now().boot - self.disturbed[-1] < _BURST:
+                await asyncio.sleep(_SETTLED)
+            lost, self._again, self._lost = self._lost, False, False
+            moment = now()
+            self.disturbed.append(moment.boot)
+            log.warning("what is ours in the firewall is not as it was left; putting it right")
             try:
-                self.repair()
-            except BackendError as error:
+                adopting = self.repair()
+                self._pipeline.retry(lambda: None, moment)  # what failed meanwhile
+                lacking = not adopting or self._lacks(moment) or not self.fills
+            except ThrottledError as error:
                 self._refused(error)
                 return
-            await self._restore(empty=False)
+            whole = not lacking or await self._restore(adopting=adopting)
+            if whole and lost and adopting:
+                await self._adopt()
 
-    async def _restore(self, *, empty: bool) -> bool:
+    async def _restore(self, *, adopting: bool) -> bool:
         """Put what is stored and missing into the kernel; tell whether that came to its end."""
+        bare = _KINDS
         try:
-            count = await restore(self._pipeline, self.backend, now, empty=empty)
+            if adopting:
+                held = _held(fills := self.backend.fill())
+                bare = frozenset(kind for kind in _KINDS if fills and not held[kind])
+            count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
         except ThrottledError as error:
             self._refused(error)
             return False
         if count:
             log.info("%d elements put into the kernel again", count)
-        return True
+        return not self._broken_off()
+
+    def _broken_off(self) -> bool:
+        """Tell whether to leave off comparing: it will begin anew."""
+        return self._again or self._pipeline.backend_fault is not None
 
     async def _adopt(self) -> None:
         """Take over what the kernel holds beyond the store."""
@@ -147,4 +266,15 @@ class Guard:
     def _refused(self, error: ThrottledError) -> None:
         log.error("%s. %s", error.message, error.hint)
         if isinstance(error, BackendError):
-            self._pipeline.backend_fault = error  # the next tick repairs, and restores again
+            self._pipeline.backend_fault = error  # the next tick repairs, and compares again
+
+
+def _held(fills: Sequence[Fill]) -> Counter[Kind]:
+    held: Counter[Kind] = Counter()
+    for fill in fills:
+        held[fill.scope, fill.action] += fill.held
+    return held
+
+
+def _full(fills: Sequence[Fill]) -> bool:
+    return any(fill.held >= fill.size for fill in fills)

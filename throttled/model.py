@@ -220,6 +220,24 @@ class Facts(Struct, frozen=True):
         return tuple(sorted({s.port for s in self.services if s.scope == scope}))
 
 
+class Foreign(Struct, frozen=True):
+    """What somebody else did to what is ours in the kernel; all empty: nothing."""
+
+    entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing
+    rules: bool = False  # something else than elements: all that is static is to be set up again
+    lost: bool = False  # which elements is not known: all of them are to be compared
+
+
+class Fill(Struct, frozen=True):
+    """How full a set of the kernel is."""
+
+    name: str
+    scope: Scope
+    action: Action
+    held: int  # what has run out may count for a minute more
+    size: int
+
+
 class Ruleset(Struct, frozen=True):
     """The static part of what a backend enforces; changing it leaves the elements alone."""
 

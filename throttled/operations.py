@@ -98,13 +98,14 @@ class Operations:
         pipeline = daemon.pipeline
         sizes = pipeline.engine.sizes()
         health = problems(daemon)
+        enforced, counted = 0, False
         try:
             counts = daemon.store.counts(moment.wall)
+            enforced, counted = daemon.guard.enforced(counts)
         except StoreError as error:  # all the more there is to be told
             counts = {}
             if all(problem.key != "store-unread" for problem in health):
                 health.append(Problem("fault", error.message, error.hint, "store-unread"))
-        desired = sum(counts.values())
         return StatusResult(
             version=__version__,
             backend=daemon.backend.name,
@@ -118,8 +119,9 @@ class Operations:
             throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
             banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
             packets_dropped=daemon.backend.dropped(),
-            desired=desired,
-            enforced=desired - daemon.pipeline.unapplied(),
+            desired=sum(counts.values()),
+            enforced=enforced,
+            counted=counted,
             health=health,
             events=dict(pipeline.counts.events),
             lines=pipeline.counts.lines,

@@ -110,6 +110,7 @@ class Pipeline:
         self._asked = 0.0  # boot clock, when the store failed last
         #: Elements by what they are for, and when (boot clock) they had their seconds to go.
         self._unapplied: dict[tuple[str, Scope, Action], tuple[Entry, float]] = {}
+        self._full = False  # at the latest batch
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
@@ -284,8 +285,10 @@ class Pipeline:
         if self._unapplied:  # what is decided later holds
             for entry in entries:
                 self._waits_no_more(entry)
-        for entry, why in applied.failed[:10]:
-            log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
+        if not (applied.full and self._full):  # once, not with each batch
+            for entry, why in applied.failed[:10]:
+                log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
+        self._full = applied.full
         self.counts.errors += len(applied.failed)
 
     def _waits_no_more(self, entry: Entry) -> None:

@@ -10,29 +10,37 @@ Owns nothing: state is the store's and the kernel's.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend
-from throttled.model import Decision, Entry, Seen
+from throttled.model import Action, Decision, Entry, Scope, Seen
 from throttled.pipeline import Moment, Pipeline
 
 log = logging.getLogger(__name__)
+
+Kind = tuple[Scope, Action]
 
 #: Elements between two turns of the loop: some milliseconds.
 _PIECE = 500
 
 
 async def restore(
-    pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment], *, empty: bool = False
+    pipeline: Pipeline,
+    backend: Backend,
+    clock: Callable[[], Moment],
+    bare: AbstractSet[Kind] = frozenset(),
+    stop: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Apply what is stored and not in the kernel; return how many elements that were.
+    """Apply what is stored and not in the kernel, who was active last first; return how many.
 
     Args:
         pipeline: whose store it is.
         backend: the kernel.
         clock: both clocks.
-        empty: the kernel had nothing of ours: there is no use in asking.
+        bare: of what the kernel holds nothing: there is no use in asking.
+        stop: asked between pieces: whether to leave the rest.
 
     Raises:
         StoreError: the store cannot be read.
@@ -40,10 +48,13 @@ async def restore(
     """
     applied = 0
     for entries in pipeline.store.active(clock().wall, _PIECE):
-        absent = entries if empty else missing(entries, backend.lookup(entries))
+        held = backend.lookup([each for each in entries if (each.scope, each.action) not in bare])
+        absent = missing(entries, held)
         pipeline.apply(absent, clock())
         applied += len(absent)
         await asyncio.sleep(0)
+        if stop():
+            break
     return applied
 
 
@@ -57,12 +68,17 @@ async def adopt(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment
     unknown = 0
     dump = backend.dump()
     while piece := list(islice(dump, _PIECE)):
-        unknown += _reconcile(pipeline, piece, clock())
+        unknown += judge(pipeline, piece, clock())
         await asyncio.sleep(0)
     return unknown
 
 
-def _reconcile(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+    """Take over, or remove, those of these elements that the store does not want; return how many.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
     pasts = pipeline.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
     adopted: list[Decision] = []
     removed: list[Entry] = []

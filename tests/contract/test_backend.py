@@ -1,6 +1,10 @@
 """What every backend does: with elements here, with packets in the tests that take a `host`."""
 
 import math
+import select
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -11,7 +15,7 @@ from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Ruleset, Scope, Seen
+from throttled.model import Action, Entry, Foreign, Ruleset, Scope, Seen
 
 EVERY_KIND = (
     Entry("198.18.0.1", "mx", "ban", 60.0),
@@ -228,6 +232,59 @@ def test_after_teardown_nothing_is_there(backend: Backend) -> None:
     backend.setup(RULESET)
     assert list(backend.dump()) == []
     put(backend, *EVERY_KIND)
+
+
+# What somebody else does
+
+
+def test_setting_up_says_whether_there_was_anything(backend: Backend) -> None:
+    assert backend.setup(RULESET)
+    backend.teardown()
+    assert not backend.setup(RULESET)
+
+
+def test_whether_the_rules_stand(backend: Backend) -> None:
+    assert backend.intact()
+    put(backend, *EVERY_KIND)
+    assert backend.intact()
+    assert not choose(backend.name).intact()
+    if backend.name != "dryrun":  # which nobody else can reach
+        choose(backend.name).teardown()
+        assert not backend.intact()
+        assert not backend.setup(RULESET)
+        assert backend.intact()
+        put(backend, *EVERY_KIND)
+    backend.teardown()
+    assert not backend.intact()
+
+
+def test_how_full_it_is(backend: Backend) -> None:
+    put(backend, *EVERY_KIND, throttle("198.18.0.2"))
+    fills = backend.fill()
+    if fills:  # a kernel that does not count says nothing
+        held: Counter[tuple[Scope, Action]] = Counter()
+        for fill in fills:
+            held[fill.scope, fill.action] += fill.held
+        assert held == Counter((e.scope, e.action) for e in (*EVERY_KIND, throttle("198.18.0.2")))
+        assert {fill.size for fill in fills} == {RULESET.size}
+    backend.teardown()
+    assert sum(fill.held for fill in backend.fill()) == 0
+
+
+def test_word_of_what_somebody_else_does(backend: Backend) -> None:
+    watch = backend.watch()
+    if watch is None:  # then `intact` and samples find it
+        return
+    put(backend, *EVERY_KIND)
+    backend.setup(msgspec.structs.replace(RULESET, burst=7))
+    assert watch.drain() == Foreign()
+    code = "import sys; from throttled.enforce.choose import choose; choose(sys.argv[1]).teardown()"
+    subprocess.run([sys.executable, "-c", code, backend.name], check=True)
+    assert select.select([watch], [], [], 5.0)[0]
+    foreign = watch.drain()
+    assert foreign.rules
+    assert foreign.lost
+    watch.close()
 
 
 # Packets

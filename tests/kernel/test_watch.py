@@ -11,9 +11,16 @@ from lab.guarded import RULESET
 from lab.netns import namespace
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.nftables.watch import Watch
-from throttled.model import Entry
+from throttled.model import Entry, Foreign
 
 pytestmark = pytest.mark.root
+
+NOTHING = Foreign()
+ALL = Foreign(rules=True, lost=True)
+
+
+def elements(*subjects: str) -> Foreign:
+    return Foreign(tuple(Entry(subject, "mx", "ban", 0.0) for subject in subjects))
 
 
 @pytest.fixture
@@ -41,28 +48,32 @@ def readable(watch: Watch) -> bool:
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "foreign"),
     [
-        "flush ruleset",
-        "delete table inet throttled",
-        "flush chain inet throttled mx",
-        "insert rule inet throttled prerouting accept",
-        "add element inet throttled mx_ban4 { 198.18.0.2 }",
-        "delete element inet throttled mx_ban4 { 198.18.0.1 }",
-        "flush set inet throttled mx_ban4",
-        "add set inet throttled mine { type ipv4_addr; }",
-        "delete chain inet throttled prerouting",
+        ("flush ruleset", ALL),
+        ("delete table inet throttled", ALL),
+        ("flush chain inet throttled mx", Foreign(rules=True)),
+        ("insert rule inet throttled prerouting accept", Foreign(rules=True)),
+        ("add element inet throttled mx_ban4 { 198.18.0.2 }", elements("198.18.0.2")),
+        ("delete element inet throttled mx_ban4 { 198.18.0.1 }", elements("198.18.0.1")),
+        ("flush set inet throttled mx_ban4", elements("198.18.0.1")),
+        ("flush set inet throttled protected4", Foreign(rules=True)),
+        ("add set inet throttled mine { type ipv4_addr; }", Foreign(rules=True)),
+        ("add table inet throttled { flags dormant; }", ALL),
+        ("delete chain inet throttled prerouting", Foreign(rules=True)),
     ],
 )
-def test_what_somebody_does_to_our_table_is_told_once(watch: Watch, command: str) -> None:
+def test_what_somebody_does_to_our_table_is_told_once(
+    watch: Watch, command: str, foreign: Foreign
+) -> None:
     if command.startswith("delete chain"):
         nft("flush chain inet throttled prerouting")
-        assert watch.drain()
+        assert watch.drain() == Foreign(rules=True)
     nft(command)
     assert readable(watch)
-    assert watch.drain()
+    assert watch.drain() == foreign
     assert not readable(watch)
-    assert not watch.drain()
+    assert watch.drain() == NOTHING
 
 
 def test_what_somebody_does_elsewhere_is_not(watch: Watch) -> None:
@@ -73,7 +84,7 @@ def test_what_somebody_does_elsewhere_is_not(watch: Watch) -> None:
         "delete table inet throttled2",
     ):
         nft(command)
-        assert not watch.drain()
+        assert watch.drain() == NOTHING
 
 
 def test_what_we_do_ourselves_is_not(backend: Nftables, watch: Watch) -> None:
@@ -83,7 +94,7 @@ def test_what_we_do_ourselves_is_not(backend: Nftables, watch: Watch) -> None:
     backend.apply([Entry("198.18.0.1", "mx", "ban", 0.0)])
     backend.teardown()
     backend.setup(RULESET)
-    assert not watch.drain()
+    assert watch.drain() == NOTHING
 
 
 def test_our_batches_do_not_come_up_at_all(backend: Nftables, watch: Watch) -> None:
@@ -101,11 +112,11 @@ def test_a_backend_made_after_the_watch_is_ours_too(watch: Watch) -> None:
     later.setup(msgspec.structs.replace(RULESET, burst=99))
     later.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
     assert readable(watch)
-    assert not watch.drain()
+    assert watch.drain() == NOTHING
     later.apply([Entry("198.18.0.1", "mx", "ban", 70.0)])
     assert not readable(watch)
     nft("flush ruleset")
-    assert watch.drain()
+    assert watch.drain() == ALL
 
 
 def test_an_element_that_ends_is_nobodys_doing(backend: Nftables, watch: Watch) -> None:
@@ -113,15 +124,29 @@ def test_an_element_that_ends_is_nobodys_doing(backend: Nftables, watch: Watch) 
     backend.apply([entry])
     while backend.lookup([entry]):
         pass
-    assert not watch.drain()
+    assert watch.drain() == NOTHING
 
 
-def test_when_more_was_announced_than_fits_nobody_knows(watch: Watch) -> None:
+def test_when_more_was_announced_than_fits_nobody_knows(
+    backend: Nftables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.enforce.nftables.watch._RECEIVE", 100_000)
+    watch = backend.watch()
     elements = ", ".join(f"10.{n >> 8}.{n & 255}.0" for n in range(20_000))
     nft(
         f"add table ip other; add set ip other s {{ type ipv4_addr; elements = {{ {elements} }}; }}"
     )
-    assert watch.drain()
-    assert not watch.drain()
+    assert watch.drain() == ALL
+    assert watch.drain() == NOTHING
     nft("flush ruleset")
-    assert watch.drain()
+    assert watch.drain() == ALL
+    watch.close()
+
+
+def test_a_long_list_in_another_table_is_read_past(watch: Watch) -> None:
+    elements = ", ".join(f"10.{n >> 8}.{n & 255}.0" for n in range(20_000))
+    nft(
+        f"add table ip other; add set ip other s {{ type ipv4_addr; elements = {{ {elements} }}; }}"
+    )
+    while readable(watch):
+        assert watch.drain() == NOTHING

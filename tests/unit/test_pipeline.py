@@ -15,7 +15,18 @@ import pytest
 
 from throttled.decide.ladder import Ruling
 from throttled.errors import BackendError, StoreError
-from throttled.model import Applied, Decision, Entry, Evidence, Facts, Problem, Ruleset, Scope, Seen
+from throttled.model import (
+    Applied,
+    Decision,
+    Entry,
+    Evidence,
+    Facts,
+    Fill,
+    Problem,
+    Ruleset,
+    Scope,
+    Seen,
+)
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Policy
@@ -82,6 +93,12 @@ class Kernel:
 
     def collect(self) -> None:
         return
+
+    def intact(self) -> bool:
+        return True
+
+    def fill(self) -> list[Fill]:
+        return []
 
     def watch(self) -> None:
         return

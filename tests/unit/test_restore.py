@@ -65,7 +65,7 @@ def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
     pipeline.store.record(NOW.wall, bans(subjects))
     backend = pipeline.backend
     assert backend is not None
-    assert asyncio.run(restore(pipeline, backend, lambda: NOW, empty=True)) == 1_200
+    assert asyncio.run(restore(pipeline, backend, lambda: NOW, frozenset({("mx", "ban")}))) == 1_200
     assert held(pipeline) == set(subjects)
 
 

@@ -169,6 +169,7 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
         packets_dropped=dropped,
         desired=desired,
         enforced=enforced,
+        counted=desired <= _COMPARED,
         health=health,
         events={},
         lines=0,

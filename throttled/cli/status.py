@@ -37,6 +37,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     up = f"pid {status.pid}, up {output.lasting(status.uptime)}"
     up += f" (since {output.moment(status.started)})"
     lost = f"{number(status.lines_lost)} lost by the logger"
+    how = "counted by the kernel" if status.counted else "judged by a sample"
     lines = [
         ("throttled", f"{status.version}, {up if status.pid else 'not running'}"),
         ("firewall", f"{status.backend}, mode {status.mode}"),
@@ -48,7 +49,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
         ("throttled", _by_scope(status.throttled)),
         ("banned", _by_scope(status.banned)),
         ("dropped", f"{number(status.packets_dropped)} packets"),
-        ("kernel", f"holds {number(status.enforced)} of {number(status.desired)} elements"),
+        ("kernel", f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"),
         ("lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"),
     ]
     by_count = sorted(status.events.items(), key=lambda item: -item[1])

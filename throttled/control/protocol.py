@@ -185,7 +185,8 @@ class StatusResult(_Result, frozen=True, tag="status"):
     banned: dict[Scope, int]
     packets_dropped: int
     desired: int  # elements that should be in the kernel
-    enforced: int  # elements that the kernel holds, as last compared
+    enforced: int  # of these, how many the kernel holds
+    counted: bool  # whether the kernel counted them; else it is judged by a sample of them
     health: list[Problem]
     events: dict[str, int]  # by kind
     lines: int

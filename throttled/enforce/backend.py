@@ -7,7 +7,7 @@ the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a l
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from throttled.model import Applied, Entry, Problem, Ruleset, Seen
+from throttled.model import Applied, Entry, Fill, Foreign, Problem, Ruleset, Seen
 
 
 class Watch(Protocol):
@@ -17,10 +17,10 @@ class Watch(Protocol):
         """Return a descriptor that becomes readable when there is word."""
         ...
 
-    def drain(self) -> bool:
-        """Read what there is; tell whether somebody else touched what is ours.
+    def drain(self) -> Foreign:
+        """Read what there is and return what somebody else did to what is ours.
 
-        Our own changes do not count. True also where word was lost, as then nobody knows.
+        Our own changes do not count. Where word was lost everything is, as then nobody knows.
         """
         ...
 
@@ -40,6 +40,9 @@ class Backend(Protocol):
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the static rules in place, in one transaction; elements already there stay.
+
+        Whatever somebody made of what is ours, also something that cannot be used: then it is
+        made anew, and what elements there were are lost.
 
         Returns whether there was anything of ours before: elements that may be adopted.
 
@@ -86,8 +89,25 @@ class Backend(Protocol):
         """
         ...
 
+    def intact(self) -> bool:
+        """Tell whether the static rules stand as this object's `setup` put them. For a timer.
+
+        Costs milliseconds, whatever is held. What it looks at is up to the backend: at least that
+        packets still come to the rules. False before `setup`.
+        """
+        ...
+
+    def fill(self) -> list[Fill]:
+        """Return how full each set is, in milliseconds; empty where the kernel does not count.
+
+        All sets of a scope and an action together hold at least what is in force there.
+        """
+        ...
+
     def watch(self) -> Watch | None:
         """Hear of foreign changes, once set up; None where the kernel does not tell.
+
+        Then `intact` and samples on a timer find them.
 
         Raises:
             BackendError: it should tell, and does not.

@@ -8,12 +8,24 @@ counters stay 0.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from throttled import address
 from throttled.errors import BackendError
-from throttled.model import Action, Applied, Entry, Problem, Ruleset, Scope, Seen
+from throttled.model import (
+    ACTIONS,
+    SCOPES,
+    Action,
+    Applied,
+    Entry,
+    Fill,
+    Problem,
+    Ruleset,
+    Scope,
+    Seen,
+)
 
 _ELEMENTS = 100_000
 #: When full, those that ended are looked for once in so many seconds: 10 ms each time.
@@ -92,6 +104,20 @@ class DryRun:
 
     def collect(self) -> None:
         """Leave it to `apply`."""
+
+    def intact(self) -> bool:
+        """Tell whether there are rules."""
+        return self._ruleset is not None
+
+    def fill(self) -> list[Fill]:
+        """Return what is remembered, in sets that share one room."""
+        size = 0 if self._ruleset is None else min(self._ruleset.size, _ELEMENTS)
+        held = Counter((scope, action) for _subject, scope, action in self._ends)
+        return [
+            Fill(f"{scope}_{action}", scope, action, held[scope, action], size)
+            for scope in SCOPES
+            for action in ACTIONS
+        ]
 
     def watch(self) -> None:
         """Nobody else can change what is in our memory."""

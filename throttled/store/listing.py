@@ -22,7 +22,13 @@ Order = Literal["since", "until", "subject", "packets"]
 # Never longer than it was decided for, also where the clock went backwards meanwhile.
 _ACTIVE = """
 SELECT number, subject, scope, action, min(until - ?2, until - since)
-    FROM active WHERE number > ?1 AND until > ?2 ORDER BY number LIMIT ?3
+    FROM active WHERE number < ?1 AND until > ?2 ORDER BY number DESC LIMIT ?3
+"""
+_SAMPLE = """
+SELECT subject, scope, action, min(until - ?1, until - since)
+    FROM active WHERE until > ?1 AND number >= (SELECT (SELECT min(number) FROM active)
+        + abs(random()) % ((SELECT max(number) FROM active) - (SELECT min(number) FROM active) + 1))
+    ORDER BY number LIMIT ?2
 """
 _ENDED = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
@@ -58,8 +64,8 @@ class Filter(Struct, frozen=True):
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
-    """Yield what is in force, `chunk` rows at a time."""
-    number = 0
+    """Yield what is in force, `chunk` rows at a time: who was active last comes first."""
+    number = 1 << 62
     while True:
         with database.guard() as connection:
             rows = connection.execute(_ACTIVE, (number, now, chunk)).fetchall()
@@ -67,6 +73,11 @@ def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
             return
         number = rows[-1][0]
         yield [Entry(*row[1:]) for row in rows]
+
+
+def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry]:
+    """Return some of what is in force, decided one after the other from a random one on."""
+    return [Entry(*row) for row in connection.execute(_SAMPLE, (now, count))]
 
 
 def shift(database: Database, now: float, seconds: float, chunk: int) -> Iterator[int]:

@@ -181,8 +181,16 @@ class Store:
     # What is in force
 
     def active(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
-        """Yield what should be in force, in chunks; the store can be written in between."""
+        """Yield what should be in force, the latest decided first, in chunks.
+
+        The store can be written in between; what is decided anew then may not come again.
+        """
         return listing.active(self._database, now, chunk)
+
+    def sample(self, now: float, count: int) -> list[Entry]:
+        """Return at most so many of what should be in force, neighbours from a random one on."""
+        with self._database.guard() as connection:
+            return listing.sample(connection, now, count)
 
     def ended(self, until: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
         """Yield what ran out by then and was not replaced, in chunks, without lines.

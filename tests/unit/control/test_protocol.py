@@ -78,6 +78,7 @@ RESULTS: list[Result] = [
         packets_dropped=3,
         desired=3,
         enforced=3,
+        counted=True,
         health=[Problem("warning", "what", "hint")],
         events={"connect": 1},
         lines=1,

@@ -50,15 +50,23 @@ def test_what_ended_is_left_out(store: Store) -> None:
     assert list(store.active(NOW + 10_000)) == []
 
 
-def test_writing_between_two_chunks_loses_nothing(store: Store) -> None:
+def test_writing_between_two_chunks_loses_nothing_else(store: Store) -> None:
     store.record(NOW, many(30))
     found: dict[str, Entry] = {}
     for chunk in store.active(NOW, chunk=7):
         found.update((entry.subject, entry) for entry in chunk)
-        if len(found) < 30:  # renewed, and so moved to the end
-            store.record(NOW, [decide("198.18.0.29", seconds=9000)])
-    assert found.keys() == {d.subject for d in many(30)}
-    assert found["198.18.0.29"].seconds == 9000
+        if len(found) < 20:  # renewed, and so moved to the begin, which is over
+            store.record(NOW, [decide("198.18.0.0", seconds=9000)])
+    assert found.keys() == {f"198.18.0.{n}" for n in range(1, 30)}
+
+
+def test_a_sample_is_of_what_is_in_force(store: Store) -> None:
+    assert store.sample(NOW, 5) == []
+    store.record(NOW, many(30))
+    seen = [store.sample(NOW, 5) for _ in range(100)]
+    assert all(0 < len(some) <= 5 for some in seen)
+    assert {e.subject for some in seen for e in some} == {d.subject for d in many(30)}
+    assert store.sample(NOW + 1e6, 5) == []
 
 
 def test_a_clock_that_went_back_lengthens_nothing(store: Store) -> None:

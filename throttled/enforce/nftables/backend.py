@@ -1,8 +1,8 @@
 """The nftables backend: the table `inet throttled`.
 
 Rules are put in place as text by libnftables, elements over netlink (`messages` says why). State is
-the kernel's; kept here is only which sets there are, and the last ruleset, from which a set for
-networks of another length is made when the first of them comes.
+the kernel's; kept here is only which sets there are, how the kernel described the rules, and the
+last ruleset, from which a set for networks of another length is made when the first of them comes.
 
 Limits. With a million elements in a set everything costs what it costs with one, but for `dump`:
 the kernel walks a hash set from its beginning for each 32 KiB that it hands out (10,000 elements
@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 
@@ -24,7 +25,7 @@ from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.sets import SetId
 from throttled.enforce.nftables.watch import Watch
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Problem, Ruleset, Seen
+from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Nftables:
         self._elements = Elements()
         self._ruleset: Ruleset | None = None
         self._sets: AbstractSet[SetId] = frozenset()
+        self._static: list[bytes] = []  # as the kernel described it after `setup`
 
     @cached_property
     def _libnftables(self) -> Libnftables:
@@ -67,7 +69,14 @@ class Nftables:
         Sets of another size or rate are made anew with their elements. One that holds more than
         100,000, or more than the new size, stays as it is until it holds less; the log says so.
         """
-        return self._install(ruleset, frozenset())
+        for _ in range(2):  # once more, as somebody may have been at it at the same moment
+            with suppress(BackendError):
+                return self._install(ruleset, frozenset())
+        # Its chain has another hook, a set is used by a stranger's rule, it is another table …
+        self._libnftables.run(text.remove() + text.render(ruleset, sets.BASE, sets.BASE, {}))
+        log.warning("the table inet %s could not be used as it was: it is made anew", text.TABLE)
+        self._note(ruleset, frozenset(sets.BASE))
+        return False
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Put a batch in force: one transaction for each 50,000 entries."""
@@ -96,6 +105,14 @@ class Nftables:
     def collect(self) -> None:
         """Leave it to the kernel."""
 
+    def intact(self) -> bool:
+        """Tell whether table, chains and rules are those that were put in place."""
+        return bool(self._static) and self._elements.static() == self._static
+
+    def fill(self) -> list[Fill]:
+        """Return how full each set is; nothing before Linux 6.16, which does not say."""
+        return self._elements.fill()
+
     def watch(self) -> Watch:
         """Hear of changes that somebody else makes to our table."""
         return Watch()
@@ -103,7 +120,7 @@ class Nftables:
     def teardown(self) -> None:
         """Remove the table."""
         self._libnftables.run(text.remove())
-        self._ruleset, self._sets = None, frozenset()
+        self._ruleset, self._sets, self._static = None, frozenset(), []
 
     def _placed(self, groups: Groups) -> Groups:
         """Make the sets that groups need; leave out removals from sets that there are not.
@@ -131,9 +148,12 @@ class Nftables:
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._elements.definitions()
         every = [*sets.BASE, *sorted((present.keys() | more) - set(sets.BASE))]
-        remake = {}
+        remake: dict[SetId, list[tuple[str, int]]] = {}
         for of, definition in present.items():
-            if definition != sets.definition(of, ruleset):
+            wanted = sets.definition(of, ruleset)
+            if (definition.key, definition.flags) != (wanted.key, wanted.flags):
+                remake[of] = []  # not our doing
+            elif definition != wanted:
                 most = min(_REMADE, ruleset.size)
                 elements = [
                     (seen.subject, max(1, int(seen.seconds * 1000)))
@@ -145,5 +165,9 @@ class Nftables:
                     log.warning("%s holds too much to be made anew: its definition stays", of.name)
         make = [of for of in every if of not in present]
         self._libnftables.run(text.render(ruleset, every, make, remake))
-        self._ruleset, self._sets = ruleset, frozenset(every)
+        self._note(ruleset, frozenset(every))
         return bool(present)
+
+    def _note(self, ruleset: Ruleset, present: AbstractSet[SetId]) -> None:
+        """Remember what has been put in place."""
+        self._ruleset, self._sets, self._static = ruleset, present, self._elements.static()

@@ -22,7 +22,7 @@ from throttled.enforce.nftables.netlink import Netlink
 from throttled.enforce.nftables.ruleset import COUNTER, TABLE
 from throttled.enforce.nftables.sets import Definition, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Seen
+from throttled.model import Applied, Entry, Fill, Seen
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000
@@ -101,6 +101,28 @@ class Elements:
                 if of := sets.parse_name(name):
                     found[of] = definition
         return found
+
+    def fill(self) -> list[Fill]:
+        """Return how full the sets are; nothing where the kernel does not count (Linux 6.16)."""
+        found = []
+        with self._refusals(), suppress(FileNotFoundError):
+            for answer in self._netlink.dump(messages.dump_sets(TABLE)):
+                name, definition = messages.set_of(answer)
+                of, held = sets.parse_name(name), messages.count_of(answer)
+                if of and held is not None:
+                    found.append(Fill(name, of.scope, of.action, held, definition.size))
+        return found
+
+    def static(self) -> list[bytes]:
+        """Return table, chains and rules as the kernel describes them; nothing where none are."""
+        with self._refusals(), suppress(FileNotFoundError):
+            return [
+                messages.body(answer)
+                for question in messages.dump_static(TABLE)
+                for answer in self._netlink.dump(question)
+                if messages.table_of(answer) == TABLE
+            ]
+        return []
 
     def dropped(self) -> int:
         """Return what the table's counter says; 0 where there is none."""

@@ -20,12 +20,15 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _SUBSYSTEM = 0x0A
 _NEW_ELEMENTS, _GET_ELEMENTS, _DELETE_ELEMENTS = 0x0A0C, 0x0A0D, 0x0A0E
 _GET_SET, _NEW_GENERATION, _GET_OBJECT = 0x0A0A, 0x0A0F, 0x0A13
+_NEW_TABLE, _GET_TABLE, _DELETE_TABLE = 0x0A00, 0x0A01, 0x0A02
+_GET_CHAIN, _GET_RULE, _NEW_SET, _DELETE_SET = 0x0A04, 0x0A07, 0x0A09, 0x0A0B
 
 _REQUEST, _DUMP, _CREATE = 0x1, 0x300, 0x400
 _INET = 1  # NFPROTO_INET
 _COUNTER = 1  # NFT_OBJECT_COUNTER
 _NESTED, _KIND = 0x8000, 0x3FFF
 _INVERTED = 1  # NFT_LIMIT_F_INV: "over"
+_SHAPE = 0xFF  # of NFT_SET_*: those that say what a set can hold
 
 _MESSAGE = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _FAMILY = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
@@ -143,6 +146,13 @@ def dump_sets(table: str) -> bytes:
     return _message(_GET_SET, _DUMP, 0, _text(1, table))
 
 
+def dump_static(table: str) -> tuple[bytes, ...]:
+    """Pack questions for tables, chains and rules; the kernel answers for more than this table."""
+    return tuple(
+        _message(kind, _DUMP, 0, _text(1, table)) for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE)
+    )
+
+
 def get_counter(table: str, name: str) -> bytes:
     """Pack a question for a named counter."""
     kind = _attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
@@ -188,8 +198,33 @@ def table_of(message: Message) -> str:
     return _string(data, _attributes(data, start + 4, message.end), 1)
 
 
+def body(message: Message) -> bytes:
+    """Return what a message says, without what changes with every transaction of anybody."""
+    return message.data[message.start + 4 : message.end]
+
+
+def is_of_elements(message: Message) -> bool:
+    """Tell whether a notification is about elements of a set."""
+    return message.kind in (_NEW_ELEMENTS, _DELETE_ELEMENTS)
+
+
+def is_of_table(message: Message) -> bool:
+    """Tell whether a notification is about a table as a whole."""
+    return message.kind in (_NEW_TABLE, _DELETE_TABLE)
+
+
+def set_name(message: Message) -> str:
+    """Return the set that a notification is about, or whose elements; "": about none."""
+    if not is_of_elements(message) and message.kind not in (_NEW_SET, _DELETE_SET):
+        return ""
+    return _string(message.data, _attributes(message.data, message.start + 4, message.end), 2)
+
+
 def set_of(message: Message) -> tuple[str, Definition]:
-    """Return the name and the definition of a set from an answer to `dump_sets`."""
+    """Return the name and the definition of a set from an answer to `dump_sets`.
+
+    NFTA_SET_COUNT, the number of its elements, is there since Linux 6.16.
+    """
     data = message.data
     found = _attributes(data, message.start + 4, message.end)
     size = _number(data, _attributes(data, *found.get(9, (0, 0))), 1)  # NFTA_SET_DESC
@@ -199,7 +234,14 @@ def set_of(message: Message) -> tuple[str, Definition]:
             parts = _attributes(data, *expression[2])
             if _number(data, parts, 5) & _INVERTED:
                 limit = (_number(data, parts, 1), _number(data, parts, 2), _number(data, parts, 3))
-    return _string(data, found, 2), Definition(size, limit)
+    shape = _number(data, found, 5), _number(data, found, 3) & _SHAPE  # NFTA_SET_KEY_LEN, _FLAGS
+    return _string(data, found, 2), Definition(size, limit, *shape)
+
+
+def count_of(message: Message) -> int | None:
+    """Return how many elements a set has, from an answer to `dump_sets`; None: it does not say."""
+    found = _attributes(message.data, message.start + 4, message.end)
+    return _number(message.data, found, 20) if 20 in found else None  # NFTA_SET_COUNT
 
 
 def packets_of(message: Message) -> int:

@@ -14,6 +14,7 @@ from throttled.model import ACTIONS, SCOPES, Action, Entry, Ruleset, Scope
 
 _NAME = re.compile(rf"({'|'.join(SCOPES)})_({'|'.join(ACTIONS)})([46])(?:_(\d{{1,3}}))?")
 _BITS = {4: 32, 6: 128}
+_TIMEOUT = 0x10  # NFT_SET_TIMEOUT
 #: What nftables calls the time in which a rate is counted, and its seconds.
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 
@@ -60,6 +61,8 @@ class Definition(NamedTuple):
 
     size: int
     limit: tuple[int, int, int] | None  # packets, in so many seconds, burst; None: drops all
+    key: int  # bytes
+    flags: int  # NFT_SET_*
 
 
 def parse_name(name: str) -> SetId | None:
@@ -87,10 +90,11 @@ def place(entry: Entry) -> tuple[SetId, bytes]:
 
 def definition(of: SetId, ruleset: Ruleset) -> Definition:
     """Return what a set has to be under a ruleset."""
+    shape = _BITS[of.version] // 8, _TIMEOUT
     if of.action == "ban":
-        return Definition(ruleset.size, None)
+        return Definition(ruleset.size, None, *shape)
     packets, unit = rate(ruleset)
-    return Definition(ruleset.size, (packets, _UNITS[unit], ruleset.burst))
+    return Definition(ruleset.size, (packets, _UNITS[unit], ruleset.burst), *shape)
 
 
 def rate(ruleset: Ruleset) -> tuple[int, str]:

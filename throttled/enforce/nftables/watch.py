@@ -1,4 +1,4 @@
-"""Tells when somebody else changed or removed our table.
+"""Tells what somebody else did to our table: which elements, or that it was more than that.
 
 The kernel announces every transaction, ours too: the number of a message's port says whose socket
 sent it, and those of this process are not foreign. A filter in the kernel keeps our own batches,
@@ -15,15 +15,22 @@ import socket
 import struct
 from pathlib import Path
 
-from throttled.enforce.nftables import messages
+from throttled.enforce.nftables import messages, sets
+from throttled.enforce.nftables.messages import Message
 from throttled.enforce.nftables.ruleset import TABLE
+from throttled.enforce.nftables.sets import SetId
 from throttled.errors import BackendError
+from throttled.model import Entry, Foreign
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
 _NETLINK_NETFILTER, _GROUP_NFTABLES = 12, 7
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _PIECE = 1 << 16
+#: Somebody may load a list of countries into a table of his own. A bound; nothing is set aside.
+_RECEIVE = 32 << 20
+#: At a time: some thousand elements.
+_MOST_READS = 100
 
 # Classic BPF (linux/bpf_common.h): load a word, compare, return.
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -40,10 +47,13 @@ class Watch:
             BackendError: the kernel has no nf_tables.
         """
         self._own: frozenset[int] = frozenset()
+        self._reader = messages.Reader()
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             self._filter()
+            with contextlib.suppress(PermissionError):
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
         except OSError as error:
             raise BackendError(f"nftables cannot be watched: {error.strerror}") from error
@@ -52,30 +62,52 @@ class Watch:
         """Return the descriptor to wait on."""
         return self._socket.fileno()
 
-    def drain(self) -> bool:
-        """Read what was announced; tell whether somebody else touched our table.
+    def drain(self) -> Foreign:
+        """Read what was announced; return what somebody else did to our table.
 
-        Also true when announcements were lost (ENOBUFS), as then nobody knows.
+        Everything, when announcements were lost (ENOBUFS), as then nobody knows. What is too much
+        to read at a time leaves the descriptor readable.
         """
-        foreign = False
-        while True:
+        entries: dict[Entry, None] = {}
+        rules = lost = False
+        for _ in range(_MOST_READS):
             try:
                 data = self._socket.recv(_PIECE, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return foreign
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                foreign = True
+                rules = lost = True
                 continue
-            ports = {each.port for each in messages.messages(data) if _is_ours(each)}
-            if not ports <= self._own:
-                self._filter()  # libnftables may have opened a socket since
-            foreign |= not ports <= self._own
+            for message in self._foreign(data):
+                of = sets.parse_name(messages.set_name(message))
+                if of and messages.is_of_elements(message):
+                    entries |= dict.fromkeys(self._entries(of, message))
+                else:
+                    rules = True
+                    lost |= of is not None or messages.is_of_table(message)
+        return Foreign((), rules, lost) if lost else Foreign(tuple(entries), rules, lost)
 
     def close(self) -> None:
         """Stop watching. Idempotent."""
         self._socket.close()
+
+    def _foreign(self, data: bytes) -> list[Message]:
+        """Return the messages about our table that are somebody else's doing."""
+        found = [each for each in messages.messages(data) if messages.table_of(each) == TABLE]
+        if any(each.port not in self._own for each in found):
+            self._filter()  # libnftables may have opened a socket since
+        return [each for each in found if each.port not in self._own]
+
+    def _entries(self, of: SetId, message: Message) -> list[Entry]:
+        """Return the elements of a set that a message names."""
+        size = 4 if of.version == 4 else 16
+        return [
+            Entry(of.subject(each.key), of.scope, of.action, 0.0)
+            for each in self._reader.held(message)
+            if len(each.key) == size
+        ]
 
     def _filter(self) -> None:
         """Find our own sockets, and let the kernel leave out what they cause."""
@@ -89,10 +121,6 @@ class Watch:
         memory = ctypes.create_string_buffer(program, len(program))
         described = struct.pack("@HP", len(steps), ctypes.addressof(memory))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
-
-
-def _is_ours(message: messages.Message) -> bool:
-    return messages.table_of(message) == TABLE
 
 
 def _own_ports() -> frozenset[int]:

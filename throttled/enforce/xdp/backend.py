@@ -31,7 +31,7 @@ from throttled.enforce.xdp.interfaces import Interface
 from throttled.enforce.xdp.layout import LAYOUT, SETS, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Problem, Ruleset, Seen
+from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
 
 log = logging.getLogger(__name__)
 
@@ -139,17 +139,23 @@ class Xdp:
         Raises:
             BackendError: it is not: somebody removed pins or detached a program.
         """
-        self._there()
         try:
+            self._at_its_place()
             self._sets.collect()
-            for pin in self._home.glob(f"{_LINK}*"):
-                if not Link.pinned(pin).ifindex:
-                    raise BackendError(
-                        f"the XDP program of interface {_number(pin)} was detached",
-                        "a running throttled puts it back",
-                    )
         except OSError as error:
             raise _refusal(error) from error
+
+    def intact(self) -> bool:
+        """Tell whether all pins are there, and the programs at their interfaces."""
+        try:
+            self._at_its_place()
+        except (BackendError, OSError):
+            return False
+        return bool(self._programs)
+
+    def fill(self) -> list[Fill]:
+        """Return nothing: the kernel does not count what a map holds."""
+        return []
 
     def teardown(self) -> None:
         """Detach the programs and remove all pins, also those of other layouts."""
@@ -270,6 +276,21 @@ class Xdp:
 
     def _whole(self) -> bool:
         return all((self._home / name).exists() for name in _MAPS)
+
+    def _at_its_place(self) -> None:
+        """See that nobody removed the pins or detached a program.
+
+        Raises:
+            BackendError: somebody did, or they were never made.
+            OSError: a pin cannot be opened.
+        """
+        self._there()
+        for pin in self._home.glob(f"{_LINK}*"):
+            if not Link.pinned(pin).ifindex:
+                raise BackendError(
+                    f"the XDP program of interface {_number(pin)} was detached",
+                    "a running throttled puts it back",
+                )
 
     def _there(self) -> None:
         """See that nobody removed the pins.

@@ -118,10 +118,29 @@ def test_an_element_of_the_same_length_but_another_layout() -> None:
 
 def test_definitions_of_sets() -> None:
     assert [messages.set_of(each) for each in messages.messages(SETS)] == [
-        ("mx_ban4", Definition(1000, None)),
-        ("mx_throttle6", Definition(1000, (10, 60, 5))),
-        ("under", Definition(0, None)),
+        ("mx_ban4", Definition(1000, None, 4, 16)),
+        ("mx_throttle6", Definition(1000, (10, 60, 5), 16, 16)),
+        ("under", Definition(0, None, 4, 0)),
     ]
+
+
+def test_how_many_elements_a_set_has() -> None:
+    first, *rest = messages.messages(SETS)
+    assert messages.count_of(first) == 4
+    assert [messages.count_of(each) for each in rest] == [1, 0]
+    before_linux_6_16 = SETS[:184].replace(b"\x08\0\x14\0", b"\x08\0\x15\0")
+    assert messages.count_of(only(messages.messages(before_linux_6_16))) is None
+
+
+def test_what_a_notification_is_about() -> None:
+    elements, definition = next(messages.messages(BANS)), next(messages.messages(SETS))
+    assert messages.set_name(elements) == messages.set_name(definition) == "mx_ban4"
+    assert messages.is_of_elements(elements)
+    assert not messages.is_of_elements(definition)
+    assert not messages.is_of_table(definition)
+    table = only(messages.messages(struct.pack("=IHHII", 20, 0x0A02, 0, 0, 0) + b"\1\0\x12\x34"))
+    assert messages.is_of_table(table)
+    assert (messages.set_name(table), messages.body(table)) == ("", b"")
 
 
 def test_a_counter() -> None:
@@ -190,6 +209,9 @@ def test_questions() -> None:
         messages.dump_elements("t", "s"): (0x0A0D, 0x301),
         messages.dump_sets("t"): (0x0A0A, 0x301),
         messages.get_counter("t", "c"): (0x0A13, 0x1),
+        messages.dump_static("t")[0]: (0x0A01, 0x301),
+        messages.dump_static("t")[1]: (0x0A04, 0x301),
+        messages.dump_static("t")[2]: (0x0A07, 0x301),
     }
     for data, kind in kinds.items():
         assert struct.unpack_from("=HH", data, 4) == kind

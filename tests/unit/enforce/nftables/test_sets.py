@@ -88,9 +88,9 @@ def test_what_is_no_subject_has_no_place() -> None:
 
 
 def test_definitions() -> None:
-    assert sets.definition(SetId("mx", "ban", 4, 32), RULESET) == Definition(1000, None)
+    assert sets.definition(SetId("mx", "ban", 4, 32), RULESET) == Definition(1000, None, 4, 16)
     throttle = sets.definition(SetId("mx", "throttle", 4, 24), RULESET)
-    assert throttle == Definition(1000, (10, 60, 7))
+    assert throttle == Definition(1000, (10, 60, 7), 4, 16)
 
 
 @pytest.mark.parametrize(
