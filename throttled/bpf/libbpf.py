@@ -23,6 +23,9 @@ _LIBRARY = "libbpf.so.1"
 #: Where `hatch_build.py` puts what it compiles.
 OBJECTS = Path(__file__).parent
 
+#: What an operator is told who lacks them.
+RIGHTS = "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+
 # linux/bpf.h: enum bpf_map_type, bpf_attach_type, flags; linux/if_link.h: XDP_FLAGS_*
 _HASH, _NO_PREALLOC = 1, 1
 ATTACH_CGROUP_SOCK_OPS, ATTACH_XDP = 3, 37
@@ -416,11 +419,11 @@ _listener = _PRINT(_listen)
 
 
 def _refused(what: str, number: int) -> BackendError:
-    reason = os.strerror(number)
-    hint = "run as root or with CAP_BPF and CAP_NET_ADMIN"
-    if number not in (errno.EPERM, errno.EACCES) or any("invalid" in line for line in _said):
-        hint = "\n".join(_said)[-2000:] or "needs Linux 5.18 or later"
-    return BackendError(f"{what}: {reason}", hint)
+    hint = "\n".join(_said)[-2000:] or "needs Linux 5.18 or later"
+    # Without CAP_PERFMON the verifier lets nobody compute where in a packet something is.
+    if number == errno.EPERM or "prohibited for !root" in hint:
+        hint = RIGHTS
+    return BackendError(f"{what}: {os.strerror(number)}", hint)
 
 
 def _checked(result: int) -> int:

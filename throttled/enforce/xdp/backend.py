@@ -19,6 +19,7 @@ from typing import Literal
 from throttled.bpf.libbpf import (
     ATTACH_XDP,
     OBJECTS,
+    RIGHTS,
     XDP_GENERIC,
     XDP_NATIVE,
     Link,
@@ -354,7 +355,5 @@ def _refusal(error: OSError) -> BackendError:
     if error.errno == errno.ENOENT:
         what = f"a pin is gone: {error.filename}" if error.filename else "a pin of ours is gone"
         return BackendError(what, "a running throttled puts it back")
-    hint = ""
-    if error.errno in (errno.EPERM, errno.EACCES):
-        hint = "run as root or with CAP_BPF and CAP_NET_ADMIN"
+    hint = RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else ""
     return BackendError(f"the kernel refused: {error.strerror}", hint)

@@ -23,8 +23,8 @@ _UPPER = frozenset(
     {"vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "vrf"}
     | {"openvswitch", "hsr", "dsa"}
 )
-#: linux/if_link.h: XDP_ATTACHED_DRV, XDP_ATTACHED_SKB
-_MODES = {1: "native", 2: "generic"}
+#: As pyroute2 calls XDP_ATTACHED_DRV and XDP_ATTACHED_SKB of linux/if_link.h.
+_MODES = {"xdp": "native", "xdpgeneric": "generic"}
 _LOCAL_TABLE, _LOCAL_ROUTE = 255, 2  # linux/rtnetlink.h: RT_TABLE_LOCAL, RTN_LOCAL
 
 
@@ -66,10 +66,9 @@ def _interfaces() -> list[Interface]:
             if program and kind not in _UPPER:
                 xdp = link.get_attr("IFLA_XDP")
                 attached = (xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None) or 0
-                mode = xdp.get_attr("IFLA_XDP_ATTACHED") if xdp else 0
+                mode = _MODES.get(xdp.get_attr("IFLA_XDP_ATTACHED") if xdp else None, "")
                 name = link.get_attr("IFLA_IFNAME")
-                modes = _MODES.get(mode or 0, "")
-                found.append(Interface(link["index"], name, program, attached, modes))
+                found.append(Interface(link["index"], name, program, attached, mode))
     return found
 
 
