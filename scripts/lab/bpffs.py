@@ -1,12 +1,12 @@
 """A BPF file system of its own: what is pinned in it goes with it.
 
 Mounted in the mount namespace of this process, so that a daemon that is killed and started again
-finds what it pinned. `argv` lets a command see it where throttled looks for it.
+finds what it pinned. `within` lets a command see it where throttled looks for it.
 """
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.netns import directory
@@ -23,7 +23,6 @@ def bpffs() -> Iterator[Path]:
             subprocess.run(("umount", str(path)), check=True)
 
 
-def inside(mounted: Path, argv: Sequence[str]) -> list[str]:
-    """Return a command that runs another one with this file system at /sys/fs/bpf."""
-    script = 'mount --bind "$0" /sys/fs/bpf && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, str(mounted), *argv]
+def within(mounted: Path) -> list[str]:
+    """Return a command that runs what follows it with this file system at /sys/fs/bpf."""
+    return ["unshare", "--mount", "sh", "-c", f'mount --bind {mounted} /sys/fs/bpf; exec "$0" "$@"']

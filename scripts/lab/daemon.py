@@ -52,6 +52,8 @@ class Daemon:
         self.socket = home / "control.sock"
         #: What is run; put something else in front or in its place.
         self.program: Sequence[str] = (THROTTLED,)
+        #: What its commands are run by: a place of their own.
+        self.within: Sequence[str] = ()
         self._base = _CONFIG.format(home=home, postfix=json.dumps(str(postfix)))
         self._process: subprocess.Popen[str] | None = None
         self.configure(more)
@@ -83,7 +85,7 @@ class Daemon:
             told.bind(str(path))
             told.settimeout(0.2)
             self._process = self.server.popen(
-                [*self.program, "--config", str(self.config), "run", *options],
+                [*self.within, *self.program, "--config", str(self.config), "run", *options],
                 env={"NOTIFY_SOCKET": str(path), "PYTHONPATH": _SCRIPTS},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -128,7 +130,8 @@ class Daemon:
 
     def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run one of its commands and return what it printed; failing is not an error here."""
-        return self.server.run(THROTTLED, "--config", str(self.config), *argv, check=False)
+        words = (*self.within, THROTTLED, "--config", str(self.config), *argv)
+        return self.server.run(*words, check=False)
 
     def ask(self, *argv: str) -> Any:
         """Run one of its commands with `--json` and return what it answered.

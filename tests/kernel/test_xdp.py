@@ -171,7 +171,8 @@ def test_what_another_layout_holds_goes_on(host: Host, pins: Path) -> None:
     assert host.arrives("198.18.32.7")
 
 
-def test_maps_that_do_not_fit_are_said(backend: Xdp, pins: Path) -> None:
+@pytest.mark.usefixtures("backend")
+def test_maps_that_do_not_fit_are_said(pins: Path) -> None:
     pin = pins / f"v{layout.LAYOUT}" / "settings"
     pin.unlink()
     Map.hash("settings", 8, 8, 10).pin(pin)

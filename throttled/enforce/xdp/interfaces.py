@@ -66,7 +66,7 @@ def _interfaces() -> list[Interface]:
             if program and kind not in _UPPER:
                 xdp = link.get_attr("IFLA_XDP")
                 attached = (xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None) or 0
-                mode = _MODES.get(xdp.get_attr("IFLA_XDP_ATTACHED") if xdp else None, "")
+                mode = _MODES.get(str(xdp and xdp.get_attr("IFLA_XDP_ATTACHED")), "")
                 name = link.get_attr("IFLA_IFNAME")
                 found.append(Interface(link["index"], name, program, attached, mode))
     return found
