@@ -136,14 +136,17 @@ class Replay:
         step = self._pipeline.engine.step
         events = self.summary.events
         at = self.summary.last
+        due = self._due
         for line_number, line in enumerate(lines, first):
             event = parse(line)
             if event is None:
                 continue
-            events[event.kind] = events.get(event.kind, 0) + 1
+            kind = event.kind
+            events[kind] = events.get(kind, 0) + 1
             at = event.time
-            if at >= self._due:
+            if at >= due:
                 yield from self._settle(at)
+                due = self._due
             step(event, at, 0, number, line_number)
         self.summary.lines += len(lines)
         self.summary.last = at

@@ -39,6 +39,7 @@ _HELD = 86400.0
 _STREAMS = 100
 
 _RANK: dict[Action, int] = {"throttle": 1, "ban": 2}
+_MOST = 2  # nothing more can be done to a client
 
 #: A pid; of postscreen, which serves many at once, the client and its port.
 _SessionKey = int | tuple[str, int]
@@ -270,15 +271,17 @@ class Engine:
         commands = event.commands
         if commands is None:  # Postfix before 3.0 counts nothing here
             return 0
-        if commands.get("commands") == _NONE:
+        accepted, total = commands.get("commands", _UNSAID)
+        if not total:
             if session is not None or self._current.empty.add(event.client, at, 1) < 2:
                 return 0
             return self._count(state.gauges.errors, event, at, self._scale.empty_session)
-        # A `bdat` is a part of a message, a `data` a whole one.
-        deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
-        if deliveries:
-            self._good(event, deliveries=deliveries, logins=0)
-        if not failed(commands, "commands"):
+        if "data" in commands or "bdat" in commands:
+            # A `bdat` is a part of a message, a `data` a whole one.
+            deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
+            if deliveries:
+                self._good(event, deliveries=deliveries, logins=0)
+        if accepted == total:
             return 0
         session = session or Session(event.client)
         refused = failed(commands, "auth")
@@ -340,13 +343,17 @@ class Engine:
     def _compare(
         self, gauge: Gauge[Counters] | Gauge[Distinct], event: Event, value: int, at: float
     ) -> None:
+        client = event.client
+        held = self._scopes[gauge.scope].held.get(client)
+        if held is None or at >= held[1]:
+            rank = 0
+        elif (rank := held[0]) == _MOST:
+            return
         verdict = gauge.verdict(value)
         if verdict is None:
             return
         action, threshold = verdict
-        client = event.client
-        held = self._scopes[gauge.scope].held.get(client)
-        if held is not None and held[0] >= _RANK[action] and at < held[1]:
+        if rank >= _RANK[action]:
             return
         pending = self._pending.get((client, gauge.scope))
         if pending is not None and _RANK[pending.action] > _RANK[action]:
@@ -365,3 +372,4 @@ class Engine:
 
 
 _NONE = (0, 0)
+_UNSAID = (1, 1)  # `disconnect` does not tell how many commands there were

@@ -27,14 +27,17 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     A tick before the newest one is put where it belongs, or forgotten if it is out of the window.
     """
     ahead = tick - (meter >> _BITS)
-    if ahead > 0:
-        meter = advance(meter, tick)
-        ahead = 0
+    if ahead >= _LANES:
+        meter = tick << _BITS
+    elif ahead > 0:
+        meter = tick << _BITS | (meter << _LANE * ahead) & _MASK
     held = (meter & _MASK) % _SUM
-    if ahead <= -_LANES:
-        return meter, held
     if held + count > FULL:
         count = FULL - held
+    if ahead >= 0:
+        return meter + count, held + count
+    if ahead <= -_LANES:
+        return meter, held
     return meter + (count << -ahead * _LANE), held + count
 
 

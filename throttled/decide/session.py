@@ -123,6 +123,8 @@ class Scale:
         if session.denied:
             return self._give(session, self._syntax * failed(commands, "unknown"))
         unseen = failed(commands, "commands") - session.reported
+        if unseen <= 0:
+            return 0
         unseen -= failed(commands, "auth") + failed(commands, "starttls")
         if commands.get("mail", _NONE)[0]:
             unseen -= failed(commands, "data") + failed(commands, "bdat")

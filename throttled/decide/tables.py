@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 
 from throttled.decide import meter
 
+_add = meter.add
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -68,8 +70,7 @@ class Generations(Generic[Key, Value]):
     def pop(self, key: Key) -> Value | None:
         """Remove the entry and return it."""
         old = self._old.pop(key, None)
-        value = self._young.pop(key, None)
-        return old if value is None else value
+        return self._young.pop(key, old)
 
     def clear(self) -> None:
         """Remove every entry."""
@@ -102,12 +103,11 @@ class Counters(Generations[str, int]):
 
     def add(self, key: str, at: float, count: int) -> int:
         """Count, and return how many there now are within the window."""
-        tick = int(at * self._per_second)
         value = self._young.get(key)
         if value is None:
             self._make_room(at)
             value = self._old.get(key, 0)
-        self._young[key], total = meter.add(value, tick, count)
+        self._young[key], total = _add(value, int(at * self._per_second), count)
         return total
 
     def value(self, key: str, at: float) -> int:

@@ -32,10 +32,6 @@ class Clock:
     def __init__(self, zone: tzinfo, reference: float) -> None:
         self._zone = zone
         self._reference = reference
-        #: The question asked last, mostly the next one too, and its answer: see `header.plain`.
-        self.stamp = ""
-        self.asked: float | None = None
-        self.answer: float | None = None
         #: Text to (time, first reference for which this holds, first for which it does not).
         self._placed: dict[str, tuple[float, float, float]] = {}
 

@@ -61,10 +61,7 @@ def _origin(text: str) -> Origin | None:
 
 def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
     """Read `TIME HOST TAG[PID]: BODY`: who, when (seconds since the epoch) and what, or None."""
-    time: float | None
-    if line[:16] == clock.stamp and clock.asked is reference:
-        start, time = 16, clock.answer
-    elif line[10:11] == "T":  # 2026-08-22T10:00:01+02:00
+    if line[10:11] == "T":  # 2026-08-22T10:00:01+02:00
         start = line.find(" ", 19, _TIME_LENGTH) + 1
         time = clock.iso(line[: start - 1], reference)
     else:
@@ -75,8 +72,6 @@ def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, flo
         else:  # 2026-08-22 10:00:01
             start = line.find(" ", 19, _TIME_LENGTH) + 1
         time = clock.time(line[: start - 1], reference)
-        if start == 16:
-            clock.stamp, clock.asked, clock.answer = line[:16], reference, time
     if time is None:
         return None
     end = line.find("]: ", start, start + _ORIGIN_LENGTH)

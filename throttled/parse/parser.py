@@ -16,9 +16,13 @@ from throttled.parse import anvil, logger, master, postscreen, smtpd
 from throttled.parse.clock import Clock
 from throttled.parse.header import Origin, nested, plain
 
+_Reader = Callable[[str, Origin, float], Event | None]
+
+_HEADS = 1_024
+
 #: The last component of the tag to what reads the lines. Never `smtp`, the client: its lines are
 #: about other people's servers.
-_READERS: dict[str, Callable[[str, Origin, float], Event | None]] = {
+_READERS: dict[str, _Reader] = {
     "smtpd": smtpd.TABLE.read,
     "postscreen": postscreen.TABLE.read,
     "anvil": anvil.read,
@@ -62,6 +66,9 @@ class Parser:
 
     def __init__(self, zone: tzinfo, reference: float) -> None:
         self._clock = Clock(zone, reference)
+        #: What stood before the bodies of the latest lines, which a session writes within a second.
+        self._heads: dict[str, tuple[_Reader | None, Origin, float]] = {}
+        self._asked: float | None = None  # the reference for which these hold
 
     def event(self, line: str, reference: float | None = None) -> Event | None:
         """Return the event of a line, or None.
@@ -70,11 +77,20 @@ class Parser:
             line: latin-1 decoded, without newline; may end with a carriage return.
             reference: in place of the one given at first; what is now, in a live tail.
         """
-        head = plain(line, self._clock, reference) or nested(line, self._clock, reference)
-        if head is None:
-            return None
-        origin, time, body = head
-        read = _READERS.get(origin.process)
+        front, _, body = line.partition("]: ")
+        known = self._heads.get(front)
+        if known is None or reference is not self._asked:
+            head = plain(line, self._clock, reference) or nested(line, self._clock, reference)
+            if head is None:
+                return None
+            origin, time, text = head
+            read = _READERS.get(origin.process)
+            # With fractions of a second each line has another one: nothing to remember.
+            if text == body and line[10:11] != "T":
+                self._remember(front, (read, origin, time), reference)
+            body = text
+        else:
+            read, origin, time = known
         if read is None:
             return None
         body = body.rstrip("\r")
@@ -85,6 +101,14 @@ class Parser:
             if event is not None and times:
                 event = replace(event, count=event.count * int(times))
         return event
+
+    def _remember(
+        self, front: str, head: tuple[_Reader | None, Origin, float], reference: float | None
+    ) -> None:
+        if reference is not self._asked or len(self._heads) >= _HEADS:
+            self._heads.clear()
+            self._asked = reference
+        self._heads[front] = head
 
     def unknown(self, line: str) -> bool:
         """Tell whether a line looks like an offence of a client and is not understood.

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from throttled.model import Event, Kind, Reason
 from throttled.parse.client import Client, client
 from throttled.parse.header import Origin
@@ -46,7 +48,7 @@ FIELDS = {
 _OPTIONAL_ID = f"(?:{FIELDS['id']}: )?"
 
 
-class Detail(NamedTuple):
+class Detail(Struct, frozen=True, gc=False):
     """What a part of a line says."""
 
     text: str = ""
@@ -80,7 +82,17 @@ class _Pattern(NamedTuple):
 
     expression: re.Pattern[str]
     #: Numbers of the groups client, where, service and text; of an empty one for those not there.
-    groups: tuple[int, ...]
+    groups: tuple[int, int, int, int]
+
+
+class _Other(NamedTuple):
+    """An entry of another form than `WHAT from CLIENT REST`."""
+
+    match: Callable[[str], re.Match[str] | None]
+    groups: tuple[int, int, int, int]
+    kind: Kind
+    where: str
+    read: Reader | None  # of the text; None where the text is taken as it is
 
 
 _NOTHING = Detail()
@@ -93,7 +105,7 @@ class Table:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._from: list[tuple[_Pattern, Reader, Rule]] = []
         #: Entries of another form by their first word; "" stands for a queue id.
-        self._others: dict[str, list[tuple[_Pattern, Rule]]] = {}
+        self._others: dict[str, list[_Other]] = {}
         for rule in rules:
             what, sender, rest = rule.line.partition(" from <client>")
             if sender:
@@ -101,8 +113,10 @@ class Table:
                 self._from.append((_compile(what, front), _rest(rest, rule.detail), rule))
             else:
                 word = what.partition(" ")[0]
+                expression, groups = _compile(what)
+                read = None if rule.detail is Detail else rule.detail
                 self._others.setdefault("" if word == "<id>:" else word, []).append(
-                    (_compile(what), rule)
+                    _Other(expression.match, groups, rule.kind, rule.where, read)
                 )
         self._known = lru_cache(maxsize=1_024)(self._what)
 
@@ -121,7 +135,25 @@ class Table:
             return None
         host, instance, process, pid = origin
         address, name, port = found
-        more, stage, service, code, reason, user, commands = detail
+        if detail is _NOTHING:  # two of three lines in a flood
+            return Event(
+                kind,
+                address,
+                process,
+                instance,
+                pid,
+                time,
+                host,
+                name,
+                1,
+                where,
+                0,
+                "",
+                "",
+                port,
+                "",
+                text,
+            )
         return Event(
             kind,
             address,
@@ -132,14 +164,14 @@ class Table:
             host,
             name,
             1,
-            where or stage,
-            code,
-            reason,
-            user[:TEXT_LENGTH],
+            where or detail.where,
+            detail.code,
+            detail.reason,
+            detail.user[:TEXT_LENGTH],
             port,
-            service,
-            (more or text)[:TEXT_LENGTH],
-            commands,
+            detail.service,
+            (detail.text or text)[:TEXT_LENGTH],
+            detail.commands,
         )
 
     def _what(self, what: str) -> tuple[Kind, str, str, Reader] | None:
@@ -148,19 +180,20 @@ class Table:
             match = expression.fullmatch(what)
             if match is not None:
                 _, where, _, text = match.group(*groups)
-                return rule.kind, rule.where or where, text, rest
+                return rule.kind, rule.where or where, text[:TEXT_LENGTH], rest
         return None
 
     def _other(self, body: str) -> _Matched:
         """Match a line of another form."""
         word = body.partition(" ")[0]
-        for (expression, groups), rule in self._others.get(word) or self._others.get("") or ():
-            match = expression.match(body)
-            if match is not None:
-                who, where, service, text = match.group(*groups)
-                plain = rule.detail is Detail
-                detail = Detail(text, where, service) if plain else rule.detail(text)
-                return rule.kind, rule.where, "", client(who) if who else _NOBODY, detail
+        for match, groups, kind, where, read in (
+            self._others.get(word) or self._others.get("") or ()
+        ):
+            found = match(body)
+            if found is not None:
+                who, stage, service, text = found.group(*groups)
+                detail = Detail(text, stage, service) if read is None else read(text)
+                return kind, where, "", client(who) if who else _NOBODY, detail
         return _UNMATCHED
 
 
@@ -175,7 +208,8 @@ def _compile(line: str, optional: str = "") -> _Pattern:
     expression = re.compile(optional + "".join(parts) + "()", re.DOTALL)
     number = expression.groupindex.get
     groups = ("client", "where", "service", "text")
-    return _Pattern(expression, tuple(number(group, expression.groups) for group in groups))
+    client_, where, service, text = (number(group, expression.groups) for group in groups)
+    return _Pattern(expression, (client_, where, service, text))
 
 
 def _rest(line: str, detail: Reader) -> Reader:

@@ -3,7 +3,8 @@
 Read off Postfix's source (src/smtpd), versions 2.3 to 3.12. Adding a line is one entry here and
 its samples in tests/samples.
 
-Owns one bounded cache, of the counters in `disconnect` lines.
+Owns two bounded caches: of the counters in `disconnect` lines, and of what failed logins say: a
+dictionary of user names comes from a thousand places.
 """
 
 import re
@@ -45,6 +46,7 @@ def _counters(text: str) -> Detail:
     return Detail(text.partition(" notes=")[2], commands=commands or None)
 
 
+@lru_cache(maxsize=4_096)
 def _sasl(text: str) -> Detail:
     """Read `LOGIN authentication failed: REASON[, sasl_username=USER]`.
 

@@ -20,7 +20,7 @@ from throttled.tail.lines import Splitter
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-PIECE: Final = 262_144  # bytes asked for at a time
+PIECE: Final = 65_536  # bytes asked for at a time; lines of more would not stay in a cache
 
 #: What reading a file raises, and what a damaged or unknown archive does.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, SourceError)
