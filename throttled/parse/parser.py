@@ -1,8 +1,9 @@
 """From a line to an event: the header, then the table of the daemon that wrote it. Pure.
 
-A line that is not understood is no event; no text raises. A `Parser` owns a bounded cache of times
-(`clock.py`). The caches of `header.py`, `client.py` and `smtpd.py` are bounded too and shared by
-all parsers: they hold nothing but what follows from their keys.
+A line that is not understood is no event; no text raises. A `Parser` owns bounded caches of times
+(`clock.py`) and of what stood in front of the latest bodies. The caches of `header.py`, `client.py`
+and `smtpd.py` are bounded too and shared by all parsers: they hold nothing but what follows from
+their keys.
 """
 
 import re
@@ -18,7 +19,7 @@ from throttled.parse.header import Origin, nested, plain
 
 _Reader = Callable[[str, Origin, float], Event | None]
 
-_HEADS = 1_024
+_HEADS = 1_024  # remembered at most
 
 #: The last component of the tag to what reads the lines. Never `smtp`, the client: its lines are
 #: about other people's servers.
@@ -87,7 +88,10 @@ class Parser:
             read = _READERS.get(origin.process)
             # With fractions of a second each line has another one: nothing to remember.
             if text == body and line[10:11] != "T":
-                self._remember(front, (read, origin, time), reference)
+                if reference is not self._asked or len(self._heads) >= _HEADS:
+                    self._heads.clear()
+                    self._asked = reference
+                self._heads[front] = read, origin, time
             body = text
         else:
             read, origin, time = known
@@ -101,14 +105,6 @@ class Parser:
             if event is not None and times:
                 event = replace(event, count=event.count * int(times))
         return event
-
-    def _remember(
-        self, front: str, head: tuple[_Reader | None, Origin, float], reference: float | None
-    ) -> None:
-        if reference is not self._asked or len(self._heads) >= _HEADS:
-            self._heads.clear()
-            self._asked = reference
-        self._heads[front] = head
 
     def unknown(self, line: str) -> bool:
         """Tell whether a line looks like an offence of a client and is not understood.

@@ -248,6 +248,12 @@ def test_evidence_of_bdat_counts_messages_not_chunks() -> None:
     assert under.take().evidence == [Evidence(A, 50.0, 1, 0)]
 
 
+def test_data_that_failed_is_no_evidence() -> None:
+    under = engine()
+    under.step(event("disconnect", commands={"data": (0, 1), "commands": (4, 5)}), 1000.0)
+    assert under.take().evidence == []
+
+
 def test_what_is_held_is_not_asked_again_but_more_is() -> None:
     under = engine()
     assert run([event("connect")] * 61, under=under)
@@ -257,6 +263,8 @@ def test_what_is_held_is_not_asked_again_but_more_is() -> None:
         run([event("non_smtp_command", pid=p) for p in range(11)], under=under)[0].action == "ban"
     )
     assert run([event("connect")] * 61, at=1601.0, under=under)[0].action == "throttle"
+    under.hold(A, "mx", "ban", 2600.0, 1601.0)
+    assert run([event("non_smtp_command", pid=p) for p in range(11)], 1602.0, under) == []
 
 
 def test_open_sessions() -> None:

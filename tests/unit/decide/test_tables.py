@@ -61,6 +61,9 @@ def test_pop_takes_the_youngest_value_and_leaves_none() -> None:
     assert table.pop("a") == 2
     assert table.pop("a") is None
     assert table.pop("b") == 1
+    table.put("c", 1, 1012.0)
+    table.clear()
+    assert len(table) == 0
 
 
 def test_counts_by_client_and_forgets_with_the_window() -> None:

@@ -36,3 +36,6 @@ def test_forget() -> None:
     trace.forget("a")
     trace.forget("nobody")
     assert trace.lines("a", 9) == ()
+    trace.add("b", 1.0, 1, 1)
+    trace.clear()
+    assert trace.lines("b", 9) == ()

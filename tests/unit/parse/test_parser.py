@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from throttled.parse.parser import Parser
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
+THEN = datetime(2026, 11, 2, 4, 6, 8, tzinfo=UTC).timestamp()
 HEAD = "Nov  2 04:06:08 mx postfix/smtpd[77]: "
 POSTSCREEN = HEAD.replace("smtpd", "postscreen")
 
@@ -27,6 +28,29 @@ def test_the_zone_and_the_reference() -> None:
     event = Parser(zone, NOW).event(HEAD + "connect from x[203.0.113.8]", a_year_on)
     assert event is not None
     assert event.time == datetime(2027, 11, 2, 4, 6, 8, tzinfo=zone).timestamp()
+
+
+def test_what_is_remembered_of_a_line_holds_for_the_next_only_where_it_is_the_same(
+    parser: Parser,
+) -> None:
+    bodies = {
+        "connect from x[203.0.113.8]": "connect",
+        "lost connection after AUTH from x[203.0.113.8]": "lost_connection",
+        "no such thing from x[203.0.113.8]": None,
+    }
+    iso = "2026-11-02T04:06:08.5Z mx postfix/smtpd[77]: "
+    for head in (HEAD, iso, HEAD.replace("77", "78"), HEAD.replace("smtpd", "smtp"), HEAD):
+        for body, kind in bodies.items():
+            event = parser.event(head + body)
+            if "smtpd" not in head or kind is None:
+                assert event is None
+                continue
+            assert event is not None
+            assert (event.kind, event.pid) == (kind, 78 if "[78]" in head else 77)
+            assert event.time == THEN + (0.5 if head is iso else 0.0)
+    for number in range(2_000):
+        parser.event(HEAD.replace("77", str(number)) + "connect from x[203.0.113.8]")
+    assert len(parser._heads) <= 1_024
 
 
 def test_repeated_lines_count(parser: Parser) -> None:
