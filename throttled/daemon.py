@@ -41,10 +41,13 @@ from throttled.errors import (
     ThrottledError,
 )
 from throttled.guard import Guard
+from throttled.health import summary
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
 from throttled.host.postconf import fingerprint
 from throttled.logs import Logs
+from throttled.metrics.exposition import expose
+from throttled.metrics.server import MetricsServer
 from throttled.model import SCOPES, Decision, Facts, Mode, Ruleset, Scope
 from throttled.operations import Operations
 from throttled.parse.parser import Parser
@@ -106,6 +109,8 @@ class Daemon:
         self.logs: Logs
         self.upkeep: Upkeep
         self.store_problem: StoreError | None = None
+        self.metrics_problem: ConfigError | None = None
+        self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
         self._files: tuple[tuple[str, int, int], ...] = ()
         self._allowed: list[str] = []
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
@@ -143,7 +148,7 @@ class Daemon:
             with self._closing:
                 await self._start()
                 self._ready.set()
-                notify("READY=1")
+                notify(f"READY=1\nSTATUS={summary(self)}")
                 await self._stop.wait()
                 notify("STOPPING=1")
                 self._end()
@@ -177,10 +182,21 @@ class Daemon:
         ):
             loop.add_signal_handler(number, action)
         self._watch_host()
+        await self._serve_metrics()
+        self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
         self._spawn(self._tick_for_ever())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+
+    async def _serve_metrics(self) -> None:
+        """Serve the figures where the configuration says; protecting goes on without them."""
+        self.metrics_problem = None
+        try:
+            await self._metrics.serve(self.config.metrics.listen)
+        except ConfigError as error:
+            log.warning("%s. %s", error.message, error.hint)
+            self.metrics_problem = error
 
     def stop(self) -> None:
         """End `run`, as SIGTERM does."""
@@ -344,6 +360,7 @@ class Daemon:
         )
         self.facts = await asyncio.to_thread(self._gather)
         self.apply_configuration()
+        await self._serve_metrics()
         told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
         log.info(told)
         return told
@@ -374,7 +391,7 @@ class Daemon:
             except Exception:
                 log.exception("unforeseen, in the timer")
                 self.pipeline.counts.errors += 1
-            notify("WATCHDOG=1")
+            notify(f"WATCHDOG=1\nSTATUS={summary(self)}")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)

@@ -6,6 +6,7 @@ Owns the tails and how far each has been read. A log that cannot be read is told
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -142,6 +143,7 @@ class Logs:
 
     def _read(self, follower: Follower, *, again: bool = True) -> None:
         """Take what a log has to say, a piece at a time so that others get their turn."""
+        began = time.perf_counter()
         try:
             batch = follower.tail.read()
         except SourceError as error:
@@ -154,7 +156,7 @@ class Logs:
             return
         self._count(follower, batch)
         follower.lines += len(batch.lines)
-        decisions, spared = self._pipeline.settle(now())
+        decisions, spared = self._pipeline.settle(now(), began)
         identity = batch.inode, recognisable(batch.position.fingerprint)
         if identity != follower.identity:
             # By the next tick we may be killed, and the file renamed or compressed.

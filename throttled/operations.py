@@ -65,7 +65,7 @@ class Operations:
         self._daemon = daemon
         self._actions: dict[type, Callable[[Any, Peer], Result]] = {
             protocol.Ping: lambda _request, _peer: Done(),
-            protocol.Status: self._status,
+            protocol.Status: lambda _request, _peer: self.status(),
             protocol.List: self._list,
             protocol.Ban: partial(self._punish, "ban"),
             protocol.Throttle: partial(self._punish, "throttle"),
@@ -92,7 +92,12 @@ class Operations:
 
     # Looking
 
-    def _status(self, _request: protocol.Status, _peer: Peer) -> StatusResult:
+    def status(self) -> StatusResult:
+        """Return the state of the daemon.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         daemon = self._daemon
         moment = now()
         pipeline = daemon.pipeline
@@ -127,6 +132,9 @@ class Operations:
             lines=pipeline.counts.lines,
             lines_lost=pipeline.counts.lines_lost,
             errors=pipeline.counts.errors,
+            decisions=pipeline.counts.decisions,
+            decided_in=pipeline.counts.decided,
+            enforced_in=pipeline.counts.enforced,
         )
 
     def _list(self, request: protocol.List, _peer: Peer) -> ListResult:

@@ -9,11 +9,12 @@ Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from throttled import address
@@ -22,6 +23,7 @@ from throttled.decide.ladder import Ladder
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError
+from throttled.histogram import Histogram
 from throttled.model import (
     ACTIONS,
     Action,
@@ -71,6 +73,10 @@ class Counts(Struct):
     lines_lost: int = 0
     errors: int = 0
     events: dict[str, int] = {}
+    decisions: dict[str, dict[str, int]] = {}  # by limit and action
+    #: From a batch of lines read to its decisions recorded, and to their being in force.
+    decided: Histogram = field(default_factory=Histogram)
+    enforced: Histogram = field(default_factory=Histogram)
 
 
 class Pipeline:
@@ -176,19 +182,22 @@ class Pipeline:
         def step(event: Event, at: float, log_number: int, source: int, offset: int) -> None:
             self.engine.step(event, at, log_number, source, offset)
             for since in (everybody, forgotten.get(event.client, {})):
-                for scope, time in since.items():
-                    if event.time <= time:
+                for scope, moment in since.items():
+                    if event.time <= moment:
                         self.engine.forget(event.client, scope)
 
         return step
 
     # Deciding
 
-    def settle(self, now: Moment) -> tuple[list[Decision], list[tuple[Crossing, str]]]:
+    def settle(
+        self, now: Moment, began: float | None = None
+    ) -> tuple[list[Decision], list[tuple[Crossing, str]]]:
         """Judge what was counted since the last call, record it and put it in force.
 
         Args:
             now: both clocks.
+            began: `time.perf_counter()` when the lines were read; None = not timed.
 
         Returns:
             The decisions taken, and the crossings that were spared with the reason.
@@ -204,7 +213,8 @@ class Pipeline:
             left = 0.0 if past is None else past.until - now.wall
             until = now.boot + (left if left > 0.0 else _SPARED)
             self.engine.hold(c.subject, c.scope, c.action, until, now.boot)
-        self.decide(ruling.decisions, now, renewed=_in_force(pasts, networks, now.wall))
+        renewed = _in_force(pasts, networks, now.wall)
+        self.decide(ruling.decisions, now, renewed=renewed, began=began)
         asked = {(c.subject, c.scope) for c in outcome.crossings if c.action == "ban"}
         for d in ruling.decisions:
             if d.action == "throttle" and (d.subject, d.scope) in asked:
@@ -217,6 +227,7 @@ class Pipeline:
         decisions: Sequence[Decision],
         now: Moment,
         renewed: Iterable[Key] = (),
+        began: float | None = None,
     ) -> None:
         """Record decisions, then put them in force.
 
@@ -225,11 +236,18 @@ class Pipeline:
             now: both clocks.
             renewed: subjects that the kernel holds already: their counters are read before they
                 are renewed, as renewing sets them to zero.
+            began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
         self.record(now, decisions)
+        if began is not None and decisions:
+            self.counts.decided.add(time.perf_counter() - began, len(decisions))
         self._keep_counters(decisions, renewed)
         self.apply([entry for d in decisions for entry in _entries(d, now.wall)], now)
+        if began is not None and decisions:
+            self.counts.enforced.add(time.perf_counter() - began, len(decisions))
         for d in decisions:
+            by_action = self.counts.decisions.setdefault(d.limit, {})
+            by_action[d.action] = by_action.get(d.action, 0) + 1
             if d.action != "release" and not address.is_network(d.subject):
                 until = now.boot + d.until - now.wall
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot)

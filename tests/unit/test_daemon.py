@@ -6,6 +6,7 @@ The kernel, real Postfix, signals and kill -9 are in tests/system.
 import asyncio
 import gzip
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ class Lab:
         self.path = path
         self.log = path / "mail.log"
         self.log.touch()
+        self.metrics = path / "m.sock"
         self.config = path / "throttled.toml"
         self.configure()
         self.daemon: Daemon
@@ -52,6 +54,7 @@ class Lab:
             f'[log]\nfiles = ["{self.log}"]\n'
             f'[store]\npath = "{self.path}/t.db"\n'
             f'[control]\nsocket = "{self.path}/c.sock"\n'
+            f'[metrics]\nlisten = "{self.metrics}"\n'
             '[firewall]\nbackend = "dryrun"\n'
             "ports = { mx = [25], submission = [587] }\n"
             '[postfix]\nhosts = ["mx"]\n'
@@ -306,6 +309,50 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
         assert await lab.listed(0) == []
 
     live(tmp_path, story)
+
+
+def _figures(path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        with sock.makefile("rb") as answer:
+            return answer.read().decode()
+
+
+def test_figures_are_served_and_move_with_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(BOUND)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+    async def story(lab: Lab) -> None:
+        assert b"READY=1\nSTATUS=well; 0 banned" in manager.recv(4096)
+        lab.garbage(A)
+        await lab.listed(1)
+        text = await asyncio.to_thread(_figures, lab.metrics)
+        assert 'throttled_events_total{kind="non_smtp_command"} 11.0' in text
+        assert 'throttled_subjects{action="ban",scope="mx"} 1.0' in text
+        assert 'throttled_decisions_total{action="ban",limit="errors"} 1.0' in text
+        assert "throttled_enforcement_seconds_count 1.0" in text
+        assert A not in text
+        before, lab.metrics = lab.metrics, lab.path  # a directory: no place for a socket
+        lab.configure()
+        await lab.ask(protocol.Reload(), Done)
+        assert not before.exists()
+        health = (await lab.ask(protocol.Status(), StatusResult)).health
+        assert [(p.key, p.state) for p in health] == [("metrics", "warning")]
+        assert "[metrics] listen" in health[0].hint
+        while b"STATUS=warning: no figures at" not in await asyncio.to_thread(manager.recv, 4096):
+            pass
+        lab.metrics = lab.path / "n.sock"
+        lab.configure()
+        await lab.ask(protocol.Reload(), Done)
+        assert "throttled_info" in await asyncio.to_thread(_figures, lab.metrics)
+
+    with manager:
+        live(tmp_path, story)
 
 
 def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:

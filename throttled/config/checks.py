@@ -32,8 +32,9 @@ def faults(config: Config) -> Iterator[Fault]:
     yield from _firewall(config)
     if config.log.files == () and config.log.journal is False:
         yield ("log", "files"), "nothing to read: no files, and journal is false"
-    _, colon, port = config.metrics.listen.rpartition(":")
-    if colon and not 1 <= int(port) <= 65535:
+    listen = config.metrics.listen
+    _, colon, port = listen.rpartition(":")
+    if colon and not listen.startswith("/") and not 1 <= int(port) <= 65535:
         yield ("metrics", "listen"), "the port must be from 1 to 65535"
 
 

@@ -168,11 +168,17 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[
         str,
         Meta(
-            pattern=r"\A(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})?\Z",
-            extra={"form": "ADDRESS:PORT"},
-            description='where they are served, for example "127.0.0.1:9154"; "": nowhere',
+            pattern=(
+                r"\A(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
+                r"|/[^\x00-\x1f\x7f]{0,105}[^\x00-\x1f\x7f/])?\Z"
+            ),
+            extra={"form": "ADDRESS:PORT, or the path of a UNIX socket"},
+            description=(
+                "where they are served over HTTP, without a password: ADDRESS:PORT, "
+                'or the path of a UNIX socket; "": nowhere'
+            ),
         ),
-    ] = ""
+    ] = "127.0.0.1:9547"
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,10 +12,11 @@ import re
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from throttled import address
 from throttled.errors import RefusedError, ThrottledError, UsageError
+from throttled.histogram import Histogram
 from throttled.model import Action, Change, Decision, Mode, Past, Problem, Scope, Snapshot
 
 MAX_REQUEST = 64 * 1024
@@ -192,6 +193,9 @@ class StatusResult(_Result, frozen=True, tag="status"):
     lines: int
     lines_lost: int
     errors: int
+    decisions: dict[str, dict[str, int]] = {}  # by limit and action
+    decided_in: Histogram = field(default_factory=Histogram)  # lines read -> decision recorded
+    enforced_in: Histogram = field(default_factory=Histogram)  # lines read -> in the kernel
 
 
 class ListResult(_Result, frozen=True, tag="list"):

@@ -42,6 +42,7 @@ GOOD = {
     "one scope only": Config(firewall=Firewall(ports=FirewallPorts(mx=(25,), submission=()))),
     "journal only": Config(log=Log(files=(), journal=True)),
     "metrics": Config(metrics=Metrics(listen="[::1]:65535")),
+    "metrics socket": Config(metrics=Metrics(listen="/run/a:b")),
     "protected": Config(
         protect=Protect(
             networks=(

@@ -1,0 +1,164 @@
+"""The figures' server on real sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from throttled.errors import ConfigError, StoreError
+from throttled.metrics import server as server_module
+from throttled.metrics.server import MAX_CONNECTIONS, MAX_REQUEST, MetricsServer
+
+BOUND = 10.0
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def _running(
+    listen: str, expose: Callable[[], bytes] = lambda: b"figures 1\n"
+) -> AsyncIterator[MetricsServer]:
+    server = MetricsServer(expose)
+    await server.serve(listen)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(BOUND):
+            await test()
+
+    asyncio.run(bounded())
+
+
+async def _ask(path: Path, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_get_head_and_what_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+
+    async def test() -> None:
+        async with _running(str(path)):
+            head, _, body = (await _ask(path, GET)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=")
+            assert b"Content-Length: 10\r\n" in head
+            assert body == b"figures 1\n"
+            assert (await _ask(path, GET.replace(b"GET", b"HEAD"))).endswith(b"close\r\n\r\n")
+            query = GET.replace(b"/metrics", b"/metrics?name%5B%5D=x")
+            assert b"figures 1" in await _ask(path, query)
+            other = await _ask(path, GET.replace(b"/metrics", b"/"))
+            assert other.startswith(b"HTTP/1.1 404")
+            assert (await _ask(path, b"POST" + GET[3:])).startswith(b"HTTP/1.1 405")
+        assert not path.exists()
+
+    _run(test)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_port_and_a_port_that_is_taken(host: str) -> None:
+    async def test() -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as taken:
+            taken.bind((host.strip("[]"), 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            with pytest.raises(ConfigError, match=f"no figures at .*{port}") as error:
+                await MetricsServer(bytes).serve(f"{host}:{port}")
+            assert "[metrics] listen" in error.value.hint
+        async with _running(f"{host}:{port}"):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), port)
+            writer.write(GET)
+            assert (await reader.read()).endswith(b"figures 1\n")
+            writer.close()
+
+    _run(test)
+
+
+def test_a_killed_daemons_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    async def test() -> None:
+        async with _running(str(path)):
+            assert b"200 OK" in await _ask(path, GET)
+        path.write_text("precious")
+        with pytest.raises(ConfigError):
+            await MetricsServer(bytes).serve(str(path))
+        assert path.read_text() == "precious"
+
+    _run(test)
+
+
+def test_another_place(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+
+    async def test() -> None:
+        async with _running(str(first)) as server:
+            await server.serve(str(first))
+            await server.serve(str(second))
+            assert not first.exists()
+            assert b"200 OK" in await _ask(second, GET)
+            await server.serve("")
+            assert not second.exists()
+
+    _run(test)
+
+
+def test_a_store_that_fails_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+
+    def expose() -> bytes:
+        raise StoreError("the disk is gone", "buy one")
+
+    async def test() -> None:
+        async with _running(str(path), expose):
+            answer = await _ask(path, GET)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert answer.endswith(b"the disk is gone\n")
+
+    _run(test)
+
+
+def test_strangers_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too long, too slow, gone half-way: each is dropped, and the next one is served."""
+    path = tmp_path / "m.sock"
+    monkeypatch.setattr(server_module, "TIME_LIMIT", 0.2)
+
+    async def test() -> None:
+        async with _running(str(path)):
+            with suppress(ConnectionError):  # it does not even read all of it
+                assert await _ask(path, b"GET /" + b"x" * (4 * MAX_REQUEST)) == b""
+            assert await _ask(path, b"GET /metrics HTTP/1.1\r\n") == b""  # and then silence
+            _, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"GET ")
+            writer.close()
+            assert b"200 OK" in await _ask(path, GET)
+
+    _run(test)
+
+
+def test_more_than_the_cap_are_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+
+    async def test() -> None:
+        async with _running(str(path)):
+            waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
+            assert (await _ask(path, GET)).startswith(b"HTTP/1.1 503")
+            for _, writer in waiting:
+                writer.close()
+                await writer.wait_closed()
+            while not (await _ask(path, GET)).startswith(b"HTTP/1.1 200"):
+                pass  # the server has not yet heard that they left
+
+    _run(test)

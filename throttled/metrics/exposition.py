@@ -1,0 +1,136 @@
+"""From the daemon's status to the text that Prometheus reads. Owns no state.
+
+Nothing that a client chose stands in a label: kinds of events, scopes, actions, the names of limits
+and the paths of logs are ours or the operator's.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from throttled.control.protocol import StatusResult
+from throttled.histogram import Histogram
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def expose(status: StatusResult) -> bytes:
+    """Return every figure as Prometheus' text format.
+
+    Args:
+        status: as `throttled status` shows it.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Figures(status))
+    ProcessCollector(
+        registry=registry
+    )  # process_cpu_seconds_total, process_resident_memory_bytes …
+    text: bytes = generate_latest(registry)
+    return text
+
+
+class _Figures(Collector):
+    """What prometheus-client asks for figures."""
+
+    def __init__(self, status: StatusResult) -> None:
+        self._status = status
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nobody else is in the registry to clash with
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        about = {"version": status.version, "backend": status.backend, "mode": status.mode}
+        info = GaugeMetricFamily("throttled_info", "What is running.", labels=list(about))
+        info.add_metric(list(about.values()), 1)
+        yield info
+        yield from _counters(status)
+        yield from _gauges(status)
+        yield from _logs(status)
+        yield _histogram(
+            "throttled_decision_seconds",
+            "From a batch of lines read to its decisions recorded.",
+            status.decided_in,
+        )
+        yield _histogram(
+            "throttled_enforcement_seconds",
+            "From a batch of lines read to its decisions in force in the kernel.",
+            status.enforced_in,
+        )
+
+
+def _counters(status: StatusResult) -> Iterator[Metric]:
+    for name, text, value in (
+        ("lines", "Log lines read.", status.lines),
+        ("lines_lost", "Log lines that the logger says it lost.", status.lines_lost),
+        ("errors", "Errors met, each told in the daemon's log.", status.errors),
+        ("packets_dropped", "Packets that the kernel dropped for us.", status.packets_dropped),
+    ):
+        yield CounterMetricFamily(f"throttled_{name}", text, value=value)
+    events = CounterMetricFamily("throttled_events", "Events in the log.", labels=["kind"])
+    for kind, count in sorted(status.events.items()):
+        events.add_metric([kind], count)
+    yield events
+    decisions = CounterMetricFamily(
+        "throttled_decisions", "Decisions taken.", labels=["action", "limit"]
+    )
+    for limit, by_action in sorted(status.decisions.items()):
+        for action, count in sorted(by_action.items()):
+            decisions.add_metric([action, limit], count)
+    yield decisions
+
+
+def _gauges(status: StatusResult) -> Iterator[Metric]:
+    for name, text, value in (
+        ("start_time_seconds", "When the daemon started.", status.started),
+        ("clients", "Clients that are counted now.", status.clients),
+        ("clients_max", "Clients that can be counted at a time.", status.max_clients),
+        ("elements_desired", "Elements that should be in the kernel.", status.desired),
+        ("elements_enforced", "Elements that the kernel holds.", status.enforced),
+    ):
+        yield GaugeMetricFamily(f"throttled_{name}", text, value=value)
+    subjects = GaugeMetricFamily(
+        "throttled_subjects", "Subjects in force now.", labels=["action", "scope"]
+    )
+    for action, by_scope in (("throttle", status.throttled), ("ban", status.banned)):
+        for scope, count in by_scope.items():
+            subjects.add_metric([action, scope], count)
+    yield subjects
+    problems = GaugeMetricFamily(
+        "throttled_problems", "What is wrong, as `throttled status` tells it.", labels=["state"]
+    )
+    for state in ("fault", "warning"):
+        problems.add_metric([state], sum(p.state == state for p in status.health))
+    yield problems
+    problem = GaugeMetricFamily("throttled_problem", "1: it is so now.", labels=["key", "state"])
+    for key, state in sorted({(p.key, p.state) for p in status.health}):
+        problem.add_metric([key, state], 1)
+    yield problem
+
+
+def _logs(status: StatusResult) -> Iterator[Metric]:
+    lag = GaugeMetricFamily("throttled_log_lag_bytes", "Not yet read.", labels=["log"])
+    last = GaugeMetricFamily(
+        "throttled_log_last_line_timestamp_seconds", "When a line last came.", labels=["log"]
+    )
+    lines = CounterMetricFamily("throttled_log_lines", "Lines read.", labels=["log"])
+    broken = GaugeMetricFamily("throttled_log_broken", "1: it cannot be read.", labels=["log"])
+    for tail in status.tails:
+        lag.add_metric([tail.path], tail.lag)
+        last.add_metric([tail.path], tail.last_line)
+        lines.add_metric([tail.path], tail.lines)
+        broken.add_metric([tail.path], bool(tail.problems) or not tail.exists)
+    yield from (lag, last, lines, broken)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    rows = [("+Inf" if b == float("inf") else str(b), n) for b, n in histogram.cumulative()]
+    return HistogramMetricFamily(name, text, buckets=rows, sum_value=histogram.total)
