@@ -23,6 +23,7 @@ from lab.netns import SERVER4, Namespace
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "packaging/systemd/throttled.service"
 CONFIG = "/etc/throttled/throttled.toml"
+UNIT = "/run/systemd/system/throttled.service"
 NEXT = "0.1.0+next"
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.systemd, pytest.mark.timeout(600)]
@@ -99,7 +100,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     later = build(tmp_path_factory.mktemp("later"), NEXT)
-    image = booted.image(dependencies(package))
+    image = booted.image([*dependencies(package), "libbpf1"])
     with netns.pair() as (server, client), booted.machine(server, image) as host:
         made = Site(host, client, later)
         install(made, package)
@@ -194,8 +195,8 @@ def test_killed_it_comes_back_and_bans_stay(site: Site) -> None:
 
 def test_the_watchdog_ends_a_daemon_that_hangs(site: Site) -> None:
     site.attack("198.18.5.7")
-    drop_in = site.host.path("/run/systemd/system/throttled.service.d/test.conf")
-    drop_in.parent.mkdir(parents=True)
+    drop_in = site.host.path(f"{UNIT}.d/test.conf")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
     drop_in.write_text("[Service]\nWatchdogSec=3s\n")
     site.run("systemctl", "daemon-reload")
     site.run("systemctl", "restart", "throttled")
@@ -218,6 +219,33 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
     assert site.said("mode")
     config.write_text(right)
     site.run("systemctl", "restart", "throttled")
+
+
+def test_xdp_in_its_sandbox(site: Site) -> None:
+    """With the drop-in that the package has for it; what the kernel holds is taken away by stop."""
+    config, drop_in = site.host.path(CONFIG), site.host.path(f"{UNIT}.d/xdp.conf")
+    before = config.read_text()
+    site.run("apt-get", "install", "--yes", "libbpf1")
+    site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")  # a real machine has it mounted
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), drop_in)
+    firewall = '#on_stop = "leave"', 'on_stop = "remove"\nbackend = "xdp"'
+    config.write_text(before.replace(*firewall))
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "restart", "throttled")
+    site.run("systemd-analyze", "security", "--threshold=22", "throttled")
+    try:
+        site.attack("198.18.9.7")
+        assert "prog/xdp" in site.run("ip", "-d", "link", "show", "eth0")
+        site.run("systemctl", "stop", "throttled")
+        assert site.show("Result") == "success"
+        assert site.answers("198.18.9.7")
+        assert "prog/xdp" not in site.run("ip", "-d", "link", "show", "eth0")
+    finally:
+        config.write_text(before)
+        drop_in.unlink()
+        site.run("systemctl", "daemon-reload")
+        site.run("systemctl", "restart", "throttled")
 
 
 def test_stop_leaves_protection_standing(site: Site) -> None:

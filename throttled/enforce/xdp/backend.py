@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -163,9 +164,12 @@ class Xdp:
         try:
             for pin in self._pins.glob(f"v*/{_LINK}*"):
                 Link.pinned(pin).detach()
-            _remove(self._pins)
+            for inside in self._pins.glob("*"):
+                _remove(inside)
         except OSError as error:
             raise _refusal(error) from error
+        with suppress(OSError):  # systemd may have mounted it, to let us write there: then it stays
+            self._pins.rmdir()
         self._programs = {}
 
     # Setting up
