@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. Each sets up what it needs (apt, .venv).
 PY := .venv/bin/python
 
-.PHONY: help setup lint test deb bench demo fuzz clean
+.PHONY: help setup lint test deb bench demo fuzz soak clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -40,6 +40,10 @@ bench: setup
 ## make fuzz   every parser, bounded: SECONDS=60
 fuzz: setup
 	$(PY) scripts/fuzz
+
+## make soak   a night of mishaps on a real Postfix (root): SECONDS=600 SEED=1
+soak: setup
+	$(PY) scripts/soak --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

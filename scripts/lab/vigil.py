@@ -19,6 +19,7 @@ class Vigil:
     """The watch over one source; a context manager."""
 
     def __init__(self, client: Namespace, source: str) -> None:
+        self.source = source
         self.sent = 0
         #: When (monotonic clock) a segment was answered.
         self.answers: list[float] = []

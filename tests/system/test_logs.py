@@ -243,4 +243,4 @@ def test_copytruncate_loses_what_is_written_in_between_and_no_more(
     writer.close()
     netns.until(partial(read, guard), "all is read")
     lost = writer.lines - guard.status().lines
-    assert 0 <= lost <= rotations * Writer.RATE * 0.05, f"{lost} of {writer.lines}"
+    assert 0 <= lost <= rotations * Writer.RATE * 0.2, f"{lost} of {writer.lines}"

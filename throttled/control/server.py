@@ -186,6 +186,9 @@ class Server:
                     await writer.wait_closed()
         except (OSError, TimeoutError) as error:
             _log.info("control client went away: %s", error or "too slow")
+        except asyncio.CancelledError:
+            # By `stop`, which waits no longer; asyncio's own callback would call it an error.
+            _log.info("control client was cut off: the daemon stops")
         finally:
             writer.transport.abort()
             self._open.discard(task)

@@ -216,11 +216,14 @@ def test_a_stop_lets_a_request_under_way_end(tmp_path: Path) -> None:
 
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def test() -> None:
+        unforeseen: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unforeseen.append(told))
         async with _running(tmp_path / "s"):
             reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
             await _ask(tmp_path / "s", PING)
         assert await reader.read() == b""
         writer.close()
+        assert unforeseen == []
 
     _run(test)
 

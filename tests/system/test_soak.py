@@ -1,0 +1,26 @@
+"""A short `make soak`: each mishap once, and all that must hold holds."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+
+def test_a_short_soak() -> None:
+    soak = Path(netns.__file__).parents[1] / "soak"
+    command = [str(soak), "--seconds", "15", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        out, err = child.communicate(timeout=110)
+    figures = json.loads(out)
+    assert figures["faults"] == [], err
+    assert child.returncode == 0, err
+    assert len(figures["disturbed"]) > 10
+    assert figures["traced"] > 500
+    assert figures["answered"] > 0  # it would have been seen
+    assert figures["good_taken"] == figures["good_sent"] > 50
+    assert netns.leftovers(child.pid) == []
