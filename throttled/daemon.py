@@ -53,6 +53,7 @@ from throttled.operations import Operations
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Duration
+from throttled.reopen import open_or_without, reopen
 from throttled.store.store import Store
 from throttled.system import notify, now
 from throttled.upkeep import Upkeep
@@ -62,6 +63,8 @@ log = logging.getLogger("throttled")
 
 _TICK = 1.0
 _FACTS = 60.0
+#: How often it is tried to open a database that could not be used.
+_REOPEN = 2.0
 #: Addresses and routes change in bursts.
 _SETTLED = 0.2
 #: Decisions of one batch that are logged one by one.
@@ -102,7 +105,6 @@ class Daemon:
         self.config = options.load()
         self.started = now()
         self.facts = Facts()
-        self.store: Store
         self.backend: Backend
         self.pipeline: Pipeline
         self.guard: Guard
@@ -122,7 +124,7 @@ class Daemon:
         self._keeping: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
-        self._asked = self.started.boot
+        self._asked = self._opened = self.started.boot
 
     # Start and stop
 
@@ -164,11 +166,11 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self.facts = await asyncio.to_thread(self._gather)
         self._files = fingerprint(self.facts.config_directories)
-        self.store = self._open_store()
-        self._closing.callback(self.store.close)
+        store, self.store_problem = open_or_without(self.config.database())
         parser = Parser(local_zone(), self.started.wall)
         policy = self.config.policy()
-        self.pipeline = Pipeline(policy, self.facts, self.store, self.backend, parser)
+        self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
+        self._closing.callback(self._close_store)
         self.logs = Logs(self.pipeline, self.report)
         self.upkeep = Upkeep(self.pipeline, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
@@ -198,23 +200,17 @@ class Daemon:
             log.warning("%s. %s", error.message, error.hint)
             self.metrics_problem = error
 
+    @property
+    def store(self) -> Store:
+        """What is remembered: the file, or memory where that cannot be used."""
+        return self.pipeline.store
+
+    def _close_store(self) -> None:
+        self.store.close()
+
     def stop(self) -> None:
         """End `run`, as SIGTERM does."""
         self._stop.set()
-
-    def _open_store(self) -> Store:
-        path = self.config.database()
-        try:
-            Path(path).parent.mkdir(mode=0o750, exist_ok=True)
-        except OSError as error:
-            log.warning("%s", error)
-        try:
-            return Store.open(path)
-        except StoreError as error:
-            # Protection goes on without memory; nothing is deleted to "repair" it.
-            log.error("%s; going on without it. %s", error.message, error.hint)
-            self.store_problem = error
-            return Store.open(":memory:")
 
     def _open_backend(self) -> Backend:
         observing = self.config.mode == "observe"
@@ -397,7 +393,10 @@ class Daemon:
         self.logs.tick(moment.boot - self._ticked.boot)
         self._ticked = moment
         self.pipeline.record(moment)
-        self.guard.tick(moment)
+        if self.upkeep.steady(moment) or self.pipeline.store_fault is not None:
+            self.guard.tick(moment)
+        if self.store_problem is not None or self.pipeline.store_fault is not None:
+            self._reopen(moment)
         if moment.wall >= self._allowed_until:
             self.apply_configuration()
         if moment.boot - self._asked > _FACTS:
@@ -408,6 +407,23 @@ class Daemon:
                 self._refresh_soon()
         if self._keeping is None or self._keeping.done():
             self._keeping = self._spawn(self.upkeep.run())
+
+    def _reopen(self, moment: Moment) -> None:
+        """Use the database's file as soon as that can be, or the one that is there now."""
+        if moment.boot - self._opened < _REOPEN:
+            return
+        self._opened = moment.boot
+        if self.store_problem is None and not self.store.gone():
+            return  # it is the right one, and is tried again every second
+        try:
+            reopen(self.pipeline, self.config.database(), moment)
+        except StoreError as error:
+            if self.store_problem is not None:
+                self.store_problem = error
+            return
+        self.store_problem = None
+        self.apply_configuration()
+        self.guard.compare()
 
     # Helpers
 

@@ -94,6 +94,10 @@ class Guard:
         except BackendError as error:
             self._refused(error)
 
+    def compare(self) -> None:
+        """Compare all with the store, soon: it is another one."""
+        self._put_right(Foreign(rules=True, lost=True))
+
     def close(self) -> None:
         """Stop looking; what is in force stays."""
         if self._task is not None:

@@ -39,6 +39,7 @@ from throttled.model import (
     Decision,
     Entry,
     Line,
+    Past,
     Problem,
     Scope,
     Snapshot,
@@ -186,7 +187,11 @@ class Operations:
         )
 
     def _active(self, subject: str) -> list[Snapshot]:
-        return self._daemon.store.snapshots(now().wall, Filter(subject=subject))
+        try:
+            return self._daemon.store.snapshots(now().wall, Filter(subject=subject))
+        except StoreError as error:  # what an operator does goes on without it
+            log.error("%s. %s", error.message, error.hint)
+            return []
 
     async def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
         """Read lines back from the logs; in a thread, as a compressed log takes its time."""
@@ -226,7 +231,12 @@ class Operations:
         daemon, subject = self._daemon, request.subject
         moment = now()
         scopes = SCOPES if request.scope is None else (request.scope,)
-        pasts = daemon.store.past([(subject, scope) for scope in scopes], moment.wall)
+        keys = [(subject, scope) for scope in scopes]
+        try:
+            pasts = daemon.store.past(keys, moment.wall)
+        except StoreError as error:
+            log.error("%s; banned without history. %s", error.message, error.hint)
+            pasts = dict.fromkeys(keys, Past())
         why = f"by hand, uid {peer.uid}" + (f": {request.why}" if request.why else "")
         decisions = [
             daemon.pipeline.ladder.by_hand(

@@ -124,6 +124,21 @@ class Pipeline:
         self.ladder.policy = policy
         self.ladder.protection = protection
 
+    def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
+        """Remember in another store from now on.
+
+        Args:
+            store: it.
+            now: both clocks.
+            decisions: what is in force and that store does not know; of these, and of what the
+                one before could not record, it is told a piece at a time.
+        """
+        self.store = store
+        self.store_fault = self.history_fault = None
+        self.engine.forget_lines()  # a store has its own numbers for log files
+        self._unrecorded[:0] = decisions
+        self.record(now)
+
     def unapplied(self) -> int:
         """Return how many elements wait for the kernel to take them."""
         return len(self._unapplied)

@@ -43,6 +43,10 @@ class Upkeep:
         self._offset = moment.wall - moment.boot
         self._pruned = moment.boot
 
+    def steady(self, moment: Moment) -> bool:
+        """Tell whether the wall clock goes on as it did, and what the store says of ends holds."""
+        return abs(moment.wall - moment.boot - self._offset) < _JUMP
+
     async def run(self) -> None:
         """Do what is due, unless the store fails: what it says of ends may be out of date."""
         if self._pipeline.store_fault is not None or self._pipeline.unrecorded():
@@ -61,7 +65,7 @@ class Upkeep:
     async def _follow_clock(self) -> None:
         moment = self._clock()
         jump = moment.wall - moment.boot - self._offset
-        if abs(jump) < _JUMP:
+        if self.steady(moment):
             self._offset += jump
             return
         moved = 0
@@ -77,7 +81,7 @@ class Upkeep:
         pipeline = self._pipeline
         for rows in pipeline.store.ended(self._clock().wall, _PIECE):
             moment = self._clock()
-            if abs(moment.wall - moment.boot - self._offset) >= _JUMP:
+            if not self.steady(moment):
                 return
             pipeline.decide(pipeline.ladder.ended(rows, moment.wall), moment)
             await asyncio.sleep(0)

@@ -177,6 +177,10 @@ class Engine:
                     gauge.table.clear()
                 state.held.clear()
         self._pending = {key: c for key, c in self._pending.items() if scope not in (None, key[1])}
+        self.forget_lines()
+
+    def forget_lines(self) -> None:
+        """Forget where the lines stand that counted; they go on counting."""
         self._trace.clear()
 
     # What goes out

@@ -86,7 +86,7 @@ class Database:
             StoreError: nothing was recorded. The database can be used again at once.
         """
         with self.guard() as connection:
-            if self._identity is not None and _identity(self.path) != self._identity:
+            if self.gone():
                 raise faults.gone(self.path)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -106,6 +106,10 @@ class Database:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def gone(self) -> bool:
+        """Tell whether the file was deleted or replaced since it was opened."""
+        return self._identity is not None and _identity(self.path) != self._identity
 
     def checkpoint(self) -> None:
         """Write the write-ahead log back, as far as no reader needs it."""

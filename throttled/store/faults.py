@@ -115,7 +115,7 @@ def older(path: str, version: int, known: int) -> StoreError:
 
 def gone(path: str) -> StoreError:
     """Return the error to raise where the file was deleted or replaced while it was open."""
-    hint = "restart throttled; what it decided since then is in force but not recorded"
+    hint = "a running throttled makes a new one, or uses what is there, within some seconds"
     return StoreError(f"the database {path} was removed or replaced", hint)
 
 

@@ -65,6 +65,10 @@ class Store:
         """Close the file."""
         self._database.close()
 
+    def gone(self) -> bool:
+        """Tell whether the file was deleted or replaced since it was opened."""
+        return self._database.gone()
+
     # Log sources
 
     def source(self, path: str, device: int, inode: int, mark: bytes = b"") -> int:
