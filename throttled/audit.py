@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from throttled.control import protocol
-from throttled.control.protocol import ChangeResult, Done, Request, Result
+from throttled.control.protocol import ChangeResult, Done, ImportResult, Purge, Request, Result
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
@@ -80,6 +80,8 @@ def told(result: Result) -> tuple[str, bool]:
     match result:
         case ChangeResult():
             return result.message, result.confirmed
+        case ImportResult():
+            return f"{result.done} done, {len(result.refused)} not", result.confirmed
         case Done():
             return result.message, True
         case _:
@@ -87,17 +89,17 @@ def told(result: Result) -> tuple[str, bool]:
 
 
 def described(
-    request: Request, peer: Peer, who: tuple[str, str], outcome: tuple[str, bool]
+    request: Request | Purge, peer: Peer, who: tuple[str, str], outcome: tuple[str, bool]
 ) -> Change:
     """Return the record of a request: who is (user, program), outcome (sentence, whether done)."""
     subject = getattr(request, "subject", None) or getattr(request, "what", None) or ""
-    text = protocol.encode(request).decode().rstrip()
+    text = protocol.summary(request)
     op = str(type(request).__struct_config__.tag)
     return Change(time.time(), peer.uid, who[0], peer.pid, who[1], op, subject, text, *outcome)
 
 
 @contextmanager
-def offline(store: Store, request: Request) -> Iterator[list[Result]]:
+def offline(store: Store, request: Request | Purge) -> Iterator[list[Result]]:
     """Record what this process changes itself, as the daemon would; tell it to syslog.
 
     Args:

@@ -363,11 +363,11 @@ class Daemon:
 
     # What follows a decision
 
-    def report(self, decisions: Sequence[Decision]) -> None:
-        """Log decisions, and end the sessions of those banned."""
-        for decision in decisions[:_LOGGED]:
+    def report(self, decisions: Sequence[Decision], *, told: bool = True) -> None:
+        """Log decisions if they are to be told, and end the sessions of those banned."""
+        for decision in decisions[: _LOGGED if told else 0]:
             log.info("%s", _sentence(decision))
-        if len(decisions) > _LOGGED:
+        if told and len(decisions) > _LOGGED:
             log.info("and %d more decisions at once", len(decisions) - _LOGGED)
         for alert in {decision.alert for decision in decisions if decision.alert}:
             log.warning("%s", alert)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from throttled import __version__, address
+from throttled import __version__, address, imports
 from throttled.control import protocol
 from throttled.control.protocol import (
     AllowedResult,
@@ -39,7 +39,6 @@ from throttled.model import (
     Decision,
     Entry,
     Line,
-    Past,
     Problem,
     Scope,
     Snapshot,
@@ -85,6 +84,8 @@ class Operations:
         """
         if isinstance(request, protocol.Reload):
             return Done(await self._daemon.reload())
+        if isinstance(request, protocol.Import):
+            return await imports.bring(self._daemon, request, peer)
         if isinstance(request, protocol.Explain):
             return await self._explain(request.subject)
         if isinstance(request, protocol.UnbanAll):
@@ -229,35 +230,11 @@ class Operations:
         self, action: Action, request: protocol.Ban | protocol.Throttle, peer: Peer
     ) -> ChangeResult:
         daemon, subject = self._daemon, request.subject
-        moment = now()
         scopes = SCOPES if request.scope is None else (request.scope,)
-        keys = [(subject, scope) for scope in scopes]
-        try:
-            pasts = daemon.store.past(keys, moment.wall)
-        except StoreError as error:
-            log.error("%s; banned without history. %s", error.message, error.hint)
-            pasts = dict.fromkeys(keys, Past())
-        why = f"by hand, uid {peer.uid}" + (f": {request.why}" if request.why else "")
-        decisions = [
-            daemon.pipeline.ladder.by_hand(
-                action,
-                subject,
-                scope,
-                pasts[subject, scope],
-                moment.wall,
-                seconds=request.seconds,
-                why=why,
-            )
-            for scope in scopes
-        ]
-        # What is in force gives way: a ban to a shorter ban, or to a throttle, if he says so.
-        releases = [
-            Decision(moment.wall, "release", subject, scope, "operator", 0, moment.wall, why)
-            for scope in scopes
-            if pasts[subject, scope].action not in (None, action)
-        ]
-        daemon.pipeline.decide([*releases, *decisions], moment, renewed=pasts)
-        daemon.report(decisions)
+        entry = protocol.Entered(subject, action, request.scope, request.seconds, request.why)
+        refused = imports.punish(daemon, [entry], peer, now())
+        if refused:
+            raise refused[0]
         held = daemon.backend.lookup([Entry(subject, scope, action, 0.0) for scope in scopes])
         rows = [row for row in self._active(subject) if row.scope in scopes]
         return ChangeResult(rows, len(held) == len(scopes), f"{subject}: {action} in force")
@@ -326,27 +303,10 @@ class Operations:
 
     def _allow(self, request: protocol.Allow, _peer: Peer) -> ChangeResult:
         daemon, what = self._daemon, request.what
-        moment = now()
-        until = moment.wall + request.seconds if request.seconds else 0.0
-        daemon.store.allow(what, until, request.note, moment.wall)
+        imports.allow(daemon, what, request.seconds, request.note, now())
         daemon.apply_configuration()
-        freed = self._free_within(what) if address.is_subject(what) else []
+        freed = imports.free_within(daemon, what, now())
         return ChangeResult(freed, daemon.pipeline.backend_fault is None, f"{what} is allowed")
-
-    def _free_within(self, what: str) -> list[Snapshot]:
-        """Take everything inside a subject out of force; return (the first of) it."""
-        daemon = self._daemon
-        moment = now()
-        first: list[Snapshot] = []
-        while rows := daemon.store.snapshots(moment.wall, Filter(within=what)):
-            for row in rows:
-                daemon.store.forget(row.subject, row.scope, moment.wall)
-                daemon.pipeline.engine.forget(row.subject, row.scope)
-            daemon.pipeline.apply(
-                [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS], moment
-            )
-            first = first or rows
-        return first
 
     def _disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
         daemon = self._daemon

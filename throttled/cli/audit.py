@@ -32,25 +32,25 @@ def command(*, subject: str | None, seconds: float | None, most: int, as_json: b
     """Show what operators changed, and who it was; the latest first.
 
     Every ban, throttle, unban, allow, disallow, import, reload and purge by hand is kept for a
-    year, also what was refused and what was done without a running daemon. A line under each tells
-    what became of it, and all that was asked. With ADDRESS the exit code is 1 if nothing is known.
+    year, also what was refused and what was done without a running daemon. What was asked is cut at
+    the edge of the screen; --json has it whole. With ADDRESS the exit
+    code is 1 if nothing is known.
     """
     result = ask_or_look(Audit(subject, seconds, most), AuditResult)
     if as_json:
         output.print_json(result)
     elif not result.rows:
         click.echo("nothing was changed by hand")
-    for change in () if as_json else result.rows:
-        for line in _lines(change):
-            click.echo(output.printable(line))
+    else:
+        for change in result.rows:
+            _tell(change)
     return 1 if subject and not result.rows else 0
 
 
-def _lines(change: Change) -> tuple[str, str]:
+def _tell(change: Change) -> None:
+    failed = "" if change.ok else "not done: "
+    what = f"{change.op} {change.subject}".rstrip()
+    click.echo(output.printable(f"{output.moment(change.time)} {what}: {failed}{change.outcome}"))
     how = "without a daemon, " if change.offline else ""
     who = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
-    failed = "" if change.ok else "not done: "
-    return (
-        f"{output.moment(change.time)} {change.op} {change.subject}".rstrip() + f", by {who}",
-        f"  {failed}{change.outcome}; asked: {change.request}",
-    )
+    click.echo(output.cut(f"  by {who}: {change.request}"))

@@ -45,14 +45,14 @@ def ask(request: Request, kind: type[R]) -> R:
         NotPermittedError: the socket may not be opened.
         ThrottledError: what the daemon says is wrong.
     """
-    result = client.request(Path(_socket()), request)
+    result = client.request(Path(socket_path()), request)
     if not isinstance(result, kind):
         hint = "the daemon and this command differ in version: restart the daemon"
         raise ThrottledError("the daemon answered something else", hint)
     return result
 
 
-def _socket() -> str:
+def socket_path() -> str:
     """Return where the daemon listens.
 
     A daemon that is running does not need its file any more. A command must not either: the file

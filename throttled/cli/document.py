@@ -14,8 +14,9 @@ _HEAD = """\
 `throttled` looks at and steers the daemon through its control socket. That socket is for root, and
 for the members of the group that `[control] group` names; whoever may open it may do everything.
 
-Without a running daemon `list`, `explain` and `unban` work on the database, and `unban` on the
-firewall, themselves; `check`, `config`, `parse`, `replay` and `suggest` never need one.
+Without a running daemon `list`, `explain`, `status`, `audit`, `unban`, `allow` and `disallow` work
+on the database and the firewall themselves; `export`, `check`, `config`, `parse`, `replay` and
+`suggest` never need one, and `purge` wants none.
 
 ## For all commands
 

@@ -31,13 +31,15 @@ COMMANDS = {
     "allow": "allow",
     "disallow": "disallow",
     "audit": "audit",
+    "import": "bring",
+    "export": "export",
+    "purge": "purge",
     "check": "check",
     "config": "config",
     "reload": "reload",
     "parse": "parse",
     "replay": "replay",
     "suggest": "suggest",
-    "purge": "purge",
 }
 
 _MOST_USED = """\

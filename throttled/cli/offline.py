@@ -45,9 +45,10 @@ from throttled.store.store import Filter, Store
 
 #: Of a network with more in force, its own row may be missed.
 _ROWS = 10_000
-#: More elements than these are not looked up in the kernel for `status`: 0.01 ms each.
+#: More elements than these are not looked up in the kernel for `status`, but a sample of them.
 _COMPARED = 100_000
-_LATER = "(by the firewall's own list when the daemon runs again)"
+_SAMPLE = 1_000
+_LATER = "the firewall's own list follows when the daemon runs"
 
 
 def ask_or_look(request: Request, kind: type[R]) -> R:
@@ -129,7 +130,7 @@ def _change(store: Store, settings: Config, request: Request, now: float) -> Cha
             return _allow(store, _backend(settings), request, now)
         case Disallow():
             if store.disallow(request.what):
-                told = f"{request.what} is no longer allowed {_LATER}"
+                told = f"{request.what} is no longer allowed; {_LATER}"
                 return ChangeResult([], confirmed=True, message=told)
             hint = "see `throttled allow`; what the file allows is in its [protect]"
             raise RefusedError(f"{request.what} was not allowed by hand", hint)
@@ -144,14 +145,15 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
     hint = "start it: systemctl start throttled, or: throttled run"
     health = [Problem("fault", "the daemon is not running: nobody new is stopped", hint)]
     enforced = dropped = 0
+    counted = desired <= _COMPARED
     backend = _backend(settings)
     try:
         dropped = backend.dropped()
-        if desired <= _COMPARED:
+        if counted:
             enforced = sum(len(backend.lookup(entries)) for entries in store.active(now))
         else:
-            what = f"{desired:,} elements are too many to look each one up in the kernel"
-            health.append(Problem("warning", what))
+            some = store.sample(now, _SAMPLE)
+            enforced = desired * len(backend.lookup(some)) // max(1, len(some))
     except BackendError as error:
         health.append(Problem("fault", error.message, error.hint))
     return StatusResult(
@@ -169,7 +171,7 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
         packets_dropped=dropped,
         desired=desired,
         enforced=enforced,
-        counted=desired <= _COMPARED,
+        counted=counted,
         health=health,
         events={},
         lines=0,
@@ -191,7 +193,7 @@ def _allow(store: Store, backend: Backend, request: Allow, now: float) -> Change
             backend.apply(entries)
             confirmed &= not backend.lookup(entries)
         first = first or rows
-    return ChangeResult(first, confirmed, f"{what} is allowed {_LATER}")
+    return ChangeResult(first, confirmed, f"{what} is allowed; {_LATER}")
 
 
 def _allowed(row: StoredAllowed) -> AllowRow:

@@ -1,38 +1,59 @@
 """`throttled purge`."""
 
-from contextlib import suppress
+import os
+import sys
 from pathlib import Path
 
 import click
 from msgspec.structs import replace
 
+from throttled import audit
 from throttled.cli import output
-from throttled.cli.daemon import ask, config
+from throttled.cli.daemon import config, socket_path
 from throttled.cli.options import Command, json_option
 from throttled.config.schema import Config
-from throttled.control.protocol import Done, Ping
-from throttled.errors import BackendError, NotRunningError, RefusedError
+from throttled.control import client
+from throttled.control.protocol import Done, Purge
+from throttled.errors import BackendError, NotPermittedError, RefusedError, StoreError, UsageError
+from throttled.store.store import Store
 
-#: The database and what SQLite keeps beside it (https://www.sqlite.org/tempfiles.html).
-_FILES = ("", "-wal", "-shm", "-journal")
+#: What SQLite keeps beside a database (https://www.sqlite.org/tempfiles.html).
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
-@click.command(cls=Command, examples=("throttled purge", "throttled purge --keep-database"))
-@click.option("--keep-database", is_flag=True, help="Only the firewall is cleaned.")
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled purge",
+        "throttled purge --all --yes",
+    ),
+)
+@click.option("--all", "all_", is_flag=True, help="The databases too: history, allowlist, audit.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def command(*, keep_database: bool, as_json: bool) -> int:
-    """Take everything away that throttled left: what is in force, and the database.
+def command(*, all_: bool, yes: bool, as_json: bool) -> int:
+    """Remove every trace of throttled from the kernel.
 
-    Whichever backend put it there. Refused while the daemon runs. The configuration stays. The
-    exit code is 1 if something is left.
+    All that any backend puts there goes, whichever is configured; nobody is throttled or banned
+    any more. What the databases say is in force comes back when the daemon starts, unless they go
+    too (--all). The daemon must be stopped first.
     """
     from throttled.enforce.choose import teardown  # noqa: PLC0415 - libraries that --help needs not
 
-    with suppress(NotRunningError):
-        ask(Ping(), Done)
-        raise RefusedError("the daemon is running", "first: systemctl stop throttled")
+    settings = config()
+    socket = Path(socket_path())
+    if os.geteuid() != 0:
+        raise NotPermittedError("only root may change the firewall", "run it with sudo")
+    if client.alive(socket):
+        hint = "stop it first: systemctl stop throttled"
+        raise RefusedError(f"a daemon is running (it has {socket})", hint)
+    if not yes:
+        _confirm(all_=all_)
     clean, faults = teardown()
-    removed = [] if keep_database else _remove_databases(config())
+    files = [socket, *(_databases(settings) if all_ else ())]
+    removed = [str(path) for path in files if _removed(path)]
+    if not all_:
+        _record(settings, clean, faults)
     if as_json:
         left = [{"message": fault.message, "hint": fault.hint} for fault in faults]
         output.print_json({"clean": clean, "removed": removed, "faults": left})
@@ -45,15 +66,11 @@ def command(*, keep_database: bool, as_json: bool) -> int:
     return int(bool(faults))
 
 
-def _remove_databases(settings: Config) -> list[str]:
-    """Remove the database and the one that observing has; return the files that there were."""
-    observing = replace(settings, mode="observe").database()
-    removed = []
-    for name in (path + suffix for path in (settings.store.path, observing) for suffix in _FILES):
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-            removed.append(name)
-    return removed
+def _confirm(*, all_: bool) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked", "if you mean it: throttled purge --yes")
+    what = "the kernel and all databases" if all_ else "the kernel"
+    click.confirm(f"Remove everything of throttled from {what}?", abort=True, err=True)
 
 
 def _tell(faults: list[BackendError]) -> None:
@@ -61,3 +78,36 @@ def _tell(faults: list[BackendError]) -> None:
         click.echo(f"throttled: {output.printable(fault.message)}", err=True)
         if fault.hint:
             click.echo(f"hint: {output.printable(fault.hint)}", err=True)
+
+
+def _databases(settings: Config) -> list[Path]:
+    """Return every file of the databases that a daemon with this configuration keeps."""
+    real = settings.store.path
+    observed = replace(settings, mode="observe").database()
+    return [Path(f"{path}{end}") for path in (real, observed) for end in _SUFFIXES]
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file, and its directory if it is ours alone; tell whether it was there."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    if path.parent.name == "throttled" and not any(path.parent.iterdir()):
+        path.parent.rmdir()
+    return True
+
+
+def _record(settings: Config, clean: list[str], faults: list[BackendError]) -> None:
+    path = settings.store.path
+    if not Path(path).exists():
+        return
+    try:
+        store = Store.open(path)
+        with audit.offline(store, Purge()) as results:
+            left = [fault.message for fault in faults]
+            told = [f"nothing is left of {', '.join(clean)}", *left]
+            results.append(Done("; ".join(told)))
+        store.close()
+    except StoreError as error:
+        click.echo(f"throttled: not recorded: {error.message}", err=True)

@@ -54,6 +54,19 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
     return protocol.decode_reply(line)
 
 
+def alive(path: Path) -> bool:
+    """Tell whether a daemon has this socket, also one that does not answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+        except OSError:  # its backlog is full, or it is not for us
+            return True
+    return True
+
+
 def _receive(sock: socket.socket, deadline: float) -> bytes:
     """Return what comes until the line or the stream ends."""
     received = bytearray()

@@ -23,6 +23,8 @@ MAX_REQUEST = 64 * 1024
 MAX_REPLY = 64 * 1024 * 1024
 #: The daemon encodes a reply in one piece: so many rows take it about 10 ms.
 MAX_ROWS = 10_000
+#: Entries of one `Import`: a longer list is several requests.
+MAX_ENTRIES = 1_000
 
 #: Networks shorter than this are refused unless the operator insists (by IP version).
 FLOOR = {4: 16, 6: 32}
@@ -116,6 +118,23 @@ class Allowed(_Op, frozen=True, tag="allowed"):
     """What was allowed by hand? Answered with `AllowedResult`."""
 
 
+class Entered(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One entry of a list."""
+
+    subject: _Subject  # with `allow` also a host-name suffix
+    action: Literal["ban", "throttle", "allow"]
+    scope: Scope | None = None  # both; `allow` knows none
+    seconds: _Seconds | None = None  # as without a list
+    why: _Text = ""
+
+
+class Import(_Op, frozen=True, tag="import"):
+    """Ban, throttle and allow what is on a list. Answered with `ImportResult`."""
+
+    entries: Annotated[list[Entered], Meta(max_length=MAX_ENTRIES)]
+    force: bool = False  # also networks wider than the floor
+
+
 class Audit(_Op, frozen=True, tag="audit"):
     """What did operators change? Answered with `AuditResult`."""
 
@@ -126,6 +145,10 @@ class Audit(_Op, frozen=True, tag="audit"):
 
 class Reload(_Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
+
+
+class Purge(_Op, frozen=True, tag="purge"):
+    """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
 
 Request = (
@@ -140,6 +163,7 @@ Request = (
     | Allow
     | Disallow
     | Allowed
+    | Import
     | Audit
     | Reload
 )
@@ -264,6 +288,21 @@ class AllowedResult(_Result, frozen=True, tag="allowed"):
     rows: list[AllowRow]
 
 
+class Refusal(Struct, frozen=True):
+    """An entry that was not done."""
+
+    index: int  # in `Import.entries`
+    why: str
+
+
+class ImportResult(_Result, frozen=True, tag="import"):
+    """What became of a list."""
+
+    done: int  # entries
+    refused: list[Refusal]
+    confirmed: bool  # the kernel was asked, and it is so
+
+
 class AuditResult(_Result, frozen=True, tag="audit"):
     """What operators changed, the latest first."""
 
@@ -271,7 +310,14 @@ class AuditResult(_Result, frozen=True, tag="audit"):
 
 
 Result = (
-    Done | StatusResult | ListResult | ExplainResult | ChangeResult | AllowedResult | AuditResult
+    Done
+    | StatusResult
+    | ListResult
+    | ExplainResult
+    | ChangeResult
+    | AllowedResult
+    | ImportResult
+    | AuditResult
 )
 
 
@@ -321,6 +367,25 @@ def allowable(text: str) -> str:
     except UsageError as error:
         hint = "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64 or a host-name suffix: .example.com"
         raise UsageError(f"not an address, network or host name: {text!r}", hint) from error
+
+
+def entered(entry: Entered, *, force: bool) -> Entered:
+    """Return an entry of a list canonical.
+
+    Raises:
+        UsageError: it names nobody.
+        RefusedError: a network wider than the floor, without `force`.
+    """
+    name = allowable(entry.subject) if entry.action == "allow" else subject(entry.subject)
+    refuse_wide(name, force=force)
+    return msgspec.structs.replace(entry, subject=name, why=_one_line(entry.why))
+
+
+def summary(request: Request | Purge) -> str:
+    """Return a request as text for a record: of a list the beginning."""
+    if isinstance(request, Import):
+        request = msgspec.structs.replace(request, entries=request.entries[:3])
+    return _encode(request).decode()
 
 
 def refuse_wide(canonical: str, *, force: bool) -> None:
@@ -377,6 +442,9 @@ def _canonical(request: Request) -> Request:
             request = msgspec.structs.replace(request, subject=subject(request.subject))
         case Disallow():
             request = msgspec.structs.replace(request, what=allowable(request.what))
+        case Import():
+            entries = [entered(entry, force=request.force) for entry in request.entries]
+            request = msgspec.structs.replace(request, entries=entries)
         case Audit(subject=str() as asked):
             request = msgspec.structs.replace(request, subject=allowable(asked))
         case List(within=str() as within):

@@ -223,8 +223,8 @@ class Server:
     async def _handle(self, line: bytes, peer: Peer) -> Result:
         request = protocol.decode_request(line)
         if not isinstance(request, protocol.READS):
-            text = protocol.encode(request).decode().rstrip()  # JSON: control characters escaped
-            _log.info("uid %d, pid %d asks: %.1000s", peer.uid, peer.pid, text)
+            text = protocol.summary(request)  # JSON: control characters escaped
+            _log.info("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
         return await self._handler(request, peer)
 
 

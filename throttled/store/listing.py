@@ -34,6 +34,10 @@ _ENDED = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
     FROM active WHERE until <= ?3 AND (until, number) > (?1, ?2) ORDER BY until, number LIMIT ?4
 """
+_ROWS = """
+SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
+    FROM active WHERE number > ?1 AND until > ?2 ORDER BY number LIMIT ?3
+"""
 _PAGE = """
 SELECT max(number) FROM (SELECT number FROM active WHERE number > ? ORDER BY number LIMIT ?)
 """
@@ -78,6 +82,18 @@ def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
 def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry]:
     """Return some of what is in force, decided one after the other from a random one on."""
     return [Entry(*row) for row in connection.execute(_SAMPLE, (now, count))]
+
+
+def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
+    """Yield what is in force with all that is known of it, `chunk` rows at a time."""
+    number = 0
+    while True:
+        with database.guard() as connection:
+            found = connection.execute(_ROWS, (number, now, chunk)).fetchall()
+        if not found:
+            return
+        number = found[-1][0]
+        yield [Snapshot(*row[1:]) for row in found]
 
 
 def shift(database: Database, now: float, seconds: float, chunk: int) -> Iterator[int]:

@@ -224,6 +224,10 @@ class Store:
         with self._database.guard() as connection:
             return listing.snapshots(connection, what, now, order, count)
 
+    def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
+        """Yield all that is in force, the earliest decided first, in chunks, without lines."""
+        return listing.rows(self._database, now, chunk)
+
     def total(self, now: float, what: Filter = _ALL) -> int:
         """Return how many are in force."""
         with self._database.guard() as connection:

@@ -24,7 +24,7 @@ def plain(roff: str) -> str:
 def test_every_command_has_its_part() -> None:
     parts = re.findall(r"^\.SS throttled (\S+)$", PAGES[8], re.MULTILINE)
     assert parts == list(COMMANDS)
-    assert r"\fB\-\-keep\-database\fR" in PAGES[8]
+    assert r"\fB\-\-yes\fR" in PAGES[8]
 
 
 def test_every_section_of_the_configuration_has_its_part() -> None:

@@ -224,9 +224,9 @@ assert run("unban", "--all") == 0 and held() == [], held()
 assert run("unban", "198.51.100.7") == 1, "no table at all"
 backend.setup(Ruleset({"mx": (25,), "submission": (587,)}, ("127.0.0.0/8",), 10, 60.0, 10, 1000))
 backend.apply(entries)
-assert run("purge", "--keep-database") == 0 and held() == [], held()
+assert run("purge", "--yes") == 0 and held() == [], held()
 assert os.path.exists(path)
-assert run("purge") == 0 and not os.path.exists(path)
+assert run("purge", "--all", "--yes") == 0 and not os.path.exists(path)
 """
 
 

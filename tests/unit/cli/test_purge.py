@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: Path) -> None:
     Store.open(str(tmp_path / "throttled.db")).close()
     daemon.answer = Done("")
-    ended = cli("purge")
+    ended = cli("purge", "--all", "--yes")
     assert ended.code == 1
     assert "systemctl stop throttled" in ended.err
     assert (tmp_path / "throttled.db").exists()
@@ -30,7 +30,9 @@ def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
     monkeypatch.setattr(choose, "teardown", lambda: (["iptables"], [fault]))
     for name in ("throttled.db", "throttled.db-wal", "throttled.observe.db"):
         (tmp_path / name).touch()
-    ended = cli("purge", "--json")
+    asked = cli("purge", "--all")
+    assert (asked.code, "--yes" in asked.err) == (2, True)  # nobody to ask
+    ended = cli("purge", "--all", "--yes", "--json")
     assert ended.code == 1
     assert ended.err == "throttled: not permitted\nhint: be root\n"
     assert ended.json() == {
@@ -43,4 +45,4 @@ def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
         "faults": [{"message": "not permitted", "hint": "be root"}],
     }
     assert [path.name for path in tmp_path.iterdir()] == ["throttled.toml"]
-    assert "iptables: nothing of throttled is left" in cli("purge").out
+    assert "iptables: nothing of throttled is left" in cli("purge", "--yes").out

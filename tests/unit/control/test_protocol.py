@@ -18,9 +18,11 @@ from throttled.control.protocol import (
     ChangeResult,
     Disallow,
     Done,
+    Entered,
     Explain,
     ExplainResult,
     Failed,
+    Import,
     List,
     ListResult,
     LogText,
@@ -56,6 +58,7 @@ REQUESTS: list[Request] = [
     Disallow("198.51.100.0/24"),
     Allowed(),
     Audit("192.0.2.7", 60.0, 5),
+    Import([Entered("192.0.2.7", "ban", "mx", 60.0, "why"), Entered(".example.com", "allow")]),
     Reload(),
 ]
 
@@ -246,3 +249,19 @@ def test_allowable_is_idempotent_or_refuses(text: str) -> None:
     except UsageError:
         return
     assert protocol.allowable(what) == what
+
+
+def test_a_list_is_canonical_and_of_a_long_one_only_the_beginning_is_told() -> None:
+    entries = [Entered("2001:DB8::1", "ban", why="a\nb"), Entered("Example.COM", "allow")] * 3
+    request = protocol.decode_request(protocol.encode(Import(entries)))
+    assert isinstance(request, Import)
+    assert request.entries[:2] == [
+        Entered("2001:db8::1", "ban", why="a b"),
+        Entered("example.com", "allow"),
+    ]
+    assert protocol.summary(request).count("subject") == 3
+    assert protocol.summary(protocol.Purge()) == '{"op":"purge"}'
+    for wide in (Entered("0.0.0.0/0", "allow"), Entered("198.0.0.0/8", "ban")):
+        with pytest.raises(RefusedError):
+            protocol.decode_request(protocol.encode(Import([wide])))
+        protocol.decode_request(protocol.encode(Import([wide], force=True)))

@@ -1,0 +1,78 @@
+"""`throttled export`."""
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import chain
+
+import click
+
+from throttled.cli import lists, output
+from throttled.cli.daemon import config
+from throttled.cli.options import Command, json_option
+from throttled.control.protocol import AllowRow
+from throttled.errors import NotPermittedError
+from throttled.store.store import Store
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled export banned > bans.txt",
+        "throttled export allowed --format json > allowed.json",
+        "throttled export banned | ssh mx2 throttled import -",
+    ),
+)
+@click.argument("which", metavar="allowed|banned", type=click.Choice(("allowed", "banned")))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("text", "json")),
+    default="text",
+    help="An entry a line, or JSON.",
+)
+@json_option
+def command(*, which: str, form: str, as_json: bool) -> None:
+    """Write what is allowed by hand, or all that is throttled and banned, as a list.
+
+    `throttled import` reads it, on another host too: with the action, the scope, the end and the
+    reason of each entry. It is read from the database, so it needs no running daemon, and root.
+    """
+    settings = config()
+    if not os.access(settings.database(), os.R_OK) and os.geteuid() != 0:
+        raise NotPermittedError(f"cannot read {settings.database()}", "run it as root (sudo)")
+    store = Store.open(settings.database(), readonly=True)
+    try:
+        as_json = as_json or form == "json"
+        written = _allowed(store, as_json=as_json)
+        if which == "banned":
+            written = _banned(store, as_json=as_json)
+        if as_json:
+            written = chain(['{"rows":[\n'], _separated(written), ["]}\n"])
+        for text in written:
+            click.echo(text, nl=False)
+    finally:
+        store.close()
+
+
+def _banned(store: Store, *, as_json: bool) -> Iterator[str]:
+    for rows in store.rows(time.time()):
+        for row in rows:
+            yield _json(row) if as_json else lists.line(row) + "\n"
+
+
+def _allowed(store: Store, *, as_json: bool) -> Iterator[str]:
+    for row in store.allowed(time.time()):
+        if as_json:
+            yield _json(AllowRow(row.what, row.since, row.until or None, row.note))
+        else:
+            yield lists.allowed_line(row.what, row.until, row.note) + "\n"
+
+
+def _json(row: object) -> str:
+    return output.to_json(output.plain(row)).decode()
+
+
+def _separated(rows: Iterator[str]) -> Iterator[str]:
+    for at, row in enumerate(rows):
+        yield f",{row}" if at else row

@@ -1,0 +1,168 @@
+"""Lists of addresses and networks as text and as JSON: reading and writing them. Owns no state.
+
+Text has an entry a line: an address, a network or (to allow) a host-name suffix, then in any order
+`ban`, `throttle` or `allow`; `mx` or `submission`; how long (`4h`) or until when (ISO 8601). What
+follows a `#` is a comment, kept as the reason; empty lines are skipped. JSON is what `list --json`,
+`allow --json` and `export --format json` print, or an array of such rows or of addresses.
+
+Limits: `BYTES` in all, `LINE` characters a line. A bad entry is named, with its number and reason,
+and never stops the others.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from throttled.cli import output
+from throttled.control.protocol import Entered, entered
+from throttled.errors import ThrottledError, UsageError
+from throttled.model import SCOPES, Snapshot
+from throttled.policy import Duration
+
+BYTES = 256 * 1024 * 1024
+LINE = 2000
+
+Word = Literal["ban", "throttle", "allow"]
+WORDS: tuple[Word, ...] = ("ban", "throttle", "allow")
+
+
+class Wanted(Struct, frozen=True):
+    """What the command line says of every entry; None = what the list says."""
+
+    action: Word | None = None
+    seconds: float | None = None
+    force: bool = False
+
+
+class Bad(Struct, frozen=True):
+    """An entry that cannot be used."""
+
+    line: int  # of text; of JSON the number of the row
+    text: str
+    why: str
+
+
+Read = tuple[int, Entered] | Bad
+
+
+def read(data: bytes, wanted: Wanted, now: float) -> Iterator[Read]:
+    """Yield the entries of a list with their numbers, and those that are bad.
+
+    Args:
+        data: text or JSON.
+        wanted: what the command line says.
+        now: wall clock; what ended before is bad.
+
+    Raises:
+        UsageError: JSON that cannot be read at all.
+    """
+    as_json = data.lstrip()[:1] in (b"{", b"[")
+    rows: Iterable[Any] = _rows(data) if as_json else data.decode("utf-8", "replace").split("\n")
+    for number, row in enumerate(rows, 1):
+        try:
+            found = _row(row, now) if as_json else _line(row, now)
+            if found is not None:
+                yield number, _finished(found, wanted)
+        except ThrottledError as error:
+            yield Bad(number, str(row)[:100].strip(), error.message)
+
+
+def line(row: Snapshot) -> str:
+    """Return what is in force as a line of text that `read` understands."""
+    return f"{row.subject} {row.action} {row.scope} {output.iso(row.until)}{_comment(row.why)}"
+
+
+def allowed_line(what: str, until: float, note: str) -> str:
+    """Return an entry of the allowlist as a line of text that `read` understands."""
+    return f"{what} allow {output.iso(until) if until else ''}".rstrip() + _comment(note)
+
+
+def _comment(text: str) -> str:
+    return f" # {output.printable(text)}" if text else ""
+
+
+def _finished(found: dict[str, Any], wanted: Wanted) -> Entered:
+    if wanted.action:
+        found["action"] = wanted.action
+    if wanted.seconds:
+        found["seconds"] = wanted.seconds
+    if found.get("action") is None:
+        raise UsageError("nothing says what to do with it: --as ban, throttle or allow")
+    if found["action"] == "allow":
+        found["scope"] = None
+    try:
+        entry = msgspec.convert(found, Entered)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from error
+    return entered(replace(entry, why=entry.why[:500]), force=wanted.force)
+
+
+def _line(text: str, now: float) -> dict[str, Any] | None:
+    """Return the fields of a line; None where there is no entry on it."""
+    if len(text) > LINE:
+        raise UsageError(f"longer than {LINE} characters")
+    fields, _, comment = text.partition("#")
+    words = fields.replace("\t", " ").split()
+    if not words:
+        return None
+    found: dict[str, Any] = {"subject": words[0], "why": comment.strip()[:500]}
+    for word in words[1:]:
+        key, value = _meant(word, now)
+        if key in found:
+            raise UsageError(f"{word!r}: said twice")
+        found[key] = value
+    return found
+
+
+def _meant(word: str, now: float) -> tuple[str, Any]:
+    if word in WORDS:
+        return "action", word
+    if word in SCOPES:
+        return "scope", word
+    with suppress(ValueError):
+        return "seconds", float(Duration.parse(word))
+    return "seconds", _left(word, now)
+
+
+def _left(until: str, now: float) -> float:
+    try:
+        seconds = datetime.fromisoformat(until).astimezone().timestamp() - now
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{until!r} is no action, scope, duration or time") from error
+    if seconds < 1:
+        raise UsageError(f"it ended {until}")
+    return seconds
+
+
+def _rows(data: bytes) -> list[Any]:
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"not JSON: {error}", "or a list as text, an address a line") from error
+    rows = document.get("rows") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise UsageError("there are no rows in it", "write what `throttled list --json` prints")
+    return rows
+
+
+def _row(row: Any, now: float) -> dict[str, Any]:
+    """Return the fields of a row of JSON."""
+    if isinstance(row, str):
+        return {"subject": row}
+    if not isinstance(row, dict):
+        raise UsageError("neither an address nor an object")
+    allowed = "what" in row
+    found: dict[str, Any] = {
+        "subject": row.get("what" if allowed else "subject"),
+        "action": "allow" if allowed else row.get("action"),
+        "scope": row.get("scope"),
+        "why": str(row.get("note" if allowed else "why") or "")[:500],
+    }
+    if row.get("until") is not None:
+        found["seconds"] = _left(str(row["until"]), now)
+    return found

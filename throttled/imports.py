@@ -1,0 +1,143 @@
+"""What operators ban, throttle and allow by hand, singly or by a list.
+
+A list is done in pieces, between which the loop goes on; an entry that is refused stops no other.
+Owns nothing: it steers the daemon that it is handed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from throttled import address
+from throttled.control.protocol import Entered, Import, ImportResult, Refusal
+from throttled.control.server import Peer
+from throttled.errors import RefusedError, StoreError
+from throttled.model import ACTIONS, SCOPES, Action, Decision, Entry, Past, Scope, Snapshot
+from throttled.pipeline import Moment
+from throttled.store.store import Filter
+from throttled.system import now
+
+if TYPE_CHECKING:
+    from throttled.daemon import Daemon
+
+log = logging.getLogger(__name__)
+
+#: Entries between two turns of the loop: some milliseconds.
+_PIECE = 50
+
+
+async def bring(daemon: "Daemon", request: Import, peer: Peer) -> ImportResult:
+    """Do what a list says, as far as it can be done."""
+    refused: list[Refusal] = []
+    confirmed = True
+    entries = list(enumerate(request.entries))
+    for piece in _pieces([pair for pair in entries if pair[1].action != "allow"]):
+        why = punish(daemon, [entry for _, entry in piece], peer, now(), told=False)
+        refused += [Refusal(piece[at][0], error.message) for at, error in why.items()]
+        asked = [
+            Entry(entry.subject, scope, action, 0.0)
+            for at, (_, entry) in enumerate(piece)
+            if at not in why and (action := entry.action) != "allow"
+            for scope in _scopes(entry)
+        ]
+        # A list may name somebody twice: the last word counts.
+        last = {(entry.subject, entry.scope): entry for entry in asked}
+        confirmed &= len(daemon.backend.lookup(last.values())) == len(last)
+        await asyncio.sleep(0)
+    allowed = []
+    for piece in _pieces([pair for pair in entries if pair[1].action == "allow"]):
+        for index, entry in piece:
+            try:
+                allow(daemon, entry.subject, entry.seconds, entry.why, now())
+                allowed.append(entry.subject)
+            except RefusedError as error:
+                refused.append(Refusal(index, error.message))
+        await asyncio.sleep(0)
+    if allowed:
+        daemon.apply_configuration()
+        for what in allowed:
+            if free_within(daemon, what, now()):
+                await asyncio.sleep(0)
+    confirmed &= daemon.pipeline.backend_fault is None
+    refused.sort(key=lambda refusal: refusal.index)
+    return ImportResult(len(entries) - len(refused), refused, confirmed)
+
+
+def punish(
+    daemon: "Daemon", entries: Sequence[Entered], peer: Peer, moment: Moment, *, told: bool = True
+) -> dict[int, RefusedError]:
+    """Ban and throttle in one batch; return what was refused, by its place.
+
+    Args:
+        daemon: whose kernel and store.
+        entries: whom; none with the action `allow`.
+        peer: who asked.
+        moment: now.
+        told: each is told to the log.
+    """
+    keys = [(entry.subject, scope) for entry in entries for scope in _scopes(entry)]
+    try:
+        pasts = daemon.store.past(keys, moment.wall)
+    except StoreError as error:
+        log.error("%s; by hand, without history. %s", error.message, error.hint)
+        pasts = dict.fromkeys(keys, Past())
+    refused: dict[int, RefusedError] = {}
+    decisions: dict[tuple[str, Scope], Decision] = {}
+    by_hand = daemon.pipeline.ladder.by_hand
+    for at, entry in enumerate(entries):
+        action: Action = "throttle" if entry.action == "throttle" else "ban"
+        why = f"by hand, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
+        try:
+            for scope in _scopes(entry):
+                key = entry.subject, scope
+                decisions[key] = by_hand(
+                    action, *key, pasts[key], moment.wall, seconds=entry.seconds, why=why
+                )
+        except RefusedError as error:
+            refused[at] = error
+    # What is in force gives way: a ban to a shorter ban, or to a throttle, if he says so.
+    releases = [
+        Decision(moment.wall, "release", d.subject, d.scope, "operator", 0, moment.wall, d.why)
+        for key, d in decisions.items()
+        if pasts[key].action not in (None, d.action)
+    ]
+    daemon.pipeline.decide([*releases, *decisions.values()], moment, renewed=pasts)
+    daemon.report(list(decisions.values()), told=told)
+    return refused
+
+
+def allow(daemon: "Daemon", what: str, seconds: float | None, note: str, moment: Moment) -> None:
+    """Put something on the allowlist; it counts when the configuration is applied.
+
+    Raises:
+        RefusedError: the list is full.
+    """
+    until = moment.wall + seconds if seconds else 0.0
+    daemon.store.allow(what, until, note, moment.wall)
+
+
+def free_within(daemon: "Daemon", what: str, moment: Moment) -> list[Snapshot]:
+    """Take everything inside a subject out of force; return (the first of) it."""
+    first: list[Snapshot] = []
+    if not address.is_subject(what):
+        return first
+    while rows := daemon.store.snapshots(moment.wall, Filter(within=what)):
+        for row in rows:
+            daemon.store.forget(row.subject, row.scope, moment.wall)
+            daemon.pipeline.engine.forget(row.subject, row.scope)
+        daemon.pipeline.apply(
+            [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS], moment
+        )
+        first = first or rows
+    return first
+
+
+def _scopes(entry: Entered) -> tuple[Scope, ...]:
+    return SCOPES if entry.scope is None else (entry.scope,)
+
+
+def _pieces(
+    pairs: Sequence[tuple[int, Entered]],
+) -> Iterator[Sequence[tuple[int, Entered]]]:
+    return (pairs[at : at + _PIECE] for at in range(0, len(pairs), _PIECE))
