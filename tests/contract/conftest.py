@@ -8,6 +8,7 @@ import pytest
 from lab import guarded
 from lab.bpffs import bpffs
 from lab.guarded import RULESET, Host, Wire
+from lab.legacy import legacy_path
 from lab.netns import namespace, unique
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
@@ -16,6 +17,7 @@ KERNEL = [
     pytest.param("xdp", marks=pytest.mark.root),
     pytest.param("nftables", marks=pytest.mark.root),
     pytest.param("nftables before Linux 6.12", marks=pytest.mark.root),
+    pytest.param("iptables", marks=pytest.mark.root),
 ]
 
 
@@ -37,6 +39,14 @@ def named(param: str, monkeypatch: pytest.MonkeyPatch) -> str:
     if other:
         monkeypatch.setattr("throttled.enforce.nftables.elements._RENEWS", False)
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def legacy() -> Iterator[None]:
+    """Let this host's iptables be the legacy one."""
+    with legacy_path() as path, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", path)
+        yield
 
 
 @pytest.fixture(scope="module")

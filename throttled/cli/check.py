@@ -158,6 +158,10 @@ def _firewall(settings: Config) -> Iterator[Problem]:
     firewall = settings.firewall
     name = "dryrun" if settings.mode == "observe" else firewall.backend
     backend = choose(name, firewall.xdp_mode)
+    if name == "auto" and backend.name != "nftables":
+        for problem in choose("nftables").check():
+            told = f"firewall nftables: {problem.what}; auto takes {backend.name}"
+            yield Problem("warning", told, problem.hint)
     for problem in backend.check():
         yield Problem(problem.state, f"firewall {backend.name}: {problem.what}", problem.hint)
 

@@ -104,10 +104,11 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     """What enforces throttles and bans."""
 
     backend: Annotated[
-        Literal["auto", "nftables", "xdp", "dryrun"],
+        Literal["auto", "nftables", "iptables", "xdp", "dryrun"],
         Meta(
             description=(
-                '"auto": the best that works here, never XDP; "xdp": before the network stack, '
+                '"auto": nftables, or iptables where only that works, never XDP; "iptables": for '
+                'hosts whose iptables is the legacy one; "xdp": before the network stack, '
                 'where a flood is larger than that; "dryrun": nothing is touched'
             )
         ),

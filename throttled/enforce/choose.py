@@ -7,33 +7,45 @@ from collections.abc import Callable
 
 from throttled.enforce.backend import Backend
 from throttled.enforce.dryrun import DryRun
+from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.xdp.backend import Mode, Xdp
 from throttled.errors import BackendError, ConfigError
 
 _BACKENDS: dict[str, Callable[[], Backend]] = {
     "nftables": Nftables,
+    "iptables": Iptables,
     "dryrun": DryRun,
 }
+#: What "auto" tries, in this order.
+_AUTO = ("nftables", "iptables")
 
 
 def choose(name: str, xdp_mode: Mode = "generic") -> Backend:
     """Return a backend, not yet set up; `check` tells whether it can work.
 
     Args:
-        name: "auto", "nftables", "xdp" or "dryrun".
+        name: of a backend; "auto" is nftables, or iptables where only that works.
         xdp_mode: where XDP's program runs.
 
     Raises:
         ConfigError: there is no such backend.
     """
+    if name == "auto":
+        tried = [_BACKENDS[each]() for each in _AUTO]
+        return next(filter(works, tried), tried[0])
     if name == "xdp":
         return Xdp(xdp_mode)
-    make = _BACKENDS.get("nftables" if name == "auto" else name)
+    make = _BACKENDS.get(name)
     if make is None:
         known = ", ".join(("auto", *_BACKENDS, "xdp"))
         raise ConfigError(f"no such backend: {name!r}", f"one of {known}")
     return make()
+
+
+def works(backend: Backend) -> bool:
+    """Tell whether a backend finds no fault here."""
+    return all(problem.state != "fault" for problem in backend.check())
 
 
 def teardown() -> tuple[list[str], list[BackendError]]:

@@ -60,7 +60,7 @@ def test_every_key_has_a_description_and_every_number_bounds() -> None:
             ["", "127.0.0.1:9154", "[::1]:1", "host.example:80", "/run/m.sock"],
             ["9154", ":1", "/", "/run/", "run/m.sock", "/" + "x" * 107],
         ),
-        (Firewall, "backend", ["auto", "nftables", "dryrun"], ["", "NFTABLES", 1]),
+        (Firewall, "backend", ["auto", "nftables", "iptables", "dryrun"], ["", "NFTABLES", 1]),
         (Firewall, "ports", ["auto", {"mx": [1, 65535]}, {}], [[25], {"mx": [0]}, {"mx": [65536]}]),
         (Firewall, "size", [1000, 16_000_000], [999, 16_000_001, True, 2000.0]),
     ],

@@ -1,0 +1,158 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.enforce.iptables import ruleset
+from throttled.enforce.nftables.sets import BASE, SetId
+from throttled.model import Ruleset, Scope
+
+BANNED = SetId("mx", "ban", 4, 32)
+THROTTLED = SetId("mx", "throttle", 6, 64)
+EVERYONE = SetId("submission", "ban", 6, 0)
+
+
+def rules(rate: int = 10, per: float = 60.0, burst: int = 5) -> Ruleset:
+    ports: dict[Scope, tuple[int, ...]] = {"mx": (25,), "submission": (587, 465)}
+    return Ruleset(ports, ("127.0.0.0/8", "::1"), rate, per, burst, 1000)
+
+
+def test_the_whole_text() -> None:
+    text = ruleset.render(rules(), [BANNED, THROTTLED, EVERYONE], 6, [])
+    assert (
+        text
+        == """\
+*raw
+:throttled - [0:0]
+:throttled_mx - [0:0]
+:throttled_submission - [0:0]
+:throttled_drop - [0:0]
+-I PREROUTING 1 -p tcp -j throttled
+-A throttled ! -i lo -p tcp --dport 25 -m addrtype --dst-type LOCAL -g throttled_mx
+-A throttled ! -i lo -p tcp --dport 465 -m addrtype --dst-type LOCAL -g throttled_submission
+-A throttled ! -i lo -p tcp --dport 587 -m addrtype --dst-type LOCAL -g throttled_submission
+-A throttled_mx -m set --match-set thr_protected6 src -j RETURN
+-A throttled_mx -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN
+-A throttled_mx -m set --match-set thr_mx_throttle6_64 src ! --update-counters \
+-m hashlimit --hashlimit-above 10/min --hashlimit-burst 5 --hashlimit-mode srcip \
+--hashlimit-srcmask 64 --hashlimit-name thr_mx_throttle6_64_10min5_1000 \
+--hashlimit-htable-size 125 --hashlimit-htable-max 2000 --hashlimit-htable-expire 30000 \
+--hashlimit-htable-gcinterval 10000 -m set --match-set thr_mx_throttle6_64 src -j throttled_drop
+-A throttled_submission -m set --match-set thr_protected6 src -j RETURN
+-A throttled_submission -m set --match-set thr_submission_ban6_0 src -j throttled_drop
+-A throttled_submission -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN
+-A throttled_drop -m set --match-set thr_dropped6 src -j DROP
+COMMIT
+"""
+    )
+
+
+def test_other_versions_and_absent_scopes_have_no_rules() -> None:
+    text = ruleset.render(Ruleset({}, (), 1, 1.0, 1, 10), [THROTTLED], 4, [])
+    assert "--dport" not in text
+    assert "throttle6" not in text
+
+
+JUMP = "-A PREROUTING -p tcp -j throttled"
+FIRST = "-I PREROUTING 1 -p tcp -j throttled"
+GONE = "-D PREROUTING -p tcp -j throttled"
+OTHER = "-A PREROUTING -p udp -j NOTRACK"
+
+
+@pytest.mark.parametrize(
+    ("before", "commands"),
+    [
+        ([], [FIRST]),
+        (["-P PREROUTING ACCEPT", "-N throttled", JUMP, OTHER], []),
+        ([OTHER, JUMP], [GONE, FIRST]),
+        ([JUMP, OTHER, JUMP], [GONE, GONE, FIRST]),
+        (["-A PREROUTING -g throttled_mx", JUMP], ["-D PREROUTING -g throttled_mx", GONE, FIRST]),
+    ],
+)
+def test_our_jump_is_the_first_and_the_only_one(before: list[str], commands: list[str]) -> None:
+    lines = ruleset.render(rules(), [], 4, before).splitlines()
+    assert [line for line in lines if "PREROUTING" in line] == commands
+
+
+def test_what_removes_leaves_the_rest_alone() -> None:
+    listed = ["-N throttled", "-N throttled_mx", "-N theirs", JUMP, OTHER, "-A throttled -j theirs"]
+    assert ruleset.remove(listed).splitlines() == [
+        *("*raw", "-D PREROUTING -p tcp -j throttled", "-F throttled", "-F throttled_mx"),
+        *("-X throttled", "-X throttled_mx", "COMMIT"),
+    ]
+    assert ruleset.remove(["-N theirs", OTHER]) == ""
+    mine = [line for line in listed if ruleset.is_ours(line)]
+    assert mine == ["-N throttled", "-N throttled_mx", JUMP, "-A throttled -j theirs"]
+
+
+@pytest.mark.parametrize("of", [*BASE, EVERYONE, SetId("submission", "throttle", 6, 127)])
+def test_names_fit_and_say_what_is_in_a_set(of: SetId) -> None:
+    assert len(ruleset.name(of) + ruleset.SPARE) <= 31
+    assert ruleset.subjects(ruleset.name(of)) == of
+    assert ruleset.subjects(of.name) is None
+
+
+def test_sets_that_hold_no_subjects() -> None:
+    assert ruleset.subjects(ruleset.protected(4)) is None
+    assert ruleset.subjects(ruleset.dropped(6)) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "per", "burst", "written"),
+    [
+        (10, 60.0, 10, (10, "min")),
+        (10, 30.0, 5, (20, "min")),
+        (5, 1.0, 5, (5, "sec")),
+        (1, 3600.0, 1, (1, "hour")),
+        (7, 11.0, 1, (54982, "day")),
+        (1, 1e9, 1, (1, "day")),
+        (1, 86400.0, 3, (3, "day")),  # hashlimit cannot wait three days
+        (1, 3600.0, 48, (2, "hour")),
+    ],
+)
+def test_a_rate_in_the_units_of_hashlimit(
+    rate: int, per: float, burst: int, written: tuple[int, str]
+) -> None:
+    assert ruleset.rate(rules(rate, per, burst)) == written
+
+
+@given(st.integers(1, 10_000), st.floats(1.0, 1e6), st.integers(1, 10_000))
+def test_no_allowance_takes_more_than_a_day(rate: int, per: float, burst: int) -> None:
+    count, unit = ruleset.rate(rules(rate, per, burst))
+    seconds = {"sec": 1, "min": 60, "hour": 3600, "day": 86400}[unit]
+    assert burst * seconds / count <= 86400
+
+
+def test_what_is_protected() -> None:
+    subjects = (
+        "127.0.0.0/8",
+        "::1",
+        "198.51.100.7",
+        "198.51.100.0/24",
+        "2001:db8::/32",
+        "0.0.0.0/0",
+    )
+    assert ruleset.protected_networks(subjects, 4) == [
+        (bytes(4), 1),
+        (b"\x7f\0\0\0", 8),
+        (b"\x80\0\0\0", 1),
+        (b"\xc6\x33\x64\0", 24),
+        (b"\xc6\x33\x64\x07", 32),
+    ]
+    assert [prefix for _, prefix in ruleset.protected_networks(subjects, 6)] == [128, 32]
+    with pytest.raises(ValueError, match="mail"):
+        ruleset.protected_networks(["mail.example.com"], 4)
+
+
+def test_definitions() -> None:
+    assert ruleset.definition(BANNED, 7) == ("hash:ip", 4, 7, 600)
+    assert ruleset.definition(THROTTLED, 7) == ("hash:net", 6, 7, 600)
+    assert ruleset.definition(EVERYONE, 7) == ("hash:net", 6, 2, 600)
+    assert ruleset.networks(4, 1000) == ("hash:net", 4, 1000, 0)
+
+
+def test_a_trial_is_where_no_packet_comes_to() -> None:
+    text = ruleset.trial(rules(), "thr_check7", 4)
+    assert "PREROUTING" not in text
+    assert ":thr_check7 - [0:0]" in text
+    assert "--hashlimit-name thr_check7_" in text
+    assert ruleset.trial_end("thr_check7").splitlines()[1:3] == ["-F thr_check7", "-X thr_check7"]

@@ -1,0 +1,226 @@
+"""The iptables backend: chains of our own in the legacy tables `raw`, subjects in ipsets.
+
+For hosts whose rules are in the legacy tables. State is the kernel's; kept here is only which sets
+there are, how the rules were listed after they were put in place, and the last ruleset, from which
+a set for networks of another length is made when the first of them comes.
+
+Limits. Rules of IPv4 and IPv6 are two tables and two steps. An element's end is on a whole second,
+up to one late, and at most 24 days away. Renewing an element sets its packet counter to zero. In a
+set of more than 20,000 elements neither the time left nor the packets of one are known, only that
+it is there (`elements` says why). The kernel tells nobody of changes: `intact` finds them.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from throttled.enforce.iptables import ruleset as text
+from throttled.enforce.iptables import tables
+from throttled.enforce.iptables.elements import Elements, GoneError, Groups, plan
+from throttled.enforce.iptables.messages import Definition, Header
+from throttled.enforce.nftables import sets
+from throttled.enforce.nftables.sets import SetId
+from throttled.errors import BackendError
+from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+
+log = logging.getLogger(__name__)
+
+#: A set that holds more is not made anew for another size: that would take seconds.
+_REMADE = 100_000
+
+_TRIAL = Ruleset({}, (), rate=1, per=60.0, burst=1, size=1000)
+_NFT = 'set [firewall] backend = "nftables": it works beside iptables-nft'
+_MODULES = "needs the modules ip_tables, iptable_raw, ip_set, xt_set, xt_hashlimit and xt_addrtype"
+
+
+class Iptables:
+    """Throttles and bans in the legacy tables."""
+
+    name = "iptables"
+
+    def __init__(self) -> None:
+        self._elements = Elements()
+        self._ruleset: Ruleset | None = None
+        self._sets: AbstractSet[SetId] = frozenset()
+        self._listed: Mapping[int, Sequence[str]] = {}
+
+    def check(self) -> list[Problem]:
+        """Put a set and a chain of all our kinds of rules in place, that no packet comes to."""
+        try:
+            if tables.variant() == "nf_tables":
+                return [Problem("fault", "this host's iptables is the nft variant", _NFT)]
+            self._try()
+        except BackendError as error:
+            return [Problem("fault", error.message, error.hint or _MODULES)]
+        return [Problem("ok", f"iptables-legacy and ipset work, on Linux {os.uname().release}")]
+
+    def setup(self, ruleset: Ruleset) -> bool:
+        """Put the rules in place, one step for each IP version; tell whether there were sets.
+
+        Sets of another size are made anew with their elements. One that holds more than 100,000,
+        or more than the new size, stays as it is until it holds less; the log says so.
+        """
+        try:
+            return self._install(ruleset, frozenset())
+        except BackendError as error:
+            if not self._elements.headers():
+                raise
+            log.warning("what is ours in iptables cannot be used as it is: %s", error.message)
+        self.teardown()  # a set is of another type, a chain used by a stranger's rule …
+        self._install(ruleset, frozenset())
+        return False
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        """Put a batch in force, one element after the other."""
+        groups, unusable = plan(entries)
+        applied = self._elements.commit(self._placed(groups))
+        return Applied((*unusable, *applied.failed), applied.full)
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        """Return those of the named elements that the kernel holds.
+
+        In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known.
+        """
+        return self._elements.lookup(plan(entries)[0])
+
+    def dump(self) -> Iterator[Seen]:
+        """Yield every element."""
+        for of in sorted(_subjects(self._elements.headers())):
+            with suppress(GoneError):
+                yield from self._elements.dump(of)
+
+    def dropped(self) -> int:
+        """Return the packets dropped since the sets were made; 0 where they are gone."""
+        return sum(map(self._elements.counted, text.VERSIONS))
+
+    def collect(self) -> None:
+        """The kernel gives memory back by itself."""
+        return
+
+    def fill(self) -> list[Fill]:
+        """Return how full each set is."""
+        subjects = _subjects(self._elements.headers())
+        return [
+            Fill(header.name, of.scope, of.action, header.elements, header.definition.size)
+            for of, header in subjects.items()
+        ]
+
+    def intact(self) -> bool:
+        """Tell whether the rules stand as they were put in place, and ours come first."""
+        return bool(self._listed) and self._listed == {
+            version: _ours(tables.listed(version)) for version in _versions()
+        }
+
+    def watch(self) -> None:
+        """The kernel tells nobody of changes to these tables."""
+        return
+
+    def teardown(self) -> None:
+        """Remove chains and sets."""
+        for version in filter(tables.exists, text.VERSIONS):
+            if lines := text.remove(tables.listed(version)):
+                tables.restore(version, lines)
+        for name in self._elements.headers():
+            self._elements.destroy(name)
+        self._ruleset, self._sets, self._listed = None, frozenset(), {}
+
+    def _placed(self, groups: Groups) -> Groups:
+        """Make the sets that groups need; leave out removals from sets that there are not.
+
+        Raises:
+            BackendError: there are no sets, or no rules that one could be added to.
+        """
+        if groups.keys() <= self._sets:
+            return groups
+        self._sets = _subjects(self._elements.headers()).keys()
+        more = {
+            of
+            for of, entries in groups.items()
+            if of not in self._sets and any(entry.seconds > 0 for entry in entries.values())
+        }
+        if not self._sets or (more and self._ruleset is None):
+            raise GoneError(
+                "there are no rules of ours in iptables, or they are not ours to change",
+                "a running throttled makes them, and puts them back when somebody flushed them",
+            )
+        if more and self._ruleset is not None:
+            self._install(self._ruleset, more)
+        return {of: entries for of, entries in groups.items() if of in self._sets}
+
+    def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
+        present = self._elements.headers()
+        subjects = _subjects(present)
+        every = [*sets.BASE, *sorted((subjects.keys() | more) - set(sets.BASE))]
+        for of in every:
+            wanted = text.definition(of, ruleset.size)
+            if of not in subjects:
+                self._elements.make(text.name(of), wanted)
+            elif subjects[of].definition != wanted:
+                self._remake(of, subjects[of], wanted)
+        for version in text.VERSIONS:
+            counting = text.parts(bytes(4 if version == 4 else 16), 0)
+            if text.dropped(version) not in present:
+                self._elements.make(text.dropped(version), text.networks(version, 2))
+                self._elements.fill(text.dropped(version), counting)
+            self._protect(ruleset, version, present)
+        listed = {}
+        for version in _versions():
+            rules = text.render(ruleset, every, version, tables.listed(version))
+            tables.restore(version, rules)
+            listed[version] = _ours(tables.listed(version))
+        self._ruleset, self._sets, self._listed = ruleset, frozenset(every), listed
+        return bool(present)
+
+    def _protect(self, ruleset: Ruleset, version: int, present: Mapping[str, Header]) -> None:
+        name = text.protected(version)
+        networks = text.protected_networks(ruleset.protected, version)
+        definition = text.networks(version, len(networks))
+        if name not in present:
+            self._elements.make(name, definition)
+        with self._elements.replacing(name, definition) as spare:
+            self._elements.fill(spare, networks)
+
+    def _remake(self, of: SetId, header: Header, wanted: Definition) -> None:
+        """Give a set another size; what it holds goes along, packets counted do not."""
+        most = min(_REMADE, wanted.size)
+        if header.elements > most:
+            log.warning("%s holds too much to be made anew: its size stays", header.name)
+            return
+        with self._elements.replacing(header.name, wanted):
+            held = (
+                Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1)  # was rounded down
+                for seen in islice(self._elements.dump(of), most)
+            )
+            self._elements.commit(plan(held)[0], suffix=text.SPARE)
+
+    def _try(self) -> None:
+        """Let the kernel take a set and rules of all our kinds, under another name, and go."""
+        name = f"{text.PREFIX}check{os.getpid()}"
+        for version in _versions():
+            self._elements.make(name, Definition("hash:ip", version, 64, 600))
+            try:
+                tables.restore(version, text.trial(_TRIAL, name, version))
+                tables.restore(version, text.trial_end(name))
+            finally:
+                self._elements.destroy(name)
+
+
+def _subjects(present: Mapping[str, Header]) -> dict[SetId, Header]:
+    """Return the sets of subjects among ours."""
+    found = ((text.subjects(name), header) for name, header in present.items())
+    return {of: header for of, header in found if of is not None}
+
+
+def _ours(listed: Sequence[str]) -> list[str]:
+    """Return what has to stand as it is: our rules, and what comes before them."""
+    first = [line for line in listed if line.startswith("-A PREROUTING")][:1]
+    return [*first, *(line for line in listed if text.is_ours(line))]
+
+
+def _versions() -> list[int]:
+    """Return the IP versions that this kernel has."""
+    return [4, 6] if Path("/proc/sys/net/ipv6").exists() else [4]

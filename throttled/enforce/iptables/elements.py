@@ -1,0 +1,290 @@
+"""The ipsets of ours: made, filled, asked, dumped. Over netlink, without the program ipset.
+
+ip_set knows no transactions: elements of a batch take effect one after the other, some
+microseconds apart. The kernel stops at an element that it refuses and names it; the batch goes on
+behind it.
+
+A set can be asked whether it holds an element, but not for its time left and its packets: these
+come with a dump only. So of a set with more than 20,000 elements they are not known: `seconds` is
+nan then, `packets` 0.
+
+Owns a netlink socket, and remembers for a minute which sets are that large.
+"""
+
+import errno
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+
+from throttled.enforce.iptables import messages, ruleset
+from throttled.enforce.iptables.messages import Definition, Header, Held
+from throttled.enforce.nftables import sets
+from throttled.enforce.nftables.messages import Message, error
+from throttled.enforce.nftables.netlink import Netlink
+from throttled.enforce.nftables.sets import SetId
+from throttled.errors import BackendError
+from throttled.model import Applied, Entry, Seen
+
+#: Elements of a set that are read to answer a question: some 10 ms.
+_READ = 20_000
+#: Seconds for which a set that had more is not tried again.
+_LARGE = 60.0
+#: Questions that are sent together.
+_TOGETHER = 256
+
+Groups = Mapping[SetId, Mapping[bytes, Entry]]
+Failure = tuple[Entry, str]
+Verb = Callable[[str, Sequence[bytes], int], bytes]
+
+
+def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, dict[bytes, Entry]], list[Failure]]:
+    """Sort entries by their sets, the last one for an element alone; name those that cannot be."""
+    found: dict[SetId, dict[bytes, Entry]] = {}
+    failed: list[Failure] = []
+    for entry in entries:
+        try:
+            of, key = sets.place(entry)
+            math.ceil(entry.seconds)
+        except (ValueError, OverflowError) as problem:
+            failed.append((entry, str(problem)))
+        else:
+            found.setdefault(of, {})[key] = entry
+    return found, failed
+
+
+class GoneError(BackendError):
+    """There is no such set."""
+
+
+class Elements:
+    """The sets, and what they hold."""
+
+    def __init__(self) -> None:
+        self._large: dict[SetId, float] = {}
+
+    @cached_property
+    def _netlink(self) -> Netlink:
+        return Netlink()
+
+    # Sets
+
+    def headers(self) -> dict[str, Header]:
+        """Return our sets by their names. O(elements): the kernel counts them."""
+        found: list[Header] = []
+        with _refusals():
+            try:
+                answers = self._netlink.dump(messages.headers())
+                found = [header for each in answers if (header := messages.header_of(each))]
+            except OSError as problem:
+                if problem.errno != errno.EINVAL:  # this kernel has no ip_set
+                    raise
+        return {each.name: each for each in found if each.name.startswith(ruleset.PREFIX)}
+
+    def make(self, name: str, definition: Definition) -> None:
+        """Make a set."""
+        self._order(messages.create(name, definition))
+
+    def destroy(self, name: str) -> None:
+        """Destroy a set, if there is one."""
+        with suppress(GoneError):
+            self._order(messages.destroy(name))
+
+    @contextmanager
+    def replacing(self, name: str, definition: Definition) -> Iterator[str]:
+        """Yield a new set to be filled, which then takes the place and the name of another."""
+        spare = name + ruleset.SPARE
+        self.destroy(spare)  # of one that was killed at this
+        self.make(spare, definition)
+        try:
+            yield spare
+            self._order(messages.swap(spare, name))
+        finally:
+            self.destroy(spare)
+
+    def fill(self, name: str, networks: Iterable[tuple[bytes, int]]) -> None:
+        """Put networks that stay into a set."""
+        packed = [messages.element(key, prefix, 0, 0) for key, prefix in networks]
+        for at in range(0, len(packed), messages.TOGETHER):
+            self._order(messages.add(name, packed[at : at + messages.TOGETHER], 0))
+
+    # Elements
+
+    def commit(self, groups: Groups, *, suffix: str = "") -> Applied:
+        """Put a batch in force.
+
+        Args:
+            groups: the entries by their sets.
+            suffix: of the name of another set to be filled.
+
+        Raises:
+            BackendError: a set is gone, or we are not permitted.
+        """
+        failed: list[Failure] = []
+        full = False
+        for of, entries in groups.items():
+            name = ruleset.name(of) + suffix
+            leave = [(key, entry) for key, entry in entries.items() if entry.seconds <= 0]
+            stay = [(key, entry) for key, entry in entries.items() if entry.seconds > 0]
+            with _refusals():
+                self._send(messages.delete, name, _packed(of, leave))
+                for line, number in self._send(messages.add, name, _packed(of, stay)):
+                    entry = stay[line // _parts(of)][1]
+                    failed.append((entry, messages.reason(number) or os.strerror(number)))
+                    full |= number == messages.FULL
+        return Applied(tuple(failed), full)
+
+    def lookup(self, groups: Groups) -> list[Seen]:
+        """Return those of the named elements that the kernel holds."""
+        return [seen for of, entries in groups.items() for seen in self._look(of, entries)]
+
+    def dump(self, of: SetId) -> Iterator[Seen]:
+        """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
+        halves: list[Held] = []
+        for answer in _read(ruleset.name(of)):
+            for start, end in messages.elements(answer):
+                held = messages.held(answer.data, start, end)
+                if of.prefix == 0:
+                    halves.append(held)
+                elif held.prefix == of.prefix:  # others are not our doing
+                    yield _seen(of, held.key, held.seconds, held.packets)
+        if halves:
+            yield _whole(of, halves)
+
+    def counted(self, version: int) -> int:
+        """Return the packets in the set that counts them; 0 where there is none."""
+        with suppress(GoneError):
+            return sum(
+                messages.held(answer.data, start, end).packets
+                for answer in _read(ruleset.dropped(version))
+                for start, end in messages.elements(answer)
+            )
+        return 0
+
+    def _look(self, of: SetId, keys: Collection[bytes]) -> list[Seen]:
+        present = self._present(of, keys)
+        if not present:
+            return []
+        if of.prefix == 0:
+            return list(self.dump(of))
+        known = self._known(of, present)
+        return [known.get(key) or _seen(of, key, math.nan, 0) for key in present]
+
+    def _present(self, of: SetId, keys: Iterable[bytes]) -> list[bytes]:
+        """Return which of some keys are in a set."""
+        asked = list(keys)
+        name = ruleset.name(of)
+        found = []
+        for at in range(0, len(asked), _TOGETHER):
+            questions = [
+                messages.test(name, messages.element(*ruleset.parts(key, of.prefix)[0], 0, 0), line)
+                for line, key in enumerate(asked[at : at + _TOGETHER], at)
+            ]
+            with _refusals():
+                for answer in self._netlink.ask(questions):
+                    number = error(answer)
+                    if number == 0:
+                        found.append(asked[answer.sequence])
+                    elif number == errno.ENOENT:
+                        return []
+                    elif number != messages.EXISTS:
+                        raise OSError(number, "test")
+        return found
+
+    def _known(self, of: SetId, keys: Collection[bytes]) -> dict[bytes, Seen]:
+        """Return times and packets of what a set holds; nothing for what comes too late in it."""
+        now = time.monotonic()
+        if self._large.get(of, -_LARGE) > now - _LARGE:
+            return {}
+        wanted, size = set(keys), len(next(iter(keys)))
+        found: dict[bytes, Seen] = {}
+        count = 0
+        for answer in _read(ruleset.name(of)):
+            data = answer.data
+            for start, end in messages.elements(answer):
+                count += 1
+                if messages.key_of(data, start, size) in wanted:
+                    held = messages.held(data, start, end)
+                    found[held.key] = _seen(of, held.key, held.seconds, held.packets)
+            if count > _READ:
+                self._large[of] = now
+                break
+        return found
+
+    def _send(self, verb: Verb, name: str, packed: Sequence[bytes]) -> list[tuple[int, int]]:
+        """Send elements; return the place and the error of each that the kernel refused.
+
+        Raises:
+            OSError: there is no such set, or we are not permitted.
+        """
+        refused = []
+        at = 0
+        while at < len(packed):
+            some = packed[at : at + messages.TOGETHER]
+            at += len(some)
+            for answer in self._netlink.ask([verb(name, some, 0)]):
+                if number := error(answer):
+                    line = messages.line_of(answer)
+                    if number < messages.PRIVATE or line < 0:
+                        raise OSError(number, os.strerror(number))
+                    refused.append((line, number))
+                    at = line + 1
+        return refused
+
+    def _order(self, message: bytes) -> None:
+        """Send a message.
+
+        Raises:
+            BackendError: it is not obeyed.
+        """
+        with _refusals():
+            for answer in self._netlink.ask([message]):
+                if number := error(answer):
+                    raise OSError(number, messages.reason(number) or os.strerror(number))
+
+
+def _parts(of: SetId) -> int:
+    return 1 if of.prefix else 2
+
+
+def _packed(of: SetId, items: Iterable[tuple[bytes, Entry]]) -> list[bytes]:
+    packed: list[bytes] = []
+    for key, entry in items:
+        seconds = min(messages.LONGEST, max(0, math.ceil(entry.seconds)))
+        for part, prefix in ruleset.parts(key, of.prefix):
+            packed.append(messages.element(part, prefix, seconds, len(packed)))
+    return packed
+
+
+def _seen(of: SetId, key: bytes, seconds: float, packets: int) -> Seen:
+    return Seen(of.subject(key), of.scope, of.action, seconds, packets)
+
+
+def _whole(of: SetId, halves: Sequence[Held]) -> Seen:
+    first = bytes(len(halves[0].key))
+    packets = sum(half.packets for half in halves)
+    return _seen(of, first, min(half.seconds for half in halves), packets)
+
+
+def _read(name: str) -> Iterator[Message]:
+    """Yield the messages of a dump, from a socket of its own, so that it may be left early."""
+    with _refusals(), Netlink() as netlink:
+        yield from netlink.dump(messages.dump(name))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what the kernel says into what the operator can read."""
+    try:
+        yield
+    except FileNotFoundError as problem:
+        raise GoneError(
+            "there is no set of ours in ip_set, or not this one",
+            "a running throttled makes them, and puts them back when somebody destroyed them",
+        ) from problem
+    except OSError as problem:
+        hint = "run as root or with CAP_NET_ADMIN" if problem.errno == errno.EPERM else ""
+        why = messages.reason(problem.errno or 0) or problem.strerror
+        raise BackendError(f"ipset: {why}", hint) from problem
