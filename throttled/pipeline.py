@@ -50,6 +50,8 @@ _PIECE = 10_000
 _PATIENCE = 1.0
 #: A crossing that led to no decision (protected, exempt) is not judged again for so long.
 _SPARED = 60.0
+#: Logs whose parsers are kept; they are numbered anew when they are opened anew.
+_PARSERS = 100
 #: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
 _GRAIN = 2.0
 #: A line older than this was not written by a clock that can be compared with ours.
@@ -102,6 +104,7 @@ class Pipeline:
         self.store = store
         self.backend = backend
         self.parser = parser
+        self._parsers: dict[int, Parser] = {}
         #: Tells how far the logs have been read. Recorded with everything else: what is recorded
         #: apart from the lines it came of is counted twice after a kill.
         self.positions: Callable[[], Sequence[StoredPosition]] = tuple
@@ -173,7 +176,7 @@ class Pipeline:
             forgotten: when the lines are counted again after a restart: from when on subjects
                 count, see `Store.forgotten`.
         """
-        parse = self.parser.event
+        parse = self._parser_of(log_number).event
         step = self.engine.step if forgotten is None else self._forgetting(forgotten)
         events = self.counts.events
         wall, boot = now.wall, now.boot
@@ -189,6 +192,15 @@ class Pipeline:
             if kind == "lines_lost":
                 self.counts.lines_lost += event.count
         self.counts.lines += len(lines)
+
+    def _parser_of(self, log_number: int) -> Parser:
+        """Return the parser of a log: what a line says may depend on the one before."""
+        parser = self._parsers.get(log_number)
+        if parser is None:
+            if len(self._parsers) >= _PARSERS:
+                self._parsers.clear()
+            parser = self._parsers[log_number] = self.parser.another()
+        return parser
 
     def _forgetting(self, forgotten: Forgotten) -> Callable[[Event, float, int, int, int], None]:
         """Return a step that forgets again what an operator made us forget."""

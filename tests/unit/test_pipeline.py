@@ -156,6 +156,19 @@ def test_a_ban_follows_and_is_not_taken_twice(pipeline: Pipeline, kernel: Kernel
     assert read(pipeline, GARBAGE + FLOOD) == []
 
 
+def test_what_was_repeated_is_the_line_before_in_the_same_log(pipeline: Pipeline) -> None:
+    repeated = f"{STAMP} mx last message repeated 70 times"
+    pipeline.read(FLOOD[:1], [0], NOW, 0, 3)
+    for log_number in range(1, 120):
+        pipeline.read([repeated], [0], NOW, log_number, 3)
+        pipeline.read(lines("removed", 1), [0], NOW, log_number, 3)
+    assert pipeline.settle(NOW)[0] == []
+    pipeline.read(FLOOD[:1], [0], NOW, 0, 3)
+    pipeline.read([repeated], [100], NOW, 0, 3)
+    (decision,) = pipeline.settle(NOW)[0]
+    assert (decision.action, decision.value) == ("throttle", 72)
+
+
 def test_a_log_that_stalled_is_no_burst(pipeline: Pipeline) -> None:
     text = []
     for minute in range(10, 53):

@@ -1,9 +1,9 @@
 """What stands before the text that Postfix wrote: time, host, tag and process id. Pure.
 
 A line is `TIME HOST TAG[PID]: BODY`. TIME is RFC 3164 (`Aug 22 10:00:01`), ISO 8601 with or
-without fraction and zone, or `2026-08-22 10:00:01`. RFC 5424 and what docker, docker-compose,
-Kubernetes or a `<PRI>` put in front are understood too; FreeBSD's `<mail.info>` and busybox's
-`mail.info` are passed over.
+without fraction and zone, or `2026-08-22 10:00:01`. RFC 5424, docker's json-file and what docker,
+docker-compose, Kubernetes or a `<PRI>` put in front are understood too; FreeBSD's `<mail.info>` and
+busybox's `mail.info` are passed over.
 
 The tag's last component names the daemon, what is before it the instance:
 `postfix/submission/smtpd` (postconf(5), syslog_name). An administrator can choose any instance.
@@ -15,6 +15,9 @@ import re
 from functools import lru_cache
 from sys import intern
 from typing import NamedTuple
+
+from msgspec import MsgspecError, Struct
+from msgspec.json import Decoder
 
 from throttled.parse.clock import Clock
 
@@ -35,6 +38,8 @@ _NESTED = 3  # docker-compose around docker around a <PRI>
 
 _HOST = r"(?:<\w+\.\w+> )?(?:(\S*[^\s:]) )?(?:\w+\.\w+ )?"
 _ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
+#: syslogd of the BSDs, sysklogd, busybox, in place of lines that are the same as the one before.
+_REPETITION = re.compile(_HOST + r"(?:syslogd: )?last message repeated ([0-9]{1,9}) times?\r?")
 _WITHOUT_PID = re.compile(_HOST + r"(rsyslogd|journal)(?:-[0-9]+)?: ")
 _RFC5424 = re.compile(
     r"(?:<[0-9]{1,3}>)?1 (?:-|(\S{1,40})) (\S{1,255}) (\S{1,255}) ([0-9]{1,10}) \S{1,32} "
@@ -61,17 +66,7 @@ def _origin(text: str) -> Origin | None:
 
 def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
     """Read `TIME HOST TAG[PID]: BODY`: who, when (seconds since the epoch) and what, or None."""
-    if line[10:11] == "T":  # 2026-08-22T10:00:01+02:00
-        start = line.find(" ", 19, _TIME_LENGTH) + 1
-        time = clock.iso(line[: start - 1], reference)
-    else:
-        if line[15:16] == " ":  # Aug 22 10:00:01
-            start = 16
-        elif line[14:15] == " ":  # Aug 2 10:00:01
-            start = 15
-        else:  # 2026-08-22 10:00:01
-            start = line.find(" ", 19, _TIME_LENGTH) + 1
-        time = clock.time(line[: start - 1], reference)
+    time, start = _stamp(line, clock, reference)
     if time is None:
         return None
     end = line.find("]: ", start, start + _ORIGIN_LENGTH)
@@ -87,20 +82,64 @@ def plain(line: str, clock: Clock, reference: float | None) -> tuple[Origin, flo
     return origin, time, body
 
 
+def repetition(line: str, clock: Clock, reference: float | None) -> tuple[str, float, int] | None:
+    """Read `TIME HOST last message repeated N times`: host, time and N, or None."""
+    time, start = _stamp(line, clock, reference)
+    match = None if time is None else _REPETITION.fullmatch(line, start)
+    if time is None or match is None:
+        return None
+    return match[1] or "", time, int(match[2])
+
+
+def _stamp(line: str, clock: Clock, reference: float | None) -> tuple[float | None, int]:
+    """Read the time that a line begins with; and where what follows it begins."""
+    if line[10:11] == "T":  # 2026-08-22T10:00:01+02:00
+        start = line.find(" ", 19, _TIME_LENGTH) + 1
+        return clock.iso(line[: start - 1], reference), start
+    if line[15:16] == " ":  # Aug 22 10:00:01
+        start = 16
+    elif line[14:15] == " ":  # Aug 2 10:00:01
+        start = 15
+    else:  # 2026-08-22 10:00:01
+        start = line.find(" ", 19, _TIME_LENGTH) + 1
+    return clock.time(line[: start - 1], reference), start
+
+
 def nested(line: str, clock: Clock, reference: float | None) -> tuple[Origin, float, str] | None:
     """Read a line as `plain` does, behind what others put in front, and RFC 5424."""
     for _ in range(_NESTED):
         match = _RFC5424.match(line)
         if match is not None:
             return _rfc5424(line, match, clock, reference)
-        match = _IN_FRONT.match(line)
-        if match is None:
-            return None
-        line = line[match.end() :]
+        if line.startswith("{"):
+            try:
+                line = _docker(line)
+            except (MsgspecError, UnicodeError, RecursionError):
+                return None
+        else:
+            match = _IN_FRONT.match(line)
+            if match is None:
+                return None
+            line = line[match.end() :]
         head = plain(line, clock, reference)
         if head is not None:
             return head
     return None
+
+
+class _Docker(Struct):
+    """A line of docker's json-file driver (its `time` is when docker read the line)."""
+
+    log: str
+
+
+_decode = Decoder(_Docker).decode
+
+
+def _docker(line: str) -> str:
+    """Return what a container wrote, with each byte one character again."""
+    text = _decode(line.encode("latin-1")).log
+    return text.encode("utf-8", "replace").decode("latin-1").rstrip("\n")
 
 
 def _rfc5424(

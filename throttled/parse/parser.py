@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from throttled.model import Event
 from throttled.parse import anvil, logger, master, postscreen, smtpd
 from throttled.parse.clock import Clock
-from throttled.parse.header import Origin, nested, plain
+from throttled.parse.header import Origin, nested, plain, repetition
 
 _Reader = Callable[[str, Origin, float], Event | None]
 
@@ -66,13 +66,22 @@ class Parser:
     """
 
     def __init__(self, zone: tzinfo, reference: float) -> None:
+        self._zone = zone
+        self._reference = reference
         self._clock = Clock(zone, reference)
         #: What stood before the bodies of the latest lines, which a session writes within a second.
         self._heads: dict[str, tuple[_Reader | None, Origin, float]] = {}
         self._asked: float | None = None  # the reference for which these hold
+        self._last: Event | None = None  # of the line before
+
+    def another(self) -> "Parser":
+        """Return a parser for another log that is like this one."""
+        return Parser(self._zone, self._reference)
 
     def event(self, line: str, reference: float | None = None) -> Event | None:
         """Return the event of a line, or None.
+
+        A line that says only how often the one before was repeated is the event of that one.
 
         Args:
             line: latin-1 decoded, without newline; may end with a carriage return.
@@ -83,7 +92,7 @@ class Parser:
         if known is None or reference is not self._asked:
             head = plain(line, self._clock, reference) or nested(line, self._clock, reference)
             if head is None:
-                return None
+                return self._repeated(line, reference)
             origin, time, text = head
             read = _READERS.get(origin.process)
             # With fractions of a second each line has another one: nothing to remember.
@@ -96,6 +105,7 @@ class Parser:
         else:
             read, origin, time = known
         if read is None:
+            self._last = None
             return None
         body = body.rstrip("\r")
         event = read(body, origin, time)
@@ -104,7 +114,18 @@ class Parser:
             event = read(repeated if bare is None else bare, origin, time)
             if event is not None and times:
                 event = replace(event, count=event.count * int(times))
+        self._last = event
         return event
+
+    def _repeated(self, line: str, reference: float | None) -> Event | None:
+        """Return the event of the line before once more, if that is what a line says."""
+        last, self._last = self._last, None
+        found = last and repetition(line, self._clock, reference)
+        if not last or not found or found[0] != last.host:
+            return None
+        self._last = last  # it may be told again
+        _, time, count = found
+        return replace(last, time=time, count=count * last.count)
 
     def unknown(self, line: str) -> bool:
         """Tell whether a line looks like an offence of a client and is not understood.

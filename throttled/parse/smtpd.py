@@ -86,6 +86,8 @@ TABLE = Table(
         ),
         Rule("reject", "<id>: reject: <where> from <client>: <text>", detail=reject),
         Rule("reject", "<id>: milter-reject: <where> from <client>: <text>", detail=milter),
+        # The queue of a destination that is not ours to flush; its name holds no blank (smtpd.c).
+        Rule("reject", "warning: reject: ETRN <value>... from <client>", "ETRN"),
         Rule("auth_failure", "warning: <client>: SASL <text>", "AUTH", _sasl),
         Rule("tls_failure", "SSL_accept error from <client>: <text>", "STARTTLS"),
         Rule("tls_failure", "<id>: abort: TLS from <client>: <text>", "STARTTLS"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.parse.clock import Clock
-from throttled.parse.header import Origin, nested, plain
+from throttled.parse.header import Origin, nested, plain, repetition
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 THEN = datetime(2026, 11, 2, 4, 6, 8, tzinfo=UTC).timestamp()
@@ -52,6 +52,41 @@ def test_what_others_put_in_front(front: str) -> None:
     line = f"{front}Nov  2 04:06:08 mx postfix/smtpd[77]: {BODY}"
     assert plain(line, Clock(UTC, NOW), None) is None
     assert head(line) == (MX, THEN, BODY)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("Nov  2 04:06:08 mx last message repeated 3 times", ("mx", THEN, 3)),
+        ("Nov  2 04:06:08 <mail.info> mx last message repeated 1 time\r", ("mx", THEN, 1)),
+        ("2026-11-02T04:06:08Z syslogd: last message repeated 3 times", ("", THEN, 3)),
+        ("Nov  2 04:06:08 mx x: last message repeated 3 times", None),
+        ("Nov 31 04:06:08 mx last message repeated 3 times", None),
+    ],
+)
+def test_repetition(line: str, expected: tuple[str, float, int] | None) -> None:
+    assert repetition(line, Clock(UTC, NOW), None) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"log":7}',
+        '{"stream":"stdout"}',
+        '{"log":"x',
+        '{"log":"\xe9"}',  # not UTF-8
+        '{"log":"' + r"\ud800" + '"}',
+        "{" * 2000,
+        '{"x":' + "[" * 8000,
+    ],
+)
+def test_docker_never_raises(text: str) -> None:
+    assert head(text) is None
+
+
+def test_docker_gives_bytes_as_they_were() -> None:
+    line = f"Nov  2 04:06:08 mx postfix/smtpd[77]: {BODY} \xc3\xa9"  # UTF-8, read as latin-1
+    assert head(f'{{"log":"{line}\\n","stream":"stdout"}}') == (MX, THEN, f"{BODY} \xc3\xa9")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,40 @@ def test_repeated_lines_count(parser: Parser) -> None:
     assert parser.event(repeated % "nothing") is None
 
 
+def test_the_line_before_was_repeated(parser: Parser) -> None:
+    """Classic syslogd: the host, but neither program nor text, is said once more."""
+    repeated = "Nov  2 04:06:38 {} last message repeated {} times"
+    assert parser.event(repeated.format("mx", 3)) is None
+    parser.event(HEAD + "connect from x[203.0.113.8]")
+    for times in (3, 17):  # in growing intervals, as long as it goes on
+        event = parser.event(repeated.format("mx", times) + "\r")
+        assert event is not None
+        assert (event.kind, event.client, event.count) == ("connect", "203.0.113.8", times)
+        assert event.time == THEN + 30
+    event = parser.event(HEAD + "message repeated 2 times: [ connect from x[203.0.113.8]]")
+    event = parser.event("Nov  2 04:06:38 mx syslogd: last message repeated 1 time")
+    assert event is not None
+    assert event.count == 2
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        HEAD.replace("smtpd", "qmgr") + "removed",  # another line: it was that one
+        "last message repeated 3 times",
+        "Nov  2 04:06:38 other last message repeated 3 times",
+        HEAD + "last message repeated 3 times",
+        "Nov  2 04:06:38 mx last message repeated 3 times ago",
+        "",
+    ],
+)
+def test_what_was_repeated_is_not_certain(parser: Parser, between: str) -> None:
+    parser.event(HEAD + "connect from x[203.0.113.8]")
+    assert parser.event(between) is None
+    assert parser.event("Nov  2 04:06:38 mx last message repeated 3 times") is None
+    assert parser.another().event("Nov  2 04:06:38 mx last message repeated 3 times") is None
+
+
 def test_solaris(parser: Parser) -> None:
     event = parser.event(HEAD + "[ID 197553 mail.info] connect from x[203.0.113.8]")
     assert event is not None
