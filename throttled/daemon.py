@@ -41,7 +41,8 @@ from throttled.errors import (
     ThrottledError,
 )
 from throttled.guard import Guard
-from throttled.health import summary
+from throttled.health import problems, summary
+from throttled.hook import Hook
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
 from throttled.host.postconf import fingerprint
@@ -116,6 +117,7 @@ class Daemon:
         self._files: tuple[tuple[str, int, int], ...] = ()
         self._allowed: list[str] = []
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
+        self.hook = Hook(self.config.notify)
         self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -188,6 +190,7 @@ class Daemon:
         self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
         self._spawn(self._tick_for_ever())
+        self._spawn(self.hook.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
 
@@ -357,6 +360,7 @@ class Daemon:
         self.facts = await asyncio.to_thread(self._gather)
         self.apply_configuration()
         await self._serve_metrics()
+        self.hook.settings = config.notify
         told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
         log.info(told)
         return told
@@ -371,6 +375,8 @@ class Daemon:
             log.info("and %d more decisions at once", len(decisions) - _LOGGED)
         for alert in {decision.alert for decision in decisions if decision.alert}:
             log.warning("%s", alert)
+        if told:
+            self.hook.decided(decisions)
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
         if banned and self.backend.name != "dryrun":
             end_sessions(banned, self.ruleset().ports, self.pipeline.ladder.protection.reason)
@@ -387,6 +393,7 @@ class Daemon:
             except Exception:
                 log.exception("unforeseen, in the timer")
                 self.pipeline.counts.errors += 1
+            self.hook.health(problems(self))
             notify(f"WATCHDOG=1\nSTATUS={summary(self)}")
 
     def _tick(self, moment: Moment) -> None:

@@ -35,6 +35,8 @@ def problems(daemon: "Daemon") -> list[Problem]:
     if not logs.followers:
         hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
         found.append(Problem("fault", "no log is followed: nothing can be seen", hint, "no-log"))
+    if daemon.hook.problem:
+        found.append(daemon.hook.problem)
     if error := daemon.metrics_problem:
         found.append(Problem("warning", error.message, error.hint, "metrics"))
     if lost := pipeline.counts.lines_lost:

@@ -72,6 +72,11 @@ SECTIONS = {
     "firewall": "How the kernel is told.",
     "store": "Where decisions are kept, so that they outlive a restart.",
     "control": "How throttled status, list, unban and the other commands reach the daemon.",
+    "notify": (
+        "Who is told of bans, alerts and changed health: a program, a webhook, or both. The "
+        "program runs as the daemon does, usually as root. A URL that holds a secret makes this "
+        "file a secret: mode 0600."
+    ),
     "metrics": "Figures for Prometheus, over HTTP without a password: keep it on loopback.",
 }
 

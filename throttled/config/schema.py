@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from throttled.model import JOURNAL, Facts, Mode, Scope
 from throttled.policy import (
     Ban,
+    Duration,
     Limit,
     Network,
     Points,
@@ -20,6 +21,7 @@ from throttled.policy import (
     Protect,
     Throttle,
     default_limits,
+    duration,
 )
 
 _POLICY = Policy()
@@ -182,6 +184,38 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "127.0.0.1:9547"
 
 
+class Notify(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to tell."""
+
+    command: Annotated[
+        tuple[Annotated[str, Meta(max_length=4096)], ...],
+        Meta(
+            max_length=64,
+            description="a program and its arguments, given JSON on standard input; no shell",
+        ),
+    ] = ()
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"\A(?:https?://[\x21-\x7e]+)?\Z",
+            max_length=2000,
+            extra={"form": "a URL of http or https"},
+            description="where the JSON is posted",
+        ),
+    ] = ""
+    on: Annotated[
+        tuple[Literal["ban", "alert", "health"], ...],
+        Meta(
+            max_length=3,
+            description='"ban": each ban; "alert": what you should look at; "health": what changed',
+        ),
+    ] = ("alert", "health")
+    every: Annotated[
+        Duration, Meta(description="at most one message in this time; it holds all that happened")
+    ] = duration("30s")
+    timeout: Annotated[Duration, Meta(description="what takes longer is killed")] = duration("10s")
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -215,6 +249,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     firewall: Firewall = Firewall()
     store: Store = Store()
     control: Control = Control()
+    notify: Notify = Notify()
     metrics: Metrics = Metrics()
 
     def policy(self) -> Policy:
