@@ -16,6 +16,8 @@ def test_a_user_has_a_share_and_all_of_them_leave_some_to_root() -> None:
     doors.leave(1000)
     assert not doors.enter(1001)  # has its share
     assert doors.enter(1009)
+    doors.leave(1009)
+    assert doors.enter(1008)
 
 
 def test_a_burst_is_free_and_then_it_is_a_rate() -> None:
