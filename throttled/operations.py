@@ -27,8 +27,11 @@ from throttled.control.protocol import (
     Result,
     StatusResult,
     TailStatus,
+    TopResult,
+    Worst,
 )
 from throttled.control.server import Peer
+from throttled.decide.limits import Meter
 from throttled.errors import BackendError, RefusedError, SourceError, StoreError
 from throttled.health import problems
 from throttled.logs import Follower
@@ -66,6 +69,7 @@ class Operations:
         self._actions: dict[type, Callable[[Any, Peer], Result]] = {
             protocol.Ping: lambda _request, _peer: Done(),
             protocol.Status: lambda _request, _peer: self.status(),
+            protocol.Top: self._top,
             protocol.List: self._list,
             protocol.Ban: partial(self._punish, "ban"),
             protocol.Throttle: partial(self._punish, "throttle"),
@@ -139,6 +143,14 @@ class Operations:
             enforced_in=pipeline.counts.enforced,
         )
 
+    def _top(self, request: protocol.Top, _peer: Peer) -> TopResult:
+        engine, moment = self._daemon.pipeline.engine, now()
+        store = self._daemon.store
+        worst = engine.worst(request.max, moment.boot)
+        pasts = store.past([(client, meter.scope) for client, meter in worst], moment.wall)
+        rows = [Worst(c, _meter(m), pasts[c, m.scope].action) for c, m in worst]
+        return TopResult(moment.wall, self.status(), rows, store.decisions("", request.max))
+
     def _list(self, request: protocol.List, _peer: Peer) -> ListResult:
         moment = now()
         store = self._daemon.store
@@ -168,10 +180,7 @@ class Operations:
         pasts = daemon.store.past([(subject, scope) for scope in SCOPES], moment.wall)
         past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
         lines = engine.lines(subject) or next((d.lines for d in decisions if d.lines), ())
-        meters = [
-            MeterRow(m.limit, m.scope, m.value, m.soft or None, m.hard or None, m.within)
-            for m in engine.meters(subject, moment.boot)
-        ]
+        meters = [_meter(meter) for meter in engine.meters(subject, moment.boot)]
         protected = ladder.protection.reason(subject)
         return ExplainResult(
             subject=subject,
@@ -318,6 +327,11 @@ class Operations:
         daemon.apply_configuration()
         confirmed = daemon.pipeline.backend_fault is None
         return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
+
+
+def _meter(meter: Meter) -> MeterRow:
+    soft, hard = meter.soft or None, meter.hard or None
+    return MeterRow(meter.limit, meter.scope, meter.value, soft, hard, meter.within)
 
 
 def _tail(follower: Follower) -> TailStatus:

@@ -34,11 +34,12 @@ def command(*, subject: str, as_json: bool) -> None:
         readable = [replace(line, text=output.from_log(line.text)) for line in result.lines]
         output.print_json(replace(result, lines=readable))
         return
-    for line in _report(result):
+    for line in report(result):
         click.echo(output.printable(line).rstrip())
 
 
-def _report(result: ExplainResult) -> Iterator[str]:
+def report(result: ExplainResult) -> Iterator[str]:
+    """Yield what `explain` says, line by line; not yet printable."""
     network = f" (network {result.network})" if result.network else ""
     yield f"{result.subject}{network}"
     if result.protected:

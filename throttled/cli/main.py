@@ -23,6 +23,7 @@ from throttled.errors import ThrottledError, UsageError
 COMMANDS = {
     "run": "run",
     "status": "status",
+    "top": "top",
     "list": "listing",
     "explain": "explain",
     "unban": "unban",

@@ -52,6 +52,12 @@ class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
 
+class Top(_Op, frozen=True, tag="top"):
+    """What is going on? Answered with `TopResult`."""
+
+    max: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
 class List(_Op, frozen=True, tag="list"):
     """What is in force? Answered with `ListResult`. None = no filter."""
 
@@ -154,6 +160,7 @@ class Purge(_Op, frozen=True, tag="purge"):
 Request = (
     Ping
     | Status
+    | Top
     | List
     | Explain
     | Ban
@@ -169,7 +176,7 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Status | List | Explain | Allowed | Audit
+READS = Ping | Status | Top | List | Explain | Allowed | Audit
 
 
 class TailStatus(Struct, frozen=True):
@@ -222,13 +229,6 @@ class StatusResult(_Result, frozen=True, tag="status"):
     enforced_in: Histogram = field(default_factory=Histogram)  # lines read -> in the kernel
 
 
-class ListResult(_Result, frozen=True, tag="list"):
-    """What is in force, at most `List.max` rows of `total`."""
-
-    rows: list[Snapshot]
-    total: int
-
-
 class MeterRow(Struct, frozen=True):
     """One meter of a subject against its limit."""
 
@@ -238,6 +238,30 @@ class MeterRow(Struct, frozen=True):
     soft: int | None
     hard: int | None
     within: float  # seconds
+
+
+class Worst(Struct, frozen=True):
+    """A client near or above a threshold, with the meter that says so."""
+
+    subject: str
+    meter: MeterRow
+    action: Action | None  # in force in the meter's scope
+
+
+class TopResult(_Result, frozen=True, tag="top"):
+    """What is going on."""
+
+    time: float  # wall clock
+    status: StatusResult
+    worst: list[Worst]  # among those of the latest lines, the worst first
+    latest: list[Decision]  # newest first
+
+
+class ListResult(_Result, frozen=True, tag="list"):
+    """What is in force, at most `List.max` rows of `total`."""
+
+    rows: list[Snapshot]
+    total: int
 
 
 class LogText(Struct, frozen=True):
@@ -312,6 +336,7 @@ class AuditResult(_Result, frozen=True, tag="audit"):
 Result = (
     Done
     | StatusResult
+    | TopResult
     | ListResult
     | ExplainResult
     | ChangeResult

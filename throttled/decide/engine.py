@@ -10,6 +10,7 @@ Owns the tables, the sessions and the trace. Its memory is bounded by `max_clien
 """
 
 from collections.abc import Callable
+from heapq import nlargest
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -196,6 +197,18 @@ class Engine:
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what a client's meters show, for `explain`."""
         return [gauge.read(client, at) for gauge in self.gauges()]
+
+    def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:
+        """Return who is nearest to being banned or furthest above a threshold, for `top`.
+
+        Only the clients of the latest lines that counted are looked at: some milliseconds.
+        """
+        found = []
+        for client in self._trace.latest():
+            meter = max(self.meters(client, at), key=Meter.share, default=None)
+            if meter is not None and meter.value:
+                found.append((client, meter))
+        return nlargest(most, found, key=lambda row: row[1].share())
 
     def gauges(self) -> list[Gauge[Counters] | Gauge[Distinct]]:
         """Return the gauges of every limit in every scope."""

@@ -57,6 +57,10 @@ class Meter(Struct, frozen=True):
     soft: int
     hard: int
 
+    def share(self) -> float:
+        """Return how much of its highest threshold is reached; above 1.0 that is crossed."""
+        return self.value / (self.hard or self.soft)
+
 
 class Gauges(Struct):
     """The gauges of one scope, by what they count."""

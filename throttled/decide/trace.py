@@ -6,6 +6,7 @@ client's place before it, so that the latest lines of a client are a walk back t
 """
 
 from array import array
+from collections import deque
 
 from throttled.decide.tables import Generations
 from throttled.model import Line
@@ -14,6 +15,8 @@ from throttled.model import Line
 #: 12 above: of more than 4,095 files since the database was made, old ones are mistaken.
 _SOURCE = 52
 _SOURCES = (1 << 12) - 1
+#: Lines whose clients `latest` returns.
+_LATEST = 200
 
 
 class Trace:
@@ -24,12 +27,14 @@ class Trace:
         self._places = array("Q")
         self._before = array("q")
         self._next = 0  # running number of the next place
+        self._clients: deque[str] = deque(maxlen=_LATEST)
         self._last: Generations[str, int] = Generations(86400.0, cap)
 
     def add(self, client: str, at: float, source: int, offset: int) -> None:
         """Remember that the line at `offset` of `source` counted against the client."""
         number = self._next
         self._next = number + 1
+        self._clients.append(client)
         place = (source & _SOURCES) << _SOURCE | offset
         before = self._last.swap(client, number, at)
         if before is None:
@@ -53,6 +58,10 @@ class Trace:
                 break
             number = self._before[number % self._size]
         return tuple(reversed(found))
+
+    def latest(self) -> list[str]:
+        """Return the clients of the latest lines, each once, the latest first."""
+        return list(dict.fromkeys(reversed(self._clients)))
 
     def forget(self, client: str) -> None:
         """Forget the client's lines."""

@@ -43,6 +43,7 @@ _DECISIONS = """
 SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, lines, alert
     FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
 """
+_LATEST = _DECISIONS.replace("WHERE subject = ?", "")
 
 
 def past(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dict[Key, Past]:
@@ -78,8 +79,9 @@ def network_past(
 
 
 def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[Decision]:
-    """Return the history of a subject, newest first."""
-    rows = connection.execute(_DECISIONS, (subject, limit))
+    """Return the history of a subject, or of all (""), newest first."""
+    query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
+    rows = connection.execute(query, values)
     return [Decision(*(*row[:10], read_lines(row[10]), row[11])) for row in rows]
 
 

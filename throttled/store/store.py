@@ -139,7 +139,7 @@ class Store:
             return load.past(connection, keys, now), load.network_past(connection, networks, now)
 
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
-        """Return the history of a subject, newest first."""
+        """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
             return load.decisions(connection, subject, limit)
 

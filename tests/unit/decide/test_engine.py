@@ -371,3 +371,18 @@ def test_what_a_bare_connection_does_never_bans(events: list[tuple[str, float]])
     for kind, at in events:
         under.step(event(kind, count=50), 1000.0 + at)
     assert all(crossing.action == "throttle" for crossing in under.take().crossings)
+
+
+def test_the_worst_are_those_nearest_to_a_threshold() -> None:
+    under = engine()
+    run([event("connect")] * 61, under=under)
+    run([event("non_smtp_command", B, pid=pid) for pid in range(5)], under=under)
+    run([event("login", "198.51.100.9")], under=under)
+    (first, of_first), (second, of_second) = under.worst(9, 1000.0)
+    assert (first, of_first.limit, of_first.value) == (A, "connections", 61)
+    assert (second, of_second.limit, of_second.value) == (B, "errors", 25)
+    assert [client for client, _ in under.worst(1, 1000.0)] == [A]
+    assert under.worst(9, 9000.0) == []
+    limitless = engine(Policy(limits={}))
+    run([event("connect")] * 61, under=limitless)
+    assert limitless.worst(9, 1000.0) == []

@@ -73,3 +73,8 @@ def test_names_are_kept_where_the_thresholds_are_the_same() -> None:
         "auth-users": 0,
         "auth-slow": 1,
     }
+
+
+def test_share_of_the_highest_threshold() -> None:
+    assert Meter("errors", "mx", 600.0, 25, 20, 50).share() == 0.5
+    assert Meter("connections", "mx", 60.0, 90, 60, 0).share() == 1.5

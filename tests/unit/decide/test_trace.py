@@ -39,3 +39,13 @@ def test_forget() -> None:
     trace.add("b", 1.0, 1, 1)
     trace.clear()
     assert trace.lines("b", 9) == ()
+
+
+def test_the_latest_clients() -> None:
+    trace = Trace(4, 4)
+    for offset, client in enumerate("abcab"):
+        trace.add(client, 1.0, 1, offset)
+    assert trace.latest() == ["b", "a", "c"]
+    for offset in range(200):
+        trace.add("d", 1.0, 1, offset)
+    assert trace.latest() == ["d"]

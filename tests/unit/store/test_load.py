@@ -141,6 +141,7 @@ def test_history_is_newest_first_and_of_one_subject(store: Store) -> None:
     assert [d.time for d in history] == [NOW + n for n in range(29, 9, -1)]
     assert {d.subject for d in history} == {"198.51.100.1"}
     assert len(store.decisions("198.51.100.1", 5)) == 5
+    assert [d.subject[-1] for d in store.decisions("", 3)] == ["2", "1", "2"]
 
 
 def test_positions_of_a_new_database(store: Store) -> None:

@@ -1,0 +1,218 @@
+"""`throttled top`, driven by keys, with a real daemon (dry-run backend) behind it."""
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Sparkline, Static
+
+from tests.unit.test_daemon import BOUND, Lab, live
+from throttled.cli.screen import Question, Reading, Screen
+from throttled.control import client, protocol
+from throttled.control.protocol import AllowedResult, Request, Top, TopResult
+from throttled.errors import NotRunningError
+
+THROTTLED = str(Path(sys.executable).with_name("throttled"))
+A = "198.51.100.7"
+B = "198.51.100.8"
+
+
+def _ask(path: Path, request: Request, _kind: type[Any]) -> Any:
+    return client.request(path / "c.sock", request)
+
+
+async def _until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(BOUND):
+        while not condition():
+            await pilot.pause(0.01)
+
+
+def _text(screen: Screen, where: str) -> str:
+    return str(screen.query_one(where, Static).render())
+
+
+def _rows(screen: Screen, where: str) -> list[list[str]]:
+    table = screen.query_one(where, DataTable)
+    return [[str(cell) for cell in table.get_row_at(n)] for n in range(table.row_count)]
+
+
+def drive(tmp_path: Path, story: Callable[[Lab, Screen, Pilot[None]], Awaitable[None]]) -> None:
+    async def with_screen(lab: Lab) -> None:
+        lab.garbage(A, 5)  # 25 points: throttled
+        await lab.listed(1)
+        first = await lab.ask(Top(), TopResult)
+        screen = Screen(partial(_ask, tmp_path), first, every=0.3)
+        async with screen.run_test(size=(80, 24)) as pilot:
+            await story(lab, screen, pilot)
+
+    live(tmp_path, with_screen)
+
+
+def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
+    async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        assert "dryrun, enforce" in _text(screen, "#head")
+        assert _text(screen, "#health") == "all is well"
+        assert _rows(screen, "#worst") == [[A, "errors", "mx", "25", "20", "50", "throttle"]]
+        assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
+        lab.garbage(B, 11)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
+        assert _rows(screen, "#worst")[0] == [B, "errors", "mx", "55", "20", "50", "ban"]
+        assert _rows(screen, "#latest")[0][1:3] == [B, "ban"]
+        await _until(pilot, lambda: "banned 1" in _text(screen, "#head"))
+        assert "non_smtp_command" in _text(screen, "#rates")
+        assert len(screen.query_one(Sparkline).data or ()) == 60
+
+    drive(tmp_path, story)
+
+
+def test_keys_ban_unban_and_allow_what_is_under_the_cursor(tmp_path: Path) -> None:
+    async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        lab.garbage(B, 11)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
+        screen.query_one("#worst", DataTable).focus()
+        await pilot.press("down")  # B is above, A below
+        await pilot.press("b")
+        assert isinstance(screen.screen, Question)
+        assert A in screen.screen.question
+        await pilot.press("n")
+        assert [row for row in await lab.listed(2) if row[0] == A] == [(A, "mx", "throttle")]
+        await pilot.press("b", "y")
+        banned = [(A, "mx", "ban"), (A, "submission", "ban"), (B, "mx", "ban")]
+        assert await lab.listed(3) == banned
+        await pilot.press("u", "y")
+        await lab.listed(1)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is forgotten
+        await pilot.press("a", "enter")
+        await lab.listed(0)
+        allowed = await lab.ask(protocol.Allowed(), AllowedResult)
+        assert [row.what for row in allowed.rows] == [B]
+
+    drive(tmp_path, story)
+
+
+def test_the_cursor_follows_its_client(tmp_path: Path) -> None:
+    async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        screen.query_one("#worst", DataTable).focus()
+        await pilot.pause()
+        assert screen.chosen() == A
+        lab.garbage(B, 11)  # now stands above it
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
+        assert screen.chosen() == A
+        await pilot.press("tab")
+        assert screen.focused is screen.query_one("#latest", DataTable)
+        assert screen.chosen() in {A, B}
+
+    drive(tmp_path, story)
+
+
+def test_explain_opens_and_closes(tmp_path: Path) -> None:
+    async def story(_lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        screen.query_one("#worst", DataTable).focus()
+        for key in ("e", "enter"):
+            await pilot.press(key)
+            await _until(pilot, lambda: isinstance(screen.screen, Reading))
+            assert isinstance(screen.screen, Reading)
+            assert "Meters:" in screen.screen.text
+            await pilot.press("escape")
+            assert not isinstance(screen.screen, Reading)
+
+    drive(tmp_path, story)
+
+
+def test_markup_written_by_a_client_is_shown_as_it_is(tmp_path: Path) -> None:
+    async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        why = "[bold]x[/bold] \x1b[31m"
+        await lab.ask(protocol.Ban(B, why=why), protocol.ChangeResult)
+        await _until(pilot, lambda: len(_rows(screen, "#latest")) > 1)
+        assert "[bold]x[/bold]" in _rows(screen, "#latest")[0][3]
+        assert "\x1b" not in _rows(screen, "#latest")[0][3]
+
+    drive(tmp_path, story)
+
+
+def test_a_daemon_that_went_away_is_told_and_asked_again(tmp_path: Path) -> None:
+    gone = True
+
+    def ask(request: Request, kind: type[Any]) -> Any:
+        if gone and isinstance(request, Top):
+            raise NotRunningError("nobody answers", "start it")
+        return _ask(tmp_path, request, kind)
+
+    async def with_screen(lab: Lab) -> None:
+        nonlocal gone
+        first = await lab.ask(Top(), TopResult)
+        screen = Screen(ask, first, every=0.3)
+        async with screen.run_test(size=(80, 24)) as pilot:
+            await _until(pilot, lambda: "nobody answers. start it" in _text(screen, "#head"))
+            gone = False
+            await _until(pilot, lambda: "dryrun" in _text(screen, "#head"))
+            await pilot.press("b", "e")  # nothing is under the cursor
+            assert not isinstance(screen.screen, Question)
+            await pilot.press("q")
+
+    live(tmp_path, with_screen)
+
+
+def test_the_command_on_a_terminal(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(A, 5)
+        await lab.listed(1)
+        await asyncio.to_thread(_drive_terminal, lab)
+
+    def _drive_terminal(lab: Lab) -> None:
+        command = [THROTTLED, "--socket", str(lab.path / "c.sock"), "top"]
+        leader, terminal = pty.openpty()
+        size = struct.pack("4H", 24, 80, 0, 0)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+        env = {**os.environ, "TERM": "xterm-256color"}
+        with subprocess.Popen(
+            [*command, "--every", "0.2"], stdin=terminal, stdout=terminal, stderr=terminal, env=env
+        ) as top:
+            os.close(terminal)
+            _read_until(leader, A)
+            lab.garbage(B, 11)
+            _read_until(leader, B)  # it asked again
+            os.write(leader, b"q")
+            with suppress(OSError):  # EIO: it is gone
+                while os.read(leader, 65536):
+                    pass
+            assert top.wait(BOUND) == 0
+        os.close(leader)
+
+    live(tmp_path, story)
+
+
+def _read_until(leader: int, text: str) -> None:
+    seen = b""
+    until = time.monotonic() + BOUND
+    while text.encode() not in seen:
+        assert select.select([leader], [], [], max(0, until - time.monotonic()))[0], seen
+        seen += os.read(leader, 65536)
+
+
+def test_without_a_terminal_json_is_asked_for(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        command = [THROTTLED, "--socket", str(lab.path / "c.sock"), "top"]
+        run = partial(subprocess.run, capture_output=True, text=True, check=False)
+        refused = await asyncio.to_thread(run, command)
+        assert refused.returncode == 2
+        assert "throttled top --json" in refused.stderr
+        told = await asyncio.to_thread(run, [*command, "--json"])
+        assert json.loads(told.stdout)["status"]["backend"] == "dryrun"
+
+    live(tmp_path, story)

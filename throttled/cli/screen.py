@@ -1,0 +1,280 @@
+"""The screen of `throttled top`. Owns what it shows; every figure is the daemon's.
+
+A picture is taken every so many seconds, in a thread, as the daemon may take its time; a daemon
+that does not answer is told in the first line, and asked again. Rates are differences between two
+pictures. Whatever a client wrote goes through `printable`, and never as markup.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Label, Sparkline, Static
+
+from throttled.cli import output
+from throttled.cli.explain import report
+from throttled.control.protocol import (
+    Allow,
+    Ban,
+    ChangeResult,
+    Explain,
+    ExplainResult,
+    Request,
+    StatusResult,
+    Top,
+    TopResult,
+    Unban,
+    Worst,
+)
+from throttled.errors import ThrottledError
+from throttled.model import Decision
+
+#: Pictures in the sparkline.
+_PAST = 60
+_KINDS = 8
+
+Ask = Callable[[Any, Any], Any]
+
+
+class Question(ModalScreen[bool]):
+    """Asks whether a change is meant."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("y,enter", "dismiss(True)", "yes"),
+        ("n,escape,q", "dismiss(False)", "no"),
+    ]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self.question = question
+
+    def compose(self) -> ComposeResult:
+        """Show the question."""
+        yield Label(Text(f"{self.question}  [y]es [n]o"))
+
+
+class Reading(ModalScreen[None]):
+    """Shows a text until a key closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,e,enter", "dismiss", "close")]
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def compose(self) -> ComposeResult:
+        """Show the text."""
+        with VerticalScroll():
+            yield Static(Text(self.text))
+
+
+class Screen(App[None]):
+    """The live view.
+
+    Args:
+        ask: sends a request to the daemon; takes the request and the type of its result.
+        first: the first picture.
+        every: seconds between two pictures.
+    """
+
+    TITLE = "throttled"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #head, #health { height: 1; }
+    #middle { height: auto; max-height: 9; }
+    #rates { width: 30; height: auto; }
+    #drops { width: 1fr; height: 3; }
+    #right { width: 1fr; height: auto; }
+    DataTable { height: 1fr; }
+    Question, Reading { align: center middle; }
+    Question Label { padding: 1 2; background: $panel; border: solid $warning; }
+    Reading VerticalScroll { width: 95%; height: 90%; background: $panel; border: solid $primary; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("b", "ban", "ban"),
+        ("u", "unban", "unban"),
+        ("a", "allow", "allow"),
+        ("e", "explain", "explain"),
+        ("q", "quit", "quit"),
+    ]
+
+    def __init__(self, ask: Ask, first: TopResult, every: float) -> None:
+        super().__init__()
+        self._ask = ask
+        self._every = every
+        self._last = first
+        self._past: deque[float] = deque([0.0] * _PAST, maxlen=_PAST)
+        # Held, not looked up: while the screen is taken down there is nothing to be found.
+        self._head = Static(id="head")
+        self._health = Static(id="health")
+        self._rates = Static(id="rates")
+        self._dropped = Static(id="dropped")
+        self._drops = Sparkline(list(self._past), id="drops")
+        self._worst: DataTable[Text] = DataTable(id="worst", cursor_type="row")
+        self._latest: DataTable[Text] = DataTable(id="latest", cursor_type="row")
+
+    def compose(self) -> ComposeResult:
+        """Lay the screen out."""
+        yield self._head
+        yield self._health
+        with Horizontal(id="middle"):
+            yield self._rates
+            with Vertical(id="right"):
+                yield self._dropped
+                yield self._drops
+        yield self._worst
+        yield self._latest
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Show the first picture, and take another every so often."""
+        self._worst.add_columns("WORST CLIENT", "LIMIT", "SCOPE", "NOW", "SOFT", "HARD", "IN FORCE")
+        self._latest.add_columns("LATEST", "ADDRESS", "ACTION", "WHY")
+        self.show(self._last)
+        self.set_interval(self._every, self.look)
+
+    @work(thread=True, exclusive=True, group="look")
+    def look(self) -> None:
+        """Ask the daemon what is now."""
+        try:
+            picture = self._ask(Top(), TopResult)
+        except ThrottledError as error:
+            self.call_from_thread(_put, self._head, f"{error.message}. {error.hint}")
+            return
+        self.call_from_thread(self.show, picture)
+
+    def show(self, picture: TopResult) -> None:
+        """Show a picture."""
+        before, self._last = self._last, picture
+        passed = picture.time - before.time
+        status = picture.status
+        _put(
+            self._head,
+            f"throttled {status.version}  {status.backend}, {status.mode}  "
+            f"up {output.lasting(status.uptime)}  "
+            f"banned {output.number(sum(status.banned.values()))}  "
+            f"throttled {output.number(sum(status.throttled.values()))}  "
+            f"clients {output.number(status.clients)}",
+        )
+        wrong = [f"{problem.state}: {problem.what}" for problem in status.health]
+        _put(self._health, wrong[0] if wrong else "all is well")
+        self._show_rates(before.status, status, passed)
+        _fill(self._worst, {w.subject: _worst(w) for w in picture.worst})
+        latest = {f"{d.time} {d.action} {d.scope} {d.subject}": d for d in picture.latest}
+        _fill(
+            self._latest,
+            {key: _decision(decision) for key, decision in latest.items()},
+        )
+
+    def _show_rates(self, before: StatusResult, now: StatusResult, passed: float) -> None:
+        def rate(later: int, earlier: int) -> float:
+            # A restart begins at zero; the first picture is compared with itself.
+            return max(0, later - earlier) / passed if passed > 0 else 0.0
+
+        rates = {
+            kind: rate(count, before.events.get(kind, 0)) for kind, count in now.events.items()
+        }
+        kinds = sorted(rates, key=lambda kind: (-rates[kind], -now.events[kind]))[:_KINDS]
+        lines = [f"{'lines/s':<19}{rate(now.lines, before.lines):>9,.1f}"]
+        lines += [f"{kind:<19}{rates[kind]:>9,.1f}" for kind in kinds]
+        _put(self._rates, "\n".join(lines))
+        drops = rate(now.packets_dropped, before.packets_dropped)
+        self._past.append(drops)
+        dropped = output.number(now.packets_dropped)
+        _put(self._dropped, f"packets dropped: {drops:,.0f}/s, {dropped} in all")
+        self._drops.data = list(self._past)
+
+    # Keys
+
+    def chosen(self) -> str | None:
+        """Return the address under the cursor of the table that has the focus."""
+        table = self.focused
+        if not isinstance(table, DataTable) or not table.row_count:
+            return None
+        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+        return str(key).rpartition(" ")[2]
+
+    def action_ban(self) -> None:
+        """Ban the address under the cursor, once confirmed."""
+        self._change("ban", Ban)
+
+    def action_unban(self) -> None:
+        """Lift throttle and ban of the address under the cursor, once confirmed."""
+        self._change("unban", Unban)
+
+    def action_allow(self) -> None:
+        """Never act on the address under the cursor again, once confirmed."""
+        self._change("never act on", Allow)
+
+    def action_explain(self) -> None:
+        """Show all that is known of the address under the cursor."""
+        if (subject := self.chosen()) is not None:
+            self._explain(subject)
+
+    @on(DataTable.RowSelected)
+    def _entered(self) -> None:
+        self.action_explain()
+
+    def _change(self, verb: str, request: Callable[[str], Request]) -> None:
+        if (subject := self.chosen()) is None:
+            return
+
+        def answered(meant: bool | None) -> None:  # noqa: FBT001 - textual's callback
+            if meant:
+                self._send(request(subject))
+
+        self.push_screen(Question(f"{verb} {subject}?"), answered)
+
+    @work(thread=True)
+    def _send(self, request: Request) -> None:
+        try:
+            told = self._ask(request, ChangeResult).message
+        except ThrottledError as error:
+            told = f"{error.message}. {error.hint}"
+        self.call_from_thread(self.notify, output.printable(told), markup=False)
+        self.call_from_thread(self.look)
+
+    @work(thread=True)
+    def _explain(self, subject: str) -> None:
+        try:
+            lines = list(report(self._ask(Explain(subject), ExplainResult)))
+        except ThrottledError as error:
+            lines = [error.message, error.hint]
+        text = "\n".join(output.printable(line) for line in lines)
+        self.call_from_thread(self.push_screen, Reading(text))
+
+
+def _put(where: Static, text: str) -> None:
+    lines = [output.printable(line) for line in text.split("\n")]
+    where.update(Text("\n".join(lines), no_wrap=True))
+
+
+def _fill(table: DataTable[Text], rows: dict[str, tuple[str, ...]]) -> None:
+    """Show other rows; the cursor stays on its row, wherever that is now."""
+    place = table.cursor_row
+    if table.row_count:
+        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+        place = list(rows).index(key) if key in rows else min(place, len(rows) - 1)
+    table.clear()
+    for key, cells in rows.items():
+        table.add_row(*(Text(output.printable(cell), no_wrap=True) for cell in cells), key=key)
+    table.move_cursor(row=max(0, place), animate=False)
+
+
+def _worst(row: Worst) -> tuple[str, ...]:
+    meter = row.meter
+    soft, hard = ("-" if n is None else output.short_number(n) for n in (meter.soft, meter.hard))
+    value = output.short_number(meter.value)
+    scope = output.SCOPES[meter.scope]
+    return (row.subject, meter.limit, scope, value, soft, hard, row.action or "")
+
+
+def _decision(decision: Decision) -> tuple[str, ...]:
+    when = output.moment(decision.time).partition(" ")[2]
+    return (when, decision.subject, decision.action, f"{decision.limit}: {decision.why}")

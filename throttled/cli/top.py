@@ -1,0 +1,49 @@
+"""`throttled top`: the command. The screen is in `throttled.cli.screen`."""
+
+import sys
+from typing import Any
+
+import click
+
+from throttled.cli import output
+from throttled.cli.daemon import ask
+from throttled.cli.options import Command, json_option
+from throttled.control.protocol import Top, TopResult
+from throttled.errors import UsageError
+
+
+@click.command(
+    cls=Command, examples=("throttled top", "throttled top --every 5", "throttled top --json")
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often it looks.",
+)
+@json_option
+def command(*, every: float, as_json: bool) -> int:
+    """Watch what is going on: rates, the worst clients, the latest decisions.
+
+    The worst are those that are nearest to a threshold, or furthest above it, among the clients
+    of the latest 200 lines that counted. Keys: b ban, u unban, a allow, e explain, q quit; Tab
+    goes from one table to the other. With --json it prints what is now, once.
+    """
+    if as_json:
+        output.print_json(ask(Top(), TopResult))
+        return 0
+    if not sys.stdout.isatty():
+        raise UsageError("top needs a terminal", "for a program: throttled top --json")
+    first = ask(Top(), TopResult)  # what is wrong is told on the plain terminal
+    context = click.get_current_context()
+
+    def ask_in_a_thread(request: Any, kind: Any) -> Any:
+        with context.scope(cleanup=False):  # which daemon is meant; it belongs to one thread
+            return ask(request, kind)
+
+    from throttled.cli.screen import Screen  # noqa: PLC0415 - textual takes 0.3 s to load
+
+    Screen(ask_in_a_thread, first, every).run()
+    return 0
