@@ -101,8 +101,8 @@ class Logs:
         for follower in self.followers:
             self._read(follower, again=False)
         self._pipeline.record(now())
-        for follower in self.followers:
-            follower.tail.close()
+        for follower in list(self.followers):
+            self._drop(follower)
 
     def _drop(self, follower: Follower) -> None:
         asyncio.get_running_loop().remove_reader(follower.tail.fileno())
@@ -143,6 +143,8 @@ class Logs:
 
     def _read(self, follower: Follower, *, again: bool = True) -> None:
         """Take what a log has to say, a piece at a time so that others get their turn."""
+        if follower not in self.followers:  # dropped before its next turn came
+            return
         began = time.perf_counter()
         try:
             batch = follower.tail.read()

@@ -138,6 +138,20 @@ def test_status(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_stopped_in_the_middle_of_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(lab: Lab) -> None:
+        lab.write(*["no event"] * 60_000)
+
+        async def begun() -> bool:
+            return lab.daemon.pipeline.counts.lines > 0
+
+        await lab.until(begun)
+
+    lab = live(tmp_path, story)
+    assert lab.daemon.pipeline.counts.lines < 60_000
+    assert "unforeseen" not in caplog.text
+
+
 def test_a_ban_is_listed_and_explained_with_its_lines(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(A)

@@ -169,6 +169,7 @@ class Server:
         peer = _peer(sock)
         admitted = self._admission.enter(peer.uid)
         self._open.add(task)
+        closed = False
         try:
             if not admitted:
                 reply: Ok | Failed | None = Failed("the daemon is busy", "try again", 3)
@@ -184,13 +185,15 @@ class Server:
                     await writer.drain()
                     writer.close()
                     await writer.wait_closed()
+                closed = True
         except (OSError, TimeoutError) as error:
             _log.info("control client went away: %s", error or "too slow")
         except asyncio.CancelledError:
             # By `stop`, which waits no longer; asyncio's own callback would call it an error.
             _log.info("control client was cut off: the daemon stops")
         finally:
-            writer.transport.abort()
+            if not closed:  # asyncio fails to abort what it closed behind a long reply
+                writer.transport.abort()
             self._open.discard(task)
             if admitted:
                 self._admission.leave(peer.uid)

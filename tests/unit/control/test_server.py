@@ -228,6 +228,24 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     _run(test)
 
 
+def test_a_long_reply_is_no_surprise(tmp_path: Path) -> None:
+    """Longer than what the socket takes at once, by less than what asyncio keeps back."""
+    lengths = iter(range(150_000, 300_000, 10_000))
+
+    async def long(_request: Request, _peer: Peer) -> Result:
+        return Done("x" * next(lengths))
+
+    async def test() -> None:
+        unforeseen: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unforeseen.append(told))
+        async with _running(tmp_path / "s", handler=long):
+            for length in range(150_000, 300_000, 10_000):
+                assert len((await _ask(tmp_path / "s", PING))["result"]["message"]) == length
+        assert unforeseen == []
+
+    _run(test)
+
+
 def test_only_root_may_open_the_socket(tmp_path: Path) -> None:
     async def test() -> None:
         async with _running(tmp_path / "made" / "s"):
