@@ -17,6 +17,7 @@ from lab import latency, logs, netns
 from lab.besieged import besieged
 from lab.daemon import THROTTLED
 from lab.million import million
+from lab.rates import rates
 from lab.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
 from throttled.enforce.nftables.backend import Nftables
 from throttled.model import Entry, Ruleset
@@ -235,5 +236,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "offenders": offenders,
     "flood": flood,
     "ban": ban,
+    "rates": rates,
     "besieged": besieged,
 }

@@ -8,6 +8,7 @@ Times are wall-clock seconds since the epoch. Where the clock goes backwards, wh
 back for at most as long as it went back, and nothing stays longer than it was decided for.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Self
@@ -175,9 +176,10 @@ class Store:
         """Record the kernel's counters, in transactions of 10,000.
 
         Packets add up while the same action goes on, also when an element is renewed (recorded
-        first, counters read before) or made anew, which sets the kernel's counter to zero.
+        first, counters read before) or made anew, which sets the kernel's counter to zero. What a
+        backend could not read, its seconds are nan then, says nothing.
         """
-        every = iter(seen)
+        every = (each for each in seen if not math.isnan(each.seconds))
         while chunk := list(islice(every, _CHUNK)):
             with self._database.transaction() as connection:
                 record.packets(connection, chunk)

@@ -226,7 +226,7 @@ class Elements:
             at += len(some)
             for answer in self._netlink.ask([verb(name, some, 0)]):
                 if number := error(answer):
-                    line = messages.line_of(answer)
+                    line = messages.line_of(answer) - 1  # the kernel takes 0 for none
                     if number < messages.PRIVATE or line < 0:
                         raise OSError(number, os.strerror(number))
                     refused.append((line, number))
@@ -254,7 +254,7 @@ def _packed(of: SetId, items: Iterable[tuple[bytes, Entry]]) -> list[bytes]:
     for key, entry in items:
         seconds = min(messages.LONGEST, max(0, math.ceil(entry.seconds)))
         for part, prefix in ruleset.parts(key, of.prefix):
-            packed.append(messages.element(part, prefix, seconds, len(packed)))
+            packed.append(messages.element(part, prefix, seconds, len(packed) + 1))
     return packed
 
 

@@ -1,0 +1,366 @@
+"""What is the iptables backend's own, on a real kernel."""
+
+import logging
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lab import guarded
+from lab.guarded import INSIDE4, RULESET, Host, Wire
+from lab.legacy import legacy_path
+from lab.netns import SERVER4, namespace
+from throttled.enforce.choose import choose
+from throttled.enforce.iptables import backend as module
+from throttled.enforce.iptables import elements, ruleset, tables
+from throttled.enforce.iptables.backend import Iptables
+from throttled.enforce.nftables import libnftables
+from throttled.errors import BackendError
+from throttled.model import Action, Entry
+
+pytestmark = pytest.mark.root
+
+
+def ban(subject: str, seconds: float = 60.0, action: Action = "ban") -> Entry:
+    return Entry(subject, "mx", action, seconds)
+
+
+def run(*argv: str, stdin: str = "") -> str:
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def raw(version: int = 4) -> list[str]:
+    return run(f"ip{'6' if version == 6 else ''}tables-legacy", "-t", "raw", "-S").splitlines()
+
+
+@pytest.fixture(autouse=True)
+def legacy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this host's iptables be the legacy one."""
+    with legacy_path() as path:
+        monkeypatch.setenv("PATH", path)
+        yield
+
+
+@pytest.fixture
+def host(wire: Wire) -> Iterator[Host]:
+    with guarded.guarded("iptables", wire) as made:
+        yield made
+
+
+# What an operator sees
+
+
+def test_the_rules_and_sets_read_well(host: Host) -> None:
+    host.backend.apply([ban("198.18.0.1", 3600.0), ban("198.18.16.0/20", 7200.0)])
+    port = "! -i lo -p tcp -m tcp --dport 25 -m addrtype --dst-type LOCAL"
+    for version in (4, 6):
+        listed = raw(version)
+        assert "-A PREROUTING -p tcp -j throttled" in listed
+        for rule in (
+            f"-A throttled {port} -g throttled_mx",
+            f"-A throttled_mx -m set --match-set thr_protected{version} src -j RETURN",
+            f"-A throttled_mx -m set --match-set thr_mx_ban{version} src -j throttled_drop",
+        ):
+            assert rule in listed
+    assert "198.18.0.1 timeout 3" in run("ipset", "list", "thr_mx_ban4")
+    assert "198.18.16.0/20 timeout 7" in run("ipset", "list", "thr_mx_ban4_20")
+
+
+def test_what_an_operator_put_in_by_hand_is_found_and_ends(host: Host) -> None:
+    run("ipset", "add", "thr_mx_ban4", "198.18.0.1")
+    run("ipset", "add", "thr_mx_ban4_24", "198.18.1.0/24", "timeout", "3600")
+    run("ipset", "add", "thr_mx_ban4_24", "198.18.64.0/19", "timeout", "3600")  # not ours
+    found = {seen.subject: seen.seconds for seen in host.backend.dump()}
+    assert found.keys() == {"198.18.0.1", "198.18.1.0/24"}
+    assert 0 < found["198.18.0.1"] <= 600
+
+
+# Other people's rules
+
+UFW = """\
+*filter
+:INPUT ACCEPT [0:0]
+:ufw-before-input - [0:0]
+:ufw-user-input - [0:0]
+-A INPUT -j ufw-before-input
+-A INPUT -j ufw-user-input
+-A ufw-before-input -i lo -j ACCEPT
+-A ufw-user-input -p tcp -m tcp --dport 25 -j ACCEPT
+COMMIT
+"""
+DOCKER = f"""\
+*raw
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -d 203.0.113.1/32 ! -i in0 -p udp -j DROP
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A DOCKER -d {SERVER4}/32 -p tcp -m tcp --dport 25 -j DNAT --to-destination {INSIDE4}:2525
+COMMIT
+"""
+
+
+@pytest.fixture
+def others(wire: Wire) -> Iterator[None]:
+    """Take other people's rules away again."""
+    yield
+    for table in ("raw", "nat", "filter"):
+        for verb in ("-F", "-X"):
+            wire.server.run("iptables-legacy", "-t", table, verb)
+
+
+def saved(*tables: str) -> list[str]:
+    """Return the rules of others, as they are saved."""
+    text = "".join(run("iptables-legacy-save", "-t", table) for table in tables)
+    lines = [line.partition(" [")[0] for line in text.splitlines() if not line.startswith("#")]
+    return [line for line in lines if "throttled" not in line]
+
+
+@pytest.mark.usefixtures("others")
+def test_beside_ufw_and_docker(wire: Wire) -> None:
+    with wire.server.entered():
+        run("iptables-legacy-restore", stdin=UFW)
+        run("iptables-legacy-restore", "-n", stdin=DOCKER)
+        before = saved("raw", "nat", "filter")
+        assert before
+        with guarded.guarded("iptables", wire) as host:
+            assert saved("raw", "nat", "filter") == before
+            appended = [line for line in raw() if line.startswith("-A PREROUTING")]
+            assert appended[0] == "-A PREROUTING -p tcp -j throttled"
+            host.backend.apply([ban("198.18.0.1")])
+            assert not host.arrives("198.18.0.1")  # the port is that before DNAT
+            sock = wire.client.connect("198.18.0.2", SERVER4, 25)
+            peer, _ = wire.listeners[INSIDE4, 2525].accept()
+            peer.close()
+            sock.close()
+            # Somebody puts a rule in front of ours: it is told, and ours comes first again.
+            hole = ("PREROUTING", "-s", "198.18.0.0/16", "-j", "ACCEPT")
+            run("iptables-legacy", "-t", "raw", "-I", *hole)
+            assert not host.backend.intact()
+            host.backend.setup(RULESET)
+            assert host.backend.intact()
+            assert not host.arrives("198.18.0.1")
+            run("iptables-legacy", "-t", "raw", "-D", *hole)
+        assert saved("raw", "nat", "filter") == before
+        assert run("ipset", "list", "-n") == ""
+
+
+@pytest.mark.usefixtures("others")
+def test_rules_that_somebody_restored_over_ours(host: Host) -> None:
+    host.backend.apply([ban("198.18.0.1")])
+    assert not host.arrives("198.18.0.1")
+    run("iptables-legacy-restore", stdin=DOCKER.partition("*nat")[0])  # flushes the whole table
+    assert host.arrives("198.18.0.1")
+    assert not host.backend.intact()
+    assert host.backend.setup(RULESET)
+    assert host.backend.intact()
+    assert not host.arrives("198.18.0.1")
+    assert host.backend.dropped() == 2  # what was counted before is not lost
+    assert "-A PREROUTING -d 203.0.113.1/32 ! -i in0 -p udp -j DROP" in raw()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "iptables-legacy -t raw -F throttled_mx",
+        "iptables-legacy -t raw -I throttled 1 -j ACCEPT",
+        "iptables-legacy -t raw -D PREROUTING -p tcp -j throttled",
+        "iptables-legacy -t raw -F",
+        "ip6tables-legacy -t raw -F",
+    ],
+)
+def test_whatever_somebody_did_to_our_rules_is_seen_and_put_right(host: Host, damage: str) -> None:
+    host.backend.apply([ban("198.18.0.1"), ban("2001:db8:b::1")])
+    run(*damage.split())
+    assert not host.backend.intact()
+    host.backend.setup(RULESET)
+    assert host.backend.intact()
+    assert not host.arrives("198.18.0.1")
+    assert not host.arrives("2001:db8:b::1")
+
+
+def test_a_set_that_somebody_made_another_is_made_anew(host: Host) -> None:
+    run("iptables-legacy", "-t", "raw", "-F")
+    run("ipset", "destroy", "thr_mx_ban4")
+    run("ipset", "create", "thr_mx_ban4", "hash:net")
+    assert not host.backend.setup(RULESET)
+    host.backend.apply([ban("198.18.0.1")])
+    assert not host.arrives("198.18.0.1")
+
+
+def test_sets_that_are_gone_are_told(host: Host) -> None:
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        run(program, "-t", "raw", "-F")
+    run("ipset", "destroy")
+    with pytest.raises(BackendError) as caught:
+        host.backend.apply([ban("198.18.0.1")])
+    assert caught.value.hint
+    assert host.backend.lookup([ban("198.18.0.1")]) == []
+    assert not host.backend.setup(RULESET)
+    assert not host.backend.apply([ban("198.18.0.1")]).failed
+
+
+def test_no_other_table_is_touched() -> None:
+    """The table nat would turn connection tracking on for the whole host."""
+    with namespace("alone") as place, place.entered():
+        backend = Iptables()
+        assert [problem.state for problem in backend.check()] == ["ok"]
+        backend.setup(RULESET)
+        names = Path("/proc/thread-self/net/ip_tables_names").read_text().split()
+        backend.teardown()
+        assert names == ["raw"]
+
+
+# Sets
+
+
+def test_a_set_in_use_gets_another_size_with_what_it_holds(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_REMADE", 5)
+    host.backend.apply([ban(f"198.18.0.{n}") for n in range(6)])
+    host.backend.apply([ban(f"198.18.0.{n}", action="throttle") for n in range(5)])
+    with caplog.at_level(logging.WARNING):
+        host.backend.setup(msgspec.structs.replace(RULESET, size=7))
+    assert [record.message for record in caplog.records] == [
+        "thr_mx_ban4 holds too much to be made anew: its size stays"
+    ]
+    assert len(list(host.backend.dump())) == 11
+    assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full
+    assert host.backend.apply([ban(f"198.18.1.{n}", action="throttle") for n in range(9)]).full
+    assert "_n\n" not in run("ipset", "list", "-n")
+
+
+def test_the_longest_time_that_the_kernel_can_count(host: Host) -> None:
+    host.backend.apply([ban("198.18.0.1", 1e15)])
+    (seen,) = host.backend.lookup([ban("198.18.0.1")])
+    assert 24 * 86400 < seen.seconds < 25 * 86400
+
+
+def test_what_the_kernel_refuses_is_found_among_many(host: Host) -> None:
+    batch = [ban(f"198.18.{n >> 8}.{n & 255}") for n in range(999)]
+    batch[500:500] = [ban("0.0.0.0")]  # which hash:ip cannot hold
+    applied = host.backend.apply([*batch, ban("2001:db8::1"), ban("::")])
+    assert [entry.subject for entry, _why in applied.failed] == ["0.0.0.0", "::"]
+    assert [entry.subject for entry, _why in host.backend.apply([ban("::")]).failed] == ["::"]
+    assert not applied.full
+    assert len(list(host.backend.dump())) == 1000
+
+
+def test_all_addresses_are_one_subject(host: Host) -> None:
+    everyone = [ban("0.0.0.0/0"), ban("::/0", action="throttle")]
+    host.backend.apply(everyone)
+    assert not host.arrives("198.18.0.1")  # in the upper half
+    assert [seen.packets for seen in host.backend.lookup(everyone)] == [1, 0]
+    assert len(list(host.backend.dump())) == 2
+    host.backend.apply([ban("0.0.0.0/0", 0.0)])
+    assert host.arrives("198.18.0.1")
+
+
+def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "_READ", 100)
+    host.backend.setup(msgspec.structs.replace(RULESET, size=100_000))
+    many = [ban(f"198.18.{n >> 8}.{n & 255}") for n in range(1, 5000)]
+    host.backend.apply(many)
+    found = host.backend.lookup([*many[:500], ban("198.19.0.1")])
+    assert len(found) == 500
+    unknown = host.backend.lookup(many[:500])  # the set is not even read again
+    assert all(math.isnan(seen.seconds) and seen.packets == 0 for seen in unknown)
+
+
+# Check
+
+
+def test_check_changes_nothing() -> None:
+    with namespace("check") as place, place.entered():
+        assert [problem.state for problem in Iptables().check()] == ["ok"]
+        assert [line for line in raw() if not line.startswith("-P ")] == []
+        assert run("ipset", "list", "-n") == ""
+
+
+def test_check_where_the_host_uses_the_nft_variant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("iptables-legacy", "ip6tables-legacy"):
+        (tmp_path / name).symlink_to(f"/usr/sbin/{name}")
+    (tmp_path / "iptables").symlink_to("/usr/sbin/xtables-nft-multi")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (problem,) = Iptables().check()
+    assert problem.state == "fault"
+    assert "nft variant" in problem.what
+    assert 'backend = "nftables"' in problem.hint
+
+
+def test_check_without_the_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with namespace("absent") as place, place.entered(), monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        (problem,) = Iptables().check()
+        assert problem.what == "iptables-legacy-restore is not installed"
+        assert "apt-get install iptables" in problem.hint
+        Iptables().teardown()  # there is nothing, and it does not need them to know
+
+
+def test_check_where_a_kind_of_match_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stands for a kernel without xt_hashlimit, which cannot be had here.
+    monkeypatch.setattr(ruleset, "_GC", "nonsense")
+    with namespace("modules") as place, place.entered():
+        (problem,) = Iptables().check()
+        assert problem.state == "fault"
+        assert "xt_hashlimit" in problem.hint
+        assert run("ipset", "list", "-n") == ""
+
+
+def test_check_without_the_right() -> None:
+    code = "from throttled.enforce.choose import choose; print(choose('iptables').check())"
+    done = subprocess.run(
+        ("setpriv", "--bounding-set=-net_admin", sys.executable, "-c", code),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "state='fault'" in done.stdout
+    assert "CAP_NET_ADMIN" in done.stdout
+
+
+def test_auto_is_iptables_where_nftables_does_not_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(libnftables, "_LIBRARY", "libnftables-that-is-absent.so.1")
+    with namespace("auto") as place, place.entered(), monkeypatch.context() as patch:
+        assert choose("auto").name == "iptables"
+        patch.setenv("PATH", str(tmp_path))
+        assert choose("auto").name == "nftables"  # whose faults are told
+
+
+def test_a_program_that_fails_is_quoted() -> None:
+    with namespace("text") as place, place.entered(), pytest.raises(BackendError) as caught:
+        tables.restore(4, "*raw\n-A absent -j DROP\nCOMMIT\n")
+    assert "iptables" in caught.value.message
+
+
+# What it costs
+
+
+def test_a_ban_costs_the_same_beside_many(host: Host) -> None:
+    host.backend.setup(msgspec.structs.replace(RULESET, size=200_000))
+
+    def median(first: int) -> float:
+        took = []
+        for number in range(1, 100):
+            start = time.perf_counter()
+            host.backend.apply([ban(f"198.18.{first}.{number}")])
+            took.append(time.perf_counter() - start)
+        return statistics.median(took)
+
+    alone = median(1)
+    host.backend.apply([ban(f"198.19.{n >> 8}.{n & 255}") for n in range(50_000)])
+    assert median(2) < 5 * alone
