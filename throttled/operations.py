@@ -302,13 +302,16 @@ class Operations:
     async def _release(self, scope: Scope) -> int:
         """Take everything in a scope out of force, in pieces; return how many that were."""
         daemon = self._daemon
-        for entries in daemon.store.active(now().wall, _PIECE):
-            mine = [entry for entry in entries if entry.scope == scope]
+        count = 0
+        for entries in daemon.store.take(scope, _PIECE):
             daemon.pipeline.apply(
-                [Entry(e.subject, e.scope, action, 0.0) for e in mine for action in ACTIONS], now()
+                [Entry(e.subject, scope, action, 0.0) for e in entries for action in ACTIONS],
+                now(),
             )
+            count += len(entries)
             await asyncio.sleep(0)
-        return daemon.store.clear(now().wall, scope)
+        daemon.store.clear(now().wall, scope)
+        return count
 
     def _allow(self, request: protocol.Allow, _peer: Peer) -> ChangeResult:
         daemon, what = self._daemon, request.what

@@ -241,6 +241,23 @@ def test_unban_all(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_unban_all_of_one_scope(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        for subject in (A, B):
+            await lab.ask(protocol.Ban(subject), ChangeResult)
+        change = await lab.ask(protocol.UnbanAll("mx"), ChangeResult)
+        assert change.confirmed
+        assert "2 " in change.message
+        assert await lab.listed(2) == [(A, "submission", "ban"), (B, "submission", "ban")]
+        held = lab.daemon.backend.dump()
+        assert {(seen.subject, seen.scope) for seen in held} == {
+            (A, "submission"),
+            (B, "submission"),
+        }
+
+    live(tmp_path, story)
+
+
 def test_by_hand_a_throttle_takes_the_place_of_a_ban(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)

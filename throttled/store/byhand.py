@@ -1,12 +1,14 @@
-"""What an operator does by hand: unban, exempt, allow. Inside the caller's transaction.
+"""What an operator does by hand: unban, exempt, allow. Inside the caller's transaction, but `take`.
 
 Owns no state. Limits: `ALLOWED` entries on the allowlist; one more is refused.
 """
 
 import sqlite3
+from collections.abc import Iterator
 
 from throttled.errors import RefusedError
 from throttled.model import SCOPES, Entry, Scope
+from throttled.store.database import Database
 from throttled.store.rows import Allowed, clip
 
 ALLOWED = 10_000
@@ -18,6 +20,11 @@ INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, 
 _PARDON = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
+"""
+_TAKE = """
+DELETE FROM active WHERE number IN
+    (SELECT number FROM active WHERE number > ?1 AND scope = ?2 ORDER BY number LIMIT ?3)
+RETURNING number, subject, action
 """
 _FORGOTTEN = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
 _ALLOW = """
@@ -40,6 +47,18 @@ def forget(
     if rows:
         connection.execute(_RELEASED, (now, *key))
     return [Entry(*key, action, 0.0) for (action,) in rows]
+
+
+def take(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:
+    """Take a scope out of force, `chunk` rows at a time; yield what was in force."""
+    number = 0
+    while True:
+        with database.transaction() as connection:
+            rows = connection.execute(_TAKE, (number, scope, chunk)).fetchall()
+        if not rows:
+            return
+        number = max(row[0] for row in rows)
+        yield [Entry(subject, scope, action, 0.0) for _, subject, action in rows]
 
 
 def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> None:

@@ -263,6 +263,14 @@ class Store:
                 for entry in byhand.forget(connection, (subject, one), now, exempt_until)
             ]
 
+    def take(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
+        """Take a scope out of force in chunks, and yield them with `seconds` 0.
+
+        Writes no history and forgets nothing; `clear` does that at the end. The store can be
+        written in between.
+        """
+        return byhand.take(self._database, scope, chunk)
+
     def clear(self, now: float, scope: Scope | None = None) -> int:
         """Take everything out of force and forget all offences; return how many were in force.
 

@@ -115,6 +115,17 @@ def test_clear_empties_and_goes_on(store: Store) -> None:
     assert store.clear(NOW) == 2
 
 
+def test_a_scope_is_taken_out_of_force_in_chunks(store: Store) -> None:
+    store.record(NOW, [*(ban(f"198.18.0.{n}") for n in range(7)), throttle()])
+    taken = list(store.take("mx", 3))
+    assert [len(chunk) for chunk in taken] == [3, 3, 1]
+    assert {e for chunk in taken for e in chunk} == {
+        Entry(f"198.18.0.{n}", "mx", "ban", 0.0) for n in range(7)
+    }
+    assert sum(store.counts(NOW).values()) == 1
+    assert [row.scope for row in store.snapshots(NOW)] == ["submission"]
+
+
 def test_clear_of_one_scope(store: Store) -> None:
     store.record(NOW, [ban(), throttle()])
     assert store.clear(NOW, "submission") == 1
