@@ -245,7 +245,9 @@ class Guard:
         try:
             if adopting:
                 held = _held(fills := self.backend.fill())
-                bare = frozenset(kind for kind in _KINDS if fills and not held[kind])
+                counts = self._pipeline.store.counts(now().wall)
+                # Where it has little, renewing that is cheaper than asking for each.
+                bare = frozenset(k for k in _KINDS if fills and held[k] * 10 <= counts[k])
             count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
         except ThrottledError as error:
             self._refused(error)

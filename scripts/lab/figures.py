@@ -16,9 +16,11 @@ from pathlib import Path
 from lab import latency, logs, netns
 from lab.besieged import besieged
 from lab.daemon import THROTTLED
+from lab.damage import damage
 from lab.million import million
 from lab.rates import rates
 from lab.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
+from lab.spray import spray
 from throttled.enforce.nftables.backend import Nftables
 from throttled.model import Entry, Ruleset
 
@@ -238,4 +240,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "ban": ban,
     "rates": rates,
     "besieged": besieged,
+    "damage": damage,
+    "spray": spray,
 }

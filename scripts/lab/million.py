@@ -22,12 +22,12 @@ def million(options: Options) -> list[Row]:
     held, first, second, rest = "198.19.255.77", sources[:50], sources[50:100], sources[100:]
     stored = [held, *addresses(options.bans - 1, each=250)]
     with rig(start=False) as at:
-        _fill(at.guard, stored)
+        fill(at.guard, stored)
         began = time.monotonic()
         at.guard.start()
         ready = time.monotonic() - began
         empty = race(at, first)
-        netns.until(lambda: _restored(at), "all bans are in the kernel", 300.0)
+        netns.until(lambda: restored(at), "all bans are in the kernel", 300.0)
         enforced = time.monotonic() - began
         sample = random.sample(stored, 1000)
         lost = len(sample) - in_kernel(at, sample)
@@ -74,7 +74,7 @@ def _meanwhile_row(what: str, values: Sequence[float]) -> Row:
     )
 
 
-def _fill(guard: Daemon, subjects: Sequence[str]) -> None:
+def fill(guard: Daemon, subjects: Sequence[str]) -> None:
     """Store a ban of 12 hours for each subject."""
     store = Store.open(str(guard.home / "throttled.db"))
     now = time.time()
@@ -87,7 +87,7 @@ def _fill(guard: Daemon, subjects: Sequence[str]) -> None:
     store.close()
 
 
-def _restored(at: Rig) -> bool:
+def restored(at: Rig) -> bool:
     """Tell whether the daemon said that everything is in the kernel."""
     return "elements put into the kernel" in at.guard.log.read_text()
 

@@ -29,8 +29,10 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _PIECE = 1 << 16
 #: Somebody may load a list of countries into a table of his own. A bound; nothing is set aside.
 _RECEIVE = 32 << 20
-#: At a time: some thousand elements.
-_MOST_READS = 100
+#: Datagrams read at a time.
+_MOST_READS = 5_000
+#: Elements named at a time; of more it is said that nobody knows, and the rest is read past.
+_MOST_ENTRIES = 1_000
 
 # Classic BPF (linux/bpf_common.h): load a word, compare, return.
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -65,8 +67,7 @@ class Watch:
     def drain(self) -> Foreign:
         """Read what was announced; return what somebody else did to our table.
 
-        Everything, when announcements were lost (ENOBUFS), as then nobody knows. What is too much
-        to read at a time leaves the descriptor readable.
+        Everything, when announcements were lost (ENOBUFS) or are very many, as then nobody knows.
         """
         entries: dict[Entry, None] = {}
         rules = lost = False
@@ -80,10 +81,14 @@ class Watch:
                     raise
                 rules = lost = True
                 continue
+            if lost and rules:
+                continue
             for message in self._foreign(data):
                 of = sets.parse_name(messages.set_name(message))
                 if of and messages.is_of_elements(message):
                     entries |= dict.fromkeys(self._entries(of, message))
+                    if len(entries) > _MOST_ENTRIES:
+                        rules = lost = True
                 else:
                     rules = True
                     lost |= of is not None or messages.is_of_table(message)
