@@ -18,7 +18,7 @@ from itertools import product
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, Watch
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Ruleset
+from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset
 from throttled.pipeline import Moment, Pipeline
 from throttled.restore import Kind, adopt, judge, restore
 from throttled.system import now
@@ -36,6 +36,10 @@ _PLACES, _NEIGHBOURS = 16, 8
 _ENDS = 5.0
 #: When samples found something missing: not all is compared again for so long.
 _DISTRUST = 600.0
+
+#: A set that is so full is told; so is what had to be put right so often within so many seconds.
+_NEARLY = 0.9
+_OFTEN = (3, 600.0)
 
 _KINDS: frozenset[Kind] = frozenset(product(SCOPES, ACTIONS))
 
@@ -132,6 +136,30 @@ class Guard:
         total = sum(desired.values())
         lacking = total * self.absent // self.sampled if self.sampled else 0
         return max(0, total - max(lacking, self._pipeline.unapplied())), False
+
+    def problems(self, at: float) -> list[Problem]:
+        """Return what an operator should know of the kernel.
+
+        Args:
+            at: now, on the boot clock.
+        """
+        hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
+        found = [
+            Problem(
+                "fault" if fill.held >= fill.size else "warning",
+                f"the set {fill.name} holds {fill.held:,} of {fill.size:,} at most",
+                hint,
+                f"set-full:{fill.name}",
+            )
+            for fill in self.fills
+            if fill.held >= _NEARLY * fill.size
+        ]
+        often = sum(at - then < _OFTEN[1] for then in self.disturbed)
+        if often >= _OFTEN[0]:
+            what = f"somebody else changed our part of the firewall {often} times in ten minutes"
+            hint = "which program loads its own rules? let it leave the table inet throttled alone"
+            found.append(Problem("warning", what, hint, "firewall-disturbed"))
+        return found
 
     def tick(self, moment: Moment) -> None:
         """Try again what the kernel or the store refused; clear up in the kernel; look."""

@@ -32,6 +32,7 @@ def problems(daemon: "Daemon") -> list[Problem]:
         Problem("fault", what, "see: throttled check", f"log-unread:{path}")
         for path, what in unread.items()
     ]
+    found += daemon.guard.problems(now().boot)
     if not logs.followers:
         hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
         found.append(Problem("fault", "no log is followed: nothing can be seen", hint, "no-log"))

@@ -46,6 +46,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     lines += [("" if i else "log", text) for i, text in enumerate(logs)]
     lines += [
         ("clients", f"{number(status.clients)} tracked of {number(status.max_clients)} at most"),
+        *_caps(status),
         ("throttled", _by_scope(status.throttled)),
         ("banned", _by_scope(status.banned)),
         ("dropped", f"{number(status.packets_dropped)} packets"),
@@ -70,6 +71,19 @@ def _tail(tail: TailStatus) -> list[str]:
             f"last line {output.moment(tail.last_line)}"
         )
     return [tail.path, state, *tail.problems]
+
+
+def _caps(status: StatusResult) -> list[tuple[str, str]]:
+    """Return what fell to a cap or waits; nothing when all is well."""
+    return [
+        ("", f"{output.number(count)} {what}")
+        for count, what in (
+            (status.forgotten, "counters forgotten early: more clients than are tracked"),
+            (status.unrecorded, "decisions wait for the store"),
+            (status.unapplied, "elements wait for the firewall"),
+        )
+        if count
+    ]
 
 
 def _by_scope(counts: dict[Scope, int]) -> str:

@@ -227,6 +227,9 @@ class StatusResult(_Result, frozen=True, tag="status"):
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
     decided_in: Histogram = field(default_factory=Histogram)  # lines read -> decision recorded
     enforced_in: Histogram = field(default_factory=Histogram)  # lines read -> in the kernel
+    forgotten: int = 0  # counters of clients and sessions, early, because of a cap
+    unrecorded: int = 0  # decisions that wait for the store
+    unapplied: int = 0  # elements that wait for the firewall
 
 
 class MeterRow(Struct, frozen=True):

@@ -1,0 +1,134 @@
+"""The guard over a kernel that tells nothing: what looking on a timer finds, and what it says."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC
+
+import pytest
+
+from throttled.enforce.dryrun import DryRun
+from throttled.guard import Guard
+from throttled.model import Decision, Entry, Facts, Fill, Foreign, Ruleset
+from throttled.parse.parser import Parser
+from throttled.pipeline import Moment, Pipeline
+from throttled.policy import Policy
+from throttled.store.store import Store
+from throttled.system import now
+
+RULES = Ruleset({"mx": (25,), "submission": (587,)}, (), 10, 60.0, 10, 20)
+SUBJECTS = [f"198.18.0.{n}" for n in range(1, 11)]
+
+
+class Uncounted(DryRun):
+    """A kernel that does not count its elements, as with XDP."""
+
+    def fill(self) -> list[Fill]:
+        return []
+
+
+@pytest.fixture(params=[DryRun, Uncounted])
+def guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
+    store = Store.open(":memory:")
+    kernel = request.param()
+    moment = now()
+    pipeline = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, moment.wall))
+    store.record(
+        moment.wall,
+        [Decision(moment.wall, "ban", s, "mx", "x", 1, moment.wall + 600, "") for s in SUBJECTS],
+    )
+    yield Guard(kernel, pipeline, lambda: RULES)
+    store.close()
+
+
+def held(guard: Guard) -> set[str]:
+    return {seen.subject for seen in guard.backend.dump()}
+
+
+async def settled(guard: Guard) -> None:
+    async with asyncio.timeout(5.0):
+        while guard._task is not None and not guard._task.done():  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.001)
+
+
+def test_what_is_missing_is_found_by_looking(guard: Guard) -> None:
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+        assert held(guard) == set(SUBJECTS)
+        guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS])
+        guard.tick(now())
+        await settled(guard)
+        assert len(guard.disturbed) == 1
+        assert held(guard) == set(SUBJECTS)
+
+    asyncio.run(story())
+
+
+def test_rules_that_are_gone_are_found_by_looking(guard: Guard) -> None:
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+        guard.backend.teardown()
+        guard.tick(now())
+        await settled(guard)
+        assert guard.backend.intact()
+        assert held(guard) == set(SUBJECTS)
+
+    asyncio.run(story())
+
+
+def test_what_happens_while_it_is_put_right_is_not_lost(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.restore._PIECE", 2)
+
+    async def story() -> None:
+        guard.start()
+        await asyncio.sleep(0)
+        assert 0 < len(held(guard)) < len(SUBJECTS)
+        guard.backend.teardown()
+        guard._put_right(Foreign(rules=True, lost=True))
+        await settled(guard)
+        assert held(guard) == set(SUBJECTS)
+
+    asyncio.run(story())
+
+
+def test_full_sets_and_frequent_damage_are_told(guard: Guard) -> None:
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+        assert guard.problems(1000.0) == []
+        many = [Entry(f"198.18.1.{n}", "mx", "ban", 60.0) for n in range(1, 30)]
+        assert guard.backend.apply(many).full
+        guard.enforced({("mx", "ban"): 39})
+        told = [(p.state, p.key) for p in guard.problems(1000.0)]
+        assert told == (
+            [] if isinstance(guard.backend, Uncounted) else [("fault", "set-full:mx_ban")]
+        )
+        guard.disturbed.extend([990.0, 995.0, 999.0])
+        assert guard.problems(1000.0)[-1].key == "firewall-disturbed"
+        assert "firewall-disturbed" not in [p.key for p in guard.problems(2000.0)]
+
+    asyncio.run(story())
+
+
+def test_a_full_set_is_not_compared_again_and_again(guard: Guard) -> None:
+    async def story() -> None:
+        moment = now()
+        more = [f"198.18.2.{n}" for n in range(1, 30)]
+        guard._pipeline.store.record(
+            moment.wall,
+            [Decision(moment.wall, "ban", s, "mx", "x", 1, moment.wall + 600, "") for s in more],
+        )
+        guard.start()
+        await settled(guard)
+        enforced, counted = guard.enforced({("mx", "ban"): 39})
+        assert (enforced, counted) in {(20, True), (39, False)}
+        before = len(guard.disturbed)
+        for later in (20.0, 40.0, 60.0):
+            guard.tick(Moment(moment.wall, moment.boot + later))
+            await settled(guard)
+        assert len(guard.disturbed) <= before + 1
+
+    asyncio.run(story())
