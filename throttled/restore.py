@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 
+from msgspec.structs import replace
+
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend
 from throttled.model import Action, Decision, Entry, Scope, Seen
@@ -47,7 +49,11 @@ async def restore(
         BackendError: the kernel cannot be asked.
     """
     applied = 0
-    for entries in pipeline.store.active(clock().wall, _PIECE):
+    began = clock()
+    for stored in pipeline.store.active(began.wall, _PIECE):
+        # The store reckons from when it was asked; a million take longer than `missing` allows.
+        passed = clock().boot - began.boot
+        entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
         held = backend.lookup([each for each in entries if (each.scope, each.action) not in bare])
         absent = missing(entries, held)
         pipeline.apply(absent, clock())

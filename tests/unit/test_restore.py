@@ -94,3 +94,13 @@ def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
     pipeline.store.forget("198.18.0.1", "mx", NOW.wall)  # and killed before the kernel heard
     assert run(pipeline) == (0, 1)
     assert held(pipeline) == {"198.18.0.2"}
+
+
+def test_what_takes_long_is_put_in_force_for_the_time_that_is_left(pipeline: Pipeline) -> None:
+    pipeline.store.record(NOW.wall, bans([f"198.18.{n >> 8}.{n & 255}" for n in range(1200)]))
+    moments = iter(Moment(NOW.wall + n * 10, NOW.boot + n * 10) for n in range(100))
+    assert pipeline.backend is not None
+    asyncio.run(restore(pipeline, pipeline.backend, lambda: next(moments)))
+    left = [seen.seconds for seen in pipeline.backend.dump()]
+    assert len(left) == 1200
+    assert max(left) - min(left) > 20, "the later, the less"
