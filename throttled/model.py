@@ -188,6 +188,7 @@ class Service(Struct, frozen=True):
     tag: str  # its syslog_name: postfix, postfix/submission
     port: int
     scope: Scope
+    proxy: str = ""  # the protocol by which a proxy in front names the clients
 
 
 class Facts(Struct, frozen=True):
@@ -214,6 +215,11 @@ class Facts(Struct, frozen=True):
                 return service.scope
         last = instance.rpartition("/")[2]
         return "submission" if last.startswith(("submission", "smtps")) else "mx"
+
+    def proxied(self, instance: str) -> bool:
+        """Tell whether all services of a syslog tag learn their clients from a proxy."""
+        proxies = [service.proxy for service in self.services if service.tag == instance]
+        return bool(proxies) and all(proxies)
 
     def ports(self, scope: Scope) -> tuple[int, ...]:
         """Return the distinct ports of a scope, ascending."""

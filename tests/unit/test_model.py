@@ -41,3 +41,11 @@ def test_the_operators_word_on_a_tag_comes_first() -> None:
 def test_ports() -> None:
     assert FACTS.ports("mx") == (25,)
     assert FACTS.ports("submission") == (465, 587, 2587)
+
+
+def test_a_tag_all_of_whose_services_are_behind_a_proxy() -> None:
+    behind = Service("/etc/postfix", "smtp", "smtpd", "postfix", 25, "mx", "haproxy")
+    direct = Service("/etc/postfix", "587", "smtpd", "postfix", 587, "submission")
+    assert Facts(services=(behind,)).proxied("postfix")
+    assert not Facts(services=(behind, direct)).proxied("postfix")
+    assert not Facts(services=(behind,)).proxied("postfix/other")

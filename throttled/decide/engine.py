@@ -324,10 +324,12 @@ class Engine:
         return stream
 
     def _state_of(self, instance: str, host: str) -> _Scoped | None:
-        """Return the state that counts the lines of an instance; None for another host's."""
+        """Return the state that counts the lines of an instance; None where they do not count."""
         facts = self._facts
         ours = not facts.hostnames or not host or host in facts.hostnames
-        return self._scopes[facts.scope_of(instance)] if ours else None
+        if not ours or facts.proxied(instance):  # who is behind a proxy sends no packets here
+            return None
+        return self._scopes[facts.scope_of(instance)]
 
     def _assign(self) -> None:
         """Let the streams know that scopes or facts have changed; their sessions go on."""

@@ -38,15 +38,17 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
         if port is None:
             warnings.append(f"{instance.directory}/master.cf: {entry.name} is no known port")
             continue
+        protocol = entry.parameters.get(_PROXY[entry.process], "")
         for behind in (entry, *_behind(instance, entry)):
             tag = behind.parameters.get("syslog_name", "postfix")
             scope = scopes.get(tag) or _scope(entry, port)
-            found.append(Service(instance.directory, behind.name, behind.process, tag, port, scope))
-        protocol = entry.parameters.get(_PROXY[entry.process], "")
+            known = (instance.directory, behind.name, behind.process, tag, port, scope, protocol)
+            found.append(Service(*known))
         if protocol:
             warnings.append(
                 f"{entry.name} (port {port}) takes its clients from a proxy ({protocol}): their "
-                "packets do not come here, so no firewall here can stop them; run throttled there"
+                "packets do not come here, so no firewall here can stop them: they do not count, "
+                "unless another service logs under the same name; run throttled there"
             )
     return found, warnings
 

@@ -197,7 +197,7 @@ def test_a_known_name_that_the_system_does_not_know(
 )
 def test_clients_that_come_through_a_proxy(found: Find, main: str, line: str) -> None:
     [service], [warning] = found(main, line)
-    assert service.port == 25
+    assert (service.port, service.proxy) == (25, "haproxy")
     assert "smtp (port 25) takes its clients from a proxy (haproxy)" in warning
 
 
