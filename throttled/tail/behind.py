@@ -44,7 +44,11 @@ def _before(position: Position, limit: int) -> Iterator[Batch]:
     newest = siblings.find(files, position.inode, position.fingerprint)
     if newest is None:
         return
-    ends = {older.inode: older.offset for older in position.older}  # what follows is still to come
+    ends = {  # what follows is still to come; compressed since, it is another inode
+        file.path: older.offset
+        for older in position.older
+        if (file := siblings.find(files, older.inode, older.fingerprint))
+    }
     parts = []
     with ExitStack() as stack:
         for file in (newest, *reversed(siblings.older(files, newest))):
@@ -54,13 +58,14 @@ def _before(position: Position, limit: int) -> Iterator[Batch]:
                 break
             stack.callback(generation.close)
             if isinstance(generation, Plain):
-                end = position.offset if here else ends.get(file.inode, file.size)
+                end = position.offset if here else ends.get(file.path, file.size)
                 size = min(limit, end)
                 lines = _lines(generation, end - size, end)
             elif file.size > MAX_ARCHIVE:
                 break
             else:
-                lines, size = _inflated(generation, position.offset if here else None, limit)
+                stop = position.offset if here else ends.get(file.path)
+                lines, size = _inflated(generation, stop, limit)
             parts.append((generation, lines))
             limit -= size
             if limit <= 0 or generation.damaged:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from throttled.tail import behind
 from throttled.tail.behind import before
@@ -98,6 +99,16 @@ def test_what_is_still_to_be_read_is_left_out(log: Path) -> None:
     new = at_end(log)
     both = Position(str(log), new.device, new.inode, new.offset, new.fingerprint, (old,))
     assert lines(list(before(both, 15 * SIZE))) == numbered(385, 390) + numbered(400, 410)
+
+
+def test_what_is_still_to_be_read_of_what_was_compressed_since(log: Path) -> None:
+    """Its lines would be counted here, and once more when they are read."""
+    old = at_end(log.with_name("mail.log.1"))
+    position = replace(at_end(log), older=(replace(old, path=str(log), offset=50 * SIZE),))
+    with gzip.open(log.with_name("mail.log.1.gz"), "wt") as file:
+        file.write(log.with_name("mail.log.1").read_text())
+    log.with_name("mail.log.1").unlink()
+    assert lines(list(before(position, 1 << 20))) == numbered(0, 250) + numbered(300, 400)
 
 
 def test_last_line_without_an_end(log: Path) -> None:
