@@ -140,6 +140,8 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     site.attack("198.18.1.7")
     (row,) = site.rows("198.18.1.7")
     assert row["packets"] > 0
+    fetch = "from urllib.request import urlopen as o; print(o('http://127.0.0.1:9547/metrics').read())"
+    assert "throttled_events_total" in site.run("python3", "-c", fetch)
     check = json.loads(site.run("throttled", "check", "--json"))
     assert {problem["state"] for problem in check["problems"]} == {"ok"}
 
