@@ -103,7 +103,9 @@ class Hook:
             failed += await self._child(list(settings.command), {}, message)
         if settings.url:
             webhook = [sys.executable, "-m", "throttled.webhook"]
-            failed += await self._child(webhook, {"THROTTLED_URL": settings.url}, message)
+            # Where our modules are: the package's launcher alone knows, not the interpreter.
+            more = {"THROTTLED_URL": settings.url, "PYTHONPATH": os.pathsep.join(sys.path)}
+            failed += await self._child(webhook, more, message)
         if not failed:
             self.problem = None
             return

@@ -100,7 +100,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     later = build(tmp_path_factory.mktemp("later"), NEXT)
-    image = booted.image([*dependencies(package), "libbpf1"])
+    image = booted.image([*dependencies(package), "libbpf1", "iptables", "ipset"])
     with netns.pair() as (server, client), booted.machine(server, image) as host:
         made = Site(host, client, later)
         install(made, package)
@@ -140,7 +140,9 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     site.attack("198.18.1.7")
     (row,) = site.rows("198.18.1.7")
     assert row["packets"] > 0
-    fetch = "from urllib.request import urlopen as o; print(o('http://127.0.0.1:9547/metrics').read())"
+    fetch = (
+        "from urllib.request import urlopen as o; print(o('http://127.0.0.1:9547/metrics').read())"
+    )
     assert "throttled_events_total" in site.run("python3", "-c", fetch)
     check = json.loads(site.run("throttled", "check", "--json"))
     assert {problem["state"] for problem in check["problems"]} == {"ok"}
@@ -223,31 +225,45 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
     site.run("systemctl", "restart", "throttled")
 
 
-def test_xdp_in_its_sandbox(site: Site) -> None:
-    """With the drop-in that the package has for it; what the kernel holds is taken away by stop."""
-    config, drop_in = site.host.path(CONFIG), site.host.path(f"{UNIT}.d/xdp.conf")
+def protects_and_cleans_up(site: Site, backend: str, source: str) -> None:
+    """Use another backend, and let stop take away what it put into the kernel."""
+    config = site.host.path(CONFIG)
     before = config.read_text()
-    site.run("apt-get", "install", "--yes", "libbpf1")
-    site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")  # a real machine has it mounted
-    drop_in.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), drop_in)
-    firewall = '#on_stop = "leave"', 'on_stop = "remove"\nbackend = "xdp"'
-    config.write_text(before.replace(*firewall))
+    config.write_text(
+        before.replace('#on_stop = "leave"', f'on_stop = "remove"\nbackend = "{backend}"')
+    )
     site.run("systemctl", "daemon-reload")
-    site.run("systemctl", "restart", "throttled")
-    site.run("systemd-analyze", "security", "--threshold=22", "throttled")
     try:
-        site.attack("198.18.9.7")
-        assert "prog/xdp" in site.run("ip", "-d", "link", "show", "eth0")
+        site.run("systemctl", "restart", "throttled")
+        assert json.loads(site.run("throttled", "status", "--json"))["backend"] == backend
+        site.attack(source)
         site.run("systemctl", "stop", "throttled")
         assert site.show("Result") == "success"
-        assert site.answers("198.18.9.7")
-        assert "prog/xdp" not in site.run("ip", "-d", "link", "show", "eth0")
+        assert site.answers(source)
     finally:
         config.write_text(before)
-        drop_in.unlink()
-        site.run("systemctl", "daemon-reload")
-        site.run("systemctl", "restart", "throttled")
+
+
+def test_xdp_in_its_sandbox(site: Site) -> None:
+    """With the drop-in that the package has for it."""
+    site.run("apt-get", "install", "--yes", "libbpf1")
+    site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")  # a real machine has it mounted
+    drop_in = site.host.path(f"{UNIT}.d/xdp.conf")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), drop_in)
+    protects_and_cleans_up(site, "xdp", "198.18.9.7")
+    site.run("systemd-analyze", "security", "--threshold=22", "throttled")
+    drop_in.unlink()
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "throttled")
+
+
+def test_iptables_in_the_sandbox(site: Site) -> None:
+    site.run("apt-get", "install", "--yes", "iptables", "ipset")
+    for name in ("iptables", "ip6tables"):
+        site.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy")
+    protects_and_cleans_up(site, "iptables", "198.18.10.7")
+    site.run("systemctl", "start", "throttled")
 
 
 def test_stop_leaves_protection_standing(site: Site) -> None:
@@ -275,6 +291,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert site.banned(source)
     assert not site.answers(source)
 
+    config.write_text("mode = 1\n")  # must not stop it
     site.run("apt-get", "remove", "--yes", "throttled")
     assert site.answers(source)
     assert site.host.path("/var/lib/throttled/throttled.db").exists()
