@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from throttled import __version__, address, imports
+from throttled.checks.firewall import prove
 from throttled.control import protocol
 from throttled.control.protocol import (
     AllowedResult,
@@ -69,6 +70,7 @@ class Operations:
         self._actions: dict[type, Callable[[Any, Peer], Result]] = {
             protocol.Ping: lambda _request, _peer: Done(),
             protocol.Status: lambda _request, _peer: self.status(),
+            protocol.Prove: lambda _request, _peer: Done(prove(self._daemon.backend)),
             protocol.Top: self._top,
             protocol.List: self._list,
             protocol.Ban: partial(self._punish, "ban"),

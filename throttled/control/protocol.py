@@ -48,6 +48,10 @@ class Ping(_Op, frozen=True, tag="ping"):
     """Is anybody there? Answered with `Done`."""
 
 
+class Prove(_Op, frozen=True, tag="prove"):
+    """Does the firewall do what it is told? Answered with `Done`, once it was tried."""
+
+
 class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
@@ -159,6 +163,7 @@ class Purge(_Op, frozen=True, tag="purge"):
 
 Request = (
     Ping
+    | Prove
     | Status
     | Top
     | List
@@ -176,7 +181,7 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Status | Top | List | Explain | Allowed | Audit
+READS = Ping | Prove | Status | Top | List | Explain | Allowed | Audit
 
 
 class TailStatus(Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""What `throttled check` finds out. Each module yields `Problem`s; none of them owns state."""

@@ -1,0 +1,88 @@
+"""What rsyslog and journald may do to Postfix's lines before these are written."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from throttled.errors import HostError
+from throttled.host.command import run
+from throttled.model import JOURNAL, Problem
+
+_RSYSLOG = ("rsyslog.conf", "rsyslog.d/*.conf")
+#: Later ones win (journald.conf(5)).
+_JOURNALD = (
+    "usr/lib/systemd/journald.conf",
+    "usr/lib/systemd/journald.conf.d/*.conf",
+    "etc/systemd/journald.conf",
+    "etc/systemd/journald.conf.d/*.conf",
+    "run/systemd/journald.conf.d/*.conf",
+)
+_REDUCTION = re.compile(r"(?im)^\s*\$RepeatedMsgReduction\s+on\b")
+_SETTING = re.compile(r"(?m)^\s*(RateLimitIntervalSec|RateLimitBurst)\s*=\s*(\S*)")
+_PLENTY = 100_000
+_UNITS = ("postfix.service", "postfix@-.service")
+
+
+def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
+    """Yield what is in the way.
+
+    Args:
+        sources: the logs that are followed.
+        root: below which the configuration of the host is.
+    """
+    if any(source != JOURNAL for source in sources):
+        for path in _files(root / "etc", _RSYSLOG):
+            if _REDUCTION.search(_read(path)):
+                what = f"rsyslog: {path} holds repeated lines back ($RepeatedMsgReduction on)"
+                hint = "they count, but late: set it to off, then: systemctl restart rsyslog"
+                yield Problem("warning", what, hint)
+    if JOURNAL in sources and (limit := _journald_limit(root)):
+        what = f"journald drops what a service logs above {limit}: a flood is more"
+        hint = (
+            "in /etc/systemd/journald.conf.d/mail.conf write [Journal] RateLimitBurst=0; "
+            "or systemctl edit postfix@-.service: [Service] LogRateLimitIntervalSec=1s "
+            "LogRateLimitBurst=1000000"
+        )
+        yield Problem("warning", what, hint)
+
+
+def _journald_limit(root: Path) -> str:
+    """Return the rate above which journald drops Postfix's lines; "" for none."""
+    known = {"RateLimitIntervalSec": "30s", "RateLimitBurst": "10000"}  # journald.conf(5)
+    for path in _files(root, _JOURNALD):
+        known.update({name: value for name, value in _SETTING.findall(_read(path)) if value})
+    interval, burst = known["RateLimitIntervalSec"], known["RateLimitBurst"]
+    if re.fullmatch(r"0[a-z]*", interval) or burst == "0" or _unit_unlimited():
+        return ""
+    return f"{burst} lines in {interval}"
+
+
+def _unit_unlimited() -> bool:
+    """Tell whether the unit that is Postfix has a limit of its own that no flood reaches.
+
+    An interval of 0 there means that there is none of its own (systemd.exec(5)).
+    """
+    for unit in _UNITS:
+        try:
+            shown = run(
+                "systemctl", "show", unit, "-p", "LogRateLimitIntervalUSec,LogRateLimitBurst"
+            )
+        except HostError:  # no systemd here
+            continue
+        words = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        own = words.get("LogRateLimitIntervalUSec", "0") != "0"
+        if own and int(words.get("LogRateLimitBurst", "0")) >= _PLENTY:
+            return True
+    return False
+
+
+def _files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
+    for pattern in patterns:
+        yield from sorted(root.glob(pattern))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,68 @@
+"""Which logs there are, and whether their lines are understood. Reads the end of each."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from throttled.errors import SourceError
+from throttled.model import JOURNAL, Problem
+from throttled.parse.parser import Parser
+from throttled.tail.failures import unreadable
+from throttled.tail.journal import JournalTail
+from throttled.zone import local_zone
+
+#: Bytes at the end of each log that are looked at.
+_END = 2 * 1024 * 1024
+
+
+def check(sources: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
+    """Say what there is in each log.
+
+    Args:
+        sources: the logs that are followed.
+        ours: names of this host, and of others whose lines count.
+    """
+    if not sources:
+        hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
+        yield Problem("fault", "no log of Postfix is known", hint)
+    elif JOURNAL in sources and len(sources) > 1:
+        hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
+        yield Problem("fault", "log: files and the journal are both read", hint)
+    for source in sources:
+        try:
+            yield _journal() if source == JOURNAL else _file(source, ours)
+        except SourceError as error:
+            yield Problem("fault", error.message, error.hint)
+
+
+def _journal() -> Problem:
+    JournalTail(None).close()
+    return Problem("ok", "log: systemd's journal, which can be read")
+
+
+def _file(path: str, ours: AbstractSet[str]) -> Problem:
+    lines = _end(path)
+    parse = Parser(local_zone(), time.time()).event
+    hosts = Counter(event.host for line in lines if (event := parse(line)) is not None)
+    told = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
+    if lines and not hosts:
+        return Problem("warning", told, "does Postfix log there? see: throttled parse --unknown")
+    if hosts and ours and not hosts.keys() & {*ours, ""}:
+        hint = f'if they are to count: [postfix] hosts = ["{next(iter(hosts))}"]'
+        return Problem("warning", f"{told}, but of other hosts", hint)
+    return Problem("ok", told)
+
+
+def _end(path: str) -> list[str]:
+    """Return the last lines of a log."""
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = file.seek(max(0, size - _END))
+            lines = file.read(_END).decode("latin-1").split("\n")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return lines[bool(start) : -1]  # not half a line at either end
