@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with netns.unwinding():
             for name in options.figures or FIGURES:
                 with console.status(f"measuring: {name}"):
-                    rows += FIGURES[name](Options(options.trials, options.bans))
+                    rows += FIGURES[name](Options(options.trials, options.bans, options.plots))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     if options.json:
@@ -61,6 +62,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--trials", type=int, default=200, help="of latency (default: 200)")
     parser.add_argument("--bans", type=int, default=1_000_000, help="of million (default: 10**6)")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write pictures of drops")
     options = parser.parse_args(argv)
     if unknown := set(options.figures) - set(FIGURES):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")

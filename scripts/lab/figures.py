@@ -17,6 +17,7 @@ from lab import latency, logs, netns
 from lab.besieged import besieged
 from lab.daemon import THROTTLED
 from lab.damage import damage
+from lab.drops import drops
 from lab.million import million
 from lab.rates import rates
 from lab.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
@@ -242,4 +243,5 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "besieged": besieged,
     "damage": damage,
     "spray": spray,
+    "drops": drops,
 }
