@@ -150,6 +150,7 @@ class Sets:
         for of in SETS:
             if held := self.open(of):
                 if self.size is not None and held.max_entries > self.size:
+                    _sweep(held)
                     above += [] if self._replace(of, held, self.size) else [of]
                 else:
                     self._slots(of).update(of.slot.to_bytes(4, sys.byteorder), _descriptor(held))
@@ -204,7 +205,8 @@ class Sets:
         rest = there + new
         failed: list[Failure] = []
         while rest:
-            rest, number = _fill(held, rest)
+            done, number = _fill(held, *map(b"".join, zip(*rest, strict=True)))
+            rest = rest[done:]
             if number == errno.E2BIG:
                 larger = self._with_room(of, held)
                 if larger is None:
@@ -220,8 +222,7 @@ class Sets:
         now = time.monotonic()
         if now - self._swept.get(of, -_SWEEP) >= _SWEEP:
             self._swept[of] = now
-            for piece in _pieces(held):
-                _remove_expired(held, *piece)
+            _sweep(held)
             return held
         if self.size is None or held.max_entries >= self.size:
             return None
@@ -245,18 +246,15 @@ class Sets:
     def _replace(self, of: SetId, held: Map, size: int) -> Map | None:
         """Put a set of another size in place of one; None if its elements do not fit in."""
         made = self._new(of, size)
+        width = held.value_size
         for keys, values in _pieces(held):
-            now = clock()
-            old, width = held.value_size, min(held.value_size, ELEMENT.size)
-            alive = [
-                (
-                    keys[n * held.key_size : (n + 1) * held.key_size],
-                    values[n * old : n * old + width].ljust(ELEMENT.size, b"\0"),
+            fitted = values
+            if width != ELEMENT.size:
+                each = (values[at : at + width] for at in range(0, len(values), width))
+                fitted = b"".join(
+                    value[: ELEMENT.size].ljust(ELEMENT.size, b"\0") for value in each
                 )
-                for n in range(len(keys) // held.key_size)
-                if int.from_bytes(values[n * old : n * old + 8], sys.byteorder) > now
-            ]
-            if _fill(made, alive)[1]:
+            if _fill(made, keys, fitted)[1]:
                 return None
         return self._install(of, made)
 
@@ -269,17 +267,18 @@ def _descriptor(held: Map) -> bytes:
     return held.fd.to_bytes(4, sys.byteorder)
 
 
-def _fill(held: Map, rest: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], int]:
-    """Put pairs in until one is refused; return those that are left, and the errno."""
-    patience, number = _PATIENCE, 0
-    while rest and patience:
-        keys, values = (b"".join(part) for part in zip(*rest, strict=True))
-        done, number = held.update_batch(keys, values, len(rest))
-        rest = rest[done:]
+def _fill(held: Map, keys: bytes, values: bytes) -> tuple[int, int]:
+    """Put elements in until one is refused; return how many are in, and the errno."""
+    count = len(keys) // held.key_size
+    at, patience, number = 0, _PATIENCE, 0
+    while at < count and patience:
+        rest = keys[at * held.key_size :], values[at * held.value_size :]
+        done, number = held.update_batch(*rest, count - at)
+        at += done
         if number != errno.ENOMEM:
             break
         patience -= not done
-    return rest, number
+    return at, number
 
 
 def _pieces(held: Map) -> Iterator[tuple[bytes, bytes]]:
@@ -299,6 +298,11 @@ def _seen(of: SetId, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
         if expires > now:
             subject = layout.subject(keys[at * size : (at + 1) * size])
             yield Seen(subject, of.scope, of.action, (expires - now) / 1e9, packets)
+
+
+def _sweep(held: Map) -> None:
+    for piece in _pieces(held):
+        _remove_expired(held, *piece)
 
 
 def _remove_expired(held: Map, keys: bytes, values: bytes) -> None:
