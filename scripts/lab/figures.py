@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lab import latency, logs, netns
@@ -234,6 +235,7 @@ def _backend() -> Nftables:
 FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "latency": line_to_drop,
     "million": million,
+    "million-xdp": partial(million, backend="xdp"),
     "replay": replay,
     "memory": memory,
     "offenders": offenders,

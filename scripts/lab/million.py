@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from lab import latency, netns
 from lab.daemon import Daemon
@@ -16,12 +17,12 @@ from throttled.model import Decision
 from throttled.store.store import Store
 
 
-def million(options: Options) -> list[Row]:
+def million(options: Options, backend: Literal["nftables", "xdp"] = "nftables") -> list[Row]:
     """Start with a million stored bans, first with an empty kernel and then with a full one."""
     sources = latency.sources(min(options.trials, 400) + 100)
     held, first, second, rest = "198.19.255.77", sources[:50], sources[50:100], sources[100:]
     stored = [held, *addresses(options.bans - 1, each=250)]
-    with rig(start=False) as at:
+    with rig(start=False, backend=backend) as at:
         fill(at.guard, stored)
         began = time.monotonic()
         at.guard.start()
@@ -41,7 +42,7 @@ def million(options: Options) -> list[Row]:
             full = race(at, second)
             idle(at)
             settled = time.monotonic() - began
-    many = f"{options.bans:,} bans"
+    many = f"{options.bans:,} bans" + (" (XDP)" if backend == "xdp" else "")
     return [
         Row(
             f"start, {many} stored, kernel empty",

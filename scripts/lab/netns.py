@@ -257,10 +257,15 @@ def sweep() -> list[str]:
         for name in _entries(_RUN, mark):
             Namespace(name).delete()
         for name in _entries(Path(tempfile.gettempdir()), mark):
-            shutil.rmtree(Path(tempfile.gettempdir(), name), ignore_errors=True)
+            path = Path(tempfile.gettempdir(), name)
+            _run(("umount", "--quiet", "--recursive", str(path)), check=False)
+            shutil.rmtree(path, ignore_errors=True)
         if root := cgroup_root():
             for name in _entries(root, mark):
-                root.joinpath(name).rmdir()
+                made = root / name
+                inner = [path for path in made.rglob("*") if path.is_dir()]
+                for each in (*sorted(inner, reverse=True), made):
+                    each.rmdir()
     return [line for owner in dead for line in leftovers(owner)]
 
 

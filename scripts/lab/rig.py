@@ -10,15 +10,18 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from lab import latency, netns
+from lab.bpffs import bpffs, within
 from lab.daemon import Daemon, daemon
 from lab.netns import Namespace
 from lab.postfix import Postfix, lab
+from throttled.enforce.backend import Backend
 from throttled.enforce.nftables.backend import Nftables
+from throttled.enforce.xdp.backend import Xdp
 from throttled.model import Entry
 
 
@@ -48,6 +51,7 @@ class Rig(NamedTuple):
     mail: Postfix
     log: Path  # not Postfix's own: what the benchmark writes
     guard: Daemon
+    backend: Backend  # to ask the kernel by, in the server's namespace
 
 
 def addresses(count: int, each: int = 1) -> list[str]:
@@ -57,16 +61,19 @@ def addresses(count: int, each: int = 1) -> list[str]:
 
 
 @contextlib.contextmanager
-def rig(*, start: bool = True) -> Iterator[Rig]:
+def rig(*, start: bool = True, backend: Literal["nftables", "xdp"] = "nftables") -> Iterator[Rig]:
     """Make a server with a Postfix and a daemon that reads a log of ours."""
-    with lab() as made:
+    with lab() as made, bpffs() as mounted:
         log = made.mail.log.with_name("bench.log")
         log.touch()
-        more = f'[log]\nfiles = ["{log}"]\n[firewall]\nsize = 2_000_000\n'
+        firewall = f'[firewall]\nsize = 2_000_000\nbackend = "{backend}"\n'
+        more = f'[log]\nfiles = ["{log}"]\n{firewall}'
+        kernel = Xdp(pins=mounted / "throttled") if backend == "xdp" else Nftables()
         with daemon(made.server, made.mail.config, more) as guard:
+            guard.within = within(mounted)
             if start:
                 guard.start()
-            yield Rig(*made, log, guard)
+            yield Rig(*made, log, guard, kernel)
 
 
 def read(at: Rig, seconds: float = 120.0) -> None:
@@ -99,7 +106,7 @@ def idle(at: Rig, seconds: float = 300.0) -> None:
 def in_kernel(at: Rig, subjects: Sequence[str]) -> int:
     """Return how many of the subjects the kernel holds, asking the kernel itself."""
     with at.server.entered():
-        return len(Nftables().lookup([Entry(each, "mx", "ban", 1.0) for each in subjects]))
+        return len(at.backend.lookup([Entry(each, "mx", "ban", 1.0) for each in subjects]))
 
 
 def latency_row(what: str, values: Sequence[float]) -> Row:
