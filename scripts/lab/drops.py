@@ -2,8 +2,8 @@
 
 Frames come out of BPF's live-frames mode at one end of a wire and are dropped at the other, all on
 the processor that this thread is bound to; only rounds count in which a method dropped every single
-one, by its own counter. What the generator and the wire cost is measured with a program at the other
-end that does nothing but drop, and subtracted. Owns nothing.
+one, by its own counter. What generator and wire cost is measured with a program at the other end
+that does nothing but drop, and subtracted. Owns nothing.
 """
 
 import contextlib
