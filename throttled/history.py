@@ -1,25 +1,27 @@
-"""Old logs: which rotated files belong to one, and in what order to read them.
+"""Old logs: which rotated files belong to one, in what order to read them, and reading them.
 
 Owns no state. Lines without a year are dated by when their file was last written. Logs are read one
 after the other, also where they overlap in time: those of two instances are better read apart.
 """
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from datetime import tzinfo
 from pathlib import Path
 
+from throttled.model import JOURNAL
 from throttled.parse.parser import Parser
 from throttled.tail import siblings
 from throttled.tail.archive import read_log
+from throttled.tail.journal import JournalTail
 
 
 def in_order(paths: Iterable[str], zone: tzinfo) -> list[str]:
     """Return logs by the times of their first events: rotated logs are read oldest first.
 
     Args:
-        paths: files, plain or compressed; "-" is standard input, which is taken as it comes.
+        paths: see `read`; standard input is taken as it comes.
         zone: of lines that name none.
 
     Raises:
@@ -43,10 +45,29 @@ def rotated(path: str) -> list[str]:
     return [*(str(file.path) for file in siblings.older(files, log)), path] if log else [path]
 
 
+def read(path: str) -> Iterator[tuple[list[str], int]]:
+    """Yield the lines of a log in batches, each with the bytes consumed of a file so far.
+
+    Args:
+        path: a file, plain or compressed; "-" is standard input, `JOURNAL` systemd's journal.
+
+    Raises:
+        SourceError: it cannot be read, or is damaged; good lines before that were yielded.
+    """
+    if path != JOURNAL:
+        yield from read_log(path)
+        return
+    with closing(JournalTail(None, from_start=True)) as tail:
+        while batch := tail.read():
+            yield batch.lines, 0
+            if batch.done:
+                break
+
+
 def _begin(path: str, zone: tzinfo) -> float:
     if path == "-":
         return 0.0
     parse = Parser(zone, reference(path)).event
-    for lines, _ in read_log(path):
+    for lines, _ in read(path):
         return next((e.time for line in lines if (e := parse(line)) is not None), 0.0)
     return 0.0

@@ -14,13 +14,12 @@ from msgspec.structs import replace
 
 from throttled import address
 from throttled.config.schema import Config
-from throttled.history import in_order, reference
+from throttled.history import in_order, read, reference
 from throttled.model import Decision, Evidence, Facts
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.store.database import Database
 from throttled.store.store import Store, StoredPosition
-from throttled.tail.archive import read_log
 
 #: Seconds of log time between two judgements, and between two looks at what ran out.
 _SLICE = 1.0
@@ -113,7 +112,7 @@ class Replay:
         """Yield the decisions, in the order of the logs' time; `summary` is complete at the end.
 
         Args:
-            paths: logs, plain or compressed, in any order; "-" is standard input.
+            paths: logs in any order; what each may be, see `throttled.history.read`.
             progress: told how much of which file has been read.
 
         Raises:
@@ -122,7 +121,7 @@ class Replay:
         for number, path in enumerate(in_order(paths, self._zone)):
             self._pipeline.parser = Parser(self._zone, reference(path))
             line_number = 1
-            for lines, consumed in read_log(path):
+            for lines, consumed in read(path):
                 yield from self._read(lines, number, line_number)
                 line_number += len(lines)
                 if progress is not None:

@@ -14,10 +14,9 @@ from throttled.config.schema import Config
 from throttled.decide import suggest as rule
 from throttled.decide.peaks import Rate, Watch
 from throttled.decide.protect import Protection
-from throttled.history import in_order, reference
+from throttled.history import in_order, read, reference
 from throttled.model import Facts
 from throttled.parse.parser import Parser
-from throttled.tail.archive import read_log
 
 
 class Findings(Struct):
@@ -45,7 +44,7 @@ def suggest(
         config: the limits to think about.
         facts: who is protected, and which tag is which service. All hosts' lines count.
         zone: of log lines that name none.
-        paths: logs, plain or compressed, in any order; "-" is standard input.
+        paths: logs in any order; what each may be, see `throttled.history.read`.
         progress: told how much of which file has been read.
 
     Raises:
@@ -58,7 +57,7 @@ def suggest(
     first = last = 0.0
     for path in files:
         parse = Parser(zone, reference(path)).event
-        for lines, consumed in read_log(path):
+        for lines, consumed in read(path):
             at = last
             for line in lines:
                 event = parse(line)

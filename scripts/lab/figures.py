@@ -7,19 +7,23 @@ it) and returns rows. Owns nothing.
 import contextlib
 import itertools
 import json
+import socket
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from lab import latency, logs, netns
 from lab.besieged import besieged
-from lab.daemon import THROTTLED
+from lab.daemon import THROTTLED, daemon
 from lab.damage import damage
 from lab.drops import drops
+from lab.journald import SOCKET, Journald, private_mounts
 from lab.million import million
+from lab.postfix import lab
 from lab.rates import rates
 from lab.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
 from lab.spray import spray
@@ -32,6 +36,37 @@ def line_to_drop(options: Options) -> list[Row]:
     with rig() as at:
         values = race(at, latency.sources(options.trials))
     return [latency_row("log line → first drop", values)]
+
+
+def journal(options: Options) -> list[Row]:
+    """Line given to a real systemd-journald → first packet dropped."""
+    with ThreadPoolExecutor(1, initializer=private_mounts) as thread:
+        values = thread.submit(_by_journal, latency.sources(options.trials)).result()
+    return [latency_row("line to journald → first drop", values, (15, 50))]
+
+
+def _by_journal(sources: Sequence[str]) -> list[float]:
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(netns.directory("journald"))
+        journald = Journald(home)
+        journald.start("RateLimitIntervalSec=0")
+        stack.callback(journald.stop)
+        syslog = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        syslog.connect(SOCKET)
+
+        def write(text: str) -> None:
+            for line in text.splitlines():  # as syslog(3) does: a priority, and no host
+                syslog.send(b"<22>" + line.replace(" mx ", " ", 1).encode())
+
+        server, client, mail = stack.enter_context(lab())
+        more = "[log]\nfiles = []\njournal = true\n"
+        guard = stack.enter_context(daemon(server, mail.config, more))
+        guard.start()
+        for source in sources:
+            latency.prepare(write, source)
+        lines = len(sources) * (3 + latency.BEFORE)
+        netns.until(lambda: guard.status().tails[0].lines >= lines, "the journal is read", 120.0)
+        return [latency.measure(write, client, source) for source in sources]
 
 
 def replay(_: Options) -> list[Row]:
@@ -234,6 +269,7 @@ def _backend() -> Nftables:
 
 FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "latency": line_to_drop,
+    "journal": journal,
     "million": million,
     "million-xdp": partial(million, backend="xdp"),
     "replay": replay,

@@ -8,11 +8,10 @@ Owns a raw socket per probe. IPv4 only.
 """
 
 import contextlib
-import os
 import socket
 import struct
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from lab import logs
 from lab.netns import SERVER4, Namespace
@@ -22,6 +21,9 @@ _SURE_SECONDS = 0.05  # after so long without any, none comes
 _TRIAL_SECONDS = 5.0
 
 _SYN, _ACK = 0x02, 0x10
+
+#: Puts lines, each with its end, where the daemon reads them, before it returns.
+Write = Callable[[str], object]
 
 #: `auth-slow` bans above ten user names: so many guesses come first, and one more crosses.
 BEFORE = 10
@@ -87,14 +89,13 @@ def sources(trials: int) -> list[str]:
     return [f"198.{18 + n // 256}.{n % 256}.9" for n in range(trials)]
 
 
-def prepare(log: Path, source: str) -> None:
+def prepare(write: Write, source: str) -> None:
     """Write all the lines of a source but the last."""
     users = [f"u{n}" for n in range(BEFORE)]
-    with log.open("a") as file:
-        file.write(logs.guesses(source, users, logs.stamp(time.time())))
+    write(logs.guesses(source, users, logs.stamp(time.time())))
 
 
-def measure(log: Path, client: Namespace, source: str) -> float:
+def measure(write: Write, client: Namespace, source: str) -> float:
     """Write the line that crosses the limit; return the seconds until a segment was dropped.
 
     Raises:
@@ -103,13 +104,11 @@ def measure(log: Path, client: Namespace, source: str) -> float:
     session = logs.guesses(source, ["the-last"], logs.stamp(time.time()))
     opening, crossing, *_ = session.splitlines(keepends=True)
     probe = Probe(client, source)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     try:
-        os.write(descriptor, opening.encode())
+        write(opening)
         _settle(probe, source)
-        return _race(probe, descriptor, crossing.encode(), source)
+        return _race(probe, write, crossing, source)
     finally:
-        os.close(descriptor)
         probe.close()
 
 
@@ -121,10 +120,10 @@ def _settle(probe: Probe, source: str) -> None:
             raise RuntimeError(f"{source} is dropped before it crossed a limit")
 
 
-def _race(probe: Probe, descriptor: int, line: bytes, source: str) -> float:
+def _race(probe: Probe, write: Write, line: str, source: str) -> float:
     begin = probe.heard
     written = time.perf_counter()
-    os.write(descriptor, line)
+    write(line)
     sent = []
     while True:
         sent.append(time.perf_counter())

@@ -37,9 +37,9 @@ def command(
 
     Nothing is touched. At the end: how many subjects each limit hit, the twenty that were banned
     most often, and every client that delivered mail or logged in and would have been banned.
-    FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard
-    input. With --json each decision is an object on a line of its own, and the last line is
-    {"summary": …}.
+    FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
+    systemd's journal. With --json each decision is an object on a line of its own, and the last
+    line is {"summary": …}.
     """
     settings = config()
     replay = Replay(settings, facts(settings), zone or local_zone())

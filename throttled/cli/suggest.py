@@ -49,8 +49,9 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> No
     Shows how high clients came within each limit's window, those that delivered mail or logged
     in apart from strangers, and whom the present and the proposed values would hit. Nothing is
     changed: what follows is printed as configuration to paste, and to try with throttled replay.
-    FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input. Without FILE
-    this host's logs are read, with what rotation left of them.
+    FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
+    systemd's journal. Without FILE the logs that the daemon follows are read, with what rotation
+    left of them; the daemon itself need not run, and knows nothing that is not in them.
     """
     settings = config()
     known = facts(settings)
@@ -69,11 +70,10 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> No
 
 
 def _own(settings: Config, known: Facts) -> list[str]:
-    logs = [path for path in settings.logs(known) if path != JOURNAL]
+    logs = settings.logs(known)
     if not logs:
-        hint = "name one, or: journalctl -o short-iso-precise | throttled suggest -"
-        raise UsageError("this host has no log file of Postfix", hint)
-    return [path for log in logs for path in rotated(log)]
+        raise UsageError("this host has no log of Postfix", "name one: throttled suggest FILE")
+    return [path for log in logs for path in ([log] if log == JOURNAL else rotated(log))]
 
 
 def _head(findings: Findings) -> Iterator[str]:

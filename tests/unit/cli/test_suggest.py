@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from throttled.config.load import loads
+from throttled.errors import SourceError
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Cli
@@ -98,11 +99,17 @@ def test_this_hosts_logs_with_what_rotation_left(cli: "Cli", log: Path, config_f
     assert cli("suggest", "--json").json()["files"] == [f"{log}.1", str(log)]
 
 
-def test_no_log_at_all(cli: "Cli", config_file: Path) -> None:
+def test_a_host_without_log_files_has_a_journal(
+    cli: "Cli", config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_journal(*_: object, **__: object) -> None:  # whether this host has one or not
+        raise SourceError("cannot read the journal")
+
+    monkeypatch.setattr("throttled.history.JournalTail", no_journal)
     config_file.write_text(config_file.read_text() + "[log]\nfiles = []\n")
     ended = cli("suggest")
-    assert ended.code == 2
-    assert "hint: name one, or: journalctl" in ended.err
+    assert ended.code == 1
+    assert "throttled: cannot read the journal" in ended.err
     assert cli("suggest", "/absent").code == 1
 
 

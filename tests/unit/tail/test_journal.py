@@ -14,13 +14,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import CDLL, get_errno
 from pathlib import Path
 from pwd import getpwnam
 from typing import Self
 
 import pytest
 
+from lab.journald import PROGRAM, SOCKET, Journald, private_mounts
+from throttled import history
 from throttled.errors import SourceError
 from throttled.model import JOURNAL
 from throttled.tail import journal, sdjournal
@@ -30,53 +31,12 @@ from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Position
 from throttled.tail.readback import lines_at
 
-JOURNALD = "/lib/systemd/systemd-journald"
-SOCKET = "/run/systemd/journal/dev-log"
 BOUND = 5.0  # seconds to wait for anything
-CLONE_NEWNS = 0x00020000
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not Path(JOURNALD).exists(), reason="systemd-journald is not installed"),
+    pytest.mark.skipif(not Path(PROGRAM).exists(), reason="systemd-journald is not installed"),
 ]
-
-
-class Journald:
-    """A systemd-journald without a systemd."""
-
-    def __init__(self, directory: Path) -> None:
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(str(directory / "notify"))
-        self.notify.settimeout(BOUND)
-        self.environment = {"NOTIFY_SOCKET": str(directory / "notify"), "PATH": os.environ["PATH"]}
-
-    def start(self, *settings: str) -> None:
-        lines = ["[Journal]", "Storage=volatile", "ReadKMsg=no", "Audit=no", *settings]
-        Path("/etc/systemd/journald.conf").write_text("\n".join(lines))
-        self.process = subprocess.Popen(
-            [JOURNALD], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while b"READY=1" not in self.notify.recv(4096):
-            pass
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(BOUND)
-
-    def rotate(self) -> None:
-        subprocess.run(["journalctl", "--rotate"], check=True, capture_output=True)
-
-
-def private_mounts() -> None:
-    """Give the calling thread its own mounts, with nothing of the host's journal."""
-    libc = CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS):
-        raise OSError(get_errno(), "unshare")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    for directory in ("/run/log", "/run/systemd", "/etc/systemd", "/var/log"):
-        Path(directory).mkdir(exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
-    Path("/run/systemd/journal").mkdir()
 
 
 @pytest.fixture(scope="module")
@@ -548,5 +508,21 @@ def test_nothing_is_left_open(inside: Inside) -> None:
         with pytest.raises(SourceError):
             JournalTail(Position(JOURNAL, 0, 0, 0, b"garbage"))
         assert len(list(descriptors.iterdir())) == open_before
+
+    inside(test)
+
+
+def test_what_the_journal_holds_from_its_beginning(inside: Inside) -> None:
+    """As `throttled suggest` and `replay` read it: to its end, then no further."""
+
+    def test(_: Journald) -> None:
+        for number in range(700):  # more than a batch holds
+            send(f"connect from unknown[198.51.100.{number % 250}]")
+        expected = [f"connect from unknown[198.51.100.{number % 250}]" for number in range(700)]
+        deadline = time.monotonic() + BOUND
+        found: list[str] = []
+        while found != expected and time.monotonic() < deadline:  # journald takes its time
+            found = [text for lines, _ in history.read(JOURNAL) for text in texts(lines)]
+        assert found == expected
 
     inside(test)
