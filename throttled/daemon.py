@@ -276,7 +276,15 @@ class Daemon:
             float(throttle.per),
             throttle.burst,
             firewall.size,
+            self._stored(),
         )
+
+    def _stored(self) -> int:
+        """Return how many elements should be in force; 0 where the store does not say."""
+        try:
+            return sum(self.store.counts(now().wall).values())
+        except StoreError:
+            return 0
 
     def _watch_host(self) -> None:
         try:

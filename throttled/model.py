@@ -253,6 +253,7 @@ class Ruleset(Struct, frozen=True):
     per: float  # … in so many seconds
     burst: int
     size: int  # elements that each set may hold
+    expected: int = 0  # elements that are about to come: sets that are made have room for them
 
 
 class Applied(Struct, frozen=True):

@@ -382,6 +382,16 @@ def test_a_set_grows_with_what_is_in_it(host: Host, monkeypatch: pytest.MonkeyPa
     assert len(list(host.backend.dump())) == 2001
 
 
+def test_a_set_for_many_that_are_expected_has_room(backend: Xdp, pins: Path) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=2_000_000, expected=1_000_000))
+    backend.apply([ban("198.18.0.1")])
+    assert Map.pinned(pins / f"v{layout.LAYOUT}" / "mx_ban4").max_entries == 1_250_000
+    backend.apply([ban("2001:db8::/32")])
+    backend.setup(RULESET)
+    backend.apply([ban("2001:db8::1")])
+    assert Map.pinned(pins / f"v{layout.LAYOUT}" / "mx_ban4").max_entries == RULESET.size
+
+
 def test_what_has_expired_makes_room(backend: Xdp) -> None:
     backend.setup(msgspec.structs.replace(RULESET, size=100))
     backend.apply([ban(f"198.18.0.{n}", 0.2) for n in range(100)])

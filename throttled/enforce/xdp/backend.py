@@ -185,7 +185,7 @@ class Xdp:
         starts = not (self._programs and before)
         if starts:
             self._programs = self._load()
-        self._sets.size = ruleset.size
+        self._sets.size, self._sets.expected = ruleset.size, ruleset.expected * 5 // 4
         others = [path for path in self._pins.glob("v*") if path != self._home]
         for older in others:
             self._take_over(older)

@@ -79,6 +79,8 @@ class Sets:
         self._home = home
         #: Elements that each set may hold; None as long as no ruleset said so.
         self.size: int | None = None
+        #: Elements that are about to come: a set made now has room for them, and need not grow.
+        self.expected = 0
         self._cursor: tuple[int, bytes | None] = (0, None)
         self._swept: dict[SetId, float] = {}
 
@@ -187,7 +189,7 @@ class Sets:
                 raise BackendError(
                     f"there is no set {of.name} yet", "a running throttled makes it when needed"
                 )
-            held = self._install(of, self._new(of, min(_FIRST, self.size)))
+            held = self._install(of, self._new(of, min(max(_FIRST, self.expected), self.size)))
         if of.networks and wanted:
             self.announce(of.version, map(layout.prefix_of, wanted))
         return held
