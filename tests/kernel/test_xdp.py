@@ -559,3 +559,16 @@ def test_protected_even_if_asked_to(host: Host) -> None:
     host.backend.apply([ban("0.0.0.0/0")])
     assert host.arrives(CLIENT4)
     assert not host.arrives("198.18.0.1")
+
+
+def test_how_full_each_set_is(backend: Xdp, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=300_000))
+    backend.apply([ban(f"198.18.{n >> 8}.{n & 255}") for n in range(5000)])
+    backend.apply([ban(f"2001:db8:b:{n:x}::/64", action="throttle") for n in range(77)])
+    found = {(fill.name, fill.held, fill.size) for fill in backend.fill()}
+    assert found == {("mx_ban4", 5000, 300_000), ("mx_throttle6_networks", 77, 300_000)}
+    # As before Linux 6.3, where it does not change with what is in a map.
+    monkeypatch.setattr(Map, "memory", lambda _: 4096)
+    sets._scale.cache_clear()
+    assert backend.fill() == []
+    sets._scale.cache_clear()

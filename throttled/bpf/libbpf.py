@@ -181,6 +181,16 @@ class Map(_Held):
         )
         return cls(_checked(made))
 
+    def memory(self) -> int:
+        """Return the bytes that it takes, as the kernel says (/proc/self/fdinfo).
+
+        Since Linux 6.3 that grows with what is in it; before, it is what it could grow to.
+        """
+        for line in Path(f"/proc/self/fdinfo/{self.fd}").read_text().splitlines():
+            if line.startswith("memlock:"):
+                return int(line.split()[1])
+        return 0
+
     def lookup(self, key: bytes) -> bytes | None:
         """Return a value, or None. Not for maps with a value for each processor."""
         if number := -_library().bpf_map_lookup_elem(self.fd, key, self._value):

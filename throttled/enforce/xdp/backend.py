@@ -156,8 +156,11 @@ class Xdp:
         return bool(self._programs)
 
     def fill(self) -> list[Fill]:
-        """Return nothing: the kernel does not count what a map holds."""
-        return []
+        """Return how full each set is; nothing before Linux 6.3, which does not say."""
+        try:
+            return self._sets.fill()
+        except OSError as error:
+            raise _refusal(error) from error
 
     def teardown(self) -> None:
         """Detach the programs and remove all pins, also those of other layouts."""

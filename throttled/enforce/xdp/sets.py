@@ -15,13 +15,15 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from throttled.bpf.libbpf import Map
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import ELEMENT, SETS, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Seen
+from throttled.model import Applied, Entry, Fill, Seen
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4
@@ -125,6 +127,17 @@ class Sets:
             if held := self.open(of):
                 for keys, values in _pieces(held):
                     yield from _seen(of, keys, values, clock())
+
+    def fill(self) -> list[Fill]:
+        """Return how many elements each set holds; what has expired counts until it is collected.
+
+        Nothing where the kernel does not say what a map takes for its elements.
+        """
+        return [
+            Fill(of.name, of.scope, of.action, scale.count(held), self.size or held.max_entries)
+            for of in SETS
+            if (held := self.open(of)) and (scale := _scale(held.key_size)).element
+        ]
 
     def collect(self) -> None:
         """Remove what has expired: a piece of all that there is, for some milliseconds."""
@@ -263,6 +276,28 @@ class Sets:
 
 #: A key of the greatest length.
 _WIDEST = {4: (bytes(4), 32), 6: (bytes(16), 128)}
+
+
+class _Scale(NamedTuple):
+    """The bytes that the kernel takes for a hash of ours."""
+
+    hash: int
+    bucket: int  # there are as many as the power of two that holds all elements
+    element: int  # 0: it says only what it could take
+
+    def count(self, held: Map) -> int:
+        """Return how many elements a hash holds."""
+        buckets = 1 << (held.max_entries - 1).bit_length()
+        return (held.memory() - self.hash - buckets * self.bucket) // self.element
+
+
+@cache
+def _scale(key_size: int) -> _Scale:
+    """Weigh an empty hash, one of twice the room, and the first one again with an element in it."""
+    one, two = (Map.hash("scale", key_size, ELEMENT.size, room) for room in (1, 2))
+    empty, bucket = one.memory(), two.memory() - one.memory()
+    one.update(bytes(key_size), bytes(ELEMENT.size))
+    return _Scale(empty - bucket, bucket, one.memory() - empty)
 
 
 def _descriptor(held: Map) -> bytes:
