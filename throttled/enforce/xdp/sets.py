@@ -143,17 +143,19 @@ class Sets:
         """Remove what has expired: a piece of all that there is, for some milliseconds."""
         end = time.monotonic() + _COLLECT
         at, cursor = self._cursor
-        for _ in range(len(SETS) + 1):
+        for _ in SETS:
             held = self.open(SETS[at])
-            while held and time.monotonic() < end:
+            cursor = cursor if held else None
+            while held:
                 keys, values, _count, cursor = held.read(cursor)
                 _remove_expired(held, keys, values)
-                if cursor is None:
+                if cursor is None or time.monotonic() >= end:
                     break
+            if cursor is None:
+                at = (at + 1) % len(SETS)
             self._cursor = at, cursor
             if time.monotonic() >= end:
                 return
-            at, cursor = (at + 1) % len(SETS), None
 
     def settle(self) -> list[SetId]:
         """Tell the program of every set that is pinned, and fit them to the size.
