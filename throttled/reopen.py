@@ -6,7 +6,9 @@ one is at its path, it takes over, with what is in force meanwhile. Owns nothing
 """
 
 import logging
+from contextlib import closing, suppress
 from pathlib import Path
+from time import time
 
 from throttled.errors import StoreError
 from throttled.model import Decision, Snapshot
@@ -24,6 +26,9 @@ _SAME = 5.0
 def open_or_without(path: str) -> tuple[Store, StoreError | None]:
     """Return the store, or one in memory and what is wrong with the file.
 
+    A file that can at least be read (no room, locked, read-only) still says how far the logs were
+    read, so that no line is missed meanwhile.
+
     Args:
         path: of the file; its directory is made where its parent is there.
     """
@@ -35,7 +40,11 @@ def open_or_without(path: str) -> tuple[Store, StoreError | None]:
         return Store.open(path), None
     except StoreError as error:
         log.error("%s; going on without it. %s", error.message, error.hint)
-        return Store.open(":memory:"), error
+        problem = error
+    memory = Store.open(":memory:")
+    with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
+        memory.record(time(), (), (), list(file.positions().values()))
+    return memory, problem
 
 
 def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:

@@ -4,6 +4,7 @@ No Postfix is needed: its lines are written by hand. What must be so in each cas
 banned in the kernel, `status` shows the fault with a hint, and the file stays as it is.
 """
 
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -195,6 +196,28 @@ def test_locked(guarded: Guarded, *, running: bool) -> None:
         other.execute("ROLLBACK")
     guarded.well()
     netns.until(lambda: guarded.recorded() == {A}, "recorded")
+
+
+@pytest.mark.parametrize("fault", ["locked", "full", "read-only"])
+def test_no_line_is_missed_while_the_daemon_was_away(
+    guarded: Guarded, small: Path, fault: str
+) -> None:
+    guarded.guard.start()
+    guarded.bans(A)
+    guarded.guard.signal(signal.SIGKILL)
+    guarded.guard.kill()
+    with closing(sqlite3.connect(guarded.path, isolation_level=None)) as other:
+        if fault == "locked":
+            other.execute("BEGIN IMMEDIATE")
+        elif fault == "full":
+            fill(small)
+        else:
+            other.close()
+            subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        guarded.garbage(B)
+        guarded.guard.start()
+        guarded.fault({"locked": "locked", "full": "no space", "read-only": "read-only"}[fault])
+        netns.until(lambda: guarded.held(B), "what was logged meanwhile counts")
 
 
 def test_of_a_newer_version(guarded: Guarded) -> None:

@@ -142,9 +142,12 @@ class Database:
 
 def _ready(path: str, *, readonly: bool) -> None:
     if readonly:
-        if not Path(path).exists():
-            raise faults.missing(path)
-        return
+        try:
+            if Path(path).exists():
+                return
+        except PermissionError as error:
+            raise faults.unreachable(path) from error
+        raise faults.missing(path)
     try:
         # Never opened when it exists: closing would drop the locks of another connection of ours.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

@@ -91,6 +91,11 @@ def missing(path: str) -> StoreError:
     return StoreError(f"there is no database {path}", hint)
 
 
+def unreachable(path: str) -> StoreError:
+    """Return the error to raise where this user may not even look."""
+    return StoreError(f"the database {path} is closed to this user", "run as root")
+
+
 def foreign(path: str) -> StoreError:
     """Return the error to raise for a database of another program."""
     hint = "nothing was changed. Name another path as store.path"

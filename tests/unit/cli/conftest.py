@@ -58,8 +58,14 @@ class Daemon:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
 
+    async def _end(self) -> None:
+        await self._server.stop()
+        # Who connected and went away at once is only now let go.
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+        await asyncio.sleep(0)
+
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
