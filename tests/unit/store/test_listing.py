@@ -63,7 +63,7 @@ def test_writing_between_two_chunks_loses_nothing_else(store: Store) -> None:
 def test_a_sample_is_of_what_is_in_force(store: Store) -> None:
     assert store.sample(NOW, 5) == []
     store.record(NOW, many(30))
-    seen = [store.sample(NOW, 5) for _ in range(100)]
+    seen = [store.sample(NOW, 5) for _ in range(1000)]
     assert all(0 < len(some) <= 5 for some in seen)
     assert {e.subject for some in seen for e in some} == {d.subject for d in many(30)}
     assert store.sample(NOW + 1e6, 5) == []
