@@ -41,6 +41,7 @@ from throttled.errors import (
     ThrottledError,
 )
 from throttled.guard import Guard
+from throttled.handshakes import Handshakes
 from throttled.health import problems, summary
 from throttled.hook import Hook
 from throttled.host.addresses import Watch as HostWatch
@@ -109,6 +110,7 @@ class Daemon:
         self.backend: Backend
         self.pipeline: Pipeline
         self.guard: Guard
+        self.handshakes: Handshakes
         self.logs: Logs
         self.upkeep: Upkeep
         self.store_problem: StoreError | None = None
@@ -174,6 +176,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
         self.logs = Logs(self.pipeline, self.report)
+        self.handshakes = Handshakes(self.pipeline, self.report)
         self.upkeep = Upkeep(self.pipeline, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.protect()
@@ -189,6 +192,9 @@ class Daemon:
         await self._serve_metrics()
         self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
+        self.handshakes.follow(self.config.sensor, self.facts)
+        self.handshakes.start()
+        self._closing.callback(self.handshakes.close)
         self._spawn(self._tick_for_ever())
         self._spawn(self.hook.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
@@ -324,6 +330,7 @@ class Daemon:
         self.protect()
         self.guard.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
+        self.handshakes.follow(self.config.sensor, self.facts)
 
     def _reload_soon(self) -> None:
         self._spawn(self.reload())

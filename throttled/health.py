@@ -36,6 +36,7 @@ def problems(daemon: "Daemon") -> list[Problem]:
     if not logs.followers:
         hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
         found.append(Problem("fault", "no log is followed: nothing can be seen", hint, "no-log"))
+    found += daemon.handshakes.problems()
     if daemon.hook.problem:
         found.append(daemon.hook.problem)
     if error := daemon.metrics_problem:

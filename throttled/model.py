@@ -105,7 +105,7 @@ class Crossing(Struct, frozen=True, gc=False):
     value: int
     threshold: int
     within: float  # seconds
-    count: Literal["connections", "errors", "auth_failures", "auth_users"] = "errors"
+    count: Literal["connections", "handshakes", "errors", "auth_failures", "auth_users"] = "errors"
     name: str = ""  # host name, for protection by suffix
     lines: tuple[Line, ...] = ()
 

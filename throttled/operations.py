@@ -141,6 +141,7 @@ class Operations:
             lines_lost=pipeline.counts.lines_lost,
             forgotten=sizes["dropped"],
             unrecorded=pipeline.unrecorded(),
+            sensor=daemon.handshakes.told(),
             unapplied=pipeline.unapplied(),
             errors=pipeline.counts.errors,
             decisions=pipeline.counts.decisions,
@@ -339,7 +340,9 @@ class Operations:
 
 def _meter(meter: Meter) -> MeterRow:
     soft, hard = meter.soft or None, meter.hard or None
-    return MeterRow(meter.limit, meter.scope, meter.value, soft, hard, meter.within)
+    return MeterRow(
+        meter.limit, meter.scope, meter.value, soft, hard, meter.within, kernel=meter.kernel
+    )
 
 
 def _tail(follower: Follower) -> TailStatus:

@@ -123,7 +123,7 @@ class Pipeline:
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
-        self.engine.reconfigure(policy)
+        self.engine.reconfigure(policy, names=protection.by_name)
         self.ladder.policy = policy
         self.ladder.protection = protection
 

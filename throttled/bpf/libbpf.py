@@ -239,15 +239,32 @@ class Map(_Held):
             keys, values, how many, and the next cursor; None after the last piece. What is in the
             map all the time is returned exactly once.
         """
+        return self._read(_library().bpf_map_lookup_batch, cursor)
+
+    def take(self) -> tuple[bytes, bytes]:
+        """Take everything out of a hash; return the keys and the values.
+
+        What a program adds to a value in the very moment between its reading and its removal is
+        lost.
+        """
+        keys, values = [], []
+        cursor: bytes | None = None
+        while True:
+            take = _library().bpf_map_lookup_and_delete_batch
+            some, of_them, _count, cursor = self._read(take, cursor)
+            keys.append(some)
+            values.append(of_them)
+            if cursor is None:
+                return b"".join(keys), b"".join(values)
+
+    def _read(self, function: Any, cursor: bytes | None) -> tuple[bytes, bytes, int, bytes | None]:
         size = _PIECE
         while True:
             count = _u32(size)
             keys = ctypes.create_string_buffer(size * self.key_size)
             values = ctypes.create_string_buffer(size * self.value_size)
             after = ctypes.create_string_buffer(max(4, self.key_size))
-            number = -_library().bpf_map_lookup_batch(
-                self.fd, cursor, after, keys, values, ctypes.byref(count), None
-            )
+            number = -function(self.fd, cursor, after, keys, values, ctypes.byref(count), None)
             if number == errno.ENOSPC:  # one bucket holds more
                 size *= 2
                 continue
@@ -276,6 +293,11 @@ class Map(_Held):
 
 class Link(_Held):
     """A program's hold on an interface or a cgroup. The last descriptor or pin of it ends it."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether it still holds; a detached one lives on as a descriptor."""
+        return bool(self._info(_LinkInfo).ifindex)
 
     @property
     def ifindex(self) -> int:
@@ -463,7 +485,7 @@ def _library() -> ctypes.CDLL:
     except OSError as error:
         raise BackendError(
             f"{_LIBRARY} cannot be loaded: {error}",
-            "install libbpf1, or choose another firewall.backend",
+            "install libbpf1, or do without what needs it: another firewall.backend, no sensor",
         ) from error
     several = ctypes.POINTER(_u32)
     for name, result, arguments in (
@@ -487,6 +509,7 @@ def _library() -> ctypes.CDLL:
         ("bpf_map_delete_elem", _int, (_int, _pointer)),
         ("bpf_map_get_next_key", _int, (_int, _pointer, _pointer)),
         ("bpf_map_lookup_batch", _int, (_int, *(_pointer,) * 4, several, _pointer)),
+        ("bpf_map_lookup_and_delete_batch", _int, (_int, *(_pointer,) * 4, several, _pointer)),
         ("bpf_map_update_batch", _int, (_int, _pointer, _pointer, several, _pointer)),
         ("bpf_prog_get_fd_by_id", _int, (_u32,)),
         ("bpf_link_create", _int, (_int, _int, _int, _pointer)),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from throttled.cli import output
 from throttled.cli.daemon import ask, config, facts
@@ -100,9 +101,12 @@ def _daemon(settings: Config) -> Iterator[Problem]:
         yield Problem("warning", error.message, error.hint)
         if isinstance(error, NotRunningError):
             yield from _firewall(settings)
+            yield from _sensor(settings)
         return
     yield Problem("ok", f"the daemon is running, mode {status.mode}")
     yield from status.health
+    if status.sensor is not None:
+        yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
     try:
         told = ask(Prove(), Done).message
     except ThrottledError as error:
@@ -117,3 +121,9 @@ def _firewall(settings: Config) -> Iterator[Problem]:
 
     name = "dryrun" if settings.mode == "observe" else settings.firewall.backend
     yield from check(choose(name, settings.firewall.xdp_mode))
+
+
+def _sensor(settings: Config) -> Iterator[Problem]:
+    from throttled.checks.sensor import check  # noqa: PLC0415 - as above
+
+    yield from check(settings.sensor)

@@ -81,9 +81,9 @@ def _meter(row: MeterRow) -> str:
     soft, hard = (
         "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
     )
+    limit = f"{row.limit} (kernel)" if row.kernel else row.limit
     return (
-        f"  {row.limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} "
-        f"{Duration(row.within)}"
+        f"  {limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} {Duration(row.within)}"
     )
 
 

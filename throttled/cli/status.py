@@ -44,6 +44,10 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     ]
     logs = [text for tail in status.tails for text in _tail(tail)]
     lines += [("" if i else "log", text) for i, text in enumerate(logs)]
+    if status.sensor:
+        lines.append(("sensor", status.sensor.what))
+        if status.sensor.hint:
+            lines.append(("", status.sensor.hint))
     lines += [
         ("clients", f"{number(status.clients)} tracked of {number(status.max_clients)} at most"),
         *_caps(status),

@@ -70,6 +70,10 @@ SECTIONS = {
         "Postfix's relayhost always are."
     ),
     "firewall": "How the kernel is told.",
+    "sensor": (
+        "When Postfix is too busy to take up all connections, they are not in its log. A handshake "
+        "cannot be completed under a forged address."
+    ),
     "store": "Where decisions are kept, so that they outlive a restart.",
     "control": "How throttled status, list, unban and the other commands reach the daemon.",
     "notify": (

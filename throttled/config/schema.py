@@ -141,6 +141,20 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 2_000_000
 
 
+class Sensor(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is seen without the log."""
+
+    handshakes: Annotated[
+        Literal["auto"] | bool,
+        Meta(
+            description=(
+                "let the kernel count the connections that clients complete, so that those count "
+                'that Postfix is too busy to log; "auto": where it can; true: and warn where not'
+            )
+        ),
+    ] = "auto"
+
+
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
     """Where decisions are remembered."""
 
@@ -247,6 +261,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     network: Network = _POLICY.network
     protect: Protect = _POLICY.protect
     firewall: Firewall = Firewall()
+    sensor: Sensor = Sensor()
     store: Store = Store()
     control: Control = Control()
     notify: Notify = Notify()

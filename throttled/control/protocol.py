@@ -235,6 +235,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     forgotten: int = 0  # counters of clients and sessions, early, because of a cap
     unrecorded: int = 0  # decisions that wait for the store
     unapplied: int = 0  # elements that wait for the firewall
+    sensor: Problem | None = None  # what the sensor does, or why there is none
 
 
 class MeterRow(Struct, frozen=True):
@@ -246,6 +247,7 @@ class MeterRow(Struct, frozen=True):
     soft: int | None
     hard: int | None
     within: float  # seconds
+    kernel: bool = False  # connections that the kernel saw completed; else those in the log
 
 
 class Worst(Struct, frozen=True):

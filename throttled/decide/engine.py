@@ -89,6 +89,8 @@ class Engine:
         self._pending: dict[tuple[str, Scope], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
         self._facts = facts
+        #: Host names of clients, where names protect: a handshake does not tell.
+        self._names: Generations[str, str] | None = None
         self._actions: dict[str, Callable[[_Scoped, Event, float, _SessionKey], int]] = {
             "connect": self._connect,
             "screened": self._screened,
@@ -107,8 +109,18 @@ class Engine:
         self._facts = facts
         self._assign()
 
-    def reconfigure(self, policy: Policy) -> None:
-        """Take other limits; those that stay as they were keep their counts."""
+    def reconfigure(self, policy: Policy, *, names: bool = False) -> None:
+        """Take other limits; those that stay as they were keep their counts.
+
+        Args:
+            policy: them.
+            names: whether to remember the host names of clients that the log tells, for a day:
+                `handshakes` has none.
+        """
+        if not names:
+            self._names = None
+        elif self._names is None:
+            self._names = Generations(_HELD, policy.max_clients)
         scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].held = before.held
@@ -147,6 +159,16 @@ class Engine:
         key = event.pid if event.process != "postscreen" else (client, event.port)
         if action(state, event, at, key):
             self._trace.add(client, at, source, offset)
+
+    def handshakes(self, client: str, scope: Scope, count: int, at: float) -> None:
+        """Count connections that the kernel saw a client complete, logged or not.
+
+        They are never added to those that the log tells of: see `throttled.decide.limits`.
+        """
+        group = self._scopes[scope].gauges.handshakes
+        name = "" if self._names is None else self._names.get(client) or ""
+        self._count(group, Event("connect", client, "", "", 0, 0.0, name=name), at, count)
+        self._trace.note(client)
 
     def hold(self, subject: str, scope: Scope, action: Action, until: float, at: float) -> None:
         """Learn what is in force against a client, so that it is not judged for less before then.
@@ -195,8 +217,9 @@ class Engine:
         return outcome
 
     def meters(self, client: str, at: float) -> list[Meter]:
-        """Return what a client's meters show, for `explain`."""
-        return [gauge.read(client, at) for gauge in self.gauges()]
+        """Return what a client's meters show, for `explain`; the kernel's if it saw something."""
+        meters = [gauge.read(client, at) for gauge in self.gauges()]
+        return [meter for meter in meters if meter.value or not meter.kernel]
 
     def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:
         """Return who is nearest to being banned or furthest above a threshold, for `top`.
@@ -240,6 +263,8 @@ class Engine:
 
     def _connect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         self._current.sessions.pop(key)
+        if self._names is not None and event.name:
+            self._names.put(event.client, event.name, at)
         passed = state.screening and state.handover.get(event.client)
         if passed:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
@@ -385,7 +410,7 @@ class Engine:
             value,
             threshold,
             gauge.within,
-            gauge.count,
+            "handshakes" if gauge.kernel else gauge.count,
             event.name,
         )
 

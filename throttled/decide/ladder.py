@@ -14,7 +14,7 @@ from throttled.decide.brake import Brake
 from throttled.decide.protect import Protection
 from throttled.errors import RefusedError
 from throttled.model import Action, Crossing, Decision, NetworkPast, Past, Scope, Snapshot
-from throttled.policy import Count, Duration, Policy
+from throttled.policy import Duration, Policy
 
 _DAY = 86400.0
 #: Bad that outweighs good: so many counted for each delivery or login.
@@ -24,8 +24,9 @@ _LOGIN_COUNTS = 30 * _DAY
 #: Postfix puts into a message, a list has two or three dead ones.
 _NEWCOMER = 3
 
-_WORDS: dict[Count, str] = {
+_WORDS = {
     "connections": "connections",
+    "handshakes": "completed handshakes",
     "errors": "points for errors",
     "auth_failures": "failed logins",
     "auth_users": "user names tried",

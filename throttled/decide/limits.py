@@ -1,5 +1,9 @@
 """The configured limits, each with its table, for one scope. Pure.
 
+A limit of connections has two tables: what the log says of a client, and what the kernel saw of it
+(`handshakes`). Each sees most of what the other does; neither is added to the other, so that either
+crosses the limit just where it is, and where one is blind the other counts.
+
 Owns the tables. What a client did in one scope is counted, and punished, there.
 """
 
@@ -26,6 +30,7 @@ class Gauge(Struct, Generic[Table]):
     soft: int
     hard: int
     table: Table
+    kernel: bool = False  # counts what the kernel saw; else what the log says
 
     def verdict(self, value: int) -> tuple[Action, int] | None:
         """Return what a value asks for, and the threshold it crossed."""
@@ -44,6 +49,7 @@ class Gauge(Struct, Generic[Table]):
             self.table.value(client, at),
             0 if self.soft == _NEVER else self.soft,
             0 if self.hard == _NEVER else self.hard,
+            kernel=self.kernel,
         )
 
 
@@ -56,6 +62,7 @@ class Meter(Struct, frozen=True):
     value: int
     soft: int
     hard: int
+    kernel: bool = False  # see `Gauge`
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached; above 1.0 that is crossed."""
@@ -66,6 +73,7 @@ class Gauges(Struct):
     """The gauges of one scope, by what they count."""
 
     connections: list[Gauge[Counters]] = field(default_factory=list)
+    handshakes: list[Gauge[Counters]] = field(default_factory=list)
     errors: list[Gauge[Counters]] = field(default_factory=list)
     auth_failures: list[Gauge[Counters]] = field(default_factory=list)
     auth_users: list[Gauge[Distinct]] = field(default_factory=list)
@@ -87,18 +95,29 @@ class Gauges(Struct):
                 table = Counters(within, policy.max_clients)
                 group: list[Gauge[Counters]] = getattr(made, limit.count)
                 group.append(Gauge(name, limit.count, scope, within, soft, hard, table))
+            if limit.count == "connections":
+                seen = Counters(within, policy.max_clients)
+                made.handshakes.append(
+                    Gauge(name, limit.count, scope, within, soft, hard, seen, kernel=True)
+                )
         return made
 
     def all(self) -> "list[Gauge[Counters] | Gauge[Distinct]]":
         """Return every gauge."""
-        return [*self.connections, *self.errors, *self.auth_failures, *self.auth_users]
+        return [
+            *self.connections,
+            *self.handshakes,
+            *self.errors,
+            *self.auth_failures,
+            *self.auth_users,
+        ]
 
     def adopt(self, before: "Gauges") -> None:
         """Take over the counts of limits that stay as they were.
 
         Other thresholds make no difference to counters; names are counted up to a threshold.
         """
-        for group in ("connections", "errors", "auth_failures"):
+        for group in ("connections", "handshakes", "errors", "auth_failures"):
             known = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
             for gauge in getattr(self, group):
                 if (gauge.limit, gauge.within) in known:

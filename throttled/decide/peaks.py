@@ -102,7 +102,7 @@ class Scoped:
         self.watched = [
             self._watch(gauge, policy.max_clients)
             for gauge in self.engine.gauges()
-            if gauge.scope == scope
+            if gauge.scope == scope and not gauge.kernel
         ]
         self.cap = policy.max_clients
         self.full = False

@@ -73,6 +73,11 @@ class Protection:
             mynetworks=protect.mynetworks,
         )
 
+    @property
+    def by_name(self) -> bool:
+        """Whether host names protect."""
+        return bool(self._names or self._suffixes)
+
     def reason(self, subject: str, name: str = "") -> str:
         """Return why a subject is protected, or "".
 

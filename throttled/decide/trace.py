@@ -47,6 +47,10 @@ class Trace:
             self._places[slot] = place
             self._before[slot] = before
 
+    def note(self, client: str) -> None:
+        """Remember that something counted against the client that no line tells."""
+        self._clients.append(client)
+
     def lines(self, client: str, most: int) -> tuple[Line, ...]:
         """Return up to `most` of the client's latest lines, oldest first."""
         found: list[Line] = []

@@ -395,3 +395,48 @@ def test_the_worst_are_those_nearest_to_a_threshold() -> None:
     limitless = engine(Policy(limits={}))
     run([event("connect")] * 61, under=limitless)
     assert limitless.worst(9, 1000.0) == []
+
+
+def test_handshakes_and_log_lines_are_never_added() -> None:
+    under = engine()
+    assert run([event("connect")] * 60, under=under) == []
+    under.handshakes(A, "mx", 60, 1000.0)
+    assert under.take().crossings == []
+    assert [(m.value, m.kernel) for m in under.meters(A, 1000.0)[:2]] == [(60, False), (60, True)]
+    under.handshakes(A, "mx", 1, 1000.0)
+    (crossing,) = under.take().crossings
+    assert (crossing.limit, crossing.count, crossing.value) == ("connections", "handshakes", 61)
+    # Its line comes later, when the throttle is in force.
+    under.hold(A, "mx", "throttle", 2000.0, 1000.0)
+    assert run([event("connect")], under=under) == []
+
+
+def test_handshakes_of_one_scope_do_not_count_in_another() -> None:
+    under = engine()
+    under.handshakes(A, "submission", 121, 1000.0)
+    (crossing,) = under.take().crossings
+    assert crossing.scope == "submission"
+    assert under.worst(9, 1000.0)[0][0] == A
+    under.forget(A)
+    assert all(meter.value == 0 for meter in under.meters(A, 1000.0))
+
+
+def test_meters_of_the_kernel_are_shown_where_it_saw_something() -> None:
+    under = engine()
+    assert not any(meter.kernel for meter in under.meters(A, 1000.0))
+
+
+def test_the_name_of_a_handshake_is_the_one_in_the_log() -> None:
+    under = engine()
+    run([event("connect", name="mx.example.com")], under=under)
+    under.reconfigure(Policy(), names=True)
+    run([event("connect", client=B, name="mx.example.com"), event("connect")], under=under)
+    under.reconfigure(Policy(), names=True)
+    for client in (A, B):
+        under.handshakes(client, "mx", 61, 1000.0)
+    names = {crossing.subject: crossing.name for crossing in under.take().crossings}
+    assert names == {A: "", B: "mx.example.com"}
+    under.reconfigure(Policy())
+    under.handshakes(B, "mx", 1, 1000.0)
+    (crossing,) = under.take().crossings
+    assert crossing.name == ""

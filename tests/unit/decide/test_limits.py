@@ -78,3 +78,14 @@ def test_names_are_kept_where_the_thresholds_are_the_same() -> None:
 def test_share_of_the_highest_threshold() -> None:
     assert Meter("errors", "mx", 600.0, 25, 20, 50).share() == 0.5
     assert Meter("connections", "mx", 60.0, 90, 60, 0).share() == 1.5
+
+
+def test_what_the_kernel_saw_has_a_table_of_its_own() -> None:
+    mx = Gauges.of(Policy(), "mx")
+    (logged,), (seen,) = mx.connections, mx.handshakes
+    seen.table.add("a", 1000.0, 7)
+    assert logged.read("a", 1000.0).value == 0
+    assert seen.read("a", 1000.0) == Meter("connections", "mx", 60.0, 7, 60, 0, kernel=True)
+    after = Gauges.of(Policy(), "mx")
+    after.adopt(mx)
+    assert after.handshakes[0].read("a", 1000.0).value == 7

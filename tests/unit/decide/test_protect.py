@@ -94,3 +94,9 @@ def test_every_address_of_a_protected_network_is_protected(value: object, prefix
     length = min(prefix, 32 if "." in host else 128)
     network = address.subject(f"{host}/{length}")
     assert Protection(Facts(), networks=[network]).reason(address.canonical(host))
+
+
+def test_whether_names_protect() -> None:
+    assert not Protection(FACTS).by_name
+    assert Protection(FACTS, names=("mx.example.com",)).by_name
+    assert Protection(FACTS, names=(".example.com",)).by_name

@@ -11,6 +11,14 @@ def test_latest_lines_oldest_first() -> None:
     assert trace.lines("c", 3) == ()
 
 
+def test_a_client_without_a_line_is_among_the_latest() -> None:
+    trace = Trace(10, 10)
+    trace.add("a", 1.0, 1, 0)
+    trace.note("b")
+    assert trace.latest() == ["b", "a"]
+    assert trace.lines("b", 9) == ()
+
+
 def test_large_offsets_and_sources() -> None:
     trace = Trace(10, 10)
     trace.add("a", 1.0, 4095, (1 << 52) - 1)

@@ -1,0 +1,106 @@
+"""Counts completed handshakes in the kernel, by client and scope.
+
+Attached to the root of the control groups as far as this process sees them, counting in its network
+namespace alone. Nothing is pinned: with the `Sensor`, or the process that owns it, the program is
+gone. Between two calls of `take` at most `SOURCES` clients are counted; more are `missed`.
+"""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from throttled.bpf.libbpf import ATTACH_CGROUP_SOCK_OPS, OBJECTS, Map, Object
+from throttled.errors import BackendError
+from throttled.model import Scope
+from throttled.sense import layout
+
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
+_ZERO = bytes(4)
+
+#: What an operator is told who lacks them.
+_RIGHTS = "run as root or with CAP_BPF and CAP_NET_ADMIN"
+
+
+class Sensor:
+    """The program, attached, and its maps."""
+
+    def __init__(self, cgroup: Path | None = None) -> None:
+        """Load and attach it; it counts nothing before `watch`.
+
+        Args:
+            cgroup: the control group whose processes' connections are seen; None is the root.
+
+        Raises:
+            BackendError: that does not work here; says what is missing.
+        """
+        place = cgroup or root()
+        if place is None:
+            raise BackendError(
+                "no control groups of version 2 are mounted",
+                "mount -t cgroup2 none /sys/fs/cgroup",
+            )
+        loaded = Object(OBJECTS / "sensor.o")
+        loaded.load()
+        self._settings: Map = loaded.map("settings")
+        self._counts: Map = loaded.map("counts")
+        self._missed: Map = loaded.map("missed")
+        try:
+            self._netns = _netns()
+            at = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                self._link = loaded.program("handshake").attach(at, ATTACH_CGROUP_SOCK_OPS)
+            finally:
+                os.close(at)
+        except OSError as error:
+            told = f"cannot be attached to {place}: {error.strerror}"
+            raise BackendError(told, _hint(error)) from error
+
+    def watch(self, ports: Mapping[Scope, Iterable[int]]) -> None:
+        """Count at these local ports, and at no others."""
+        self._settings.update(_ZERO, layout.watched(self._netns, ports))
+
+    def take(self) -> dict[tuple[str, Scope], int]:
+        """Return how many handshakes each client completed since the last call.
+
+        Raises:
+            BackendError: it no longer counts: somebody detached it, or the kernel refuses.
+        """
+        found = {}
+        try:
+            if not self._link.attached:
+                raise BackendError("the program was detached", "see: bpftool cgroup tree")
+            keys, values = self._counts.take()
+        except OSError as error:
+            raise BackendError(f"the kernel refused: {error.strerror}", _hint(error)) from error
+        size = layout.SOURCE.size
+        for n in range(len(values) // 8):
+            count = int.from_bytes(values[n * 8 : n * 8 + 8], sys.byteorder)
+            found[layout.source(keys[n * size : (n + 1) * size])] = count
+        return found
+
+    def missed(self) -> int:
+        """Return how many handshakes found no room since the start."""
+        return self._missed.total(0)
+
+
+def root() -> Path | None:
+    """Return where control groups of version 2 are mounted."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _device, mounted, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(mounted)
+    return None
+
+
+def _hint(error: OSError) -> str:
+    return _RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else "see: bpftool cgroup tree"
+
+
+def _netns() -> int:
+    """Return the cookie of this process's network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        cookie = ours.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(cookie, sys.byteorder)
