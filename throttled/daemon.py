@@ -42,7 +42,7 @@ from throttled.errors import (
 )
 from throttled.guard import Guard
 from throttled.handshakes import Handshakes
-from throttled.health import problems, summary
+from throttled.health import Health
 from throttled.hook import Hook
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
@@ -119,6 +119,7 @@ class Daemon:
         self._files: tuple[tuple[str, int, int], ...] = ()
         self._allowed: list[str] = []
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
+        self.health = Health(self)
         self.hook = Hook(self.config.notify)
         self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
@@ -154,7 +155,7 @@ class Daemon:
             with self._closing:
                 await self._start()
                 self._ready.set()
-                notify(f"READY=1\nSTATUS={summary(self)}")
+                notify(f"READY=1\nSTATUS={self.health.summary()}")
                 await self._stop.wait()
                 notify("STOPPING=1")
                 self._end()
@@ -408,11 +409,12 @@ class Daemon:
             except Exception:
                 log.exception("unforeseen, in the timer")
                 self.pipeline.counts.errors += 1
-            self.hook.health(problems(self))
-            notify(f"WATCHDOG=1\nSTATUS={summary(self)}")
+            self.hook.health(self.health.problems())
+            notify(f"WATCHDOG=1\nSTATUS={self.health.summary()}")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)
+        self.health.tick()
         self._ticked = moment
         self.pipeline.record(moment)
         if self.upkeep.steady(moment) or self.pipeline.store_fault is not None:

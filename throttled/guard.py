@@ -62,14 +62,17 @@ class Guard:
         self.disturbed: deque[float] = deque(maxlen=100)
         #: Of the latest sample: how many should be in force, and how many of those were not.
         self.sampled = self.absent = 0
-        #: How full the sets were at the latest look.
+        #: How full the sets were at the latest look, how many elements were missing, and how many
+        #: looks in a row found some missing.
         self.fills: Sequence[Fill] = ()
+        self.lacking = self._lacked = 0
         self._pipeline = pipeline
         self._ruleset = ruleset
         self._watch: Watch | None = None
         self._task: asyncio.Task[None] | None = None
         self._again = self._lost = False
         self._looked = self._distrusted = 0.0  # boot clock
+        self._dropped = self._dropped_before = 0  # packets: by this table, by those before
 
     # Start and stop
 
@@ -137,6 +140,20 @@ class Guard:
         lacking = total * self.absent // self.sampled if self.sampled else 0
         return max(0, total - max(lacking, self._pipeline.unapplied())), False
 
+    def dropped(self) -> int:
+        """Return the packets dropped so far, also by a table that somebody deleted since.
+
+        What was dropped between the latest call and the deletion is not known; called every second.
+
+        Raises:
+            BackendError: the kernel cannot be asked.
+        """
+        count = self.backend.dropped()
+        if count < self._dropped:
+            self._dropped_before += self._dropped
+        self._dropped = count
+        return self._dropped_before + count
+
     def problems(self, at: float) -> list[Problem]:
         """Return what an operator should know of the kernel.
 
@@ -154,6 +171,10 @@ class Guard:
             for fill in self.fills
             if fill.held >= _NEARLY * fill.size
         ]
+        if self._lacked > 1 and not found and self._pipeline.backend_fault is None:
+            what = f"the kernel lacks {self.lacking:,} elements that should be in force"
+            hint = "they are put in again and again: does another program take them out?"
+            found.append(Problem("warning", what, hint, "kernel-lacks"))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
         if often >= _OFTEN[0]:
             what = f"somebody else changed our part of the firewall {often} times in ten minutes"
@@ -166,6 +187,7 @@ class Guard:
         if self._pipeline.backend_fault is None:
             try:
                 self.backend.collect()
+                self.dropped()
             except BackendError as error:
                 self._refused(error)
         broken = self._pipeline.backend_fault
@@ -185,6 +207,7 @@ class Guard:
             return
         was_full = _full(self.fills)
         lacking = self._lacks(moment)
+        self._lacked = self._lacked + 1 if lacking else 0
         if lacking and not _full(self.fills) and (was_full or moment.boot >= self._distrusted):
             self._distrusted = moment.boot + _DISTRUST
             self._put_right(Foreign(rules=True, lost=True))
@@ -200,7 +223,9 @@ class Guard:
         self.sampled, self.absent = len(sample), len(absent)
         self._pipeline.apply(absent, moment)
         desired = store.counts(moment.wall) if self.fills else {}
-        return bool(absent) or any(held[kind] < count for kind, count in desired.items())
+        fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
+        self.lacking = max(len(absent), fewer)
+        return self.lacking > 0
 
     def _listen(self) -> None:
         """Hear when somebody else changes what is ours."""

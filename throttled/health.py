@@ -1,66 +1,139 @@
-"""What is wrong, as `status`, metrics and the service's status line tell it. Owns nothing.
+"""What is wrong, as `status`, metrics, the hook and the service's status line tell it.
 
 Each problem has a `key` that stays the same while it lasts and says which kind it is: lower-case
 words, for problems of one log followed by `:` and its path. No client-written text is in a key.
+docs/monitoring.md lists them. Each goes away when it is over; what only happened, like lines that
+were lost, ten minutes after it happened last.
+
+Owns when that was, and what `throttled.silence` compares.
 """
 
+from collections.abc import Iterator
+from math import inf
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from throttled import bypass
+from throttled.enforce.sockets import connections
 from throttled.errors import StoreError
 from throttled.model import Problem
+from throttled.silence import Silence
 from throttled.system import now
 
 if TYPE_CHECKING:
     from throttled.daemon import Daemon
 
+#: What only happened is told for so many seconds.
+_TOLD = 600.0
+#: A log that has not been read to its end for so many seconds lags.
+_BEHIND = 5.0
 
-def problems(daemon: "Daemon") -> list[Problem]:
-    """Return what is wrong; nothing when all is well."""
-    pipeline, logs = daemon.pipeline, daemon.logs
-    found = [
-        Problem("fault", error.message, error.hint, key)
-        for key, error in (
-            ("store-unusable", daemon.store_problem),
-            ("store-unwritten", pipeline.store_fault),
-            ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
-            ("firewall", pipeline.backend_fault),
+
+class Growth(Struct):
+    """A count that should not grow, and when it did last."""
+
+    value: int = 0
+    at: float = -inf  # boot clock
+
+    def lately(self, value: int, at: float) -> bool:
+        """Take the count; tell whether it grew lately."""
+        if value > self.value:
+            self.at = at
+        self.value = value
+        return at - self.at < _TOLD
+
+
+class Health:
+    """What is wrong with a daemon that has started."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+        self._growths: dict[str, Growth] = {}
+        self._silence = Silence(self._events, self._connections)
+
+    def tick(self) -> None:
+        """Look at what takes time to be seen; once a second."""
+        self._silence.tick(now().boot)
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong; nothing when all is well."""
+        daemon, at = self._daemon, now().boot
+        pipeline = daemon.pipeline
+        found = [
+            Problem("fault", error.message, error.hint, key)
+            for key, error in (
+                ("store-unusable", daemon.store_problem),
+                ("store-unwritten", pipeline.store_fault),
+                ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
+                ("firewall", pipeline.backend_fault),
+            )
+            if error is not None
+        ]
+        found += self._logs(at)
+        found += self._silence.problems(at)
+        found += daemon.guard.problems(at)
+        found += daemon.handshakes.problems()
+        found += bypass.problems(pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
+        if daemon.hook.problem:
+            found.append(daemon.hook.problem)
+        if error := daemon.metrics_problem:
+            found.append(Problem("warning", error.message, error.hint, "metrics"))
+        forgotten = pipeline.engine.sizes()["dropped"]
+        if self._grew("clients-full", forgotten, at):
+            what = f"more clients than are tracked: {forgotten:,} counters forgotten early"
+            hint = "bans go on; who comes seldom is missed: raise max_clients if there is memory"
+            found.append(Problem("warning", what, hint, "clients-full"))
+        hint = "see: throttled check"
+        return found + [Problem("warning", what, hint, "host") for what in daemon.facts.warnings]
+
+    def summary(self) -> str:
+        """Return one line for `systemctl status`: the worst of what is wrong, or all in force."""
+        wrong = self.problems()
+        if wrong:
+            first = next((p for p in wrong if p.state == "fault"), wrong[0])
+            more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
+            return f"{first.state}: {first.what}{more}".replace("\n", " ")
+        try:
+            counts = self._daemon.store.counts(now().wall)
+        except StoreError as error:
+            return f"fault: {error.message}"
+        banned, throttled = (
+            sum(count for (_, action), count in counts.items() if action == wanted)
+            for wanted in ("ban", "throttle")
         )
-        if error is not None
-    ]
-    unread = logs.unopened | {f.path: f.problem for f in logs.followers if f.problem}
-    found += [
-        Problem("fault", what, "see: throttled check", f"log-unread:{path}")
-        for path, what in unread.items()
-    ]
-    found += daemon.guard.problems(now().boot)
-    if not logs.followers:
-        hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
-        found.append(Problem("fault", "no log is followed: nothing can be seen", hint, "no-log"))
-    found += daemon.handshakes.problems()
-    if daemon.hook.problem:
-        found.append(daemon.hook.problem)
-    if error := daemon.metrics_problem:
-        found.append(Problem("warning", error.message, error.hint, "metrics"))
-    if lost := pipeline.counts.lines_lost:
-        what, hint = f"the logger lost {lost} lines", "raise its rate limit"
-        found.append(Problem("warning", what, hint, "lines-lost"))
-    hint = "see: throttled check"
-    return found + [Problem("warning", what, hint, "host") for what in daemon.facts.warnings]
+        return f"well; {banned} banned, {throttled} throttled"
 
+    def _logs(self, at: float) -> Iterator[Problem]:
+        logs = self._daemon.logs
+        unread = logs.unopened | {f.path: f.problem for f in logs.followers if f.problem}
+        for path, what in unread.items():
+            yield Problem("fault", what, "see: throttled check", f"log-unread:{path}")
+        if not logs.followers:
+            hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
+            yield Problem("fault", "no log is followed: nothing can be seen", hint, "no-log")
+        for follower in logs.followers:
+            path, state = follower.path, follower.tail.state()
+            if follower.behind and at - follower.behind > _BEHIND:
+                what = f"{path}: not read to its end for {at - follower.behind:.0f} s"
+                what += f", {state.lag:,} bytes to go" if state.lag else ""
+                hint = "more is written than can be read: is the CPU taken by others?"
+                yield Problem("warning", what, hint, f"log-lag:{path}")
+            if self._grew(f"log-gap:{path}", state.gaps, at):
+                what = f"{path}: rotated and gone or damaged before it was read, {state.gaps} times"
+                hint = "let logrotate keep rotated logs for a day, in the same directory"
+                yield Problem("warning", what, hint, f"log-gap:{path}")
+        lost = self._daemon.pipeline.counts.lines_lost
+        if self._grew("lines-lost", lost, at):
+            what = f"the logger lost {lost:,} lines: who wrote them was not counted"
+            hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
+            yield Problem("warning", what, hint, "lines-lost")
 
-def summary(daemon: "Daemon") -> str:
-    """Return one line for `systemctl status`: what is wrong first, or how many are in force."""
-    wrong = problems(daemon)
-    if wrong:
-        first = next((p for p in wrong if p.state == "fault"), wrong[0])
-        more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
-        return f"{first.state}: {first.what}{more}".replace("\n", " ")
-    try:
-        counts = daemon.store.counts(now().wall)
-    except StoreError as error:
-        return f"fault: {error.message}"
-    banned, throttled = (
-        sum(count for (_, action), count in counts.items() if action == wanted)
-        for wanted in ("ban", "throttle")
-    )
-    return f"well; {banned} banned, {throttled} throttled"
+    def _grew(self, key: str, value: int, at: float) -> bool:
+        return self._growths.setdefault(key, Growth()).lately(value, at)
+
+    def _events(self) -> int:
+        return sum(self._daemon.pipeline.counts.events.values())
+
+    def _connections(self) -> set[bytes]:
+        return connections({service.port for service in self._daemon.facts.services})

@@ -43,6 +43,7 @@ class Follower(Struct):
     ticked: int = 0  # lines at the last tick
     #: Which file was read last, and whether its content tells it from others.
     identity: tuple[int, bool] = (0, False)
+    behind: float = 0.0  # since when (boot clock) it has not been read to its end; 0: it has
 
 
 class Logs:
@@ -154,6 +155,10 @@ class Logs:
             follower.problem = error.message
             return
         follower.problem = ""
+        if batch is None or batch.done:
+            follower.behind = 0.0
+        elif not follower.behind:
+            follower.behind = now().boot
         if batch is None:
             return
         self._count(follower, batch)

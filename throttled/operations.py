@@ -34,7 +34,6 @@ from throttled.control.protocol import (
 from throttled.control.server import Peer
 from throttled.decide.limits import Meter
 from throttled.errors import BackendError, RefusedError, SourceError, StoreError
-from throttled.health import problems
 from throttled.logs import Follower
 from throttled.model import (
     ACTIONS,
@@ -110,7 +109,7 @@ class Operations:
         moment = now()
         pipeline = daemon.pipeline
         sizes = pipeline.engine.sizes()
-        health = problems(daemon)
+        health = daemon.health.problems()
         enforced, counted = 0, False
         try:
             counts = daemon.store.counts(moment.wall)
@@ -131,7 +130,7 @@ class Operations:
             max_clients=daemon.config.max_clients,
             throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
             banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
-            packets_dropped=daemon.backend.dropped(),
+            packets_dropped=daemon.guard.dropped(),
             desired=sum(counts.values()),
             enforced=enforced,
             counted=counted,

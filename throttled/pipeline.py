@@ -239,7 +239,9 @@ class Pipeline:
             past = pasts.get((c.subject, c.scope))
             left = 0.0 if past is None else past.until - now.wall
             until = now.boot + (left if left > 0.0 else _SPARED)
-            self.engine.hold(c.subject, c.scope, c.action, until, now.boot)
+            banned = left > 0.0 and past is not None and past.action == "ban"
+            enforced = banned and self._enforcing()
+            self.engine.hold(c.subject, c.scope, c.action, until, now.boot, enforced=enforced)
         renewed = _in_force(pasts, networks, now.wall)
         self.decide(ruling.decisions, now, renewed=renewed, began=began)
         asked = {(c.subject, c.scope) for c in outcome.crossings if c.action == "ban"}
@@ -272,12 +274,18 @@ class Pipeline:
         self.apply([entry for d in decisions for entry in _entries(d, now.wall)], now)
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
+        enforced = self._enforcing()
         for d in decisions:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
             if d.action != "release" and not address.is_network(d.subject):
                 until = now.boot + d.until - now.wall
-                self.engine.hold(d.subject, d.scope, d.action, until, now.boot)
+                self.engine.hold(d.subject, d.scope, d.action, until, now.boot, enforced=enforced)
+
+    def _enforcing(self) -> bool:
+        """Tell whether what is decided is in a kernel."""
+        backend = self.backend
+        return backend is not None and backend.name != "dryrun" and self.backend_fault is None
 
     def record(self, now: Moment, decisions: Sequence[Decision] = ()) -> None:
         """Record decisions, evidence and positions in one transaction, or remember them.

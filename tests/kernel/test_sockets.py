@@ -207,3 +207,24 @@ def test_a_kernel_that_cannot_is_named_once(
     assert is_ended(end)  # as this kernel can, whatever the answer
     (record,) = caplog.records
     assert "time out: this kernel has no CONFIG_INET_DIAG_DESTROY" in record.message
+
+
+def test_accepted_connections_are_seen_and_for_a_minute_after_they_ended(server: Server) -> None:
+    both = [server.session("198.18.0.1"), server.session("2001:db8:b::1")]
+    server.session("198.18.0.1", 80)
+    assert len(sockets.connections({25, 587})) == 2
+    server.kept.append(server.client.connect("198.18.0.2", SERVER4, 25))
+    until(lambda: "198.18.0.2" in open_sessions(), "it waits to be accepted")
+    assert len(sockets.connections({25, 587})) == 2
+    before = sockets.connections({25})
+    for end in both:
+        end.close()  # the server hangs up first, as Postfix does
+    for end in server.kept[:4]:
+        end.close()
+    until(lambda: "198.18.0.1" not in open_sessions(), "they are over")
+    assert sockets.connections({25}) == before
+
+
+def test_who_listens(server: Server) -> None:
+    assert server.listeners
+    assert sockets.listened() == {25, 2525, 587, 80}

@@ -132,3 +132,29 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Guard) -> None:
         assert len(guard.disturbed) <= before + 1
 
     asyncio.run(story())
+
+
+def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Guard) -> None:
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+        moment = now()
+        for look, told in ((1, False), (2, True), (3, True)):
+            guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS[:3]])
+            guard.tick(Moment(moment.wall, moment.boot + 20.0 * look))
+            await settled(guard)
+            assert ("kernel-lacks" in [p.key for p in guard.problems(0.0)]) is told
+        assert "lacks 3 elements" in guard.problems(0.0)[0].what
+        guard.tick(Moment(moment.wall, moment.boot + 80.0))
+        await settled(guard)
+        assert guard.problems(0.0) == []
+
+    asyncio.run(story())
+
+
+def test_what_a_deleted_table_had_dropped_goes_on_counting(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter((10, 25, 0, 7, 3))
+    monkeypatch.setattr(guard.backend, "dropped", lambda: next(counts))
+    assert [guard.dropped() for _ in range(5)] == [10, 25, 25, 32, 35]

@@ -11,10 +11,12 @@ Owns the tables, the sessions and the trace. Its memory is bounded by `max_clien
 
 from collections.abc import Callable
 from heapq import nlargest
+from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.limits import Gauge, Gauges, Meter
 from throttled.decide.session import Scale, Session, failed
 from throttled.decide.tables import Counters, Distinct, Generations
@@ -61,7 +63,11 @@ class _Scoped:
         self.gauges = Gauges.of(policy, scope)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
-        self.held: Generations[str, tuple[int, float]] = Generations(_HELD, policy.max_clients)
+        #: Rank of what is in force against a client, until when, and since when a ban is in the
+        #: kernel; `inf`: it is not.
+        self.held: Generations[str, tuple[int, float, float]] = Generations(
+            _HELD, policy.max_clients
+        )
 
 
 class _Stream:
@@ -91,6 +97,9 @@ class Engine:
         self._facts = facts
         #: Host names of clients, where names protect: a handshake does not tell.
         self._names: Generations[str, str] | None = None
+        #: Who is banned and gets through.
+        self.escapes = Escapes()
+        self._enforcing = False  # whether anything of it is in a kernel
         self._actions: dict[str, Callable[[_Scoped, Event, float, _SessionKey], int]] = {
             "connect": self._connect,
             "screened": self._screened,
@@ -170,7 +179,16 @@ class Engine:
         self._count(group, Event("connect", client, "", "", 0, 0.0, name=name), at, count)
         self._trace.note(client)
 
-    def hold(self, subject: str, scope: Scope, action: Action, until: float, at: float) -> None:
+    def hold(  # noqa: PLR0913 - what, where, how long, and whether it is so
+        self,
+        subject: str,
+        scope: Scope,
+        action: Action,
+        until: float,
+        at: float,
+        *,
+        enforced: bool = False,
+    ) -> None:
         """Learn what is in force against a client, so that it is not judged for less before then.
 
         Args:
@@ -179,8 +197,11 @@ class Engine:
             action: what is in force.
             until: end, on the clock of `at`.
             at: now.
+            enforced: the kernel drops its packets: it is a wonder if it comes again.
         """
-        self._scopes[scope].held.put(subject, (_RANK[action], until), at)
+        self._enforcing |= enforced
+        since = at if enforced and action == "ban" else inf
+        self._scopes[scope].held.put(subject, (_RANK[action], until, since), at)
 
     def forget(self, subject: str, scope: Scope | None = None) -> None:
         """Forget what a client did: an operator unbanned it."""
@@ -189,6 +210,7 @@ class Engine:
                 for gauge in state.gauges.all():
                     gauge.table.pop(subject)
                 state.held.pop(subject)
+                self.escapes.forget(subject, state.scope)
                 self._pending.pop((subject, state.scope), None)
         self._trace.forget(subject)
 
@@ -199,6 +221,7 @@ class Engine:
                 for gauge in state.gauges.all():
                     gauge.table.clear()
                 state.held.clear()
+        self.escapes.clear()
         self._pending = {key: c for key, c in self._pending.items() if scope not in (None, key[1])}
         self.forget_lines()
 
@@ -270,9 +293,13 @@ class Engine:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
             state.handover.put(event.client, passed - 1, at)
             return 0
+        if self._enforcing:
+            self._escaped(state, event, at)
         return self._count(state.gauges.connections, event, at, event.count)
 
     def _screened(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
+        if self._enforcing:
+            self._escaped(state, event, at)
         return self._count(state.gauges.connections, event, at, event.count)
 
     def _passed(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
@@ -336,6 +363,12 @@ class Engine:
         return self._count(state.gauges.errors, event, at, points) + counted
 
     # What these share
+
+    def _escaped(self, state: _Scoped, event: Event, at: float) -> None:
+        """Note a session of a client that the kernel should not let in."""
+        held = state.held.get(event.client)
+        if held is not None and held[2] + LATE < at < held[1]:
+            self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _stream(self, event: Event, log: int) -> _Stream:
         """Return the stream that an event belongs to, made where it is the first."""

@@ -1,4 +1,4 @@
-"""Ends the open SMTP sessions of banned subjects.
+"""Ends the open SMTP sessions of banned subjects; tells of connections and of who listens.
 
 Dropping their packets is not enough: the server's side stays ESTABLISHED and holds an smtpd until
 `smtpd_timeout`, 300 seconds. As `ss -K` does it: asks inet_diag for the open sockets, once a call
@@ -7,7 +7,8 @@ Costs O(open sockets), whatever the number of subjects. Needs CAP_NET_ADMIN and 
 CONFIG_INET_DIAG_DESTROY. Where that fails the sessions time out by themselves: it is logged, once
 for each reason, and is no error.
 
-Sees the sockets of its own network namespace, by their local port. Owns nothing.
+Sees the sockets of its own network namespace, by their local port. A look at all of them took
+0.4 ms with few. Owns nothing.
 """
 
 import errno
@@ -29,6 +30,7 @@ _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 #: TCP_ESTABLISHED and TCP_CLOSE_WAIT: what an smtpd still holds.
 _STATES = 1 << 1 | 1 << 8
+_TIME_WAIT, _LISTEN = 6, 10
 _PIECE = 1 << 15
 _TOGETHER = 100
 
@@ -37,6 +39,8 @@ _ASKED = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, -, -,
 #: nlmsghdr and inet_diag_msg up to the end of its id: of that the local port and the far address.
 _ANSWER = struct.Struct("=16x4x2s2x16x16s12x")
 _ID_AT, _ID_END = 20, 68
+_STATE_AT, _ENDS_END, _INODE_AT = 17, 56, 84
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MAPPED = bytes(10) + b"\xff\xff"
 
 #: What is banned at one port: packed subjects, by their size in bytes and their prefix length.
@@ -61,7 +65,7 @@ def end_sessions(
     ended = 0
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-            for family in (socket.AF_INET, socket.AF_INET6):
+            for family in _FAMILIES:
                 found = [
                     identity
                     for identity, far in _sessions(netlink, family, banned)
@@ -72,6 +76,41 @@ def end_sessions(
     except OSError as error:
         _say(error.errno or 0)
     return ended
+
+
+def connections(ports: Iterable[int]) -> set[bytes]:
+    """Return the connections to ports that a process has accepted, those of the last minute too.
+
+    (TIME_WAIT, where the end that hung up first stays for 60 s: mostly the server's.) Each is named
+    by its ports and addresses.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    wanted = {port.to_bytes(2) for port in ports}
+    found = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        for family in _FAMILIES:
+            for data, at in _dump(netlink, family, _STATES | 1 << _TIME_WAIT):
+                if data[at + _ID_AT : at + _ID_AT + 2] in wanted and (
+                    data[at + _STATE_AT] == _TIME_WAIT or any(data[at + _INODE_AT : at + 88])
+                ):
+                    found.add(data[at + _ID_AT : at + _ENDS_END])
+    return found
+
+
+def listened() -> set[int]:
+    """Return the ports at which somebody listens here.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        return {
+            int.from_bytes(data[at + _ID_AT : at + _ID_AT + 2])
+            for family in _FAMILIES
+            for data, at in _dump(netlink, family, 1 << _LISTEN)
+        }
 
 
 def _banned(
@@ -93,7 +132,21 @@ def _sessions(
     netlink: socket.socket, family: int, ports: Mapping[bytes, Banned]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield identity and far end of each open socket of a family whose far end is banned."""
-    asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, _STATES, bytes(48))
+    for data, at in _dump(netlink, family, _STATES):
+        port, far = _ANSWER.unpack_from(data, at)
+        banned = ports.get(port)
+        end = _far_end(family, far)
+        if banned and _is_banned(banned, end):
+            yield data[at + _ID_AT : at + _ID_END], end
+
+
+def _dump(netlink: socket.socket, family: int, states: int) -> Iterator[tuple[bytes, int]]:
+    """Yield each socket of a family in one of some states: a buffer, and where its message begins.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, states, bytes(48))
     netlink.send(_HEADER.pack(16 + len(asked), _BY_FAMILY, _REQUEST | _DUMP, 0, 0) + asked)
     while True:
         data = netlink.recv(_PIECE)
@@ -102,11 +155,7 @@ def _sessions(
                 if number := _errno(data, at):
                     raise OSError(number, os.strerror(number))
                 return
-            port, far = _ANSWER.unpack_from(data, at)
-            banned = ports.get(port)
-            end = _far_end(family, far)
-            if banned and _is_banned(banned, end):
-                yield data[at + _ID_AT : at + _ID_END], end
+            yield data, at
 
 
 def _far_end(family: int, far: bytes) -> bytes:

@@ -440,3 +440,31 @@ def test_the_name_of_a_handshake_is_the_one_in_the_log() -> None:
     under.handshakes(B, "mx", 1, 1000.0)
     (crossing,) = under.take().crossings
     assert crossing.name == ""
+
+
+def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
+    under.hold(B, "mx", "ban", 2000.0, 1000.0)  # spared: judged no more, but not banned
+    under.hold("198.51.100.9", "mx", "throttle", 2000.0, 1000.0, enforced=True)
+    for at in (1004.0, 1006.0, 1010.0):
+        for client in (A, B, "198.51.100.9"):
+            under.step(event("connect", client), at)
+    assert under.escapes.found(1010.0) == []
+    under.step(event("screened", A, process="postscreen", port=1), 1012.0)
+    (found,) = under.escapes.found(1012.0)
+    assert (found.client, found.scope, found.sessions) == (A, "mx", 3)
+    under.step(event("connect", A, instance="postfix/submission"), 1013.0)
+    under.step(event("connect", A), 2001.0)  # the ban has run out
+    assert found.sessions == 3
+    under.forget(A)
+    assert under.escapes.found(1013.0) == []
+
+
+def test_unban_of_all_forgets_who_was_noted() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
+    for at in (1006.0, 1010.0, 1012.0):
+        under.step(event("connect", A), at)
+    under.forget_all("mx")
+    assert under.escapes.found(1012.0) == []

@@ -1,0 +1,60 @@
+"""Who gets through a ban, and what does not look like it."""
+
+import pytest
+
+from throttled.decide.escapes import Escapes
+
+A, B = "198.51.100.7", "2001:db8::7"
+
+
+def escapes(*times: float, client: str = A) -> Escapes:
+    made = Escapes()
+    for at in times:
+        made.add(client, "mx", "postfix", at)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        ((100.0, 105.0, 110.0), True),
+        ((100.0, 110.0), False),  # too few
+        ((100.0, 100.3, 100.6, 101.0, 104.0), False),  # a moment without rules
+        ((100.0, 500.0, 504.0), False),  # after a silence it begins anew
+    ],
+)
+def test_what_makes_an_escape(times: tuple[float, ...], *, told: bool) -> None:
+    assert bool(escapes(*times).found(max(times))) is told
+
+
+def test_it_is_over_when_it_stops() -> None:
+    made = escapes(100.0, 105.0, 110.0)
+    (found,) = made.found(400.0)
+    assert (found.client, found.scope, found.instance, found.sessions) == (A, "mx", "postfix", 3)
+    assert made.found(411.0) == []
+    made.add(A, "mx", "postfix", 420.0)
+    assert made.found(420.0) == []
+
+
+def test_most_sessions_first_and_who_is_freed_is_forgotten() -> None:
+    made = escapes(*map(float, range(100, 120)))
+    for at in (100.0, 101.0, 110.0):
+        made.add(B, "mx", "postfix", at)
+        made.add(B, "submission", "postfix/submission", at)
+    first, *others = made.found(120.0)
+    assert (first.client, first.scope, len(others)) == (A, "mx", 2)
+    made.forget(B, "mx")
+    made.forget(A, "mx")
+    assert [(e.client, e.scope) for e in made.found(120.0)] == [(B, "submission")]
+    made.clear()
+    assert made.found(120.0) == []
+
+
+def test_it_is_bounded() -> None:
+    made = Escapes()
+    for at in (100.0, 105.0, 110.0):
+        for number in range(1000):
+            made.add(f"client {number}", "mx", "postfix", at)
+    assert len(made.found(110.0)) == 256
+    assert made.found(1000.0) == []
+    assert escapes(100.0, 105.0, 110.0).found(110.0)

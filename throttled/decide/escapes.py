@@ -1,0 +1,77 @@
+"""Clients that are banned in the kernel and yet begin new sessions. Pure.
+
+Their packets come another way than through the kernel's hook: a proxy, a container, a port that is
+not filtered. What began before the ban or within seconds of it, and the moments in which somebody
+took the firewall's rules away, do not make an escape; see `Escapes.found`.
+
+Owns what it noted of at most `_MOST` clients: an operator needs to hear of one.
+"""
+
+from msgspec import Struct
+
+from throttled.model import Scope
+
+#: A log line's own second may be three seconds early (see `throttled.pipeline`), and a client that
+#: waited for a process when it was banned may still get one.
+LATE = 5.0
+#: So many sessions over so many seconds are no remains of what was before.
+_SESSIONS, _OVER = 3, 5.0
+#: After so many silent seconds it is over.
+_QUIET = 300.0
+_MOST = 256
+
+
+class Escape(Struct):
+    """A client that got through."""
+
+    client: str
+    scope: Scope
+    instance: str  # the syslog tag of the service it reached last
+    first: float  # `at` of its sessions
+    last: float
+    sessions: int = 0
+
+
+class Escapes:
+    """Who got through, by client and scope."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, Scope], Escape] = {}
+
+    def add(self, client: str, scope: Scope, instance: str, at: float) -> None:
+        """Note a session that began well after the client was banned.
+
+        Args:
+            client: its address.
+            scope: in which it is banned.
+            instance: the syslog tag of the service that logged it.
+            at: when, in seconds.
+        """
+        known = self._known.get((client, scope))
+        if known is None or at - known.last > _QUIET:
+            if known is None and len(self._known) >= _MOST:
+                return
+            known = self._known[client, scope] = Escape(client, scope, instance, at, at)
+        known.sessions += 1
+        known.last = max(known.last, at)
+        known.instance = instance
+
+    def forget(self, client: str, scope: Scope) -> None:
+        """Forget a client: it is banned no more."""
+        self._known.pop((client, scope), None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._known.clear()
+
+    def found(self, at: float) -> list[Escape]:
+        """Return who got through again and again, and still does; most sessions first.
+
+        Args:
+            at: now; who has been silent for minutes is forgotten.
+        """
+        self._known = {k: e for k, e in self._known.items() if at - e.last <= _QUIET}
+        found = (
+            e for e in self._known.values() if e.sessions >= _SESSIONS and e.last - e.first >= _OVER
+        )
+        return sorted(found, key=lambda escape: -escape.sessions)

@@ -1,0 +1,82 @@
+"""A log that falls silent while connections arrive.
+
+Whatever Postfix takes, it logs. So while nothing of Postfix's comes, the connections to its ports
+are looked at every `_LOOK` seconds: those that were not there when the silence began are ones that
+nobody logged. While the log speaks nothing is asked. Sees only the connections of its own network
+namespace, and of those that the client hung up first only such as are open when it looks.
+
+Owns which connections came during the silence, at most `_MOST`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+from throttled.model import Problem
+
+_LOOK = 5.0
+#: So many connections over so many seconds: a syslog daemon may hold lines back for a while.
+_CONNECTIONS, _SILENT = 3, 15.0
+_MOST = 1000
+
+
+class Silence:
+    """Compares what is logged with what arrives."""
+
+    def __init__(
+        self, events: Callable[[], int], connections: Callable[[], AbstractSet[bytes]]
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            events: how many events of Postfix were read so far.
+            connections: those to Postfix's ports, open ones and those of late; may raise OSError.
+        """
+        self._events = events
+        self._connections = connections
+        self._heard = -1
+        self._since = 0.0  # on the clock of `tick`
+        self._looked = 0.0
+        self._before: AbstractSet[bytes] | None = None  # logged, or older than the silence
+        self._unlogged: set[bytes] = set()
+
+    def tick(self, at: float) -> None:
+        """Look, when it is time to.
+
+        Args:
+            at: now, on the boot clock.
+        """
+        events = self._events()
+        if events != self._heard:
+            self._heard = events
+            self._since = self._looked = at
+            self._before = None
+            self._unlogged = set()
+        elif at - self._looked >= _LOOK:
+            self._looked = at
+            try:
+                found = self._connections()
+            except OSError:  # a kernel that does not tell leaves it at that
+                return
+            if self._before is None:
+                self._before = found
+            elif len(self._unlogged) < _MOST:
+                self._unlogged |= found - self._before
+
+    def problems(self, at: float) -> list[Problem]:
+        """Return what an operator should know.
+
+        Args:
+            at: now, on the boot clock.
+        """
+        silent = at - self._since
+        if len(self._unlogged) < _CONNECTIONS or silent < _SILENT:
+            return []
+        what = (
+            f"nothing of Postfix was logged for {silent:.0f} s, but at least "
+            f"{len(self._unlogged)} connections came"
+        )
+        hint = (
+            "nobody can be found out while that is so: where does Postfix log to (postconf "
+            "maillog_file), does its syslog daemon run, is the disk full? see: throttled check"
+        )
+        return [Problem("fault", what, hint, "log-silent")]
