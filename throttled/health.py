@@ -2,7 +2,7 @@
 
 Each problem has a `key` that stays the same while it lasts and says which kind it is: lower-case
 words, for problems of one log followed by `:` and its path. No client-written text is in a key.
-docs/monitoring.md lists them. Each goes away when it is over; what only happened, like lines that
+`docs/monitoring.md` lists them. Each goes away when it is over; what only happened, like lines that
 were lost, ten minutes after it happened last.
 
 Owns when that was, and what `throttled.silence` compares.

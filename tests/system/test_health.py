@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import BinaryIO
 
 import pytest
 
@@ -11,7 +12,7 @@ from lab.bots import Bot
 from lab.daemon import Daemon
 from lab.netns import SERVER4
 from lab.postfix import Lab
-from lab.watch import V4, has
+from lab.watch import V4, banned, has
 from throttled.model import Problem
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
@@ -75,10 +76,64 @@ def _listens(lab: Lab) -> bool:
     return ":2525 " in lab.server.run("ss", "-Hltn").stdout
 
 
-def says(lab: Lab, source: str, *lines: str) -> bytes:
-    """Talk to port 2525 and return the last answer."""
-    with lab.client.connect(source, SERVER4, 2525, 5.0) as talk:
-        for line in lines:
-            talk.sendall(line.encode() + b"\r\n")
-            answer = talk.recv(1000)
-        return answer
+def offends(lab: Lab, source: str, *before: str, header: str = "") -> None:
+    """Talk garbage at port 2525, after other words, in sessions that are worth a ban."""
+    for _ in range(12):
+        with lab.client.connect(source, SERVER4, 2525, 5.0) as talk, talk.makefile("rb") as answer:
+            talk.sendall(header.encode())
+            assert _reply(answer)[:3] == b"220"
+            for line in before:
+                talk.sendall(line.encode() + b"\r\n")
+                assert _reply(answer)[:3] in {b"220", b"250"}
+            talk.sendall(b"GET / HTTP/1.1\r\n")
+            assert _reply(answer)[:3] == b"221"
+
+
+def _reply(answer: BinaryIO) -> bytes:
+    """Return the last line of a reply."""
+    while (line := answer.readline())[3:4] == b"-":
+        pass
+    return line
+
+
+NAMED, PROXY = "203.0.113.9", "198.18.9.9"
+GARBAGE = "-o smtpd_forbidden_commands=GET"
+
+
+def test_clients_that_a_proxy_names_are_not_banned(lab: Lab, guard: Daemon) -> None:
+    with service(
+        lab,
+        "2525 inet n - n - - smtpd -o syslog_name=postfix/proxied",
+        f"  -o smtpd_upstream_proxy_protocol=haproxy {GARBAGE}",
+    ):
+        guard.start()
+        offends(lab, PROXY, header=f"PROXY TCP4 {NAMED} {SERVER4} 40000 25\r\n")
+        banned(lab, guard, [V4], "garbage", "mx")
+        log = lab.mail.log.read_text()
+        assert "postfix/proxied/smtpd" in log
+        assert log.count(f"non-SMTP command from unknown[{NAMED}]") == 12
+        assert {row.subject for row in guard.rows()} == {V4}
+        (told,) = [p.what for p in guard.status().health if p.key == "host"]
+        assert "2525 (port 2525) takes its clients from a proxy (haproxy)" in told
+
+
+def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> None:
+    with service(
+        lab,
+        "2525 inet n - n - - smtpd -o syslog_name=postfix/xclient",
+        f"  -o smtpd_authorized_xclient_hosts={PROXY} {GARBAGE}",
+    ):
+        guard.start()
+        offends(lab, PROXY, "EHLO proxy", f"XCLIENT NAME=bad.test ADDR={NAMED}")
+        offends(lab, PROXY)
+        with suppress(ConnectionResetError, TimeoutError):  # banned before it is through
+            offends(lab, V4)
+        netns.until(partial(has, guard, V4, "ban", "submission"), "who talks for himself is banned")
+        log = lab.mail.log.read_text()
+        assert log.count(f"non-SMTP command from bad.test[{NAMED}]") == 12
+        assert log.count(f"non-SMTP command from unknown[{PROXY}]") == 12
+        assert {row.subject for row in guard.rows()} == {V4}
+        assert guard.ask("explain", PROXY)["protected"] == "a host that may use XCLIENT"
+        assert guard.ask("explain", NAMED)["protected"] == ""
+        (told,) = [p.what for p in guard.status().health if p.key == "host"]
+        assert told.startswith(f"{PROXY} may name other clients")

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.limits import Gauge, Gauges, Meter
+from throttled.decide.protect import PROXY, Protection
 from throttled.decide.session import Scale, Session, failed
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
@@ -97,6 +98,7 @@ class Engine:
         self._facts = facts
         #: Host names of clients, where names protect: a handshake does not tell.
         self._names: Generations[str, str] | None = None
+        self._proxies = _proxies(facts)
         #: Who is banned and gets through.
         self.escapes = Escapes()
         self._enforcing = False  # whether anything of it is in a kernel
@@ -116,6 +118,7 @@ class Engine:
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
         self._facts = facts
+        self._proxies = _proxies(facts)
         self._assign()
 
     def reconfigure(self, policy: Policy, *, names: bool = False) -> None:
@@ -166,6 +169,8 @@ class Engine:
         if state is None:
             return
         key = event.pid if event.process != "postscreen" else (client, event.port)
+        if self._proxies is not None and _named_by_proxy(stream.sessions.get(key), event):
+            return
         if action(state, event, at, key):
             self._trace.add(client, at, source, offset)
 
@@ -288,6 +293,8 @@ class Engine:
         self._current.sessions.pop(key)
         if self._names is not None and event.name:
             self._names.put(event.client, event.name, at)
+        if self._proxies is not None and self._proxies.reason(event.client) == PROXY:
+            self._current.sessions.put(key, Session(event.client, proxy=True), at)
         passed = state.screening and state.handover.get(event.client)
         if passed:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
@@ -446,6 +453,21 @@ class Engine:
             "handshakes" if gauge.kernel else gauge.count,
             event.name,
         )
+
+
+def _proxies(facts: Facts) -> Protection | None:
+    """Return who may name other clients by XCLIENT; None: nobody.
+
+    Not a proxy on this host: the packets of its clients do come here.
+    """
+    return Protection(Facts(own=facts.own, xclient=facts.xclient)) if facts.xclient else None
+
+
+def _named_by_proxy(session: Session | None, event: Event) -> bool:
+    """Tell whether a client was named by XCLIENT in another one's session: no line says so."""
+    if session is None or not session.proxy or event.kind == "connect":
+        return False
+    return session.client != event.client
 
 
 _NONE = (0, 0)

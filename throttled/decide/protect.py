@@ -14,6 +14,8 @@ from throttled.policy import Protect
 #: Loopback, link-local, and what is no client's address.
 _ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
 
+PROXY = "a host that may use XCLIENT"
+
 
 class Protection:
     """What is protected, and why. Immutable: made anew when facts or configuration change."""
@@ -29,7 +31,7 @@ class Protection:
         """Collect what is protected.
 
         Args:
-            facts: own addresses, gateways, resolvers, relays and mynetworks.
+            facts: own addresses, gateways, resolvers, relays, mynetworks, and who may name others.
             networks: addresses and networks that the operator allows.
             names: host names (`mail.example.com`) and suffixes (`.example.com`) that he allows.
             mynetworks: whether Postfix's mynetworks count.
@@ -41,6 +43,8 @@ class Protection:
             ("a resolver of this host", facts.resolvers),
             ("a relayhost", facts.relays),
             ("in Postfix's mynetworks", facts.mynetworks if mynetworks else ()),
+            (PROXY, facts.xclient),
+            ("a host that may use XFORWARD", facts.xforward),
             ("allowed by the operator", networks),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}

@@ -60,6 +60,7 @@ class Session(Struct, gc=False):
     auth_lines: int = 0
     user: str = ""
     repeats: int = 0  # failures in a row with `user`
+    proxy: bool = False  # the client may name others by XCLIENT: those are somebody else's
 
 
 class Scale:

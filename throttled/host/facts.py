@@ -24,6 +24,9 @@ LOG_FILES = ("/var/log/mail.log", "/var/log/maillog")
 #: How long the names of relays may take to resolve, together.
 _RESOLVE = 3.0
 
+#: A proxy on this host: its clients' packets do come here.
+_LOOPBACK = ("127.", "::1")
+
 Known = TypeVar("Known")
 
 
@@ -52,6 +55,14 @@ def gather(
     instances = [i for d in directories if (i := _try(partial(postconf.read, d), None, warnings))]
     unread = set(directories) - {instance.directory for instance in instances}
     kept = before if unread or not instances else Facts()  # as if nothing had changed there
+    xclient = _authorised(instances, "smtpd_authorized_xclient_hosts", before.xclient, warnings)
+    xforward = _authorised(instances, "smtpd_authorized_xforward_hosts", before.xforward, warnings)
+    if remote := [network for network in xclient if not network.startswith(_LOOPBACK)]:
+        warnings.append(
+            f"{', '.join(remote)} may name other clients (smtpd_authorized_xclient_hosts): it is "
+            "protected, and whom it names does not count: no firewall here can stop those; run "
+            "throttled there"
+        )
     return Facts(
         services=_services(instances, kept, unread, scopes, warnings),
         log_files=_unique(*_logs(instances, log_files, warnings), *kept.log_files),
@@ -60,6 +71,8 @@ def gather(
         resolvers=_try(addresses.resolvers, before.resolvers, warnings),
         relays=_relays(instances, before, warnings) | kept.relays,
         mynetworks=_unique(*_trusted(instances, before, warnings), *kept.mynetworks),
+        xclient=_unique(*xclient, *kept.xclient),
+        xforward=_unique(*xforward, *kept.xforward),
         hostnames=_hostnames(instances).union(hosts, kept.hostnames),
         config_directories=directories,
         scopes=dict(scopes),
@@ -130,6 +143,17 @@ def _trusted(instances: list[Instance], before: Facts, warnings: list[str]) -> l
     found = []
     for instance in instances:
         more, told = mynetworks.networks(instance, before.mynetworks)
+        found += more
+        warnings += told
+    return found
+
+
+def _authorised(
+    instances: list[Instance], parameter: str, before: Iterable[str], warnings: list[str]
+) -> list[str]:
+    found = []
+    for instance in instances:
+        more, told = mynetworks.authorised(instance, parameter, before)
         found += more
         warnings += told
     return found

@@ -1,6 +1,7 @@
 """The networks that Postfix's `mynetworks` trusts, as plain networks. Owns no state.
 
-Patterns, files and tables are read as postconf(5) says of `mynetworks`: `198.51.100.0/24`,
+And those of other parameters with such lists of hosts (`smtpd_authorized_xclient_hosts`). Patterns,
+files and tables are read as postconf(5) says of `mynetworks`: `198.51.100.0/24`,
 `[2001:db8::]/32`, `!pattern`, `/file/name` (patterns again), `type:table` (its keys are addresses;
 of `cidr:` networks). The first match decides, so what is excluded is cut out of what follows.
 
@@ -44,16 +45,43 @@ def networks(instance: Instance, before: Iterable[str] = ()) -> tuple[list[str],
         instance: as read from postconf.
         before: what was trusted so far; kept while a file or a table cannot be read.
     """
-    reader = _Reader(instance.directory)
+    value = instance.parameters.get("mynetworks", "")
+    return _networks(instance, "mynetworks", value, before, given=instance.mynetworks_given)
+
+
+def authorised(
+    instance: Instance, parameter: str, before: Iterable[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Return the networks that a parameter names, for whichever smtpd of an instance; and warnings.
+
+    Args:
+        instance: as read from postconf.
+        parameter: one whose value is a list of hosts as that of `mynetworks`.
+        before: what it named so far; kept while a file or a table cannot be read.
+    """
+    found: dict[str, None] = {}
+    warnings: dict[str, None] = {}
+    smtpd = (entry.parameters for entry in instance.entries if entry.process == "smtpd")
+    for value in dict.fromkeys(known.get(parameter, "") for known in smtpd):
+        more, told = _networks(instance, parameter, value, before, given=True)
+        found |= dict.fromkeys(more)
+        warnings |= dict.fromkeys(told)
+    return list(found), list(warnings)
+
+
+def _networks(
+    instance: Instance, parameter: str, value: str, before: Iterable[str], *, given: bool
+) -> tuple[list[str], list[str]]:
+    reader = _Reader(instance.directory, parameter)
     trusted: dict[str, None] = {}  # in order, each once
     excluded: list[Network] = []
-    for positive, network in reader.patterns(instance.parameters.get("mynetworks", "")):
+    for positive, network in reader.patterns(value):
         if not positive:
             excluded.append(network)
-        elif _too_wide(network, given=instance.mynetworks_given):
+        elif _too_wide(network, given=given):
             reader.warn(f"{network} is too wide to be meant, and is not protected")
         else:
-            if not instance.mynetworks_given and _public(network) and network.num_addresses > 1:
+            if not given and _public(network) and network.num_addresses > 1:
                 style = instance.parameters.get("mynetworks_style", "")
                 reader.warn(
                     f"{network} comes from mynetworks_style={style}: strangers may be in it"
@@ -70,14 +98,15 @@ def networks(instance: Instance, before: Iterable[str] = ()) -> tuple[list[str],
 class _Reader:
     """Reads patterns in Postfix's order; what cannot be read becomes a warning."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, parameter: str) -> None:
         self.directory = directory
+        self._parameter = parameter
         self.warnings: list[str] = []
         self.failed = False
 
     def warn(self, what: str) -> None:
         if len(self.warnings) < _MOST_WARNINGS:
-            self.warnings.append(f"mynetworks of {self.directory}: {what}")
+            self.warnings.append(f"{self._parameter} of {self.directory}: {what}")
 
     def patterns(self, text: str, depth: int = 0) -> Iterator[tuple[bool, Network]]:
         """Yield (trusted or excluded, network), first match first."""

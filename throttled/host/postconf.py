@@ -22,6 +22,8 @@ PARAMETERS = (
     "postscreen_upstream_proxy_protocol",
     "proxy_interfaces",
     "relayhost",
+    "smtpd_authorized_xclient_hosts",
+    "smtpd_authorized_xforward_hosts",
     "smtpd_sasl_auth_enable",
     "smtpd_service_name",
     "smtpd_tls_wrappermode",

@@ -468,3 +468,26 @@ def test_unban_of_all_forgets_who_was_noted() -> None:
         under.step(event("connect", A), at)
     under.forget_all("mx")
     assert under.escapes.found(1012.0) == []
+
+
+def test_who_is_named_by_xclient_is_not_counted() -> None:
+    facts = Facts(xclient=("198.51.100.0/24", "127.0.0.1"), own=frozenset({"198.51.100.1"}))
+    garbage = [event("non_smtp_command", B) for _ in range(2)]
+    end = event("disconnect", B, commands={"unknown": (0, 2), "commands": (1, 3)})
+
+    def points(proxy: str) -> int:
+        under = engine(facts=facts)
+        run([event("connect", proxy), *garbage, end] * 3, under=under)
+        return max(meter.value for meter in under.meters(B, 1000.0))
+
+    assert points("198.51.100.9") == 0
+    # A proxy on this host: the packets of its clients come here too.
+    assert points("127.0.0.1") == points("198.51.100.1") == points("203.0.113.9") > 0
+    # What it does itself counts; it is protected. So does whom the same process serves next.
+    under = engine(facts=facts)
+    run([event("connect", "198.51.100.9"), event("non_smtp_command", "198.51.100.9")], under=under)
+    run([event("connect", B), *garbage], under=under)
+    assert all(max(m.value for m in under.meters(c, 1000.0)) for c in ("198.51.100.9", B))
+    under.facts(Facts())
+    run([event("connect", "198.51.100.9"), *garbage], under=under)
+    assert max(meter.value for meter in under.meters(B, 1000.0)) == 20

@@ -13,6 +13,8 @@ FACTS = Facts(
     resolvers=frozenset({"203.0.113.53"}),
     relays=frozenset({"203.0.113.25"}),
     mynetworks=("198.18.0.0/24", "2001:db8:5::/48"),
+    xclient=("198.18.7.7",),
+    xforward=("198.18.7.8",),
 )
 
 
@@ -30,6 +32,8 @@ FACTS = Facts(
         ("198.18.0.77", "mynetworks"),
         ("198.18.0.0/25", "mynetworks"),
         ("2001:db8:5:6::7", "mynetworks"),
+        ("198.18.7.7", "XCLIENT"),
+        ("198.18.7.8", "XFORWARD"),
         ("203.0.113.99", "operator"),
     ],
 )

@@ -41,6 +41,19 @@ def test_an_instance(tmp_path: Path) -> None:
     assert facts.warnings == ()
 
 
+def test_who_may_name_other_clients(tmp_path: Path) -> None:
+    main = "smtpd_authorized_xforward_hosts = 198.51.100.9"
+    master = "smtp inet n - y - - smtpd -o smtpd_authorized_xclient_hosts="
+    facts = gather([configure(tmp_path, main, f"{master}127.0.0.1")])
+    assert (facts.xclient, facts.xforward) == (("127.0.0.1",), ("198.51.100.9",))
+    assert facts.warnings == ()
+    facts = gather([configure(tmp_path, main, f"{master}127.0.0.1,[::1],198.51.100.7")])
+    [warning] = facts.warnings
+    assert warning.startswith("198.51.100.7 may name other clients")
+    (tmp_path / "main.cf").write_text("broken")
+    assert gather([str(tmp_path)], before=facts).xclient == ("127.0.0.1", "::1", "198.51.100.7")
+
+
 def test_several_instances(tmp_path: Path) -> None:
     one = configure(tmp_path / "one", "mynetworks = 198.51.100.1", "smtp inet n - y - - smtpd")
     two = configure(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lab.maincf import configure, settle
 from lab.netns import namespace
 from throttled.host import postconf
-from throttled.host.mynetworks import networks
+from throttled.host.mynetworks import authorised, networks
 from throttled.host.postconf import Instance
 
 
@@ -192,3 +192,17 @@ def test_caps(tmp_path: Path) -> None:
 def test_any_text_gives_networks_and_warnings(value: str) -> None:
     for network in trusted(value.replace("/", "/32"))[0]:
         ip_network(network)
+
+
+def test_the_hosts_of_another_parameter(tmp_path: Path) -> None:
+    name = "smtpd_authorized_xclient_hosts"
+    directory = configure(
+        tmp_path,
+        f"mynetworks = 203.0.113.0/24\n{name} = $mynetworks, 127.0.0.1",
+        f"smtp inet n - y - - smtpd\n26 inet n - y - - smtpd -o {name}=198.51.100.7,mx.example\n"
+        f"smtp unix - - y - - smtp -o {name}=198.51.100.8",
+    )
+    found, [warning] = authorised(postconf.read(directory), name)
+    assert found == ["203.0.113.0/24", "127.0.0.1", "198.51.100.7"]
+    assert warning.startswith(f"{name} of {directory}: mx.example: ")
+    assert authorised(postconf.read(directory), "smtpd_authorized_xforward_hosts") == ([], [])
