@@ -329,7 +329,8 @@ class Engine:
         if event.user:
             for gauge in state.gauges.auth_users:
                 value = gauge.table.add(event.client, at, event.user)
-                self._compare(gauge, event, value, at)
+                if value > gauge.soft or value > gauge.hard:
+                    self._compare(gauge, event, value, at)
         counted = self._scale.auth_failures(session, event.user, event.count)
         return self._count(state.gauges.auth_failures, event, at, counted)
 

@@ -138,6 +138,8 @@ class Scale:
             session.repeats = 0
         before = session.repeats
         session.repeats += count
+        if not before and count == 1:  # the way of a dictionary
+            return 1
         return _judged(session.repeats) - _judged(before)
 
     def _give(self, session: Session, points: int) -> int:

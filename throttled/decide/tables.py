@@ -118,9 +118,9 @@ class Counters(Generations[str, int]):
 class Distinct(Generations[str, tuple[int, ...]]):
     """How many distinct names each client used within a window.
 
-    A name is kept as 32 bits of its hash and the eighth in which it was last used; at most `most`
-    names a client, and no more are looked at until the oldest of them has left the window: nobody
-    asks how far above the threshold a client is.
+    A name is kept as 32 bits of its hash and the eighth in which it was last used, the oldest
+    first; at most `most` names a client, and no more are looked at until the oldest of them has
+    left the window: nobody asks how far above the threshold a client is.
     """
 
     __slots__ = ("_most", "_per_second")
@@ -139,14 +139,17 @@ class Distinct(Generations[str, tuple[int, ...]]):
             return self._most
         digest = hash(name) & 0xFFFFFFFF
         latest = tick << 32 | digest
-        if before and before[-1] == latest:
-            return len(before)
-        names = [
-            known for known in before if known >> 32 >= oldest and known & 0xFFFFFFFF != digest
-        ]
-        names.append(latest)
-        self.put(key, tuple(names[-self._most :]), at)
-        return min(len(names), self._most)
+        if not before:
+            names: tuple[int, ...] = (latest,)
+        elif before[0] >> 32 == tick == before[-1] >> 32:  # all of this eighth, as in a flood
+            if latest in before:
+                return len(before)
+            names = (*before, latest)
+        else:
+            others = (n for n in before if n >> 32 >= oldest and n & 0xFFFFFFFF != digest)
+            names = tuple(sorted((*others, latest)))  # lines may come out of order
+        self.put(key, names, at)
+        return len(names)
 
     def value(self, key: str, at: float) -> int:
         """Return how many distinct names there are within the window that ends at `at`."""

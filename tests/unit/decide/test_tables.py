@@ -114,3 +114,13 @@ def test_distinct_names_are_capped() -> None:
     table = Distinct(600.0, 100, most=5)
     assert max(table.add("a", 1000.0, f"user{number}") for number in range(1000)) == 5
     assert len(table.get("a") or ()) == 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from("uvwxyz")), max_size=40))
+def test_distinct_names_are_exact_in_eighths_in_any_order(events: list[tuple[int, str]]) -> None:
+    table = Distinct(80.0, 100, most=7)
+    latest: dict[str, int] = {}  # the eighth in which each was used last
+    for at, name in events:
+        tick = (1000 + at) // 10
+        latest = {each: last for each, last in latest.items() if last >= tick - 8} | {name: tick}
+        assert table.add("a", 1000.0 + at, name) == len(latest)
