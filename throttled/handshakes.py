@@ -86,25 +86,25 @@ class Handshakes:
         if self._fault is not None and self._wanted is True:
             what = f"sensor: {self._fault.message}"
             found.append(Problem("warning", what, self._fault.hint, "sensor"))
-        missed = self._sensor.missed() if self._sensor is not None else 0
-        if missed:
+        if self._sensor is not None and (missed := self._sensor.missed):
             what = f"the sensor missed {missed} handshakes: more clients at once than it counts"
             found.append(Problem("warning", what, "see: throttled top", "sensor-missed"))
         return found
 
     def _open(self) -> None:
         """Have a sensor that looks at our ports, if there is to be one."""
-        self._fault = None
-        if not self._wanted or not any(self._ports.values()):
-            self._sensor = None
-            return
         self._tried = now().boot
+        if not self._wanted or not any(self._ports.values()):
+            self._sensor = self._fault = None
+            return
         try:
             if self._sensor is None:
                 self._sensor = Sensor()
             self._sensor.watch(self._ports)
         except BackendError as error:
             self._failed(error)
+        else:
+            self._fault = None
 
     def _take(self, sensor: Sensor) -> None:
         began = time.perf_counter()
@@ -125,9 +125,10 @@ class Handshakes:
 
     def _failed(self, error: BackendError) -> None:
         self._sensor = None
+        if self._fault is None:
+            level = logging.WARNING if self._wanted is True else logging.INFO
+            log.log(level, "sensor: %s; connections are counted from the log alone", error.message)
         self._fault = error
-        level = logging.WARNING if self._wanted is True else logging.INFO
-        log.log(level, "sensor: %s; connections are counted from the log alone", error.message)
 
 
 def direct(facts: Facts) -> Ports:

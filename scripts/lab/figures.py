@@ -26,6 +26,7 @@ from lab.million import million
 from lab.postfix import lab
 from lab.rates import rates
 from lab.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
+from lab.sensed import sensed
 from lab.spray import spray
 from throttled.enforce.nftables.backend import Nftables
 from throttled.model import Entry, Ruleset
@@ -282,4 +283,5 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "damage": damage,
     "spray": spray,
     "drops": drops,
+    "sensor": sensed,
 }

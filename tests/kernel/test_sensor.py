@@ -91,8 +91,8 @@ def test_more_clients_than_there_is_room_for_are_missed(ends: Ends, sensor: Sens
         for n in range(SOURCES + more):
             ends[1].connect(f"198.19.{n // 250}.{n % 250}", SERVER4, 25).close()
             listener.accept()[0].close()
-    assert sensor.missed() == more
     assert len(sensor.take()) == SOURCES
+    assert sensor.missed == more
     connect(ends, V4, 25, 1)
     assert sensor.take() == {(V4, "mx"): 1}
 
@@ -133,7 +133,7 @@ def test_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (told.state, "from the log alone" in told.what) == ("ok", True)
     (told,) = check(schema.Sensor(handshakes=True))
     assert (told.state, told.hint) == ("warning", caught.value.hint)
-    with pytest.raises(BackendError, match="cannot be attached to /proc"):
+    with pytest.raises(BackendError, match="to attach it to /proc"):
         Sensor(Path("/proc"))
 
 

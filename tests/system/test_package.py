@@ -244,6 +244,19 @@ def protects_and_cleans_up(site: Site, backend: str, source: str) -> None:
         config.write_text(before)
 
 
+def test_the_sensor_in_its_sandbox(site: Site) -> None:
+    source = "198.18.11.7"
+
+    def seen() -> bool:
+        meters = json.loads(site.run("throttled", "explain", source, "--json"))["meters"]
+        return any(meter["value"] for meter in meters if meter["kernel"])
+
+    status = json.loads(site.run("throttled", "status", "--json"))
+    assert status["sensor"]["what"] == "completed handshakes are counted at ports 25"
+    assert site.answers(source)
+    netns.until(seen, "the kernel has counted it")
+
+
 def test_xdp_in_its_sandbox(site: Site) -> None:
     """With the drop-in that the package has for it."""
     site.run("apt-get", "install", "--yes", "libbpf1")

@@ -295,6 +295,11 @@ class Link(_Held):
     """A program's hold on an interface or a cgroup. The last descriptor or pin of it ends it."""
 
     @property
+    def program(self) -> int:
+        """The number of the program it holds, see `Program.by_number`."""
+        return int(self._info(_LinkInfo).prog_id)
+
+    @property
     def attached(self) -> bool:
         """Whether it still holds; a detached one lives on as a descriptor."""
         return bool(self._info(_LinkInfo).ifindex)

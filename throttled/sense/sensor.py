@@ -47,6 +47,8 @@ class Sensor:
         self._settings: Map = loaded.map("settings")
         self._counts: Map = loaded.map("counts")
         self._missed: Map = loaded.map("missed")
+        #: Handshakes that found no room, since the start.
+        self.missed = 0
         try:
             self._netns = _netns()
             at = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
@@ -55,12 +57,18 @@ class Sensor:
             finally:
                 os.close(at)
         except OSError as error:
-            told = f"cannot be attached to {place}: {error.strerror}"
-            raise BackendError(told, _hint(error)) from error
+            raise _refused(error, f" to attach it to {place}") from error
 
     def watch(self, ports: Mapping[Scope, Iterable[int]]) -> None:
-        """Count at these local ports, and at no others."""
-        self._settings.update(_ZERO, layout.watched(self._netns, ports))
+        """Count at these local ports, and at no others.
+
+        Raises:
+            BackendError: the kernel refuses.
+        """
+        try:
+            self._settings.update(_ZERO, layout.watched(self._netns, ports))
+        except OSError as error:
+            raise _refused(error) from error
 
     def take(self) -> dict[tuple[str, Scope], int]:
         """Return how many handshakes each client completed since the last call.
@@ -68,22 +76,20 @@ class Sensor:
         Raises:
             BackendError: it no longer counts: somebody detached it, or the kernel refuses.
         """
-        found = {}
         try:
             if not self._link.attached:
                 raise BackendError("the program was detached", "see: bpftool cgroup tree")
             keys, values = self._counts.take()
+            if len(values) // 8 >= layout.SOURCES:
+                self.missed = self._missed.total(0)
         except OSError as error:
-            raise BackendError(f"the kernel refused: {error.strerror}", _hint(error)) from error
+            raise _refused(error) from error
+        found = {}
         size = layout.SOURCE.size
         for n in range(len(values) // 8):
             count = int.from_bytes(values[n * 8 : n * 8 + 8], sys.byteorder)
             found[layout.source(keys[n * size : (n + 1) * size])] = count
         return found
-
-    def missed(self) -> int:
-        """Return how many handshakes found no room since the start."""
-        return self._missed.total(0)
 
 
 def root() -> Path | None:
@@ -95,8 +101,11 @@ def root() -> Path | None:
     return None
 
 
-def _hint(error: OSError) -> str:
-    return _RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else "see: bpftool cgroup tree"
+def _refused(error: OSError, where: str = "") -> BackendError:
+    """Say what a refusal of the kernel means to an operator."""
+    denied = error.errno in (errno.EPERM, errno.EACCES)
+    hint = _RIGHTS if denied else "see: bpftool cgroup tree"
+    return BackendError(f"the kernel refused{where}: {error.strerror}", hint)
 
 
 def _netns() -> int:
