@@ -145,7 +145,12 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     )
     assert "throttled_events_total" in site.run("python3", "-c", fetch)
     check = json.loads(site.run("throttled", "check", "--json"))
-    assert {problem["state"] for problem in check["problems"]} == {"ok"}
+    wrong = [problem["what"] for problem in check["problems"] if problem["state"] != "ok"]
+    assert len(wrong) == 1, wrong
+    assert "journald drops what a service logs above 10000 lines in 30s" in wrong[0]
+    found = [problem["what"] for problem in check["problems"]]
+    assert any("lines arriving: in journal" in what for what in found), found
+    assert any("an element was added, found and removed" in what for what in found), found
 
 
 def test_what_an_operator_types(site: Site) -> None:
