@@ -44,12 +44,12 @@ class Sensor:
             )
         loaded = Object(OBJECTS / "sensor.o")
         loaded.load()
-        self._settings: Map = loaded.map("settings")
-        self._counts: Map = loaded.map("counts")
-        self._missed: Map = loaded.map("missed")
         #: Handshakes that found no room, since the start.
         self.missed = 0
         try:
+            self._settings: Map = loaded.map("settings")
+            self._counts: Map = loaded.map("counts")
+            self._missed: Map = loaded.map("missed")
             self._netns = _netns()
             at = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             try:
