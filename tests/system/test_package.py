@@ -144,6 +144,10 @@ def test_it_protects_without_an_edit(site: Site) -> None:
         "from urllib.request import urlopen as o; print(o('http://127.0.0.1:9547/metrics').read())"
     )
     assert "throttled_events_total" in site.run("python3", "-c", fetch)
+    paths = "['/usr/lib/throttled', '/usr/lib/throttled/vendor']"  # as the launcher says
+    screen = f"import sys; sys.path[:0] = {paths}; import throttled.cli.screen"
+    site.run("python3", "-IB", "-c", screen)  # what `throttled top` needs besides
+    assert json.loads(site.run("throttled", "top", "--json"))["worst"]
     check = json.loads(site.run("throttled", "check", "--json"))
     wrong = [problem["what"] for problem in check["problems"] if problem["state"] != "ok"]
     assert len(wrong) == 1, wrong

@@ -60,9 +60,10 @@ class Daemon:
 
     async def _end(self) -> None:
         await self._server.stop()
-        # Who connected and went away at once is only now let go.
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
-        await asyncio.sleep(0)
+        # Who connected and went away at once: accepted, served, let go, each in a turn of the loop.
+        for _ in range(10):
+            await asyncio.sleep(0)
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
