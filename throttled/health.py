@@ -133,7 +133,9 @@ class Health:
         return self._growths.setdefault(key, Growth()).lately(value, at)
 
     def _events(self) -> int:
-        return sum(self._daemon.pipeline.counts.events.values())
+        """Return how many events were logged: what the sensor counted is not of the log."""
+        events = self._daemon.pipeline.counts.events
+        return sum(events.values()) - events.get("handshake", 0)
 
     def _connections(self) -> set[bytes]:
         return connections({service.port for service in self._daemon.facts.services})
