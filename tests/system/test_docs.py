@@ -5,6 +5,7 @@ documented paths: a mount namespace with an /etc, /var/lib, /var/log and /run of
 Postfix at /etc/postfix, and the daemon with its defaults. Comments before a block say more:
 
     <!-- first: COMMAND -->     what must have happened before, not shown to the reader
+    <!-- in place -->           the block of `toml` before is the configuration
     <!-- exit N -->             the exit code of its last command, if it is not 0
     <!-- not run: REASON -->    what cannot be run here, and where it is tested or why it is not
     <!-- prints -->             before `text`: the block before prints the words of its first line
@@ -38,8 +39,10 @@ pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
-_BLOCK = re.compile(r"((?:^ *<!-- .* -->\n)*)^( *)```(\w*)\n(.*?)^\2```$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (first: |exit |not run: |prints)(.*?) ?-->")
+_BLOCK = re.compile(
+    r"((?:^ *<!-- [^\n]* -->\n)*)^( *)```(\w*)\n(.*?)^\2```$", re.MULTILINE | re.DOTALL
+)
+_MARK = re.compile(r"<!-- (first: |in place|exit |not run: |prints)(.*?) ?-->")
 _LANGUAGES = {"sh", "text", "toml", "yaml"}
 
 _HOST = """\
@@ -103,6 +106,10 @@ class Host:
         self._lab = lab
         self._within = within
 
+    def configure(self, text: str) -> None:
+        (self.guard.home / "here/throttled.toml").write_text(text)
+        assert self.run("cp throttled.toml /etc/throttled").returncode == 0
+
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         path = f"{self.guard.home}/bin:{Path(THROTTLED).parent}:$PATH"
         script = f"cd {self.guard.home}/here; PATH={path}; {command}"
@@ -157,8 +164,7 @@ def settled(lab: Lab, host: Host) -> Host:
     shutil.copy(lab.mail.log, log / "mail.log")
     shutil.copy(lab.mail.log, log / "mail.log.1")
     shutil.copy(lab.mail.log, host.guard.home / "here/mail.log")
-    default = f"cp {ROOT}/packaging/throttled.toml /etc/throttled/throttled.toml"
-    assert host.run(default).returncode == 0
+    host.configure((ROOT / "packaging/throttled.toml").read_text())
     host.guard.stop()
     assert host.run("rm -rf /var/lib/throttled/*; nft flush ruleset").returncode == 0
     host.guard.start()
@@ -166,6 +172,8 @@ def settled(lab: Lab, host: Host) -> Host:
 
 
 def test_every_block_says_what_it_is() -> None:
+    fences = sum(len(re.findall(r"^ *```", page.read_text(), re.MULTILINE)) for page in PAGES)
+    assert fences == 2 * len(BLOCKS)
     for block in BLOCKS:
         assert block.language in _LANGUAGES, block.where
         assert all(block.marks.get("not run", ["why"])), block.where
@@ -173,6 +181,9 @@ def test_every_block_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.where)
 def test_what_is_told_to_type_does_what_is_said(block: Block, settled: Host) -> None:
+    if "in place" in block.marks:
+        shown = BLOCKS[BLOCKS.index(block) - 1]
+        settled.configure(shown.text)
     for command in block.marks.get("first", []):
         done = settled.run(command)
         assert done.returncode == 0, (block.where, command, done.stdout, done.stderr)
@@ -213,5 +224,14 @@ def test_commands_in_passing_and_links_lead_somewhere(page: Path) -> None:
         assert command is not None, words
         known = {o for c in (cli, command) for p in c.get_params(context) for o in p.opts}
         assert set(options) <= known | {"--no-visit"}, words
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
-        assert target.startswith("http") or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)]*)\)", text):
+        if not target.startswith("http"):
+            place = page.parent / target if target else page
+            assert place.exists(), target
+            assert not anchor or anchor in _anchors(place.read_text()), (target, anchor)
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as they are made of them on the web."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
