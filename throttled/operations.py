@@ -142,6 +142,7 @@ class Operations:
             unrecorded=pipeline.unrecorded(),
             sensor=daemon.handshakes.told(),
             unapplied=pipeline.unapplied(),
+            let_go=pipeline.counts.let_go,
             errors=pipeline.counts.errors,
             decisions=pipeline.counts.decisions,
             decided_in=pipeline.counts.decided,
@@ -354,6 +355,7 @@ def _tail(follower: Follower) -> TailStatus:
         lines_per_second=follower.rate,
         last_line=state.last_line,
         problems=[follower.problem] if follower.problem else [],
+        cut=state.over_long,
     )
 
 

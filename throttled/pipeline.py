@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -58,6 +59,7 @@ _GRAIN = 2.0
 _PLAUSIBLE = 7 * 86400.0
 
 Key = tuple[str, Scope]
+Waiting = TypeVar("Waiting")
 Forgotten = Mapping[str, Mapping[Scope, float]]
 
 
@@ -74,6 +76,7 @@ class Counts(Struct):
     lines: int = 0
     lines_lost: int = 0
     errors: int = 0
+    let_go: int = 0  # of what waited for the store or the kernel, as there was too much
     events: dict[str, int] = {}
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
     #: From a batch of lines read to its decisions recorded, and to their being in force.
@@ -294,8 +297,8 @@ class Pipeline:
         come with the last of it, so that no line is taken as dealt with whose decision waits.
         """
         waited = bool(self._unrecorded)
-        self._unrecorded = [*self._unrecorded, *decisions][-_WAITING:]
-        self._evidence = self._evidence[-_WAITING:]
+        self._unrecorded = self._latest([*self._unrecorded, *decisions])
+        self._evidence = self._latest(self._evidence)
         if self.store_fault is not None and 0 <= now.boot - self._asked < _PATIENCE:
             return
         # New decisions go together, however many: they are recorded before they are applied.
@@ -316,6 +319,10 @@ class Pipeline:
             self.store_fault = None
         del self._unrecorded[: len(piece)], self._evidence[: len(evidence)]
 
+    def _latest(self, waiting: list[Waiting]) -> list[Waiting]:
+        self.counts.let_go += max(0, len(waiting) - _WAITING)
+        return waiting[-_WAITING:]
+
     def apply(self, entries: Sequence[Entry], now: Moment) -> None:
         """Put entries in force; what the kernel refuses waits for `retry`.
 
@@ -335,7 +342,9 @@ class Pipeline:
             for entry in entries:
                 self._waits_no_more(entry)
                 self._unapplied[entry.subject, entry.scope, entry.action] = entry, now.boot
-            for key in list(islice(self._unapplied, max(0, len(self._unapplied) - _WAITING))):
+            too_many = list(islice(self._unapplied, max(0, len(self._unapplied) - _WAITING)))
+            self.counts.let_go += len(too_many)
+            for key in too_many:
                 del self._unapplied[key]
             return
         if self._unapplied:  # what is decided later holds

@@ -74,7 +74,8 @@ def _tail(tail: TailStatus) -> list[str]:
             f"{tail.lines_per_second:.1f} lines/s, {output.number(tail.lag)} bytes behind, "
             f"last line {output.moment(tail.last_line)}"
         )
-    return [tail.path, state, *tail.problems]
+    cut = [f"{output.number(tail.cut)} lines were too long, and cut"] if tail.cut else []
+    return [tail.path, state, *cut, *tail.problems]
 
 
 def _caps(status: StatusResult) -> list[tuple[str, str]]:
@@ -85,6 +86,7 @@ def _caps(status: StatusResult) -> list[tuple[str, str]]:
             (status.forgotten, "counters forgotten early: more clients than are tracked"),
             (status.unrecorded, "decisions wait for the store"),
             (status.unapplied, "elements wait for the firewall"),
+            (status.let_go, "of what waited were let go: there were too many"),
         )
         if count
     ]

@@ -194,6 +194,7 @@ class TailStatus(Struct, frozen=True):
     lines_per_second: float
     last_line: float  # wall clock; 0.0 = none yet
     problems: list[str] = []
+    cut: int = 0  # lines that were too long, and cut
 
 
 class _Result(Struct, frozen=True, tag_field="kind"):
@@ -235,6 +236,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     forgotten: int = 0  # counters of clients and sessions, early, because of a cap
     unrecorded: int = 0  # decisions that wait for the store
     unapplied: int = 0  # elements that wait for the firewall
+    let_go: int = 0  # of what waited: too much
     sensor: Problem | None = None  # what the sensor does, or why there is none
 
 
