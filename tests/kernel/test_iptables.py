@@ -1,5 +1,6 @@
 """What is the iptables backend's own, on a real kernel."""
 
+import fcntl
 import logging
 import math
 import statistics
@@ -214,10 +215,12 @@ def test_no_other_table_is_touched() -> None:
     with namespace("alone") as place, place.entered():
         backend = Iptables()
         assert [problem.state for problem in backend.check()] == ["ok"]
+        assert [problem.state for problem in backend.check()] == ["ok"]
         backend.setup(RULESET)
-        names = Path("/proc/thread-self/net/ip_tables_names").read_text().split()
+        names = [Path("/proc/thread-self/net", f"{ip}_tables_names") for ip in ("ip", "ip6")]
+        made = [name.read_text().split() for name in names]
         backend.teardown()
-        assert names == ["raw"]
+        assert made == [["raw"], ["raw"]]
 
 
 # Sets
@@ -304,7 +307,7 @@ def test_check_without_the_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with namespace("absent") as place, place.entered(), monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
         (problem,) = Iptables().check()
-        assert problem.what == "iptables-legacy-restore is not installed"
+        assert problem.what == "iptables-legacy is not installed"
         assert "apt-get install iptables" in problem.hint
         Iptables().teardown()  # there is nothing, and it does not need them to know
 
@@ -341,10 +344,99 @@ def test_auto_is_iptables_where_nftables_does_not_work(
         assert choose("auto").name == "nftables"  # whose faults are told
 
 
-def test_a_program_that_fails_is_quoted() -> None:
-    with namespace("text") as place, place.entered(), pytest.raises(BackendError) as caught:
-        tables.restore(4, "*raw\n-A absent -j DROP\nCOMMIT\n")
-    assert "iptables" in caught.value.message
+def test_check_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_LIBRARIES", ("xtables", "absent4", "absent6"))
+    with namespace("libraries") as place, place.entered():
+        (problem,) = Iptables().check()
+        assert problem.what == "libabsent4, libabsent6 not found"
+        assert "apt-get install iptables" in problem.hint
+        assert run("ipset", "list", "-n") == ""
+
+
+def test_check_without_python_iptables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "throttled.enforce.iptables.library", raising=False)
+    monkeypatch.setitem(sys.modules, "iptc", None)
+    with namespace("package") as place, place.entered():
+        (problem,) = Iptables().check()
+        assert "iptc" in problem.what
+        assert "python3-iptables" in problem.hint
+
+
+# python-iptables
+
+
+def test_it_is_imported_only_when_needed_and_prints_nothing() -> None:
+    code = """if True:
+        import os, sys
+        from throttled.enforce.choose import choose
+        backend = choose("iptables")
+        assert "iptc" not in sys.modules
+        place = os.stat("/dev/fd/1").st_ino
+        assert [problem.state for problem in backend.check()] == ["ok"]
+        assert "iptc" in sys.modules
+        assert os.stat("/dev/fd/1").st_ino == place
+    """
+    with namespace("import") as place, place.entered():
+        done = subprocess.run(
+            (sys.executable, "-W", "error", "-c", code), capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_standard_output_is_left_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(*_descriptors: int) -> None:
+        pytest.fail("standard output was turned round")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.dup2", turned)
+        host.backend.setup(RULESET)
+
+
+def test_hashlimit_is_as_it_was_meant_every_time(host: Host) -> None:
+    expected = [line for line in raw() if "hashlimit" in line]
+    assert expected
+    for _ in range(200):
+        host.backend.setup(RULESET)
+        assert host.backend.intact()
+    assert [line for line in raw() if "hashlimit" in line] == expected
+
+
+def test_a_change_that_fails_changes_nothing(host: Host) -> None:
+    before = {version: raw(version) for version in (4, 6)}
+    hook = ruleset.Rule("PREROUTING", (), "throttled")
+    nonsense = ruleset.Match("hashlimit", (("hashlimit-above", "nonsense"),))
+    loop = ruleset.Rule("throttled", (), "throttled")  # which the kernel refuses, at the commit
+    absent = ruleset.Match("set", (("match-set", ("thr_absent", "src")),))
+    for bad in (
+        loop,
+        ruleset.Rule("throttled", (nonsense,), "DROP"),
+        ruleset.Rule("throttled", (absent,), "DROP"),
+        ruleset.Rule("throttled", (), "absent"),
+        ruleset.Rule("absent", (), "DROP"),
+    ):
+        for version in (4, 6):
+            with pytest.raises(BackendError) as caught:
+                tables.put(version, ["throttled"], [hook, bad])
+            assert caught.value.message.startswith(f"ip{'6' if version == 6 else ''}tables")
+            assert raw(version) == before[version]
+    assert host.backend.intact()
+    host.backend.setup(RULESET)
+    assert host.backend.intact()
+
+
+def test_the_lock_of_the_programs_is_waited_for(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = tmp_path / "lock"  # not that of this machine's other tests
+    monkeypatch.setattr(tables, "_LOCKFILE", lock)
+    monkeypatch.setattr(tables, "_LOCK", 0.1)
+    with lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BackendError, match="another program holds"):
+            tables.remove(4, ruleset.CHAINS)
+    assert host.backend.intact()
+    tables.remove(4, ruleset.CHAINS)
+    assert not host.backend.intact()
 
 
 # What it costs

@@ -122,8 +122,7 @@ class Iptables:
     def teardown(self) -> None:
         """Remove chains and sets."""
         for version in filter(tables.exists, text.VERSIONS):
-            if lines := text.remove(tables.listed(version)):
-                tables.restore(version, lines)
+            tables.remove(version, text.CHAINS)
         for name in self._elements.headers():
             self._elements.destroy(name)
         self._ruleset, self._sets, self._listed = None, frozenset(), {}
@@ -169,8 +168,7 @@ class Iptables:
             self._protect(ruleset, version, present)
         listed = {}
         for version in _versions():
-            rules = text.render(ruleset, every, version, tables.listed(version))
-            tables.restore(version, rules)
+            tables.put(version, text.CHAINS, text.render(ruleset, every, version))
             listed[version] = _ours(tables.listed(version))
         self._ruleset, self._sets, self._listed = ruleset, frozenset(every), listed
         return bool(present)
@@ -203,8 +201,9 @@ class Iptables:
         for version in _versions():
             self._elements.make(name, Definition("hash:ip", version, 64, 600))
             try:
-                tables.restore(version, text.trial(_TRIAL, name, version))
-                tables.restore(version, text.trial_end(name))
+                tables.put(version, [name], text.trial(_TRIAL, name, version))
+                tables.remove(version, [name])
+                tables.listed(version)  # which `intact` asks
             finally:
                 self._elements.destroy(name)
 

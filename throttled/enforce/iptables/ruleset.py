@@ -1,4 +1,4 @@
-"""The chains of the raw tables, as text for iptables-restore. Pure.
+"""The chains of the raw tables, as rules. Pure.
 
     PREROUTING    jumps first of all, with TCP, to
     throttled     which passes on what comes to an SMTP port of this host's own addresses, not by
@@ -19,21 +19,21 @@ two halves of the address space: so it outlasts every change of the rules, and a
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from throttled import address
 from throttled.enforce.iptables.messages import Definition
 from throttled.enforce.nftables import sets
 from throttled.enforce.nftables.sets import SetId
-from throttled.model import SCOPES, Action, Ruleset
+from throttled.model import SCOPES, Ruleset, Scope
 
 CHAIN = "throttled"
 #: Names of sets end at 31 characters, names of chains at 28.
 PREFIX = "thr_"
 SPARE = "_n"  # the end of the name of a set that is to take the place of another
 VERSIONS = (4, 6)
-PREROUTING = f"-A PREROUTING -p tcp -j {CHAIN}"
 _DROP = f"{CHAIN}_drop"
-_CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
+CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
 
 #: Default of a set: what an operator adds by hand and without a time. It also makes the kernel
 #: look for expired elements every three minutes, a part of the set at a time.
@@ -43,6 +43,25 @@ _UNITS = {"sec": 1, "min": 60, "hour": 3600, "day": 86_400}
 #: Milliseconds between looks for entries of hashlimit that expired.
 _GC = 10_000
 _DAY = 86_400
+
+
+class Match(NamedTuple):
+    """A match: the name of its extension, and its options; a value that begins with ! inverts."""
+
+    name: str
+    options: tuple[tuple[str, str | tuple[str, ...]], ...]
+
+
+class Rule(NamedTuple):
+    """A rule of a chain."""
+
+    chain: str
+    matches: tuple[Match, ...]
+    target: str
+    goto: bool = False
+    tcp: bool = False
+    #: Not by the loopback interface.
+    arriving: bool = False
 
 
 def name(of: SetId) -> str:
@@ -96,49 +115,31 @@ def protected_networks(subjects: Iterable[str], version: int) -> list[tuple[byte
     return sorted({(key, bits or size) for key, bits in pieces})
 
 
-def render(ruleset: Ruleset, every: Sequence[SetId], version: int, jumps: Sequence[str]) -> str:
-    """Return the lines that put the rules of one IP version in place, for iptables-restore -n.
+def render(ruleset: Ruleset, every: Sequence[SetId], version: int) -> list[Rule]:
+    """Return the rules of one IP version, in their order: that of PREROUTING, and of all CHAINS.
 
     Args:
         ruleset: ports, rate, burst and size.
         every: all sets of subjects.
         version: 4 or 6.
-        jumps: the rules of PREROUTING, as `iptables -S` lists them.
     """
-    lines = ["*raw", *(f":{chain} - [0:0]" for chain in _CHAINS), *_to_front(jumps)]
+    rules = [Rule("PREROUTING", (), CHAIN, tcp=True)]
     for scope in SCOPES:
-        lines += [
-            f"-A {CHAIN} ! -i lo -p tcp --dport {port} -m addrtype --dst-type LOCAL"
-            f" -g {CHAIN}_{scope}"
-            for port in sorted(ruleset.ports.get(scope, ()))
-        ]
+        rules += [_to_port(CHAIN, port, f"{CHAIN}_{scope}") for port in _ports(ruleset, scope)]
     for scope in SCOPES:
         own = [of for of in every if of.scope == scope and of.version == version]
-        lines += [f"-A {CHAIN}_{scope} {rule}" for rule in _scope(ruleset, own, version)]
-    lines += [f"-A {_DROP} -m set --match-set {dropped(version)} src -j DROP", "COMMIT"]
-    return "\n".join(lines) + "\n"
-
-
-def remove(listed: Sequence[str]) -> str:
-    """Return the lines that take the rules away; empty where there are none.
-
-    Args:
-        listed: all rules of the table, as `iptables -S` lists them.
-    """
-    ours = [chain for chain in _CHAINS if f"-N {chain}" in listed]
-    lines = [f"-D{line[2:]}" for line in listed if _leads_to_us(line)]
-    lines += [f"{verb} {chain}" for verb in ("-F", "-X") for chain in ours]
-    return "\n".join(("*raw", *lines, "COMMIT")) + "\n" if lines else ""
+        rules += _scope(ruleset, scope, own, version)
+    return [*rules, Rule(_DROP, (_member(dropped(version)),), "DROP")]
 
 
 def is_ours(line: str) -> bool:
     """Tell whether a line of `iptables -S` is about one of our chains, or leads to one."""
     words = line.split()
-    return words[1:2] in ([chain] for chain in _CHAINS) or _leads_to_us(line)
+    return words[1:2] in ([chain] for chain in CHAINS) or _leads_to_us(line)
 
 
-def trial(ruleset: Ruleset, chain: str, version: int) -> str:
-    """Return lines that put rules of all our kinds where no packet comes to.
+def trial(ruleset: Ruleset, chain: str, version: int) -> list[Rule]:
+    """Return rules of all our kinds, where no packet comes to.
 
     Args:
         ruleset: rate, burst and size.
@@ -146,28 +147,39 @@ def trial(ruleset: Ruleset, chain: str, version: int) -> str:
         version: 4 or 6.
     """
     of = SetId("mx", "throttle", version, _BITS[version])
-    match = f"-m set --match-set {chain} src"
-    rules = (
-        "! -i lo -p tcp --dport 25 -m addrtype --dst-type LOCAL -j RETURN",
-        "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN",
-        f"{match} ! --update-counters {limit(ruleset, of, chain)} {match} -j DROP",
-    )
-    lines = ("*raw", f":{chain} - [0:0]", *(f"-A {chain} {rule}" for rule in rules), "COMMIT")
-    return "\n".join(lines) + "\n"
+    return [
+        _to_port(chain, 25, "RETURN"),
+        _opened(chain),
+        Rule(chain, _above(ruleset, of, chain), "DROP"),
+    ]
 
 
-def trial_end(chain: str) -> str:
-    """Return lines that take a trial back."""
-    return f"*raw\n-F {chain}\n-X {chain}\nCOMMIT\n"
+def _ports(ruleset: Ruleset, scope: Scope) -> list[int]:
+    return sorted(ruleset.ports.get(scope, ()))
 
 
-def _to_front(jumps: Sequence[str]) -> list[str]:
-    """Return what makes our jump the first one, and the only one."""
-    rules = [line for line in jumps if line.startswith("-A ")]
-    if rules[:1] == [PREROUTING] and sum(map(_leads_to_us, rules)) == 1:
-        return []
-    first = PREROUTING.replace("-A PREROUTING", "-I PREROUTING 1")
-    return [*(f"-D{line[2:]}" for line in rules if _leads_to_us(line)), first]
+def _to_port(chain: str, port: int, target: str) -> Rule:
+    local = Match("addrtype", (("dst-type", "LOCAL"),))
+    matches = (Match("tcp", (("dport", str(port)),)), local)
+    goto = target != "RETURN"
+    return Rule(chain, matches, target, goto=goto, tcp=True, arriving=True)
+
+
+def _opened(chain: str) -> Rule:
+    """Return what lets all but new connections go."""
+    flags = Match("tcp", (("tcp-flags", ("!", "SYN,ACK", "SYN")),))
+    return Rule(chain, (flags,), "RETURN", tcp=True)
+
+
+def _member(name: str) -> Match:
+    return Match("set", (("match-set", (name, "src")),))
+
+
+def _above(ruleset: Ruleset, of: SetId, name: str) -> tuple[Match, ...]:
+    """Return what matches members above their allowance."""
+    member = _member(name)
+    uncounted = Match("set", (*member.options, ("update-counters", "!")))
+    return uncounted, limit(ruleset, of, name), member
 
 
 def _leads_to_us(line: str) -> bool:
@@ -175,30 +187,24 @@ def _leads_to_us(line: str) -> bool:
     return (
         words[:2] == ["-A", "PREROUTING"]
         and words[-2:-1] in (["-j"], ["-g"])
-        and (words[-1] in _CHAINS)
+        and words[-1] in CHAINS
     )
 
 
-def _scope(ruleset: Ruleset, own: Iterable[SetId], version: int) -> list[str]:
+def _scope(ruleset: Ruleset, scope: Scope, own: Sequence[SetId], version: int) -> list[Rule]:
     """Return the rules of a scope's chain, in their order."""
-    by: dict[Action, list[str]] = {"ban": [], "throttle": []}
-    for of in own:
-        match = f"-m set --match-set {name(of)} src"
-        if of.action == "ban":
-            by["ban"].append(f"{match} -j {_DROP}")
-        else:
-            by["throttle"].append(
-                f"{match} ! --update-counters {limit(ruleset, of, name(of))} {match} -j {_DROP}"
-            )
+    chain = f"{CHAIN}_{scope}"
+    bans = [(_member(name(of)),) for of in own if of.action == "ban"]
+    throttles = [_above(ruleset, of, name(of)) for of in own if of.action == "throttle"]
     return [
-        f"-m set --match-set {protected(version)} src -j RETURN",
-        *by["ban"],
-        "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN",
-        *by["throttle"],
+        Rule(chain, (_member(protected(version)),), "RETURN"),
+        *(Rule(chain, matches, _DROP) for matches in bans),
+        _opened(chain),
+        *(Rule(chain, matches, _DROP) for matches in throttles),
     ]
 
 
-def limit(ruleset: Ruleset, of: SetId, table: str) -> str:
+def limit(ruleset: Ruleset, of: SetId, table: str) -> Match:
     """Return the match of hashlimit for a set of throttled subjects.
 
     Its table stays as it was made for as long as it exists, so its name says how. It may have as
@@ -207,15 +213,18 @@ def limit(ruleset: Ruleset, of: SetId, table: str) -> str:
     """
     count, unit = rate(ruleset)
     whole = ruleset.burst * _UNITS[unit] / count
-    return (
-        f"-m hashlimit --hashlimit-above {count}/{unit} --hashlimit-burst {ruleset.burst}"
-        f" --hashlimit-mode srcip --hashlimit-srcmask {of.prefix}"
-        f" --hashlimit-name {table}_{count}{unit}{ruleset.burst}_{ruleset.size}"
-        f" --hashlimit-htable-size {min(65_536, max(64, ruleset.size // 8))}"
-        f" --hashlimit-htable-max {2 * ruleset.size}"
-        f" --hashlimit-htable-expire {max(10, math.ceil(whole)) * 1000}"
-        f" --hashlimit-htable-gcinterval {_GC}"
-    )
+    options = {
+        "above": f"{count}/{unit}",
+        "burst": ruleset.burst,
+        "mode": "srcip",
+        "srcmask": of.prefix,
+        "name": f"{table}_{count}{unit}{ruleset.burst}_{ruleset.size}",
+        "htable-size": min(65_536, max(64, ruleset.size // 8)),
+        "htable-max": 2 * ruleset.size,
+        "htable-expire": max(10, math.ceil(whole)) * 1000,
+        "htable-gcinterval": _GC,
+    }
+    return Match("hashlimit", tuple((f"hashlimit-{key}", str(to)) for key, to in options.items()))
 
 
 def rate(ruleset: Ruleset) -> tuple[int, str]:

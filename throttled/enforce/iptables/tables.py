@@ -1,25 +1,41 @@
-"""The legacy tables, by the programs iptables-legacy and iptables-legacy-restore.
+"""The legacy tables `raw`: changed by python-iptables, listed by the program iptables-legacy.
 
-Not by python-iptables: making one rule that jumps opens all tables of the kernel, of which nat
-turns connection tracking on; a rule is read back by turning the process's standard output round;
-hashlimit needs a patch. iptables-restore puts a table in place in one step, waits for the lock
-that all these programs take, and costs 3 ms.
+Listed by the program, as python-iptables reads the parameters of a match by turning the process's
+standard output round, and a rule as it is in memory holds the kernel's offsets, which other
+people's changes move.
 
-Owns nothing. The programs run in the network namespace of the calling thread.
+python-iptables is imported when it is first needed (`library`). Owns nothing: each change opens
+the table in the network namespace of the calling thread, holds the lock that all these programs
+take, commits once, and closes it.
 """
 
+import fcntl
+import importlib
 import subprocess
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes.util import find_library
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from throttled.enforce.iptables.ruleset import Rule
 from throttled.errors import BackendError
+
+if TYPE_CHECKING:
+    from throttled.enforce.iptables.library import Raw
 
 #: What the programs of each IP version are called, and the kernel's list of its legacy tables.
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 _TABLES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 #: Seconds to wait for other programs that change the tables, and for ours.
-_LOCK, _PATIENCE = "2", 10.0
+_LOCK, _PATIENCE = 2.0, 10.0
+_LOCKFILE = Path("/run/xtables.lock")
+_LIBRARIES = ("ip4tc", "ip6tc", "xtables")
 
+_PYTHON = "install python-iptables (Debian: apt-get install python3-iptables)"
 _ABSENT = "install iptables (Debian: apt-get install iptables)"
 
 
@@ -38,16 +54,99 @@ def listed(version: int) -> list[str]:
     Raises:
         BackendError: there is no such program, or it failed.
     """
-    return _run((_PROGRAMS[version], "-w", _LOCK, "-t", "raw", "-S")).splitlines()
+    return _run((_PROGRAMS[version], "-w", "2", "-t", "raw", "-S")).splitlines()
 
 
-def restore(version: int, lines: str) -> None:
-    """Put lines in force in one step; what they do not name stays.
+def put(version: int, chains: Sequence[str], rules: Sequence[Rule]) -> None:
+    """Make or empty chains and put rules into them, in one step; what is not named stays.
+
+    Rules of PREROUTING come before all others; those that led to the chains before go.
 
     Raises:
         BackendError: nothing has changed.
     """
-    _run((f"{_PROGRAMS[version]}-restore", "-w", _LOCK, "-n"), lines)
+    with _opened(version) as table:
+        for chain in chains:
+            if table.is_chain(chain):
+                table.flush_entries(chain)
+            else:
+                table.create_chain(chain)
+        table.unhook(chains)
+        for rule in rules:
+            table.add(rule)
+        table.commit()
+
+
+def remove(version: int, chains: Sequence[str]) -> None:
+    """Remove chains, and the rules of PREROUTING that lead to them, in one step.
+
+    Raises:
+        BackendError: nothing has changed.
+    """
+    with _opened(version) as table:
+        present = [chain for chain in chains if table.is_chain(chain)]
+        table.unhook(present)
+        for chain in present:
+            table.flush_entries(chain)
+        for chain in present:
+            table.delete_chain(chain)
+        if present:
+            table.commit()
+
+
+@contextmanager
+def _opened(version: int) -> Iterator["Raw"]:
+    made = _library()
+    with _locked():
+        try:
+            table = made.opened(version)
+            try:
+                yield table
+            finally:
+                table.close()
+        except made.ERRORS as error:
+            told = str(error)
+            hint = "run as root or with CAP_NET_ADMIN" if "ermission" in told else ""
+            raise BackendError(f"{_PROGRAMS[version]}: {told}", hint) from error
+
+
+def _library() -> ModuleType:
+    """Import python-iptables, which loads C libraries and asks ldconfig and modprobe.
+
+    Raises:
+        AbsentError: a library is missing.
+    """
+    absent = [name for name in _LIBRARIES if find_library(name) is None]
+    if absent:
+        raise AbsentError(f"lib{', lib'.join(absent)} not found", _ABSENT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it leaves files open, and has old escapes
+            return importlib.import_module("throttled.enforce.iptables.library")
+    except (ImportError, OSError, AttributeError, TypeError) as error:
+        raise AbsentError(f"python-iptables: {error}", _PYTHON) from error
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Hold the lock of the iptables programs; python-iptables does not take it."""
+    try:
+        _LOCKFILE.touch(0o600)  # as they make it: nobody else may hold it
+        with _LOCKFILE.open("a") as file:
+            until = time.monotonic() + _LOCK
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
+            yield
+    except BlockingIOError as error:
+        raise BackendError(f"another program holds {_LOCKFILE}", "wait for it to end") from error
+    except OSError as error:
+        raise BackendError(f"{_LOCKFILE}: {error.strerror}", "run as root") from error
 
 
 def variant() -> str:
@@ -67,11 +166,9 @@ class AbsentError(BackendError):
     """The program is not installed."""
 
 
-def _run(argv: Sequence[str], lines: str = "") -> str:
+def _run(argv: Sequence[str]) -> str:
     try:
-        done = subprocess.run(
-            argv, input=lines, capture_output=True, text=True, check=False, timeout=_PATIENCE
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     except FileNotFoundError as error:
         raise AbsentError(f"{argv[0]} is not installed", _ABSENT) from error
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -16,20 +16,27 @@ def rules(rate: int = 10, per: float = 60.0, burst: int = 5) -> Ruleset:
     return Ruleset(ports, ("127.0.0.0/8", "::1"), rate, per, burst, 1000)
 
 
-def test_the_whole_text() -> None:
-    text = ruleset.render(rules(), [BANNED, THROTTLED, EVERYONE], 6, [])
+def written(rule: ruleset.Rule) -> str:
+    """Write a rule as iptables would."""
+    words = ["-A", rule.chain, *["! -i lo"] * rule.arriving, *["-p tcp"] * rule.tcp]
+    for name, options in rule.matches:
+        words.append(f"-m {name}")
+        for option, value in options:
+            values = [value] if isinstance(value, str) else list(value)
+            inverted = values[0] == "!"
+            words += [*["!"] * inverted, f"--{option}", *values[inverted:]]
+    return " ".join([*words, "-g" if rule.goto else "-j", rule.target])
+
+
+def test_all_rules() -> None:
+    made = ruleset.render(rules(), [BANNED, THROTTLED, EVERYONE], 6)
     assert (
-        text
+        "\n".join(map(written, made))
         == """\
-*raw
-:throttled - [0:0]
-:throttled_mx - [0:0]
-:throttled_submission - [0:0]
-:throttled_drop - [0:0]
--I PREROUTING 1 -p tcp -j throttled
--A throttled ! -i lo -p tcp --dport 25 -m addrtype --dst-type LOCAL -g throttled_mx
--A throttled ! -i lo -p tcp --dport 465 -m addrtype --dst-type LOCAL -g throttled_submission
--A throttled ! -i lo -p tcp --dport 587 -m addrtype --dst-type LOCAL -g throttled_submission
+-A PREROUTING -p tcp -j throttled
+-A throttled ! -i lo -p tcp -m tcp --dport 25 -m addrtype --dst-type LOCAL -g throttled_mx
+-A throttled ! -i lo -p tcp -m tcp --dport 465 -m addrtype --dst-type LOCAL -g throttled_submission
+-A throttled ! -i lo -p tcp -m tcp --dport 587 -m addrtype --dst-type LOCAL -g throttled_submission
 -A throttled_mx -m set --match-set thr_protected6 src -j RETURN
 -A throttled_mx -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN
 -A throttled_mx -m set --match-set thr_mx_throttle6_64 src ! --update-counters \
@@ -40,48 +47,22 @@ def test_the_whole_text() -> None:
 -A throttled_submission -m set --match-set thr_protected6 src -j RETURN
 -A throttled_submission -m set --match-set thr_submission_ban6_0 src -j throttled_drop
 -A throttled_submission -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN
--A throttled_drop -m set --match-set thr_dropped6 src -j DROP
-COMMIT
-"""
+-A throttled_drop -m set --match-set thr_dropped6 src -j DROP"""
     )
+    assert {rule.chain for rule in made} == {"PREROUTING", *ruleset.CHAINS}
 
 
 def test_other_versions_and_absent_scopes_have_no_rules() -> None:
-    text = ruleset.render(Ruleset({}, (), 1, 1.0, 1, 10), [THROTTLED], 4, [])
+    text = "".join(map(written, ruleset.render(Ruleset({}, (), 1, 1.0, 1, 10), [THROTTLED], 4)))
     assert "--dport" not in text
     assert "throttle6" not in text
 
 
-JUMP = "-A PREROUTING -p tcp -j throttled"
-FIRST = "-I PREROUTING 1 -p tcp -j throttled"
-GONE = "-D PREROUTING -p tcp -j throttled"
-OTHER = "-A PREROUTING -p udp -j NOTRACK"
-
-
-@pytest.mark.parametrize(
-    ("before", "commands"),
-    [
-        ([], [FIRST]),
-        (["-P PREROUTING ACCEPT", "-N throttled", JUMP, OTHER], []),
-        ([OTHER, JUMP], [GONE, FIRST]),
-        ([JUMP, OTHER, JUMP], [GONE, GONE, FIRST]),
-        (["-A PREROUTING -g throttled_mx", JUMP], ["-D PREROUTING -g throttled_mx", GONE, FIRST]),
-    ],
-)
-def test_our_jump_is_the_first_and_the_only_one(before: list[str], commands: list[str]) -> None:
-    lines = ruleset.render(rules(), [], 4, before).splitlines()
-    assert [line for line in lines if "PREROUTING" in line] == commands
-
-
-def test_what_removes_leaves_the_rest_alone() -> None:
-    listed = ["-N throttled", "-N throttled_mx", "-N theirs", JUMP, OTHER, "-A throttled -j theirs"]
-    assert ruleset.remove(listed).splitlines() == [
-        *("*raw", "-D PREROUTING -p tcp -j throttled", "-F throttled", "-F throttled_mx"),
-        *("-X throttled", "-X throttled_mx", "COMMIT"),
-    ]
-    assert ruleset.remove(["-N theirs", OTHER]) == ""
-    mine = [line for line in listed if ruleset.is_ours(line)]
-    assert mine == ["-N throttled", "-N throttled_mx", JUMP, "-A throttled -j theirs"]
+def test_which_lines_of_a_list_are_ours() -> None:
+    jump, goto = "-A PREROUTING -p tcp -j throttled", "-A PREROUTING -g throttled_mx"
+    ours = ["-N throttled", "-N throttled_mx", jump, goto, "-A throttled -j theirs"]
+    listed = [*ours, "-N theirs", "-A PREROUTING -p udp -j NOTRACK", "-P PREROUTING ACCEPT"]
+    assert [line for line in listed if ruleset.is_ours(line)] == ours
 
 
 @pytest.mark.parametrize("of", [*BASE, EVERYONE, SetId("submission", "throttle", 6, 127)])
@@ -151,8 +132,8 @@ def test_definitions() -> None:
 
 
 def test_a_trial_is_where_no_packet_comes_to() -> None:
-    text = ruleset.trial(rules(), "thr_check7", 4)
-    assert "PREROUTING" not in text
-    assert ":thr_check7 - [0:0]" in text
-    assert "--hashlimit-name thr_check7_" in text
-    assert ruleset.trial_end("thr_check7").splitlines()[1:3] == ["-F thr_check7", "-X thr_check7"]
+    made = ruleset.trial(rules(), "thr_check7", 4)
+    assert {rule.chain for rule in made} == {"thr_check7"}
+    assert {rule.target for rule in made} == {"RETURN", "DROP"}
+    names = {match.name for rule in made for match in rule.matches}
+    assert names == {"tcp", "addrtype", "set", "hashlimit"}

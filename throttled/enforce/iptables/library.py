@@ -1,0 +1,114 @@
+"""python-iptables, with its faults cured. Importing this loads it.
+
+- Its rules look for the chain that they jump to in every table of the kernel, which makes them,
+  `nat` with connection tracking too: here they look in their own table.
+- An option's scratch memory is freed before it is used (hashlimit): here it lives with the match.
+- A rule's last check reads the match back by turning the process's standard output round: here
+  each match is checked as soon as its options are set.
+- An IPv6 rule compares one bit of each letter of an interface's name: here all of them.
+- An extension's error jumps out of a Python callback, over frames of the interpreter, which may
+  crash it: here C's `throw_exception` is called by C.
+
+One table of each IP version for the process (python-iptables caches them); not for two threads at
+once: the caller holds the lock of the iptables programs.
+"""
+
+import ctypes
+from collections.abc import Sequence
+
+import iptc
+from iptc import xtables
+
+from throttled.enforce.iptables import ruleset
+
+ERRORS = (iptc.IPTCError, xtables.XTablesError, ValueError, AttributeError)
+
+_VIA_IN = 1  # IPT_INV_VIA_IN, IP6T_INV_VIA_IN
+
+# Only its private names lead to what an extension's error calls.
+xtables._xt_globals.exit_err = xtables._EXIT_FN(  # noqa: SLF001
+    ("throw_exception", xtables._lib_xtwrapper)  # noqa: SLF001
+)
+
+
+class Raw(iptc.Table):
+    """The table raw of IPv4. Nothing is in force before `commit`."""
+
+    def strerror(self) -> str:
+        """Return what the last error was."""
+        told = super().strerror()
+        return told.decode() if isinstance(told, bytes) else told
+
+    def unhook(self, chains: Sequence[str]) -> None:
+        """Remove the rules of PREROUTING that lead to chains."""
+        ours, number = [], 0
+        entry = self.first_rule("PREROUTING")
+        while entry:
+            if (self.get_target(entry) or b"").decode() in chains:
+                ours.append(number)
+            entry, number = self.next_rule(entry), number + 1
+        for number in reversed(ours):
+            if self._iptc.iptc_delete_num_entry(b"PREROUTING", number, self._handle) != 1:
+                raise iptc.IPTCError(f"can't delete a rule of PREROUTING: {self.strerror()}")
+
+    def add(self, rule: ruleset.Rule) -> None:
+        """Put a rule at the end of its chain, or of PREROUTING at its begin."""
+        made = (_Rule6 if isinstance(self, Raw6) else _Rule)(self)
+        if rule.tcp:
+            made.protocol = "tcp"
+        if rule.arriving:
+            where = made.get_ip()
+            where.iniface, where.iniface_mask = b"lo", b"\xff" * 3  # and the 0 at its end
+            where.invflags |= _VIA_IN
+        for each in rule.matches:
+            match = _Match(made, name=each.name)
+            for option, value in each.options:
+                match.set_parameter(option, value)
+            match.final_check()
+            made.add_match(match)
+        made.create_target(rule.target, goto=rule.goto)
+        if rule.chain == "PREROUTING":
+            self.insert_entry(rule.chain, made.rule, 0)
+        else:
+            self.append_entry(rule.chain, made.rule)
+
+
+class Raw6(iptc.Table6, Raw):
+    """The table raw of IPv6."""
+
+
+def opened(version: int) -> Raw:
+    """Open the table of an IP version, in the network namespace of the calling thread."""
+    table = (Raw if version == 4 else Raw6)("raw", autocommit=False)
+    table.refresh()
+    return table
+
+
+class _Rule(iptc.Rule):
+    def __init__(self, table: Raw) -> None:
+        super().__init__()
+        self._tables = [table]
+
+    @property
+    def tables(self) -> list[Raw]:
+        return self._tables
+
+
+class _Rule6(iptc.Rule6):
+    def __init__(self, table: Raw) -> None:
+        super().__init__()
+        self._tables = [table]
+
+    @property
+    def tables(self) -> list[Raw]:
+        return self._tables
+
+
+class _Match(iptc.Match):
+    def reset(self) -> None:
+        super().reset()
+        self._scratch = (ctypes.c_ubyte * max(1, self._module.udata_size))()
+        self._module.udata = ctypes.cast(self._scratch, ctypes.c_void_p)
+
+    def _update_parameters(self) -> None:
+        """Leave the options as they were set, instead of reading and setting them again."""
