@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lab import latency, logs, netns
 from lab.besieged import besieged
+from lab.compare import compare
 from lab.daemon import THROTTLED, daemon
 from lab.damage import damage
 from lab.drops import drops
@@ -284,4 +285,5 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "spray": spray,
     "drops": drops,
     "sensor": sensed,
+    "rivals": compare,
 }

@@ -95,11 +95,11 @@ def prepare(write: Write, source: str) -> None:
     write(logs.guesses(source, users, logs.stamp(time.time())))
 
 
-def measure(write: Write, client: Namespace, source: str) -> float:
+def measure(write: Write, client: Namespace, source: str, seconds: float = _TRIAL_SECONDS) -> float:
     """Write the line that crosses the limit; return the seconds until a segment was dropped.
 
     Raises:
-        RuntimeError: the source was dropped before, or is not dropped within five seconds.
+        RuntimeError: the source was dropped before, or is not dropped within `seconds`.
     """
     session = logs.guesses(source, ["the-last"], logs.stamp(time.time()))
     opening, crossing, *_ = session.splitlines(keepends=True)
@@ -107,7 +107,7 @@ def measure(write: Write, client: Namespace, source: str) -> float:
     try:
         write(opening)
         _settle(probe, source)
-        return _race(probe, write, crossing, source)
+        return _race(probe, write, crossing, source, seconds)
     finally:
         probe.close()
 
@@ -120,7 +120,7 @@ def _settle(probe: Probe, source: str) -> None:
             raise RuntimeError(f"{source} is dropped before it crossed a limit")
 
 
-def _race(probe: Probe, write: Write, line: str, source: str) -> float:
+def _race(probe: Probe, write: Write, line: str, source: str, seconds: float) -> float:
     begin = probe.heard
     written = time.perf_counter()
     write(line)
@@ -132,5 +132,5 @@ def _race(probe: Probe, write: Write, line: str, source: str) -> float:
         sent.append(time.perf_counter())
         if not probe.answered(_SURE_SECONDS):  # nothing late either: a busy machine is no firewall
             return sent[probe.heard - begin] - written
-        if sent[-1] - written > _TRIAL_SECONDS:
-            raise RuntimeError(f"{source} is not dropped within {_TRIAL_SECONDS:g} s")
+        if sent[-1] - written > seconds:
+            raise RuntimeError(f"{source} is not dropped within {seconds:g} s")
