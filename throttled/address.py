@@ -6,6 +6,7 @@ IPv6 as IPv4), so equal subjects are equal strings; it needs no conversion on it
 nftables, SQLite or a table on the screen. Owns no state.
 """
 
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -108,6 +109,7 @@ def is_network(canonical_subject: str) -> bool:
     return "/" in canonical_subject
 
 
+@lru_cache(maxsize=1_024)  # asked thrice of each client that is judged
 def network_of(canonical_address: str) -> str:
     """Return the network that an address is grouped into: its /24 or its /64.
 

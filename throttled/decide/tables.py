@@ -139,7 +139,10 @@ class Distinct(Generations[str, bytes]):
         """Count a name, and return how many distinct ones there are within the window."""
         tick = int(at * self._per_second)
         oldest = tick - meter.EIGHTHS
-        before = self.get(key) or b""
+        before = self._young.get(key)
+        if before is None:
+            before = self._old.get(key, b"")
+            self._make_room(at)
         if len(before) == self._most * _NAME and int.from_bytes(before[:_TICK]) >= oldest:
             return self._most
         digest = hash(name) & _DIGEST
@@ -154,7 +157,7 @@ class Distinct(Generations[str, bytes]):
             others.append(tick << 24 | digest)
             others.sort()  # lines may come out of order
             names = pack(f">{len(others)}Q", *others)
-        self.put(key, names, at)
+        self._young[key] = names
         return len(names) // _NAME
 
     def value(self, key: str, at: float) -> int:
