@@ -118,25 +118,23 @@ class Replay:
         Raises:
             SourceError: a log cannot be read.
         """
-        for number, path in enumerate(in_order(paths, self._zone)):
+        for path in in_order(paths, self._zone):
             self._pipeline.parser = Parser(self._zone, reference(path))
-            line_number = 1
             for lines, consumed in read(path):
-                yield from self._read(lines, number, line_number)
-                line_number += len(lines)
+                yield from self._read(lines)
                 if progress is not None:
                     progress(path, consumed)
         if self.summary.last:
             yield from self._settle(self.summary.last)
         self._summarise()
 
-    def _read(self, lines: Sequence[str], number: int, first: int) -> Iterator[Decision]:
+    def _read(self, lines: Sequence[str]) -> Iterator[Decision]:
         parse = self._pipeline.parser.event
         step = self._pipeline.engine.step
         events = self.summary.events
         at = self.summary.last
         due = self._due
-        for line_number, line in enumerate(lines, first):
+        for line in lines:
             event = parse(line)
             if event is None:
                 continue
@@ -146,7 +144,7 @@ class Replay:
             if at >= due:
                 yield from self._settle(at)
                 due = self._due
-            step(event, at, 0, number, line_number)
+            step(event, at, offset=-1)  # what is not kept needs no lines to be found again
         self.summary.lines += len(lines)
         self.summary.last = at
 

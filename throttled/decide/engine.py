@@ -151,7 +151,7 @@ class Engine:
             at: when, in seconds; not necessarily in order.
             log: which log it came from; sessions of different logs are different.
             source: number of the file, for `explain`.
-            offset: where in it the line stands, in bytes.
+            offset: where in it the line stands, in bytes; -1: nobody will ask.
         """
         action = self._actions.get(event.kind)
         client = event.client
@@ -171,7 +171,7 @@ class Engine:
         key = event.pid if event.process != "postscreen" else (client, event.port)
         if self._proxies is not None and _named_by_proxy(stream.sessions.get(key), event):
             return
-        if action(state, event, at, key):
+        if action(state, event, at, key) and offset >= 0:
             self._trace.add(client, at, source, offset)
 
     def handshakes(self, client: str, scope: Scope, count: int, at: float) -> None:

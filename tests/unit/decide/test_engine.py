@@ -43,6 +43,14 @@ def test_above_soft_is_a_throttle_with_its_lines() -> None:
     assert crossing.lines == tuple(Line(1, offset) for offset in range(45, 61))
 
 
+def test_lines_that_nobody_will_ask_for_count_and_are_not_remembered() -> None:
+    under = engine()
+    for _ in range(61):
+        under.step(event("connect"), 1000.0, offset=-1)
+    (crossing,) = under.take().crossings
+    assert (crossing.value, crossing.lines) == (61, ())
+
+
 def test_above_hard_is_a_ban_and_stands_for_both() -> None:
     (crossing,) = run([event("non_smtp_command", pid=pid) for pid in range(11)])
     assert (crossing.action, crossing.value, crossing.limit) == ("ban", 55, "errors")
