@@ -100,7 +100,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     later = build(tmp_path_factory.mktemp("later"), NEXT)
-    image = booted.image([*dependencies(package), "libbpf1", "iptables", "ipset"])
+    image = booted.image(
+        [*dependencies(package), "libbpf1", "iptables", "ipset", "python3-iptables"]
+    )
     with netns.pair() as (server, client), booted.machine(server, image) as host:
         made = Site(host, client, later)
         install(made, package)
@@ -281,7 +283,7 @@ def test_xdp_in_its_sandbox(site: Site) -> None:
 
 
 def test_iptables_in_the_sandbox(site: Site) -> None:
-    site.run("apt-get", "install", "--yes", "iptables", "ipset")
+    site.run("apt-get", "install", "--yes", "iptables", "ipset", "python3-iptables")
     for name in ("iptables", "ip6tables"):
         site.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy")
     protects_and_cleans_up(site, "iptables", "198.18.10.7")

@@ -95,7 +95,8 @@ class FileTail:
                 failure = error  # what is open already can be read
             for file in tuple(self._files):
                 if batch := self._read(file, limit):
-                    return batch
+                    # What failed is told by the next call, which must not wait for an event.
+                    return replace(batch, done=False) if failure else batch
         except OSError as error:
             raise unreadable(self.path, error) from error
         if failure:

@@ -1,3 +1,4 @@
+import sys
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -211,6 +212,15 @@ LONG = [
 
 @pytest.mark.parametrize("line", LONG, ids=range(len(LONG)))
 def test_no_line_takes_more_than_a_millisecond(line: str) -> None:
+    measuring = sys.gettrace()
+    sys.settrace(None)  # coverage makes it five times slower
+    try:
+        assert _least(line) < 0.001
+    finally:
+        sys.settrace(measuring)
+
+
+def _least(line: str) -> float:
     parser = Parser(UTC, NOW)
     least = 1.0
     for _ in range(20):  # the least of many: this machine may be busy
@@ -218,7 +228,7 @@ def test_no_line_takes_more_than_a_millisecond(line: str) -> None:
         parser.event(line[:2000])
         parser.unknown(line[:2000])
         least = min(least, time.perf_counter() - started)
-    assert least < 0.001
+    return least
 
 
 def test_the_rooms_modules_are_all_tested_here() -> None:
