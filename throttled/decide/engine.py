@@ -435,11 +435,9 @@ class Engine:
         elif (rank := held[0]) == _MOST:
             return
         verdict = gauge.verdict(value)
-        if verdict is None:
+        if verdict is None or rank >= _RANK[verdict[0]]:
             return
         action, threshold = verdict
-        if rank >= _RANK[action]:
-            return
         pending = self._pending.get((client, gauge.scope))
         if pending is not None and _RANK[pending.action] > _RANK[action]:
             return

@@ -109,4 +109,5 @@ def test_a_network_that_stays() -> None:
     message = answer(attribute(0x8008, stored(bytes(16), None, 5, prefix=64)))
     ((start, end),) = messages.elements(message)
     assert messages.held(message.data, start, end) == (bytes(16), 64, 0, 5)
+    assert messages.key_of(message.data, start, 16) == bytes(16)
     assert list(messages.elements(answer(b""))) == []
