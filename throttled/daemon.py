@@ -155,7 +155,7 @@ class Daemon:
             with self._closing:
                 await self._start()
                 self._ready.set()
-                notify(f"READY=1\nSTATUS={self.health.summary()}")
+                notify(f"READY=1\nSTATUS={self.health.summary(self.health.problems())}")
                 await self._stop.wait()
                 notify("STOPPING=1")
                 self._end()
@@ -409,8 +409,9 @@ class Daemon:
             except Exception:
                 log.exception("unforeseen, in the timer")
                 self.pipeline.counts.errors += 1
-            self.hook.health(self.health.problems())
-            notify(f"WATCHDOG=1\nSTATUS={self.health.summary()}")
+            wrong = self.health.problems()
+            self.hook.health(wrong)
+            notify(f"WATCHDOG=1\nSTATUS={self.health.summary(wrong)}")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)

@@ -8,7 +8,7 @@ were lost, ten minutes after it happened last.
 Owns when that was, and what `throttled.silence` compares.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -87,9 +87,12 @@ class Health:
         hint = "see: throttled check"
         return found + [Problem("warning", what, hint, "host") for what in daemon.facts.warnings]
 
-    def summary(self) -> str:
-        """Return one line for `systemctl status`: the worst of what is wrong, or all in force."""
-        wrong = self.problems()
+    def summary(self, wrong: Sequence[Problem]) -> str:
+        """Return one line for `systemctl status`: the worst of what is wrong, or all in force.
+
+        Args:
+            wrong: what `problems` returned.
+        """
         if wrong:
             first = next((p for p in wrong if p.state == "fault"), wrong[0])
             more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
