@@ -4,10 +4,8 @@ Measured on the real daemon. The one who knocks was banned last: who was active 
 first. Owns nothing.
 """
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from lab import latency, netns
 from lab.million import fill, restored
@@ -40,7 +38,7 @@ def _damaged(bans: int) -> Iterator[Row]:
 
 def _row(at: Rig, what: str, commands: Sequence[str]) -> Row:
     idle(at)
-    with _knocks(at) as heard:
+    with latency.knocking(at.client, _BANNED) as heard:
         for number, each in enumerate(commands):
             if number:
                 time.sleep(0.5)
@@ -66,25 +64,3 @@ def _row(at: Rig, what: str, commands: Sequence[str]) -> Row:
         was_open < 1.0,
         {"open": was_open, "whole": whole, "slowest": slowest},
     )
-
-
-@contextmanager
-def _knocks(at: Rig) -> Iterator[list[float]]:
-    """Knock from the banned client while the block runs; the list holds when it was answered."""
-    probe = latency.Probe(at.client, _BANNED)
-    heard: list[float] = []
-    over = threading.Event()
-
-    def knock() -> None:
-        while not over.is_set():
-            if probe.answered():
-                heard.append(time.monotonic())
-
-    thread = threading.Thread(target=knock)
-    thread.start()
-    try:
-        yield heard
-    finally:
-        over.set()
-        thread.join()
-        probe.close()

@@ -10,8 +10,9 @@ Owns a raw socket per probe. IPv4 only.
 import contextlib
 import socket
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from lab import logs
 from lab.netns import SERVER4, Namespace
@@ -134,3 +135,31 @@ def _race(probe: Probe, write: Write, line: str, source: str, seconds: float) ->
             return sent[probe.heard - begin] - written
         if sent[-1] - written > seconds:
             raise RuntimeError(f"{source} is not dropped within {seconds:g} s")
+
+
+@contextlib.contextmanager
+def knocking(client: Namespace, source: str, pause: float = 0.0) -> Iterator[list[float]]:
+    """Knock from a banned client while the block runs; the list holds when it was answered.
+
+    Args:
+        client: where the source's address is.
+        source: the banned client.
+        pause: seconds between two knocks, besides what the wait for an answer takes.
+    """
+    probe = Probe(client, source)
+    heard: list[float] = []
+    over = threading.Event()
+
+    def knock() -> None:
+        while not over.wait(pause):
+            if probe.answered():
+                heard.append(time.monotonic())
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        thread.join()
+        probe.close()

@@ -3,11 +3,9 @@
 Measured on the real daemon, whose database is filled before it starts. Owns nothing.
 """
 
-import contextlib
 import random
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from lab import latency, netns
@@ -34,7 +32,7 @@ def million(options: Options, backend: Literal["nftables", "xdp"] = "nftables") 
         lost = len(sample) - in_kernel(at, sample)
         idle(at)
         steady = race(at, rest)
-        with _answers(at, held) as heard:
+        with latency.knocking(at.client, held, 0.005) as heard:
             at.guard.stop(60.0)
             began = time.monotonic()
             at.guard.start()
@@ -91,25 +89,3 @@ def fill(guard: Daemon, subjects: Sequence[str]) -> None:
 def restored(at: Rig) -> bool:
     """Tell whether the daemon said that everything is in the kernel."""
     return "elements put into the kernel" in at.guard.log.read_text()
-
-
-@contextlib.contextmanager
-def _answers(at: Rig, source: str) -> Iterator[list[float]]:
-    """Probe from a banned client while the block runs; the list holds when it was answered."""
-    probe = latency.Probe(at.client, source)
-    heard: list[float] = []
-    over = threading.Event()
-
-    def listen() -> None:
-        while not over.wait(0.005):
-            if probe.answered():
-                heard.append(time.monotonic())
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    try:
-        yield heard
-    finally:
-        over.set()
-        thread.join()
-        probe.close()

@@ -3,17 +3,15 @@
 A banned client knocks all the time: from the first answer to the last the protection was away.
 """
 
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
+from lab import latency
 from lab.daemon import Daemon, daemon
-from lab.latency import Probe
 from lab.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
@@ -91,27 +89,6 @@ class Guarded(NamedTuple):
         """Do something to the firewall as somebody else."""
         self.server.run("nft", "-f", "-", stdin=commands)
 
-    @contextlib.contextmanager
-    def knocking(self, source: str = BANNED) -> Iterator[list[float]]:
-        """Knock while the block runs, every 2 ms or faster; the list holds when it was answered."""
-        probe = Probe(self.client, source)
-        heard: list[float] = []
-        over = threading.Event()
-
-        def knock() -> None:
-            while not over.is_set():
-                if probe.answered():
-                    heard.append(time.monotonic())
-
-        thread = threading.Thread(target=knock)
-        thread.start()
-        try:
-            yield heard
-        finally:
-            over.set()
-            thread.join()
-            probe.close()
-
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
@@ -135,7 +112,7 @@ def guarded() -> Iterator[Guarded]:
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
     began, repairs = time.monotonic(), guarded.repairs()
-    with guarded.knocking() as heard:
+    with latency.knocking(guarded.client, BANNED) as heard:
         guarded.nft(DAMAGE[damage])
         until(lambda: guarded.held(*BANS).keys() == set(BANS), "every ban is held", BOUND)
         until(lambda: time.monotonic() - (heard or [began])[-1] > 0.1, "it is silent", BOUND)
