@@ -55,8 +55,9 @@ _SPARED = 60.0
 _PARSERS = 100
 #: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
 _GRAIN = 2.0
-#: A line older than this was not written by a clock that can be compared with ours.
-_PLAUSIBLE = 7 * 86400.0
+#: A line older than this was not written by a clock that can be compared with ours: one without a
+#: year, of a clock that is ahead, is taken for last year's.
+_PLAUSIBLE = 300 * 86400.0
 
 Key = tuple[str, Scope]
 Waiting = TypeVar("Waiting")
@@ -183,6 +184,7 @@ class Pipeline:
         step = self.engine.step if forgotten is None else self._forgetting(forgotten)
         events = self.counts.events
         wall, boot = now.wall, now.boot
+        self.engine.now = boot
         for line, offset in zip(lines, offsets, strict=True):
             event = parse(line, wall)
             if event is None:
@@ -190,7 +192,12 @@ class Pipeline:
             kind = event.kind
             events[kind] = events.get(kind, 0) + 1
             age = wall - event.time
-            at = boot - age if _GRAIN < age < _PLAUSIBLE else boot
+            if _GRAIN < age < _PLAUSIBLE:
+                at = boot - age
+            elif age > _GRAIN and forgotten is not None:
+                continue  # when that was nobody knows, but it was not now
+            else:
+                at = boot
             step(event, at, log_number, source, offset)
             if kind == "lines_lost":
                 self.counts.lines_lost += event.count

@@ -11,7 +11,7 @@ from throttled.pipeline import Moment
 
 #: The boot clock is counted from so long before the boot, so that lines from before it have their
 #: place on it too: meters know no negative time. More than `pipeline` believes of a line's age.
-_BEFORE_BOOT = 30 * 86400.0
+_BEFORE_BOOT = 400 * 86400.0
 
 
 def now() -> Moment:

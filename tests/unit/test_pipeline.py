@@ -7,7 +7,7 @@ contract suite and the system tests have the real ones.
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from throttled.store.store import Store, StoredPosition
 from throttled.system import now
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
-BOOT = 5_000.0
+BOOT = 50_000_000.0
 NOW = Moment(WALL, BOOT)
 STAMP = "2026-11-30T00:53:20.000000+00:00"
 A = "198.51.100.7"
@@ -408,6 +408,35 @@ def test_lines_from_before_the_boot_are_counted(store: Store, kernel: Kernel) ->
     pipeline = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
     up = now().boot - time.clock_gettime(time.CLOCK_BOOTTIME)
     assert len(read(pipeline, FLOOD, Moment(WALL + 45, up + 5.0))) == 1
+
+
+def test_weeks_of_lines_read_again_are_no_burst(pipeline: Pipeline) -> None:
+    """A quiet server's last 16 MiB are weeks: each line counts when it was written, or not."""
+    error = f"reject: RCPT from a.example[{A}]: 550 5.1.1 <x@y.example>: Recipient address rejected"
+    text = []
+    for age in range(60):
+        stamp = datetime.fromtimestamp(WALL - (8 + age) * 86400, UTC).isoformat()
+        text += lines(f"NOQUEUE: {error}: User unknown", 1, stamp)
+    pipeline.read([*text, *text], range(120), NOW)  # a daemon that was stopped for two months
+    pipeline.read(text, range(60), NOW, forgotten={})
+    # No time at all: known to be of now only as it is written.
+    timeless = [
+        f"<22>1 - mx postfix/smtpd {pid} - - NOQUEUE: {error}: User unknown" for pid in range(1, 61)
+    ]
+    pipeline.read(timeless, range(60), NOW, forgotten={})
+    assert pipeline.settle(NOW)[0] == []
+    assert all(meter.value == 0 for meter in pipeline.engine.meters(A, NOW.boot))
+    pipeline.read(timeless, range(60), NOW)
+    assert [d.action for d in pipeline.settle(NOW)[0]] == ["ban"]
+
+
+def test_what_ran_out_is_over_also_for_a_log_in_another_zone(pipeline: Pipeline) -> None:
+    """Its lines look two hours old; the throttle of ten minutes is over after ten minutes."""
+    for passed in (0.0, 700.0, 1400.0):
+        stamp = datetime.fromtimestamp(WALL + passed - 7200, UTC).isoformat()
+        flood = lines(f"connect from unknown[{A}]", 61, stamp)
+        (decision,) = read(pipeline, flood, later(passed))
+        assert decision.action == "throttle"
 
 
 def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: Pipeline) -> None:

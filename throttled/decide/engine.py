@@ -101,6 +101,9 @@ class Engine:
         self._proxies = _proxies(facts)
         #: Who is banned and gets through.
         self.escapes = Escapes()
+        #: The latest moment known, where that is not the latest line's: a log may be late, or in
+        #: another zone. What is in force ends by it.
+        self.now = 0.0
         self._enforcing = False  # whether anything of it is in a kernel
         self._actions: dict[str, Callable[[_Scoped, Event, float, _SessionKey], int]] = {
             "connect": self._connect,
@@ -430,7 +433,7 @@ class Engine:
     ) -> None:
         client = event.client
         held = self._scopes[gauge.scope].held.get(client)
-        if held is None or at >= held[1]:
+        if held is None or max(at, self.now) >= held[1]:
             rank = 0
         elif (rank := held[0]) == _MOST:
             return
