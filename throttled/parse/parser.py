@@ -38,21 +38,21 @@ _WRAPPED = re.compile(
     r"\[ID [0-9]{1,10} \w+\.\w+\] (.*)|message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z", re.DOTALL
 )
 
-#: For `unknown` only, which searches the whole line and decides nothing.
+#: For `unknown` only, which decides nothing: what stands before the client, whom a line names first.
+_NAMES = re.compile(r"(?P<front>[^\[]{0,200} from |warning: |)[\w.-]*\[[0-9A-Fa-f.:]{3,45}\]")
 _OFFENCE = re.compile(
     r"warning|reject|denied|error|limit|refus|too many|fail|abort|timeout|lost|illegal|improper"
-    r"|invalid|malformed|blocked|without valid",
+    r"|invalid|malformed|blocked|bare|unexpected",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"\[[0-9A-Fa-f.:]{3,45}\]")
+#: What postscreen writes of its tests.
+_LOUD = re.compile(r"[A-Z][A-Z -]{2,}(?: [0-9]\S*)* from ")
 #: Lines that sound like an offence and are none, or repeat what another line says.
 _HARMLESS = re.compile(
-    r"warning: (?:hostname \S+ does not resolve|numeric (?:hostname|domain name)"
-    r"|TLS library problem|SASL authentication (?:failure|problem)|\S+: request longer than"
-    r"|address not listed for)"
-    r"|\w+: (?!reject:|milter-reject:)[a-z_]+: "  # what an access table did instead: warn, hold, …
+    r"warning: (?:\S+: request longer than|\w+: BDAT request from|Wrapper-mode request dropped)"
+    r"|\w+: (?!reject:|milter-reject:)[a-z_-]+: "  # what an access table did instead: warn, hold, …
     r"|(?:Anonymous|Trusted|Untrusted|Verified) TLS connection established"
-    r"|(?:connect to|setting up TLS|SSL_accept:|[<>] )"
+    r"|(?:warning: )?TLS SNI |setting up TLS|(?:DATA|BDAT) without valid RCPT"
 )
 
 
@@ -136,9 +136,13 @@ class Parser:
         if head is None or self.event(line) is not None:
             return False
         origin, _, body = head
+        if origin.process not in {"smtpd", "postscreen", "anvil"}:
+            return False
+        if match := _WRAPPED.match(body):
+            body = match[1] or match[3] or ""
+        names = _NAMES.match(body)
         return (
-            origin.process in {"smtpd", "postscreen", "anvil"}
-            and _OFFENCE.search(body) is not None
-            and _ADDRESS.search(body) is not None
+            names is not None
+            and (_OFFENCE.search(names["front"]) or _LOUD.match(names["front"])) is not None
             and _HARMLESS.match(body) is None
         )

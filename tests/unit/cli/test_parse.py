@@ -83,7 +83,7 @@ def test_a_line_without_time_has_none(cli: "Cli", tmp_path: Path) -> None:
 
 
 def test_unknown_lines(cli: "Cli", tmp_path: Path) -> None:
-    strange = "2026-07-22T10:00:01+02:00 mx postfix/smtpd[1]: caf\u00e9 denied [198.51.100.7]"
+    strange = "2026-07-22T10:00:01+02:00 mx postfix/smtpd[1]: caf\u00e9 denied from x[198.51.100.7]"
     (tmp_path / "log").write_text(LOG + strange + "\n")
     assert _rows(cli("parse", "--unknown", str(tmp_path / "log")).out) == [
         {"line": 5, "text": strange}

@@ -113,11 +113,12 @@ def test_a_line_of_a_daemon_that_is_none_of_ours(parser: Parser) -> None:
     ("body", "unknown"),
     [
         ("warning: Frobnication limit exceeded: 7 from x[203.0.113.8]", True),
-        ("NOQUEUE: BDAT request from x[203.0.113.8] exceeds message size limit", True),
+        ("message repeated 3 times: [ warning: bad ETRN y... from x[203.0.113.8]]", True),
         ("connect from x[203.0.113.8]", False),  # understood
         ("warning: hostname x.example does not resolve to address 203.0.113.8", False),
         ("warning: something failed", False),  # names nobody
         ("greetings from x[203.0.113.8]", False),  # no offence
+        ('x[203.0.113.8]: replacing command "failed" with "NOOP"', False),  # the client's words
     ],
 )
 def test_unknown(parser: Parser, body: str, unknown: bool) -> None:  # noqa: FBT001 # a table
