@@ -38,7 +38,7 @@ _WRAPPED = re.compile(
     r"\[ID [0-9]{1,10} \w+\.\w+\] (.*)|message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z", re.DOTALL
 )
 
-#: For `unknown` only, which decides nothing: what stands before the client, whom a line names first.
+#: For `unknown` only, which decides nothing: what stands before whom a line names first.
 _NAMES = re.compile(r"(?P<front>[^\[]{0,200} from |warning: |)[\w.-]*\[[0-9A-Fa-f.:]{3,45}\]")
 _OFFENCE = re.compile(
     r"warning|reject|denied|error|limit|refus|too many|fail|abort|timeout|lost|illegal|improper"

@@ -1,0 +1,102 @@
+"""What is said of logs: with real files, the real tails and the real engine, in a loop of its own.
+
+Only the clock by which health looks is moved on, and the daemon around it is not there.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from throttled.health import Health
+from throttled.logs import Logs
+from throttled.model import Facts, Problem
+from throttled.parse.parser import Parser
+from throttled.pipeline import Pipeline
+from throttled.policy import Policy
+from throttled.store.store import Store
+from throttled.system import now
+
+LINE = "Nov 22 10:00:01 mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "mail.log"
+
+
+@pytest.fixture
+def pipeline() -> Iterator[Pipeline]:
+    store = Store.open(":memory:")
+    yield Pipeline(Policy(), Facts(), store, None, Parser(UTC, now().wall))
+    store.close()
+
+
+def watched(pipeline: Pipeline) -> tuple[Logs, Health]:
+    logs = Logs(pipeline, lambda _: None)
+    return logs, Health(cast("Any", SimpleNamespace(logs=logs, pipeline=pipeline)))
+
+
+def told(health: Health, later: float = 0.0) -> list[Problem]:
+    return list(health._logs(now().boot + later))
+
+
+@pytest.fixture
+def turn() -> Iterator[Callable[..., None]]:
+    """Run one turn of a loop, and in it a function."""
+
+    async def one(function: Callable[..., None], *arguments: object) -> None:
+        function(*arguments)
+        await asyncio.sleep(0)
+
+    with asyncio.Runner() as runner:
+        yield lambda *what: runner.run(one(*what or (int,)))
+
+
+def test_a_log_that_is_not_read_to_its_end(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    """More is there than is read in one turn; it is told after five seconds, until it is over."""
+    logs, health = watched(pipeline)
+    turn(logs.follow, [str(log)])
+    log.write_text(LINE * 12_000)
+    (follower,) = logs.followers
+    while not pipeline.counts.lines:
+        turn()
+    assert follower.behind
+    assert told(health, 4.0) == []
+    (problem,) = told(health, 6.0)
+    assert problem.key == f"log-lag:{log}"
+    assert problem.state == "warning"
+    assert problem.what.startswith(f"{log}: not read to its end for 6 s, ")
+    assert problem.what.endswith(" bytes to go")
+    while pipeline.counts.lines < 12_000:
+        turn()
+    assert told(health, 60.0) == []
+    turn(logs.close)
+
+
+def test_a_log_that_was_gone_before_it_was_read_to_its_end(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    """Rotated and deleted while no daemon ran: told for ten minutes; the new one is read."""
+    logs, health = watched(pipeline)
+    log.write_text(LINE * 9)
+    turn(logs.follow, [str(log)])
+    assert told(health) == []
+    turn(logs.close)
+    log.unlink()
+    log.write_text(LINE.replace("10:00:01", "11:00:01") * 4)
+    logs, health = watched(pipeline)
+    turn(logs.follow, [str(log)])
+    (problem,) = told(health)
+    assert problem.key == f"log-gap:{log}"
+    assert problem.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
+    assert told(health, 599.0) == [problem]
+    assert told(health, 601.0) == []
+    turn(logs.close)
+    assert pipeline.counts.lines == 4
