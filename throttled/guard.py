@@ -4,7 +4,7 @@ Elements that somebody adds or removes by hand are judged one by one, as soon as
 Of anything else the static rules are put back at once, then all that is stored is compared, in
 pieces between which the loop goes on; whatever happens meanwhile makes it begin anew. On a timer
 the rules are looked at and a random sample of what should be in force is asked back: that finds
-what no word came of (iptables and XDP tell nothing).
+what no word came of (XDP tells nothing; iptables that a set was emptied only if all were).
 
 Owns the watch on the kernel, the one task that puts things right, and what was seen last.
 """

@@ -6,8 +6,10 @@ import math
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,14 +18,14 @@ import pytest
 from lab import guarded
 from lab.guarded import INSIDE4, RULESET, Host, Wire
 from lab.legacy import legacy_path
-from lab.netns import SERVER4, namespace
+from lab.netns import CLIENT4, SERVER4, namespace
 from throttled.enforce.choose import choose
 from throttled.enforce.iptables import backend as module
 from throttled.enforce.iptables import elements, ruleset, tables
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
 from throttled.errors import BackendError
-from throttled.model import Action, Entry
+from throttled.model import Action, Entry, Foreign
 
 pytestmark = pytest.mark.root
 
@@ -198,6 +200,58 @@ def test_a_set_that_somebody_made_another_is_made_anew(host: Host) -> None:
     assert not host.arrives("198.18.0.1")
 
 
+@pytest.mark.parametrize("damage", ["flush", "flush thr_dropped4", "flush thr_protected4"])
+def test_sets_that_somebody_emptied_are_seen_and_filled_again(host: Host, damage: str) -> None:
+    watch = host.backend.watch()
+    assert watch is not None
+    assert watch.drain() == Foreign()
+    run("ipset", *damage.split())
+    assert not host.backend.intact()
+    assert watch.drain() == Foreign(rules=True, lost=True)
+    assert host.backend.setup(RULESET)
+    assert host.backend.intact()
+    assert watch.drain() == Foreign()
+    watch.close()
+    host.backend.apply([ban("198.18.0.1"), ban(CLIENT4)])
+    assert not host.arrives("198.18.0.1")  # dropped, and counted
+    assert host.arrives(CLIENT4)  # protected
+
+
+def test_what_others_do_to_the_tables_is_not_our_business(host: Host) -> None:
+    watch = host.backend.watch()
+    assert watch is not None
+    rule = ("OUTPUT", "-d", "203.0.113.1", "-j", "ACCEPT")
+    for verb in ("-A", "-D"):
+        run("iptables-legacy", "-t", "raw", verb, *rule)
+        assert watch.drain() == Foreign()
+    run("iptables-legacy", "-t", "raw", "-I", "PREROUTING", *rule[1:])
+    assert watch.drain() == Foreign(rules=True, lost=True)
+    assert watch.drain() == Foreign()  # told once
+    run("iptables-legacy", "-t", "raw", "-D", "PREROUTING", *rule[1:])
+    watch.close()
+
+
+def test_a_look_costs_microseconds(host: Host) -> None:
+    host.backend.setup(msgspec.structs.replace(RULESET, size=100_000))
+    host.backend.apply([ban(f"198.18.{n >> 8}.{n & 255}") for n in range(1, 50_000)])
+    watch = host.backend.watch()
+    assert watch is not None
+    took = []
+    for _ in range(100):
+        start = time.perf_counter()
+        assert watch.drain() == Foreign()
+        took.append(time.perf_counter() - start)
+    watch.close()
+    assert statistics.median(took) < 0.001
+
+
+def test_sets_of_others_stay(host: Host) -> None:
+    run("ipset", "create", "thr_blocklist", "hash:ip")
+    host.backend.teardown()
+    assert run("ipset", "list", "-n") == "thr_blocklist\n"
+    run("ipset", "destroy", "thr_blocklist")
+
+
 def test_sets_that_are_gone_are_told(host: Host) -> None:
     for program in ("iptables-legacy", "ip6tables-legacy"):
         run(program, "-t", "raw", "-F")
@@ -346,6 +400,7 @@ def test_auto_is_iptables_where_nftables_does_not_work(
 
 def test_check_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_LIBRARIES", ("xtables", "absent4", "absent6"))
+    monkeypatch.delitem(sys.modules, "throttled.enforce.iptables.library", raising=False)
     with namespace("libraries") as place, place.entered():
         (problem,) = Iptables().check()
         assert problem.what == "libabsent4, libabsent6 not found"
@@ -437,6 +492,55 @@ def test_the_lock_of_the_programs_is_waited_for(
     assert host.backend.intact()
     tables.remove(4, ruleset.CHAINS)
     assert not host.backend.intact()
+
+
+def test_a_lock_that_is_held_costs_no_bans(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A set that cannot be used is made anew, for which the lock is taken again."""
+    host.backend.apply([ban("198.18.0.1")])
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(tables, "_LOCKFILE", lock)
+    monkeypatch.setattr(tables, "_LOCK", 0.1)
+    with lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        release = threading.Timer(0.15, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        release.start()
+        with suppress(BackendError):
+            host.backend.setup(RULESET)
+        release.join()
+    assert len(host.backend.lookup([ban("198.18.0.1")])) == 1
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_without_descriptors_it_is_told_and_the_process_goes_on(wire: Wire, left: int) -> None:
+    code = """if True:
+        import os, resource, sys
+        from throttled.enforce.choose import choose
+        from throttled.errors import BackendError
+        from throttled.model import Ruleset
+        RULESET = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)
+        backend = choose("iptables")
+        assert [problem.state for problem in backend.check()] == ["ok"]
+        backend.setup(RULESET)
+        backend.teardown()
+        held = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1,) * 2)
+        for _ in range(int(sys.argv[1])):
+            os.close(held.pop())
+        for call in (lambda: backend.setup(RULESET), backend.check, backend.watch, backend.intact):
+            try:
+                print(call())
+            except BackendError as error:
+                print(error.message)
+        print("alive")
+    """
+    with wire.server.entered():
+        done = subprocess.run(
+            (sys.executable, "-c", code, str(left)), capture_output=True, text=True, check=False
+        )
+        Iptables().teardown()
+    assert done.stdout.endswith("alive\n"), done
 
 
 # What it costs

@@ -7,7 +7,7 @@ a set for networks of another length is made when the first of them comes.
 Limits. Rules of IPv4 and IPv6 are two tables and two steps. An element's end is on a whole second,
 up to one late, and at most 24 days away. Renewing an element sets its packet counter to zero. In a
 set of more than 20,000 elements neither the time left nor the packets of one are known, only that
-it is there (`elements` says why). The kernel tells nobody of changes: `intact` finds them.
+it is there (`elements` says why). The kernel tells nobody of changes: `watch` and `intact` look.
 """
 
 import logging
@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from throttled.enforce.iptables import ruleset as text
 from throttled.enforce.iptables import tables
 from throttled.enforce.iptables.elements import Elements, GoneError, Groups, plan
 from throttled.enforce.iptables.messages import Definition, Header
+from throttled.enforce.iptables.watch import Tables, Watch
 from throttled.enforce.nftables import sets
 from throttled.enforce.nftables.sets import SetId
 from throttled.errors import BackendError
@@ -47,6 +49,12 @@ class Iptables:
         self._ruleset: Ruleset | None = None
         self._sets: AbstractSet[SetId] = frozenset()
         self._listed: Mapping[int, Sequence[str]] = {}
+        self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
+        self._looked: object = None  # what the latest look of `watch` saw
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables(_versions())
 
     def check(self) -> list[Problem]:
         """Put a set and a chain of all our kinds of rules in place, that no packet comes to."""
@@ -66,9 +74,13 @@ class Iptables:
         """
         try:
             return self._install(ruleset, frozenset())
-        except BackendError as error:
+        except BackendError:
             if not self._elements.headers():
                 raise
+        self._try()  # or else nothing works now: another program holds the lock, no descriptors …
+        try:
+            return self._install(ruleset, frozenset())
+        except BackendError as error:
             log.warning("what is ours in iptables cannot be used as it is: %s", error.message)
         self.teardown()  # a set is of another type, a chain used by a stranger's rule …
         self._install(ruleset, frozenset())
@@ -110,14 +122,14 @@ class Iptables:
         ]
 
     def intact(self) -> bool:
-        """Tell whether the rules stand as they were put in place, and ours come first."""
-        return bool(self._listed) and self._listed == {
-            version: _ours(tables.listed(version)) for version in _versions()
-        }
+        """Tell whether the rules stand as they were put in place, ours first, and their sets."""
+        return (
+            bool(self._listed) and self._fixed == self._counts() and self._listed == self._rules()
+        )
 
-    def watch(self) -> None:
-        """The kernel tells nobody of changes to these tables."""
-        return
+    def watch(self) -> Watch:
+        """Look four times a second whether somebody changed the rules, or emptied all sets."""
+        return Watch(self._changed)
 
     def teardown(self) -> None:
         """Remove chains and sets."""
@@ -125,7 +137,7 @@ class Iptables:
             tables.remove(version, text.CHAINS)
         for name in self._elements.headers():
             self._elements.destroy(name)
-        self._ruleset, self._sets, self._listed = None, frozenset(), {}
+        self._ruleset, self._sets, self._listed, self._fixed = None, frozenset(), {}, {}
 
     def _placed(self, groups: Groups) -> Groups:
         """Make the sets that groups need; leave out removals from sets that there are not.
@@ -162,16 +174,43 @@ class Iptables:
                 self._remake(of, subjects[of], wanted)
         for version in text.VERSIONS:
             counting = text.parts(bytes(4 if version == 4 else 16), 0)
-            if text.dropped(version) not in present:
-                self._elements.make(text.dropped(version), text.networks(version, 2))
-                self._elements.fill(text.dropped(version), counting)
+            name = text.dropped(version)
+            if name not in present:
+                self._elements.make(name, text.networks(version, 2))
+            if name not in present or present[name].elements != len(counting):
+                self._elements.fill(name, counting)
             self._protect(ruleset, version, present)
-        listed = {}
         for version in _versions():
             tables.put(version, text.CHAINS, text.render(ruleset, every, version))
-            listed[version] = _ours(tables.listed(version))
-        self._ruleset, self._sets, self._listed = ruleset, frozenset(every), listed
+        self._looked, self._fixed = self._look(), self._counts()
+        self._listed = self._rules()
+        self._ruleset, self._sets = ruleset, frozenset(every)
         return bool(present)
+
+    def _rules(self) -> dict[int, list[str]]:
+        return {version: _ours(tables.listed(version)) for version in _versions()}
+
+    def _counts(self) -> dict[str, int]:
+        """Return how many elements are in each set that stays."""
+        names = (of(version) for of in (text.dropped, text.protected) for version in text.VERSIONS)
+        return {name: self._elements.count(name) for name in names}
+
+    def _look(self) -> object:
+        return self._tables.outlines(), self._counts()
+
+    def _changed(self) -> bool:
+        """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
+        try:
+            seen = self._look()
+        except BackendError as error:
+            seen = error.message
+        if seen == self._looked:
+            return False
+        self._looked = seen
+        try:
+            return not self.intact()
+        except BackendError:
+            return True  # nobody can tell
 
     def _protect(self, ruleset: Ruleset, version: int, present: Mapping[str, Header]) -> None:
         name = text.protected(version)

@@ -81,7 +81,14 @@ class Elements:
             except OSError as problem:
                 if problem.errno != errno.EINVAL:  # this kernel has no ip_set
                     raise
-        return {each.name: each for each in found if each.name.startswith(ruleset.PREFIX)}
+        return {each.name: each for each in found if ruleset.is_set(each.name)}
+
+    def count(self, name: str) -> int:
+        """Return how many elements are in a set that stays; -1 where it is gone."""
+        with suppress(GoneError), _refusals():
+            found = map(messages.header_of, self._netlink.dump(messages.header(name)))
+            return sum(header.elements for header in found if header)
+        return -1
 
     def make(self, name: str, definition: Definition) -> None:
         """Make a set."""

@@ -177,6 +177,11 @@ def headers() -> bytes:
     return _message(_LIST, _DUMP, 0, _number(6, _HEADERS))
 
 
+def header(name: str) -> bytes:
+    """Pack a question for one set, without elements."""
+    return _message(_LIST, _DUMP, 0, _name(name), _number(6, _HEADERS))
+
+
 def dump(name: str) -> bytes:
     """Pack a question for all elements of a set."""
     return _message(_LIST, _DUMP, 0, _name(name))

@@ -74,6 +74,13 @@ def subjects(name: str) -> SetId | None:
     return sets.parse_name(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
 
 
+def is_set(name: str) -> bool:
+    """Tell whether an ipset of this name is ours: others may have names that begin like ours."""
+    name = name.removesuffix(SPARE)
+    fixed = [of(version) for of in (protected, dropped) for version in VERSIONS]
+    return name in fixed or subjects(name) is not None
+
+
 def protected(version: int) -> str:
     """Return the name of the set of protected networks."""
     return f"{PREFIX}protected{version}"

@@ -12,6 +12,7 @@ take, commits once, and closes it.
 import fcntl
 import importlib
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ _TABLES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 _LOCK, _PATIENCE = 2.0, 10.0
 _LOCKFILE = Path("/run/xtables.lock")
 _LIBRARIES = ("ip4tc", "ip6tc", "xtables")
+_LIBRARY = "throttled.enforce.iptables.library"
 
 _PYTHON = "install python-iptables (Debian: apt-get install python3-iptables)"
 _ABSENT = "install iptables (Debian: apt-get install iptables)"
@@ -116,13 +118,18 @@ def _library() -> ModuleType:
     Raises:
         AbsentError: a library is missing.
     """
-    absent = [name for name in _LIBRARIES if find_library(name) is None]
+    if loaded := sys.modules.get(_LIBRARY):
+        return loaded  # looking for it starts programs, which takes time and descriptors
+    try:
+        absent = [name for name in _LIBRARIES if find_library(name) is None]
+    except OSError as error:
+        raise BackendError(f"libraries cannot be looked for: {error.strerror}") from error
     if absent:
         raise AbsentError(f"lib{', lib'.join(absent)} not found", _ABSENT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it leaves files open, and has old escapes
-            return importlib.import_module("throttled.enforce.iptables.library")
+            return importlib.import_module(_LIBRARY)
     except (ImportError, OSError, AttributeError, TypeError) as error:
         raise AbsentError(f"python-iptables: {error}", _PYTHON) from error
 

@@ -65,6 +65,7 @@ def test_sets() -> None:
     assert messages.destroy("a")[4:6] == b"\x03\x06"
     assert messages.dump("a")[6:8] == b"\x01\x03"
     assert attribute(0x4006, (4).to_bytes(4)) in messages.headers()
+    assert attribute(2, b"a\0") + attribute(0x4006, (4).to_bytes(4)) in messages.header("a")
 
 
 def test_an_error_names_its_element() -> None:

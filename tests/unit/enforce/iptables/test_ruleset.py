@@ -77,6 +77,12 @@ def test_sets_that_hold_no_subjects() -> None:
     assert ruleset.subjects(ruleset.dropped(6)) is None
 
 
+def test_sets_of_others_are_not_ours() -> None:
+    ours = (ruleset.name(BANNED), ruleset.protected(4), ruleset.dropped(6))
+    assert all(ruleset.is_set(name) and ruleset.is_set(name + ruleset.SPARE) for name in ours)
+    assert not any(map(ruleset.is_set, ("thr_blocklist", "thr_mx_ban5", "mx_ban4", "protected4")))
+
+
 @pytest.mark.parametrize(
     ("rate", "per", "burst", "written"),
     [

@@ -1,0 +1,104 @@
+"""Finds out that somebody changed the tables or emptied sets: the kernel tells nobody, so it looks.
+
+Four times a second, by a timer of the kernel that is waited on like a socket. A look costs some
+0.1 ms, whatever is held: of the table raw of each IP version how many rules it has, how large they
+are and where its chains begin (IPT_SO_GET_INFO of linux/netfilter_ipv4/ip_tables.h, the same for
+IPv6), and how many elements are in the sets that stay (`ipset flush` empties these too). Only
+where that is not what it was are the rules listed. What leaves all of it alike, a rule in the place
+of another one of the same size, is not seen here.
+
+Owns a timer, and a socket for each IP version, in the network namespace in which it was made.
+"""
+
+import contextlib
+import ctypes
+import os
+import socket
+from collections.abc import Callable, Iterable
+
+from throttled.errors import BackendError
+from throttled.model import Foreign
+
+_EVERY = 250_000_000  # ns
+_MONOTONIC, _FLAGS = 1, os.O_NONBLOCK | os.O_CLOEXEC  # linux/time.h, linux/timerfd.h
+#: Address family, level and option (IPT_SO_GET_INFO, IP6T_SO_GET_INFO) of each IP version.
+_ASKED = {4: (socket.AF_INET, 0, 64), 6: (socket.AF_INET6, 41, 64)}
+#: struct ipt_getinfo: the table's name (32 bytes), valid hooks, where each of five hooks begins and
+#: ends, how many entries, how many bytes.
+_INFO, _NAME = 84, b"raw"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Tables:
+    """The outlines of the tables raw."""
+
+    def __init__(self, versions: Iterable[int]) -> None:
+        """Open the sockets.
+
+        Raises:
+            BackendError: not permitted.
+        """
+        try:
+            self._sockets = {
+                version: socket.socket(_ASKED[version][0], socket.SOCK_RAW, socket.IPPROTO_RAW)
+                for version in versions
+            }
+        except OSError as error:
+            raise BackendError(
+                f"the tables cannot be watched: {error.strerror}",
+                "run as root or with CAP_NET_ADMIN and CAP_NET_RAW",
+            ) from error
+
+    def outlines(self) -> list[bytes]:
+        """Return what the kernel says of each table, without its rules; empty where it has none."""
+        return [self._outline(version) for version in self._sockets]
+
+    def __del__(self) -> None:
+        for each in getattr(self, "_sockets", {}).values():
+            each.close()
+
+    def _outline(self, version: int) -> bytes:
+        _family, level, option = _ASKED[version]
+        data = ctypes.create_string_buffer(_NAME, _INFO)
+        size = ctypes.c_uint(_INFO)
+        fd = self._sockets[version].fileno()
+        failed = _libc.getsockopt(fd, level, option, data, ctypes.byref(size))
+        return b"" if failed else data.raw
+
+
+class Watch:
+    """A timer, and `drain` that looks."""
+
+    def __init__(self, changed: Callable[[], bool]) -> None:
+        """Begin to look.
+
+        Args:
+            changed: tells whether somebody changed what is ours since it was last asked.
+
+        Raises:
+            BackendError: the kernel gives no timer.
+        """
+        self._changed = changed
+        self._fd: int = _libc.timerfd_create(_MONOTONIC, _FLAGS)
+        every = (ctypes.c_long * 4)(0, _EVERY, 0, _EVERY)  # struct itimerspec
+        if self._fd < 0 or _libc.timerfd_settime(self._fd, 0, every, None):
+            why = os.strerror(ctypes.get_errno())
+            raise BackendError(f"the tables cannot be watched: {why}")
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._fd
+
+    def drain(self) -> Foreign:
+        """Look; where anything of ours was changed nobody knows what else."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fd, 8)
+        changed = self._changed()
+        return Foreign(rules=changed, lost=changed)
+
+    def close(self) -> None:
+        """Stop looking. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
