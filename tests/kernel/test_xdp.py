@@ -304,6 +304,31 @@ def test_what_stands_on_others_is_left_out(backend: Xdp) -> None:
     }
 
 
+def test_what_stands_on_one_in_another_namespace_is_guarded(pins: Path) -> None:
+    """As a container may have its only interface. Of these kinds only macvlan is to be had here."""
+    with namespace("outside") as outside, namespace("inside") as inside:
+        for command in (
+            "link add eth0 type veth peer eth1",
+            "address add 198.51.100.2/24 dev eth1",
+            "link add link eth0 name up0 type macvlan mode bridge",
+            f"link set up0 netns {inside.name}",
+            "link set eth0 up",
+            "link set eth1 up",
+        ):
+            outside.run("ip", *command.split())
+        inside.run(*["ip", "address", "add", "198.51.100.1/24", "dev", "up0"])
+        inside.run(*["ip", "link", "set", "up0", "up"])
+        with inside.entered(), inside.listen("198.51.100.1", 25):
+            backend = Xdp(pins=pins)
+            backend.setup(msgspec.structs.replace(RULESET, protected=()))
+            outside.connect("198.51.100.2", "198.51.100.1", 25).close()
+            backend.apply([ban("198.51.100.2")])
+            with pytest.raises(TimeoutError):
+                outside.connect("198.51.100.2", "198.51.100.1", 25, 0.3)
+            assert backend.dropped()
+            backend.teardown()
+
+
 def test_an_address_that_comes_is_guarded(host: Host) -> None:
     other = "198.51.100.77"
     host.backend.apply([ban("198.18.0.1")])
@@ -489,6 +514,18 @@ def test_pins_that_were_removed_are_noticed_and_put_back(host: Host, pins: Path)
         assert caught.value.hint
     assert not host.backend.setup(RULESET)
     host.backend.apply([ban("198.18.0.1")])
+    assert not host.arrives("198.18.0.1")
+
+
+def test_a_link_that_was_removed_is_noticed_and_put_back(host: Host, pins: Path) -> None:
+    host.backend.apply([ban("198.18.0.1")])
+    (pins / f"v{layout.LAYOUT}" / f"link_{at('eth0').number}").unlink()
+    until(lambda: not at("eth0").attached, "the program is gone")
+    assert not host.backend.intact()
+    with pytest.raises(BackendError):
+        host.backend.collect()
+    host.backend.setup(RULESET)
+    assert host.backend.intact()
     assert not host.arrives("198.18.0.1")
 
 

@@ -158,9 +158,9 @@ def test_a_version_that_the_frame_denies(program: Guarded) -> None:
 @pytest.mark.parametrize("tags", [(), (DOT1AD, DOT1Q)])
 def test_what_is_cut_short(program: Guarded, packet: bytes, tags: tuple[int, ...]) -> None:
     whole = ethernet(packet, tags)
-    for length in range(14, len(whole)):
-        assert program.verdict(whole[:length]) == PASS
-    assert program.verdict(whole) == DROP
+    ports = len(whole) - 12  # the first eight bytes of TCP, which any first fragment has
+    for length in range(14, len(whole) + 1):
+        assert program.verdict(whole[:length]) == (DROP if length >= ports else PASS)
 
 
 WHOLE = [
@@ -213,6 +213,17 @@ def test_only_what_opens_a_connection_counts(program: Guarded, source: str) -> N
     assert [passes(SYN) for _ in range(5)] == [True] * 3 + [False] * 2
     assert passes(ACK)
     assert passes(SYN, 587)
+
+
+@pytest.mark.parametrize("padding", [0, 18])
+def test_a_first_fragment_without_the_flags_opens_a_connection(
+    program: Guarded, padding: int
+) -> None:
+    """The kernel puts it together with the rest; so nobody gets by in pieces."""
+    tiny = ethernet(ip4(SLOW4, SERVER4, tcp(25, SYN)[:8], fragment=0x2000)) + bytes(padding)
+    program.backend.apply([Entry(SLOW4, "mx", "throttle", 0.0)])
+    program.backend.apply([Entry(SLOW4, "mx", "throttle", 600.0)])
+    assert [program.verdict(tiny) for _ in range(5)] == [PASS, PASS, PASS, DROP, DROP]
 
 
 def test_a_forged_flood_begins_and_lengthens_nothing(program: Guarded) -> None:

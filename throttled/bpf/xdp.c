@@ -1,7 +1,7 @@
 /* Drops SMTP packets of banned clients, and new connections of throttled ones above their rate.
  *
  * What it cannot judge it passes: anything but TCP to an SMTP port at an address of this host,
- * headers that end early, more than two VLAN tags or eight extension headers, later fragments
+ * headers that end before the ports, more than two VLAN tags or eight extension headers, later fragments
  * (without the first one the rest is never put together). It writes nothing but counters and the
  * allowances of elements that the daemon put in: a forged packet can start or lengthen nothing.
  */
@@ -202,12 +202,19 @@ __attribute__((noinline)) int verdict(struct packet *packet)
 	return packet->opens ? judge(packet, set, (scope - 1) * SCOPE | THROTTLE) : XDP_PASS;
 }
 
-static __always_inline int tcp(struct packet *packet, struct tcphdr *header, void *end)
+/* Of a first fragment not more than eight bytes may be there: enough for the ports. Nobody honest
+ * cuts before the flags (CUT), so what does counts as a new connection. */
+#define LEAST 8
+#define FLAGS 14
+
+static __always_inline int tcp(struct packet *packet, struct tcphdr *header, void *end, int cut)
 {
-	if ((void *)(header + 1) > end)
+	void *at = header;
+
+	if (at + LEAST > end)
 		return XDP_PASS;
 	packet->port = bpf_ntohs(header->dest);
-	packet->opens = header->syn && !header->ack;
+	packet->opens = cut || at + FLAGS > end || (header->syn && !header->ack);
 	return verdict(packet);
 }
 
@@ -215,13 +222,17 @@ static __always_inline int ipv4(void *at, void *end)
 {
 	struct iphdr *header = at;
 	struct packet packet = { .from.prefix = 32, .to.prefix = 32, .six = 0 };
+	int cut;
 
 	if ((void *)(header + 1) > end || header->version != 4 || header->ihl < 5 ||
 	    header->protocol != IPPROTO_TCP || header->frag_off & bpf_htons(0x1fff))
 		return XDP_PASS;
 	__builtin_memcpy(packet.from.address, &header->saddr, 4);
 	__builtin_memcpy(packet.to.address, &header->daddr, 4);
-	return tcp(&packet, at + header->ihl * 4, end);
+	/* Behind a fragment so short an Ethernet frame is padded. */
+	cut = header->frag_off & bpf_htons(0x2000) &&
+	      bpf_ntohs(header->tot_len) < header->ihl * 4 + FLAGS;
+	return tcp(&packet, at + header->ihl * 4, end, cut);
 }
 
 static __always_inline int ipv6(void *at, void *end)
@@ -262,7 +273,7 @@ static __always_inline int ipv6(void *at, void *end)
 		}
 		next = extension[0];
 	}
-	return tcp(&packet, at, end);
+	return tcp(&packet, at, end, 0);
 }
 
 SEC("xdp.frags")

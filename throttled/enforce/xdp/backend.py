@@ -2,7 +2,7 @@
 
 A program at each interface, pinned with its maps below /sys/fs/bpf/throttled: it guards on when the
 daemon ends, and the next one takes it over. State is the kernel's; kept here are only the loaded
-programs and the interfaces that somebody else holds.
+programs, and which interfaces have one and which somebody else holds.
 
 Limits. Who is new on a wire is not guarded before `setup` is called again. Tunnels but PPP, tun and
 WireGuard are not guarded. A host's own packets over the loopback are never judged: no program is
@@ -70,6 +70,7 @@ class Xdp:
         self._sets = Sets(self._home)
         self._programs: Mapping[str, Program] = {}
         self._occupied: frozenset[str] = frozenset()
+        self._guarded: Sequence[int] = ()  # numbers of interfaces
 
     def check(self) -> list[Problem]:
         """Let the kernel verify the program, and look who is at the interfaces."""
@@ -173,7 +174,7 @@ class Xdp:
             raise _refusal(error) from error
         with suppress(OSError):  # systemd may have mounted it, to let us write there: then it stays
             self._pins.rmdir()
-        self._programs = {}
+        self._programs, self._guarded = {}, ()
 
     # Setting up
 
@@ -244,6 +245,7 @@ class Xdp:
             if each.name not in self._occupied:
                 log.warning("%s. %s", what, hint)
         self._occupied = frozenset(each.name for each in occupied)
+        self._guarded = [each.number for each in found if each not in occupied]
         if occupied and len(occupied) == len(found):
             raise BackendError(*next(iter(occupied.values())))
 
@@ -293,10 +295,10 @@ class Xdp:
             OSError: a pin cannot be opened.
         """
         self._there()
-        for pin in self._home.glob(f"{_LINK}*"):
-            if not Link.pinned(pin).ifindex:
+        for number in self._guarded:
+            if not Link.pinned(self._home / f"{_LINK}{number}").ifindex:
                 raise BackendError(
-                    f"the XDP program of interface {_number(pin)} was detached",
+                    f"the XDP program of interface {number} was detached",
                     "a running throttled puts it back",
                 )
 

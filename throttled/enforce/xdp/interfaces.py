@@ -19,6 +19,7 @@ _T = TypeVar("_T")
 #: NONE (tun, WireGuard) begin with IP. Other tunnels show XDP what is around their packets.
 _PROGRAMS = {1: "ethernet", 512: "internet", 65534: "internet"}
 #: Interfaces that stand on others, which see the same packets before: no packet is judged twice.
+#: Where those others are in another network namespace, as a container's may be, they are no help.
 _UPPER = frozenset(
     {"vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "vrf"}
     | {"openvswitch", "hsr", "dsa"}
@@ -63,7 +64,8 @@ def _interfaces() -> list[Interface]:
             program = _PROGRAMS.get(link["ifi_type"])
             about = link.get_attr("IFLA_LINKINFO")
             kind = about.get_attr("IFLA_INFO_KIND") if about else None
-            if program and kind not in _UPPER:
+            alone = link.get_attr("IFLA_LINK_NETNSID") is not None
+            if program and (alone or kind not in _UPPER):
                 xdp = link.get_attr("IFLA_XDP")
                 attached = (xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None) or 0
                 mode = _MODES.get(str(xdp and xdp.get_attr("IFLA_XDP_ATTACHED")), "")
