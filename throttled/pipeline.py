@@ -218,10 +218,12 @@ class Pipeline:
 
         def step(event: Event, at: float, log_number: int, source: int, offset: int) -> None:
             self.engine.step(event, at, log_number, source, offset)
-            for since in (everybody, forgotten.get(event.client, {})):
-                for scope, moment in since.items():
-                    if event.time <= moment:
-                        self.engine.forget(event.client, scope)
+            # An IPv6 client's network has meters too, and is forgotten by itself.
+            for subject in (event.client, *_counted_with(event.client)):
+                for since in (everybody, forgotten.get(subject, {})):
+                    for scope, moment in since.items():
+                        if event.time <= moment:
+                            self.engine.forget(subject, scope)
 
         return step
 
@@ -246,7 +248,7 @@ class Pipeline:
         pasts, networks = self._pasts(outcome.crossings, now)
         ruling = self.ladder.judge(outcome.crossings, pasts, networks, now.wall)
         for c, _why in ruling.spared:
-            past = pasts.get((c.subject, c.scope))
+            past = pasts.get((c.subject, c.scope)) or networks.get((c.subject, c.scope))
             left = 0.0 if past is None else past.until - now.wall
             until = now.boot + (left if left > 0.0 else _SPARED)
             banned = left > 0.0 and past is not None and past.action == "ban"
@@ -288,7 +290,7 @@ class Pipeline:
         for d in decisions:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
-            if d.action != "release" and not address.is_network(d.subject):
+            if d.action != "release":
                 until = now.boot + d.until - now.wall
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot, enforced=enforced)
 
@@ -405,10 +407,12 @@ class Pipeline:
     def _pasts(
         self, crossings: Sequence[Crossing], now: Moment
     ) -> tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]:
-        keys = [(crossing.subject, crossing.scope) for crossing in crossings]
+        crossed = [(crossing.subject, crossing.scope) for crossing in crossings]
+        keys = [key for key in crossed if not address.is_network(key[0])]
         networks = {
             (network, scope) for subject, scope in keys if (network := address.network_of(subject))
         }
+        networks.update(key for key in crossed if address.is_network(key[0]))
         # What was done in this very batch speaks for a client too; recorded it is not yet.
         concerned = {subject for subject, _ in keys} | {network for network, _ in networks}
         evidence = [
@@ -453,6 +457,11 @@ class Pipeline:
                 self.store.packets(self.backend.lookup(again))
             except (BackendError, StoreError) as error:
                 log.warning("packet counters of renewed entries are lost: %s", error.message)
+
+
+def _counted_with(client: str) -> list[str]:
+    """Return the network that counts what a client does wrong, if one does."""
+    return [address.network_of(client)] if ":" in client else []
 
 
 def _entries(decision: Decision, now: float) -> list[Entry]:

@@ -142,7 +142,10 @@ class Ban(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the whole /24 or /64 of banned addresses is acted on."""
+    """When the whole /24 or /64 of banned addresses is acted on.
+
+    A /64 also when its addresses together did what would have banned so many of them.
+    """
 
     soft: Annotated[Threshold, Meta(description="throttle at this many banned in a day")] = 5
     hard: Annotated[

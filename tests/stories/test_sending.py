@@ -186,6 +186,24 @@ def test_the_twin_of_gmails_pool_guesses_recipients(judge: Judge) -> None:
     assert banned("2001:db8:bad:1::/64") in done
 
 
+def test_a_host_that_never_uses_an_address_of_its_64_twice(judge: Judge) -> None:
+    """No address of it does enough for a limit; all together do what would ban ten."""
+    story = Story()
+    for number in range(700):
+        client = f"2001:db8:bad:1:{number:x}::1"
+        story.session(number / 2, client, DEAD, commands=REFUSED)
+    assert judge(story) == {(action, "2001:db8:bad:1::/64", "mx") for action in ("throttle", "ban")}
+
+
+def test_a_pool_of_hundreds_in_one_64(judge: Judge) -> None:
+    """Each of them delivers one message and has one dead recipient, all within minutes."""
+    story = Story()
+    for number in range(700):
+        client = f"2001:db8:4864:20::{number:x}"
+        story.session(number / 2, client, DEAD, ACCEPTED, commands=DELIVERED)
+    assert judge(story) == set()
+
+
 def test_one_bad_machine_beside_gmails_pool(judge: Judge) -> None:
     """Twelve bad neighbours get the /64 throttled, never banned: good mail comes from it too."""
     story = Story()

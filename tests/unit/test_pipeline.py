@@ -460,6 +460,19 @@ def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: P
     assert values({"": {"mx": WALL - 10.5}}) == [50, 50]
 
 
+def test_a_64_that_was_forgotten_stays_forgotten(pipeline: Pipeline) -> None:
+    crowd = [
+        f"{STAMP} mx postfix/smtpd[{n}]: warning: non-SMTP command from x[2001:db8:0:1::{n:x}]: G"
+        for n in range(1, 120)
+    ]
+    network = "2001:db8:0:1::/64"
+    pipeline.read(crowd, range(119), NOW, forgotten={network: {"mx": WALL}})
+    assert pipeline.settle(NOW)[0] == []
+    (decision,) = read(pipeline, crowd)
+    assert (decision.action, decision.subject) == ("ban", network)
+    assert read(pipeline, crowd[:9], later(1.0)) == [], "it is held"
+
+
 def test_lost_lines_are_counted(pipeline: Pipeline) -> None:
     text = [f"{STAMP} mx rsyslogd: imuxsock[pid 77]: 13 messages lost due to rate-limiting"]
     read(pipeline, text)

@@ -16,8 +16,9 @@ from math import inf
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled.address import network_of
 from throttled.decide.escapes import LATE, Escapes
-from throttled.decide.limits import Gauge, Gauges, Meter
+from throttled.decide.limits import NEVER, Gauge, Gauges, Meter
 from throttled.decide.protect import PROXY, Protection
 from throttled.decide.session import Scale, Session, failed
 from throttled.decide.tables import Counters, Distinct, Generations
@@ -43,7 +44,6 @@ _HELD = 86400.0
 _STREAMS = 100
 
 _RANK: dict[Action, int] = {"throttle": 1, "ban": 2}
-_MOST = 2  # nothing more can be done to a client
 
 #: A pid; of postscreen, which serves many at once, the client and its port.
 _SessionKey = int | tuple[str, int]
@@ -92,6 +92,7 @@ class Engine:
         self._streams: dict[tuple[int, str, str], _Stream] = {}
         self._current = _Stream(-1, "", "", None)  # of the latest event
         self._scale = Scale(policy.points)
+        self._network = policy.network
         self._trace = Trace(_TRACE, policy.max_clients)
         self._pending: dict[tuple[str, Scope], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
@@ -144,6 +145,7 @@ class Engine:
             scopes[scope].gauges.adopt(before.gauges)
         self._scopes = scopes
         self._scale = Scale(policy.points)
+        self._network = policy.network
         self._assign()
 
     def step(self, event: Event, at: float, log: int = 0, source: int = 0, offset: int = 0) -> None:
@@ -426,26 +428,54 @@ class Engine:
                 value = gauge.table.add(event.client, at, count)
                 if value > gauge.soft or value > gauge.hard:
                     self._compare(gauge, event, value, at)
+            if ":" in event.client:
+                self._together(group, event.client, at, count)
         return count
+
+    def _together(self, group: list[Gauge[Counters]], client: str, at: float, count: int) -> None:
+        """Count against the /64 of a client too: who has one need use no address twice.
+
+        It crosses a limit where so many addresses, each at its hard limit, would have been banned
+        as the network's own thresholds say.
+        """
+        network = network_of(client)
+        for gauge in group:
+            if gauge.hard == NEVER or not network:
+                continue
+            value = gauge.table.add(network, at, count)
+            soft, hard = self._network.soft * gauge.hard, self._network.hard * gauge.hard
+            if value > hard:
+                self._cross(gauge, network, ("ban", hard), value, at)
+            elif value > soft:
+                self._cross(gauge, network, ("throttle", soft), value, at)
 
     def _compare(
         self, gauge: Gauge[Counters] | Gauge[Distinct], event: Event, value: int, at: float
     ) -> None:
-        client = event.client
-        held = self._scopes[gauge.scope].held.get(client)
-        if held is None or max(at, self.now) >= held[1]:
-            rank = 0
-        elif (rank := held[0]) == _MOST:
-            return
         verdict = gauge.verdict(value)
-        if verdict is None or rank >= _RANK[verdict[0]]:
-            return
+        if verdict is not None:
+            self._cross(gauge, event.client, verdict, value, at, name=event.name)
+
+    def _cross(  # noqa: PLR0913 - who, by how much, when
+        self,
+        gauge: Gauge[Counters] | Gauge[Distinct],
+        subject: str,
+        verdict: tuple[Action, int],
+        value: int,
+        at: float,
+        *,
+        name: str = "",
+    ) -> None:
+        """Note a crossing, unless as much is in force or noted already."""
         action, threshold = verdict
-        pending = self._pending.get((client, gauge.scope))
+        held = self._scopes[gauge.scope].held.get(subject)
+        if held is not None and max(at, self.now) < held[1] and held[0] >= _RANK[action]:
+            return
+        pending = self._pending.get((subject, gauge.scope))
         if pending is not None and _RANK[pending.action] > _RANK[action]:
             return
-        self._pending[client, gauge.scope] = Crossing(
-            client,
+        self._pending[subject, gauge.scope] = Crossing(
+            subject,
             gauge.scope,
             gauge.limit,
             action,
@@ -453,7 +483,7 @@ class Engine:
             threshold,
             gauge.within,
             "handshakes" if gauge.kernel else gauge.count,
-            event.name,
+            name,
         )
 
 

@@ -60,13 +60,17 @@ class Ladder:
         """Decide about clients that crossed a limit.
 
         Args:
-            crossings: at most one a client and scope.
+            crossings: at most one a client and scope, or a /64 whose addresses did it together.
             pasts: what the store knows of them, by (address, scope).
             networks: what it knows of their networks, by (network, scope).
             now: wall clock.
         """
         ruling = Ruling([], [])
+        together = []
         for crossing in crossings:
+            if address.is_network(crossing.subject):
+                together.append(crossing)
+                continue
             past = pasts.get((crossing.subject, crossing.scope), _UNKNOWN)
             spared = self._spared(crossing, past, now)
             if spared:
@@ -75,6 +79,9 @@ class Ladder:
                 ruling.decisions.append(self._decide(crossing, past, now))
         decisions = self._braked(ruling.decisions, pasts, now)
         decisions += self._networks(decisions, networks, now)
+        for crossing in together:
+            network = networks.get((crossing.subject, crossing.scope), _UNKNOWN_NETWORK)
+            self._together(crossing, network, now, ruling.spared, decisions)
         return Ruling(decisions, ruling.spared)
 
     def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
@@ -246,6 +253,34 @@ class Ladder:
             if acted is not None:
                 found.append(acted)
         return found
+
+    def _together(
+        self,
+        crossing: Crossing,
+        past: NetworkPast,
+        now: float,
+        spared: list[tuple[Crossing, str]],
+        decisions: list[Decision],
+    ) -> None:
+        """Decide about a /64 for what its addresses did together."""
+        may_ban = self.policy.mode != "throttle" and not past.good
+        action: Action = crossing.action if may_ban else "throttle"
+        protected = self.protection.reason(crossing.subject)
+        if protected:
+            spared.append((crossing, f"protected: {protected}"))
+        elif past.exempt_until > now:
+            spared.append((crossing, "exempted by the operator"))
+        elif past.until > now and past.action in ("ban", action):
+            spared.append((crossing, "already so"))
+        elif past.good and crossing.value <= _OUTWEIGHS * crossing.threshold:
+            spared.append((crossing, f"{past.good} good senders are in it"))
+        else:
+            why = f"{crossing.value} {_WORDS[crossing.count]} within {Duration(crossing.within)}"
+            why += f" of its addresses together, limit {crossing.threshold}"
+            level = int(action == "ban")
+            until = now + self.policy.network.time
+            found = (crossing.subject, crossing.scope, "network", level, until, why)
+            decisions.append(Decision(now, action, *found, crossing.value, crossing.threshold))
 
     def _network(
         self, network: str, scope: Scope, past: NetworkPast, fresh: int, now: float

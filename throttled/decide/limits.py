@@ -15,7 +15,7 @@ from throttled.decide.tables import Counters, Distinct
 from throttled.model import Action, Scope
 from throttled.policy import Count, Limit, Policy
 
-_NEVER = 1 << 62
+NEVER = 1 << 62
 
 Table = TypeVar("Table", Counters, Distinct)
 
@@ -47,8 +47,8 @@ class Gauge(Struct, Generic[Table]):
             self.scope,
             self.within,
             self.table.value(client, at),
-            0 if self.soft == _NEVER else self.soft,
-            0 if self.hard == _NEVER else self.hard,
+            0 if self.soft == NEVER else self.soft,
+            0 if self.hard == NEVER else self.hard,
             kernel=self.kernel,
         )
 
@@ -84,11 +84,11 @@ class Gauges(Struct):
         made = cls()
         for name, limit in policy.limits.items():
             soft, hard = _thresholds(limit, scope)
-            if not limit.enabled or min(soft, hard) == _NEVER:
+            if not limit.enabled or min(soft, hard) == NEVER:
                 continue
             within = float(limit.within)
             if limit.count == "auth_users":
-                most = 1 + (soft if hard == _NEVER else hard)
+                most = 1 + (soft if hard == NEVER else hard)
                 names = Distinct(within, policy.max_clients, most)
                 made.auth_users.append(Gauge(name, limit.count, scope, within, soft, hard, names))
             else:
@@ -132,4 +132,4 @@ def _thresholds(limit: Limit, scope: Scope) -> tuple[int, int]:
     other = limit.mx if scope == "mx" else limit.submission
     soft = other.soft if other and other.soft else limit.soft
     hard = other.hard if other and other.hard else limit.hard
-    return soft or _NEVER, hard or _NEVER
+    return soft or NEVER, hard or NEVER

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from throttled.decide.engine import Engine
 from throttled.model import Crossing, Event, Evidence, Facts, Line, Service
@@ -41,6 +42,18 @@ def test_above_soft_is_a_throttle_with_its_lines() -> None:
     (crossing,) = run([event("connect")] * 61)
     assert (crossing.action, crossing.value, crossing.threshold) == ("throttle", 61, 60)
     assert crossing.lines == tuple(Line(1, offset) for offset in range(45, 61))
+
+
+def test_a_64_counts_what_its_addresses_do_wrong() -> None:
+    kinds = ("non_smtp_command", "connect")
+    crowd = [event(k, f"2001:db8:0:1:{n:x}::9", pid=n) for n in range(60) for k in kinds]
+    (crossing,) = run(crowd)
+    assert (crossing.subject, crossing.limit) == ("2001:db8:0:1::/64", "errors")
+    assert (crossing.action, crossing.value, crossing.threshold) == ("throttle", 300, 250)
+    (crossing,) = run([replace(e, pid=e.pid + more) for more in (0, 60) for e in crowd])
+    assert (crossing.action, crossing.value, crossing.threshold) == ("ban", 600, 500)
+    # Teredo: what looks like a network are strangers.
+    assert run([event("non_smtp_command", f"2001:0:1:1:{n:x}::9", pid=n) for n in range(60)]) == []
 
 
 def test_lines_that_nobody_will_ask_for_count_and_are_not_remembered() -> None:

@@ -213,6 +213,55 @@ def test_shared_ipv6_prefixes_are_never_grouped() -> None:
     assert networks(ladder().judge(crossings, {}, {}, NOW).decisions) == []
 
 
+N = "2001:db8:bad:1::/64"
+CROWD = Crossing(N, "mx", "errors", "ban", 501, 500, 600.0)
+
+
+def crowd(past: NetworkPast, policy: Policy | None = None, value: int = 501) -> Decision | str:
+    ruling = ladder(policy).judge([replace(CROWD, value=value)], {}, {(N, "mx"): past}, NOW)
+    return ruling.decisions[0] if ruling.decisions else ruling.spared[0][1]
+
+
+def test_what_a_64_did_together_bans_it() -> None:
+    decision = crowd(NetworkPast())
+    assert isinstance(decision, Decision)
+    assert (decision.action, decision.subject, decision.limit) == ("ban", N, "network")
+    assert (decision.level, decision.until) == (1, NOW + 3600)
+    assert decision.why.startswith("501 points for errors within 10m of its addresses together")
+
+
+@pytest.mark.parametrize(
+    ("past", "why"),
+    [
+        (NetworkPast(good=2), "2 good senders are in it"),
+        (NetworkPast(exempt_until=NOW + 1), "exempted by the operator"),
+        (NetworkPast(action="ban", until=NOW + 1), "already so"),
+    ],
+)
+def test_a_64_is_spared(past: NetworkPast, why: str) -> None:
+    assert crowd(past) == why
+
+
+def test_a_64_that_is_protected_is_spared() -> None:
+    protection = Protection(Facts(), networks=["2001:db8:bad::/48"])
+    ruling = Ladder(Policy(), protection).judge([CROWD], {}, {}, NOW)
+    assert ruling.spared == [(CROWD, "protected: allowed by the operator")]
+
+
+def test_a_64_is_throttled_where_it_may_not_be_banned() -> None:
+    """Good senders in it are outweighed twentyfold; or the mode allows no bans."""
+    throttled = NetworkPast(action="throttle", until=NOW + 1)
+    for past, policy, value in (
+        (NetworkPast(good=2), None, 10_001),
+        (NetworkPast(), Policy(mode="throttle"), 501),
+    ):
+        decision = crowd(past, policy, value)
+        assert isinstance(decision, Decision)
+        assert (decision.action, decision.level) == ("throttle", 0)
+        assert crowd(replace(throttled, good=past.good), policy, value) == "already so"
+    assert isinstance(crowd(throttled), Decision)  # a throttle is no obstacle for a ban
+
+
 def test_protected_network_is_left_alone() -> None:
     judge = Ladder(Policy(), Protection(Facts(), networks=["198.18.0.0/16"]))
     assert judge._network("198.18.5.0/24", "mx", NetworkPast(banned=50), 1, NOW) is None
