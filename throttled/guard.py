@@ -219,10 +219,12 @@ class Guard:
         held = _held(self.fills)
         found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
+        sample = self._pipeline.freed.others(sample)
         absent = missing(sample, self.backend.lookup(sample))
         self.sampled, self.absent = len(sample), len(absent)
         self._pipeline.apply(absent, moment)
-        desired = store.counts(moment.wall) if self.fills else {}
+        told = not self._pipeline.freed  # else the store counts too many
+        desired = store.counts(moment.wall) if self.fills and told else {}
         fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
         return self.lacking > 0
@@ -258,7 +260,7 @@ class Guard:
             if (past := pasts[e.subject, e.scope]).action == e.action
         ]
         held = self.backend.lookup(entries)
-        absent = missing(desired, held)
+        absent = missing(self._pipeline.freed.others(desired), held)
         self._pipeline.apply(absent, moment)
         others = judge(self._pipeline, held, moment)
         if absent or others:

@@ -6,14 +6,14 @@ Owns nothing: it steers the daemon that it is handed.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from throttled import address
 from throttled.control.protocol import Entered, Import, ImportResult, Refusal
 from throttled.control.server import Peer
-from throttled.errors import RefusedError, StoreError
-from throttled.model import ACTIONS, SCOPES, Action, Decision, Entry, Past, Scope, Snapshot
+from throttled.errors import BackendError, RefusedError, StoreError
+from throttled.model import ACTIONS, SCOPES, Action, Decision, Entry, Past, Scope, Seen, Snapshot
 from throttled.pipeline import Moment
 from throttled.store.store import Filter
 from throttled.system import now
@@ -43,22 +43,27 @@ async def bring(daemon: "Daemon", request: Import, peer: Peer) -> ImportResult:
         ]
         # A list may name somebody twice: the last word counts.
         last = {(entry.subject, entry.scope): entry for entry in asked}
-        confirmed &= len(daemon.backend.lookup(last.values())) == len(last)
+        confirmed &= len(held(daemon, last.values()) or ()) == len(last)
         await asyncio.sleep(0)
     allowed = []
+    failing = ""  # the store, once it failed: what it is asked in vain may take 0.1 s each
     for piece in _pieces([pair for pair in entries if pair[1].action == "allow"]):
         for index, entry in piece:
             try:
-                allow(daemon, entry.subject, entry.seconds, entry.why, now())
-                allowed.append(entry.subject)
+                if not failing:
+                    allow(daemon, entry.subject, entry.seconds, entry.why, now())
+                    allowed.append(entry.subject)
             except RefusedError as error:
                 refused.append(Refusal(index, error.message))
+            except StoreError as error:
+                failing = error.message
+            if failing:
+                refused.append(Refusal(index, failing))
         await asyncio.sleep(0)
     if allowed:
         daemon.apply_configuration()
         for what in allowed:
-            if free_within(daemon, what, now()):
-                await asyncio.sleep(0)
+            await free_within(daemon, what)
     confirmed &= daemon.pipeline.backend_fault is None
     refused.sort(key=lambda refusal: refusal.index)
     return ImportResult(len(entries) - len(refused), refused, confirmed)
@@ -117,20 +122,36 @@ def allow(daemon: "Daemon", what: str, seconds: float | None, note: str, moment:
     daemon.store.allow(what, until, note, moment.wall)
 
 
-def free_within(daemon: "Daemon", what: str, moment: Moment) -> list[Snapshot]:
-    """Take everything inside a subject out of force; return (the first of) it."""
+async def free_within(daemon: "Daemon", what: str) -> list[Snapshot]:
+    """Take everything inside a subject out of force, in pieces; return (the first of) it.
+
+    A store that fails ends this early: what is left runs out, and the rules let it pass as allowed.
+    """
     first: list[Snapshot] = []
     if not address.is_subject(what):
         return first
-    while rows := daemon.store.snapshots(moment.wall, Filter(within=what)):
-        for row in rows:
-            daemon.store.forget(row.subject, row.scope, moment.wall)
-            daemon.pipeline.engine.forget(row.subject, row.scope)
-        daemon.pipeline.apply(
-            [Entry(r.subject, r.scope, action, 0.0) for r in rows for action in ACTIONS], moment
-        )
-        first = first or rows
+    try:
+        while rows := daemon.store.snapshots(now().wall, Filter(within=what)):
+            first = first or rows
+            for at in range(0, len(rows), _PIECE):
+                piece = rows[at : at + _PIECE]
+                gone = [Entry(r.subject, r.scope, action, 0.0) for r in piece for action in ACTIONS]
+                daemon.pipeline.apply(gone, now())
+                for row in piece:
+                    daemon.pipeline.free(row.subject, row.scope, now())
+                await asyncio.sleep(0)
+    except StoreError as error:
+        log.error("%s; %s is allowed, not all in it is forgotten. %s", error, what, error.hint)
     return first
+
+
+def held(daemon: "Daemon", entries: Iterable[Entry]) -> list[Seen] | None:
+    """Return what the kernel holds of these; None where it cannot be asked."""
+    try:
+        return daemon.backend.lookup(entries)
+    except BackendError as error:
+        log.error("%s; what was asked for is not confirmed. %s", error.message, error.hint)
+        return None
 
 
 def _scopes(entry: Entered) -> tuple[Scope, ...]:

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from throttled import __version__, address, imports
@@ -39,7 +40,6 @@ from throttled.model import (
     ACTIONS,
     SCOPES,
     Action,
-    Decision,
     Entry,
     Line,
     Problem,
@@ -75,7 +75,6 @@ class Operations:
             protocol.Ban: partial(self._punish, "ban"),
             protocol.Throttle: partial(self._punish, "throttle"),
             protocol.Unban: self._unban,
-            protocol.Allow: self._allow,
             protocol.Disallow: self._disallow,
             protocol.Allowed: lambda _request, _peer: AllowedResult(self._allowed()),
             protocol.Audit: self._changes,
@@ -95,6 +94,8 @@ class Operations:
             return await self._explain(request.subject)
         if isinstance(request, protocol.UnbanAll):
             return await self._unban_all(request)
+        if isinstance(request, protocol.Allow):
+            return await self._allow(request)
         return self._actions[type(request)](request, peer)
 
     # Looking
@@ -250,7 +251,8 @@ class Operations:
         refused = imports.punish(daemon, [entry], peer, now())
         if refused:
             raise refused[0]
-        held = daemon.backend.lookup([Entry(subject, scope, action, 0.0) for scope in scopes])
+        wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
+        held = imports.held(daemon, wanted) or ()
         rows = [row for row in self._active(subject) if row.scope in scopes]
         return ChangeResult(rows, len(held) == len(scopes), f"{subject}: {action} in force")
 
@@ -260,29 +262,19 @@ class Operations:
         scopes = SCOPES if request.scope is None else (request.scope,)
         rows = [row for row in self._active(subject) if row.scope in scopes]
         entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in ACTIONS]
-        was_held = daemon.backend.lookup(entries)
+        was_held = imports.held(daemon, entries)
         exempt = moment.wall + request.exempt if request.exempt else 0.0
+        later = ""
         try:
-            daemon.store.forget(subject, request.scope, moment.wall, exempt)
+            daemon.pipeline.free(subject, request.scope, moment, exempt)
         except StoreError as error:  # a full disk must not keep anybody banned
-            log.error("%s; the unban is recorded later. %s", error.message, error.hint)
-            why = "by hand, while the store failed"
-            daemon.pipeline.record(
-                moment,
-                [
-                    Decision(
-                        moment.wall, "release", subject, scope, "operator", 0, moment.wall, why
-                    )
-                    for scope in scopes
-                ],
-            )
-        daemon.pipeline.engine.forget(subject, request.scope)
+            later = _later(error)
         daemon.pipeline.apply(entries, moment)
-        if not rows and not was_held and not request.exempt:
+        if not rows and was_held == [] and not request.exempt:
             raise RefusedError(
                 f"{subject} is neither throttled nor banned", _other(daemon, subject)
             )
-        confirmed = not daemon.backend.lookup(entries)
+        confirmed = imports.held(daemon, entries) == []
         told = f"{subject} is free"
         if request.exempt:
             told += f", and exempt for {Duration(request.exempt)}"
@@ -292,38 +284,61 @@ class Operations:
         network = "" if address.is_network(subject) else address.network_of(subject)
         if network and self._active(network):
             told += f"; but {network} is in force: see `throttled explain {subject}`"
-        return ChangeResult(rows, confirmed, told)
+        return ChangeResult(rows, confirmed, told + later)
 
     async def _unban_all(self, request: protocol.UnbanAll) -> ChangeResult:
-        daemon = self._daemon
-        moment = now()
-        daemon.pipeline.engine.forget_all(request.scope)
-        if request.scope is None:
-            count = daemon.store.clear(moment.wall)
-            daemon.pipeline.flush(daemon.guard.repair)
+        pipeline = self._daemon.pipeline
+        if request.scope is not None:
+            told = await self._release(request.scope)
         else:
-            count = await self._release(request.scope)
-        return ChangeResult([], daemon.pipeline.backend_fault is None, f"{count} freed")
+            try:
+                told = f"{pipeline.free('', None, now())} freed"
+            except StoreError as error:
+                told = f"all freed{_later(error)}"
+            pipeline.flush(self._daemon.guard.repair)
+        return ChangeResult([], pipeline.backend_fault is None, told)
 
-    async def _release(self, scope: Scope) -> int:
-        """Take everything in a scope out of force, in pieces; return how many that were."""
-        daemon = self._daemon
-        count = 0
-        for entries in daemon.store.take(scope, _PIECE):
-            daemon.pipeline.apply(
-                [Entry(e.subject, scope, action, 0.0) for e in entries for action in ACTIONS],
-                now(),
-            )
-            count += len(entries)
-            await asyncio.sleep(0)
-        daemon.store.clear(now().wall, scope)
-        return count
+    async def _release(self, scope: Scope) -> str:
+        """Take everything in a scope out of force, in pieces; tell how many that were."""
+        pipeline = self._daemon.pipeline
+        count, later = 0, ""
+        try:
+            for entries in pipeline.store.take(scope, _PIECE):
+                self._remove(entries)
+                count += len(entries)
+                await asyncio.sleep(0)
+        except StoreError as error:
+            log.error("%s. %s", error.message, error.hint)
+            later = "; found in the kernel, as the store failed"
+        # What could not be recorded meanwhile is in the kernel alone.
+        alone = bool(later) or pipeline.unrecorded() > 0
+        try:
+            pipeline.free("", scope, now())
+        except StoreError as error:
+            alone, later = True, _later(error)
+        if alone:
+            held = []
+            dump = self._daemon.backend.dump()
+            while piece := list(islice(dump, _PIECE)):
+                held += [Entry(e.subject, e.scope, e.action, 0.0) for e in piece]
+                await asyncio.sleep(0)
+            held = [entry for entry in held if entry.scope == scope]
+            for at in range(0, len(held), _PIECE):
+                self._remove(held[at : at + _PIECE])
+                await asyncio.sleep(0)
+            count += len(held)
+        return f"{count} freed{later}"
 
-    def _allow(self, request: protocol.Allow, _peer: Peer) -> ChangeResult:
+    def _remove(self, entries: Sequence[Entry]) -> None:
+        """Take subjects out of the kernel, whatever it does to them."""
+        removed = [Entry(e.subject, e.scope, action, 0.0) for e in entries for action in ACTIONS]
+        self._daemon.pipeline.apply(removed, now())
+
+    async def _allow(self, request: protocol.Allow) -> ChangeResult:
         daemon, what = self._daemon, request.what
         imports.allow(daemon, what, request.seconds, request.note, now())
         daemon.apply_configuration()
-        freed = imports.free_within(daemon, what, now())
+        freed = await imports.free_within(daemon, what)
         return ChangeResult(freed, daemon.pipeline.backend_fault is None, f"{what} is allowed")
 
     def _disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
@@ -336,6 +351,12 @@ class Operations:
         daemon.apply_configuration()
         confirmed = daemon.pipeline.backend_fault is None
         return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
+
+
+def _later(error: StoreError) -> str:
+    """Say what it means that somebody was freed and the store could not be told."""
+    log.error("%s; who was freed is recorded later. %s", error.message, error.hint)
+    return f"; but the store fails ({error.message}): told later, not if the daemon ends before"
 
 
 def _meter(meter: Meter) -> MeterRow:

@@ -24,9 +24,11 @@ from throttled.decide.ladder import Ladder
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError
+from throttled.freed import Freed
 from throttled.histogram import Histogram
 from throttled.model import (
     ACTIONS,
+    SCOPES,
     Action,
     Crossing,
     Decision,
@@ -118,6 +120,7 @@ class Pipeline:
         self.store_fault: StoreError | None = None  # it cannot be written
         self.history_fault: StoreError | None = None  # it cannot be read
         self.backend_fault: BackendError | None = None
+        self.freed = Freed()
         self._unrecorded: list[Decision] = []
         self._evidence: list[Evidence] = []
         self._asked = 0.0  # boot clock, when the store failed last
@@ -145,6 +148,39 @@ class Pipeline:
         self.engine.forget_lines()  # a store has its own numbers for log files
         self._unrecorded[:0] = decisions
         self.record(now)
+
+    def free(
+        self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
+    ) -> int:
+        """Forget what a subject did and what was decided; what the kernel holds is not touched.
+
+        Args:
+            subject: whom; "" = everybody.
+            scope: where; None = everywhere.
+            now: both clocks.
+            exempt_until: see `Store.forget`.
+
+        Returns:
+            How many rows were in force.
+
+        Raises:
+            StoreError: the store could not be told; it is as soon as it works, see `freed`.
+        """
+        scopes = SCOPES if scope is None else (scope,)
+        self._unrecorded = [
+            d for d in self._unrecorded if d.scope not in scopes or subject not in ("", d.subject)
+        ]
+        if subject:
+            self.engine.forget(subject, scope)
+        else:
+            self.engine.forget_all(scope)
+        try:
+            if subject:
+                return len(self.store.forget(subject, scope, now.wall, exempt_until))
+            return self.store.clear(now.wall, scope)
+        except StoreError:
+            self.freed.add([(subject, one) for one in scopes], now.wall, exempt_until)
+            raise
 
     def unapplied(self) -> int:
         """Return how many elements wait for the kernel to take them."""
@@ -315,6 +351,7 @@ class Pipeline:
         evidence = self._evidence[:_PIECE]
         all_of_it = len(piece) == len(self._unrecorded) and len(evidence) == len(self._evidence)
         try:
+            self.freed.tell(self.store)
             self.store.record(now.wall, piece, evidence, self.positions() if all_of_it else ())
         except StoreError as error:
             if self.store_fault is None:
@@ -428,6 +465,8 @@ class Pipeline:
             self.history_fault = error
             return {}, {}
         self.history_fault = None
+        if self.freed:
+            return self.freed.pasts(found[0]), self.freed.pasts(found[1])
         return found
 
     def _past_with(

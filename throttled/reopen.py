@@ -2,7 +2,8 @@
 
 Protection goes on in memory, and nothing is deleted or changed to "repair" a file. As soon as the
 file can be used (there is room again, nobody locks it, the damaged one was moved away), or another
-one is at its path, it takes over, with what is in force meanwhile. Owns nothing.
+one is at its path, it takes over, with what is in force meanwhile, and with whom an operator freed
+and allowed while there was no file. Owns nothing.
 """
 
 import logging
@@ -10,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from time import time
 
-from throttled.errors import StoreError
+from throttled.errors import RefusedError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.pipeline import Moment, Pipeline
 from throttled.store.store import Store
@@ -61,8 +62,13 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
     # Read first: the new file's -shm may be the one that the old one still uses.
     rows = _rows(before, now) if vanished else []
     after = Store.open(path)
-    rows = rows if vanished else _rows(before, now)
-    past = after.past([(row.subject, row.scope) for row in rows], now.wall)
+    if vanished:
+        rows = pipeline.freed.others(rows)
+    else:  # what operators did without the file, whose bans are all older
+        rows = _rows(before, now)
+        _by_hand(before, after, pipeline, now)
+    keys = [(row.subject, row.scope) for row in rows]
+    past = pipeline.freed.pasts(after.past(keys, now.wall))
     carried = [
         _decision(row)
         for row in reversed(rows)
@@ -78,6 +84,14 @@ def _rows(store: Store, now: Moment) -> list[Snapshot]:
     except StoreError as error:
         log.error("%s; what is in force is not known. %s", error.message, error.hint)
         return []
+
+
+def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
+    for row in before.allowed(now.wall):
+        with suppress(RefusedError):  # the list is full
+            after.allow(row.what, row.until, row.note, row.since)
+    for (subject, scope), (at, exempt_until) in before.pardoned().items():
+        pipeline.freed.add([(subject, scope)], at, exempt_until)
 
 
 def _decision(row: Snapshot) -> Decision:

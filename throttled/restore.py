@@ -54,6 +54,7 @@ async def restore(
         # The store reckons from when it was asked; a million take longer than `missing` allows.
         passed = clock().boot - began.boot
         entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
+        entries = pipeline.freed.others(entries)
         held = backend.lookup([each for each in entries if (each.scope, each.action) not in bare])
         absent = missing(entries, held)
         pipeline.apply(absent, clock())

@@ -290,3 +290,27 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
     guarded.guard.start()
     assert guarded.held(A)
     assert {row.subject for row in guarded.guard.rows()} == {A, B, C}
+
+
+def test_who_is_freed_on_a_full_disk_is_free(guarded: Guarded, small: Path) -> None:
+    guarded.guard.start()
+    for address in (A, B, C):
+        guarded.bans(address)
+    ballast = fill(small)
+    done = guarded.guard.command("unban", A)
+    assert (done.returncode, "no space left" in done.stdout) == (0, True), done
+    assert not guarded.held(A)
+    guarded.server.run("nft", "delete", "table", "inet", "throttled")
+    netns.until(lambda: guarded.held(B) and guarded.held(C), "those not freed are put back")
+    assert not guarded.held(A)
+    done = guarded.guard.command("unban", "--all", "--scope", "mx")
+    assert (done.returncode, "2 freed" in done.stdout) == (0, True), done
+    assert not guarded.held(B)
+    guarded.bans(B)  # anew
+    done = guarded.guard.command("unban", "--all")
+    assert (done.returncode, "no space left" in done.stdout) == (0, True), done
+    assert not guarded.held(B)
+    ballast.unlink()
+    guarded.well()
+    netns.until(lambda: guarded.recorded() == set(), "recorded")
+    guarded.bans(C)

@@ -89,3 +89,25 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
     reopen(pipeline, path, NOW)
     assert {decision.subject for decision in store_of(path)} == {A, B}
     assert not pipeline.store.gone()
+
+
+def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
+    path: str, pipeline: Pipeline
+) -> None:
+    pipeline.decide([ban(A), ban(B), ban(C, 900)], NOW)
+    pipeline.store.close()
+    pipeline.store = Store.open(":memory:")  # as after a start with a full disk
+    later = Moment(NOW.wall + 10, NOW.boot + 10)
+    pipeline.free(A, "mx", later, later.wall + 3600)
+    pipeline.free(C, "mx", later)
+    again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
+    pipeline.decide([again], later)
+    pipeline.store.allow(".example.com", 0.0, "", later.wall)
+    reopen(pipeline, path, later)
+    store = pipeline.store
+    assert {(row.subject, row.limit) for row in store.snapshots(later.wall)} == {
+        (B, "errors"),
+        (C, "auth"),
+    }
+    assert store.past([(A, "mx")], later.wall)[A, "mx"].exempt_until == later.wall + 3600
+    assert [row.what for row in store.allowed(later.wall)] == [".example.com"]

@@ -27,6 +27,7 @@ DELETE FROM active WHERE number IN
 RETURNING number, subject, action
 """
 _FORGOTTEN = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
+_PARDONED = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
 _ALLOW = """
 INSERT INTO allowed (what, until, note, since) VALUES (?, ?, ?, ?)
 ON CONFLICT (what) DO UPDATE SET
@@ -91,6 +92,14 @@ def forgotten(connection: sqlite3.Connection, most: int) -> dict[str, dict[Scope
     for subject, scope, at in connection.execute(_FORGOTTEN, (most,)):
         found.setdefault(subject, {})[scope] = at
     return found
+
+
+def pardoned(
+    connection: sqlite3.Connection, most: int
+) -> dict[tuple[str, Scope], tuple[float, float]]:
+    """Return since when subjects are forgotten and until when they are exempt."""
+    rows = connection.execute(_PARDONED, (most,))
+    return {(subject, scope): (at, until) for subject, scope, at, until in rows}
 
 
 def allow(connection: sqlite3.Connection, entry: Allowed) -> None:

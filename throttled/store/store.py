@@ -289,6 +289,11 @@ class Store:
         with self._database.guard() as connection:
             return byhand.forgotten(connection, _FORGOTTEN)
 
+    def pardoned(self) -> dict[Key, tuple[float, float]]:
+        """Return since when, and exempt until when, subjects are forgotten ("" for everybody)."""
+        with self._database.guard() as connection:
+            return byhand.pardoned(connection, _FORGOTTEN)
+
     def allow(self, what: str, until: float, note: str, now: float) -> None:
         """Put a subject or host-name suffix on the allowlist; `until` 0.0 = for ever.
 

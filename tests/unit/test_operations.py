@@ -1,0 +1,139 @@
+"""What operators ask while the store fails, the firewall fails or the loop is busy.
+
+The daemon runs in this process, with the dry-run backend and a real SQLite that may not write; a
+full disk and the kernel are in tests/system.
+"""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.test_daemon import A, B, Lab, live
+from throttled.control import protocol
+from throttled.control.protocol import ChangeResult, ImportResult
+from throttled.errors import BackendError
+from throttled.model import Decision, Entry, Foreign
+from throttled.system import now
+
+
+def held(lab: Lab) -> set[tuple[str, str]]:
+    return {(seen.subject, seen.scope) for seen in lab.daemon.backend.dump()}
+
+
+def writable(lab: Lab, *, yes: bool) -> None:
+    lab.daemon.store._database.connection.execute(f"PRAGMA query_only = {int(not yes)}")
+
+
+async def put_right(lab: Lab) -> None:
+    """Let the guard compare all with the store, as after a flush."""
+    lab.daemon.backend.apply([Entry(B, "submission", "ban", 0.0)])
+    lab.daemon.guard._put_right(Foreign(rules=True, lost=True))
+    assert lab.daemon.guard._task is not None
+    await lab.daemon.guard._task
+
+
+@pytest.mark.parametrize(
+    ("request_", "left"),
+    [
+        (protocol.Unban(A), {(B, "mx"), (B, "submission")}),
+        (protocol.UnbanAll("mx"), {(A, "submission"), (B, "submission")}),
+        (protocol.UnbanAll(), set()),
+    ],
+)
+def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
+    tmp_path: Path, request_: protocol.Request, left: set[tuple[str, str]]
+) -> None:
+    async def story(lab: Lab) -> None:
+        for subject in (A, B):
+            await lab.ask(protocol.Ban(subject), ChangeResult)
+        writable(lab, yes=False)
+        change = await lab.ask(request_, ChangeResult)
+        assert change.confirmed
+        assert "store" in change.message
+        assert held(lab) == left
+        await put_right(lab)
+        assert held(lab) == left
+        writable(lab, yes=True)
+        await lab.listed(len(left))
+        assert held(lab) == left
+
+    live(tmp_path, story)
+
+
+def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+
+        def refuses(*_args: object) -> None:
+            raise BackendError("not permitted")
+
+        # Played: a kernel that refuses its owner is not to be had.
+        monkeypatch.setattr(lab.daemon.backend, "lookup", refuses)
+        monkeypatch.setattr(lab.daemon.backend, "apply", refuses)
+        assert not (await lab.ask(protocol.Unban(A), ChangeResult)).confirmed
+        assert not (await lab.ask(protocol.Ban(B, scope="mx"), ChangeResult)).confirmed
+        entries = [
+            protocol.Entered(
+                f"203.0.113.{n}", "ban" if n < 99 else "allow", "mx" if n < 99 else None
+            )
+            for n in range(1, 101)
+        ]
+        brought = await lab.ask(protocol.Import(entries), ImportResult)
+        assert (brought.done, brought.refused, brought.confirmed) == (100, [], False)
+        assert len(await lab.listed(99)) == 99
+        assert "203.0.113.100" in lab.daemon.ruleset().protected
+        monkeypatch.undo()
+        await lab.until(lambda: _settled(lab))
+        assert held(lab) == {(B, "mx"), *((f"203.0.113.{n}", "mx") for n in range(1, 99))}
+
+    live(tmp_path, story)
+
+
+async def _settled(lab: Lab) -> bool:
+    return lab.daemon.pipeline.backend_fault is None and not lab.daemon.pipeline.unapplied()
+
+
+def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(lab: Lab) -> None:
+        write = lab.daemon.store.allow
+
+        def fails(what: str, *args: Any) -> None:
+            if what == B:
+                writable(lab, yes=False)
+            write(what, *args)
+
+        monkeypatch.setattr(lab.daemon.store, "allow", fails)
+        entries = [protocol.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
+        brought = await lab.ask(protocol.Import(entries), ImportResult)
+        assert brought.done == 1
+        assert [refusal.index for refusal in brought.refused] == [1, 2]
+        assert A in lab.daemon.ruleset().protected
+
+    live(tmp_path, story)
+
+
+def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        wall = time.time()
+        bans = [
+            Decision(wall, "ban", f"198.18.{n >> 8}.{n & 255}", "mx", "x", 1, wall + 900, "")
+            for n in range(2000)
+        ]
+        lab.daemon.pipeline.decide(bans, now())
+        asked = asyncio.create_task(lab.ask(protocol.Allow("198.18.0.0/16"), ChangeResult))
+        turns = 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            turns += bool(0 < len(held(lab)) < 2000)
+        assert turns >= 30
+        assert held(lab) == set()
+        assert len((await asked).changed) == 1000
+
+    live(tmp_path, story)
