@@ -30,7 +30,7 @@ from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose
+from throttled.enforce.choose import choose, displace
 from throttled.enforce.sockets import end_sessions
 from throttled.errors import (
     BackendError,
@@ -196,6 +196,8 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
+        if self.backend.name != "dryrun":
+            self._spawn(self._displace())
         self._spawn(self._tick_for_ever())
         self._spawn(self.hook.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
@@ -231,6 +233,16 @@ class Daemon:
             hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
             raise BackendError("; ".join(problem.what for problem in faults), hint)
         return backend
+
+    async def _displace(self) -> None:
+        """Take away what another backend left here, once this one enforces all that is stored."""
+        if self.store_problem is None and await self.guard.begun():
+            displaced, faults = await asyncio.to_thread(displace, self.backend.name)
+            for name in displaced:
+                log.info("what the backend %s had in force here is taken away", name)
+            for fault in faults:
+                hint = "to take it away, stop the daemon: throttled purge"
+                log.warning("what another backend left stays: %s; %s", fault.message, hint)
 
     def _end(self) -> None:
         """Stop looking; leave what is in force."""

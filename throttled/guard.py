@@ -71,6 +71,7 @@ class Guard:
         self._watch: Watch | None = None
         self._task: asyncio.Task[None] | None = None
         self._again = self._lost = False
+        self._whole = False  # whether all that was stored at the start was put in place
         self._looked = self._distrusted = 0.0  # boot clock
         self._dropped = self._dropped_before = 0  # packets: by this table, by those before
 
@@ -85,6 +86,12 @@ class Guard:
         adopting = self.repair()
         self._listen()
         self._task = asyncio.get_running_loop().create_task(self._begin(adopting=adopting))
+
+    async def begun(self) -> bool:
+        """Wait for what `start` began; tell whether all that is stored is in force now."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        return self._whole and not self._broken_off()
 
     def repair(self) -> bool:
         """Put the backend's rules in place; tell whether there was anything of ours.
@@ -114,7 +121,8 @@ class Guard:
             self._watch.close()
 
     async def _begin(self, *, adopting: bool) -> None:
-        if await self._restore(adopting=adopting) and adopting:
+        self._whole = await self._restore(adopting=adopting)
+        if self._whole and adopting:
             await self._adopt()
         await self._work()
 

@@ -48,6 +48,23 @@ def works(backend: Backend) -> bool:
     return all(problem.state != "fault" for problem in backend.check())
 
 
+def displace(name: str) -> tuple[list[str], list[BackendError]]:
+    """Remove what other backends than this one left in the kernel, for this network namespace.
+
+    Returns:
+        the names of those that left something, and what went wrong.
+    """
+    displaced, faults = [], []
+    for other in (Nftables(), Iptables(), Xdp()):
+        try:
+            if other.name != name and other.present():
+                other.teardown()
+                displaced.append(other.name)
+        except BackendError as error:
+            faults.append(error)
+    return displaced, faults
+
+
 def teardown() -> tuple[list[str], list[BackendError]]:
     """Remove what any backend left in the kernel, also one that the configuration names no more.
 

@@ -131,6 +131,10 @@ class Iptables:
         """Look four times a second whether somebody changed the rules, or emptied all sets."""
         return Watch(self._changed)
 
+    def present(self) -> bool:
+        """Tell whether there are sets of ours; without the table raw no rule could ask them."""
+        return any(map(tables.exists, text.VERSIONS)) and bool(self._elements.headers())
+
     def teardown(self) -> None:
         """Remove chains and sets."""
         for version in filter(tables.exists, text.VERSIONS):

@@ -117,6 +117,10 @@ class Nftables:
         """Hear of changes that somebody else makes to our table."""
         return Watch()
 
+    def present(self) -> bool:
+        """Tell whether there is a table of ours with sets."""
+        return bool(self._elements.definitions())
+
     def teardown(self) -> None:
         """Remove the table."""
         self._libnftables.run(text.remove())

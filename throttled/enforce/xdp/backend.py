@@ -163,6 +163,14 @@ class Xdp:
         except OSError as error:
             raise _refusal(error) from error
 
+    def present(self) -> bool:
+        """Tell whether a program of ours is at an interface of this network namespace."""
+        try:
+            ours = {Link.pinned(pin).program for pin in self._pins.glob(f"v*/{_LINK}*")}
+        except OSError as error:
+            raise _refusal(error) from error
+        return bool(ours) and any(each.attached in ours for each in interfaces.interfaces())
+
     def teardown(self) -> None:
         """Detach the programs and remove all pins, also those of other layouts."""
         try:
