@@ -414,16 +414,20 @@ class Daemon:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            try:
-                self._tick(now())
-            except ThrottledError as error:
-                log.error("%s. %s", error.message, error.hint)
-            except Exception:
-                log.exception("unforeseen, in the timer")
-                self.pipeline.counts.errors += 1
-            wrong = self.health.problems()
-            self.hook.health(wrong)
-            notify(f"WATCHDOG=1\nSTATUS={self.health.summary(wrong)}")
+            for each in (lambda: self._tick(now()), self._tell):
+                try:
+                    each()
+                except ThrottledError as error:
+                    log.error("%s. %s", error.message, error.hint)
+                except Exception:
+                    log.exception("unforeseen, in the timer")
+                    self.pipeline.counts.errors += 1
+
+    def _tell(self) -> None:
+        """Tell the hook and the service manager how we are; without that we are restarted."""
+        wrong = self.health.problems()
+        self.hook.health(wrong)
+        notify(f"WATCHDOG=1\nSTATUS={self.health.summary(wrong)}")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)

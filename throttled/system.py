@@ -28,9 +28,9 @@ def notify(state: str) -> None:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.connect("\0" + path[1:] if path.startswith("@") else path)
             sock.send(state.encode())
-        except OSError:
-            pass  # a service manager that went away is no reason to stop protecting
+    except OSError:
+        pass  # a service manager that went away, or want of sockets, is no reason to end protecting

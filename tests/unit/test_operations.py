@@ -5,13 +5,14 @@ full disk and the kernel are in tests/system.
 """
 
 import asyncio
+import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.test_daemon import A, B, Lab, live
+from tests.unit.test_daemon import BOUND, A, B, Lab, live
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
@@ -137,3 +138,23 @@ def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: P
         assert len((await asked).changed) == 1000
 
     live(tmp_path, story)
+
+
+def test_want_of_descriptors_does_not_end_the_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+
+    async def story(lab: Lab) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = lab.daemon._ticked
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            async with asyncio.timeout(BOUND):
+                while lab.daemon._ticked.boot < before.boot + 2.5:  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0.1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    live(tmp_path, story)
+    assert "Traceback" not in caplog.text

@@ -148,17 +148,87 @@ def test_strangers_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     _run(test)
 
 
-def test_more_than_the_cap_are_told_so(tmp_path: Path) -> None:
+def test_more_than_the_cap_are_told_so_before_they_ask(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
 
     async def test() -> None:
-        async with _running(str(path)):
+        async with _running(str(path)) as server:
             waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
-            assert (await _ask(path, GET)).startswith(b"HTTP/1.1 503")
+            for _ in range(3 * MAX_CONNECTIONS):
+                assert (await _ask(path, b"")).startswith(b"HTTP/1.1 503")
+                assert server._open == MAX_CONNECTIONS
             for _, writer in waiting:
                 writer.close()
                 await writer.wait_closed()
-            while not (await _ask(path, GET)).startswith(b"HTTP/1.1 200"):
-                pass  # the server has not yet heard that they left
+            async with asyncio.timeout(BOUND):
+                while server._open:  # noqa: ASYNC110 - the server has no event for us
+                    await asyncio.sleep(0.001)
+            assert (await _ask(path, GET)).startswith(b"HTTP/1.1 200")
 
     _run(test)
+
+
+def test_asking_again_and_again_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.sock"
+    monkeypatch.setattr(server_module, "FRESH", 1000.0)
+    asked: list[int] = []
+
+    def expose() -> bytes:
+        asked.append(1)
+        return b"figures\n"
+
+    async def test() -> None:
+        async with _running(str(path), expose):
+            for _ in range(10):
+                assert (await _ask(path, GET)).endswith(b"figures\n")
+        assert len(asked) == 1
+
+    _run(test)
+
+
+def test_a_socket_is_open_to_all_and_nobody_elses_is_touched(tmp_path: Path) -> None:
+    path, other = tmp_path / "m.sock", tmp_path / "precious"
+    other.write_text("mine")
+    other.chmod(0o600)
+
+    async def test() -> None:
+        async with _running(str(path)):
+            assert path.stat().st_mode & 0o777 == 0o666
+            with pytest.raises(ConfigError, match="answers"):
+                await MetricsServer(bytes).serve(str(path))
+            assert b"200 OK" in await _ask(path, GET)
+            path.unlink()
+            with socket.socket(socket.AF_UNIX) as successor:
+                successor.bind(str(path))
+        assert path.is_socket()
+        path.unlink()
+        path.symlink_to(other)
+        with pytest.raises(ConfigError):
+            await MetricsServer(bytes).serve(str(path))
+        assert other.stat().st_mode & 0o777 == 0o600
+
+    _run(test)
+
+
+def test_a_host_that_cannot_be_is_told() -> None:
+    async def test() -> None:
+        with pytest.raises(ConfigError, match="no figures at"):
+            await MetricsServer(bytes).serve("a..b:9547")
+
+    _run(test)
+
+
+def test_an_open_connection_at_the_end_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "m.sock"
+
+    async def test() -> None:
+        async with _running(str(path)) as server:
+            silent.connect(str(path))
+            while not server._open:
+                await asyncio.sleep(0)
+
+    with socket.socket(socket.AF_UNIX) as silent:
+        _run(test)
+    assert caplog.text == ""
