@@ -414,16 +414,16 @@ class Daemon:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            for each in (lambda: self._tick(now()), self._tell):
+            for each in (self._tick, self._tell):
                 try:
-                    each()
+                    each(now())
                 except ThrottledError as error:
                     log.error("%s. %s", error.message, error.hint)
                 except Exception:
                     log.exception("unforeseen, in the timer")
                     self.pipeline.counts.errors += 1
 
-    def _tell(self) -> None:
+    def _tell(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
         wrong = self.health.problems()
         self.hook.health(wrong)

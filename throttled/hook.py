@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ from throttled.model import Decision, Problem
 
 #: Told in full with one delivery.
 EVENTS = 20
+#: Seconds that a killed child has to end.
+_KILLED = 1.0
 _ERROR = 300  # bytes kept of what a failing command says
 
 log = logging.getLogger(__name__)
@@ -120,7 +123,9 @@ class Hook:
         name = "the webhook" if more else argv[0]
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         try:
-            child = await asyncio.create_subprocess_exec(
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.subprocess_exec(
+                lambda: SubprocessStreamProtocol(limit=1 << 16, loop=loop),
                 *argv,
                 stdin=pipe,
                 stdout=null,
@@ -131,6 +136,7 @@ class Hook:
             )
         except (OSError, ValueError) as error:
             return [f"{name}: {error}"]
+        child = Process(transport, protocol, loop)
         try:
             async with asyncio.timeout(float(self.settings.timeout)):
                 said = await _feed(child, message)
@@ -140,7 +146,11 @@ class Hook:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # also what it left behind
-            await child.wait()
+            # One that the kernel holds up (a dead NFS server) does not end even so.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_KILLED):
+                    await child.wait()
+            transport.close()  # what left its group may hold the pipes open for ever
         return [f"{name} ended with {code}: {said}"] if code else []
 
 

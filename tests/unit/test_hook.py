@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +11,8 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Literal
+
+import pytest
 
 from throttled.config.schema import Notify
 from throttled.hook import EVENTS, Hook
@@ -92,6 +96,38 @@ def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_pat
     hook.settings = Notify(command=("/nowhere",), on=EVERY, every=SOON)
     hook.decided([_ban(3)])
     _until(hook, lambda: hook.problem)
+
+
+def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "left"
+    script = f"setsid sh -c 'echo $$ >> {left}; exec sleep 1000' & while :; do sleep 1; done"
+    hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=SOON))
+    groups: list[int] = []
+    # Played: what the kernel holds up cannot be had here, so a signal does nothing.
+    monkeypatch.setattr(os, "killpg", lambda group, _signal: groups.append(group))
+
+    async def deliver() -> None:
+        descriptors = []
+        for _ in range(2):
+            await hook._deliver(b"x")
+            await asyncio.sleep(0)  # closing takes a turn of the loop
+            descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - a count
+        assert descriptors[0] == descriptors[1]
+        while any(Path(f"/proc/{group}").exists() for group in groups):  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.01)
+
+    try:
+        asyncio.run(asyncio.wait_for(deliver(), 20))
+        assert hook.problem is not None
+    finally:
+        monkeypatch.undo()
+        for group in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        for pid in left.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 @contextmanager

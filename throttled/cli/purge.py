@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,7 +15,13 @@ from throttled.cli.options import Command, json_option
 from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Done, Purge
-from throttled.errors import BackendError, NotPermittedError, RefusedError, StoreError, UsageError
+from throttled.errors import (
+    NotPermittedError,
+    RefusedError,
+    StoreError,
+    ThrottledError,
+    UsageError,
+)
 from throttled.store.store import Store
 
 #: What SQLite keeps beside a database (https://www.sqlite.org/tempfiles.html).
@@ -44,14 +51,15 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
     socket = Path(socket_path())
     if os.geteuid() != 0:
         raise NotPermittedError("only root may change the firewall", "run it with sudo")
-    if client.alive(socket):
-        hint = "stop it first: systemctl stop throttled"
-        raise RefusedError(f"a daemon is running (it has {socket})", hint)
+    _stopped(socket, settings)
     if not yes:
         _confirm(all_=all_)
-    clean, faults = teardown()
+        _stopped(socket, settings)
+    clean, refused = teardown()
+    _stopped(socket, settings)
+    faults: list[ThrottledError] = [*refused]
     files = [socket, *(_databases(settings) if all_ else ())]
-    removed = [str(path) for path in files if _removed(path)]
+    removed = [str(path) for path in files if _removed(path, faults)]
     if not all_:
         _record(settings, clean, faults)
     if as_json:
@@ -66,6 +74,14 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
     return int(bool(faults))
 
 
+def _stopped(socket: Path, settings: Config) -> None:
+    """Make sure that no daemon runs, whichever socket it was given; there is one kernel."""
+    for path in (socket, Path(settings.control.socket), Path(Config().control.socket)):
+        if client.alive(path):
+            hint = "stop it first: systemctl stop throttled"
+            raise RefusedError(f"a daemon is running (it has {path})", hint)
+
+
 def _confirm(*, all_: bool) -> None:
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked", "if you mean it: throttled purge --yes")
@@ -73,7 +89,7 @@ def _confirm(*, all_: bool) -> None:
     click.confirm(f"Remove everything of throttled from {what}?", abort=True, err=True)
 
 
-def _tell(faults: list[BackendError]) -> None:
+def _tell(faults: list[ThrottledError]) -> None:
     for fault in faults:
         click.echo(f"throttled: {output.printable(fault.message)}", err=True)
         if fault.hint:
@@ -87,18 +103,23 @@ def _databases(settings: Config) -> list[Path]:
     return [Path(f"{path}{end}") for path in (real, observed) for end in _SUFFIXES]
 
 
-def _removed(path: Path) -> bool:
+def _removed(path: Path, faults: list[ThrottledError]) -> bool:
     """Remove a file, and its directory if it is ours alone; tell whether it was there."""
     try:
         path.unlink()
     except FileNotFoundError:
         return False
-    if path.parent.name == "throttled" and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+    except OSError as error:
+        hint = "look at its attributes (lsattr) and its file system; remove it by hand"
+        faults.append(ThrottledError(f"cannot remove {path}: {error.strerror}", hint))
+        return False
+    if path.parent.name == "throttled":
+        with suppress(OSError):  # not empty, or a place where something is mounted
+            path.parent.rmdir()
     return True
 
 
-def _record(settings: Config, clean: list[str], faults: list[BackendError]) -> None:
+def _record(settings: Config, clean: list[str], faults: list[ThrottledError]) -> None:
     path = settings.store.path
     if not Path(path).exists():
         return

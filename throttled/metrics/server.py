@@ -62,8 +62,7 @@ class MetricsServer:
             return
         try:
             if listen.startswith("/"):
-                bound = _bound(Path(listen))
-                self._inode = Path(listen).lstat().st_ino
+                bound, self._inode = _bound(Path(listen))
                 self._server = await asyncio.start_unix_server(
                     self._connected, sock=bound, limit=MAX_REQUEST
                 )
@@ -127,10 +126,10 @@ class MetricsServer:
         return _response("200 OK", self._text, CONTENT_TYPE, head=method == b"HEAD")
 
 
-def _bound(path: Path) -> socket.socket:
-    """Return a socket bound to a path, as open to all as a loopback port.
+def _bound(path: Path) -> tuple[socket.socket, int]:
+    """Return a socket bound to a path, as open to all as a loopback port, and the file's inode.
 
-    What a killed daemon left there goes; a socket at which somebody answers, and what is none, stays.
+    What a killed daemon left there goes; a socket at which somebody answers, and a file, stay.
     """
     if client.alive(path):
         raise OSError(errno.EADDRINUSE, "another program answers there")
@@ -138,18 +137,18 @@ def _bound(path: Path) -> socket.socket:
         if stat.S_ISSOCK(path.lstat().st_mode):
             path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The file takes over the mode of the unbound socket but for the umask: no chmod afterwards, which
+    # The file takes over the mode of the unbound socket but for the umask: no chmod afterwards, it
     # would follow a link that the directory's owner puts there in between. No thread makes files.
     os.fchmod(sock.fileno(), 0o666)
     before = os.umask(0)
     try:
         sock.bind(str(path))
+        return sock, path.lstat().st_ino
     except BaseException:
         sock.close()
         raise
     finally:
         os.umask(before)
-    return sock
 
 
 def _response(

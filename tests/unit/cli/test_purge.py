@@ -1,8 +1,10 @@
 """What purge does without a firewall; with one: test_offline."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
 from throttled.control.protocol import Done
@@ -46,3 +48,44 @@ def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
     }
     assert [path.name for path in tmp_path.iterdir()] == ["throttled.toml"]
     assert "iptables: nothing of throttled is left" in cli("purge", "--yes").out
+
+
+def test_a_daemon_that_starts_while_one_is_asked_is_not_purged(
+    cli: "Cli", daemon: "Daemon", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = ("--socket", str(tmp_path / "elsewhere.sock"))
+    touched: list[int] = []
+
+    def teardown() -> tuple[list[str], list[BackendError]]:
+        touched.append(1)
+        return [], []
+
+    monkeypatch.setattr(choose, "teardown", teardown)
+    daemon.answer = Done("")
+    ended = cli(*elsewhere, "purge", "--yes")  # the configuration's socket, not the one named
+    assert (ended.code, touched) == (1, [])
+
+    here = daemon.path
+    there = here.rename(here.with_name("later"))
+
+    def says_yes(*_args: object, **_named: object) -> bool:
+        there.rename(here)
+        return True
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(click, "confirm", says_yes)
+    ended = cli("purge")
+    assert (ended.code, touched) == (1, [])
+    assert here.is_socket()
+
+
+def test_a_file_that_cannot_be_removed_stops_no_other(
+    cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "teardown", lambda: (["nftables"], []))
+    (tmp_path / "throttled.db").mkdir()
+    (tmp_path / "throttled.observe.db").touch()
+    ended = cli("purge", "--all", "--yes", "--json")
+    assert ended.code == 1
+    assert ended.json()["removed"] == [f"{tmp_path}/throttled.observe.db"]
+    assert "cannot remove" in ended.err
