@@ -19,6 +19,7 @@ from throttled.store.store import StoredPosition
 from throttled.system import now
 from throttled.tail.behind import before
 from throttled.tail.file import FileTail
+from throttled.tail.finding import distinct
 from throttled.tail.journal import JournalTail
 from throttled.tail.position import Batch, Position, recognisable
 
@@ -69,8 +70,9 @@ class Logs:
         """Follow these logs, and no others.
 
         Args:
-            paths: of files; `JOURNAL` for systemd's.
+            paths: of files; `JOURNAL` for systemd's. Of two that are one file the first.
         """
+        paths = distinct(paths)
         for follower in [f for f in self.followers if f.path not in paths]:
             self._drop(follower)
         followed = {follower.path for follower in self.followers}

@@ -1,4 +1,4 @@
-"""What is said of logs: with real files, the real tails and the real engine, in a loop of its own.
+"""What is read and said of logs: real files, the real tails and engine, a loop of its own.
 
 Only the clock by which health looks is moved on, and the daemon around it is not there.
 """
@@ -100,3 +100,16 @@ def test_a_log_that_was_gone_before_it_was_read_to_its_end(
     assert told(health, 601.0) == []
     turn(logs.close)
     assert pipeline.counts.lines == 4
+
+
+def test_a_log_of_two_names_is_read_once(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    link = log.with_name("maillog")
+    link.symlink_to(log)
+    logs, _ = watched(pipeline)
+    turn(logs.follow, [str(log), str(link)])
+    assert [follower.path for follower in logs.followers] == [str(log)]
+    log.write_text(LINE * 40)
+    turn(logs.close)
+    assert pipeline.counts.lines == 40

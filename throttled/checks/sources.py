@@ -5,12 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 
 from throttled.errors import SourceError
 from throttled.model import JOURNAL, Problem
 from throttled.parse.parser import Parser
 from throttled.tail.failures import unreadable
+from throttled.tail.finding import distinct
 from throttled.tail.journal import JournalTail
 from throttled.zone import local_zone
 
@@ -36,6 +38,22 @@ def check(sources: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
             yield _journal() if source == JOURNAL else _file(source, ours)
         except SourceError as error:
             yield Problem("fault", error.message, error.hint)
+    yield from _twice([source for source in distinct(sources) if source != JOURNAL])
+
+
+def _twice(paths: Sequence[str]) -> Iterator[Problem]:
+    """Say which logs hold the same events, as rsyslog writes mail.log and syslog."""
+    parse = Parser(local_zone(), time.time()).event
+    known: dict[str, str] = {}
+    told = set()
+    for path in paths if len(paths) > 1 else ():
+        with suppress(SourceError):  # told by itself
+            for line in _end(path):
+                other = known.setdefault(line, path) if parse(line) else path
+                if other != path and (other, path) not in told:
+                    told.add((other, path))
+                    what = f"log: {other} and {path} hold the same lines, which count twice"
+                    yield Problem("fault", what, "leave one of them out of [log] files")
 
 
 def _journal() -> Problem:

@@ -7,6 +7,7 @@ as if the file was gone.
 """
 
 import os
+from collections.abc import Sequence
 from itertools import takewhile
 from stat import S_ISREG
 
@@ -18,6 +19,14 @@ from throttled.tail.position import Position, fingerprint
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _TRIES = 10
+
+
+def distinct(paths: Sequence[str]) -> list[str]:
+    """Return logs without those that are, by symbolic links, one that was named before."""
+    first: dict[str, str] = {}
+    for path in paths:
+        first.setdefault(os.path.realpath(path), path)
+    return list(first.values())
 
 
 def open_log(path: str) -> Plain | None:

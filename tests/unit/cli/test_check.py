@@ -113,6 +113,25 @@ def test_a_file_and_the_journal_would_count_lines_twice(cli: "Cli", config_file:
     assert _find(ended, "both read")["state"] == "fault"
 
 
+def test_two_files_with_the_same_lines_would_count_them_twice(
+    cli: "Cli", config_file: Path
+) -> None:
+    log, link, syslog = map(config_file.with_name, ("mail.log", "maillog", "syslog"))
+    log.write_text(EVENT.format(HOST) * 2)
+    link.symlink_to(log)
+    bare = config_file.read_text()
+    _follow(config_file, log, link)
+    told = cli("check", "--json").json()["problems"]
+    assert not any("same lines" in problem["what"] for problem in told), "followed once"
+    syslog.write_text("Nov 22 10:00:01 mx cron[1]: x\n" + EVENT.format(HOST))
+    config_file.write_text(bare)
+    _follow(config_file, log, syslog, link)
+    told = cli("check", "--json").json()["problems"]
+    (problem,) = [problem for problem in told if "same lines" in problem["what"]]
+    assert problem["state"] == "fault"
+    assert {str(log), str(syslog)} < set(problem["what"].split())
+
+
 def test_for_want_of_a_file_the_journal_is_looked_for(cli: "Cli", config_file: Path) -> None:
     _follow(config_file)
     problems = cli("check", "--json").json()["problems"]
