@@ -173,8 +173,10 @@ class FileTail:
 
     def _settled(self, file: Plain | Packed) -> bool:
         """Tell whether an old generation that is read to its end may be given up."""
-        if file.finished or len(self._files) > MAX_FILES:
+        if len(self._files) > MAX_FILES:
             return True
+        if file.finished:  # behind one that is kept it would be looked for again after a restart
+            return file is self._files[0]
         return self._files[-1].end > 0 and monotonic() - file.heard > LINGER
 
     def _drop(self, file: Plain | Packed) -> None:

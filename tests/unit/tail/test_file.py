@@ -545,6 +545,23 @@ def test_restart_after_rotation(log: Path, times: int, *, packed: bool) -> None:
     assert Follower(log, again.position).now() == []
 
 
+def test_an_archive_that_was_read_is_not_read_again_after_a_restart(log: Path) -> None:
+    """Two rotations within `LINGER`, the later one compressed at once, and nothing logged since."""
+    append(log, numbered(0, 3))
+    tail = Follower(log, from_start=True)
+    tail.now()
+    rotate(log)
+    append(log, numbered(3, 6))
+    rotate(log)
+    log.touch()
+    pack(log.with_name("mail.log.1"))
+    assert tail.now() == numbered(3, 6)
+    again = Follower(log, tail.tail.position)
+    assert again.now() == []
+    append(log, numbered(6, 7))
+    assert again.woken() == numbered(6, 7)
+
+
 def test_restart_in_the_middle_of_an_archive(log: Path) -> None:
     append(log, numbered(0, 4000))
     first = FileTail(str(log), None, from_start=True)
