@@ -19,7 +19,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import plot
 from lab.bpffs import bpffs
 from lab.netns import SERVER4, Namespace, directory, pair
 from lab.packets import syn
@@ -60,7 +59,7 @@ class Cost(NamedTuple):
     nanoseconds: float  # a packet, with the generator and the wire
 
 
-def drops(options: Options) -> list[Row]:
+def drops(_: Options) -> list[Row]:
     """Packets/s and ns per packet dropped: XDP, nftables, ipset, a rule per address."""
     with _wire() as at, _one_processor():
         alone = _measure(at, "the generator alone", _BANNED, _nothing, program="waste")
@@ -77,25 +76,24 @@ def drops(options: Options) -> list[Row]:
                 ("10,000 iptables rules", _BANNED, _rules),
             )
         ]
-    if options.plots:
-        bars = [(each.name, each.rate) for each in costs]
-        title = "Packets dropped per second, one processor (the generator's share included)"
-        plot.bars(options.plots / "drops.svg", title, bars, "packets/s")
     by_name = {each.name: each for each in costs}
     ratio = by_name["XDP, native"].rate / by_name["iptables + ipset"].rate
     generic = by_name["XDP, generic"].rate / by_name["iptables + ipset"].rate
-    rows = [_row(each, alone if each is floor else floor) for each in (floor, *costs)]
+    rows = [
+        _row("to send and to drop at once", floor, alone),
+        *(_row(f"dropping: {each.name}", each, floor) for each in costs),
+    ]
     what = "XDP against iptables + ipset, packets/s"
     said = f"{ratio:.1f} times; generic {generic:.1f}"
     values = {"native": ratio, "generic": generic}
     return [*rows, Row(what, "≥ 2 times", said, ratio >= 2, values)]
 
 
-def _row(cost: Cost, without: Cost) -> Row:
+def _row(what: str, cost: Cost, without: Cost) -> Row:
     own = cost.nanoseconds - without.nanoseconds
     said = f"{cost.rate / 1e6:.3f} M packets/s; {own:,.0f} ns each"
     values = {"rate": cost.rate, "nanoseconds": own}
-    return Row(f"dropping: {cost.name}", "", said, ok=True, values=values)
+    return Row(what, "", said, ok=True, values=values)
 
 
 # The flood

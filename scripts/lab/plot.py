@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-_LEFT, _WIDTH, _BAR, _GAP = 190, 470, 22, 10
+_LEFT, _WIDTH, _BAR, _GAP = 290, 370, 22, 10
 
 
 def bars(path: Path, title: str, values: Sequence[tuple[str, float]], unit: str) -> None:
@@ -33,6 +33,10 @@ def bars(path: Path, title: str, values: Sequence[tuple[str, float]], unit: str)
         lines += [
             f'<text x="{_LEFT - 10}" y="{base}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{_LEFT}" y="{top}" width="{width:.1f}" height="{_BAR}" fill="#2a78b5"/>',
-            f'<text x="{_LEFT + width + 6:.1f}" y="{base}">{value:,.0f} {escape(unit)}</text>',
+            f'<text x="{_LEFT + width + 6:.1f}" y="{base}">{_number(value)} {escape(unit)}</text>',
         ]
     path.write_text("\n".join([*lines, "</svg>", ""]))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

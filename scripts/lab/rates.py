@@ -79,7 +79,7 @@ def _rates(name: str, most: int) -> Iterator[Row]:
             backend.teardown()
         costs[there] = singly
         yield Row(
-            f"{name}, {there:,} bans in place",
+            f"bans a second: {name}, {there:,} in place",
             "-",
             f"{1 / singly:,.0f} /s singly, {_BATCH / together:,.0f} /s by the thousand",
             ok=True,

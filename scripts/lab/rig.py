@@ -30,7 +30,6 @@ class Options(NamedTuple):
 
     trials: int = 200
     bans: int = 1_000_000
-    plots: Path | None = None  # where pictures go
 
 
 class Row(Struct):
