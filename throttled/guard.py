@@ -21,7 +21,7 @@ from throttled.errors import BackendError, ThrottledError
 from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset
 from throttled.pipeline import Moment, Pipeline
 from throttled.restore import Kind, adopt, judge, restore
-from throttled.system import now
+from throttled.system import now, slept
 
 log = logging.getLogger("throttled")
 
@@ -73,6 +73,7 @@ class Guard:
         self._again = self._lost = False
         self._whole = False  # whether all that was stored at the start was put in place
         self._looked = self._distrusted = 0.0  # boot clock
+        self._slept = slept()
         self._dropped = self._dropped_before = 0  # packets: by this table, by those before
 
     # Start and stop
@@ -201,6 +202,10 @@ class Guard:
         broken = self._pipeline.backend_fault
         self._pipeline.retry(self.repair, moment)
         if broken and self._pipeline.backend_fault is None:
+            self._put_right(Foreign(rules=True, lost=True))
+        if (asleep := slept()) > self._slept + _ENDS:
+            # The clock by which elements of netfilter end stood still: they are too long now.
+            self._slept = asleep
             self._put_right(Foreign(rules=True, lost=True))
         if moment.boot - self._looked >= _LOOK and (self._task is None or self._task.done()):
             self._looked = moment.boot

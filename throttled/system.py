@@ -19,6 +19,11 @@ def now() -> Moment:
     return Moment(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME) + _BEFORE_BOOT)
 
 
+def slept() -> float:
+    """Return for how many seconds this machine was suspended since it was booted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 def notify(state: str) -> None:
     """Tell systemd, if it started us (sd_notify(3)); otherwise nothing happens.
 

@@ -19,6 +19,7 @@ from lab import guarded
 from lab.guarded import INSIDE4, RULESET, Host, Wire
 from lab.legacy import legacy_path
 from lab.netns import CLIENT4, SERVER4, namespace
+from throttled.decide.reconcile import missing
 from throttled.enforce.choose import choose
 from throttled.enforce.iptables import backend as module
 from throttled.enforce.iptables import elements, ruleset, tables
@@ -301,6 +302,14 @@ def test_the_longest_time_that_the_kernel_can_count(host: Host) -> None:
     host.backend.apply([ban("198.18.0.1", 1e15)])
     (seen,) = host.backend.lookup([ban("198.18.0.1")])
     assert 24 * 86400 < seen.seconds < 25 * 86400
+
+
+def test_what_is_to_last_longer_is_not_taken_for_another(host: Host) -> None:
+    long = ban("198.18.0.1", 90 * 86400.0)
+    host.backend.apply([long])
+    assert missing([long], host.backend.lookup([long])) == []
+    run("ipset", "add", "-exist", "thr_mx_ban4", "198.18.0.1", "timeout", str(12 * 86400))
+    assert missing([long], host.backend.lookup([long])) == [long]  # in time to be renewed
 
 
 def test_what_the_kernel_refuses_is_found_among_many(host: Host) -> None:

@@ -373,6 +373,23 @@ def test_check_with_rules_that_this_kernel_does_not_know(monkeypatch: pytest.Mon
 # The ways to the kernel
 
 
+def test_libnftables_without_a_socket_does_not_end_the_process() -> None:
+    code = """if True:
+        import os, resource
+        from throttled.enforce.nftables.libnftables import Libnftables
+        from throttled.errors import BackendError
+        kept = Libnftables()
+        held = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1,) * 2)
+        try:
+            Libnftables()
+        except BackendError as error:
+            print(error.message)
+    """
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=False)
+    assert "Too many open files" in done.stdout, done
+
+
 def test_libnftables_says_what_is_wrong_and_goes_on() -> None:
     with namespace("text") as place, place.entered():
         library = Libnftables()

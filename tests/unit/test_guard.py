@@ -16,7 +16,7 @@ from throttled.store.store import Store
 from throttled.system import now
 
 RULES = Ruleset({"mx": (25,), "submission": (587,)}, (), 10, 60.0, 10, 20)
-SUBJECTS = [f"198.18.0.{n}" for n in range(1, 11)]
+SUBJECTS = [f"198.18.0.{n}" for n in range(11, 21)]  # in the order in which they are stored
 
 
 class Uncounted(DryRun):
@@ -149,6 +149,32 @@ def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Guard)
         guard.tick(Moment(moment.wall, moment.boot + 80.0))
         await settled(guard)
         assert guard.problems(0.0) == []
+
+    asyncio.run(story())
+
+
+def test_what_lasts_too_long_after_a_sleep_is_removed(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is stored ended while the machine was suspended, and the kernel's clock stood."""
+
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+        moment = now()
+        past = [
+            Decision(moment.wall - 900, "ban", s, "mx", "x", 1, moment.wall - 300, "")
+            for s in SUBJECTS
+        ]
+        guard._pipeline.store.record(moment.wall, past)
+        monkeypatch.setattr("throttled.guard.slept", lambda: 1e6)
+        guard.tick(moment)
+        await settled(guard)
+        assert held(guard) == set()
+        before = len(guard.disturbed)
+        guard.tick(moment)
+        await settled(guard)
+        assert len(guard.disturbed) == before
 
     asyncio.run(story())
 

@@ -95,7 +95,8 @@ class Iptables:
     def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
         """Return those of the named elements that the kernel holds.
 
-        In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known.
+        In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known. Of one
+        asked for with longer than the kernel counts `seconds` is that, in the first half.
         """
         return self._elements.lookup(plan(entries)[0])
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
+from msgspec.structs import replace
+
 from throttled.enforce.iptables import messages, ruleset
 from throttled.enforce.iptables.messages import Definition, Header, Held
 from throttled.enforce.nftables import sets
@@ -170,14 +172,17 @@ class Elements:
             )
         return 0
 
-    def _look(self, of: SetId, keys: Collection[bytes]) -> list[Seen]:
+    def _look(self, of: SetId, keys: Mapping[bytes, Entry]) -> list[Seen]:
         present = self._present(of, keys)
         if not present:
             return []
         if of.prefix == 0:
             return list(self.dump(of))
         known = self._known(of, present)
-        return [known.get(key) or _seen(of, key, math.nan, 0) for key in present]
+        return [
+            _lasting(known[key], keys[key]) if key in known else _seen(of, key, math.nan, 0)
+            for key in present
+        ]
 
     def _present(self, of: SetId, keys: Iterable[bytes]) -> list[bytes]:
         """Return which of some keys are in a set."""
@@ -267,6 +272,16 @@ def _packed(of: SetId, items: Iterable[tuple[bytes, Entry]]) -> list[bytes]:
 
 def _seen(of: SetId, key: bytes, seconds: float, packets: int) -> Seen:
     return Seen(of.subject(key), of.scope, of.action, seconds, packets)
+
+
+def _lasting(seen: Seen, wanted: Entry) -> Seen:
+    """Return what is to last longer than the kernel can count as if it would, half of that time.
+
+    Else it would be taken for another element; in the second half it is, and so renewed.
+    """
+    if wanted.seconds > messages.LONGEST and seen.seconds > messages.LONGEST / 2:
+        return replace(seen, seconds=wanted.seconds)
+    return seen
 
 
 def _whole(of: SetId, halves: Sequence[Held]) -> Seen:

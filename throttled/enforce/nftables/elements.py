@@ -26,6 +26,9 @@ from throttled.model import Applied, Entry, Fill, Seen
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000
+#: Milliseconds of what is added to be removed in the same transaction. Kernels from before 2024
+#: look at the clock meanwhile, and do not find what has ended to delete it.
+_MEANWHILE = 60_000
 #: Whether adding renews.
 _RENEWS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 12)
 
@@ -42,7 +45,8 @@ def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, list[Item]], list[Failur
     for entry in entries:
         try:
             of, key = sets.place(entry)
-            packed = messages.element(key, max(1, int(entry.seconds * 1000)))
+            least = 1 if entry.seconds > 0 else _MEANWHILE
+            packed = messages.element(key, max(least, int(entry.seconds * 1000)))
         except (ValueError, OverflowError) as error:
             failed.append((entry, str(error)))
         else:

@@ -5,10 +5,12 @@ for elements: see `messages`. Functions: libnftables(3).
 """
 
 import ctypes
+import socket
 
 from throttled.errors import BackendError
 
 _LIBRARY = "libnftables.so.1"
+_NETLINK_NETFILTER = 12  # linux/netlink.h
 
 
 class Libnftables:
@@ -26,6 +28,13 @@ class Libnftables:
             raise BackendError(
                 f"{_LIBRARY} cannot be loaded: {error}",
                 "install libnftables1 (or nftables-libs); --mode observe does without",
+            ) from error
+        try:  # where it gets no socket it ends the process
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER).close()
+        except OSError as error:
+            raise BackendError(
+                f"the kernel's firewall cannot be reached: {error.strerror}",
+                "needs Linux with nf_tables; --mode observe does without",
             ) from error
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
