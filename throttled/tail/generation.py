@@ -4,6 +4,7 @@ Each owns a descriptor, which outlives the file's name, and the line that is not
 """
 
 import os
+from contextlib import suppress
 from io import BufferedIOBase
 from time import monotonic
 
@@ -121,7 +122,8 @@ class Plain(Generation):
     def position(self, path: str) -> Position:
         """Return where to go on; with a fingerprint as long as the file allows by now."""
         if len(self.head) < HEAD:
-            self._recognised()
+            with suppress(OSError):  # told by `read`
+                self._recognised()
         return super().position(path)
 
     def _recognised(self) -> bool:
@@ -135,8 +137,11 @@ class Plain(Generation):
         return True
 
     def lag(self) -> int:
-        """Return the bytes not read yet."""
-        return max(0, os.fstat(self.fd).st_size - self.end)
+        """Return the bytes not read yet; 0 where the file cannot be asked."""
+        try:
+            return max(0, os.fstat(self.fd).st_size - self.end)
+        except OSError:  # a stale handle of NFS; told by `read`
+            return 0
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -37,6 +37,20 @@ def test_plain(path: Path) -> None:
     file.close()
 
 
+def test_a_file_that_cannot_be_asked_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stale handle of NFS, played by a file that is closed: `read` tells it, and nobody else."""
+    file = plain(path)
+    file.read(100)
+    with monkeypatch.context() as patch:
+        patch.setattr(file, "fd", os.open(path, os.O_RDONLY))
+        os.close(file.fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            file.read(100)
+        assert file.lag() == 0
+        assert file.position("log").offset == 8
+    file.close()
+
+
 def test_fingerprint_grows_with_the_file(path: Path) -> None:
     file = plain(path)
     file.read(100)
