@@ -16,7 +16,7 @@ from math import inf
 from msgspec import Struct
 from msgspec.structs import replace
 
-from throttled.address import network_of
+from throttled.address import is_network, network_of
 from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.limits import NEVER, Gauge, Gauges, Meter
 from throttled.decide.protect import PROXY, Protection
@@ -250,8 +250,14 @@ class Engine:
         return outcome
 
     def meters(self, client: str, at: float) -> list[Meter]:
-        """Return what a client's meters show, for `explain`; the kernel's if it saw something."""
+        """Return what a client's meters show, for `explain`; the kernel's if it saw something.
+
+        Of a network only those that count what its addresses do together.
+        """
         meters = [gauge.read(client, at) for gauge in self.gauges()]
+        if is_network(client):
+            soft, hard = self._network.soft, self._network.hard
+            return [replace(m, soft=soft * m.hard, hard=hard * m.hard) for m in meters if m.value]
         return [meter for meter in meters if meter.value or not meter.kernel]
 
     def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:

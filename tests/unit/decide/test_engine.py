@@ -47,8 +47,11 @@ def test_above_soft_is_a_throttle_with_its_lines() -> None:
 def test_a_64_counts_what_its_addresses_do_wrong() -> None:
     kinds = ("non_smtp_command", "connect")
     crowd = [event(k, f"2001:db8:0:1:{n:x}::9", pid=n) for n in range(60) for k in kinds]
-    (crossing,) = run(crowd)
+    under = engine()
+    (crossing,) = run(crowd, under=under)
     assert (crossing.subject, crossing.limit) == ("2001:db8:0:1::/64", "errors")
+    (meter,) = under.meters(crossing.subject, 1000.0)
+    assert (meter.limit, meter.value, meter.soft, meter.hard) == ("errors", 300, 250, 500)
     assert (crossing.action, crossing.value, crossing.threshold) == ("throttle", 300, 250)
     (crossing,) = run([replace(e, pid=e.pid + more) for more in (0, 60) for e in crowd])
     assert (crossing.action, crossing.value, crossing.threshold) == ("ban", 600, 500)
