@@ -123,7 +123,10 @@ def offline(store: Store, request: Request | Purge) -> Iterator[list[Result]]:
         change = replace(change, offline=True)
         syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
         syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {sentence(change)}")
-        store.write_change(change)
+        try:
+            store.write_change(change)
+        except StoreError as error:  # it is done all the same
+            log.error("%s; the change is in syslog only. %s", error.message, error.hint)
 
 
 def sentence(change: Change) -> str:

@@ -158,6 +158,7 @@ class Daemon:
                 notify(f"READY=1\nSTATUS={self.health.summary(self.health.problems())}")
                 await self._stop.wait()
                 notify("STOPPING=1")
+                await server.drain()  # what is under way needs the store
                 self._end()
         finally:
             await server.stop()

@@ -491,7 +491,7 @@ class Pipeline:
             if (d.subject, d.scope) in known
             for action in ACTIONS
         ]
-        if again:
+        if again and self.store_fault is None:  # a locked one would hold each batch up for 0.1 s
             try:
                 self.store.packets(self.backend.lookup(again))
             except (BackendError, StoreError) as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from throttled.errors import StoreError
 from throttled.pipeline import Moment, Pipeline
+from throttled.store.store import Shift
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Upkeep:
         moment = clock()
         self._offset = moment.wall - moment.boot
         self._pruned = moment.boot
+        self._shift: Shift | None = None  # begun, and not yet done
 
     def steady(self, moment: Moment) -> bool:
         """Tell whether the wall clock goes on as it did, and what the store says of ends holds."""
@@ -64,14 +66,17 @@ class Upkeep:
 
     async def _follow_clock(self) -> None:
         moment = self._clock()
-        jump = moment.wall - moment.boot - self._offset
-        if self.steady(moment):
-            self._offset += jump
-            return
-        moved = 0
-        for count in self._pipeline.store.shift(moment.wall - jump, jump, _PIECE):
+        if self._shift is None:
+            jump = moment.wall - moment.boot - self._offset
+            if self.steady(moment):
+                self._offset += jump
+                return
+            self._shift = Shift(moment.wall - jump, jump)
+        jump, moved = self._shift.seconds, 0
+        for count in self._pipeline.store.shift(self._shift, _PIECE):
             moved += count
             await asyncio.sleep(0)
+        self._shift = None
         log.warning("the clock was set by %+.0f s: %d ends moved with it", jump, moved)
         self._offset += jump
         if jump > _LONG:

@@ -7,6 +7,7 @@ full disk and the kernel are in tests/system.
 import asyncio
 import resource
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
 from throttled.model import Decision, Entry, Foreign
+from throttled.store.store import Store
 from throttled.system import now
 
 
@@ -158,3 +160,24 @@ def test_want_of_descriptors_does_not_end_the_timer(
 
     live(tmp_path, story)
     assert "Traceback" not in caplog.text
+
+
+def test_a_list_under_way_ends_before_the_store_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(lab: Lab) -> None:
+        entries = [
+            protocol.Entered(f"198.18.{n >> 8}.{n & 255}", "ban", "mx", 600.0) for n in range(500)
+        ]
+        asked = asyncio.create_task(lab.ask(protocol.Import(entries), ImportResult))
+        async with asyncio.timeout(BOUND):
+            while not held(lab):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
+        lab.daemon.stop()
+        assert (await asked).done == 500
+
+    live(tmp_path, story)
+    assert "control request failed" not in caplog.text
+    with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
+        assert sum(store.counts(time.time()).values()) == 500
+        assert [change.op for change in store.changes()] == ["import"]

@@ -185,3 +185,26 @@ def test_a_jump_while_the_store_fails_is_followed_later(world: World) -> None:
     world.pipeline.store_fault = None
     world.wait(1)
     assert world.in_store() == world.in_kernel() == {"ban": 3598}
+
+
+def test_a_move_that_a_failing_store_broke_off_goes_on_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_PIECE", 1)
+    for subject in (A, "198.51.100.8", "198.51.100.9"):
+        world.ban(subject, 4 * 3600.0)
+    world.wait(7200)
+    world.set_clock(3600)
+
+    async def broken_off() -> None:
+        running = asyncio.create_task(world.upkeep.run())
+        await asyncio.sleep(0)  # one is moved
+        world.store._database.connection.execute("PRAGMA query_only = 1")
+        await running
+        world.store._database.connection.execute("PRAGMA query_only = 0")
+
+    asyncio.run(broken_off())
+    assert world.upkeep.fault
+    world.wait(1)
+    rows = world.store.snapshots(world.moment.wall)
+    assert [round(row.until - world.moment.wall) for row in rows] == [7199] * 3

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from throttled import __version__, address, audit
 from throttled.cli.daemon import R, ask, config, facts
@@ -37,9 +38,16 @@ from throttled.control.protocol import (
 )
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
-from throttled.errors import BackendError, ConfigError, NotRunningError, RefusedError
+from throttled.errors import (
+    BackendError,
+    ConfigError,
+    NotRunningError,
+    RefusedError,
+    StoreError,
+)
 from throttled.model import ACTIONS, SCOPES, Entry, Past, Problem, Scope, Snapshot
 from throttled.policy import Duration
+from throttled.store.database import MEMORY
 from throttled.store.store import Allowed as StoredAllowed
 from throttled.store.store import Filter, Store
 
@@ -88,6 +96,20 @@ def _database(settings: Config, request: Request) -> str:
 
 
 def _answer(settings: Config, path: str, request: Request) -> Result:
+    try:
+        return _answer_from(settings, path, request)
+    except StoreError as error:
+        if not isinstance(request, Unban | UnbanAll):
+            raise
+        # A full disk must not keep anybody banned: the kernel knows what it holds.
+        result = _answer_from(settings, MEMORY, request)
+        assert isinstance(result, ChangeResult)  # noqa: S101 - that is what an unban gives
+        told = "all freed" if isinstance(request, UnbanAll) else result.message
+        told += f"; but {error.message}: the next start of the daemon bans again"
+        return replace(result, message=told)
+
+
+def _answer_from(settings: Config, path: str, request: Request) -> Result:
     now = time.time()
     changes = not isinstance(request, READS)
     store = Store.open(path, readonly=not changes)

@@ -101,18 +101,23 @@ class Server:
         )
 
     async def stop(self) -> None:
-        """Stop listening, let requests under way end (for a second), remove the socket file."""
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
+        """Stop listening, let requests under way end, remove the socket file."""
+        await self.drain()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:  # not a successor's
+                self._path.unlink()
+
+    async def drain(self) -> None:
+        """Stop listening, let requests under way end: for a second, then they are cut off."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         if self._open:
             _, late = await asyncio.wait(self._open, timeout=1)
             for task in late:
                 task.cancel()
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:  # not a successor's
-                self._path.unlink()
+            if late:
+                await asyncio.wait(late, timeout=1)
 
     def _bind(self) -> socket.socket:
         self._gid = self._find_gid()

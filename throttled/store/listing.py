@@ -57,6 +57,15 @@ _ORDERS: dict[Order, str] = {
 }
 
 
+class Shift(Struct):
+    """A move in time, and how far it has come: nothing may be moved twice."""
+
+    now: float  # wall clock, as it was before: what was decided later stays
+    seconds: float  # forwards or back
+    number: int = 0  # of the last row that was dealt with
+    last: int = -1  # to be dealt with; -1 = not begun
+
+
 class Filter(Struct, frozen=True):
     """What of it is asked for; None = all."""
 
@@ -96,17 +105,19 @@ def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]
         yield [Snapshot(*row[1:]) for row in found]
 
 
-def shift(database: Database, now: float, seconds: float, chunk: int) -> Iterator[int]:
+def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
     """Move what is in force in time, `chunk` rows at a time; yield how many moved."""
-    number = 0
-    with database.guard() as connection:
-        (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
-    while number < last:
+    if how.last < 0:
+        with database.guard() as connection:
+            (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
+        how.last = last
+    while how.number < how.last:
         with database.transaction() as connection:
-            (end,) = connection.execute(_PAGE, (number, chunk)).fetchone()
-            end = min(end or last, last)
-            moved = connection.execute(_SHIFT, (number, end, now, seconds)).rowcount
-        number = end
+            (end,) = connection.execute(_PAGE, (how.number, chunk)).fetchone()
+            end = min(end or how.last, how.last)
+            values = (how.number, end, how.now, how.seconds)
+            moved = connection.execute(_SHIFT, values).rowcount
+        how.number = end
         yield moved
 
 

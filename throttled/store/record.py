@@ -17,6 +17,11 @@ from throttled.store.rows import StoredPosition, clip, write_lines
 
 Row = tuple[int | float | str, ...]
 
+# Of a database that was damaged and recovered the latest decisions may be lost, and not the rest.
+_NUMBER = """
+SELECT 1 + max((SELECT coalesce(max(number), 0) FROM decision),
+    (SELECT coalesce(max(number), 0) FROM active), (SELECT coalesce(max(number), 0) FROM offence))
+"""
 _DECISION = """
 INSERT INTO decision (number, time, action, subject, scope, "limit", level, until, why, value,
     threshold, lines, alert) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -67,7 +72,7 @@ UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0
 
 def decisions(connection: sqlite3.Connection, batch: Sequence[Decision]) -> None:
     """Write decisions into the history, what is in force and the offences."""
-    (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM decision").fetchone()
+    (number,) = connection.execute(_NUMBER).fetchone()
     numbered = list(enumerate(sorted(batch, key=lambda d: d.subject), number))
     connection.executemany(_DECISION, (_decision(n, d) for n, d in numbered))
     for release, run in groupby(numbered, key=lambda pair: pair[1].action == "release"):

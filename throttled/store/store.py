@@ -28,11 +28,11 @@ from throttled.model import (
 )
 from throttled.store import audit, byhand, listing, load, record
 from throttled.store.database import Database, scripts
-from throttled.store.listing import Filter, Order
+from throttled.store.listing import Filter, Order, Shift
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
-__all__ = ["Allowed", "Filter", "Order", "Store", "StoredPosition"]
+__all__ = ["Allowed", "Filter", "Order", "Shift", "Store", "StoredPosition"]
 
 Key = tuple[str, Scope]
 _ALL = Filter()
@@ -205,16 +205,15 @@ class Store:
         """
         return listing.ended(self._database, until, chunk)
 
-    def shift(self, now: float, seconds: float, chunk: int = _CHUNK) -> Iterator[int]:
+    def shift(self, how: Shift, chunk: int = _CHUNK) -> Iterator[int]:
         """Move what is in force in time, in chunks: somebody set the clock. Yield how many moved.
 
         Args:
-            now: wall clock, as it was before. What was decided later than that stays: it was
-                decided by a clock that was right before.
-            seconds: by how much it was set, forwards or back.
+            how: by how much, and how far it has come: asked again after an error, it goes on there.
+                What was decided later than its `now` stays: by a clock that was right before.
             chunk: rows of one transaction; the store can be written in between.
         """
-        return listing.shift(self._database, now, seconds, chunk)
+        return listing.shift(self._database, how, chunk)
 
     def snapshots(
         self, now: float, what: Filter = _ALL, order: Order = "since", count: int = 1000

@@ -244,3 +244,56 @@ def test_unban_and_purge_reach_the_kernel(tmp_path: Path, config_file: Path) -> 
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("freed") == 3
+
+
+FULL = """
+import subprocess, sys
+from throttled.cli.main import main
+from throttled.enforce.nftables.backend import Nftables
+from throttled.model import Entry, Ruleset
+from throttled.store.store import Store
+
+folder, config, size = sys.argv[1:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", folder], check=True)
+Store.open(f"{folder}/throttled.db").close()
+if size == "400":
+    opened = Store.open(f"{folder}/throttled.db", readonly=True)  # so that -wal and -shm stay
+subprocess.run(["dd", "if=/dev/zero", f"of={folder}/ballast"], stderr=subprocess.DEVNULL)
+subjects = "198.51.100.7", "198.51.100.8", "198.51.100.9"
+backend = Nftables()
+backend.setup(Ruleset({"mx": (25,), "submission": (587,)}, ("127.0.0.0/8",), 10, 60.0, 10, 1000))
+backend.apply([Entry(subject, "mx", "ban", 100.0) for subject in subjects])
+held = lambda: {seen.subject for seen in backend.dump()}
+
+def run(*words):
+    sys.argv = ["throttled", "--config", config, *words]
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code or 0
+
+for more, left in (("198.51.100.7", 2), ("--all --scope submission", 2), ("--all", 0)):
+    assert run("unban", *more.split()) == 0
+    assert len(held()) == left, held()
+assert run("allow", "198.51.100.7") == 1
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("size", ["300", "400"])
+def test_on_a_full_disk_unban_frees_in_the_kernel_and_says_what_it_is_worth(
+    tmp_path: Path, config_file: Path, size: str
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    config = config_file.read_text().replace("dryrun", "nftables")
+    config_file.write_text(config.replace(f"{tmp_path}/throttled.db", f"{folder}/throttled.db"))
+    program = sys.executable, "-c", FULL, str(folder), str(config_file), size
+    ended = subprocess.run(
+        ["unshare", "--net", "--mount", *program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("the next start of the daemon bans again") == 3, ended

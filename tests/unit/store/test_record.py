@@ -245,3 +245,11 @@ def test_a_record_of_nothing_is_nothing(store: Store, path: str) -> None:
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM decision").fetchone() == (0,)
     db.close()
+
+
+def test_a_history_that_was_lost_in_part_stops_nothing(store: Store) -> None:
+    store.record(NOW, [ban()])
+    with store._database.guard() as connection:
+        connection.execute("DELETE FROM decision")  # as `.recover` may leave it
+    store.record(NOW, [ban(subject="203.0.113.1")])
+    assert {row.subject for row in store.snapshots(NOW)} == {A, "203.0.113.1"}
