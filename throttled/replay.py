@@ -23,6 +23,8 @@ from throttled.store.store import Store, StoredPosition
 
 #: Seconds of log time between two judgements, and between two looks at what ran out.
 _SLICE = 1.0
+#: A line that is so much earlier than those before: their clock was wrong, or it is another log.
+_BACK = 3600.0
 _ENDED = 10.0
 _PRUNE = 3600.0
 #: Subjects of each kind that the summary tells apart.
@@ -141,7 +143,7 @@ class Replay:
             kind = event.kind
             events[kind] = events.get(kind, 0) + 1
             at = event.time
-            if at >= due:
+            if at >= due or at < due - _BACK:
                 yield from self._settle(at)
                 due = self._due
             step(event, at, offset=-1)  # what is not kept needs no lines to be found again
@@ -155,9 +157,9 @@ class Replay:
         self._due = at + _SLICE
         self.summary.first = self.summary.first or at
         yield from self._tell(decisions)
-        if at - self._ended >= _ENDED:
+        if not 0 <= at - self._ended < _ENDED:
             yield from self._run_out(at)
-        if at - self._pruned >= _PRUNE:
+        if not 0 <= at - self._pruned < _PRUNE:
             self._pipeline.record(now)
             self._store.prune(at)
             self._pruned = at
