@@ -260,7 +260,7 @@ def test_sets_that_are_gone_are_told(host: Host) -> None:
     with pytest.raises(BackendError) as caught:
         host.backend.apply([ban("198.18.0.1")])
     assert caught.value.hint
-    assert host.backend.lookup([ban("198.18.0.1")]) == []
+    assert host.backend.lookup([ban(f"198.18.0.{n}") for n in range(1, 100)]) == []
     assert not host.backend.setup(RULESET)
     assert not host.backend.apply([ban("198.18.0.1")]).failed
 

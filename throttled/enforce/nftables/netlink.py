@@ -83,7 +83,8 @@ class Netlink:
         """
         for at in range(0, len(questions), _TOGETHER):
             self._socket.send(b"".join(questions[at : at + _TOGETHER]))
-            yield from self._answers()
+            # All of them, now: what nobody reads would be taken for an answer to the next question.
+            yield from list(self._answers())
 
     def dump(self, question: bytes) -> Iterator[Message]:
         """Yield the messages of a dump; one that is left early must be the socket's last.
