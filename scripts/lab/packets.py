@@ -30,6 +30,7 @@ def ip4(  # noqa: PLR0913 - the fields of a header
     protocol: int = TCP,
     options: bytes = b"",
     fragment: int = 0,
+    number: int = 7,
 ) -> bytes:
     """Return an IPv4 packet.
 
@@ -40,11 +41,12 @@ def ip4(  # noqa: PLR0913 - the fields of a header
         protocol: of it.
         options: a multiple of four bytes.
         fragment: flags and offset, as in the header.
+        number: of the packet, for its fragments.
     """
     words = 5 + len(options) // 4
     total = words * 4 + len(payload)
     addresses = ip_address(source).packed + ip_address(target).packed
-    start = struct.pack("!BBHHHBB", 0x40 | words, 0, total, 7, fragment, 64, protocol)
+    start = struct.pack("!BBHHHBB", 0x40 | words, 0, total, number, fragment, 64, protocol)
     check = _checksum(start + b"\0\0" + addresses + options)
     return start + check.to_bytes(2) + addresses + options + payload
 
@@ -104,6 +106,13 @@ def syn(source: str, target: str, port: int = 25, macs: bytes = _MACS) -> bytes:
     segment = tcp(port, SYN, bytes.fromhex("020405b40402080a0000000100000000 01030307"))
     packet = ip6 if ":" in source else ip4
     return ethernet(packet(source, target, segment), macs=macs)
+
+
+def opening(source: str, target: str, sport: int, port: int = 25) -> bytes:
+    """Return the TCP header of an IPv4 packet that opens a connection, with its checksum."""
+    header = sport.to_bytes(2) + tcp(port, SYN)[2:]
+    pseudo = ip_address(source).packed + ip_address(target).packed + struct.pack("!HH", TCP, 20)
+    return header[:16] + _checksum(pseudo + header).to_bytes(2) + header[18:]
 
 
 def _checksum(header: bytes) -> int:

@@ -1,17 +1,21 @@
 """What every backend does: with elements here, with packets in the tests that take a `host`."""
 
 import math
+import random
 import select
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 import pytest
 
 from lab.guarded import INSIDE4, RULESET, Host
 from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
+from lab.packets import ip4, opening
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
 from throttled.errors import BackendError
@@ -387,6 +391,32 @@ def test_who_is_throttled_may_open_so_many_sessions(host: Host, source: str) -> 
     put(host.backend, throttle(source))
     assert [host.arrives(source) for _ in range(5)] == [True, True, True, False, False]
     assert host.arrives(source, 587)
+
+
+def test_nobody_gets_by_in_fragments(host: Host) -> None:
+    """The first is so short that it says which port, and not that it opens a connection."""
+    slow, bad = "198.18.0.1", "198.18.0.2"
+    put(host.backend, throttle(slow), ban(bad))
+    answered: Counter[str] = Counter()
+    with (
+        host.wire.client.entered(),
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as heard,
+    ):
+        heard.settimeout(0.1)
+        for source in [slow] * 6 + [bad] * 2:
+            number = random.randrange(1024, 32768)  # what was dropped of others waits for 30 s
+            opens = opening(source, SERVER4, number)
+            for part, fragment in ((opens[:8], 0x2000), (opens[8:], 1)):
+                packet = ip4(source, SERVER4, part, fragment=fragment, number=number)
+                raw.sendto(packet, (SERVER4, 0))
+            with suppress(TimeoutError):
+                while heard.recv(100)[22:24] != opens[:2]:
+                    pass
+                answered[source] += 1
+    # iptables takes so short a fragment for an attack, whoever sent it.
+    assert answered[slow] == (0 if host.backend.name == "iptables" else RULESET.burst)
+    assert answered[bad] == 0
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_the_table_reads_well(host: Host) -> None:
         "type filter hook prerouting priority raw; policy accept;",
         'ip saddr @mx_ban4 counter name "dropped" drop',
         "tcp dport 25 goto mx",
-        "tcp flags syn / syn,ack goto mx_new",
+        "tcp flags != syn / syn,ack accept",
+        "goto mx_new",
     ):
         assert expected in text
     assert re.search(r"elements = \{ 198\.18\.0\.1 counter packets 0 .* timeout 1h ", text)

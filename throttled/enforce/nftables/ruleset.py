@@ -108,7 +108,9 @@ def _rules(ruleset: Ruleset, sets: Sequence[SetId]) -> dict[str, list[str]]:
             first.append(f"tcp dport {_ports(own)} goto {scope}")
         chains[scope] = [
             *_lookups(sets, scope, "ban"),
-            f"tcp flags & (syn | ack) == syn goto {scope}_new",
+            # A fragment that ends before the flags matches nothing: it goes on to the throttles.
+            "tcp flags & (syn | ack) != syn accept",
+            f"goto {scope}_new",
         ]
         chains[f"{scope}_new"] = _lookups(sets, scope, "throttle")
     return chains

@@ -57,9 +57,11 @@ add rule inet t prerouting tcp dport { 25 } goto mx
 add rule inet t prerouting tcp dport { 465, 587 } goto submission
 add rule inet t mx ip saddr @mx_ban4 counter name dropped drop
 add rule inet t mx ip saddr & 255.255.240.0 @mx_ban4_20 counter name dropped drop
-add rule inet t mx tcp flags & (syn | ack) == syn goto mx_new
+add rule inet t mx tcp flags & (syn | ack) != syn accept
+add rule inet t mx goto mx_new
 add rule inet t mx_new ip6 saddr & ffff:ffff:ffff:ffff:: @mx_throttle6_64 counter name dropped drop
-add rule inet t submission tcp flags & (syn | ack) == syn goto submission_new
+add rule inet t submission tcp flags & (syn | ack) != syn accept
+add rule inet t submission goto submission_new
 """
     )
 
