@@ -35,14 +35,3 @@ class Histogram(Struct):
             so_far += count
             rows.append((bound, so_far))
         return rows
-
-    def quantile(self, share: float) -> float:
-        """Return the upper bound of the bucket in which this share of all is reached; 0.0 if none.
-
-        Args:
-            share: 0.5 for the median.
-        """
-        rows = self.cumulative()
-        if not rows[-1][1]:
-            return 0.0
-        return next(bound for bound, count in rows if count >= share * rows[-1][1])

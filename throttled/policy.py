@@ -113,7 +113,7 @@ class Points(Struct, frozen=True, forbid_unknown_fields=True):
     command_limit: Annotated[Weight, Meta(description="postscreen's command limits")] = 1
     rate_limit: Annotated[Weight, Meta(description="Postfix's own rate limits, IPv4 only")] = 1
     empty_session: Annotated[
-        Weight, Meta(description="sent nothing, again within eight seconds")
+        Weight, Meta(description="sent nothing, again within seven seconds")
     ] = 1
     per_session: Annotated[Weight, Meta(description="at most this many in one session")] = 10
 

@@ -15,15 +15,6 @@ def test_a_bound_is_the_highest_that_still_counts() -> None:
     assert abs(histogram.total - 11.0032) < 1e-9
 
 
-def test_quantiles_are_upper_bounds() -> None:
-    histogram = Histogram()
-    assert histogram.quantile(0.5) == 0.0
-    histogram.add(0.0004, times=99)
-    histogram.add(0.2)
-    assert histogram.quantile(0.5) == histogram.quantile(0.99) == 0.0005
-    assert histogram.quantile(1.0) == 0.25
-
-
 @given(st.lists(st.floats(0, 100)))
 def test_everything_is_counted_once_and_below_its_bound(durations: list[float]) -> None:
     histogram = Histogram()

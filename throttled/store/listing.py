@@ -8,7 +8,7 @@ import math
 import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -78,14 +78,8 @@ class Filter(Struct, frozen=True):
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
     """Yield what is in force, `chunk` rows at a time: who was active last comes first."""
-    number = 1 << 62
-    while True:
-        with database.guard() as connection:
-            rows = connection.execute(_ACTIVE, (number, now, chunk)).fetchall()
-        if not rows:
-            return
-        number = rows[-1][0]
-        yield [Entry(*row[1:]) for row in rows]
+    for page in _pages(database, _ACTIVE, 1 << 62, now, chunk):
+        yield [Entry(*row) for row in page]
 
 
 def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry]:
@@ -95,14 +89,8 @@ def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry
 
 def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
     """Yield what is in force with all that is known of it, `chunk` rows at a time."""
-    number = 0
-    while True:
-        with database.guard() as connection:
-            found = connection.execute(_ROWS, (number, now, chunk)).fetchall()
-        if not found:
-            return
-        number = found[-1][0]
-        yield [Snapshot(*row[1:]) for row in found]
+    for page in _pages(database, _ROWS, 0, now, chunk):
+        yield [Snapshot(*row) for row in page]
 
 
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
@@ -206,6 +194,19 @@ def span(outer: str) -> tuple[str, str]:
                 break
             begin += f"{group:x}:"
     return begin, begin + "\x7f"
+
+
+def _pages(
+    database: Database, select: str, number: int, now: float, chunk: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows behind `number`, without their first column, which numbers them."""
+    while True:
+        with database.guard() as connection:
+            found = connection.execute(select, (number, now, chunk)).fetchall()
+        if not found:
+            return
+        number = found[-1][0]
+        yield [row[1:] for row in found]
 
 
 @lru_cache(maxsize=1)

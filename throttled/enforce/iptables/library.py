@@ -94,14 +94,8 @@ class _Rule(iptc.Rule):
         return self._tables
 
 
-class _Rule6(iptc.Rule6):
-    def __init__(self, table: Raw) -> None:
-        super().__init__()
-        self._tables = [table]
-
-    @property
-    def tables(self) -> list[Raw]:
-        return self._tables
+class _Rule6(_Rule, iptc.Rule6):
+    pass
 
 
 class _Match(iptc.Match):
