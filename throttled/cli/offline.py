@@ -51,8 +51,6 @@ from throttled.store.database import MEMORY
 from throttled.store.store import Allowed as StoredAllowed
 from throttled.store.store import Filter, Store
 
-#: Of a network with more in force, its own row may be missed.
-_ROWS = 10_000
 #: More elements than these are not looked up in the kernel for `status`, but a sample of them.
 _COMPARED = 100_000
 _SAMPLE = 1_000
@@ -267,8 +265,7 @@ def _network(what: str) -> tuple[bytes, int] | None:
 
 
 def _active(store: Store, subject: str, now: float) -> list[Snapshot]:
-    rows = store.snapshots(now, Filter(within=subject), count=_ROWS)
-    return [row for row in rows if row.subject == subject]
+    return store.snapshots(now, Filter(subject=subject))
 
 
 def _unban(store: Store, backend: Backend, request: Unban, now: float) -> ChangeResult:
