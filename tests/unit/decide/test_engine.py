@@ -217,6 +217,14 @@ def test_a_disconnect_after_lost_lines_is_not_excused_by_another_client() -> Non
     assert meters["errors", "mx"] == 3
 
 
+def test_a_line_after_lost_lines_does_not_fall_to_another_clients_cap() -> None:
+    under = engine()
+    lines = [event("reject", A, reason="relay", where="RCPT")] * 4
+    run([*lines, event("reject", B, reason="relay", where="RCPT")], under=under)
+    meters = {(m.limit, m.scope): m.value for m in under.meters(B, 1000.0)}
+    assert meters["errors", "mx"] == 3
+
+
 def auth(user: str = "", **fields: Any) -> Event:
     return event("auth_failure", instance="postfix/submission", user=user, **fields)
 

