@@ -118,6 +118,7 @@ class Daemon:
         self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
         self._files: tuple[tuple[str, int, int], ...] = ()
         self._allowed: list[str] = []
+        self._moves = 0  # of the clock, when the allowlist was read last
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
         self.health = Health(self)
         self.hook = Hook(self.config.notify)
@@ -439,7 +440,9 @@ class Daemon:
             self.guard.tick(moment)
         if self.store_problem is not None or self.pipeline.store_fault is not None:
             self._reopen(moment)
-        if moment.wall >= self._allowed_until:
+        due = moment.wall >= self._allowed_until or self.upkeep.moves != self._moves
+        if due and self.upkeep.steady(moment):  # else the ends are about to move with the clock
+            self._moves = self.upkeep.moves
             self.apply_configuration()
         if moment.boot - self._asked > _FACTS:
             self._asked = moment.boot

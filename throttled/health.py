@@ -96,7 +96,9 @@ class Health:
         if wrong:
             first = next((p for p in wrong if p.state == "fault"), wrong[0])
             more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
-            return f"{first.state}: {first.what}{more}".replace("\n", " ")
+            # A syslog tag, which a local user may write, can be in it; systemctl shows it as it is.
+            told = f"{first.state}: {first.what}{more}"
+            return "".join(char if char.isprintable() else " " for char in told)
         try:
             counts = self._daemon.store.counts(now().wall)
         except StoreError as error:

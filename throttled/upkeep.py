@@ -43,6 +43,7 @@ class Upkeep:
         moment = clock()
         self._offset = moment.wall - moment.boot
         self._pruned = moment.boot
+        self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
 
     def steady(self, moment: Moment) -> bool:
@@ -77,6 +78,7 @@ class Upkeep:
             moved += count
             await asyncio.sleep(0)
         self._shift = None
+        self.moves += 1
         log.warning("the clock was set by %+.0f s: %d ends moved with it", jump, moved)
         self._offset += jump
         if jump > _LONG:

@@ -17,10 +17,10 @@ _TIMEOUT = 60.0
 def main() -> int:
     """Post, and return the exit code."""
     body = sys.stdin.buffer.read()
-    url = urlsplit(os.environ["THROTTLED_URL"])
-    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
+        url = urlsplit(os.environ["THROTTLED_URL"])
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         connection = kind(url.hostname or "", url.port, timeout=_TIMEOUT)
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         status = connection.getresponse().status

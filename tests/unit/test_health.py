@@ -113,3 +113,11 @@ def test_a_log_of_two_names_is_read_once(
     log.write_text(LINE * 40)
     turn(logs.close)
     assert pipeline.counts.lines == 40
+
+
+def test_what_strangers_wrote_disturbs_no_terminal(pipeline: Pipeline) -> None:
+    _, health = watched(pipeline)
+    wrong = [
+        Problem("warning", "banned, and began sessions with postfix/\x9b31m\u202ex\n", "", "k")
+    ]
+    assert health.summary(wrong) == "warning: banned, and began sessions with postfix/ 31m x "

@@ -163,3 +163,8 @@ def test_a_webhook_gets_it_and_its_refusal_is_a_problem() -> None:
         _until(hook, lambda: hook.problem)
         assert hook.problem is not None
         assert hook.problem.what.endswith("the webhook ended with 1: the server answered 302")
+    hook = Hook(Notify(url="http://[bad", on=EVERY, every=SOON))
+    hook.decided([_ban(1)])
+    _until(hook, lambda: hook.problem)
+    assert hook.problem is not None
+    assert hook.problem.what.endswith("the webhook ended with 1: Invalid IPv6 URL")

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from tests.unit.test_daemon import BOUND, A, B, Lab, live
+from throttled import daemon, imports, operations
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
 from throttled.model import Decision, Entry, Foreign
+from throttled.pipeline import Moment
 from throttled.store.store import Store
 from throttled.system import now
 
@@ -181,3 +183,28 @@ def test_a_list_under_way_ends_before_the_store_is_closed(
     with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
         assert sum(store.counts(time.time()).values()) == 500
         assert [change.op for change in store.changes()] == ["import"]
+
+
+def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(lab: Lab) -> None:
+        async def moved(count: int) -> bool:
+            return lab.daemon._moves == count
+
+        await lab.ask(protocol.Allow(A, seconds=3600.0), ChangeResult)
+        # Played: this host's clock is not ours to set. A day on, and then two back.
+        for count, by in enumerate((86400.0, -86400.0), 1):
+
+            def clock(by: float = by) -> Moment:
+                moment = now()
+                return Moment(moment.wall + by, moment.boot)
+
+            for module in (daemon, operations, imports):
+                monkeypatch.setattr(module, "now", clock)
+            lab.daemon.upkeep._clock = clock
+            await lab.until(lambda count=count: moved(count))  # type: ignore[misc] # its default
+            assert lab.daemon.pipeline.ladder.protection.reason(A)
+            assert round(lab.daemon._allowed_until - clock().wall, -2) == 3600
+
+    live(tmp_path, story)

@@ -208,3 +208,18 @@ def test_a_move_that_a_failing_store_broke_off_goes_on_where_it_was(
     world.wait(1)
     rows = world.store.snapshots(world.moment.wall)
     assert [round(row.until - world.moment.wall) for row in rows] == [7199] * 3
+
+
+@pytest.mark.parametrize("jump", [20 * DAY, -20 * DAY])
+def test_what_is_allowed_and_exempt_moves_with_the_clock(world: World, jump: float) -> None:
+    wall = world.moment.wall
+    world.store.allow("198.51.100.0/24", wall + 3600, "", wall)
+    world.store.allow(".example.com", 0.0, "", wall)
+    world.store.forget(A, "mx", wall, wall + 3600)
+    world.set_clock(jump)
+    world.wait(1)
+    assert world.upkeep.moves == 1
+    now = world.moment.wall
+    ends = {row.what: row.until and round(row.until - now) for row in world.store.allowed(now)}
+    assert ends == {"198.51.100.0/24": 3599, ".example.com": 0}
+    assert round(world.store.past([(A, "mx")], now)[A, "mx"].exempt_until - now) == 3599

@@ -45,6 +45,10 @@ _SHIFT = """
 UPDATE active SET since = since + ?4, until = until + ?4
     WHERE number > ?1 AND number <= ?2 AND since <= ?3 AND until > ?3
 """
+_SHIFT_BY_HAND = (
+    "UPDATE allowed SET since = since + ?2, until = until + ?2 WHERE since <= ?1 AND until > ?1",
+    "UPDATE pardon SET until = until + ?2 WHERE at <= ?1 AND until > ?1",
+)
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
 _FILTER = """+until > ?1 AND (?2 IS NULL OR scope = ?2) AND (?3 IS NULL OR action = ?3)
     AND (?4 IS NULL OR "limit" = ?4)"""
@@ -94,10 +98,12 @@ def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]
 
 
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
-    """Move what is in force in time, `chunk` rows at a time; yield how many moved."""
+    """Move what is in force, allowed and exempt in time; see `Store.shift`."""
     if how.last < 0:
-        with database.guard() as connection:
+        with database.transaction() as connection:
             (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
+            for statement in _SHIFT_BY_HAND:
+                connection.execute(statement, (how.now, how.seconds))
         how.last = last
     while how.number < how.last:
         with database.transaction() as connection:

@@ -206,7 +206,9 @@ class Store:
         return listing.ended(self._database, until, chunk)
 
     def shift(self, how: Shift, chunk: int = _CHUNK) -> Iterator[int]:
-        """Move what is in force in time, in chunks: somebody set the clock. Yield how many moved.
+        """Move what is in force, allowed and exempt in time, in chunks: somebody set the clock.
+
+        Yields how much of what is in force moved.
 
         Args:
             how: by how much, and how far it has come: asked again after an error, it goes on there.
