@@ -374,21 +374,33 @@ def test_check_with_rules_that_this_kernel_does_not_know(monkeypatch: pytest.Mon
 # The ways to the kernel
 
 
-def test_libnftables_without_a_socket_does_not_end_the_process() -> None:
+def test_without_descriptors_it_is_told_and_the_process_goes_on() -> None:
+    """libnftables ends the process where it gets no socket, for a context and for interfaces."""
     code = """if True:
         import os, resource
-        from throttled.enforce.nftables.libnftables import Libnftables
+        from throttled.enforce.choose import choose
         from throttled.errors import BackendError
-        kept = Libnftables()
+        from throttled.model import Entry, Ruleset
+        rules = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)
+        ban = Entry("198.18.0.1", "mx", "ban", 600.0)
+        backend = choose("nftables")
+        backend.setup(rules)
+        backend.apply([ban])
         held = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1,) * 2)
-        try:
-            Libnftables()
-        except BackendError as error:
-            print(error.message)
+        for call in (lambda: backend.setup(rules), choose("nftables").teardown, backend.check):
+            try:
+                print(call())
+            except BackendError as error:
+                print(error.message)
+        print(len(backend.lookup([ban])), "alive")
     """
-    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=False)
+    with namespace("descriptors") as place, place.entered():
+        done = subprocess.run(
+            (sys.executable, "-c", code), capture_output=True, text=True, check=False
+        )
     assert "Too many open files" in done.stdout, done
+    assert done.stdout.endswith("1 alive\n"), done
 
 
 def test_libnftables_says_what_is_wrong_and_goes_on() -> None:

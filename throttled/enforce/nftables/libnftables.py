@@ -29,13 +29,7 @@ class Libnftables:
                 f"{_LIBRARY} cannot be loaded: {error}",
                 "install libnftables1 (or nftables-libs); --mode observe does without",
             ) from error
-        try:  # where it gets no socket it ends the process
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER).close()
-        except OSError as error:
-            raise BackendError(
-                f"the kernel's firewall cannot be reached: {error.strerror}",
-                "needs Linux with nf_tables; --mode observe does without",
-            ) from error
+        _spare_socket()
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise BackendError("libnftables gives no context", "--mode observe does without")
@@ -56,6 +50,7 @@ class Libnftables:
         Raises:
             BackendError: nothing was changed; the message is libnftables' own.
         """
+        _spare_socket()
         self._library.nft_ctx_set_dry_run(self._context, trial)
         failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
         # Reading a buffer empties it; both are read so that neither speaks of this run later.
@@ -64,6 +59,23 @@ class Libnftables:
         if failed:
             raise BackendError(_reason(errors.decode(errors="replace")))
         return output.decode(errors="replace")
+
+
+def _spare_socket() -> None:
+    """See that a socket can be had: where libnftables gets none it ends the process.
+
+    It opens one for a context, and one after the other for what it reads about interfaces.
+
+    Raises:
+        BackendError: none can be.
+    """
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER).close()
+    except OSError as error:
+        raise BackendError(
+            f"the kernel's firewall cannot be reached: {error.strerror}",
+            "needs Linux with nf_tables; --mode observe does without",
+        ) from error
 
 
 def _load() -> ctypes.CDLL:
