@@ -15,7 +15,7 @@ import math
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +248,8 @@ class Daemon:
 
     def _end(self) -> None:
         """Stop looking; leave what is in force."""
+        with suppress(StoreError):
+            sum(self.upkeep.keep_peaks())
         for task in self._tasks:
             task.cancel()
         self.logs.close()

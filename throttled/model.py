@@ -160,6 +160,17 @@ class Evidence(Struct, frozen=True, gc=False):
     logins: int = 0
 
 
+class Peak(Struct, frozen=True, gc=False):
+    """The highest value of one limit that a client reached."""
+
+    client: str
+    scope: Scope
+    limit: str
+    count: str
+    within: float  # seconds
+    value: int
+
+
 class Entry(Struct, frozen=True, gc=False):
     """One element that the kernel should hold, or, with `seconds` 0, should not hold."""
 

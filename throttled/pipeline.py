@@ -115,7 +115,7 @@ class Pipeline:
         #: apart from the lines it came of is counted twice after a kill.
         self.positions: Callable[[], Sequence[StoredPosition]] = tuple
         self.counts = Counts()
-        self.engine = Engine(policy, facts)
+        self.engine = Engine(policy, facts, noting=backend is not None)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.store_fault: StoreError | None = None  # it cannot be written
         self.history_fault: StoreError | None = None  # it cannot be read

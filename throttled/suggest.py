@@ -1,10 +1,11 @@
-"""From old logs to suggestions: reads each log once and asks `throttled.decide.suggest`.
+"""From old logs, or what the daemon kept, to suggestions: asks `throttled.decide.suggest`.
 
 Owns nothing but the one run. Memory is flat in the length of the logs: what grows is the table of
 clients, and that is bounded by `max_clients`.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import tzinfo
 
 from msgspec import Struct
@@ -12,21 +13,25 @@ from msgspec.structs import replace
 
 from throttled.config.schema import Config
 from throttled.decide import suggest as rule
-from throttled.decide.peaks import Rate, Watch
+from throttled.decide.limits import Gauges
+from throttled.decide.noting import Peaks
+from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
 from throttled.history import in_order, read, reference
-from throttled.model import Facts
+from throttled.model import SCOPES, Facts
 from throttled.parse.parser import Parser
+from throttled.store.peaks import MEMORY
+from throttled.store.store import Store
 
 
 class Findings(Struct):
-    """What some logs say about the limits."""
+    """What some logs, or a store, say about the limits."""
 
-    files: list[str]  # in the order in which they were read
-    lines: int
-    first: float  # wall clock of the first event; 0.0 where there was none
+    files: list[str]  # in the order in which they were read; of a store its file
+    lines: int | None  # None: it was a store
+    first: float  # wall clock of the first event or note; 0.0 where there was none
     last: float
-    full: bool  # there were more clients than `max_clients`: of the later ones nothing is known
+    full: bool  # there was no room for more clients: of the later ones nothing is known
     anvil: list[Rate]
     suggestions: list[rule.Suggestion]
 
@@ -71,5 +76,48 @@ def suggest(
             if progress is not None:
                 progress(path, consumed)
     protection = Protection.of(facts, config.protect)
-    suggestions = list(rule.suggest(watch, last - first, protection.reason))
+    suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
     return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)
+
+
+def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
+    """Return what follows for each limit in each scope from what the daemon kept.
+
+    Args:
+        config: the limits to think about, and where the store is.
+        facts: who is protected.
+        now: wall clock.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    path = config.database()
+    with closing(Store.open(path, readonly=True)) as store:
+        kept = store.peaks(now)
+    policy = config.policy()
+    reached = []
+    times = {}
+    for scope in SCOPES:
+        watched = []
+        seen: set[str] = set()
+        for gauge in Gauges.of(policy, scope).all():
+            if gauge.kernel:
+                continue
+            of = (scope, gauge.limit, gauge.count, gauge.within)
+            times[of] = kept.times.get(of, (0.0, 0.0))
+            highest = kept.highest.get(of, {})
+            seen |= highest.keys()
+            watched.append(Watched(gauge, gauge.read("", 0.0), Peaks(0, highest=highest)))
+        good = {client: done for client, done in kept.good.items() if client in seen}
+        reached.append(Reached(good, watched))
+
+    def span(watched: Watched) -> float:
+        gauge = watched.gauge
+        first, last = times[gauge.scope, gauge.limit, gauge.count, gauge.within]
+        return min(MEMORY, last - first)
+
+    protection = Protection.of(facts, config.protect)
+    first = min((since for since, _ in times.values() if since), default=0.0)
+    last = max((until for _, until in times.values()), default=0.0)
+    suggestions = list(rule.suggest(reached, span, protection.reason))
+    return Findings([path], None, first, last, kept.full, [], suggestions)

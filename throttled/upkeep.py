@@ -10,7 +10,7 @@ Owns what it has seen of the clocks, and nothing else; the daemon runs one `run`
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from throttled.errors import StoreError
 from throttled.pipeline import Moment, Pipeline
@@ -19,6 +19,11 @@ from throttled.store.store import Shift
 log = logging.getLogger(__name__)
 
 _PRUNE = 3600.0
+#: What clients reached goes into the store once a minute, so many between two turns of the loop
+#: (some milliseconds), in at most so many pieces; the rest waits for the next minute.
+_PEAKS = 60.0
+_PEAKS_PIECE = 200
+_PEAKS_PIECES = 100
 #: A clock that was set by more than this has jumped; it is slewed by less than 0.001 of a second.
 _JUMP = 2.0
 #: After a longer jump forwards nothing is deleted for as long: the clock may be wrong.
@@ -45,6 +50,7 @@ class Upkeep:
         self._pruned = moment.boot
         self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
+        self._noted = moment.boot
 
     def steady(self, moment: Moment) -> bool:
         """Tell whether the wall clock goes on as it did, and what the store says of ends holds."""
@@ -57,6 +63,7 @@ class Upkeep:
         try:
             await self._follow_clock()
             await self._run_out()
+            await self._keep_peaks()
             self._prune()
         except StoreError as error:
             if self.fault is None:
@@ -92,6 +99,28 @@ class Upkeep:
                 return
             pipeline.decide(pipeline.ladder.ended(rows, moment.wall), moment)
             await asyncio.sleep(0)
+
+    async def _keep_peaks(self) -> None:
+        if self._clock().boot - self._noted < _PEAKS:
+            return
+        for _ in self.keep_peaks():
+            await asyncio.sleep(0)
+        self._noted = self._clock().boot
+
+    def keep_peaks(self) -> Iterator[int]:
+        """Record what was noted of clients, in pieces, and yield how many each had.
+
+        Raises:
+            StoreError: what is left is noted still.
+        """
+        engine = self._pipeline.engine
+        for _ in range(_PEAKS_PIECES):
+            peaks = engine.noted(_PEAKS_PIECE)
+            self._pipeline.store.keep_peaks(peaks, engine.watched(), self._clock().wall)
+            engine.recorded(peaks)
+            yield len(peaks)
+            if len(peaks) < _PEAKS_PIECE:
+                break
 
     def _prune(self) -> None:
         moment = self._clock()

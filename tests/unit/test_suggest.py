@@ -1,15 +1,24 @@
 import gzip
 import os
-from datetime import UTC
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.config.load import loads
 from throttled.config.schema import Config
+from throttled.decide.suggest import Suggestion, Thresholds
+from throttled.enforce.dryrun import DryRun
 from throttled.errors import SourceError
 from throttled.model import Facts
-from throttled.suggest import Findings, suggest
+from throttled.parse.parser import Parser
+from throttled.pipeline import Moment, Pipeline
+from throttled.store.store import Store
+from throttled.suggest import Findings, suggest, suggest_stored
+
+DAY = 86400.0
 
 
 def day(number: int, errors: int = 3) -> str:
@@ -87,3 +96,59 @@ def test_what_anvil_told(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         run(str(tmp_path / "absent"))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Config:
+    """Return a configuration whose store has what the days 20 and 22 came to, told twice."""
+    config = loads(f'[store]\npath = "{tmp_path}/throttled.db"\n', "test")
+    with closing(Store.open(config.store.path)) as store:
+        for _ in range(2):
+            for number in (20, 22):
+                wall = datetime(2026, 11, number, 10, 5, tzinfo=UTC).timestamp()
+                parser = Parser(UTC, wall)
+                kernel = DryRun(lambda: 0.0)
+                pipeline = Pipeline(config.policy(), Facts(), store, kernel, parser)
+                lines = day(number, errors=9).splitlines()
+                pipeline.read(lines, [0] * len(lines), Moment(wall, wall))
+                pipeline.settle(Moment(wall, wall))
+                pipeline.record(Moment(wall, wall))
+                store.keep_peaks(pipeline.engine.noted(9999), pipeline.engine.watched(), wall)
+    return config
+
+
+def test_the_store_says_what_the_logs_say(kept: Config, tmp_path: Path) -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    stored = suggest_stored(kept, Facts(), now)
+    logs = run(write(tmp_path / "mail.log", day(20, 9) + day(22, 9)))
+    assert (stored.files, stored.lines, stored.full) == ([kept.store.path], None, False)
+    assert stored.last - stored.first == 2 * DAY
+    assert logs.last - logs.first == 2 * DAY + 39
+    # Of who was good it knows what the last thirty days leave of it.
+    assert [plain(s) for s in stored.suggestions] == [plain(s) for s in logs.suggestions]
+
+
+def plain(found: Suggestion) -> Suggestion:
+    """Return a suggestion in which no sender's good fades."""
+
+    def alike(some: Thresholds) -> Thresholds:
+        senders = [replace(sender, deliveries=1) for sender in some.senders]
+        return replace(some, senders=senders)
+
+    proposed = None if found.proposed is None else alike(found.proposed)
+    return replace(found, now=alike(found.now), proposed=proposed)
+
+
+def test_a_window_that_changed_begins_anew(kept: Config) -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    more = f'[store]\npath = "{kept.store.path}"\n[limits.errors]\nwithin = "5m"\n'
+    found = suggest_stored(loads(more, "test"), Facts(), now)
+    errors = next(s for s in found.suggestions if (s.limit, s.scope) == ("errors", "mx"))
+    assert (errors.highest, errors.good) == (0, 40)
+    assert errors.why_not == "only 0.0 hours seen; it takes 24"
+
+
+def test_a_store_of_which_nothing_is_left(kept: Config) -> None:
+    found = suggest_stored(kept, Facts(), datetime(2027, 3, 1, tzinfo=UTC).timestamp())
+    assert (found.first, found.last) == (0.0, 0.0)
+    assert all(s.good == 0 and s.bins[-1].high == 0 for s in found.suggestions)

@@ -223,3 +223,31 @@ def test_what_is_allowed_and_exempt_moves_with_the_clock(world: World, jump: flo
     ends = {row.what: row.until and round(row.until - now) for row in world.store.allowed(now)}
     assert ends == {"198.51.100.0/24": 3599, ".example.com": 0}
     assert round(world.store.past([(A, "mx")], now)[A, "mx"].exempt_until - now) == 3599
+
+
+def test_what_clients_reached_goes_into_the_store_once_a_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        line = f"Jan 15 08:00:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.{n}]"
+        world.pipeline.read([line], [0], world.moment)
+
+    def kept() -> int:
+        return sum(map(len, world.store.peaks(world.moment.wall).highest.values()))
+
+    world.wait(59)
+    assert kept() == 0
+    monkeypatch.setattr(world.store, "keep_peaks", failing)
+    world.wait(1)
+    assert world.upkeep.fault is not None
+    monkeypatch.undo()
+    monkeypatch.setattr(upkeep, "_PEAKS_PIECE", 1)
+    monkeypatch.setattr(upkeep, "_PEAKS_PIECES", 2)
+    world.wait(1)
+    assert kept() == 2
+    world.wait(60)
+    assert (kept(), world.pipeline.engine.noted(9)) == (3, [])
+
+
+def failing(*_: object) -> None:
+    raise StoreError("no space left")

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
 
@@ -19,7 +20,7 @@ from throttled.errors import UsageError
 from throttled.history import rotated
 from throttled.model import JOURNAL, Facts, Scope
 from throttled.policy import Count, Duration
-from throttled.suggest import Findings, suggest
+from throttled.suggest import Findings, suggest, suggest_stored
 from throttled.zone import local_zone
 
 _BAR = 19
@@ -37,13 +38,17 @@ _PORTS: dict[Scope, str] = {"mx": "port 25", "submission": "submission"}
     examples=(
         "throttled suggest",
         "throttled suggest /var/log/mail.log /var/log/mail.log.*.gz",
+        "throttled suggest --store",
         "throttled suggest --json mail.log | jq -r .toml",
     ),
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
+@click.option(
+    "--store", "stored", is_flag=True, help="From what the daemon kept of the last 30 days."
+)
 @zone_option
 @json_option
-def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> None:
+def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_json: bool) -> None:
     """Propose soft and hard for each limit, from what clients did in the log.
 
     Shows how high clients came within each limit's window, those that delivered mail or logged
@@ -52,12 +57,21 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, as_json: bool) -> No
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read, with what rotation
     left of them; the daemon itself need not run, and knows nothing that is not in them.
+
+    --store reads no log but the database, in which the daemon keeps the highest that each client
+    reached, for 30 days: where logs are rotated away sooner. What it saw within the last minute
+    is not in it yet. Who was throttled or banned could go no higher than the kernel let it.
     """
+    if stored and (files or zone):
+        raise UsageError("--store reads no log", "leave out FILE and --zone, or --store")
     settings = config()
     known = facts(settings)
-    paths = files or _own(settings, known)
-    with progress(paths) as told:
-        findings = suggest(settings, known, zone or local_zone(), paths, told)
+    if stored:
+        findings = suggest_stored(settings, known, time.time())
+    else:
+        paths = files or _own(settings, known)
+        with progress(paths) as told:
+            findings = suggest(settings, known, zone or local_zone(), paths, told)
     snippet = "\n".join(_toml(findings.suggestions))
     if as_json:
         result = output.plain(findings) | {"toml": snippet}
@@ -78,11 +92,14 @@ def _own(settings: Config, known: Facts) -> list[str]:
 
 def _head(findings: Findings) -> Iterator[str]:
     yield from (f"read {output.cut(path)}" for path in findings.files)
-    yield f"{findings.lines:,} lines"
+    if findings.lines is None:
+        yield "what the daemon saw: who is throttled or banned reaches no more than gets through"
+    else:
+        yield f"{findings.lines:,} lines"
     if findings.first:
         yield f"from {output.moment(findings.first)} to {output.moment(findings.last)}"
     if findings.full:
-        yield "More clients than max_clients: of those that came later nothing is known."
+        yield "More clients than there is room for: of those that came later nothing is known."
     yield "good: delivered mail or logged in; bars grow with the logarithm"
     if findings.anvil:
         yield "\nHighest connection rates that anvil told (per 60s, or anvil_rate_time_unit):"

@@ -9,8 +9,9 @@ Owns the tables, the sessions and the trace. Its memory is bounded by `max_clien
 `throttled.decide.tables` for what happens at the cap) and `_SESSIONS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import nlargest
+from itertools import islice
 from math import inf
 
 from msgspec import Struct
@@ -19,12 +20,13 @@ from msgspec.structs import replace
 from throttled.address import is_network, network_of
 from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.limits import NEVER, Gauge, Gauges, Meter
+from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.protect import PROXY, Protection
 from throttled.decide.session import Scale, Session, failed
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
-from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Scope
-from throttled.policy import Policy
+from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Peak, Scope
+from throttled.policy import Count, Policy
 
 #: Sessions known at once in a stream; Postfix runs some hundred smtpd. At the cap those silent the
 #: longest are forgotten: their `disconnect` may then count again what their lines had said.
@@ -40,6 +42,8 @@ _REPEATED = 7.0
 _HANDOVER = 60.0
 #: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
 _HELD = 86400.0
+#: Clients of which each limit notes what they reached, until the store has it.
+_NOTED = 20_000
 #: Streams known; a host has a handful, a forger any number.
 _STREAMS = 100
 
@@ -59,9 +63,9 @@ class Outcome(Struct, frozen=True):
 class _Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope) -> None:
+    def __init__(self, policy: Policy, scope: Scope, noted: int) -> None:
         self.scope = scope
-        self.gauges = Gauges.of(policy, scope)
+        self.gauges = Gauges.of(policy, scope, noted)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
         #: Rank of what is in force against a client, until when, and since when a ban is in the
@@ -87,8 +91,16 @@ class _Stream:
 class Engine:
     """The counting half of deciding."""
 
-    def __init__(self, policy: Policy, facts: Facts) -> None:
-        self._scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
+    def __init__(self, policy: Policy, facts: Facts, *, noting: bool = False) -> None:
+        """Begin with nothing counted.
+
+        Args:
+            policy: limits and points.
+            facts: what is so on this host.
+            noting: whether to note the highest that clients reach, for `noted`.
+        """
+        self._noted = _NOTED if noting else 0
+        self._scopes = {scope: _Scoped(policy, scope, self._noted) for scope in SCOPES}
         self._streams: dict[tuple[int, str, str], _Stream] = {}
         self._current = _Stream(-1, "", "", None)  # of the latest event
         self._scale = Scale(policy.points)
@@ -137,7 +149,7 @@ class Engine:
             self._names = None
         elif self._names is None:
             self._names = Generations(_HELD, policy.max_clients)
-        scopes = {scope: _Scoped(policy, scope) for scope in SCOPES}
+        scopes = {scope: _Scoped(policy, scope, self._noted) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].held = before.held
             scopes[scope].screening = before.screening
@@ -276,6 +288,28 @@ class Engine:
         """Return the gauges of every limit in every scope."""
         return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
 
+    def noted(self, most: int) -> list[Peak]:
+        """Return some of what was noted of clients, until `recorded` is told that it is kept."""
+        every = (
+            Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
+            for gauge in self.gauges()
+            if isinstance(gauge.table, NotingCounters | NotingDistinct)
+            for client, value in gauge.table.peaks.highest.items()
+        )
+        return list(islice(every, most))
+
+    def watched(self) -> list[tuple[Scope, str, Count, float]]:
+        """Return of which limits it is noted: scope, name, what it counts, window in seconds."""
+        return [(g.scope, g.limit, g.count, g.within) for g in self.gauges() if not g.kernel]
+
+    def recorded(self, peaks: Iterable[Peak]) -> None:
+        """Forget what was noted and is kept elsewhere now."""
+        tables = {(g.scope, g.limit, g.within): g.table for g in self.gauges() if not g.kernel}
+        for peak in peaks:
+            table = tables.get((peak.scope, peak.limit, peak.within))
+            if isinstance(table, NotingCounters | NotingDistinct):
+                table.peaks.written(peak.client, peak.value)
+
     def lines(self, client: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted against a client."""
         return self._trace.lines(client, _LINES)
@@ -345,8 +379,8 @@ class Engine:
         counted = self._scale.auth_failures(session, event.user, event.count)
         return self._count(state.gauges.auth_failures, event, at, counted)
 
-    def _login(self, _state: _Scoped, event: Event, _at: float, _key: _SessionKey) -> int:
-        return self._good(event, deliveries=0, logins=event.count)
+    def _login(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
+        return self._good(state, event, at, deliveries=0, logins=event.count)
 
     def _tls_failure(self, _state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         self._session(event, at, key)  # so that it is not taken for an empty one
@@ -368,7 +402,7 @@ class Engine:
             # A `bdat` is a part of a message, a `data` a whole one.
             deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
             if deliveries:
-                self._good(event, deliveries=deliveries, logins=0)
+                self._good(state, event, at, deliveries=deliveries, logins=0)
         if accepted == total:
             return 0
         session = session or Session(event.client)
@@ -420,7 +454,11 @@ class Engine:
             self._current.sessions.put(key, session, at)
         return session
 
-    def _good(self, event: Event, deliveries: int, logins: int) -> int:
+    def _good(
+        self, state: _Scoped, event: Event, at: float, *, deliveries: int, logins: int
+    ) -> int:
+        if self._noted:
+            state.gauges.insist(event.client, at)
         known = self._evidence.get(event.client)
         if known is not None:
             deliveries += known.deliveries
@@ -448,7 +486,7 @@ class Engine:
         for gauge in group:
             if gauge.hard == NEVER or not network:
                 continue
-            value = gauge.table.add(network, at, count)
+            value = Counters.add(gauge.table, network, at, count)  # no client: it is not noted
             soft, hard = self._network.soft * gauge.hard, self._network.hard * gauge.hard
             if value > hard:
                 self._cross(gauge, network, ("ban", hard), value, at)

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct, field
 
+from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.tables import Counters, Distinct
 from throttled.model import Action, Scope
 from throttled.policy import Count, Limit, Policy
@@ -79,8 +80,14 @@ class Gauges(Struct):
     auth_users: list[Gauge[Distinct]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, policy: Policy, scope: Scope) -> "Gauges":
-        """Make the gauges, empty, that a policy asks for in a scope."""
+    def of(cls, policy: Policy, scope: Scope, noted: int = 0) -> "Gauges":
+        """Make the gauges, empty, that a policy asks for in a scope.
+
+        Args:
+            policy: its limits.
+            scope: it.
+            noted: of how many clients each notes the highest value in the log; 0: of none.
+        """
         made = cls()
         for name, limit in policy.limits.items():
             soft, hard = _thresholds(limit, scope)
@@ -90,9 +97,13 @@ class Gauges(Struct):
             if limit.count == "auth_users":
                 most = 1 + (soft if hard == NEVER else hard)
                 names = Distinct(within, policy.max_clients, most)
+                if noted:
+                    names = NotingDistinct(within, policy.max_clients, most, Peaks(noted))
                 made.auth_users.append(Gauge(name, limit.count, scope, within, soft, hard, names))
             else:
                 table = Counters(within, policy.max_clients)
+                if noted:
+                    table = NotingCounters(within, policy.max_clients, Peaks(noted))
                 group: list[Gauge[Counters]] = getattr(made, limit.count)
                 group.append(Gauge(name, limit.count, scope, within, soft, hard, table))
             if limit.count == "connections":
@@ -111,6 +122,13 @@ class Gauges(Struct):
             *self.auth_failures,
             *self.auth_users,
         ]
+
+    def insist(self, client: str, at: float) -> None:
+        """Note what a client that just proved good has reached, where there is no more room."""
+        for gauge in self.all():
+            table = gauge.table
+            if isinstance(table, NotingCounters | NotingDistinct) and table.peaks.full:
+                table.peaks.insist(client, table.value(client, at))
 
     def adopt(self, before: "Gauges") -> None:
         """Take over the counts of limits that stay as they were.

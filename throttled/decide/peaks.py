@@ -7,12 +7,11 @@ Owns the peaks: at most `max_clients` strangers for each limit and scope, and as
 Of those that come later nothing is noted, and `full` says so. Of user names 256 are told apart.
 """
 
-from collections.abc import Callable
-
-from msgspec import Struct, field
+from msgspec import Struct
 
 from throttled.decide.engine import Engine
 from throttled.decide.limits import Gauge, Meter
+from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.tables import Counters, Distinct
 from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.policy import Policy
@@ -36,61 +35,19 @@ class Rate(Struct, frozen=True):
     rate: int
 
 
-class Peaks(Struct):
-    """The highest value that each client reached."""
-
-    cap: int
-    good: Good
-    highest: dict[str, int] = field(default_factory=dict)
-    full: bool = False
-
-    def note(self, client: str, value: int) -> None:
-        """Take note of a value that a client has now."""
-        before = self.highest.get(client, 0)
-        if value <= before:
-            return
-        if before or len(self.highest) < self.cap or client in self.good:
-            self.highest[client] = value
-        else:
-            self.full = True
-
-
-class _Counters(Counters):
-    """Counters that note peaks."""
-
-    __slots__ = ("_note",)
-
-    def __init__(self, within: float, cap: int, note: Callable[[str, int], None]) -> None:
-        super().__init__(within, cap)
-        self._note = note
-
-    def add(self, key: str, at: float, count: int) -> int:
-        value = super().add(key, at, count)
-        self._note(key, value)
-        return value
-
-
-class _Distinct(Distinct):
-    """Distinct names that note peaks."""
-
-    __slots__ = ("_note",)
-
-    def __init__(self, within: float, cap: int, note: Callable[[str, int], None]) -> None:
-        super().__init__(within, cap, _NAMES)
-        self._note = note
-
-    def add(self, key: str, at: float, name: str) -> int:
-        value = super().add(key, at, name)
-        self._note(key, value)
-        return value
-
-
 class Watched(Struct):
     """One limit in one scope."""
 
     gauge: Gauge[Counters] | Gauge[Distinct]
     now: Meter  # its thresholds
     peaks: Peaks
+
+
+class Reached(Struct):
+    """What clients reached in one scope."""
+
+    good: Good
+    watched: list[Watched]
 
 
 class Scoped:
@@ -112,9 +69,9 @@ class Scoped:
         watched = Watched(gauge, gauge.read("", 0.0), peaks)
         gauge.soft = gauge.hard = _OUT_OF_REACH
         if isinstance(gauge.table, Distinct):
-            gauge.table = _Distinct(gauge.within, cap, peaks.note)
+            gauge.table = NotingDistinct(gauge.within, cap, _NAMES, peaks)
         else:
-            gauge.table = _Counters(gauge.within, cap, peaks.note)
+            gauge.table = NotingCounters(gauge.within, cap, peaks)
         return watched
 
     def settle(self) -> None:
@@ -151,6 +108,11 @@ class Watch:
         """Take note of good evidence; to be called now and then."""
         for scoped in self.scopes.values():
             scoped.settle()
+
+    def reached(self) -> list[Reached]:
+        """Return what clients reached, by scope."""
+        self.settle()
+        return [Reached(scoped.good, scoped.watched) for scoped in self.scopes.values()]
 
     @property
     def full(self) -> bool:

@@ -7,19 +7,19 @@ the operator's own): the good clients of tomorrow are not in the log.
 
 One good client in a thousand may lie above the highest; and one that did more than twenty times
 what it delivered and logged in says nothing, as its good does not outweigh its bad for the ladder
-either. Nothing is proposed from fewer than 30 good clients, from less than a day of log or three
+either. Nothing is proposed from fewer than 30 good clients, from less than a day or three
 windows, and where no good client did it at all.
 
 Owns no state; what clients did is in `throttled.decide.peaks`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
 from throttled.decide.limits import Gauges, Meter
-from throttled.decide.peaks import Good, Watch, Watched
+from throttled.decide.peaks import Good, Reached, Watched
 from throttled.model import Scope
 from throttled.policy import Count, Policy
 
@@ -78,21 +78,24 @@ class Suggestion(Struct, frozen=True):
     why_not: str  # where nothing is proposed
 
 
-def suggest(watch: Watch, span: float, spared: Callable[[str], object]) -> Iterator[Suggestion]:
+def suggest(
+    scopes: Iterable[Reached],
+    span: Callable[[Watched], float],
+    spared: Callable[[str], object],
+) -> Iterator[Suggestion]:
     """Yield what follows for each limit in each scope.
 
     Args:
-        watch: what clients did.
-        span: seconds that the logs cover.
+        scopes: what clients did.
+        span: tells how many seconds of a limit were seen.
         spared: tells whether a client is protected: it is left out.
     """
-    watch.settle()
-    for scoped in watch.scopes.values():
+    for scoped in scopes:
         seen = scoped.good.keys() | {c for w in scoped.watched for c in w.peaks.highest}
         clients = {client for client in seen if not spared(client)}
         good = {c: done for c, done in scoped.good.items() if c in clients}
         for watched in scoped.watched:
-            yield _suggestion(watched, clients, good, span)
+            yield _suggestion(watched, clients, good, span(watched))
 
 
 def pleasant(value: int) -> int:
@@ -178,7 +181,7 @@ def _too_little(good: int, span: float, within: float) -> str:
         return f"only {good} good clients; it takes {_ENOUGH}"
     enough = max(_DAY, 3 * within)
     if span < enough:
-        return f"only {span / 3600:.1f} hours of log; it takes {enough / 3600:.0f}"
+        return f"only {span / 3600:.1f} hours seen; it takes {enough / 3600:.0f}"
     return ""
 
 

@@ -81,7 +81,7 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
         connection.execute(f"DROP TRIGGER {name}")
     connection.execute("DELETE FROM active")
     connection.execute("DELETE FROM offence")
-    connection.execute("UPDATE tally SET rows = 0 WHERE name <> 'good'")
+    connection.execute("UPDATE tally SET rows = 0 WHERE name NOT IN ('good', 'peak')")
     for _, sql in triggers:
         connection.execute(sql)
 

@@ -7,6 +7,7 @@ force, what would end soonest (the kernel keeps it, only a restart would not res
 
 import sqlite3
 
+from throttled.store import peaks
 from throttled.store.good import MEMORY, day_of
 
 BATCH = 500
@@ -43,11 +44,15 @@ _FORGOTTEN = """
 DELETE FROM good WHERE address IN (SELECT address FROM good
     WHERE seen <= ?2 ORDER BY seen LIMIT ?1)
 """
+_PEAKS = """
+DELETE FROM peak WHERE (client, scope, "limit", count, within) IN (
+    SELECT client, scope, "limit", count, within FROM peak WHERE at < ?2 ORDER BY at LIMIT ?1)
+"""
 _PARDONED = """
 DELETE FROM pardon WHERE (subject, scope) IN (SELECT subject, scope FROM pardon
     WHERE at < ?2 AND until <= ?3 ORDER BY at LIMIT ?1)
 """
-_ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE (name = 'good') = ?"
+_ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE name <> 'peak' AND (name = 'good') = ?"
 _FOREVER = 1e300
 
 
@@ -63,9 +68,11 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_ENDED, (BATCH, now - _GRACE)).rowcount,
         connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
         connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
+        connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
         connection.execute(_PARDONED, (BATCH, now - _PARDONS, now)).rowcount,
         connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
     ]
+    connection.execute("DELETE FROM watched WHERE until < ?", (now - peaks.MEMORY,))
     connection.execute("DELETE FROM allowed WHERE until <> 0 AND until <= ?", (now,))
     connection.execute(
         "DELETE FROM source WHERE number <= (SELECT max(number) FROM source) - ?", (SOURCES,)

@@ -22,11 +22,12 @@ from throttled.model import (
     Evidence,
     NetworkPast,
     Past,
+    Peak,
     Scope,
     Seen,
     Snapshot,
 )
-from throttled.store import audit, byhand, listing, load, record
+from throttled.store import audit, byhand, listing, load, peaks, record
 from throttled.store.database import Database, scripts
 from throttled.store.listing import Filter, Order, Shift
 from throttled.store.prune import prune
@@ -183,6 +184,22 @@ class Store:
         while chunk := list(islice(every, _CHUNK)):
             with self._database.transaction() as connection:
                 record.packets(connection, chunk)
+
+    def keep_peaks(self, reached: Sequence[Peak], watched: Iterable[peaks.Of], now: float) -> None:
+        """Keep what clients reached where it is higher than before; see `throttled.store.peaks`.
+
+        Args:
+            reached: it.
+            watched: the limits of which it is noted, whether anybody did it or not.
+            now: wall clock.
+        """
+        with self._database.transaction() as connection:
+            peaks.write(connection, reached, watched, now)
+
+    def peaks(self, now: float) -> peaks.Kept:
+        """Return all that clients reached in the last 30 days: up to a second."""
+        with self._database.guard() as connection:
+            return peaks.read(connection, now)
 
     # What is in force
 

@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.config.load import loads
+from throttled.config.load import load, loads
 from throttled.errors import SourceError
+from throttled.model import Peak
+from throttled.store.store import Store
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Cli
@@ -88,7 +91,7 @@ def test_the_snippet_is_configuration(cli: "Cli", log: Path) -> None:
 
 def test_too_little(cli: "Cli", log: Path) -> None:
     out = cli("suggest", str(log)).out
-    assert "  nothing is proposed: only 1.0 hours of log; it takes 24" in out
+    assert "  nothing is proposed: only 1.0 hours seen; it takes 24" in out
     assert out.endswith("\n# Nothing to change.\n")
 
 
@@ -121,7 +124,7 @@ def test_more_clients_than_are_counted(cli: "Cli", log: Path, config_file: Path)
                 f"2026-07-22T12:00:00+02:00 mx postfix/smtpd[1]: "
                 f"connect from unknown[198.18.{n // 250}.{n % 250}]\n"
             )
-    assert "More clients than max_clients" in cli("suggest", str(log)).out
+    assert "More clients than there is room for" in cli("suggest", str(log)).out
 
 
 def test_a_locale_that_knows_few_characters(log: Path, config_file: Path) -> None:
@@ -135,3 +138,21 @@ def test_a_locale_that_knows_few_characters(log: Path, config_file: Path) -> Non
     assert b"####" in out
     assert out.isascii()
     assert b"\\u" not in out
+
+
+def test_what_the_daemon_kept(cli: "Cli", config_file: Path) -> None:
+    ended = cli("suggest", "--store")
+    assert (ended.code, "no daemon" in ended.err or "database" in ended.err) == (1, True)
+    path = load(str(config_file)).database()
+    store = Store.open(path)
+    store.keep_peaks([Peak("203.0.113.7", "mx", "errors", "errors", 600.0, 9)], [], time.time())
+    store.close()
+    lines = cli("suggest", "--store").out.splitlines()
+    assert lines[:2] == [
+        f"read {path}"[:79] + "…" if len(path) > 74 else f"read {path}",
+        "what the daemon saw: who is throttled or banned reaches no more than gets through",
+    ]
+    assert any(line.split()[:1] == ["9-16"] for line in lines)
+    found = cli("suggest", "--store", "--json").json()
+    assert (found["files"], found["lines"], found["toml"]) == ([path], None, "")
+    assert cli("suggest", "--store", "mail.log").code == 2

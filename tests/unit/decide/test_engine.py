@@ -2,12 +2,13 @@ import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from throttled.decide.engine import Engine
-from throttled.model import Crossing, Event, Evidence, Facts, Line, Service
+from throttled.model import Crossing, Event, Evidence, Facts, Line, Peak, Service
 from throttled.policy import Limit, Policy, default_limits, duration
 
 A = "198.51.100.7"
@@ -523,3 +524,43 @@ def test_who_is_named_by_xclient_is_not_counted() -> None:
     under.facts(Facts())
     run([event("connect", "198.51.100.9"), *garbage], under=under)
     assert max(meter.value for meter in under.meters(B, 1000.0)) == 20
+
+
+def test_what_clients_reached_is_told_until_it_is_kept() -> None:
+    under = Engine(Policy(), Facts(), noting=True)
+    run([event("connect")] * 3 + [event("auth_failure", user="a")], under=under)
+    under.handshakes(A, "mx", 9, 1000.0)  # what the kernel saw is not noted
+    connections = Peak(A, "mx", "connections", "connections", 60.0, 3)
+    told = under.noted(99)
+    assert connections in told
+    assert {(p.limit, p.value) for p in told} == {
+        ("connections", 3),
+        ("auth", 1),
+        ("auth-users", 1),
+        ("auth-slow", 1),
+    }
+    assert len(under.noted(2)) == 2
+    run([event("connect")], under=under)
+    under.recorded([*told, replace(connections, limit="gone")])
+    assert under.noted(99) == [replace(connections, value=4)]
+    under.reconfigure(Policy(max_clients=5000))
+    assert under.noted(99) == [replace(connections, value=4)]
+    assert engine().noted(99) == []
+    assert ("mx", "connections", "connections", 60.0) in engine().watched()
+    plain = engine()
+    plain.recorded(told)
+
+
+def test_who_delivers_is_noted_however_many_strangers_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("throttled.decide.engine._NOTED", 2)
+    under = Engine(Policy(), Facts(), noting=True)
+    strangers = [event("connect", f"203.0.113.{n}") for n in range(5)]
+    delivered = {"data": (1, 1), "commands": (5, 5)}
+    run([*strangers, *session(commands=delivered)], under=under)
+    assert [p.client for p in under.noted(99)] == ["203.0.113.0", "203.0.113.1", A]
+
+
+def test_a_network_is_no_client_of_which_to_note_what_it_reached() -> None:
+    under = Engine(Policy(), Facts(), noting=True)
+    run([event("non_smtp_command", "2001:db8::1")], under=under)
+    assert [p.client for p in under.noted(99)] == ["2001:db8::1"]

@@ -41,7 +41,7 @@ def watch(events: list[Event], policy: Policy | None = None) -> Watch:
 
 
 def found(made: Watch, limit: str, scope: str = "mx", span: float = WEEK) -> Suggestion:
-    every = list(suggest(made, span, lambda client: client == "127.0.0.1"))
+    every = list(suggest(made.reached(), lambda _: span, lambda client: client == "127.0.0.1"))
     return next(s for s in every if (s.limit, s.scope) == (limit, scope))
 
 
@@ -179,9 +179,9 @@ def test_nothing_is_proposed_from_too_little() -> None:
     few = errors([e for s in senders(29) for e in mail(s, errors=1)])
     assert (few.proposed, few.why_not) == (None, "only 29 good clients; it takes 30")
     short = found(watch(enough), "errors", span=3600.0)
-    assert (short.proposed, short.why_not) == (None, "only 1.0 hours of log; it takes 24")
+    assert (short.proposed, short.why_not) == (None, "only 1.0 hours seen; it takes 24")
     long = found(watch(enough), "auth-slow", span=2 * 86400.0)
-    assert long.why_not == "only 48.0 hours of log; it takes 72"
+    assert long.why_not == "only 48.0 hours seen; it takes 72"
     none = found(watch(enough), "auth")
     assert (none.proposed, none.why_not) == (None, "no good client did it")
     assert errors([]).why_not == "only 0 good clients; it takes 30"

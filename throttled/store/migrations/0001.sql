@@ -82,6 +82,29 @@ CREATE TABLE good (
 CREATE INDEX good_network ON good (network, seen);
 CREATE INDEX good_seen ON good (seen);
 
+-- The highest that a client reached within the window of a limit, for `throttled suggest --store`.
+CREATE TABLE peak (
+    client TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    "limit" TEXT NOT NULL,
+    count TEXT NOT NULL, -- what the limit counts
+    within REAL NOT NULL, -- its window, in seconds
+    value INTEGER NOT NULL,
+    at REAL NOT NULL, -- when it was reached latest, within a day
+    PRIMARY KEY (client, scope, "limit", count, within)
+) WITHOUT ROWID;
+CREATE INDEX peak_at ON peak (at);
+-- From when until when a daemon noted them.
+CREATE TABLE watched (
+    scope TEXT NOT NULL,
+    "limit" TEXT NOT NULL,
+    count TEXT NOT NULL,
+    within REAL NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (scope, "limit", count, within)
+) WITHOUT ROWID;
+
 -- The operator's: unbans, from when on a subject counts again, and the allowlist.
 CREATE TABLE pardon (
     subject TEXT NOT NULL, -- '' = everybody
@@ -122,7 +145,7 @@ CREATE TABLE tally (
 ) WITHOUT ROWID;
 INSERT INTO tally (name, rows) VALUES
     ('mx throttle', 0), ('mx ban', 0), ('submission throttle', 0), ('submission ban', 0),
-    ('good', 0);
+    ('good', 0), ('peak', 0);
 
 CREATE TRIGGER active_insert AFTER INSERT ON active BEGIN
     UPDATE tally SET rows = rows + 1 WHERE name = new.scope || ' ' || new.action;
@@ -139,4 +162,10 @@ CREATE TRIGGER good_insert AFTER INSERT ON good BEGIN
 END;
 CREATE TRIGGER good_delete AFTER DELETE ON good BEGIN
     UPDATE tally SET rows = rows - 1 WHERE name = 'good';
+END;
+CREATE TRIGGER peak_insert AFTER INSERT ON peak BEGIN
+    UPDATE tally SET rows = rows + 1 WHERE name = 'peak';
+END;
+CREATE TRIGGER peak_delete AFTER DELETE ON peak BEGIN
+    UPDATE tally SET rows = rows - 1 WHERE name = 'peak';
 END;
