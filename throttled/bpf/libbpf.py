@@ -408,10 +408,6 @@ class Object:
         """Before `load`: take a map that there is, instead of making it."""
         _checked(self._library.bpf_map__reuse_fd(self._map(name), held.fd))
 
-    def resize(self, name: str, size: int) -> None:
-        """Before `load`: let a map hold so many elements."""
-        _checked(self._library.bpf_map__set_max_entries(self._map(name), size))
-
     def load(self) -> None:
         """Make the maps and load the programs.
 
@@ -504,7 +500,6 @@ def _library() -> ctypes.CDLL:
         ("bpf_program__fd", _int, (_pointer,)),
         ("bpf_map__fd", _int, (_pointer,)),
         ("bpf_map__reuse_fd", _int, (_pointer, _int)),
-        ("bpf_map__set_max_entries", _int, (_pointer, _u32)),
         ("bpf_obj_get", _int, (_text,)),
         ("bpf_obj_pin", _int, (_int, _text)),
         ("bpf_obj_get_info_by_fd", _int, (_int, _pointer, several)),

@@ -23,8 +23,6 @@ _LENGTHS = struct.Struct(f"@I{LENGTHS}s3x")
 #: No bucket is deeper than this, 146 years, so that times fit into 64 bits.
 _DEEPEST = 1 << 62
 
-Networks = Iterable[tuple[bytes, int]]
-
 
 class SetId(NamedTuple):
     """What is in a set. Its `name` says the same to people, and is the name of its pin."""
