@@ -101,6 +101,13 @@ def test_only_the_sessions_of_a_subject_end(
     assert outside in open_sessions()
 
 
+def test_sessions_of_both_versions_at_one_port(server: Server) -> None:
+    """An IPv4 address is neither a banned IPv6 network's nor in the way of looking for one."""
+    kept, ended = server.session("198.18.0.1"), server.session("2001:db8:b::1")
+    assert end_sessions([("2001:db8:b::1", "mx")], PORTS) == 1
+    assert (is_ended(kept), is_ended(ended)) == (False, True)
+
+
 def test_the_session_of_a_protected_address_in_a_banned_network_goes_on(server: Server) -> None:
     banned, protected = server.session("198.18.1.1"), server.session("198.18.1.2")
     assert end_sessions([("198.18.1.0/24", "mx")], PORTS, {"198.18.1.2"}.__contains__) == 1

@@ -156,3 +156,13 @@ def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
     assert host.problems() == []
+
+
+def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
+    host.offends()
+    again = Host(host.pipeline.store)
+    again.kernel = again.pipeline.backend = host.kernel
+    again.at = host.at
+    again.offends()
+    again.comes_again(10, 10, 10)
+    assert [problem.key for problem in again.problems()] == ["banned-but-seen"]

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from throttled.health import Health
+from throttled.health import Growth, Health
 from throttled.logs import Logs
 from throttled.model import Facts, Problem
 from throttled.parse.parser import Parser
@@ -121,3 +121,11 @@ def test_what_strangers_wrote_disturbs_no_terminal(pipeline: Pipeline) -> None:
         Problem("warning", "banned, and began sessions with postfix/\x9b31m\u202ex\n", "", "k")
     ]
     assert health.summary(wrong) == "warning: banned, and began sessions with postfix/ 31m x "
+
+
+def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
+    growth = Growth()
+    assert growth.lately(5, 0.0)
+    assert not growth.lately(0, 700.0)  # another parser, another log of that name
+    assert growth.lately(1, 800.0)
+    assert not growth.lately(1, 1500.0)

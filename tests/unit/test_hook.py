@@ -98,6 +98,17 @@ def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_pat
     _until(hook, lambda: hook.problem)
 
 
+def test_the_children_of_what_hangs_are_killed_too(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    script = f"sleep 60 & echo $! > {left}; wait"
+    hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=SOON))
+    hook.decided([_ban(1)])
+    _until(hook, lambda: hook.problem)
+    child = Path(f"/proc/{left.read_text().strip()}/stat")
+    # A zombie where nobody reaps orphans.
+    assert not child.exists() or child.read_text().rpartition(") ")[2].startswith("Z")
+
+
 def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

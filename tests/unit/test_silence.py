@@ -75,3 +75,10 @@ def test_what_is_remembered_is_bounded(host: Host) -> None:
         host.there = {bytes([at, n, m]) for n in range(25) for m in range(25)}
         host.pass_to(float(at))
     assert len(host.silence._unlogged) < 2000
+
+
+def test_what_was_logged_between_two_silences_is_not_held_against_the_log(host: Host) -> None:
+    assert host.pass_to(105.0) == []
+    host.events += 1
+    host.there = {b"a", b"b", b"c"}
+    assert host.pass_to(106.0, 111.0, 116.0, 130.0) == []

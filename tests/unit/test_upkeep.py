@@ -70,6 +70,16 @@ def test_a_ban_ends_in_a_throttle_and_that_in_nothing(world: World) -> None:
     assert [d.action for d in world.store.decisions(A)] == ["release", "throttle", "ban"]
 
 
+def test_nothing_runs_out_while_the_store_fails(world: World) -> None:
+    world.ban()
+    world.pipeline.store_fault = StoreError("the disk is full", "make room")
+    world.wait(3700)
+    assert [d.action for d in world.store.decisions(A)] == ["ban"]
+    world.pipeline.store_fault = None
+    world.wait(0)
+    assert world.in_store() == {"throttle": 500}
+
+
 @pytest.mark.parametrize(("stopped", "left"), [(3900.0, {"throttle": 300}), (9000.0, {})])
 def test_what_ran_out_while_no_daemon_ran(
     world: World, stopped: float, left: dict[str, float]

@@ -111,6 +111,7 @@ def test_malformed_and_too_long_requests_are_answered(tmp_path: Path) -> None:
                 answer = await _ask(tmp_path / "s", bad)
                 assert answer["reply"] == "failed"
                 assert answer["exit_code"] == 2
+            assert "longer than" in answer["message"]  # the last
             assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"
 
     _run(test)
