@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from throttled.config.schema import FirewallPorts
 from throttled.errors import HostError
 from throttled.host.command import run
 from throttled.model import SCOPES, Facts, Problem
@@ -24,14 +25,17 @@ _DEV_LOG = Path("/dev/log")
 _OTHERS = ("debug_peer_list", "maillog_file", "queue_directory", "soft_bounce", "syslog_facility")
 
 
-def check(facts: Facts) -> Iterator[Problem]:
-    """Say which services there are, and what in each instance's settings is in our way."""
+def check(facts: Facts, named: FirewallPorts | None = None) -> Iterator[Problem]:
+    """Say which services there are, and what in each instance's settings is in our way.
+
+    Args:
+        facts: what is known of Postfix here.
+        named: the ports that the operator says are to be filtered, whatever Postfix is here.
+    """
     for scope in SCOPES:
         ports = ", ".join(map(str, facts.ports(scope)))
         yield Problem("ok", f"Postfix, {scope}: " + (f"port {ports}" if ports else "no service"))
-    if not facts.services:
-        hint = "see: postconf -M; or set [firewall] ports"
-        yield Problem("fault", "Postfix has no SMTP service on the network", hint)
+    yield from _filtered(facts, named)
     for warning in facts.warnings:
         yield Problem("warning", warning)
     for directory in facts.config_directories:
@@ -46,6 +50,17 @@ def check(facts: Facts) -> Iterator[Problem]:
         }
         yield from _settings(directory, known)
         yield from _services(directory, known, services)
+
+
+def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Problem]:
+    """Say which ports are filtered; where no Postfix is known the operator's word will do."""
+    if named is not None:
+        ports = ", ".join(map(str, (*named.mx, *named.submission)))
+        elsewhere = "" if facts.services else "; Postfix is taken to be in a container"
+        yield Problem("ok", f"[firewall] ports: {ports} filtered{elsewhere}")
+    elif not facts.services:
+        hint = "see: postconf -M; is it in a container? Set [firewall] ports and [log] files"
+        yield Problem("fault", "Postfix has no SMTP service on the network", hint)
 
 
 def _settings(directory: str, known: dict[str, str]) -> Iterator[Problem]:

@@ -61,7 +61,8 @@ def _check(*, visit: bool) -> Iterator[Problem]:
 
     known = facts(settings)
     logs = settings.logs(known)
-    yield from postfix.check(known)
+    named = settings.firewall.ports
+    yield from postfix.check(known, None if named == "auto" else named)
     yield from sources.check(logs, known.hostnames)
     yield from loggers.check(logs)
     if visit:
@@ -75,7 +76,13 @@ def _fault(error: ThrottledError) -> Problem:
 
 
 def _store(path: str) -> Iterator[Problem]:
-    if not Path(path).exists():
+    try:
+        there = Path(path).exists()
+    except OSError as error:  # mostly an ordinary user: the directory is root's
+        hint = "run it as root (sudo); is [store] path right?"
+        yield Problem("fault", f"store: {path}: {error.strerror}", hint)
+        return
+    if not there:
         directory = Path(path).parent
         if directory.is_dir():
             yield Problem("ok", f"store: {path} will be made")
@@ -97,6 +104,10 @@ def _daemon(settings: Config) -> Iterator[Problem]:
     """Check the firewall through the daemon, as it owns it; without a daemon, directly."""
     try:
         status = ask(Status(), StatusResult)
+    except ConfigError:  # told above
+        what = "the daemon and the firewall were not looked at: the configuration says which"
+        yield Problem("warning", what, "correct it first")
+        return
     except ThrottledError as error:
         yield Problem("warning", error.message, error.hint)
         if isinstance(error, NotRunningError):

@@ -9,7 +9,7 @@ from throttled.cli import output
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, json_option, subject
 from throttled.control.protocol import Explain, ExplainResult, MeterRow
-from throttled.model import Decision, Past, Snapshot
+from throttled.model import JOURNAL, Decision, Past, Snapshot
 from throttled.policy import Duration
 
 
@@ -58,7 +58,8 @@ def report(result: ExplainResult) -> Iterator[str]:
     if result.lines:
         yield "Log lines that counted:"
     for line in result.lines:
-        yield f"  {line.path}, byte {line.offset}"
+        # A place in the journal is a time, which the line begins with.
+        yield f"  {line.path}" + ("" if line.path == JOURNAL else f", byte {line.offset}")
         yield f"    {output.log_text(line.text) or '(no longer there)'}"
     if result.decisions:
         yield "Decisions, the latest first:"

@@ -77,6 +77,9 @@ def test_a_faulty_configuration_is_told_and_the_rest_checked(cli: "Cli", config_
     assert ended.code == 1
     assert _find(ended, "nonsense")["state"] == "fault"
     assert _find(ended, "the daemon is not running")["state"] == "warning"
+    ended = cli("check", "--json")
+    assert _find(ended, "nonsense")["state"] == "fault", "told once"
+    assert _find(ended, "were not looked at")["state"] == "warning"
 
 
 def test_the_store(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
@@ -87,6 +90,8 @@ def test_the_store(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
     text = config_file.read_text().replace("throttled.db", "absent/throttled.db")
     config_file.write_text(text)
     assert _find(cli("check", "--json"), "/absent does not exist")["state"] == "warning"
+    config_file.write_text(text.replace("absent", "x" * 300))  # as a directory that is root's
+    assert _find(cli("check", "--json"), "File name too long")["state"] == "fault"
 
 
 def test_the_daemon(cli: "Cli", daemon: "Daemon") -> None:
@@ -101,6 +106,19 @@ def test_no_postfix(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
     ended = cli("check", "--json")
     assert ended.code == 1
     assert _find(ended, "Postfix has no SMTP service")["state"] == "fault"
+
+
+def test_postfix_in_a_container(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(EVENT.format("mx"))
+    _follow(config_file, log)
+    postfix = f'[postfix]\nconfig_directories = ["{tmp_path}"]\nhosts = ["mx"]\n'
+    named = "[firewall]\nports = { submission = [2525] }\n"
+    config_file.write_text(postfix + config_file.read_text().replace("[firewall]\n", named))
+    told = cli("check", "--json").json()["problems"]
+    here = [p for p in told if not p["what"].startswith(("firewall ", "sensor"))]  # not this host's
+    assert not [p for p in here if p["state"] == "fault"]
+    assert any("ports: 25, 2525 filtered; Postfix is taken to be" in p["what"] for p in here)
 
 
 def test_a_file_and_the_journal_would_count_lines_twice(cli: "Cli", config_file: Path) -> None:

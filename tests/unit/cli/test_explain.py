@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from throttled.control.protocol import AllowRow, Explain, ExplainResult, LogText, MeterRow
-from throttled.model import Decision, Past, Snapshot
+from throttled.model import JOURNAL, Decision, Past, Snapshot
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Cli, Daemon
@@ -29,6 +29,7 @@ def _result() -> ExplainResult:
         lines=[
             LogText(NOW, "/var/log/mail.log", 12345, "Nov 22 caf\xc3\xa9 \x1b\xe2\x80\xae"),
             LogText(0.0, "/var/log/mail.log", 99, ""),
+            LogText(NOW, JOURNAL, 1_790_000_000_000_000, "Nov 22"),
         ],
         decisions=[Decision(NOW, "ban", "198.51.100.7", "mx", "auth", 2, NOW + 600, "61 > 60")],
         past=Past(2, NOW, "ban", until, 5, 2, 1, NOW, NOW),
@@ -60,6 +61,8 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         r"    Nov 22 café \x1b\u202e",
         "  /var/log/mail.log, byte 99",
         "    (no longer there)",
+        "  journal",
+        "    Nov 22",
         "Decisions, the latest first:",
         "  2026-09-21 16:13:20 ban in mx, auth: 61 > 60",
         "Bans so far: 2, the latest until 2026-09-21 16:13:20",
