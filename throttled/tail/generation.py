@@ -115,7 +115,7 @@ class Plain(Generation):
         if self._recognised():
             self.seek(self.end)
         else:
-            self.head = b""
+            self.head, self.mark = b"", fingerprint(b"")  # what it was is the copy's now
             self._recognised()
             self.seek(0)
 

@@ -646,6 +646,19 @@ def test_restart_after_copytruncate(log: Path) -> None:
     assert Follower(log, tail.position).now() == numbered(3, 6)
 
 
+def test_restart_while_a_log_is_empty_after_copytruncate(log: Path) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log, from_start=True)
+    tail.now()
+    shutil.copy2(log, log.with_name("mail.log.1"))
+    os.truncate(log, 0)
+    assert tail.now() == []
+    for position in (tail.position, tail.tail.position):
+        assert Follower(log, position).now() == [], "the copy is not read from its start"
+    append(log, numbered(3, 4))
+    assert Follower(log, tail.position).now() == numbered(3, 4)
+
+
 def test_restart_with_late_writes_to_the_old_file(log: Path) -> None:
     append(log, numbered(0, 1))
     tail = Follower(log, from_start=True)
