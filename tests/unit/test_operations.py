@@ -208,3 +208,26 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
             assert round(lab.daemon._allowed_until - clock().wall, -2) == 3600
 
     live(tmp_path, story)
+
+
+def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        wall = time.time()
+        bans = [
+            Decision(wall, "ban", f"198.18.{n >> 8}.{n & 255}", "mx", "x", 1, wall + 900, "")
+            for n in range(5000)
+        ]
+        lab.daemon.pipeline.decide(bans, now())
+        freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))
+        async with asyncio.timeout(BOUND):
+            while len(held(lab)) == 5000:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
+        assert held(lab)
+        lab.garbage(B)
+        assert (await freeing).message == "5001 freed"
+        assert held(lab) == set()
+        lab.garbage(B)
+        assert await lab.listed(1) == [(B, "mx", "ban")]
+        assert held(lab) == {(B, "mx")}
+
+    live(tmp_path, story)

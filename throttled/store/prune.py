@@ -1,8 +1,8 @@
 """Deleting what is old, or more than the caps. Inside the caller's transaction; owns no state.
 
 One call deletes at most `BATCH` rows of each table, in 25 ms at worst. At a cap go first:
-the oldest decisions and offences; the good evidence that is longest without news; of what is in
-force, what would end soonest (the kernel keeps it, only a restart would not restore it).
+the oldest decisions, offences and unbans; the good evidence that is longest without news; of what
+is in force, what would end soonest (the kernel keeps it, only a restart would not restore it).
 """
 
 import sqlite3
@@ -17,6 +17,8 @@ DECISIONS = 2_000_000
 ACTIVE = 2_000_000
 GOOD = 1_000_000
 SOURCES = 10_000
+#: Of those that exempt nobody any more; no more are read at a start.
+PARDONS = 100_000
 
 _DAY = 86400.0
 #: Kept after the end, so that `ended` finds it.
@@ -50,7 +52,8 @@ DELETE FROM peak WHERE (client, scope, "limit", count, within) IN (
 """
 _PARDONED = """
 DELETE FROM pardon WHERE (subject, scope) IN (SELECT subject, scope FROM pardon
-    WHERE at < ?2 AND until <= ?3 ORDER BY at LIMIT ?1)
+    WHERE at < max(?2, coalesce((SELECT at FROM pardon ORDER BY at DESC LIMIT 1 OFFSET ?4 - 1), 0))
+    AND until <= ?3 ORDER BY at LIMIT ?1)
 """
 _ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE name <> 'peak' AND (name = 'good') = ?"
 _FOREVER = 1e300
@@ -69,7 +72,7 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
         connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
         connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
-        connection.execute(_PARDONED, (BATCH, now - _PARDONS, now)).rowcount,
+        connection.execute(_PARDONED, (BATCH, now - _PARDONS, now, PARDONS)).rowcount,
         connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
     ]
     connection.execute("DELETE FROM watched WHERE until < ?", (now - peaks.MEMORY,))

@@ -130,3 +130,14 @@ def test_the_log_is_written_back(store: Store, path: str) -> None:
     store.prune(NOW)
     with open(path, "rb") as file:  # noqa: PTH123 - as above
         assert len(file.read()) > before
+
+
+def test_at_the_cap_the_oldest_unbans_go_and_no_exemption(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "PARDONS", 3)
+    for number in range(6):
+        exempt = NOW + 600 if number == 0 else 0.0
+        store.forget(f"198.51.100.{number}", "mx", NOW - 10 + number, exempt)
+    store.prune(NOW)
+    assert {subject[-1] for subject in store.forgotten()} == {"0", "3", "4", "5"}
