@@ -44,7 +44,7 @@ class Freed:
             self._waiting.pop(key, None)
             self._waiting[key] = at, exempt_until
             if len(self._waiting) > WAITING:
-                del self._waiting[next(iter(self._waiting))]
+                del self._waiting[next(key for key in self._waiting if key[0])]  # not everybody
 
     def holds(self, subject: str, scope: Scope) -> bool:
         """Tell whether a subject is free, whatever the store says."""

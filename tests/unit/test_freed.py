@@ -73,3 +73,7 @@ def test_at_the_cap_the_earliest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     for subject in (A, B, A, "203.0.113.1"):
         freed.add([(subject, "mx")], WALL)
     assert [freed.holds(s, "mx") for s in (A, B, "203.0.113.1")] == [True, False, True]
+    freed = Freed()
+    freed.add([("", "submission")], WALL)
+    freed.add([(subject, "mx") for subject in (A, B, "203.0.113.1")], WALL)
+    assert freed.holds(A, "submission")
