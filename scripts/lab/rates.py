@@ -1,14 +1,12 @@
 """How fast each backend bans, singly and in batches, with few and with many in place.
 
 Each backend is alone in a namespace; the last row of each compares what one ban costs among a
-million with what it costs among a thousand. `install` and `rule_for_each` fill a namespace for
-other benchmarks. Owns nothing.
+million with what it costs among a thousand. Owns nothing.
 """
 
 import contextlib
 import os
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from unittest.mock import patch
@@ -32,15 +30,15 @@ def rates(options: Options) -> list[Row]:
     return [row for name in NAMES for row in _rates(name, options.bans)]
 
 
-def install(name: str, count: int) -> Backend:
+def _install(name: str, count: int) -> Backend:
     """Set a backend up in the namespace that was entered, with so many bans; return it."""
     backend = choose(name)
     backend.setup(_RULESET)
-    ban(backend, addresses(count, each=250))
+    _ban(backend, addresses(count, each=250))
     return backend
 
 
-def ban(backend: Backend, subjects: Sequence[str]) -> None:
+def _ban(backend: Backend, subjects: Sequence[str]) -> None:
     """Ban subjects on port 25, 50,000 at a time.
 
     Raises:
@@ -52,26 +50,11 @@ def ban(backend: Backend, subjects: Sequence[str]) -> None:
             raise RuntimeError(f"{backend.name}: {failed[0]}")
 
 
-def rule_for_each(subjects: Sequence[str]) -> None:
-    """Ban as fail2ban's default does, in the namespace that was entered: a rule for each address.
-
-    In a chain of its own that INPUT jumps to for port 25. All at once, by iptables-restore: one
-    process of iptables for each address, as fail2ban has it, takes hours for 100,000.
-    """
-    rules = "".join(f"-A f2b-postfix -s {each}/32 -j DROP\n" for each in subjects)
-    lines = (
-        "*filter\n:f2b-postfix - [0:0]\n"
-        "-I INPUT 1 -p tcp -m multiport --dports 25 -j f2b-postfix\n"
-        f"{rules}-A f2b-postfix -j RETURN\nCOMMIT\n"
-    )
-    subprocess.run(["iptables-legacy-restore", "-n"], input=lines, text=True, check=True)
-
-
 def _rates(name: str, most: int) -> Iterator[Row]:
     costs = {}
     for there in sorted({1_000, 100_000, most}):
         with _alone():
-            backend = install(name, there)
+            backend = _install(name, there)
             fresh = iter(_fresh())
             singly = statistics.median(_seconds(backend, [next(fresh)]) for _ in range(_SINGLES))
             batches = [[next(fresh) for _ in range(_BATCH)] for _ in range(20)]

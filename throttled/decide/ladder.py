@@ -18,7 +18,7 @@ from throttled.policy import Duration, Policy
 
 _DAY = 86400.0
 #: Bad that outweighs good: so many counted for each delivery or login.
-_OUTWEIGHS = 20
+OUTWEIGHS = 20
 _LOGIN_COUNTS = 30 * _DAY
 #: The same for points of one who never delivered before today: of fifty recipients, the most that
 #: Postfix puts into a message, a list has two or three dead ones.
@@ -174,7 +174,7 @@ class Ladder:
         if self.policy.mode == "throttle":
             return self._throttle(crossing, now, f"{why}; mode is throttle")
         good = proven_good(past, now)
-        if good and crossing.value <= _OUTWEIGHS * (past.deliveries + past.logins):
+        if good and crossing.value <= OUTWEIGHS * (past.deliveries + past.logins):
             return self._throttle(crossing, now, f"{why}; not banned: {good}")
         if crossing.count == "errors" and crossing.value <= _NEWCOMER * past.deliveries:
             good = f"it delivered {past.deliveries} messages"
@@ -272,7 +272,7 @@ class Ladder:
             spared.append((crossing, "exempted by the operator"))
         elif past.until > now and past.action in ("ban", action):
             spared.append((crossing, "already so"))
-        elif past.good and crossing.value <= _OUTWEIGHS * crossing.threshold:
+        elif past.good and crossing.value <= OUTWEIGHS * crossing.threshold:
             spared.append((crossing, f"{past.good} good senders are in it"))
         else:
             why = f"{crossing.value} {_WORDS[crossing.count]} within {Duration(crossing.within)}"

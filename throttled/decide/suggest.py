@@ -18,6 +18,7 @@ from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
+from throttled.decide.ladder import OUTWEIGHS
 from throttled.decide.limits import Gauges, Meter
 from throttled.decide.peaks import Good, Reached, Watched
 from throttled.model import Scope
@@ -28,7 +29,6 @@ _SENDERS = 20
 _MOST = 1_000_000
 _DAY = 86400.0
 _ENOUGH = 30
-_OUTWEIGHS = 20  # as in throttled.decide.ladder
 _PLEASANT = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
 
@@ -169,7 +169,7 @@ def _highest(peaks: dict[str, int], good: Good) -> int:
         (
             peak
             for client, (deliveries, logins) in good.items()
-            if (peak := peaks.get(client, 0)) <= _OUTWEIGHS * (deliveries + logins)
+            if (peak := peaks.get(client, 0)) <= OUTWEIGHS * (deliveries + logins)
         ),
         reverse=True,
     )

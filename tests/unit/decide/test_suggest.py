@@ -1,43 +1,19 @@
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tests.unit.decide.test_peaks import STRANGER, event, mail, watch
 from throttled.decide.peaks import Watch
 from throttled.decide.suggest import Sender, Suggestion, pleasant, propose, suggest
-from throttled.model import Event, Facts
+from throttled.model import Event
 from throttled.policy import Limit, Policy, default_limits, duration
 
 WEEK = 7 * 86400.0
-STRANGER = "203.0.113.7"
-DELIVERED = {"data": (1, 1), "commands": (5, 5)}
-
-
-def event(kind: str, client: str, at: float = 1000.0, **fields: Any) -> Event:
-    known: dict[str, Any] = {"process": "smtpd", "instance": "postfix", "pid": 1}
-    return Event(kind=kind, client=client, time=at, **(known | fields))  # type: ignore[arg-type]
-
-
-def mail(client: str, mails: int = 1, errors: int = 0, at: float = 1000.0) -> Iterator[Event]:
-    """Deliver, and make errors of one point."""
-    for _ in range(mails):
-        yield event("disconnect", client, at, commands=DELIVERED)
-    for pid in range(errors):
-        yield event("reject", client, at, reason="unknown_user", pid=100 + pid)
 
 
 def senders(count: int) -> list[str]:
     return [f"198.51.100.{n}" for n in range(count)]
-
-
-def watch(events: list[Event], policy: Policy | None = None) -> Watch:
-    made = Watch(policy or Policy(), Facts())
-    for one in events:
-        made.step(one)
-    return made
 
 
 def found(made: Watch, limit: str, scope: str = "mx", span: float = WEEK) -> Suggestion:
