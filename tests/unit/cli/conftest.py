@@ -59,8 +59,12 @@ class Daemon:
         asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
 
     async def _end(self) -> None:
+        await self._settle()  # asyncio leaks whom it accepts just before its server closes
         await self._server.stop()
-        # Who connected and went away at once: accepted, served, let go, each in a turn of the loop.
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait for who connected and went away at once: accepted, served, let go, each a turn."""
         for _ in range(10):
             await asyncio.sleep(0)
             await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
