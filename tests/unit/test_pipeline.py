@@ -296,6 +296,21 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
     assert sum(store.counts(WALL).values()) == 25_000
 
 
+@pytest.mark.parametrize("subject", [A, ""])
+def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
+    pipeline: Pipeline, store: Store, tmp_path: Path, subject: str
+) -> None:
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    read(pipeline, GARBAGE)
+    with pytest.raises(StoreError):
+        pipeline.free(subject, None, NOW)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    pipeline.retry(lambda: None, later(1))
+    assert (pipeline.store_fault, store.snapshots(WALL)) == (None, [])
+
+
 def test_a_full_disk_hides_nobodys_good_history(
     pipeline: Pipeline, store: Store, tmp_path: Path
 ) -> None:

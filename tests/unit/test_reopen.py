@@ -91,6 +91,20 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
     assert not pipeline.store.gone()
 
 
+def test_who_was_active_last_is_so_in_a_file_that_is_made_anew(
+    path: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.pipeline._PIECE", 1)
+    for subject in (A, C, B):
+        pipeline.decide([ban(subject)], NOW)
+    for left in Path(path).parent.iterdir():
+        left.unlink()
+    reopen(pipeline, path, NOW)
+    while pipeline.unrecorded():
+        pipeline.record(NOW)
+    assert [decision.subject for decision in store_of(path)] == [B, C, A]
+
+
 def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
     path: str, pipeline: Pipeline
 ) -> None:

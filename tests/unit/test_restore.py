@@ -88,6 +88,12 @@ def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
     assert [seen.action for seen in pipeline.backend.dump()] == ["throttle"]
 
 
+def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pipeline) -> None:
+    pipeline.store.record(NOW.wall, bans(["198.18.0.1"]))
+    pipeline.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
+    assert run(pipeline) == (0, 0)
+
+
 def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
     pipeline.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
     pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)

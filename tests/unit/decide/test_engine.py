@@ -321,7 +321,8 @@ def test_forget() -> None:
     under.hold(A, "mx", "throttle", 1600.0, 1000.0)
     under.forget(A, "submission")
     assert run([event("connect")], under=under) == []
-    run([event("connect")] * 61, at=1601.0, under=under)
+    for _ in range(61):
+        under.step(event("connect"), 1601.0)
     under.forget(A)
     assert under.take().crossings == []
     assert under.lines(A) == ()
@@ -336,7 +337,8 @@ def test_forget_all() -> None:
     assert {m.value for m in under.meters(A, 1000.0)} == {0}
     assert max(m.value for m in under.meters(B, 1000.0)) == 130
     assert run([event("connect", B, instance="postfix/submission")], under=under) == []
-    run([event("connect")] * 61, at=1601.0, under=under)
+    for _ in range(61):
+        under.step(event("connect"), 1601.0)
     under.forget_all()
     assert under.take().crossings == []
     assert {m.value for m in under.meters(B, 1000.0)} == {0}
