@@ -346,6 +346,21 @@ def test_rotation_is_undone(log: Path) -> None:
     assert tail.woken() == numbered(4, 5)
 
 
+def test_an_older_file_that_is_gone_at_a_restart_is_a_gap(log: Path) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log)
+    old = log.with_name("mail.log.1")
+    log.rename(old)
+    append(log, numbered(3, 4))
+    assert tail.woken() == numbered(3, 4)
+    tail.tail.close()
+    old.unlink()
+    append(log, numbered(4, 5))
+    again = Follower(log, tail.position)
+    assert again.now() == numbered(4, 5)
+    assert again.tail.state().gaps == 1
+
+
 def test_not_there_yet(log: Path) -> None:
     tail = Follower(log)
     assert tail.now() == []
