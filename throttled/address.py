@@ -123,6 +123,22 @@ def network_of(canonical_address: str) -> str:
     return unpack(packed[:8] + b"\0" * 8) + "/64"
 
 
+def inside(subject: str, outer: str) -> bool:
+    """Tell whether a subject is another one or lies inside it; nothing lies inside other text.
+
+    Raises:
+        ValueError: the first is no subject.
+    """
+    packed, prefix = parse(subject)
+    network = _network(outer)
+    return network is not None and network[1] <= prefix and contains(network, packed)
+
+
+@lru_cache(maxsize=1)  # SQLite asks of each row, all with the same network
+def _network(text: str) -> tuple[bytes, int] | None:
+    return parse(text) if is_subject(text) else None
+
+
 def contains(network: tuple[bytes, int], packed: bytes) -> bool:
     """Tell whether a parsed network (see `parse`) contains a packed address."""
     base, prefix = network

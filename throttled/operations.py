@@ -199,7 +199,7 @@ class Operations:
             lines=await self._read_back(lines),
             decisions=decisions,
             past=past,
-            allowed=[row for row in self._allowed() if _concerns(row.what, subject)],
+            allowed=[row for row in self._allowed() if address.inside(subject, row.what)],
             next=_next(protected, active, meters, ladder.next_ban(past, moment.wall)),
         )
 
@@ -378,14 +378,6 @@ def _tail(follower: Follower) -> TailStatus:
         problems=[follower.problem] if follower.problem else [],
         cut=state.over_long,
     )
-
-
-def _concerns(what: str, subject: str) -> bool:
-    if not address.is_subject(what):
-        return False
-    packed, prefix = address.parse(subject)
-    network = address.parse(what)
-    return network[1] <= prefix and address.contains(network, packed)
 
 
 def _other(daemon: "Daemon", subject: str) -> str:

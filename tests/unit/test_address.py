@@ -72,6 +72,22 @@ def test_contains() -> None:
     assert not address.contains(address.parse("::/0"), address.pack("192.0.2.99"))
 
 
+@pytest.mark.parametrize(
+    ("inner", "outer", "expected"),
+    [
+        ("198.51.100.7", "198.51.100.0/24", True),
+        ("198.51.100.0/24", "198.51.100.0/24", True),
+        ("198.51.100.0/23", "198.51.100.0/24", False),
+        ("198.51.101.7", "198.51.100.0/24", False),
+        ("2001:db8::1", "198.51.100.0/24", False),
+        ("198.51.100.7", "::/0", False),
+        ("198.51.100.7", ".example.com", False),
+    ],
+)
+def test_inside(inner: str, outer: str, expected: bool) -> None:  # noqa: FBT001 - parametrized
+    assert address.inside(inner, outer) is expected
+
+
 @given(st.ip_addresses())
 def test_canonical_as_the_standard_library_has_it(
     value: ipaddress.IPv4Address | ipaddress.IPv6Address,

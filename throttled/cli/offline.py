@@ -229,14 +229,8 @@ def _backend(settings: Config) -> Backend:
 
 def _explain(store: Store, settings: Config, subject: str, now: float) -> ExplainResult:
     pasts = store.past([(subject, scope) for scope in SCOPES], now)
-    packed, prefix = address.parse(subject)
     network = "" if address.is_network(subject) else address.network_of(subject)
-    allowed = []
     rows = store.allowed(now)
-    for row in rows:
-        outer = _network(row.what)
-        if outer and outer[1] <= prefix and address.contains(outer, packed):
-            allowed.append(_allowed(row))
     protection = Protection.of(facts(settings), settings.protect, [row.what for row in rows])
     return ExplainResult(
         subject=subject,
@@ -248,20 +242,13 @@ def _explain(store: Store, settings: Config, subject: str, now: float) -> Explai
         lines=[],
         decisions=store.decisions(subject),
         past=max(pasts.values(), key=_weight),
-        allowed=allowed,
+        allowed=[_allowed(row) for row in rows if address.inside(subject, row.what)],
         next="nothing, while the daemon is not running",
     )
 
 
 def _weight(past: Past) -> tuple[bool, int]:
     return past.action == "ban", past.offences
-
-
-def _network(what: str) -> tuple[bytes, int] | None:
-    try:
-        return address.parse(what)
-    except ValueError:  # a host name
-        return None
 
 
 def _active(store: Store, subject: str, now: float) -> list[Snapshot]:

@@ -7,7 +7,6 @@ Python objects. Rows that change meanwhile may come in their old or their new st
 import math
 import sqlite3
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -171,14 +170,7 @@ def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Acti
 
 def register(connection: sqlite3.Connection) -> None:
     """Give SQL the function that a `within` needs."""
-    connection.create_function("inside", 2, inside, deterministic=True)
-
-
-def inside(subject: str, outer: str) -> bool:
-    """Tell whether a subject is another one or lies inside it."""
-    packed, prefix = address.parse(subject)
-    network = _parse(outer)
-    return prefix >= network[1] and address.contains(network, packed)
+    connection.create_function("inside", 2, address.inside, deterministic=True)
 
 
 def span(outer: str) -> tuple[str, str]:
@@ -213,11 +205,6 @@ def _pages(
             return
         number = found[-1][0]
         yield [row[1:] for row in found]
-
-
-@lru_cache(maxsize=1)
-def _parse(outer: str) -> tuple[bytes, int]:
-    return address.parse(outer)
 
 
 def _where(what: Filter, now: float) -> tuple[str, tuple[object, ...]]:
