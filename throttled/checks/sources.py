@@ -63,11 +63,17 @@ def _journal() -> Problem:
 
 def _file(path: str, ours: AbstractSet[str]) -> Problem:
     lines = _end(path)
-    parse = Parser(local_zone(), time.time()).event
-    hosts = Counter(event.host for line in lines if (event := parse(line)) is not None)
+    parser = Parser(local_zone(), time.time())
+    hosts = Counter(event.host for line in lines if (event := parser.event(line)) is not None)
     told = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
     if lines and not hosts:
-        return Problem("warning", told, "does Postfix log there? see: throttled parse --unknown")
+        if any(map(parser.unknown, lines)):
+            return Problem("warning", told, f"see: throttled parse --unknown {path}")
+        if not any("postfix" in line for line in lines):
+            hint = (
+                "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
+            )
+            return Problem("warning", f"{told}, none names Postfix", hint)
     if hosts and ours and not hosts.keys() & {*ours, ""}:
         hint = f'if they are to count: [postfix] hosts = ["{next(iter(hosts))}"]'
         return Problem("warning", f"{told}, but of other hosts", hint)

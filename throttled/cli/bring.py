@@ -89,7 +89,8 @@ def _data(file: str) -> bytes:
             with Path(file).open("rb") as opened:
                 data = opened.read(lists.BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        hint = "name a file with an entry a line, or - for standard input"
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint) from error
     if len(data) > lists.BYTES:
         raise UsageError(f"{file} is longer than {lists.BYTES >> 20} MB", "split it")
     return data

@@ -54,6 +54,7 @@ def _check(*, visit: bool) -> Iterator[Problem]:
         yield Problem("ok", f"configuration: {there}")
     except ConfigError as error:
         yield _fault(error)
+        yield Problem("warning", "what follows is of the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
     from throttled.checks import arrival, loggers, sources  # noqa: PLC0415

@@ -116,7 +116,7 @@ def main() -> NoReturn:
         code = _fail(error.message, error.hint, error.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "throttled"
-        message = error.format_message().rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
         code = _fail(message[:1].lower() + message[1:], f"see: {command} --help", 2)
     except click.ClickException as error:
         code = _fail(error.format_message(), "", 1)

@@ -27,6 +27,9 @@ _TIMES = frozenset(
 _TURNING = frozenset(("R", "AL", "AN"))
 _NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
 
+#: What is said of a log in which nothing is understood.
+NO_EVENT = "no event is in it: is it Postfix's log? see: throttled parse --unknown FILE"
+
 #: Scopes as narrow columns show them.
 SCOPES: dict[Scope, str] = {"mx": "mx", "submission": "subm"}
 

@@ -79,6 +79,8 @@ def _print(summary: Summary, *, summary_only: bool) -> None:
     click.echo(f"{summary.lines:,} lines, {events:,} events")
     if events:
         click.echo(f"from {output.moment(summary.first)} to {output.moment(summary.last)}")
+    elif summary.lines:
+        click.echo(output.NO_EVENT)
     if summary.limits:
         click.echo("\nSubjects that each limit would have hit:")
         rows = [(f"{row.throttled:,}", f"{row.banned:,}", n) for n, row in summary.limits.items()]

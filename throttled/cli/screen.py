@@ -91,7 +91,7 @@ class Screen(App[None]):
     #rates { width: 30; height: auto; }
     #drops { width: 1fr; height: 3; }
     #right { width: 1fr; height: auto; }
-    DataTable { height: 1fr; }
+    DataTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
     Question, Reading { align: center middle; }
     Question Label { padding: 1 2; background: $panel; border: solid $warning; }
     Reading VerticalScroll { width: 95%; height: 90%; background: $panel; border: solid $primary; }
@@ -134,7 +134,7 @@ class Screen(App[None]):
 
     def on_mount(self) -> None:
         """Show the first picture, and take another every so often."""
-        self._worst.add_columns("WORST CLIENT", "LIMIT", "SCOPE", "NOW", "SOFT", "HARD", "IN FORCE")
+        self._worst.add_columns("WORST CLIENT", "IN FORCE", "LIMIT", "SCOPE", "NOW", "SOFT", "HARD")
         self._latest.add_columns("LATEST", "ADDRESS", "ACTION", "WHY")
         self.show(self._last)
         self.set_interval(self._every, self.look)
@@ -256,9 +256,13 @@ def _put(where: Static, text: str) -> None:
 
 
 def _fill(table: DataTable[Text], rows: dict[str, tuple[str, ...]]) -> None:
-    """Show other rows; the cursor stays on its row, wherever that is now."""
-    place = table.cursor_row
-    if table.row_count:
+    """Show other rows; the cursor of the table in use stays on its row, wherever that is now.
+
+    The other table shows its top: following a row there would hide what came above it.
+    """
+    in_use = table.screen.focused is table
+    place = table.cursor_row if in_use else 0
+    if in_use and table.row_count:
         key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
         place = list(rows).index(key) if key in rows else min(place, len(rows) - 1)
     table.clear()
@@ -272,7 +276,7 @@ def _worst(row: Worst) -> tuple[str, ...]:
     soft, hard = ("-" if n is None else output.short_number(n) for n in (meter.soft, meter.hard))
     value = output.short_number(meter.value)
     scope = output.SCOPES[meter.scope]
-    return (row.subject, meter.limit, scope, value, soft, hard, row.action or "")
+    return (row.subject, row.action or "", meter.limit, scope, value, soft, hard)
 
 
 def _decision(decision: Decision) -> tuple[str, ...]:

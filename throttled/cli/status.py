@@ -48,15 +48,19 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
         lines.append(("sensor", status.sensor.what))
         if status.sensor.hint:
             lines.append(("", status.sensor.hint))
+    if status.pid:  # what nobody counts is not 0
+        tracked = f"{number(status.clients)} tracked of {number(status.max_clients)} at most"
+        lines.append(("clients", tracked))
     lines += [
-        ("clients", f"{number(status.clients)} tracked of {number(status.max_clients)} at most"),
         *_caps(status),
         ("throttled", _by_scope(status.throttled)),
         ("banned", _by_scope(status.banned)),
         ("dropped", f"{number(status.packets_dropped)} packets"),
         ("kernel", f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"),
-        ("lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"),
     ]
+    if status.pid:
+        read = f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
+        lines.append(("lines", read))
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     lines += [("" if i else "events", text) for i, text in enumerate(_columns(by_count))]
     for problem in status.health:

@@ -78,6 +78,9 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
         sys.stdout.buffer.write(output.to_json(result))
         return
     click.echo("\n".join(_head(findings)))
+    if findings.lines and not findings.first:
+        click.echo(output.NO_EVENT)
+        return
     for suggestion in findings.suggestions:
         click.echo("\n" + "\n".join(_block(suggestion)))
     click.echo("\n" + (snippet or "# Nothing to change."))

@@ -53,7 +53,7 @@ def test_long_lists_are_sent_in_pieces(cli: "Cli", daemon: "Daemon", listed: Pat
 def test_without_a_daemon_or_a_file_nothing_is_done(cli: "Cli", listed: Path) -> None:
     assert cli("import", "--as", "ban", str(listed)).code == NotRunningError.exit_code
     ended = cli("import", str(listed.with_name("missing")))
-    assert (ended.code, "No such file" in ended.err) == (2, True)
+    assert (ended.code, "No such file" in ended.err, "hint: " in ended.err) == (2, True, True)
 
 
 def test_what_the_kernel_did_not_confirm_is_a_failure(

@@ -54,8 +54,23 @@ def test_a_log_without_events_is_a_warning(cli: "Cli", config_file: Path, tmp_pa
     empty.write_text("")
     _follow(config_file, log, empty)
     ended = cli("check", "--json")
-    assert _find(ended, "mail.log, 0 events in its last 1 lines")["state"] == "warning"
+    found = _find(ended, "mail.log, 0 events in its last 1 lines, none names Postfix")
+    assert found["state"] == "warning"
     assert _find(ended, "empty.log, 0 events")["state"] == "ok"
+
+
+def test_a_postfix_that_served_nobody_yet_is_no_warning(
+    cli: "Cli", config_file: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text("Jul 22 10:00:01 mx postfix/master[1]: daemon started -- version 3.7.11\n")
+    _follow(config_file, log)
+    assert _find(cli("check", "--json"), "mail.log, 0 events")["state"] == "ok"
+    offence = "warning: too many frobs from host.example[198.51.100.7]: <a@host.example>"
+    log.write_text(f"Jul 22 10:00:02 mx postfix/smtpd[2]: {offence}\n")
+    found = _find(cli("check", "--json"), "mail.log, 0 events")
+    assert found["state"] == "warning"
+    assert "parse --unknown" in found["hint"]
 
 
 def test_a_log_of_another_host_is_a_warning(cli: "Cli", config_file: Path, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def test_bad_usage(cli: "Cli") -> None:
     ended = cli("ban")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "throttled: missing argument 'ADDRESS'\nhint: see: throttled ban --help\n"
+    assert cli("export").err.startswith("throttled: missing argument 'allowed|banned'. Choose from")
+    assert "\\x" not in cli("export").err
     assert cli("--nonsense").code == 2
     assert cli("list", "--scope", "imap").code == 2
     assert "not an IP address" in cli("explain", "example.com").err

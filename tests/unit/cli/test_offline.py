@@ -145,6 +145,8 @@ def test_status_says_that_nobody_watches_and_what_should_be_in_force(cli: "Cli")
     ended = cli("status")
     assert ended.code == 3
     assert "not running" in ended.out
+    assert "tracked" not in ended.out  # nobody counts
+    assert "read," not in ended.out
     status = cli("status", "--json").json()
     assert (status["pid"], status["banned"], status["desired"]) == (
         0,

@@ -112,6 +112,9 @@ def test_compressed_and_nothing(cli: "Cli", log: Path, tmp_path: Path) -> None:
     assert "33 lines" in cli("replay", str(tmp_path / "mail.log.1.gz")).out
     (tmp_path / "empty").write_text("")
     assert cli("replay", str(tmp_path / "empty")).out == "\n0 lines, 0 events\n"
+    (tmp_path / "other").write_text("root:x:0:0\n")
+    out = cli("replay", str(tmp_path / "other")).out
+    assert out.startswith("\n1 lines, 0 events\nno event is in it: is it Postfix's log?")
     assert cli("replay", str(tmp_path / "absent")).code == 1
     assert cli("replay").code == 2
 

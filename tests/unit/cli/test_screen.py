@@ -67,12 +67,13 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
         await pilot.pause()
         assert "dryrun, enforce" in _text(screen, "#head")
         assert _text(screen, "#health") == "all is well"
-        assert _rows(screen, "#worst") == [[A, "errors", "mx", "25", "20", "50", "throttle"]]
+        assert _rows(screen, "#worst") == [[A, "throttle", "errors", "mx", "25", "20", "50"]]
         assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
         lab.garbage(B, 11)
         await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
-        assert _rows(screen, "#worst")[0] == [B, "errors", "mx", "55", "20", "50", "ban"]
+        assert _rows(screen, "#worst")[0] == [B, "ban", "errors", "mx", "55", "20", "50"]
         assert _rows(screen, "#latest")[0][1:3] == [B, "ban"]
+        assert screen.query_one("#latest", DataTable).cursor_row == 0  # the latest is in sight
         await _until(pilot, lambda: "banned 1" in _text(screen, "#head"))
         assert "non_smtp_command" in _text(screen, "#rates")
         assert len(screen.query_one(Sparkline).data or ()) == 60

@@ -93,6 +93,10 @@ def test_too_little(cli: "Cli", log: Path) -> None:
     out = cli("suggest", str(log)).out
     assert "  nothing is proposed: only 1.0 hours seen; it takes 24" in out
     assert out.endswith("\n# Nothing to change.\n")
+    log.write_text("root:x:0:0\n")
+    out = cli("suggest", str(log)).out
+    assert "no event is in it: is it Postfix's log?" in out
+    assert "Nothing to change" not in out
 
 
 def test_this_hosts_logs_with_what_rotation_left(cli: "Cli", log: Path, config_file: Path) -> None:
