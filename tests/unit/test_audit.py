@@ -4,10 +4,11 @@ import asyncio
 import logging
 import os
 import pwd
+import subprocess
 
 import pytest
 
-from throttled.audit import Audit
+from throttled.audit import Audit, user_name
 from throttled.control.protocol import Ban, ChangeResult, Done, List, Reload, Request, Result
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
@@ -65,6 +66,21 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 4
     assert all("\n" not in line for line in told)
+
+
+@pytest.mark.root
+def test_the_login_behind_sudo_is_told() -> None:
+    script = "echo 1 > /proc/self/loginuid && echo set; read wait"
+    with subprocess.Popen(
+        ("sh", "-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        if child.stdout.readline() != "set\n":
+            pytest.skip("this kernel keeps no loginuid")
+        asked = [user_name(Peer(child.pid, uid, uid)) for uid in (0, 1)]
+        child.communicate("\n")
+    daemon = pwd.getpwuid(1).pw_name
+    assert asked == [f"root, logged in as {daemon}", daemon]
 
 
 def test_what_a_failing_store_does_not_take_is_written_later() -> None:

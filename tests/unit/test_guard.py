@@ -77,6 +77,14 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Guard) -> None:
     asyncio.run(story())
 
 
+def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Guard) -> None:
+    guard.repair()
+    moment = now()
+    guard._pipeline.freed.add([(SUBJECTS[0], "mx")], moment.wall)
+    guard._judge([Entry(subject, "mx", "ban", 600.0) for subject in SUBJECTS])
+    assert held(guard) == set(SUBJECTS[1:])
+
+
 def test_what_happens_while_it_is_put_right_is_not_lost(
     guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
