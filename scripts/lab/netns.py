@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -211,6 +212,16 @@ def unwinding() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def without(capabilities: Sequence[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process without these capabilities, named as setpriv(1) has them.
+
+    Raises:
+        RuntimeError: it ended with another exit code than 0.
+    """
+    less = ",".join(f"-{each}" for each in capabilities)
+    return _run(("setpriv", f"--bounding-set={less}", sys.executable, "-c", code))
 
 
 def until(happened: Callable[[], object], what: str, seconds: float = 10.0) -> None:

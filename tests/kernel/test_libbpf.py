@@ -2,11 +2,11 @@
 
 import errno
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from lab.netns import without
 from throttled.bpf import libbpf
 from throttled.bpf.libbpf import OBJECTS, Map, Object
 from throttled.errors import BackendError
@@ -118,12 +118,7 @@ def test_without_the_right() -> None:
         "try: Object(OBJECTS / 'xdp.o').load()\n"
         "except ThrottledError as error: print(error, '|', error.hint)\n"
     )
-    done = subprocess.run(
-        ("setpriv", "--bounding-set=-bpf,-net_admin,-sys_admin", sys.executable, "-c", code),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = without(["bpf", "net_admin", "sys_admin"], code)
     assert "Operation not permitted" in done.stdout
     assert "CAP_BPF" in done.stdout
     assert done.stderr == ""
