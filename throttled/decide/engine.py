@@ -375,7 +375,7 @@ class Engine:
             for gauge in state.gauges.auth_users:
                 value = gauge.table.add(event.client, at, event.user)
                 if value > gauge.soft or value > gauge.hard:
-                    self._compare(gauge, event, value, at)
+                    self._cross(gauge, event.client, gauge.verdict(value), value, at, event.name)
         counted = self._scale.auth_failures(session, event.user, event.count)
         return self._count(state.gauges.auth_failures, event, at, counted)
 
@@ -471,7 +471,7 @@ class Engine:
             for gauge in group:
                 value = gauge.table.add(event.client, at, count)
                 if value > gauge.soft or value > gauge.hard:
-                    self._compare(gauge, event, value, at)
+                    self._cross(gauge, event.client, gauge.verdict(value), value, at, event.name)
             if ":" in event.client:
                 self._together(group, event.client, at, count)
         return count
@@ -493,13 +493,6 @@ class Engine:
             elif value > soft:
                 self._cross(gauge, network, ("throttle", soft), value, at)
 
-    def _compare(
-        self, gauge: Gauge[Counters] | Gauge[Distinct], event: Event, value: int, at: float
-    ) -> None:
-        verdict = gauge.verdict(value)
-        if verdict is not None:
-            self._cross(gauge, event.client, verdict, value, at, name=event.name)
-
     def _cross(  # noqa: PLR0913 - who, by how much, when
         self,
         gauge: Gauge[Counters] | Gauge[Distinct],
@@ -507,7 +500,6 @@ class Engine:
         verdict: tuple[Action, int],
         value: int,
         at: float,
-        *,
         name: str = "",
     ) -> None:
         """Note a crossing, unless as much is in force or noted already."""

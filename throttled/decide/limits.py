@@ -33,13 +33,9 @@ class Gauge(Struct, Generic[Table]):
     table: Table
     kernel: bool = False  # counts what the kernel saw; else what the log says
 
-    def verdict(self, value: int) -> tuple[Action, int] | None:
-        """Return what a value asks for, and the threshold it crossed."""
-        if value > self.hard:
-            return "ban", self.hard
-        if value > self.soft:
-            return "throttle", self.soft
-        return None
+    def verdict(self, value: int) -> tuple[Action, int]:
+        """Return what a value above `soft` or `hard` asks for, and the threshold it crossed."""
+        return ("ban", self.hard) if value > self.hard else ("throttle", self.soft)
 
     def read(self, client: str, at: float) -> "Meter":
         """Return what a client's meter shows."""
