@@ -37,3 +37,8 @@ def test_position_survives_the_store() -> None:
     position = Position("/var/log/mail.log", 1, 4, 5, fingerprint(b"new"), (older,))
     for codec in (msgspec.json, msgspec.msgpack):
         assert codec.decode(codec.encode(position), type=Position) == position
+
+
+def test_an_empty_file_may_have_become_any_a_longer_one_no_shorter() -> None:
+    assert fits(fingerprint(b""), b"Nov 22")
+    assert not fits(fingerprint(b"Nov 22"), b"Nov")
