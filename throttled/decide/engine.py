@@ -375,7 +375,8 @@ class Engine:
             for gauge in state.gauges.auth_users:
                 value = gauge.table.add(event.client, at, event.user)
                 if value > gauge.soft or value > gauge.hard:
-                    self._cross(gauge, event.client, gauge.verdict(value), value, at, event.name)
+                    verdict = gauge.verdict(value)
+                    self._cross(gauge, event.client, verdict, value, at, name=event.name)
         counted = self._scale.auth_failures(session, event.user, event.count)
         return self._count(state.gauges.auth_failures, event, at, counted)
 
@@ -471,7 +472,8 @@ class Engine:
             for gauge in group:
                 value = gauge.table.add(event.client, at, count)
                 if value > gauge.soft or value > gauge.hard:
-                    self._cross(gauge, event.client, gauge.verdict(value), value, at, event.name)
+                    verdict = gauge.verdict(value)
+                    self._cross(gauge, event.client, verdict, value, at, name=event.name)
             if ":" in event.client:
                 self._together(group, event.client, at, count)
         return count
@@ -500,6 +502,7 @@ class Engine:
         verdict: tuple[Action, int],
         value: int,
         at: float,
+        *,
         name: str = "",
     ) -> None:
         """Note a crossing, unless as much is in force or noted already."""
