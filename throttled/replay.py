@@ -151,9 +151,10 @@ class Replay:
         self.summary.last = at
 
     def _settle(self, at: float) -> Iterator[Decision]:
-        """Judge up to a time; lines out of order are counted where they belong."""
+        """Judge what was counted, as of then, not of the next line; do what is due up to `at`."""
         now = Moment(at, at)
-        decisions, _spared = self._pipeline.settle(now)
+        counted = min(at, self._due)
+        decisions, _spared = self._pipeline.settle(Moment(counted, counted))
         self._due = at + _SLICE
         self.summary.first = self.summary.first or at
         yield from self._tell(decisions)

@@ -15,9 +15,9 @@ from throttled.replay import Replay
 A = "198.51.100.7"
 
 
-def garbage(client: str, count: int, minute: int = 0) -> str:
+def garbage(client: str, count: int, minute: int = 0, hour: int = 10) -> str:
     return "".join(
-        f"Nov 22 10:{minute:02}:{n % 60:02} mx postfix/smtpd[{n}]: "
+        f"Nov 22 {hour:02}:{minute:02}:{n % 60:02} mx postfix/smtpd[{n}]: "
         f"warning: non-SMTP command from unknown[{client}]: GET / HTTP/1.1\n"
         for n in range(count)
     )
@@ -58,6 +58,26 @@ def test_the_whole_decision(tmp_path: Path) -> None:
     assert (top.subject, top.bans, top.limit) == (A, 1, "errors")
     assert run.summary.good_and_banned == []
     assert run.summary.last - run.summary.first == 59 * 60 + 4
+
+
+def test_what_follows_does_not_wait_for_the_next_line(tmp_path: Path) -> None:
+    """Who comes again when its ban is over is banned again, as by a daemon, however quiet it is."""
+    text = garbage(A, 11, hour=10) + garbage(A, 11, hour=12)  # the last line is one too many
+    run = replay()
+    decisions = list(run.run([write(tmp_path / "mail.log", text)]))
+    bans = [decision for decision in decisions if decision.action == "ban"]
+    assert [ban.level for ban in bans] == [1, 2]
+    assert bans[1].time - bans[0].time == pytest.approx(7200, abs=1)
+
+
+def test_what_is_above_the_caps_goes_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.store.prune.DECISIONS", 2)
+    text = "".join(garbage(f"198.51.100.{hour}", 5, hour=hour) for hour in range(0, 24, 2))
+    run = replay()
+    assert len(list(run.run([write(tmp_path / "mail.log", text)]))) == 23
+    assert len(run._store.decisions("", 100)) < 6
 
 
 def test_a_line_of_a_clock_that_was_wrong_stops_no_judging(tmp_path: Path) -> None:
