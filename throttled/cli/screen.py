@@ -145,7 +145,8 @@ class Screen(App[None]):
         try:
             picture = self._ask(Top(), TopResult)
         except ThrottledError as error:
-            self.call_from_thread(_put, self._head, f"{error.message}. {error.hint}")
+            self.call_from_thread(_put, self._head, error.message)
+            self.call_from_thread(_put, self._health, error.hint)
             return
         self.call_from_thread(self.show, picture)
 

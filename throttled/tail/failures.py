@@ -3,7 +3,7 @@
 import errno
 from os import strerror
 
-from throttled.errors import SourceError
+from throttled.errors import NotPermittedError, SourceError
 
 _HINTS = {
     errno.EACCES: "run as root, or give the user read permission on it and its directories (adm)",
@@ -22,4 +22,7 @@ _HINTS = {
 def unreadable(what: str, error: OSError) -> SourceError:
     """Return the error to raise when a log, or the watch on it, is refused."""
     code = error.errno or 0
-    return SourceError(f"cannot read {what}: {strerror(code)}", _HINTS.get(code, ""))
+    refused = SourceError(f"cannot read {what}: {strerror(code)}", _HINTS.get(code, ""))
+    if code in (errno.EACCES, errno.EPERM):
+        refused.exit_code = NotPermittedError.exit_code
+    return refused

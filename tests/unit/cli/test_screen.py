@@ -159,7 +159,8 @@ def test_a_daemon_that_went_away_is_told_and_asked_again(tmp_path: Path) -> None
         first = await lab.ask(Top(), TopResult)
         screen = Screen(ask, first, every=0.3)
         async with screen.run_test(size=(80, 24)) as pilot:
-            await _until(pilot, lambda: "nobody answers. start it" in _text(screen, "#head"))
+            await _until(pilot, lambda: _text(screen, "#head") == "nobody answers")
+            await _until(pilot, lambda: _text(screen, "#health") == "start it")
             gone = False
             await _until(pilot, lambda: "dryrun" in _text(screen, "#head"))
             await pilot.press("b", "e")  # nothing is under the cursor
