@@ -362,7 +362,7 @@ class Daemon:
         try:
             config = self.options.load()
         except ConfigError as error:
-            log.error("not reloaded: %s. %s", error.message, error.hint)
+            error.message = f"not reloaded: {error.message}"
             raise
         finally:
             notify("READY=1")

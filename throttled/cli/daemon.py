@@ -58,7 +58,8 @@ def socket_path() -> str:
     A daemon that is running does not need its file any more. A command must not either: the file
     may be half edited, or closed to a member of the control group.
     """
-    path, socket = click.get_current_context().find_root().obj
+    root = click.get_current_context().find_root()
+    path, socket = root.obj
     if socket is not None:
         return str(socket)
     try:
@@ -68,4 +69,5 @@ def socket_path() -> str:
             raise
         default = Config().control.socket
         click.echo(f"throttled: {error.message}\nthrottled: trying {default}", err=True)
+        root.obj = (path, default)  # told once
         return default

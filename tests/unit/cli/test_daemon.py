@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from throttled.cli.daemon import socket_path
 from throttled.control.protocol import Done
 
 if TYPE_CHECKING:
@@ -36,3 +39,14 @@ def test_a_broken_default_configuration_stops_no_command(
     assert "nonsense" in ended.err
     assert "trying /run/throttled/control.sock" in ended.err
     assert ended.code != 2
+
+
+def test_a_broken_configuration_is_told_once(
+    config_file: Path, monkeypatch: "pytest.MonkeyPatch", capsys: "pytest.CaptureFixture[str]"
+) -> None:
+    """`check` asks the daemon twice."""
+    config_file.write_text("nonsense = 1")
+    monkeypatch.setattr("throttled.config.load.DEFAULT_PATH", str(config_file))
+    with click.Context(click.Command("throttled"), obj=(None, None)):
+        assert socket_path() == socket_path() == "/run/throttled/control.sock"
+    assert capsys.readouterr().err.count("trying") == 1
