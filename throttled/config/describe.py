@@ -31,8 +31,8 @@ def _words(info: inspect.Type) -> str:
             words = f"a whole number from {low} to {high}"
         case inspect.BoolType():
             words = "true or false"
-        case inspect.VarTupleType(item_type=item):
-            words = f"a list, each item {_words(item)}"
+        case inspect.VarTupleType(item_type=item, min_length=least):
+            words = f"a list{' of at least one' if least else ''}, each item {_words(item)}"
         case inspect.DictType(value_type=value):
             words = f"a table, each value {_words(value)}"
         case inspect.StructType(cls=cls):

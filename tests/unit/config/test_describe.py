@@ -23,6 +23,10 @@ from throttled.policy import Duration, Limit, Thresholds, duration
         (bool | Literal["auto"], '"auto" or true or false'),
         (Duration, DURATION),
         (tuple[Duration, ...], f"a list, each item {DURATION}"),
+        (
+            Annotated[tuple[Duration, ...], msgspec.Meta(min_length=1)],
+            f"a list of at least one, each item {DURATION}",
+        ),
         (get_type_hints(Limit, include_extras=True)["soft"], "a whole number from 1 to 1000000"),
         (Thresholds, "a table with soft and hard"),
         (dict[str, bool], "a table, each value true or false"),
