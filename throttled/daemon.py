@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -114,6 +115,7 @@ class Daemon:
         self.logs: Logs
         self.upkeep: Upkeep
         self.store_problem: StoreError | None = None
+        self.config_problem: ConfigError | None = None  # of the last reload
         self.metrics_problem: ConfigError | None = None
         self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
         self._files: tuple[tuple[str, int, int], ...] = ()
@@ -138,7 +140,7 @@ class Daemon:
         """Protect until told to stop.
 
         Raises:
-            BackendError: the firewall cannot be used; says what is missing.
+            BackendError, NotPermittedError: the firewall cannot be used; says what is missing.
             ThrottledError: the control socket cannot be made.
         """
         asyncio.get_running_loop().set_exception_handler(self._surprise)
@@ -233,7 +235,8 @@ class Daemon:
         faults = [problem for problem in backend.check() if problem.state == "fault"]
         if faults:
             hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
-            raise BackendError("; ".join(problem.what for problem in faults), hint)
+            error = NotPermittedError if os.geteuid() else BackendError
+            raise error("; ".join(problem.what for problem in faults), hint)
         return backend
 
     async def _displace(self) -> None:
@@ -363,6 +366,7 @@ class Daemon:
             config = self.options.load()
         except ConfigError as error:
             error.message = f"not reloaded: {error.message}"
+            self.config_problem = error
             raise
         finally:
             notify("READY=1")
@@ -386,6 +390,7 @@ class Daemon:
             config = replace(config, mode=self.config.mode)
         running = self.config.firewall
         firewall = replace(config.firewall, backend=running.backend, xdp_mode=running.xdp_mode)
+        self.config_problem = None
         self.config = replace(
             config, store=self.config.store, control=self.config.control, firewall=firewall
         )

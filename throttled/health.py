@@ -77,8 +77,14 @@ class Health:
         found += bypass.problems(pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
         if daemon.hook.problem:
             found.append(daemon.hook.problem)
-        if error := daemon.metrics_problem:
-            found.append(Problem("warning", error.message, error.hint, "metrics"))
+        found += [
+            Problem("warning", error.message, error.hint, key)
+            for key, error in (
+                ("config", daemon.config_problem),
+                ("metrics", daemon.metrics_problem),
+            )
+            if error is not None
+        ]
         forgotten = pipeline.engine.sizes()["dropped"]
         if self._grew("clients-full", forgotten, at):
             what = f"more clients than are tracked: {forgotten:,} counters forgotten early"

@@ -25,7 +25,7 @@ from throttled.control.protocol import (
     StatusResult,
 )
 from throttled.daemon import Daemon, Options
-from throttled.errors import BackendError, ConfigError, RefusedError, ThrottledError
+from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
 from throttled.model import Mode
 from throttled.store.store import Store
 
@@ -333,10 +333,14 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
         with pytest.raises(ThrottledError) as caught:
             await lab.ask(protocol.Reload(), Done)
         assert caught.value.exit_code == ConfigError.exit_code
+        (problem,) = (await lab.ask(protocol.Status(), StatusResult)).health
+        assert (problem.key, problem.state) == ("config", "warning")
+        assert "soft" in problem.what
         lab.configure('mode = "observe"\n')
         for _ in range(2):  # told again, as it is still so
             assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
-        assert (await lab.ask(protocol.Status(), StatusResult)).mode == "enforce"
+        status = await lab.ask(protocol.Status(), StatusResult)
+        assert (status.mode, status.health) == ("enforce", [])
         assert await lab.listed(0) == []
 
     live(tmp_path, story)
@@ -550,7 +554,7 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
             daemon.stop()
             asyncio.run(daemon.run())
             status = 1
-        except BackendError as error:
+        except NotPermittedError as error:
             status = 2 if "--mode observe" in error.hint else 3
         finally:
             os._exit(status)
