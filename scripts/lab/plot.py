@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-_LEFT, _WIDTH, _BAR, _GAP = 290, 370, 22, 10
+_LEFT, _WIDTH, _BAR, _GAP = 290, 350, 22, 10
 
 
 def bars(path: Path, title: str, values: Sequence[tuple[str, float]], unit: str) -> None:
