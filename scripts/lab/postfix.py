@@ -177,12 +177,21 @@ class Postfix:
         return self.server.run("postfix", "-c", str(self.config), *argv).stderr
 
     def rotate(self) -> None:
-        """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog."""
+        """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog.
+
+        Raises:
+            RuntimeError: it failed; the text is why, which Postfix tells its log alone.
+        """
+        until(self.log.exists, "there is a log to rotate")
         if self.home.joinpath("rsyslogd.pid").exists():
             state = str(self.home / "logrotate.state")
             self.server.run("logrotate", "-f", "-s", state, f"{self.home}/config/logrotate.conf")
         else:
-            self.command("logrotate")
+            argv = ("postfix", "-c", str(self.config), "logrotate")
+            if self.server.run(*argv, check=False).returncode:
+                lines = self.log.read_text("latin-1").splitlines()
+                told = [line for line in lines if "postfix-script" in line or "fatal" in line]
+                raise RuntimeError(f"postfix logrotate: {told[-5:]}")
 
     def stop(self) -> None:
         """End all of it within seconds. Idempotent."""

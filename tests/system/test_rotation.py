@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
+from lab import netns, scene
 from lab.bots import Bot
 from lab.daemon import Daemon, daemon
 from lab.postfix import Lab
@@ -29,6 +29,8 @@ def rotate_in_a_flood(lab: Lab, guard: Daemon) -> None:
     """Rotate a log twice while it is written; every line must count exactly once."""
     sources = [f"198.18.{n}.9" for n in range(40)]
     bots = [Bot(lab.client, kind, 5.0, sources) for kind in ("flood", "harvest")]
+    # Who is banned writes no more: without a good one there may be no log to rotate.
+    bots.append(Bot(lab.client, "sender", 7.0, scene.SENDERS))
     for pause in (1.5, 1.5):
         time.sleep(pause)  # into the flood
         lab.mail.rotate()
