@@ -135,14 +135,19 @@ async def free_within(daemon: "Daemon", what: str) -> list[Snapshot]:
             first = first or rows
             for at in range(0, len(rows), _PIECE):
                 piece = rows[at : at + _PIECE]
-                gone = [Entry(r.subject, r.scope, action, 0.0) for r in piece for action in ACTIONS]
-                daemon.pipeline.apply(gone, now())
+                remove(daemon, piece)
                 for row in piece:
                     daemon.pipeline.free(row.subject, row.scope, now())
                 await asyncio.sleep(0)
     except StoreError as error:
         log.error("%s; %s is allowed, not all in it is forgotten. %s", error, what, error.hint)
     return first
+
+
+def remove(daemon: "Daemon", named: Iterable[Entry | Seen | Snapshot]) -> None:
+    """Take subjects out of the kernel, whatever it does to them."""
+    removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in ACTIONS]
+    daemon.pipeline.apply(removed, now())
 
 
 def held(daemon: "Daemon", entries: Iterable[Entry]) -> list[Seen] | None:

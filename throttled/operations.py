@@ -304,7 +304,7 @@ class Operations:
         count, later = 0, ""
         try:
             for entries in pipeline.store.take(scope, _PIECE):
-                self._remove(entries)
+                imports.remove(self._daemon, entries)
                 count += len(entries)
                 await asyncio.sleep(0)
         except StoreError as error:
@@ -320,19 +320,13 @@ class Operations:
             held = []
             dump = self._daemon.backend.dump()
             while piece := list(islice(dump, _PIECE)):
-                held += [Entry(e.subject, e.scope, e.action, 0.0) for e in piece]
+                held += [seen for seen in piece if seen.scope == scope]
                 await asyncio.sleep(0)
-            held = [entry for entry in held if entry.scope == scope]
             for at in range(0, len(held), _PIECE):
-                self._remove(held[at : at + _PIECE])
+                imports.remove(self._daemon, held[at : at + _PIECE])
                 await asyncio.sleep(0)
             count += len(held)
         return f"{count} freed{later}"
-
-    def _remove(self, entries: Sequence[Entry]) -> None:
-        """Take subjects out of the kernel, whatever it does to them."""
-        removed = [Entry(e.subject, e.scope, action, 0.0) for e in entries for action in ACTIONS]
-        self._daemon.pipeline.apply(removed, now())
 
     async def _allow(self, request: protocol.Allow) -> ChangeResult:
         daemon, what = self._daemon, request.what

@@ -114,9 +114,11 @@ class Upkeep:
             StoreError: what is left is noted still.
         """
         engine = self._pipeline.engine
+        watched = engine.watched()
         for _ in range(_PEAKS_PIECES):
             peaks = engine.noted(_PEAKS_PIECE)
-            self._pipeline.store.keep_peaks(peaks, engine.watched(), self._clock().wall)
+            self._pipeline.store.keep_peaks(peaks, watched, self._clock().wall)
+            watched = []  # told once is enough
             engine.recorded(peaks)
             yield len(peaks)
             if len(peaks) < _PEAKS_PIECE:

@@ -6,7 +6,6 @@ each of which would have become such a session. Owns a thread while it sends.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
@@ -69,23 +68,16 @@ def _session_cost(at: Rig, sources: list[str]) -> float:
 @contextlib.contextmanager
 def _knocking(at: Rig, sources: list[str]) -> Iterator[list[int]]:
     """Send SYNs while the block runs; the list holds how many."""
-    probes = [latency.Probe(at.client, source) for source in sources]
-    count = [0]
-    over = threading.Event()
+    with contextlib.ExitStack() as stack:
+        probes = [latency.Probe(at.client, source) for source in sources]
+        for probe in probes:
+            stack.callback(probe.close)
+        count, start = [0], time.monotonic()
 
-    def knock() -> None:
-        start = time.monotonic()
-        while not over.wait(0.01):
+        def knock() -> None:
             while count[0] < (time.monotonic() - start) * _SYNS:
                 probes[count[0] % len(probes)].knock()
                 count[0] += 1
 
-    thread = threading.Thread(target=knock)
-    thread.start()
-    try:
+        stack.enter_context(latency.meanwhile(knock, 0.01))
         yield count
-    finally:
-        over.set()
-        thread.join()
-        for probe in probes:
-            probe.close()

@@ -146,20 +146,29 @@ def knocking(client: Namespace, source: str, pause: float = 0.0) -> Iterator[lis
         source: the banned client.
         pause: seconds between two knocks, besides what the wait for an answer takes.
     """
-    probe = Probe(client, source)
     heard: list[float] = []
-    over = threading.Event()
 
     def knock() -> None:
-        while not over.wait(pause):
-            if probe.answered():
-                heard.append(time.monotonic())
+        if probe.answered():
+            heard.append(time.monotonic())
 
-    thread = threading.Thread(target=knock)
+    with contextlib.closing(Probe(client, source)) as probe, meanwhile(knock, pause):
+        yield heard
+
+
+@contextlib.contextmanager
+def meanwhile(step: Callable[[], None], pause: float) -> Iterator[None]:
+    """Take a step again and again in a thread while the block runs, `pause` seconds before each."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(pause):
+            step()
+
+    thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield heard
+        yield
     finally:
         over.set()
         thread.join()
-        probe.close()

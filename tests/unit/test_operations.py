@@ -124,14 +124,18 @@ def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_f
     live(tmp_path, story)
 
 
+def ban_many(lab: Lab, count: int) -> None:
+    wall = time.time()
+    bans = [
+        Decision(wall, "ban", f"198.18.{n >> 8}.{n & 255}", "mx", "x", 1, wall + 900, "")
+        for n in range(count)
+    ]
+    lab.daemon.pipeline.decide(bans, now())
+
+
 def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        wall = time.time()
-        bans = [
-            Decision(wall, "ban", f"198.18.{n >> 8}.{n & 255}", "mx", "x", 1, wall + 900, "")
-            for n in range(2000)
-        ]
-        lab.daemon.pipeline.decide(bans, now())
+        ban_many(lab, 2000)
         asked = asyncio.create_task(lab.ask(protocol.Allow("198.18.0.0/16"), ChangeResult))
         turns = 0
         while not asked.done():
@@ -212,12 +216,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
 
 def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        wall = time.time()
-        bans = [
-            Decision(wall, "ban", f"198.18.{n >> 8}.{n & 255}", "mx", "x", 1, wall + 900, "")
-            for n in range(5000)
-        ]
-        lab.daemon.pipeline.decide(bans, now())
+        ban_many(lab, 5000)
         freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))
         async with asyncio.timeout(BOUND):
             while len(held(lab)) == 5000:  # noqa: ASYNC110 - no event
