@@ -17,6 +17,8 @@ from throttled.tail.archive import read_log
 from throttled.zone import local_zone
 
 _CACHED = 10_000
+#: Shapes of lines that are not understood; further ones are counted together as "".
+_SHAPES = 1_000
 
 
 class _Row(Struct, omit_defaults=True, gc=False):
@@ -44,11 +46,12 @@ class _Row(Struct, omit_defaults=True, gc=False):
 
 
 class _Unknown(Struct, omit_defaults=True, gc=False):
-    """A line that looks like an offence and is not understood."""
+    """Lines of one shape that look like offences and are not understood: the first, how many."""
 
     line: int
     text: str
     file: str = ""
+    count: int = 1
 
 
 class _Times:
@@ -84,30 +87,33 @@ class _Times:
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
 @zone_option
-@click.option("--unknown", is_flag=True, help="Instead: lines that should perhaps be events.")
+@click.option("--unknown", is_flag=True, help="Instead: lines that look like events and are none.")
 @json_always_option
 def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> None:
     """Print the events in a log, one JSON object a line.
 
     FILE may be compressed (.gz, .xz, .bz2); - or none is standard input. Lines that are no event
-    print nothing. With several files each object names its file.
+    print nothing. With several files each object names its file. With --unknown one object for
+    each shape of lines, the most frequent first: its first line and how many there are.
     """
     zone = zone or local_zone()
     times = _Times(zone)
     encode = msgspec.json.Encoder().encode_lines
+    shapes: dict[str, _Unknown] = {}
     for path in files or ("-",):
         parser = Parser(zone, reference(path))
         name = path if len(files) > 1 else ""
         first = 1
         for lines, _ in read_log(path):
-            rows = (
-                _unknown(parser, lines, first, name)
-                if unknown
-                else _events(parser, lines, first, name, times)
-            )
-            sys.stdout.buffer.write(safe_json(encode(rows)))
-            sys.stdout.buffer.flush()
+            if unknown:
+                _unknown(shapes, parser, lines, first, name)
+            else:
+                rows = _events(parser, lines, first, name, times)
+                sys.stdout.buffer.write(safe_json(encode(rows)))
+                sys.stdout.buffer.flush()
             first += len(lines)
+    found = sorted(shapes.values(), key=lambda row: -row.count)
+    sys.stdout.buffer.write(safe_json(encode(found)))
 
 
 def _events(
@@ -144,7 +150,18 @@ def _row(event: Event, number: int, file: str, at: str | None) -> _Row:
     )
 
 
-def _unknown(parser: Parser, lines: list[str], first: int, file: str) -> Iterator[_Unknown]:
+def _unknown(
+    shapes: dict[str, _Unknown], parser: Parser, lines: list[str], first: int, file: str
+) -> None:
+    """Add the lines that are not understood to what is known of their shapes."""
     for number, line in enumerate(lines, first):
-        if parser.unknown(line):
-            yield _Unknown(number, from_log(line), file)
+        shape = parser.unknown(line)
+        if not shape:
+            continue
+        if shape not in shapes and len(shapes) >= _SHAPES:
+            shape = ""
+        known = shapes.get(shape)
+        if known is None:
+            shapes[shape] = _Unknown(number, from_log(line), file)
+        else:
+            known.count += 1

@@ -21,6 +21,12 @@ _RFC3164 = re.compile(r"([A-Z][a-z]{2}) ([ 0-9]?[0-9]) ([0-9]{2}):([0-9]{2}):([0
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+def iso_date(year: str, day: str) -> str:
+    """Return `2026-08-02` of `2026` and `Aug 2` or `Aug  2`; no date where the month is none."""
+    month = _MONTHS.index(day[:3]) + 1 if day[:3] in _MONTHS else 0
+    return f"{year}-{month:02}-{int(day[3:]):02}"
+
+
 class Clock:
     """Reads the times of one log.
 

@@ -15,11 +15,25 @@ from msgspec.structs import replace
 from throttled.model import Event
 from throttled.parse import anvil, logger, master, postscreen, smtpd
 from throttled.parse.clock import Clock
-from throttled.parse.header import Origin, nested, plain, repetition
+from throttled.parse.header import CONTAINER, Head, Origin, nested, plain, repetition
 
 _Reader = Callable[[str, Origin, float], Event | None]
 
 _HEADS = 1_024  # remembered at most
+
+
+def _cut(body: str, origin: Origin, time: float) -> Event | None:
+    """Read a line of a tag that was cut at its slash: rsyslog's RSYSLOG_SyslogProtocol23Format.
+
+    Which daemon wrote it shows only in the text: these have no line in common, and no other daemon
+    of Postfix writes one of theirs.
+    """
+    for process in ("smtpd", "postscreen", "anvil", "master"):
+        event = _READERS[process](body, origin._replace(instance="postfix", process=process), time)
+        if event is not None:
+            return event
+    return None
+
 
 #: The last component of the tag to what reads the lines. Never `smtp`, the client: its lines are
 #: about other people's servers.
@@ -32,14 +46,20 @@ _READERS: dict[str, _Reader] = {
     "systemd-journal": logger.read,  # as the kernel cuts the name
     "journal": logger.read,
     "rsyslogd": logger.read,
+    "postfix": _cut,
 }
-#: What loggers wrap a body in: Solaris, and rsyslog's $RepeatedMsgReduction (Ubuntu's default).
+#: What loggers wrap a body in: rsyslog's $RepeatedMsgReduction (Ubuntu's default), a blank
+#: (%syslogtag% %msg%), Solaris.
 _WRAPPED = re.compile(
-    r"\[ID [0-9]{1,10} \w+\.\w+\] (.*)|message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z", re.DOTALL
+    r" *message repeated ([0-9]{1,9}) times: \[ ?(.*)\]\Z|(?: +|\[ID [0-9]{1,10} \w+\.\w+\] )(.*)",
+    re.DOTALL,
 )
 
 #: For `unknown` only, which decides nothing: what stands before whom a line names first.
 _NAMES = re.compile(r"(?P<front>[^\[]{0,200} from |warning: |)[\w.-]*\[[0-9A-Fa-f.:]{3,45}\]")
+#: Looks like the tag of a line of Postfix, wherever it stands.
+_TAG = re.compile(r"^.{0,200}?\b(?:smtpd|postscreen|anvil)\b")
+_NUMBER = re.compile(r"[0-9A-Fa-f]*[0-9][0-9A-Fa-f.:]*")
 _OFFENCE = re.compile(
     r"warning|reject|denied|error|limit|refus|too many|fail|abort|timeout|lost|illegal|improper"
     r"|invalid|malformed|blocked|bare|unexpected",
@@ -90,7 +110,7 @@ class Parser:
         front, _, body = line.partition("]: ")
         known = self._heads.get(front)
         if known is None or reference is not self._asked:
-            head = plain(line, self._clock, reference) or nested(line, self._clock, reference)
+            head = self._head(line, reference)
             if head is None:
                 return self._repeated(line, reference)
             origin, time, text = head
@@ -106,16 +126,28 @@ class Parser:
             read, origin, time = known
         if read is None:
             self._last = None
-            return None
+            if origin.process is not CONTAINER:
+                return None
+            return self._contained(body, time, reference)
         body = body.rstrip("\r")
         event = read(body, origin, time)
         if event is None and (match := _WRAPPED.match(body)):
-            bare, times, repeated = match.groups()
+            times, repeated, bare = match.groups()
             event = read(repeated if bare is None else bare, origin, time)
             if event is not None and times:
                 event = replace(event, count=event.count * int(times))
         self._last = event
         return event
+
+    def _head(self, line: str, reference: float | None, time: float = 0.0) -> Head | None:
+        clock = self._clock
+        return plain(line, clock, reference) or nested(line, clock, reference, time)
+
+    def _contained(self, line: str, time: float, reference: float | None) -> Event | None:
+        """Return the event of a line that docker's syslog driver put its own header before."""
+        head = self._head(line.lstrip(" "), reference, time)
+        read = None if head is None else _READERS.get(head[0].process)
+        return None if head is None or read is None else read(head[2].rstrip("\r"), *head[:2])
 
     def _repeated(self, line: str, reference: float | None) -> Event | None:
         """Return the event of the line before once more, if that is what a line says."""
@@ -127,22 +159,27 @@ class Parser:
         _, time, count = found
         return replace(last, time=time, count=count * last.count)
 
-    def unknown(self, line: str) -> bool:
-        """Tell whether a line looks like an offence of a client and is not understood.
+    def unknown(self, line: str) -> str:
+        """Return the shape of a line that looks like an offence of a client and is not understood.
 
-        For people who look for what is missing here; nothing is decided by it.
+        Also of one whose header is not. For people who look for what is missing here; nothing is
+        decided by it. Lines that differ in numbers only have one shape; "" = nothing is missing.
         """
-        head = plain(line, self._clock, None) or nested(line, self._clock, None)
-        if head is None or self.event(line) is not None:
-            return False
+        head = self._head(line, None)
+        if head is not None and head[0].process is CONTAINER:
+            line = head[2].lstrip(" ")
+            head = self._head(line, None, head[1])
+        if head is None:
+            tag = _TAG.search(line)
+            return "" if tag is None else _NUMBER.sub("0", line[: tag.end()])
         origin, _, body = head
-        if origin.process not in {"smtpd", "postscreen", "anvil"}:
-            return False
+        if self.event(line) is not None or origin.process not in {"smtpd", "postscreen", "anvil"}:
+            return ""
         if match := _WRAPPED.match(body):
-            body = match[1] or match[3] or ""
+            body = match[2] or match[3] or ""
         names = _NAMES.match(body)
-        return (
-            names is not None
-            and (_OFFENCE.search(names["front"]) or _LOUD.match(names["front"])) is not None
-            and _HARMLESS.match(body) is None
-        )
+        if names is None or _HARMLESS.match(body):
+            return ""
+        front = names["front"]
+        loud = _OFFENCE.search(front) or _LOUD.match(front)
+        return f"{origin.process}: {_NUMBER.sub('0', front)}" if loud else ""

@@ -83,11 +83,27 @@ def test_a_line_without_time_has_none(cli: "Cli", tmp_path: Path) -> None:
 
 
 def test_unknown_lines(cli: "Cli", tmp_path: Path) -> None:
-    strange = "2026-07-22T10:00:01+02:00 mx postfix/smtpd[1]: caf\u00e9 denied from x[198.51.100.7]"
-    (tmp_path / "log").write_text(LOG + strange + "\n")
+    head = "2026-07-22T10:00:01+02:00 mx postfix/smtpd[1]: "
+    strange = f"{head}caf\u00e9 denied from x[198.51.100.7]"
+    rarer = f"{head}warning: Frobnication limit exceeded: 7 from x[198.51.100.7]"
+    log = f"{LOG}{rarer}\n{strange}\n{strange.replace('.7', '.8')}\n"
+    (tmp_path / "log").write_text(log)
     assert _rows(cli("parse", "--unknown", str(tmp_path / "log")).out) == [
-        {"line": 5, "text": strange}
+        {"line": 6, "text": strange, "count": 2},
+        {"line": 5, "text": rarer},
     ]
+
+
+def test_any_number_of_unknown_shapes(cli: "Cli", tmp_path: Path) -> None:
+    lines = (f"postfix/smtpd {'x' * (n % 180)}{'y' * (n // 180)} smtpd\n" for n in range(2_000))
+    heads = (
+        line.replace("postfix", f"{'a' * (n % 60)}{'b' * (n // 60)}")
+        for n, line in enumerate(lines)
+    )
+    (tmp_path / "log").write_text("".join(heads))
+    rows = _rows(cli("parse", "--unknown", str(tmp_path / "log")).out)
+    assert len(rows) == 1_001
+    assert sum(row.get("count", 1) for row in rows) == 2_000
 
 
 def test_standard_input() -> None:

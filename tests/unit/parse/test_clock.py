@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throttled.parse.clock import Clock
+from throttled.parse.clock import Clock, iso_date
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -145,3 +145,8 @@ def test_no_text_raises(text: str, reference: float) -> None:
     clock = Clock(BERLIN, reference)
     clock.time(text)
     clock.iso(text)
+
+
+def test_iso_date() -> None:
+    assert iso_date("2026", "Aug  2") == iso_date("2026", "Aug 02") == "2026-08-02"
+    assert Clock(UTC, 0.0).iso(f"{iso_date('2026', 'Foo  2')} 10:00:01") is None

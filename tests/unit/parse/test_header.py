@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.parse.clock import Clock
-from throttled.parse.header import Origin, nested, plain, repetition
+from throttled.parse.header import CONTAINER, Origin, nested, plain, repetition
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 THEN = datetime(2026, 11, 2, 4, 6, 8, tzinfo=UTC).timestamp()
@@ -118,6 +118,61 @@ def test_tag(tag: str, origin: Origin) -> None:
     assert head(f"Nov  2 04:06:08 mx {tag}: x") == (origin, THEN, "x")
 
 
+@pytest.mark.parametrize(
+    ("stamp", "time"),
+    [
+        ("Nov  2 04:06:08.25", THEN + 0.25),
+        ("Nov  2 04:06:08,250", THEN + 0.25),
+        ("2026 Nov  2 04:06:08", THEN),
+        ("Nov  2 04:06:08 2026", THEN),
+        ("Mon Nov  2 04:06:08.5 2026", THEN + 0.5),
+        ("Nov 02 2026 04:06:08", THEN),
+        (f"{THEN:.0f}", THEN),
+        (f"{THEN:.0f}.125", THEN + 0.125),
+    ],
+)
+def test_other_ways_to_write_the_time(stamp: str, time: float) -> None:
+    assert head(f"{stamp} mx postfix/smtpd[77]: {BODY}") == (MX, time, BODY)
+
+
+@pytest.mark.parametrize(
+    ("line", "time"),
+    [
+        (f"postfix/smtpd[77]: {BODY}", 0.0),
+        (f"mail_1 | postfix/smtpd[77]: {BODY}", 0.0),
+        (f"2026-11-02T04:06:08.5Z stdout F postfix/smtpd[77]: {BODY}", THEN + 0.5),
+        (f'{{"log":"postfix/smtpd[77]: {BODY}","time":"2026-11-02T04:06:08.5Z"}}', THEN + 0.5),
+    ],
+)
+def test_no_time_but_that_of_what_read_the_line(line: str, time: float) -> None:
+    assert head(line) == (MX._replace(host=""), time, BODY)
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "2026-11-02T25:06:08.5Z stdout F ",
+        "2026 Foo  2 04:06:08 mx ",
+        "Nov 31 04:06:08.5 mx ",
+        "mx ",
+    ],
+)
+def test_no_time_where_one_should_be(front: str) -> None:
+    assert head(f"{front}postfix/smtpd[77]: {BODY}") is None
+
+
+@pytest.mark.parametrize("tag", ["2f3a4b5c6d7e", "docker/mail", "a" * 64])
+def test_a_container(tag: str) -> None:
+    line = f"Nov  2 04:06:08 dockerhost {tag}[834]: {BODY}"
+    assert head(line) == (Origin("dockerhost", "", CONTAINER, 834), THEN, BODY)
+
+
+@pytest.mark.parametrize("severity", ["INFO   ", "warning", "err"])
+def test_severity_in_place_of_the_host(severity: str) -> None:
+    line = f"Nov  2 04:06:08 {severity} postfix/smtpd[77]: {BODY}"
+    assert head(line) == (MX._replace(host=""), THEN, BODY)
+
+
 def test_no_host() -> None:
     assert head("Nov  2 04:06:08 postfix/smtpd[77]: x") == (MX._replace(host=""), THEN, "x")
 
@@ -137,7 +192,7 @@ def test_no_pid(tag: str, process: str) -> None:
         "",
         "x",
         BODY,
-        f"postfix/smtpd[77]: {BODY}",
+        f"mx postfix/smtpd[77]: {BODY}",
         f"Nov 31 04:06:08 mx postfix/smtpd[77]: {BODY}",
         f"Nov  2 04:06:08 mx postfix/smtpd: {BODY}",
         f"Nov  2 04:06:08 mx web: postfix/smtpd[77]: {BODY}",

@@ -110,20 +110,33 @@ def test_a_line_of_a_daemon_that_is_none_of_ours(parser: Parser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "unknown"),
+    ("body", "shape"),
     [
-        ("warning: Frobnication limit exceeded: 7 from x[203.0.113.8]", True),
-        ("message repeated 3 times: [ warning: bad ETRN y... from x[203.0.113.8]]", True),
-        ("connect from x[203.0.113.8]", False),  # understood
-        ("warning: hostname x.example does not resolve to address 203.0.113.8", False),
-        ("warning: something failed", False),  # names nobody
-        ("greetings from x[203.0.113.8]", False),  # no offence
-        ('x[203.0.113.8]: replacing command "failed" with "NOOP"', False),  # the client's words
+        (
+            "warning: Frobnication limit exceeded: 17 from x[203.0.113.8]",
+            "smtpd: warning: Frobnication limit exceeded: 0 from ",
+        ),
+        (
+            "message repeated 3 times: [ warning: bad ETRN y... from x[203.0.113.8]]",
+            "smtpd: warning: bad ETRN y... from ",
+        ),
+        ("connect from x[203.0.113.8]", ""),  # understood
+        ("warning: hostname x.example does not resolve to address 203.0.113.8", ""),
+        ("warning: something failed", ""),  # names nobody
+        ("greetings from x[203.0.113.8]", ""),  # no offence
+        ('x[203.0.113.8]: replacing command "failed" with "NOOP"', ""),  # the client's words
     ],
 )
-def test_unknown(parser: Parser, body: str, unknown: bool) -> None:  # noqa: FBT001 # a table
-    assert parser.unknown(HEAD + body) == unknown
+def test_unknown(parser: Parser, body: str, shape: str) -> None:
+    assert parser.unknown(HEAD + body) == shape
+    assert parser.unknown("Nov  2 04:06:09 docker 2f3a4b5c6d7e[834]: " + HEAD + body) == shape
     assert not parser.unknown(body), "not a log line"
+
+
+def test_an_unknown_header(parser: Parser) -> None:
+    line = "<7> 10 o'clock: postfix/smtpd (77) connect from x[203.0.113.8]"
+    assert parser.unknown(line) == "<0> 0 o'clock: postfix/smtpd"
+    assert not parser.unknown(HEAD.replace("smtpd", "smtp") + "refused by x[203.0.113.8]")
 
 
 #: What Postfix lets a client write into a line, at {}. 203.0.113.8 is the client.
@@ -237,3 +250,34 @@ def test_the_rooms_modules_are_all_tested_here() -> None:
     modules = Path(__file__).parents[3] / "throttled" / "parse"
     named = {f"test_{path.stem}.py" for path in modules.glob("[a-z]*.py")}
     assert named - tests == set()
+
+
+def test_a_tag_cut_at_its_slash(parser: Parser) -> None:
+    """Whose line it is shows in the text, of the daemons that are read."""
+    front = "<20>1 2026-11-02T04:06:08Z mx postfix 77 - -  "
+    event = parser.event(front + "connect from x[203.0.113.8]")
+    assert event is not None
+    assert (event.kind, event.instance, event.process) == ("connect", "postfix", "smtpd")
+    event = parser.event(
+        front + "HANGUP after 0.1 from [203.0.113.8]:7 in tests after SMTP handshake"
+    )
+    assert event is not None
+    assert (event.kind, event.process) == ("hangup", "postscreen")
+    assert parser.event(front + "connect to x[203.0.113.8]:25: Connection refused") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "client"),
+    [
+        ("Nov  2 04:06:08 mail postfix/smtpd[7]: connect from x[203.0.113.8]", "203.0.113.8"),
+        (" postfix/smtpd[7]: connect from x[203.0.113.8]\r", "203.0.113.8"),
+        ("Nov  2 04:06:08 mail postfix/smtp[7]: connect from x[203.0.113.8]", ""),
+        ("Nov  2 04:06:08 mail 2f3a4b5c6d7e[9]: postfix/smtpd[7]: connect from x[203.0.113.8]", ""),
+        ("listening", ""),
+    ],
+)
+def test_a_container_behind_a_syslog_driver(parser: Parser, body: str, client: str) -> None:
+    for _ in range(2):  # the second time what stands in front is remembered
+        event = parser.event("Nov  2 04:06:09 docker 2f3a4b5c6d7e[834]: " + body)
+        assert (event.client if event else "") == client
+        assert event is None or (event.time, event.pid) == (THEN + (body[:1] == " "), 7)

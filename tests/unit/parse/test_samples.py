@@ -65,7 +65,7 @@ def test_sample(sample: Sample) -> None:
     event = parser.event(sample.line)
     if sample.expected in {"no event", "unknown"}:
         assert event is None
-        assert parser.unknown(sample.line) == (sample.expected == "unknown")
+        assert bool(parser.unknown(sample.line)) == (sample.expected == "unknown")
         return
     assert event is not None
     assert not parser.unknown(sample.line)
