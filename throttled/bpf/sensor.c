@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* Counts the connections that clients completed with our SMTP ports, by source.
  *
  * The kernel calls it, among others, when the last packet of a handshake has come from the client:
@@ -81,4 +82,4 @@ int handshake(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-char _license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* What the program in sensor.c and throttled/sense/layout.py both know. A test compares them. */
 #ifndef THROTTLED_SENSOR_H
 #define THROTTLED_SENSOR_H

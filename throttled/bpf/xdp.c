@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* Drops SMTP packets of banned clients, and new connections of throttled ones above their rate.
  *
  * What it cannot judge it passes: anything but TCP to an SMTP port at an address of this host,
@@ -317,4 +318,4 @@ int internet(struct xdp_md *ctx)
 	return *first >> 4 == 4 ? ipv4(at, end) : ipv6(at, end);
 }
 
-char _license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "Dual MIT/GPL";

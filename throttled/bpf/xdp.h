@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* What the program in xdp.c and throttled/enforce/xdp/layout.py both know. A test compares them.
  *
  * LAYOUT is part of the path of the pins. Whatever changes the meaning of a pinned map raises it;
