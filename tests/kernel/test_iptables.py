@@ -385,6 +385,24 @@ def test_check_where_a_kind_of_match_is_missing(monkeypatch: pytest.MonkeyPatch)
         assert run("ipset", "list", "-n") == ""
 
 
+def test_an_error_of_an_extension_beside_libnftables() -> None:
+    """libnftables initialises libxtables for itself: an error would then end the process."""
+    code = """
+from iptc.xtables import xtables
+from lab.netns import namespace
+from throttled.enforce.choose import choose
+from throttled.enforce.iptables import ruleset
+ruleset._GC = "nonsense"
+initialised = [xtables(2), xtables(10)]  # as after a change, until they are collected
+with namespace("beside") as place, place.entered():
+    assert choose("nftables").check()[0].state == "ok"
+    print(choose("iptables").check())
+"""
+    assert "xt_hashlimit" in run(
+        sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"
+    )
+
+
 def test_check_without_the_right() -> None:
     code = "from throttled.enforce.choose import choose; print(choose('iptables').check())"
     done = without(["net_admin"], code)

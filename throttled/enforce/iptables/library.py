@@ -8,13 +8,20 @@
 - An IPv6 rule compares one bit of each letter of an interface's name: here all of them.
 - An extension's error jumps out of a Python callback, over frames of the interpreter, which may
   crash it: here C's `throw_exception` is called by C.
+- libxtables calls what the last program that initialised it asks for in case of an error: once
+  libnftables did, that is `exit`. `ours` makes it ours for the time of a change.
+- It knows the options of extensions as they were before iptables 1.8.11, which appended a field
+  (`base`) to each: it would find the first one only. Here they are read at the distance at which
+  they stand.
 
 One table of each IP version for the process (python-iptables caches them); not for two threads at
 once: the caller holds the lock of the iptables programs.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import iptc
 from iptc import xtables
@@ -29,6 +36,48 @@ _VIA_IN = 1  # IPT_INV_VIA_IN, IP6T_INV_VIA_IN
 xtables._xt_globals.exit_err = xtables._EXIT_FN(  # noqa: SLF001
     ("throw_exception", xtables._lib_xtwrapper)  # noqa: SLF001
 )
+
+_OPTION = xtables.xt_option_entry
+
+
+def _options(table: Any) -> Iterator[Any]:
+    """Yield the options of an extension (`struct xt_option_entry` of xtables.h), the last empty.
+
+    With `base`, 4 bytes and 4 of padding, no name of a second option stands where the short form
+    has it: there `base` is 0, as no option of ours is a number of another base.
+    """
+    at, size = ctypes.addressof(table.contents), ctypes.sizeof(_OPTION)
+    short, long = (ctypes.c_void_p.from_address(at + size + more).value for more in (0, 8))
+    if short is None and long is not None:
+        size += 8
+    while True:
+        yield _OPTION.from_address(at)
+        at += size
+
+
+def _read_options() -> None:
+    """Let python-iptables find all options of an extension."""
+    every = xtables.xtables
+    lookup, check = every._option_lookup, every._options_fcheck  # noqa: SLF001
+    every._option_lookup = lambda self, table, name: lookup(self, _options(table), name)  # noqa: SLF001
+    every._options_fcheck = lambda self, name, flags, table: check(  # noqa: SLF001
+        self, name, flags, _options(table)
+    )
+
+
+_read_options()
+
+
+@contextmanager
+def ours() -> Iterator[None]:
+    """Have libxtables call our functions; afterwards again those of whoever initialised it."""
+    parameters = ctypes.c_void_p.in_dll(xtables._lib_xtables, "xt_params")  # noqa: SLF001
+    before = parameters.value
+    parameters.value = ctypes.addressof(xtables._xt_globals)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        parameters.value = before
 
 
 class Raw(iptc.Table):

@@ -99,7 +99,7 @@ def remove(version: int, chains: Sequence[str]) -> None:
 @contextmanager
 def _opened(version: int) -> Iterator["Raw"]:
     made = _library()
-    with _locked():
+    with _locked(), made.ours():
         try:
             table = made.opened(version)
             try:
