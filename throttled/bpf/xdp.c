@@ -202,10 +202,10 @@ __attribute__((noinline)) int verdict(struct packet *given)
 	set = bpf_map_lookup_elem(&settings, &zero);
 	if (!given || !set)
 		return XDP_PASS;
-	copy = *given; /* before Linux 6.2 an argument's memory may not be a key of a map */
-	scope = set->scope[packet->port];
-	if (!packet->hidden && (scope < 1 || scope > SCOPES))
+	scope = set->scope[given->port];
+	if (!given->hidden && (scope < 1 || scope > SCOPES))
 		return XDP_PASS;
+	copy = *given; /* before Linux 6.2 an argument's memory may not be a key of a map */
 	if (packet->six ? !!bpf_map_lookup_elem(&protected6, &packet->from) :
 			  !!bpf_map_lookup_elem(&protected4, &packet->from))
 		return XDP_PASS;
@@ -259,6 +259,12 @@ static __always_inline int ipv4(void *at, void *end)
 	return tcp(&packet, at + header->ihl * 4, end, cut);
 }
 
+static __always_inline int is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_AH || next == IPPROTO_FRAGMENT;
+}
+
 static __always_inline int ipv6(void *at, void *end)
 {
 	struct ipv6hdr *header = at;
@@ -271,30 +277,21 @@ static __always_inline int ipv6(void *at, void *end)
 	__builtin_memcpy(packet.to.address, &header->daddr, 16);
 	next = header->nexthdr;
 	at = header + 1;
-	for (int i = 0; i <= EXTENSIONS; i++) {
+	for (int i = 0; next != IPPROTO_TCP; i++) {
 		__u8 *extension = at;
 
-		if (next == IPPROTO_TCP)
-			break;
+		if (!is_extension(next))
+			return XDP_PASS;
 		if (i == EXTENSIONS || (void *)(extension + 8) > end)
 			return hidden(&packet);
-		switch (next) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			at += (extension[1] + 1) * 8;
-			break;
-		case IPPROTO_AH: /* RFC 4302: in words of four bytes, less two */
+		if (next == IPPROTO_AH) /* RFC 4302: in words of four bytes, less two */
 			at += (extension[1] + 2) * 4;
-			break;
-		case IPPROTO_FRAGMENT:
-			if (extension[2] || extension[3] & 0xf8)
-				return XDP_PASS;
+		else if (next != IPPROTO_FRAGMENT)
+			at += (extension[1] + 1) * 8;
+		else if (extension[2] || extension[3] & 0xf8)
+			return XDP_PASS; /* a later one */
+		else
 			at += 8;
-			break;
-		default:
-			return XDP_PASS;
-		}
 		next = extension[0];
 	}
 	return tcp(&packet, at, end, 0);
