@@ -75,15 +75,22 @@ class Elements:
 
     def headers(self) -> dict[str, Header]:
         """Return our sets by their names. O(elements): the kernel counts them."""
-        found: list[Header] = []
+        return {each.name: each for each in self._headers() if ruleset.is_set(each.name)}
+
+    def trials(self) -> dict[str, int]:
+        """Return the sets of trials, each with the process that made it."""
+        found = ((each.name, ruleset.trial_of(each.name)) for each in self._headers())
+        return {name: process for name, process in found if process is not None}
+
+    def _headers(self) -> list[Header]:
         with _refusals():
             try:
                 answers = self._netlink.dump(messages.headers())
-                found = [header for each in answers if (header := messages.header_of(each))]
+                return [header for each in answers if (header := messages.header_of(each))]
             except OSError as problem:
                 if problem.errno != errno.EINVAL:  # this kernel has no ip_set
                     raise
-        return {each.name: each for each in found if ruleset.is_set(each.name)}
+        return []
 
     def count(self, name: str) -> int:
         """Return how many elements are in a set that stays; -1 where it is gone."""
