@@ -24,7 +24,10 @@ _LIBRARY = "libbpf.so.1"
 OBJECTS = Path(__file__).parent
 
 #: What an operator is told who lacks them.
-RIGHTS = "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+RIGHTS = (
+    "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+    " (throttled.service: install its drop-in xdp.conf)"
+)
 
 # linux/bpf.h: enum bpf_map_type, bpf_attach_type, flags; linux/if_link.h: XDP_FLAGS_*
 _HASH, _NO_PREALLOC = 1, 1
