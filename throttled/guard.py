@@ -145,6 +145,8 @@ class Guard:
         if self.fills:
             held = _held(self.fills)
             return sum(min(count, held[kind]) for kind, count in desired.items()), True
+        if not self.backend.intact():  # then it has no sets to count, or asks none
+            return 0, True
         total = sum(desired.values())
         lacking = total * self.absent // self.sampled if self.sampled else 0
         return max(0, total - max(lacking, self._pipeline.unapplied())), False

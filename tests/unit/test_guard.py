@@ -77,6 +77,17 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Guard) -> None:
     asyncio.run(story())
 
 
+def test_nothing_is_enforced_without_rules(guard: Guard) -> None:
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+        assert guard.enforced({("mx", "ban"): 10})[0] == 10
+        guard.backend.teardown()
+        assert guard.enforced({("mx", "ban"): 10}) == (0, True)
+
+    asyncio.run(story())
+
+
 def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Guard) -> None:
     guard.repair()
     moment = now()
