@@ -28,7 +28,7 @@ from throttled.enforce.nftables.messages import Message, error
 from throttled.enforce.nftables.netlink import Netlink
 from throttled.enforce.nftables.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Seen
+from throttled.model import Applied, Entry, FullSet, Seen
 
 #: Elements of a set that are read to answer a question: some 10 ms.
 _READ = 20_000
@@ -139,7 +139,7 @@ class Elements:
             BackendError: a set is gone, or we are not permitted.
         """
         failed: list[Failure] = []
-        full = False
+        full: set[FullSet] = set()
         for of, entries in groups.items():
             name = ruleset.name(of) + suffix
             leave = [(key, entry) for key, entry in entries.items() if entry.seconds <= 0]
@@ -149,8 +149,9 @@ class Elements:
                 for line, number in self._send(messages.add, name, _packed(of, stay)):
                     entry = stay[line // _parts(of)][1]
                     failed.append((entry, messages.reason(number) or os.strerror(number)))
-                    full |= number == messages.FULL
-        return Applied(tuple(failed), full)
+                    if number == messages.FULL:
+                        full.add(FullSet(name, of.scope, of.action))
+        return Applied(tuple(failed), frozenset(full))
 
     def lookup(self, groups: Groups) -> list[Seen]:
         """Return those of the named elements that the kernel holds."""
