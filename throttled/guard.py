@@ -60,7 +60,8 @@ class Guard:
         self.backend = backend
         #: When something had to be put right, on the boot clock; the latest.
         self.disturbed: deque[float] = deque(maxlen=100)
-        #: Of the latest sample: how many should be in force, and how many of those were not.
+        #: Of the latest sample: how many should be in force, and how many of those were not and had
+        #: not been refused.
         self.sampled = self.absent = 0
         #: How full the sets were at the latest look, how many elements were missing, and how many
         #: looks in a row found some missing.
@@ -151,7 +152,7 @@ class Guard:
         total = sum(desired.values())
         known = sum(min(count, refused[kind]) for kind, count in desired.items())
         lacking = total * self.absent // self.sampled if self.sampled else 0
-        return max(0, total - max(lacking, known, self._pipeline.unapplied())), False
+        return max(0, total - known - max(lacking, self._pipeline.unapplied())), False
 
     def dropped(self) -> int:
         """Return the packets dropped so far, also by a table that somebody deleted since.
@@ -262,8 +263,9 @@ class Guard:
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
         sample = self._pipeline.freed.others(sample)
         absent = missing(sample, self.backend.lookup(sample))
-        self.sampled, self.absent = len(sample), len(absent)
         self._pipeline.apply(absent, moment)
+        unexplained = sum(entry not in self._pipeline.refused for entry in absent)
+        self.sampled, self.absent = len(sample), unexplained
         told = not self._pipeline.freed  # else the store counts too many
         desired = store.counts(moment.wall) if self.fills and told else {}
         fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())

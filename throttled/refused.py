@@ -46,6 +46,10 @@ class Refused:
                 self.counts[entry.scope, entry.action] += 1
         self._remove(list(islice(self._ends, max(0, len(self._ends) - LIMIT))))
 
+    def __contains__(self, entry: Entry) -> bool:
+        """Tell whether an element is known to have found no room."""
+        return _key(entry) in self._ends
+
     def expire(self, boot: float) -> None:
         """Leave out what would have expired by now."""
         self._remove([key for key, end in self._ends.items() if end <= boot])

@@ -147,6 +147,7 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Guard) -> None:
         for later in (20.0, 40.0, 60.0):
             guard.tick(Moment(moment.wall, moment.boot + later))
             await settled(guard)
+            assert guard.enforced({("mx", "ban"): 39})[0] == 20
         assert len(guard.disturbed) <= before + 1
 
     asyncio.run(story())

@@ -27,6 +27,8 @@ def test_what_does_not_fit_is_counted_until_it_is_taken_or_would_have_expired() 
     assert refused.sets() == [BANS, SLOW]
     assert refused.counts["mx", "ban"] == 2
     assert refused.counts["mx", "throttle"] == 1
+    assert entry(2) in refused
+    assert entry(1) not in refused
     refused.note([entry(3, 0.0)], Applied(), 101.0)
     assert refused.counts["mx", "ban"] == 1
     refused.expire(161.0)
