@@ -60,7 +60,8 @@ class Guard:
         self.backend = backend
         #: When something had to be put right, on the boot clock; the latest.
         self.disturbed: deque[float] = deque(maxlen=100)
-        #: Of the latest sample: how many should be in force, and how many of those were not.
+        #: Of the latest sample: how many should be in force, and how many of those were not and had
+        #: not been refused.
         self.sampled = self.absent = 0
         #: How full the sets were at the latest look, how many elements were missing, and how many
         #: looks in a row found some missing.
@@ -145,9 +146,13 @@ class Guard:
         if self.fills:
             held = _held(self.fills)
             return sum(min(count, held[kind]) for kind, count in desired.items()), True
+        if not self.backend.intact():  # then it has no sets to count, or asks none
+            return 0, True
+        refused = self._pipeline.refused.counts
         total = sum(desired.values())
+        known = sum(min(count, refused[kind]) for kind, count in desired.items())
         lacking = total * self.absent // self.sampled if self.sampled else 0
-        return max(0, total - max(lacking, self._pipeline.unapplied())), False
+        return max(0, total - known - max(lacking, self._pipeline.unapplied())), False
 
     def dropped(self) -> int:
         """Return the packets dropped so far, also by a table that somebody deleted since.
@@ -169,17 +174,7 @@ class Guard:
         Args:
             at: now, on the boot clock.
         """
-        hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
-        found = [
-            Problem(
-                "fault" if fill.held >= fill.size else "warning",
-                f"the set {fill.name} holds {fill.held:,} of {fill.size:,} at most",
-                hint,
-                f"set-full:{fill.name}",
-            )
-            for fill in self.fills
-            if fill.held >= _NEARLY * fill.size
-        ]
+        found = self._full()
         if self._lacked > 1 and not found and self._pipeline.backend_fault is None:
             what = f"the kernel lacks {self.lacking:,} elements that should be in force"
             hint = "they are put in again and again: does another program take them out?"
@@ -190,6 +185,33 @@ class Guard:
             hint = "which program loads its own rules? let it leave the table inet throttled alone"
             found.append(Problem("warning", what, hint, "firewall-disturbed"))
         return found
+
+    def _full(self) -> list[Problem]:
+        """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
+        hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
+        refused = self._pipeline.refused
+        found = [
+            Problem(
+                "fault",
+                f"the set {each.name} is full: {refused.counts[each.scope, each.action]:,} "
+                f"{each.scope} {each.action}s do not fit",
+                hint,
+                f"set-full:{each.name}",
+            )
+            for each in refused.sets()
+        ]
+        known = {problem.key for problem in found}
+        counted = [
+            Problem(
+                "fault" if fill.held >= fill.size else "warning",
+                f"the set {fill.name} holds {fill.held:,} of {fill.size:,} at most",
+                hint,
+                f"set-full:{fill.name}",
+            )
+            for fill in self.fills
+            if fill.held >= _NEARLY * fill.size
+        ]
+        return found + [problem for problem in counted if problem.key not in known]
 
     def tick(self, moment: Moment) -> None:
         """Try again what the kernel or the store refused; clear up in the kernel; look."""
@@ -218,12 +240,19 @@ class Guard:
         if not self.backend.intact():
             self._put_right(Foreign(rules=True, lost=True))
             return
-        was_full = _full(self.fills)
+        was_full = self._is_full()
+        self._pipeline.refused.expire(moment.boot)
         lacking = self._lacks(moment)
         self._lacked = self._lacked + 1 if lacking else 0
-        if lacking and not _full(self.fills) and (was_full or moment.boot >= self._distrusted):
+        if lacking and not self._is_full() and (was_full or moment.boot >= self._distrusted):
             self._distrusted = moment.boot + _DISTRUST
             self._put_right(Foreign(rules=True, lost=True))
+
+    def _is_full(self) -> bool:
+        """Tell whether a set is full, so that it is no wonder that elements are missing."""
+        return any(fill.held >= fill.size for fill in self.fills) or bool(
+            self._pipeline.refused.sets()
+        )
 
     def _lacks(self, moment: Moment) -> bool:
         """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
@@ -234,8 +263,9 @@ class Guard:
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
         sample = self._pipeline.freed.others(sample)
         absent = missing(sample, self.backend.lookup(sample))
-        self.sampled, self.absent = len(sample), len(absent)
         self._pipeline.apply(absent, moment)
+        unexplained = sum(entry not in self._pipeline.refused for entry in absent)
+        self.sampled, self.absent = len(sample), unexplained
         told = not self._pipeline.freed  # else the store counts too many
         desired = store.counts(moment.wall) if self.fills and told else {}
         fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
@@ -348,7 +378,3 @@ def _held(fills: Sequence[Fill]) -> Counter[Kind]:
     for fill in fills:
         held[fill.scope, fill.action] += fill.held
     return held
-
-
-def _full(fills: Sequence[Fill]) -> bool:
-    return any(fill.held >= fill.size for fill in fills)

@@ -68,16 +68,15 @@ class Handshakes:
         self._sensor = None
 
     def told(self) -> Problem:
-        """Return what `status` says, which is not wrong whatever it is."""
+        """Return what `status` and `check` say; a warning if the kernel should count and cannot."""
         if self._sensor is not None:
             ports = ", ".join(str(port) for scope in SCOPES for port in self._ports[scope])
             return Problem("ok", f"completed handshakes are counted at ports {ports}")
-        what, hint = "off", ""
+        alone = "connections are counted from the log alone"
         if self._fault is not None:
-            what, hint = self._fault.message, self._fault.hint
-        elif self._wanted:
-            what = "no service of Postfix is known"
-        return Problem("ok", f"{what}; connections are counted from the log alone", hint)
+            return Problem("warning", f"{self._fault.message}; {alone}", self._fault.hint)
+        what = "no service of Postfix is known" if self._wanted else "off"
+        return Problem("ok", f"{what}; {alone}")
 
     def problems(self) -> list[Problem]:
         """Return what is wrong: nothing if a sensor is wanted only where it can be."""

@@ -269,11 +269,19 @@ class Ruleset(Struct, frozen=True):
     expected: int = 0  # elements that are about to come: sets that are made have room for them
 
 
+class FullSet(Struct, frozen=True):
+    """A set of the kernel that refused an element because it holds as many as it may."""
+
+    name: str
+    scope: Scope
+    action: Action
+
+
 class Applied(Struct, frozen=True):
     """What became of a batch. Elements not named in `failed` are in force."""
 
     failed: tuple[tuple[Entry, str], ...] = ()  # (entry, error)
-    full: bool = False  # a set is full: `failed` names what did not fit
+    full: frozenset[FullSet] = frozenset()  # `failed` names what did not fit
 
 
 class Problem(Struct, frozen=True):

@@ -42,6 +42,7 @@ from throttled.model import (
 )
 from throttled.parse.parser import Parser
 from throttled.policy import Policy
+from throttled.refused import Refused
 from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,8 @@ class Pipeline:
         self.history_fault: StoreError | None = None  # it cannot be read
         self.backend_fault: BackendError | None = None
         self.freed = Freed()
+        #: What the kernel has no room for.
+        self.refused = Refused()
         self._unrecorded: list[Decision] = []
         self._evidence: list[Evidence] = []
         self._asked = 0.0  # boot clock, when the store failed last
@@ -396,10 +399,11 @@ class Pipeline:
         if self._unapplied:  # what is decided later holds
             for entry in entries:
                 self._waits_no_more(entry)
+        self.refused.note(entries, applied, now.boot)
         if not (applied.full and self._full):  # once, not with each batch
             for entry, why in applied.failed[:10]:
                 log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
-        self._full = applied.full
+        self._full = bool(applied.full)
         self.counts.errors += len(applied.failed)
 
     def _waits_no_more(self, entry: Entry) -> None:
@@ -433,6 +437,7 @@ class Pipeline:
         if self.backend is None:
             return
         self._unapplied = {}
+        self.refused.clear()
         try:
             self.backend.teardown()
             setup()

@@ -218,7 +218,7 @@ def _cgroups(name: str) -> Iterator[list[Path]]:
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
             groups.append(Path(place, name))
     for group in groups:
-        group.mkdir()
+        group.mkdir(exist_ok=True)  # a hierarchy may be mounted twice
     try:
         yield groups
     finally:

@@ -5,9 +5,10 @@ Everything of the backend runs in the server's namespace, which the calling thre
 """
 
 import contextlib
+import itertools
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lab.netns import (
@@ -21,6 +22,7 @@ from lab.netns import (
     source_socket,
     until,
 )
+from lab.packets import ip6, opening
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
 from throttled.model import Ruleset
@@ -28,6 +30,8 @@ from throttled.model import Ruleset
 #: Behind the server: it forwards to it, and mail for it is none of its business.
 INSIDE4 = "203.0.113.1"
 PORTS = (25, 587, 2525)
+#: A client that no test bans or throttles.
+_WITNESS6 = "2001:db8:b::ffff"
 
 #: A throttled subject may open three sessions, and no more as long as a test lasts.
 RULESET = Ruleset(
@@ -82,6 +86,27 @@ class Host:
         for end in ends or ():
             end.close()
         return ends is not None
+
+    def answers(self, *connections: Sequence[bytes]) -> list[bool]:
+        """Tell of each connection whether the server answers the packets that open it.
+
+        Args:
+            connections: the IPv6 packets of each, from port 1024 and so on, one after the other.
+        """
+        last = 1024 + len(connections)
+        end = ip6(_WITNESS6, SERVER6, opening(_WITNESS6, SERVER6, last))
+        found = set()
+        with (
+            self.wire.client.entered(),
+            socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+            socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_TCP) as heard,
+        ):
+            for packet in (*itertools.chain(*connections), end):
+                raw.sendto(packet, (SERVER6, 0))
+            heard.settimeout(5.0)
+            while last not in found:  # answers come in the order of the packets
+                found.add(int.from_bytes(heard.recv(100)[2:4]))
+        return [1024 + number in found for number in range(len(connections))]
 
 
 @contextlib.contextmanager

@@ -72,16 +72,20 @@ def ip6(
     return start + addresses + chain + payload
 
 
-def extension(kind: int, *, size: int = 8, offset: int = 0) -> bytes:
+def extension(
+    kind: int, *, size: int = 8, offset: int = 0, more: bool = False, number: int = 9
+) -> bytes:
     """Return an extension header after a byte that says its kind: for `ip6`.
 
     Args:
         kind: HOP_BY_HOP and so on.
         size: bytes of the whole header, a multiple of eight (AUTHENTICATION: of four).
         offset: of a fragment, in units of eight bytes.
+        more: whether fragments follow this one.
+        number: of the packet, for its fragments.
     """
     if kind == FRAGMENT:
-        return bytes([kind, 0]) + struct.pack("!BHI", 0, offset << 3, 9)
+        return bytes([kind, 0]) + struct.pack("!BHI", 0, offset << 3 | more, number)
     length = size // 4 - 2 if kind == AUTHENTICATION else size // 8 - 1
     return bytes([kind, 0, length]) + bytes(size - 2)
 
@@ -109,8 +113,9 @@ def syn(source: str, target: str, port: int = 25, macs: bytes = _MACS) -> bytes:
 
 
 def opening(source: str, target: str, sport: int, port: int = 25) -> bytes:
-    """Return the TCP header of an IPv4 packet that opens a connection, with its checksum."""
+    """Return a TCP header that opens a connection, with its checksum."""
     header = sport.to_bytes(2) + tcp(port, SYN)[2:]
+    # The pseudo header of IPv6 has other fields, and the same sum.
     pseudo = ip_address(source).packed + ip_address(target).packed + struct.pack("!HH", TCP, 20)
     return header[:16] + _checksum(pseudo + header).to_bytes(2) + header[18:]
 

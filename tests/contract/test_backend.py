@@ -7,15 +7,16 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 import msgspec
 import pytest
 
 from lab.guarded import INSIDE4, RULESET, Host
 from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
-from lab.packets import ip4, opening
+from lab.packets import DESTINATION, FRAGMENT, ROUTING, extension, ip4, ip6, opening
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
 from throttled.errors import BackendError
@@ -60,7 +61,7 @@ def left(backend: Backend, entry: Entry) -> float:
 
 def put(backend: Backend, *entries: Entry) -> None:
     applied = backend.apply(entries)
-    assert (applied.failed, applied.full) == ((), False)
+    assert (applied.failed, applied.full) == ((), frozenset())
 
 
 # Elements
@@ -168,7 +169,9 @@ def test_a_full_set_takes_what_fits_and_names_the_rest(backend: Backend) -> None
     backend.setup(msgspec.structs.replace(RULESET, size=100))
     many = [ban(subject) for subject in addresses(137)]
     applied = backend.apply(many)
-    assert applied.full
+    (full,) = applied.full
+    assert (full.scope, full.action) == ("mx", "ban")
+    assert full.name in [fill.name for fill in backend.fill()] or not backend.fill()
     assert len(applied.failed) == 37
     assert all("full" in why or "no more" in why for _entry, why in applied.failed)
     inside = keys(many) - keys(entry for entry, _why in applied.failed)
@@ -191,7 +194,7 @@ def test_a_full_set_can_be_renewed_and_emptied(backend: Backend) -> None:
     assert not backend.lookup([ban(first[1])])
     held = keys(backend.dump())
     assert len(held) <= 100
-    assert applied.full == (("198.18.0.101", "mx", "ban") not in held)
+    assert bool(applied.full) == (("198.18.0.101", "mx", "ban") not in held)
 
 
 def test_a_full_set_does_not_keep_others_from_what_is_theirs(backend: Backend) -> None:
@@ -417,6 +420,51 @@ def test_nobody_gets_by_in_fragments(host: Host) -> None:
     # iptables takes so short a fragment for an attack, whoever sent it.
     assert answered[slow] == (0 if host.backend.name == "iptables" else RULESET.burst)
     assert answered[bad] == 0
+
+
+#: How far behind extension headers a TCP header is, and how the whole is cut into fragments.
+CHAINS = {
+    "one": ((DESTINATION,), ()),
+    "nine": ((DESTINATION,) * 9, ()),
+    "60 of two kinds": ((DESTINATION, ROUTING) * 30, ()),
+    "all that fit": ((ROUTING,) * 170, ()),
+    "in the second fragment": ((DESTINATION, DESTINATION), (8,)),
+    "nine, in the third fragment": ((DESTINATION,) * 9, (16, 64)),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_nobody_gets_by_behind_extension_headers(host: Host, chain: str) -> None:
+    slow, bad, good = "2001:db8:b::1", "2001:db8:b::2", "2001:db8:b::3"
+    put(host.backend, throttle(slow), ban(bad))
+    kinds, cuts = CHAINS[chain]
+    sources = (*[slow] * 6, bad, bad, good)
+    answered = host.answers(
+        *(behind(source, number, kinds, cuts) for number, source in enumerate(sources, 1024))
+    )
+    # iptables drops first fragments whose headers do not end in them, whoever sent them.
+    passes = not (cuts and host.backend.name == "iptables")
+    assert answered[:6] == [passes] * RULESET.burst + [False] * (6 - RULESET.burst)
+    assert answered[6:] == [False, False, passes]
+
+
+def behind(source: str, port: int, kinds: Sequence[int], cuts: Sequence[int]) -> list[bytes]:
+    """Return the packets that open a connection, TCP behind extensions, cut at these bytes."""
+    extensions = [extension(kind) for kind in kinds]
+    packet = ip6(source, SERVER6, opening(source, SERVER6, port), extensions)
+    if not cuts:
+        return [packet]
+    payload, number = packet[40:], random.randrange(1 << 32)
+    return [
+        ip6(
+            source,
+            SERVER6,
+            payload[at:end],
+            [extension(FRAGMENT, offset=at // 8, more=end < len(payload), number=number)],
+            last=kinds[0],
+        )
+        for at, end in pairwise((0, *cuts, len(payload)))
+    ]
 
 
 @pytest.mark.parametrize(

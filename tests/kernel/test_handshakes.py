@@ -81,6 +81,7 @@ def test_from_handshakes_to_a_throttle_and_on_without_a_sensor(
         made[0]._link.detach()
         await happens(ours.problems)
         await happens(lambda: "detached" in ours.told().what)
+        assert ours.told().state == "warning"
         assert [problem.key for problem in ours.problems()] == ["sensor"]
         monkeypatch.setattr(module, "_PATIENCE", 0.0)
         await happens(lambda: len(made) == 2)

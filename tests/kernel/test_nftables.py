@@ -266,7 +266,9 @@ def test_a_set_that_is_too_large_keeps_its_size(
 def test_where_adding_does_not_renew_an_element_is_made_anew(
     host: Host, monkeypatch: pytest.MonkeyPatch, *, renews: bool
 ) -> None:
-    # As before Linux 6.12, which cannot be had here: a new element has counted nothing.
+    if renews and not elements._RENEWS:
+        pytest.skip("Linux renews since 6.12")
+    # As before Linux 6.12: a new element has counted nothing.
     monkeypatch.setattr(elements, "_RENEWS", renews)
     host.backend.apply([ban("198.18.0.1")])
     assert not host.arrives("198.18.0.1")

@@ -517,6 +517,24 @@ def test_pins_that_were_removed_are_noticed_and_put_back(host: Host, pins: Path)
     assert not host.arrives("198.18.0.1")
 
 
+def test_pins_that_cannot_be_made_again_are_reported(mounted: Path, tmp_path: Path) -> None:
+    """A directory that was removed while it is mounted, as by a drop-in of an earlier version."""
+    there = mounted / unique("xdp")
+    there.mkdir()
+    subprocess.run(("mount", "--bind", str(there), str(tmp_path)), check=True)
+    try:
+        with namespace("xdp") as place, place.entered():
+            made = Xdp(pins=tmp_path)
+            made.setup(RULESET)
+            subprocess.run(("rm", "-r", str(there)), check=True)
+            assert not made.intact()
+            with pytest.raises(BackendError, match="cannot be made") as caught:
+                made.setup(RULESET)
+            assert "systemctl restart throttled" in caught.value.hint
+    finally:
+        subprocess.run(("umount", str(tmp_path)), check=True)
+
+
 def test_a_link_that_was_removed_is_noticed_and_put_back(host: Host, pins: Path) -> None:
     host.backend.apply([ban("198.18.0.1")])
     (pins / f"v{layout.LAYOUT}" / f"link_{at('eth0').number}").unlink()
@@ -601,6 +619,8 @@ def test_how_full_each_set_is(backend: Xdp, monkeypatch: pytest.MonkeyPatch) -> 
     backend.apply([ban(f"198.18.{n >> 8}.{n & 255}") for n in range(5000)])
     backend.apply([ban(f"2001:db8:b:{n:x}::/64", action="throttle") for n in range(77)])
     found = {(fill.name, fill.held, fill.size) for fill in backend.fill()}
+    if not found:
+        pytest.skip("Linux says what a map takes since 6.3")
     assert found == {("mx_ban4", 5000, 300_000), ("mx_throttle6_networks", 77, 300_000)}
     # As before Linux 6.3, where it does not change with what is in a map.
     monkeypatch.setattr(Map, "memory", lambda _: 4096)

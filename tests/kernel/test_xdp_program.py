@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lab.bpffs import bpffs
 from lab.guarded import RULESET
-from lab.netns import SERVER4, SERVER6, pair
+from lab.netns import CLIENT6, SERVER4, SERVER6, pair
 from lab.packets import (
     ACK,
     AUTHENTICATION,
@@ -80,6 +80,7 @@ def six(*extensions: bytes, source: str = BAD6, port: int = 25) -> bytes:
 # What is dropped, in every wrapping
 
 OPTIONS = bytes([7, 39, 4]) + bytes(37)  # record route: the most that fits
+MANY = [extension(DESTINATION) for _ in range(9)]
 EVERY = (HOP_BY_HOP, DESTINATION, ROUTING, AUTHENTICATION, DESTINATION)
 
 
@@ -99,7 +100,16 @@ EVERY = (HOP_BY_HOP, DESTINATION, ROUTING, AUTHENTICATION, DESTINATION)
         pytest.param(six(*(extension(kind, size=16) for kind in EVERY)), id="extensions"),
         pytest.param(six(extension(HOP_BY_HOP, size=256), extension(FRAGMENT)), id="a long one"),
         pytest.param(six(extension(AUTHENTICATION, size=28)), id="authentication header"),
-        pytest.param(six(*(extension(DESTINATION) for _ in range(8))), id="eight extensions"),
+        *(
+            pytest.param(six(*[extension(kind)] * count), id=f"{count} extensions of {kind}")
+            for kind in (DESTINATION, ROUTING)
+            for count in (8, 9, 60, 170)
+        ),
+        pytest.param(ip6(BAD6, SERVER6, b"", [extension(DESTINATION)]), id="no room for TCP"),
+        pytest.param(
+            ip6(BAD6, SERVER6, b"", [extension(FRAGMENT, more=True)], last=DESTINATION),
+            id="a first fragment whose headers go on in the next one",
+        ),
     ],
 )
 def test_a_banned_client_is_found(program: Guarded, packet: bytes, tags: tuple[int, ...]) -> None:
@@ -132,7 +142,10 @@ def test_without_a_link_layer(program: Guarded) -> None:
         pytest.param(ip4(BAD4, SERVER4, tcp(), fragment=0x2001), id="one in the middle"),
         pytest.param(six(extension(FRAGMENT, offset=1)), id="a later fragment of IPv6"),
         pytest.param(six(extension(FRAGMENT, offset=0x1FE0)), id="a far one"),
-        pytest.param(six(*(extension(DESTINATION) for _ in range(9))), id="nine extensions"),
+        pytest.param(six(*MANY, source="2001:db8:b::2"), id="somebody else behind nine"),
+        pytest.param(ip6(BAD6, "2001:db8:c::1", tcp(), MANY), id="to somebody else behind nine"),
+        pytest.param(ip6(BAD6, SERVER6, b"", last=UDP), id="no room for UDP"),
+        pytest.param(six(*MANY, source=CLIENT6), id="protected, behind nine"),
         pytest.param(six(extension(ESP)), id="encrypted"),
         pytest.param(ip6(BAD6, SERVER6, tcp(), last=59), id="no next header"),
         pytest.param(b"\x45" + bytes(40), id="zeros"),
@@ -157,10 +170,11 @@ def test_a_version_that_the_frame_denies(program: Guarded) -> None:
 @pytest.mark.parametrize("packet", [four(), six(), six(extension(ROUTING), extension(FRAGMENT))])
 @pytest.mark.parametrize("tags", [(), (DOT1AD, DOT1Q)])
 def test_what_is_cut_short(program: Guarded, packet: bytes, tags: tuple[int, ...]) -> None:
+    """Where the ports are not there they may be any, once it is known from whom it is."""
     whole = ethernet(packet, tags)
-    ports = len(whole) - 12  # the first eight bytes of TCP, which any first fragment has
+    known = 14 + 4 * len(tags) + (20 if packet[0] >> 4 == 4 else 40)
     for length in range(14, len(whole) + 1):
-        assert program.verdict(whole[:length]) == (DROP if length >= ports else PASS)
+        assert program.verdict(whole[:length]) == (DROP if length >= known else PASS)
 
 
 WHOLE = [
@@ -213,6 +227,15 @@ def test_only_what_opens_a_connection_counts(program: Guarded, source: str) -> N
     assert [passes(SYN) for _ in range(5)] == [True] * 3 + [False] * 2
     assert passes(ACK)
     assert passes(SYN, 587)
+
+
+def test_behind_nine_extensions_it_counts_as_a_new_connection_in_every_scope(
+    program: Guarded,
+) -> None:
+    slow = "2001:db8:b::4"
+    program.backend.apply([Entry(slow, "submission", "throttle", 600.0)])
+    packet = ip6(slow, SERVER6, tcp(25, ACK), MANY)
+    assert [program.drops(packet) for _ in range(5)] == [False] * 3 + [True] * 2
 
 
 @pytest.mark.parametrize("padding", [0, 18])

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -238,21 +239,13 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
 
 def protects_and_cleans_up(site: Site, backend: str, source: str) -> None:
     """Use another backend, and let stop take away what it put into the kernel."""
-    config = site.host.path(CONFIG)
-    before = config.read_text()
-    config.write_text(
-        before.replace('#on_stop = "leave"', f'on_stop = "remove"\nbackend = "{backend}"')
-    )
-    site.run("systemctl", "daemon-reload")
-    try:
+    with configured(site, f'on_stop = "remove"\nbackend = "{backend}"'):
         site.run("systemctl", "restart", "throttled")
         assert json.loads(site.run("throttled", "status", "--json"))["backend"] == backend
         site.attack(source)
         site.run("systemctl", "stop", "throttled")
         assert site.show("Result") == "success"
         assert site.answers(source)
-    finally:
-        config.write_text(before)
 
 
 def test_the_sensor_in_its_sandbox(site: Site) -> None:
@@ -270,16 +263,73 @@ def test_the_sensor_in_its_sandbox(site: Site) -> None:
 
 def test_xdp_in_its_sandbox(site: Site) -> None:
     """With the drop-in that the package has for it."""
-    site.run("apt-get", "install", "--yes", "libbpf1")
-    site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")  # a real machine has it mounted
-    drop_in = site.host.path(f"{UNIT}.d/xdp.conf")
-    drop_in.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), drop_in)
-    protects_and_cleans_up(site, "xdp", "198.18.9.7")
-    site.run("systemd-analyze", "security", "--threshold=22", "throttled")
-    drop_in.unlink()
-    site.run("systemctl", "daemon-reload")
+    with drop_in(site):
+        protects_and_cleans_up(site, "xdp", "198.18.9.7")
+        site.run("systemd-analyze", "security", "--threshold=24", "throttled")
     site.run("systemctl", "start", "throttled")
+
+
+def test_xdp_pins_that_are_removed_come_back_in_its_sandbox(site: Site) -> None:
+    source, pins = "198.18.12.7", "/sys/fs/bpf/throttled"
+
+    def enforced() -> bool:
+        status = json.loads(site.run("throttled", "status", "--json"))
+        return 0 < status["desired"] == status["enforced"] and not site.answers(source)
+
+    with drop_in(site), configured(site, 'backend = "xdp"'):
+        site.run("systemctl", "restart", "throttled")
+        site.attack(source)
+        for _ in range(2):
+            site.run("rm", "-r", pins)
+            netns.until(site.host.path(pins).exists, "the pins are there again", 20.0)
+            netns.until(enforced, "all is in force again", 20.0)
+        writable = ["/sys/fs/bpf"]
+        assert mounted_writable(site, "/sys", "/proc/sys") == writable
+        site.run("systemctl", "stop", "throttled")
+        site.run("throttled", "purge", "--yes")
+        assert not site.host.path(pins).exists()
+    site.run("systemctl", "start", "throttled")
+
+
+def mounted_writable(site: Site, *below: str) -> list[str]:
+    """Return the writable mounts below directories, as the daemon sees them."""
+    lines = site.host.path(f"/proc/{site.show('MainPID')}/mounts").read_text().splitlines()
+    fields = [line.split() for line in lines]
+    return [
+        place
+        for _device, place, _kind, options, *_ in fields
+        if f"{place}/".startswith(tuple(f"{each}/" for each in below))
+        and "rw" in options.split(",")
+    ]
+
+
+@contextmanager
+def drop_in(site: Site) -> Iterator[None]:
+    """Install the drop-in for XDP, and what it needs."""
+    site.run("apt-get", "install", "--yes", "libbpf1")
+    if "/sys/fs/bpf" not in site.run("cat", "/proc/mounts"):  # a real machine has it mounted
+        site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+    path = site.host.path(f"{UNIT}.d/xdp.conf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), path)
+    site.run("systemctl", "daemon-reload")
+    try:
+        yield
+    finally:
+        path.unlink()
+        site.run("systemctl", "daemon-reload")
+
+
+@contextmanager
+def configured(site: Site, setting: str) -> Iterator[None]:
+    """Let the configuration have a setting of [firewall] meanwhile."""
+    config = site.host.path(CONFIG)
+    before = config.read_text()
+    config.write_text(before.replace('#on_stop = "leave"', setting))
+    try:
+        yield
+    finally:
+        config.write_text(before)
 
 
 def test_iptables_in_the_sandbox(site: Site) -> None:

@@ -24,7 +24,10 @@ _LIBRARY = "libbpf.so.1"
 OBJECTS = Path(__file__).parent
 
 #: What an operator is told who lacks them.
-RIGHTS = "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+RIGHTS = (
+    "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+    " (throttled.service: install its drop-in xdp.conf)"
+)
 
 # linux/bpf.h: enum bpf_map_type, bpf_attach_type, flags; linux/if_link.h: XDP_FLAGS_*
 _HASH, _NO_PREALLOC = 1, 1
@@ -457,10 +460,17 @@ _listener = _PRINT(_listen)
 
 def _refused(what: str, number: int) -> BackendError:
     hint = "\n".join(_said)[-2000:] or "needs Linux 5.18 or later"
-    # Without CAP_PERFMON the verifier lets nobody compute where in a packet something is.
-    if number == errno.EPERM or "prohibited for !root" in hint:
+    # Without CAP_PERFMON the verifier forbids much, and which of it first differs by kernel.
+    if number == errno.EPERM or (number == errno.EACCES and not _may_read_kernel()):
         hint = RIGHTS
     return BackendError(f"{what}: {os.strerror(number)}", hint)
+
+
+def _may_read_kernel() -> bool:
+    """Tell whether this thread has CAP_PERFMON, or CAP_SYS_ADMIN, which includes it."""
+    status = Path("/proc/thread-self/status").read_text()
+    (effective,) = (line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) & (1 << 38 | 1 << 21))
 
 
 def _checked(result: int) -> int:

@@ -37,35 +37,46 @@ struct {
 	__type(value, __u64);
 } missed SEC(".maps");
 
+/* A word of the context, loaded as such: clang would join two loads into one of eight bytes, or one
+ * from either of two places. The verifier accepts neither. */
+#define WORD(place) (*(volatile __u32 *)&(place))
+
+/* Two words as they lie in memory. */
+static __always_inline __u64 pair(__u32 first, __u32 second)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return first | (__u64)second << 32;
+#else
+	return (__u64)first << 32 | second;
+#endif
+}
+
 SEC("sockops")
 int handshake(struct bpf_sock_ops *ops)
 {
 	struct watched *watched;
-	__u32 zero = 0, four;
-	__u64 one = 1, *count;
-	struct source from = {};
+	__u32 zero = 0, scope, four;
+	__u64 one = 1, *count, high = 0, low;
 
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
 	watched = bpf_map_lookup_elem(&settings, &zero);
 	if (!watched)
 		return 1;
-	from.scope = watched->scope[ops->local_port & 0xffff];
-	if (!from.scope || bpf_get_netns_cookie(ops) != watched->netns)
+	scope = watched->scope[ops->local_port & 0xffff];
+	if (!scope || bpf_get_netns_cookie(ops) != watched->netns)
 		return 1;
-	from.scope -= 1;
-	/* volatile: clang would make one load of these, from one of two places; the verifier wants
-	 * each place to be constant. */
-	four = *(volatile __u32 *)&ops->remote_ip4;
+	four = WORD(ops->remote_ip4);
 	if (ops->family == IPV4) {
-		from.address[2] = bpf_htonl(0xffff);
-		from.address[3] = four;
+		low = pair(bpf_htonl(0xffff), four);
 	} else {
-		from.address[0] = ops->remote_ip6[0];
-		from.address[1] = ops->remote_ip6[1];
-		from.address[2] = ops->remote_ip6[2];
-		from.address[3] = ops->remote_ip6[3];
+		high = pair(WORD(ops->remote_ip6[0]), WORD(ops->remote_ip6[1]));
+		low = pair(WORD(ops->remote_ip6[2]), WORD(ops->remote_ip6[3]));
 	}
+	/* Without CAP_PERFMON the verifier of Linux 6.1 refuses to store a part of eight bytes of stack
+	 * that hold a number: each eight bytes of the key are stored once, as a whole. */
+	struct source from = { { high, low }, scope - 1 };
+
 	/* Two processors may see the first of a source at once: then the second try finds it. */
 	for (int again = 0; again < 2; again++) {
 		count = bpf_map_lookup_elem(&counts, &from);

@@ -10,8 +10,8 @@
 
 /* Who connected where. An IPv4 address is written as IPv6 has it: ::ffff:192.0.2.1. */
 struct source {
-	__u32 address[4]; /* as on the wire */
-	__u32 scope; /* its number */
+	__u64 address[2]; /* as on the wire */
+	__u64 scope; /* its number */
 };
 
 struct watched {

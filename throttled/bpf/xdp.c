@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* Drops SMTP packets of banned clients, and new connections of throttled ones above their rate.
  *
- * What it cannot judge it passes: anything but TCP to an SMTP port at an address of this host,
- * headers that end before the ports, more than two VLAN tags or eight extension headers, later fragments
- * (without the first one the rest is never put together). It writes nothing but counters and the
- * allowances of elements that the daemon put in: a forged packet can start or lengthen nothing.
+ * What it cannot judge it passes: anything but TCP to an SMTP port at an address of this host, more
+ * than two VLAN tags, later fragments (without the first one the rest is never put together). Where
+ * the ports lie beyond eight extension headers, or beyond the end of the first piece of the packet,
+ * they may be any: the packet is judged as a new connection at the ports of all scopes. Linux accepts
+ * any number of extension headers that fits into a packet, nobody honest sends so many. It writes
+ * nothing but counters and the allowances of elements that the daemon put in: a forged packet can
+ * start or lengthen nothing.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -77,7 +80,8 @@ struct packet {
 	struct subject from, to;
 	__u32 six; /* 0: IPv4, 1: IPv6 */
 	__u16 port;
-	__u16 opens; /* a new connection */
+	__u8 opens; /* a new connection */
+	__u8 hidden; /* the port is not known */
 };
 
 static __always_inline void *set_of(struct packet *packet, __u32 slot)
@@ -180,27 +184,46 @@ static __always_inline int judge(struct packet *packet, struct settings *set, __
 	return walk.verdict;
 }
 
-/* Not inlined and not static: so the kernel verifies it once, not for each way that leads here. */
-__attribute__((noinline)) int verdict(struct packet *packet)
+/* The sets of a scope: bans, and throttles for what opens a connection. */
+static __always_inline int judge_scope(struct packet *packet, struct settings *set, __u32 scope)
 {
+	if (judge(packet, set, scope * SCOPE) == XDP_DROP)
+		return XDP_DROP;
+	return packet->opens ? judge(packet, set, scope * SCOPE | THROTTLE) : XDP_PASS;
+}
+
+/* Not inlined and not static: so the kernel verifies it once, not for each way that leads here. */
+__attribute__((noinline)) int verdict(struct packet *given)
+{
+	struct packet copy, *packet = &copy;
 	struct settings *set;
 	__u32 zero = 0, scope;
 
 	set = bpf_map_lookup_elem(&settings, &zero);
-	if (!packet || !set)
+	if (!given || !set)
 		return XDP_PASS;
-	scope = set->scope[packet->port];
-	if (scope < 1 || scope > SCOPES)
+	scope = set->scope[given->port];
+	if (!given->hidden && (scope < 1 || scope > SCOPES))
 		return XDP_PASS;
+	copy = *given; /* before Linux 6.2 an argument's memory may not be a key of a map */
 	if (packet->six ? !!bpf_map_lookup_elem(&protected6, &packet->from) :
 			  !!bpf_map_lookup_elem(&protected4, &packet->from))
 		return XDP_PASS;
 	if (packet->six ? !bpf_map_lookup_elem(&own6, &packet->to) :
 			  !bpf_map_lookup_elem(&own4, &packet->to))
 		return XDP_PASS;
-	if (judge(packet, set, (scope - 1) * SCOPE) == XDP_DROP)
-		return XDP_DROP;
-	return packet->opens ? judge(packet, set, (scope - 1) * SCOPE | THROTTLE) : XDP_PASS;
+	if (!packet->hidden)
+		return judge_scope(packet, set, scope - 1);
+	for (scope = 0; scope < SCOPES; scope++)
+		if (judge_scope(packet, set, scope) == XDP_DROP)
+			return XDP_DROP;
+	return XDP_PASS;
+}
+
+static __always_inline int hidden(struct packet *packet)
+{
+	packet->hidden = packet->opens = 1;
+	return verdict(packet);
 }
 
 /* Of a first fragment not more than eight bytes may be there: enough for the ports. Nobody honest
@@ -213,7 +236,7 @@ static __always_inline int tcp(struct packet *packet, struct tcphdr *header, voi
 	void *at = header;
 
 	if (at + LEAST > end)
-		return XDP_PASS;
+		return hidden(packet);
 	packet->port = bpf_ntohs(header->dest);
 	packet->opens = cut || at + FLAGS > end || (header->syn && !header->ack);
 	return verdict(packet);
@@ -236,6 +259,12 @@ static __always_inline int ipv4(void *at, void *end)
 	return tcp(&packet, at + header->ihl * 4, end, cut);
 }
 
+static __always_inline int is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_AH || next == IPPROTO_FRAGMENT;
+}
+
 static __always_inline int ipv6(void *at, void *end)
 {
 	struct ipv6hdr *header = at;
@@ -248,30 +277,21 @@ static __always_inline int ipv6(void *at, void *end)
 	__builtin_memcpy(packet.to.address, &header->daddr, 16);
 	next = header->nexthdr;
 	at = header + 1;
-	for (int i = 0; i <= EXTENSIONS; i++) {
+	for (int i = 0; next != IPPROTO_TCP; i++) {
 		__u8 *extension = at;
 
-		if (next == IPPROTO_TCP)
-			break;
+		if (!is_extension(next))
+			return XDP_PASS;
 		if (i == EXTENSIONS || (void *)(extension + 8) > end)
-			return XDP_PASS;
-		switch (next) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			at += (extension[1] + 1) * 8;
-			break;
-		case IPPROTO_AH: /* RFC 4302: in words of four bytes, less two */
+			return hidden(&packet);
+		if (next == IPPROTO_AH) /* RFC 4302: in words of four bytes, less two */
 			at += (extension[1] + 2) * 4;
-			break;
-		case IPPROTO_FRAGMENT:
-			if (extension[2] || extension[3] & 0xf8)
-				return XDP_PASS;
+		else if (next != IPPROTO_FRAGMENT)
+			at += (extension[1] + 1) * 8;
+		else if (extension[2] || extension[3] & 0xf8)
+			return XDP_PASS; /* a later one */
+		else
 			at += 8;
-			break;
-		default:
-			return XDP_PASS;
-		}
 		next = extension[0];
 	}
 	return tcp(&packet, at, end, 0);

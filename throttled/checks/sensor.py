@@ -9,7 +9,7 @@ from throttled.sense.sensor import Sensor
 
 
 def check(settings: schema.Sensor) -> Iterator[Problem]:
-    """Try it. An operator who wrote "auto" is content with the log alone."""
+    """Try it, with the capabilities of the calling thread."""
     if not settings.handshakes:
         yield Problem("ok", "sensor: off; connections are counted from the log alone")
         return
@@ -17,6 +17,6 @@ def check(settings: schema.Sensor) -> Iterator[Problem]:
         Sensor()
     except BackendError as error:
         what = f"sensor: {error.message}; connections are counted from the log alone"
-        yield Problem("warning" if settings.handshakes is True else "ok", what, error.hint)
+        yield Problem("warning", what, error.hint)
     else:
         yield Problem("ok", "sensor: completed handshakes can be counted")

@@ -112,8 +112,11 @@ def _daemon(settings: Config) -> Iterator[Problem]:
     except ThrottledError as error:
         yield Problem("warning", error.message, error.hint)
         if isinstance(error, NotRunningError):
-            yield from _firewall(settings)
-            yield from _sensor(settings)
+            from throttled.checks.unit import capabilities, limited  # noqa: PLC0415 - as above
+
+            with limited(capabilities()):  # as the daemon will be
+                yield from _firewall(settings)
+                yield from _sensor(settings)
         return
     yield Problem("ok", f"the daemon is running, mode {status.mode}")
     yield from status.health

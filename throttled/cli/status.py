@@ -37,7 +37,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     up = f"pid {status.pid}, up {output.lasting(status.uptime)}"
     up += f" (since {output.moment(status.started)})"
     lost = f"{number(status.lines_lost)} lost by the logger"
-    how = "counted by the kernel" if status.counted else "judged by a sample"
+    how = "counted by the kernel" if status.counted else "judged by a sample and by what it refused"
     lines = [
         ("throttled", f"{status.version}, {up if status.pid else 'not running'}"),
         ("firewall", f"{status.backend}, mode {status.mode}"),

@@ -21,6 +21,7 @@ from throttled.model import (
     Applied,
     Entry,
     Fill,
+    FullSet,
     Problem,
     Ruleset,
     Scope,
@@ -69,7 +70,7 @@ class DryRun:
             self._swept = now
             self._ends = {key: end for key, end in self._ends.items() if end > now}
         failed: list[tuple[Entry, str]] = []
-        full = False
+        full: set[FullSet] = set()
         for entry in entries:
             try:
                 key = _key(entry)
@@ -81,9 +82,9 @@ class DryRun:
             elif key in self._ends or len(self._ends) < room:
                 self._ends[key] = now + entry.seconds
             else:
-                full = True
+                full.add(FullSet(_set(entry.scope, entry.action), entry.scope, entry.action))
                 failed.append((entry, "no more is remembered in a dry run"))
-        return Applied(tuple(failed), full)
+        return Applied(tuple(failed), frozenset(full))
 
     def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
         """Return those of the named elements that are remembered."""
@@ -114,7 +115,7 @@ class DryRun:
         size = 0 if self._ruleset is None else min(self._ruleset.size, _ELEMENTS)
         held = Counter((scope, action) for _subject, scope, action in self._ends)
         return [
-            Fill(f"{scope}_{action}", scope, action, held[scope, action], size)
+            Fill(_set(scope, action), scope, action, held[scope, action], size)
             for scope in SCOPES
             for action in ACTIONS
         ]
@@ -131,6 +132,10 @@ class DryRun:
     def _seen(self, key: Key) -> list[Seen]:
         left = self._ends.get(key, 0.0) - self._clock()
         return [Seen(*key, left)] if left > 0 else []
+
+
+def _set(scope: Scope, action: Action) -> str:
+    return f"{scope}_{action}"
 
 
 def _key(entry: Entry) -> Key:

@@ -10,7 +10,7 @@ from throttled import address
 from throttled.model import SCOPES, Scope
 
 SOURCES = 8192
-SOURCE = struct.Struct("@16sI")
+SOURCE = struct.Struct("@16sQ")
 WATCHED = struct.Struct("@Q65536s")
 
 _MAPPED = bytes(10) + b"\xff\xff"

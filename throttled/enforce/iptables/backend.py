@@ -142,6 +142,7 @@ class Iptables:
             tables.remove(version, text.CHAINS)
         for name in self._elements.headers():
             self._elements.destroy(name)
+        self._end_trials(self._elements.trials())
         self._ruleset, self._sets, self._listed, self._fixed = None, frozenset(), {}, {}
 
     def _placed(self, groups: Groups) -> Groups:
@@ -241,7 +242,9 @@ class Iptables:
 
     def _try(self) -> None:
         """Let the kernel take a set and rules of all our kinds, under another name, and go."""
-        name = f"{text.PREFIX}check{os.getpid()}"
+        trials = self._elements.trials()
+        self._end_trials(name for name, process in trials.items() if not _runs(process))
+        name = text.trial_name(os.getpid())
         for version in _versions():
             self._elements.make(name, Definition("hash:ip", version, 64, 600))
             try:
@@ -250,6 +253,17 @@ class Iptables:
                 tables.listed(version)  # which `intact` asks
             finally:
                 self._elements.destroy(name)
+
+    def _end_trials(self, names: Iterable[str]) -> None:
+        """Remove what processes left that were killed during a trial."""
+        for name in names:
+            for version in filter(tables.exists, text.VERSIONS):
+                tables.remove(version, [name])
+            self._elements.destroy(name)
+
+
+def _runs(process: int) -> bool:
+    return process != os.getpid() and Path(f"/proc/{process}").exists()
 
 
 def _subjects(present: Mapping[str, Header]) -> dict[SetId, Header]:

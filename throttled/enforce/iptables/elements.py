@@ -28,7 +28,7 @@ from throttled.enforce.nftables.messages import Message, error
 from throttled.enforce.nftables.netlink import Netlink
 from throttled.enforce.nftables.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Seen
+from throttled.model import Applied, Entry, FullSet, Seen
 
 #: Elements of a set that are read to answer a question: some 10 ms.
 _READ = 20_000
@@ -75,15 +75,22 @@ class Elements:
 
     def headers(self) -> dict[str, Header]:
         """Return our sets by their names. O(elements): the kernel counts them."""
-        found: list[Header] = []
+        return {each.name: each for each in self._headers() if ruleset.is_set(each.name)}
+
+    def trials(self) -> dict[str, int]:
+        """Return the sets of trials, each with the process that made it."""
+        found = ((each.name, ruleset.trial_of(each.name)) for each in self._headers())
+        return {name: process for name, process in found if process is not None}
+
+    def _headers(self) -> list[Header]:
         with _refusals():
             try:
                 answers = self._netlink.dump(messages.headers())
-                found = [header for each in answers if (header := messages.header_of(each))]
+                return [header for each in answers if (header := messages.header_of(each))]
             except OSError as problem:
                 if problem.errno != errno.EINVAL:  # this kernel has no ip_set
                     raise
-        return {each.name: each for each in found if ruleset.is_set(each.name)}
+        return []
 
     def count(self, name: str) -> int:
         """Return how many elements are in a set that stays; -1 where it is gone."""
@@ -132,7 +139,7 @@ class Elements:
             BackendError: a set is gone, or we are not permitted.
         """
         failed: list[Failure] = []
-        full = False
+        full: set[FullSet] = set()
         for of, entries in groups.items():
             name = ruleset.name(of) + suffix
             leave = [(key, entry) for key, entry in entries.items() if entry.seconds <= 0]
@@ -142,8 +149,9 @@ class Elements:
                 for line, number in self._send(messages.add, name, _packed(of, stay)):
                     entry = stay[line // _parts(of)][1]
                     failed.append((entry, messages.reason(number) or os.strerror(number)))
-                    full |= number == messages.FULL
-        return Applied(tuple(failed), full)
+                    if number == messages.FULL:
+                        full.add(FullSet(name, of.scope, of.action))
+        return Applied(tuple(failed), frozenset(full))
 
     def lookup(self, groups: Groups) -> list[Seen]:
         """Return those of the named elements that the kernel holds."""

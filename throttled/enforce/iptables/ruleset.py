@@ -18,6 +18,7 @@ two halves of the address space: so it outlasts every change of the rules, and a
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ CHAIN = "throttled"
 #: Names of sets end at 31 characters, names of chains at 28.
 PREFIX = "thr_"
 SPARE = "_n"  # the end of the name of a set that is to take the place of another
+_TRIAL = re.compile(rf"{PREFIX}check(\d+)")
 VERSIONS = (4, 6)
 _DROP = f"{CHAIN}_drop"
 CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
@@ -79,6 +81,17 @@ def is_set(name: str) -> bool:
     name = name.removesuffix(SPARE)
     fixed = [of(version) for of in (protected, dropped) for version in VERSIONS]
     return name in fixed or subjects(name) is not None
+
+
+def trial_name(process: int) -> str:
+    """Return the name of the set, and of the chain, that a process makes to try what works."""
+    return f"{PREFIX}check{process}"
+
+
+def trial_of(name: str) -> int | None:
+    """Return the process that made the set of a trial; None for the name of another set."""
+    match = _TRIAL.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def protected(version: int) -> str:

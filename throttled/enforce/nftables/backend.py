@@ -25,7 +25,7 @@ from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.sets import SetId
 from throttled.enforce.nftables.watch import Watch
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+from throttled.model import Applied, Entry, Fill, FullSet, Problem, Ruleset, Seen
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Nftables:
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Put a batch in force: one transaction for each 50,000 entries."""
         failed: list[tuple[Entry, str]] = []
-        full = False
+        full: frozenset[FullSet] = frozenset()
         for at in range(0, len(entries), _BATCH):
             groups, unusable = plan(entries[at : at + _BATCH])
             applied = self._elements.commit(self._placed(groups))

@@ -22,7 +22,7 @@ from throttled.enforce.nftables.netlink import Netlink
 from throttled.enforce.nftables.ruleset import COUNTER, TABLE
 from throttled.enforce.nftables.sets import Definition, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, Seen
+from throttled.model import Applied, Entry, Fill, FullSet, Seen
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000
@@ -71,7 +71,7 @@ class Elements:
         if not errors:
             return Applied()
         failed: list[Failure] = []
-        full = False
+        full: frozenset[FullSet] = frozenset()
         if healthy := {of: items for of, items in groups.items() if of not in errors}:
             rest = self.commit(healthy)
             failed, full = list(rest.failed), rest.full
@@ -169,7 +169,8 @@ class Elements:
                 step = len(piece) // 2
             elif number == errno.ENFILE:
                 why = f"the set {of.name} is full"
-                return Applied((*failed, *((item[0], why) for item in items[at:])), full=True)
+                full = frozenset({FullSet(of.name, of.scope, of.action)})
+                return Applied((*failed, *((item[0], why) for item in items[at:])), full)
             else:
                 failed.append((piece[0][0], os.strerror(number)))
                 at += 1

@@ -10,6 +10,10 @@
 At priority raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
 are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
 its element and, for as long as the table exists, in the counter `dropped`.
+
+Linux takes a first fragment of IPv6 whose extension headers go on in the next fragment, so that
+nobody knows yet whether TCP follows, and to which port. The chains of all scopes judge it, as a new
+connection.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +117,8 @@ def _rules(ruleset: Ruleset, sets: Sequence[SetId]) -> dict[str, list[str]]:
             f"goto {scope}_new",
         ]
         chains[f"{scope}_new"] = _lookups(sets, scope, "throttle")
+    guarded = [scope for scope in SCOPES if ruleset.ports.get(scope)]
+    first += [f"frag frag-off 0 jump {scope}" for scope in guarded]
     return chains
 
 

@@ -193,7 +193,7 @@ class Xdp:
             raise BackendError(
                 f"there is no BPF file system at {parent}", f"mount -t bpf bpf {parent}"
             )
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_home()
         starts = not (self._programs and before)
         if starts:
             self._programs = self._load()
@@ -214,6 +214,15 @@ class Xdp:
         for older in others:
             _remove(older)
         return before or bool(others)
+
+    def _make_home(self) -> None:
+        try:
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:  # read-only, or a mount of a directory that was removed
+            raise BackendError(
+                f"{self._home} cannot be made: {error.strerror}",
+                "systemctl restart throttled; does its drop-in say ReadWritePaths=-/sys/fs/bpf?",
+            ) from error
 
     def _load(self) -> dict[str, Program]:
         """Load our programs, on the maps that are pinned; pin those that are new."""

@@ -23,7 +23,7 @@ from throttled.bpf.libbpf import Map
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import ELEMENT, SETS, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, Seen
+from throttled.model import Applied, Entry, Fill, FullSet, Seen
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4
@@ -101,7 +101,7 @@ class Sets:
         """
         groups, failed = plan(entries, clock())
         made = {of: self._needed(of, items) for of, items in groups.items()}
-        full = False
+        full: frozenset[FullSet] = frozenset()
         for of, items in groups.items():
             if held := made[of]:
                 rest = self._put(of, held, items)
@@ -228,7 +228,8 @@ class Sets:
                 larger = self._with_room(of, held)
                 if larger is None:
                     why = f"the set {of.name} is full"
-                    return Applied((*failed, *((items[key][0], why) for key, _ in rest)), full=True)
+                    full = frozenset({FullSet(of.name, of.scope, of.action)})
+                    return Applied((*failed, *((items[key][0], why) for key, _ in rest)), full)
                 held = larger
             elif number:
                 failed.append((items[rest.pop(0)[0]][0], os.strerror(number)))

@@ -83,6 +83,11 @@ def test_sets_of_others_are_not_ours() -> None:
     assert not any(map(ruleset.is_set, ("thr_blocklist", "thr_mx_ban5", "mx_ban4", "protected4")))
 
 
+def test_the_name_of_a_trial_says_whose_it_is() -> None:
+    assert ruleset.trial_of(ruleset.trial_name(7)) == 7
+    assert not any(map(ruleset.trial_of, ("thr_check", "thr_check7x", "thr_mx_ban4", "check7")))
+
+
 @pytest.mark.parametrize(
     ("rate", "per", "burst", "written"),
     [

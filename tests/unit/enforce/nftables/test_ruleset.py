@@ -55,6 +55,8 @@ add rule inet t prerouting ip saddr @protected4 accept
 add rule inet t prerouting ip6 saddr @protected6 accept
 add rule inet t prerouting tcp dport { 25 } goto mx
 add rule inet t prerouting tcp dport { 465, 587 } goto submission
+add rule inet t prerouting frag frag-off 0 jump mx
+add rule inet t prerouting frag frag-off 0 jump submission
 add rule inet t mx ip saddr @mx_ban4 counter name dropped drop
 add rule inet t mx ip saddr & 255.255.240.0 @mx_ban4_20 counter name dropped drop
 add rule inet t mx tcp flags & (syn | ack) != syn accept
