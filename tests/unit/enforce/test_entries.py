@@ -27,7 +27,9 @@ def test_a_rate_is_read_back(rate: Rate) -> None:
     ],
 )
 def test_a_rate_as_text(rate: Rate, text: str) -> None:
+    entries.read.cache_clear()  # other tests asked for the same
     assert entries.write(rate) == text
+    assert entries.read(text) == rate
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,7 @@ def test_what_no_backend_keeps_exactly(rate: Rate, why: str) -> None:
     "text", ["", "6", "6h", "h2", "06h2", "6h02", "6w2", "6h0", "1h25", "x6h2", "6h2x"]
 )
 def test_other_texts_are_no_rates(text: str) -> None:
+    entries.read.cache_clear()
     assert entries.read(text) is None
 
 

@@ -34,6 +34,7 @@ def test_names_say_what_is_in_a_set() -> None:
     assert SetId("mx", "exempt", 4, 32).name == "mx_exempt4"
     assert SetId("mx", "throttle", 4, 32, "6h2").name == "mx_throttle4_6h2"
     assert SetId("mx", "throttle", 4, 24, "6h2").name == "mx_throttle4_24_6h2"
+    assert sets.parse_name("mx_throttle4_24_6h2") == SetId("mx", "throttle", 4, 24, "6h2")
 
 
 @given(ids)
