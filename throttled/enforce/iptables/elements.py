@@ -66,7 +66,7 @@ def plan(
             failed.append((entry, str(problem)))
         else:
             found.setdefault(of, {})[key] = entry
-            for other in rivals.of(of):
+            for other in rivals.of(of) if of.action == "throttle" else ():
                 found.setdefault(other, {})[key] = replace(entry, seconds=0.0)
     return found, failed
 

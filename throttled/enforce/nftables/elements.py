@@ -65,7 +65,7 @@ def plan(
             failed.append((entry, str(error)))
         else:
             found.setdefault(of, {})[key] = entry, key, packed
-            for other in rivals.of(of):
+            for other in rivals.of(of) if of.action == "throttle" else ():
                 gone = replace(entry, seconds=0.0)
                 found.setdefault(other, {})[key] = gone, key, messages.element(key, _MEANWHILE)
     return {of: list(items.values()) for of, items in found.items()}, failed

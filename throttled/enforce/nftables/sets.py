@@ -112,9 +112,7 @@ class Rivals:
         self._found: dict[SetId, list[SetId]] = {}
 
     def of(self, wanted: SetId) -> list[SetId]:
-        """Return the rivals of a set, among those that there are or that were asked about."""
-        if wanted.action != "throttle":
-            return []
+        """Return the rivals of a set of throttles, of those present or asked about before."""
         found = self._found.get(wanted)
         if found is None:
             self._sets.add(wanted)

@@ -128,7 +128,6 @@ def test_rivals_are_the_sets_of_other_rates() -> None:
     assert rivals.of(slow) == [plain]
     assert set(rivals.of(slower)) == {plain, slow}  # which is not there yet, but will be
     assert set(rivals.of(plain)) == {slow, slower}
-    assert rivals.of(SetId("mx", "ban", 4, 32)) == []
 
 
 def test_a_cap_on_rates() -> None:
