@@ -188,6 +188,7 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
         max_clients=settings.max_clients,
         throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
         banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
+        exempt={scope: counts.get((scope, "exempt"), 0) for scope in SCOPES},
         packets_dropped=dropped,
         desired=desired,
         enforced=enforced,
@@ -285,7 +286,7 @@ def _unban_all(store: Store, backend: Backend, scope: Scope | None, now: float) 
     held = [
         Entry(seen.subject, seen.scope, seen.action, 0.0)
         for seen in backend.dump()
-        if seen.scope == scope
+        if seen.scope == scope and seen.action != "exempt"
     ]
     if held:
         backend.apply(held)
