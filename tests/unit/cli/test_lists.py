@@ -121,8 +121,9 @@ def test_what_was_only_observed_is_not_done_unless_that_is_said(data: bytes) -> 
     (bad,) = lists.read(data, Wanted(), NOW)
     assert isinstance(bad, Bad)
     assert "would-ban: it was only observed" in bad.why
-    ((_, entry),) = [each for each in lists.read(data, Wanted("throttle"), NOW)]
-    assert entry.action == "throttle"
+    (done,) = lists.read(data, Wanted("throttle"), NOW)
+    assert not isinstance(done, Bad)
+    assert done[1].action == "throttle"
 
 
 def test_a_line_of_what_was_only_observed() -> None:
