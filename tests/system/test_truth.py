@@ -150,7 +150,7 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     site.configure(backend=backend)
     site.server.run("nft", "add", "table", "inet", "others")
     site.guard.start()
-    assert site.run(f"ban {ONE4}")[0] == 0
+    assert site.run(f"ban {ONE4}")[0] == 0, site.guard.log.read_text()
     assert not site.connects(ONE4)
     site.guard.stop()
     assert not site.connects(ONE4)
