@@ -134,6 +134,18 @@ def inside(subject: str, outer: str) -> bool:
     return network is not None and network[1] <= prefix and contains(network, packed)
 
 
+def around(subject: str) -> list[str]:
+    """Return a subject and every network that contains it, the narrowest first.
+
+    Raises:
+        ValueError: it is no subject.
+    """
+    packed, prefix = parse(subject)
+    bits = len(packed) * 8
+    networks = [f"{unpack(mask(packed, n))}/{n}" for n in range(prefix, -1, -1)]
+    return [unpack(packed), *networks[1:]] if prefix == bits else networks
+
+
 @lru_cache(maxsize=1)  # SQLite asks of each row, all with the same network
 def _network(text: str) -> tuple[bytes, int] | None:
     return parse(text) if is_subject(text) else None

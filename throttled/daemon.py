@@ -24,7 +24,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from throttled import __version__
+from throttled import __version__, announce
 from throttled.audit import Audit
 from throttled.config.load import load
 from throttled.config.schema import Config
@@ -32,7 +32,7 @@ from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose, displace
+from throttled.enforce.choose import choose
 from throttled.enforce.sockets import end_sessions
 from throttled.errors import (
     BackendError,
@@ -49,6 +49,7 @@ from throttled.hook import Hook
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
 from throttled.host.postconf import fingerprint
+from throttled.leftovers import Leftovers
 from throttled.logs import Logs
 from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
@@ -56,7 +57,7 @@ from throttled.model import SCOPES, Decision, Facts, Mode, Ruleset, Scope
 from throttled.operations import Operations
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
-from throttled.policy import Duration
+from throttled.protected import Protected
 from throttled.reopen import open_or_without, reopen
 from throttled.store.store import Store
 from throttled.system import notify, now
@@ -112,6 +113,8 @@ class Daemon:
         self.backend: Backend
         self.pipeline: Pipeline
         self.guard: Guard
+        self.leftovers: Leftovers
+        self.protected: Protected
         self.handshakes: Handshakes
         self.logs: Logs
         self.upkeep: Upkeep
@@ -146,6 +149,8 @@ class Daemon:
         """
         asyncio.get_running_loop().set_exception_handler(self._surprise)
         self.backend = self._open_backend()
+        self.leftovers = Leftovers(self.backend.name)
+        self.hook.would = self.observing
         control = self.config.control
         server = Server(Path(control.socket), control.group, self._answer)
         try:
@@ -184,6 +189,7 @@ class Daemon:
         self.logs = Logs(self.pipeline, self.report)
         self.handshakes = Handshakes(self.pipeline, self.report)
         self.upkeep = Upkeep(self.pipeline, now)
+        self.protected = Protected(self.pipeline, self.report, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.protect()
         self.guard.start()
@@ -201,8 +207,7 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
-        if self.backend.name != "dryrun":
-            self._spawn(self._displace())
+        self._spawn(self._displace())
         self._spawn(self._tick_for_ever())
         self._spawn(self.hook.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
@@ -218,6 +223,11 @@ class Daemon:
             self.metrics_problem = error
 
     @property
+    def observing(self) -> bool:
+        """Whether decisions are taken and recorded, but never put into a kernel."""
+        return self.backend.name == "dryrun"
+
+    @property
     def store(self) -> Store:
         """What is remembered: the file, or memory where that cannot be used."""
         return self.pipeline.store
@@ -230,9 +240,9 @@ class Daemon:
         self._stop.set()
 
     def _open_backend(self) -> Backend:
-        observing = self.config.mode == "observe"
         firewall = self.config.firewall
-        backend = choose("dryrun" if observing else firewall.backend, firewall.xdp_mode)
+        name = "dryrun" if self.config.observing else firewall.backend
+        backend = choose(name, firewall.xdp_mode)
         faults = [problem for problem in backend.check() if problem.state == "fault"]
         if faults:
             hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
@@ -241,14 +251,9 @@ class Daemon:
         return backend
 
     async def _displace(self) -> None:
-        """Take away what another backend left here, once this one enforces all that is stored."""
-        if self.store_problem is None and await self.guard.begun():
-            displaced, faults = await asyncio.to_thread(displace, self.backend.name)
-            for name in displaced:
-                log.info("what the backend %s had in force here is taken away", name)
-            for fault in faults:
-                hint = "to take it away, stop the daemon: throttled purge"
-                log.warning("what another backend left stays: %s; %s", fault.message, hint)
+        """Remove what another backend left, once this one enforces all that is stored."""
+        if self.observing or (self.store_problem is None and await self.guard.begun()):
+            await self.leftovers.remove(now().boot)
 
     def _end(self) -> None:
         """Stop looking; leave what is in force."""
@@ -285,6 +290,7 @@ class Daemon:
         protection = Protection.of(self.facts, self.config.protect, self._allowed)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self.facts)
+        self.protected.follow(protection)
 
     def ruleset(self) -> Ruleset:
         """Return the static rules that belong to the configuration and the host."""
@@ -408,7 +414,7 @@ class Daemon:
     def report(self, decisions: Sequence[Decision], *, told: bool = True) -> None:
         """Log decisions if they are to be told, and end the sessions of those banned."""
         for decision in decisions[: _LOGGED if told else 0]:
-            log.info("%s", _sentence(decision))
+            log.info("%s", announce.line(decision, would=self.observing))
         if told and len(decisions) > _LOGGED:
             log.info("and %d more decisions at once", len(decisions) - _LOGGED)
         for alert in {decision.alert for decision in decisions if decision.alert}:
@@ -416,7 +422,7 @@ class Daemon:
         if told:
             self.hook.decided(decisions)
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
-        if banned and self.backend.name != "dryrun":
+        if banned and not self.observing:
             end_sessions(banned, self.ruleset().ports, partial(self._spared, banned))
 
     def _spared(self, banned: Sequence[tuple[str, Scope]], client: str) -> bool:
@@ -469,6 +475,9 @@ class Daemon:
             if files != self._files or not self.logs.followers or self.logs.unopened:
                 self._files = files
                 self._refresh_soon()
+        self.protected.tick()
+        if self.leftovers.due(moment.boot):
+            self._spawn(self.leftovers.remove(moment.boot))
         if self._keeping is None or self._keeping.done():
             self._keeping = self._spawn(self.upkeep.run())
 
@@ -486,6 +495,7 @@ class Daemon:
                 self.store_problem = error
             return
         self.store_problem = None
+        self.protected.again()
         self.apply_configuration()
         self.guard.compare()
 
@@ -505,22 +515,6 @@ class Daemon:
         else:
             log.error("unforeseen: %s", context.get("message"), exc_info=error)
         self.pipeline.counts.errors += 1
-
-
-_VERBS = {
-    "ban": "banned",
-    "throttle": "throttled",
-    "exempt": "exempted",
-    "release": "released",
-}
-
-
-def _sentence(decision: Decision) -> str:
-    verb = _VERBS[decision.action]
-    length = (
-        "" if decision.action == "release" else f" for {Duration(decision.until - decision.time)}"
-    )
-    return f"{verb} {decision.subject} in {decision.scope}{length}: {decision.why}"
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None) -> int:

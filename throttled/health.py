@@ -70,6 +70,8 @@ class Health:
             )
             if error is not None
         ]
+        if daemon.leftovers.problem is not None:
+            found.append(daemon.leftovers.problem)
         found += self._logs(at)
         found += self._silence.problems(at)
         found += daemon.guard.problems(at)
@@ -113,7 +115,9 @@ class Health:
             sum(count for (_, action), count in counts.items() if action == wanted)
             for wanted in ("ban", "throttle")
         )
-        return f"well; {banned} banned, {throttled} throttled"
+        if self._daemon.observing:
+            return f"ok, observing: would ban {banned}, would throttle {throttled}"
+        return f"ok, {banned} banned, {throttled} throttled"
 
     def _logs(self, at: float) -> Iterator[Problem]:
         logs = self._daemon.logs

@@ -39,6 +39,7 @@ class Hook:
 
     def __init__(self, settings: Notify) -> None:
         self.settings = settings
+        self.would = False  # the daemon observes: nobody is banned
         self.problem: Problem | None = None
         self._events: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
@@ -46,11 +47,13 @@ class Hook:
         self._waiting = asyncio.Event()
 
     def decided(self, decisions: Sequence[Decision]) -> None:
-        """Tell bans, and what an operator should look at."""
+        """Report bans (in observe those that would be), and what an operator should look at."""
+        verb = "would ban" if self.would else "banned"
         for d in decisions:
             if d.action == "ban":
-                text = f"banned {d.subject} in {d.scope}: {d.why}"
-                self._tell("ban", text, subject=d.subject, scope=d.scope, until=d.until)
+                text = f"{verb} {d.subject} in {d.scope}: {d.why}"
+                fields = {"subject": d.subject, "scope": d.scope, "until": d.until}
+                self._tell("ban", text, **fields, would=self.would)
         for alert in {d.alert for d in decisions if d.alert}:
             self._tell("alert", alert)
 
@@ -85,7 +88,8 @@ class Hook:
     def _take(self) -> bytes:
         events, counts = self._events, dict(self._counts)
         more = sum(counts.values()) - len(events)
-        text = events[0]["text"] if len(events) == 1 and not more else _summary(counts)
+        summary = _summary(counts, would=self.would)
+        text = events[0]["text"] if len(events) == 1 and not more else summary
         self._events, self._counts = [], Counter()
         self._waiting.clear()
         told = {
@@ -154,8 +158,9 @@ class Hook:
         return [f"{name} ended with {code}: {said}"] if code else []
 
 
-def _summary(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {event}" for event, count in counts.items())
+def _summary(counts: dict[str, int], *, would: bool) -> str:
+    names = {"ban": "would-ban"} if would else {}
+    return ", ".join(f"{count} {names.get(event, event)}" for event, count in counts.items())
 
 
 async def _feed(child: asyncio.subprocess.Process, message: bytes) -> str:

@@ -9,13 +9,11 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from throttled import address
 from throttled.control.protocol import Entered, Import, ImportResult, Refusal
 from throttled.control.server import Peer
 from throttled.errors import BackendError, RefusedError, StoreError
-from throttled.model import ACTIONS, SCOPES, Action, Decision, Entry, Past, Scope, Seen, Snapshot
+from throttled.model import ACTIONS, SCOPES, Action, Decision, Entry, Past, Scope, Seen
 from throttled.pipeline import Moment
-from throttled.store.store import Filter
 from throttled.system import now
 
 if TYPE_CHECKING:
@@ -62,8 +60,7 @@ async def bring(daemon: "Daemon", request: Import, peer: Peer) -> ImportResult:
         await asyncio.sleep(0)
     if allowed:
         daemon.apply_configuration()
-        for what in allowed:
-            await free_within(daemon, what)
+        await daemon.protected.settled()
     confirmed &= daemon.pipeline.backend_fault is None
     refused.sort(key=lambda refusal: refusal.index)
     return ImportResult(len(entries) - len(refused), refused, confirmed)
@@ -122,29 +119,7 @@ def allow(daemon: "Daemon", what: str, seconds: float | None, note: str, moment:
     daemon.store.allow(what, until, note, moment.wall)
 
 
-async def free_within(daemon: "Daemon", what: str) -> list[Snapshot]:
-    """Take everything inside a subject out of force, in pieces; return (the first of) it.
-
-    A store that fails ends this early: what is left runs out, and the rules let it pass as allowed.
-    """
-    first: list[Snapshot] = []
-    if not address.is_subject(what):
-        return first
-    try:
-        while rows := daemon.store.snapshots(now().wall, Filter(within=what)):
-            first = first or rows
-            for at in range(0, len(rows), _PIECE):
-                piece = rows[at : at + _PIECE]
-                remove(daemon, piece)
-                for row in piece:
-                    daemon.pipeline.free(row.subject, row.scope, now())
-                await asyncio.sleep(0)
-    except StoreError as error:
-        log.error("%s; %s is allowed, not all in it is forgotten. %s", error, what, error.hint)
-    return first
-
-
-def remove(daemon: "Daemon", named: Iterable[Entry | Seen | Snapshot]) -> None:
+def remove(daemon: "Daemon", named: Iterable[Entry | Seen]) -> None:
     """Take subjects out of the kernel, whatever it does to them."""
     removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in ACTIONS]
     daemon.pipeline.apply(removed, now())

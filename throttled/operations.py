@@ -7,19 +7,21 @@ it reads and steers the daemon that made it.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from throttled import __version__, address, imports
+from throttled.changes import Changes, active
 from throttled.checks.firewall import prove
 from throttled.control import protocol
 from throttled.control.protocol import (
+    OBSERVED,
     AllowedResult,
     AllowRow,
     AuditResult,
-    ChangeResult,
     Done,
     ExplainResult,
     ListResult,
@@ -33,16 +35,15 @@ from throttled.control.protocol import (
     Worst,
 )
 from throttled.control.server import Peer
+from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
-from throttled.errors import BackendError, RefusedError, SourceError, StoreError
+from throttled.errors import BackendError, SourceError, StoreError
 from throttled.logs import Follower
 from throttled.model import (
-    ACTIONS,
     SCOPES,
     Entry,
     Line,
     Problem,
-    Scope,
     Snapshot,
 )
 from throttled.policy import Duration
@@ -56,27 +57,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Elements between two turns of the loop.
-_PIECE = 1000
-
 
 class Operations:
     """Answers requests."""
 
     def __init__(self, daemon: "Daemon") -> None:
         self._daemon = daemon
-        self._actions: dict[type, Callable[[Any, Peer], Result]] = {
+        changes = Changes(daemon)
+        self._actions: dict[type, Callable[[Any, Peer], Result | Awaitable[Result]]] = {
             protocol.Ping: lambda _request, _peer: Done(),
             protocol.Status: lambda _request, _peer: self.status(),
-            protocol.Prove: lambda _request, _peer: Done(prove(self._daemon.backend)),
+            protocol.Prove: lambda _request, _peer: Done(prove(daemon.backend)),
             protocol.Top: self._top,
             protocol.List: self._list,
-            protocol.Ban: partial(self._punish, "ban"),
-            protocol.Throttle: partial(self._punish, "throttle"),
-            protocol.Unban: self._unban,
-            protocol.Disallow: self._disallow,
+            protocol.Explain: self._explain,
             protocol.Allowed: lambda _request, _peer: AllowedResult(self._allowed()),
             protocol.Audit: self._changes,
+            protocol.Ban: partial(changes.punish, "ban"),
+            protocol.Throttle: partial(changes.punish, "throttle"),
+            protocol.Unban: changes.unban,
+            protocol.UnbanAll: changes.unban_all,
+            protocol.Allow: changes.allow,
+            protocol.Disallow: changes.disallow,
+            protocol.Import: partial(imports.bring, daemon),
+            protocol.Reload: self._reload,
         }
 
     async def handle(self, request: Request, peer: Peer) -> Result:
@@ -85,17 +89,14 @@ class Operations:
         Raises:
             ThrottledError: it cannot be done; says why.
         """
-        if isinstance(request, protocol.Reload):
-            return Done(await self._daemon.reload())
-        if isinstance(request, protocol.Import):
-            return await imports.bring(self._daemon, request, peer)
-        if isinstance(request, protocol.Explain):
-            return await self._explain(request.subject)
-        if isinstance(request, protocol.UnbanAll):
-            return await self._unban_all(request)
-        if isinstance(request, protocol.Allow):
-            return await self._allow(request)
-        return self._actions[type(request)](request, peer)
+        done = self._actions[type(request)](request, peer)
+        result = await done if isinstance(done, Awaitable) else done
+        if self._daemon.observing and isinstance(result, OBSERVED):
+            return replace(result, would=True)
+        return result
+
+    async def _reload(self, _request: protocol.Reload, _peer: Peer) -> Done:
+        return Done(await self._daemon.reload())
 
     # Looking
 
@@ -110,10 +111,12 @@ class Operations:
         pipeline = daemon.pipeline
         sizes = pipeline.engine.sizes()
         health = daemon.health.problems()
-        enforced, counted = 0, False
+        enforced, counted, desired = 0, False, 0
         try:
             counts = daemon.store.counts(moment.wall)
-            enforced, counted = daemon.guard.enforced(counts)
+            if not daemon.observing:  # else nothing should be in the kernel
+                desired = sum(counts.values())
+                enforced, counted = daemon.guard.enforced(counts)
         except StoreError as error:  # all the more there is to be told
             counts = {}
             if all(problem.key != "store-unread" for problem in health):
@@ -132,7 +135,7 @@ class Operations:
             banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
             exempt={scope: counts.get((scope, "exempt"), 0) for scope in SCOPES},
             packets_dropped=daemon.guard.dropped(),
-            desired=sum(counts.values()),
+            desired=desired,
             enforced=enforced,
             counted=counted,
             health=health,
@@ -162,10 +165,14 @@ class Operations:
         moment = now()
         store = self._daemon.store
         what = Filter(request.scope, request.action, request.limit, request.within)
-        rows = store.snapshots(moment.wall, what, request.sort, request.max)
+        page = moment.wall, what, request.sort, request.max, request.after
+        rows, _ = store.page(*page)
         self._count(rows)
-        rows = store.snapshots(moment.wall, what, request.sort, request.max)
-        return ListResult(rows, store.total(moment.wall, what))
+        rows, after = store.page(*page)
+        total = 0 if request.after else store.total(moment.wall, what)
+        if request.limit is not None and not request.after and not total:
+            protocol.refuse_unknown_limit(request.limit, self._daemon.config.limits)
+        return ListResult(rows, total, next=after)
 
     def _count(self, rows: Sequence[Snapshot]) -> None:
         """Let the store know what the kernel has counted for these rows."""
@@ -176,13 +183,13 @@ class Operations:
             except (BackendError, StoreError) as error:
                 log.warning("packet counters are not up to date: %s", error.message)
 
-    async def _explain(self, subject: str) -> ExplainResult:
-        daemon = self._daemon
+    async def _explain(self, request: protocol.Explain, _peer: Peer) -> ExplainResult:
+        daemon, subject = self._daemon, request.subject
         moment = now()
         engine, ladder = daemon.pipeline.engine, daemon.pipeline.ladder
         network = "" if address.is_network(subject) else address.network_of(subject)
-        self._count(self._active(subject))
-        active = [*self._active(subject), *(self._active(network) if network else ())]
+        self._count(active(daemon, subject))
+        rows = [*active(daemon, subject), *(active(daemon, network) if network else ())]
         decisions = daemon.store.decisions(subject)
         pasts = daemon.store.past([(subject, scope) for scope in SCOPES], moment.wall)
         past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
@@ -193,22 +200,21 @@ class Operations:
             subject=subject,
             network=network,
             protected=protected,
-            active=active,
+            active=rows,
             meters=meters,
             sessions=engine.sessions(subject),
             lines=await self._read_back(lines),
             decisions=decisions,
             past=past,
             allowed=[row for row in self._allowed() if address.inside(subject, row.what)],
-            next=_next(protected, active, meters, ladder.next_ban(past, moment.wall)),
+            next=_next(
+                protected,
+                rows,
+                meters,
+                ladder.next_ban(past, moment.wall),
+                "would be " if daemon.observing else "",
+            ),
         )
-
-    def _active(self, subject: str) -> list[Snapshot]:
-        try:
-            return self._daemon.store.snapshots(now().wall, Filter(subject=subject))
-        except StoreError as error:  # what an operator does goes on without it
-            log.error("%s. %s", error.message, error.hint)
-            return []
 
     async def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
         """Read lines back from the logs; in a thread, as a compressed log takes its time."""
@@ -240,121 +246,6 @@ class Operations:
         since = now().wall - request.seconds if request.seconds else 0.0
         return AuditResult(self._daemon.store.changes(since, request.subject, request.max))
 
-    # Changing
-
-    def _punish(
-        self,
-        action: Literal["throttle", "ban"],
-        request: protocol.Ban | protocol.Throttle,
-        peer: Peer,
-    ) -> ChangeResult:
-        daemon, subject = self._daemon, request.subject
-        scopes = SCOPES if request.scope is None else (request.scope,)
-        entry = protocol.Entered(subject, action, request.scope, request.seconds, request.why)
-        refused = imports.punish(daemon, [entry], peer, now())
-        if refused:
-            raise refused[0]
-        wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
-        held = imports.held(daemon, wanted) or ()
-        rows = [row for row in self._active(subject) if row.scope in scopes]
-        return ChangeResult(rows, len(held) == len(scopes), f"{subject}: {action} in force")
-
-    def _unban(self, request: protocol.Unban, _peer: Peer) -> ChangeResult:
-        daemon, subject = self._daemon, request.subject
-        moment = now()
-        scopes = SCOPES if request.scope is None else (request.scope,)
-        rows = [row for row in self._active(subject) if row.scope in scopes]
-        entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in ACTIONS]
-        was_held = imports.held(daemon, entries)
-        exempt = moment.wall + request.exempt if request.exempt else 0.0
-        later = ""
-        try:
-            daemon.pipeline.free(subject, request.scope, moment, exempt)
-        except StoreError as error:  # a full disk must not keep anybody banned
-            later = _later(error)
-        daemon.pipeline.apply(entries, moment)
-        if not rows and was_held == [] and not request.exempt:
-            raise RefusedError(
-                f"{subject} is neither throttled nor banned", _other(daemon, subject)
-            )
-        confirmed = imports.held(daemon, entries) == []
-        told = f"{subject} is free"
-        if request.exempt:
-            told += f", and exempt for {Duration(request.exempt)}"
-            if address.is_network(subject):
-                told += f"; its addresses are judged one by one, `throttled allow {subject}`"
-                told += " spares them all"
-        network = "" if address.is_network(subject) else address.network_of(subject)
-        if network and self._active(network):
-            told += f"; but {network} is in force: see `throttled explain {subject}`"
-        return ChangeResult(rows, confirmed, told + later)
-
-    async def _unban_all(self, request: protocol.UnbanAll) -> ChangeResult:
-        pipeline = self._daemon.pipeline
-        if request.scope is not None:
-            told = await self._release(request.scope)
-        else:
-            try:
-                told = f"{pipeline.free('', None, now())} freed"
-            except StoreError as error:
-                told = f"all freed{_later(error)}"
-            pipeline.flush(self._daemon.guard.repair, now())
-        return ChangeResult([], pipeline.backend_fault is None, told)
-
-    async def _release(self, scope: Scope) -> str:
-        """Take everything in a scope out of force, in pieces; tell how many that were."""
-        pipeline = self._daemon.pipeline
-        count, later = 0, ""
-        try:
-            for entries in pipeline.store.take(scope, _PIECE):
-                imports.remove(self._daemon, entries)
-                count += len(entries)
-                await asyncio.sleep(0)
-        except StoreError as error:
-            log.error("%s. %s", error.message, error.hint)
-            later = "; found in the kernel, as the store failed"
-        # What could not be recorded meanwhile is in the kernel alone.
-        alone = bool(later) or pipeline.unrecorded() > 0
-        try:
-            pipeline.free("", scope, now())
-        except StoreError as error:
-            alone, later = True, _later(error)
-        if alone:
-            held = []
-            dump = self._daemon.backend.dump()
-            while piece := list(islice(dump, _PIECE)):
-                held += [s for s in piece if s.scope == scope and s.action != "exempt"]
-                await asyncio.sleep(0)
-            for at in range(0, len(held), _PIECE):
-                imports.remove(self._daemon, held[at : at + _PIECE])
-                await asyncio.sleep(0)
-            count += len(held)
-        return f"{count} freed{later}"
-
-    async def _allow(self, request: protocol.Allow) -> ChangeResult:
-        daemon, what = self._daemon, request.what
-        imports.allow(daemon, what, request.seconds, request.note, now())
-        daemon.apply_configuration()
-        freed = await imports.free_within(daemon, what)
-        return ChangeResult(freed, daemon.pipeline.backend_fault is None, f"{what} is allowed")
-
-    def _disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
-        daemon = self._daemon
-        if not daemon.store.disallow(request.what):
-            raise RefusedError(
-                f"{request.what} was not allowed by hand",
-                "see `throttled allow`; what the file allows is in its [protect]",
-            )
-        daemon.apply_configuration()
-        confirmed = daemon.pipeline.backend_fault is None
-        return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
-
-
-def _later(error: StoreError) -> str:
-    """Say what it means that somebody was freed and the store could not be told."""
-    log.error("%s; who was freed is recorded later. %s", error.message, error.hint)
-    return f"; but the store fails ({error.message}): told later, not if the daemon ends before"
-
 
 def _meter(meter: Meter) -> MeterRow:
     soft, hard = meter.soft or None, meter.hard or None
@@ -377,23 +268,21 @@ def _tail(follower: Follower) -> TailStatus:
     )
 
 
-def _other(daemon: "Daemon", subject: str) -> str:
-    """Say what else may stand in the way of somebody who seems banned."""
-    network = "" if address.is_network(subject) else address.network_of(subject)
-    if network and daemon.store.total(now().wall, Filter(within=network)):
-        return f"something in {network} is: see `throttled list {network}`"
-    return "nothing to do; `throttled explain` shows what is known of it"
-
-
 def _next(
-    protected: str, active: Sequence[Snapshot], meters: Sequence[MeterRow], ban: float
+    protected: str,
+    active: Sequence[Snapshot],
+    meters: Sequence[MeterRow],
+    ban: float,
+    would: str,
 ) -> str:
-    """Say what would happen next to a subject."""
+    """Say what would happen next to a subject; `would` precedes what only would."""
     if protected:
         return f"nothing: {protected}"
     for row in active:
         if row.action == "ban":
-            return "the ban ends in a throttle; another ban would be longer"
+            stated = row.limit == OPERATOR and not row.level
+            ends = "the ban ends" if stated else "the ban ends in a throttle"
+            return f"{ends}; another ban would be longer"
     nearest: tuple[float, str] = (0.0, "")
     for meter in meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
@@ -402,8 +291,9 @@ def _next(
             left = threshold - meter.value + 1
             length = f" for {Duration(ban)}" if word == "banned" else ""
             text = (
-                f"{word} in {meter.scope}{length} after {left} more on limit {meter.limit} "
+                f"{would}{word} in {meter.scope}{length} after {left} more "
+                f"on limit {meter.limit} "
                 f"({meter.value} of {threshold} within {Duration(meter.within)})"
             )
             nearest = max(nearest, (meter.value / threshold, text))
-    return nearest[1] or "nothing: it did nothing that counts"
+    return nearest[1] or "nothing: no counted offences"

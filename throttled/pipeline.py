@@ -333,8 +333,10 @@ class Pipeline:
         for d in decisions:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
-            if d.action in ("throttle", "ban"):
-                until = now.boot + d.until - now.wall
+            until = now.boot + d.until - now.wall
+            if d.action == "release":  # nothing is in force: what it does next is judged again
+                self.engine.hold(d.subject, d.scope, "throttle", now.boot, now.boot)
+            elif d.action != "exempt":
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot, enforced=enforced)
 
     def _without_refused(self, decisions: Sequence[Decision], now: Moment) -> Sequence[Decision]:

@@ -95,7 +95,8 @@ def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
         # A throttle may outlive the ban's begin.
         if in_force == seen.action or (in_force, seen.action) == ("ban", "throttle"):
             continue
-        if in_force or pipeline.store.decisions(seen.subject, 1):
+        known = in_force or pipeline.store.decisions(seen.subject, 1)
+        if known or pipeline.ladder.protection.reason(seen.subject):
             removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
         else:
             until = now.wall + seen.seconds

@@ -97,4 +97,4 @@ def test_the_daemon_does_it_and_nobody_gets_by_meanwhile() -> None:
             start("iptables")
             until(lambda: not server.call(Nftables().present), "the table is gone")
         assert not heard
-        assert "the backend nftables" in guard.log.read_text()
+        assert "left by the nftables backend" in guard.log.read_text()

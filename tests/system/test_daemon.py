@@ -180,7 +180,7 @@ def test_stop_can_remove_it_all(lab: Lab, guard: Daemon) -> None:
 def test_observing_touches_nothing(lab: Lab, guard: Daemon) -> None:
     guard.start("--mode", "observe")
     attack(lab, "guess", [V4], 2.0)
-    netns.until(lambda: f"banned {V4}" in guard.log.read_text(), "it says what it would do")
+    netns.until(lambda: f"would-ban {V4}" in guard.log.read_text(), "it says what it would do")
     assert answers(lab, V4, 587)
     assert lab.server.run("nft", "list", "tables").stdout == ""
 

@@ -37,7 +37,8 @@ def test_without_a_daemon_everything_can_be_seen_and_undone(lab: Lab, guard: Dae
     assert status.returncode == 3
     told = json.loads(status.stdout)
     assert (told["desired"], told["enforced"], told["pid"]) == (8, 8, 0)
-    assert guard.command("unban", ONE).returncode == 0
+    unbanned = guard.command("unban", ONE)
+    assert (unbanned.returncode, "still banned by 198.51.100.0/24" in unbanned.stdout) == (1, True)
     assert f"{ONE} timeout" not in kernel(lab)
     assert guard.command("allow", OTHER).returncode == 0
     assert OTHER not in kernel(lab)

@@ -280,16 +280,14 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
         assert guarded.held(B)
     netns.until(lambda: not guarded.held(B), "a ban ends when it was meant to")
     netns.until(
-        lambda: (
-            {(r.subject, r.action) for r in guarded.guard.rows()} == {(A, "ban"), (B, "throttle")}
-        ),
-        "and in a throttle",
+        lambda: {(r.subject, r.action) for r in guarded.guard.rows()} == {(A, "ban")},
+        "and is listed no longer",
     )
     guarded.bans(C)
     guarded.guard.stop()
     guarded.guard.start()
     assert guarded.held(A)
-    assert {row.subject for row in guarded.guard.rows()} == {A, B, C}
+    assert {row.subject for row in guarded.guard.rows()} == {A, C}
 
 
 def test_who_is_freed_on_a_full_disk_is_free(guarded: Guarded, small: Path) -> None:
@@ -304,7 +302,7 @@ def test_who_is_freed_on_a_full_disk_is_free(guarded: Guarded, small: Path) -> N
     netns.until(lambda: guarded.held(B) and guarded.held(C), "those not freed are put back")
     assert not guarded.held(A)
     done = guarded.guard.command("unban", "--all", "--scope", "mx")
-    assert (done.returncode, "2 freed" in done.stdout) == (0, True), done
+    assert (done.returncode, "2 unbanned" in done.stdout) == (0, True), done
     assert not guarded.held(B)
     guarded.bans(B)  # anew
     done = guarded.guard.command("unban", "--all")

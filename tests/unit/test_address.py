@@ -88,6 +88,18 @@ def test_inside(inner: str, outer: str, expected: bool) -> None:  # noqa: FBT001
     assert address.inside(inner, outer) is expected
 
 
+@given(st.ip_addresses(), st.integers(0, 128))
+def test_around_is_every_network_that_contains_it(
+    value: ipaddress.IPv4Address | ipaddress.IPv6Address, prefix: int
+) -> None:
+    subject = address.subject(f"{address.canonical(str(value))}/{min(prefix, 32)}")
+    found = address.around(subject)
+    assert found[0] == subject
+    assert all(address.inside(subject, each) for each in found)
+    assert len(set(found)) == address.parse(subject)[1] + 1
+    assert found == [address.subject(each) for each in found]
+
+
 @given(st.ip_addresses())
 def test_canonical_as_the_standard_library_has_it(
     value: ipaddress.IPv4Address | ipaddress.IPv6Address,

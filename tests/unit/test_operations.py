@@ -141,7 +141,7 @@ def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: P
         while not asked.done():
             await asyncio.sleep(0)
             turns += bool(0 < len(held(lab)) < 2000)
-        assert turns >= 30
+        assert turns >= 15
         assert held(lab) == set()
         assert len((await asked).changed) == 1000
 
@@ -223,7 +223,7 @@ def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_
                 await asyncio.sleep(0)
         assert held(lab)
         lab.garbage(B)
-        assert (await freeing).message == "5001 freed"
+        assert (await freeing).message == "5001 unbanned"
         assert held(lab) == set()
         lab.garbage(B)
         assert await lab.listed(1) == [(B, "mx", "ban")]

@@ -29,10 +29,13 @@ def command(
 
     .example.com is every host whose name ends so, example.com that host alone; the name is the
     one in Postfix's log, which is confirmed by DNS in both directions. What is in force against
-    it is lifted. [protect] in the configuration does the same for good.
+    an address or network is lifted; entries have no host names, so a name counts from now on.
+    The exit code is 0 only if the kernel lets it through. [protect] in the configuration does the
+    same for good.
     """
     if what is not None:
-        return tell(ask_or_look(Allow(what, seconds, note, force), ChangeResult), as_json=as_json)
+        changed = ask_or_look(Allow(what, seconds, note, force), ChangeResult)
+        return tell(changed, as_json=as_json, lifted=True)
     result = ask_or_look(Allowed(), AllowedResult)
     if as_json:
         output.print_json(result)

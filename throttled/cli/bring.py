@@ -27,6 +27,7 @@ class Imported(Struct):
     done: int
     skipped: list[Bad]
     confirmed: bool
+    would: bool = False  # the daemon observes: nothing changed in the kernel
 
 
 @click.command(
@@ -123,6 +124,7 @@ def _send(batch: list[tuple[int, Entered]], result: Imported, *, force: bool) ->
         result.skipped.append(Bad(number, entry.subject, refusal.why))
     result.done += answer.done
     result.confirmed &= answer.confirmed
+    result.would |= answer.would
 
 
 def _tell(result: Imported) -> None:
@@ -131,6 +133,7 @@ def _tell(result: Imported) -> None:
     if len(result.skipped) > _TOLD:
         more = len(result.skipped) - _TOLD
         click.echo(f"and {more:,} more; --json names them all", err=True)
-    click.echo(f"{result.done:,} done, {len(result.skipped):,} skipped")
+    observed = "; observing, nothing is enforced" if result.would else ""
+    click.echo(f"{result.done:,} done, {len(result.skipped):,} skipped{observed}")
     if not result.confirmed:
         click.echo("the kernel did not confirm all of them; see: throttled status", err=True)

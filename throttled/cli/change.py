@@ -25,20 +25,27 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def tell(result: ChangeResult, *, as_json: bool) -> int:
-    """Print what was changed; return the exit code: 1 where the kernel did not confirm."""
+def tell(result: ChangeResult, *, as_json: bool, lifted: bool = False) -> int:
+    """Print what was changed; return the exit code: 1 where the kernel did not confirm.
+
+    Args:
+        result: of the change.
+        as_json: as JSON.
+        lifted: what changed is in force no longer.
+    """
     if as_json:
         output.print_json(result)
     else:
         click.echo(output.printable(result.message))
         for snapshot in result.changed:
-            click.echo(output.printable(f"  {_line(snapshot)}"))
+            click.echo(output.printable(f"  {_line(snapshot, lifted=lifted)}"))
     return 0 if result.confirmed else 1
 
 
-def _line(snapshot: Snapshot) -> str:
+def _line(snapshot: Snapshot, *, lifted: bool) -> str:
     until = output.moment(snapshot.until)
+    end = f"removed, would have ended {until}" if lifted else f"until {until}"
     return (
-        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} until {until}, "
+        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} {end}, "
         f"{snapshot.limit}: {snapshot.why}"
     )

@@ -47,9 +47,11 @@ def report(result: ExplainResult) -> Iterator[str]:
     for row in result.allowed:
         until = f"until {output.moment(row.until)}" if row.until else "for ever"
         yield f"Allowed by hand: {row.what}, since {output.moment(row.since)}, {until} {row.note}"
-    yield "In force:" if result.active else "In force: nothing"
+    would = "would " if result.would else ""
+    heading = "Would be in force (observing)" if result.would else "In force"
+    yield f"{heading}:" if result.active else f"{heading}: nothing"
     for snapshot in result.active:
-        yield from _active(snapshot)
+        yield from _active(snapshot, would)
     if result.meters:
         yield "Meters:"
         yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
@@ -63,18 +65,18 @@ def report(result: ExplainResult) -> Iterator[str]:
         yield f"    {output.log_text(line.text) or '(no longer there)'}"
     if result.decisions:
         yield "Decisions, the latest first:"
-        yield from map(_decision, result.decisions)
-    yield from _past(result.past)
+        yield from (_decision(decision, would) for decision in result.decisions)
+    yield from _past(result.past, "Would-be bans" if result.would else "Bans")
     yield f"Next: {result.next}"
 
 
-def _active(snapshot: Snapshot) -> Iterator[str]:
+def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
     step = f" number {snapshot.level}" if snapshot.level > 1 else ""
     if snapshot.rate is not None:
         step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
     word = "exemption" if snapshot.action == "exempt" else snapshot.action
     yield (
-        f"  {word}{step} of {snapshot.subject} in {snapshot.scope} "
+        f"  {would}{word}{step} of {snapshot.subject} in {snapshot.scope} "
         f"since {output.moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
     yield f"    {snapshot.limit}: {snapshot.why}"
@@ -92,16 +94,16 @@ def _meter(row: MeterRow) -> str:
     )
 
 
-def _decision(decision: Decision) -> str:
+def _decision(decision: Decision, would: str) -> str:
     return (
-        f"  {output.moment(decision.time)} {decision.action} in {decision.scope}, "
+        f"  {output.moment(decision.time)} {would}{decision.action} in {decision.scope}, "
         f"{decision.limit}: {decision.why}"
     )
 
 
-def _past(past: Past) -> Iterator[str]:
+def _past(past: Past, title: str) -> Iterator[str]:
     bans = f"{past.offences}, the latest until {output.moment(past.last_offence)}"
-    yield f"Bans so far: {bans if past.offences else 'none'}"
+    yield f"{title} so far: {bans if past.offences else 'none'}"
     if past.deliveries or past.logins:
         yield (
             f"Good evidence: {past.deliveries} messages on {past.delivery_days} days, "

@@ -36,7 +36,8 @@ def command(*, which: str, form: str, as_json: bool) -> None:
     """Write what is allowed by hand, or all that is throttled and banned, as a list.
 
     `throttled import` reads it, on another host too: with the action, the scope, the end and the
-    reason of each entry. It is read from the database, so it needs no running daemon, and root.
+    reason of each entry; what was only observed (mode = "observe") it refuses unless --as is given.
+    It is read from the database, so it needs no running daemon, and root.
     """
     settings = config()
     if not os.access(settings.database(), os.R_OK) and os.geteuid() != 0:
@@ -45,21 +46,23 @@ def command(*, which: str, form: str, as_json: bool) -> None:
     try:
         as_json = as_json or form == "json"
         written = _allowed(store, as_json=as_json)
+        would = settings.observing and which == "banned"
         if which == "banned":
-            written = _banned(store, as_json=as_json)
+            written = _banned(store, as_json=as_json, would=would)
         if as_json:
-            written = chain(['{"rows":[\n'], _separated(written), ["]}\n"])
+            end = '],"would":true}\n' if would else "]}\n"
+            written = chain(['{"rows":[\n'], _separated(written), [end])
         for text in written:
             click.echo(text, nl=False)
     finally:
         store.close()
 
 
-def _banned(store: Store, *, as_json: bool) -> Iterator[str]:
+def _banned(store: Store, *, as_json: bool, would: bool) -> Iterator[str]:
     for rows in store.rows(time.time()):
         for row in rows:
             if row.action != "exempt":
-                yield _json(row) if as_json else lists.line(row) + "\n"
+                yield _json(row) if as_json else lists.line(row, would=would) + "\n"
 
 
 def _allowed(store: Store, *, as_json: bool) -> Iterator[str]:

@@ -1,14 +1,46 @@
-"""`throttled list`."""
+"""`throttled list`; what it prints, `throttled preview` prints too."""
 
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from throttled.cli import output
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, json_option, scope_option, subject
-from throttled.control.protocol import MAX_ROWS, SORTS, List, ListResult
+from throttled.control.protocol import SORTS, List, ListResult
 from throttled.model import ACTIONS, Snapshot
+
+#: Rows that the daemon is asked for at a time: it takes some ten milliseconds over them.
+_PAGE = 2_000
+#: Rows of a table, unless --max says another number.
+_TABLE = 1_000
+
+_Ask = Callable[[List], ListResult]
+
+
+def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what `list` and `preview` take: the fields of `List`."""
+    for add in (
+        json_option,
+        click.option(
+            "--max",
+            type=click.IntRange(1),
+            help=f"Maximum number of rows.  [default: {_TABLE} in a table, all with --json]",
+        ),
+        click.option("--sort", type=click.Choice(SORTS), default="since", show_default=True),
+        click.option(
+            "--limit", metavar="NAME", help="Only what this limit led to (auth, operator, …)."
+        ),
+        click.option("--action", type=click.Choice(ACTIONS), help="Only these."),
+        scope_option,
+        click.argument("within", metavar="[ADDRESS]", required=False, type=subject),
+    ):
+        command = add(command)
+    return command
 
 
 @click.command(
@@ -21,45 +53,72 @@ from throttled.model import ACTIONS, Snapshot
         "throttled list --json | jq -r '.rows[].subject'",
     ),
 )
-@click.argument("within", metavar="[ADDRESS]", required=False, type=subject)
-@scope_option
-@click.option("--action", type=click.Choice(ACTIONS), help="Only these.")
-@click.option("--limit", metavar="NAME", help="Only what this limit led to (auth, operator, …).")
-@click.option("--sort", type=click.Choice(SORTS), default="since", show_default=True)
-@click.option(
-    "--max",
-    type=click.IntRange(1, MAX_ROWS),
-    default=1000,
-    show_default=True,
-    help="So many rows at most.",
-)
-@json_option
+@filtering
 def command(*, as_json: bool, **what: Any) -> int:
     """List throttles, bans and exemptions; works without a running daemon too.
 
     ADDRESS is an address, or a network with everything in it; the exit code is then 1 if
-    nothing is in force there. LEFT is the time left, DROPPED counts packets.
+    nothing is in force there. LEFT is the time left, DROPPED counts packets. While the daemon only
+    observes, ACTION says what it would do.
     """
-    result = ask_or_look(List(**what), ListResult)
+    return show(lambda request: ask_or_look(request, ListResult), as_json=as_json, **what)
+
+
+def show(ask: _Ask, *, as_json: bool, max: int | None, **what: Any) -> int:  # noqa: A002 - option
+    """Print what is in force, in pieces; return the exit code.
+
+    Args:
+        ask: answers a request.
+        as_json: as one object, of which no more than a piece is in memory.
+        max: how many rows; None = all in JSON, a thousand in a table.
+        what: the other fields of the request.
+    """
+    most = max or (None if as_json else _TABLE)
+    pages = _pages(ask, List(**what), most)
+    first = next(pages)
     if as_json:
-        output.print_json(result)
+        _print_json(first, pages)
     else:
-        _print(result)
-    return 1 if what["within"] and not result.rows else 0
+        _print(first, [row for page in (first, *pages) for row in page.rows])
+    return 1 if what["within"] and not first.rows else 0
 
 
-def _print(result: ListResult) -> None:
-    if not result.rows:
-        click.echo("nothing is in force")
+def _pages(ask: _Ask, request: List, most: int | None) -> Iterator[ListResult]:
+    asked = 0
+    while most is None or asked < most:
+        count = _PAGE if most is None else min(_PAGE, most - asked)
+        result = ask(replace(request, max=count))
+        yield result
+        asked += count
+        if not result.next:
+            break
+        request = replace(request, after=result.next)
+
+
+def _print_json(first: ListResult, more: Iterator[ListResult]) -> None:
+    """Print one object on one line, row by row: a million of them need no memory."""
+    write = sys.stdout.write
+    write('{"rows":[')
+    separator = ""
+    for page in chain([first], more):
+        for row in page.rows:
+            write(separator + output.to_json(output.plain(row)).decode().rstrip("\n"))
+            separator = ","
+    write(f'],"total":{first.total},"would":{"true" if first.would else "false"}}}\n')
+
+
+def _print(first: ListResult, rows: list[Snapshot]) -> None:
+    if not rows:
+        click.echo("nothing would be in force" if first.would else "nothing is in force")
         return
     columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
-    output.print_table(columns, [_row(snapshot) for snapshot in result.rows])
-    if result.total > len(result.rows):
-        click.echo(f"{len(result.rows):,} of {result.total:,}; see --max and the filters")
+    output.print_table(columns, [_row(row, "would " if first.would else "") for row in rows])
+    if first.total > len(rows):
+        click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
 
 
-def _row(snapshot: Snapshot) -> tuple[str, ...]:
-    action: str = snapshot.action
+def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
+    action = f"{would}{snapshot.action}"
     if snapshot.level > 1:
         action += f" {snapshot.level}"
     elif snapshot.rate is not None:

@@ -29,6 +29,9 @@ LINE = 2000
 
 Word = Literal["ban", "throttle", "allow"]
 WORDS: tuple[Word, ...] = ("ban", "throttle", "allow")
+#: Before the action of an entry that was only observed: read, and refused unless --as is given.
+WOULD = "would-"
+_OBSERVED = tuple(f"{WOULD}{word}" for word in ("ban", "throttle"))
 
 
 class Wanted(Struct, frozen=True):
@@ -72,9 +75,10 @@ def read(data: bytes, wanted: Wanted, now: float) -> Iterator[Read]:
             yield Bad(number, str(row)[:100].strip(), error.message)
 
 
-def line(row: Snapshot) -> str:
-    """Return what is in force as a line of text that `read` understands."""
-    return f"{row.subject} {row.action} {row.scope} {output.iso(row.until)}{_comment(row.why)}"
+def line(row: Snapshot, *, would: bool = False) -> str:
+    """Return what is in force, or would be, as a line of text that `read` understands."""
+    action = f"{WOULD}{row.action}" if would else row.action
+    return f"{row.subject} {action} {row.scope} {output.iso(row.until)}{_comment(row.why)}"
 
 
 def allowed_line(what: str, until: float, note: str) -> str:
@@ -95,6 +99,8 @@ def _finished(found: dict[str, Any], wanted: Wanted) -> Entered:
         raise UsageError("nothing says what to do with it: --as ban, throttle or allow")
     if found["action"] == "exempt":
         raise UsageError("an exemption is not imported: `throttled unban --for` makes one")
+    if found["action"] in _OBSERVED:
+        raise UsageError(f"{found['action']}: it was only observed; to do it, say --as")
     if found["action"] == "allow":
         found["scope"] = None
     try:
@@ -122,7 +128,7 @@ def _line(text: str, now: float) -> dict[str, Any] | None:
 
 
 def _meant(word: str, now: float) -> tuple[str, Any]:
-    if word in WORDS:
+    if word in WORDS or word in _OBSERVED:
         return "action", word
     if word in SCOPES:
         return "scope", word
@@ -149,7 +155,13 @@ def _rows(data: bytes) -> list[Any]:
     rows = document.get("rows") if isinstance(document, dict) else document
     if not isinstance(rows, list):
         raise UsageError("there are no rows in it", "write what `throttled list --json` prints")
+    if isinstance(document, dict) and document.get("would") is True:
+        return [_observed(row) for row in rows]
     return rows
+
+
+def _observed(row: Any) -> Any:
+    return {**row, "action": f"{WOULD}{row.get('action')}"} if isinstance(row, dict) else row
 
 
 def _row(row: Any, now: float) -> dict[str, Any]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "status",
     "top": "top",
     "list": "listing",
+    "preview": "preview",
     "explain": "explain",
     "unban": "unban",
     "ban": "ban",

@@ -1,12 +1,13 @@
 """What the commands print: escaped text, times, JSON, tables. Owns no state.
 
 Whatever a client wrote reaches the terminal only through `printable`; JSON goes through `to_json`,
-whose values are unchanged, but in which nothing but printable characters stands. Tables are as
-wide as the terminal, 80 columns where there is none.
+whose values are unchanged, but in which nothing but printable characters stands. Tables are cut
+where the terminal ends; in a pipe or a file they are whole.
 """
 
 import re
 import shutil
+import sys
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -162,8 +163,10 @@ def print_json(value: Any) -> None:
 
 
 def cut(line: str) -> str:
-    """Return a line, printable, as far as the terminal is wide (80 columns where there is none)."""
+    """Return a line, printable, as far as the terminal is wide; whole where there is none."""
     line = printable(line).rstrip()
+    if not sys.stdout.isatty():
+        return line
     width = shutil.get_terminal_size((80, 24)).columns
     return line if len(line) <= width else line[: width - 1] + "…"
 
@@ -171,8 +174,8 @@ def cut(line: str) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table. A column whose title begins with `>` is aligned right.
 
-    Lines that are too long are cut at their end: rich takes from every column, and an address that
-    is not whole is no address.
+    On a terminal lines that are too long are cut at their end: rich takes from every column, and
+    an address that is not whole is no address.
     """
     titles = [title.lstrip(">") for title in columns]
     cells = [titles, *([printable(cell) for cell in row] for row in rows)]

@@ -155,22 +155,24 @@ class Screen(App[None]):
         before, self._last = self._last, picture
         passed = picture.time - before.time
         status = picture.status
+        verbs = ("would ban", "would throttle") if status.would else ("banned", "throttled")
+        would = "would " if status.would else ""
         _put(
             self._head,
             f"throttled {status.version}  {status.backend}, {status.mode}  "
             f"up {output.lasting(status.uptime)}  "
-            f"banned {output.number(sum(status.banned.values()))}  "
-            f"throttled {output.number(sum(status.throttled.values()))}  "
+            f"{verbs[0]} {output.number(sum(status.banned.values()))}  "
+            f"{verbs[1]} {output.number(sum(status.throttled.values()))}  "
             f"clients {output.number(status.clients)}",
         )
         wrong = [f"{problem.state}: {problem.what}" for problem in status.health]
         _put(self._health, wrong[0] if wrong else "all is well")
         self._show_rates(before.status, status, passed)
-        _fill(self._worst, {w.subject: _worst(w) for w in picture.worst})
+        _fill(self._worst, {w.subject: _worst(w, would) for w in picture.worst})
         latest = {f"{d.time} {d.action} {d.scope} {d.subject}": d for d in picture.latest}
         _fill(
             self._latest,
-            {key: _decision(decision) for key, decision in latest.items()},
+            {key: _decision(decision, would) for key, decision in latest.items()},
         )
 
     def _show_rates(self, before: StatusResult, now: StatusResult, passed: float) -> None:
@@ -272,14 +274,16 @@ def _fill(table: DataTable[Text], rows: dict[str, tuple[str, ...]]) -> None:
     table.move_cursor(row=max(0, place), animate=False)
 
 
-def _worst(row: Worst) -> tuple[str, ...]:
+def _worst(row: Worst, would: str) -> tuple[str, ...]:
     meter = row.meter
     soft, hard = ("-" if n is None else output.short_number(n) for n in (meter.soft, meter.hard))
     value = output.short_number(meter.value)
     scope = output.SCOPES[meter.scope]
-    return (row.subject, row.action or "", meter.limit, scope, value, soft, hard)
+    action = f"{would}{row.action}" if row.action else ""
+    return (row.subject, action, meter.limit, scope, value, soft, hard)
 
 
-def _decision(decision: Decision) -> tuple[str, ...]:
+def _decision(decision: Decision, would: str) -> tuple[str, ...]:
     when = output.moment(decision.time).partition(" ")[2]
-    return (when, decision.subject, decision.action, f"{decision.limit}: {decision.why}")
+    action = f"{would}{decision.action}"
+    return (when, decision.subject, action, f"{decision.limit}: {decision.why}")

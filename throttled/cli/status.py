@@ -51,14 +51,22 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     if status.pid:  # what nobody counts is not 0
         tracked = f"{number(status.clients)} tracked of {number(status.max_clients)} at most"
         lines.append(("clients", tracked))
-    lines += [
-        *_caps(status),
-        ("throttled", _by_scope(status.throttled)),
-        ("banned", _by_scope(status.banned)),
-        *([("exempt", _by_scope(status.exempt))] if any(status.exempt.values()) else []),
-        ("dropped", f"{number(status.packets_dropped)} packets"),
-        ("kernel", f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"),
-    ]
+    lines += _caps(status)
+    if status.would:
+        lines += [
+            ("would", f"throttle {_by_scope(status.throttled)}"),
+            ("", f"ban {_by_scope(status.banned)}"),
+            ("kernel", "nothing is enforced: only observing; see: throttled preview"),
+        ]
+    else:
+        held = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
+        lines += [
+            ("throttled", _by_scope(status.throttled)),
+            ("banned", _by_scope(status.banned)),
+            *([("exempt", _by_scope(status.exempt))] if any(status.exempt.values()) else []),
+            ("dropped", f"{number(status.packets_dropped)} packets"),
+            ("kernel", held),
+        ]
     if status.pid:
         read = f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
         lines.append(("lines", read))

@@ -28,9 +28,10 @@ def command(
 ) -> int:
     """Lift throttle and ban of an address or a network.
 
-    Its offences and meters are forgotten too. Answers after the kernel confirmed; works without
-    a running daemon too. A network is lifted itself, not the single addresses in it. The exit
-    code is 1 if nothing was in force.
+    Its offences and meters are forgotten too. Works without a running daemon too. A network is
+    lifted itself, not the single addresses in it. The exit code is 0 only if the kernel was asked
+    and the client can connect; it is 1 if nothing was in force, or if something else still
+    throttles or bans it, such as a ban of its network: that is named.
     """
     if (subject is None) != all_:
         raise UsageError("name an address, or --all", "see: throttled unban --help")
@@ -39,5 +40,9 @@ def command(
             raise UsageError(
                 "--for needs an address", "to stop acting: throttled run --mode observe"
             )
-        return tell(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json)
-    return tell(ask_or_look(Unban(subject, scope, exempt or 0.0), ChangeResult), as_json=as_json)
+        return tell(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json, lifted=True)
+    return tell(
+        ask_or_look(Unban(subject, scope, exempt or 0.0), ChangeResult),
+        as_json=as_json,
+        lifted=True,
+    )

@@ -271,10 +271,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Return what deciding needs of it."""
         return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
 
+    @property
+    def observing(self) -> bool:
+        """Whether decisions are taken and recorded, but never put into a kernel."""
+        return self.mode == "observe" or self.firewall.backend == "dryrun"
+
     def database(self) -> str:
         """Return the database's path; observing has one of its own, as its bans are not real."""
         path = self.store.path
-        return f"{path.removesuffix('.db')}.observe.db" if self.mode == "observe" else path
+        return f"{path.removesuffix('.db')}.observe.db" if self.observing else path
 
     def logs(self, facts: Facts) -> list[str]:
         """Return what is to be followed: files; `JOURNAL` where asked for, or no file is."""

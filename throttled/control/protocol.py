@@ -5,10 +5,13 @@ request names its operation in `op`, a reply is `ok` with a typed result or `fai
 operator needs: message, hint and the exit code of the command. Owns no state.
 
 Limits: a request has at most `MAX_REQUEST` bytes, a reply at most `MAX_REPLY`, a `list` answers at
-most `MAX_ROWS` rows. Subjects are canonical when `decode_request` returns.
+most `MAX_ROWS` rows and says from where to ask on. Subjects are canonical when `decode_request`
+returns.
 """
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -25,6 +28,9 @@ MAX_REPLY = 64 * 1024 * 1024
 MAX_ROWS = 10_000
 #: Entries of one `Import`: a longer list is several requests.
 MAX_ENTRIES = 1_000
+
+#: What stands in the place of a limit's name where none led to a decision.
+OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
 
 #: Networks shorter than this are refused unless the operator insists (by IP version).
 FLOOR = {4: 16, 6: 32}
@@ -71,6 +77,7 @@ class List(_Op, frozen=True, tag="list"):
     limit: _Text | None = None
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
+    after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -233,6 +240,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
     decided_in: Histogram = field(default_factory=Histogram)  # lines read -> decision recorded
     enforced_in: Histogram = field(default_factory=Histogram)  # lines read -> in the kernel
+    would: bool = False  # observing: nothing of all this is in the kernel
     forgotten: int = 0  # counters of clients and sessions, early, because of a cap
     unrecorded: int = 0  # decisions that wait for the store
     unapplied: int = 0  # elements that wait for the firewall
@@ -274,7 +282,9 @@ class ListResult(_Result, frozen=True, tag="list"):
     """What is in force, at most `List.max` rows of `total`."""
 
     rows: list[Snapshot]
-    total: int
+    total: int  # 0 in all answers but the first, as counting takes its time
+    would: bool = False  # observing: none of these is in the kernel
+    next: tuple[int | float | str, ...] = ()  # ask again with it as `List.after`; () = that is all
 
 
 class LogText(Struct, frozen=True):
@@ -309,6 +319,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     past: Past
     allowed: list[AllowRow]
     next: str  # what would happen next, for people
+    would: bool = False  # observing: nothing of what is active is in the kernel
 
 
 class ChangeResult(_Result, frozen=True, tag="change"):
@@ -317,6 +328,7 @@ class ChangeResult(_Result, frozen=True, tag="change"):
     changed: list[Snapshot]  # now in force; for unban, allow: those that no longer are
     confirmed: bool  # the kernel was asked, and it is so
     message: str  # one sentence for people
+    would: bool = False  # observing: nothing changed in the kernel
 
 
 class AllowedResult(_Result, frozen=True, tag="allowed"):
@@ -338,6 +350,7 @@ class ImportResult(_Result, frozen=True, tag="import"):
     done: int  # entries
     refused: list[Refusal]
     confirmed: bool  # the kernel was asked, and it is so
+    would: bool = False  # observing: nothing changed in the kernel
 
 
 class AuditResult(_Result, frozen=True, tag="audit"):
@@ -357,6 +370,10 @@ Result = (
     | ImportResult
     | AuditResult
 )
+
+
+#: Results that say whether the daemon observes.
+OBSERVED = StatusResult | ListResult | ExplainResult | ChangeResult | ImportResult
 
 
 class Ok(Struct, frozen=True, tag_field="reply", tag="ok"):
@@ -461,6 +478,23 @@ def decode_request(line: bytes) -> Request:
         hint = "the daemon and this command may differ in version: restart the daemon"
         raise UsageError(f"not a request: {error}", hint) from error
     return _canonical(request)
+
+
+def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
+    """Refuse the name of a limit that there is not.
+
+    Args:
+        name: as an operator wrote it.
+        configured: the limits of the configuration.
+
+    Raises:
+        UsageError: names the one that may be meant, and those that there are.
+    """
+    known = [*sorted(configured), *OTHER_LIMITS]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"no such limit: {name}", f"{meant}limits: {', '.join(known)}")
 
 
 def _canonical(request: Request) -> Request:

@@ -24,6 +24,9 @@ _LOGIN_COUNTS = 30 * _DAY
 #: Postfix puts into a message, a list has two or three dead ones.
 _NEWCOMER = 3
 
+#: The limit of what operators ban and throttle.
+OPERATOR = "operator"
+
 _WORDS = {
     "connections": "connections",
     "handshakes": "completed handshakes",
@@ -87,14 +90,16 @@ class Ladder:
     def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
         """Return what follows when a ban or throttle has run out: a throttle, or nothing more.
 
+        A ban of a length that an operator stated ends without a throttle.
+
         The throttle ends when it would have if it had begun in time: of a ban that ran out while
         the daemon was stopped only the rest is left, or nothing.
         """
         decisions = []
         for row in rows:
-            banned = row.action == "ban" and self.policy.mode != "observe"
+            ladder = row.action == "ban" and self.policy.mode != "observe" and not _stated(row)
             until = row.until + self.policy.throttle.time
-            if banned and until > now and not self.protection.reason(row.subject):
+            if ladder and until > now and not self.protection.reason(row.subject):
                 why = "a ban ends in a throttle"
                 decisions.append(
                     Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
@@ -142,7 +147,9 @@ class Ladder:
             level, length = 0, self.policy.throttle.time
         if seconds is None:
             seconds = length
-        return Decision(now, action, subject, scope, "operator", level, now + seconds, why)
+        else:
+            level = 0  # no step of the ladder: see `ended`
+        return Decision(now, action, subject, scope, OPERATOR, level, now + seconds, why)
 
     def next_ban(self, past: Past, now: float) -> float:
         """Return how many seconds the next ban would last."""
@@ -309,6 +316,11 @@ class Ladder:
 
 _UNKNOWN = Past()
 _UNKNOWN_NETWORK = NetworkPast()
+
+
+def _stated(row: Snapshot) -> bool:
+    """Tell whether an operator stated how long a ban lasts."""
+    return row.limit == OPERATOR and row.level == 0
 
 
 def offences(past: Past, forget: float, now: float) -> int:

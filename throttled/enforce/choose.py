@@ -4,6 +4,7 @@ Nothing falls back to enforcing nothing: a host whose firewall cannot be used is
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from throttled.enforce.backend import Backend
 from throttled.enforce.dryrun import DryRun
@@ -51,6 +52,9 @@ def works(backend: Backend) -> bool:
 def displace(name: str) -> tuple[list[str], list[BackendError]]:
     """Remove what other backends than this one left in the kernel, for this network namespace.
 
+    Args:
+        name: of the backend that stays; "dryrun" has nothing in the kernel, so all entries go.
+
     Returns:
         the names of those that left something, and what went wrong.
     """
@@ -63,6 +67,16 @@ def displace(name: str) -> tuple[list[str], list[BackendError]]:
         except BackendError as error:
             faults.append(error)
     return displaced, faults
+
+
+def present() -> list[str]:
+    """Return the names of the backends that have anything in the kernel, as far as can be seen."""
+    found = []
+    for each in (Nftables(), Iptables(), Xdp()):
+        with suppress(BackendError):
+            if each.present():
+                found.append(each.name)
+    return found
 
 
 def teardown() -> tuple[list[str], list[BackendError]]:

@@ -37,6 +37,11 @@ _ROWS = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate
     FROM active WHERE number > ?1 AND until > ?2 ORDER BY number LIMIT ?3
 """
+_INSIDE = """
+SELECT subject, scope, action, "limit", level, since, until, why, packets + counter, rate
+    FROM active WHERE (subject, scope) > (?1, ?2) AND subject < ?3 AND +until > ?4
+    ORDER BY subject, scope LIMIT ?5
+"""
 _PAGE = """
 SELECT max(number) FROM (SELECT number FROM active WHERE number > ? ORDER BY number LIMIT ?)
 """
@@ -52,12 +57,19 @@ _SHIFT_BY_HAND = (
 _FILTER = """+until > ?1 AND (?2 IS NULL OR scope = ?2) AND (?3 IS NULL OR action = ?3)
     AND (?4 IS NULL OR "limit" = ?4)"""
 _WITHIN = "subject >= ?5 AND subject < ?6 AND inside(subject, ?7)"
-_ORDERS: dict[Order, str] = {
-    "since": "number DESC",
-    "until": "until",
-    "subject": "subject, scope",
-    "packets": "packets + counter DESC",
+#: By order: ORDER BY, what of a row says where the next page begins, and where that is.
+_ORDERS: dict[Order, tuple[str, str, str]] = {
+    "since": ("number DESC", "number, 0", "number < ?8 AND ?9 = 0"),
+    "until": ("until, number", "until, number", "(until, number) > (?8, ?9)"),
+    "subject": ("subject, scope", "subject, scope", "(subject, scope) > (?8, ?9)"),
+    "packets": (
+        "packets + counter DESC, number DESC",
+        "packets + counter, number",
+        "(packets + counter, number) < (?8, ?9)",
+    ),
 }
+#: Where a page ended; () = there is no more, or from the beginning.
+Cursor = tuple[int | float | str, ...]
 
 
 class Shift(Struct):
@@ -96,6 +108,22 @@ def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]
         yield [_snapshot(row) for row in page]
 
 
+def inside(database: Database, network: str, now: float, chunk: int) -> Iterator[list[Snapshot]]:
+    """Yield what is in force inside a network or is it, in the order of the text of subjects.
+
+    `chunk` rows are looked at for each list, which may be empty: others have the same beginning.
+    """
+    subject, end = span(network)
+    scope = ""
+    while True:
+        with database.guard() as connection:
+            found = connection.execute(_INSIDE, (subject, scope, end, now, chunk)).fetchall()
+        if not found:
+            return
+        subject, scope = found[-1][:2]
+        yield [_snapshot(row) for row in found if address.inside(row[0], network)]
+
+
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
     """Move what is in force, allowed and exempt in time; see `Store.shift`."""
     if how.last < 0:
@@ -126,22 +154,32 @@ def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapsho
         yield [_snapshot(row[1:]) for row in rows]
 
 
-def snapshots(
-    connection: sqlite3.Connection, what: Filter, now: float, order: Order, count: int
-) -> list[Snapshot]:
-    """Return the first `count` rows of what is in force."""
+def page(  # noqa: PLR0913 - what, in which order, from where on, how much
+    connection: sqlite3.Connection,
+    what: Filter,
+    now: float,
+    order: Order,
+    count: int,
+    *,
+    after: Cursor = (),
+) -> tuple[list[Snapshot], Cursor]:
+    """Return `count` rows of what is in force, and where the next page begins."""
     where, values = _where(what, now)
-    by = _ORDERS[order]
-    rows = connection.execute(
+    by, end, beyond = _ORDERS[order]
+    if after:
+        where += f" AND {beyond}"
+        values = (*(*values, None, None, None)[:7], *(*after, 0)[:2])
+    found = connection.execute(
         f"""
         SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
-            a.packets + a.counter, a.rate, d.lines
+            a.packets + a.counter, a.rate, d.lines, {end}
         FROM (SELECT * FROM active WHERE {where} ORDER BY {by} LIMIT {int(count)}) a
-            LEFT JOIN decision d USING (number)
+            LEFT JOIN (SELECT number AS n, lines FROM decision) d ON d.n = a.number
         """,  # noqa: S608 - put together from constants of this module
         values,
-    )
-    return [_snapshot(row[:-1], read_lines(row[-1])) for row in rows]
+    ).fetchall()
+    rows = [_snapshot(row[:10], read_lines(row[10])) for row in found]
+    return rows, tuple(found[-1][11:]) if count and len(found) == count else ()
 
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
@@ -177,7 +215,8 @@ def span(outer: str) -> tuple[str, str]:
     """Return a range of text, [first, second), that holds every subject inside this one.
 
     It is the text that all of them begin with: the whole octets of an IPv4 network; the whole
-    groups of an IPv6 network before the first that is zero, and may be written as `::`.
+    groups of an IPv6 network before the first that is zero, and may be written as `::`; and the
+    whole digits of the next group if it has four of them, as its first one is not zero.
     """
     packed, prefix = address.parse(outer)
     if prefix == len(packed) * 8:
@@ -191,6 +230,9 @@ def span(outer: str) -> tuple[str, str]:
             if group == 0:
                 break
             begin += f"{group:x}:"
+        else:
+            digits = packed[prefix // 16 * 2 :][:2].hex()[: prefix % 16 // 4]
+            begin += digits if not digits.startswith("0") else ""
     return begin, begin + "\x7f"
 
 

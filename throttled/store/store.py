@@ -30,11 +30,11 @@ from throttled.model import (
 )
 from throttled.store import audit, byhand, listing, load, peaks, record
 from throttled.store.database import Database, scripts
-from throttled.store.listing import Filter, Order, Shift
+from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
-__all__ = ["Allowed", "Filter", "Order", "Shift", "Store", "StoredPosition"]
+__all__ = ["Allowed", "Cursor", "Filter", "Order", "Shift", "Store", "StoredPosition"]
 
 Key = tuple[str, Scope]
 _ALL = Filter()
@@ -243,12 +243,33 @@ class Store:
 
         Ordering a million rows by packets, or looking through them for a limit, takes a second.
         """
+        return self.page(now, what, order, count)[0]
+
+    def page(
+        self,
+        now: float,
+        what: Filter = _ALL,
+        order: Order = "since",
+        count: int = 1000,
+        after: Cursor = (),
+    ) -> tuple[list[Snapshot], Cursor]:
+        """Return `snapshots` from where another page ended, and where this one does; () = nowhere.
+
+        Rows that change between two pages may come in both, or in none.
+        """
         with self._database.guard() as connection:
-            return listing.snapshots(connection, what, now, order, count)
+            return listing.page(connection, what, now, order, count, after=after)
 
     def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
         """Yield all that is in force, the earliest decided first, in chunks, without lines."""
         return listing.rows(self._database, now, chunk)
+
+    def inside(self, network: str, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
+        """Yield what is in force inside a network or is it, without lines; see `listing.inside`.
+
+        The store can be written in between.
+        """
+        return listing.inside(self._database, network, now, chunk)
 
     def total(self, now: float, what: Filter = _ALL) -> int:
         """Return how many are in force."""

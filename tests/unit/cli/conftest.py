@@ -15,6 +15,8 @@ from msgspec import Struct
 from throttled.cli.main import main
 from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
+from throttled.enforce import choose
+from throttled.enforce.dryrun import DryRun
 from throttled.errors import ThrottledError
 
 Answer = Result | ThrottledError
@@ -86,6 +88,17 @@ def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+class Memory(DryRun):
+    """Stands for nftables where no test may touch the kernel; tests/system has the real one."""
+
+    name = "nftables"
+
+
+@pytest.fixture(autouse=True)
+def _no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(choose._BACKENDS, "nftables", Memory)
+
+
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
     """A configuration in which everything is below the test's own directory."""
@@ -93,7 +106,7 @@ def config_file(tmp_path: Path) -> Path:
     path.write_text(
         f'[store]\npath = "{tmp_path}/throttled.db"\n'
         f'[control]\nsocket = "{tmp_path}/control.sock"\n'
-        '[firewall]\nbackend = "dryrun"\n'
+        '[firewall]\nbackend = "nftables"\n'
     )
     return path
 

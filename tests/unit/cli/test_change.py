@@ -57,9 +57,11 @@ def test_what_is_asked_for(cli: "Cli", daemon: "Daemon", arguments: str, request
     ended = cli(*arguments.split())
     assert daemon.asked == [request_]
     assert (ended.code, ended.err) == (0, "")
+    lifted = arguments.split(maxsplit=1)[0] in ("unban", "allow")
+    end = "removed, would have ended" if lifted else "until"
     assert ended.out.splitlines() == [
         r"it is so\x1b",
-        r"  198.51.100.7 ban in mx until 2026-09-21 16:23:20, operator: by hand\x1b",
+        rf"  198.51.100.7 ban in mx {end} 2026-09-21 16:23:20, operator: by hand\x1b",
     ]
 
 

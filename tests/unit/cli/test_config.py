@@ -28,5 +28,5 @@ def test_the_default_file(cli: "Cli", config_file: Path) -> None:
 def test_json(cli: "Cli") -> None:
     settings = cli("config", "--json").json()
     assert settings["limits"]["auth"]["within"] == "10m"
-    assert settings["firewall"]["backend"] == "dryrun"
+    assert settings["firewall"]["backend"] == "nftables"
     assert cli("config", "--default", "--json").json()["mode"] == Config().mode

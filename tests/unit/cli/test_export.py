@@ -15,7 +15,7 @@ def test_exemptions_are_not_exported_as_banned() -> None:
 
     with closing(Store.open(":memory:")) as store:
         store.record(1.0, [decision("198.51.100.7", "ban"), decision("198.51.100.8", "exempt")])
-        (line,) = export._banned(store, as_json=False)
-        (row,) = export._banned(store, as_json=True)
+        (line,) = export._banned(store, as_json=False, would=False)
+        (row,) = export._banned(store, as_json=True, would=False)
     assert line.startswith("198.51.100.7 ban mx 2096-")
     assert '"subject":"198.51.100.7"' in row

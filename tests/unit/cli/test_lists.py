@@ -108,3 +108,24 @@ def test_any_bytes_are_entries_bad_entries_or_a_usage_error(data: bytes) -> None
     except UsageError:
         return
     assert all(isinstance(each, Bad) or each[0] > 0 for each in found)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"198.51.100.7 would-ban mx 1h # seen\n",
+        b'{"rows": [{"subject": "198.51.100.7", "action": "ban", "scope": "mx"}], "would": true}',
+    ],
+)
+def test_what_was_only_observed_is_not_done_unless_that_is_said(data: bytes) -> None:
+    (bad,) = lists.read(data, Wanted(), NOW)
+    assert isinstance(bad, Bad)
+    assert "would-ban: it was only observed" in bad.why
+    (done,) = lists.read(data, Wanted("throttle"), NOW)
+    assert not isinstance(done, Bad)
+    assert done[1].action == "throttle"
+
+
+def test_a_line_of_what_was_only_observed() -> None:
+    row = Snapshot("198.51.100.7", "mx", "ban", "auth", 1, NOW, NOW + 3600, "x")
+    assert lists.line(row, would=True).startswith("198.51.100.7 would-ban mx ")

@@ -104,14 +104,20 @@ def test_wall_clock_times_become_iso_and_never_becomes_null() -> None:
     ]
 
 
-def test_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("terminal", "end"), [(True, "a long rea…"), (False, "a long reason\\x1b here")]
+)
+def test_tables_are_cut_on_a_terminal_and_whole_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, terminal: bool, end: str
+) -> None:
     monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     rows = [("198.51.100.7", "5", "short"), ("2001:db8::1", "12345", "a long reason\x1b here")]
     output.print_table(("ADDRESS", ">COUNT", "WHY"), rows)
     assert capsys.readouterr().out.splitlines() == [
         "ADDRESS      COUNT WHY",
         "198.51.100.7     5 short",
-        "2001:db8::1  12345 a long rea…",
+        f"2001:db8::1  12345 {end}",
     ]
 
 

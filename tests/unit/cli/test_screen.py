@@ -65,7 +65,7 @@ def drive(tmp_path: Path, story: Callable[[Lab, Screen, Pilot[None]], Awaitable[
 def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         await pilot.pause()
-        assert "dryrun, enforce" in _text(screen, "#head")
+        assert "nftables, enforce" in _text(screen, "#head")
         assert _text(screen, "#health") == "all is well"
         assert _rows(screen, "#worst") == [[A, "throttle", "errors", "mx", "25", "20", "50"]]
         assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
@@ -162,7 +162,7 @@ def test_a_daemon_that_went_away_is_told_and_asked_again(tmp_path: Path) -> None
             await _until(pilot, lambda: _text(screen, "#head") == "nobody answers")
             await _until(pilot, lambda: _text(screen, "#health") == "start it")
             gone = False
-            await _until(pilot, lambda: "dryrun" in _text(screen, "#head"))
+            await _until(pilot, lambda: "nftables" in _text(screen, "#head"))
             await pilot.press("b", "e")  # nothing is under the cursor
             assert not isinstance(screen.screen, Question)
             await pilot.press("q")
@@ -215,6 +215,6 @@ def test_without_a_terminal_json_is_asked_for(tmp_path: Path) -> None:
         assert refused.returncode == 2
         assert "throttled top --json" in refused.stderr
         told = await asyncio.to_thread(run, [*command, "--json"])
-        assert json.loads(told.stdout)["status"]["backend"] == "dryrun"
+        assert json.loads(told.stdout)["status"]["backend"] == "nftables"
 
     live(tmp_path, story)

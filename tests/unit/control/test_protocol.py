@@ -265,3 +265,17 @@ def test_a_list_is_canonical_and_of_a_long_one_only_the_beginning_is_told() -> N
         with pytest.raises(RefusedError):
             protocol.decode_request(protocol.encode(Import([wide])))
         protocol.decode_request(protocol.encode(Import([wide], force=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("autj", "did you mean auth? limits: auth, errors, network, operator, ladder, adopted"),
+        ("xyz", "limits: auth, errors, network, operator, ladder, adopted"),
+    ],
+)
+def test_the_name_of_a_limit_that_there_is_not(name: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        protocol.refuse_unknown_limit(name, ["errors", "auth"])
+    assert caught.value.hint == hint
+    protocol.refuse_unknown_limit("operator", [])

@@ -309,6 +309,18 @@ def test_by_hand() -> None:
     assert by_hand().limit == "operator"
 
 
+def test_a_ban_of_a_stated_length_is_no_step_of_the_ladder() -> None:
+    past = Past(offences=3, last_offence=NOW)
+    assert (by_hand(seconds=10).level, by_hand(past=past).level) == (0, 4)
+    judge = ladder()
+    (after,) = judge.ended([replace(ROW, limit="operator", level=0)], NOW)
+    assert (after.action, after.why) == ("release", "ban ran out")
+    (after,) = judge.ended([replace(ROW, limit="operator", level=1)], NOW)
+    assert after.action == "throttle"
+    (after,) = judge.ended([replace(ROW, limit="adopted", level=0)], NOW)
+    assert after.action == "throttle"
+
+
 def test_next_ban() -> None:
     assert ladder().next_ban(Past(), NOW) == 600
     assert ladder().next_ban(Past(offences=2, last_offence=NOW), NOW) == 14400

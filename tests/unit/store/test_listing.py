@@ -246,3 +246,27 @@ def test_a_span_is_narrow() -> None:
     assert listing.span("2001:db8:0:1::/64") == ("2001:db8:", "2001:db8:\x7f")
     assert listing.span("2001:db8:a:b::/64") == ("2001:db8:a:b:", "2001:db8:a:b:\x7f")
     assert listing.span("::/0") == ("", "\x7f")
+    assert listing.span("fd00::/8") == ("fd", "fd\x7f")
+    assert listing.span("2001:db8:a000::/36") == ("2001:db8:a", "2001:db8:a\x7f")
+    assert listing.span("2001:db8:a00::/40") == ("2001:db8:", "2001:db8:\x7f")
+
+
+def test_pages_together_are_all_rows_of_every_order_and_filter(store: Store) -> None:
+    store.record(
+        NOW, [*many(25), *(decide(f"198.18.0.{n}", "throttle", "submission") for n in range(9))]
+    )
+    store.packets([Seen(f"198.18.0.{n}", "mx", "ban", 1.0, n // 3) for n in range(25)])
+    orders: tuple[Order, ...] = ("since", "until", "subject", "packets")
+    for order in orders:
+        for what in (
+            Filter(),
+            Filter(scope="mx"),
+            Filter(within="198.18.0.0/28"),
+            Filter(subject="198.18.0.1"),
+        ):
+            found, after = store.page(NOW, what, order, 4)
+            while after:
+                more, after = store.page(NOW, what, order, 4, after)
+                found += more
+            assert found == store.snapshots(NOW, what, order)
+            assert len(found) == store.total(NOW, what)

@@ -1,0 +1,65 @@
+"""Removes what other backends than the one in use left in the kernel of this host.
+
+With the dry run in use (mode observe) that is every entry of ours: nothing that an enforcing daemon
+put there may go on blocking clients that no command of this one could unban. What cannot be removed
+is reported as a problem and tried again every minute.
+
+Owns what went wrong at the latest try.
+"""
+
+import asyncio
+import logging
+import os
+from math import inf
+
+from throttled.enforce.choose import displace
+from throttled.model import Problem
+
+log = logging.getLogger("throttled")
+
+_AGAIN = 60.0
+
+
+class Leftovers:
+    """Entries of other backends.
+
+    Args:
+        backend: name of the backend in use, whose entries stay.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self.problem: Problem | None = None
+        self._backend = backend
+        self._tried = inf  # boot clock
+
+    def due(self, at: float) -> bool:
+        """Tell whether it is time to try again.
+
+        Args:
+            at: now, on the boot clock.
+        """
+        return self.problem is not None and at - self._tried >= _AGAIN
+
+    async def remove(self, at: float) -> None:
+        """Remove them, in a thread: it may take seconds.
+
+        Args:
+            at: now, on the boot clock.
+        """
+        self._tried = at
+        removed, faults = await asyncio.to_thread(displace, self._backend)
+        for name in removed:
+            log.info("removed entries left by the %s backend", name)
+        before, self.problem = self.problem, None
+        if not faults:
+            return
+        what = f"entries left by another backend remain in the kernel: {faults[0].message}"
+        hint = "tried again every minute; or stop the daemon and run: throttled purge"
+        if os.geteuid() != 0 and self._backend == "dryrun":
+            # Whoever observes without rights cannot even see whether there are any.
+            what = f"cannot look for entries of an enforcing daemon: {faults[0].message}"
+            log.warning("%s; if one ran here before, run as root: throttled purge", what)
+            return
+        self.problem = Problem("fault", what, hint, "firewall-left")
+        if before is None:
+            log.error("%s; %s", what, hint)
