@@ -135,6 +135,15 @@ def test_a_phone_that_speaks_tls_at_once(judge: Judge, text: str, tag: str) -> N
     assert judge(story) == set()
 
 
+def test_a_phone_that_speaks_tls_to_an_old_postfix(judge: Judge) -> None:
+    """Before Postfix 3.6 only the counters show it."""
+    story = Story()
+    for second in range(0, 1800, 5):
+        line = "lost connection after UNKNOWN from CLIENT"
+        story.session(second, A, line, tag=SUBMISSION, commands="unknown=0/2 commands=0/2")
+    assert judge(story) == set()
+
+
 def test_the_twin_of_the_phone_speaks_http(judge: Judge) -> None:
     """A bot looks for web servers on the same port."""
     story = Story()

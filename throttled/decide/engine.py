@@ -455,7 +455,7 @@ class Engine:
         if unseen > 0 and not session.denied:
             counted = self._scale.auth_failures(session, session.user, unseen, at)
             self._count(state.gauges.auth_failures, event, at, counted)
-        for then, points in self._scale.unreported(session, commands, at):
+        for then, points in self._scale.unreported(session, commands, at, state.scope):
             counted += self._count(state.gauges.errors, event, then, points)
         return counted
 

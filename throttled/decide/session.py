@@ -66,6 +66,8 @@ _KEPT = 20
 _UNNAMED = 3
 #: Commands of a session that wants nothing: a health check.
 _IDLE = frozenset({"ehlo", "helo", "starttls", "noop", "rset", "quit", "commands"})
+#: Commands of a session in which nothing was understood.
+_GARBAGE = frozenset({"unknown", "commands"})
 
 _NONE = (0, 0)
 
@@ -209,7 +211,11 @@ class Scale:
         return self._give(session, self._reasons.get(event.reason, 0) * count, at)
 
     def unreported(
-        self, session: Session, commands: dict[str, tuple[int, int]], at: float = 0.0
+        self,
+        session: Session,
+        commands: dict[str, tuple[int, int]],
+        at: float = 0.0,
+        scope: Scope = "mx",
     ) -> list[tuple[float, int]]:
         """Return time and points of failed commands that no line of their own reported.
 
@@ -222,7 +228,10 @@ class Scale:
             session: what its lines reported.
             commands: the counters of `disconnect`.
             at: when it ended.
+            scope: where.
         """
+        if scope == "submission" and _GARBAGE.issuperset(commands):
+            return []  # TLS on a plain port, which has no line of its own before Postfix 3.6
         points = self._syntax * _unseen(session, commands)
         if points <= 0:
             return []

@@ -109,6 +109,15 @@ def test_tls_on_a_submission_port_weighs_nothing() -> None:
     assert scale.error(Session("a"), http, 0.0, "submission") == 5
 
 
+def test_garbage_that_no_line_reports_weighs_nothing_on_a_submission_port() -> None:
+    """TLS, before Postfix 3.6; who began with EHLO speaks SMTP."""
+    scale = Scale(Points())
+    tls, smtp = counters(unknown=(0, 3)), counters(ehlo=(1, 1), unknown=(0, 3))
+    assert points_of(scale.unreported(Session("a"), tls, 0.0, "submission")) == 0
+    assert points_of(scale.unreported(Session("a"), tls)) == 3
+    assert points_of(scale.unreported(Session("a"), smtp, 0.0, "submission")) == 3
+
+
 @pytest.mark.parametrize("kind", ["non_smtp_command", "pipelining"])
 def test_the_command_that_was_out_of_turn_is_not_counted_again(kind: str) -> None:
     scale, session = Scale(Points()), Session("a")
