@@ -15,7 +15,6 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
-from throttled import daemon as module
 from throttled.control import client, protocol
 from throttled.control.protocol import (
     AllowedResult,
@@ -29,7 +28,7 @@ from throttled.control.protocol import (
 from throttled.daemon import Daemon, Options
 from throttled.enforce import choose
 from throttled.enforce.dryrun import DryRun
-from throttled.enforce.sockets import end_sessions
+from throttled.enforce.sessions import Endings
 from throttled.errors import (
     ConfigError,
     NotPermittedError,
@@ -45,6 +44,9 @@ Reply = TypeVar("Reply")
 A = "198.51.100.7"
 B = "198.51.100.8"
 BOUND = 10.0
+
+
+_END = Endings.end
 
 
 class Memory(DryRun):
@@ -135,8 +137,8 @@ def live(path: Path, story: Callable[[Lab], Awaitable[None]], lab: Lab | None = 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(choose._BACKENDS, "nftables", Memory)
         patch.setattr("throttled.leftovers.displace", lambda _name: ([], []))
-        if vars(module)["end_sessions"] is end_sessions:  # a test may have replaced it
-            patch.setattr(module, "end_sessions", lambda *_args: 0)
+        if Endings.end is _END:  # a test may have replaced it
+            patch.setattr(Endings, "end", lambda *_args: None)
         asyncio.run(both())
     return lab
 
@@ -288,7 +290,7 @@ def test_sessions_of_what_is_exempt_or_protected_are_not_ended_with_its_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spared: list[Callable[[str], object]] = []
-    monkeypatch.setattr("throttled.daemon.end_sessions", lambda *given: spared.append(given[2]))
+    monkeypatch.setattr(Endings, "end", lambda *given: spared.append(given[4]))
 
     async def story(lab: Lab) -> None:
         monkeypatch.setattr(lab.daemon.backend, "name", "nftables")

@@ -68,6 +68,8 @@ def report(result: ExplainResult) -> Iterator[str]:
         yield from (_decision(decision, would) for decision in result.decisions)
     yield from _past(result.past, "Would-be bans" if result.would else "Bans")
     yield f"Next: {result.next}"
+    if result.hint:
+        yield f"Hint: {result.hint}"
 
 
 def _active(snapshot: Snapshot, would: str) -> Iterator[str]:

@@ -320,6 +320,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     allowed: list[AllowRow]
     next: str  # what would happen next, for people
     would: bool = False  # observing: nothing of what is active is in the kernel
+    hint: str = ""  # what an operator might do, for people
 
 
 class ChangeResult(_Result, frozen=True, tag="change"):
