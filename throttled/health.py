@@ -123,7 +123,7 @@ class Health:
 
     def _logs(self, at: float) -> Iterator[Problem]:
         logs = self._daemon.logs
-        unread = logs.unopened | {f.path: f.problem for f in logs.followers if f.problem}
+        unread = logs.unopened | {f.path: p[0] for f in logs.followers if (p := f.problems())}
         for path, what in unread.items():
             yield Problem("fault", what, "see: throttled check", f"log-unread:{path}")
         if not logs.followers:

@@ -1,7 +1,8 @@
 """Follows the logs: from a readable file to counted lines and decisions.
 
-Owns the tails and how far each has been read. A log that cannot be read is told once, shown in
-`status`, and read when it can be; the others go on.
+Owns the tails and how far each has been read. A log that cannot be read is logged once, shown in
+`status`, and tried again every second (`throttled.tail.backoff` says when that is done); the others
+go on. What raises here that no one foresaw is skipped (`throttled.skipped`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from throttled.model import JOURNAL, Decision
 from throttled.pipeline import Forgotten, Pipeline
 from throttled.store.store import StoredPosition
 from throttled.system import now
+from throttled.tail.backoff import Backoff
 from throttled.tail.behind import before
 from throttled.tail.file import FileTail
 from throttled.tail.finding import distinct
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 #: Read back at a start, to rebuild the counters: 20 seconds of the fastest log that Postfix writes,
 #: hours of most others. Takes about a second, before we say that we are ready.
 _BEHIND = 16 * 1024 * 1024
+_FARTHEST = 1 << 63  # an offset that a file can have
 #: Crossings without a decision of one batch that are logged one by one.
 _LOGGED = 20
 
@@ -45,6 +48,24 @@ class Follower(Struct):
     #: Which file was read last, and whether its content tells it from others.
     identity: tuple[int, bool] = (0, False)
     behind: float = 0.0  # since when (boot clock) it has not been read to its end; 0: it has
+    logged: str = ""  # the problem that the journal names already
+
+    paused: bool = False  # it is read when it is tried again, not when it is readable
+
+    def problems(self) -> list[str]:
+        """Return what cannot be read just now, of this log or of its earlier generations."""
+        return list(filter(None, dict.fromkeys((self.problem, self.tail.state().problem))))
+
+    def pause(self) -> None:
+        """Do not read it at each turn of the loop: what raises leaves it readable."""
+        if not self.paused:
+            self.paused = asyncio.get_running_loop().remove_reader(self.tail.fileno())
+
+    def resume(self, read: Callable[["Follower"], None]) -> None:
+        """Read it again when it is readable."""
+        if self.paused:
+            self.paused = False
+            asyncio.get_running_loop().add_reader(self.tail.fileno(), read, self)
 
 
 class Logs:
@@ -60,6 +81,7 @@ class Logs:
         self.followers: list[Follower] = []
         #: Logs that could not even be opened, and why.
         self.unopened: dict[str, str] = {}
+        self._retries: dict[str, Backoff] = {}  # of opening these
         self._pipeline = pipeline
         self._report = report
         self._number = 0
@@ -90,14 +112,19 @@ class Logs:
         return [StoredPosition(p.path, msgpack.encode(p)) for p in places if p is not None]
 
     def tick(self, passed: float) -> None:
-        """Work out lines per second.
+        """Work out lines per second, and try again what could not be read.
 
         Args:
             passed: seconds since the last tick.
         """
-        for follower in self.followers:
+        for follower in list(self.followers):
             follower.rate = (follower.lines - follower.ticked) / passed
             follower.ticked = follower.lines
+            if follower.problems():
+                self._read(follower)
+        at = now().boot
+        for path in [path for path in self.unopened if self._retries[path].due(at)]:
+            self._open(path)
 
     def close(self) -> None:
         """Read what is there, record how far that is, then follow nothing."""
@@ -119,12 +146,22 @@ class Logs:
             log.error("%s; %s is read from its end. %s", error.message, path, error.hint)
             stored = None
         position = None if stored is None else _position(stored)
+        retry = self._retries.setdefault(path, Backoff())
         try:
             tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
         except SourceError as error:
-            log.error("%s. %s", error.message, error.hint)
+            if error.message != retry.problem:
+                log.error("%s. %s", error.message, error.hint)
+            retry.failed(now().boot, error.message)
             self.unopened[path] = error.message
             return
+        except Exception as error:  # noqa: BLE001 - of the saved position, most likely
+            self._pipeline.skipped.add("log", error, path)
+            retry.failed(now().boot, f"cannot read {path}: unexpected {type(error).__name__}")
+            self.unopened[path] = retry.problem
+            return
+        retry.succeeded()
+        self.unopened.pop(path, None)
         follower = Follower(path, self._number, tail)
         self._number += 1
         self.followers.append(follower)
@@ -139,9 +176,13 @@ class Logs:
         forgotten: Forgotten = {}
         with suppress(StoreError):  # told when the next decision cannot be recorded
             forgotten = self._pipeline.store.forgotten()
-        with suppress(SourceError):
+        try:
             for batch in before(position, _BEHIND):
                 self._count(follower, batch, forgotten)
+        except (SourceError, OSError) as error:
+            log.warning("%s: lines before the restart do not count: %s", follower.path, error)
+        except Exception as error:  # noqa: BLE001 - it may not end each start
+            self._pipeline.skipped.add("log", error, follower.path)
         self._pipeline.engine.take()
 
     def _read(self, follower: Follower, *, again: bool = True) -> None:
@@ -149,20 +190,44 @@ class Logs:
         if follower not in self.followers:  # dropped before its next turn came
             return
         began = time.perf_counter()
-        try:
-            batch = follower.tail.read()
-        except SourceError as error:
-            if not follower.problem:
-                log.error("%s. %s", error.message, error.hint)
-            follower.problem = error.message
-            return
-        follower.problem = ""
+        batch = self._next(follower)
         if batch is None or batch.done:
             follower.behind = 0.0
+            if not follower.problems():
+                follower.logged = ""
         elif not follower.behind:
             follower.behind = now().boot
         if batch is None:
             return
+        try:
+            self._take(follower, batch, began)
+        except Exception as error:  # noqa: BLE001 - what comes after it is read
+            self._pipeline.skipped.add("batch", error, follower.path)
+        if again and not batch.done:
+            asyncio.get_running_loop().call_soon(self._read, follower)
+
+    def _next(self, follower: Follower) -> Batch | None:
+        """Return what is new in a log; what is in the way is in its `problem`."""
+        problem, batch = "", None
+        try:
+            batch = follower.tail.read()
+        except SourceError as error:
+            problem = error.message
+            if follower.logged != problem:
+                log.error("%s. %s", problem, error.hint)
+                follower.logged = problem
+        except Exception as error:  # noqa: BLE001 - the others are read
+            self._pipeline.skipped.add("log", error, follower.path)
+            problem = f"cannot read {follower.path}: unexpected {type(error).__name__}"
+            follower.problem = problem
+            follower.pause()
+            return None
+        follower.problem = problem
+        follower.resume(self._read)
+        return batch
+
+    def _take(self, follower: Follower, batch: Batch, began: float) -> None:
+        """Count the lines of a batch, and decide."""
         self._count(follower, batch)
         follower.lines += len(batch.lines)
         decisions, spared = self._pipeline.settle(now(), began)
@@ -174,8 +239,6 @@ class Logs:
         self._report(decisions)
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
-        if again and not batch.done:
-            asyncio.get_running_loop().call_soon(self._read, follower)
 
     def _count(self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None) -> None:
         try:
@@ -189,7 +252,13 @@ class Logs:
 
 def _position(stored: StoredPosition) -> Position | None:
     try:
-        return msgpack.decode(stored.state, type=Position)
-    except MsgspecError:  # written by another version
-        log.warning("%s: how far it was read is not understood; reading from its end", stored.path)
-        return None
+        position = msgpack.decode(stored.state, type=Position)
+        if all(
+            one.path == stored.path and 0 <= one.offset < _FARTHEST
+            for one in (position, *position.older)
+        ):
+            return position
+    except (MsgspecError, TypeError):  # written by another version, or altered
+        pass
+    log.warning("%s: saved position is unreadable; starting at end of file", stored.path)
+    return None

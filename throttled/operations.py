@@ -265,7 +265,7 @@ def _tail(follower: Follower) -> TailStatus:
         lines=state.lines,
         lines_per_second=follower.rate,
         last_line=state.last_line,
-        problems=[follower.problem] if follower.problem else [],
+        problems=follower.problems(),
         cut=state.over_long,
     )
 

@@ -3,17 +3,20 @@
 Record, then apply: a decision is in the store before it is in the kernel. A store that fails stops
 nothing: what could not be recorded waits here (at most `_WAITING` decisions, the oldest are let go)
 and is recorded, a piece at a time, when the store works again: it is tried once a second. What the
-kernel refused waits for `retry`, at most as many elements.
+kernel refused waits for `retry`, at most as many elements. A line, an event or a decision that
+raises what no one foresaw is skipped (`throttled.skipped`), the others go on.
 
 Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the kernel take.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from itertools import islice
+from operator import length_hint
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -21,16 +24,17 @@ from msgspec.structs import replace
 
 from throttled import address
 from throttled.decide.engine import Engine
-from throttled.decide.ladder import Ladder
+from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
-from throttled.errors import BackendError, StoreError
+from throttled.errors import BackendError, StoreError, ThrottledError
 from throttled.freed import Freed
 from throttled.histogram import Histogram
 from throttled.model import (
     ACTIONS,
     SCOPES,
     Action,
+    Applied,
     Crossing,
     Decision,
     Entry,
@@ -44,6 +48,7 @@ from throttled.model import (
 from throttled.parse.parser import Parser
 from throttled.policy import Policy
 from throttled.refused import Refused
+from throttled.skipped import Skipped
 from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
@@ -112,6 +117,7 @@ class Pipeline:
         self.store = store
         self.backend = backend
         self.parser = parser
+        self.skipped = Skipped()
         self._parsers: dict[int, Parser] = {}
         #: Tells how far the logs have been read. Recorded with everything else: what is recorded
         #: apart from the lines it came of is counted twice after a kill.
@@ -220,12 +226,36 @@ class Pipeline:
             forgotten: when the lines are counted again after a restart: from when on subjects
                 count, see `Store.forgotten`.
         """
+        self.engine.now = now.boot
+        pending = iter(lines)
+        places = zip(pending, offsets, strict=True)
         parse = self._parser_of(log_number).event
         step = self.engine.step if forgotten is None else self._forgetting(forgotten)
+        while True:
+            try:
+                self._read(
+                    places, parse, step, now, (log_number, source), again=forgotten is not None
+                )
+                break
+            except Exception as error:  # noqa: BLE001 - of the next lines nothing may be lost
+                self.skipped.add("line", error, lines[len(lines) - length_hint(pending) - 1])
+        self.counts.lines += len(lines)
+
+    def _read(  # noqa: PLR0913 - see `read`
+        self,
+        places: Iterator[tuple[str, int]],
+        parse: Callable[[str, float], Event | None],
+        step: Callable[[Event, float, int, int, int], None],
+        now: Moment,
+        origin: tuple[int, int],
+        *,
+        again: bool,
+    ) -> None:
+        """Count what is left of some lines; what it raises is of the line taken last."""
+        log_number, source = origin
         events = self.counts.events
         wall, boot = now.wall, now.boot
-        self.engine.now = boot
-        for line, offset in zip(lines, offsets, strict=True):
+        for line, offset in places:
             event = parse(line, wall)
             if event is None:
                 continue
@@ -234,14 +264,13 @@ class Pipeline:
             age = wall - event.time
             if _GRAIN < age < _PLAUSIBLE:
                 at = boot - age
-            elif age > _GRAIN and forgotten is not None:
+            elif age > _GRAIN and again:
                 continue  # when that was nobody knows, but it was not now
             else:
                 at = boot
             step(event, at, log_number, source, offset)
             if kind == "lines_lost":
                 self.counts.lines_lost += event.count
-        self.counts.lines += len(lines)
 
     def _parser_of(self, log_number: int) -> Parser:
         """Return the parser of a log: what a line says may depend on the one before."""
@@ -258,6 +287,8 @@ class Pipeline:
 
         def step(event: Event, at: float, log_number: int, source: int, offset: int) -> None:
             self.engine.step(event, at, log_number, source, offset)
+            if event.kind == "peak":  # counts nothing, and its client may be a network
+                return
             # An IPv6 client's network has meters too, and is forgotten by itself.
             for subject in (event.client, *_counted_with(event.client)):
                 for since in (everybody, forgotten.get(subject, {})):
@@ -285,24 +316,55 @@ class Pipeline:
         self._evidence += outcome.evidence
         if not outcome.crossings:
             return [], []
-        pasts, networks = self._pasts(outcome.crossings, now)
-        ruling = self.ladder.judge(outcome.crossings, pasts, networks, now.wall)
-        for c, _why in ruling.spared:
-            past = pasts.get((c.subject, c.scope)) or networks.get((c.subject, c.scope))
-            restricted = past is not None and past.action in ("throttle", "ban")
-            left = past.until - now.wall if past is not None and restricted else 0.0
-            until = now.boot + (left if left > 0.0 else _SPARED)
-            banned = left > 0.0 and past is not None and past.action == "ban"
-            enforced = banned and self._enforcing()
-            self.engine.hold(c.subject, c.scope, c.action, until, now.boot, enforced=enforced)
-        renewed = _in_force(pasts, networks, now.wall)
-        self.decide(ruling.decisions, now, renewed=renewed, began=began)
+        decisions: list[Decision] = []
+        spared: list[tuple[Crossing, str]] = []
+        renewed: list[Key] = []
+        judge = partial(self._judge, now=now)
+        for ruling, pasts, networks in self.skipped.each("decision", outcome.crossings, judge):
+            decisions += ruling.decisions
+            spared += ruling.spared
+            renewed += _in_force(pasts, networks, now.wall)
+            for c, _why in ruling.spared:
+                self._spare(c, pasts.get((c.subject, c.scope)), networks, now)
+        self.decide(decisions, now, renewed=renewed, began=began)
         asked = {(c.subject, c.scope) for c in outcome.crossings if c.action == "ban"}
-        for d in ruling.decisions:
+        for d in decisions:
             if d.action == "throttle" and (d.subject, d.scope) in asked:
                 # Not banned for reasons that the next line will not change.
                 self.engine.hold(d.subject, d.scope, "ban", now.boot + _SPARED, now.boot)
-        return ruling.decisions, ruling.spared
+        return decisions, spared
+
+    def _judge(
+        self, crossings: Sequence[Crossing], now: Moment
+    ) -> tuple[Ruling, Mapping[Key, Past], Mapping[Key, NetworkPast]]:
+        """Judge crossings by their history; one whose history cannot be used without it."""
+        try:
+            pasts, networks = self._pasts(crossings, now)
+            ruling = self.ladder.judge(crossings, pasts, networks, now.wall)
+            _in_force(pasts, networks, now.wall)  # can be compared
+        except Exception as error:  # a row that somebody altered
+            if len(crossings) > 1:
+                raise
+            self.skipped.add("row", error, crossings[0].subject)
+            return self.ladder.judge(crossings, {}, {}, now.wall), {}, {}
+        return ruling, pasts, networks
+
+    def _spare(
+        self,
+        crossing: Crossing,
+        past: Past | None,
+        networks: Mapping[Key, NetworkPast],
+        now: Moment,
+    ) -> None:
+        """Do not judge again soon what led to no decision."""
+        c = crossing
+        known = past or networks.get((c.subject, c.scope))
+        restricted = known is not None and known.action in ("throttle", "ban")
+        left = known.until - now.wall if known is not None and restricted else 0.0
+        until = now.boot + (left if left > 0.0 else _SPARED)
+        banned = left > 0.0 and known is not None and known.action == "ban"
+        enforced = banned and self._enforcing()
+        self.engine.hold(c.subject, c.scope, c.action, until, now.boot, enforced=enforced)
 
     def decide(
         self,
@@ -330,7 +392,8 @@ class Pipeline:
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
         enforced = self._enforcing()
-        for d in decisions:
+
+        def hold(d: Decision) -> None:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
@@ -338,6 +401,8 @@ class Pipeline:
                 self.engine.hold(d.subject, d.scope, "throttle", now.boot, now.boot)
             elif d.action != "exempt":
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot, enforced=enforced)
+
+        self.skipped.run("decision", decisions, hold)
 
     def _without_refused(self, decisions: Sequence[Decision], now: Moment) -> Sequence[Decision]:
         """Leave out exemptions that the store did not take: a throttle or a ban is in force."""
@@ -374,7 +439,7 @@ class Pipeline:
         all_of_it = len(piece) == len(self._unrecorded) and len(evidence) == len(self._evidence)
         try:
             self.freed.tell(self.store)
-            self.store.record(now.wall, piece, evidence, self.positions() if all_of_it else ())
+            self._write(now.wall, piece, evidence, self._positions() if all_of_it else ())
         except StoreError as error:
             if self.store_fault is None:
                 log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
@@ -386,6 +451,35 @@ class Pipeline:
             log.warning("the store works again; %d decisions waited", len(self._unrecorded))
             self.store_fault = None
         del self._unrecorded[: len(piece)], self._evidence[: len(evidence)]
+
+    def _write(
+        self,
+        wall: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence],
+        positions: Sequence[StoredPosition],
+    ) -> None:
+        """Record in one transaction; if anything in it cannot be recorded, the others in several.
+
+        Raises:
+            StoreError: the store fails.
+        """
+        record = self.store.record
+        try:
+            record(wall, decisions, evidence, positions)
+        except ThrottledError:
+            raise
+        except Exception:  # noqa: BLE001 - counted where it is found
+            self.skipped.each("decision", decisions, lambda some: record(wall, some))
+            self.skipped.each("evidence", evidence, lambda some: record(wall, (), some))
+            self.skipped.each("position", positions, lambda some: record(wall, (), (), some))
+
+    def _positions(self) -> Sequence[StoredPosition]:
+        try:
+            return self.positions()
+        except Exception as error:  # noqa: BLE001 - it is recorded later
+            self.skipped.add("position", error)
+            return ()
 
     def _latest(self, waiting: list[Waiting]) -> list[Waiting]:
         self.counts.let_go += max(0, len(waiting) - _WAITING)
@@ -401,7 +495,7 @@ class Pipeline:
         if self.backend is None or not entries:
             return
         try:
-            applied = self.backend.apply(entries)
+            outcomes = self.skipped.each("element", entries, self.backend.apply)
         except BackendError as error:
             if self.backend_fault is None:
                 log.error("%s. %s", error.message, error.hint)
@@ -418,12 +512,14 @@ class Pipeline:
         if self._unapplied:  # what is decided later holds
             for entry in entries:
                 self._waits_no_more(entry)
-        self.refused.note(entries, applied, now.boot)
-        if not (applied.full and self._full):  # once, not with each batch
-            for entry, why in applied.failed[:10]:
+        failed = tuple(each for applied in outcomes for each in applied.failed)
+        full = frozenset(name for applied in outcomes for name in applied.full)
+        self.refused.note(entries, Applied(failed, full), now.boot)
+        if not (full and self._full):  # once, not with each batch
+            for entry, why in failed[:10]:
                 log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
-        self._full = bool(applied.full)
-        self.counts.errors += len(applied.failed)
+        self._full = bool(full)
+        self.counts.errors += len(failed)
 
     def _waits_no_more(self, entry: Entry) -> None:
         self._unapplied.pop((entry.subject, entry.scope, entry.action), None)
@@ -524,6 +620,8 @@ class Pipeline:
                 self.store.packets(self.backend.lookup(again))
             except (BackendError, StoreError) as error:
                 log.warning("packet counters of renewed entries are lost: %s", error.message)
+            except Exception as error:  # noqa: BLE001 - the decision counts, not its counter
+                self.skipped.add("counter", error)
 
 
 def _counted_with(client: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Where the lines stand that counted against each client, in fixed memory. Pure.
 
-The log keeps the text; this keeps offsets: a ring of 64-bit places, each linked to the same
-client's place before it, so that the latest lines of a client are a walk back through the ring.
-16 bytes a counted line and one table entry a client; what the ring has overwritten is gone.
+The log keeps the text; this keeps offsets: a ring of places, each linked to the same client's
+place before it, so that the latest lines of a client are a walk back through the ring. 24 bytes a
+counted line and one table entry a client; what the ring has overwritten is gone.
 """
 
 from array import array
@@ -11,10 +11,6 @@ from collections import deque
 from throttled.decide.tables import Generations
 from throttled.model import Line
 
-#: An offset has 52 bits (of a file 4 PiB; of the journal microseconds until 2112), a source, the
-#: 12 above: of more than 4,095 files since the database was made, old ones are mistaken.
-_SOURCE = 52
-_SOURCES = (1 << 12) - 1
 #: Lines whose clients `latest` returns.
 _LATEST = 200
 
@@ -24,7 +20,8 @@ class Trace:
 
     def __init__(self, size: int, cap: int) -> None:
         self._size = size
-        self._places = array("Q")
+        self._sources = array("Q")
+        self._offsets = array("Q")
         self._before = array("q")
         self._next = 0  # running number of the next place
         self._clients: deque[str] = deque(maxlen=_LATEST)
@@ -35,16 +32,17 @@ class Trace:
         number = self._next
         self._next = number + 1
         self._clients.append(client)
-        place = (source & _SOURCES) << _SOURCE | offset
         before = self._last.swap(client, number, at)
         if before is None:
             before = -1
         if number < self._size:
-            self._places.append(place)
+            self._sources.append(source)
+            self._offsets.append(offset)
             self._before.append(before)
         else:
             slot = number % self._size
-            self._places[slot] = place
+            self._sources[slot] = source
+            self._offsets[slot] = offset
             self._before[slot] = before
 
     def note(self, client: str) -> None:
@@ -56,8 +54,8 @@ class Trace:
         found: list[Line] = []
         number = self._last.get(client)
         while number is not None and number >= max(0, self._next - self._size):
-            place = self._places[number % self._size]
-            found.append(Line(place >> _SOURCE, place & (1 << _SOURCE) - 1))
+            slot = number % self._size
+            found.append(Line(self._sources[slot], self._offsets[slot]))
             if len(found) == most:
                 break
             number = self._before[number % self._size]

@@ -32,8 +32,10 @@ TEXT_LENGTH = 200  # characters of a client's words that an event carries
 FIELDS = {
     "client": r"(?P<client>[^\s\[]{0,255}\[[^\s\]]{0,45}\](?::[0-9]{1,5})?)",  # see client.py
     "id": "(?:NOQUEUE|[0-9A-F]{5,20}|[0-9A-Za-z]{10,30})",  # the long form needs no hex
-    # "DATA (1234 bytes)" and "DATA content" are stages of DATA (smtpd.c, SMTPD_AFTER_DATA).
-    "where": r"(?P<where>[A-Za-z-]{1,40})(?: content)?(?: \([0-9]{1,20} bytes\))?",
+    # "DATA (1234 bytes)" and "DATA content" are stages of DATA (smtpd.c, SMTPD_AFTER_DATA); older
+    # versions write "DATA (approximately 1234 bytes)".
+    "where": r"(?P<where>[A-Za-z-]{1,40})(?: content)?"
+    r"(?: \((?:approximately )?[0-9]{1,20} bytes\))?",
     "service": r"(?P<service>[^\s\"]{1,100})",
     "endpoint": r"(?P<where>[^\s()]{1,200})",  # what master listens on
     "number": r"[0-9.]{1,20}",

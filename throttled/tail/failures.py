@@ -17,6 +17,13 @@ _HINTS = {
     ),
     errno.ENFILE: "raise the limit of open files of this host: sysctl -w fs.file-max=…",
 }
+#: Errors that say nothing of the file: this host or process lacks something just now.
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+
+def shortage(error: BaseException) -> bool:
+    """Tell whether the same may work a moment later, as it is no fault of the file."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 
 def unreadable(what: str, error: OSError) -> SourceError:

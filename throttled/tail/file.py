@@ -18,12 +18,17 @@ What is read, and in which order:
   fingerprint among the files of the directory, compressed ones too, and then all later ones are
   read. If it is gone, `gaps` counts it and the log is read from its start.
 - A line is given out when its end was written; of an old generation the last one also without.
+- **A failure** (no descriptor or watch left, EIO, ESTALE): tried again by each `read`, at first
+  after a second, then less often; `State.problem` says so until it works. What else is there is
+  read meanwhile. A generation that fails is opened anew; an old one that fails for `PATIENCE`
+  seconds, or while more than `MAX_FILES` are open, is given up, which `gaps` counts.
 
 Owns the descriptors of the generations and the inotify instance.
 
 Limits: rotated files are looked for in the directory of the log; mounting over a directory raises
 no event; a rewrite that leaves the first 256 bytes and does not shrink the file looks like growth;
 of a log that was not there at start, a first file that is rotated away before it was ever read.
+Without a watch (none left) the caller has to call `read` now and then, as after any failure.
 The descriptor of a deleted file is given back at the first `read` after `LINGER`, not on a timer.
 """
 
@@ -33,8 +38,9 @@ from time import monotonic, time
 from msgspec.structs import replace
 
 from throttled.errors import SourceError
+from throttled.tail.backoff import Backoff
 from throttled.tail.failures import unreadable
-from throttled.tail.finding import between, locate, open_log
+from throttled.tail.finding import between, locate, locate_all, open_log
 from throttled.tail.generation import Packed, Plain, RewrittenError
 from throttled.tail.position import HEAD, Batch, Position, State, covered, fits, recognisable
 from throttled.tail.watch import Watch
@@ -43,6 +49,7 @@ __all__ = ["LINGER", "MAX_FILES", "Batch", "FileTail", "Position"]
 
 LINGER = 300.0  # seconds that a renamed file must have been quiet
 MAX_FILES = 4  # generations that stay open; more only while they are not read to their end
+PATIENCE = 3600.0  # seconds that an old generation is tried which cannot be read
 
 
 class FileTail:
@@ -55,7 +62,7 @@ class FileTail:
 
     Raises:
         SourceError: the kernel allows no more inotify instances. Everything else that is wrong is
-            raised by `read`, and tried again when something changes.
+            raised by `read`, and tried again.
     """
 
     def __init__(self, path: str, position: Position | None, *, from_start: bool = False) -> None:
@@ -64,11 +71,12 @@ class FileTail:
         self._skip_present = position is None and not from_start
         self._files: list[Plain | Packed] = []  # oldest first; the last is the log, once it exists
         self._stale = True  # the path has to be looked at
+        self._retry = Backoff()  # of looking at it
         self._exists = False
         self._lines = self._over_long = self._truncations = self._rotations = self._gaps = 0
         self._last_line = 0.0
         self._watch = Watch(path)
-        with suppress(SourceError, OSError):  # the first read tries again, and tells
+        with suppress(SourceError, OSError):  # the first read tries again, and raises
             self._look()
 
     def fileno(self) -> int:
@@ -84,24 +92,55 @@ class FileTail:
         A batch can be without lines; what counts then is its `done`.
 
         Raises:
-            SourceError: the log cannot be read. Later calls try again.
+            SourceError: a try that was due failed, and nothing else is new. Later calls try again.
         """
-        failure = None
-        try:
+        at = monotonic()
+        failure = self._refresh(at)
+        for file in tuple(self._files):
+            if not file.retry.due(at):
+                continue
             try:
-                if self._watch.changed() or self._stale:
-                    self._look()
-            except SourceError as error:
-                failure = error  # what is open already can be read
-            for file in tuple(self._files):
-                if batch := self._read(file, limit):
-                    # What failed is told by the next call, which must not wait for an event.
-                    return replace(batch, done=False) if failure else batch
-        except OSError as error:
-            raise unreadable(self.path, error) from error
+                batch = self._read(file, limit)
+            except OSError as error:
+                failure = self._failed(file, error, at)
+                continue
+            file.retry.succeeded()
+            if batch:
+                return batch  # what failed is in `state`
         if failure:
             raise failure
         return None
+
+    def _refresh(self, at: float) -> SourceError | None:
+        """Look at the path if that is due; return what is in the way: what is open can be read."""
+        try:
+            if self._watch.changed() or (self._stale and self._retry.due(at)):
+                self._look()
+                self._retry.succeeded()
+        except (SourceError, OSError) as error:
+            failure = unreadable(self.path, error) if isinstance(error, OSError) else error
+            self._retry.failed(at, failure.message)
+            return failure
+        return None
+
+    def _failed(self, file: Plain | Packed, error: OSError, at: float) -> SourceError:
+        """Have a generation that cannot be read tried again later, or give it up."""
+        failure = unreadable(self.path, error)
+        file.retry.failed(at, failure.message)
+        too_many = len(self._files) > MAX_FILES
+        if file is not self._files[-1] and (too_many or at - file.retry.since > PATIENCE):
+            file.damaged = True
+            self._drop(file)
+            return failure
+        with suppress(SourceError, OSError):
+            again = locate(file.position(self.path))  # the handle may be stale: NFS
+            if again is not None:
+                again.retry = file.retry
+                self._files[self._files.index(file)] = again
+                self._watch.forget(file.watch)
+                file.close()
+                self._stale = True  # it has no watch yet
+        return failure
 
     @property
     def position(self) -> Position | None:
@@ -123,6 +162,8 @@ class FileTail:
             rotations=self._rotations,
             gaps=self._gaps,
             last_line=self._last_line,
+            problem=self._retry.problem
+            or next((file.retry.problem for file in self._files if file.retry.problem), ""),
         )
 
     def close(self) -> None:
@@ -164,9 +205,8 @@ class FileTail:
         if not is_log:
             self._drop(file)
         elif isinstance(file, Plain):
-            self._truncations += 1
             before = file.position(self.path)
-            file.restart()
+            self._truncations += file.restart()
             if file.end == 0 and (copy := locate(before)):
                 self._files.insert(-1, copy)
         return self._batch(file, [], [], done=False)
@@ -189,18 +229,44 @@ class FileTail:
     def _look(self) -> None:
         """Find out which file the path means now, and what was written before that one."""
         self._stale = True
-        self._watch.resolve()
+        unwatched = None
+        try:
+            self._watch.resolve()
+        except SourceError as error:  # no watch is left: it can be read nevertheless
+            unwatched = error
         if self._resume:
-            # What was empty still has an inode only, which may be another file's by now; it is
-            # found as one that came after the others.
-            positions = (*self._resume.older, self._resume)
-            known = [position for position in positions if recognisable(position.fingerprint)]
-            found = [locate(position) for position in known or positions]
-            self._files = [file for file in found if file]
-            if self._files:
-                self._gaps += found.count(None)
-                self._resume = None
+            self._find(self._resume)
         log = self._log()
+        try:
+            self._take(log)
+        except BaseException:
+            if log is not None and log not in self._files:
+                log.close()
+            raise
+        for file in self._files:
+            if isinstance(file, Plain) and file.watch < 0:
+                try:
+                    file.watch = self._watch.follow(file.fd)
+                except SourceError as error:
+                    unwatched = error
+        if unwatched:
+            raise unwatched
+        self._stale = False
+
+    def _find(self, resume: Position) -> None:
+        """Open the generations that the position given at first means."""
+        # What was empty still has an inode only, which may be another file's by now; it is
+        # found as one that came after the others.
+        positions = (*resume.older, resume)
+        known = [position for position in positions if recognisable(position.fingerprint)]
+        found = locate_all(known or positions)
+        self._files = [file for file in found if file]
+        if self._files:
+            self._gaps += found.count(None)
+            self._resume = None
+
+    def _take(self, log: Plain | None) -> None:
+        """Take the file that is at the path now, if one is."""
         self._exists = log is not None
         if log is None:
             self._skip_present = False
@@ -212,10 +278,6 @@ class FileTail:
             self._succeed(log)
         if log:
             log.finished = False  # whatever it was before
-        for file in self._files:
-            if isinstance(file, Plain) and file.watch < 0:
-                file.watch = self._watch.follow(file.fd)
-        self._stale = False
 
     def _begin(self, log: Plain) -> None:
         """Follow a log of which nothing is known, or not found any more."""
@@ -239,9 +301,12 @@ class FileTail:
         if log in self._files:  # moved back
             self._files.remove(log)
         else:
-            self._rotations += 1
             last = self._files[-1].position(self.path)
-            self._files += between(last, log)
-            if covered(last.fingerprint) == HEAD and fits(last.fingerprint, log.head):
+            later, missing = between(last, log)
+            self._files += later
+            self._gaps += missing
+            self._rotations += 1
+            same = covered(last.fingerprint) == HEAD and fits(last.fingerprint, log.head)
+            if same or log.continues(last):
                 log.seek(last.offset)  # the same log, copied: sed -i, an editor
         self._files.append(log)

@@ -8,12 +8,13 @@ as if the file was gone.
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import takewhile
 from stat import S_ISREG
 
 from throttled.errors import SourceError
 from throttled.tail import siblings
-from throttled.tail.failures import unreadable
+from throttled.tail.failures import shortage, unreadable
 from throttled.tail.generation import Packed, Plain
 from throttled.tail.position import Position, fingerprint
 
@@ -41,17 +42,26 @@ def open_log(path: str) -> Plain | None:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
-    if S_ISREG(os.fstat(fd).st_mode):
-        return Plain(fd)
+    try:
+        if S_ISREG(os.fstat(fd).st_mode):
+            return Plain(fd)
+    except BaseException:
+        os.close(fd)
+        raise
     os.close(fd)
     raise SourceError(f"cannot follow {path}: not a regular file", "name a log file")
 
 
 def locate(position: Position) -> Plain | Packed | None:
-    """Open the generation that a position means, at its offset, whatever it is called now."""
+    """Open the generation that a position means, at its offset, whatever it is called now.
+
+    Raises:
+        SourceError: this host lacks descriptors or memory just now.
+    """
     for _ in range(_TRIES):
         files = siblings.scan(position.path)
         file = siblings.find(files, position.inode, position.fingerprint)
+        file = file or siblings.overwritten(files, position)
         if file and (opened := open_generation(file, position)):
             return opened
         if siblings.unchanged(position.path, files):
@@ -59,42 +69,80 @@ def locate(position: Position) -> Plain | Packed | None:
     return None
 
 
-def between(position: Position, log: Plain) -> list[Plain | Packed]:
+def locate_all(positions: Sequence[Position]) -> list[Plain | Packed | None]:
+    """Open the generations that some positions mean: all that are there, or none.
+
+    Raises:
+        SourceError: see `locate`.
+    """
+    with ExitStack() as opened:
+        found = []
+        for position in positions:
+            generation = locate(position)
+            if generation is not None:
+                opened.callback(generation.close)
+            found.append(generation)
+        opened.pop_all()
+    return found
+
+
+def between(position: Position, log: Plain) -> tuple[list[Plain | Packed], int]:
     """Open the generations after the one that a position means and before the log itself.
 
     Args:
         position: of an older generation.
         log: opened at the path; may have been rotated since.
+
+    Returns:
+        The generations, and how many there are that cannot be opened.
+
+    Raises:
+        SourceError: see `locate`.
     """
     for _ in range(_TRIES):
         files = siblings.scan(position.path)
         known = siblings.find(files, position.inode, position.fingerprint)
         later = siblings.newer(files, known) if known else []
         later = list(takewhile(lambda file: file.inode != log.inode, later))
-        opened = [generation for file in later if (generation := open_generation(file))]
-        if siblings.unchanged(position.path, files):
-            return opened
-        for generation in opened:
-            generation.close()
-    return []
+        with ExitStack() as opened:
+            found = []
+            for file in later:
+                generation = open_generation(file)
+                if generation is not None:
+                    opened.callback(generation.close)
+                    found.append(generation)
+            if siblings.unchanged(position.path, files):
+                opened.pop_all()
+                return found, len(later) - len(found)
+    return [], 0
 
 
 def open_generation(
     file: siblings.Sibling, position: Position | None = None
 ) -> Plain | Packed | None:
-    """Open a file at a position, or its start; None if its name is another file's by now."""
+    """Open a file at a position, or its start; None if its name is another file's by now.
+
+    Raises:
+        SourceError: this host lacks descriptors or memory just now.
+    """
     if position is None:
         mark = fingerprint(file.head())
         position = Position(str(file.path), file.device, file.inode, 0, mark)
     try:
         fd = os.open(file.path, _FLAGS)
-    except OSError:
+    except OSError as error:
+        if shortage(error):
+            raise unreadable(str(file.path), error) from error
         return None
-    if os.fstat(fd).st_ino != file.inode:
+    try:
+        if os.fstat(fd).st_ino != file.inode:
+            os.close(fd)
+            return None
+        if file.packed:
+            return Packed(fd, position)
+        plain = Plain(fd, final=file.inode != position.inode)
+        plain.seek(position.offset)
+    except OSError:  # it cannot be read
         os.close(fd)
         return None
-    if file.packed:
-        return Packed(fd, position)
-    plain = Plain(fd, final=file.inode != position.inode)
-    plain.seek(position.offset)
     return plain

@@ -9,8 +9,9 @@ from io import BufferedIOBase
 from time import monotonic
 
 from throttled.tail.archive import UNREADABLE, Counted, inflate
+from throttled.tail.backoff import Backoff
 from throttled.tail.lines import MAX_LINE, Splitter
-from throttled.tail.position import HEAD, Position, fingerprint
+from throttled.tail.position import HEAD, Position, covered, fingerprint, fits, recognisable
 
 #: Complete lines, their offsets, and whether there is more to read at once.
 Read = tuple[list[str], list[int], bool]
@@ -37,8 +38,10 @@ class Generation:
         self.finished = False  # no one can write to it any more
         self.damaged = False  # what comes after here cannot be read
         self.heard = monotonic()  # of data, last
+        self.retry = Backoff()  # after reads that failed
         self.mark = mark
         self._splitter = Splitter(offset)
+        self._before = b""  # what stands before the line that is not complete yet
 
     @property
     def end(self) -> int:
@@ -56,7 +59,8 @@ class Generation:
 
     def position(self, path: str) -> Position:
         """Return where to go on."""
-        return Position(path, self.device, self.inode, self._splitter.start, self.mark)
+        place = self.device, self.inode, self._splitter.start, self.mark
+        return Position(path, *place, before=self._before and fingerprint(self._before))
 
 
 class Plain(Generation):
@@ -65,16 +69,15 @@ class Plain(Generation):
     Args:
         fd: open for reading; owned from here on.
         final: no one writes to it: a copy.
+
+    Raises:
+        OSError: it cannot be read; the descriptor is the caller's then.
     """
 
     def __init__(self, fd: int, *, final: bool = False) -> None:
         st = os.fstat(fd)
         self.fd = fd
-        try:
-            self.head = os.pread(fd, HEAD, 0)
-        except OSError:
-            os.close(fd)
-            raise
+        self.head = os.pread(fd, HEAD, 0)
         super().__init__(st.st_dev, st.st_ino, fingerprint(self.head), 0)
         self.finished = final
 
@@ -87,6 +90,7 @@ class Plain(Generation):
         over_long = self.over_long
         self._splitter = Splitter(min(offset, os.fstat(self.fd).st_size))
         self._splitter.over_long = over_long
+        self._before = self._behind()
 
     def seek_end(self) -> None:
         """Go on reading behind the last complete line."""
@@ -107,17 +111,42 @@ class Plain(Generation):
         if not chunk:
             return [], [], False
         self.heard = monotonic()
+        end = self.end
         lines, offsets = self._splitter.feed(chunk)
+        if lines:
+            taken = self._splitter.start - end
+            self._before = chunk[taken - HEAD : taken] if taken >= HEAD else self._behind()
         return lines, offsets, len(chunk) == limit
 
-    def restart(self) -> None:
-        """Go on after `RewrittenError`: at 0, or at the end if only the end was cut off."""
+    def restart(self) -> bool:
+        """Go on after `RewrittenError`: at 0, or where reading stands if all before it is there.
+
+        Returns:
+            Whether it was truncated or written anew; False: its first bytes were overwritten.
+        """
         if self._recognised():
             self.seek(self.end)
+        elif recognisable(fingerprint(self._before)) and self._behind() == self._before:
+            self.head = os.pread(self.fd, HEAD, 0)
+            self.mark = fingerprint(self.head)
+            return False
         else:
             self.head, self.mark = b"", fingerprint(b"")  # what it was is the copy's now
             self._recognised()
             self.seek(0)
+        return True
+
+    def continues(self, position: Position) -> bool:
+        """Tell whether up to a position the file holds what another one held."""
+        length = covered(position.before)
+        if not recognisable(position.before):
+            return False
+        return fits(position.before, os.pread(self.fd, length, position.offset - length))
+
+    def _behind(self) -> bytes:
+        """Return the bytes before the line that is not complete yet."""
+        start = self._splitter.start
+        return os.pread(self.fd, min(HEAD, start), max(0, start - HEAD))
 
     def position(self, path: str) -> Position:
         """Return where to go on; with a fingerprint as long as the file allows by now."""

@@ -24,6 +24,9 @@ class Position(Struct, frozen=True):
     fingerprint: bytes  # see `fingerprint`
     #: Earlier generations (renamed files) that may still grow or are not read to their end.
     older: tuple["Position", ...] = ()
+    #: Fingerprint of the (at most `HEAD`) bytes before the offset: where the file's first bytes
+    #: were overwritten in place, these tell that it is the same; b"": not known.
+    before: bytes = b""
 
 
 class Batch(Struct):
@@ -51,6 +54,7 @@ class State(Struct, frozen=True):
     rotations: int
     gaps: int  # times that lines may be missing: a file was gone before it was read to its end
     last_line: float  # wall-clock time of the latest one; 0.0: none yet
+    problem: str = ""  # what cannot be read just now, of this log or of an earlier generation
 
 
 def fingerprint(head: bytes) -> bytes:

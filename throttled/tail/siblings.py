@@ -14,13 +14,15 @@ inode only. At most `MAX_COMPARED` files are compared by content.
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
 from msgspec import Struct
 
 from throttled.tail.archive import UNREADABLE, Counted, inflate
-from throttled.tail.position import HEAD, fits, recognisable
+from throttled.tail.failures import shortage, unreadable
+from throttled.tail.position import HEAD, Position, covered, fits, recognisable
 
 MAX_COMPARED = 64  # newest first; each one costs an open and, if compressed, inflating a block
 _PACKED = (".gz", ".xz", ".bz2")
@@ -46,14 +48,20 @@ class Sibling(Struct, frozen=True):
         return self.path.suffix in _PACKED
 
     def head(self) -> bytes:
-        """Return the first bytes of what was logged; nothing where the file cannot be read."""
+        """Return the first bytes of what was logged; nothing where the file cannot be read.
+
+        Raises:
+            SourceError: this host lacks descriptors or memory just now.
+        """
         try:
             with Counted(self.path) as raw:
                 if os.fstat(raw.fileno()).st_ino != self.inode:  # renamed since
                     return b""
                 stream = inflate(raw) if self.packed else raw
                 return stream.read(HEAD) or b""
-        except UNREADABLE:
+        except UNREADABLE as error:
+            if shortage(error):
+                raise unreadable(str(self.path), error) from error  # type: ignore[arg-type]
             return b""
 
 
@@ -89,10 +97,17 @@ def scan(path: str) -> list[Sibling]:
 
     A directory read while it is being rotated may show a file twice or not at all, and names may
     be other files' afterwards: see `unchanged`.
+
+    Raises:
+        SourceError: this host lacks descriptors or memory just now: what is there is not known.
     """
     try:
         return sorted(_entries(Path(path).resolve()), key=lambda file: file.path)
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+    except RuntimeError:  # links in a circle
+        return []
+    except OSError as error:
+        if shortage(error):
+            raise unreadable(path, error) from error
         return []
 
 
@@ -113,6 +128,20 @@ def find(files: list[Sibling], inode: int, mark: bytes) -> Sibling | None:
         return None
     generations.sort(key=lambda file: (file.packed, -file.modified))
     return next((file for file in generations[:MAX_COMPARED] if fits(mark, file.head())), None)
+
+
+def overwritten(files: list[Sibling], position: Position) -> Sibling | None:
+    """Return the file that a position means, where its first bytes were overwritten in place."""
+    length = covered(position.before)
+    if not recognisable(position.before):
+        return None
+    for file in files:
+        if file.inode == position.inode and not file.packed and file.size >= position.offset:
+            with suppress(OSError), file.path.open("rb") as raw:
+                raw.seek(position.offset - length)
+                if fits(position.before, raw.read(length)):
+                    return file
+    return None
 
 
 def newer(files: list[Sibling], than: Sibling) -> list[Sibling]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from inotify_simple import INotify, flags
 
+from throttled.errors import SourceError
 from throttled.tail.failures import unreadable
 
 _LOOKUP = (
@@ -130,12 +131,19 @@ class Watch:
 
     def _watch(self, steps: list[tuple[Path, str]]) -> None:
         before, self._names = self._names, {}
+        refused = None
         for directory, name in steps:
             # Gone again, no directory, or not to be read: then its parent is what tells us.
-            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            try:
                 self._names.setdefault(self._add(directory, _LOOKUP), set()).add(name)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            except SourceError as error:
+                refused = error  # the others are watched
         for watch in before.keys() - self._names.keys():
             self.forget(watch)
+        if refused:
+            raise refused
 
     def _add(self, path: Path | str, mask: int) -> int:
         try:

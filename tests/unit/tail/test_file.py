@@ -9,14 +9,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from lab.limits import no_descriptors
 from throttled.errors import SourceError
 from throttled.tail import file as module
 from throttled.tail.file import MAX_FILES, FileTail
+from throttled.tail.generation import Plain
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Position
 
@@ -820,12 +823,18 @@ limit = pathlib.Path("/proc/sys/user/max_inotify_watches")
 limit.write_text("2")
 pathlib.Path({str(log)!r}).write_text("one\\n")
 tail = FileTail({str(log)!r}, None, from_start=True)
-try:
-    while tail.read(): pass
-except SourceError as error:
-    print(error, "|", error.hint)
+for text in ("", "two\\n"):
+    with pathlib.Path({str(log)!r}).open("a") as file:
+        file.write(text)
+    try:
+        while batch := tail.read(): print(batch.lines)
+    except SourceError as error:
+        print(error)
+print(tail.state().problem)
 limit.write_text("100")
-print(tail.read().lines)
+tail._retry._next = 0.0
+tail.read()
+print(repr(tail.state().problem))
 """
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", sys.executable, "-c", program],
@@ -833,9 +842,210 @@ print(tail.read().lines)
         capture_output=True,
         text=True,
     )
-    assert "No space left" in done.stdout
-    assert "max_user_watches" in done.stdout
-    assert done.stdout.endswith("['one']\n")
+    one, two, problem, mended = done.stdout.splitlines()
+    assert (one, two, mended) == ("['one']", "['two']", "''")
+    assert "No space left" in problem
+
+
+class Clock:
+    """Of the tail under test: what waits for seconds does not keep a test waiting."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.at = 1000.0
+        patch.setattr(module, "monotonic", lambda: self.at)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_no_descriptor_at_a_rotation(log: Path, clock: Clock) -> None:
+    """Nothing happens in the directory afterwards: it is tried again all the same."""
+    append(log, numbered(0, 3))
+    tail = Follower(log)
+    assert tail.now() == []
+    for number in (1, 2):  # of the first nothing is open yet either
+        log.rename(log.with_name(f"mail.log-2026080{number}"))
+        append(log, numbered(3 * number, 3 * number + 3))
+    with no_descriptors():
+        with pytest.raises(SourceError, match="Too many open files"):
+            tail.now()
+        clock.at += 100
+        with pytest.raises(SourceError, match="Too many open files"):
+            tail.now()
+    assert "Too many open files" in tail.tail.state().problem
+    assert tail.quiet()
+    assert tail.now() == []  # not yet
+    clock.at += 30
+    assert tail.now() == numbered(3, 9)
+    assert (tail.tail.state().problem, tail.tail.state().gaps) == ("", 0)
+
+
+def test_no_descriptor_at_a_restart(log: Path, clock: Clock) -> None:
+    """The position is not given up as that of a log that is gone."""
+    append(log, numbered(0, 3))
+    before = Follower(log, from_start=True)
+    before.now()
+    log.rename(log.with_name("mail.log.1"))
+    append(log, numbered(3, 6))
+    spare = os.open("/", os.O_RDONLY)  # for the inotify instance
+    with no_descriptors():
+        os.close(spare)
+        tail = Follower(log, before.position)
+        with pytest.raises(SourceError, match="Too many open files"):
+            tail.now()
+    clock.at += 1
+    assert tail.now() == numbered(3, 6)
+    assert tail.tail.state().gaps == 0
+
+
+class Disk:
+    """Stands in for a disk or an NFS server that fails: none can be had here.
+
+    Reads of some inodes raise; what is opened anew is another handle.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.failing: dict[int, int] = {}  # inode: errno
+        self.handles: dict[int, int] = {}  # descriptor: errno
+        pread = os.pread
+
+        def read(fd: int, count: int, offset: int) -> bytes:
+            code = self.handles.get(fd) or self.failing.get(os.fstat(fd).st_ino, 0)
+            if code:
+                raise OSError(code, os.strerror(code))
+            return pread(fd, count, offset)
+
+        patch.setattr(os, "pread", read)
+
+    def stale(self, fd: int) -> None:
+        self.handles[fd] = errno.ESTALE
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_an_old_generation_that_cannot_be_read_blocks_nothing(
+    log: Path, clock: Clock, disk: Disk, code: int
+) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log)
+    assert tail.now() == []
+    append(log, numbered(3, 5))
+    disk.failing[log.stat().st_ino] = code
+    log.rename(log.with_name("mail.log-20260801"))
+    append(log, numbered(5, 7))
+    with suppress(SourceError):
+        assert tail.now() == numbered(5, 7)
+    assert os.strerror(code) in tail.tail.state().problem
+    assert tail.position is not None
+    assert len(tail.position.older) == 1  # a restart tries it too
+    for number in range(2, 9):
+        log.rename(log.with_name(f"mail.log-2026080{number}"))
+        append(log, numbered(5 + number, 6 + number))
+        clock.at += 1
+        with suppress(SourceError):
+            assert tail.now() == numbered(5 + number, 6 + number)
+    assert len(tail.tail._files) <= MAX_FILES + 1
+    assert tail.tail.state().gaps == 1
+    clock.at += 60
+    assert tail.now() == []
+    assert tail.tail.state().problem == ""
+
+
+def test_an_old_generation_that_can_be_read_again(log: Path, clock: Clock, disk: Disk) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log)
+    assert tail.now() == []
+    append(log, numbered(3, 5))
+    inode = log.stat().st_ino
+    log.rename(log.with_name("mail.log.1"))
+    append(log, numbered(5, 7))
+    disk.failing[inode] = errno.EIO
+    with suppress(SourceError):
+        tail.now()
+    del disk.failing[inode]
+    clock.at += 1
+    assert tail.now() == numbered(3, 5)
+    assert (tail.tail.state().problem, tail.tail.state().gaps) == ("", 0)
+
+
+def test_an_old_generation_is_given_up(log: Path, clock: Clock, disk: Disk) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log)
+    disk.failing[log.stat().st_ino] = errno.EIO
+    log.rename(log.with_name("mail.log.1"))
+    append(log, numbered(3, 5))
+    for _ in range(3):
+        with suppress(SourceError):
+            tail.now()
+        clock.at += module.PATIENCE
+    assert (len(tail.tail._files), tail.tail.state().gaps) == (1, 1)
+    assert tail.tail.state().problem == ""
+
+
+def test_a_stale_handle_of_the_log_is_opened_anew(log: Path, clock: Clock, disk: Disk) -> None:
+    append(log, numbered(0, 3))
+    tail = Follower(log)
+    assert tail.now() == []
+    append(log, numbered(3, 5))
+    (file,) = tail.tail._files
+    assert isinstance(file, Plain)
+    disk.stale(file.fd)
+    with pytest.raises(SourceError, match="Stale file handle"):
+        tail.now()
+    disk.handles.clear()  # the number is another file's from now on
+    clock.at += 1
+    assert tail.now() == numbered(3, 5)
+    assert tail.tail._files[0] is not file
+    append(log, numbered(5, 6))
+    assert tail.woken() == numbered(5, 6)
+    assert tail.tail.state().problem == ""
+
+
+def overwrite(log: Path, text: bytes) -> None:
+    with log.open("r+b") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize("length", [1, 256, 1000])
+def test_the_first_bytes_are_overwritten_in_place(log: Path, length: int) -> None:
+    append(log, numbered(0, 99))
+    tail = Follower(log, from_start=True)
+    assert tail.now() == numbered(0, 99)
+    overwrite(log, b"x" * length)
+    append(log, numbered(99, 101))
+    assert tail.woken() == numbered(99, 101)
+    again = Follower(log, tail.position)
+    assert again.now() == []
+    assert (tail.tail.state().truncations, again.tail.state().gaps) == (0, 0)
+
+
+def test_the_first_bytes_are_overwritten_while_nobody_reads(log: Path) -> None:
+    append(log, numbered(0, 99))
+    before = Follower(log, from_start=True)
+    before.now()
+    overwrite(log, b"x" * 256)
+    append(log, numbered(99, 101))
+    tail = Follower(log, before.position)
+    assert tail.now() == numbered(99, 101)
+    assert tail.tail.state().gaps == 0
+
+
+def test_a_copy_with_another_begin_takes_the_place_of_the_log(log: Path) -> None:
+    """As `sed -i` makes it, where the first line was changed."""
+    append(log, numbered(0, 99))
+    tail = Follower(log, from_start=True)
+    assert tail.now() == numbered(0, 99)
+    copy = log.with_name("sedXYZ")
+    copy.write_bytes(b"x" * 20 + log.read_bytes()[20:])
+    copy.rename(log)
+    append(log, numbered(99, 101))
+    assert tail.woken() == numbered(99, 101)
 
 
 @pytest.mark.root
@@ -859,7 +1069,7 @@ def test_permission_denied_and_granted() -> None:
             os.seteuid(0)
 
 
-def test_reading_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_fails(log: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     """A mock: a disk that fails cannot be had here."""
     append(log, numbered(0, 1))
     tail = Follower(log, from_start=True)
@@ -874,6 +1084,7 @@ def test_reading_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         other = Follower(log, from_start=True)
         with pytest.raises(SourceError, match="Input/output error"):
             other.now()
+    clock.at += 1
     assert tail.now() == numbered(0, 1)
     assert other.now() == numbered(0, 1)
 
