@@ -86,8 +86,10 @@ class Operations:
         Raises:
             ThrottledError: it cannot be done; says why.
         """
-        if isinstance(request, protocol.Reload):
-            return Done(await self._daemon.reload())
+        if isinstance(request, protocol.Reload | protocol.Reach):
+            reloads = isinstance(request, protocol.Reload)
+            done = self._daemon.reload if reloads else self._daemon.hook.reach
+            return Done(await done())
         if isinstance(request, protocol.Import):
             return await imports.bring(self._daemon, request, peer)
         if isinstance(request, protocol.Explain):
