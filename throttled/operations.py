@@ -47,7 +47,7 @@ from throttled.model import (
     Snapshot,
 )
 from throttled.policy import Duration
-from throttled.store.store import Filter
+from throttled.store.store import Allowed, Filter
 from throttled.system import now
 from throttled.tail.readback import lines_at
 
@@ -96,7 +96,7 @@ class Operations:
             return await self._explain(request.subject)
         if isinstance(request, protocol.UnbanAll):
             return await self._unban_all(request)
-        if isinstance(request, protocol.Allow):
+        if isinstance(request, protocol.Allow | protocol.Resolve):
             return await self._allow(request)
         return self._actions[type(request)](request, peer)
 
@@ -234,10 +234,7 @@ class Operations:
         return texts
 
     def _allowed(self) -> list[AllowRow]:
-        return [
-            AllowRow(row.what, row.since, row.until or None, row.note)
-            for row in self._daemon.store.allowed(now().wall)
-        ]
+        return [allow_row(row) for row in self._daemon.store.allowed(now().wall)]
 
     def _changes(self, request: protocol.Audit, _peer: Peer) -> AuditResult:
         since = now().wall - request.seconds if request.seconds else 0.0
@@ -338,12 +335,28 @@ class Operations:
             count += len(held)
         return f"{count} freed{later}"
 
-    async def _allow(self, request: protocol.Allow) -> ChangeResult:
+    async def _allow(self, request: protocol.Allow | protocol.Resolve) -> ChangeResult:
+        if isinstance(request, protocol.Resolve):
+            return await self._resolve(request)
         daemon, what = self._daemon, request.what
         imports.allow(daemon, what, request.seconds, request.note, now())
         daemon.apply_configuration()
         freed = await imports.free_within(daemon, what)
         return ChangeResult(freed, daemon.pipeline.backend_fault is None, f"{what} is allowed")
+
+    async def _resolve(self, request: protocol.Resolve) -> ChangeResult:
+        daemon, moment = self._daemon, now()
+        until = moment.wall + request.seconds if request.seconds else 0.0
+        kept = None if request.refresh else (until, request.note)
+        changed = daemon.store.resolve(request.what, request.addresses, kept, moment.wall)
+        daemon.apply_configuration()
+        freed = [
+            row
+            for each in (changed[0] if request.refresh else request.addresses)
+            for row in await imports.free_within(daemon, each)
+        ]
+        told = protocol.resolved(request, *changed)
+        return ChangeResult(freed, daemon.pipeline.backend_fault is None, told)
 
     def _disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
         daemon = self._daemon
@@ -355,6 +368,12 @@ class Operations:
         daemon.apply_configuration()
         confirmed = daemon.pipeline.backend_fault is None
         return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
+
+
+def allow_row(row: Allowed) -> AllowRow:
+    """Return an entry of the allowlist as it is shown."""
+    until, missing = row.until or None, row.missing or None
+    return AllowRow(row.what, row.since, until, row.note, row.name, missing)
 
 
 def _later(error: StoreError) -> str:

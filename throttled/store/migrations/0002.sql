@@ -12,6 +12,6 @@ CREATE TABLE resolved (
     until REAL NOT NULL, -- of the name; 0 = no end
     note TEXT NOT NULL,
     since REAL NOT NULL,
-    confirmed REAL NOT NULL, -- when DNS last returned the address
+    missing REAL NOT NULL, -- since when DNS no longer returns the address; 0 = it does
     PRIMARY KEY (name, address)
 ) WITHOUT ROWID;
