@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from throttled import address
 from throttled.model import ACTIONS, SCOPES, Action, Entry, Scope, Snapshot
+from throttled.skipped import Skipped
 from throttled.store.database import Database
-from throttled.store.rows import read_lines
+from throttled.store.rows import read_lines, structs
 
 Order = Literal["since", "until", "subject", "packets"]
 
@@ -93,7 +94,7 @@ def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry
 def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
     """Yield what is in force with all that is known of it, `chunk` rows at a time."""
     for page in _pages(database, _ROWS, 0, now, chunk):
-        yield [Snapshot(*row) for row in page]
+        yield structs(Snapshot, page, database.skipped)
 
 
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
@@ -123,11 +124,17 @@ def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapsho
         if not rows:
             return
         number, end = rows[-1][0], rows[-1][7]
-        yield [Snapshot(*row[1:]) for row in rows]
+        yield structs(Snapshot, [row[1:] for row in rows], database.skipped)
 
 
-def snapshots(
-    connection: sqlite3.Connection, what: Filter, now: float, order: Order, count: int
+def snapshots(  # noqa: PLR0913 - what, in which order, how many
+    connection: sqlite3.Connection,
+    what: Filter,
+    now: float,
+    order: Order,
+    count: int,
+    *,
+    skipped: Skipped,
 ) -> list[Snapshot]:
     """Return the first `count` rows of what is in force."""
     where, values = _where(what, now)
@@ -141,7 +148,7 @@ def snapshots(
         """,  # noqa: S608 - put together from constants of this module
         values,
     )
-    return [Snapshot(*(*row[:-1], read_lines(row[-1]))) for row in rows]
+    return structs(Snapshot, [(*row[:-1], read_lines(row[-1])) for row in rows], skipped)
 
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
@@ -164,7 +171,8 @@ def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Acti
     for name, over in connection.execute(
         "SELECT scope || ' ' || action, count(*) FROM active WHERE until <= ? GROUP BY 1", (now,)
     ):
-        rows[name] -= over
+        if name in rows:  # else of a scope or action that there is not
+            rows[name] -= over
     return {(scope, action): rows[f"{scope} {action}"] for scope in SCOPES for action in ACTIONS}
 
 

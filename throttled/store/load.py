@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
+from throttled.skipped import Skipped
 from throttled.store.good import MEMORY, Good, day_of
-from throttled.store.rows import StoredPosition, read_lines
+from throttled.store.rows import StoredPosition, read_lines, structs
 
 Key = tuple[str, Scope]
 
@@ -78,16 +79,18 @@ def network_past(
     return found
 
 
-def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[Decision]:
+def decisions(
+    connection: sqlite3.Connection, subject: str, limit: int, skipped: Skipped
+) -> list[Decision]:
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    return [Decision(*(*row[:10], read_lines(row[10]), row[11])) for row in rows]
+    return structs(Decision, ((*row[:10], read_lines(row[10]), row[11]) for row in rows), skipped)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:
     """Return how far each log has been read, by path."""
-    rows = connection.execute("SELECT path, state FROM position")
+    rows = connection.execute("SELECT path, state FROM position WHERE typeof(state) = 'blob'")
     return {path: StoredPosition(path, state) for path, state in rows}
 
 

@@ -27,6 +27,7 @@ from throttled.model import (
     Seen,
     Snapshot,
 )
+from throttled.skipped import Skipped
 from throttled.store import audit, byhand, listing, load, peaks, record
 from throttled.store.database import Database, scripts
 from throttled.store.listing import Filter, Order, Shift
@@ -66,6 +67,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that somebody altered so that they are none."""
+        return self._database.skipped
 
     def gone(self) -> bool:
         """Tell whether the file was deleted or replaced since it was opened."""
@@ -143,7 +149,7 @@ class Store:
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
-            return load.decisions(connection, subject, limit)
+            return load.decisions(connection, subject, limit, self.skipped)
 
     # What happens
 
@@ -242,7 +248,7 @@ class Store:
         Ordering a million rows by packets, or looking through them for a limit, takes a second.
         """
         with self._database.guard() as connection:
-            return listing.snapshots(connection, what, now, order, count)
+            return listing.snapshots(connection, what, now, order, count, skipped=self.skipped)
 
     def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
         """Yield all that is in force, the earliest decided first, in chunks, without lines."""
@@ -329,7 +335,7 @@ class Store:
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist."""
         with self._database.guard() as connection:
-            return byhand.allowed(connection, now)
+            return byhand.allowed(connection, now, self.skipped)
 
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""
