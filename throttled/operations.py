@@ -78,6 +78,7 @@ class Operations:
             protocol.Disallow: self._disallow,
             protocol.Allowed: lambda _request, _peer: AllowedResult(self._allowed()),
             protocol.Audit: self._changes,
+            protocol.AddHost: self._add_host,
         }
 
     async def handle(self, request: Request, peer: Peer) -> Result:
@@ -346,6 +347,11 @@ class Operations:
         daemon.apply_configuration()
         confirmed = daemon.pipeline.backend_fault is None
         return ChangeResult([], confirmed, f"{request.what} is no longer allowed")
+
+    def _add_host(self, request: protocol.AddHost, _peer: Peer) -> Done:
+        self._daemon.store.add_host(request.name, now().wall)
+        self._daemon.protect()
+        return Done(f"the lines of {request.name} count")
 
 
 def _later(error: StoreError) -> str:
