@@ -245,6 +245,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     unapplied: int = 0  # elements that wait for the firewall
     let_go: int = 0  # of what waited: too much
     sensor: Problem | None = None  # what the sensor does, or why there is none
+    backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
 
 
