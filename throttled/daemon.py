@@ -495,8 +495,16 @@ class Daemon:
         self.pipeline.counts.errors += 1
 
 
+_VERBS = {
+    "ban": "banned",
+    "throttle": "throttled",
+    "exempt": "exempted",
+    "release": "released",
+}
+
+
 def _sentence(decision: Decision) -> str:
-    verb = {"ban": "banned", "throttle": "throttled", "release": "released"}[decision.action]
+    verb = _VERBS[decision.action]
     length = (
         "" if decision.action == "release" else f" for {Duration(decision.until - decision.time)}"
     )

@@ -268,7 +268,7 @@ class Guard:
         moment = now()
         pasts = self._pipeline.store.past([(e.subject, e.scope) for e in entries], moment.wall)
         desired = [
-            Entry(e.subject, e.scope, e.action, past.until - moment.wall)
+            Entry(e.subject, e.scope, e.action, past.until - moment.wall, past.rate)
             for e in entries
             if (past := pasts[e.subject, e.scope]).action == e.action
         ]

@@ -15,9 +15,10 @@ SCOPES: tuple[Scope, ...] = ("mx", "submission")
 #: Stands for systemd's journal where else the path of a log file stands.
 JOURNAL = "journal"
 
-#: What the kernel does to a subject.
-Action = Literal["throttle", "ban"]
-ACTIONS: tuple[Action, ...] = ("throttle", "ban")
+#: What the kernel does to a subject. "exempt", of a single address only: entries of the networks
+#: around it do not apply to it.
+Action = Literal["throttle", "ban", "exempt"]
+ACTIONS: tuple[Action, ...] = ("throttle", "ban", "exempt")
 Mode = Literal["observe", "throttle", "enforce"]
 
 Kind = Literal[
@@ -88,6 +89,14 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     commands: dict[str, tuple[int, int]] | None = None
 
 
+class Rate(Struct, frozen=True, gc=False):
+    """How many new connections a throttled subject may open."""
+
+    count: int  # so many …
+    per: float  # … in so many seconds: a second, a minute, an hour or a day
+    burst: int  # so many at once
+
+
 class Line(Struct, frozen=True, gc=False):
     """Where a log line stands: enough to read it back."""
 
@@ -122,6 +131,7 @@ class Past(Struct, frozen=True, gc=False):
     logins: int = 0
     last_login: float = 0.0
     exempt_until: float = 0.0  # an operator's unban with an exemption
+    rate: Rate | None = None  # of a throttle in force; None = the configured one
 
 
 class NetworkPast(Struct, frozen=True, gc=False):
@@ -132,13 +142,14 @@ class NetworkPast(Struct, frozen=True, gc=False):
     action: Action | None = None
     until: float = 0.0
     exempt_until: float = 0.0  # an operator's unban with an exemption
+    rate: Rate | None = None  # of a throttle in force; None = the configured one
 
 
 class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     """What is to be done about a subject, and why. Recorded before it is applied."""
 
     time: float
-    action: Literal["throttle", "ban", "release"]
+    action: Literal["throttle", "ban", "exempt", "release"]
     subject: str
     scope: Scope
     limit: str  # a limit's name; "network", "ladder"; "operator" by hand
@@ -149,6 +160,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     threshold: int = 0
     lines: tuple[Line, ...] = ()
     alert: str = ""  # set where an operator should look: the brake, a protected name
+    rate: Rate | None = None  # of a throttle; None = the configured one
 
 
 class Evidence(Struct, frozen=True, gc=False):
@@ -178,6 +190,7 @@ class Entry(Struct, frozen=True, gc=False):
     scope: Scope
     action: Action
     seconds: float  # time left
+    rate: Rate | None = None  # of a throttle; None = the configured one
 
 
 class Seen(Struct, frozen=True, gc=False):
@@ -188,6 +201,7 @@ class Seen(Struct, frozen=True, gc=False):
     action: Action
     seconds: float  # time left
     packets: int = 0  # dropped since it was added
+    rate: Rate | None = None  # of a throttle; None = the configured one
 
 
 class Service(Struct, frozen=True):
@@ -298,6 +312,7 @@ class Snapshot(Struct, frozen=True):
     why: str
     packets: int = 0
     lines: tuple[Line, ...] = field(default=())
+    rate: Rate | None = None  # of a throttle; None = the configured one
 
 
 class Change(Struct, frozen=True):

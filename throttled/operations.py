@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from throttled import __version__, address, imports
 from throttled.checks.firewall import prove
@@ -39,7 +39,6 @@ from throttled.logs import Follower
 from throttled.model import (
     ACTIONS,
     SCOPES,
-    Action,
     Entry,
     Line,
     Problem,
@@ -131,6 +130,7 @@ class Operations:
             max_clients=daemon.config.max_clients,
             throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
             banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
+            exempt={scope: counts.get((scope, "exempt"), 0) for scope in SCOPES},
             packets_dropped=daemon.guard.dropped(),
             desired=sum(counts.values()),
             enforced=enforced,
@@ -243,7 +243,10 @@ class Operations:
     # Changing
 
     def _punish(
-        self, action: Action, request: protocol.Ban | protocol.Throttle, peer: Peer
+        self,
+        action: Literal["throttle", "ban"],
+        request: protocol.Ban | protocol.Throttle,
+        peer: Peer,
     ) -> ChangeResult:
         daemon, subject = self._daemon, request.subject
         scopes = SCOPES if request.scope is None else (request.scope,)
@@ -295,7 +298,7 @@ class Operations:
                 told = f"{pipeline.free('', None, now())} freed"
             except StoreError as error:
                 told = f"all freed{_later(error)}"
-            pipeline.flush(self._daemon.guard.repair)
+            pipeline.flush(self._daemon.guard.repair, now())
         return ChangeResult([], pipeline.backend_fault is None, told)
 
     async def _release(self, scope: Scope) -> str:

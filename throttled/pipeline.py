@@ -11,6 +11,7 @@ Owns the engine, the ladder and what waits. Blocks for as long as SQLite and the
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
@@ -285,7 +286,8 @@ class Pipeline:
         ruling = self.ladder.judge(outcome.crossings, pasts, networks, now.wall)
         for c, _why in ruling.spared:
             past = pasts.get((c.subject, c.scope)) or networks.get((c.subject, c.scope))
-            left = 0.0 if past is None else past.until - now.wall
+            restricted = past is not None and past.action in ("throttle", "ban")
+            left = past.until - now.wall if past is not None and restricted else 0.0
             until = now.boot + (left if left > 0.0 else _SPARED)
             banned = left > 0.0 and past is not None and past.action == "ban"
             enforced = banned and self._enforcing()
@@ -318,17 +320,32 @@ class Pipeline:
         self.record(now, decisions)
         if began is not None and decisions:
             self.counts.decided.add(time.perf_counter() - began, len(decisions))
-        self._keep_counters(decisions, renewed)
-        self.apply([entry for d in decisions for entry in _entries(d, now.wall)], now)
+        known = set(renewed)
+        self._keep_counters(decisions, known)
+        valid = self._without_refused(decisions, now)
+        self.apply([entry for d in valid for entry in _entries(d, now.wall, known)], now)
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
         enforced = self._enforcing()
         for d in decisions:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
-            if d.action != "release":
+            if d.action in ("throttle", "ban"):
                 until = now.boot + d.until - now.wall
                 self.engine.hold(d.subject, d.scope, d.action, until, now.boot, enforced=enforced)
+
+    def _without_refused(self, decisions: Sequence[Decision], now: Moment) -> Sequence[Decision]:
+        """Leave out exemptions that the store did not take: a throttle or a ban is in force."""
+        keys = [(d.subject, d.scope) for d in decisions if d.action == "exempt"]
+        if not keys:
+            return decisions
+        try:
+            pasts = self.store.past(keys, now.wall)
+        except StoreError:  # told when it was recorded
+            return decisions
+        refused = {key for key, past in pasts.items() if past.action in ("throttle", "ban")}
+        refused -= {key for key in keys if self.freed.holds(*key)}
+        return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
 
     def _enforcing(self) -> bool:
         """Tell whether what is decided is in a kernel."""
@@ -424,11 +441,12 @@ class Pipeline:
             left = (_later(entry, now.boot - since) for entry, since in waiting.values())
             self.apply([entry for entry in left if entry is not None], now)
 
-    def flush(self, setup: Callable[[], object]) -> None:
-        """Take everything out of force at once: make the backend's table anew.
+    def flush(self, setup: Callable[[], object], now: Moment) -> None:
+        """Remove all elements at once: make the backend's table anew, with what is still active.
 
         Args:
             setup: puts it in place, empty.
+            now: both clocks.
         """
         if self.backend is None:
             return
@@ -436,6 +454,10 @@ class Pipeline:
         try:
             self.backend.teardown()
             setup()
+            for entries in self.store.active(now.wall):  # exemptions
+                self.apply(self.freed.others(entries), now)
+        except StoreError as error:
+            log.error("%s; exemptions are restored later. %s", error.message, error.hint)
         except BackendError as error:
             log.error("%s. %s", error.message, error.hint)
             self.backend_fault = error
@@ -481,10 +503,9 @@ class Pipeline:
                 return self.store.pasts(keys, networks, wall, evidence)
         return self.store.pasts(keys, networks, wall)
 
-    def _keep_counters(self, decisions: Sequence[Decision], renewed: Iterable[Key]) -> None:
+    def _keep_counters(self, decisions: Sequence[Decision], known: AbstractSet[Key]) -> None:
         if self.backend is None:
             return
-        known = set(renewed)
         again = [
             Entry(d.subject, d.scope, action, 0.0)
             for d in decisions
@@ -503,12 +524,19 @@ def _counted_with(client: str) -> list[str]:
     return [address.network_of(client)] if ":" in client else []
 
 
-def _entries(decision: Decision, now: float) -> list[Entry]:
-    """Return the elements that a decision wants. A release takes away whatever is there."""
-    subject, scope = decision.subject, decision.scope
-    if decision.action == "release":
-        return [Entry(subject, scope, action, 0.0) for action in ACTIONS]
-    return [Entry(subject, scope, decision.action, max(1.0, decision.until - now))]
+def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[Entry]:
+    """Return the elements that a decision wants. A release removes whatever is there.
+
+    A throttle or ban also removes the exemption of a subject that was `known`: of what is in force
+    in the kernel the strictest applies, but an exemption may last longer.
+    """
+    subject, scope, action = decision.subject, decision.scope, decision.action
+    if action == "release":
+        return [Entry(subject, scope, each, 0.0) for each in ACTIONS]
+    wanted = Entry(subject, scope, action, max(1.0, decision.until - now), decision.rate)
+    if action == "exempt" or (subject, scope) not in known:
+        return [wanted]
+    return [Entry(subject, scope, "exempt", 0.0), wanted]
 
 
 def _later(entry: Entry, passed: float) -> Entry | None:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from throttled.model import Rate
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
@@ -65,6 +67,22 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True):
     hard: Annotated[Threshold | None, Meta(description="ban above this many")] = None
 
 
+PerUnit = Annotated[int, Meta(ge=1, le=100_000, description="new connections allowed per `per`")]
+Burst = Annotated[int, Meta(ge=1, le=100_000, description="allowed at once")]
+
+
+class ThrottleRate(Struct, frozen=True, forbid_unknown_fields=True):
+    """A throttle's own rate, instead of that of [throttle]."""
+
+    rate: PerUnit
+    per: Annotated[Duration, Meta(description="the time for `rate`: 1s, 1m, 1h or 1d")]
+    burst: Burst
+
+    def as_rate(self) -> Rate:
+        """Return what a decision and the kernel need of it."""
+        return Rate(self.rate, float(self.per), self.burst)
+
+
 class Limit(Struct, frozen=True, forbid_unknown_fields=True):
     """One table of counters with two thresholds, as in Postfix's own soft and hard limits."""
 
@@ -75,6 +93,9 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True):
     mx: Annotated[Thresholds | None, Meta(description="other thresholds on port 25")] = None
     submission: Annotated[
         Thresholds | None, Meta(description="other thresholds on submission ports")
+    ] = None
+    throttle: Annotated[
+        ThrottleRate | None, Meta(description="a rate of its own for who is above `soft`")
     ] = None
     enabled: Annotated[bool, Meta(description="false switches this limit off")] = True
 
@@ -121,11 +142,9 @@ class Points(Struct, frozen=True, forbid_unknown_fields=True):
 class Throttle(Struct, frozen=True, forbid_unknown_fields=True):
     """The throttle: how often a throttled subject may open a connection."""
 
-    rate: Annotated[
-        int, Meta(ge=1, le=100_000, description="new connections allowed per `per`")
-    ] = 10
+    rate: PerUnit = 10
     per: Annotated[Duration, Meta(description="the time for `rate`: 1s, 1m or 1h")] = duration("1m")
-    burst: Annotated[int, Meta(ge=1, le=100_000, description="allowed at once")] = 10
+    burst: Burst = 10
     time: Annotated[Duration, Meta(description="how long a throttle lasts")] = duration("10m")
 
 
@@ -152,6 +171,9 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         Threshold, Meta(description="ban at this many, and nothing good from it in 30 days")
     ] = 10
     time: Annotated[Duration, Meta(description="how long a network is banned")] = duration("1h")
+    throttle: Annotated[
+        ThrottleRate | None, Meta(description="a rate of its own for a throttled network")
+    ] = None
 
 
 class Protect(Struct, frozen=True, forbid_unknown_fields=True):

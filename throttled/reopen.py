@@ -95,6 +95,5 @@ def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> No
 
 
 def _decision(row: Snapshot) -> Decision:
-    return Decision(
-        row.since, row.action, row.subject, row.scope, row.limit, row.level, row.until, row.why
-    )
+    what = (row.action, row.subject, row.scope, row.limit, row.level)
+    return Decision(row.since, *what, row.until, row.why, rate=row.rate)

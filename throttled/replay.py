@@ -199,7 +199,7 @@ class Replay:
             row = summary.limits.setdefault(limit, LimitSummary())
             if action == "ban":
                 row.banned = len(subjects)
-            else:
+            elif action == "throttle":
                 row.throttled = len(subjects)
         self._pipeline.record(Moment(summary.last, summary.last))  # evidence that still waits
         good = self._store.good

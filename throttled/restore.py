@@ -92,16 +92,16 @@ def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
     for seen in held:
         past = pasts.get((seen.subject, seen.scope))
         in_force = None if past is None else past.action
-        if in_force in {seen.action, "ban"}:  # a throttle may outlive the ban's begin
+        # A throttle may outlive the ban's begin.
+        if in_force == seen.action or (in_force, seen.action) == ("ban", "throttle"):
             continue
         if in_force or pipeline.store.decisions(seen.subject, 1):
             removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
         else:
             until = now.wall + seen.seconds
             why = "found in the kernel, unknown to the store"
-            adopted.append(
-                Decision(now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
-            )
+            found = (now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
+            adopted.append(Decision(*found, rate=seen.rate))
     pipeline.record(now, adopted)
     pipeline.apply(removed, now)
     if adopted or removed:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.decide.ladder import Ruling
 from throttled.errors import BackendError, StoreError
@@ -23,6 +24,7 @@ from throttled.model import (
     Facts,
     Fill,
     Problem,
+    Rate,
     Ruleset,
     Scope,
     Seen,
@@ -417,6 +419,79 @@ def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel)
     release = Decision(WALL, "release", A, "mx", "operator", 0, WALL, "by hand")
     pipeline.decide([release], NOW)
     assert kernel.held == {}
+
+
+def test_an_exemption_is_applied_and_goes_with_what_replaces_it(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    pipeline.decide([exempt], NOW)
+    assert kernel.held == {(A, "mx", "exempt"): 9000.0}
+    (throttled,) = read(pipeline, FLOOD)  # it is judged as before
+    assert throttled.action == "throttle"
+    assert kernel.held.keys() == {(A, "mx", "throttle")}
+
+
+def test_an_exemption_that_the_store_refuses_is_not_applied(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    read(pipeline, FLOOD)
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    other = replace(exempt, subject="198.51.100.8")
+    pipeline.decide([exempt, other], NOW)
+    assert kernel.held.keys() == {(A, "mx", "throttle"), ("198.51.100.8", "mx", "exempt")}
+
+
+def test_a_store_that_cannot_be_read_refuses_no_exemption(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.store, "past", _refuse)
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    pipeline.decide([exempt], NOW)
+    assert kernel.held.keys() == {(A, "mx", "exempt")}
+
+
+def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    """The store still says that a ban is in force."""
+    pipeline.decide([replace(decision(1), subject=A)], NOW)
+    pipeline.freed.add([(A, "mx")], WALL)
+    pipeline.store_fault = StoreError("full", "")
+    pipeline._asked = BOOT
+    exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
+    pipeline.decide([exempt], NOW)
+    assert (A, "mx", "exempt") in kernel.held
+
+
+def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    applied: list[Entry] = []
+    monkeypatch.setattr(pipeline, "apply", lambda entries, _now: applied.extend(entries))
+    rate = Rate(6, 3600.0, 2)
+    pipeline.decide([replace(decision(1), action="throttle", rate=rate)], NOW)
+    assert applied == [Entry("198.18.0.1", "mx", "throttle", 600.0, rate)]
+
+
+def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    pipeline.decide([exempt, decision(1)], NOW)
+    pipeline.free("", None, NOW)
+    pipeline.flush(lambda: None, NOW)
+    assert kernel.held.keys() == {(A, "mx", "exempt")}
+
+
+def test_a_flush_goes_on_without_the_store(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.decide([decision(1)], NOW)
+    monkeypatch.setattr(pipeline.store, "active", _refuse)
+    pipeline.flush(lambda: None, NOW)
+    assert kernel.held == {}
+    assert pipeline.backend_fault is None
+
+
+def _refuse(*_args: object) -> None:
+    raise StoreError("no such file", "")
 
 
 def test_lines_from_before_the_boot_are_counted(store: Store, kernel: Kernel) -> None:

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throttled.policy import Duration, Policy, default_limits, duration
+from throttled.model import Rate
+from throttled.policy import Duration, Policy, ThrottleRate, default_limits, duration
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (limits["auth"].soft, limits["auth"].hard) == (10, 60)
     assert (limits["auth-users"].soft, limits["auth-users"].hard) == (None, 20)
     assert (limits["auth-slow"].soft, limits["auth-slow"].hard) == (5, 10)
+
+
+def test_a_rate_of_its_own() -> None:
+    assert ThrottleRate(6, duration("1h"), 2).as_rate() == Rate(6, 3600.0, 2)

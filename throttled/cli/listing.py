@@ -23,7 +23,7 @@ from throttled.model import ACTIONS, Snapshot
 )
 @click.argument("within", metavar="[ADDRESS]", required=False, type=subject)
 @scope_option
-@click.option("--action", type=click.Choice(ACTIONS), help="Only throttles, or only bans.")
+@click.option("--action", type=click.Choice(ACTIONS), help="Only these.")
 @click.option("--limit", metavar="NAME", help="Only what this limit led to (auth, operator, …).")
 @click.option("--sort", type=click.Choice(SORTS), default="since", show_default=True)
 @click.option(
@@ -35,7 +35,7 @@ from throttled.model import ACTIONS, Snapshot
 )
 @json_option
 def command(*, as_json: bool, **what: Any) -> int:
-    """List throttles and bans; works without a running daemon too.
+    """List throttles, bans and exemptions; works without a running daemon too.
 
     ADDRESS is an address, or a network with everything in it; the exit code is then 1 if
     nothing is in force there. LEFT is the time left, DROPPED counts packets.

@@ -188,6 +188,7 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
         max_clients=settings.max_clients,
         throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
         banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
+        exempt={scope: counts.get((scope, "exempt"), 0) for scope in SCOPES},
         packets_dropped=dropped,
         desired=desired,
         enforced=enforced,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from throttled import address
 from throttled.config.describe import shown
 from throttled.config.schema import Config, FirewallPorts
-from throttled.policy import Duration, Limit, duration
+from throttled.policy import Duration, Limit, ThrottleRate, duration
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
@@ -19,6 +19,10 @@ Fault = tuple[tuple[str, ...], str]
 _LONGEST = duration("24d")
 _SHORTEST_WINDOW = duration("1s")
 _RATE_UNITS = (duration("1s"), duration("1m"), duration("1h"))
+_OWN_UNITS = (*_RATE_UNITS, duration("1d"))
+#: Each rate of its own is a set and a rule in the kernel for each prefix length that it applies to.
+_RATES = 16
+_DAY = 86400
 #: Decisions that no limit made carry these in the place of a limit's name.
 _RESERVED = ("network", "ladder", "operator")
 
@@ -28,6 +32,7 @@ def faults(config: Config) -> Iterator[Fault]:
     for name, limit in config.limits.items():
         yield from _limit(name, limit)
     yield from _times(config)
+    yield from _rates(config)
     yield from _subjects(config)
     yield from _firewall(config)
     if config.log.files == () and config.log.journal is False:
@@ -71,6 +76,24 @@ def _times(config: Config) -> Iterator[Fault]:
             yield key, f"must be from {_SHORTEST_WINDOW} to {_LONGEST}"
     if config.throttle.per not in _RATE_UNITS:
         yield ("throttle", "per"), 'must be "1s", "1m" or "1h"'
+
+
+def _rates(config: Config) -> Iterator[Fault]:
+    """Yield rates of their own that no kernel interface keeps exactly, or that are too many."""
+    own: dict[tuple[str, ...], ThrottleRate | None] = {
+        **{("limits", name, "throttle"): limit.throttle for name, limit in config.limits.items()},
+        ("network", "throttle"): config.network.throttle,
+    }
+    given = {key: throttle for key, throttle in own.items() if throttle is not None}
+    for key, throttle in given.items():
+        most = int(_DAY * throttle.rate / throttle.per)
+        if throttle.per not in _OWN_UNITS:
+            yield (*key, "per"), 'must be "1s", "1m", "1h" or "1d"'
+        elif throttle.burst > most:
+            # xt_hashlimit counts no more than a day in which an allowance becomes whole again.
+            yield (*key, "burst"), f"must be at most what the rate allows in a day ({most})"
+    if len(set(given.values())) > _RATES:
+        yield list(given)[-1], f"there are more than {_RATES} different rates of their own"
 
 
 def _subjects(config: Config) -> Iterator[Fault]:

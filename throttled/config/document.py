@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from throttled.config.describe import DURATION, allowed, toml
 from throttled.config.schema import Config, FirewallPorts
-from throttled.policy import Limit, Thresholds
+from throttled.policy import Limit, Thresholds, ThrottleRate
 
 _WIDTH = 99
 
@@ -45,8 +45,9 @@ SECTIONS = {
         "above `hard` it is banned; either may be left out. Only what you write is changed: "
         "[limits.errors] with hard = 100 keeps the rest of that limit. `mx` (port 25) and "
         "`submission` (587, 465) give a limit other thresholds there, each is counted by itself, "
-        "and `enabled = false` switches a limit off. A limit of your own has any other name and "
-        "gives `count`, `within` and a threshold."
+        '`enabled = false` switches a limit off, and `throttle = { rate = 6, per = "1h", '
+        "burst = 2 }` throttles by another rate than [throttle]. A limit of your own has any other "
+        "name and gives `count`, `within` and a threshold. There may be 16 different rates."
     ),
     "points": (
         "What each kind of misbehaviour adds to the count `errors`. What is refused for a while "
@@ -63,7 +64,8 @@ SECTIONS = {
     ),
     "network": (
         "Where many addresses of one network (an IPv4 /24, an IPv6 /64) are banned, the network "
-        "is acted on as a whole."
+        'is acted on as a whole. `throttle = { rate = 6, per = "1h", burst = 2 }` throttles it by '
+        "another rate than [throttle]."
     ),
     "protect": (
         "Who is left alone. Loopback, this host's own addresses, its gateways, its resolvers and "
@@ -123,6 +125,7 @@ def reference() -> str:
         if name == "limits":
             lines += ["", "## [limits.NAME]", "", about, "", *_table(Limit)]
             lines += ["", "In `mx` and `submission`:", "", *_table(Thresholds)]
+            lines += ["", "In `throttle`, here and in [network]:", "", *_table(ThrottleRate)]
             lines += ["", "There from the start:", ""]
             for limit, values in section.items():
                 given = ", ".join(f"`{key} = {value}`" for key, value in _given(values))
@@ -161,7 +164,9 @@ def _settings(section: Struct, names: Iterable[str]) -> list[str]:
     """Write settings with what they mean: behind them where all fit, else above each."""
     hints = get_type_hints(type(section), include_extras=True)
     meant = [
-        (f"#{name} = {toml(getattr(section, name))}", description(hints[name])) for name in names
+        (f"#{name} = {toml(value)}", description(hints[name]))
+        for name in names
+        if (value := getattr(section, name)) is not None
     ]
     column = max(len(setting) for setting, _ in meant) + 3
     if all(column + 2 + len(text) <= _WIDTH for _, text in meant):
@@ -177,7 +182,8 @@ def _table(
     rows = [["key", *(["default"] if values else []), "allowed", "meaning"]]
     rows.append(["---"] * len(rows[0]))
     for name in names or kind.__struct_fields__:
-        default = [f"`{toml(getattr(values, name))}`"] if values else []
+        value = getattr(values, name, None)
+        default = [f"`{toml(value)}`" if value is not None else ""] if values else []
         rows.append(
             [
                 f"`{name}`",

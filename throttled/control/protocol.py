@@ -238,6 +238,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     unapplied: int = 0  # elements that wait for the firewall
     let_go: int = 0  # of what waited: too much
     sensor: Problem | None = None  # what the sensor does, or why there is none
+    exempt: dict[Scope, int] = {}
 
 
 class MeterRow(Struct, frozen=True):

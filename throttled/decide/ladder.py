@@ -100,7 +100,7 @@ class Ladder:
                     Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
                 )
             else:
-                why = f"{row.action} ran out"
+                why = "exemption expired" if row.action == "exempt" else f"{row.action} ran out"
                 decisions.append(
                     Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
                 )

@@ -9,16 +9,15 @@ _SLACK = 5.0
 
 
 def missing(desired: Sequence[Entry], held: Iterable[Seen]) -> list[Entry]:
-    """Return the entries that the kernel does not hold, or holds with another end.
+    """Return the entries that the kernel does not hold, or holds with another end or rate.
 
     Args:
         desired: what should be in force.
         held: what the kernel answered about these very subjects.
     """
-    left = {(seen.subject, seen.scope, seen.action): seen.seconds for seen in held}
+    left = {(s.subject, s.scope, s.action, s.rate): s.seconds for s in held}
     return [
-        entry
-        for entry in desired
-        if abs(left.get((entry.subject, entry.scope, entry.action), -_SLACK) - entry.seconds)
-        > _SLACK
+        e
+        for e in desired
+        if abs(left.get((e.subject, e.scope, e.action, e.rate), -_SLACK) - e.seconds) > _SLACK
     ]

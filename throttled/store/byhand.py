@@ -23,9 +23,11 @@ ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.un
 """
 _TAKE = """
 DELETE FROM active WHERE number IN
-    (SELECT number FROM active WHERE number > ?1 AND scope = ?2 ORDER BY number LIMIT ?3)
+    (SELECT number FROM active WHERE number > ?1 AND scope = ?2 AND action <> 'exempt'
+        ORDER BY number LIMIT ?3)
 RETURNING number, subject, action
 """
+_EXEMPT = "SELECT * FROM active WHERE action = 'exempt'"
 _FORGOTTEN = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
 _PARDONED = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
 _ALLOW = """
@@ -71,7 +73,7 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
     for one in SCOPES if scope is None else (scope,):
         connection.execute(_PARDON, ("", one, now, 0.0))
     if scope is not None:
-        connection.execute("DELETE FROM active WHERE scope = ?", (scope,))
+        connection.execute("DELETE FROM active WHERE scope = ? AND action <> 'exempt'", (scope,))
         connection.execute("DELETE FROM offence WHERE scope = ?", (scope,))
         return
     triggers = connection.execute(
@@ -79,11 +81,14 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
     ).fetchall()
     for name, _ in triggers:
         connection.execute(f"DROP TRIGGER {name}")
+    connection.execute(f"CREATE TEMP TABLE kept AS {_EXEMPT}")
     connection.execute("DELETE FROM active")
     connection.execute("DELETE FROM offence")
     connection.execute("UPDATE tally SET rows = 0 WHERE name NOT IN ('good', 'peak')")
     for _, sql in triggers:
         connection.execute(sql)
+    connection.execute("INSERT INTO active SELECT * FROM temp.kept")
+    connection.execute("DROP TABLE temp.kept")
 
 
 def forgotten(connection: sqlite3.Connection, most: int) -> dict[str, dict[Scope, float]]:

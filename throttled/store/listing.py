@@ -12,29 +12,29 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from throttled import address
-from throttled.model import ACTIONS, SCOPES, Action, Entry, Scope, Snapshot
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Line, Scope, Snapshot
 from throttled.store.database import Database
-from throttled.store.rows import read_lines
+from throttled.store.rows import read_lines, read_rate
 
 Order = Literal["since", "until", "subject", "packets"]
 
 # Never longer than it was decided for, also where the clock went backwards meanwhile.
 _ACTIVE = """
-SELECT number, subject, scope, action, min(until - ?2, until - since)
+SELECT number, subject, scope, action, min(until - ?2, until - since), rate
     FROM active WHERE number < ?1 AND until > ?2 ORDER BY number DESC LIMIT ?3
 """
 _SAMPLE = """
-SELECT subject, scope, action, min(until - ?1, until - since)
+SELECT subject, scope, action, min(until - ?1, until - since), rate
     FROM active WHERE until > ?1 AND number >= (SELECT (SELECT min(number) FROM active)
         + abs(random()) % ((SELECT max(number) FROM active) - (SELECT min(number) FROM active) + 1))
     ORDER BY number LIMIT ?2
 """
 _ENDED = """
-SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
+SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate
     FROM active WHERE until <= ?3 AND (until, number) > (?1, ?2) ORDER BY until, number LIMIT ?4
 """
 _ROWS = """
-SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter
+SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate
     FROM active WHERE number > ?1 AND until > ?2 ORDER BY number LIMIT ?3
 """
 _PAGE = """
@@ -82,18 +82,18 @@ class Filter(Struct, frozen=True):
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
     """Yield what is in force, `chunk` rows at a time: who was active last comes first."""
     for page in _pages(database, _ACTIVE, 1 << 62, now, chunk):
-        yield [Entry(*row) for row in page]
+        yield [_entry(row) for row in page]
 
 
 def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry]:
     """Return some of what is in force, decided one after the other from a random one on."""
-    return [Entry(*row) for row in connection.execute(_SAMPLE, (now, count))]
+    return [_entry(row) for row in connection.execute(_SAMPLE, (now, count))]
 
 
 def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
     """Yield what is in force with all that is known of it, `chunk` rows at a time."""
     for page in _pages(database, _ROWS, 0, now, chunk):
-        yield [Snapshot(*row) for row in page]
+        yield [_snapshot(row) for row in page]
 
 
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
@@ -123,7 +123,7 @@ def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapsho
         if not rows:
             return
         number, end = rows[-1][0], rows[-1][7]
-        yield [Snapshot(*row[1:]) for row in rows]
+        yield [_snapshot(row[1:]) for row in rows]
 
 
 def snapshots(
@@ -135,13 +135,13 @@ def snapshots(
     rows = connection.execute(
         f"""
         SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
-            a.packets + a.counter, d.lines
+            a.packets + a.counter, a.rate, d.lines
         FROM (SELECT * FROM active WHERE {where} ORDER BY {by} LIMIT {int(count)}) a
             LEFT JOIN decision d USING (number)
         """,  # noqa: S608 - put together from constants of this module
         values,
     )
-    return [Snapshot(*(*row[:-1], read_lines(row[-1]))) for row in rows]
+    return [_snapshot(row[:-1], read_lines(row[-1])) for row in rows]
 
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
@@ -205,6 +205,14 @@ def _pages(
             return
         number = found[-1][0]
         yield [row[1:] for row in found]
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    return Entry(*(*row[:-1], read_rate(row[-1])))
+
+
+def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> Snapshot:
+    return Snapshot(*(*row[:-1], lines, read_rate(row[-1])))
 
 
 def _where(what: Filter, now: float) -> tuple[str, tuple[object, ...]]:

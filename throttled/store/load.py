@@ -10,7 +10,7 @@ import msgspec
 
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.store.good import MEMORY, Good, day_of
-from throttled.store.rows import StoredPosition, read_lines
+from throttled.store.rows import StoredPosition, read_lines, read_rate
 
 Key = tuple[str, Scope]
 
@@ -18,7 +18,7 @@ _DAY = 86400.0
 _NOTHING = Past()
 
 _PAST = """
-SELECT s.value, o.bans, o.ended, a.action, a.until, e.until,
+SELECT s.value, o.bans, o.ended, a.action, a.until, a.rate, e.until,
     g.day, g.days, g.deliveries, g.logins, g.last_login
 FROM json_each(?1) s
     LEFT JOIN active a ON a.subject = s.value AND a.scope = ?2 AND a.until > ?3
@@ -34,13 +34,14 @@ SELECT n.value,
         WHERE network = n.value AND scope = ?2 AND banned > max(?4, coalesce(e.at, ?4))
         LIMIT 1000)),
     (SELECT count(*) FROM (SELECT 1 FROM good WHERE network = n.value AND seen > ?5 LIMIT 1000)),
-    a.action, coalesce(a.until, 0.0), coalesce(e.until, 0.0)
+    a.action, coalesce(a.until, 0.0), coalesce(e.until, 0.0), a.rate
 FROM json_each(?1) n
     LEFT JOIN pardon e ON e.subject = n.value AND e.scope = ?2
     LEFT JOIN active a ON a.subject = n.value AND a.scope = ?2 AND a.until > ?3
 """
 _DECISIONS = """
-SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, lines, alert
+SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
+    lines
     FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
 """
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
@@ -51,7 +52,7 @@ def past(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dic
     found = dict.fromkeys(keys, _NOTHING)
     for scope, subjects in _by_scope(keys):
         for row in connection.execute(_PAST, (subjects, scope, now)):
-            subject, bans, ended, action, until, exempt, *good = row
+            subject, bans, ended, action, until, rate, exempt, *good = row
             counts = (0, 0, 0) if good[0] is None else Good(*good).at(now)
             found[subject, scope] = Past(
                 bans or 0,
@@ -61,6 +62,7 @@ def past(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dic
                 *counts,
                 good[-1] or 0.0,
                 exempt or 0.0,
+                read_rate(rate),
             )
     return found
 
@@ -73,8 +75,8 @@ def network_past(
     since = (now - _DAY, day_of(now) - MEMORY)
     for scope, networks in _by_scope(keys):
         for row in connection.execute(_NETWORK_PAST, (networks, scope, now, *since)):
-            network, *known = row
-            found[network, scope] = NetworkPast(*known)
+            network, *known, rate = row
+            found[network, scope] = NetworkPast(*(*known, read_rate(rate)))
     return found
 
 
@@ -82,7 +84,10 @@ def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    return [Decision(*(*row[:10], read_lines(row[10]), row[11])) for row in rows]
+    return [
+        Decision(*(*row, read_lines(lines), alert, read_rate(rate)))
+        for *row, alert, rate, lines in rows
+    ]
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:

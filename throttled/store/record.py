@@ -13,7 +13,7 @@ import msgspec
 from throttled import address
 from throttled.model import Decision, Evidence, Seen
 from throttled.store.good import Good
-from throttled.store.rows import StoredPosition, clip, write_lines
+from throttled.store.rows import StoredPosition, clip, write_lines, write_rate
 
 Row = tuple[int | float | str, ...]
 
@@ -24,21 +24,23 @@ SELECT 1 + max((SELECT coalesce(max(number), 0) FROM decision),
 """
 _DECISION = """
 INSERT INTO decision (number, time, action, subject, scope, "limit", level, until, why, value,
-    threshold, lines, alert) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    threshold, lines, alert, rate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# A ban in force is not replaced by a throttle. Where the same action goes on, so do its packets;
-# whether renewing set the kernel's counter to zero (before Linux 6.12), `_PACKETS` notices.
+# What is in force is not replaced by less: a ban is more than a throttle, that more than an
+# exemption. Where the same action goes on, so do its packets; whether renewing set the kernel's
+# counter to zero (before Linux 6.12), `_PACKETS` notices.
 _ACTIVE = """
-INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why, rate)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET
     number = excluded.number, action = excluded.action, "limit" = excluded."limit",
     level = excluded.level, since = excluded.since, until = excluded.until, why = excluded.why,
+    rate = excluded.rate,
     packets = CASE WHEN action = excluded.action AND until > excluded.since
         THEN packets ELSE 0 END,
     counter = CASE WHEN action = excluded.action AND until > excluded.since
         THEN counter ELSE 0 END
-WHERE excluded.action = 'ban' OR action = 'throttle' OR until <= excluded.since
+WHERE excluded.action = 'ban' OR action IN ('exempt', excluded.action) OR until <= excluded.since
 """
 _OFFENCE = """
 INSERT INTO offence (number, subject, scope, network, bans, banned, ended)
@@ -124,12 +126,13 @@ def _decision(number: int, d: Decision) -> Row:
         d.threshold,
         write_lines(d.lines),
         clip(d.alert),
+        write_rate(d.rate),
     )
 
 
 def _active(number: int, d: Decision) -> Row:
-    why = clip(d.why)
-    return number, d.subject, d.scope, d.action, d.limit, d.level, d.time, d.until, why
+    row = (number, d.subject, d.scope, d.action, d.limit, d.level, d.time, d.until)
+    return *row, clip(d.why), write_rate(d.rate)
 
 
 def _offence(number: int, d: Decision) -> Row:

@@ -1,9 +1,11 @@
 """The nouns of this room, and how compound fields are written into a column. Owns no state."""
 
+from functools import lru_cache
+
 import msgspec
 from msgspec import Struct
 
-from throttled.model import Line
+from throttled.model import Line, Rate
 
 #: What is kept of a decision's texts and lines.
 TEXT = 1000
@@ -47,6 +49,25 @@ def read_lines(column: str | None) -> tuple[Line, ...]:
 
 
 _numbers = msgspec.json.Decoder(list[int])
+
+
+def write_rate(rate: Rate | None) -> str:
+    """Return the column `rate` of a throttle; '' for the configured one."""
+    if rate is None:
+        return ""
+    return msgspec.json.encode((rate.count, rate.per, rate.burst)).decode()
+
+
+@lru_cache(maxsize=256)
+def read_rate(column: str | None) -> Rate | None:
+    """Return the rate of a throttle: the configured one also where it is none that we wrote."""
+    try:
+        return Rate(*_rate.decode(column)) if column else None
+    except msgspec.DecodeError:
+        return None
+
+
+_rate = msgspec.json.Decoder(tuple[int, float, int])
 
 
 def signed(number: int) -> int:

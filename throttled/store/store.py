@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Self
 
 from throttled.model import (
+    ACTIONS,
     SCOPES,
     Action,
     Change,
@@ -157,8 +158,9 @@ class Store:
         """Record a batch in one transaction.
 
         A ban replaces what is in force against its subject and scope and, with a level, becomes
-        its `offences`. A throttle replaces a throttle, not a ban that is in force. A release takes
-        away what is in force. Decisions about one subject count in their order.
+        its `offences`. A throttle replaces a throttle or an exemption, not a ban that is in force;
+        an exemption replaces neither. A release takes away what is in force. Decisions about one
+        subject count in their order.
 
         Args:
             now: wall clock; evidence from later is taken as from now.
@@ -282,7 +284,7 @@ class Store:
             ]
 
     def take(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
-        """Take a scope out of force in chunks, and yield them with `seconds` 0.
+        """Take the throttles and bans of a scope out of force in chunks; yield them, `seconds` 0.
 
         Writes no history and forgets nothing; `clear` does that at the end. The store can be
         written in between.
@@ -290,12 +292,16 @@ class Store:
         return byhand.take(self._database, scope, chunk)
 
     def clear(self, now: float, scope: Scope | None = None) -> int:
-        """Take everything out of force and forget all offences; return how many were in force.
+        """Remove all throttles and bans and forget all offences; return how many were in force.
 
         Writes no history. Good evidence, exemptions and the allowlist stay.
         """
         with self._database.transaction() as connection:
-            removed = listing.total(connection, Filter(scope=scope), now)
+            removed = sum(
+                listing.total(connection, Filter(scope, action), now)
+                for action in ACTIONS
+                if action != "exempt"
+            )
             byhand.clear(connection, scope, now)
             return removed
 

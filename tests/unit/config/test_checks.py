@@ -13,6 +13,7 @@ from throttled.policy import (
     Protect,
     Thresholds,
     Throttle,
+    ThrottleRate,
     default_limits,
     duration,
 )
@@ -34,7 +35,18 @@ def limit(
     return Limit(count="errors", within=MINUTE, soft=soft, hard=hard, mx=mx, submission=submission)
 
 
+def slow_limit(rate: int, per: str, burst: int) -> Limit:
+    return replace(limit(3), throttle=ThrottleRate(rate, duration(per), burst))
+
+
+def slow(rate: int, per: str, burst: int) -> Config:
+    return limits(x=slow_limit(rate, per, burst))
+
+
 GOOD = {
+    "own rate": slow(1, "1h", 24),
+    "own rate, daily": slow(2, "1d", 2),
+    "own rates that are one": limits(**{f"x{n}": slow_limit(1, "1h", 1) for n in range(20)}),
     "defaults": Config(),
     "only hard in one scope": limits(x=limit(mx=Thresholds(hard=3))),
     "a scope lifts both": limits(x=limit(3, 5, submission=Thresholds(soft=30, hard=50))),
@@ -127,6 +139,18 @@ BAD: dict[str, tuple[Config, str, str]] = {
         "no port at all",
     ),
     "nothing to read": (Config(log=Log(files=(), journal=False)), "log.files", "nothing to read"),
+    "own rate unit": (slow(1, "5m", 1), "limits.x.throttle.per", '"1h" or "1d"'),
+    "own rate never whole": (slow(1, "1h", 25), "limits.x.throttle.burst", "in a day (24)"),
+    "own rate of networks": (
+        Config(network=Network(throttle=ThrottleRate(1, duration("1d"), 2))),
+        "network.throttle.burst",
+        "in a day (1)",
+    ),
+    "own rates": (
+        limits(**{f"x{n}": slow_limit(n, "1h", 1) for n in range(1, 18)}),
+        "limits.x17.throttle",
+        "more than 16 different rates",
+    ),
     "metrics port": (Config(metrics=Metrics(listen="[::1]:65536")), "metrics.listen", "1 to 65535"),
     "metrics port 0": (Config(metrics=Metrics(listen="[::1]:0")), "metrics.listen", "1 to 65535"),
 }

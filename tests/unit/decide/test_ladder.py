@@ -278,6 +278,8 @@ def test_a_ban_ends_in_a_throttle_and_a_throttle_in_nothing() -> None:
     assert (after.action, after.until) == ("throttle", NOW + 600)
     (after,) = judge.ended([ROW], NOW + 600)
     assert after.action == "release"
+    (after,) = judge.ended([replace(ROW, action="exempt")], NOW)
+    assert (after.action, after.why) == ("release", "exemption expired")
     (after,) = judge.ended([replace(ROW, action="throttle")], NOW)
     assert after.action == "release"
     (after,) = judge.ended([replace(ROW, subject="198.51.100.1")], NOW)

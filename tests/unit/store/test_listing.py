@@ -2,9 +2,10 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from throttled import address
-from throttled.model import Action, Decision, Entry, Line, Scope, Seen
+from throttled.model import Action, Decision, Entry, Line, Rate, Scope, Seen
 from throttled.store import listing
 from throttled.store.listing import Order
 from throttled.store.store import Filter, Store
@@ -169,21 +170,45 @@ def test_counts_follow_every_change(store: Store) -> None:
         assert list(counts) == [
             ("mx", "throttle"),
             ("mx", "ban"),
+            ("mx", "exempt"),
             ("submission", "throttle"),
             ("submission", "ban"),
+            ("submission", "exempt"),
         ]
         return list(counts.values())
 
-    assert counted(NOW) == [0, 0, 0, 0]
+    assert counted(NOW) == [0, 0, 0, 0, 0, 0]
     store.record(NOW, [decide("198.51.100.1", "throttle"), decide("198.51.100.2")])
     store.record(NOW, [decide("198.51.100.1", "throttle", "submission", seconds=900)])
-    assert counted(NOW) == [1, 1, 1, 0]
+    assert counted(NOW) == [1, 1, 0, 1, 0, 0]
     store.record(NOW, [decide("198.51.100.1")])
-    assert counted(NOW) == [0, 2, 1, 0]
-    assert counted(NOW + 600) == [0, 0, 1, 0]
+    assert counted(NOW) == [0, 2, 0, 1, 0, 0]
+    store.record(NOW, [decide("198.51.100.3", "exempt", seconds=300)])
+    assert counted(NOW) == [0, 2, 1, 1, 0, 0]
+    assert counted(NOW + 600) == [0, 0, 0, 1, 0, 0]
     assert store.total(NOW + 600) == 1
     store.forget("198.51.100.1", None, NOW)
-    assert counted(NOW) == [0, 1, 0, 0]
+    assert counted(NOW) == [0, 1, 1, 0, 0, 0]
+    store.record(NOW, [decide("198.51.100.3", "throttle")])
+    assert counted(NOW) == [1, 1, 0, 0, 0, 0]
+
+
+def test_a_rate_is_stored_with_a_throttle(store: Store) -> None:
+    rate = Rate(6, 3600.0, 2)
+    own = replace(decide("198.51.100.1", "throttle"), rate=rate)
+    network = replace(decide("198.51.100.0/24", "throttle"), rate=rate)
+    store.record(NOW, [own, network, decide("198.51.100.2", "throttle")])
+    expected = {"198.51.100.0/24": rate, "198.51.100.1": rate, "198.51.100.2": None}
+    assert {e.subject: e.rate for chunk in store.active(NOW) for e in chunk} == expected
+    assert {s.subject: s.rate for s in store.snapshots(NOW)} == expected
+    assert {s.subject: s.rate for chunk in store.rows(NOW) for s in chunk} == expected
+    assert {s.subject: s.rate for chunk in store.ended(NOW + 600) for s in chunk} == expected
+    assert {d.subject: d.rate for d in store.decisions("")} == expected
+    assert {e.rate for _ in range(50) for e in store.sample(NOW, 3)} == {rate, None}
+    past, networks = store.pasts([("198.51.100.1", "mx")], [("198.51.100.0/24", "mx")], NOW)
+    assert past["198.51.100.1", "mx"].rate == networks["198.51.100.0/24", "mx"].rate == rate
+    store.record(NOW, [decide("198.51.100.1", "throttle", seconds=700)])
+    assert store.past([("198.51.100.1", "mx")], NOW)["198.51.100.1", "mx"].rate is None
 
 
 # Inside

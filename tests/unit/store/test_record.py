@@ -1,6 +1,7 @@
 import sqlite3
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.model import Action, Decision, Evidence, Line, Scope, Seen
 from throttled.store.rows import LINES, TEXT
@@ -17,6 +18,10 @@ def ban(at: float = NOW, seconds: float = 600, level: int = 1, subject: str = A)
 
 def throttle(at: float = NOW, seconds: float = 600, subject: str = A) -> Decision:
     return Decision(at, "throttle", subject, "mx", "auth", 0, at + seconds, "throttled")
+
+
+def exempt(at: float = NOW, seconds: float = 600) -> Decision:
+    return Decision(at, "exempt", A, "mx", "network", 0, at + seconds, "good sender")
 
 
 def release(at: float, subject: str = A) -> Decision:
@@ -54,6 +59,28 @@ def test_a_throttle_never_replaces_a_ban_in_force(store: Store) -> None:
     store.record(NOW + 599, [throttle(NOW + 599)])
     assert in_force(store, NOW + 599) == [(A, "ban", NOW + 600)]
     assert [d.action for d in store.decisions(A)] == ["throttle", "ban"]
+
+
+def test_an_exemption_never_replaces_what_is_in_force(store: Store) -> None:
+    for more in (ban(), throttle()):
+        store.record(NOW, [release(NOW), exempt(), more])
+        store.record(NOW + 1, [exempt(NOW + 1, 9000)])
+        assert in_force(store, NOW + 1) == [(A, more.action, NOW + 600)]
+    store.record(NOW + 600, [exempt(NOW + 600)])
+    assert in_force(store, NOW + 600) == [(A, "exempt", NOW + 1200)]
+
+
+@pytest.mark.parametrize("action", ["ban", "throttle", "exempt"])
+def test_an_exemption_is_replaced_by_all(store: Store, action: Action) -> None:
+    store.record(NOW, [exempt(seconds=9000)])
+    store.record(NOW, [replace(exempt(), action=action)])
+    assert in_force(store, NOW) == [(A, action, NOW + 600)]
+
+
+def test_an_exemption_is_no_offence(store: Store) -> None:
+    store.record(NOW, [exempt()])
+    past = store.past([KEY], NOW)[KEY]
+    assert (past.offences, past.action, past.until) == (0, "exempt", NOW + 600)
 
 
 def test_a_throttle_follows_a_ban_that_ended(store: Store) -> None:

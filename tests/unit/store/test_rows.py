@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throttled.model import Line
+from throttled.model import Line, Rate
 from throttled.store import rows
 
 
@@ -12,6 +12,15 @@ def test_the_latest_lines_come_back(lines: list[Line]) -> None:
 
 def test_a_missing_decision_has_no_lines() -> None:
     assert rows.read_lines(None) == ()
+
+
+@given(st.none() | st.builds(Rate, st.integers(1, 10**5), st.floats(1, 1e9), st.integers(1, 10**5)))
+def test_a_rate_comes_back(rate: Rate | None) -> None:
+    assert rows.read_rate(rows.write_rate(rate)) == rate
+
+
+def test_a_rate_that_is_none_is_the_configured_one() -> None:
+    assert rows.read_rate(None) is rows.read_rate("[6]") is rows.read_rate("6/h") is None
 
 
 @given(st.integers(0, (1 << 64) - 1))
