@@ -18,8 +18,13 @@ from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
 from lab.packets import ip4, opening
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
+from throttled.enforce.nftables.sets import RATES
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Foreign, Ruleset, Scope, Seen
+from throttled.model import Action, Entry, Foreign, Rate, Ruleset, Scope, Seen
+
+#: Two at once, and no more as long as a test lasts.
+SLOW = Rate(1, 3600.0, 2)
+SLOWER = Rate(1, 86400.0, 1)
 
 EVERY_KIND = (
     Entry("198.18.0.1", "mx", "ban", 60.0),
@@ -29,6 +34,10 @@ EVERY_KIND = (
     Entry("2001:db8:b::1", "submission", "ban", 60.0),
     Entry("2001:db8:b:1::/64", "mx", "ban", 60.0),
     Entry("2001:db8:b::/48", "submission", "throttle", 60.0),
+    Entry("198.18.16.9", "mx", "exempt", 60.0),
+    Entry("2001:db8:b:1::9", "submission", "exempt", 60.0),
+    Entry("198.18.2.1", "mx", "throttle", 60.0, SLOW),
+    Entry("2001:db8:b:2::/64", "submission", "throttle", 60.0, SLOWER),
 )
 
 
@@ -36,8 +45,12 @@ def ban(subject: str, seconds: float = 60.0, scope: Scope = "mx") -> Entry:
     return Entry(subject, scope, "ban", seconds)
 
 
-def throttle(subject: str, seconds: float = 60.0) -> Entry:
-    return Entry(subject, "mx", "throttle", seconds)
+def throttle(subject: str, seconds: float = 60.0, rate: Rate | None = None) -> Entry:
+    return Entry(subject, "mx", "throttle", seconds, rate)
+
+
+def exempt(subject: str, seconds: float = 60.0) -> Entry:
+    return Entry(subject, "mx", "exempt", seconds)
 
 
 def addresses(count: int) -> list[str]:
@@ -46,6 +59,15 @@ def addresses(count: int) -> list[str]:
 
 def keys(found: Iterable[Entry | Seen]) -> set[tuple[str, Scope, Action]]:
     return {(each.subject, each.scope, each.action) for each in found}
+
+
+def rates(backend: Backend, subject: str) -> list[Rate | None]:
+    """Return the rates at which a subject is throttled: one, or none where it is not."""
+    looked = [seen.rate for seen in backend.lookup([throttle(subject)])]
+    assert looked == [
+        s.rate for s in backend.dump() if (s.subject, s.action) == (subject, "throttle")
+    ]
+    return looked
 
 
 def grain(backend: Backend) -> float:
@@ -162,6 +184,86 @@ def test_a_time_that_is_none_is_named_and_the_rest_goes_in(
     applied = backend.apply([ban("198.18.0.1"), ban("198.18.0.2", seconds)])
     assert [entry.subject for entry, _why in applied.failed] == ["198.18.0.2"]
     assert keys(backend.dump()) == keys([ban("198.18.0.1")])
+
+
+@pytest.mark.parametrize("network", ["198.18.0.0/24", "198.18.0.0/31", "2001:db8:b::/64", "::/0"])
+def test_a_network_cannot_be_exempt(backend: Backend, network: str) -> None:
+    applied = backend.apply([exempt("198.18.0.1"), exempt(network), exempt("2001:db8:b::1/128")])
+    assert [entry.subject for entry, _why in applied.failed] == [network]
+    assert all("single address" in why for _entry, why in applied.failed)
+    assert keys(backend.dump()) == keys([exempt("198.18.0.1"), exempt("2001:db8:b::1")])
+
+
+@pytest.mark.parametrize(
+    "rate", [Rate(1, 90.0, 1), Rate(0, 60.0, 1), Rate(1, 60.0, 0), Rate(1, 3600.0, 25)]
+)
+def test_a_rate_that_cannot_be_kept_is_named_and_the_rest_goes_in(
+    backend: Backend, rate: Rate
+) -> None:
+    slow = throttle("198.18.0.2", rate=rate)
+    applied = backend.apply([throttle("198.18.0.1"), slow, throttle("198.18.0.3", rate=SLOW)])
+    assert [entry for entry, _why in applied.failed] == [slow]
+    assert {s.subject: s.rate for s in backend.dump()} == {"198.18.0.1": None, "198.18.0.3": SLOW}
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [SLOW, Rate(24, 86400.0, 24), Rate(7, 3600.0, 168), Rate(100_000, 1.0, 100_000), SLOWER],
+)
+def test_a_rate_is_read_back_as_it_was_given(backend: Backend, rate: Rate) -> None:
+    for subject in ("198.18.0.1", "198.18.0.0/24", "2001:db8:b::1", "2001:db8:b::/48"):
+        put(backend, throttle(subject, rate=rate))
+        assert rates(backend, subject) == [rate]
+
+
+@pytest.mark.parametrize("subject", ["198.18.0.1", "198.18.0.0/22", "2001:db8:b::1"])
+def test_a_throttle_has_one_rate(backend: Backend, subject: str) -> None:
+    for rate in (SLOW, None, SLOWER, SLOW, SLOW, None):
+        put(backend, throttle(subject, rate=rate))
+        assert rates(backend, subject) == [rate]
+    put(backend, throttle(subject, rate=SLOW), throttle(subject), throttle(subject, rate=SLOWER))
+    assert rates(backend, subject) == [SLOWER]  # the last entry of a batch
+    put(backend, throttle(subject, rate=SLOW), throttle(subject))
+    assert rates(backend, subject) == [None]
+    put(backend, throttle(subject, rate=SLOW), throttle(subject, 0.0))
+    assert rates(backend, subject) == []
+    put(backend, throttle(subject, rate=SLOW))
+    put(backend, throttle(subject, 0.0))  # a removal need not know it
+    assert rates(backend, subject) == []
+
+
+def test_a_ban_and_an_exemption_have_no_rate(backend: Backend) -> None:
+    put(backend, *(Entry("198.18.0.1", "mx", action, 60.0, SLOW) for action in ("ban", "exempt")))
+    assert [seen.rate for seen in backend.dump()] == [None, None]
+
+
+def test_more_rates_than_can_be_kept(backend: Backend) -> None:
+    many = [throttle(s, rate=Rate(n, 3600.0, 1)) for n, s in enumerate(addresses(RATES + 5), 1)]
+    applied = backend.apply(many)
+    refused = {entry.subject for entry, _why in applied.failed}
+    assert len(refused) == (5 if backend.name in ("nftables", "iptables") else 0)
+    assert all("configured rate" in why for _entry, why in applied.failed)
+    assert not applied.full
+    expected = {e.subject: None if e.subject in refused else e.rate for e in many}
+    assert {seen.subject: seen.rate for seen in backend.dump()} == expected
+    put(backend, throttle("198.18.0.200", rate=many[0].rate), ban("198.18.0.201"))
+    # Rates that nobody has any more make room.
+    put(backend, *(throttle(entry.subject, 0.0) for entry in many[:10]))
+    put(backend, throttle("198.18.0.202", rate=Rate(999, 3600.0, 1)))
+    assert rates(backend, "198.18.0.202") == [Rate(999, 3600.0, 1)]
+    assert rates(backend, "198.18.0.200") == [many[0].rate]
+
+
+@pytest.mark.parametrize("kind", [exempt("198.18.0.1"), throttle("198.18.0.1", rate=SLOW)])
+def test_a_full_set_of_any_kind(backend: Backend, kind: Entry) -> None:
+    backend.setup(msgspec.structs.replace(RULESET, size=100))
+    many = [msgspec.structs.replace(kind, subject=subject) for subject in addresses(137)]
+    applied = backend.apply(many)
+    assert applied.full
+    assert len(applied.failed) == 37
+    inside = keys(many) - keys(entry for entry, _why in applied.failed)
+    assert keys(backend.dump()) == inside
+    put(backend, *(e for e in many if keys([e]) <= inside))  # what is there is renewed
 
 
 def test_a_full_set_takes_what_fits_and_names_the_rest(backend: Backend) -> None:
@@ -437,6 +539,146 @@ def test_a_throttled_network_shares_one_allowance(
     put(host.backend, throttle(network))
     assert [host.arrives(source) for source in members] == [True, True, True, False]
     assert host.arrives(outside)
+
+
+@pytest.mark.parametrize(
+    ("network", "good", "other"),
+    [
+        ("198.18.1.0/24", "198.18.1.7", "198.18.1.8"),
+        ("198.18.16.0/20", "198.18.17.1", "198.18.17.2"),
+        ("2001:db8:b:1::/64", "2001:db8:b:1::7", "2001:db8:b:1::8"),
+    ],
+)
+def test_what_is_exempt_passes_though_its_network_is_banned(
+    host: Host, network: str, good: str, other: str
+) -> None:
+    put(host.backend, ban(network), exempt(good), ban(network, scope="submission"))
+    assert host.arrives(good)
+    assert not host.arrives(other)
+    assert not host.arrives(good, 587)  # another scope
+    put(host.backend, exempt(good, 0.0))
+    assert not host.arrives(good)
+    assert host.backend.dropped() == 3
+
+
+def test_what_is_exempt_uses_nothing_of_its_networks_allowance(host: Host) -> None:
+    good, other = "198.18.1.7", "198.18.1.8"
+    put(host.backend, throttle("198.18.1.0/24"), throttle("198.18.0.0/20"), exempt(good))
+    assert all(host.arrives(good) for _ in range(6))
+    assert [host.arrives(other) for _ in range(4)] == [True, True, True, False]
+    assert host.arrives(good)
+    put(host.backend, exempt(good, 0.0))
+    assert not host.arrives(good)
+
+
+def test_what_is_exempt_is_not_so_from_entries_of_its_own(host: Host) -> None:
+    """So a change from an exemption to a ban, of which a part is lost, is no way through."""
+    slow, bad = "198.18.1.7", "198.18.1.8"
+    put(host.backend, exempt(slow), throttle(slow), exempt(bad), ban(bad), ban("198.18.1.0/24"))
+    assert [host.arrives(slow) for _ in range(5)] == [True, True, True, False, False]
+    assert not host.arrives(bad)
+    put(host.backend, ban(bad, 0.0))
+    assert host.arrives(bad)
+
+
+def test_an_exemption_expires(host: Host) -> None:
+    put(host.backend, ban("198.18.1.0/24"), exempt("198.18.1.7", 0.5))
+    assert host.arrives("198.18.1.7")
+    until(lambda: not host.arrives("198.18.1.7"), "the exemption expired", 5.0)
+    until(lambda: not host.backend.lookup([exempt("198.18.1.7")]), "it is gone", 5.0)
+
+
+def test_an_open_session_of_what_is_exempt_goes_on(host: Host) -> None:
+    put(host.backend, exempt("198.18.1.7"))
+    ends = host.session("198.18.1.7")
+    assert ends
+    put(host.backend, ban("198.18.1.0/24"))
+    for end in ends:
+        end.settimeout(5.0)
+    ends[0].send(b"NOOP\r\n")
+    assert ends[1].recv(100) == b"NOOP\r\n"
+
+
+@pytest.mark.parametrize("source", ["198.18.0.1", "2001:db8:b::1"])
+def test_a_rate_of_its_own_is_counted(host: Host, source: str) -> None:
+    other = "198.18.0.2"
+    put(host.backend, throttle(source, rate=SLOW), throttle(other))
+    assert [host.arrives(source) for _ in range(4)] == [True, True, False, False]
+    assert [host.arrives(other) for _ in range(4)] == [True, True, True, False]
+    (seen,) = host.backend.lookup([throttle(source)])
+    assert (seen.packets, seen.rate) == (2, SLOW)
+
+
+@pytest.mark.parametrize("network", ["198.18.1.0/24", "198.18.0.0/22"])
+def test_a_network_with_a_rate_of_its_own_shares_it(host: Host, network: str) -> None:
+    put(host.backend, throttle(network, rate=SLOW), throttle("198.18.1.1", rate=SLOWER))
+    assert [host.arrives("198.18.1.1") for _ in range(2)] == [True, False]
+    assert [host.arrives(f"198.18.1.{n}") for n in range(2, 5)] == [True, False, False]
+    assert host.arrives("198.18.4.1")
+
+
+def test_another_rate_begins_another_allowance(host: Host) -> None:
+    source = "198.18.0.1"
+    for rate, allowed in ((SLOW, 2), (None, 3), (SLOWER, 1)):
+        put(host.backend, throttle(source, rate=rate))
+        assert [host.arrives(source) for _ in range(5)].count(True) == allowed
+
+
+def test_a_configured_rate_that_changes_leaves_others_alone(host: Host) -> None:
+    put(host.backend, throttle("198.18.0.1", rate=SLOW), throttle("198.18.0.2"))
+    while host.arrives("198.18.0.1"):
+        pass
+    host.backend.setup(msgspec.structs.replace(RULESET, rate=100, per=1.0, burst=100))
+    assert not host.arrives("198.18.0.1")
+    assert all(host.arrives("198.18.0.2") for _ in range(5))
+
+
+def test_a_rate_of_its_own_gives_a_new_allowance_with_time(host: Host) -> None:
+    put(host.backend, throttle("198.18.0.1", rate=Rate(20, 1.0, 1)))
+    until(lambda: not host.arrives("198.18.0.1"), "the allowance was used up")
+    until(lambda: host.arrives("198.18.0.1"), "there was a new allowance")
+
+
+def test_a_new_daemon_goes_on_with_rates_and_exemptions(host: Host) -> None:
+    put(host.backend, throttle("198.18.0.1", rate=SLOW), exempt("198.18.1.7"), ban("198.18.1.0/24"))
+    while host.arrives("198.18.0.1"):
+        pass
+    fresh = choose(host.backend.name)
+    assert rates(fresh, "198.18.0.1") == [SLOW]
+    fresh.setup(RULESET)
+    assert not host.arrives("198.18.0.1")
+    assert host.arrives("198.18.1.7")
+    put(fresh, throttle("198.18.0.1"))
+    assert rates(fresh, "198.18.0.1") == [None]
+    assert [host.arrives("198.18.0.1") for _ in range(4)] == [True, True, True, False]
+
+
+def test_after_a_flush_all_is_put_back(host: Host) -> None:
+    entries = [throttle("198.18.0.1", rate=SLOW), exempt("198.18.1.7"), ban("198.18.1.0/24")]
+    put(host.backend, *entries)
+    choose(host.backend.name).teardown()
+    assert not host.backend.intact()
+    host.backend.setup(RULESET)
+    assert host.backend.lookup(entries) == []
+    put(host.backend, *entries)
+    assert keys(host.backend.dump()) == keys(entries)
+    assert [host.arrives("198.18.0.1") for _ in range(3)] == [True, True, False]
+    assert host.arrives("198.18.1.7")
+    assert not host.arrives("198.18.1.8")
+
+
+def test_a_command_can_remove_a_throttle_of_any_rate(host: Host) -> None:
+    put(
+        host.backend,
+        throttle("198.18.0.1", rate=SLOWER),
+        exempt("198.18.1.7"),
+        ban("198.18.1.0/24"),
+    )
+    while host.arrives("198.18.0.1"):
+        pass
+    put(choose(host.backend.name), throttle("198.18.0.1", 0.0), exempt("198.18.1.7", 0.0))
+    assert all(host.arrives("198.18.0.1") for _ in range(5))
+    assert not host.arrives("198.18.1.7")
 
 
 def test_an_open_session_of_who_is_throttled_goes_on(host: Host) -> None:

@@ -19,6 +19,7 @@
 #define VLAN_TAGS 2
 #define EXTENSIONS 8
 #define TRIES 4
+#define SECOND 1000000000ULL
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -120,18 +121,21 @@ static __always_inline int drop(struct element *found)
  * which the next one is due: one number, so that processors need no lock. */
 static __always_inline int above(struct element *found, struct settings *set)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 now = bpf_ktime_get_boot_ns(), interval = set->interval, tolerance = set->tolerance;
 
-	if (found->rate != set->rate) {
+	if (found->count) { /* `tolerance` is at most a day: see enforce/entries.py */
+		interval = found->seconds * SECOND / found->count;
+		tolerance = interval * (found->burst - 1);
+	} else if (found->rate != set->rate) {
 		found->due = 0;
 		found->rate = set->rate;
 	}
 	for (int i = 0; i < TRIES; i++) {
 		__u64 due = found->due, start = due > now ? due : now;
 
-		if (start - now > set->tolerance)
+		if (start - now > tolerance)
 			return 1;
-		if (__sync_val_compare_and_swap(&found->due, due, start + set->interval) == due)
+		if (__sync_val_compare_and_swap(&found->due, due, start + interval) == due)
 			return 0;
 	}
 	return 1; /* other processors were let in meanwhile, again and again */
@@ -161,22 +165,43 @@ static long visit(__u32 i, struct walk *walk)
 	return walk->verdict == XDP_DROP;
 }
 
-/* The sets of a scope and an action: the address, then the networks around it. */
+/* The element of an address in the set of a scope and an action. */
+static __always_inline struct element *own(struct packet *packet, __u32 slot)
+{
+	void *addresses = set_of(packet, slot);
+
+	return addresses ? find(addresses, &packet->from) : NULL;
+}
+
+/* The sets of a scope and an action: the networks around an address. */
 static __always_inline int judge(struct packet *packet, struct settings *set, __u32 slot)
 {
 	struct walk walk = { packet, set, NULL, slot | NETWORKS, XDP_PASS };
-	void *addresses = set_of(packet, slot);
-	struct element *found;
 
-	if (addresses) {
-		found = find(addresses, &packet->from);
-		if (found && (!(slot & THROTTLE) || above(found, set)))
-			return drop(found);
-	}
 	walk.used = bpf_map_lookup_elem(&lengths, &packet->six);
 	if (walk.used && set_of(packet, walk.slot))
 		bpf_loop(walk.used->count, visit, &walk, 0);
 	return walk.verdict;
+}
+
+/* The sets of a scope: what is in force against the address itself, unless it is exempt also what is
+ * against its networks. Throttles are for what opens a connection. */
+static __always_inline int judge_scope(struct packet *packet, struct settings *set, __u32 scope)
+{
+	struct element *found = own(packet, scope * SCOPE);
+
+	if (found)
+		return drop(found);
+	if (packet->opens) {
+		found = own(packet, scope * SCOPE | THROTTLE);
+		if (found && above(found, set))
+			return drop(found);
+	}
+	if (own(packet, scope * SCOPE | EXEMPT))
+		return XDP_PASS;
+	if (judge(packet, set, scope * SCOPE) == XDP_DROP)
+		return XDP_DROP;
+	return packet->opens ? judge(packet, set, scope * SCOPE | THROTTLE) : XDP_PASS;
 }
 
 /* Not inlined and not static: so the kernel verifies it once, not for each way that leads here. */
@@ -197,9 +222,7 @@ __attribute__((noinline)) int verdict(struct packet *packet)
 	if (packet->six ? !bpf_map_lookup_elem(&own6, &packet->to) :
 			  !bpf_map_lookup_elem(&own4, &packet->to))
 		return XDP_PASS;
-	if (judge(packet, set, (scope - 1) * SCOPE) == XDP_DROP)
-		return XDP_DROP;
-	return packet->opens ? judge(packet, set, (scope - 1) * SCOPE | THROTTLE) : XDP_PASS;
+	return judge_scope(packet, set, scope - 1);
 }
 
 /* Of a first fragment not more than eight bytes may be there: enough for the ports. Nobody honest

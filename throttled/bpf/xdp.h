@@ -9,15 +9,16 @@
 
 #include <linux/types.h>
 
-#define LAYOUT 1
+#define LAYOUT 2
 
-/* A slot of `sets4` and `sets6` holds the set of a scope, bans or throttles, addresses or networks,
- * if there is one. Its number is a sum of these, times the number of the scope. */
+/* A slot of `sets4` and `sets6` holds the set of a scope, bans, throttles or exemptions, addresses
+ * or networks, if there is one. Its number is a sum of these, times the number of the scope. */
 #define NETWORKS 1
 #define THROTTLE 2
-#define SCOPE 4
+#define EXEMPT 4
+#define SCOPE 8
 #define SCOPES 2
-#define SLOTS 8
+#define SLOTS 16
 
 /* Distinct prefix lengths of networks: all that IPv6 has. */
 #define LENGTHS 129
@@ -37,6 +38,9 @@ struct element {
 	__u64 packets; /* dropped */
 	__u64 due;     /* throttle: when so many connections would be due at the allowed rate */
 	__u64 rate;    /* throttle: the settings' `rate` that `due` was counted by */
+	/* throttle: a rate of its own, `count` new connections in so many seconds; 0: the settings' */
+	__u32 count, seconds, burst;
+	__u32 unused;
 };
 
 struct settings {

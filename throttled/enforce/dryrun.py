@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from throttled import address
+from throttled.enforce import entries
 from throttled.errors import BackendError
 from throttled.model import (
     ACTIONS,
@@ -22,6 +23,7 @@ from throttled.model import (
     Entry,
     Fill,
     Problem,
+    Rate,
     Ruleset,
     Scope,
     Seen,
@@ -47,7 +49,7 @@ class DryRun:
         """
         self._clock = clock
         self._ruleset: Ruleset | None = None
-        self._ends: dict[Key, float] = {}
+        self._ends: dict[Key, tuple[float, Rate | None]] = {}
         self._swept = -math.inf
 
     def check(self) -> list[Problem]:
@@ -67,7 +69,7 @@ class DryRun:
         room = min(self._ruleset.size, _ELEMENTS)
         if len(self._ends) + len(entries) > room and not 0 <= now - self._swept < _SWEEP:
             self._swept = now
-            self._ends = {key: end for key, end in self._ends.items() if end > now}
+            self._ends = {key: ends for key, ends in self._ends.items() if ends[0] > now}
         failed: list[tuple[Entry, str]] = []
         full = False
         for entry in entries:
@@ -79,7 +81,8 @@ class DryRun:
             if entry.seconds <= 0:
                 self._ends.pop(key, None)
             elif key in self._ends or len(self._ends) < room:
-                self._ends[key] = now + entry.seconds
+                rate = entry.rate if entry.action == "throttle" else None
+                self._ends[key] = now + entry.seconds, rate
             else:
                 full = True
                 failed.append((entry, "no more is remembered in a dry run"))
@@ -129,16 +132,18 @@ class DryRun:
         self._ends = {}
 
     def _seen(self, key: Key) -> list[Seen]:
-        left = self._ends.get(key, 0.0) - self._clock()
-        return [Seen(*key, left)] if left > 0 else []
+        end, rate = self._ends.get(key, (0.0, None))
+        left = end - self._clock()
+        return [Seen(*key, left, rate=rate)] if left > 0 else []
 
 
 def _key(entry: Entry) -> Key:
     """Return what an entry is remembered by.
 
     Raises:
-        ValueError: its subject is no address or network, or its time is no time.
+        ValueError: see `entries.parse`, or its time is no time.
     """
     if not math.isfinite(entry.seconds):
         raise ValueError(f"not a time: {entry.seconds}")
+    entries.parse(entry)
     return address.subject(entry.subject), entry.scope, entry.action

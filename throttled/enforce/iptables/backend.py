@@ -21,7 +21,7 @@ from pathlib import Path
 
 from throttled.enforce.iptables import ruleset as text
 from throttled.enforce.iptables import tables
-from throttled.enforce.iptables.elements import Elements, GoneError, Groups, plan
+from throttled.enforce.iptables.elements import Elements, Failure, GoneError, Groups, plan
 from throttled.enforce.iptables.messages import Definition, Header
 from throttled.enforce.iptables.watch import Tables, Watch
 from throttled.enforce.nftables import sets
@@ -88,9 +88,10 @@ class Iptables:
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Put a batch in force, one element after the other."""
-        groups, unusable = plan(entries)
-        applied = self._elements.commit(self._placed(groups))
-        return Applied((*unusable, *applied.failed), applied.full)
+        groups, unusable = plan(entries, self._known())
+        placed, refused = self._placed(groups)
+        applied = self._elements.commit(placed)
+        return Applied((*unusable, *refused, *applied.failed), applied.full)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
         """Return those of the named elements that the kernel holds.
@@ -98,7 +99,7 @@ class Iptables:
         In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known. Of one
         asked for with longer than the kernel counts `seconds` is that, in the first half.
         """
-        return self._elements.lookup(plan(entries)[0])
+        return self._elements.lookup(plan(entries, self._known())[0])
 
     def dump(self) -> Iterator[Seen]:
         """Yield every element."""
@@ -144,14 +145,23 @@ class Iptables:
             self._elements.destroy(name)
         self._ruleset, self._sets, self._listed, self._fixed = None, frozenset(), {}, {}
 
-    def _placed(self, groups: Groups) -> Groups:
+    def _known(self) -> AbstractSet[SetId]:
+        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
+        if not self._sets:
+            self._sets = _subjects(self._elements.headers()).keys()
+        return self._sets
+
+    def _placed(self, groups: Groups) -> tuple[Groups, list[Failure]]:
         """Make the sets that groups need; leave out removals from sets that there are not.
+
+        Also returns the throttles that the cap on rates keeps from their own rate; the configured
+        one applies to them.
 
         Raises:
             BackendError: there are no sets, or no rules that one could be added to.
         """
         if groups.keys() <= self._sets:
-            return groups
+            return groups, []
         self._sets = _subjects(self._elements.headers()).keys()
         more = {
             of
@@ -165,12 +175,20 @@ class Iptables:
             )
         if more and self._ruleset is not None:
             self._install(self._ruleset, more)
-        return {of: entries for of, entries in groups.items() if of in self._sets}
+        placed = {of: dict(entries) for of, entries in groups.items() if of in self._sets}
+        refused: list[Failure] = []
+        for of in more - self._sets:
+            wanted = {key: entry for key, entry in groups[of].items() if entry.seconds > 0}
+            placed.setdefault(of._replace(rate=""), {}).update(wanted)
+            refused += [(entry, sets.TOO_MANY) for entry in wanted.values()]
+        return placed, refused
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._elements.headers()
         subjects = _subjects(present)
-        every = [*sets.BASE, *sorted((subjects.keys() | more) - set(sets.BASE))]
+        idle = {of for of in subjects if of.rate and of not in more and not subjects[of].elements}
+        more = sets.admitted(subjects.keys() - idle, more)
+        every = [*sets.BASE, *sorted((subjects.keys() - idle | more) - set(sets.BASE))]
         for of in every:
             wanted = text.definition(of, ruleset.size)
             if of not in subjects:
@@ -187,6 +205,8 @@ class Iptables:
             self._protect(ruleset, version, present)
         for version in _versions():
             tables.put(version, text.CHAINS, text.render(ruleset, every, version))
+        for of in idle:
+            self._elements.destroy(text.name(of))
         self._looked, self._fixed = self._look(), self._counts()
         self._listed = self._rules()
         self._ruleset, self._sets = ruleset, frozenset(every)
@@ -234,10 +254,11 @@ class Iptables:
             return
         with self._elements.replacing(header.name, wanted):
             held = (
-                Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1)  # was rounded down
+                # Was rounded down.
+                Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1, seen.rate)
                 for seen in islice(self._elements.dump(of), most)
             )
-            self._elements.commit(plan(held)[0], suffix=text.SPARE)
+            self._elements.commit(plan(held, frozenset())[0], suffix=text.SPARE)
 
     def _try(self) -> None:
         """Let the kernel take a set and rules of all our kinds, under another name, and go."""

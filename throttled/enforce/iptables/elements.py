@@ -16,11 +16,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from msgspec.structs import replace
 
+from throttled.enforce.entries import read
 from throttled.enforce.iptables import messages, ruleset
 from throttled.enforce.iptables.messages import Definition, Header, Held
 from throttled.enforce.nftables import sets
@@ -42,10 +44,20 @@ Failure = tuple[Entry, str]
 Verb = Callable[[str, Sequence[bytes], int], bytes]
 
 
-def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, dict[bytes, Entry]], list[Failure]]:
-    """Sort entries by their sets, the last one for an element alone; name those that cannot be."""
+def plan(
+    entries: Iterable[Entry], present: AbstractSet[SetId]
+) -> tuple[dict[SetId, dict[bytes, Entry]], list[Failure]]:
+    """Sort entries by their sets, the last one for an element alone; name those that cannot be.
+
+    A throttled subject is in the set of its rate alone: it is removed from its rivals.
+
+    Args:
+        entries: what is wanted.
+        present: the sets that there are.
+    """
     found: dict[SetId, dict[bytes, Entry]] = {}
     failed: list[Failure] = []
+    rivals = sets.Rivals(present)
     for entry in entries:
         try:
             of, key = sets.place(entry)
@@ -54,6 +66,8 @@ def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, dict[bytes, Entry]], lis
             failed.append((entry, str(problem)))
         else:
             found.setdefault(of, {})[key] = entry
+            for other in rivals.of(of):
+                found.setdefault(other, {})[key] = replace(entry, seconds=0.0)
     return found, failed
 
 
@@ -271,7 +285,7 @@ def _packed(of: SetId, items: Iterable[tuple[bytes, Entry]]) -> list[bytes]:
 
 
 def _seen(of: SetId, key: bytes, seconds: float, packets: int) -> Seen:
-    return Seen(of.subject(key), of.scope, of.action, seconds, packets)
+    return Seen(of.subject(key), of.scope, of.action, seconds, packets, read(of.rate))
 
 
 def _lasting(seen: Seen, wanted: Entry) -> Seen:

@@ -3,8 +3,9 @@
     PREROUTING    jumps first of all, with TCP, to
     throttled     which passes on what comes to an SMTP port of this host's own addresses, not by
                   loopback, to the chain of its scope. Back from there other people's rules go on.
-    throttled_mx  returns who is protected, drops who is banned; new connections go on to the
-                  throttles. A session that is open is not touched.
+    throttled_mx  returns who is protected, drops what is banned itself, and new connections of a
+                  throttled address above its rate; returns what is exempt; then the bans and, for
+                  new connections, the throttles of networks apply.
     throttled_drop  counts and drops.
 
 In the table raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
@@ -18,6 +19,7 @@ two halves of the address space: so it outlasts every change of the rules, and a
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -33,6 +35,9 @@ PREFIX = "thr_"
 SPARE = "_n"  # the end of the name of a set that is to take the place of another
 VERSIONS = (4, 6)
 _DROP = f"{CHAIN}_drop"
+#: Sets of a rate have shorter names: thr_sub_t6_64_6h2 is submission_throttle6_64_6h2.
+_SHORT = {"mx_throttle": "mx_t", "submission_throttle": "sub_t"}
+_RATED = re.compile(r"(mx|sub)_t([46].*)")
 CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
 
 #: Default of a set: what an operator adds by hand and without a time. It also makes the kernel
@@ -66,12 +71,21 @@ class Rule(NamedTuple):
 
 def name(of: SetId) -> str:
     """Return the name of the ipset."""
-    return PREFIX + of.name
+    begin = f"{of.scope}_{of.action}"
+    return PREFIX + (of.name.replace(begin, _SHORT[begin]) if of.rate else of.name)
 
 
 def subjects(name: str) -> SetId | None:
     """Return what is in the ipset of a name; None for one that does not hold subjects."""
-    return sets.parse_name(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    if not name.startswith(PREFIX):
+        return None
+    rest = name.removeprefix(PREFIX)
+    if match := _RATED.fullmatch(rest):
+        scope = "mx" if match[1] == "mx" else "submission"
+        found = sets.parse_name(f"{scope}_throttle{match[2]}")
+        return found if found and found.rate else None
+    found = sets.parse_name(rest)
+    return None if found and found.rate else found
 
 
 def is_set(name: str) -> bool:
@@ -178,6 +192,9 @@ def _opened(chain: str) -> Rule:
     return Rule(chain, (flags,), "RETURN", tcp=True)
 
 
+_OPENS = Match("tcp", (("tcp-flags", ("SYN,ACK", "SYN")),))
+
+
 def _member(name: str) -> Match:
     return Match("set", (("match-set", (name, "src")),))
 
@@ -201,13 +218,18 @@ def _leads_to_us(line: str) -> bool:
 def _scope(ruleset: Ruleset, scope: Scope, own: Sequence[SetId], version: int) -> list[Rule]:
     """Return the rules of a scope's chain, in their order."""
     chain = f"{CHAIN}_{scope}"
-    bans = [(_member(name(of)),) for of in own if of.action == "ban"]
-    throttles = [_above(ruleset, of, name(of)) for of in own if of.action == "throttle"]
+    single = [of for of in own if of.prefix == _BITS[version]]
+    networks = [of for of in own if of.prefix != _BITS[version]]
+    slow = [_above(ruleset, of, name(of)) for of in single if of.action == "throttle"]
+    around = [_above(ruleset, of, name(of)) for of in networks if of.action == "throttle"]
     return [
         Rule(chain, (_member(protected(version)),), "RETURN"),
-        *(Rule(chain, matches, _DROP) for matches in bans),
+        *(Rule(chain, (_member(name(of)),), _DROP) for of in single if of.action == "ban"),
+        *(Rule(chain, (_OPENS, *matches), _DROP, tcp=True) for matches in slow),
+        *(Rule(chain, (_member(name(of)),), "RETURN") for of in single if of.action == "exempt"),
+        *(Rule(chain, (_member(name(of)),), _DROP) for of in networks if of.action == "ban"),
         _opened(chain),
-        *(Rule(chain, matches, _DROP) for matches in throttles),
+        *(Rule(chain, matches, _DROP) for matches in around),
     ]
 
 
@@ -218,14 +240,15 @@ def limit(ruleset: Ruleset, of: SetId, table: str) -> Match:
     many entries as the set, and as many again that left the set and have not expired; if it were
     full, it would drop new members, nobody else. An entry lasts until its allowance is whole again.
     """
-    count, unit = rate(ruleset)
-    whole = ruleset.burst * _UNITS[unit] / count
+    count, unit = rate(of, ruleset)
+    burst = sets.rate(of, ruleset).burst
+    whole = burst * _UNITS[unit] / count
     options = {
         "above": f"{count}/{unit}",
-        "burst": ruleset.burst,
+        "burst": burst,
         "mode": "srcip",
         "srcmask": of.prefix,
-        "name": f"{table}_{count}{unit}{ruleset.burst}_{ruleset.size}",
+        "name": f"{table}_{count}{unit}{burst}_{ruleset.size}",
         "htable-size": min(65_536, max(64, ruleset.size // 8)),
         "htable-max": 2 * ruleset.size,
         "htable-expire": max(10, math.ceil(whole)) * 1000,
@@ -234,14 +257,15 @@ def limit(ruleset: Ruleset, of: SetId, table: str) -> Match:
     return Match("hashlimit", tuple((f"hashlimit-{key}", str(to)) for key, to in options.items()))
 
 
-def rate(ruleset: Ruleset) -> tuple[int, str]:
-    """Return the throttle's rate as hashlimit writes it: 10 in 30 seconds is (20, "min").
+def rate(of: SetId, ruleset: Ruleset) -> tuple[int, str]:
+    """Return the rate of a set of throttles as hashlimit writes it: 10 in 30 s is (20, "min").
 
     In the smallest unit that gives a whole number; rounded where none does. hashlimit reckons with
     no more than a day in which an allowance becomes whole again: a rate so slow that it would take
     longer is raised to the burst a day.
     """
-    each = {unit: ruleset.rate * seconds / ruleset.per for unit, seconds in _UNITS.items()}
+    wanted = sets.rate(of, ruleset)
+    each = {unit: wanted.count * seconds / wanted.per for unit, seconds in _UNITS.items()}
     whole = (unit for unit, packets in each.items() if packets >= 1 and packets == int(packets))
     unit = next(whole, "day")
-    return max(round(each[unit]), math.ceil(ruleset.burst * _UNITS[unit] / _DAY)), unit
+    return max(round(each[unit]), math.ceil(wanted.burst * _UNITS[unit] / _DAY)), unit

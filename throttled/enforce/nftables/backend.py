@@ -20,7 +20,7 @@ from itertools import islice
 
 from throttled.enforce.nftables import ruleset as text
 from throttled.enforce.nftables import sets
-from throttled.enforce.nftables.elements import Elements, Groups, plan
+from throttled.enforce.nftables.elements import Elements, Failure, Groups, plan
 from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.sets import SetId
 from throttled.enforce.nftables.watch import Watch
@@ -83,15 +83,16 @@ class Nftables:
         failed: list[tuple[Entry, str]] = []
         full = False
         for at in range(0, len(entries), _BATCH):
-            groups, unusable = plan(entries[at : at + _BATCH])
-            applied = self._elements.commit(self._placed(groups))
-            failed += (*unusable, *applied.failed)
+            groups, unusable = plan(entries[at : at + _BATCH], self._known())
+            placed, refused = self._placed(groups)
+            applied = self._elements.commit(placed)
+            failed += (*unusable, *refused, *applied.failed)
             full |= applied.full
         return Applied(tuple(failed), full)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
         """Return those of the named elements that the kernel holds."""
-        return self._elements.lookup(entries)
+        return self._elements.lookup(entries, self._known())
 
     def dump(self) -> Iterator[Seen]:
         """Yield every element. Slow with more than 100,000 of them; may run in another thread."""
@@ -126,14 +127,23 @@ class Nftables:
         self._libnftables.run(text.remove())
         self._ruleset, self._sets, self._static = None, frozenset(), []
 
-    def _placed(self, groups: Groups) -> Groups:
+    def _known(self) -> AbstractSet[SetId]:
+        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
+        if not self._sets:
+            self._sets = self._elements.definitions().keys()
+        return self._sets
+
+    def _placed(self, groups: Groups) -> tuple[Groups, list[Failure]]:
         """Make the sets that groups need; leave out removals from sets that there are not.
+
+        Also returns the throttles that the cap on rates keeps from their own rate; the configured
+        one applies to them.
 
         Raises:
             BackendError: there is no table, or no rules that a set could be added to.
         """
         if groups.keys() <= self._sets:
-            return groups
+            return groups, []
         self._sets = self._elements.definitions().keys()
         more = {
             of
@@ -147,13 +157,30 @@ class Nftables:
             )
         if more and self._ruleset is not None:
             self._install(self._ruleset, more)
-        return {of: items for of, items in groups.items() if of in self._sets}
+        placed = {of: list(items) for of, items in groups.items() if of in self._sets}
+        refused: list[Failure] = []
+        for of in more - self._sets:
+            wanted = [item for item in groups[of] if item[0].seconds > 0]
+            keys = {key for _entry, key, _packed in wanted}
+            configured = of._replace(rate="")
+            others = [item for item in placed.get(configured, ()) if item[1] not in keys]
+            placed[configured] = others + wanted
+            refused += [(entry, sets.TOO_MANY) for entry, _key, _packed in wanted]
+        return placed, refused
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._elements.definitions()
-        every = [*sets.BASE, *sorted((present.keys() | more) - set(sets.BASE))]
+        idle = {
+            of
+            for of in present
+            if of.rate and of not in more and next(self._elements.dump(of), None) is None
+        }
+        more = sets.admitted(present.keys() - idle, more)
+        every = [*sets.BASE, *sorted((present.keys() - idle | more) - set(sets.BASE))]
         remake: dict[SetId, list[tuple[str, int]]] = {}
         for of, definition in present.items():
+            if of in idle:
+                continue
             wanted = sets.definition(of, ruleset)
             if (definition.key, definition.flags) != (wanted.key, wanted.flags):
                 remake[of] = []  # not our doing
@@ -168,7 +195,7 @@ class Nftables:
                 else:
                     log.warning("%s holds too much to be made anew: its definition stays", of.name)
         make = [of for of in every if of not in present]
-        self._libnftables.run(text.render(ruleset, every, make, remake))
+        self._libnftables.run(text.render(ruleset, every, make, remake, drop=idle))
         self._note(ruleset, frozenset(every))
         return bool(present)
 

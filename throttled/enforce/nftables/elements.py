@@ -13,9 +13,13 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
+from msgspec.structs import replace
+
+from throttled.enforce.entries import read
 from throttled.enforce.nftables import messages, sets
 from throttled.enforce.nftables.messages import Held, Message, Verb
 from throttled.enforce.nftables.netlink import Netlink
@@ -38,10 +42,20 @@ Groups = Mapping[SetId, Sequence[Item]]
 Failure = tuple[Entry, str]
 
 
-def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, list[Item]], list[Failure]]:
-    """Sort entries by their sets, the last one for an element alone; name those that cannot be."""
+def plan(
+    entries: Iterable[Entry], present: AbstractSet[SetId]
+) -> tuple[dict[SetId, list[Item]], list[Failure]]:
+    """Sort entries by their sets, the last one for an element alone; name those that cannot be.
+
+    A throttled subject is in the set of its rate alone: it is removed from its rivals.
+
+    Args:
+        entries: what is wanted.
+        present: the sets that there are.
+    """
     found: dict[SetId, dict[bytes, Item]] = {}
     failed: list[Failure] = []
+    rivals = sets.Rivals(present)
     for entry in entries:
         try:
             of, key = sets.place(entry)
@@ -51,6 +65,9 @@ def plan(entries: Iterable[Entry]) -> tuple[dict[SetId, list[Item]], list[Failur
             failed.append((entry, str(error)))
         else:
             found.setdefault(of, {})[key] = entry, key, packed
+            for other in rivals.of(of):
+                gone = replace(entry, seconds=0.0)
+                found.setdefault(other, {})[key] = gone, key, messages.element(key, _MEANWHILE)
     return {of: list(items.values()) for of, items in found.items()}, failed
 
 
@@ -84,9 +101,9 @@ class Elements:
             full |= pieces.full
         return Applied(tuple(failed), full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
-        """Return those of the named elements that the kernel holds."""
-        groups, _unusable = plan(entries)
+    def lookup(self, entries: Iterable[Entry], present: AbstractSet[SetId]) -> list[Seen]:
+        """Return those of the named elements that the kernel holds in the sets that there are."""
+        groups, _unusable = plan(entries, present)
         return [seen for of, items in groups.items() for seen in _seen(of, self._ask(of, items))]
 
     def dump(self, of: SetId) -> Iterator[Seen]:
@@ -234,5 +251,6 @@ def _found(answers: Iterable[Message]) -> Iterator[Message]:
 
 
 def _seen(of: SetId, elements: Iterable[Held]) -> Iterator[Seen]:
+    rate = read(of.rate)
     for key, milliseconds, packets in elements:
-        yield Seen(of.subject(key), of.scope, of.action, milliseconds / 1000, packets)
+        yield Seen(of.subject(key), of.scope, of.action, milliseconds / 1000, packets, rate)

@@ -2,10 +2,12 @@
 
     prerouting    what is not new to us at all: no SMTP port of ours, loopback, not addressed to
                   this host, protected. The rest goes to the chain of its scope.
-    mx            drops what is banned; new connections go on to
-    mx_new        where a throttled subject may open so many: its limit is in its element, and a
-                  network is one element, so it shares one allowance. A session that is open is
-                  not touched.
+    mx            drops what is banned itself; the rest goes on to one of
+    mx_open       for what opens no connection: leaves what is exempt alone, drops what a network's
+                  ban covers
+    mx_new        where a throttled address may open so many connections: its limit is in its
+                  element. What is exempt is left alone, to others the bans and the throttles of
+                  networks apply; a network is one element, so it shares one allowance.
 
 At priority raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
 are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
@@ -15,7 +17,7 @@ its element and, for as long as the table exists, in the counter `dropped`.
 from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
-from throttled.enforce.nftables.sets import SetId, rate
+from throttled.enforce.nftables.sets import SetId, limit
 from throttled.model import SCOPES, Action, Ruleset, Scope
 
 TABLE = "throttled"
@@ -34,12 +36,14 @@ _DROP = f"counter name {COUNTER} drop"
 Elements = Iterable[tuple[str, int]]
 
 
-def render(
+def render(  # noqa: PLR0913 - the rules, and what becomes of which sets
     ruleset: Ruleset,
     sets: Sequence[SetId],
     make: Sequence[SetId],
     remake: Mapping[SetId, Elements],
     table: str = TABLE,
+    *,
+    drop: Iterable[SetId] = (),
 ) -> str:
     """Return the commands that put the rules in place, whatever was there before.
 
@@ -49,6 +53,7 @@ def render(
         make: those of them that are not there yet.
         remake: those that are there with another definition, and what is to be in them.
         table: another name for a trial.
+        drop: sets that no rule needs any more.
     """
     at = f"inet {table}"
     lines = [
@@ -64,7 +69,7 @@ def render(
         lines += [f"add set {at} {name} {{ {kind}; }}", f"flush set {at} {name}"]
         if networks:
             lines.append(f"add element {at} {name} {{ {', '.join(networks)} }}")
-    lines += [f"delete set {at} {of.name}" for of in remake]
+    lines += [f"delete set {at} {of.name}" for of in (*remake, *drop)]
     lines += [_set(at, of, ruleset) for of in (*make, *remake)]
     for of, elements in remake.items():
         # A network in a hash set is its first address.
@@ -81,13 +86,13 @@ def remove(table: str = TABLE) -> str:
 
 def _set(at: str, of: SetId, ruleset: Ruleset) -> str:
     what = f"/{of.prefix} networks" if of.mask else "addresses"
-    limit = ""
+    above = ""
     if of.action == "throttle":
-        packets, unit = rate(ruleset)
-        limit = f" limit rate over {packets}/{unit} burst {ruleset.burst} packets;"
+        packets, unit, burst = limit(of, ruleset)
+        above = f" limit rate over {packets}/{unit} burst {burst} packets;"
     return (
         f"add set {at} {of.name} {{ type {_TYPES[of.version]}; size {ruleset.size};"
-        f' flags timeout;{limit} counter; gc-interval {_GC}; comment "{what}"; }}'
+        f' flags timeout;{above} counter; gc-interval {_GC}; comment "{what}"; }}'
     )
 
 
@@ -106,21 +111,38 @@ def _rules(ruleset: Ruleset, sets: Sequence[SetId]) -> dict[str, list[str]]:
     for scope in SCOPES:
         if own := ruleset.ports.get(scope):
             first.append(f"tcp dport {_ports(own)} goto {scope}")
+        around = [
+            *_lookups(sets, scope, "exempt", "return"),
+            *_lookups(sets, scope, "ban", networks=True),
+        ]
         chains[scope] = [
             *_lookups(sets, scope, "ban"),
             # A fragment that ends before the flags matches nothing: it goes on to the throttles.
-            "tcp flags & (syn | ack) != syn accept",
+            f"tcp flags & (syn | ack) != syn goto {scope}_open",
             f"goto {scope}_new",
         ]
-        chains[f"{scope}_new"] = _lookups(sets, scope, "throttle")
+        chains[f"{scope}_open"] = around
+        chains[f"{scope}_new"] = [
+            *_lookups(sets, scope, "throttle"),
+            *around,
+            *_lookups(sets, scope, "throttle", networks=True),
+        ]
     return chains
 
 
-def _lookups(sets: Sequence[SetId], scope: Scope, action: Action) -> list[str]:
+def _lookups(
+    sets: Sequence[SetId],
+    scope: Scope,
+    action: Action,
+    verdict: str = _DROP,
+    *,
+    networks: bool = False,
+) -> list[str]:
+    """Return the rules for the sets of addresses, or of networks, of a scope and an action."""
     return [
-        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {_DROP}"
+        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {verdict}"
         for of in sets
-        if of.scope == scope and of.action == action
+        if (of.scope, of.action, bool(of.mask)) == (scope, action, networks)
     ]
 
 

@@ -1,37 +1,49 @@
-"""The sets that hold subjects: one for each scope, action, IP version and prefix length. Pure.
+"""The sets of subjects: one for each scope, action, IP version, prefix length and rate. Pure.
 
 An address and a network of any length are looked up alike: in a plain hash set, networks after
 the source address was masked. No interval sets: adding to one costs O(n), one refuses networks
 that overlap, and libnftables reads all interval sets of a host, anybody's, before it adds to any
-set. Sets of the lengths in `BASE` always exist, others since a network of that length first came.
+set. The sets in `BASE` always exist, others since a network of that length, or a throttle of that
+rate, first came; those of a rate are removed again when they are empty and the rules change.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, cast
 
 from throttled import address
-from throttled.model import ACTIONS, SCOPES, Action, Entry, Ruleset, Scope
+from throttled.enforce import entries
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Ruleset, Scope
 
-_NAME = re.compile(rf"({'|'.join(SCOPES)})_({'|'.join(ACTIONS)})([46])(?:_(\d{{1,3}}))?")
+_NAME = re.compile(
+    rf"({'|'.join(SCOPES)})_({'|'.join(ACTIONS)})([46])(?:_(\d{{1,3}}))?(?:_(\d+[a-z]\d+))?"
+)
 _BITS = {4: 32, 6: 128}
 _TIMEOUT = 0x10  # NFT_SET_TIMEOUT
 #: What nftables calls the time in which a rate is counted, and its seconds.
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+#: Different rates that throttles may have beside the configured one: each is a rule that new
+#: connections pass, for each prefix length. At one more the configured rate applies.
+RATES = 32
+TOO_MANY = f"the configured rate applies: there are {RATES} other rates already"
 
 
 class SetId(NamedTuple):
-    """What is in a set. Its `name` says the same to people: `mx_ban4`, `mx_ban4_24`."""
+    """What is in a set. Its `name` says the same to people: `mx_ban4_24`, `mx_throttle4_6h2`."""
 
     scope: Scope
     action: Action
     version: int  # 4 or 6
     prefix: int  # bits of the subjects in it; 32 and 128 are addresses
+    rate: str = ""  # of throttles, as in `entries`; "" = the configured one
 
     @property
     def name(self) -> str:
         """Return the name of the set in the kernel."""
         length = "" if self.prefix == _BITS[self.version] else f"_{self.prefix}"
-        return f"{self.scope}_{self.action}{self.version}{length}"
+        rate = f"_{self.rate}" if self.rate else ""
+        return f"{self.scope}_{self.action}{self.version}{length}{rate}"
 
     @property
     def mask(self) -> str:
@@ -53,6 +65,7 @@ BASE = tuple(
     for scope in SCOPES
     for action in ACTIONS
     for version, prefix in ((4, 32), (4, 24), (6, 128), (6, 64))
+    if action != "exempt" or prefix == _BITS[version]
 )
 
 
@@ -70,41 +83,82 @@ def parse_name(name: str) -> SetId | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    version = int(match[3])
+    scope, action, version = cast("Scope", match[1]), cast("Action", match[2]), int(match[3])
     prefix = int(match[4] or _BITS[version])
-    scope: Scope = "mx" if match[1] == "mx" else "submission"
-    action: Action = "ban" if match[2] == "ban" else "throttle"
-    found = SetId(scope, action, version, prefix)
-    return found if found.name == name and prefix <= _BITS[version] else None
+    found = SetId(scope, action, version, prefix, match[5] or "")
+    if found.name != name or prefix > _BITS[version] or (action == "exempt" and found.mask):
+        return None
+    if found.rate and (action != "throttle" or entries.read(found.rate) is None):
+        return None
+    return found
 
 
 def place(entry: Entry) -> tuple[SetId, bytes]:
     """Return the set and the key of an entry's subject.
 
     Raises:
-        ValueError: the subject is neither an address nor a network.
+        ValueError: see `entries.parse`.
     """
-    key, prefix = address.parse(entry.subject)
-    return SetId(entry.scope, entry.action, 4 if len(key) == 4 else 6, prefix), key
+    key, prefix, rate = entries.parse(entry)
+    return SetId(entry.scope, entry.action, 4 if len(key) == 4 else 6, prefix, rate), key
+
+
+class Rivals:
+    """The sets in which a throttled subject may be instead: those of other rates."""
+
+    def __init__(self, present: Iterable[SetId]) -> None:
+        """Remember the sets of throttles among those that there are."""
+        self._sets = {of for of in present if of.action == "throttle"}
+        self._found: dict[SetId, list[SetId]] = {}
+
+    def of(self, wanted: SetId) -> list[SetId]:
+        """Return the rivals of a set, among those that there are or that were asked about."""
+        if wanted.action != "throttle":
+            return []
+        found = self._found.get(wanted)
+        if found is None:
+            self._sets.add(wanted)
+            self._found = {}
+            found = [of for of in self._sets if of[:4] == wanted[:4] and of != wanted]
+            self._found[wanted] = found
+        return found
+
+
+def admitted(present: AbstractSet[SetId], more: Iterable[SetId]) -> set[SetId]:
+    """Return those of `more` sets that may be made beside those `present`; see `RATES`."""
+    rates = {of.rate for of in present if of.rate}
+    found = set()
+    for of in sorted(more):
+        if len(rates | {of.rate} - {""}) <= RATES:
+            rates |= {of.rate} - {""}
+            found.add(of)
+    return found
 
 
 def definition(of: SetId, ruleset: Ruleset) -> Definition:
     """Return what a set has to be under a ruleset."""
     shape = _BITS[of.version] // 8, _TIMEOUT
-    if of.action == "ban":
+    if of.action != "throttle":
         return Definition(ruleset.size, None, *shape)
-    packets, unit = rate(ruleset)
-    return Definition(ruleset.size, (packets, _UNITS[unit], ruleset.burst), *shape)
+    packets, unit, burst = limit(of, ruleset)
+    return Definition(ruleset.size, (packets, _UNITS[unit], burst), *shape)
 
 
-def rate(ruleset: Ruleset) -> tuple[int, str]:
-    """Return the throttle's rate as nftables writes it: 10 in 30 seconds is (20, "minute").
+def rate(of: SetId, ruleset: Ruleset) -> Rate:
+    """Return the rate of a set of throttles: its own, or the configured one."""
+    own = entries.read(of.rate)
+    return Rate(ruleset.rate, ruleset.per, ruleset.burst) if own is None else own
+
+
+def limit(of: SetId, ruleset: Ruleset) -> tuple[int, str, int]:
+    """Return a rate as nftables writes it, and its burst: 10 in 30 seconds is (20, "minute", …).
 
     In the smallest unit that gives a whole number; rounded where none does.
     """
+    wanted = rate(of, ruleset)
     packets = 0.0
     for unit, seconds in _UNITS.items():
-        packets = ruleset.rate * seconds / ruleset.per
+        packets = wanted.count * seconds / wanted.per
         if packets >= 1 and packets == int(packets):
-            return int(packets), unit
-    return max(1, round(packets)), "week"
+            return int(packets), unit, wanted.burst
+    return max(1, round(packets)), "week", wanted.burst

@@ -9,15 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from throttled import address
-from throttled.model import ACTIONS, SCOPES, Action, Entry, Ruleset, Scope
+from throttled.enforce import entries
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Ruleset, Scope
 
-LAYOUT = 1
-SLOTS = 8
+LAYOUT = 2
+SLOTS = 16
 LENGTHS = 129
-_NETWORKS, _THROTTLE, _SCOPE = 1, 2, 4
+_NETWORKS, _THROTTLE, _EXEMPT, _SCOPE = 1, 2, 4, 8
+_ACTIONS = {"ban": 0, "throttle": _THROTTLE, "exempt": _EXEMPT}
 
-#: A value of a set: expires, packets, due, rate.
-ELEMENT = struct.Struct("@QQQQ")
+#: A value of a set: expires, packets, due, rate; of a rate of its own count, seconds and burst.
+ELEMENT = struct.Struct("@QQQQIII4x")
+#: No rate of its own.
+CONFIGURED = (0, 0, 0)
 _SETTINGS = struct.Struct("@QQQ65536s")
 _LENGTHS = struct.Struct(f"@I{LENGTHS}s3x")
 #: No bucket is deeper than this, 146 years, so that times fit into 64 bits.
@@ -40,11 +44,7 @@ class SetId(NamedTuple):
     @property
     def slot(self) -> int:
         """Return its place in `sets4` or `sets6`."""
-        return (
-            SCOPES.index(self.scope) * _SCOPE
-            + (self.action == "throttle") * _THROTTLE
-            + self.networks * _NETWORKS
-        )
+        return SCOPES.index(self.scope) * _SCOPE + _ACTIONS[self.action] + self.networks * _NETWORKS
 
 
 #: All sets that there can be.
@@ -54,6 +54,7 @@ SETS = tuple(
     for scope in SCOPES
     for action in ACTIONS
     for networks in (False, True)
+    if not (action == "exempt" and networks)
 )
 
 
@@ -79,17 +80,24 @@ def place(entry: Entry) -> tuple[SetId, bytes]:
     """Return the set and the key of an entry's subject.
 
     Raises:
-        ValueError: the subject is neither an address nor a network.
+        ValueError: see `entries.parse`.
     """
-    packed, prefix = address.parse(entry.subject)
+    packed, prefix, _rate = entries.parse(entry)
     version = 4 if len(packed) == 4 else 6
     of = SetId(entry.scope, entry.action, version, prefix < len(packed) * 8)
     return of, key((packed, prefix))
 
 
-def elements(values: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Return (expires, packets, due, rate) of values that lie one after the other."""
-    return ELEMENT.iter_unpack(values)
+def own_rate(entry: Entry) -> tuple[int, int, int]:
+    """Return the last part of a value: the rate of its own that a throttle has."""
+    rate = entry.rate if entry.action == "throttle" else None
+    return CONFIGURED if rate is None else (rate.count, int(rate.per), rate.burst)
+
+
+def elements(values: bytes) -> Iterator[tuple[int, int, Rate | None]]:
+    """Yield (expires, packets, rate of its own) of values that lie one after the other."""
+    for expires, packets, _due, _rate, count, seconds, burst in ELEMENT.iter_unpack(values):
+        yield expires, packets, Rate(count, float(seconds), burst) if count else None
 
 
 class Settings(NamedTuple):

@@ -212,13 +212,16 @@ class Sets:
     def _put(self, of: SetId, held: Map, items: Items) -> Applied:
         """Put items in, what is there already first: a full set still takes it."""
         there, new = [], []
-        for key, (_entry, expires) in items.items():
+        for key, (entry, expires) in items.items():
             if not expires:
                 held.delete(key)
-            elif (value := held.lookup(key)) and (old := ELEMENT.unpack(value))[0] > clock():
-                there.append((key, ELEMENT.pack(expires, *old[1:])))
+                continue
+            own = layout.own_rate(entry)
+            if (value := held.lookup(key)) and (old := ELEMENT.unpack(value))[0] > clock():
+                packets, due, rate = old[1:4] if own == old[4:] else (old[1], 0, 0)
+                there.append((key, ELEMENT.pack(expires, packets, due, rate, *own)))
             else:
-                new.append((key, ELEMENT.pack(expires, 0, 0, 0)))
+                new.append((key, ELEMENT.pack(expires, 0, 0, 0, *own)))
         rest = there + new
         failed: list[Failure] = []
         while rest:
@@ -333,10 +336,10 @@ def _pieces(held: Map) -> Iterator[tuple[bytes, bytes]]:
 def _seen(of: SetId, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
     """Yield those elements of a piece that have not expired."""
     size = len(layout.key(_WIDEST[of.version]))
-    for at, (expires, packets, _due, _rate) in enumerate(layout.elements(values)):
+    for at, (expires, packets, rate) in enumerate(layout.elements(values)):
         if expires > now:
             subject = layout.subject(keys[at * size : (at + 1) * size])
-            yield Seen(subject, of.scope, of.action, (expires - now) / 1e9, packets)
+            yield Seen(subject, of.scope, of.action, (expires - now) / 1e9, packets, rate)
 
 
 def _sweep(held: Map) -> None:

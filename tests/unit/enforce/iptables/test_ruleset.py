@@ -8,6 +8,8 @@ from throttled.model import Ruleset, Scope
 
 BANNED = SetId("mx", "ban", 4, 32)
 THROTTLED = SetId("mx", "throttle", 6, 64)
+OWN_RATE = SetId("mx", "throttle", 6, 128, "1h2")
+EXEMPT = SetId("mx", "exempt", 6, 128)
 EVERYONE = SetId("submission", "ban", 6, 0)
 
 
@@ -29,7 +31,7 @@ def written(rule: ruleset.Rule) -> str:
 
 
 def test_all_rules() -> None:
-    made = ruleset.render(rules(), [BANNED, THROTTLED, EVERYONE], 6)
+    made = ruleset.render(rules(), [BANNED, THROTTLED, EVERYONE, OWN_RATE, EXEMPT], 6)
     assert (
         "\n".join(map(written, made))
         == """\
@@ -38,6 +40,13 @@ def test_all_rules() -> None:
 -A throttled ! -i lo -p tcp -m tcp --dport 465 -m addrtype --dst-type LOCAL -g throttled_submission
 -A throttled ! -i lo -p tcp -m tcp --dport 587 -m addrtype --dst-type LOCAL -g throttled_submission
 -A throttled_mx -m set --match-set thr_protected6 src -j RETURN
+-A throttled_mx -p tcp -m tcp --tcp-flags SYN,ACK SYN \
+-m set --match-set thr_mx_t6_1h2 src ! --update-counters \
+-m hashlimit --hashlimit-above 1/hour --hashlimit-burst 2 --hashlimit-mode srcip \
+--hashlimit-srcmask 128 --hashlimit-name thr_mx_t6_1h2_1hour2_1000 \
+--hashlimit-htable-size 125 --hashlimit-htable-max 2000 --hashlimit-htable-expire 7200000 \
+--hashlimit-htable-gcinterval 10000 -m set --match-set thr_mx_t6_1h2 src -j throttled_drop
+-A throttled_mx -m set --match-set thr_mx_exempt6 src -j RETURN
 -A throttled_mx -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN
 -A throttled_mx -m set --match-set thr_mx_throttle6_64 src ! --update-counters \
 -m hashlimit --hashlimit-above 10/min --hashlimit-burst 5 --hashlimit-mode srcip \
@@ -65,7 +74,14 @@ def test_which_lines_of_a_list_are_ours() -> None:
     assert [line for line in listed if ruleset.is_ours(line)] == ours
 
 
-@pytest.mark.parametrize("of", [*BASE, EVERYONE, SetId("submission", "throttle", 6, 127)])
+@pytest.mark.parametrize(
+    "of",
+    [
+        *(*BASE, EVERYONE, SetId("submission", "throttle", 6, 127), OWN_RATE),
+        SetId("submission", "throttle", 6, 127, "100000s100000"),
+        SetId("mx", "throttle", 4, 20, "6h2"),
+    ],
+)
 def test_names_fit_and_say_what_is_in_a_set(of: SetId) -> None:
     assert len(ruleset.name(of) + ruleset.SPARE) <= 31
     assert ruleset.subjects(ruleset.name(of)) == of
@@ -81,6 +97,7 @@ def test_sets_of_others_are_not_ours() -> None:
     ours = (ruleset.name(BANNED), ruleset.protected(4), ruleset.dropped(6))
     assert all(ruleset.is_set(name) and ruleset.is_set(name + ruleset.SPARE) for name in ours)
     assert not any(map(ruleset.is_set, ("thr_blocklist", "thr_mx_ban5", "mx_ban4", "protected4")))
+    assert not any(map(ruleset.is_set, ("thr_mx_t4", "thr_mx_t4_9x9", "thr_mx_throttle4_6h2")))
 
 
 @pytest.mark.parametrize(
@@ -99,12 +116,20 @@ def test_sets_of_others_are_not_ours() -> None:
 def test_a_rate_in_the_units_of_hashlimit(
     rate: int, per: float, burst: int, written: tuple[int, str]
 ) -> None:
-    assert ruleset.rate(rules(rate, per, burst)) == written
+    assert ruleset.rate(THROTTLED, rules(rate, per, burst)) == written
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"),
+    [("1h24", (1, "hour")), ("7h3", (7, "hour")), ("1d1", (1, "day")), ("90m9", (90, "min"))],
+)
+def test_a_rate_of_its_own_is_exact(rate: str, written: tuple[int, str]) -> None:
+    assert ruleset.rate(THROTTLED._replace(rate=rate), rules()) == written
 
 
 @given(st.integers(1, 10_000), st.floats(1.0, 1e6), st.integers(1, 10_000))
 def test_no_allowance_takes_more_than_a_day(rate: int, per: float, burst: int) -> None:
-    count, unit = ruleset.rate(rules(rate, per, burst))
+    count, unit = ruleset.rate(THROTTLED, rules(rate, per, burst))
     seconds = {"sec": 1, "min": 60, "hour": 3600, "day": 86400}[unit]
     assert burst * seconds / count <= 86400
 

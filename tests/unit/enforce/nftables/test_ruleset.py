@@ -7,6 +7,8 @@ from throttled.model import Ruleset, Scope
 BANNED = SetId("mx", "ban", 4, 32)
 WIDE = SetId("mx", "ban", 4, 20)
 THROTTLED = SetId("mx", "throttle", 6, 64)
+OWN_RATE = SetId("mx", "throttle", 4, 32, "1h2")
+EXEMPT = SetId("mx", "exempt", 4, 32)
 
 
 def rules(
@@ -17,7 +19,7 @@ def rules(
 
 
 def test_the_whole_text() -> None:
-    made = [BANNED, WIDE, THROTTLED]
+    made = [BANNED, WIDE, THROTTLED, OWN_RATE, EXEMPT]
     text = ruleset.render(rules(protected=("127.0.0.0/8", "::1")), made, made, {}, table="t")
     assert (
         text
@@ -29,10 +31,14 @@ add chain inet t prerouting
 flush chain inet t prerouting
 add chain inet t mx
 flush chain inet t mx
+add chain inet t mx_open
+flush chain inet t mx_open
 add chain inet t mx_new
 flush chain inet t mx_new
 add chain inet t submission
 flush chain inet t submission
+add chain inet t submission_open
+flush chain inet t submission_open
 add chain inet t submission_new
 flush chain inet t submission_new
 add set inet t protected4 { type ipv4_addr; flags interval; comment "never dropped"; }
@@ -47,6 +53,10 @@ add set inet t mx_ban4_20 { type ipv4_addr; size 1000; flags timeout; \
 counter; gc-interval 1m; comment "/20 networks"; }
 add set inet t mx_throttle6_64 { type ipv6_addr; size 1000; flags timeout; \
 limit rate over 10/minute burst 5 packets; counter; gc-interval 1m; comment "/64 networks"; }
+add set inet t mx_throttle4_1h2 { type ipv4_addr; size 1000; flags timeout; \
+limit rate over 1/hour burst 2 packets; counter; gc-interval 1m; comment "addresses"; }
+add set inet t mx_exempt4 { type ipv4_addr; size 1000; flags timeout; \
+counter; gc-interval 1m; comment "addresses"; }
 add rule inet t prerouting meta l4proto != tcp accept
 add rule inet t prerouting tcp dport != { 25, 465, 587 } accept
 add rule inet t prerouting iif "lo" accept
@@ -56,11 +66,15 @@ add rule inet t prerouting ip6 saddr @protected6 accept
 add rule inet t prerouting tcp dport { 25 } goto mx
 add rule inet t prerouting tcp dport { 465, 587 } goto submission
 add rule inet t mx ip saddr @mx_ban4 counter name dropped drop
-add rule inet t mx ip saddr & 255.255.240.0 @mx_ban4_20 counter name dropped drop
-add rule inet t mx tcp flags & (syn | ack) != syn accept
+add rule inet t mx tcp flags & (syn | ack) != syn goto mx_open
 add rule inet t mx goto mx_new
+add rule inet t mx_open ip saddr @mx_exempt4 return
+add rule inet t mx_open ip saddr & 255.255.240.0 @mx_ban4_20 counter name dropped drop
+add rule inet t mx_new ip saddr @mx_throttle4_1h2 counter name dropped drop
+add rule inet t mx_new ip saddr @mx_exempt4 return
+add rule inet t mx_new ip saddr & 255.255.240.0 @mx_ban4_20 counter name dropped drop
 add rule inet t mx_new ip6 saddr & ffff:ffff:ffff:ffff:: @mx_throttle6_64 counter name dropped drop
-add rule inet t submission tcp flags & (syn | ack) != syn accept
+add rule inet t submission tcp flags & (syn | ack) != syn goto submission_open
 add rule inet t submission goto submission_new
 """
     )
@@ -71,7 +85,18 @@ def test_sets_that_are_there_are_left_alone() -> None:
     assert "add set inet throttled mx_" not in text
     assert "add set inet throttled submission_" not in text
     assert "delete" not in text
-    assert text.count("counter name dropped drop") == len(BASE)
+    # Bans of networks are looked for in open sessions and in new ones.
+    assert text.count("counter name dropped drop") == len(
+        [of for of in BASE if of.action != "exempt"]
+        + [of for of in BASE if of.action == "ban" and of.mask]
+    )
+
+
+def test_a_set_that_no_rule_needs_goes_after_its_rule() -> None:
+    lines = ruleset.render(rules(), BASE, [], {}, drop=[OWN_RATE]).splitlines()
+    gone = lines.index("delete set inet throttled mx_throttle4_1h2")
+    assert lines.index("flush chain inet throttled mx_new") < gone
+    assert not any("@mx_throttle4_1h2" in line for line in lines)
 
 
 def test_a_set_with_another_definition_takes_its_elements_along() -> None:
@@ -142,4 +167,4 @@ def test_every_set_has_a_rule_and_every_rule_a_set() -> None:
     text = ruleset.render(rules(), every, every, {})
     for of in every:
         assert f"add set inet throttled {of.name} " in text
-        assert f" @{of.name} counter" in text
+        assert f" @{of.name} {'return' if of.action == 'exempt' else 'counter'}" in text

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from lab.layouts import disagreements
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import SETS, SetId, Settings
-from throttled.model import SCOPES, Entry, Ruleset
+from throttled.model import SCOPES, Entry, Rate, Ruleset
 
 HEADER = Path(layout.__file__).parents[2] / "bpf" / "xdp.h"
 RULESET = Ruleset({"mx": (25,), "submission": (465, 587)}, (), rate=10, per=60.0, burst=5, size=1)
 NONE = Settings(0, 0, 0, bytes(65536))
 
+OWN = ("count", "seconds", "burst")
+
 RECORDS = {
-    "element": (layout.ELEMENT, ("expires", "packets", "due", "rate")),
+    "element": (layout.ELEMENT, ("expires", "packets", "due", "rate", *OWN)),
     "settings": (layout._SETTINGS, ("rate", "interval", "tolerance", "scope")),
     "lengths": (layout._LENGTHS, ("count", "length")),
 }
@@ -28,6 +30,7 @@ CONSTANTS = {
     "LENGTHS": layout.LENGTHS,
     "NETWORKS": SetId("mx", "ban", 4, networks=True).slot,
     "THROTTLE": SetId("mx", "throttle", 4, networks=False).slot,
+    "EXEMPT": SetId("mx", "exempt", 4, networks=False).slot,
     "SCOPE": SetId("submission", "ban", 4, networks=False).slot,
     "SCOPES": len(SCOPES),
     "KEY4": len(layout.key((bytes(4), 32))),
@@ -48,9 +51,9 @@ def test_a_disagreement_is_seen() -> None:
 
 
 def test_each_set_has_a_slot_and_a_name_of_its_own() -> None:
-    assert len({of.name for of in SETS}) == len(SETS) == 2 * layout.SLOTS
-    for version in (4, 6):
-        assert {of.slot for of in SETS if of.version == version} == set(range(layout.SLOTS))
+    assert len({of.name for of in SETS}) == len({(of.version, of.slot) for of in SETS}) == len(SETS)
+    assert {of.slot for of in SETS} < set(range(layout.SLOTS))
+    assert not any(of.networks for of in SETS if of.action == "exempt")
     assert SetId("mx", "ban", 4, networks=False).name == "mx_ban4"
     assert SetId("submission", "throttle", 6, networks=True).name == (
         "submission_throttle6_networks"
@@ -123,8 +126,11 @@ def test_lengths() -> None:
 
 
 def test_elements() -> None:
-    packed = layout.ELEMENT.pack(1, 2, 3, 4) + layout.ELEMENT.pack(5, 6, 7, 8)
-    assert list(layout.elements(packed)) == [(1, 2, 3, 4), (5, 6, 7, 8)]
+    own = layout.own_rate(Entry("198.18.0.1", "mx", "throttle", 1.0, Rate(6, 3600.0, 2)))
+    none = layout.own_rate(Entry("198.18.0.1", "mx", "ban", 1.0, Rate(6, 3600.0, 2)))
+    assert none == layout.own_rate(Entry("198.18.0.1", "mx", "throttle", 1.0)) == layout.CONFIGURED
+    packed = layout.ELEMENT.pack(1, 2, 3, 4, *own) + layout.ELEMENT.pack(5, 6, 7, 8, *none)
+    assert list(layout.elements(packed)) == [(1, 2, Rate(6, 3600.0, 2)), (5, 6, None)]
 
 
 def test_keys_of_tries() -> None:
