@@ -26,7 +26,7 @@ from throttled.enforce.iptables import elements, ruleset, tables
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Foreign
+from throttled.model import Action, Entry, Foreign, Rate
 
 pytestmark = pytest.mark.root
 
@@ -75,6 +75,32 @@ def test_the_rules_and_sets_read_well(host: Host) -> None:
             assert rule in listed
     assert "198.18.0.1 timeout 3" in run("ipset", "list", "thr_mx_ban4")
     assert "198.18.16.0/20 timeout 7" in run("ipset", "list", "thr_mx_ban4_20")
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"),
+    [
+        (Rate(1, 3600.0, 24), "1/hour --hashlimit-burst 24"),
+        (Rate(7, 3600.0, 2), "7/hour --hashlimit-burst 2"),
+        (Rate(2, 86400.0, 1), "2/day --hashlimit-burst 1"),
+    ],
+)
+def test_the_kernel_keeps_a_rate_exactly(host: Host, rate: Rate, written: str) -> None:
+    host.backend.apply([Entry("198.18.0.1", "mx", "throttle", 60.0, rate)])
+    (rule,) = [line for line in raw() if "thr_mx_t4_" in line]
+    assert f"--hashlimit-above {written} " in rule
+    expire = int(rule.partition("--hashlimit-htable-expire ")[2].split()[0])
+    assert expire == 1000 * math.ceil(rate.burst * rate.per / rate.count)
+
+
+def test_sets_of_rates_that_nobody_has_go(host: Host) -> None:
+    entry = Entry("198.18.0.1", "mx", "throttle", 60.0, Rate(1, 3600.0, 2))
+    host.backend.apply([entry, Entry("198.18.0.2", "mx", "throttle", 60.0, Rate(2, 3600.0, 2))])
+    host.backend.apply([msgspec.structs.replace(entry, seconds=0.0)])
+    host.backend.setup(RULESET)
+    names = [line for line in run("ipset", "list", "-n").split() if line.startswith("thr_mx_t4")]
+    assert names == ["thr_mx_t4_2h2"]
+    assert host.backend.intact()
 
 
 def test_what_an_operator_put_in_by_hand_is_found_and_ends(host: Host) -> None:

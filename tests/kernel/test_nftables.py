@@ -25,7 +25,7 @@ from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.messages import Message
 from throttled.enforce.nftables.netlink import Netlink
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Seen
+from throttled.model import Action, Entry, Rate, Seen
 
 pytestmark = pytest.mark.root
 
@@ -82,12 +82,33 @@ def test_the_table_reads_well(host: Host) -> None:
         "type filter hook prerouting priority raw; policy accept;",
         'ip saddr @mx_ban4 counter name "dropped" drop',
         "tcp dport 25 goto mx",
-        "tcp flags != syn / syn,ack accept",
+        "tcp flags != syn / syn,ack goto mx_open",
+        "ip saddr @mx_exempt4 return",
         "goto mx_new",
     ):
         assert expected in text
     assert re.search(r"elements = \{ 198\.18\.0\.1 counter packets 0 .* timeout 1h ", text)
     assert re.search(r"elements = \{ 198\.18\.16\.0 counter packets 0 .* timeout 2h ", text)
+
+
+@pytest.mark.parametrize("rate", [Rate(1, 3600.0, 24), Rate(7, 3600.0, 2), Rate(1, 86400.0, 1)])
+def test_the_kernel_keeps_a_rate_exactly(host: Host, rate: Rate) -> None:
+    host.backend.apply([Entry("198.18.0.1", "mx", "throttle", 60.0, rate)])
+    found = {
+        of.rate: each.limit for of, each in elements.Elements().definitions().items() if of.rate
+    }
+    assert list(found.values()) == [(rate.count, int(rate.per), rate.burst)]
+
+
+def test_sets_of_rates_that_nobody_has_go(host: Host) -> None:
+    entry = Entry("198.18.0.1", "mx", "throttle", 60.0, Rate(1, 3600.0, 2))
+    host.backend.apply([entry, Entry("198.18.0.2", "mx", "throttle", 60.0, Rate(2, 3600.0, 2))])
+    host.backend.apply([msgspec.structs.replace(entry, seconds=0.0)])
+    host.backend.setup(RULESET)
+    text = nft("list", "table", "inet", "throttled")
+    assert "mx_throttle4_1h2" not in text
+    assert text.count("@mx_throttle4_2h2") == 1
+    assert host.backend.intact()
 
 
 def test_what_was_listed_can_be_loaded(host: Host) -> None:

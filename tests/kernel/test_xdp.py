@@ -23,7 +23,7 @@ from throttled.enforce.xdp.interfaces import Interface, interfaces
 from throttled.enforce.xdp.layout import ELEMENT, SetId
 from throttled.errors import BackendError
 from throttled.host.addresses import Watch
-from throttled.model import Action, Entry
+from throttled.model import Action, Entry, Rate
 
 pytestmark = pytest.mark.root
 
@@ -491,6 +491,21 @@ def test_a_renewal_keeps_counters_and_allowance(host: Host) -> None:
     host.backend.apply([slow])
     assert not host.arrives("198.18.0.1")
     assert [seen.packets for seen in host.backend.lookup([slow])] == [3]
+
+
+@pytest.mark.parametrize("rate", [Rate(1, 3600.0, 24), Rate(7, 3600.0, 2), Rate(1, 86400.0, 1)])
+def test_the_program_keeps_a_rate_exactly(host: Host, pins: Path, rate: Rate) -> None:
+    slow = Entry("198.18.0.1", "mx", "throttle", 60.0, rate)
+    of, key = layout.place(slow)
+    host.backend.apply([slow])
+    began = sets.clock()
+    for count in range(1, rate.burst + 1):
+        assert host.arrives("198.18.0.1")
+        value = Map.pinned(pins / f"v{layout.LAYOUT}" / of.name).lookup(key)
+        due = ELEMENT.unpack(value or b"")[2]
+        exact = began + count * rate.per * 1_000_000_000 / rate.count
+        assert 0 <= due - exact + count < 10_000_000_000  # since the first connection
+    assert not host.arrives("198.18.0.1")
 
 
 def test_a_ban_after_a_ban_begins_at_nothing(host: Host) -> None:

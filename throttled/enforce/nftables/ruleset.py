@@ -134,13 +134,13 @@ def _lookups(
     sets: Sequence[SetId],
     scope: Scope,
     action: Action,
-    verdict: str = _DROP,
+    verdict: str = "",
     *,
     networks: bool = False,
 ) -> list[str]:
     """Return the rules for the sets of addresses, or of networks, of a scope and an action."""
     return [
-        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {verdict}"
+        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {verdict or _DROP}"
         for of in sets
         if (of.scope, of.action, bool(of.mask)) == (scope, action, networks)
     ]
