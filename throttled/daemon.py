@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -416,7 +417,18 @@ class Daemon:
             self.hook.decided(decisions)
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
         if banned and self.backend.name != "dryrun":
-            end_sessions(banned, self.ruleset().ports, self.pipeline.ladder.protection.reason)
+            end_sessions(banned, self.ruleset().ports, partial(self._spared, banned))
+
+    def _spared(self, banned: Sequence[tuple[str, Scope]], client: str) -> bool:
+        """Return whether the ban of a network does not apply to a client inside it."""
+        if self.pipeline.ladder.protection.reason(client):
+            return True
+        keys = [(client, scope) for scope in SCOPES if (client, scope) not in banned]
+        try:
+            pasts = self.store.past(keys, now().wall)
+        except StoreError:  # reported where it is recorded
+            return False
+        return any(past.action == "exempt" for past in pasts.values())
 
     # The timer
 

@@ -323,7 +323,7 @@ class Operations:
             held = []
             dump = self._daemon.backend.dump()
             while piece := list(islice(dump, _PIECE)):
-                held += [seen for seen in piece if seen.scope == scope]
+                held += [s for s in piece if s.scope == scope and s.action != "exempt"]
                 await asyncio.sleep(0)
             for at in range(0, len(held), _PIECE):
                 imports.remove(self._daemon, held[at : at + _PIECE])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.control import client, protocol
 from throttled.control.protocol import (
@@ -25,9 +26,16 @@ from throttled.control.protocol import (
     StatusResult,
 )
 from throttled.daemon import Daemon, Options
-from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
-from throttled.model import Mode
+from throttled.errors import (
+    ConfigError,
+    NotPermittedError,
+    RefusedError,
+    StoreError,
+    ThrottledError,
+)
+from throttled.model import Action, Decision, Entry, Mode, Rate, Scope
 from throttled.store.store import Store
+from throttled.system import now
 
 Reply = TypeVar("Reply")
 A = "198.51.100.7"
@@ -237,6 +245,77 @@ def test_unban_all(tmp_path: Path) -> None:
         assert change.confirmed
         assert "6 " in change.message
         assert await lab.listed(0) == []
+
+    live(tmp_path, story)
+
+
+def decision(action: Action, subject: str) -> Decision:
+    at = now().wall
+    return Decision(at, action, subject, "mx", "network", 1, at + 600, "because")
+
+
+@pytest.mark.parametrize("scope", [None, "mx"])
+def test_unban_all_leaves_exemptions(tmp_path: Path, scope: Scope | None) -> None:
+    async def story(lab: Lab) -> None:
+        lab.daemon.pipeline.decide([decision("exempt", B)], now())
+        await lab.ask(protocol.Ban(A, "mx"), ChangeResult)
+        change = await lab.ask(protocol.UnbanAll(scope), ChangeResult)
+        assert change.confirmed
+        assert "1 " in change.message
+        assert await lab.listed(1) == [(B, "mx", "exempt")]
+        assert [(s.subject, s.action) for s in lab.daemon.backend.dump()] == [(B, "exempt")]
+
+    live(tmp_path, story)
+
+
+def test_sessions_of_what_is_exempt_or_protected_are_not_ended_with_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spared: list[Callable[[str], object]] = []
+    monkeypatch.setattr("throttled.daemon.end_sessions", lambda *given: spared.append(given[2]))
+
+    async def story(lab: Lab) -> None:
+        monkeypatch.setattr(lab.daemon.backend, "name", "nftables")
+        good, bad = decision("exempt", "203.0.113.7"), decision("ban", "203.0.113.0/24")
+        lab.daemon.pipeline.decide([good, bad], now())
+        lab.daemon.report([bad])
+        clients = ("203.0.113.7", "203.0.113.8", "127.0.0.1")
+        assert [spared[-1](client) for client in clients] == [True, False, True]
+        own = replace(good, action="ban")
+        lab.daemon.pipeline.decide([own], now())
+        lab.daemon.report([own, bad])
+        assert not spared[-1]("203.0.113.7")
+        monkeypatch.setattr(lab.daemon.store, "past", _fails)
+        assert not spared[-1]("203.0.113.8")
+
+    live(tmp_path, story)
+
+
+def _fails(*_arguments: object) -> None:
+    raise StoreError("no such file", "")
+
+
+def test_what_is_flushed_comes_back_with_its_rate(tmp_path: Path) -> None:
+    rate = Rate(6, 3600.0, 2)
+
+    async def story(lab: Lab) -> None:
+        daemon = lab.daemon
+        slow = replace(decision("throttle", A), rate=rate)
+        daemon.pipeline.decide([slow, decision("exempt", B)], now())
+        expected = {(A, "throttle", rate), (B, "exempt", None)}
+        for damage in (
+            [Entry(A, "mx", "throttle", 0.0), Entry(B, "mx", "exempt", 0.0)],
+            [Entry(A, "mx", "throttle", 600.0)],  # at the configured rate
+        ):
+            daemon.backend.apply(damage)
+            daemon.guard.compare()
+            assert await daemon.guard.begun()
+            held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
+            assert held == expected
+            daemon.backend.apply(damage)
+            daemon.guard._judge(damage)
+            held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
+            assert held == expected
 
     live(tmp_path, story)
 

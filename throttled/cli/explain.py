@@ -70,12 +70,16 @@ def report(result: ExplainResult) -> Iterator[str]:
 
 def _active(snapshot: Snapshot) -> Iterator[str]:
     step = f" number {snapshot.level}" if snapshot.level > 1 else ""
+    if snapshot.rate is not None:
+        step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
+    word = "exemption" if snapshot.action == "exempt" else snapshot.action
     yield (
-        f"  {snapshot.action}{step} of {snapshot.subject} in {snapshot.scope} "
+        f"  {word}{step} of {snapshot.subject} in {snapshot.scope} "
         f"since {output.moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
     yield f"    {snapshot.limit}: {snapshot.why}"
-    yield f"    {output.number(snapshot.packets)} packets dropped"
+    if snapshot.action != "exempt":
+        yield f"    {output.number(snapshot.packets)} packets dropped"
 
 
 def _meter(row: MeterRow) -> str:

@@ -58,7 +58,8 @@ def command(*, which: str, form: str, as_json: bool) -> None:
 def _banned(store: Store, *, as_json: bool) -> Iterator[str]:
     for rows in store.rows(time.time()):
         for row in rows:
-            yield _json(row) if as_json else lists.line(row) + "\n"
+            if row.action != "exempt":
+                yield _json(row) if as_json else lists.line(row) + "\n"
 
 
 def _allowed(store: Store, *, as_json: bool) -> Iterator[str]:

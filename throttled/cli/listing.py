@@ -59,7 +59,11 @@ def _print(result: ListResult) -> None:
 
 
 def _row(snapshot: Snapshot) -> tuple[str, ...]:
-    action = f"{snapshot.action} {snapshot.level}" if snapshot.level > 1 else snapshot.action
+    action: str = snapshot.action
+    if snapshot.level > 1:
+        action += f" {snapshot.level}"
+    elif snapshot.rate is not None:
+        action += f" {output.rate(snapshot.rate)}"
     return (
         snapshot.subject,
         action,

@@ -93,6 +93,8 @@ def _finished(found: dict[str, Any], wanted: Wanted) -> Entered:
         found["seconds"] = wanted.seconds
     if found.get("action") is None:
         raise UsageError("nothing says what to do with it: --as ban, throttle or allow")
+    if found["action"] == "exempt":
+        raise UsageError("an exemption is not imported: `throttled unban --for` makes one")
     if found["action"] == "allow":
         found["scope"] = None
     try:

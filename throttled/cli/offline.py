@@ -286,7 +286,7 @@ def _unban_all(store: Store, backend: Backend, scope: Scope | None, now: float) 
     held = [
         Entry(seen.subject, seen.scope, seen.action, 0.0)
         for seen in backend.dump()
-        if seen.scope == scope
+        if seen.scope == scope and seen.action != "exempt"
     ]
     if held:
         backend.apply(held)

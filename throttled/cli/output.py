@@ -16,7 +16,7 @@ from typing import Any
 import click
 import msgspec
 
-from throttled.model import Scope
+from throttled.model import Rate, Scope
 from throttled.policy import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
@@ -96,6 +96,11 @@ def short_moment(seconds: float) -> str:
 def left(until: float) -> str:
     """Return the time from now until then."""
     return lasting(until - time.time())
+
+
+def rate(of: Rate) -> str:
+    """Return a rate as people read it: 6/1h."""
+    return f"{of.count}/{Duration(of.per)}"
 
 
 def number(count: int) -> str:

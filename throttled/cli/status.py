@@ -55,6 +55,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
         *_caps(status),
         ("throttled", _by_scope(status.throttled)),
         ("banned", _by_scope(status.banned)),
+        *([("exempt", _by_scope(status.exempt))] if any(status.exempt.values()) else []),
         ("dropped", f"{number(status.packets_dropped)} packets"),
         ("kernel", f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"),
     ]

@@ -98,9 +98,10 @@ def _gauges(status: StatusResult) -> Iterator[Metric]:
     ):
         yield GaugeMetricFamily(f"throttled_{name}", text, value=value)
     subjects = GaugeMetricFamily(
-        "throttled_subjects", "Subjects in force now.", labels=["action", "scope"]
+        "throttled_subjects", "Subjects now active.", labels=["action", "scope"]
     )
-    for action, by_scope in (("throttle", status.throttled), ("ban", status.banned)):
+    by_action = {"throttle": status.throttled, "ban": status.banned, "exempt": status.exempt}
+    for action, by_scope in by_action.items():
         for scope, count in by_scope.items():
             subjects.add_metric([action, scope], count)
     yield subjects

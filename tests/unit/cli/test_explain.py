@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from throttled.control.protocol import AllowRow, Explain, ExplainResult, LogText, MeterRow
-from throttled.model import JOURNAL, Decision, Past, Snapshot
+from throttled.model import JOURNAL, Decision, Past, Rate, Snapshot
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Cli, Daemon
@@ -71,6 +71,22 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         "Next: nothing: protected",
     ]
     assert daemon.asked == [Explain("198.51.100.7")]
+
+
+def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:
+    (ban,) = _result().active
+    slow = replace(ban, action="throttle", level=0, rate=Rate(6, 3600.0, 2))
+    daemon.answer = replace(_result(), active=[slow, replace(ban, action="exempt", level=0)])
+    lines = cli("explain", "198.51.100.7").out.splitlines()
+    since = "since 2026-09-21 16:13:20, 9m50s left"
+    at = lines.index("In force:")
+    assert lines[at + 1 : at + 6] == [
+        f"  throttle to 6/1h, 2 at once, of 198.51.100.7 in mx {since}",
+        "    auth: 61 > 60",
+        "    1,234 packets dropped",
+        f"  exemption of 198.51.100.7 in mx {since}",
+        "    auth: 61 > 60",
+    ]
 
 
 def test_an_unknown_client(cli: "Cli", daemon: "Daemon") -> None:

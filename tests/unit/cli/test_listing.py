@@ -3,8 +3,10 @@
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from throttled.control.protocol import List, ListResult
-from throttled.model import Snapshot
+from throttled.model import Rate, Snapshot
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Cli, Daemon
@@ -42,6 +44,18 @@ def test_a_row(cli: "Cli", daemon: "Daemon") -> None:
     ended = cli("list")
     assert ended.out.splitlines()[1].endswith("9m50s       7 auth: 61 > 60 in 10m")
     assert len(ended.out.splitlines()) == 2
+
+
+def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:
+    now = time.time()
+    what = ("mx", "throttle", "network", 0, now, now + 60, "because")
+    slow = Snapshot("198.51.100.7", *what, rate=Rate(6, 3600.0, 2))  # type: ignore[arg-type]
+    good = replace(slow, subject="198.51.100.8", action="exempt", rate=None)
+    daemon.answer = ListResult([slow, good], 2)
+    first, second = cli("list", "--action", "exempt").out.splitlines()[1:]
+    assert first.startswith("198.51.100.7 throttle 6/1h mx ")
+    assert second.startswith("198.51.100.8 exempt        mx ")
+    assert daemon.asked == [List(action="exempt")]
 
 
 def test_filters_are_asked_for(cli: "Cli", daemon: "Daemon") -> None:

@@ -67,6 +67,13 @@ def test_a_bad_entry_is_named_with_its_reason(text: str, why: str) -> None:
     assert len(bad.text) <= 100
 
 
+def test_an_exemption_that_list_prints_is_named() -> None:
+    row = Snapshot("198.51.100.7", "mx", "exempt", "operator", 0, NOW - 5, NOW + 600, "because")
+    (bad,) = read(json.dumps(output.plain(ListResult([row], 1))), Wanted())
+    assert bad.why == "an exemption is not imported: `throttled unban --for` makes one"
+    assert read(json.dumps(output.plain(ListResult([row], 1))))[0][1].action == "ban"
+
+
 def test_force_lets_wide_networks_in() -> None:
     assert read("198.0.0.0/8", Wanted("ban", None, force=True))[0][1].subject == "198.0.0.0/8"
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from throttled.control.protocol import Status, StatusResult, TailStatus
 from throttled.model import Problem
 
@@ -62,6 +64,13 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     ]
     assert max(map(len, ended.out.splitlines())) <= 80
     assert daemon.asked == [Status()]
+
+
+def test_exemptions_are_counted_apart(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(RESULT, exempt={"mx": 2})
+    lines = cli("status").out.splitlines()
+    at = lines.index("banned     1,200 in mx, 0 in submission")
+    assert lines[at + 1] == "exempt     2 in mx, 0 in submission"
 
 
 def test_json(cli: "Cli", daemon: "Daemon") -> None:
