@@ -13,9 +13,6 @@ from throttled.model import Event, Reason, Scope
 from throttled.policy import Points
 
 #: Failures with one user name in one session that count as one: a person mistypes, and a mail
-#: program retries what it has saved.
-_RETRIES = 3
-
 _REASON_POINTS = {
     "relay": "relay",
     "unknown_user": "unknown_user",
@@ -88,7 +85,6 @@ class Session(Struct, gc=False):
     callout: float = 0.0  # … and when the first was refused
     auth_lines: int = 0
     user: str = ""
-    repeats: int = 0  # failures in a row with `user`
     failures: tuple[tuple[float, int, str], ...] = ()  # time, failed logins counted, user name
     login: bool = False  # has logged in
     proxy: bool = False  # the client may name others by XCLIENT: those are somebody else's
@@ -232,18 +228,13 @@ class Scale:
         given += [(at - n * _MINUTE, min(share, self._limit)) for n in range(1, minutes)][:_SPREAD]
         return given
 
-    def auth_failures(self, session: Session, user: str, count: int, at: float = 0.0) -> int:
-        """Return how many of `count` failures with one user name are to be counted."""
-        if user != session.user:
-            session.user = user
-            session.repeats = 0
-        before = session.repeats
-        session.repeats += count
-        # One at the first is the way of a dictionary.
-        counted = 1 if not before and count == 1 else _judged(session.repeats) - _judged(before)
-        if counted:
-            session.failures = (*session.failures, (at, counted, user))[:_KEPT]
-        return counted
+    @staticmethod
+    def auth_failures(session: Session, user: str, count: int, at: float = 0.0) -> int:
+        """Return how many of `count` failures are to be counted: each; a login may excuse them."""
+        session.user = user
+        if len(session.failures) < _KEPT:
+            session.failures = (*session.failures, (at, count, user))
+        return count
 
     def _give(self, session: Session, points: int, at: float) -> int:
         if at - session.minute >= _MINUTE:
@@ -266,11 +257,6 @@ def _unseen(session: Session, commands: dict[str, tuple[int, int]]) -> int:
         if commands.get("mail", _NONE)[0]:
             unseen -= failed(commands, "data") + failed(commands, "bdat")
     return unseen
-
-
-def _judged(failures: int) -> int:
-    """Return what so many failures with one user name in one session count as."""
-    return min(failures, 1) + max(0, failures - _RETRIES)
 
 
 def _same(one: str, other: str) -> bool:
