@@ -115,7 +115,7 @@ def default_limits() -> dict[str, Limit]:
         ),
         "errors": Limit(count="errors", within=duration("10m"), soft=20, hard=50),
         "callouts": Limit(count="callouts", within=duration("10m"), soft=60, hard=600),
-        "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=60),
+        "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=100),
         "auth-users": Limit(count="auth_users", within=duration("10m"), hard=20),
         "auth-slow": Limit(count="auth_users", within=duration("1d"), soft=5, hard=10),
         "auth-day": Limit(

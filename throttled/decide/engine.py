@@ -24,7 +24,7 @@ from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.limits import CountGauge, Gauges, Meter, NameGauge
 from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.protect import PROXY, Protection
-from throttled.decide.session import Scale, Session, failed, unnamed
+from throttled.decide.session import Scale, Session, failed, family, unnamed
 from throttled.decide.tables import Counters, Generations
 from throttled.decide.trace import Trace
 from throttled.model import (
@@ -508,8 +508,8 @@ class Engine:
         for then, count, name in session.excused(user):
             self._take_back(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
-                gauge.table.remove(session.client, name)
-                gauge.networks.remove(network_of(session.client), name)
+                gauge.table.remove(session.client, family(name))
+                gauge.networks.remove(network_of(session.client), family(name))
         session.given = session.pipelined = session.failures = ()
 
     def _take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
@@ -604,12 +604,13 @@ class Engine:
         """Count a user name that a client tried."""
         client = event.client
         network = network_of(client)
+        name = family(event.user)
         for gauge in state.gauges.auth_users:
-            value = gauge.table.add(client, at, event.user)
+            value = gauge.table.add(client, at, name)
             if value > gauge.least:
                 self._weigh(gauge, client, value, at, event)
             elif network:
-                value = gauge.networks.add(network, at, event.user)
+                value = gauge.networks.add(network, at, name)
                 if value > gauge.network_least:
                     self._weigh(gauge, network, value, at, event)
 

@@ -12,7 +12,8 @@ from msgspec import Struct
 from throttled.model import Event, Reason, Scope
 from throttled.policy import Points
 
-#: Failures with one user name in one session that count as one: a person mistypes, and a mail
+_NUMBER = re.compile(r"[0-9]+")
+
 _REASON_POINTS = {
     "relay": "relay",
     "unknown_user": "unknown_user",
@@ -265,6 +266,17 @@ def _same(one: str, other: str) -> bool:
     if "@" in one and "@" in other:
         return one == other
     return one.partition("@")[0] == other.partition("@")[0]
+
+
+def family(user: str) -> str:
+    """Return what user names that differ only in a number have in common.
+
+    Accounts of one machine are numbered (`ci-1@`, `ci-2@`), and when our authentication server is
+    overloaded they all fail: that is no dictionary. A name that is a number stays what it is.
+    """
+    local, at, domain = user.partition("@")
+    plain = _NUMBER.sub("0", local)
+    return user if plain in ("0", local) else f"{plain}{at}{domain}"
 
 
 def unnamed(failures: int) -> int:
