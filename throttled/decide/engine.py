@@ -508,8 +508,9 @@ class Engine:
         for then, count, name in session.excused(user):
             self._take_back(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
-                gauge.table.remove(session.client, family(name))
-                gauge.networks.remove(network_of(session.client), family(name))
+                for each in {name, family(name)}:
+                    gauge.table.remove(session.client, each)
+                    gauge.networks.remove(network_of(session.client), each)
         session.given = session.pipelined = session.failures = ()
 
     def _take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
@@ -604,7 +605,7 @@ class Engine:
         """Count a user name that a client tried."""
         client = event.client
         network = network_of(client)
-        name = family(event.user)
+        name = family(event.user) if event.text == _UNEXPLAINED else event.user
         for gauge in state.gauges.auth_users:
             value = gauge.table.add(client, at, name)
             if value > gauge.least:
@@ -688,5 +689,7 @@ def _named_by_proxy(session: Session | None, event: Event) -> bool:
     return session.client != event.client
 
 
+#: What Postfix writes where the authentication server gave no reason, overloaded or not.
+_UNEXPLAINED = "(reason unavailable)"
 _NONE = (0, 0)
 _UNSAID = (1, 1)  # `disconnect` does not tell how many commands there were

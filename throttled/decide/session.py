@@ -272,7 +272,8 @@ def family(user: str) -> str:
     """Return what user names that differ only in a number have in common.
 
     Accounts of one machine are numbered (`ci-1@`, `ci-2@`), and when our authentication server is
-    overloaded they all fail: that is no dictionary. A name that is a number stays what it is.
+    overloaded they all fail, without a reason: that is no dictionary. A name that is a number stays
+    what it is.
     """
     local, at, domain = user.partition("@")
     plain = _NUMBER.sub("0", local)
