@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from throttled.decide.engine import Engine
+from throttled.decide.engine import Engine, health_check_hint
 from throttled.model import Crossing, Event, Evidence, Facts, Line, Peak, Service
 from throttled.policy import Limit, Points, Policy, default_limits, duration
 
@@ -686,3 +686,13 @@ def test_a_network_is_no_client_of_which_to_note_what_it_reached() -> None:
     under = Engine(Policy(), Facts(), noting=True)
     run([event("non_smtp_command", "2001:db8::1")], under=under)
     assert [p.client for p in under.noted(99)] == ["2001:db8::1"]
+
+
+def test_two_logins_of_a_client_without_a_network() -> None:
+    client = "64:ff9b::c633:6401"
+    under = engine()
+    failure = event("auth_failure", client, user="anna", reason="")
+    login = event("login", client, user="anna")
+    run([event("connect", client), failure, login, login], under=under)
+    assert all(meter.value == 0 for meter in under.meters(client, 1000.0) if "auth" in meter.limit)
+    assert health_check_hint(under, client, 1000.0) == ""

@@ -48,3 +48,13 @@ def test_what_was_surpassed_since_it_was_written_stays() -> None:
     assert (peaks.highest, peaks.full) == ({A: 6}, True)
     peaks.written(A, 6)
     assert (peaks.highest, peaks.full) == ({}, False)
+
+
+def test_what_is_recorded_is_no_longer_noted() -> None:
+    peaks = Peaks(1)
+    peaks.note(A, 5)
+    peaks.written(A, 4)
+    assert peaks.highest == {A: 5}
+    peaks.written(A, 5)
+    peaks.written(B, 5)
+    assert peaks.highest == {}
