@@ -58,3 +58,9 @@ def test_what_is_recorded_is_no_longer_noted() -> None:
     peaks.written(A, 5)
     peaks.written(B, 5)
     assert peaks.highest == {}
+
+
+def test_counters() -> None:
+    counters = NotingCounters(60.0, 100, Peaks(10))
+    assert [counters.add(A, at, 2) for at in (0.0, 1.0, 300.0)] == [2, 4, 2]
+    assert counters.peaks.highest == {A: 4}
