@@ -200,6 +200,13 @@ class Pipeline:
         """Return how many decisions wait for the store to take them."""
         return len(self._unrecorded)
 
+    def skipped_by_kind(self) -> dict[str, int]:
+        """Return how many things were skipped because of unexpected errors, rows included."""
+        found = dict(self.skipped.counts)
+        for kind, count in self.store.skipped.counts.items():
+            found[kind] = found.get(kind, 0) + count
+        return found
+
     # Counting
 
     def read(  # noqa: PLR0913 - lines, where they stand, and when they came
