@@ -33,7 +33,7 @@ from throttled.control.server import Peer, Server
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose, displace
-from throttled.enforce.sockets import end_sessions
+from throttled.enforce.sessions import AGAIN, Endings
 from throttled.errors import (
     BackendError,
     ConfigError,
@@ -131,6 +131,7 @@ class Daemon:
         self._closing = ExitStack()
         self._refreshing: asyncio.Task[Any] | None = None
         self._keeping: asyncio.Task[Any] | None = None
+        self._ending: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._asked = self._opened = self.started.boot
@@ -185,6 +186,7 @@ class Daemon:
         self.handshakes = Handshakes(self.pipeline, self.report)
         self.upkeep = Upkeep(self.pipeline, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
+        self.endings = Endings()
         self.protect()
         self.guard.start()
         self._closing.callback(self.guard.close)
@@ -416,8 +418,17 @@ class Daemon:
         if told:
             self.hook.decided(decisions)
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
-        if banned and self.backend.name != "dryrun":
-            end_sessions(banned, self.ruleset().ports, partial(self._spared, banned))
+        if self.backend.name != "dryrun":
+            spared = partial(self._spared, banned)
+            self.endings.end(decisions, self.ruleset().ports, now().boot, spared)
+            if self.endings.pending and (self._ending is None or self._ending.done()):
+                self._ending = self._spawn(self._end_pending())
+
+    async def _end_pending(self) -> None:
+        """End the sessions in which the server owed a reply, once it has given it."""
+        while self.endings.pending:
+            await asyncio.sleep(AGAIN)
+            self.endings.again(self.ruleset().ports, now().boot)
 
     def _spared(self, banned: Sequence[tuple[str, Scope]], client: str) -> bool:
         """Return whether the ban of a network does not apply to a client inside it."""

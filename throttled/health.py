@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from throttled import bypass
+from throttled.decide.engine import health_check_hint
 from throttled.enforce.sockets import connections
 from throttled.errors import StoreError
 from throttled.model import Problem
@@ -75,6 +76,7 @@ class Health:
         found += daemon.guard.problems(at)
         found += daemon.handshakes.problems()
         found += bypass.problems(pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
+        found += self._health_checks(at)
         if daemon.hook.problem:
             found.append(daemon.hook.problem)
         found += [
@@ -139,6 +141,15 @@ class Health:
             what = f"the logger lost {lost:,} lines: who wrote them was not counted"
             hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
             yield Problem("warning", what, hint, "lines-lost")
+
+    def _health_checks(self, at: float) -> Iterator[Problem]:
+        pipeline = self._daemon.pipeline
+        reason = pipeline.ladder.protection.reason
+        clients = [c for c in pipeline.engine.health_checks(at) if not reason(c)]
+        if clients:
+            what, _, hint = health_check_hint(pipeline.engine, clients[0], at).partition("; ")
+            more = f" (and {len(clients) - 1} more clients)" if len(clients) > 1 else ""
+            yield Problem("warning", f"{what}{more}", hint, "health-check")
 
     def _grew(self, key: str, value: int, at: float) -> bool:
         return self._growths.setdefault(key, Growth()).lately(value, at)

@@ -53,15 +53,15 @@ Kind = Literal[
 #: Why a `reject` or an `auth_failure` happened, as far as points care. "" = none of these.
 Reason = Literal[
     "",
-    "relay",  # 5xx Relay access denied
-    "unknown_user",  # 5xx recipient unknown
-    "dnsbl",  # 5xx blocked using a DNS list
-    "syntax",  # 5xx HELO, sender or recipient that cannot be valid
-    "access",  # 5xx refused by the operator's own access rules
-    "protocol",  # 5xx pipelining, bare newline, postscreen's protocol error
-    "content",  # 5xx content, size, quota, sender domain: says nothing of the client
+    "relay",  # Relay access denied
+    "unknown_user",  # recipient unknown
+    "dnsbl",  # blocked using a DNS list
+    "syntax",  # HELO, sender or recipient that cannot be valid
+    "access",  # refused by the operator's own access rules, with access(5)'s own text
+    "protocol",  # pipelining, bare newline, postscreen's protocol error
+    "content",  # content, size, quota, sender domain, policy service: says nothing of the client
     "milter",  # milter-reject: content, judged by somebody else's program
-    "temporary",  # any 4xx; AUTH: our own authentication server is down
+    "temporary",  # other 4xx; a DNS list's own error; AUTH: our authentication server is down
     "aborted",  # AUTH: the client gave up
 ]
 
@@ -87,6 +87,7 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     text: str = ""  # the rest, written by the client or for people; never parsed again
     #: `disconnect`: per SMTP command (accepted, total); {"commands": (0, 0)} when nothing was sent.
     commands: dict[str, tuple[int, int]] | None = None
+    null_sender: bool = False  # a refused recipient of a bounce or a sender callout
 
 
 class Rate(Struct, frozen=True, gc=False):
@@ -114,9 +115,13 @@ class Crossing(Struct, frozen=True, gc=False):
     value: int
     threshold: int
     within: float  # seconds
-    count: Literal["connections", "handshakes", "errors", "auth_failures", "auth_users"] = "errors"
+    count: Literal[
+        "connections", "handshakes", "errors", "callouts", "auth_failures", "auth_users"
+    ] = "errors"
     name: str = ""  # host name, for protection by suffix
     lines: tuple[Line, ...] = ()
+    pid: int = 0  # of the smtpd whose session crossed it; 0: none
+    port: int = 0  # the client's port in that session, where logged
 
 
 class Past(Struct, frozen=True, gc=False):
@@ -161,6 +166,8 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     lines: tuple[Line, ...] = ()
     alert: str = ""  # set where an operator should look: the brake, a protected name
     rate: Rate | None = None  # of a throttle; None = the configured one
+    pid: int = 0  # of the smtpd whose session caused it; 0: none
+    port: int = 0  # the client's port in that session, where logged
 
 
 class Evidence(Struct, frozen=True, gc=False):

@@ -33,6 +33,7 @@ from throttled.control.protocol import (
     Worst,
 )
 from throttled.control.server import Peer
+from throttled.decide.engine import health_check_hint
 from throttled.decide.limits import Meter
 from throttled.errors import BackendError, RefusedError, SourceError, StoreError
 from throttled.logs import Follower
@@ -201,6 +202,7 @@ class Operations:
             past=past,
             allowed=[row for row in self._allowed() if address.inside(subject, row.what)],
             next=_next(protected, active, meters, ladder.next_ban(past, moment.wall)),
+            hint="" if protected else health_check_hint(engine, subject, moment.boot),
         )
 
     def _active(self, subject: str) -> list[Snapshot]:

@@ -55,7 +55,7 @@ def duration(text: str) -> Duration:
     return Duration.parse(text)
 
 
-Count = Literal["connections", "errors", "auth_failures", "auth_users"]
+Count = Literal["connections", "errors", "callouts", "auth_failures", "auth_users"]
 Threshold = Annotated[int, Meta(ge=1, le=1_000_000)]
 Weight = Annotated[int, Meta(ge=0, le=100)]
 
@@ -110,6 +110,7 @@ def default_limits() -> dict[str, Limit]:
             submission=Thresholds(soft=120),
         ),
         "errors": Limit(count="errors", within=duration("10m"), soft=20, hard=50),
+        "callouts": Limit(count="callouts", within=duration("10m"), soft=60, hard=600),
         "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=60),
         "auth-users": Limit(count="auth_users", within=duration("10m"), hard=20),
         "auth-slow": Limit(count="auth_users", within=duration("1d"), soft=5, hard=10),
@@ -119,24 +120,28 @@ def default_limits() -> dict[str, Limit]:
 class Points(Struct, frozen=True, forbid_unknown_fields=True):
     """What each kind of misbehaviour adds to the count `errors`."""
 
-    non_smtp_command: Annotated[Weight, Meta(description="HTTP, TLS or garbage for SMTP")] = 5
+    non_smtp_command: Annotated[Weight, Meta(description="HTTP or garbage for SMTP")] = 5
     pregreet: Annotated[Weight, Meta(description="spoke before the greeting")] = 5
     pipelining: Annotated[Weight, Meta(description="did not wait for replies")] = 5
     bare_newline: Annotated[Weight, Meta(description="bare newline, as in SMTP smuggling")] = 5
     too_many_errors: Annotated[
-        Weight, Meta(description="Postfix hung up after errors that were not all 4xx")
+        Weight, Meta(description="Postfix hung up after errors most of which counted")
     ] = 5
     relay: Annotated[Weight, Meta(description="relay access denied")] = 3
     unknown_user: Annotated[Weight, Meta(description="recipient does not exist")] = 1
     syntax: Annotated[Weight, Meta(description="impossible address, HELO or command")] = 1
     dnsbl: Annotated[Weight, Meta(description="refused because a DNS list names it")] = 1
-    access: Annotated[Weight, Meta(description="refused by your own access rules")] = 1
+    access: Annotated[
+        Weight, Meta(description="refused by your access tables without a text of their own")
+    ] = 1
     command_limit: Annotated[Weight, Meta(description="postscreen's command limits")] = 1
     rate_limit: Annotated[Weight, Meta(description="Postfix's own rate limits, IPv4 only")] = 1
     empty_session: Annotated[
-        Weight, Meta(description="sent nothing, again within seven seconds")
-    ] = 1
-    per_session: Annotated[Weight, Meta(description="at most this many in one session")] = 10
+        Weight, Meta(description="a session in which nothing was sent: mostly a health check")
+    ] = 0
+    per_session: Annotated[
+        Weight, Meta(description="at most this many in one session and minute")
+    ] = 10
 
 
 class Throttle(Struct, frozen=True, forbid_unknown_fields=True):

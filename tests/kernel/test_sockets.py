@@ -4,20 +4,37 @@ import errno
 import logging
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from lab.guarded import Host
 from lab.netns import SERVER4, SERVER6, Namespace, pair, until, without
 from throttled.enforce import sockets
-from throttled.enforce.sockets import end_sessions
-from throttled.model import Entry, Scope
+from throttled.enforce.sessions import Endings, Ports
+from throttled.model import Decision, Entry, Scope
 
 pytestmark = pytest.mark.root
 
 PORTS: dict[Scope, tuple[int, ...]] = {"mx": (25, 2525), "submission": (587,)}
 Ends = tuple[socket.socket, socket.socket]
+
+
+def ban(subject: str, scope: Scope = "mx") -> Decision:
+    return Decision(0.0, "ban", subject, scope, "errors", 1, 600.0, "because")
+
+
+def throttle(subject: str, pid: int = 0, port: int = 0) -> Decision:
+    why = (0.0, "throttle", subject, "mx", "errors", 0, 600.0, "because")
+    return Decision(*why, pid=pid, port=port)  # type: ignore[arg-type]  # as they are named
+
+
+def end_sessions(
+    subjects: Iterable[tuple[str, Scope]],
+    ports: Ports,
+    spared: Callable[[str], object] = lambda _address: False,
+) -> int:
+    return Endings().end([ban(*subject) for subject in subjects], ports, 0.0, spared)
 
 
 class Server:
@@ -175,12 +192,14 @@ def test_nothing_to_do_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_right_it_is_said_once() -> None:
     code = (
         "import socket\n"
-        "from throttled.enforce.sockets import end_sessions\n"
+        "from throttled.enforce.sessions import Endings\n"
+        "from throttled.model import Decision\n"
         "listener = socket.create_server(('127.0.0.1', 0))\n"
         "port = listener.getsockname()[1]\n"
         "clients = [socket.create_connection(('127.0.0.1', port)) for _ in range(3)]\n"
         "for _ in range(3):\n"
-        "    print(end_sessions([('127.0.0.1', 'mx')], {'mx': (port,)}))\n"
+        "    ban = Decision(0.0, 'ban', '127.0.0.1', 'mx', 'errors', 1, 600.0, '')\n"
+        "    print(Endings().end([ban], {'mx': (port,)}, 0.0))\n"
     )
     done = without(["net_admin"], code)
     assert done.stdout == "0\n0\n0\n"
@@ -229,3 +248,100 @@ def test_accepted_connections_are_seen_and_for_a_minute_after_they_ended(server:
 def test_who_listens(server: Server) -> None:
     assert server.listeners
     assert sockets.listened() == {25, 2525, 587, 80}
+
+
+# Who speaks next
+
+
+def spoken(end: socket.socket, said: bytes) -> None:
+    """Wait until an end has received what the other one said."""
+    end.setblocking(True)
+    end.settimeout(5.0)
+    assert end.recv(100) == said
+
+
+def test_a_session_ends_where_the_server_waits_for_the_client(server: Server) -> None:
+    end = server.session("198.18.0.1")
+    end.sendall(b"220 hello")
+    spoken(server.kept[-2], b"220 hello")
+    assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
+    assert is_ended(end)
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("source", ["198.18.0.1", "2001:db8:b::1"])
+def test_a_session_goes_on_while_the_server_owes_a_reply(
+    server: Server, source: str, *, read: bool
+) -> None:
+    end, client = server.session(source), server.kept[-2]
+    end.sendall(b"354 go on")
+    spoken(client, b"354 go on")
+    client.sendall(b"a message.")  # at once: in the same tick of the kernel's clock
+    if read:
+        spoken(end, b"a message.")
+    endings = Endings()
+    assert endings.end([ban(source)], PORTS, 0.0) == 0
+    assert endings.again(PORTS, 299.0) == 0
+    if not read:
+        spoken(end, b"a message.")
+    assert endings.again(PORTS, 299.0) == 0
+    end.sendall(b"250 taken")
+    until(lambda: endings.again(PORTS, 299.0) == 1, "the session ended after the reply")
+    assert (is_ended(end), endings.pending) == (True, {})
+    assert client.recv(100) == b"250 taken"
+
+
+def test_the_time_in_which_a_reply_is_waited_for_is_bounded(server: Server) -> None:
+    end, client = server.session("198.18.0.1"), server.kept[-2]
+    client.sendall(b"EHLO x")
+    spoken(end, b"EHLO x")
+    cause = throttle("198.18.0.1", port=client.getsockname()[1])
+    for decision, seconds in ((ban("198.18.0.1"), 300.0), (cause, 5.0)):
+        endings = Endings()
+        assert endings.end([decision], PORTS, 1000.0) == 0
+        assert endings.again(PORTS, 1000.0 + seconds - 0.1) == 0
+        assert len(endings.pending) == 1
+        assert endings.again(PORTS, 1000.0 + seconds) == 0
+        assert endings.pending == {}
+    assert not is_ended(end)
+
+
+def test_a_throttle_ends_only_the_session_that_caused_it(server: Server) -> None:
+    ends = [server.session("198.18.0.1") for _ in range(3)]
+    port = server.kept[2].getsockname()[1]
+    assert Endings().end([throttle("198.18.0.1", port=port)], PORTS, 0.0) == 1
+    assert [is_ended(end) for end in ends] == [False, True, False]
+    assert Endings().end([throttle("198.18.0.1", port=port)], PORTS, 0.0) == 0
+
+
+def test_a_throttle_that_no_session_caused_ends_none(server: Server) -> None:
+    end = server.session("198.18.0.1")
+    assert Endings().end([throttle("198.18.0.1")], PORTS, 0.0) == 0
+    assert not is_ended(end)
+
+
+def test_a_session_is_known_by_the_sockets_of_its_smtpd(server: Server) -> None:
+    ends = [server.session("198.18.0.1") for _ in range(2)]
+    with subprocess.Popen(("sleep", "60"), stdin=ends[1].fileno()) as smtpd:
+        assert Endings().end([throttle("198.18.0.1", smtpd.pid)], PORTS, 0.0) == 1
+        smtpd.kill()
+    assert [is_ended(end) for end in ends] == [False, True]
+
+
+def test_of_an_unknown_smtpd_all_sessions_end_that_wait_for_the_client(server: Server) -> None:
+    waiting, other = server.session("198.18.0.1"), server.session("198.18.0.2")
+    busy, client = server.session("198.18.0.1"), server.kept[-2]
+    client.sendall(b"EHLO x")
+    spoken(busy, b"EHLO x")
+    endings = Endings()
+    assert endings.end([throttle("198.18.0.1", 1)], PORTS, 0.0) == 1
+    assert [is_ended(end) for end in (waiting, busy, other)] == [True, False, False]
+    assert endings.pending == {}
+
+
+def test_a_throttled_network_ends_the_session_that_caused_it_or_none(server: Server) -> None:
+    ends = [server.session("198.18.0.1"), server.session("198.18.0.2")]
+    assert Endings().end([throttle("198.18.0.0/24", 1)], PORTS, 0.0) == 0
+    port = server.kept[0].getsockname()[1]
+    assert Endings().end([throttle("198.18.0.0/24", 1, port)], PORTS, 0.0) == 1
+    assert [is_ended(end) for end in ends] == [True, False]

@@ -5,13 +5,14 @@ Only the clock by which health looks is moved on, and the daemon around it is no
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from throttled.decide.protect import Protection
 from throttled.health import Growth, Health
 from throttled.logs import Logs
 from throttled.model import Facts, Problem
@@ -129,3 +130,21 @@ def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
     assert not growth.lately(0, 700.0)  # another parser, another log of that name
     assert growth.lately(1, 800.0)
     assert not growth.lately(1, 1500.0)
+
+
+def test_a_client_that_looks_like_a_health_check_is_named(pipeline: Pipeline) -> None:
+    at = now()
+    health = watched(pipeline)[1]
+    for client in ("198.51.100.7", "198.51.100.8"):
+        written = datetime.fromtimestamp(at.wall, UTC).strftime("%b %e %H:%M:%S")
+        begin = LINE.strip().replace("Nov 22 10:00:01", written).replace("198.51.100.7", client)
+        ends = begin.replace(" connect from", " disconnect from") + " commands=0/0"
+        lines = [begin, ends] * 30
+        pipeline.read(lines, range(len(lines)), at)
+        (problem,) = health._health_checks(at.boot)
+        assert problem.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
+        assert problem.hint.endswith("throttled allow 198.51.100.7")
+    assert problem.what.endswith(" (and 1 more clients)")
+    own = Facts(own=frozenset({"198.51.100.7", "198.51.100.8"}))
+    pipeline.reconfigure(Policy(), Protection.of(own, Policy().protect))
+    assert list(health._health_checks(at.boot)) == []

@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back(seconds: int) -> None:
 
 def test_defaults_are_those_of_the_design() -> None:
     limits = default_limits()
-    assert set(limits) == {"connections", "errors", "auth", "auth-users", "auth-slow"}
+    assert set(limits) == {"connections", "errors", "callouts", "auth", "auth-users", "auth-slow"}
     assert [str(time) for time in Policy().ban.times] == ["10m", "1h", "4h", "12h", "1d"]
     assert limits["connections"].hard is None
     assert (limits["errors"].soft, limits["errors"].hard) == (20, 50)

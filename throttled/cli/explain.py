@@ -66,6 +66,8 @@ def report(result: ExplainResult) -> Iterator[str]:
         yield from map(_decision, result.decisions)
     yield from _past(result.past)
     yield f"Next: {result.next}"
+    if result.hint:
+        yield f"Hint: {result.hint}"
 
 
 def _active(snapshot: Snapshot) -> Iterator[str]:

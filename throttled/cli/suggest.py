@@ -27,6 +27,7 @@ _BAR = 19
 _UNITS: dict[Count, str] = {
     "connections": "connections",
     "errors": "points for errors",
+    "callouts": "unknown recipients of the null sender",
     "auth_failures": "failed logins",
     "auth_users": "user names",
 }

@@ -51,8 +51,9 @@ SECTIONS = {
     ),
     "points": (
         "What each kind of misbehaviour adds to the count `errors`. What is refused for a while "
-        "only (4xx, greylisting), for its content, or for our own trouble adds nothing. "
-        "0 ignores a kind."
+        "(greylisting), for its content, by a policy service, for our own trouble, or to a client "
+        "that has logged in adds nothing. A refusal that settings turn into 4xx (stock Debian's "
+        "454 Relay access denied, soft_bounce) counts as the refusal that it is. 0 ignores a kind."
     ),
     "throttle": (
         "A throttled client may still connect, but only so often; the kernel drops the rest."
@@ -90,9 +91,15 @@ SECTIONS = {
 LIMITS = {
     "connections": "Floods of connections. A rate is answered by a rate: a throttle, and no ban.",
     "errors": "Misbehaviour, in points (see [points]).",
+    "callouts": (
+        "Unknown recipients of the null sender (or of Postfix's double-bounce), one in a session: "
+        "an honest server that verifies or returns mail somebody forged in our name, or a "
+        "harvester that looks like one. Two in one session count as errors."
+    ),
     "auth": (
         "Guessing of passwords. The first three failures of a session with one user name count "
-        "once: a person mistypes, a mail program repeats itself."
+        "once: a person mistypes, a mail program repeats itself. A login later in the session "
+        "takes back failures with its own name, and three without any name."
     ),
     "auth-users": "Guessing of user names: distinct names tried.",
     "auth-slow": "The same, by those who take their time.",

@@ -309,6 +309,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     past: Past
     allowed: list[AllowRow]
     next: str  # what would happen next, for people
+    hint: str = ""  # what an operator might do, for people
 
 
 class ChangeResult(_Result, frozen=True, tag="change"):

@@ -22,7 +22,7 @@ from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.limits import NEVER, Gauge, Gauges, Meter
 from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.protect import PROXY, Protection
-from throttled.decide.session import Scale, Session, failed
+from throttled.decide.session import Scale, Session, failed, unnamed
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
 from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Peak, Scope
@@ -35,9 +35,9 @@ _SESSION_TIME = 3600.0
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE = 1 << 18
 _LINES = 16
-#: Sessions in which nothing was sent weigh only when the next one follows within this time: a
-#: monitoring probe that connects every ten seconds is no offender.
-_REPEATED = 7.0
+#: A client looks like a health check after so many sessions within so many seconds that wanted
+#: nothing, and none that did; so many such clients are named.
+_HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
 #: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
@@ -84,8 +84,6 @@ class _Stream:
         self.host = host
         self.state = state  # None for another host's
         self.sessions: Generations[_SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
-        #: Of one service: who probes each of our ports at once does not repeat itself.
-        self.empty = Counters(_REPEATED, _SESSIONS)
 
 
 class Engine:
@@ -114,6 +112,10 @@ class Engine:
         self._proxies = _proxies(facts)
         #: Who is banned and gets through.
         self.escapes = Escapes()
+        #: Sessions that wanted nothing, of clients that have had no others; the latest clients with
+        #: many of them.
+        self._idle = Counters(_IDLE_TIME, policy.max_clients)
+        self._checks: Generations[str, str] = Generations(_IDLE_TIME, _HEALTH_CHECKS)
         #: The latest moment known, where that is not the latest line's: a log may be late, or in
         #: another zone. What is in force ends by it.
         self.now = 0.0
@@ -315,12 +317,21 @@ class Engine:
         return self._trace.lines(client, _LINES)
 
     def sessions(self, client: str) -> int:
-        """Return in how many open sessions a client has done something that counts."""
+        """Return how many sessions a client has open."""
         return sum(
             session.client == client
             for stream in self._streams.values()
             for session in stream.sessions.values()
         )
+
+    def health_check(self, client: str, at: float) -> int:
+        """Return how many sessions a client had within an hour, if it looks like a health check."""
+        count = self._idle.value(client, at)
+        return count if count >= _HEALTH_CHECK else 0
+
+    def health_checks(self, at: float) -> list[str]:
+        """Return clients that look like health checks, the most talkative of the last hour."""
+        return [client for client in self._checks.values() if self.health_check(client, at)]
 
     def sizes(self) -> dict[str, int]:
         """Return how many clients and sessions are tracked, and how many fell to a cap."""
@@ -335,11 +346,12 @@ class Engine:
     # A method for each kind of event: it returns whether the line counted against the client.
 
     def _connect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
-        self._current.sessions.pop(key)
+        session = Session(event.client, at)
+        self._current.sessions.put(key, session, at)
         if self._names is not None and event.name:
             self._names.put(event.client, event.name, at)
         if self._proxies is not None and self._proxies.reason(event.client) == PROXY:
-            self._current.sessions.put(key, Session(event.client, proxy=True), at)
+            session.proxy = True
         passed = state.screening and state.handover.get(event.client)
         if passed:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
@@ -361,7 +373,16 @@ class Engine:
         return 0
 
     def _error(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
-        points = self._scale.error(self._session(event, at, key), event)
+        session = self._session(event, at, key)
+        if event.kind == "reject" and event.user:
+            self._logged_in(state, session, event.user)
+        before = session.callouts
+        points = self._scale.error(session, event, at, state.scope)
+        if before == 0 and session.callouts == 1:
+            session.callout = at
+            return self._count(state.gauges.callouts, event, at, 1)
+        if before == 1 and session.callouts > 1:
+            self._take_back(state.gauges.callouts, event.client, session.callout, 1)
         return self._count(state.gauges.errors, event, at, points)
 
     def _auth_failure(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
@@ -377,46 +398,104 @@ class Engine:
                 if value > gauge.soft or value > gauge.hard:
                     verdict = gauge.verdict(value)
                     self._cross(gauge, event.client, verdict, value, at, name=event.name)
-        counted = self._scale.auth_failures(session, event.user, event.count)
+        counted = self._scale.auth_failures(session, event.user, event.count, at)
         return self._count(state.gauges.auth_failures, event, at, counted)
 
-    def _login(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
+    def _login(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
+        self._logged_in(state, self._session(event, at, key), event.user)
         return self._good(state, event, at, deliveries=0, logins=event.count)
 
     def _tls_failure(self, _state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
-        self._session(event, at, key)  # so that it is not taken for an empty one
+        self._session(event, at, key).harmless += event.count
         return 0
 
     def _disconnect(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         session = self._current.sessions.pop(key)
-        if session is not None and session.client != event.client:
-            session = None  # lines were lost: another one's
+        if session is None or session.client != event.client:  # lines were lost: another one's
+            session = Session(event.client, at)
         commands = event.commands
-        if commands is None:  # Postfix before 3.0 counts nothing here
+        if commands is None and event.process != "postscreen":
+            return 0  # Postfix before 3.0 counts nothing here
+        if session.idle(commands):
+            self._note_idle(event.client, at)
+        else:
+            self._idle.pop(event.client)
+        if commands is None:
             return 0
         accepted, total = commands.get("commands", _UNSAID)
         if not total:
-            if session is not None or self._current.empty.add(event.client, at, 1) < 2:
-                return 0
-            return self._count(state.gauges.errors, event, at, self._scale.empty_session)
+            weight = 0 if session.said() else self._scale.empty_session
+            return self._count(state.gauges.errors, event, at, weight)
+        self._achieved(state, session, event, at)
+        if accepted == total:
+            return 0
+        return self._unreported(state, session, event, at)
+
+    def _achieved(self, state: _Scoped, session: Session, event: Event, at: float) -> None:
+        """Note what a session that ends accomplished: mail, a login that no line reported."""
+        commands = event.commands or {}
         if "data" in commands or "bdat" in commands:
             # A `bdat` is a part of a message, a `data` a whole one.
             deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
             if deliveries:
                 self._good(state, event, at, deliveries=deliveries, logins=0)
-        if accepted == total:
-            return 0
-        session = session or Session(event.client)
-        refused = failed(commands, "auth")
+                for then, points in session.pipelined:
+                    self._take_back(state.gauges.errors, event.client, then, points)
+        if "auth" in commands and commands["auth"][0] and not session.login:
+            self._logged_in(state, session, "")
+            self._good(state, event, at, deliveries=0, logins=1)
+
+    def _unreported(self, state: _Scoped, session: Session, event: Event, at: float) -> int:
+        """Count what only the counters of `disconnect` report."""
+        commands = event.commands or {}
+        unseen = failed(commands, "auth") - session.auth_lines
+        if session.login:
+            return self._count(state.gauges.auth_failures, event, at, unnamed(unseen))
         counted = 0
-        if refused > session.auth_lines and not session.denied:
-            unseen = refused - session.auth_lines
-            counted = self._scale.auth_failures(session, session.user, unseen)
+        if unseen > 0 and not session.denied:
+            counted = self._scale.auth_failures(session, session.user, unseen, at)
             self._count(state.gauges.auth_failures, event, at, counted)
-        points = self._scale.unreported(session, commands)
-        return self._count(state.gauges.errors, event, at, points) + counted
+        for then, points in self._scale.unreported(session, commands, at, state.scope):
+            counted += self._count(state.gauges.errors, event, then, points)
+        return counted
 
     # What these share
+
+    def _logged_in(self, state: _Scoped, session: Session, user: str) -> None:
+        """Take back what a session that logs in has counted.
+
+        What was refused to it is a matter for its account; a failed mechanism, or a password
+        mistyped, is none of a client that then proves to own the name.
+
+        Args:
+            state: its scope.
+            session: it.
+            user: the name; "" where only the counters of `disconnect` show the login.
+        """
+        if session.login:
+            return
+        session.login = True
+        for then, points in session.given:
+            self._take_back(state.gauges.errors, session.client, then, points)
+        for then, count, name in session.excused(user):
+            self._take_back(state.gauges.auth_failures, session.client, then, count)
+            for gauge in state.gauges.auth_users if name else ():
+                gauge.table.remove(session.client, name)
+        session.given = session.pipelined = session.failures = ()
+
+    def _take_back(
+        self, group: list[Gauge[Counters]], client: str, then: float, count: int
+    ) -> None:
+        """Take back what was counted at a time, against a client and its network."""
+        network = network_of(client)
+        for gauge in group:
+            gauge.table.take_back(client, then, count)
+            if network:
+                gauge.table.take_back(network, then, count)
+
+    def _note_idle(self, client: str, at: float) -> None:
+        if self._idle.add(client, at, 1) >= _HEALTH_CHECK:
+            self._checks.put(client, client, at)
 
     def _escaped(self, state: _Scoped, event: Event, at: float) -> None:
         """Note a session of a client that the kernel should not let in."""
@@ -451,7 +530,7 @@ class Engine:
     def _session(self, event: Event, at: float, key: _SessionKey) -> Session:
         session = self._current.sessions.get(key)
         if session is None or session.client != event.client:
-            session = Session(event.client)
+            session = Session(event.client, at)
             self._current.sessions.put(key, session, at)
         return session
 
@@ -524,6 +603,17 @@ class Engine:
             "handshakes" if gauge.kernel else gauge.count,
             name,
         )
+
+
+def health_check_hint(engine: Engine, client: str, at: float) -> str:
+    """Return what to suggest about a client that looks like a health check; "" if it does not."""
+    count = engine.health_check(client, at)
+    return (
+        f"{client} looks like a health check: {count} sessions that did nothing within an hour; "
+        f"allowlist it, if it is yours? throttled allow {client}"
+        if count
+        else ""
+    )
 
 
 def _proxies(facts: Facts) -> Protection | None:

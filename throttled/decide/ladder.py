@@ -28,6 +28,7 @@ _WORDS = {
     "connections": "connections",
     "handshakes": "completed handshakes",
     "errors": "points for errors",
+    "callouts": "unknown recipients of sender callouts or bounces",
     "auth_failures": "failed logins",
     "auth_users": "user names tried",
 }

@@ -72,6 +72,7 @@ class Gauges(Struct):
     connections: list[Gauge[Counters]] = field(default_factory=list)
     handshakes: list[Gauge[Counters]] = field(default_factory=list)
     errors: list[Gauge[Counters]] = field(default_factory=list)
+    callouts: list[Gauge[Counters]] = field(default_factory=list)
     auth_failures: list[Gauge[Counters]] = field(default_factory=list)
     auth_users: list[Gauge[Distinct]] = field(default_factory=list)
 
@@ -115,6 +116,7 @@ class Gauges(Struct):
             *self.connections,
             *self.handshakes,
             *self.errors,
+            *self.callouts,
             *self.auth_failures,
             *self.auth_users,
         ]
@@ -131,7 +133,7 @@ class Gauges(Struct):
 
         Other thresholds make no difference to counters; names are counted up to a threshold.
         """
-        for group in ("connections", "handshakes", "errors", "auth_failures"):
+        for group in ("connections", "handshakes", "errors", "callouts", "auth_failures"):
             known = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
             for gauge in getattr(self, group):
                 if (gauge.limit, gauge.within) in known:

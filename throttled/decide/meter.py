@@ -41,6 +41,14 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     return meter + (count << -ahead * _LANE), held + count
 
 
+def take_back(meter: int, tick: int, count: int) -> int:
+    """Return the meter with `count` less at `tick`, but not below what that eighth holds."""
+    shift = ((meter >> _BITS) - tick) * _LANE
+    if not 0 <= shift < _BITS:
+        return meter
+    return meter - (min(count, meter >> shift & _SUM) << shift)
+
+
 def advance(meter: int, tick: int) -> int:
     """Return the meter as it is at `tick`; unchanged when its newest eighth is later."""
     ahead = tick - (meter >> _BITS)

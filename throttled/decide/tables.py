@@ -114,6 +114,13 @@ class Counters(Generations[str, int]):
         self._young[key], total = _add(value, int(at * self._per_second), count)
         return total
 
+    def take_back(self, key: str, at: float, count: int) -> None:
+        """Count less what was counted at `at`; never below zero."""
+        for generation in (self._young, self._old):
+            if key in generation:
+                tick = int(at * self._per_second)
+                generation[key] = meter.take_back(generation[key], tick, count)
+
     def value(self, key: str, at: float) -> int:
         """Return how many there are within the window that ends at `at`."""
         return meter.total(meter.advance(self.get(key) or 0, int(at * self._per_second)))
@@ -159,6 +166,14 @@ class Distinct(Generations[str, bytes]):
             names = pack(f">{len(others)}Q", *others)
         self._young[key] = names
         return len(names) // _NAME
+
+    def remove(self, key: str, name: str) -> None:
+        """Count a name no more."""
+        digest = hash(name) & _DIGEST
+        for generation in (self._young, self._old):
+            if key in generation:
+                others = [n for n in _numbers(generation[key]) if n & _DIGEST != digest]
+                generation[key] = pack(f">{len(others)}Q", *others)
 
     def value(self, key: str, at: float) -> int:
         """Return how many distinct names there are within the window that ends at `at`."""

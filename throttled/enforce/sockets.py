@@ -1,11 +1,9 @@
-"""Ends the open SMTP sessions of banned subjects; tells of connections and of who listens.
+"""Open TCP connections at the ports of this host: who is at their far end, and who speaks next.
 
-Dropping their packets is not enough: the server's side stays ESTABLISHED and holds an smtpd until
-`smtpd_timeout`, 300 seconds. As `ss -K` does it: asks inet_diag for the open sockets, once a call
-and IP version, and destroys those whose far end is banned (linux/inet_diag.h, linux/sock_diag.h).
-Costs O(open sockets), whatever the number of subjects. Needs CAP_NET_ADMIN and a kernel with
-CONFIG_INET_DIAG_DESTROY. Where that fails the sessions time out by themselves: it is logged, once
-for each reason, and is no error.
+As `ss -K` does it: asks inet_diag for the open sockets, once a call and IP version, and destroys
+some of them (linux/inet_diag.h, linux/sock_diag.h). Costs O(open sockets). Needs CAP_NET_ADMIN and
+a kernel with CONFIG_INET_DIAG_DESTROY. Where that fails sessions time out by themselves: it is
+logged, once for each reason, and is no error.
 
 Sees the sockets of its own network namespace, by their local port. A look at all of them took
 0.4 ms with few. Owns nothing.
@@ -16,11 +14,10 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-
-from throttled import address
-from throttled.model import Scope
+from itertools import groupby
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -36,41 +33,62 @@ _TOGETHER = 100
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ASKED = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, -, -, states, id
-#: nlmsghdr and inet_diag_msg up to the end of its id: of that the local port and the far address.
-_ANSWER = struct.Struct("=16x4x2s2x16x16s12x")
+#: inet_diag_msg: state, ports and far address, length of the receive queue, inode.
+_ANSWER = struct.Struct("=x B 2x 2s 2s 16x 16s 12x 4x I 8x I")
+#: tcp_info, an attribute (INET_DIAG_INFO) behind it: packets not acknowledged; milliseconds since
+#: data was sent and received, and since an acknowledgement came; bytes received.
+_INFO = struct.Struct("=24x I 16x I 4x I I 68x Q")
+_ATTRIBUTE = struct.Struct("=HH")
+_INET_DIAG_INFO = 2
+_WITH_INFO = 1 << (_INET_DIAG_INFO - 1)
+_ANSWER_AT, _ATTRIBUTES_AT = 16, 88
 _ID_AT, _ID_END = 20, 68
 _STATE_AT, _ENDS_END, _INODE_AT = 17, 56, 84
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_ESTABLISHED = 1
 _MAPPED = bytes(10) + b"\xff\xff"
 
-#: What is banned at one port: packed subjects, by their size in bytes and their prefix length.
-Banned = dict[tuple[int, int], set[bytes]]
+
+class Socket(NamedTuple):
+    """An open connection of a process here."""
+
+    family: int
+    identity: bytes  # inet_diag_sockid: ports, addresses and the kernel's cookie
+    port: int  # here
+    far: bytes  # the other end's packed address …
+    far_port: int  # … and its port
+    inode: int
+    waits: bool  # this end has answered all that it received
 
 
-def end_sessions(
-    subjects: Iterable[tuple[str, Scope]],
-    ports: Mapping[Scope, Sequence[int]],
-    spared: Callable[[str], object] = lambda _address: False,
-) -> int:
-    """End the open sessions of subjects; return how many that were.
-
-    Args:
-        subjects: canonical addresses and networks, each with the scope in which it is banned.
-        ports: the local ports of each scope.
-        spared: tells of an address inside a banned network whether it is protected.
-    """
-    banned = _banned(subjects, ports)
-    if not banned:
-        return 0
-    ended = 0
+def opened(ports: Collection[int]) -> list[Socket]:
+    """Return the open connections to some local ports; none where the kernel does not say."""
+    found = []
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
             for family in _FAMILIES:
-                found = [
-                    identity
-                    for identity, far in _sessions(netlink, family, banned)
-                    if not spared(address.unpack(far))
-                ]
+                for data, at in _dump(netlink, family, _STATES, _WITH_INFO):
+                    state, port, far_port, far, unread, inode = _ANSWER.unpack_from(
+                        data, at + _ANSWER_AT
+                    )
+                    if int.from_bytes(port) in ports:
+                        hung_up = state != _ESTABLISHED  # which counts as a byte received
+                        answered = unread <= hung_up and _answered(data, at, hung_up=hung_up)
+                        ends = int.from_bytes(port), _far_end(family, far), int.from_bytes(far_port)
+                        identity = data[at + _ID_AT : at + _ID_END]
+                        found.append(Socket(family, identity, *ends, inode, answered))
+    except OSError as error:
+        _say(error.errno or 0)
+    return found
+
+
+def destroy(sockets: Iterable[Socket]) -> int:
+    """Destroy sockets, as if the connection had been lost; return how many that were."""
+    ended = 0
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+            for family, group in groupby(sorted(sockets), key=lambda one: one.family):
+                found = [one.identity for one in group]
                 for at in range(0, len(found), _TOGETHER):
                     ended += _destroy(netlink, family, found[at : at + _TOGETHER])
     except OSError as error:
@@ -113,40 +131,34 @@ def listened() -> set[int]:
         }
 
 
-def _banned(
-    subjects: Iterable[tuple[str, Scope]], ports: Mapping[Scope, Sequence[int]]
-) -> dict[bytes, Banned]:
-    """Return what is banned at each port, the port as inet_diag writes it."""
-    scopes: dict[Scope, Banned] = {}
-    for subject, scope in subjects:
-        packed, prefix = address.parse(subject)
-        scopes.setdefault(scope, {}).setdefault((len(packed), prefix), set()).add(packed)
-    return {
-        port.to_bytes(2): banned
-        for scope, banned in scopes.items()
-        for port in ports.get(scope, ())
-    }
+def _answered(data: bytes, at: int, *, hung_up: bool) -> bool:
+    """Tell whether this end spoke last, or nothing was said to it.
+
+    Times are in ticks of the kernel of up to 10 ms: where data went both ways within one, an
+    acknowledgement that came after the latest data tells that there was an answer to acknowledge
+    (but not of a far end that hung up: its end acknowledges too).
+    """
+    length = _HEADER.unpack_from(data, at)[0]
+    end, at = at + length, at + _ATTRIBUTES_AT
+    while at + 4 <= end:
+        size, kind = _ATTRIBUTE.unpack_from(data, at)
+        if kind == _INET_DIAG_INFO and size >= 4 + _INFO.size:
+            unacknowledged, sent, received, acknowledged, total = _INFO.unpack_from(data, at + 4)
+            later = not hung_up and not unacknowledged and acknowledged < received
+            return total <= hung_up or sent < received or later
+        at += max(4, (size + 3) & ~3)
+    return False
 
 
-def _sessions(
-    netlink: socket.socket, family: int, ports: Mapping[bytes, Banned]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield identity and far end of each open socket of a family whose far end is banned."""
-    for data, at in _dump(netlink, family, _STATES):
-        port, far = _ANSWER.unpack_from(data, at)
-        banned = ports.get(port)
-        end = _far_end(family, far)
-        if banned and _is_banned(banned, end):
-            yield data[at + _ID_AT : at + _ID_END], end
-
-
-def _dump(netlink: socket.socket, family: int, states: int) -> Iterator[tuple[bytes, int]]:
+def _dump(
+    netlink: socket.socket, family: int, states: int, more: int = 0
+) -> Iterator[tuple[bytes, int]]:
     """Yield each socket of a family in one of some states: a buffer, and where its message begins.
 
     Raises:
         OSError: the kernel does not tell.
     """
-    asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, states, bytes(48))
+    asked = _ASKED.pack(family, socket.IPPROTO_TCP, more, 0, states, bytes(48))
     netlink.send(_HEADER.pack(16 + len(asked), _BY_FAMILY, _REQUEST | _DUMP, 0, 0) + asked)
     while True:
         data = netlink.recv(_PIECE)
@@ -163,13 +175,6 @@ def _far_end(family: int, far: bytes) -> bytes:
     if family == socket.AF_INET:
         return far[:4]
     return far[12:] if far.startswith(_MAPPED) else far
-
-
-def _is_banned(banned: Banned, far: bytes) -> bool:
-    return any(
-        size == len(far) and address.mask(far, prefix) in subjects
-        for (size, prefix), subjects in banned.items()
-    )
 
 
 def _destroy(netlink: socket.socket, family: int, identities: Sequence[bytes]) -> int:

@@ -58,6 +58,7 @@ class Detail(Struct, frozen=True, gc=False):
     reason: Reason = ""
     user: str = ""
     commands: dict[str, tuple[int, int]] | None = None
+    null_sender: bool = False
 
 
 #: Reads a part of a line; None where it is not what it should be.
@@ -172,6 +173,7 @@ class Table:
             detail.service,
             (detail.text or text)[:TEXT_LENGTH],
             detail.commands,
+            detail.null_sender,
         )
 
     def _what(self, what: str) -> tuple[Kind, str, str, Reader] | None:

@@ -35,6 +35,7 @@ def _result() -> ExplainResult:
         past=Past(2, NOW, "ban", until, 5, 2, 1, NOW, NOW),
         allowed=[AllowRow("198.51.100.0/24", NOW, None, "n\x1b"), AllowRow("x", NOW, NOW)],
         next="nothing: protected",
+        hint="looks like a health check",
     )
 
 
@@ -69,6 +70,7 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         "Good evidence: 5 messages on 2 days, 1 logins, the latest 2026-09-21 16:13:20",
         "Exempt until 2026-09-21 16:13:20",
         "Next: nothing: protected",
+        "Hint: looks like a health check",
     ]
     assert daemon.asked == [Explain("198.51.100.7")]
 

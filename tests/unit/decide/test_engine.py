@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from throttled.decide.engine import Engine
 from throttled.model import Crossing, Event, Evidence, Facts, Line, Peak, Service
-from throttled.policy import Limit, Policy, default_limits, duration
+from throttled.policy import Limit, Points, Policy, default_limits, duration
 
 A = "198.51.100.7"
 B = "198.51.100.8"
@@ -158,14 +158,134 @@ def test_a_quitting_probe_is_no_offender() -> None:
     assert run(session(commands={"quit": (1, 1), "commands": (1, 1)}) * 30) == []
 
 
-def test_empty_sessions_in_a_row_are() -> None:
-    crossings = run(session(commands=EMPTY) * 52)
-    assert crossings[0].action == "ban"
+def test_empty_sessions_in_a_row_weigh_nothing_unless_configured() -> None:
+    assert run(session(commands=EMPTY) * 60) == []
+    weighed = Policy(points=Points(empty_session=1))
+    assert run(session(commands=EMPTY) * 52, under=engine(weighed))[0].action == "ban"
 
 
 def test_an_empty_session_with_lines_of_its_own_is_not_empty() -> None:
-    assert run(session(event("tls_failure"), commands=EMPTY) * 60) == []
-    assert run(session(event("rate_limit"), commands=EMPTY) * 20) == []
+    weighed = Policy(points=Points(empty_session=1))
+    for kind in ("tls_failure", "rate_limit"):
+        inside = session(event(kind), commands=EMPTY) * 20
+        assert run(inside, under=engine(weighed)) == []
+
+
+def test_a_client_whose_sessions_want_nothing_looks_like_a_health_check() -> None:
+    under = engine()
+    quits = {"ehlo": (1, 1), "quit": (1, 1), "commands": (2, 2)}
+    farewell = event("pipelining", where="QUIT")
+    for number in range(10):
+        run(session(commands=EMPTY), 1000.0 + number * 60, under)
+        run(session(farewell, commands=quits), 1000.0 + number * 60, under)
+        assert under.health_check(A, 2000.0) == 0
+        hung_up = replace(event("disconnect", port=number), process="postscreen")
+        run([hung_up], 1000.0 + number * 60, under)
+    assert (under.health_check(A, 2000.0), under.health_checks(2000.0)) == (30, [A])
+    assert (under.health_check(A, 9000.0), under.health_checks(9000.0)) == (0, [])
+    run(session(commands={"mail": (1, 1), "commands": (1, 1)}), 2000.0, under)
+    assert (under.health_check(A, 2000.0), under.health_checks(2000.0)) == (0, [])
+
+
+def value(under: Engine, limit: str, at: float = 1000.0) -> int:
+    meters = {(meter.limit, meter.scope): meter.value for meter in under.meters(A, at)}
+    return meters[limit, "mx"]
+
+
+LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}
+
+
+def test_a_failed_mechanism_before_the_login_does_not_count() -> None:
+    under = engine()
+    failures = [event("auth_failure"), event("auth_failure", user="anna@example.org")]
+    run([event("connect"), *failures], under=under)
+    assert (value(under, "auth"), value(under, "auth-users")) == (2, 1)
+    run([event("login", user="Anna")], under=under)
+    assert (value(under, "auth"), value(under, "auth-users")) == (0, 0)
+
+
+def test_failures_with_other_names_stay_counted_after_a_login() -> None:
+    under = engine()
+    failures = [event("auth_failure", user=f"name{n}@example.org") for n in range(3)]
+    run([*failures, event("login", user="name0@example.net")], under=under)
+    assert (value(under, "auth"), value(under, "auth-users")) == (3, 3)
+
+
+def test_a_login_that_only_disconnect_shows_excuses_a_few_failures_without_a_name() -> None:
+    under = engine()
+    run(session(*[event("auth_failure")] * 9, commands={"auth": (1, 10)}), under=under)
+    assert value(under, "auth") == 4  # seven counted, three of them taken back
+    under = engine()
+    named = event("auth_failure", user="anna")
+    run(session(named, commands={"auth": (1, 2), "commands": (1, 2)}), under=under)
+    assert value(under, "auth") == 1  # nobody proved to be anna
+
+
+def test_a_login_without_a_mail_is_good_evidence() -> None:
+    under = engine()
+    for what in session(commands=LOGGED_IN | {"auth": (1, 1), "commands": (1, 1)}):
+        under.step(what, 1000.0)
+    assert [e.logins for e in under.take().evidence] == [1]
+
+
+def test_failures_that_no_line_reported_count_beyond_three_after_a_login() -> None:
+    under = engine()
+    run(session(commands={"auth": (1, 6), "commands": (1, 6)}), under=under)
+    assert value(under, "auth") == 2
+
+
+def test_what_is_refused_to_a_client_that_has_logged_in_does_not_count() -> None:
+    under = engine()
+    dead = event("reject", where="RCPT", reason="unknown_user", code=550)
+    run([event("connect"), dead, dead], under=under)
+    assert value(under, "errors") == 2
+    ends = {"auth": (1, 1), "rcpt": (0, 9), "commands": (1, 10)}
+    run([event("disconnect", commands=ends)], under=under)
+    assert value(under, "errors") == 0
+    run(session(replace(dead, user="anna"), dead, event("too_many_errors")), under=under)
+    assert value(under, "errors") == 0
+
+
+def test_what_is_taken_back_of_a_network_too() -> None:
+    under = engine()
+    client = "2001:db8:0:1::9"
+    ends = {"auth": (1, 1), "commands": (1, 1)}
+    for what in (event("pregreet", client), event("disconnect", client, commands=ends)):
+        under.step(what, 1000.0)
+    assert under.meters("2001:db8:0:1::/64", 1000.0) == []
+
+
+def test_a_session_that_delivers_may_pipeline_after_the_message() -> None:
+    for where, left in (("DATA", 0), ("END-OF-MESSAGE", 0), ("EHLO", 5)):
+        under = engine()
+        ends = {"mail": (1, 1), "data": (1, 1), "commands": (2, 2)}
+        run(session(event("pipelining", where=where), commands=ends), under=under)
+        assert value(under, "errors") == left
+        run(session(event("pipelining", where=where)), under=under)
+        assert value(under, "errors") == left + 5
+
+
+def test_callouts_are_counted_apart() -> None:
+    under = engine()
+    callout = event("reject", where="RCPT", reason="unknown_user", code=550, null_sender=True)
+    ends = {"mail": (1, 1), "rcpt": (0, 1), "commands": (1, 2)}
+    run(session(callout, commands=ends) * 3, under=under)
+    assert (value(under, "callouts"), value(under, "errors")) == (3, 0)
+    run(session(callout, callout, callout), under=under)  # a harvester
+    assert (value(under, "callouts"), value(under, "errors")) == (3, 3)
+
+
+def test_failed_commands_that_only_disconnect_reports_are_spread_over_the_session() -> None:
+    under = engine()
+    under.step(event("connect"), 1000.0)
+    ends = {"unknown": (0, 900), "commands": (0, 900)}
+    under.step(event("disconnect", commands=ends), 1000.0 + 1800, 0)
+    # Thirty a minute: ten of each count, and ten minutes (an eighth more) are in the window.
+    assert 100 <= value(under, "errors", 2800.0) <= 120
+    under = engine()
+    for what in session(commands=ends):
+        under.step(what, 1000.0)
+    assert value(under, "errors") == 10
 
 
 def test_old_postfix_without_counters() -> None:

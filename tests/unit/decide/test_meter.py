@@ -63,3 +63,12 @@ def test_equals_a_list_of_all_events(events: list[tuple[int, int]]) -> None:
         kept = [(t, c) for t, c in kept if newest - t < 9]
         assert meter.total(value) == sum(c for _, c in kept)
         assert value.bit_length() <= 216 + 11
+
+
+def test_what_is_taken_back_was_there() -> None:
+    value = add(add(0, 100, 3), 104, 4)
+    assert meter.total(meter.take_back(value, 100, 2)) == 5
+    assert meter.total(meter.take_back(value, 100, 9)) == 4
+    assert meter.take_back(value, 101, 1) == value
+    assert meter.take_back(value, 105, 1) == value  # the future
+    assert meter.take_back(value, 95, 1) == value  # out of the window

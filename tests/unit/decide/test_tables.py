@@ -124,3 +124,30 @@ def test_distinct_names_are_exact_in_eighths_in_any_order(events: list[tuple[int
         tick = (1000 + at) // 10
         latest = {each: last for each, last in latest.items() if last >= tick - 8} | {name: tick}
         assert table.add("a", 1000.0 + at, name) == len(latest)
+
+
+def test_counts_are_taken_back_at_their_time_in_either_generation() -> None:
+    table = Counters(80.0, 100)
+    table.add("a", 1000.0, 5)
+    table.add("b", 1095.0, 1)  # a is old now
+    table.take_back("a", 1000.0, 2)
+    assert table.value("a", 1000.0) == 3
+    table.add("a", 1060.0, 1)
+    table.take_back("a", 1000.0, 9)
+    assert table.value("a", 1060.0) == 1
+    table.take_back("nobody", 1000.0, 1)
+    assert table.value("nobody", 1000.0) == 0
+
+
+def test_a_name_is_removed_in_either_generation() -> None:
+    table = Distinct(80.0, 100, 5)
+    for name in ("x", "y"):
+        table.add("a", 1000.0, name)
+    table.remove("a", "x")
+    assert table.value("a", 1000.0) == 1
+    table.add("b", 1095.0, "x")
+    table.remove("a", "y")
+    table.remove("nobody", "y")
+    assert (table.value("a", 1000.0), table.value("b", 1095.0)) == (0, 1)
+    table.remove("b", "y")
+    assert table.value("b", 1095.0) == 1

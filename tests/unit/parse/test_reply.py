@@ -12,7 +12,7 @@ from throttled.parse.reply import milter, reject
         # the code decides
         ("450 4.7.1 <x>: Helo command rejected: Host not found; from", 450, "temporary"),
         ("421 4.3.0 mx Server local data error", 421, "temporary"),
-        ("454 <x>: Relay access denied", 454, "temporary"),
+        ("454 <x>: Relay access denied", 454, "relay"),
         # the DSN decides
         ("550 5.1.1 <x>: Recipient address rejected: User unknown in", 550, "unknown_user"),
         ("550 5.1.0 <x>: Sender address rejected: User unknown", 550, "access"),
@@ -29,7 +29,7 @@ from throttled.parse.reply import milter, reject
         ("550 5.6.7 <x>: Sender address rejected: x", 550, "content"),
         ("550 5.7.25 Client host rejected: cannot find your hostname", 550, "content"),
         ("550 5.7.23 <x>: Recipient address rejected: SPF", 550, "content"),
-        ("550 5.7.0 <x>: Recipient address rejected: no", 550, "access"),
+        ("550 5.7.0 <x>: Recipient address rejected: no", 550, "content"),
         ("550 5.4.1 <x>: Recipient address rejected: no", 550, ""),
         ("550 5.9.1 <x>: no", 550, ""),
         # 5.7.1: the text decides
@@ -83,5 +83,23 @@ def test_a_client_cannot_talk_itself_out_of_a_reason(said: str) -> None:
     assert reject(f"554 5.7.1 <{said}>: Relay access denied; from=<{said}>").reason == "relay"
     unknown = f"550 5.1.1 <{said}>: Recipient address rejected: User unknown; to=<{said}>"
     assert reject(unknown).reason == "unknown_user"
+    softened = f"454 4.7.1 <{said}>: Relay access denied; from=<{said}> to=<{said}>"
+    assert reject(softened).reason == "relay"
     denied = reject(f"554 5.7.1 <{said}>: Helo command rejected: Access denied; helo=<{said}>")
     assert denied.reason not in {"", "content", "temporary"}
+
+
+@given(st.text(st.characters(exclude_characters="<>")), st.text())
+def test_a_client_cannot_say_that_it_has_logged_in(said: str, helo: str) -> None:
+    """The name that it gives as HELO is written without blanks and brackets."""
+    name = "".join(char if char not in ' <>()\\";@' else "?" for char in helo)
+    text = f"550 5.1.1 <{said}>: Recipient address rejected: User unknown; from=<{said}>"
+    forged = f'{text} to=<" proto=ESMTP helo=<a> sasl_username=<{said}> "@x> proto=SMTP'
+    assert reject(f"{forged} helo=<{name}>").user == ""
+    assert reject(forged).user == ""
+
+
+def test_a_long_line_may_have_been_cut_behind_the_clients_words() -> None:
+    forged = " proto=ESMTP helo=<a> sasl_username=<bob>"
+    assert reject("554 5.7.1 <x>: Relay access denied; to=<x" + forged).user == "bob"
+    assert reject(f"554 5.7.1 <x>: Relay access denied; to=<{'x' * 600}" + forged).user == ""

@@ -14,7 +14,7 @@ from throttled.parse.parser import Parser
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 REFERENCE = datetime(2026, 11, 22, 23, 59, tzinfo=UTC).timestamp()
-_FIELD = re.compile(r'([a-z.]+)=("(?:[^"\\]|\\.)*"|\S*)')
+_FIELD = re.compile(r'([a-z_.]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
 class Sample(NamedTuple):
