@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from lab import netns
 from throttled.errors import SourceError
 from throttled.tail import file as module
 from throttled.tail.file import MAX_FILES, FileTail
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Position
 
-BOUND = 5.0  # seconds to wait for an event
+BOUND = netns.DEADMAN  # seconds to wait for an event
 
 
 class Follower:
