@@ -117,3 +117,17 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert address.subject(address.subject(text)) == address.subject(text)
+
+
+@pytest.mark.parametrize(
+    ("subject", "narrowest", "widest"),
+    [
+        ("198.51.100.7", ["198.51.100.7", "198.51.100.6/31"], "0.0.0.0/0"),
+        ("198.51.100.0/24", ["198.51.100.0/24", "198.51.100.0/23"], "0.0.0.0/0"),
+        ("2001:db8::7", ["2001:db8::7", "2001:db8::6/127"], "::/0"),
+    ],
+)
+def test_around(subject: str, narrowest: list[str], widest: str) -> None:
+    found = address.around(subject)
+    assert (found[:2], found[-1]) == (narrowest, widest)
+    assert len(found) == address.parse(subject)[1] + 1
