@@ -111,7 +111,7 @@ def test_killed_at_every_step(lab: Lab, guard: Daemon, log: Path) -> None:
 def test_killed_at_random_under_load(lab: Lab, guard: Daemon, log: Path) -> None:
     """What is in force at the end is what one that was never killed decides of the same log."""
     rng = random.Random(3)
-    sources = [f"100.80.{n}.9" for n in range(100)]
+    sources = [f"100.80.{n}.9" for n in range(50)]
     sessions = flood(sources, 10_000, time.time(), 10**9)
     cohort = Cohort(40)
     kills = 0
@@ -138,5 +138,5 @@ def test_killed_at_random_under_load(lab: Lab, guard: Daemon, log: Path) -> None
     assert set(fates) == {each["subject"] for each in decided}
     assert twice(guard) == []
     assert kills > 5
-    assert len(fates) > len(sources)
+    assert set(sources) < set(fates)
     assert vigil.answers == []

@@ -36,8 +36,10 @@ _SESSION_TIME = 3600.0
 _TRACE = 1 << 18
 _LINES = 16
 #: A client looks like a health check after so many sessions within so many seconds that wanted
-#: nothing, and none that did; so many such clients are named.
+#: nothing, and none that did; so many such clients are remembered.
 _HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
+#: A site has a handful of probes and load balancers; more clients than these are a flood.
+_PROBES = 8
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
 #: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
@@ -330,8 +332,12 @@ class Engine:
         return count if count >= _HEALTH_CHECK else 0
 
     def health_checks(self, at: float) -> list[str]:
-        """Return clients that look like health checks, the most talkative of the last hour."""
-        return [client for client in self._checks.values() if self.health_check(client, at)]
+        """Return clients that look like health checks; none where they are too many to be any.
+
+        A flood that only connects looks the same: it is not to be allowlisted.
+        """
+        clients = [client for client in self._checks.values() if self.health_check(client, at)]
+        return clients if len(clients) <= _PROBES else []
 
     def sizes(self) -> dict[str, int]:
         """Return how many clients and sessions are tracked, and how many fell to a cap."""

@@ -187,6 +187,22 @@ def test_a_client_whose_sessions_want_nothing_looks_like_a_health_check() -> Non
     assert (under.health_check(A, 2000.0), under.health_checks(2000.0)) == (0, [])
 
 
+def test_a_flood_that_only_connects_is_no_health_check() -> None:
+    under = engine()
+    for number in range(8):
+        client = f"198.51.100.{number}"
+        run(
+            [event("connect", client), event("disconnect", client, commands=EMPTY)] * 30,
+            1000.0,
+            under,
+        )
+    assert len(under.health_checks(1000.0)) == 8
+    run([event("connect"), event("disconnect", commands=EMPTY)] * 30, 1000.0, under)
+    assert len(under.health_checks(1000.0)) == 8  # A is one of them
+    run([event("connect", B), event("disconnect", B, commands=EMPTY)] * 30, 1000.0, under)
+    assert under.health_checks(1000.0) == []
+
+
 def value(under: Engine, limit: str, at: float = 1000.0) -> int:
     meters = {(meter.limit, meter.scope): meter.value for meter in under.meters(A, at)}
     return meters[limit, "mx"]
