@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from throttled.decide import meter
 
-_add = meter.add
+_add, advance, total = meter.add, meter.advance, meter.total
 
 #: How a name is packed, in bytes: when it was used, then 24 bits of its hash.
 _NAME, _TICK, _DIGEST = 8, 5, 0xFFFFFF
@@ -28,14 +28,14 @@ Value = TypeVar("Value")
 class Generations(Generic[Key, Value]):
     """A mapping of at most `cap` entries, each forgotten when untouched for `lifetime` seconds."""
 
-    __slots__ = ("_born", "_half", "_lifetime", "_old", "_young", "dropped")
+    __slots__ = ("_due", "_half", "_lifetime", "_old", "_young", "dropped")
 
     def __init__(self, lifetime: float, cap: int) -> None:
         self._lifetime = lifetime
         self._half = max(1, cap // 2)
         self._young: dict[Key, Value] = {}
         self._old: dict[Key, Value] = {}
-        self._born = 0.0
+        self._due = lifetime  # when the young generation becomes the old one
         #: Entries dropped before their time, because of the cap.
         self.dropped = 0
 
@@ -58,16 +58,15 @@ class Generations(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value, at: float) -> None:
         """Set the entry and touch it."""
-        if key not in self._young:
-            self._make_room(at)
-        self._young[key] = value
+        self.swap(key, value, at)
 
     def swap(self, key: Key, value: Value, at: float) -> Value | None:
         """Set the entry and touch it; return what it was."""
+        if at >= self._due:
+            self._rotate(at)
         before = self._young.get(key)
         if before is None:
-            before = self._old.get(key)
-            self._make_room(at)
+            before = self._make_room(key, at)
         self._young[key] = value
         return before
 
@@ -81,18 +80,23 @@ class Generations(Generic[Key, Value]):
         self._young = {}
         self._old = {}
 
-    def _make_room(self, at: float) -> None:
-        full = len(self._young) >= self._half
-        age = at - self._born
-        if not full and age < self._lifetime:
-            return
-        if age >= 2 * self._lifetime:  # silent for so long that the young are too old as well
+    def _rotate(self, at: float) -> None:
+        """Begin a generation. Due at any touch, or the counts of a busy client age unseen."""
+        if at >= self._due + self._lifetime:  # untouched for so long that the young are too old
             self._young = {}
-        elif full and age < self._lifetime:
-            self.dropped += len(self._old)
         self._old = self._young
         self._young = {}
-        self._born = at
+        self._due = at + self._lifetime
+
+    def _make_room(self, key: Key, at: float) -> Value | None:
+        """Make room for a key that the young generation has not; return its entry of the old."""
+        before = self._old.get(key)
+        if len(self._young) >= self._half:
+            self.dropped += len(self._old)
+            self._old = self._young
+            self._young = {}
+            self._due = at + self._lifetime
+        return before
 
 
 class Counters(Generations[str, int]):
@@ -107,10 +111,11 @@ class Counters(Generations[str, int]):
 
     def add(self, key: str, at: float, count: int) -> int:
         """Count, and return how many there now are within the window."""
+        if at >= self._due:
+            self._rotate(at)
         value = self._young.get(key)
         if value is None:
-            self._make_room(at)
-            value = self._old.get(key, 0)
+            value = self._make_room(key, at) or 0
         self._young[key], total = _add(value, int(at * self._per_second), count)
         return total
 
@@ -123,46 +128,56 @@ class Counters(Generations[str, int]):
 
     def value(self, key: str, at: float) -> int:
         """Return how many there are within the window that ends at `at`."""
-        return meter.total(meter.advance(self.get(key) or 0, int(at * self._per_second)))
+        value = self.get(key)
+        return 0 if value is None else total(advance(value, int(at * self._per_second)))
 
 
 class Distinct(Generations[str, bytes]):
     """How many distinct names each client used within a window.
 
     A name is kept as 24 bits of its hash and the eighth in which it was last used, the oldest
-    first, packed: as numbers of their own they would take five times as much. At most `most` names
-    a client, and no more are looked at until the oldest of them has left the window: nobody asks
-    how far above the threshold a client is.
+    first, packed: as numbers of their own they would take five times as much. Of each client the
+    `most` latest names are kept, so that a count is right up to `most`, whatever came before.
     """
 
-    __slots__ = ("_most", "_per_second")
+    __slots__ = ("_per_second", "most")
 
     def __init__(self, within: float, cap: int, most: int) -> None:
         super().__init__(within * 9 / 8, cap)
         self._per_second = meter.EIGHTHS / within
-        self._most = most
+        self.most = most
 
-    def add(self, key: str, at: float, name: str) -> int:
-        """Count a name, and return how many distinct ones there are within the window."""
+    def add(self, key: str, at: float, name: str, more: int = 0) -> int:
+        """Count a name, and return how many distinct ones there are within the window.
+
+        Args:
+            key: the client.
+            at: when.
+            name: what it used.
+            more: names of this client that are kept beyond `most`.
+        """
+        if at >= self._due:
+            self._rotate(at)
         tick = int(at * self._per_second)
-        oldest = tick - meter.EIGHTHS
         before = self._young.get(key)
         if before is None:
-            before = self._old.get(key, b"")
-            self._make_room(at)
-        if len(before) == self._most * _NAME and int.from_bytes(before[:_TICK]) >= oldest:
-            return self._most
+            before = self._make_room(key, at) or b""
         digest = hash(name) & _DIGEST
         latest = (tick << 24 | digest).to_bytes(_NAME)
+        most = self.most + more
         if before and before[:_TICK] == latest[:_TICK] == before[-_NAME : _TICK - _NAME]:
             # All of this eighth, as in a flood. (-1, if it is not there, is no multiple either.)
             if before.find(latest) % _NAME == 0:
-                return len(before) // _NAME
-            names = before + latest
+                return min(most, len(before) // _NAME)
+            names = (before + latest)[-most * _NAME :]
         else:
+            oldest = tick - meter.EIGHTHS
             others = [n for n in _numbers(before) if n >> 24 >= oldest and n & _DIGEST != digest]
-            others.append(tick << 24 | digest)
-            others.sort()  # lines may come out of order
+            # Lines may come out of order: a name was last used when the latest of them says.
+            known = (n >> 24 for n in _numbers(before) if n & _DIGEST == digest)
+            others.append(max(tick, *known, 0) << 24 | digest)
+            others.sort()
+            others = others[-most:]
             names = pack(f">{len(others)}Q", *others)
         self._young[key] = names
         return len(names) // _NAME

@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,7 +124,8 @@ def test_distinct_names_are_exact_in_eighths_in_any_order(events: list[tuple[int
     latest: dict[str, int] = {}  # the eighth in which each was used last
     for at, name in events:
         tick = (1000 + at) // 10
-        latest = {each: last for each, last in latest.items() if last >= tick - 8} | {name: tick}
+        latest = {each: last for each, last in latest.items() if last >= tick - 8}
+        latest[name] = max(tick, latest.get(name, 0))
         assert table.add("a", 1000.0 + at, name) == len(latest)
 
 
@@ -151,3 +154,90 @@ def test_a_name_is_removed_in_either_generation() -> None:
     assert (table.value("a", 1000.0), table.value("b", 1095.0)) == (0, 1)
     table.remove("b", "y")
     assert table.value("b", 1095.0) == 1
+
+
+#: A history: (seconds since the latest event, seconds by which the line is late, client, name).
+T = 80.0
+HISTORY = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 3.0, 9.9, 30.0, 79.0, 81.0, 95.0, 200.0]),
+        st.sampled_from([0.0, 0.0, 0.0, 2.0, 11.0]),
+        st.sampled_from("aaab") | st.integers(0, 9).map(str),
+        st.sampled_from("uvwxyz"),
+    ),
+    max_size=120,
+)
+
+
+@given(HISTORY)
+def test_counts_against_a_slow_and_exact_model(
+    history: list[tuple[float, float, str, str]],
+) -> None:
+    """Never fewer than happened within T, nothing older than 9/8 T, whoever else comes or not."""
+    table = Counters(T, 1000)
+    seen: dict[str, list[float]] = defaultdict(list)
+    clock = 1000.0
+    for pause, late, client, _ in history:
+        clock += pause
+        seen[client].append(clock - late)
+        value = table.add(client, clock - late, 1)
+        newest = max(seen[client])
+        assert value >= sum(t > newest - T for t in seen[client])
+        assert value <= sum(t >= newest - T * 9 / 8 - 11.0 for t in seen[client])
+        for each, times in seen.items():
+            shown = table.value(each, clock)
+            assert sum(t > clock - T for t in times) <= shown
+            assert shown <= sum(t >= clock - T * 9 / 8 for t in times)
+    assert table.dropped == 0
+
+
+@given(HISTORY)
+def test_distinct_names_against_a_slow_and_exact_model(
+    history: list[tuple[float, float, str, str]],
+) -> None:
+    """Right up to `most`, whatever names came while the client's list was full."""
+    table = Distinct(T, 1000, most=3)
+    seen: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    clock = 1000.0
+    for pause, late, client, name in history:
+        clock += pause
+        seen[client].append((clock - late, name))
+        assert 1 <= table.add(client, clock - late, name) <= 3
+        for each, uses in seen.items():
+            within = len({n for t, n in uses if t > clock - T})
+            about = len({n for t, n in uses if t >= clock - T * 9 / 8})
+            assert min(3, within) <= table.value(each, clock) <= min(3, about)
+
+
+@given(HISTORY)
+def test_at_the_cap_a_count_falls_short_only_where_it_says_so(
+    history: list[tuple[float, float, str, str]],
+) -> None:
+    table = Counters(T, 6)
+    seen: dict[str, list[float]] = defaultdict(list)
+    clock = 1000.0
+    for pause, _, client, _ in history:
+        clock += pause
+        seen[client].append(clock)
+        value = table.add(client, clock, 1)
+        assert value <= sum(t >= clock - T * 9 / 8 for t in seen[client])
+        assert table.dropped or value >= sum(t > clock - T for t in seen[client])
+        assert len(table) <= 6
+
+
+def test_a_count_outlives_a_time_without_newcomers() -> None:
+    """The next newcomer's first event does not clear what was counted a second before."""
+    table = Counters(T, 1000)
+    for second in range(300):
+        table.add("busy", 1000.0 + second, 1)
+    before = table.add("busy", 1300.0, 1)
+    table.add("new", 1301.0, 1)
+    assert table.add("busy", 1301.0, 1) == before + 1
+
+
+def test_names_tried_while_the_list_is_full_are_not_lost() -> None:
+    table = Distinct(T, 1000, most=3)
+    for second in range(60):
+        table.add("a", 1000.0 + second, f"name{second}")
+    assert table.add("a", 1000.0 + T + 50, "another") == 3
+    assert table.add("a", 1000.0 + T + 51, "more", more=2) == 4
