@@ -109,7 +109,7 @@ def is_network(canonical_subject: str) -> bool:
     return "/" in canonical_subject
 
 
-@lru_cache(maxsize=1_024)  # asked thrice of each client that is judged
+@lru_cache(maxsize=16_384)  # asked of each event that counts
 def network_of(canonical_address: str) -> str:
     """Return the network that an address is grouped into: its /24 or its /64.
 

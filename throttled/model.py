@@ -122,6 +122,8 @@ class Crossing(Struct, frozen=True, gc=False):
     lines: tuple[Line, ...] = ()
     pid: int = 0  # of the smtpd whose session crossed it; 0: none
     port: int = 0  # the client's port in that session, where logged
+    plain: int = 0  # the threshold as configured, before good evidence; 0 = the same
+    good: int = 0  # good events of its kind within the window
 
 
 class Past(Struct, frozen=True, gc=False):

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from throttled import address
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder, Ruling
+from throttled.decide.networks import exempt
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError, ThrottledError
@@ -58,8 +59,11 @@ _WAITING = 100_000
 _PIECE = 5_000
 #: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
 _PATIENCE = 1.0
-#: A crossing that led to no decision (protected, exempt) is not judged again for so long.
+#: A crossing that led to less than it asked for is not judged again for so long, unless the value
+#: of its limit is higher than what was excused.
 _SPARED = 60.0
+#: Good senders of one network that get an entry of their own: the best of them.
+_SENDERS = 1_000
 #: Logs whose parsers are kept; they are numbered anew when they are opened anew.
 _PARSERS = 100
 #: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
@@ -289,8 +293,8 @@ class Pipeline:
             self.engine.step(event, at, log_number, source, offset)
             if event.kind == "peak":  # counts nothing, and its client may be a network
                 return
-            # An IPv6 client's network has meters too, and is forgotten by itself.
-            for subject in (event.client, *_counted_with(event.client)):
+            # A client's network has meters too, and is forgotten by itself.
+            for subject in (event.client, address.network_of(event.client)):
                 for since in (everybody, forgotten.get(subject, {})):
                     for scope, moment in since.items():
                         if event.time <= moment:
@@ -314,24 +318,24 @@ class Pipeline:
         """
         outcome = self.engine.take()
         self._evidence += outcome.evidence
+        newcomers = self._newcomers(outcome.evidence, now)
         if not outcome.crossings:
-            return [], []
-        decisions: list[Decision] = []
+            if newcomers:
+                self.decide(newcomers, now, began=began)
+            return newcomers, []
+        decisions = list(newcomers)
         spared: list[tuple[Crossing, str]] = []
         renewed: list[Key] = []
         judge = partial(self._judge, now=now)
         for ruling, pasts, networks in self.skipped.each("decision", outcome.crossings, judge):
-            decisions += ruling.decisions
+            self._hold(outcome.crossings, pasts, networks, now)
+            for crossing, value in ruling.excused:
+                self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
+            # The kernel is to know the good senders of a network before it knows the network.
+            decisions += [*self._exempt(ruling.decisions, now), *ruling.decisions]
             spared += ruling.spared
             renewed += _in_force(pasts, networks, now.wall)
-            for c, _why in ruling.spared:
-                self._spare(c, pasts.get((c.subject, c.scope)), networks, now)
         self.decide(decisions, now, renewed=renewed, began=began)
-        asked = {(c.subject, c.scope) for c in outcome.crossings if c.action == "ban"}
-        for d in decisions:
-            if d.action == "throttle" and (d.subject, d.scope) in asked:
-                # Not banned for reasons that the next line will not change.
-                self.engine.hold(d.subject, d.scope, "ban", now.boot + _SPARED, now.boot)
         return decisions, spared
 
     def _judge(
@@ -349,22 +353,57 @@ class Pipeline:
             return self.ladder.judge(crossings, {}, {}, now.wall), {}, {}
         return ruling, pasts, networks
 
-    def _spare(
+    def _hold(
         self,
-        crossing: Crossing,
-        past: Past | None,
+        crossings: Sequence[Crossing],
+        pasts: Mapping[Key, Past],
         networks: Mapping[Key, NetworkPast],
         now: Moment,
     ) -> None:
-        """Do not judge again soon what led to no decision."""
-        c = crossing
-        known = past or networks.get((c.subject, c.scope))
-        restricted = known is not None and known.action in ("throttle", "ban")
-        left = known.until - now.wall if known is not None and restricted else 0.0
-        until = now.boot + (left if left > 0.0 else _SPARED)
-        banned = left > 0.0 and known is not None and known.action == "ban"
-        enforced = banned and self._enforcing()
-        self.engine.hold(c.subject, c.scope, c.action, until, now.boot, enforced=enforced)
+        """Let the engine know what is in force already: after a restart it does not."""
+        enforced = self._enforcing()
+        for key in {(c.subject, c.scope) for c in crossings}:
+            past = pasts.get(key) or networks.get(key)
+            if past is not None and past.action is not None and past.until > now.wall:
+                until = now.boot + past.until - now.wall
+                banned = enforced and past.action == "ban"
+                self.engine.hold(
+                    *key, past.action, until, now.boot, enforced=banned, rate=past.rate
+                )
+
+    def _exempt(self, decisions: Sequence[Decision], now: Moment) -> list[Decision]:
+        """Return entries of their own for the good senders of networks that are about to be hit."""
+        return [
+            entry
+            for d in decisions
+            if address.is_network(d.subject)
+            for entry in self._entries_in(d.subject, d.scope, d.until, now)
+        ]
+
+    def _newcomers(self, evidence: Sequence[Evidence], now: Moment) -> list[Decision]:
+        """Return the same for who turned out good in a network that is in force."""
+        found: list[Decision] = []
+        for e in evidence:
+            network = address.network_of(e.subject)
+            for scope in SCOPES:
+                until = self.engine.in_force(network, scope, now.boot) if network else 0.0
+                if until:
+                    until += now.wall - now.boot
+                    found += self._entries_in(network, scope, until, now, e.subject)
+        return found
+
+    def _entries_in(
+        self, network: str, scope: Scope, until: float, now: Moment, only: str = ""
+    ) -> list[Decision]:
+        evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
+        try:
+            senders = self.store.senders(
+                network, scope, until, now.wall, _SENDERS, evidence=evidence, only=only
+            )
+        except StoreError as error:
+            log.warning("good senders in %s get no entry of their own: %s", network, error.message)
+            return []
+        return exempt(network, scope, senders, until, now.wall)
 
     def decide(
         self,
@@ -400,7 +439,9 @@ class Pipeline:
             if d.action == "release":  # nothing is in force: what it does next is judged again
                 self.engine.hold(d.subject, d.scope, "throttle", now.boot, now.boot)
             elif d.action != "exempt":
-                self.engine.hold(d.subject, d.scope, d.action, until, now.boot, enforced=enforced)
+                self.engine.hold(
+                    d.subject, d.scope, d.action, until, now.boot, enforced=enforced, rate=d.rate
+                )
 
         self.skipped.run("decision", decisions, hold)
 
@@ -622,11 +663,6 @@ class Pipeline:
                 log.warning("packet counters of renewed entries are lost: %s", error.message)
             except Exception as error:  # noqa: BLE001 - the decision counts, not its counter
                 self.skipped.add("counter", error)
-
-
-def _counted_with(client: str) -> list[str]:
-    """Return the network that counts what a client does wrong, if one does."""
-    return [address.network_of(client)] if ":" in client else []
 
 
 def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[Entry]:

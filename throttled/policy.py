@@ -77,6 +77,10 @@ class ThrottleRate(Struct, frozen=True, forbid_unknown_fields=True):
     rate: PerUnit
     per: Annotated[Duration, Meta(description="the time for `rate`: 1s, 1m, 1h or 1d")]
     burst: Burst
+    time: Annotated[
+        Duration | None,
+        Meta(description="how long it lasts; else the time of [throttle], or of [network]"),
+    ] = None
 
     def as_rate(self) -> Rate:
         """Return what a decision and the kernel need of it."""
@@ -111,9 +115,15 @@ def default_limits() -> dict[str, Limit]:
         ),
         "errors": Limit(count="errors", within=duration("10m"), soft=20, hard=50),
         "callouts": Limit(count="callouts", within=duration("10m"), soft=60, hard=600),
-        "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=60),
+        "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=100),
         "auth-users": Limit(count="auth_users", within=duration("10m"), hard=20),
         "auth-slow": Limit(count="auth_users", within=duration("1d"), soft=5, hard=10),
+        "auth-day": Limit(
+            count="auth_failures",
+            within=duration("1d"),
+            soft=100,
+            throttle=ThrottleRate(2, duration("1h"), 1, duration("4h")),
+        ),
     }
 
 
@@ -165,20 +175,44 @@ class Ban(Struct, frozen=True, forbid_unknown_fields=True):
     ] = duration("10d")
 
 
+class Good(Struct, frozen=True, forbid_unknown_fields=True):
+    """What good evidence excuses: mail delivered, for connections and errors; logins, for AUTH."""
+
+    forgives: Annotated[
+        int,
+        Meta(ge=0, le=100, description="what one good event excuses from a throttle, in a window"),
+    ] = 1
+    forgives_ban: Annotated[
+        int, Meta(ge=0, le=100, description="what one good event excuses from a ban, in a window")
+    ] = 3
+    factor: Annotated[
+        int, Meta(ge=1, le=1000, description="a threshold is raised to so many times at most")
+    ] = 20
+    memory: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="who is known for 30 days is throttled, not banned, up to so many times",
+        ),
+    ] = 5
+
+
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the whole /24 or /64 of banned addresses is acted on.
+    """When a whole /24 or /64 is acted on: for what its addresses did, or how many were banned."""
 
-    A /64 also when its addresses together did what would have banned so many of them.
-    """
-
+    multiple: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="its thresholds are so many times those of each limit"),
+    ] = 5
     soft: Annotated[Threshold, Meta(description="throttle at this many banned in a day")] = 5
-    hard: Annotated[
-        Threshold, Meta(description="ban at this many, and nothing good from it in 30 days")
-    ] = 10
-    time: Annotated[Duration, Meta(description="how long a network is banned")] = duration("1h")
+    hard: Annotated[Threshold, Meta(description="ban at this many banned in a day")] = 10
+    time: Annotated[Duration, Meta(description="how long a network is throttled or banned")] = (
+        duration("1h")
+    )
     throttle: Annotated[
         ThrottleRate | None, Meta(description="a rate of its own for a throttled network")
-    ] = None
+    ] = field(default_factory=lambda: ThrottleRate(10, duration("1h"), 1))
 
 
 class Protect(Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,5 +241,6 @@ class Policy(Struct, frozen=True):
     points: Points = Points()
     throttle: Throttle = Throttle()
     ban: Ban = field(default_factory=Ban)
-    network: Network = Network()
+    good: Good = Good()
+    network: Network = field(default_factory=Network)
     protect: Protect = Protect()

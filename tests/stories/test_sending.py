@@ -205,7 +205,7 @@ def test_a_pool_of_hundreds_in_one_64(judge: Judge) -> None:
 
 
 def test_one_bad_machine_beside_gmails_pool(judge: Judge) -> None:
-    """Twelve bad neighbours get the /64 throttled, never banned: good mail comes from it too."""
+    """Twelve bad neighbours get the /64 banned; who is known to be good in it stays exempt."""
     story = Story()
     good = "2001:db8:4864:20::520"
     for number in range(100):
@@ -219,7 +219,10 @@ def test_one_bad_machine_beside_gmails_pool(judge: Judge) -> None:
             commands="ehlo=1 mail=1 rcpt=0/3 quit=1 commands=3/6",
         )
     done = judge(story)
-    assert {subject for action, subject, _ in done if action == "ban"} == set(pool)
+    network = "2001:db8:4864:20::/64"
+    assert {subject for action, subject, _ in done if action == "ban"} == {*pool, network}
+    assert {subject for action, subject, _ in done if action == "exempt"} == {good}
+    assert ("throttle", good, "mx") not in done
 
 
 def test_a_mailing_list_with_dead_recipients(judge: Judge) -> None:

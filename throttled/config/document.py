@@ -63,10 +63,19 @@ SECTIONS = {
         "is longer. Mail servers try again for five days: with bans shorter than that a wrong one "
         "delays mail and loses none."
     ),
+    "good": (
+        "What good evidence excuses, for limits of its own kind only: delivered mail for "
+        "connections, errors and callouts, logins for failed logins and user names tried. Within a "
+        "limit's window it raises the thresholds; what is remembered for 30 days (deliveries on "
+        "two days, or logins) turns a ban into a throttle."
+    ),
     "network": (
-        "Where many addresses of one network (an IPv4 /24, an IPv6 /64) are banned, the network "
-        'is acted on as a whole. `throttle = { rate = 6, per = "1h", burst = 2 }` throttles it by '
-        "another rate than [throttle]."
+        "Each limit is also summed over the client's network (an IPv4 /24, an IPv6 /64), so that "
+        "addresses that take turns avoid no limit: above `multiple` times `soft` the network is "
+        "throttled, and a /64 banned above `multiple` times `hard`. Where many addresses of it are "
+        "banned, the network is acted on as a whole. Known good senders inside get an entry of "
+        'their own that goes first. `throttle = { rate = 6, per = "1h", burst = 2 }` throttles it '
+        "by another rate than [throttle]."
     ),
     "protect": (
         "Who is left alone. Loopback, this host's own addresses, its gateways, its resolvers and "

@@ -14,6 +14,7 @@ from throttled.model import JOURNAL, Facts, Mode, Scope
 from throttled.policy import (
     Ban,
     Duration,
+    Good,
     Limit,
     Network,
     Points,
@@ -258,7 +259,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     points: Points = _POLICY.points
     throttle: Throttle = _POLICY.throttle
     ban: Ban = field(default_factory=Ban)
-    network: Network = _POLICY.network
+    good: Good = _POLICY.good
+    network: Network = field(default_factory=Network)
     protect: Protect = _POLICY.protect
     firewall: Firewall = Firewall()
     sensor: Sensor = Sensor()

@@ -1,8 +1,12 @@
 """The brake: when bans are about to hit many good clients at once, something else is wrong. Pure.
 
-A wrong limit or a broken service of our own bans good senders by the dozen; then nobody is banned
-for a minute, and those good clients are spared for an hour, as the fault goes on hitting them.
-So that offenders with a delivery each cannot hold the brake on, a client counts once an hour.
+A wrong limit or a broken service of our own bans good senders by the dozen. The brake starts in
+the batch in which more than `limit` good clients are about to be banned within a minute. Good is
+who did more than one thing of the kind that speaks for it in that limit (`allowance.proven`).
+Nobody is banned in that batch, nor in later ones with a good client in them until a minute has
+passed in which fewer were counted; those that pressed it are spared by that limit for an hour, as
+the error goes on hitting them. So that offenders cannot keep it on, a client counts once an hour,
+and all IPv6 clients of a /64, which one host has, count as one.
 
 Owns who was counted: at most `_CLIENTS`, above that the longest ago are forgotten. A wall clock
 that goes back begins anew.
@@ -10,6 +14,7 @@ that goes back begins anew.
 
 from collections.abc import Iterable
 
+from throttled.address import network_of
 from throttled.decide import meter
 from throttled.decide.tables import Generations
 
@@ -18,6 +23,9 @@ from throttled.decide.tables import Generations
 _WINDOW = 60.0
 _ONCE = 3600.0
 _CLIENTS = 20_000
+
+#: An address and the name of the limit that is about to ban it.
+Banned = tuple[str, str]
 
 
 class Brake:
@@ -30,13 +38,13 @@ class Brake:
         self._latest = now
         self._meter = 0
         self._counted: Generations[str, float] = Generations(_ONCE, _CLIENTS)
-        self._spared: Generations[str, float] = Generations(_ONCE, _CLIENTS)
+        self._spared: Generations[Banned, float] = Generations(_ONCE, _CLIENTS)
 
-    def press(self, good: Iterable[str], now: float, limit: int) -> int:
+    def press(self, good: Iterable[Banned], now: float, limit: int) -> int:
         """Count good clients about to be banned; return how many those of a minute are, or 0.
 
         Args:
-            good: distinct addresses.
+            good: who, and by which limit.
             now: wall clock.
             limit: 0 is returned unless there are more than so many.
         """
@@ -44,20 +52,26 @@ class Brake:
             self._anew(now)
         self._latest = now
         good = tuple(good)
-        fresh = [client for client in good if not _within(self._counted.get(client), now)]
-        for client in fresh:
-            self._counted.put(client, now, now)
+        senders = {_sender(client) for client, _limit in good}
+        fresh = [sender for sender in senders if not _within(self._counted.get(sender), now)]
+        for sender in fresh:
+            self._counted.put(sender, now, now)
         self._meter, count = meter.add(self._meter, int(now * meter.EIGHTHS / _WINDOW), len(fresh))
         if not good or count <= limit:
             return 0
-        for client in good:
-            if not _within(self._spared.get(client), now):
-                self._spared.put(client, now, now)
+        for banned in good:
+            if not _within(self._spared.get(banned), now):
+                self._spared.put(banned, now, now)
         return count
 
-    def spares(self, client: str, now: float) -> bool:
-        """Tell whether the brake kept a good client from being banned within an hour."""
-        return _within(self._spared.get(client), now)
+    def spares(self, banned: Banned, now: float) -> bool:
+        """Tell whether the brake kept a limit from banning a good client within an hour."""
+        return _within(self._spared.get(banned), now)
+
+
+def _sender(client: str) -> str:
+    """Return what counts once: an IPv4 address, or an IPv6 client's network."""
+    return (network_of(client) or client) if ":" in client else client
 
 
 def _within(time: float | None, now: float) -> bool:

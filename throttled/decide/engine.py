@@ -2,8 +2,9 @@
 
 `step` takes one event and the time at which it happened (`at`, on the boot clock when live, the
 line's own time in a replay). What came of it waits for `take`: crossings, for the ladder to judge
-with the client's past, and good evidence, for the store. After judging, `hold` tells the engine
-what is in force, so that a client is not judged again by every further line.
+with the client's past, and good evidence, for the store. After judging, `hold` and `excuse` let the
+engine know what is in force and what was spared, so that a client is not judged again by every
+further line. Crossings are kept for each subject, scope and limit: none hides another.
 
 Owns the tables, the sessions and the trace. Its memory is bounded by `max_clients` (see
 `throttled.decide.tables` for what happens at the cap) and `_SESSIONS`.
@@ -12,20 +13,32 @@ Owns the tables, the sessions and the trace. Its memory is bounded by `max_clien
 from collections.abc import Callable, Iterable
 from heapq import nlargest
 from itertools import islice
-from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from throttled.address import is_network, network_of
+from throttled.address import network_of
+from throttled.decide.active import Active, Excuse
+from throttled.decide.allowance import Kind
 from throttled.decide.escapes import LATE, Escapes
-from throttled.decide.limits import NEVER, Gauge, Gauges, Meter
+from throttled.decide.limits import CountGauge, Gauges, Meter, NameGauge
 from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.protect import PROXY, Protection
-from throttled.decide.session import Scale, Session, failed, unnamed
-from throttled.decide.tables import Counters, Distinct, Generations
+from throttled.decide.session import Scale, Session, failed, family, unnamed
+from throttled.decide.tables import Counters, Generations
 from throttled.decide.trace import Trace
-from throttled.model import SCOPES, Action, Crossing, Event, Evidence, Facts, Line, Peak, Scope
+from throttled.model import (
+    SCOPES,
+    Action,
+    Crossing,
+    Event,
+    Evidence,
+    Facts,
+    Line,
+    Peak,
+    Rate,
+    Scope,
+)
 from throttled.policy import Count, Policy
 
 #: Sessions known at once in a stream; Postfix runs some hundred smtpd. At the cap those silent the
@@ -42,14 +55,12 @@ _HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
 _PROBES = 8
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
-#: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
-_HELD = 86400.0
+#: How long host names are remembered.
+_NAMES = 86400.0
 #: Clients of which each limit notes what they reached, until the store has it.
 _NOTED = 20_000
 #: Streams known; a host has a handful, a forger any number.
 _STREAMS = 100
-
-_RANK: dict[Action, int] = {"throttle": 1, "ban": 2}
 
 #: A pid; of postscreen, which serves many at once, the client and its port.
 _SessionKey = int | tuple[str, int]
@@ -70,11 +81,7 @@ class _Scoped:
         self.gauges = Gauges.of(policy, scope, noted)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
-        #: Rank of what is in force against a client, until when, and since when a ban is in the
-        #: kernel; `inf`: it is not.
-        self.held: Generations[str, tuple[int, float, float]] = Generations(
-            _HELD, policy.max_clients
-        )
+        self.held = Active(policy.max_clients)
 
 
 class _Stream:
@@ -104,9 +111,9 @@ class Engine:
         self._streams: dict[tuple[int, str, str], _Stream] = {}
         self._current = _Stream(-1, "", "", None)  # of the latest event
         self._scale = Scale(policy.points)
-        self._network = policy.network
+        self._policy = policy
         self._trace = Trace(_TRACE, policy.max_clients)
-        self._pending: dict[tuple[str, Scope], Crossing] = {}
+        self._pending: dict[tuple[str, Scope, str], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
         self._facts = facts
         #: Host names of clients, where names protect: a handshake does not tell.
@@ -152,7 +159,7 @@ class Engine:
         if not names:
             self._names = None
         elif self._names is None:
-            self._names = Generations(_HELD, policy.max_clients)
+            self._names = Generations(_NAMES, policy.max_clients)
         scopes = {scope: _Scoped(policy, scope, self._noted) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].held = before.held
@@ -161,7 +168,7 @@ class Engine:
             scopes[scope].gauges.adopt(before.gauges)
         self._scopes = scopes
         self._scale = Scale(policy.points)
-        self._network = policy.network
+        self._policy = policy
         self._assign()
 
     def step(self, event: Event, at: float, log: int = 0, source: int = 0, offset: int = 0) -> None:
@@ -214,30 +221,56 @@ class Engine:
         at: float,
         *,
         enforced: bool = False,
+        rate: Rate | None = None,
     ) -> None:
-        """Learn what is in force against a client, so that it is not judged for less before then.
+        """Learn what is in force against a subject, so that it is not judged for less before then.
 
         Args:
-            subject: an address.
+            subject: an address or a network.
             scope: where it is in force.
             action: what is in force.
             until: end, on the clock of `at`.
             at: now.
-            enforced: the kernel drops its packets: it is a wonder if it comes again.
+            enforced: the kernel drops its packets: a further session means that it is bypassed.
+            rate: of a throttle; None: the configured one.
         """
         self._enforcing |= enforced
-        since = at if enforced and action == "ban" else inf
-        self._scopes[scope].held.put(subject, (_RANK[action], until, since), at)
+        held = self._scopes[scope].held
+        if action == "ban":
+            held.ban(subject, until, at, enforced=enforced)
+        elif action == "throttle":
+            given = self._policy.throttle
+            pace = given.rate / given.per if rate is None else rate.count / rate.per
+            held.throttle(subject, until, at, pace)
+
+    def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
+        """Learn what was spared a subject in one limit, so that it is not judged again for that.
+
+        Args:
+            crossing: what was judged.
+            value: up to which of the limit's values.
+            until: end, on the clock of `at`.
+            at: now.
+        """
+        excuse = Excuse(crossing.action, value, until)
+        self._scopes[crossing.scope].held.excuse(crossing.subject, crossing.limit, excuse, at)
+
+    def in_force(self, subject: str, scope: Scope, at: float) -> float:
+        """Return when what is in force against a subject ends, as far as known; 0.0: nothing is."""
+        return self._scopes[scope].held.until(subject, at)
 
     def forget(self, subject: str, scope: Scope | None = None) -> None:
         """Forget what a client did: an operator unbanned it."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
+                limits = set()
                 for gauge in state.gauges.all():
+                    limits.add(gauge.limit)
                     gauge.table.pop(subject)
-                state.held.pop(subject)
+                    gauge.networks.pop(subject)
+                    self._pending.pop((subject, state.scope, gauge.limit), None)
+                state.held.forget(subject, limits)
                 self.escapes.forget(subject, state.scope)
-                self._pending.pop((subject, state.scope), None)
         self._trace.forget(subject)
 
     def forget_all(self, scope: Scope | None = None) -> None:
@@ -246,6 +279,7 @@ class Engine:
             if scope in (None, state.scope):
                 for gauge in state.gauges.all():
                     gauge.table.clear()
+                    gauge.networks.clear()
                 state.held.clear()
         self.escapes.clear()
         self._pending = {key: c for key, c in self._pending.items() if scope not in (None, key[1])}
@@ -266,14 +300,11 @@ class Engine:
         return outcome
 
     def meters(self, client: str, at: float) -> list[Meter]:
-        """Return what a client's meters show, for `explain`; the kernel's if it saw something.
+        """Return what the meters of a client or network show, for `explain`.
 
-        Of a network only those that count what its addresses do together.
+        The kernel's only if it saw something.
         """
         meters = [gauge.read(client, at) for gauge in self.gauges()]
-        if is_network(client):
-            soft, hard = self._network.soft, self._network.hard
-            return [replace(m, soft=soft * m.hard, hard=hard * m.hard) for m in meters if m.value]
         return [meter for meter in meters if meter.value or not meter.kernel]
 
     def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:
@@ -288,7 +319,7 @@ class Engine:
                 found.append((client, meter))
         return nlargest(most, found, key=lambda row: row[1].share())
 
-    def gauges(self) -> list[Gauge[Counters] | Gauge[Distinct]]:
+    def gauges(self) -> list[CountGauge | NameGauge]:
         """Return the gauges of every limit in every scope."""
         return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
 
@@ -342,11 +373,12 @@ class Engine:
     def sizes(self) -> dict[str, int]:
         """Return how many clients and sessions are tracked, and how many fell to a cap."""
         tables = [gauge.table for gauge in self.gauges()]
+        networks = [gauge.networks for gauge in self.gauges()]
         sessions = [stream.sessions for stream in self._streams.values()]
         return {
             "clients": max((table.size() for table in tables), default=0),
             "sessions": sum(table.size() for table in sessions),
-            "dropped": sum(table.dropped for table in [*tables, *sessions]),
+            "dropped": sum(table.dropped for table in [*tables, *networks, *sessions]),
         }
 
     # A method for each kind of event: it returns whether the line counted against the client.
@@ -399,11 +431,7 @@ class Engine:
             return 0
         session.errors += event.count
         if event.user:
-            for gauge in state.gauges.auth_users:
-                value = gauge.table.add(event.client, at, event.user)
-                if value > gauge.soft or value > gauge.hard:
-                    verdict = gauge.verdict(value)
-                    self._cross(gauge, event.client, verdict, value, at, name=event.name)
+            self._name(state, event, at)
         counted = self._scale.auth_failures(session, event.user, event.count, at)
         return self._count(state.gauges.auth_failures, event, at, counted)
 
@@ -486,18 +514,17 @@ class Engine:
         for then, count, name in session.excused(user):
             self._take_back(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
-                gauge.table.remove(session.client, name)
+                for each in {name, family(name)}:
+                    gauge.table.remove(session.client, each)
+                    gauge.networks.remove(network_of(session.client), each)
         session.given = session.pipelined = session.failures = ()
 
-    def _take_back(
-        self, group: list[Gauge[Counters]], client: str, then: float, count: int
-    ) -> None:
+    def _take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
         """Take back what was counted at a time, against a client and its network."""
         network = network_of(client)
         for gauge in group:
             gauge.table.take_back(client, then, count)
-            if network:
-                gauge.table.take_back(network, then, count)
+            gauge.networks.take_back(network, then, count)
 
     def _note_idle(self, client: str, at: float) -> None:
         if self._idle.add(client, at, 1) >= _HEALTH_CHECK:
@@ -506,7 +533,7 @@ class Engine:
     def _escaped(self, state: _Scoped, event: Event, at: float) -> None:
         """Note a session of a client that the kernel should not let in."""
         held = state.held.get(event.client)
-        if held is not None and held[2] + LATE < at < held[1]:
+        if held is not None and held.banned_since + LATE < at < held.banned_until:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _stream(self, event: Event, log: int) -> _Stream:
@@ -545,6 +572,13 @@ class Engine:
     ) -> int:
         if self._noted:
             state.gauges.insist(event.client, at)
+        done: tuple[tuple[Kind, int], ...] = ("deliveries", deliveries), ("logins", logins)
+        network = network_of(event.client)
+        for kind, count in done:
+            for table in state.gauges.good[kind].values() if count else ():
+                table.add(event.client, at, count)
+                if network:
+                    table.add(network, at, count)
         known = self._evidence.get(event.client)
         if known is not None:
             deliveries += known.deliveries
@@ -552,53 +586,72 @@ class Engine:
         self._evidence[event.client] = Evidence(event.client, event.time, deliveries, logins)
         return 0
 
-    def _count(self, group: list[Gauge[Counters]], event: Event, at: float, count: int) -> int:
+    def _count(self, group: list[CountGauge], event: Event, at: float, count: int) -> int:
+        """Count against a client and, beside it, against its network.
+
+        What a client does above its own threshold is its own matter: no single address gets its
+        network throttled.
+        """
         if count:
+            client = event.client
+            network = network_of(client)
             for gauge in group:
-                value = gauge.table.add(event.client, at, count)
-                if value > gauge.soft or value > gauge.hard:
-                    verdict = gauge.verdict(value)
-                    self._cross(gauge, event.client, verdict, value, at, name=event.name)
-            if ":" in event.client:
-                self._together(group, event.client, at, count)
+                value = gauge.table.add(client, at, count)
+                share = count
+                if value > gauge.least:
+                    share -= value - gauge.least
+                    self._weigh(gauge, client, value, at, event)
+                if network and share > 0:
+                    value = gauge.networks.add(network, at, share)
+                    if value > gauge.network_least:
+                        self._weigh(gauge, network, value, at, event)
         return count
 
-    def _together(self, group: list[Gauge[Counters]], client: str, at: float, count: int) -> None:
-        """Count against the /64 of a client too: who has one need use no address twice.
-
-        It crosses a limit where so many addresses, each at its hard limit, would have been banned
-        as the network's own thresholds say.
-        """
+    def _name(self, state: _Scoped, event: Event, at: float) -> None:
+        """Count a user name that a client tried."""
+        client = event.client
         network = network_of(client)
-        for gauge in group:
-            if gauge.hard == NEVER or not network:
-                continue
-            value = Counters.add(gauge.table, network, at, count)  # no client: it is not noted
-            soft, hard = self._network.soft * gauge.hard, self._network.hard * gauge.hard
-            if value > hard:
-                self._cross(gauge, network, ("ban", hard), value, at)
-            elif value > soft:
-                self._cross(gauge, network, ("throttle", soft), value, at)
+        name = family(event.user) if event.text == _UNEXPLAINED else event.user
+        for gauge in state.gauges.auth_users:
+            value = gauge.table.add(client, at, name)
+            if value > gauge.least:
+                self._weigh(gauge, client, value, at, event)
+            elif network:
+                value = gauge.networks.add(network, at, name)
+                if value > gauge.network_least:
+                    self._weigh(gauge, network, value, at, event)
 
-    def _cross(  # noqa: PLR0913 - who, by how much, when
+    def _weigh(
         self,
-        gauge: Gauge[Counters] | Gauge[Distinct],
+        gauge: CountGauge | NameGauge,
         subject: str,
-        verdict: tuple[Action, int],
         value: int,
         at: float,
-        *,
-        name: str = "",
+        event: Event,
     ) -> None:
-        """Note a crossing, unless as much is in force or noted already."""
-        action, threshold = verdict
-        held = self._scopes[gauge.scope].held.get(subject)
-        if held is not None and max(at, self.now) < held[1] and held[0] >= _RANK[action]:
+        """Note a crossing, unless that much is in force, was spared or is noted already."""
+        held = self._scopes[gauge.scope].held
+        now = max(at, self.now)
+        known = held.get(subject)
+        if known is not None and now < known.banned_until:
             return
-        pending = self._pending.get((subject, gauge.scope))
-        if pending is not None and _RANK[pending.action] > _RANK[action]:
+        plain_soft, plain_hard = gauge.plain(subject)
+        pace = gauge.paces[subject is not event.client]
+        throttled = known is not None and now < known.throttled_until and known.pace <= pace
+        if throttled and value <= plain_hard:
             return
-        self._pending[subject, gauge.scope] = Crossing(
+        soft, hard, good = gauge.thresholds(subject, at)
+        action: Action = "ban" if value > hard else "throttle"
+        threshold, plain = (hard, plain_hard) if action == "ban" else (soft, plain_soft)
+        if value <= threshold or (throttled and action == "throttle"):
+            return
+        if held.excuses(subject, gauge.limit, action, value, now):
+            return
+        key = (subject, gauge.scope, gauge.limit)
+        pending = self._pending.get(key)
+        if pending is not None and pending.action == "ban" and action == "throttle":
+            return
+        self._pending[key] = Crossing(
             subject,
             gauge.scope,
             gauge.limit,
@@ -607,7 +660,12 @@ class Engine:
             threshold,
             gauge.within,
             "handshakes" if gauge.kernel else gauge.count,
-            name,
+            "" if subject is not event.client else event.name,
+            (),
+            event.pid,
+            event.port,
+            plain,
+            good,
         )
 
 
@@ -637,5 +695,7 @@ def _named_by_proxy(session: Session | None, event: Event) -> bool:
     return session.client != event.client
 
 
+#: What Postfix writes where the authentication server gave no reason, overloaded or not.
+_UNEXPLAINED = "(reason unavailable)"
 _NONE = (0, 0)
 _UNSAID = (1, 1)  # `disconnect` does not tell how many commands there were

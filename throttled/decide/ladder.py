@@ -1,6 +1,7 @@
 """From a crossing and the client's past to a decision: watch, throttle, ban. Pure.
 
-The past comes from the store with the batch, so a million old bans cost no memory here. Owns the
+The past comes from the store with the batch, so a million old bans cost no memory here. Each
+crossing is judged for itself: what one limit spares a client says nothing of another. Owns the
 brake; all else is in its arguments.
 """
 
@@ -10,40 +11,36 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled import address
+from throttled.decide import networks as together
+from throttled.decide.allowance import kind_of, lenient, proven, remembered
 from throttled.decide.brake import Brake
+from throttled.decide.limits import NEVER
+from throttled.decide.networks import Key, above
 from throttled.decide.protect import Protection
 from throttled.errors import RefusedError
-from throttled.model import Action, Crossing, Decision, NetworkPast, Past, Scope, Snapshot
-from throttled.policy import Duration, Policy
-
-_DAY = 86400.0
-#: Bad that outweighs good: so many counted for each delivery or login.
-OUTWEIGHS = 20
-_LOGIN_COUNTS = 30 * _DAY
-#: The same for points of one who never delivered before today: of fifty recipients, the most that
-#: Postfix puts into a message, a list has two or three dead ones.
-_NEWCOMER = 3
+from throttled.model import (
+    Action,
+    Crossing,
+    Decision,
+    NetworkPast,
+    Past,
+    Rate,
+    Scope,
+    Snapshot,
+)
+from throttled.policy import Policy
 
 #: The limit of what operators ban and throttle.
 OPERATOR = "operator"
-
-_WORDS = {
-    "connections": "connections",
-    "handshakes": "completed handshakes",
-    "errors": "points for errors",
-    "callouts": "unknown recipients of sender callouts or bounces",
-    "auth_failures": "failed logins",
-    "auth_users": "user names tried",
-}
-
-Key = tuple[str, Scope]
 
 
 class Ruling(Struct, frozen=True):
     """What became of a batch of crossings."""
 
-    decisions: list[Decision]
+    decisions: list[Decision]  # at most one a subject and scope
     spared: list[tuple[Crossing, str]]  # crossings without a decision, and why
+    #: Crossings that led to less than they asked for, and up to which value that holds.
+    excused: list[tuple[Crossing, int]]
 
 
 class Ladder:
@@ -61,32 +58,44 @@ class Ladder:
         networks: Mapping[Key, NetworkPast],
         now: float,
     ) -> Ruling:
-        """Decide about clients that crossed a limit.
+        """Decide about clients and networks that crossed limits.
 
         Args:
-            crossings: at most one a client and scope, or a /64 whose addresses did it together.
-            pasts: what the store knows of them, by (address, scope).
+            crossings: any number a subject, of different limits.
+            pasts: what the store knows of the clients, by (address, scope).
             networks: what it knows of their networks, by (network, scope).
             now: wall clock.
         """
-        ruling = Ruling([], [])
-        together = []
+        ruling = Ruling([], [], [])
+        judged: list[tuple[Crossing, Decision]] = []
+        crowds = []
         for crossing in crossings:
             if address.is_network(crossing.subject):
-                together.append(crossing)
+                crowds.append(crossing)
                 continue
             past = pasts.get((crossing.subject, crossing.scope), _UNKNOWN)
-            spared = self._spared(crossing, past, now)
-            if spared:
-                ruling.spared.append((crossing, spared))
+            decision, upto, why = self._one(crossing, past, now)
+            if upto:
+                ruling.excused.append((crossing, upto))
+            if decision is None:
+                ruling.spared.append((crossing, why))
             else:
-                ruling.decisions.append(self._decide(crossing, past, now))
-        decisions = self._braked(ruling.decisions, pasts, now)
-        decisions += self._networks(decisions, networks, now)
-        for crossing in together:
-            network = networks.get((crossing.subject, crossing.scope), _UNKNOWN_NETWORK)
-            self._together(crossing, network, now, ruling.spared, decisions)
-        return Ruling(decisions, ruling.spared)
+                judged.append((crossing, decision))
+        found = self._braked(judged, pasts, ruling, now)
+        judge = together.Judge(self.policy, self.protection)
+        for (network, scope), count in together.fresh(self._strongest(found)).items():
+            known = networks.get((network, scope), _UNKNOWN_NETWORK)
+            acted = judge.banned(network, scope, known, count, now)
+            found += [] if acted is None else [acted]
+        for crossing in crowds:
+            known = networks.get((crossing.subject, crossing.scope), _UNKNOWN_NETWORK)
+            crowd = judge.together(crossing, known, now)
+            if isinstance(crowd, str):
+                ruling.spared.append((crossing, crowd))
+                ruling.excused.append((crossing, NEVER))
+            else:
+                found.append(crowd)
+        return replace(ruling, decisions=self._strongest(found))
 
     def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
         """Return what follows when a ban or throttle has run out: a throttle, or nothing more.
@@ -162,6 +171,23 @@ class Ladder:
         times = self.policy.ban.times
         return level, times[min(level, len(times)) - 1]
 
+    def _one(self, crossing: Crossing, past: Past, now: float) -> tuple[Decision | None, int, str]:
+        """Judge one crossing.
+
+        Returns:
+            The decision; up to which value of its limit it need not be judged again, 0 = it is;
+            where there is no decision, why.
+        """
+        spared = self._spared(crossing, past, now)
+        if spared:
+            return None, NEVER, spared
+        decision, upto = self._decide(crossing, past, now)
+        throttled = past.action == "throttle" and past.until > now
+        as_slow = throttled and self._pace(past.rate) <= self._pace(decision.rate)
+        if decision.action == "throttle" and as_slow:
+            return None, upto or crossing.value, "already throttled"
+        return decision, upto, ""
+
     def _spared(self, crossing: Crossing, past: Past, now: float) -> str:
         protected = self.protection.reason(crossing.subject, crossing.name)
         if protected:
@@ -170,149 +196,120 @@ class Ladder:
             return "exempted by the operator"
         if past.until > now and past.action == "ban":
             return "already banned"
-        if past.until > now and past.action == crossing.action:  # known after a restart only
-            return "already throttled"
         return ""
 
-    def _decide(self, crossing: Crossing, past: Past, now: float) -> Decision:
-        why = f"{crossing.value} {_WORDS[crossing.count]} within {Duration(crossing.within)}"
+    def _decide(self, crossing: Crossing, past: Past, now: float) -> tuple[Decision, int]:
+        """Return the decision, and up to which value it is less than asked for; 0 = it is not."""
+        why = above(crossing)
+        upto, excuse = self._excuse(crossing, past, now)
         if crossing.action == "throttle":
-            return self._throttle(crossing, now, f"{why}, soft limit {crossing.threshold}")
-        why = f"{why}, hard limit {crossing.threshold}"
-        if self.policy.mode == "throttle":
-            return self._throttle(crossing, now, f"{why}; mode is throttle")
-        good = proven_good(past, now)
-        if good and crossing.value <= OUTWEIGHS * (past.deliveries + past.logins):
-            return self._throttle(crossing, now, f"{why}; not banned: {good}")
-        if crossing.count == "errors" and crossing.value <= _NEWCOMER * past.deliveries:
-            good = f"it delivered {past.deliveries} messages"
-            return self._throttle(crossing, now, f"{why}; not banned: {good}")
+            rate, seconds = self._rate(crossing.limit)
+            if upto and self._pace(rate) < self._pace(None):
+                why = f"{why}; not by the limit's own rate: {excuse}"
+                return self._throttle(crossing, why, now, self.policy.throttle.time), upto
+            return self._throttle(crossing, why, now, seconds, rate), 0
+        if upto:
+            rate, seconds = self._rate(crossing.limit)
+            why = f"{why}; not banned: {excuse}"
+            return self._throttle(crossing, why, now, seconds, rate), upto
         level, length = self._ban(past, now)
-        return Decision(
-            now,
-            "ban",
-            crossing.subject,
-            crossing.scope,
-            crossing.limit,
-            level,
-            now + length,
-            why,
-            crossing.value,
-            crossing.threshold,
-            crossing.lines,
-        )
+        return _decision(crossing, "ban", level, now, now + length, why), 0
 
-    def _throttle(self, crossing: Crossing, now: float, why: str, alert: str = "") -> Decision:
-        return Decision(
-            now,
-            "throttle",
-            crossing.subject,
-            crossing.scope,
-            crossing.limit,
-            0,
-            now + self.policy.throttle.time,
-            why,
-            crossing.value,
-            crossing.threshold,
-            crossing.lines,
-            alert,
-        )
+    def _excuse(self, crossing: Crossing, past: Past, now: float) -> tuple[int, str]:
+        """Return up to which value a client is spared the worst, and why; 0 = it is not."""
+        banning = crossing.action == "ban"
+        if banning and self.policy.mode == "throttle":
+            return NEVER, "mode is throttle"
+        if banning and crossing.count == "callouts" and past.deliveries + crossing.good:
+            return NEVER, "it delivered, and whose forged mail it verifies is not its doing"
+        known = remembered(crossing.count, past, now)
+        plain = crossing.plain or crossing.threshold
+        upto = lenient(plain, crossing.good, known, self.policy.good)
+        if crossing.value > upto:
+            return 0, ""
+        if kind_of(crossing.count) == "logins":
+            return upto, f"{known} logins in 30 days speak for it up to {upto}"
+        days = f"deliveries on {past.delivery_days} days"
+        return upto, f"{known} {days} speak for it up to {upto}"
+
+    def _rate(self, limit: str) -> tuple[Rate | None, float]:
+        """Return the rate of a limit's throttle, None = the configured one, and its length."""
+        settings = self.policy.limits.get(limit)
+        own = None if settings is None else settings.throttle
+        if own is None:
+            return None, self.policy.throttle.time
+        return own.as_rate(), own.time or self.policy.throttle.time
+
+    def _pace(self, rate: Rate | None) -> float:
+        """Return the connections a second that a throttle allows."""
+        given = self.policy.throttle
+        return given.rate / given.per if rate is None else rate.count / rate.per
+
+    def _throttle(
+        self, crossing: Crossing, why: str, now: float, seconds: float, rate: Rate | None = None
+    ) -> Decision:
+        return replace(_decision(crossing, "throttle", 0, now, now + seconds, why), rate=rate)
+
+    def _strongest(self, decisions: Iterable[Decision]) -> list[Decision]:
+        """Return one decision for each subject and scope: a ban, else the slowest throttle."""
+
+        def strength(d: Decision) -> tuple[bool, float, float]:
+            return d.action == "ban", -self._pace(d.rate), d.until
+
+        best: dict[Key, Decision] = {}
+        for decision in decisions:
+            key = (decision.subject, decision.scope)
+            known = best.get(key)
+            if known is None or strength(decision) > strength(known):
+                best[key] = decision
+        return list(best.values())
 
     def _braked(
-        self, decisions: list[Decision], pasts: Mapping[Key, Past], now: float
+        self,
+        judged: Sequence[tuple[Crossing, Decision]],
+        pasts: Mapping[Key, Past],
+        ruling: Ruling,
+        now: float,
     ) -> list[Decision]:
         good = {
-            d.subject
-            for d in decisions
-            if d.action == "ban" and recently_good(pasts.get((d.subject, d.scope), _UNKNOWN), now)
+            (c.subject, c.limit)
+            for c, d in judged
+            if d.action == "ban" and proven(c.count, pasts.get((c.subject, c.scope), _UNKNOWN), now)
         }
         count = self._brake.press(good, now, self.policy.protect.brake)
         alert = f"brake: {count} clients with good history were about to be banned" if count else ""
         until = now + self.policy.throttle.time
-        return [
-            replace(
-                d,
-                action="throttle",
-                level=0,
-                until=until,
-                why=f"{d.why}; not banned: the brake {'is' if count else 'was'} on",
-                alert=alert,
-            )
-            if d.action == "ban" and (count or self._brake.spares(d.subject, now))
-            else d
-            for d in decisions
-        ]
-
-    def _networks(
-        self, decisions: Sequence[Decision], networks: Mapping[Key, NetworkPast], now: float
-    ) -> list[Decision]:
-        fresh: dict[Key, int] = {}
-        for decision in decisions:
-            if decision.action == "ban":
-                network = address.network_of(decision.subject)
-                if network:
-                    key = (network, decision.scope)
-                    # One that was banned before today may be in `past.banned` already.
-                    fresh[key] = fresh.get(key, 0) + (decision.level == 1)
         found = []
-        for (network, scope), count in fresh.items():
-            past = networks.get((network, scope), _UNKNOWN_NETWORK)
-            acted = self._network(network, scope, past, count, now)
-            if acted is not None:
-                found.append(acted)
+        for c, d in judged:
+            if d.action == "ban" and (count or self._brake.spares((c.subject, c.limit), now)):
+                why = f"{d.why}; not banned: the brake {'is' if count else 'was'} on"
+                found.append(
+                    replace(d, action="throttle", level=0, until=until, why=why, alert=alert)
+                )
+                ruling.excused.append((c, NEVER))
+            else:
+                found.append(d)
         return found
 
-    def _together(
-        self,
-        crossing: Crossing,
-        past: NetworkPast,
-        now: float,
-        spared: list[tuple[Crossing, str]],
-        decisions: list[Decision],
-    ) -> None:
-        """Decide about a /64 for what its addresses did together."""
-        may_ban = self.policy.mode != "throttle" and not past.good
-        action: Action = crossing.action if may_ban else "throttle"
-        protected = self.protection.reason(crossing.subject)
-        if protected:
-            spared.append((crossing, f"protected: {protected}"))
-        elif past.exempt_until > now:
-            spared.append((crossing, "exempted by the operator"))
-        elif past.until > now and past.action in ("ban", action):
-            spared.append((crossing, "already so"))
-        elif past.good and crossing.value <= OUTWEIGHS * crossing.threshold:
-            spared.append((crossing, f"{past.good} good senders are in it"))
-        else:
-            why = f"{crossing.value} {_WORDS[crossing.count]} within {Duration(crossing.within)}"
-            why += f" of its addresses together, limit {crossing.threshold}"
-            level = int(action == "ban")
-            until = now + self.policy.network.time
-            found = (crossing.subject, crossing.scope, "network", level, until, why)
-            decisions.append(Decision(now, action, *found, crossing.value, crossing.threshold))
 
-    def _network(
-        self, network: str, scope: Scope, past: NetworkPast, fresh: int, now: float
-    ) -> Decision | None:
-        settings = self.policy.network
-        banned = past.banned + fresh
-        in_force = past.action if past.until > now else None
-        if banned < settings.soft or in_force == "ban" or past.exempt_until > now:
-            return None
-        if self.protection.reason(network):
-            return None
-        why = f"{banned} of its addresses banned within a day"
-        if banned >= settings.hard and not past.good:
-            until = now + settings.time
-            why = f"{why}, nothing good from it in 30 days"
-            return Decision(
-                now, "ban", network, scope, "network", 1, until, why, banned, settings.hard
-            )
-        if in_force == "throttle":
-            return None
-        until = now + settings.time
-        return Decision(
-            now, "throttle", network, scope, "network", 0, until, why, banned, settings.soft
-        )
+def _decision(  # noqa: PLR0913, PLR0917 - what a crossing does not say
+    crossing: Crossing, action: Action, level: int, now: float, until: float, why: str
+) -> Decision:
+    return Decision(
+        now,
+        action,
+        crossing.subject,
+        crossing.scope,
+        crossing.limit,
+        level,
+        until,
+        why,
+        crossing.value,
+        crossing.threshold,
+        crossing.lines,
+        pid=crossing.pid,
+        port=crossing.port,
+    )
 
 
 _UNKNOWN = Past()
@@ -328,17 +325,3 @@ def offences(past: Past, forget: float, now: float) -> int:
     """Return the bans that still count: one step is forgotten per `forget` seconds of peace."""
     forgotten = int(max(0.0, now - past.last_offence) // forget)
     return max(0, past.offences - forgotten)
-
-
-def recently_good(past: Past, now: float) -> bool:
-    """Tell whether a client did anything good that is still remembered."""
-    return past.deliveries > 0 or (past.logins > 0 and now - past.last_login < _LOGIN_COUNTS)
-
-
-def proven_good(past: Past, now: float) -> str:
-    """Return why a client is throttled rather than banned, or ""."""
-    if past.delivery_days >= 2:
-        return f"it delivered {past.deliveries} messages on {past.delivery_days} days"
-    if past.logins and now - past.last_login < _LOGIN_COUNTS:
-        return f"it logged in {past.logins} times in 30 days"
-    return ""

@@ -1,8 +1,13 @@
-"""The configured limits, each with its table, for one scope. Pure.
+"""The configured limits, each with its tables, for one scope. Pure.
 
-A limit of connections has two tables: what the log says of a client, and what the kernel saw of it
+A limit of connections has two gauges: what the log says of a client, and what the kernel saw of it
 (`handshakes`). Each sees most of what the other does; neither is added to the other, so that either
 crosses the limit just where it is, and where one is blind the other counts.
+
+A gauge counts each client, and beside it the client's network (/24, /64), in a table of its own:
+addresses that take turns add up there, each with no more than what gets itself throttled. Good
+events within the window of a limit are counted in tables that limits of the same kind and window
+share, of clients and networks alike.
 
 Owns the tables. What a client did in one scope is counted, and punished, there.
 """
@@ -11,18 +16,24 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct, field
 
+from throttled.address import is_network
+from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
 from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
+from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
-from throttled.model import Action, Scope
-from throttled.policy import Count, Limit, Policy
+from throttled.model import Scope
+from throttled.policy import Count, Good, Limit, Policy, ThrottleRate
 
 NEVER = 1 << 62
+#: Networks are fewer than clients: so many clients for each that is tracked.
+_PER_NETWORK = 4
 
 Table = TypeVar("Table", Counters, Distinct)
+Crowd = TypeVar("Crowd", Sums, Distinct)
 
 
-class Gauge(Struct, Generic[Table]):
-    """One limit in one scope: its thresholds and its table."""
+class Gauge(Struct, Generic[Table, Crowd]):
+    """One limit in one scope: its thresholds and its tables."""
 
     limit: str
     count: Count
@@ -30,23 +41,62 @@ class Gauge(Struct, Generic[Table]):
     within: float  # seconds
     soft: int
     hard: int
+    multiple: int  # thresholds of a network are so many times those of an address
+    paces: tuple[float, float]  # connections a second that a throttle allows an address, a network
+    good: Sums  # good events of its kind, of clients and networks
+    settings: Good
     table: Table
+    networks: Crowd
     kernel: bool = False  # counts what the kernel saw; else what the log says
+    least: int = 0  # what is not above this crosses nothing, whoever it is
+    network_least: int = 0
 
-    def verdict(self, value: int) -> tuple[Action, int]:
-        """Return what a value above `soft` or `hard` asks for, and the threshold it crossed."""
-        return ("ban", self.hard) if value > self.hard else ("throttle", self.soft)
+    def __post_init__(self) -> None:
+        self.least = min(self.soft, self.hard)
+        self.network_least = self.multiple * self.least
 
-    def read(self, client: str, at: float) -> "Meter":
-        """Return what a client's meter shows."""
+    def out_of_reach(self) -> None:
+        """Count only: let no value cross."""
+        self.soft = self.hard = NEVER
+        self.__post_init__()
+
+    def thresholds(self, subject: str, at: float) -> tuple[int, int, int]:
+        """Return soft and hard as they are for a subject now, and its good events in the window.
+
+        A /24 has no hard one: its addresses are strangers to each other.
+        """
+        good = self.good.value(subject, at)
+        soft, hard = self.plain(subject)
+        soft = threshold(soft, good, self.settings, ban=False) if soft < NEVER else NEVER
+        hard = threshold(hard, good, self.settings, ban=True) if hard < NEVER else NEVER
+        return soft, hard, good
+
+    def plain(self, subject: str) -> tuple[int, int]:
+        """Return soft and hard of an address or a network, whatever good it did."""
+        if not is_network(subject):
+            return self.soft, self.hard
+        soft, hard = (min(NEVER, self.multiple * each) for each in (self.soft, self.hard))
+        return (soft, hard) if ":" in subject else (min(soft, hard), NEVER)
+
+    def more_names(self, subject: str, at: float) -> int:
+        """Return how many names beyond the usual the good that a subject did may excuse."""
+        raised, plain = self.thresholds(subject, at), self.plain(subject)
+        which = int(plain[1] < NEVER)
+        return raised[which] - plain[which]
+
+    def read(self, subject: str, at: float) -> "Meter":
+        """Return what the meter of a client or network shows."""
+        table = self.networks if is_network(subject) else self.table
+        soft, hard, good = self.thresholds(subject, at)
         return Meter(
             self.limit,
             self.scope,
             self.within,
-            self.table.value(client, at),
-            0 if self.soft == NEVER else self.soft,
-            0 if self.hard == NEVER else self.hard,
+            table.value(subject, at),
+            0 if soft == NEVER else soft,
+            0 if hard == NEVER else hard,
             kernel=self.kernel,
+            good=good,
         )
 
 
@@ -57,24 +107,33 @@ class Meter(Struct, frozen=True):
     scope: Scope
     within: float  # seconds
     value: int
-    soft: int
+    soft: int  # with what good events of the window add to it
     hard: int
     kernel: bool = False  # see `Gauge`
+    good: int = 0  # good events of the limit's kind within the window
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached; above 1.0 that is crossed."""
         return self.value / (self.hard or self.soft)
 
 
-class Gauges(Struct):
-    """The gauges of one scope, by what they count."""
+CountGauge = Gauge[Counters, Sums]
+NameGauge = Gauge[Distinct, Distinct]
 
-    connections: list[Gauge[Counters]] = field(default_factory=list)
-    handshakes: list[Gauge[Counters]] = field(default_factory=list)
-    errors: list[Gauge[Counters]] = field(default_factory=list)
-    callouts: list[Gauge[Counters]] = field(default_factory=list)
-    auth_failures: list[Gauge[Counters]] = field(default_factory=list)
-    auth_users: list[Gauge[Distinct]] = field(default_factory=list)
+
+class Gauges(Struct):
+    """The gauges of one scope, by what they count, and the good events beside them."""
+
+    connections: list[CountGauge] = field(default_factory=list)
+    handshakes: list[CountGauge] = field(default_factory=list)
+    errors: list[CountGauge] = field(default_factory=list)
+    callouts: list[CountGauge] = field(default_factory=list)
+    auth_failures: list[CountGauge] = field(default_factory=list)
+    auth_users: list[NameGauge] = field(default_factory=list)
+    #: Tables of good events by kind and window, in seconds.
+    good: dict[Kind, dict[float, Sums]] = field(
+        default_factory=lambda: {kind: {} for kind in KINDS}
+    )
 
     @classmethod
     def of(cls, policy: Policy, scope: Scope, noted: int = 0) -> "Gauges":
@@ -88,29 +147,39 @@ class Gauges(Struct):
         made = cls()
         for name, limit in policy.limits.items():
             soft, hard = _thresholds(limit, scope)
-            if not limit.enabled or min(soft, hard) == NEVER:
-                continue
-            within = float(limit.within)
-            if limit.count == "auth_users":
-                most = 1 + (soft if hard == NEVER else hard)
-                names = Distinct(within, policy.max_clients, most)
-                if noted:
-                    names = NotingDistinct(within, policy.max_clients, most, Peaks(noted))
-                made.auth_users.append(Gauge(name, limit.count, scope, within, soft, hard, names))
-            else:
-                table = Counters(within, policy.max_clients)
-                if noted:
-                    table = NotingCounters(within, policy.max_clients, Peaks(noted))
-                group: list[Gauge[Counters]] = getattr(made, limit.count)
-                group.append(Gauge(name, limit.count, scope, within, soft, hard, table))
-            if limit.count == "connections":
-                seen = Counters(within, policy.max_clients)
-                made.handshakes.append(
-                    Gauge(name, limit.count, scope, within, soft, hard, seen, kernel=True)
-                )
+            if limit.enabled and min(soft, hard) < NEVER:
+                made._add(policy, scope, name, noted)
         return made
 
-    def all(self) -> "list[Gauge[Counters] | Gauge[Distinct]]":
+    def _add(self, policy: Policy, scope: Scope, name: str, noted: int) -> None:
+        limit = policy.limits[name]
+        soft, hard = _thresholds(limit, scope)
+        within, clients = float(limit.within), policy.max_clients
+        networks, multiple = max(1, clients // _PER_NETWORK), policy.network.multiple
+        least = multiple * min(soft, hard)
+        known = self.good[kind_of(limit.count)].setdefault(within, Sums(within, clients, NEVER))
+        paces = pace(policy, limit.throttle), pace(policy, policy.network.throttle)
+        about = (name, limit.count, scope, within, soft, hard, multiple, paces, known, policy.good)
+        if limit.count == "auth_users":
+            most = _names(soft, hard, policy.good.memory)
+            names = Distinct(within, clients, most)
+            if noted:
+                names = NotingDistinct(within, clients, most, Peaks(noted))
+            together = Distinct(within, networks, _names(soft, hard, multiple))
+            gauge = Gauge(*about, names, together)
+            names.more = together.more = gauge.more_names
+            self.auth_users.append(gauge)
+            return
+        table = Counters(within, clients)
+        if noted:
+            table = NotingCounters(within, clients, Peaks(noted))
+        group: list[CountGauge] = getattr(self, limit.count)
+        group.append(Gauge(*about, table, Sums(within, networks, least)))
+        if limit.count == "connections":
+            seen = Sums(within, networks, least)
+            self.handshakes.append(Gauge(*about, Counters(within, clients), seen, kernel=True))
+
+    def all(self) -> "list[CountGauge | NameGauge]":
         """Return every gauge."""
         return [
             *self.connections,
@@ -129,19 +198,39 @@ class Gauges(Struct):
                 table.peaks.insist(client, table.value(client, at))
 
     def adopt(self, before: "Gauges") -> None:
-        """Take over the counts of limits that stay as they were.
+        """Take over the counts of limits whose window stays; thresholds make no difference.
 
-        Other thresholds make no difference to counters; names are counted up to a threshold.
+        Of names as many are known as the limit before asked for.
         """
+        for kind, tables in self.good.items():
+            tables.update((w, t) for w, t in before.good[kind].items() if w in tables)
         for group in ("connections", "handshakes", "errors", "callouts", "auth_failures"):
-            known = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
+            counted = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
             for gauge in getattr(self, group):
-                if (gauge.limit, gauge.within) in known:
-                    gauge.table = known[gauge.limit, gauge.within].table
-        names = {(g.limit, g.within, g.soft, g.hard): g for g in before.auth_users}
+                gauge.good = self.good[kind_of(gauge.count)][gauge.within]
+                if (gauge.limit, gauge.within) in counted:
+                    known = counted[gauge.limit, gauge.within]
+                    gauge.table, gauge.networks = known.table, known.networks
+                    gauge.networks.watch(gauge.network_least)
+        names = {(gauge.limit, gauge.within): gauge for gauge in before.auth_users}
         for gauge in self.auth_users:
-            if (key := (gauge.limit, gauge.within, gauge.soft, gauge.hard)) in names:
-                gauge.table = names[key].table
+            gauge.good = self.good["logins"][gauge.within]
+            if (gauge.limit, gauge.within) in names:
+                known = names[gauge.limit, gauge.within]
+                for table, own in ((known.table, gauge.table), (known.networks, gauge.networks)):
+                    table.most, table.more = own.most, own.more
+                gauge.table, gauge.networks = known.table, known.networks
+
+
+def pace(policy: Policy, rate: ThrottleRate | None) -> float:
+    """Return the connections a second that a throttle allows; None: by the configured rate."""
+    given = policy.throttle if rate is None else rate
+    return given.rate / float(given.per)
+
+
+def _names(soft: int, hard: int, times: int) -> int:
+    """Return how many names are told apart: one above the highest threshold."""
+    return 1 + times * (soft if hard == NEVER else hard)
 
 
 def _thresholds(limit: Limit, scope: Scope) -> tuple[int, int]:

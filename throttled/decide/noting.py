@@ -67,8 +67,8 @@ class NotingDistinct(Distinct):
         super().__init__(within, cap, most)
         self.peaks = peaks
 
-    def add(self, key: str, at: float, name: str, more: int = 0) -> int:
+    def add(self, key: str, at: float, name: str) -> int:
         """Count, note, and return how many distinct names there are within the window."""
-        value = super().add(key, at, name, more)
+        value = super().add(key, at, name)
         self.peaks.note(key, value)
         return value

@@ -10,13 +10,12 @@ Of those that come later nothing is noted, and `full` says so. Of user names 256
 from msgspec import Struct
 
 from throttled.decide.engine import Engine
-from throttled.decide.limits import Gauge, Meter
+from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
-from throttled.decide.tables import Counters, Distinct
+from throttled.decide.tables import Distinct
 from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.policy import Policy
 
-_OUT_OF_REACH = 1 << 62
 _NAMES = 256
 #: Clients whose peaks anvil told; at the cap the lower half is forgotten.
 _ANVIL = 10_000
@@ -38,7 +37,7 @@ class Rate(Struct, frozen=True):
 class Watched(Struct):
     """One limit in one scope."""
 
-    gauge: Gauge[Counters] | Gauge[Distinct]
+    gauge: CountGauge | NameGauge
     now: Meter  # its thresholds
     peaks: Peaks
 
@@ -64,10 +63,10 @@ class Scoped:
         self.cap = policy.max_clients
         self.full = False
 
-    def _watch(self, gauge: Gauge[Counters] | Gauge[Distinct], cap: int) -> Watched:
+    def _watch(self, gauge: CountGauge | NameGauge, cap: int) -> Watched:
         peaks = Peaks(cap, self.good)
         watched = Watched(gauge, gauge.read("", 0.0), peaks)
-        gauge.soft = gauge.hard = _OUT_OF_REACH
+        gauge.out_of_reach()
         if isinstance(gauge.table, Distinct):
             gauge.table = NotingDistinct(gauge.within, cap, _NAMES, peaks)
         else:

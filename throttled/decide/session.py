@@ -12,9 +12,7 @@ from msgspec import Struct
 from throttled.model import Event, Reason, Scope
 from throttled.policy import Points
 
-#: Failures with one user name in one session that count as one: a person mistypes, and a mail
-#: program retries what it has saved.
-_RETRIES = 3
+_NUMBER = re.compile(r"[0-9]+")
 
 _REASON_POINTS = {
     "relay": "relay",
@@ -90,7 +88,6 @@ class Session(Struct, gc=False):
     callout: float = 0.0  # … and when the first was refused
     auth_lines: int = 0
     user: str = ""
-    repeats: int = 0  # failures in a row with `user`
     failures: tuple[tuple[float, int, str], ...] = ()  # time, failed logins counted, user name
     login: bool = False  # has logged in
     proxy: bool = False  # the client may name others by XCLIENT: those are somebody else's
@@ -241,18 +238,13 @@ class Scale:
         given += [(at - n * _MINUTE, min(share, self._limit)) for n in range(1, minutes)][:_SPREAD]
         return given
 
-    def auth_failures(self, session: Session, user: str, count: int, at: float = 0.0) -> int:
-        """Return how many of `count` failures with one user name are to be counted."""
-        if user != session.user:
-            session.user = user
-            session.repeats = 0
-        before = session.repeats
-        session.repeats += count
-        # One at the first is the way of a dictionary.
-        counted = 1 if not before and count == 1 else _judged(session.repeats) - _judged(before)
-        if counted:
-            session.failures = (*session.failures, (at, counted, user))[:_KEPT]
-        return counted
+    @staticmethod
+    def auth_failures(session: Session, user: str, count: int, at: float = 0.0) -> int:
+        """Return how many of `count` failures are to be counted: each; a login may excuse them."""
+        session.user = user
+        if len(session.failures) < _KEPT:
+            session.failures = (*session.failures, (at, count, user))
+        return count
 
     def _give(self, session: Session, points: int, at: float) -> int:
         if at - session.minute >= _MINUTE:
@@ -277,17 +269,24 @@ def _unseen(session: Session, commands: dict[str, tuple[int, int]]) -> int:
     return unseen
 
 
-def _judged(failures: int) -> int:
-    """Return what so many failures with one user name in one session count as."""
-    return min(failures, 1) + max(0, failures - _RETRIES)
-
-
 def _same(one: str, other: str) -> bool:
     """Tell whether two user names are the same account's: one may lack the domain."""
     one, other = one.lower(), other.lower()
     if "@" in one and "@" in other:
         return one == other
     return one.partition("@")[0] == other.partition("@")[0]
+
+
+def family(user: str) -> str:
+    """Return what user names that differ only in a number have in common.
+
+    Accounts of one machine are numbered (`ci-1@`, `ci-2@`), and when our authentication server is
+    overloaded they all fail, without a reason: that is no dictionary. A name that is a number stays
+    what it is.
+    """
+    local, at, domain = user.partition("@")
+    plain = _NUMBER.sub("0", local)
+    return user if plain in ("0", local) else f"{plain}{at}{domain}"
 
 
 def unnamed(failures: int) -> int:

@@ -6,9 +6,8 @@ highest. Neither is lowered below half of what throttled comes with (of what it 
 the operator's own): the good clients of tomorrow are not in the log.
 
 One good client in a thousand may lie above the highest; and one that did more than twenty times
-what it delivered and logged in says nothing, as its good does not outweigh its bad for the ladder
-either. Nothing is proposed from fewer than 30 good clients, from less than a day or three
-windows, and where no good client did it at all.
+what it delivered and logged in says nothing: its bad outweighs its good. Nothing is proposed from
+fewer than 30 good clients, from less than a day or three windows, and where no good client did it.
 
 Owns no state; what clients did is in `throttled.decide.peaks`.
 """
@@ -18,7 +17,6 @@ from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
-from throttled.decide.ladder import OUTWEIGHS
 from throttled.decide.limits import Gauges, Meter
 from throttled.decide.peaks import Good, Reached, Watched
 from throttled.model import Scope
@@ -29,6 +27,8 @@ _SENDERS = 20
 _MOST = 1_000_000
 _DAY = 86400.0
 _ENOUGH = 30
+#: A client that did more than so many times what it delivered and logged in says nothing.
+_OUTWEIGHS = 20
 _PLEASANT = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
 
@@ -169,7 +169,7 @@ def _highest(peaks: dict[str, int], good: Good) -> int:
         (
             peak
             for client, (deliveries, logins) in good.items()
-            if (peak := peaks.get(client, 0)) <= OUTWEIGHS * (deliveries + logins)
+            if (peak := peaks.get(client, 0)) <= _OUTWEIGHS * (deliveries + logins)
         ),
         reverse=True,
     )

@@ -10,7 +10,7 @@ What must not be pushed out by a spray of addresses, good evidence and offences,
 The tables own their entries; nobody else holds them.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from struct import pack, unpack
 from typing import Generic, TypeVar
 
@@ -140,46 +140,37 @@ class Distinct(Generations[str, bytes]):
     `most` latest names are kept, so that a count is right up to `most`, whatever came before.
     """
 
-    __slots__ = ("_per_second", "most")
+    __slots__ = ("_per_second", "more", "most")
 
     def __init__(self, within: float, cap: int, most: int) -> None:
         super().__init__(within * 9 / 8, cap)
         self._per_second = meter.EIGHTHS / within
         self.most = most
+        #: How many names of a client are kept beyond `most`, at a time.
+        self.more: Callable[[str, float], int] = _no_more
 
-    def add(self, key: str, at: float, name: str, more: int = 0) -> int:
-        """Count a name, and return how many distinct ones there are within the window.
-
-        Args:
-            key: the client.
-            at: when.
-            name: what it used.
-            more: names of this client that are kept beyond `most`.
-        """
+    def add(self, key: str, at: float, name: str) -> int:
+        """Count a name, and return how many distinct ones there are within the window."""
         if at >= self._due:
             self._rotate(at)
         tick = int(at * self._per_second)
         before = self._young.get(key)
         if before is None:
             before = self._make_room(key, at) or b""
-        digest = hash(name) & _DIGEST
-        latest = (tick << 24 | digest).to_bytes(_NAME)
-        most = self.most + more
-        if before and before[:_TICK] == latest[:_TICK] == before[-_NAME : _TICK - _NAME]:
-            # All of this eighth, as in a flood. (-1, if it is not there, is no multiple either.)
-            if before.find(latest) % _NAME == 0:
-                return min(most, len(before) // _NAME)
-            names = (before + latest)[-most * _NAME :]
-        else:
-            oldest = tick - meter.EIGHTHS
-            others = [n for n in _numbers(before) if n >> 24 >= oldest and n & _DIGEST != digest]
-            # Lines may come out of order: a name was last used when the latest of them says.
-            known = (n >> 24 for n in _numbers(before) if n & _DIGEST == digest)
-            others.append(max(tick, *known, 0) << 24 | digest)
-            others.sort()
-            others = others[-most:]
-            names = pack(f">{len(others)}Q", *others)
-        self._young[key] = names
+        latest = (tick << 24 | hash(name) & _DIGEST).to_bytes(_NAME)
+        oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
+        names = before
+        place = before.find(latest[_TICK:])
+        if place < 0 and before[-_NAME : _TICK - _NAME] <= latest[:_TICK]:
+            names = before + latest
+        elif place % _NAME != _TICK or before[place - _TICK : place] != latest[:_TICK]:
+            names = _used(before, latest)
+        start = max(0, len(names) - self.most * _NAME)
+        if start:
+            start = max(0, start - self.more(key, at) * _NAME)
+        while names[start : start + _TICK] < oldest:
+            start += _NAME
+        self._young[key] = names = names[start:]
         return len(names) // _NAME
 
     def remove(self, key: str, name: str) -> None:
@@ -196,5 +187,18 @@ class Distinct(Generations[str, bytes]):
         return sum(1 for known in _numbers(self.get(key) or b"") if known >> 24 >= oldest)
 
 
+def _no_more(_key: str, _at: float) -> int:
+    return 0
+
+
 def _numbers(names: bytes) -> tuple[int, ...]:
     return unpack(f">{len(names) // _NAME}Q", names)
+
+
+def _used(names: bytes, latest: bytes) -> bytes:
+    """Return names with one that was used again, or whose line comes late: the oldest first."""
+    (use,) = _numbers(latest)
+    known = _numbers(names)
+    others = [number for number in known if (number ^ use) & _DIGEST]
+    uses = [number for number in known if not (number ^ use) & _DIGEST]
+    return pack(f">{len(others) + 1}Q", *sorted([*others, max(use, *uses, 0)]))

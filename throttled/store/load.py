@@ -39,6 +39,18 @@ FROM json_each(?1) n
     LEFT JOIN pardon e ON e.subject = n.value AND e.scope = ?2
     LEFT JOIN active a ON a.subject = n.value AND a.scope = ?2 AND a.until > ?3
 """
+# Of a network with more, the latest: a sprayed /64 shall not cost us seconds. Who is throttled or
+# banned itself, or was banned within a day, is no good sender.
+_SENDERS = """
+SELECT g.address
+FROM (SELECT * FROM good WHERE network = ?1 AND seen > ?2 ORDER BY seen DESC LIMIT 10000) g
+    LEFT JOIN active a ON a.subject = g.address AND a.scope = ?3 AND a.until > ?4
+    LEFT JOIN offence o ON o.subject = g.address AND o.scope = ?3 AND o.banned > ?5
+WHERE max(g.deliveries, g.logins) >= 2 AND o.subject IS NULL
+    AND (a.subject IS NULL OR a.action = 'exempt' AND a.until < ?6 - 1)
+    AND ?7 IN ('', g.address)
+ORDER BY g.deliveries + g.logins DESC LIMIT ?8
+"""
 _DECISIONS = """
 SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
     lines
@@ -78,6 +90,20 @@ def network_past(
             network, *known, rate = row
             found[network, scope] = NetworkPast(*(*known, read_rate(rate)))
     return found
+
+
+def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
+    connection: sqlite3.Connection,
+    network: str,
+    scope: Scope,
+    until: float,
+    now: float,
+    most: int,
+    only: str = "",
+) -> list[str]:
+    """Return known good addresses of a network, see `Store.senders`."""
+    values = (network, day_of(now) - MEMORY, scope, now, now - _DAY, until, only, most)
+    return [row[0] for row in connection.execute(_SENDERS, values)]
 
 
 def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[Decision]:

@@ -141,6 +141,36 @@ class Store:
                 record.evidence(connection, evidence, now)
             return load.past(connection, keys, now), load.network_past(connection, networks, now)
 
+    def senders(  # noqa: PLR0913 - which network, as of when, how many
+        self,
+        network: str,
+        scope: Scope,
+        until: float,
+        now: float,
+        most: int,
+        *,
+        evidence: Sequence[Evidence] = (),
+        only: str = "",
+    ) -> list[str]:
+        """Return the good senders of a network that need an entry of their own, the best first.
+
+        Good is who delivered or logged in more than once within 30 days, is not throttled or
+        banned and was not banned within a day.
+
+        Args:
+            network: which.
+            scope: where.
+            until: who has an entry until then needs none.
+            now: wall clock.
+            most: how many at most.
+            evidence: what is not recorded yet.
+            only: whether this address is one; "": all.
+        """
+        with self._database.rehearsal() as connection:
+            if evidence:
+                record.evidence(connection, evidence, now)
+            return load.senders(connection, network, scope, until, now, most, only)
+
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from throttled.decide.brake import Brake
 
 NOW = 1_800_000_000.0
-SIX = [f"198.18.0.{n}" for n in range(6)]
+SIX = [(f"198.18.0.{n}", "errors") for n in range(6)]
 
 
 def test_more_than_the_limit_within_a_minute() -> None:
@@ -34,9 +34,9 @@ def test_a_client_counts_once_an_hour_and_is_spared_as_long() -> None:
 def test_being_spared_again_does_not_prolong_it() -> None:
     brake = Brake()
     brake.press(SIX, NOW, 5)
-    brake.press([*SIX, "203.0.113.1"], NOW + 30, 5)
+    brake.press([*SIX, ("203.0.113.1", "errors")], NOW + 30, 5)
     assert not brake.spares(SIX[0], NOW + 3600)
-    assert brake.spares("203.0.113.1", NOW + 3600)
+    assert brake.spares(("203.0.113.1", "errors"), NOW + 3600)
 
 
 def test_nobody_good_is_no_reason() -> None:
@@ -54,6 +54,24 @@ def test_a_clock_that_goes_back_begins_anew() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 3599), st.sampled_from(SIX))))
-def test_few_clients_never_press_it_whatever_they_do(ban: list[tuple[float, str]]) -> None:
+def test_few_clients_never_press_it_whatever_they_do(
+    ban: list[tuple[float, tuple[str, str]]],
+) -> None:
     brake = Brake()
     assert not any(brake.press([client], NOW + after, 6) for after, client in sorted(ban))
+
+
+def test_the_addresses_of_a_64_are_one_client() -> None:
+    brake = Brake()
+    one = [(f"2001:db8::{n:x}", "errors") for n in range(1, 30)]
+    assert brake.press(one, NOW, 5) == 0
+    several = [(f"2001:db8:0:{n:x}::1", "errors") for n in range(1, 7)]
+    assert brake.press(several, NOW, 5) == 7
+    assert brake.press([("2001:0:1::1", "errors")], NOW, 5) == 8  # Teredo: no network
+
+
+def test_one_limit_spares_nobody_from_another() -> None:
+    brake = Brake()
+    brake.press(SIX, NOW, 5)
+    assert brake.spares(SIX[0], NOW + 60)
+    assert not brake.spares((SIX[0][0], "auth"), NOW + 60)

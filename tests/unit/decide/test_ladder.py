@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from throttled.decide.ladder import Ladder, offences, proven_good
+from throttled.decide.ladder import Ladder, offences
 from throttled.decide.protect import Protection
 from throttled.errors import RefusedError
 from throttled.model import Crossing, Decision, Facts, Line, NetworkPast, Past, Snapshot

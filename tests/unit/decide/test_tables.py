@@ -240,4 +240,5 @@ def test_names_tried_while_the_list_is_full_are_not_lost() -> None:
     for second in range(60):
         table.add("a", 1000.0 + second, f"name{second}")
     assert table.add("a", 1000.0 + T + 50, "another") == 3
-    assert table.add("a", 1000.0 + T + 51, "more", more=2) == 4
+    table.more = lambda _key, _at: 2
+    assert table.add("a", 1000.0 + T + 51, "more") == 4

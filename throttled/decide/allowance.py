@@ -1,0 +1,73 @@
+"""How much misbehaviour good evidence excuses, kind by kind. Pure; owns no state.
+
+Mail that a client delivered speaks for its connections, errors and callouts, a login for failed
+logins and the names tried; neither speaks for the other. Two rules, both with a bound, so that no
+amount of good buys a dictionary attack:
+
+- What happened within the limit's own window raises the threshold: by `forgives` for each good
+  event where it asks for a throttle, by `forgives_ban` where it asks for a ban, up to `factor`
+  times the threshold.
+- What the store remembers of 30 days turns a ban into a throttle, by one point for each event, up
+  to `memory` times the threshold.
+"""
+
+from typing import Literal
+
+from throttled.model import Past
+from throttled.policy import Count, Good
+
+Kind = Literal["deliveries", "logins"]
+KINDS: tuple[Kind, ...] = ("deliveries", "logins")
+
+_DAY = 86400.0
+_LOGIN_COUNTS = 30 * _DAY
+#: What the store knows speaks for a client from the second day with a delivery on.
+_DAYS = 2
+#: A single good event is no history: the brake and an entry of its own take more than one.
+_PROVEN = 2
+
+
+def kind_of(count: str) -> Kind:
+    """Return which good events speak for what a limit counts."""
+    return "logins" if count in ("auth_failures", "auth_users") else "deliveries"
+
+
+def threshold(plain: int, good: int, settings: Good, *, ban: bool) -> int:
+    """Return a threshold with what good events of its window add to it.
+
+    Args:
+        plain: as configured.
+        good: good events of the limit's kind within its window.
+        settings: the operator's.
+        ban: whether it is the one that asks for a ban.
+    """
+    forgives = settings.forgives_ban if ban else settings.forgives
+    return plain + min(forgives * good, (settings.factor - 1) * plain)
+
+
+def remembered(count: Count | Literal["handshakes"], past: Past, now: float) -> int:
+    """Return how many good events the store knows that speak for a client in a limit."""
+    if kind_of(count) == "logins":
+        return past.logins if now - past.last_login < _LOGIN_COUNTS else 0
+    return past.deliveries if past.delivery_days >= _DAYS else 0
+
+
+def lenient(plain: int, good: int, known: int, settings: Good) -> int:
+    """Return the value up to which a client that the store knows is spared the worst.
+
+    Args:
+        plain: the threshold as configured.
+        good: good events of the limit's kind within its window.
+        known: those that are remembered; 0: nothing is spared.
+        settings: the operator's.
+    """
+    if not known:
+        return 0
+    return plain + min(settings.forgives_ban * good + known, (settings.memory - 1) * plain)
+
+
+def proven(count: Count | Literal["handshakes"], past: Past, now: float) -> bool:
+    """Tell whether a client did good more than once, of the kind that speaks in a limit."""
+    if kind_of(count) == "logins":
+        return past.logins >= _PROVEN and now - past.last_login < _LOGIN_COUNTS
+    return past.deliveries >= _PROVEN
