@@ -144,7 +144,9 @@ def test_lines_become_a_throttle_in_store_and_kernel(
 ) -> None:
     (decision,) = read(pipeline, FLOOD)
     assert kernel.held == {(A, "mx", "throttle"): 600.0}
-    assert store.decisions(A) == [decision]
+    # The session that caused it matters at once, or never.
+    assert decision.pid == 1060
+    assert store.decisions(A) == [replace(decision, pid=0)]
     assert decision.lines[-1].offset == 60
     assert decision.lines[-1].source == 3
     assert pipeline.counts.events == {"connect": 61}
@@ -188,17 +190,19 @@ def test_evidence_counts_before_it_is_recorded(
     pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recorded before the decision, it would be read again after a kill, and count twice."""
-    good = lines(f"disconnect from a.test[{A}] ehlo=1 mail=9 rcpt=20 data=20 commands=50", 1)
+    store.record(WALL - 86400, [], evidence=[Evidence(A, WALL - 86400, 1, 0)])
+    good = lines(f"disconnect from a.test[{A}] ehlo=1 mail=1 rcpt=1 data=1 commands=4", 1)
     judge = pipeline.ladder.judge
 
     def judging(*args: Any) -> Ruling:
-        assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 0
+        assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 1
         return judge(*args)
 
     monkeypatch.setattr(pipeline.ladder, "judge", judging)
     (decision,) = read(pipeline, [*good, *GARBAGE])
-    assert "it delivered 20 messages" in decision.why
-    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 20
+    # 50, three for the one within the window, one for each of the two.
+    assert decision.why.endswith("2 deliveries on 2 days speak for it up to 55")
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 2
 
 
 def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:

@@ -6,13 +6,23 @@ from msgspec.structs import replace
 from throttled.decide.ladder import Ladder, offences
 from throttled.decide.protect import Protection
 from throttled.errors import RefusedError
-from throttled.model import Crossing, Decision, Facts, Line, NetworkPast, Past, Snapshot
-from throttled.policy import Policy
+from throttled.model import (
+    Crossing,
+    Decision,
+    Facts,
+    Line,
+    NetworkPast,
+    Past,
+    Rate,
+    Scope,
+    Snapshot,
+)
+from throttled.policy import Limit, Policy, ThrottleRate, duration
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
 A = "198.51.100.7"
-KEY = (A, "mx")
+KEY: tuple[str, Scope] = (A, "mx")
 HARD = Crossing(A, "mx", "errors", "ban", 51, 50, 600.0, "errors", "", (Line(1, 2),))
 SOFT = Crossing(A, "mx", "connections", "throttle", 61, 60, 60.0, "connections")
 
@@ -71,43 +81,105 @@ def test_mode_throttle_never_bans() -> None:
     assert "mode" in decision.why
 
 
-@pytest.mark.parametrize(
-    "past",
-    [
-        Past(deliveries=4, delivery_days=2),
-        Past(logins=4, last_login=NOW - 29 * DAY),
-    ],
-)
-def test_good_evidence_is_throttled_not_banned(past: Past) -> None:
-    assert one(HARD, past).action == "throttle"
+AUTH = replace(HARD, limit="auth", count="auth_failures", value=101, threshold=100)
 
 
 @pytest.mark.parametrize(
-    "past",
+    ("crossing", "past", "upto"),
     [
-        Past(deliveries=16, delivery_days=1),
-        Past(logins=400, last_login=NOW - 31 * DAY),
-        Past(deliveries=2, delivery_days=2),  # 51 points outweigh two messages twentyfold
+        (HARD, Past(deliveries=2, delivery_days=2), 52),  # one point for each
+        (HARD, Past(deliveries=99_999, delivery_days=30), 250),  # at most five times the limit
+        (AUTH, Past(logins=4, last_login=NOW - 29 * DAY), 104),
+        (AUTH, Past(logins=99_999, last_login=NOW), 500),
+        # What was good within the window counts three points each, and has its share of the bound.
+        (replace(HARD, plain=50, threshold=65, good=5), Past(deliveries=9, delivery_days=2), 74),
+        (
+            replace(HARD, plain=50, threshold=650, good=200),
+            Past(deliveries=9, delivery_days=2),
+            250,
+        ),
     ],
 )
-def test_too_little_or_outweighed_good_evidence_is_banned(past: Past) -> None:
-    assert one(HARD, past).action == "ban"
-
-
-def test_a_newcomer_that_delivers_more_than_it_errs_is_not_banned() -> None:
-    decision = one(HARD, Past(deliveries=17, delivery_days=1))
+def test_what_is_remembered_turns_a_ban_into_a_throttle_up_to_a_bound(
+    crossing: Crossing, past: Past, upto: int
+) -> None:
+    decision = one(replace(crossing, value=upto), past)
     assert decision.action == "throttle"
-    assert "not banned: it delivered 17 messages" in decision.why
+    assert f"speak for it up to {upto}" in decision.why
+    ruling = ladder().judge([replace(crossing, value=upto)], {KEY: past}, {}, NOW)
+    assert [value for _, value in ruling.excused] == [upto]
+    assert one(replace(crossing, value=upto + 1), past).action == "ban"
 
 
-def test_mail_excuses_no_newcomer_from_guessing_passwords() -> None:
-    guessing = replace(HARD, limit="auth", count="auth_failures")
-    assert one(guessing, Past(deliveries=400, delivery_days=1)).action == "ban"
+@pytest.mark.parametrize(
+    ("crossing", "past"),
+    [
+        (HARD, Past(deliveries=400, delivery_days=1)),  # one day makes no history
+        (AUTH, Past(logins=400, last_login=NOW - 31 * DAY)),
+        (HARD, Past(logins=400, last_login=NOW)),  # neither speaks for the other
+        (AUTH, Past(deliveries=400, delivery_days=9)),
+    ],
+)
+def test_too_little_or_other_good_evidence_is_banned(crossing: Crossing, past: Past) -> None:
+    assert one(crossing, past).action == "ban"
 
 
-def test_proven_good_says_why() -> None:
-    assert "2 days" in proven_good(Past(deliveries=5, delivery_days=2), NOW)
-    assert proven_good(Past(), NOW) == ""
+CALLOUTS = replace(HARD, limit="callouts", count="callouts", value=99_999, threshold=600)
+
+
+def test_who_delivers_is_never_banned_for_callouts() -> None:
+    assert one(CALLOUTS).action == "ban"
+    assert one(CALLOUTS, Past(deliveries=1, delivery_days=1)).action == "throttle"
+    assert one(replace(CALLOUTS, plain=600, good=1)).action == "throttle"
+
+
+DAILY = replace(SOFT, limit="auth-day", count="auth_failures", value=101, threshold=100)
+
+
+def test_a_limit_may_have_a_throttle_of_its_own() -> None:
+    decision = one(DAILY)
+    assert (decision.rate, decision.until) == (Rate(2, 3600.0, 1), NOW + 4 * 3600)
+    assert one(SOFT).rate is None
+    # Of its own rate and without a time: that of [throttle].
+    limits = {
+        "auth-day": Limit(
+            count="auth_failures",
+            within=duration("1d"),
+            soft=100,
+            throttle=ThrottleRate(2, duration("1h"), 1),
+        )
+    }
+    assert one(DAILY, policy=Policy(limits=limits)).until == NOW + 600
+    # Who has logged in is throttled as usual.
+    known = Past(logins=9, last_login=NOW)
+    decision = one(DAILY, known)
+    assert (decision.rate, decision.until) == (None, NOW + 600)
+    assert "not by the limit's own rate: 9 logins in 30 days" in decision.why
+    assert one(replace(DAILY, value=110), known).rate is not None
+
+
+def test_the_slowest_throttle_of_a_batch_stands_and_a_ban_before_it() -> None:
+    for batch in ([SOFT, DAILY], [DAILY, SOFT]):
+        (decision,) = ladder().judge(batch, {}, {}, NOW).decisions
+        assert decision.limit == "auth-day"
+    for batch in ([HARD, DAILY], [DAILY, HARD]):
+        (decision,) = ladder().judge(batch, {}, {}, NOW).decisions
+        assert decision.action == "ban"
+
+
+def test_a_slower_throttle_replaces_another_and_not_the_other_way_round() -> None:
+    usual = Past(action="throttle", until=NOW + 600)
+    slow = Past(action="throttle", until=NOW + 600, rate=Rate(2, 3600.0, 1))
+    assert one(DAILY, usual).rate is not None
+    assert spared(DAILY, slow) == spared(SOFT, slow) == "already throttled"
+
+
+def test_leniency_for_one_limit_hides_no_other() -> None:
+    past = Past(deliveries=400, delivery_days=9)
+    ruling = ladder().judge([HARD, AUTH], {KEY: past}, {}, NOW)
+    (decision,) = ruling.decisions
+    assert (decision.action, decision.limit) == ("ban", "auth")
+    assert ruling.excused == [(HARD, 250)]
 
 
 def test_spared() -> None:
@@ -132,7 +204,7 @@ def bans(count: int, network: str = "198.18.5") -> list[Crossing]:
 
 def test_brake_when_many_good_senders_would_be_banned() -> None:
     crossings = [*bans(8, "198.18.1"), replace(SOFT, subject="203.0.113.1")]
-    good = {(c.subject, c.scope): Past(deliveries=1, delivery_days=1) for c in crossings[:6]}
+    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=1) for c in crossings[:6]}
     decisions = ladder().judge(crossings, good, {}, NOW).decisions
     assert {d.action for d in decisions} == {"throttle"}
     assert [bool(d.alert) for d in decisions] == [True] * 8 + [False]
@@ -142,7 +214,7 @@ def test_brake_looks_back_a_minute() -> None:
     judge = ladder()
     actions = []
     for number, crossing in enumerate(bans(8)):
-        past = {(crossing.subject, crossing.scope): Past(deliveries=1, delivery_days=1)}
+        past = {(crossing.subject, crossing.scope): Past(deliveries=2, delivery_days=1)}
         actions.append(judge.judge([crossing], past, {}, NOW + number).decisions[0].action)
     assert actions == ["ban"] * 5 + ["throttle"] * 3
 
@@ -151,7 +223,7 @@ def test_who_offends_all_the_time_does_not_hold_the_brake_on() -> None:
     """Six addresses with a delivery each, and the botnet that they would like to cover."""
     judge = ladder()
     patient = bans(6, "198.18.1")
-    good = {(c.subject, c.scope): Past(deliveries=1, delivery_days=1) for c in patient}
+    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=1) for c in patient}
     covered = 0
     for minute in range(50):
         bots = [replace(HARD, subject=f"203.0.113.{minute}")]
@@ -165,7 +237,7 @@ def test_what_hits_good_senders_goes_on_sparing_them() -> None:
     """Its evil twin: a wrong limit hits fifty good senders, again and again for an hour."""
     judge = ladder()
     senders = bans(50, "198.18.1")
-    good = {(c.subject, c.scope): Past(deliveries=1, delivery_days=1) for c in senders}
+    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=1) for c in senders}
     for minute in range(60):
         decisions = judge.judge(senders, good, {}, NOW + 60 * minute).decisions
         assert {d.action for d in decisions} == {"throttle"}
@@ -200,7 +272,8 @@ def network(past: NetworkPast, count: int = 1) -> list[tuple[str, str]]:
 
 def test_network_with_history() -> None:
     assert network(NetworkPast(banned=9)) == [("ban", "198.18.5.0/24")]
-    assert network(NetworkPast(banned=9, good=1)) == [("throttle", "198.18.5.0/24")]
+    # Good senders inside get entries of their own; they do not exempt it.
+    assert network(NetworkPast(banned=9, good=1)) == [("ban", "198.18.5.0/24")]
     assert network(NetworkPast(banned=7, action="throttle", until=NOW + 9)) == []
     assert network(NetworkPast(banned=7, action="throttle", until=NOW - 9)) != []
     assert network(NetworkPast(banned=50, action="ban", until=NOW + 9)) == []
@@ -227,15 +300,14 @@ def test_what_a_64_did_together_bans_it() -> None:
     assert isinstance(decision, Decision)
     assert (decision.action, decision.subject, decision.limit) == ("ban", N, "network")
     assert (decision.level, decision.until) == (1, NOW + 3600)
-    assert decision.why.startswith("501 points for errors within 10m of its addresses together")
+    assert decision.why.startswith("501 points for errors within 10m, hard limit 500, of its")
 
 
 @pytest.mark.parametrize(
     ("past", "why"),
     [
-        (NetworkPast(good=2), "2 good senders are in it"),
         (NetworkPast(exempt_until=NOW + 1), "exempted by the operator"),
-        (NetworkPast(action="ban", until=NOW + 1), "already so"),
+        (NetworkPast(action="ban", until=NOW + 1), "already banned"),
     ],
 )
 def test_a_64_is_spared(past: NetworkPast, why: str) -> None:
@@ -249,22 +321,22 @@ def test_a_64_that_is_protected_is_spared() -> None:
 
 
 def test_a_64_is_throttled_where_it_may_not_be_banned() -> None:
-    """Good senders in it are outweighed twentyfold; or the mode allows no bans."""
+    policy = Policy(mode="throttle")
+    decision = crowd(NetworkPast(), policy)
+    assert isinstance(decision, Decision)
+    assert (decision.action, decision.level) == ("throttle", 0)
+    assert decision.rate == Rate(10, 3600.0, 1)
     throttled = NetworkPast(action="throttle", until=NOW + 1)
-    for past, policy, value in (
-        (NetworkPast(good=2), None, 10_001),
-        (NetworkPast(), Policy(mode="throttle"), 501),
-    ):
-        decision = crowd(past, policy, value)
-        assert isinstance(decision, Decision)
-        assert (decision.action, decision.level) == ("throttle", 0)
-        assert crowd(replace(throttled, good=past.good), policy, value) == "already so"
+    assert crowd(throttled, policy) == "already throttled"
     assert isinstance(crowd(throttled), Decision)  # a throttle is no obstacle for a ban
 
 
 def test_protected_network_is_left_alone() -> None:
-    judge = Ladder(Policy(), Protection(Facts(), networks=["198.18.0.0/16"]))
-    assert judge._network("198.18.5.0/24", "mx", NetworkPast(banned=50), 1, NOW) is None
+    protection = Protection(Facts(), networks=["198.18.5.0/24"])
+    past = {("198.18.5.0/24", "mx"): NetworkPast(banned=50)}
+    crossing = replace(CROWD, subject="198.18.5.0/24", action="throttle", value=101, threshold=100)
+    ruling = Ladder(Policy(), protection).judge([crossing], {}, past, NOW)  # type: ignore[arg-type]
+    assert (ruling.decisions, ruling.spared[0][1]) == ([], "protected: allowed by the operator")
 
 
 ROW = Snapshot(A, "mx", "ban", "errors", 1, NOW - 600, NOW, "")

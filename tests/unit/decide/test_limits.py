@@ -1,8 +1,8 @@
 from msgspec.structs import replace
 
-from throttled.decide.limits import Gauges, Meter
+from throttled.decide.limits import NEVER, Gauges, Meter
 from throttled.decide.noting import NotingCounters, NotingDistinct
-from throttled.policy import Limit, Policy, Thresholds, default_limits, duration
+from throttled.policy import Limit, Network, Policy, Thresholds, default_limits, duration
 
 
 def test_defaults_of_both_scopes() -> None:
@@ -27,9 +27,40 @@ def test_thresholds_of_a_scope() -> None:
     )
     (mx,) = Gauges.of(Policy(limits={"e": limit}), "mx").errors
     (submission,) = Gauges.of(Policy(limits={"e": limit}), "submission").errors
-    assert mx.verdict(6) == ("throttle", 5)
-    assert mx.verdict(10) == ("ban", 9)
-    assert submission.verdict(10) == ("throttle", 5)
+    assert mx.thresholds("198.51.100.7", 1.0) == (5, 9, 0)
+    assert submission.thresholds("198.51.100.7", 1.0) == (5, NEVER, 0)
+
+
+def test_thresholds_of_a_network_are_a_multiple_and_a_24_has_no_hard_one() -> None:
+    (errors,) = Gauges.of(Policy(network=Network(multiple=3)), "mx").errors
+    assert errors.plain("2001:db8::1") == (20, 50)
+    assert errors.plain("2001:db8::/64") == (60, 150)
+    assert errors.plain("198.51.100.0/24") == (60, NEVER)
+    hard = {"h": Limit(count="errors", within=duration("1m"), hard=9)}
+    (errors,) = Gauges.of(Policy(limits=hard), "mx").errors
+    assert errors.plain("198.51.100.0/24") == (45, NEVER)  # throttled where it would be banned
+    assert errors.plain("2001:db8::/64") == (NEVER, 45)
+
+
+def test_good_events_of_the_window_raise_the_thresholds_up_to_a_factor() -> None:
+    (errors,) = Gauges.of(Policy(), "mx").errors
+    errors.good.add("198.51.100.7", 1000.0, 2)
+    assert errors.thresholds("198.51.100.7", 1000.0) == (22, 56, 2)
+    assert errors.thresholds("198.51.100.8", 1000.0) == (20, 50, 0)
+    errors.good.add("198.51.100.7", 1000.0, 100_000)
+    assert errors.thresholds("198.51.100.7", 1000.0)[:2] == (400, 1000)
+    assert errors.thresholds("198.51.100.7", 1000.0 + 676) == (20, 50, 0)  # 9/8 of the window
+    (auth,) = (g for g in Gauges.of(Policy(), "mx").auth_failures if g.limit == "auth")
+    assert auth.good is not errors.good
+
+
+def test_an_engine_that_only_counts_has_thresholds_out_of_reach() -> None:
+    (errors,) = Gauges.of(Policy(), "mx").errors
+    errors.out_of_reach()
+    errors.good.add("198.51.100.7", 1000.0, 2)
+    assert errors.thresholds("198.51.100.7", 1000.0) == (NEVER, NEVER, 2)
+    assert errors.plain("2001:db8::/64") == (NEVER, NEVER)
+    assert errors.least == NEVER
 
 
 def test_read() -> None:
@@ -43,7 +74,12 @@ def test_read() -> None:
 def test_distinct_names_are_kept_up_to_the_highest_threshold() -> None:
     limits = {"u": Limit(count="auth_users", within=duration("1d"), soft=3)}
     (gauge,) = Gauges.of(Policy(limits=limits), "mx").auth_users
-    assert [gauge.table.add("a", 1.0, str(n)) for n in range(9)][-1] == 4
+    # What is remembered for 30 days may excuse five times as many, and then it takes one more.
+    assert [gauge.table.add("198.51.100.7", 1.0, str(n)) for n in range(99)][-1] == 1 + 5 * 3
+    # Logins within the window may excuse one each.
+    gauge.good.add("198.51.100.7", 1.0, 4)
+    assert [gauge.table.add("198.51.100.7", 1.0, str(n)) for n in range(99)][-1] == 1 + 5 * 3 + 4
+    assert [gauge.networks.add("198.51.100.0/24", 1.0, str(n)) for n in range(99)][-1] == 1 + 5 * 3
 
 
 def test_adopt_keeps_the_counts_of_unchanged_windows() -> None:
@@ -61,7 +97,7 @@ def test_adopt_keeps_the_counts_of_unchanged_windows() -> None:
     assert after.errors[0].table.get("a") is None
 
 
-def test_names_are_kept_where_the_thresholds_are_the_same() -> None:
+def test_names_are_kept_whatever_the_thresholds_are() -> None:
     before = Gauges.of(Policy(), "mx")
     for gauge in before.auth_users:
         gauge.table.add("a", 1.0, "anna")
@@ -70,9 +106,12 @@ def test_names_are_kept_where_the_thresholds_are_the_same() -> None:
     after = Gauges.of(Policy(limits=limits), "mx")
     after.adopt(before)
     assert {g.limit: g.table.value("a", 1.0) for g in after.auth_users} == {
-        "auth-users": 0,
+        "auth-users": 1,
         "auth-slow": 1,
     }
+    users = after.auth_users[0]
+    assert (users.limit, users.table.most) == ("auth-users", 1 + 5 * 100)
+    assert users.networks.more == users.more_names
 
 
 def test_share_of_the_highest_threshold() -> None:

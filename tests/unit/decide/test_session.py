@@ -297,18 +297,21 @@ def test_the_command_that_met_a_rate_limit_is_not_counted_again() -> None:
     assert session.auth_lines == 1
 
 
-def test_first_three_failures_with_one_name_count_once() -> None:
+def test_each_failed_login_counts() -> None:
     scale, session = Scale(Points()), Session("a")
-    assert [scale.auth_failures(session, "bob", 1) for _ in range(5)] == [1, 0, 0, 1, 1]
+    assert [scale.auth_failures(session, "bob", 1, float(n)) for n in range(3)] == [1, 1, 1]
+    assert session.failures == ((0.0, 1, "bob"), (1.0, 1, "bob"), (2.0, 1, "bob"))
+    assert session.excused("BOB@example.org") == list(session.failures)
 
 
-def test_another_name_counts_anew() -> None:
+def test_of_a_session_that_never_ends_twenty_failures_can_be_excused() -> None:
     scale, session = Scale(Points()), Session("a")
-    assert [scale.auth_failures(session, name, 1) for name in ("a", "b", "c")] == [1, 1, 1]
+    assert sum(scale.auth_failures(session, "bob", 1) for _ in range(500)) == 500
+    assert len(session.excused("bob")) == 20
 
 
 def test_failures_counted_together_as_one_by_one() -> None:
     scale = Scale(Points())
     together = scale.auth_failures(Session("a"), "bob", 7)
     session = Session("a")
-    assert together == sum(scale.auth_failures(session, "bob", 1) for _ in range(7)) == 5
+    assert together == sum(scale.auth_failures(session, "bob", 1) for _ in range(7)) == 7
