@@ -48,6 +48,7 @@ class Sums:
             if behind >= _LANES:
                 return 0
             self._lanes[behind][key] = self._lanes[behind].get(key, 0) + count
+            self._warm[key] = self._tick
             return self._sum(key)
         lane = self._lanes[0]
         now = lane[key] = lane.get(key, 0) + count

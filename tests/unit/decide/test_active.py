@@ -1,0 +1,69 @@
+from math import inf
+
+from throttled.decide.active import Active, Excuse, InForce
+
+A = "198.51.100.7"
+
+
+def test_a_ban_and_a_throttle_stand_beside_each_other() -> None:
+    active = Active(100)
+    assert active.get(A) is None
+    assert active.until(A, 1000.0) == 0.0
+    active.throttle(A, 1600.0, 1000.0, 0.5)
+    assert active.get(A) == InForce(throttled_until=1600.0, pace=0.5)
+    active.ban(A, 1300.0, 1010.0, enforced=True)
+    assert active.get(A) == InForce(1300.0, 1010.0, 1600.0, 0.5)
+    active.ban(A, 2000.0, 1020.0, enforced=False)
+    assert active.get(A) == InForce(2000.0, inf, 1600.0, 0.5)
+    active.throttle(A, 1700.0, 1030.0, 0.1)
+    assert active.get(A) == InForce(2000.0, inf, 1700.0, 0.1)
+    assert active.until(A, 1999.0) == 2000.0
+    assert active.until(A, 2000.0) == 0.0
+
+
+def test_what_was_excused_is_judged_again_above_its_value_or_after_its_time() -> None:
+    active = Active(100)
+    assert not active.excuses(A, "errors", "ban", 51, 1000.0)
+    active.excuse(A, "errors", Excuse("ban", 60, 1060.0), 1000.0)
+    assert active.excuses(A, "errors", "ban", 60, 1059.0)
+    assert not active.excuses(A, "errors", "ban", 61, 1059.0)
+    assert not active.excuses(A, "errors", "ban", 60, 1060.0)
+
+
+def test_what_one_limit_spared_says_nothing_of_another() -> None:
+    active = Active(100)
+    active.excuse(A, "errors", Excuse("ban", 60, 1060.0), 1000.0)
+    assert not active.excuses(A, "auth", "ban", 1, 1000.0)
+    assert not active.excuses("198.51.100.8", "errors", "ban", 1, 1000.0)
+
+
+def test_a_throttle_that_was_excused_excuses_no_ban_and_the_other_way_round() -> None:
+    active = Active(100)
+    active.excuse(A, "auth", Excuse("throttle", 60, 1060.0), 1000.0)
+    assert active.excuses(A, "auth", "throttle", 60, 1000.0)
+    assert not active.excuses(A, "auth", "ban", 60, 1000.0)
+    active.excuse(A, "auth", Excuse("ban", 60, 1060.0), 1000.0)
+    assert active.excuses(A, "auth", "throttle", 60, 1000.0)
+
+
+def test_forget() -> None:
+    active = Active(100)
+    for subject in (A, "198.51.100.8"):
+        active.ban(subject, 2000.0, 1000.0, enforced=True)
+        active.excuse(subject, "errors", Excuse("ban", 60, 2000.0), 1000.0)
+    active.forget(A, {"errors", "auth"})
+    assert active.get(A) is None
+    assert not active.excuses(A, "errors", "ban", 60, 1000.0)
+    assert active.excuses("198.51.100.8", "errors", "ban", 60, 1000.0)
+    active.clear()
+    assert active.get("198.51.100.8") is None
+    assert not active.excuses("198.51.100.8", "errors", "ban", 60, 1000.0)
+
+
+def test_memory_is_bounded() -> None:
+    active = Active(100)
+    for number in range(1000):
+        active.ban(str(number), 2000.0, 1000.0, enforced=True)
+        active.excuse(A, str(number), Excuse("ban", 60, 2000.0), 1000.0)
+    assert sum(active.get(str(number)) is not None for number in range(1000)) <= 100
+    assert active.get("999") is not None
