@@ -84,6 +84,54 @@ def test_a_throttle_never_replaces_a_pending_ban() -> None:
     assert (crossing.action, crossing.value) == ("ban", 55)
 
 
+def test_what_a_limit_spared_is_judged_again_above_the_value_it_was_spared_for() -> None:
+    under = engine()
+    (crossing,) = run([event("connect")] * 61, under=under)
+    under.excuse(crossing, 70, until=1030.0, at=1000.0)
+    assert run([event("connect")] * 9, under=under) == []
+    (again,) = run([event("connect")], under=under)
+    assert (again.action, again.value) == ("throttle", 71)
+    under.excuse(again, 1000, until=1030.0, at=1000.0)
+    assert run([event("connect")], at=1029.9, under=under) == []
+    (late,) = run([event("connect")], at=1030.0, under=under)
+    assert late.value == 73
+
+
+def test_what_was_spared_in_one_limit_is_not_spared_in_another() -> None:
+    under = engine()
+    (crossing,) = run([event("connect")] * 61, under=under)
+    under.excuse(crossing, 10**6, until=2000.0, at=1000.0)
+    (crossing,) = run([event("non_smtp_command", pid=pid) for pid in range(11)], under=under)
+    assert (crossing.limit, crossing.action) == ("errors", "ban")
+
+
+def test_each_delivery_forgives_a_connection() -> None:
+    under = engine()
+    run(session(commands={"data": (20, 20), "commands": (60, 60)}), under=under)
+    assert run([event("connect")] * 79, under=under) == []
+    (crossing,) = run([event("connect")], under=under)
+    assert (crossing.value, crossing.threshold) == (81, 80)
+
+
+def test_user_names_that_addresses_of_a_network_try_in_turns_are_summed() -> None:
+    tried = [
+        event("auth_failure", f"198.51.100.{n % 200}", user=f"{n:x}x@example.org", pid=n)
+        for n in range(150)
+    ]
+    found = {(c.limit, c.subject): c.action for c in run(tried)}
+    assert found["auth-users", "198.51.100.0/24"] == "throttle"
+
+
+def test_who_is_banned_or_exempt() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 1060.0, 1000.0)
+    assert run([event("connect")] * 61, under=under) == []
+    under.hold(B, "mx", "exempt", 1060.0, 1000.0)  # who is exempt is judged by the caller
+    assert under.in_force(B, "mx", 1000.0) == 0.0
+    (crossing,) = run([event("connect", B)] * 61, under=under)
+    assert crossing.subject == B
+
+
 def test_no_limit_hides_another() -> None:
     errors = [event("non_smtp_command", pid=pid) for pid in range(11)]
     crossings = run(errors + [event("connect")] * 61)

@@ -114,6 +114,17 @@ def test_names_are_kept_whatever_the_thresholds_are() -> None:
     assert users.networks.more == users.more_names
 
 
+def test_a_new_limit_of_names_starts_empty() -> None:
+    before = Gauges.of(Policy(), "mx")
+    for gauge in before.auth_users:
+        gauge.table.add("a", 1.0, "anna")
+    new = Limit(count="auth_users", within=duration("5m"), soft=9)
+    after = Gauges.of(Policy(limits=default_limits() | {"new": new}), "mx")
+    after.adopt(before)
+    values = {gauge.limit: gauge.table.value("a", 1.0) for gauge in after.auth_users}
+    assert values == {"auth-users": 1, "auth-slow": 1, "new": 0}
+
+
 def test_share_of_the_highest_threshold() -> None:
     assert Meter("errors", "mx", 600.0, 25, 20, 50).share() == 0.5
     assert Meter("connections", "mx", 60.0, 90, 60, 0).share() == 1.5

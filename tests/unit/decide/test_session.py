@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from throttled.decide.session import Scale, Session, unnamed
+from throttled.decide.session import Scale, Session, family, unnamed
 from throttled.model import Event
 from throttled.policy import Points
 
@@ -315,3 +315,22 @@ def test_failures_counted_together_as_one_by_one() -> None:
     together = scale.auth_failures(Session("a"), "bob", 7)
     session = Session("a")
     assert together == sum(scale.auth_failures(session, "bob", 1) for _ in range(7)) == 7
+
+
+def test_a_few_failures_that_no_line_reported_count_no_more_after_a_login() -> None:
+    assert [unnamed(failures) for failures in (0, 3, 4, 500)] == [0, 0, 1, 497]
+
+
+@pytest.mark.parametrize(
+    ("user", "common"),
+    [
+        ("ci-1@example.org", "ci-0@example.org"),
+        ("ci-22", "ci-0"),
+        ("anna", "anna"),
+        ("4711", "4711"),
+        ("4711@example.org", "4711@example.org"),
+        ("0", "0"),
+    ],
+)
+def test_user_names_that_differ_only_in_a_number(user: str, common: str) -> None:
+    assert family(user) == common
