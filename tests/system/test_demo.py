@@ -8,7 +8,7 @@ import pytest
 
 from lab import netns
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 
 def test_the_demo_succeeds() -> None:

@@ -22,6 +22,7 @@ def problem(guard: Daemon, key: str) -> Problem | None:
     return next((p for p in guard.status().health if p.key == key), None)
 
 
+@pytest.mark.long
 def test_a_banned_client_that_comes_by_an_unfiltered_port(lab: Lab, guard: Daemon) -> None:
     guard.configure("[firewall.ports]\nmx = [2525]\nsubmission = [465, 587]\n")
     guard.start()
@@ -38,6 +39,7 @@ def test_a_banned_client_that_comes_by_an_unfiltered_port(lab: Lab, guard: Daemo
     assert V4 in guard.command("status").stdout
 
 
+@pytest.mark.long
 def test_a_log_that_is_not_where_postfix_writes(lab: Lab, guard: Daemon) -> None:
     elsewhere = guard.home / "elsewhere.log"
     elsewhere.touch()

@@ -70,6 +70,7 @@ def test_an_attack_from_its_begin_to_its_end(lab: Lab, guard: Daemon) -> None:
     assert {row.subject: row.until for row in guard.rows()} == {V6: before[V6]}
 
 
+@pytest.mark.long
 def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
     guard.start()
     free = attack(lab, "flood", BOTH, 3.0)

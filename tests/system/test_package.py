@@ -27,7 +27,14 @@ CONFIG = "/etc/throttled/throttled.toml"
 UNIT = "/run/systemd/system/throttled.service"
 NEXT = "0.1.0+next"
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.systemd, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.postfix,
+    pytest.mark.systemd,
+    pytest.mark.long,
+    pytest.mark.xdist_group("package"),
+    pytest.mark.timeout(600),
+]
 
 
 class Site(NamedTuple):

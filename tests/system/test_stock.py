@@ -18,7 +18,12 @@ from lab.daemon import Daemon
 from lab.netns import SERVER4, SERVER6, Namespace
 from lab.watch import BOTH, has
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.postfix,
+    pytest.mark.long,
+    pytest.mark.xdist_group("stock"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = {"journald": "journal", "rsyslog": "/var/log/mail.log"}
