@@ -27,7 +27,7 @@ lint: setup
 # Twice as many at once as there are cores: most of them wait for a Postfix, a bot or a kernel.
 test: lint
 	scripts/bootstrap deb
-	$(PYTEST) -n $$((2 * $$(nproc))) --dist loadgroup --cov --cov-context=test --cov-report=
+	$(PYTEST) -n $$((2 * $$(nproc))) --cov --cov-context=test --cov-report=
 	.venv/bin/python scripts/check-coverage
 
 ## make deb    the Debian package, in dist/, looked through by lintian

@@ -84,7 +84,7 @@ class Namespace:
             return subprocess.Popen(argv, env=environment, text=True, **options)
 
     def run(
-        self, *argv: str, stdin: str = "", seconds: float = 30.0, check: bool = True
+        self, *argv: str, stdin: str = "", seconds: float = DEADMAN, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the namespace to its end and return what it printed.
 
@@ -334,7 +334,7 @@ def _configure(where: Namespace, *commands: str) -> None:
 
 
 def _run(
-    argv: Sequence[str], stdin: str = "", seconds: float = 30.0, *, check: bool = True
+    argv: Sequence[str], stdin: str = "", seconds: float = DEADMAN, *, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False

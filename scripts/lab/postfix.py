@@ -194,9 +194,9 @@ class Postfix:
         with contextlib.suppress(OSError, ValueError):
             os.kill(self._master(), signal.SIGTERM)  # master ends its children
         with contextlib.suppress(TimeoutError):
-            until(lambda: not self.pids(), "postfix has stopped", 5.0)
+            until(lambda: not self.pids(), "postfix has stopped")
         self.cgroup.joinpath("cgroup.kill").write_text("1")
-        until(lambda: not self.pids(), "postfix was killed", 5.0)
+        until(lambda: not self.pids(), "postfix was killed")
 
     def _master(self) -> int:
         return int(self.home.joinpath("queue/pid/master.pid").read_text())

@@ -35,7 +35,7 @@ from lab.watch import attack
 from throttled.cli.main import throttled as cli
 from throttled.config import load
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.xdist_group("docs")]
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])

@@ -85,7 +85,7 @@ def test_what_somebody_restored_over_ours_is_put_right(lab: Lab, guard: Daemon) 
     guard.start()
     banned(lab, guard)
     lab.server.run("iptables-legacy-restore", stdin=_THEIRS)
-    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force again", 15.0)
+    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force again")
     listed = lab.server.run("iptables-legacy", "-t", "raw", "-S", "PREROUTING").stdout.splitlines()
     assert listed[1] == "-A PREROUTING -p tcp -j throttled"
     assert "--dport 53" in listed[2]

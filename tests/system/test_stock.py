@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.postfix,
     pytest.mark.long,
-    pytest.mark.xdist_group("stock"),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
