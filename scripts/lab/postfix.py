@@ -1,7 +1,7 @@
 """A real, independent Postfix in a namespace: its own configuration, queue, log, DNS and accounts.
 
-Debian's main.cf and master.cf with the differences listed below, each with its reason; without any
-difference: lab.stock. Hosts, resolv.conf and /dev are private to a mount namespace. Mail for alice@
+Debian's main.cf and master.cf with the differences listed below, each with its reason; a host without
+any: lab.stock. Hosts, resolv.conf and /dev are private to a mount namespace. Mail for alice@
 and bob@example.test is delivered to a Maildir; alice may log in with `secret`. Owns a directory, a
 cgroup of version 2 (what Postfix costs is read there, exact to the microsecond, processes that have
 ended included) and all processes in both.
@@ -59,8 +59,6 @@ smtpd_tls_cert_file = {home}/config/tls.pem
 smtpd_tls_key_file = {home}/config/tls.pem
 # alice and bob are no users of the machine.
 alias_maps = hash:/etc/aliases, inline:{{alice={home}/mail/alice/, bob={home}/mail/bob/}}
-# Debian's 454 for a relay attempt counts for nothing yet; a 554 does.
-smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated reject_unauth_destination
 """
 # One program less than with rsyslog, and `postfix logrotate`; logger="rsyslog" does without.
 _POSTLOGD = """\

@@ -1,12 +1,22 @@
 """A mail server as Debian installs it: its own package scripts write the configuration.
 
-`host` makes a namespace of mounts and of the host name, with private copies of /etc, /usr and /var,
-and lets Debian's postfix.postinst configure Postfix there as `apt-get install postfix` does for an
-"Internet Site". main.cf, master.cf, the chroot, the certificate, and the logger's configuration are
-what it wrote. What a network namespace without systemd leaves no choice in:
+`host` makes a mount and UTS namespace with private copies of /etc, /usr and /var, in which Debian's
+postfix.postinst configures Postfix as `apt-get install postfix` does for an "Internet Site".
+main.cf, master.cf, the chroot, the certificate and the logger's configuration are what the
+packages wrote.
 
-- `ReadKMsg=no`, no imklog: the kernel's log belongs to the machine.
-- journald, rsyslogd and Postfix are started by us, with the commands of their units.
+The only differences from a stock Debian host, each because a namespace leaves no choice:
+
+- journald `ReadKMsg=no`, rsyslogd without imklog: the kernel's log belongs to the machine.
+- journald, rsyslogd and Postfix are started here, with the commands of their units: no systemd runs
+  in the namespace. `policy-rc.d` refuses the package's own start for the same reason.
+- /dev has six devices only, so that /dev/log is this host's and not the machine's.
+- /run, /var/log and Postfix's spool are empty: they would show the machine's sockets and logs.
+- Host name, hosts and resolv.conf are this host's; its name server does not answer: no DNS here.
+- The certificate and Postfix's debconf answers are made anew: the machine's may be missing
+  or changed.
+
+The lab of the other tests has more differences: lab.postfix lists them.
 
 Owns the namespaces, a cgroup and all processes in them. Needs root; Debian only.
 """
