@@ -1,7 +1,8 @@
 # Everything a newcomer needs: `make demo`, `make test`. Each sets up what it needs (apt, .venv).
 PY := .venv/bin/python
+PYTEST := .venv/bin/pytest
 
-.PHONY: help setup lint test deb bench demo fuzz soak clean
+.PHONY: help setup check lint test deb bench demo fuzz soak clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -11,6 +12,10 @@ help:
 
 setup: .venv/.ready
 
+## make check  lint, types, unit tests and stories, without root: a minute
+check: lint
+	$(PYTEST) -q -n auto -m 'not root' tests/unit tests/stories
+
 ## make lint   ruff, mypy --strict, import-linter
 lint: setup
 	.venv/bin/ruff check
@@ -19,9 +24,10 @@ lint: setup
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 ## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
+# Twice as many at once as there are cores: most of them wait for a Postfix, a bot or a kernel.
 test: lint
 	scripts/bootstrap deb
-	.venv/bin/coverage run -m pytest
+	$(PYTEST) -n $$((2 * $$(nproc))) --cov --cov-context=test --cov-report=
 	.venv/bin/python scripts/check-coverage
 
 ## make deb    the Debian package, in dist/, looked through by lintian

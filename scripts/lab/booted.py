@@ -153,7 +153,6 @@ def machine(server: Namespace, root: Path) -> Iterator[Machine]:
                     in ("running", "degraded")
                 ),
                 "it is booted",
-                60.0,
             )
         except (TimeoutError, RuntimeError) as error:
             nspawn.kill()
@@ -164,7 +163,7 @@ def machine(server: Namespace, root: Path) -> Iterator[Machine]:
         finally:
             made.run("systemctl", "poweroff", "--no-wall", check=False)
             try:
-                nspawn.wait(30.0)
+                nspawn.wait(netns.DEADMAN)
             except subprocess.TimeoutExpired:
                 nspawn.kill()
                 nspawn.wait()
@@ -212,11 +211,12 @@ def _leader(nspawn: "subprocess.Popen[bytes]") -> int:
 @contextlib.contextmanager
 def _cgroups(name: str) -> Iterator[list[Path]]:
     """Make a control group in each hierarchy that systemd uses, and remove all that is in them."""
-    groups = []
+    found: dict[str, Path] = {}
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
-            groups.append(Path(place, name))
+            found.setdefault(kind, Path(place, name))  # a chroot may have the same ones again
+    groups = list(found.values())
     for group in groups:
         group.mkdir(exist_ok=True)  # a hierarchy may be mounted twice
     try:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lab.netns import SERVER4, SERVER6, Namespace, source_socket
+from lab.netns import DEADMAN, SERVER4, SERVER6, Namespace, source_socket
 from lab.postfix import DOMAIN, HOST, PASSWORD, USER
 
 _CONNECT_SECONDS = 4.0  # then a SYN is taken for dropped
@@ -231,7 +231,7 @@ class Bot:
             env={"PYTHONPATH": str(Path(__file__).parent.parent)},
             stdout=subprocess.PIPE,
         )
-        self._limit = 2 * seconds + 20
+        self._limit = 2 * seconds + DEADMAN
 
     def report(self) -> Report:
         """Wait for the end and return what became of it.

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from lab.netns import Namespace, directory
+from lab.netns import DEADMAN, Namespace, directory
 from throttled.control import client, protocol
 from throttled.model import Decision, Scope, Snapshot
 
@@ -73,7 +73,7 @@ class Daemon:
             raise RuntimeError("the daemon does not run")
         return self._process.pid
 
-    def start(self, *options: str, seconds: float = 20.0) -> None:
+    def start(self, *options: str, seconds: float = DEADMAN) -> None:
         """Start it (`run` with options) and wait until it says that it is ready, as systemd would.
 
         Raises:
@@ -105,7 +105,7 @@ class Daemon:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def stop(self, seconds: float = 10.0) -> int:
+    def stop(self, seconds: float = DEADMAN) -> int:
         """End it as systemd would and return its exit code; idempotent.
 
         Raises:

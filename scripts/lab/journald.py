@@ -10,9 +10,10 @@ import subprocess
 from ctypes import CDLL, get_errno
 from pathlib import Path
 
+from lab.netns import DEADMAN
+
 PROGRAM = "/lib/systemd/systemd-journald"
 SOCKET = "/run/systemd/journal/dev-log"
-_BOUND = 5.0  # seconds to wait for anything
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 
 
@@ -22,7 +23,7 @@ class Journald:
     def __init__(self, directory: Path) -> None:
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(directory / "notify"))
-        self.notify.settimeout(_BOUND)
+        self.notify.settimeout(DEADMAN)
         self.environment = {"NOTIFY_SOCKET": str(directory / "notify"), "PATH": os.environ["PATH"]}
 
     def start(self, *settings: str) -> None:
@@ -38,7 +39,7 @@ class Journald:
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(_BOUND)
+        self.process.wait(DEADMAN)
 
     def rotate(self) -> None:
         """Let it begin new files."""

@@ -31,6 +31,10 @@ CLIENT4, CLIENT6 = "198.51.100.2", "2001:db8::2"
 #: Every address of these is the client's: AnyIP, a local route instead of an address each.
 SOURCES4, SOURCES6 = "198.18.0.0/15", "2001:db8:b::/48"
 
+#: Seconds after which a wait for an event is given up: far above what a loaded machine needs, so
+#: that no test passes or fails by the speed of the machine.
+DEADMAN = 60.0
+
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; absent from Python's socket
 _RUN = Path("/run/netns")
@@ -80,7 +84,7 @@ class Namespace:
             return subprocess.Popen(argv, env=environment, text=True, **options)
 
     def run(
-        self, *argv: str, stdin: str = "", seconds: float = 30.0, check: bool = True
+        self, *argv: str, stdin: str = "", seconds: float = DEADMAN, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the namespace to its end and return what it printed.
 
@@ -224,7 +228,7 @@ def without(capabilities: Sequence[str], code: str) -> subprocess.CompletedProce
     return _run(("setpriv", f"--bounding-set={less}", sys.executable, "-c", code))
 
 
-def until(happened: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def until(happened: Callable[[], object], what: str, seconds: float = DEADMAN) -> None:
     """Wait for an event that nobody can tell us of.
 
     Raises:
@@ -289,6 +293,25 @@ def cgroup_root() -> Path | None:
     return None
 
 
+@contextlib.contextmanager
+def cgroup(label: str) -> Iterator[Path]:
+    """Make a cgroup of version 2 and remove it at the end, when no process is in it any more.
+
+    Raises:
+        RuntimeError: there is no cgroup version 2 here.
+    """
+    root = cgroup_root()
+    if root is None:
+        raise RuntimeError("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+    path = root / unique(label)
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        until(lambda: not path.joinpath("cgroup.procs").read_text(), "the cgroup is empty")
+        path.rmdir()
+
+
 def _setns(where: str | int) -> None:
     """Move the calling thread into a namespace, by name or by descriptor."""
     descriptor = os.open(_RUN / where, os.O_RDONLY) if isinstance(where, str) else where
@@ -311,7 +334,7 @@ def _configure(where: Namespace, *commands: str) -> None:
 
 
 def _run(
-    argv: Sequence[str], stdin: str = "", seconds: float = 30.0, *, check: bool = True
+    argv: Sequence[str], stdin: str = "", seconds: float = DEADMAN, *, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False

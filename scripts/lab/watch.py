@@ -32,7 +32,7 @@ def banned(
     scope: Scope = "submission",
 ) -> None:
     """Let sources attack until each of them is banned."""
-    bot = Bot(lab.client, kind, 15.0, sources)
+    bot = Bot(lab.client, kind, netns.DEADMAN, sources)
     try:
         for source in sources:
             netns.until(partial(has, guard, source, "ban", scope), f"{source} is banned")

@@ -318,7 +318,7 @@ def test_an_element_in_its_last_moment_is_not_kept_for_ever(
         elements.Elements, "dump", lambda _self, of: [last] if of.name == "mx_ban4" else []
     )
     host.backend.setup(msgspec.structs.replace(RULESET, size=5))
-    until(lambda: not host.backend.lookup([ban("198.18.0.1")]), "it ended", 5.0)
+    until(lambda: not host.backend.lookup([ban("198.18.0.1")]), "it ended")
 
 
 def test_after_a_refusal_the_next_request_is_answered(

@@ -1,17 +1,19 @@
-"""A real Postfix for the whole session, and for each test a daemon that knows nothing yet."""
+"""A real Postfix for the whole session, and for each test a daemon that knows nothing yet.
+
+With several workers each has its own session, and so its own Postfix.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
-from lab import netns, postfix
+from lab import postfix
 from lab.daemon import Daemon, daemon
 from lab.postfix import Lab
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    netns.sweep()
     with postfix.lab() as made:
         yield made
 

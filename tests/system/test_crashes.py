@@ -22,7 +22,7 @@ from lab.postfix import Lab
 from lab.vigil import Vigil
 from throttled.errors import NotRunningError
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 BANNED = "198.18.7.7"
 FRIEND = "100.127.0.9"

@@ -41,6 +41,7 @@ def test_an_attacker_is_banned_in_the_scope_of_its_attack(
     assert guard.status().packets_dropped >= sum(row.packets for row in seen.values())
 
 
+@pytest.mark.long
 def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
     """A rate is answered by a rate: then ten connections a minute are let in."""
     guard.start()

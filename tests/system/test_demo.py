@@ -8,7 +8,7 @@ import pytest
 
 from lab import netns
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 
 def test_the_demo_succeeds() -> None:
@@ -17,7 +17,7 @@ def test_the_demo_succeeds() -> None:
     child = subprocess.Popen(
         [demo, "--quick", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    out, err = child.communicate(timeout=100)
+    out, err = child.communicate(timeout=4 * netns.DEADMAN)
     figures = json.loads(out)
     assert figures["faults"] == [], err
     assert child.returncode == 0, err

@@ -70,6 +70,7 @@ def test_an_attack_from_its_begin_to_its_end(lab: Lab, guard: Daemon) -> None:
     assert {row.subject: row.until for row in guard.rows()} == {V6: before[V6]}
 
 
+@pytest.mark.long
 def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
     guard.start()
     free = attack(lab, "flood", BOTH, 3.0)
@@ -84,7 +85,7 @@ def test_what_somebody_restored_over_ours_is_put_right(lab: Lab, guard: Daemon) 
     guard.start()
     banned(lab, guard)
     lab.server.run("iptables-legacy-restore", stdin=_THEIRS)
-    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force again", 15.0)
+    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force again")
     listed = lab.server.run("iptables-legacy", "-t", "raw", "-S", "PREROUTING").stdout.splitlines()
     assert listed[1] == "-A PREROUTING -p tcp -j throttled"
     assert "--dport 53" in listed[2]

@@ -83,7 +83,7 @@ def test_cpu_and_processes_are_counted(lab: Lab) -> None:
     assert lab.mail.smtpd() >= len(connections)
     for each in connections:
         each.close()
-    assert 0.0 < lab.mail.cpu() - before < 2.0
+    assert lab.mail.cpu() > before
 
 
 _MAKES_A_PAIR = """
@@ -113,7 +113,7 @@ def test_a_lab_that_is_ended_leaves_nothing(number: signal.Signals) -> None:
     kinds = Counter(line.split()[0] for line in netns.leftovers(child.pid))
     assert kinds == {"namespace": 2, "mount": 2, "directory": 1, "process": 1}
     child.send_signal(number)
-    child.wait(20)
+    child.wait(netns.DEADMAN)
     if number == signal.SIGKILL:  # nobody can clean up after that but the next who comes
         assert netns.leftovers(child.pid)
         assert netns.sweep() == []

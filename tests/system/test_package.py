@@ -27,7 +27,13 @@ CONFIG = "/etc/throttled/throttled.toml"
 UNIT = "/run/systemd/system/throttled.service"
 NEXT = "0.1.0+next"
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.systemd, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.postfix,
+    pytest.mark.systemd,
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+]
 
 
 class Site(NamedTuple):
@@ -66,9 +72,9 @@ class Site(NamedTuple):
 
     def attack(self, source: str) -> None:
         """Let a source send garbage until it is banned."""
-        bot = Bot(self.client, "garbage", 30.0, [source])
+        bot = Bot(self.client, "garbage", netns.DEADMAN, [source])
         try:
-            netns.until(partial(self.banned, source), f"{source} is banned", 30.0)
+            netns.until(partial(self.banned, source), f"{source} is banned")
         finally:
             bot.end()
         assert not self.answers(source)
@@ -202,7 +208,7 @@ def test_killed_it_comes_back_and_bans_stay(site: Site) -> None:
     until, restarts = site.rows("198.18.3.7")[0]["until"], int(site.show("NRestarts"))
     site.run("kill", "-9", site.show("MainPID"))
     assert not site.answers("198.18.3.7")
-    netns.until(lambda: restarted(site, restarts), "systemd started it again", 20.0)
+    netns.until(lambda: restarted(site, restarts), "systemd started it again")
     (row,) = site.rows("198.18.3.7")
     assert (row["until"], row["level"]) == (until, 1)
     assert not site.answers("198.18.3.7")
@@ -219,7 +225,7 @@ def test_the_watchdog_ends_a_daemon_that_hangs(site: Site) -> None:
     restarts = int(site.show("NRestarts"))
     site.run("kill", "-STOP", site.show("MainPID"))
     assert not site.answers("198.18.5.7")
-    netns.until(lambda: restarted(site, restarts), "the watchdog saw it", 30.0)
+    netns.until(lambda: restarted(site, restarts), "the watchdog saw it")
     assert site.said("Watchdog timeout")
     assert not site.answers("198.18.5.7")
     drop_in.unlink()

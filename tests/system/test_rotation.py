@@ -43,6 +43,7 @@ def rotate_in_a_flood(lab: Lab, guard: Daemon) -> None:
     assert guard.status().lines_lost == 0
 
 
+@pytest.mark.long
 def test_rotation_in_a_flood_loses_no_line(lab: Lab, guard: Daemon) -> None:
     for old in lab.mail.log.parent.glob("maillog.*"):
         old.unlink()
@@ -50,6 +51,7 @@ def test_rotation_in_a_flood_loses_no_line(lab: Lab, guard: Daemon) -> None:
     rotate_in_a_flood(lab, guard)
 
 
+@pytest.mark.long
 def test_rotation_by_rsyslog_in_a_flood_loses_no_line() -> None:
     with laboratory("rsyslog") as lab:
         more = f'[log]\nfiles = ["{lab.mail.log}"]\n'

@@ -68,7 +68,10 @@ class Busy(NamedTuple):
 def busy() -> Iterator[Busy]:
     with postfix.lab() as lab, daemon(lab.server, lab.mail.config) as guard:
         master = lab.mail.config / "master.cf"
-        master.write_text(master.read_text().replace("n  -     -  smtpd", "n  -     2  smtpd", 1))
+        port_25 = "smtp      inet  n       -       y       -       {}       smtpd"
+        text = master.read_text()
+        assert port_25.format("-") in text
+        master.write_text(text.replace(port_25.format("-"), port_25.format("2")))
         lab.mail.command("reload")
         netns.until(lambda: logged(lab, "reload -- version"), "master has read it again")
         with (

@@ -8,14 +8,14 @@ import pytest
 
 from lab import netns
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 
 def test_a_short_soak() -> None:
     soak = Path(netns.__file__).parents[1] / "soak"
     command = [str(soak), "--seconds", "15", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        out, err = child.communicate(timeout=110)
+        out, err = child.communicate(timeout=4 * netns.DEADMAN)
     figures = json.loads(out)
     assert figures["faults"] == [], err
     assert child.returncode == 0, err

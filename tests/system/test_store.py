@@ -255,6 +255,7 @@ main()
 """
 
 
+@pytest.mark.long
 def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
     """The wall clock of the daemon alone: setting the machine's would hit everybody on it."""
     clock = guarded.guard.home / "clock"

@@ -61,6 +61,7 @@ def found(guard: Daemon, *arguments: str) -> list[dict[str, Any]]:
     return suggestions
 
 
+@pytest.mark.long
 def test_the_store_says_what_the_log_says(guard: Daemon) -> None:
     log = guard.home / "mail.log"
     guard.start()

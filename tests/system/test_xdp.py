@@ -30,6 +30,7 @@ def attached(lab: Lab) -> set[str]:
     return {each.name for each in lab.server.call(interfaces) if each.attached}
 
 
+@pytest.mark.long
 def test_a_flood_is_stopped_and_good_mail_goes_on(lab: Lab, guard: Daemon, pins: Path) -> None:
     guard.start()
     assert guard.status().backend == "xdp"

@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 import pytest
 
+from lab import netns
+from throttled import hook as hook_module
 from throttled.config.schema import Notify
 from throttled.hook import EVENTS, Hook
 from throttled.model import Decision, Problem
-from throttled.policy import duration
+from throttled.policy import Duration
 
-SOON = duration("1s")
+SOON = Duration(0.05)
+STARTED = Duration(1.0)  # within this a shell has started what it is to leave behind
 EVERY: tuple[Literal["ban", "alert", "health"], ...] = ("ban", "alert", "health")
 
 
@@ -32,7 +35,7 @@ def _until(hook: Hook, happened: Callable[[], object]) -> None:
 
     async def run() -> None:
         task = asyncio.get_running_loop().create_task(hook.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(netns.DEADMAN):
             while not happened():  # noqa: ASYNC110 - files and servers set no Event
                 await asyncio.sleep(0.01)
         task.cancel()
@@ -84,7 +87,7 @@ def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_pat
     hook.decided([_ban(1)])
     _until(hook, lambda: hook.problem)
     assert hook.problem is not None
-    assert "took longer than 1s and was killed" in hook.problem.what
+    assert "took longer than 0s and was killed" in hook.problem.what
     hook = Hook(Notify(command=("sh", "-c", "echo 'no\x1b way' >&2; exit 7"), on=EVERY, every=SOON))
     hook.decided([_ban(1)])
     _until(hook, lambda: hook.problem)
@@ -101,7 +104,7 @@ def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_pat
 def test_the_children_of_what_hangs_are_killed_too(tmp_path: Path) -> None:
     left = tmp_path / "left"
     script = f"sleep 60 & echo $! > {left}; wait"
-    hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=SOON))
+    hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=STARTED))
     hook.decided([_ban(1)])
     _until(hook, lambda: hook.problem)
     child = Path(f"/proc/{left.read_text().strip()}/stat")
@@ -114,9 +117,10 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
 ) -> None:
     left = tmp_path / "left"
     script = f"setsid sh -c 'echo $$ >> {left}; exec sleep 1000' & while :; do sleep 1; done"
-    hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=SOON))
+    hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=STARTED))
     groups: list[int] = []
     # Played: what the kernel holds up cannot be had here, so a signal does nothing.
+    monkeypatch.setattr(hook_module, "_KILLED", 0.05)
     monkeypatch.setattr(os, "killpg", lambda group, _signal: groups.append(group))
 
     async def deliver() -> None:
@@ -130,7 +134,7 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
             await asyncio.sleep(0.01)
 
     try:
-        asyncio.run(asyncio.wait_for(deliver(), 20))
+        asyncio.run(asyncio.wait_for(deliver(), netns.DEADMAN))
         assert hook.problem is not None
     finally:
         monkeypatch.undo()

@@ -151,7 +151,9 @@ class Screen(App[None]):
         self.call_from_thread(self.show, picture)
 
     def show(self, picture: TopResult) -> None:
-        """Show a picture."""
+        """Show a picture, unless the program ended while it was fetched."""
+        if not self._worst.is_attached:
+            return
         before, self._last = self._last, picture
         passed = picture.time - before.time
         status = picture.status

@@ -95,7 +95,7 @@ def _own(settings: Config, known: Facts) -> list[str]:
 
 
 def _head(findings: Findings) -> Iterator[str]:
-    yield from (f"read {output.cut(path)}" for path in findings.files)
+    yield from (output.cut(f"read {path}") for path in findings.files)
     if findings.lines is None:
         yield "what the daemon saw: who is throttled or banned reaches no more than gets through"
     else:

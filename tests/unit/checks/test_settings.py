@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.maincf import settle
 from throttled.checks import settings
 from throttled.model import Facts, Problem
 
@@ -13,6 +14,7 @@ MASTER = "smtp inet n - {chroot} - - smtpd{more}\npickup unix n - y 60 1 pickup 
 def check(path: Path, main: str, chroot: str = "n", more: str = "") -> list[Problem]:
     queue = f"queue_directory = {path}/queue\n"
     (path / "main.cf").write_text(f"compatibility_level = 3.6\n{queue}{main}\n")
+    settle(path / "main.cf")
     (path / "master.cf").write_text(MASTER.format(chroot=chroot, more=more))
     found = settings.check(Facts(config_directories=(str(path),)))
     return [problem for problem in found if problem.what.startswith(str(path))]

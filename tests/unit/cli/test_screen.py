@@ -218,3 +218,14 @@ def test_without_a_terminal_json_is_asked_for(tmp_path: Path) -> None:
         assert json.loads(told.stdout)["status"]["backend"] == "nftables"
 
     live(tmp_path, story)
+
+
+def test_a_picture_that_comes_after_the_end_is_dropped(tmp_path: Path) -> None:
+    async def with_screen(lab: Lab) -> None:
+        first = await lab.ask(Top(), TopResult)
+        screen = Screen(partial(_ask, tmp_path), first, every=60.0)
+        async with screen.run_test(size=(80, 24)):
+            pass
+        screen.show(first)
+
+    live(tmp_path, with_screen)

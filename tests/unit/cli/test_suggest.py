@@ -153,7 +153,7 @@ def test_what_the_daemon_kept(cli: "Cli", config_file: Path) -> None:
     store.close()
     lines = cli("suggest", "--store").out.splitlines()
     assert lines[:2] == [
-        f"read {path}"[:79] + "…" if len(path) > 74 else f"read {path}",
+        f"read {path}"[:79] + "…" if len(path) > 75 else f"read {path}",
         "what the daemon saw: who is throttled or banned reaches no more than gets through",
     ]
     assert any(line.split()[:1] == ["9-16"] for line in lines)

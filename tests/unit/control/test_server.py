@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 
+from lab import netns
 from throttled.control import server as server_module
 from throttled.control.admission import CONNECTIONS, PER_USER, Admission
 from throttled.control.protocol import MAX_REQUEST, Done, Explain, Ping, Request, Result, Unban
 from throttled.control.server import Peer, Server
 from throttled.errors import ConfigError, NotPermittedError, RefusedError
 
-BOUND = 10.0
+BOUND = netns.DEADMAN
 
 
 async def _handler(request: Request, peer: Peer) -> Result:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from lab import netns
 from throttled.errors import ConfigError, StoreError
 from throttled.metrics import server as server_module
 from throttled.metrics.server import MAX_CONNECTIONS, MAX_REQUEST, MetricsServer
 
-BOUND = 10.0
+BOUND = netns.DEADMAN
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

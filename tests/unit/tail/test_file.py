@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from lab import netns
 from lab.limits import no_descriptors
 from throttled.errors import SourceError
 from throttled.tail import file as module
@@ -23,7 +24,7 @@ from throttled.tail.generation import Plain
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Position
 
-BOUND = 5.0  # seconds to wait for an event
+BOUND = netns.DEADMAN  # seconds to wait for an event
 
 
 class Follower:

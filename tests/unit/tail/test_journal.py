@@ -20,6 +20,7 @@ from typing import Self
 
 import pytest
 
+from lab import netns
 from lab.journald import PROGRAM, SOCKET, Journald, private_mounts
 from throttled import history
 from throttled.errors import SourceError
@@ -31,7 +32,7 @@ from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Position
 from throttled.tail.readback import lines_at
 
-BOUND = 5.0  # seconds to wait for anything
+BOUND = netns.DEADMAN  # seconds to wait for anything
 
 pytestmark = [
     pytest.mark.root,

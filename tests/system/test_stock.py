@@ -1,0 +1,120 @@
+"""A mail server exactly as Debian installs it, and `throttled` as its package configures it.
+
+Postfix's main.cf and master.cf, its chroot and the logger are untouched: see lab.stock. Everything
+between an attacker's connection and its ban is real, in the journal and in rsyslog's mail.log.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lab import netns, postfix, stock
+from lab.bots import Bot
+from lab.daemon import Daemon
+from lab.netns import SERVER4, SERVER6, Namespace
+from lab.watch import BOTH, has
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.postfix,
+    pytest.mark.long,
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = {"journald": "journal", "rsyslog": "/var/log/mail.log"}
+
+
+class Site(NamedTuple):
+    host: stock.Host
+    client: Namespace
+    guard: Daemon
+    log: str
+
+    def banned(self, source: str) -> bool:
+        return has(self.guard, source, "ban", "mx")
+
+    def answers(self, source: str) -> bool:
+        try:
+            target = SERVER6 if ":" in source else SERVER4
+            with self.client.connect(source, target, 25, 0.7) as sock:
+                return sock.recv(100).startswith(b"220 ")
+        except TimeoutError:
+            return False
+
+
+@pytest.fixture(scope="module", params=LOGS)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with (
+        netns.pair() as (server, client),
+        stock.host(server, request.param) as host,
+        netns.directory("daemon") as home,
+    ):
+        host.run("mkdir", "-p", "/etc/throttled", "/var/lib/throttled")
+        settings = (ROOT / "packaging/throttled.toml").read_text()
+        host.path("etc/throttled/throttled.toml").write_text(settings)
+        guard = Daemon(server, home, Path("/etc/postfix"))
+        guard.within, guard.config = host.within, Path("/etc/throttled/throttled.toml")
+        guard.socket = host.path("run/throttled/control.sock")
+        guard.start()
+        try:
+            yield Site(host, client, guard, LOGS[request.param])
+        finally:
+            guard.kill()
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return what a main.cf sets, a name's last value."""
+    found = re.findall(r"^(\w+) *= *(.*?) *$", text, re.MULTILINE)
+    return dict(found)
+
+
+def test_postfix_is_as_debian_installs_it(site: Site) -> None:
+    """What the other tests' Postfix starts from is that too."""
+    main = site.host.path("etc/postfix/main.cf").read_text()
+    assert settings(main) == settings(postfix.debian())
+    master = site.host.path("etc/postfix/master.cf").read_text()
+    assert master == Path("/usr/share/postfix/master.cf.dist").read_text()
+
+
+def test_the_log_is_found_and_all_is_well(site: Site) -> None:
+    status = site.guard.ask("status")
+    assert [tail["path"] for tail in status["tails"]] == [site.log]
+    checked = site.guard.command("check")
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "sources"),
+    [
+        ("garbage", ("198.18.11.7", "2001:db8:b:11::7")),
+        ("harvest", ("198.18.12.7", "2001:db8:b:12::7")),
+        ("relay", ("198.18.13.7", "2001:db8:b:13::7")),  # Debian defers it: 454 4.7.1
+    ],
+)
+def test_an_attacker_is_banned(site: Site, kind: str, sources: tuple[str, str]) -> None:
+    good = "198.18.9.9"
+    assert all(site.answers(source) for source in sources)
+    bot = Bot(site.client, kind, 2 * netns.DEADMAN, sources)
+    try:
+        for source in sources:
+            netns.until(partial(site.banned, source), f"{source} is banned")
+    finally:
+        bot.end()
+    assert not any(site.answers(source) for source in sources)
+    assert site.answers(good)
+    assert not site.guard.rows(good)
+
+
+def test_what_was_logged_before_a_start_counts(site: Site) -> None:
+    """The daemon is killed, clients attack, and it is started again."""
+    site.guard.kill()
+    Bot(site.client, "garbage", 5.0, BOTH).report()
+    assert all(site.answers(source) for source in BOTH)
+    site.guard.start()
+    for source in BOTH:
+        netns.until(partial(site.banned, source), f"{source} is banned")
+        assert not site.answers(source)
