@@ -29,8 +29,9 @@ from throttled.model import (
     Snapshot,
 )
 from throttled.store import audit, byhand, listing, load, peaks, record
-from throttled.store.database import Database, scripts
+from throttled.store.database import Database
 from throttled.store.listing import Cursor, Filter, Order, Shift
+from throttled.store.migrate import scripts
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
