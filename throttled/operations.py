@@ -68,7 +68,7 @@ class Operations:
         self._actions: dict[type, Callable[[Any, Peer], Result | Awaitable[Result]]] = {
             protocol.Ping: lambda _request, _peer: Done(),
             protocol.Status: lambda _request, _peer: self.status(),
-            protocol.Prove: lambda _request, _peer: Done(prove(daemon.backend)),
+            protocol.Prove: self._prove,
             protocol.Top: self._top,
             protocol.List: self._list,
             protocol.Explain: self._explain,
@@ -145,6 +145,7 @@ class Operations:
             lines_lost=pipeline.counts.lines_lost,
             forgotten=sizes["dropped"],
             unrecorded=pipeline.unrecorded(),
+            ports=daemon.guard.ports,
             sensor=daemon.handshakes.told(),
             unapplied=pipeline.unapplied(),
             let_go=pipeline.counts.let_go,
@@ -247,6 +248,13 @@ class Operations:
     def _changes(self, request: protocol.Audit, _peer: Peer) -> AuditResult:
         since = now().wall - request.seconds if request.seconds else 0.0
         return AuditResult(self._daemon.store.changes(since, request.subject, request.max))
+
+    def _prove(self, _request: protocol.Prove, _peer: Peer) -> Done:
+        backend = self._daemon.backend
+        if not backend.intact():
+            hint = "they are restored within seconds; if this lasts see: throttled status"
+            raise BackendError("the rules in the kernel are not those that were installed", hint)
+        return Done(prove(backend))
 
 
 def _meter(meter: Meter) -> MeterRow:

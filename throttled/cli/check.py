@@ -14,7 +14,7 @@ from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config
 from throttled.control.protocol import Done, Prove, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
-from throttled.model import Problem
+from throttled.model import Facts, Problem
 from throttled.store.store import Store
 
 
@@ -40,9 +40,8 @@ def command(*, as_json: bool, visit: bool) -> int:
         output.print_json({"problems": problems})
     else:
         for problem in problems:
-            click.echo(f"{problem.state:<8} {output.printable(problem.what)}")
-            if problem.hint:
-                click.echo(f"{'':<8} {output.printable(problem.hint)}")
+            for state, line in output.paragraph(problem):
+                click.echo(f"{state:<8} {output.printable(line)}".rstrip())
     return int(any(problem.state == "fault" for problem in problems))
 
 
@@ -69,7 +68,7 @@ def _check(*, visit: bool) -> Iterator[Problem]:
     if visit:
         yield from arrival.check(known, logs)
     yield from _store(settings.database())
-    yield from _daemon(settings)
+    yield from _daemon(settings, known)
 
 
 def _fault(error: ThrottledError) -> Problem:
@@ -101,8 +100,11 @@ def _store(path: str) -> Iterator[Problem]:
     yield Problem("ok", f"store: {path}, {count} throttles and bans in force")
 
 
-def _daemon(settings: Config) -> Iterator[Problem]:
+def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
     """Check the firewall through the daemon, as it owns it; without a daemon, directly."""
+    from throttled.checks import ports  # noqa: PLC0415 - as above
+    from throttled.checks.unit import capabilities, limited  # noqa: PLC0415
+
     try:
         status = ask(Status(), StatusResult)
     except ConfigError:  # told above
@@ -112,13 +114,15 @@ def _daemon(settings: Config) -> Iterator[Problem]:
     except ThrottledError as error:
         yield Problem("warning", error.message, error.hint)
         if isinstance(error, NotRunningError):
-            from throttled.checks.unit import capabilities, limited  # noqa: PLC0415 - as above
-
             with limited(capabilities()):  # as the daemon will be
                 yield from _firewall(settings)
                 yield from _sensor(settings)
+            yield from ports.check(settings.filtered(known))
         return
     yield Problem("ok", f"the daemon is running, mode {status.mode}")
+    if status.mode != settings.mode:
+        what = f"the daemon runs in mode {status.mode}, the configuration says {settings.mode}"
+        yield Problem("warning", what, "throttled reload; to or from observe: restart it")
     yield from status.health
     if status.sensor is not None:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
@@ -128,14 +132,24 @@ def _daemon(settings: Config) -> Iterator[Problem]:
         yield _fault(error)
     else:
         yield Problem("ok", f"firewall {status.backend}: {told}")
+    yield from ports.check(status.ports)
+    with limited(capabilities()):
+        yield from _firewall(settings, running=status.backend)
 
 
-def _firewall(settings: Config) -> Iterator[Problem]:
+def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
+    """Check the configured backend, unless it is the one that runs: the daemon owns that."""
     from throttled.checks.firewall import check  # noqa: PLC0415 - as above
     from throttled.enforce.choose import choose  # noqa: PLC0415
 
-    name = "dryrun" if settings.mode == "observe" else settings.firewall.backend
-    yield from check(choose(name, settings.firewall.xdp_mode))
+    name = "dryrun" if settings.observing else settings.firewall.backend
+    backend = choose(name, settings.firewall.xdp_mode)
+    if backend.name == running:
+        return
+    if running:
+        what = f"the daemon runs with backend {running}, the configuration says {backend.name}"
+        yield Problem("warning", what, "restart it: systemctl restart throttled")
+    yield from check(backend)
 
 
 def _sensor(settings: Config) -> Iterator[Problem]:

@@ -135,6 +135,6 @@ def _fail(message: str, hint: str, code: int) -> int:
         click.echo(to_json({"error": error}), nl=False)
     lines = [printable(line) for line in message.splitlines()]
     click.echo("\n".join(["throttled: " + lines[0], *lines[1:]]), err=True)
-    if hint:
-        click.echo(f"hint: {printable(hint)}", err=True)
+    for number, line in enumerate(hint.splitlines()):
+        click.echo(("" if number else "hint: ") + printable(line), err=True)
     return code

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 
-from throttled.model import Rate, Scope
+from throttled.model import Problem, Rate, Scope
 from throttled.policy import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
@@ -160,6 +160,15 @@ def print_json(value: Any) -> None:
     if isinstance(value, msgspec.Struct):
         result.pop("kind", None)
     click.echo(to_json(result), nl=False)
+
+
+def paragraph(problem: Problem) -> list[tuple[str, str]]:
+    """Return a finding as (state, line); not yet printable.
+
+    Only its first line has a state, so that no text, whoever wrote it, looks like another finding.
+    """
+    lines = f"{problem.what}\n{problem.hint}".rstrip().split("\n")
+    return [(problem.state if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def cut(line: str) -> str:

@@ -245,6 +245,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     unrecorded: int = 0  # decisions that wait for the store
     unapplied: int = 0  # elements that wait for the firewall
     let_go: int = 0  # of what waited: too much
+    ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
     sensor: Problem | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
 

@@ -157,6 +157,8 @@ def _ready(path: str, *, readonly: bool) -> None:
                 return
         except PermissionError as error:
             raise faults.unreachable(path) from error
+        except OSError as error:  # a name too long, a failing disk
+            raise faults.inaccessible(error, path) from error
         raise faults.missing(path)
     try:
         # Never opened when it exists: closing would drop the locks of another connection of ours.

@@ -96,6 +96,11 @@ def unreachable(path: str) -> StoreError:
     return StoreError(f"the database {path} is closed to this user", "run as root")
 
 
+def inaccessible(error: OSError, path: str) -> StoreError:
+    """Return the error to raise where the file cannot be looked at."""
+    return StoreError(f"the database {path} cannot be opened: {error.strerror}")
+
+
 def foreign(path: str) -> StoreError:
     """Return the error to raise for a database of another program."""
     hint = "nothing was changed. Name another path as store.path"

@@ -389,6 +389,17 @@ class Store:
         with self._database.guard() as connection:
             return byhand.allowed(connection, now)
 
+    def known(self, name: str) -> bytes | None:
+        """Return what `know` retained under a name; None for nothing."""
+        with self._database.guard() as connection:
+            row = connection.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def know(self, name: str, value: bytes, now: float) -> None:
+        """Retain a value under a name, in place of the one before."""
+        with self._database.transaction() as connection:
+            connection.execute("REPLACE INTO known VALUES (?, ?, ?)", (name, now, value))
+
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""
         with self._database.transaction() as connection:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from throttled.cli import output
 from throttled.control.protocol import AllowRow
+from throttled.model import Problem
 
 NOW = 1_790_000_000.25
 
@@ -128,3 +129,15 @@ def test_a_locale_that_knows_few_characters() -> None:
         [program, "list", "--help"], env=environment, capture_output=True, check=True
     )
     assert rb"\u2026" in ended.stdout
+
+
+def test_a_finding_of_several_lines_has_one_state() -> None:
+    problem = Problem("fault", "refused\n0: R1=ctx()\nok       forged", "do this\nand that")
+    assert output.paragraph(problem) == [
+        ("fault", "refused"),
+        ("", "0: R1=ctx()"),
+        ("", "ok       forged"),
+        ("", "do this"),
+        ("", "and that"),
+    ]
+    assert output.paragraph(Problem("ok", "well")) == [("ok", "well")]
