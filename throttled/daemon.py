@@ -9,6 +9,7 @@ Owns the store, the pipeline, the logs and the guard of the kernel (`throttled.g
 """
 
 import asyncio
+import errno
 import gc
 import logging
 import math
@@ -60,6 +61,7 @@ from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.protected import Protected
 from throttled.reopen import open_or_without, reopen
+from throttled.repeats import Repeats
 from throttled.store.store import Store
 from throttled.system import notify, now
 from throttled.upkeep import Upkeep
@@ -75,6 +77,8 @@ _REOPEN = 2.0
 _SETTLED = 0.2
 #: Decisions of one batch that are logged one by one.
 _LOGGED = 20
+#: What a system call that makes a descriptor fails with where there are too many.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Options(Struct, frozen=True):
@@ -130,6 +134,7 @@ class Daemon:
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
         self.health = Health(self)
         self.hook = Hook(self.config.notify)
+        self._repeats = Repeats()
         self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -473,9 +478,8 @@ class Daemon:
                     each(now())
                 except ThrottledError as error:
                     log.error("%s. %s", error.message, error.hint)
-                except Exception:
-                    log.exception("unforeseen, in the timer")
-                    self.pipeline.counts.errors += 1
+                except Exception as error:  # noqa: BLE001 - logged; the timer goes on
+                    self._unforeseen("in the timer", error)
 
     def _tell(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
@@ -538,9 +542,20 @@ class Daemon:
         error = context.get("exception")
         if isinstance(error, ThrottledError):
             log.error("%s. %s", error.message, error.hint)
+            self.pipeline.counts.errors += 1
+        elif isinstance(error, OSError) and error.errno in _EXHAUSTED and "socket" in context:
+            # asyncio accepts again after a second, and until then reports a hundred times.
+            if times := self._repeats.due("accept", now().boot):
+                what = "connections wait to be accepted: %s (%d times); see LimitNOFILE"
+                log.error(what, error.strerror, times)
+                self.pipeline.counts.errors += 1
         else:
-            log.error("unforeseen: %s", context.get("message"), exc_info=error)
+            self._unforeseen(str(context.get("message")), error)
+
+    def _unforeseen(self, what: str, error: BaseException | None) -> None:
         self.pipeline.counts.errors += 1
+        if times := self._repeats.due(f"{what}: {error!r}", now().boot):
+            log.error("unforeseen (%d times): %s", times, what, exc_info=error)
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None) -> int:
