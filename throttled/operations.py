@@ -82,6 +82,7 @@ class Operations:
             protocol.Disallow: changes.disallow,
             protocol.Import: partial(imports.bring, daemon),
             protocol.Reload: self._reload,
+            protocol.Reach: self._reach,
         }
 
     async def handle(self, request: Request, peer: Peer) -> Result:
@@ -98,6 +99,9 @@ class Operations:
 
     async def _reload(self, _request: protocol.Reload, _peer: Peer) -> Done:
         return Done(await self._daemon.reload())
+
+    async def _reach(self, _request: protocol.Reach, _peer: Peer) -> Done:
+        return Done(await self._daemon.hook.reach())
 
     # Looking
 

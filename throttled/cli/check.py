@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,8 +12,8 @@ from throttled.cli import output
 from throttled.cli.daemon import ask, config, facts
 from throttled.cli.options import Command, json_option
 from throttled.config.load import DEFAULT_PATH
-from throttled.config.schema import Config
-from throttled.control.protocol import Done, Prove, Status, StatusResult
+from throttled.config.schema import Config, Notify
+from throttled.control.protocol import Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import Facts, Problem
 from throttled.store.store import Store
@@ -69,6 +70,7 @@ def _check(*, visit: bool) -> Iterator[Problem]:
         yield from arrival.check(known, logs)
     yield from _store(settings.database())
     yield from _daemon(settings, known)
+    yield from _notify(settings.notify, Path(path))
 
 
 def _fault(error: ThrottledError) -> Problem:
@@ -135,6 +137,17 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
     yield from ports.check(status.ports)
     with limited(capabilities()):
         yield from _firewall(settings, running=status.backend)
+
+
+def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
+    from throttled.checks.notify import check  # noqa: PLC0415 - as above
+
+    try:
+        ask(Ping(), Done)
+        reach = partial(ask, Reach(), Done)
+    except ThrottledError:
+        reach = None
+    yield from check(settings, path, reach)
 
 
 def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:

@@ -58,6 +58,10 @@ class Prove(_Op, frozen=True, tag="prove"):
     """Does the firewall do what it is told? Answered with `Done`, once it was tried."""
 
 
+class Reach(_Op, frozen=True, tag="reach"):
+    """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
+
+
 class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
@@ -171,6 +175,7 @@ class Purge(_Op, frozen=True, tag="purge"):
 Request = (
     Ping
     | Prove
+    | Reach
     | Status
     | Top
     | List
@@ -188,7 +193,7 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Prove | Status | Top | List | Explain | Allowed | Audit
+READS = Ping | Prove | Reach | Status | Top | List | Explain | Allowed | Audit
 
 
 class TailStatus(Struct, frozen=True):
