@@ -79,6 +79,7 @@ class Operations:
             protocol.Unban: changes.unban,
             protocol.UnbanAll: changes.unban_all,
             protocol.Allow: changes.allow,
+            protocol.Resolve: changes.resolve,
             protocol.Disallow: changes.disallow,
             protocol.Import: partial(imports.bring, daemon),
             protocol.Reload: self._reload,
@@ -244,10 +245,7 @@ class Operations:
         return texts
 
     def _allowed(self) -> list[AllowRow]:
-        return [
-            AllowRow(row.what, row.since, row.until or None, row.note)
-            for row in self._daemon.store.allowed(now().wall)
-        ]
+        return [imports.allow_row(row) for row in self._daemon.store.allowed(now().wall)]
 
     def _changes(self, request: protocol.Audit, _peer: Peer) -> AuditResult:
         since = now().wall - request.seconds if request.seconds else 0.0

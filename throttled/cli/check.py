@@ -57,7 +57,7 @@ def _check(*, visit: bool) -> Iterator[Problem]:
         yield Problem("warning", "what follows is of the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
-    from throttled.checks import arrival, loggers, sources  # noqa: PLC0415
+    from throttled.checks import arrival, loggers, names, sources  # noqa: PLC0415
     from throttled.checks import settings as postfix  # noqa: PLC0415
 
     known = facts(settings)
@@ -66,6 +66,7 @@ def _check(*, visit: bool) -> Iterator[Problem]:
     yield from postfix.check(known, None if named == "auto" else named)
     yield from sources.check(logs, known.hostnames)
     yield from loggers.check(logs)
+    yield from names.check(settings.protect.names)
     if visit:
         yield from arrival.check(known, logs)
     yield from _store(settings.database())
