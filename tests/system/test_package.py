@@ -249,7 +249,9 @@ def test_a_webhook_in_the_sandbox(site: Site) -> None:
     before, mode = config.read_text(), config.stat().st_mode
     drop_in = site.host.path("/etc/systemd/system/throttled.service.d/webhook.conf")
     with site.client.listen(CLIENT4, 8080):
-        config.write_text(f'{before}\n[notify]\nurl = "http://{CLIENT4}:8080/hook"\n')
+        config.write_text(
+            before.replace("\n[notify]\n", f'\n[notify]\nurl = "http://{CLIENT4}:8080/hook"\n')
+        )
         config.chmod(0o644)
         site.run("systemctl", "reload", "throttled")
         try:
