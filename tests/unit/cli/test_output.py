@@ -99,9 +99,15 @@ def test_counts_have_five_characters_at_most(count: int) -> None:
 
 
 def test_wall_clock_times_become_iso_and_never_becomes_null() -> None:
-    assert output.plain([AllowRow("x", NOW, None), AllowRow("y", 0.0, NOW)]) == [
-        {"what": "x", "since": "2026-09-21T16:13:20.250+02:00", "until": None, "note": ""},
-        {"what": "y", "since": None, "until": "2026-09-21T16:13:20.250+02:00", "note": ""},
+    named = {"note": "", "name": "probe.example.net"}
+    rows = [
+        AllowRow("x", NOW, None, "", "probe.example.net", NOW),
+        AllowRow("y", 0.0, NOW, "", "probe.example.net"),
+    ]
+    then = "2026-09-21T16:13:20.250+02:00"
+    assert output.plain(rows) == [
+        {"what": "x", "since": then, "until": None, **named, "missing": then},
+        {"what": "y", "since": None, "until": then, **named, "missing": None},
     ]
 
 
