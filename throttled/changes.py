@@ -219,19 +219,42 @@ class Changes:
         imports.allow(daemon, what, request.seconds, request.note, now())
         named = address.is_subject(what)
         lifted = daemon.store.snapshots(now().wall, Filter(within=what)) if named else []
-        daemon.apply_configuration()
-        settled = await daemon.protected.settled()
-        if daemon.pipeline.backend_fault is not None:
-            told = f"{what} is allowed, but the rules of the kernel are not: {self._refusal()}"
+        confirmed, more = await self._protect()
+        told = f"{what} is allowed{more}"
+        if not confirmed:
             return ChangeResult([], False, told)
-        told = f"{what} is allowed"
-        if not settled:
-            told += "; its entries remain listed until the database works"
         if not named:
             told += "; what is throttled or banned already remains so: see `throttled list`"
         if daemon.observing:
             told += f"; only while observing: to enforce, write {what} into [protect]"
         return ChangeResult(lifted, True, told)
+
+    async def resolve(self, request: protocol.Resolve, _peer: Peer) -> ChangeResult:
+        """Put a host name on the allowlist by its addresses, and unban these.
+
+        Raises:
+            RefusedError: the list is full, or a name to refresh is not on it.
+            StoreError: it could not be recorded.
+        """
+        daemon, wall = self._daemon, now().wall
+        until = wall + request.seconds if request.seconds else 0.0
+        kept = None if request.refresh else (until, request.note)
+        changed = daemon.store.resolve(request.what, request.addresses, kept, wall)
+        lifted = [row for each in request.addresses for row in active(daemon, each)]
+        confirmed, more = await self._protect()
+        told = protocol.resolved(request, *changed) + more
+        if daemon.observing:
+            told += "; only while observing"
+        return ChangeResult(lifted if confirmed else [], confirmed, told)
+
+    async def _protect(self) -> tuple[bool, str]:
+        """Apply the changed allowlist; return whether the kernel took it, and what to add."""
+        daemon = self._daemon
+        daemon.apply_configuration()
+        settled = await daemon.protected.settled()
+        if daemon.pipeline.backend_fault is not None:
+            return False, f", but the rules of the kernel are not changed: {self._refusal()}"
+        return True, "" if settled else "; its entries remain listed until the database works"
 
     def disallow(self, request: protocol.Disallow, _peer: Peer) -> ChangeResult:
         """Take an entry from the allowlist.

@@ -9,6 +9,7 @@ Owns the store, the pipeline, the logs and the guard of the kernel (`throttled.g
 """
 
 import asyncio
+import errno
 import gc
 import logging
 import math
@@ -24,7 +25,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from throttled import __version__, announce
+from throttled import __version__, announce, known
 from throttled.audit import Audit
 from throttled.config.load import load
 from throttled.config.schema import Config
@@ -48,7 +49,8 @@ from throttled.health import Health
 from throttled.hook import Hook
 from throttled.host.addresses import Watch as HostWatch
 from throttled.host.facts import gather
-from throttled.host.postconf import fingerprint
+from throttled.host.files import Fingerprint, fingerprint
+from throttled.host.files import Watch as FileWatch
 from throttled.leftovers import Leftovers
 from throttled.logs import Logs
 from throttled.metrics.exposition import expose
@@ -59,6 +61,7 @@ from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.protected import Protected
 from throttled.reopen import open_or_without, reopen
+from throttled.repeats import Repeats
 from throttled.store.store import Store
 from throttled.system import notify, now
 from throttled.upkeep import Upkeep
@@ -74,6 +77,8 @@ _REOPEN = 2.0
 _SETTLED = 0.2
 #: Decisions of one batch that are logged one by one.
 _LOGGED = 20
+#: What a system call that makes a descriptor fails with where there are too many.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Options(Struct, frozen=True):
@@ -122,17 +127,20 @@ class Daemon:
         self.config_problem: ConfigError | None = None  # of the last reload
         self.metrics_problem: ConfigError | None = None
         self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
-        self._files: tuple[tuple[str, int, int], ...] = ()
+        self._files: Fingerprint = ()
+        self._file_watch: FileWatch | None = None
         self._allowed: list[str] = []
         self._moves = 0  # of the clock, when the allowlist was read last
         self._allowed_until = math.inf  # wall clock, of the first entry that ends
         self.health = Health(self)
         self.hook = Hook(self.config.notify)
+        self._repeats = Repeats()
         self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._closing = ExitStack()
         self._refreshing: asyncio.Task[Any] | None = None
+        self._changed = False  # something of the host, since it was asked last
         self._keeping: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -180,9 +188,9 @@ class Daemon:
     async def _start(self) -> None:
         """Open what there is to open, protect, and only then look at the log."""
         loop = asyncio.get_running_loop()
-        self.facts = await asyncio.to_thread(self._gather)
-        self._files = fingerprint(self.facts.config_directories)
         store, self.store_problem = open_or_without(self.config.database())
+        self.facts = known.load(store)
+        self.facts = await asyncio.to_thread(self._gather)
         parser = Parser(local_zone(), self.started.wall)
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
@@ -270,6 +278,7 @@ class Daemon:
     # The host
 
     def _gather(self) -> Facts:
+        self._files = fingerprint(self.facts.files)  # before: what changes meanwhile is a change
         postfix = self.config.postfix
         directories = postfix.config_directories
         return gather(
@@ -282,6 +291,7 @@ class Daemon:
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and what was allowed by hand."""
         moment = now()
+        known.save(self.store, self.facts, moment.wall)
         try:
             rows = self.store.allowed(moment.wall)
             self._allowed = [row.what for row in rows]
@@ -294,23 +304,20 @@ class Daemon:
         self.pipeline.engine.facts(self.facts)
         self.protected.follow(protection)
 
+    def ports(self) -> dict[Scope, tuple[int, ...]]:
+        """Return the ports to protect."""
+        return self.config.filtered(self.facts)
+
     def ruleset(self) -> Ruleset:
         """Return the static rules that belong to the configuration and the host."""
-        firewall = self.config.firewall
         throttle = self.config.throttle
-        ports: dict[Scope, tuple[int, ...]] = {
-            scope: self.facts.ports(scope)
-            if firewall.ports == "auto"
-            else getattr(firewall.ports, scope)
-            for scope in SCOPES
-        }
         return Ruleset(
-            ports,
+            self.ports(),
             tuple(self.pipeline.ladder.protection.networks),
             throttle.rate,
             float(throttle.per),
             throttle.burst,
-            firewall.size,
+            self.config.firewall.size,
             self._stored(),
         )
 
@@ -322,29 +329,42 @@ class Daemon:
             return 0
 
     def _watch_host(self) -> None:
-        try:
-            watch = HostWatch()
-        except HostError as error:
-            log.warning("%s; changes will go unnoticed", error.message)
-            return
+        for kind in (HostWatch, FileWatch):
+            try:
+                watch = kind()
+            except HostError as error:
+                log.warning("%s; looked at once a minute only", error.message)
+                continue
+            self._closing.callback(watch.close)
+            asyncio.get_running_loop().add_reader(watch.fileno(), self._host_event, watch)
+            if isinstance(watch, FileWatch):
+                self._file_watch = watch
+                self._follow_files()
 
-        def changed() -> None:
-            if watch.drain():
-                self._refresh_soon()
+    def _follow_files(self) -> None:
+        if self._file_watch is not None:
+            self._file_watch.follow(self.facts.files)
 
-        self._closing.callback(watch.close)
-        asyncio.get_running_loop().add_reader(watch.fileno(), changed)
+    def _host_event(self, watch: HostWatch | FileWatch) -> None:
+        if watch.drain():
+            self._refresh_soon()
 
     def _refresh_soon(self) -> None:
         """Ask the host again, once for a burst of changes."""
+        self._changed = True
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = self._spawn(self._refresh())
 
     async def _refresh(self) -> None:
-        """Ask the host again and take what changed."""
-        await asyncio.sleep(_SETTLED)
-        facts = await asyncio.to_thread(self._gather)
+        """Ask the host again and take what changed, until nothing changed meanwhile."""
+        while self._changed:
+            await asyncio.sleep(_SETTLED)
+            self._changed = False
+            self._take_facts(await asyncio.to_thread(self._gather))
+
+    def _take_facts(self, facts: Facts) -> None:
         if facts == self.facts:
+            self._follow_files()  # a directory may have been replaced
             if self.backend.name == "xdp":
                 self.guard.reconfigure()  # it is at interfaces without an address too
             if self.logs.unopened:
@@ -356,6 +376,7 @@ class Daemon:
 
     def apply_configuration(self) -> None:
         """Take changed facts, configuration or allowlist; what is in force stays."""
+        self._follow_files()
         self.protect()
         self.guard.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
@@ -457,9 +478,8 @@ class Daemon:
                     each(now())
                 except ThrottledError as error:
                     log.error("%s. %s", error.message, error.hint)
-                except Exception:
-                    log.exception("unforeseen, in the timer")
-                    self.pipeline.counts.errors += 1
+                except Exception as error:  # noqa: BLE001 - logged; the timer goes on
+                    self._unforeseen("in the timer", error)
 
     def _tell(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
@@ -482,9 +502,8 @@ class Daemon:
             self.apply_configuration()
         if moment.boot - self._asked > _FACTS:
             self._asked = moment.boot
-            files = fingerprint(self.facts.config_directories)
-            if files != self._files or not self.logs.followers or self.logs.unopened:
-                self._files = files
+            changed = fingerprint(self.facts.files) != self._files
+            if changed or not self.logs.followers or self.logs.unopened:
                 self._refresh_soon()
         self.protected.tick()
         if self.leftovers.due(moment.boot):
@@ -523,9 +542,20 @@ class Daemon:
         error = context.get("exception")
         if isinstance(error, ThrottledError):
             log.error("%s. %s", error.message, error.hint)
+            self.pipeline.counts.errors += 1
+        elif isinstance(error, OSError) and error.errno in _EXHAUSTED and "socket" in context:
+            # asyncio accepts again after a second, and until then reports a hundred times.
+            if times := self._repeats.due("accept", now().boot):
+                what = "connections wait to be accepted: %s (%d times); see LimitNOFILE"
+                log.error(what, error.strerror, times)
+                self.pipeline.counts.errors += 1
         else:
-            log.error("unforeseen: %s", context.get("message"), exc_info=error)
+            self._unforeseen(str(context.get("message")), error)
+
+    def _unforeseen(self, what: str, error: BaseException | None) -> None:
         self.pipeline.counts.errors += 1
+        if times := self._repeats.due(f"{what}: {error!r}", now().boot):
+            log.error("unforeseen (%d times): %s", times, what, exc_info=error)
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None) -> int:

@@ -18,7 +18,7 @@ from itertools import product
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, Watch
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset
+from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset, Scope
 from throttled.pipeline import Moment, Pipeline
 from throttled.restore import Kind, adopt, judge, restore
 from throttled.system import now, slept
@@ -66,6 +66,7 @@ class Guard:
         #: How full the sets were at the latest look, how many elements were missing, and how many
         #: looks in a row found some missing.
         self.fills: Sequence[Fill] = ()
+        self.ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
         self.lacking = self._lacked = 0
         self._pipeline = pipeline
         self._ruleset = ruleset
@@ -101,7 +102,10 @@ class Guard:
         Raises:
             BackendError: the kernel refused.
         """
-        return self.backend.setup(self._ruleset())
+        ruleset = self._ruleset()
+        adopting = self.backend.setup(ruleset)
+        self.ports = ruleset.ports
+        return adopting
 
     def reconfigure(self) -> None:
         """Put changed rules in place; a kernel that refuses is told, and asked again."""

@@ -76,6 +76,11 @@ class Health:
         found += self._logs(at)
         found += self._silence.problems(at)
         found += daemon.guard.problems(at)
+        if not any(daemon.ports().values()):
+            hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
+            found.append(
+                Problem("fault", "no port of Postfix is known: none is protected", hint, "no-ports")
+            )
         found += daemon.handshakes.problems()
         found += bypass.problems(pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
         found += self._health_checks(at)

@@ -23,6 +23,7 @@ from time import time
 from typing import Any
 
 from throttled.config.schema import Notify
+from throttled.errors import ThrottledError
 from throttled.model import Decision, Problem
 
 #: Told in full with one delivery.
@@ -109,10 +110,7 @@ class Hook:
         if settings.command:
             failed += await self._child(list(settings.command), {}, message)
         if settings.url:
-            webhook = [sys.executable, "-m", "throttled.webhook"]
-            # Where our modules are: the package's launcher alone knows, not the interpreter.
-            more = {"THROTTLED_URL": settings.url, "PYTHONPATH": os.pathsep.join(sys.path)}
-            failed += await self._child(webhook, more, message)
+            failed += await self._webhook(message)
         if not failed:
             self.problem = None
             return
@@ -120,6 +118,25 @@ class Hook:
         log.warning("%s", what)
         hint = "see [notify]; what it was about is in the log, and not told again"
         self.problem = Problem("warning", what, hint, "notify")
+
+    async def reach(self) -> str:
+        """Connect to the webhook, from where notifications are posted, and post nothing.
+
+        Raises:
+            ThrottledError: it cannot be reached, or none is configured.
+        """
+        if not self.settings.url:
+            raise ThrottledError("no [notify] url is configured", "throttled reload")
+        if failed := await self._webhook(b"", "--connect"):
+            raise ThrottledError(failed[0], "correct [notify] url; is there a firewall between?")
+        return "connected"
+
+    async def _webhook(self, message: bytes, *options: str) -> list[str]:
+        # Where our modules are: the package's launcher alone knows, not the interpreter.
+        more = {"THROTTLED_URL": self.settings.url, "PYTHONPATH": os.pathsep.join(sys.path)}
+        return await self._child(
+            [sys.executable, "-m", "throttled.webhook", *options], more, message
+        )
 
     async def _child(self, argv: list[str], more: dict[str, str], message: bytes) -> list[str]:
         """Run one command; return what went wrong: one sentence or none."""

@@ -9,11 +9,12 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from throttled.control.protocol import Entered, Import, ImportResult, Refusal
+from throttled.control.protocol import AllowRow, Entered, Import, ImportResult, Refusal
 from throttled.control.server import Peer
 from throttled.errors import BackendError, RefusedError, StoreError
 from throttled.model import ACTIONS, SCOPES, Action, Decision, Entry, Past, Scope, Seen
 from throttled.pipeline import Moment
+from throttled.store.rows import Allowed
 from throttled.system import now
 
 if TYPE_CHECKING:
@@ -117,6 +118,12 @@ def allow(daemon: "Daemon", what: str, seconds: float | None, note: str, moment:
     """
     until = moment.wall + seconds if seconds else 0.0
     daemon.store.allow(what, until, note, moment.wall)
+
+
+def allow_row(row: Allowed) -> AllowRow:
+    """Return an entry of the allowlist as it is shown."""
+    until, missing = row.until or None, row.missing or None
+    return AllowRow(row.what, row.since, until, row.note, row.name, missing)
 
 
 def remove(daemon: "Daemon", named: Iterable[Entry | Seen]) -> None:

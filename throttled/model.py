@@ -239,6 +239,7 @@ class Facts(Struct, frozen=True):
     xforward: tuple[str, ...] = ()  # … by XFORWARD, in the log only: content filters
     hostnames: frozenset[str] = frozenset()
     config_directories: tuple[str, ...] = ()  # of the Postfix instances
+    files: tuple[str, ...] = ()  # that Postfix's settings were read from
     scopes: dict[str, Scope] = {}  # what the operator says of syslog tags
     warnings: tuple[str, ...] = ()
 

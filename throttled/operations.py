@@ -68,7 +68,7 @@ class Operations:
         self._actions: dict[type, Callable[[Any, Peer], Result | Awaitable[Result]]] = {
             protocol.Ping: lambda _request, _peer: Done(),
             protocol.Status: lambda _request, _peer: self.status(),
-            protocol.Prove: lambda _request, _peer: Done(prove(daemon.backend)),
+            protocol.Prove: self._prove,
             protocol.Top: self._top,
             protocol.List: self._list,
             protocol.Explain: self._explain,
@@ -79,9 +79,11 @@ class Operations:
             protocol.Unban: changes.unban,
             protocol.UnbanAll: changes.unban_all,
             protocol.Allow: changes.allow,
+            protocol.Resolve: changes.resolve,
             protocol.Disallow: changes.disallow,
             protocol.Import: partial(imports.bring, daemon),
             protocol.Reload: self._reload,
+            protocol.Reach: self._reach,
         }
 
     async def handle(self, request: Request, peer: Peer) -> Result:
@@ -98,6 +100,9 @@ class Operations:
 
     async def _reload(self, _request: protocol.Reload, _peer: Peer) -> Done:
         return Done(await self._daemon.reload())
+
+    async def _reach(self, _request: protocol.Reach, _peer: Peer) -> Done:
+        return Done(await self._daemon.hook.reach())
 
     # Looking
 
@@ -145,6 +150,7 @@ class Operations:
             lines_lost=pipeline.counts.lines_lost,
             forgotten=sizes["dropped"],
             unrecorded=pipeline.unrecorded(),
+            ports=daemon.guard.ports,
             sensor=daemon.handshakes.told(),
             unapplied=pipeline.unapplied(),
             let_go=pipeline.counts.let_go,
@@ -239,14 +245,18 @@ class Operations:
         return texts
 
     def _allowed(self) -> list[AllowRow]:
-        return [
-            AllowRow(row.what, row.since, row.until or None, row.note)
-            for row in self._daemon.store.allowed(now().wall)
-        ]
+        return [imports.allow_row(row) for row in self._daemon.store.allowed(now().wall)]
 
     def _changes(self, request: protocol.Audit, _peer: Peer) -> AuditResult:
         since = now().wall - request.seconds if request.seconds else 0.0
         return AuditResult(self._daemon.store.changes(since, request.subject, request.max))
+
+    def _prove(self, _request: protocol.Prove, _peer: Peer) -> Done:
+        backend = self._daemon.backend
+        if not backend.intact():
+            hint = "they are restored within seconds; if this lasts see: throttled status"
+            raise BackendError("the rules in the kernel are not those that were installed", hint)
+        return Done(prove(backend))
 
 
 def _meter(meter: Meter) -> MeterRow:

@@ -436,8 +436,8 @@ class Pipeline:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
-            if d.action == "release":  # nothing is in force: what it does next is judged again
-                self.engine.hold(d.subject, d.scope, "throttle", now.boot, now.boot)
+            if d.action == "release":
+                self.engine.release(d.subject, d.scope)
             elif d.action != "exempt":
                 self.engine.hold(
                     d.subject, d.scope, d.action, until, now.boot, enforced=enforced, rate=d.rate

@@ -14,7 +14,7 @@ from time import time
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.pipeline import Moment, Pipeline
-from throttled.store.store import Store
+from throttled.store.store import Allowed, Store
 
 log = logging.getLogger("throttled")
 
@@ -87,9 +87,17 @@ def _rows(store: Store, now: Moment) -> list[Snapshot]:
 
 
 def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
+    names: dict[str, list[Allowed]] = {}
     for row in before.allowed(now.wall):
+        if row.name:
+            names.setdefault(row.name, []).append(row)
+            continue
         with suppress(RefusedError):  # the list is full
             after.allow(row.what, row.until, row.note, row.since)
+    for name, entries in names.items():
+        kept = entries[0].until, entries[0].note
+        with suppress(RefusedError):
+            after.resolve(name, [row.what for row in entries], kept, now.wall)
     for (subject, scope), (at, exempt_until) in before.pardoned().items():
         pipeline.freed.add([(subject, scope)], at, exempt_until)
 

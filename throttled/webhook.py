@@ -1,8 +1,9 @@
 """Posts standard input as JSON to the URL in `THROTTLED_URL`: a process of its own, see `hook`.
 
 The URL comes by the environment, as others may read command lines, and URLs of webhooks are
-secrets. Follows no redirects, uses no proxy; the certificate must be valid. Ends with 0 after an
-answer of 2xx, else with a sentence on standard error. Owns no state.
+secrets. With `--connect` it connects and posts nothing. Follows no redirects, uses no proxy; the
+certificate must be valid. Ends with 0 after an answer of 2xx, else with a sentence on standard
+error. Owns no state.
 """
 
 import os
@@ -16,12 +17,17 @@ _TIMEOUT = 60.0
 
 def main() -> int:
     """Post, and return the exit code."""
+    post = "--connect" not in sys.argv[1:]
     body = sys.stdin.buffer.read()
     try:
         url = urlsplit(os.environ["THROTTLED_URL"])
         kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         connection = kind(url.hostname or "", url.port, timeout=_TIMEOUT)
+        if not post:
+            connection.connect()
+            connection.close()
+            return 0
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         status = connection.getresponse().status
     except (OSError, HTTPException, ValueError) as error:

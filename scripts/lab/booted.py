@@ -211,12 +211,12 @@ def _leader(nspawn: "subprocess.Popen[bytes]") -> int:
 @contextlib.contextmanager
 def _cgroups(name: str) -> Iterator[list[Path]]:
     """Make a control group in each hierarchy that systemd uses, and remove all that is in them."""
-    found: dict[str, Path] = {}
+    hierarchies: dict[int, Path] = {}  # each once: a chroot may have them mounted too
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
-            found.setdefault(kind, Path(place, name))  # a chroot may have the same ones again
-    groups = list(found.values())
+            hierarchies.setdefault(Path(place).stat().st_dev, Path(place, name))
+    groups = list(hierarchies.values())
     for group in groups:
         group.mkdir(exist_ok=True)  # a hierarchy may be mounted twice
     try:

@@ -2,7 +2,8 @@
 
 Of four neighbouring addresses two have a name that resolves back to them
 (`client-198-18-0-2.lab.test`), one has a name that does not, one has none: as seen in the wild.
-Everything else does not exist, at once. Runs as `python dns.py ADDRESS PORT`, without state.
+Everything else does not exist, at once. Runs as `python dns.py ADDRESS PORT [HOSTS]`, without
+state: the file HOSTS is read for each query, and its lines `ADDRESS NAME` are answered first.
 """
 
 import contextlib
@@ -10,6 +11,8 @@ import ipaddress
 import socket
 import struct
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 _A, _PTR, _AAAA = 1, 12, 28
 _ZONE = "lab.test"
@@ -17,8 +20,12 @@ _HEADER = struct.Struct(">6H")
 _FOUND, _MISSING = 0x8580, 0x8583  # authoritative answer; NOERROR and NXDOMAIN
 
 
-def answer(query: bytes) -> bytes:
+def answer(query: bytes, hosts: Sequence[tuple[str, str]] = ()) -> bytes:
     """Return the response to a query packet.
+
+    Args:
+        query: as it came.
+        hosts: addresses and names that are answered first.
 
     Raises:
         ValueError, IndexError, struct.error: the packet is no question.
@@ -28,14 +35,16 @@ def answer(query: bytes) -> bytes:
         labels.append(query[end + 1 : end + 1 + length].decode("ascii").lower())
         end += 1 + length
     (kind,) = struct.unpack_from(">H", query, end + 1)
-    record = _record(labels, kind)
-    head = _HEADER.pack(
-        int.from_bytes(query[:2]), _MISSING if record is None else _FOUND, 1, bool(record), 0, 0
-    )
-    question = query[_HEADER.size : end + 5]
-    if not record:
-        return head + question
-    return head + question + struct.pack(">HHHIH", 0xC00C, kind, 1, 60, len(record)) + record
+    records = _listed(".".join(labels), kind, hosts)
+    if records is None:
+        record = _record(labels, kind)
+        records = None if record is None else [record] if record else []
+    found = _MISSING if records is None else _FOUND
+    head = _HEADER.pack(int.from_bytes(query[:2]), found, 1, len(records or ()), 0, 0)
+    answers = [
+        struct.pack(">HHHIH", 0xC00C, kind, 1, 60, len(record)) + record for record in records or ()
+    ]
+    return head + query[_HEADER.size : end + 5] + b"".join(answers)
 
 
 def client_name(address: str) -> str:
@@ -43,6 +52,15 @@ def client_name(address: str) -> str:
     ip = ipaddress.ip_address(address)
     text = address.replace(".", "-") if ip.version == 4 else ip.packed.hex()
     return f"client-{text}.{_ZONE}"
+
+
+def _listed(name: str, kind: int, hosts: Sequence[tuple[str, str]]) -> list[bytes] | None:
+    """Return the data of the records of a listed name; None: it is not listed."""
+    addresses = [ipaddress.ip_address(address) for address, known in hosts if known == name]
+    if not addresses:
+        return None
+    version = {_A: 4, _AAAA: 6}.get(kind)
+    return [address.packed for address in addresses if address.version == version]
 
 
 def _record(labels: list[str], kind: int) -> bytes | None:
@@ -71,7 +89,12 @@ def _reversed(labels: list[str]) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
     return None
 
 
-def main(address: str, port: str) -> None:
+def _hosts(path: str) -> list[tuple[str, str]]:
+    lines = Path(path).read_text().splitlines() if path else []
+    return [(address, name) for address, name in map(str.split, lines)]
+
+
+def main(address: str, port: str, hosts: str = "") -> None:
     """Answer for ever."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, int(port)))
@@ -79,7 +102,7 @@ def main(address: str, port: str) -> None:
         while True:
             query, sender = sock.recvfrom(2048)
             with contextlib.suppress(ValueError, IndexError, struct.error):
-                sock.sendto(answer(query), sender)
+                sock.sendto(answer(query, _hosts(hosts)), sender)
 
 
 if __name__ == "__main__":

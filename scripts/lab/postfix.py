@@ -1,11 +1,11 @@
 """A real, independent Postfix in a namespace: its own configuration, queue, log, DNS and accounts.
 
-Debian's main.cf and master.cf with the differences listed below, each with its reason; a host without
-any: lab.stock. Hosts, resolv.conf and /dev are private to a mount namespace. Mail for alice@
-and bob@example.test is delivered to a Maildir; alice may log in with `secret`. Owns a directory, a
-cgroup of version 2 (what Postfix costs is read there, exact to the microsecond, processes that have
-ended included) and all processes in both.
-Needs the Debian packages that scripts/bootstrap installs.
+Debian's main.cf and master.cf with the differences listed below, each with its reason; a host
+without any: lab.stock. Hosts, resolv.conf and /dev are private to a mount namespace. Mail for
+alice@ and bob@example.test is delivered to a Maildir; alice may log in with `secret`. Owns a
+directory, a cgroup of version 2 (what Postfix costs is read there, exact to the microsecond,
+processes that have ended included) and all processes in both. Needs the Debian packages that
+scripts/bootstrap installs.
 """
 
 import contextlib

@@ -19,7 +19,7 @@ import pytest
 from lab import booted, netns
 from lab.booted import Machine
 from lab.bots import Bot
-from lab.netns import SERVER4, Namespace
+from lab.netns import CLIENT4, SERVER4, Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "packaging/systemd/throttled.service"
@@ -243,6 +243,63 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
     site.run("systemctl", "restart", "throttled")
 
 
+def check(site: Site) -> dict[str, dict[str, str]]:
+    """Return what check finds, by what it says."""
+    found = json.loads(site.run("throttled", "check", "--json", "--no-visit", check=False))
+    return {problem["what"]: problem for problem in found["problems"]}
+
+
+def test_a_webhook_in_the_sandbox(site: Site) -> None:
+    """The unit denies it, check says so and what to write, and that is what helps."""
+    config = site.host.path(CONFIG)
+    before, mode = config.read_text(), config.stat().st_mode
+    drop_in = site.host.path("/etc/systemd/system/throttled.service.d/webhook.conf")
+    with site.client.listen(CLIENT4, 8080):
+        config.write_text(
+            before.replace("\n[notify]\n", f'\n[notify]\nurl = "http://{CLIENT4}:8080/hook"\n')
+        )
+        config.chmod(0o644)
+        site.run("systemctl", "reload", "throttled")
+        try:
+            found = check(site)
+            (fault,) = (p for what, p in found.items() if "cannot reach the webhook" in what)
+            assert fault["state"] == "fault"
+            assert any("can read the webhook's URL" in what for what in found)
+            first, *lines, last = fault["hint"].splitlines()
+            assert first == "write this to /etc/systemd/system/throttled.service.d/webhook.conf:"
+            drop_in.parent.mkdir(parents=True, exist_ok=True)
+            drop_in.write_text("\n".join(f"         {line}" for line in lines))  # as it is printed
+            config.chmod(0o600)
+            site.run("sh", "-c", last.removeprefix("then: "))
+            found = check(site)
+            assert f"notify: the daemon can reach the webhook at {CLIENT4}" in found
+            assert not any("can read the webhook's URL" in what for what in found)
+        finally:
+            drop_in.unlink(missing_ok=True)
+            config.write_text(before)
+            config.chmod(mode)
+            site.run("systemctl", "daemon-reload")
+            site.run("systemctl", "restart", "throttled")
+
+
+def test_the_timer_refreshes_names(site: Site) -> None:
+    shown = site.run("systemctl", "is-enabled", "throttled-resolve.timer")
+    assert shown == "enabled\n"
+    hosts = site.host.path("/etc/hosts")
+    before = hosts.read_text()
+    try:
+        hosts.write_text(f"{before}198.18.71.1 probe.example.net\n")
+        site.run("throttled", "allow", "--resolve", "probe.example.net")
+        hosts.write_text(f"{before}198.18.71.2 probe.example.net\n")
+        site.run("systemctl", "start", "throttled-resolve.service")
+        rows = json.loads(site.run("throttled", "allow", "--json"))["rows"]
+        assert {row["what"] for row in rows if row["name"]} == {"198.18.71.1", "198.18.71.2"}
+        assert [row["what"] for row in rows if row["missing"]] == ["198.18.71.1"]
+    finally:
+        hosts.write_text(before)
+        site.run("throttled", "disallow", "probe.example.net")
+
+
 def protects_and_cleans_up(site: Site, backend: str, source: str) -> None:
     """Use another backend, and let stop take away what it put into the kernel."""
     with configured(site, f'on_stop = "remove"\nbackend = "{backend}"'):
@@ -378,7 +435,14 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert config.exists()
     assert not site.host.path("/usr/lib/throttled").exists()
 
+    mine = [site.host.path(f"/{place}/throttled/mine") for place in ("etc", "var/lib")]
+    for path in mine:
+        path.write_text("precious")
     site.run("apt-get", "purge", "--yes", "throttled")
+    assert all(path.read_text() == "precious" for path in mine)
+    for path in mine:
+        assert [each.name for each in path.parent.iterdir()] == ["mine"]
+        shutil.rmtree(path.parent)
     left = site.run("find", "/", "-xdev", "-path", "*throttled*", "-not", "-path", "/proc/*")
     assert [
         path for path in left.split() if not path.startswith(("/var/tmp/", "/var/cache/"))

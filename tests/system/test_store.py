@@ -231,6 +231,18 @@ def test_of_a_newer_version(guarded: Guarded) -> None:
     assert guarded.path.read_bytes() == before
 
 
+def test_of_an_earlier_build(guarded: Guarded) -> None:
+    """The same version, other columns: an error in `status`, protection goes on without it."""
+    Store.open(str(guarded.path)).close()
+    with closing(sqlite3.connect(guarded.path, isolation_level=None)) as other:
+        other.execute("ALTER TABLE active RENAME COLUMN packets TO dropped")
+    before = guarded.path.read_bytes()
+    guarded.guard.start()
+    guarded.fault("an earlier build")
+    guarded.bans(A)
+    assert guarded.path.read_bytes() == before
+
+
 def test_vanished(guarded: Guarded) -> None:
     guarded.guard.start()
     guarded.bans(A)

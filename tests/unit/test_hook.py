@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,9 +18,10 @@ import pytest
 from lab import netns
 from throttled import hook as hook_module
 from throttled.config.schema import Notify
+from throttled.errors import ThrottledError
 from throttled.hook import EVENTS, Hook
 from throttled.model import Decision, Problem
-from throttled.policy import Duration
+from throttled.policy import Duration, duration
 
 SOON = Duration(0.05)
 STARTED = Duration(1.0)  # within this a shell has started what it is to leave behind
@@ -80,6 +82,19 @@ def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
         "fault: the disk is full",
         "well again: the disk is full",
     ]
+
+
+def test_the_webhook_is_reached_without_posting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        assert asyncio.run(Hook(Notify(url=url, timeout=duration("20s"))).reach()) == "connected"
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(100) == b""
+    with pytest.raises(ThrottledError, match="Connection refused"):
+        asyncio.run(Hook(Notify(url=url, timeout=duration("20s"))).reach())
+    with pytest.raises(ThrottledError, match="is configured"):
+        asyncio.run(Hook(Notify()).reach())
 
 
 def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_path: Path) -> None:

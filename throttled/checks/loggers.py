@@ -20,7 +20,8 @@ _JOURNALD = (
 _REDUCTION = re.compile(r"(?im)^\s*\$RepeatedMsgReduction\s+on\b")
 _SETTING = re.compile(r"(?m)^\s*(RateLimitIntervalSec|RateLimitBurst)\s*=\s*(\S*)")
 _PLENTY = 100_000
-_UNITS = ("postfix.service", "postfix@-.service")
+#: Debian 12's instance of postfix@.service that its postfix.service starts; see `_unit`.
+_INSTANCE = "postfix@-.service"
 
 
 def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
@@ -40,7 +41,7 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
         what = f"journald drops what a service logs above {limit}: a flood is more"
         hint = (
             "in /etc/systemd/journald.conf.d/mail.conf write [Journal] RateLimitBurst=0; "
-            "or systemctl edit postfix@-.service: [Service] LogRateLimitIntervalSec=1s "
+            f"or systemctl edit {_unit()}: [Service] LogRateLimitIntervalSec=1s "
             "LogRateLimitBurst=1000000"
         )
         yield Problem("warning", what, hint)
@@ -57,23 +58,34 @@ def _journald_limit(root: Path) -> str:
     return f"{burst} lines in {interval}"
 
 
+def _unit() -> str:
+    """Return the unit that Postfix's processes run in, and log as.
+
+    Debian 13 has postfix.service. In Debian 12 that is an empty one-shot unit, which starts the
+    instances' units.
+    """
+    shown = _show("postfix.service", "LoadState", "Type")
+    real = shown.get("LoadState") == "loaded" and shown.get("Type") != "oneshot"
+    return "postfix.service" if real else _INSTANCE
+
+
 def _unit_unlimited() -> bool:
-    """Tell whether the unit that is Postfix has a limit of its own that no flood reaches.
+    """Return whether the unit that is Postfix has a limit of its own that no flood reaches.
 
     An interval of 0 there means that there is none of its own (systemd.exec(5)).
     """
-    for unit in _UNITS:
-        try:
-            shown = run(
-                "systemctl", "show", unit, "-p", "LogRateLimitIntervalUSec,LogRateLimitBurst"
-            )
-        except HostError:  # no systemd here
-            continue
-        words = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-        own = words.get("LogRateLimitIntervalUSec", "0") != "0"
-        if own and int(words.get("LogRateLimitBurst", "0")) >= _PLENTY:
-            return True
-    return False
+    words = _show(_unit(), "LogRateLimitIntervalUSec", "LogRateLimitBurst")
+    own = words.get("LogRateLimitIntervalUSec", "0") != "0"
+    return own and int(words.get("LogRateLimitBurst", "0")) >= _PLENTY
+
+
+def _show(unit: str, *names: str) -> dict[str, str]:
+    """Return properties of a unit; none without systemd."""
+    try:
+        shown = run("systemctl", "show", unit, "-p", ",".join(names))
+    except HostError:
+        return {}
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
 
 def _files(root: Path, patterns: Iterable[str]) -> Iterator[Path]:

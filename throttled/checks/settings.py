@@ -1,14 +1,15 @@
 """Postfix's settings that decide whether `throttled` can do its work. Asks postconf."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from throttled.config.schema import FirewallPorts
 from throttled.errors import HostError
 from throttled.host.command import run
+from throttled.host.postconf import split
 from throttled.model import SCOPES, Facts, Problem
 
-#: Reply codes of what counts as an offence (postconf(5)); a 4xx never does.
+#: Reply codes of what counts as an offence (postconf(5)).
 _CODES = (
     "access_map_reject_code",
     "invalid_hostname_reject_code",
@@ -21,7 +22,11 @@ _CODES = (
     "unknown_virtual_alias_reject_code",
     "unknown_virtual_mailbox_reject_code",
 )
+#: Restrictions that make others answer with 4xx, or refuse nothing (postconf(5)).
+_DEFERRING = ("defer_unauth_destination",)
+_TRYING = ("defer_if_reject", "warn_if_reject")
 _DEV_LOG = Path("/dev/log")
+_RELAY = "smtpd_relay_restrictions"  # the default has such a restriction
 _OTHERS = ("debug_peer_list", "maillog_file", "queue_directory", "soft_bounce", "syslog_facility")
 
 
@@ -40,16 +45,42 @@ def check(facts: Facts, named: FirewallPorts | None = None) -> Iterator[Problem]
         yield Problem("warning", warning)
     for directory in facts.config_directories:
         try:
-            output = run("postconf", "-c", directory, "-x", *_CODES, *_OTHERS)
+            known = _ask(directory, "-x", *_CODES, *_OTHERS)
+            # Written anywhere: restriction classes have names of the operator's.
+            lists = _ask(directory, "-x", _RELAY) | _ask(directory, "-nx") | _ask(directory, "-Px")
             services = run("postconf", "-c", directory, "-M")
         except HostError:
             continue  # told among the facts' warnings
-        known = {
-            name.strip(): value.strip()
-            for name, _, value in (line.partition("=") for line in output.splitlines())
-        }
+        yield from _softened(directory, known, lists)
         yield from _settings(directory, known)
         yield from _services(directory, known, services)
+
+
+def _ask(directory: str, *arguments: str) -> dict[str, str]:
+    output = run("postconf", "-c", directory, *arguments)
+    lines = (line.partition("=") for line in output.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _softened(directory: str, known: dict[str, str], lists: dict[str, str]) -> Iterator[Problem]:
+    """Name what answers a permanent refusal with 4xx: that is no way to avoid a limit."""
+    found = list(_uses(lists, _DEFERRING))
+    found += ["soft_bounce = yes"] if known.get("soft_bounce") == "yes" else []
+    found += [f"{name} = {known[name]}" for name in _CODES if known.get(name, "").startswith("4")]
+    if found:
+        what = f"{directory}: 4xx instead of 5xx by {', '.join(found)}"
+        yield Problem("ok", f"{what}: such refusals count all the same")
+    if trying := list(_uses(lists, _TRYING)):
+        what = f"{directory}: {', '.join(trying)}: what is not refused does not count"
+        yield Problem("ok", what)
+
+
+def _uses(lists: dict[str, str], words: Iterable[str]) -> Iterator[str]:
+    """Yield where restrictions are used; a service's own name is `smtp/inet/parameter`."""
+    for name, value in lists.items():
+        for word in words:
+            if word in split(value):
+                yield f"{word} in {name}"
 
 
 def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Problem]:
@@ -64,13 +95,6 @@ def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Problem]:
 
 
 def _settings(directory: str, known: dict[str, str]) -> Iterator[Problem]:
-    if known.get("soft_bounce") == "yes":
-        what = f"{directory}: soft_bounce = yes makes every 5xx a 4xx, and those never count"
-        yield Problem("warning", what, f"postconf -c {directory} -e soft_bounce=no")
-    soft = [name for name in _CODES if known.get(name, "").startswith("4")]
-    if soft:
-        what = f"{directory}: refusals of {', '.join(soft)} are 4xx, and those never count"
-        yield Problem("warning", what, "set them to 550 if you mean it")
     if known.get("debug_peer_list"):
         what = f"{directory}: debug_peer_list makes Postfix log every step of some clients"
         yield Problem("warning", what, "take it out when the trouble is found")

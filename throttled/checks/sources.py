@@ -38,7 +38,7 @@ def check(sources: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
             yield _journal() if source == JOURNAL else _file(source, ours)
         except SourceError as error:
             yield Problem("fault", error.message, error.hint)
-    yield from _twice([source for source in distinct(sources) if source != JOURNAL])
+    yield from _twice(distinct([source for source in sources if source != JOURNAL]))
 
 
 def _twice(paths: Sequence[str]) -> Iterator[Problem]:

@@ -1,12 +1,30 @@
 """`throttled allow`."""
 
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
 import click
 
+from throttled import address
 from throttled.cli import output
 from throttled.cli.change import tell
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
-from throttled.control.protocol import Allow, Allowed, AllowedResult, ChangeResult
+from throttled.control.protocol import (
+    MAX_ADDRESSES,
+    Allow,
+    Allowed,
+    AllowedResult,
+    AllowRow,
+    ChangeResult,
+    Request,
+    Resolve,
+    host_name,
+)
+from throttled.errors import HostError, RefusedError, ThrottledError, UsageError
+from throttled.host.resolve import forward
+from throttled.store.names import GRACE
 
 
 @click.command(
@@ -15,15 +33,25 @@ from throttled.control.protocol import Allow, Allowed, AllowedResult, ChangeResu
         "throttled allow",
         'throttled allow 198.51.100.0/24 --note "the branch office"',
         "throttled allow .example.com --for 1d",
+        "throttled allow --resolve monitor.example.net",
     ),
 )
 @click.argument("what", metavar="[ADDRESS|NAME]", required=False, type=allowable)
-@for_option("seconds", "How long: 4h, 1d, 2w. For ever unless given.")
+@for_option("seconds", "How long: 4h, 1d, 2w. No end unless given.")
 @click.option("--note", default="", metavar="TEXT", help="Kept with it.")
+@click.option("--resolve", is_flag=True, help="Allow the addresses that NAME has in DNS.")
+@click.option("--refresh", is_flag=True, help="Resolve all such names again; see below.")
 @force_option
 @json_option
-def command(
-    *, what: str | None, seconds: float | None, note: str, force: bool, as_json: bool
+def command(  # noqa: PLR0913 - the words of the command
+    *,
+    what: str | None,
+    seconds: float | None,
+    note: str,
+    resolve: bool,
+    refresh: bool,
+    force: bool,
+    as_json: bool,
 ) -> int | None:
     """Never act on an address, a network or a host name; or list those allowed.
 
@@ -32,10 +60,42 @@ def command(
     an address or network is lifted; entries have no host names, so a name counts from now on.
     The exit code is 0 only if the kernel lets it through. [protect] in the configuration does the
     same for good.
+
+    A host whose addresses have no such name is allowed with --resolve: the command looks its
+    addresses up in DNS, at most 64. The package's timer throttled-resolve.timer runs allow
+    --refresh every 15 minutes. Addresses that DNS no longer returns stay for a day; while DNS
+    fails all stay.
     """
-    if what is not None:
-        changed = ask_or_look(Allow(what, seconds, note, force), ChangeResult)
-        return tell(changed, as_json=as_json, lifted=True)
+    if refresh:
+        if what is not None or resolve:
+            raise UsageError("--refresh takes no NAME", "it is about all names on the list")
+        return _refresh(as_json=as_json)
+    if what is None:
+        if resolve:
+            raise UsageError("--resolve needs a NAME")
+        _list(as_json=as_json)
+        return None
+    asked: Request = Allow(what, seconds, note, force)
+    if resolve:
+        name = host_name(what)
+        asked = Resolve(name, _addresses(name), seconds, note)
+    code = tell(ask_or_look(asked, ChangeResult), as_json=as_json, lifted=True)
+    if not resolve and not address.is_subject(what) and not as_json:
+        click.echo(f"throttled: {matches(what)}", err=True)
+    return code
+
+
+def matches(name: str) -> str:
+    """Say what a host name on the allowlist matches."""
+    if name.startswith("."):
+        return f"it matches every client whose name in Postfix's log ends in {name}"
+    return (
+        f"it matches a client that Postfix's log calls {name}: its address must have that reverse "
+        f"name. To allow all its addresses: throttled allow --resolve {name}"
+    )
+
+
+def _list(*, as_json: bool) -> None:
     result = ask_or_look(Allowed(), AllowedResult)
     if as_json:
         output.print_json(result)
@@ -45,11 +105,55 @@ def command(
                 row.what,
                 output.moment(row.since),
                 output.left(row.until) if row.until else "",
-                row.note,
+                f"{row.name} {row.note}".strip(),
             )
             for row in result.rows
         ]
         output.print_table(("ALLOWED", "SINCE", ">LEFT", "NOTE"), rows)
     else:
         click.echo("nothing is allowed by hand; see also [protect] in the configuration")
-    return None
+
+
+def _addresses(name: str) -> list[str]:
+    """Return what DNS says, if it can be allowed.
+
+    Raises:
+        RefusedError: it does not resolve, or to too many addresses.
+    """
+    try:
+        found = forward(name)
+    except HostError as error:
+        hint = f"see: getent ahosts {name}"
+        raise RefusedError(f"{name} does not resolve ({error.message})", hint) from error
+    if len(found) > MAX_ADDRESSES:
+        hint = "allow its networks instead"
+        raise RefusedError(f"{name} has more than {MAX_ADDRESSES} addresses", hint)
+    return found
+
+
+def _refresh(*, as_json: bool) -> int:
+    """Resolve all names again, and send what changed; 1 where a name could not be refreshed."""
+    rows = [row for row in ask_or_look(Allowed(), AllowedResult).rows if row.name]
+    told: list[str] = []
+    failed: list[str] = []
+    for name, group in groupby(rows, lambda row: row.name):
+        try:
+            found = _addresses(name)
+            if changed(list(group), found, time.time()):
+                told.append(ask_or_look(Resolve(name, found, refresh=True), ChangeResult).message)
+        except ThrottledError as error:
+            failed.append(f"{error.message}: its addresses stay")
+    if as_json:
+        output.print_json({"changed": told, "failed": failed})
+    for line in () if as_json else told:
+        click.echo(output.printable(line))
+    for line in failed:
+        click.echo(f"throttled: {output.printable(line)}", err=True)
+    return int(bool(failed))
+
+
+def changed(rows: Sequence[AllowRow], found: Sequence[str], now: float) -> bool:
+    """Return whether the list has to be changed for what DNS returned for a name."""
+    present = {row.what for row in rows if not row.missing}
+    ended = (row.missing and row.missing <= now - GRACE for row in rows if row.what not in found)
+    return present != set(found) or any(ended)

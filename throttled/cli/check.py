@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,10 +12,10 @@ from throttled.cli import output
 from throttled.cli.daemon import ask, config, facts
 from throttled.cli.options import Command, json_option
 from throttled.config.load import DEFAULT_PATH
-from throttled.config.schema import Config
-from throttled.control.protocol import Done, Prove, Status, StatusResult
+from throttled.config.schema import Config, Notify
+from throttled.control.protocol import Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
-from throttled.model import Problem
+from throttled.model import Facts, Problem
 from throttled.store.store import Store
 
 
@@ -40,9 +41,8 @@ def command(*, as_json: bool, visit: bool) -> int:
         output.print_json({"problems": problems})
     else:
         for problem in problems:
-            click.echo(f"{problem.state:<8} {output.printable(problem.what)}")
-            if problem.hint:
-                click.echo(f"{'':<8} {output.printable(problem.hint)}")
+            for state, line in output.paragraph(problem):
+                click.echo(f"{state:<8} {output.printable(line)}".rstrip())
     return int(any(problem.state == "fault" for problem in problems))
 
 
@@ -57,7 +57,7 @@ def _check(*, visit: bool) -> Iterator[Problem]:
         yield Problem("warning", "what follows is of the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
-    from throttled.checks import arrival, loggers, sources  # noqa: PLC0415
+    from throttled.checks import arrival, loggers, names, sources  # noqa: PLC0415
     from throttled.checks import settings as postfix  # noqa: PLC0415
 
     known = facts(settings)
@@ -66,10 +66,12 @@ def _check(*, visit: bool) -> Iterator[Problem]:
     yield from postfix.check(known, None if named == "auto" else named)
     yield from sources.check(logs, known.hostnames)
     yield from loggers.check(logs)
+    yield from names.check(settings.protect.names)
     if visit:
         yield from arrival.check(known, logs)
     yield from _store(settings.database())
-    yield from _daemon(settings)
+    yield from _daemon(settings, known)
+    yield from _notify(settings.notify, Path(path))
 
 
 def _fault(error: ThrottledError) -> Problem:
@@ -101,8 +103,11 @@ def _store(path: str) -> Iterator[Problem]:
     yield Problem("ok", f"store: {path}, {count} throttles and bans in force")
 
 
-def _daemon(settings: Config) -> Iterator[Problem]:
+def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
     """Check the firewall through the daemon, as it owns it; without a daemon, directly."""
+    from throttled.checks import ports  # noqa: PLC0415 - as above
+    from throttled.checks.unit import capabilities, limited  # noqa: PLC0415
+
     try:
         status = ask(Status(), StatusResult)
     except ConfigError:  # told above
@@ -112,13 +117,15 @@ def _daemon(settings: Config) -> Iterator[Problem]:
     except ThrottledError as error:
         yield Problem("warning", error.message, error.hint)
         if isinstance(error, NotRunningError):
-            from throttled.checks.unit import capabilities, limited  # noqa: PLC0415 - as above
-
             with limited(capabilities()):  # as the daemon will be
                 yield from _firewall(settings)
                 yield from _sensor(settings)
+            yield from ports.check(settings.filtered(known))
         return
     yield Problem("ok", f"the daemon is running, mode {status.mode}")
+    if status.mode != settings.mode:
+        what = f"the daemon runs in mode {status.mode}, the configuration says {settings.mode}"
+        yield Problem("warning", what, "throttled reload; to or from observe: restart it")
     yield from status.health
     if status.sensor is not None:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
@@ -128,14 +135,35 @@ def _daemon(settings: Config) -> Iterator[Problem]:
         yield _fault(error)
     else:
         yield Problem("ok", f"firewall {status.backend}: {told}")
+    yield from ports.check(status.ports)
+    with limited(capabilities()):
+        yield from _firewall(settings, running=status.backend)
 
 
-def _firewall(settings: Config) -> Iterator[Problem]:
+def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
+    from throttled.checks.notify import check  # noqa: PLC0415 - as above
+
+    try:
+        ask(Ping(), Done)
+        reach = partial(ask, Reach(), Done)
+    except ThrottledError:
+        reach = None
+    yield from check(settings, path, reach)
+
+
+def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
+    """Check the configured backend, unless it is the one that runs: the daemon owns that."""
     from throttled.checks.firewall import check  # noqa: PLC0415 - as above
     from throttled.enforce.choose import choose  # noqa: PLC0415
 
-    name = "dryrun" if settings.mode == "observe" else settings.firewall.backend
-    yield from check(choose(name, settings.firewall.xdp_mode))
+    name = "dryrun" if settings.observing else settings.firewall.backend
+    backend = choose(name, settings.firewall.xdp_mode)
+    if backend.name == running:
+        return
+    if running:
+        what = f"the daemon runs with backend {running}, the configuration says {backend.name}"
+        yield Problem("warning", what, "restart it: systemctl restart throttled")
+    yield from check(backend)
 
 
 def _sensor(settings: Config) -> Iterator[Problem]:

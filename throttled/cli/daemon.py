@@ -3,6 +3,7 @@
 Owns no state.
 """
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
-from throttled.errors import ConfigError, ThrottledError
+from throttled.errors import ConfigError, StoreError, ThrottledError
 from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
@@ -30,11 +31,17 @@ def config() -> Config:
 
 def facts(settings: Config) -> Facts:
     """Return what is so on this host, as the daemon learns it; with warnings of what is unknown."""
-    from throttled.host.facts import gather  # noqa: PLC0415 - libraries that --help needs not
+    from throttled import known  # noqa: PLC0415 - libraries that --help needs not
+    from throttled.host.facts import gather  # noqa: PLC0415
+    from throttled.store.store import Store  # noqa: PLC0415
 
+    before = Facts()
+    with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
+        before = known.load(store)
     postfix = settings.postfix
     directories = postfix.config_directories
-    return gather(() if directories == "auto" else directories, postfix.scopes, postfix.hosts)
+    given = () if directories == "auto" else directories
+    return gather(given, postfix.scopes, postfix.hosts, before)
 
 
 def ask(request: Request, kind: type[R]) -> R:

@@ -46,7 +46,8 @@ def report(result: ExplainResult) -> Iterator[str]:
         yield f"Protected: {result.protected}"
     for row in result.allowed:
         until = f"until {output.moment(row.until)}" if row.until else "for ever"
-        yield f"Allowed by hand: {row.what}, since {output.moment(row.since)}, {until} {row.note}"
+        what = f"{row.what} of {row.name}" if row.name else row.what
+        yield f"Allowed by hand: {what}, since {output.moment(row.since)}, {until} {row.note}"
     would = "would " if result.would else ""
     heading = "Would be in force (observing)" if result.would else "In force"
     yield f"{heading}:" if result.active else f"{heading}: nothing"

@@ -66,8 +66,13 @@ def _banned(store: Store, *, as_json: bool, would: bool) -> Iterator[str]:
 
 
 def _allowed(store: Store, *, as_json: bool) -> Iterator[str]:
+    names = set()
     for row in store.allowed(time.time()):
-        if as_json:
+        if row.name:  # its addresses are DNS's to say, wherever the list is read
+            if not as_json and row.name not in names:
+                names.add(row.name)
+                yield f"# throttled allow --resolve {row.name}\n"
+        elif as_json:
             yield _json(AllowRow(row.what, row.since, row.until or None, row.note))
         else:
             yield lists.allowed_line(row.what, row.until, row.note) + "\n"

@@ -8,16 +8,23 @@ or something is not permitted; 130 interrupted; 141 the reader of the output wen
 """
 
 import difflib
+import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from throttled import __version__
 from throttled.errors import ThrottledError, UsageError
+
+_GONE = 141  # as a shell says of a program that SIGPIPE ended
+#: What writing fails with.
+_OUTPUT = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 #: Commands by name, in the order of the help.
 COMMANDS = {
@@ -80,13 +87,17 @@ class _Commands(click.Group):
             raise UsageError(f"no such command: {name}", hint)
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:  # --help and --version print here; click would end with 1
+            return super().make_context(*args, **more)
+        except BrokenPipeError as error:
+            raise click.exceptions.Exit(_GONE) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # What is still buffered must not fail again when Python flushes it at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+            return _GONE
 
 
 @click.group(
@@ -108,11 +119,24 @@ def throttled(ctx: click.Context, config: str | None, socket: str | None) -> Non
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _open_standard_streams()
     if isinstance(sys.stdout, TextIOWrapper):  # a locale that knows few characters
         sys.stdout.reconfigure(errors="backslashreplace")
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError)
+        code = code or (_GONE if gone else _fail(*_refused(error)))
+        # What is still buffered must not fail again when Python flushes it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line and return the exit code."""
     try:
         code = throttled.main(prog_name="throttled", standalone_mode=False)
-        sys.stdout.flush()
     except ThrottledError as error:
         code = _fail(error.message, error.hint, error.exit_code)
     except click.UsageError as error:
@@ -123,7 +147,38 @@ def main() -> NoReturn:
         code = _fail(error.format_message(), "", 1)
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    sys.exit(code or 0)
+    except OSError as error:
+        code = _fail(*_refused(error))
+    return code or 0
+
+
+def _open_standard_streams() -> None:
+    """Open those that the caller closed, so that no database or socket gets their number.
+
+    Writing to standard output fails then, as it should; what is for standard error is dropped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDONLY if number < 2 else os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            stream = open(number, "w" if number else "r", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def _refused(error: OSError) -> tuple[str, str, int]:
+    """Return message, hint and exit code for what the system refused a command."""
+    if error.errno in _OUTPUT and error.filename is None:
+        hint = "is standard output closed, or its file system full?"
+        return f"cannot write the output: {error.strerror}", hint, 1
+    try:
+        Path.cwd()
+    except OSError:
+        hint = "change to a directory that exists, or give absolute paths"
+        return f"the current directory cannot be used: {error.strerror}", hint, 1
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}", "", 1
 
 
 def _fail(message: str, hint: str, code: int) -> int:
@@ -132,9 +187,11 @@ def _fail(message: str, hint: str, code: int) -> int:
 
     if "--json" in sys.argv[1:]:
         error = {"message": message, "hint": hint, "exit_code": code}
-        click.echo(to_json({"error": error}), nl=False)
+        with suppress(OSError):  # mostly what the error is about
+            click.echo(to_json({"error": error}), nl=False)
     lines = [printable(line) for line in message.splitlines()]
-    click.echo("\n".join(["throttled: " + lines[0], *lines[1:]]), err=True)
-    if hint:
-        click.echo(f"hint: {printable(hint)}", err=True)
+    with suppress(OSError):
+        click.echo("\n".join(["throttled: " + lines[0], *lines[1:]]), err=True)
+        for number, line in enumerate(hint.splitlines()):
+            click.echo(("" if number else "hint: ") + printable(line), err=True)
     return code

@@ -22,7 +22,6 @@ from throttled.control.protocol import (
     READS,
     Allowed,
     AllowedResult,
-    AllowRow,
     Audit,
     AuditResult,
     ChangeResult,
@@ -49,7 +48,6 @@ from throttled.errors import (
 )
 from throttled.model import SCOPES, Past, Problem, Snapshot
 from throttled.store.database import MEMORY
-from throttled.store.store import Allowed as StoredAllowed
 from throttled.store.store import Filter, Store
 
 #: More elements than these are not looked up in the kernel for `status`, but a sample of them.
@@ -191,7 +189,9 @@ def _look(store: Store, settings: Config, request: Request, now: float) -> Resul
         case Status():
             return _status(store, settings, now)
         case Allowed():
-            return AllowedResult([_allowed(row) for row in store.allowed(now)])
+            from throttled.imports import allow_row  # noqa: PLC0415 - libraries that list needs not
+
+            return AllowedResult([allow_row(row) for row in store.allowed(now)])
         case Audit():
             since = now - request.seconds if request.seconds else 0.0
             return AuditResult(store.changes(since, request.subject, request.max))
@@ -244,11 +244,9 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
     )
 
 
-def _allowed(row: StoredAllowed) -> AllowRow:
-    return AllowRow(row.what, row.since, row.until or None, row.note)
-
-
 def _explain(store: Store, settings: Config, subject: str, now: float) -> ExplainResult:
+    from throttled.imports import allow_row  # noqa: PLC0415 - libraries that list needs not
+
     pasts = store.past([(subject, scope) for scope in SCOPES], now)
     network = "" if address.is_network(subject) else address.network_of(subject)
     rows = store.allowed(now)
@@ -263,7 +261,7 @@ def _explain(store: Store, settings: Config, subject: str, now: float) -> Explai
         lines=[],
         decisions=store.decisions(subject),
         past=max(pasts.values(), key=_weight),
-        allowed=[_allowed(row) for row in rows if address.inside(subject, row.what)],
+        allowed=[allow_row(row) for row in rows if address.inside(subject, row.what)],
         next="nothing, while the daemon is not running",
     )
 

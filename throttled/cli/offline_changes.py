@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from throttled import address
-from throttled.control.protocol import Allow, ChangeResult, Disallow, Request, Unban, UnbanAll
+from throttled.control.protocol import (
+    Allow,
+    ChangeResult,
+    Disallow,
+    Request,
+    Resolve,
+    Unban,
+    UnbanAll,
+    resolved,
+)
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError
 from throttled.model import SCOPES, Entry, Scope, Seen, Snapshot
@@ -46,6 +55,8 @@ def change(store: Store, backends: Sequence[Backend], request: Request, now: flo
             return _unban_all(store, backends, request.scope, now)
         case Allow():
             return _allow(store, backends, request, now)
+        case Resolve():
+            return _resolve(store, backends, request, now)
         case Disallow():
             if store.disallow(request.what):
                 told = f"{request.what} is no longer allowed; {_LATER}"
@@ -61,21 +72,43 @@ def _allow(store: Store, backends: Sequence[Backend], request: Allow, now: float
     store.allow(what, now + request.seconds if request.seconds else 0.0, request.note, now)
     if not address.is_subject(what):
         return ChangeResult([], confirmed=True, message=f"{what} is allowed from the next start on")
-    first: list[Snapshot] = []
-    told = f"{what} is allowed; {_LATER}"
+    lifted, blocked = _lift(store, backends, [what], now)
+    if blocked:
+        told = f"{what} is allowed once the daemon runs, but {blocked}"
+        return ChangeResult(lifted, confirmed=False, message=told)
+    return ChangeResult(lifted, confirmed=True, message=f"{what} is allowed; {_LATER}")
+
+
+def _resolve(
+    store: Store, backends: Sequence[Backend], request: Resolve, now: float
+) -> ChangeResult:
+    until = now + request.seconds if request.seconds else 0.0
+    kept = None if request.refresh else (until, request.note)
+    told = resolved(request, *store.resolve(request.what, request.addresses, kept, now))
+    lifted, blocked = _lift(store, backends, request.addresses, now)
+    told += f"; but only once the daemon runs: {blocked}" if blocked else f"; {_LATER}"
+    return ChangeResult(lifted, not blocked, told)
+
+
+def _lift(
+    store: Store, backends: Sequence[Backend], subjects: Sequence[str], now: float
+) -> tuple[list[Snapshot], str]:
+    """Unban all within some subjects; return (the first of) them, and what blocks these still."""
+    lifted: list[Snapshot] = []
+    still: list[Seen] = []
     try:
-        while rows := store.snapshots(now, Filter(within=what)):
-            for row in rows:
-                store.forget(row.subject, row.scope, now)
-            _remove(backends, [(row.subject, row.scope) for row in rows])
-            first = first or rows
-        still = _blocking(backends, what, SCOPES)
+        for subject in subjects:
+            first: list[Snapshot] = []
+            while rows := store.snapshots(now, Filter(within=subject)):
+                for row in rows:
+                    store.forget(row.subject, row.scope, now)
+                _remove(backends, [(row.subject, row.scope) for row in rows])
+                first = first or rows
+            lifted += first
+            still += _blocking(backends, subject, SCOPES)
     except BackendError as error:
-        told = f"{what} is allowed once the daemon runs, but now: {error.message}"
-        return ChangeResult(first, confirmed=False, message=told)
-    if still:
-        told = f"{what} is allowed once the daemon runs, but {sentence(still)}"
-    return ChangeResult(first, not still, told)
+        return lifted, f"now: {error.message}"
+    return lifted, sentence(still) if still else ""
 
 
 def _remove(backends: Sequence[Backend], keys: Sequence[tuple[str, Scope]]) -> bool:

@@ -17,12 +17,12 @@ from typing import Any
 import click
 import msgspec
 
-from throttled.model import Rate, Scope
+from throttled.model import Problem, Rate, Scope
 from throttled.policy import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
 _TIMES = frozenset(
-    "time since until first last started last_line last_offence last_login exempt_until".split()  # noqa: SIM905 - two dozen quotes is no clearer
+    "time since until first last started last_line last_offence last_login exempt_until missing".split()  # noqa: E501, SIM905 - a dozen quotes is no clearer
 )
 #: Right-to-left letters and numbers turn what stands beside them around on the screen.
 _TURNING = frozenset(("R", "AL", "AN"))
@@ -160,6 +160,15 @@ def print_json(value: Any) -> None:
     if isinstance(value, msgspec.Struct):
         result.pop("kind", None)
     click.echo(to_json(result), nl=False)
+
+
+def paragraph(problem: Problem) -> list[tuple[str, str]]:
+    """Return a finding as (state, line); not yet printable.
+
+    Only its first line has a state, so that no text, whoever wrote it, looks like another finding.
+    """
+    lines = f"{problem.what}\n{problem.hint}".rstrip().split("\n")
+    return [(problem.state if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def cut(line: str) -> str:

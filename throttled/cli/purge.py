@@ -14,6 +14,7 @@ from throttled.cli.daemon import config, socket_path
 from throttled.cli.options import Command, json_option
 from throttled.config.schema import Config
 from throttled.control import client
+from throttled.control.claim import beside
 from throttled.control.protocol import Done, Purge
 from throttled.errors import (
     NotPermittedError,
@@ -58,7 +59,7 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
     clean, refused = teardown()
     _stopped(socket, settings)
     faults: list[ThrottledError] = [*refused]
-    files = [socket, *(_databases(settings) if all_ else ())]
+    files = [socket, beside(socket), *(_databases(settings) if all_ else ())]
     removed = [str(path) for path in files if _removed(path, faults)]
     if not all_:
         _record(settings, clean, faults)

@@ -73,9 +73,7 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     lines += [("" if i else "events", text) for i, text in enumerate(_columns(by_count))]
     for problem in status.health:
-        lines.append((problem.state, problem.what))
-        if problem.hint:
-            lines.append(("", problem.hint))
+        lines += output.paragraph(problem)
     return lines
 
 

@@ -81,8 +81,8 @@ def _times(config: Config) -> Iterator[Fault]:
 def _rates(config: Config) -> Iterator[Fault]:
     """Yield rates of their own that no kernel interface keeps exactly, or that are too many."""
     own: dict[tuple[str, ...], ThrottleRate | None] = {
-        **{("limits", name, "throttle"): limit.throttle for name, limit in config.limits.items()},
         ("network", "throttle"): config.network.throttle,
+        **{("limits", name, "throttle"): limit.throttle for name, limit in config.limits.items()},
     }
     given = {key: throttle for key, throttle in own.items() if throttle is not None}
     for key, throttle in given.items():

@@ -112,6 +112,10 @@ LIMITS = {
     ),
     "auth-users": "Guessing of user names: distinct names tried.",
     "auth-slow": "The same, by those who take their time.",
+    "auth-day": (
+        "Slow guessing of passwords: failures of a whole day, also where no name is known. A "
+        "device that retries one old password looks the same: a throttle of its own, and no ban."
+    ),
 }
 
 

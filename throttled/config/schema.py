@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from throttled.model import JOURNAL, Facts, Mode, Scope
+from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
 from throttled.policy import (
     Ban,
     Duration,
@@ -282,6 +282,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Return the database's path; observing has one of its own, as its bans are not real."""
         path = self.store.path
         return f"{path.removesuffix('.db')}.observe.db" if self.observing else path
+
+    def filtered(self, facts: Facts) -> dict[Scope, tuple[int, ...]]:
+        """Return the ports to filter: as configured, or those of Postfix."""
+        ports = self.firewall.ports
+        if ports == "auto":
+            return {scope: facts.ports(scope) for scope in SCOPES}
+        return {scope: getattr(ports, scope) for scope in SCOPES}
 
     def logs(self, facts: Facts) -> list[str]:
         """Return what is to be followed: files; `JOURNAL` where asked for, or no file is."""

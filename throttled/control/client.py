@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from throttled.control import protocol
+from throttled.control import claim, protocol
 from throttled.control.protocol import Request, Result
 from throttled.errors import NotPermittedError, NotRunningError, ThrottledError, UsageError
 
@@ -55,7 +55,12 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
 
 
 def alive(path: Path) -> bool:
-    """Tell whether a daemon has this socket, also one that does not answer."""
+    """Return whether a daemon has this socket, also one that does not answer or listen yet."""
+    return claim.taken(path) or answers(path)
+
+
+def answers(path: Path) -> bool:
+    """Return whether a process listens on this socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         try:

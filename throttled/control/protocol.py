@@ -11,7 +11,7 @@ returns.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,6 +28,8 @@ MAX_REPLY = 64 * 1024 * 1024
 MAX_ROWS = 10_000
 #: Entries of one `Import`: a longer list is several requests.
 MAX_ENTRIES = 1_000
+#: Addresses of one `Resolve`.
+MAX_ADDRESSES = 64
 
 #: What stands in the place of a limit's name where none led to a decision.
 OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
@@ -56,6 +58,10 @@ class Ping(_Op, frozen=True, tag="ping"):
 
 class Prove(_Op, frozen=True, tag="prove"):
     """Does the firewall do what it is told? Answered with `Done`, once it was tried."""
+
+
+class Reach(_Op, frozen=True, tag="reach"):
+    """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
 class Status(_Op, frozen=True, tag="status"):
@@ -125,6 +131,16 @@ class Allow(_Op, frozen=True, tag="allow"):
     force: bool = False  # also a network wider than the floor
 
 
+class Resolve(_Op, frozen=True, tag="resolve"):
+    """Never act on a host's addresses, resolved by who asks. Answered with `ChangeResult`."""
+
+    what: _Subject  # the host name
+    addresses: Annotated[list[_Subject], Meta(min_length=1, max_length=MAX_ADDRESSES)]
+    seconds: _Seconds | None = None  # no end
+    note: _Text = ""
+    refresh: bool = False  # `seconds` and `note` stay; the name must be on the list
+
+
 class Disallow(_Op, frozen=True, tag="disallow"):
     """Take an `Allow` back. Answered with `ChangeResult`."""
 
@@ -171,6 +187,7 @@ class Purge(_Op, frozen=True, tag="purge"):
 Request = (
     Ping
     | Prove
+    | Reach
     | Status
     | Top
     | List
@@ -180,6 +197,7 @@ Request = (
     | Unban
     | UnbanAll
     | Allow
+    | Resolve
     | Disallow
     | Allowed
     | Import
@@ -188,7 +206,7 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Prove | Status | Top | List | Explain | Allowed | Audit
+READS = Ping | Prove | Reach | Status | Top | List | Explain | Allowed | Audit
 
 
 class TailStatus(Struct, frozen=True):
@@ -245,6 +263,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     unrecorded: int = 0  # decisions that wait for the store
     unapplied: int = 0  # elements that wait for the firewall
     let_go: int = 0  # of what waited: too much
+    ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
     sensor: Problem | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
 
@@ -303,6 +322,8 @@ class AllowRow(Struct, frozen=True):
     since: float
     until: float | None  # None = for ever
     note: str = ""
+    name: str = ""  # the host name whose address it is: `Resolve`
+    missing: float | None = None  # since when DNS no longer returns it for the name
 
 
 class ExplainResult(_Result, frozen=True, tag="explain"):
@@ -425,6 +446,25 @@ def allowable(text: str) -> str:
         raise UsageError(f"not an address, network or host name: {text!r}", hint) from error
 
 
+def host_name(text: str) -> str:
+    """Return the canonical text of a host name that can be resolved.
+
+    Raises:
+        UsageError: it is an address, a suffix, or none of these.
+    """
+    name = allowable(text)
+    if address.is_subject(name) or name.startswith("."):
+        raise UsageError(f"not the name of a host: {text!r}", "write for example mail.example.com")
+    return name
+
+
+def _address(text: str) -> str:
+    found = subject(text)
+    if address.is_network(found):
+        raise UsageError(f"not an address: {text!r}")
+    return found
+
+
 def entered(entry: Entered, *, force: bool) -> Entered:
     """Return an entry of a list canonical.
 
@@ -435,6 +475,13 @@ def entered(entry: Entered, *, force: bool) -> Entered:
     name = allowable(entry.subject) if entry.action == "allow" else subject(entry.subject)
     refuse_wide(name, force=force)
     return msgspec.structs.replace(entry, subject=name, why=_one_line(entry.why))
+
+
+def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:
+    """Return what became of a `Resolve`, as a sentence."""
+    told = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
+    told += f"; added: {', '.join(added)}" if added else ""
+    return told + (f"; removed: {', '.join(removed)}" if removed else "")
 
 
 def summary(request: Request | Purge) -> str:
@@ -511,6 +558,13 @@ def _canonical(request: Request) -> Request:
                 request, what=allowable(request.what), note=_one_line(request.note)
             )
             refuse_wide(request.what, force=request.force)
+        case Resolve():
+            request = msgspec.structs.replace(
+                request,
+                what=host_name(request.what),
+                addresses=[_address(each) for each in request.addresses],
+                note=_one_line(request.note),
+            )
         case Explain() | Unban():
             request = msgspec.structs.replace(request, subject=subject(request.subject))
         case Disallow():

@@ -25,8 +25,9 @@ from time import monotonic
 
 from msgspec import Struct
 
-from throttled.control import protocol
+from throttled.control import client, protocol
 from throttled.control.admission import Admission
+from throttled.control.claim import Claim
 from throttled.control.protocol import Failed, Ok, Request, Result
 from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
 
@@ -75,6 +76,7 @@ class Server:
         self._admission = admission or Admission()
         self._gid: int | None = None
         self._server: asyncio.Server | None = None
+        self._claim: Claim | None = None
         self._inode = 0
         self._open: set[asyncio.Task[None]] = set()
 
@@ -82,7 +84,7 @@ class Server:
         """Bind and listen.
 
         Raises:
-            RefusedError: another daemon answers there.
+            RefusedError: another daemon has it.
             ConfigError: no such group, or the path is no place for a socket.
             NotPermittedError: not allowed to write there.
         """
@@ -106,6 +108,7 @@ class Server:
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:  # not a successor's
                 self._path.unlink()
+        self._release()
 
     async def drain(self) -> None:
         """Stop listening, let requests under way end: for a second, then they are cut off."""
@@ -119,9 +122,24 @@ class Server:
             if late:
                 await asyncio.wait(late, timeout=1)
 
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+
     def _bind(self) -> socket.socket:
         self._gid = self._find_gid()
         self._path.parent.mkdir(mode=0o755, exist_ok=True)
+        self._claim = Claim.take(self._path)
+        if self._claim is None:
+            raise self._refusal()
+        try:
+            return self._bound()
+        except BaseException:
+            self._release()
+            raise
+
+    def _bound(self) -> socket.socket:
         self._remove_stale()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -155,17 +173,13 @@ class Server:
                 raise ConfigError(f"{self._path} exists and is not a socket", hint)
         except FileNotFoundError:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(str(self._path))
-            except ConnectionRefusedError:
-                self._path.unlink()
-                return
-            except BlockingIOError:  # its backlog is full: somebody is there
-                pass
+        if client.answers(self._path):  # a daemon of before the claim, or another program
+            raise self._refusal()
+        self._path.unlink()
+
+    def _refusal(self) -> RefusedError:
         hint = "stop it first (systemctl stop throttled), or set [control] socket to another path"
-        raise RefusedError(f"another daemon answers on {self._path}", hint)
+        return RefusedError(f"another daemon has {self._path}", hint)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -76,6 +76,10 @@ class Active:
             return False
         return action in (known.action, "throttle")
 
+    def release(self, subject: str) -> None:
+        """Learn that nothing is in force any more; what was excused stays so."""
+        self._in_force.pop(subject)
+
     def forget(self, subject: str, limits: set[str]) -> None:
         """Forget what is in force against a subject, and what limits spared it."""
         self._in_force.pop(subject)

@@ -243,6 +243,10 @@ class Engine:
             pace = given.rate / given.per if rate is None else rate.count / rate.per
             held.throttle(subject, until, at, pace)
 
+    def release(self, subject: str, scope: Scope) -> None:
+        """Learn that nothing is in force against a subject: what it does next is judged again."""
+        self._scopes[scope].held.release(subject)
+
     def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
         """Learn what was spared a subject in one limit, so that it is not judged again for that.
 

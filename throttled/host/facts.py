@@ -6,7 +6,7 @@ half-edited main.cf takes no protection away.
 """
 
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,8 @@ from throttled.model import Facts, Scope, Service
 
 #: Where syslog daemons write it: Debian's way, and Red Hat's.
 LOG_FILES = ("/var/log/mail.log", "/var/log/maillog")
+
+RESOLV_CONF = "/etc/resolv.conf"
 
 #: How long the names of relays may take to resolve, together.
 _RESOLVE = 3.0
@@ -75,6 +77,7 @@ def gather(
         xforward=_unique(*xforward, *kept.xforward),
         hostnames=_hostnames(instances).union(hosts, kept.hostnames),
         config_directories=directories,
+        files=_unique(*_files(directories, instances, before), RESOLV_CONF),
         scopes=dict(scopes),
         warnings=_unique(*warnings),
     )
@@ -100,6 +103,12 @@ def _services(
     warnings: list[str],
 ) -> tuple[Service, ...]:
     found = [service for service in kept.services if service.instance in unread]
+    for directory in sorted({service.instance for service in found}):
+        ports = sorted({service.port for service in found if service.instance == directory})
+        warnings.append(
+            f"{directory} cannot be read: what was last known of it is used, ports "
+            f"{', '.join(map(str, ports))}"
+        )
     for instance in instances:
         more, told = services.services(instance, scopes)
         found += more
@@ -120,6 +129,16 @@ def _logs(instances: list[Instance], log_files: Sequence[str], warnings: list[st
         else:
             found += [path] if path else by_syslog
     return found
+
+
+def _files(directories: Collection[str], instances: list[Instance], before: Facts) -> Iterator[str]:
+    """Yield what the facts are read from; of an instance that cannot be read what it was so far."""
+    for directory in directories:
+        yield from (f"{directory}/main.cf", f"{directory}/master.cf")
+    for instance in instances:
+        yield from mynetworks.files(instance)
+    if len(instances) < len(directories):
+        yield from before.files
 
 
 def _proxies(instances: list[Instance]) -> set[str]:

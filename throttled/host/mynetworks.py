@@ -35,6 +35,7 @@ _PRIVATE = tuple(
     )
 )  # fmt: skip
 #: Types that `postmap -s` lists (postmap(1)).
+_SUFFIXES = ("cdb", "db", "dir", "lmdb")  # of the files that postmap makes
 _LISTED = ("btree", "cdb", "dbm", "hash", "inline", "lmdb", "sdbm", "texthash")
 
 
@@ -47,6 +48,16 @@ def networks(instance: Instance, before: Iterable[str] = ()) -> tuple[list[str],
     """
     value = instance.parameters.get("mynetworks", "")
     return _networks(instance, "mynetworks", value, before, given=instance.mynetworks_given)
+
+
+def files(instance: Instance) -> Iterator[str]:
+    """Yield the files and tables that an instance's `mynetworks` names, not those within these."""
+    for item in split(instance.parameters.get("mynetworks", "")):
+        kind, _, path = item.lstrip("!").removeprefix("proxy:").rpartition(":")
+        if path.startswith("/"):
+            yield path
+            if kind in _LISTED:
+                yield from (f"{path}.{suffix}" for suffix in _SUFFIXES)
 
 
 def authorised(

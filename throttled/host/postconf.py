@@ -5,8 +5,7 @@ Nothing of main.cf or master.cf is parsed here: includes, continued lines, `$nam
 master.cf makes postconf fail for the whole instance (Postfix would not start with it either).
 """
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -85,23 +84,6 @@ def read(directory: str) -> Instance:
         effective = {**parameters, **overrides.get(service, {})}
         entries.append(Entry(fields[0], fields[1], process, effective, service in mua))
     return Instance(directory, parameters, given, tuple(entries))
-
-
-def fingerprint(config_directories: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """Return what changes whenever a main.cf or master.cf does: (path, inode, mtime in ns).
-
-    Costs two stat(2) an instance. Files that these include are not looked at.
-    """
-    marks = []
-    for directory in config_directories:
-        for name in ("main.cf", "master.cf"):
-            path = Path(directory, name)
-            try:
-                stat = path.stat()
-            except OSError:
-                continue  # gone: the tuple is shorter, so that is a change too
-            marks.append((str(path), stat.st_ino, stat.st_mtime_ns))
-    return tuple(marks)
 
 
 def split(value: str) -> list[str]:

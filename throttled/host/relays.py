@@ -1,7 +1,7 @@
 """The hosts that Postfix hands its mail to (`relayhost`), as addresses. Owns no state.
 
-A name is resolved by the system's own resolver, in a process that can be ended (`getent ahosts`,
-which is getaddrinfo(3)). Its MX records are not: a `relayhost` without brackets is told.
+A name is resolved as this system does (`throttled.host.resolve`). Its MX records are not: a
+`relayhost` without brackets is told.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from throttled import address
 from throttled.errors import HostError
-from throttled.host.command import run
+from throttled.host.resolve import forward
 
 
 def relays(hosts: Iterable[str], seconds: float) -> tuple[set[str], list[str]]:
@@ -32,12 +32,7 @@ def relays(hosts: Iterable[str], seconds: float) -> tuple[set[str], list[str]]:
         if not host.startswith("["):
             warnings.append(f"relayhost {host}: its MX hosts are not known; see [protect] networks")
         try:
-            found |= _resolve(name, max(0.01, end - time.monotonic()))
+            found.update(forward(name, max(0.01, end - time.monotonic())))
         except HostError as error:
             warnings.append(f"relayhost {host}: {name} does not resolve ({error.message})")
     return found, warnings
-
-
-def _resolve(name: str, seconds: float) -> set[str]:
-    lines = run("getent", "ahosts", "--", name, seconds=seconds).splitlines()
-    return {address.canonical(line.split()[0].partition("%")[0]) for line in lines}

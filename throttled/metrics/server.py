@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 from throttled.control import client
+from throttled.control.claim import Claim
 from throttled.errors import ConfigError, ThrottledError
 from throttled.metrics.exposition import CONTENT_TYPE
 
@@ -41,6 +42,7 @@ class MetricsServer:
         self.listen = ""
         self._expose = expose
         self._server: asyncio.Server | None = None
+        self._claim: Claim | None = None
         self._inode = 0
         self._open = 0
         self._text = b""
@@ -62,7 +64,7 @@ class MetricsServer:
             return
         try:
             if listen.startswith("/"):
-                bound, self._inode = _bound(Path(listen))
+                bound = self._bound(Path(listen))
                 self._server = await asyncio.start_unix_server(
                     self._connected, sock=bound, limit=MAX_REQUEST
                 )
@@ -72,6 +74,7 @@ class MetricsServer:
                     self._connected, address.strip("[]"), int(port), limit=MAX_REQUEST
                 )
         except (OSError, UnicodeError) as error:  # UnicodeError: no host can be called that
+            self._release()
             hint = 'another program may be there: set [metrics] listen to another place, or to ""'
             raise ConfigError(f"no figures at {listen}: {error}", hint) from error
         self.listen = listen
@@ -86,7 +89,28 @@ class MetricsServer:
                 with contextlib.suppress(OSError):
                     if path.lstat().st_ino == self._inode:  # not a successor's
                         path.unlink()
+            self._release()
         self.listen = ""
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+
+    def _bound(self, path: Path) -> socket.socket:
+        """Return a socket bound to a path, as open to all as a loopback port.
+
+        What a killed daemon left there goes; a socket at which somebody answers, and a file, stay.
+        """
+        self._claim = Claim.take(path)
+        if self._claim is None or client.answers(path):
+            raise OSError(errno.EADDRINUSE, "another program answers there")
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(path.lstat().st_mode):
+                path.unlink()
+        bound = _open(path)
+        self._inode = path.lstat().st_ino
+        return bound
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._open >= MAX_CONNECTIONS:
@@ -126,16 +150,7 @@ class MetricsServer:
         return _response("200 OK", self._text, CONTENT_TYPE, head=method == b"HEAD")
 
 
-def _bound(path: Path) -> tuple[socket.socket, int]:
-    """Return a socket bound to a path, as open to all as a loopback port, and the file's inode.
-
-    What a killed daemon left there goes; a socket at which somebody answers, and a file, stay.
-    """
-    if client.alive(path):
-        raise OSError(errno.EADDRINUSE, "another program answers there")
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink()
+def _open(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The file takes over the mode of the unbound socket but for the umask: no chmod afterwards, it
     # would follow a link that the directory's owner puts there in between. No thread makes files.
@@ -143,12 +158,12 @@ def _bound(path: Path) -> tuple[socket.socket, int]:
     before = os.umask(0)
     try:
         sock.bind(str(path))
-        return sock, path.lstat().st_ino
     except BaseException:
         sock.close()
         raise
     finally:
         os.umask(before)
+    return sock
 
 
 def _response(

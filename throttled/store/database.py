@@ -13,11 +13,10 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from throttled.store import faults
+from throttled.store import faults, migrate
 
 MEMORY = ":memory:"
 BUSY = 0.1
@@ -33,19 +32,13 @@ _PRAGMAS = (
 )
 
 
-def scripts() -> list[str]:
-    """Return the migrations: the n-th leads from version n - 1 to version n."""
-    files = resources.files("throttled.store").joinpath("migrations").iterdir()
-    return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)]
-
-
 class Database:
     """One open database.
 
     Args:
         path: the file, or `MEMORY`. Created (mode 0600) unless `readonly`.
         readonly: only read.
-        migrations: see `scripts`.
+        migrations: see `migrate.scripts`.
 
     Raises:
         StoreError: it cannot be used; the hint says why.
@@ -118,6 +111,32 @@ class Database:
 
     def _prepare(self, migrations: Sequence[str]) -> None:
         connection = self.connection
+        with self.rehearsal():  # of one moment, as another process may be migrating it
+            version, complete = self._compared(migrations)
+        if self._readonly:
+            if version < len(migrations) or not complete:
+                raise faults.older(self.path, version, len(migrations))
+            return
+        connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        if not complete:
+            with self.transaction():
+                migrate.complete(connection, version, migrations)
+        for number, script in enumerate(migrations, 1):
+            with self.transaction():  # also when there is nothing to do: is it locked?
+                if _number(connection, "PRAGMA user_version") < number:
+                    for statement in migrate.statements(script):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {number}")
+
+    def _compared(self, migrations: Sequence[str]) -> tuple[int, bool]:
+        """Return the database's version, and whether nothing of it is missing.
+
+        Raises:
+            StoreError: it is another program's, a later release's, or of an unknown schema.
+        """
+        connection = self.connection
         version = _number(connection, "PRAGMA user_version")
         tables = _number(connection, "SELECT count(*) FROM sqlite_master")
         ours = _number(connection, "PRAGMA application_id") == _APPLICATION
@@ -125,19 +144,10 @@ class Database:
             raise faults.foreign(self.path)
         if version > len(migrations):
             raise faults.newer(self.path, version, len(migrations))
-        if self._readonly:
-            if version < len(migrations):
-                raise faults.older(self.path, version, len(migrations))
-            return
-        connection.execute("PRAGMA journal_mode = WAL")
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-        for number, script in enumerate(migrations, 1):
-            with self.transaction():  # also when there is nothing to do: is it locked?
-                if _number(connection, "PRAGMA user_version") < number:
-                    for statement in _statements(script):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {number}")
+        missing, other = migrate.differences(connection, version, migrations)
+        if (missing or other) and not migrate.completable(version, other):
+            raise faults.earlier(self.path, missing + other)
+        return version, not missing
 
 
 def _ready(path: str, *, readonly: bool) -> None:
@@ -147,6 +157,8 @@ def _ready(path: str, *, readonly: bool) -> None:
                 return
         except PermissionError as error:
             raise faults.unreachable(path) from error
+        except OSError as error:  # a name too long, a failing disk
+            raise faults.inaccessible(error, path) from error
         raise faults.missing(path)
     try:
         # Never opened when it exists: closing would drop the locks of another connection of ours.
@@ -178,13 +190,3 @@ def _identity(path: str) -> tuple[int, int]:
 def _number(connection: sqlite3.Connection, query: str) -> int:
     (number,) = connection.execute(query).fetchone()
     return int(number)
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script; `executescript` would commit in between."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

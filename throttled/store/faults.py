@@ -1,7 +1,7 @@
 """What SQLite and the file system report, as errors that tell an operator what to do. No state."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +96,11 @@ def unreachable(path: str) -> StoreError:
     return StoreError(f"the database {path} is closed to this user", "run as root")
 
 
+def inaccessible(error: OSError, path: str) -> StoreError:
+    """Return the error to raise where the file cannot be looked at."""
+    return StoreError(f"the database {path} cannot be opened: {error.strerror}")
+
+
 def foreign(path: str) -> StoreError:
     """Return the error to raise for a database of another program."""
     hint = "nothing was changed. Name another path as store.path"
@@ -115,6 +120,15 @@ def older(path: str, version: int, known: int) -> StoreError:
     return StoreError(
         f"the database {path} is of version {version}, this throttled needs {known}",
         "start the daemon: it brings the database up to date",
+    )
+
+
+def earlier(path: str, names: Sequence[str]) -> StoreError:
+    """Return the error to raise for a database whose schema is not the one of its version."""
+    return StoreError(
+        f"the database {path} was made by an earlier build or changed: {', '.join(names)}",
+        f"nothing was changed. Stop throttled and move {path}, -wal and -shm away: the next start"
+        " makes a new one",
     )
 
 

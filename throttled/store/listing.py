@@ -51,6 +51,7 @@ UPDATE active SET since = since + ?4, until = until + ?4
 """
 _SHIFT_BY_HAND = (
     "UPDATE allowed SET since = since + ?2, until = until + ?2 WHERE since <= ?1 AND until > ?1",
+    "UPDATE resolved SET until = until + ?2 WHERE since <= ?1 AND until > ?1",
     "UPDATE pardon SET until = until + ?2 WHERE at <= ?1 AND until > ?1",
 )
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.

@@ -77,6 +77,7 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
     ]
     connection.execute("DELETE FROM watched WHERE until < ?", (now - peaks.MEMORY,))
     connection.execute("DELETE FROM allowed WHERE until <> 0 AND until <= ?", (now,))
+    connection.execute("DELETE FROM resolved WHERE until <> 0 AND until <= ?", (now,))
     connection.execute(
         "DELETE FROM source WHERE number <= (SELECT max(number) FROM source) - ?", (SOURCES,)
     )

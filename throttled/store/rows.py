@@ -28,6 +28,8 @@ class Allowed(Struct, frozen=True):
     until: float  # wall clock; 0.0 = for ever
     note: str
     since: float
+    name: str = ""  # the host name whose address it is: `allow --resolve`
+    missing: float = 0.0  # since when DNS no longer returns it for the name; 0.0 = it does
 
 
 def clip(text: str) -> str:

@@ -28,9 +28,10 @@ from throttled.model import (
     Seen,
     Snapshot,
 )
-from throttled.store import audit, byhand, listing, load, peaks, record
-from throttled.store.database import Database, scripts
+from throttled.store import audit, byhand, listing, load, names, peaks, record
+from throttled.store.database import Database
 from throttled.store.listing import Cursor, Filter, Order, Shift
+from throttled.store.migrate import scripts
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
@@ -378,15 +379,50 @@ class Store:
         with self._database.transaction() as connection:
             byhand.allow(connection, Allowed(what, until, note, now))
 
-    def disallow(self, what: str) -> bool:
-        """Take an entry from the allowlist; tell whether it was there."""
+    def resolve(
+        self, name: str, addresses: Sequence[str], kept: tuple[float, str] | None, now: float
+    ) -> tuple[list[str], list[str]]:
+        """Put a host name on the allowlist by its addresses; see `throttled.store.names`.
+
+        Args:
+            name: the host name.
+            addresses: what DNS returned.
+            kept: until when (0.0 = no end), and the note; None: as they are, of a name that is
+                there.
+            now: wall clock.
+
+        Returns:
+            Addresses added, and removed.
+
+        Raises:
+            RefusedError: the list is full, or the name is not there.
+        """
         with self._database.transaction() as connection:
-            return byhand.disallow(connection, what)
+            if kept is None:
+                return names.refreshed(connection, name, addresses, now)
+            return names.put(connection, name, addresses, kept, now)
+
+    def disallow(self, what: str) -> bool:
+        """Take an entry, also a name's addresses, from the allowlist; tell whether it was there."""
+        with self._database.transaction() as connection:
+            # Both: an entry and a name may be the same.
+            return byhand.disallow(connection, what) | names.remove(connection, what)
 
     def allowed(self, now: float) -> list[Allowed]:
-        """Return the allowlist."""
+        """Return the allowlist, and the addresses of its names."""
         with self._database.guard() as connection:
-            return byhand.allowed(connection, now)
+            return [*byhand.allowed(connection, now), *names.rows(connection, now)]
+
+    def known(self, name: str) -> bytes | None:
+        """Return what `know` retained under a name; None for nothing."""
+        with self._database.guard() as connection:
+            row = connection.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def know(self, name: str, value: bytes, now: float) -> None:
+        """Retain a value under a name, in place of the one before."""
+        with self._database.transaction() as connection:
+            connection.execute("REPLACE INTO known VALUES (?, ?, ?)", (name, now, value))
 
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""

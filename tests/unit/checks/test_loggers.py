@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from throttled.checks import loggers
+from throttled.errors import HostError
 from throttled.model import JOURNAL
 
 
@@ -61,3 +62,37 @@ def test_a_limit_of_the_units_own(
     """systemd is not the init here: its answer is put in its place."""
     monkeypatch.setattr(loggers, "run", lambda *_command: shown)
     assert len(list(loggers.check([JOURNAL], tmp_path))) == told
+
+
+@pytest.mark.parametrize(
+    ("shown", "unit"),
+    [
+        ("LoadState=loaded\nType=forking\n", "postfix.service"),  # Debian 13
+        ("LoadState=loaded\nType=oneshot\n", "postfix@-.service"),  # Debian 12
+        ("LoadState=not-found\nType=simple\n", "postfix@-.service"),
+    ],
+)
+def test_the_unit_of_this_release_is_named_and_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, unit: str
+) -> None:
+    limited = {unit: "LogRateLimitIntervalUSec=1s\nLogRateLimitBurst=10\n"}
+
+    def systemctl(*command: str) -> str:
+        return shown if "LoadState" in command[4] else limited[command[2]]
+
+    monkeypatch.setattr(loggers, "run", systemctl)
+    (problem,) = loggers.check([JOURNAL], tmp_path)
+    assert f"systemctl edit {unit}:" in problem.hint
+    limited[unit] = "LogRateLimitIntervalUSec=1s\nLogRateLimitBurst=1000000\n"
+    assert list(loggers.check([JOURNAL], tmp_path)) == []
+
+
+def test_without_systemd_debians_older_name_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_command: str) -> str:
+        raise HostError("systemctl cannot be run")
+
+    monkeypatch.setattr(loggers, "run", missing)
+    (problem,) = loggers.check([JOURNAL], tmp_path)
+    assert "postfix@-.service" in problem.hint

@@ -1,6 +1,8 @@
 """The entry point: help, errors, exit codes, speed; some of it in a process of its own."""
 
+import errno
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from throttled import __version__
 from throttled.cli import main as main_module
 from throttled.cli.main import COMMANDS, throttled
-from throttled.control.protocol import Done
+from throttled.control.protocol import Done, ListResult
 from throttled.errors import NotPermittedError, RefusedError
 
 if TYPE_CHECKING:
@@ -141,6 +143,118 @@ def test_a_reader_that_goes_away_is_met_quietly(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(10) == 141
         assert process.stderr.read() == b""
+
+
+#: One of each kind: help, text, JSON, JSON Lines, from the daemon, from a file.
+PRINTING = (
+    ("--help",),
+    ("--version",),
+    ("list", "--help"),
+    ("list",),
+    ("list", "--json"),
+    ("config",),
+    ("parse", "{log}"),
+)
+
+
+def _end(config_file: Path, *argv: str, shell: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with its standard streams as a shell puts them, and its end in the log."""
+    log = config_file.with_name("log")
+    log.write_text("Nov 22 10:00:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.7]\n")
+    words = [word.format(log=log) for word in argv]
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {shell}', "sh", PROGRAM, "--config", str(config_file), *words],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("argv", PRINTING)
+def test_output_that_cannot_be_written_is_an_error(
+    config_file: Path, daemon: "Daemon", argv: tuple[str, ...]
+) -> None:
+    daemon.answer = ListResult([], 0)
+    for shell, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        ended = _end(config_file, *argv, shell=shell)
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines() == [
+            f"throttled: cannot write the output: {why}",
+            "hint: is standard output closed, or its file system full?",
+        ]
+    assert _end(config_file, *argv, shell=">/dev/full 2>/dev/full").returncode == 1
+    assert _end(config_file, *argv, shell="<&- >&- 2>&-").returncode == 1
+    assert _end(config_file, *argv, shell="<&- 2>/dev/full").returncode == 0
+    ended = _end(config_file, *argv, shell="2>&1 >/dev/null | cat")
+    assert (ended.stdout, ended.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("argv", PRINTING)
+def test_a_reader_that_takes_nothing_is_met_quietly(
+    config_file: Path, daemon: "Daemon", argv: tuple[str, ...]
+) -> None:
+    daemon.answer = ListResult([], 0)
+    read, write = os.pipe()
+    os.close(read)
+    log = config_file.with_name("log")
+    log.write_text("Nov 22 10:00:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.7]\n")
+    ended = subprocess.run(
+        [PROGRAM, "--config", str(config_file), *[word.format(log=log) for word in argv]],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=20,
+        check=False,
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_an_error_keeps_its_exit_code_where_it_cannot_be_written(config_file: Path) -> None:
+    for shell in (">/dev/full", ">&-", "2>/dev/full", ">&- 2>&-"):
+        assert _end(config_file, "nosuch", "--json", shell=shell).returncode == 2
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("argv", [*PRINTING, ("check", "--no-visit")])
+def test_in_a_directory_that_was_deleted(
+    config_file: Path, daemon: "Daemon", tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    daemon.answer = ListResult([], 0)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f'cd {gone} && rmdir {gone} && exec unshare -n "$@"'
+    config_file.with_name("log").write_text("")
+    words = [word.format(log=config_file.with_name("log")) for word in argv]
+    ended = subprocess.run(
+        ["sh", "-c", command, "sh", PROGRAM, "--config", str(config_file), *words],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode in ({0, 1} if argv[0] == "check" else {0}), ended.stderr
+
+
+def test_what_the_system_refuses_is_told(
+    cli: "Cli", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_args: object, **_more: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/etc/some")
+
+    monkeypatch.setattr(main_module.throttled, "main", fail)
+    ended = cli("status")
+    assert (ended.code, ended.err) == (1, "throttled: /etc/some: Permission denied\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(main_module.throttled, "main", lambda *_args, **_more: Path.cwd())
+    ended = cli("status")
+    assert ended.code == 1
+    assert "the current directory cannot be used: No such file or directory" in ended.err
+    monkeypatch.chdir("/")
 
 
 def test_version_and_no_heavy_import_for_it() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from throttled.cli import output
 from throttled.control.protocol import AllowRow
+from throttled.model import Problem
 
 NOW = 1_790_000_000.25
 
@@ -98,9 +99,15 @@ def test_counts_have_five_characters_at_most(count: int) -> None:
 
 
 def test_wall_clock_times_become_iso_and_never_becomes_null() -> None:
-    assert output.plain([AllowRow("x", NOW, None), AllowRow("y", 0.0, NOW)]) == [
-        {"what": "x", "since": "2026-09-21T16:13:20.250+02:00", "until": None, "note": ""},
-        {"what": "y", "since": None, "until": "2026-09-21T16:13:20.250+02:00", "note": ""},
+    named = {"note": "", "name": "probe.example.net"}
+    rows = [
+        AllowRow("x", NOW, None, "", "probe.example.net", NOW),
+        AllowRow("y", 0.0, NOW, "", "probe.example.net"),
+    ]
+    then = "2026-09-21T16:13:20.250+02:00"
+    assert output.plain(rows) == [
+        {"what": "x", "since": then, "until": None, **named, "missing": then},
+        {"what": "y", "since": None, "until": then, **named, "missing": None},
     ]
 
 
@@ -128,3 +135,15 @@ def test_a_locale_that_knows_few_characters() -> None:
         [program, "list", "--help"], env=environment, capture_output=True, check=True
     )
     assert rb"\u2026" in ended.stdout
+
+
+def test_a_finding_of_several_lines_has_one_state() -> None:
+    problem = Problem("fault", "refused\n0: R1=ctx()\nok       forged", "do this\nand that")
+    assert output.paragraph(problem) == [
+        ("fault", "refused"),
+        ("", "0: R1=ctx()"),
+        ("", "ok       forged"),
+        ("", "do this"),
+        ("", "and that"),
+    ]
+    assert output.paragraph(Problem("ok", "well")) == [("ok", "well")]

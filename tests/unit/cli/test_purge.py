@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from throttled.control.claim import beside
 from throttled.control.protocol import Done
 from throttled.enforce import choose
 from throttled.errors import BackendError
@@ -67,9 +68,11 @@ def test_a_daemon_that_starts_while_one_is_asked_is_not_purged(
 
     here = daemon.path
     there = here.rename(here.with_name("later"))
+    claimed = beside(here).rename(here.with_name("claimed"))
 
     def says_yes(*_args: object, **_named: object) -> bool:
         there.rename(here)
+        claimed.rename(beside(here))
         return True
 
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)

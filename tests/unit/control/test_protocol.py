@@ -31,6 +31,7 @@ from throttled.control.protocol import (
     Ping,
     Reload,
     Request,
+    Resolve,
     Result,
     Status,
     StatusResult,
@@ -55,6 +56,7 @@ REQUESTS: list[Request] = [
     UnbanAll("mx"),
     Allow(".example.com", 60.0, "a partner"),
     Allow("2001:db8::1"),
+    Resolve("mail.example.com", ["192.0.2.7", "2001:db8::1"], 60.0, "a probe"),
     Disallow("198.51.100.0/24"),
     Allowed(),
     Audit("192.0.2.7", 60.0, 5),
@@ -279,3 +281,36 @@ def test_the_name_of_a_limit_that_there_is_not(name: str, hint: str) -> None:
         protocol.refuse_unknown_limit(name, ["errors", "auth"])
     assert caught.value.hint == hint
     protocol.refuse_unknown_limit("operator", [])
+
+
+def test_a_host_and_its_addresses_are_made_canonical() -> None:
+    request = protocol.decode_request(
+        b'{"op":"resolve","what":"Mail.Example.COM","addresses":["2001:DB8:0::1"],"note":"a\\nb"}'
+    )
+    assert request == Resolve("mail.example.com", ["2001:db8::1"], None, "a b")
+
+
+@pytest.mark.parametrize(
+    ("what", "addresses"),
+    [
+        (".example.com", ["192.0.2.7"]),
+        ("192.0.2.7", ["192.0.2.7"]),
+        ("example.com", ["192.0.2.0/24"]),
+        ("example.com", ["nonsense"]),
+        ("example.com", []),
+        ("example.com", ["192.0.2.7"] * 65),
+    ],
+)
+def test_what_is_no_host_or_none_of_its_addresses(what: str, addresses: list[str]) -> None:
+    line = json.dumps({"op": "resolve", "what": what, "addresses": addresses}).encode()
+    with pytest.raises(UsageError):
+        protocol.decode_request(line)
+
+
+def test_what_became_of_a_host() -> None:
+    asked = Resolve("example.com", ["192.0.2.7"])
+    whole = "example.com is allowed by its addresses in DNS (1)"
+    assert protocol.resolved(asked, [], []) == whole
+    assert protocol.resolved(asked, ["192.0.2.7"], ["192.0.2.8"]) == (
+        f"{whole}; added: 192.0.2.7; removed: 192.0.2.8"
+    )

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from lab import netns
+from throttled.control import client
 from throttled.control import server as server_module
 from throttled.control.admission import CONNECTIONS, PER_USER, Admission
+from throttled.control.claim import beside
 from throttled.control.protocol import MAX_REQUEST, Done, Explain, Ping, Request, Result, Unban
 from throttled.control.server import Peer, Server
 from throttled.errors import ConfigError, NotPermittedError, RefusedError
@@ -301,6 +303,26 @@ def test_a_living_daemon_is_not_replaced(tmp_path: Path) -> None:
     _run(test)
 
 
+def test_a_daemon_that_does_not_listen_yet_is_not_replaced(tmp_path: Path) -> None:
+    first = Server(tmp_path / "s", "", _handler)
+    with first._bind():
+        assert client.alive(tmp_path / "s")
+        with pytest.raises(RefusedError, match="another daemon"):
+            asyncio.run(Server(tmp_path / "s", "", _handler).start())
+        assert (tmp_path / "s").is_socket()
+    asyncio.run(first.stop())
+    assert list(tmp_path.iterdir()) == []
+    assert not client.alive(tmp_path / "s")
+
+
+def test_a_start_that_fails_claims_nothing(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="not a socket"):
+            asyncio.run(Server(tmp_path / "s", "", _handler).start())
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
 def test_a_daemon_with_a_full_backlog_is_not_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as waiting:
         hung.bind(str(tmp_path / "s"))
@@ -322,6 +344,7 @@ def test_a_successors_socket_is_left_alone(tmp_path: Path) -> None:
         first = Server(tmp_path / "s", "", _handler)
         await first.start()
         (tmp_path / "s").rename(tmp_path / "moved")
+        beside(tmp_path / "s").unlink()
         async with _running(tmp_path / "s"):
             await first.stop()
             assert (await _ask(tmp_path / "s", PING))["reply"] == "ok"

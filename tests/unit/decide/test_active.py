@@ -21,6 +21,15 @@ def test_a_ban_and_a_throttle_stand_beside_each_other() -> None:
     assert active.until(A, 2000.0) == 0.0
 
 
+def test_after_a_release_nothing_is_in_force() -> None:
+    active = Active(100)
+    active.ban(A, 2000.0, 1010.0, enforced=True)
+    active.excuse(A, "errors", Excuse("ban", 60, 1060.0), 1000.0)
+    active.release(A)
+    assert active.get(A) is None
+    assert active.excuses(A, "errors", "ban", 60, 1059.0)
+
+
 def test_what_was_excused_is_judged_again_above_its_value_or_after_its_time() -> None:
     active = Active(100)
     assert not active.excuses(A, "errors", "ban", 51, 1000.0)

@@ -514,6 +514,16 @@ def test_what_is_held_is_not_asked_again_but_more_is() -> None:
     assert run([event("non_smtp_command", pid=p) for p in range(11)], 1602.0, under) == []
 
 
+def test_after_a_release_the_next_thing_it_does_is_judged_again() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2600.0, 1000.0)
+    assert run([event("non_smtp_command", pid=p) for p in range(11)], 1001.0, under) == []
+    under.release(A, "submission")
+    assert run([event("non_smtp_command", pid=20)], 1002.0, under) == []
+    under.release(A, "mx")
+    assert run([event("non_smtp_command", pid=21)], 1003.0, under)[0].action == "ban"
+
+
 def test_open_sessions() -> None:
     under = engine()
     run([event("reject", pid=1), event("reject", pid=2), event("reject", B, pid=3)], under=under)

@@ -116,8 +116,13 @@ def test_a_broken_configuration_keeps_what_was_known(tmp_path: Path) -> None:
     assert now.log_files == before.log_files
     assert now.relays == before.relays
     assert set(now.mynetworks) == {"198.18.5.5", *before.mynetworks}
-    [warning] = now.warnings
-    assert f"{one}/main.cf, line 3: missing '=' after attribute name" in warning
+    [cause, kept] = now.warnings
+    assert f"{one}/main.cf, line 3: missing '=' after attribute name" in cause
+    assert kept == f"{one} cannot be read: what was last known of it is used, ports 25, 587"
+    assert now.files == (
+        *(f"{directory}/{name}" for directory in (one, two) for name in ("main.cf", "master.cf")),
+        "/etc/resolv.conf",
+    )
     configure(tmp_path / "one", "mynetworks = 198.18.6.6", "smtp inet n - y - - smtpd")
     after = gather([one, two], before=now)
     assert {s.port for s in after.services} == {25, 2626}

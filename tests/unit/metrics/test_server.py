@@ -85,6 +85,14 @@ def test_a_port_and_a_port_that_is_taken(host: str) -> None:
     _run(test)
 
 
+def test_a_socket_that_nobody_listens_on_yet_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "m.sock"
+    first, second = MetricsServer(bytes), MetricsServer(bytes)
+    with first._bound(path), pytest.raises(ConfigError, match="another program answers there"):
+        asyncio.run(second.serve(str(path)))
+    assert path.is_socket()
+
+
 def test_a_killed_daemons_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
     with socket.socket(socket.AF_UNIX) as left:

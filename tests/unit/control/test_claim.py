@@ -1,0 +1,101 @@
+"""Who has a socket's path, in races and after a kill."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from throttled.control.claim import Claim, beside, taken
+
+_HOLD = """
+import sys
+from pathlib import Path
+from throttled.control.claim import Claim
+print(bool(Claim.take(Path(sys.argv[1]))), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+def test_one_has_it(path: Path) -> None:
+    assert not taken(path)
+    claim = Claim.take(path)
+    assert claim
+    assert taken(path)
+    assert Claim.take(path) is None
+    claim.release()
+    assert not taken(path)
+    assert not beside(path).exists()
+
+
+def test_of_many_at_once_one_has_it(path: Path) -> None:
+    barrier = Barrier(8)
+
+    def race() -> Claim | None:
+        barrier.wait()
+        return Claim.take(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(50):
+            claims = [claim for claim in pool.map(lambda _: race(), range(8)) if claim]
+            assert len(claims) == 1
+            claims[0].release()
+
+
+def test_while_others_release_it_at_most_one_has_it(path: Path) -> None:
+    """A file that was removed between opening and locking must not count."""
+    held = path.with_name("held")
+
+    def hold(_number: int) -> int:
+        got = 0
+        for _ in range(300):
+            if claim := Claim.take(path):
+                os.close(os.open(held, os.O_CREAT | os.O_EXCL))  # fails if two have it
+                held.unlink()
+                claim.release()
+                got += 1
+        return got
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(hold, range(4))) > 0
+
+
+def test_a_process_that_is_killed_has_it_no_longer(path: Path) -> None:
+    command = [sys.executable, "-c", _HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"True\n"
+        assert taken(path)
+        assert Claim.take(path) is None
+        other.kill()
+    assert not taken(path)
+    claim = Claim.take(path)
+    assert claim
+    claim.release()
+
+
+def test_a_successors_file_is_left(path: Path) -> None:
+    first = Claim.take(path)
+    beside(path).unlink()
+    second = Claim.take(path)
+    assert first
+    assert second
+    first.release()
+    assert taken(path)
+    second.release()
+
+
+def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    beside(path).symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        Claim.take(path)
+    assert not (tmp_path / "precious").exists()
+    assert not taken(path)
