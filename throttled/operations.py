@@ -146,6 +146,7 @@ class Operations:
             forgotten=sizes["dropped"],
             unrecorded=pipeline.unrecorded(),
             sensor=daemon.handshakes.told(),
+            skipped=pipeline.skipped_by_kind(),
             unapplied=pipeline.unapplied(),
             let_go=pipeline.counts.let_go,
             errors=pipeline.counts.errors,

@@ -247,6 +247,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     let_go: int = 0  # of what waited: too much
     sensor: Problem | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
+    skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
 
 
 class MeterRow(Struct, frozen=True):

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
+from throttled.skipped import Skipped
 from throttled.store import faults
 
 MEMORY = ":memory:"
@@ -53,6 +54,7 @@ class Database:
 
     def __init__(self, path: str, *, readonly: bool, migrations: Sequence[str]) -> None:
         self.path = path
+        self.skipped = Skipped()
         self._readonly = readonly
         if path != MEMORY:
             _ready(path, readonly=readonly)

@@ -28,6 +28,7 @@ from throttled.model import (
     Seen,
     Snapshot,
 )
+from throttled.skipped import Skipped
 from throttled.store import audit, byhand, listing, load, peaks, record
 from throttled.store.database import Database, scripts
 from throttled.store.listing import Cursor, Filter, Order, Shift
@@ -67,6 +68,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that somebody altered so that they are none."""
+        return self._database.skipped
 
     def gone(self) -> bool:
         """Tell whether the file was deleted or replaced since it was opened."""
@@ -174,7 +180,7 @@ class Store:
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
-            return load.decisions(connection, subject, limit)
+            return load.decisions(connection, subject, limit, self.skipped)
 
     # What happens
 
@@ -288,7 +294,9 @@ class Store:
         Rows that change between two pages may come in both, or in none.
         """
         with self._database.guard() as connection:
-            return listing.page(connection, what, now, order, count, after=after)
+            return listing.page(
+                connection, what, now, order, count, after=after, skipped=self.skipped
+            )
 
     def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
         """Yield all that is in force, the earliest decided first, in chunks, without lines."""
@@ -386,7 +394,7 @@ class Store:
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist."""
         with self._database.guard() as connection:
-            return byhand.allowed(connection, now)
+            return byhand.allowed(connection, now, self.skipped)
 
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""
