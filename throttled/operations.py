@@ -81,6 +81,7 @@ class Operations:
             protocol.Allow: changes.allow,
             protocol.Disallow: changes.disallow,
             protocol.Import: partial(imports.bring, daemon),
+            protocol.AddHost: self._add_host,
             protocol.Reload: self._reload,
         }
 
@@ -248,6 +249,11 @@ class Operations:
     def _changes(self, request: protocol.Audit, _peer: Peer) -> AuditResult:
         since = now().wall - request.seconds if request.seconds else 0.0
         return AuditResult(self._daemon.store.changes(since, request.subject, request.max))
+
+    def _add_host(self, request: protocol.AddHost, _peer: Peer) -> Done:
+        self._daemon.store.add_host(request.name, now().wall)
+        self._daemon.protect()
+        return Done(f"the lines of {request.name} count")
 
 
 def _meter(meter: Meter) -> MeterRow:

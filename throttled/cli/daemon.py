@@ -3,6 +3,7 @@
 Owns no state.
 """
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
-from throttled.errors import ConfigError, ThrottledError
+from throttled.errors import ConfigError, StoreError, ThrottledError
 from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
@@ -34,7 +35,20 @@ def facts(settings: Config) -> Facts:
 
     postfix = settings.postfix
     directories = postfix.config_directories
-    return gather(() if directories == "auto" else directories, postfix.scopes, postfix.hosts)
+    hosts = [*postfix.hosts, *_recorded(settings)]
+    return gather(() if directories == "auto" else directories, postfix.scopes, hosts)
+
+
+def _recorded(settings: Config) -> frozenset[str]:
+    """Return the names of this host that `check` found in its log."""
+    from throttled.store.store import Store  # noqa: PLC0415 - as above
+
+    with (
+        suppress(StoreError, OSError),
+        closing(Store.open(settings.database(), readonly=True)) as store,
+    ):
+        return store.hosts()
+    return frozenset()
 
 
 def ask(request: Request, kind: type[R]) -> R:

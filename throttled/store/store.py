@@ -29,7 +29,7 @@ from throttled.model import (
     Snapshot,
 )
 from throttled.skipped import Skipped
-from throttled.store import audit, byhand, listing, load, peaks, record
+from throttled.store import audit, byhand, host, listing, load, peaks, record
 from throttled.store.database import Database, scripts
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.prune import prune
@@ -395,6 +395,16 @@ class Store:
         """Return the allowlist."""
         with self._database.guard() as connection:
             return byhand.allowed(connection, now, self.skipped)
+
+    def add_host(self, name: str, now: float) -> None:
+        """Record a name under which this host's lines are in its log."""
+        with self._database.transaction() as connection:
+            host.add(connection, name, now)
+
+    def hosts(self) -> frozenset[str]:
+        """Return the names that `add_host` recorded."""
+        with self._database.guard() as connection:
+            return host.names(connection, self.skipped)
 
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""
