@@ -254,6 +254,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     let_go: int = 0  # of what waited: too much
     sensor: Problem | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
+    backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
 
 
