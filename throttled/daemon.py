@@ -27,6 +27,7 @@ from msgspec.structs import replace
 
 from throttled import __version__, announce, known
 from throttled.audit import Audit
+from throttled.backlog import Backlog
 from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control.protocol import Request, Result
@@ -123,6 +124,7 @@ class Daemon:
         self.handshakes: Handshakes
         self.logs: Logs
         self.upkeep: Upkeep
+        self.backlog: Backlog
         self.store_problem: StoreError | None = None
         self.config_problem: ConfigError | None = None  # of the last reload
         self.metrics_problem: ConfigError | None = None
@@ -143,9 +145,11 @@ class Daemon:
         self._changed = False  # something of the host, since it was asked last
         self._keeping: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[Any] | None = None
+        self._learning: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._asked = self._opened = self.started.boot
+        self._nodename = os.uname().nodename
 
     # Start and stop
 
@@ -199,6 +203,7 @@ class Daemon:
         self.handshakes = Handshakes(self.pipeline, self.report)
         self.upkeep = Upkeep(self.pipeline, now)
         self.protected = Protected(self.pipeline, self.report, now)
+        self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.endings = Endings()
         self.protect()
@@ -214,6 +219,9 @@ class Daemon:
         await self._serve_metrics()
         self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
+        if self.store_problem is None:
+            with suppress(StoreError):  # tried again by the timer
+                self.backlog.begin()  # before a line is counted that came after that
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
@@ -301,12 +309,22 @@ class Daemon:
             self._allowed_until = moment.wall + _FACTS
         protection = Protection.of(self.facts, self.config.protect, self._allowed)
         self.pipeline.reconfigure(self.config.policy(), protection)
-        self.pipeline.engine.facts(self.facts)
+        self.pipeline.engine.facts(self._named())
         self.protected.follow(protection)
 
     def ports(self) -> dict[Scope, tuple[int, ...]]:
         """Return the ports to protect."""
         return self.config.filtered(self.facts)
+
+    def _named(self) -> Facts:
+        """Return the facts with the names of this host that `check` found in its log."""
+        try:
+            names = self.store.hosts()
+        except StoreError as error:
+            log.error("%s; recorded host names are not known. %s", error.message, error.hint)
+            names = frozenset()
+        own = self.facts.hostnames  # none known: every host's lines count
+        return replace(self.facts, hostnames=own | names) if own else self.facts
 
     def ruleset(self) -> Ruleset:
         """Return the static rules that belong to the configuration and the host."""
@@ -478,14 +496,15 @@ class Daemon:
                     each(now())
                 except ThrottledError as error:
                     log.error("%s. %s", error.message, error.hint)
-                except Exception as error:  # noqa: BLE001 - logged; the timer goes on
-                    self._unforeseen("in the timer", error)
+                except Exception as error:  # noqa: BLE001 - the other, and the next one, go on
+                    self.pipeline.skipped.add("step", error, each.__name__)
 
     def _tell(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
+        notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
         wrong = self.health.problems()
+        notify(f"STATUS={self.health.summary(wrong)}")
         self.hook.health(wrong)
-        notify(f"WATCHDOG=1\nSTATUS={self.health.summary(wrong)}")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)
@@ -500,6 +519,9 @@ class Daemon:
         if due and self.upkeep.steady(moment):  # else the ends are about to move with the clock
             self._moves = self.upkeep.moves
             self.apply_configuration()
+        if (name := os.uname().nodename) != self._nodename:
+            self._nodename = name
+            self._refresh_soon()
         if moment.boot - self._asked > _FACTS:
             self._asked = moment.boot
             changed = fingerprint(self.facts.files) != self._files
@@ -510,6 +532,9 @@ class Daemon:
             self._spawn(self.leftovers.remove(moment.boot))
         if self._keeping is None or self._keeping.done():
             self._keeping = self._spawn(self.upkeep.run())
+        idle = self._learning is None or self._learning.done()
+        if idle and not self.backlog.done and self.store_problem is None:
+            self._learning = self._spawn(self.backlog.run())
 
     def _reopen(self, moment: Moment) -> None:
         """Use the database's file as soon as that can be, or the one that is there now."""

@@ -8,7 +8,7 @@ were lost, ten minutes after it happened last.
 Owns when that was, and what `throttled.silence` compares.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _TOLD = 600.0
 #: A log that has not been read to its end for so many seconds lags.
 _BEHIND = 5.0
+#: A log in which this host comes second is given so many events, or `_BEHIND` seconds.
+_STRANGERS = 10
+#: Names of other hosts that are shown.
+_HOSTS = 5
 
 
 class Growth(Struct):
@@ -51,6 +55,7 @@ class Health:
     def __init__(self, daemon: "Daemon") -> None:
         self._daemon = daemon
         self._growths: dict[str, Growth] = {}
+        self._others: dict[str, float] = {}  # since when a log has had events of other hosts only
         self._silence = Silence(self._events, self._connections)
 
     def tick(self) -> None:
@@ -58,49 +63,74 @@ class Health:
         self._silence.tick(now().boot)
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong; nothing when all is well."""
-        daemon, at = self._daemon, now().boot
-        pipeline = daemon.pipeline
-        found = [
-            Problem("fault", error.message, error.hint, key)
-            for key, error in (
-                ("store-unusable", daemon.store_problem),
-                ("store-unwritten", pipeline.store_fault),
-                ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
-                ("firewall", pipeline.backend_fault),
-            )
-            if error is not None
-        ]
+        """Return what is wrong; nothing when all is well. A probe that raises hides no other."""
+        at = now().boot
+        found: list[Problem] = []
+        probes = (
+            self._faults,
+            self._logs,
+            self._silence.problems,
+            self._daemon.guard.problems,
+            self._ports,
+            self._sensor,
+            self._bypass,
+            self._health_checks,
+            self._settings,
+            self._caps,
+        )
+        skipped = self._daemon.pipeline.skipped
+        skipped.run("probe", probes, lambda probe: found.extend(probe(at)))
+        return found
+
+    def _faults(self, _at: float) -> Iterator[Problem]:
+        daemon, pipeline = self._daemon, self._daemon.pipeline
+        for key, error in (
+            ("store-unusable", daemon.store_problem),
+            ("store-unwritten", pipeline.store_fault),
+            ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
+            ("firewall", pipeline.backend_fault),
+        ):
+            if error is not None:
+                yield Problem("fault", error.message, error.hint, key)
         if daemon.leftovers.problem is not None:
-            found.append(daemon.leftovers.problem)
-        found += self._logs(at)
-        found += self._silence.problems(at)
-        found += daemon.guard.problems(at)
-        if not any(daemon.ports().values()):
+            yield daemon.leftovers.problem
+
+    def _ports(self, _at: float) -> Iterator[Problem]:
+        if not any(self._daemon.ports().values()):
             hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
-            found.append(
-                Problem("fault", "no port of Postfix is known: none is protected", hint, "no-ports")
-            )
-        found += daemon.handshakes.problems()
-        found += bypass.problems(pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
-        found += self._health_checks(at)
+            what = "no port of Postfix is known: none is protected"
+            yield Problem("fault", what, hint, "no-ports")
+
+    def _sensor(self, _at: float) -> list[Problem]:
+        return self._daemon.handshakes.problems()
+
+    def _bypass(self, at: float) -> Iterable[Problem]:
+        daemon = self._daemon
+        return bypass.problems(daemon.pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
+
+    def _settings(self, _at: float) -> Iterator[Problem]:
+        daemon = self._daemon
         if daemon.hook.problem:
-            found.append(daemon.hook.problem)
-        found += [
-            Problem("warning", error.message, error.hint, key)
-            for key, error in (
-                ("config", daemon.config_problem),
-                ("metrics", daemon.metrics_problem),
-            )
-            if error is not None
-        ]
+            yield daemon.hook.problem
+        for key, error in (("config", daemon.config_problem), ("metrics", daemon.metrics_problem)):
+            if error is not None:
+                yield Problem("warning", error.message, error.hint, key)
+        for what in daemon.facts.warnings:
+            yield Problem("warning", what, "see: throttled check", "host")
+
+    def _caps(self, at: float) -> Iterator[Problem]:
+        pipeline = self._daemon.pipeline
         forgotten = pipeline.engine.sizes()["dropped"]
         if self._grew("clients-full", forgotten, at):
             what = f"more clients than are tracked: {forgotten:,} counters forgotten early"
             hint = "bans go on; who comes seldom is missed: raise max_clients if there is memory"
-            found.append(Problem("warning", what, hint, "clients-full"))
-        hint = "see: throttled check"
-        return found + [Problem("warning", what, hint, "host") for what in daemon.facts.warnings]
+            yield Problem("warning", what, hint, "clients-full")
+        skipped = pipeline.skipped_by_kind()
+        if self._grew("skipped", sum(skipped.values()), at):
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped.items()))
+            what = f"skipped because of unexpected errors since the start: {counts}"
+            hint = "the rest goes on; the journal says where: please report it"
+            yield Problem("warning", what, hint, "skipped")
 
     def summary(self, wrong: Sequence[Problem]) -> str:
         """Return one line for `systemctl status`: the worst of what is wrong, or all in force.
@@ -134,6 +164,7 @@ class Health:
         if not logs.followers:
             hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
             yield Problem("fault", "no log is followed: nothing can be seen", hint, "no-log")
+        others = self._daemon.pipeline.engine.hosts.others()
         for follower in logs.followers:
             path, state = follower.path, follower.tail.state()
             if follower.behind and at - follower.behind > _BEHIND:
@@ -141,6 +172,12 @@ class Health:
                 what += f", {state.lag:,} bytes to go" if state.lag else ""
                 hint = "more is written than can be read: is the CPU taken by others?"
                 yield Problem("warning", what, hint, f"log-lag:{path}")
+            ignored = others.get(follower.number, {})
+            if ignored and (
+                sum(ignored.values()) >= _STRANGERS
+                or at - self._others.setdefault(path, at) >= _BEHIND
+            ):
+                yield _others(path, ignored)
             if self._grew(f"log-gap:{path}", state.gaps, at):
                 what = f"{path}: rotated and gone or damaged before it was read, {state.gaps} times"
                 hint = "let logrotate keep rotated logs for a day, in the same directory"
@@ -165,8 +202,20 @@ class Health:
 
     def _events(self) -> int:
         """Return how many events were logged: what the sensor counted is not of the log."""
-        events = self._daemon.pipeline.counts.events
-        return sum(events.values()) - events.get("handshake", 0)
+        pipeline = self._daemon.pipeline
+        events = pipeline.counts.events
+        ignored = pipeline.engine.hosts.total()  # another host's say nothing of this one
+        return sum(events.values()) - events.get("handshake", 0) - ignored
 
     def _connections(self) -> set[bytes]:
         return connections({service.port for service in self._daemon.facts.services})
+
+
+def _others(path: str, ignored: Mapping[str, int]) -> Problem:
+    """Say that no line of a log counts, as they are of other hosts, the first of which named."""
+    names = ", ".join(list(ignored)[:_HOSTS])
+    count = sum(ignored.values())
+    what = f"{path}: all {count:,} events are of other hosts and do not count: {names}"
+    first = next(iter(ignored))
+    hint = f'if that is this host: throttled check, or [postfix] hosts = ["{first}"]'
+    return Problem("fault", what, hint, f"other-host:{path}")

@@ -9,7 +9,6 @@ from contextlib import closing
 from datetime import tzinfo
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from throttled.config.schema import Config
 from throttled.decide import suggest as rule
@@ -17,9 +16,10 @@ from throttled.decide.limits import Gauges
 from throttled.decide.noting import Peaks
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
-from throttled.history import in_order, read, reference
-from throttled.model import SCOPES, Facts
+from throttled.history import in_order, reference, with_hosts
+from throttled.model import JOURNAL, SCOPES, Event, Facts
 from throttled.parse.parser import Parser
+from throttled.skipped import Skipped
 from throttled.store.peaks import MEMORY
 from throttled.store.store import Store
 
@@ -47,7 +47,8 @@ def suggest(
 
     Args:
         config: the limits to think about.
-        facts: who is protected, and which tag is which service. All hosts' lines count.
+        facts: who is protected, which tag is which service, and what this host is called. Other
+            hosts' lines do not count; of a log that has no line of this host all count.
         zone: of log lines that name none.
         paths: logs in any order; what each may be, see `throttled.history.read`.
         progress: told how much of which file has been read.
@@ -55,22 +56,19 @@ def suggest(
     Raises:
         SourceError: a log cannot be read.
     """
-    facts = replace(facts, hostnames=frozenset())
     watch = Watch(config.policy(), facts)
+    skipped = Skipped()
     files = in_order(paths, zone)
     count = 0
     first = last = 0.0
     for path in files:
         parse = Parser(zone, reference(path)).event
-        for lines, consumed in read(path):
-            at = last
-            for line in lines:
-                event = parse(line)
-                if event is not None:
-                    watch.step(event)
-                    at = event.time
-                    first = first or at
-            last = max(last, at)
+        batches, others = with_hosts(path, facts, zone)
+        watch.begin(every=path == JOURNAL or bool(others))
+        for lines, consumed in batches:
+            times = _count(lines, parse, watch, skipped)
+            first = first or next(filter(None, times), 0.0)
+            last = max([last, *times[-1:]])
             watch.settle()
             count += len(lines)
             if progress is not None:
@@ -78,6 +76,25 @@ def suggest(
     protection = Protection.of(facts, config.protect)
     suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
     return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)
+
+
+def _count(
+    lines: Sequence[str],
+    parse: Callable[[str], Event | None],
+    watch: Watch,
+    skipped: Skipped,
+) -> list[float]:
+    """Count the events of some lines; return their times."""
+    times: list[float] = []
+
+    def count(line: str) -> None:
+        event = parse(line)
+        if event is not None:
+            watch.step(event)
+            times.append(event.time)
+
+    skipped.run("line", lines, count)
+    return times
 
 
 def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:

@@ -6,6 +6,7 @@ The kernel, real Postfix, signals and kill -9 are in tests/system.
 import asyncio
 import gzip
 import os
+import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab import netns
+from lab.chain import spoil
 from throttled import daemon
 from throttled.control import client, protocol
 from throttled.control.protocol import (
@@ -671,3 +673,144 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
             os._exit(status)
     expected = {"enforce": 2, "observe": 1}[mode]
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_database_that_somebody_altered(tmp_path: Path, seed: int) -> None:
+    """No row ends the daemon, now or at a start, nor keeps it from answering."""
+
+    async def begin(lab: Lab) -> None:
+        lab.garbage(A)
+        lab.write(f"disconnect from x.test[{B}] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5")
+        await lab.listed(1)
+        await lab.ask(protocol.Allow("203.0.113.0/24"), ChangeResult)
+
+    async def goes_on(lab: Lab) -> None:
+        lab.garbage("198.51.100.99")
+
+        async def banned() -> bool:
+            told = await lab.ask(protocol.Explain("198.51.100.99"), ExplainResult)
+            return [row.action for row in told.active] == ["ban"]
+
+        await lab.until(banned)
+        lab.daemon._tell(now())
+        for request, kind in ((protocol.Status(), StatusResult), (protocol.List(), ListResult)):
+            await lab.ask(request, kind)
+
+    lab = live(tmp_path, begin)
+    list(spoil(tmp_path / "t.db", random.Random(seed), 4))
+    live(tmp_path, goes_on, lab)
+    live(tmp_path, goes_on, lab)
+
+
+def strangers(lab: Lab, host: str, client: str = A, count: int = 11) -> None:
+    stamp = time.strftime("%b %e %H:%M:%S")
+    with lab.log.open("a") as file:
+        for number in range(count):
+            body = f"warning: non-SMTP command from unknown[{client}]: GET /"
+            file.write(f"{stamp} {host} postfix/smtpd[{number}]: {body}\n")
+
+
+async def other_hosts(lab: Lab) -> list[str]:
+    status = await lab.ask(protocol.Status(), StatusResult)
+    found = [p for p in status.health if p.key == f"other-host:{lab.log}"]
+    assert all(p.state == "fault" and "hosts = [" in p.hint for p in found)
+    return [p.what for p in found]
+
+
+def test_a_log_of_other_hosts_only_is_a_fault_until_the_name_is_known(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        strangers(lab, "renamed.example.net", count=40)
+
+        async def told() -> bool:
+            return bool(await other_hosts(lab))
+
+        async def well() -> bool:
+            return not await other_hosts(lab)
+
+        await lab.until(told)
+        (what,) = await other_hosts(lab)
+        assert "all 40 events are of other hosts" in what
+        assert "renamed.example.net" in what
+        assert await lab.listed(0) == []
+        await lab.ask(protocol.AddHost("RENAMED.example.net"), Done)
+        assert await well()
+        strangers(lab, "renamed.example.net")
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+
+    async def remembered(lab: Lab) -> None:
+        strangers(lab, "renamed.example.net", "198.51.100.9")
+        assert len(await lab.listed(2)) == 2
+        assert await other_hosts(lab) == []
+
+    live(tmp_path, remembered, live(tmp_path, story))
+
+
+def test_localhost_is_this_host_in_a_log_without_another(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        strangers(lab, "localhost")
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        strangers(lab, "other.example.net", "198.51.100.9", 1)
+        strangers(lab, "localhost", "198.51.100.8")
+        lab.garbage("198.51.100.10")
+        subjects = {subject for subject, _, _ in await lab.listed(2)}
+        assert subjects == {A, "198.51.100.10"}
+        assert await other_hosts(lab) == []
+
+    live(tmp_path, story)
+
+
+def test_a_changed_host_name_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's name is played: this process may not rename the machine."""
+
+    async def story(lab: Lab) -> None:
+        monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+        uname = os.uname()
+        renamed = os.uname_result((uname[0], "renamed", *uname[2:]))
+        monkeypatch.setattr(os, "uname", lambda: renamed)
+
+        async def known() -> bool:
+            return lab.daemon.facts.ours("renamed.example.net")
+
+        await lab.until(known)
+        strangers(lab, "renamed.example.net")
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        lab.garbage("198.51.100.9")  # under the old name still
+        assert len(await lab.listed(2)) == 2
+
+    live(tmp_path, story)
+
+
+def test_existing_logs_are_read_for_evidence_and_bans_do_not_wait(tmp_path: Path) -> None:
+    """A rotated log of some megabytes, an attacker while it is read, and a restart."""
+    lab = Lab(tmp_path)
+    stamp = time.strftime("%b %e %H:%M:%S", time.localtime(time.time() - 86400))
+    mail = f"{stamp} mx postfix/smtpd[9]: disconnect from x.test[{B}] data=1 commands=1\n"
+    lab.log.with_name("mail.log.1").write_text(mail * 40_000)
+
+    async def first(lab: Lab) -> None:
+        lab.garbage(A)
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        assert not lab.daemon.backlog.done
+        told: list[str] = []
+
+        async def done() -> bool:
+            status = await lab.ask(protocol.Status(), StatusResult)
+            told.append(status.backlog)
+            return lab.daemon.backlog.done
+
+        await lab.until(done)
+        assert any("mail.log.1" in text for text in told)
+        assert told[-1] == ""
+        past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
+        assert past.deliveries == 40_000 - 40_000 // 30
+
+    async def again(lab: Lab) -> None:
+        async def done() -> bool:
+            return lab.daemon.backlog.done
+
+        await lab.until(done)
+        past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
+        assert past.deliveries == 40_000 - 40_000 // 30
+
+    live(tmp_path, again, live(tmp_path, first, lab))

@@ -35,13 +35,13 @@ def facts(settings: Config) -> Facts:
     from throttled.host.facts import gather  # noqa: PLC0415
     from throttled.store.store import Store  # noqa: PLC0415
 
-    before = Facts()
+    before, recorded = Facts(), frozenset[str]()
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
-        before = known.load(store)
+        before, recorded = known.load(store), store.hosts()
     postfix = settings.postfix
     directories = postfix.config_directories
     given = () if directories == "auto" else directories
-    return gather(given, postfix.scopes, postfix.hosts, before)
+    return gather(given, postfix.scopes, [*postfix.hosts, *recorded], before)
 
 
 def ask(request: Request, kind: type[R]) -> R:

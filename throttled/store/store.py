@@ -28,7 +28,8 @@ from throttled.model import (
     Seen,
     Snapshot,
 )
-from throttled.store import audit, byhand, listing, load, names, peaks, record
+from throttled.skipped import Skipped
+from throttled.store import audit, byhand, host, listing, load, names, peaks, record
 from throttled.store.database import Database
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
@@ -68,6 +69,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that somebody altered so that they are none."""
+        return self._database.skipped
 
     def gone(self) -> bool:
         """Tell whether the file was deleted or replaced since it was opened."""
@@ -116,6 +122,20 @@ class Store:
         """Return how far each log has been read, by path."""
         with self._database.guard() as connection:
             return load.positions(connection)
+
+    def backlog(self) -> dict[str, bytes]:
+        """Return how far existing logs have been read for evidence, by path; empty: done."""
+        with self._database.guard() as connection:
+            return load.backlog(connection)
+
+    def record_backlog(
+        self, now: float, states: Iterable[StoredPosition], evidence: Sequence[Evidence] = ()
+    ) -> None:
+        """Record, in one transaction, how far existing logs have been read and what they say."""
+        with self._database.transaction() as connection:
+            if evidence:
+                record.evidence(connection, evidence, now)
+            record.backlog(connection, states)
 
     # What is known
 
@@ -175,7 +195,7 @@ class Store:
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
-            return load.decisions(connection, subject, limit)
+            return load.decisions(connection, subject, limit, self.skipped)
 
     # What happens
 
@@ -289,7 +309,9 @@ class Store:
         Rows that change between two pages may come in both, or in none.
         """
         with self._database.guard() as connection:
-            return listing.page(connection, what, now, order, count, after=after)
+            return listing.page(
+                connection, what, now, order, count, after=after, skipped=self.skipped
+            )
 
     def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
         """Yield all that is in force, the earliest decided first, in chunks, without lines."""
@@ -411,7 +433,10 @@ class Store:
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist, and the addresses of its names."""
         with self._database.guard() as connection:
-            return [*byhand.allowed(connection, now), *names.rows(connection, now)]
+            return [
+                *byhand.allowed(connection, now, self.skipped),
+                *names.rows(connection, now),
+            ]
 
     def known(self, name: str) -> bytes | None:
         """Return what `know` retained under a name; None for nothing."""
@@ -423,6 +448,16 @@ class Store:
         """Retain a value under a name, in place of the one before."""
         with self._database.transaction() as connection:
             connection.execute("REPLACE INTO known VALUES (?, ?, ?)", (name, now, value))
+
+    def add_host(self, name: str, now: float) -> None:
+        """Record a name under which this host's lines are in its log."""
+        with self._database.transaction() as connection:
+            host.add(connection, name, now)
+
+    def hosts(self) -> frozenset[str]:
+        """Return the names that `add_host` recorded."""
+        with self._database.guard() as connection:
+            return host.names(connection, self.skipped)
 
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""
