@@ -478,14 +478,15 @@ class Daemon:
                     each(now())
                 except ThrottledError as error:
                     log.error("%s. %s", error.message, error.hint)
-                except Exception as error:  # noqa: BLE001 - logged; the timer goes on
-                    self._unforeseen("in the timer", error)
+                except Exception as error:  # noqa: BLE001 - the other, and the next one, go on
+                    self.pipeline.skipped.add("step", error, each.__name__)
 
     def _tell(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
+        notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
         wrong = self.health.problems()
+        notify(f"STATUS={self.health.summary(wrong)}")
         self.hook.health(wrong)
-        notify(f"WATCHDOG=1\nSTATUS={self.health.summary(wrong)}")
 
     def _tick(self, moment: Moment) -> None:
         self.logs.tick(moment.boot - self._ticked.boot)

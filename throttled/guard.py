@@ -266,7 +266,8 @@ class Guard:
         found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
         sample = self._pipeline.freed.others(sample)
-        absent = missing(sample, self.backend.lookup(sample))
+        parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
+        absent = missing(sample, [seen for part in parts for seen in part])
         self._pipeline.apply(absent, moment)
         unexplained = sum(entry not in self._pipeline.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained
@@ -354,6 +355,9 @@ class Guard:
         except ThrottledError as error:
             self._refused(error)
             return False
+        except Exception as error:  # noqa: BLE001 - the next look finds what is missing
+            self._pipeline.skipped.add("comparison", error)
+            return False
         if count:
             log.info("%d elements put into the kernel again", count)
         return not self._broken_off()
@@ -370,6 +374,8 @@ class Guard:
                 await adopt(self._pipeline, self.backend, now)
         except ThrottledError as error:
             self._refused(error)
+        except Exception as error:  # noqa: BLE001 - what is ours is in force
+            self._pipeline.skipped.add("comparison", error)
 
     def _refused(self, error: ThrottledError) -> None:
         log.error("%s. %s", error.message, error.hint)

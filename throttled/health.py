@@ -8,7 +8,7 @@ were lost, ten minutes after it happened last.
 Owns when that was, and what `throttled.silence` compares.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -58,49 +58,71 @@ class Health:
         self._silence.tick(now().boot)
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong; nothing when all is well."""
-        daemon, at = self._daemon, now().boot
-        pipeline = daemon.pipeline
-        found = [
-            Problem("fault", error.message, error.hint, key)
-            for key, error in (
-                ("store-unusable", daemon.store_problem),
-                ("store-unwritten", pipeline.store_fault),
-                ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
-                ("firewall", pipeline.backend_fault),
-            )
-            if error is not None
-        ]
+        """Return what is wrong; nothing when all is well. A probe that raises hides no other."""
+        at = now().boot
+        found: list[Problem] = []
+        probes = (
+            self._faults,
+            self._logs,
+            self._silence.problems,
+            self._daemon.guard.problems,
+            self._sensor,
+            self._bypass,
+            self._health_checks,
+            self._settings,
+            self._caps,
+        )
+        skipped = self._daemon.pipeline.skipped
+        skipped.run("probe", probes, lambda probe: found.extend(probe(at)))
+        return found
+
+    def _faults(self, _at: float) -> Iterator[Problem]:
+        daemon, pipeline = self._daemon, self._daemon.pipeline
+        for key, error in (
+            ("store-unusable", daemon.store_problem),
+            ("store-unwritten", pipeline.store_fault),
+            ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
+            ("firewall", pipeline.backend_fault),
+        ):
+            if error is not None:
+                yield Problem("fault", error.message, error.hint, key)
         if daemon.leftovers.problem is not None:
-            found.append(daemon.leftovers.problem)
-        found += self._logs(at)
-        found += self._silence.problems(at)
-        found += daemon.guard.problems(at)
+            yield daemon.leftovers.problem
         if not any(daemon.ports().values()):
+            what = "no port of Postfix is known: none is protected"
             hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
-            found.append(
-                Problem("fault", "no port of Postfix is known: none is protected", hint, "no-ports")
-            )
-        found += daemon.handshakes.problems()
-        found += bypass.problems(pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
-        found += self._health_checks(at)
+            yield Problem("fault", what, hint, "no-ports")
+
+    def _sensor(self, _at: float) -> list[Problem]:
+        return self._daemon.handshakes.problems()
+
+    def _bypass(self, at: float) -> Iterable[Problem]:
+        daemon = self._daemon
+        return bypass.problems(daemon.pipeline, daemon.backend, daemon.facts, daemon.ruleset, at)
+
+    def _settings(self, _at: float) -> Iterator[Problem]:
+        daemon = self._daemon
         if daemon.hook.problem:
-            found.append(daemon.hook.problem)
-        found += [
-            Problem("warning", error.message, error.hint, key)
-            for key, error in (
-                ("config", daemon.config_problem),
-                ("metrics", daemon.metrics_problem),
-            )
-            if error is not None
-        ]
+            yield daemon.hook.problem
+        for key, error in (("config", daemon.config_problem), ("metrics", daemon.metrics_problem)):
+            if error is not None:
+                yield Problem("warning", error.message, error.hint, key)
+        for what in daemon.facts.warnings:
+            yield Problem("warning", what, "see: throttled check", "host")
+
+    def _caps(self, at: float) -> Iterator[Problem]:
+        pipeline = self._daemon.pipeline
         forgotten = pipeline.engine.sizes()["dropped"]
         if self._grew("clients-full", forgotten, at):
             what = f"more clients than are tracked: {forgotten:,} counters forgotten early"
             hint = "bans go on; who comes seldom is missed: raise max_clients if there is memory"
-            found.append(Problem("warning", what, hint, "clients-full"))
-        hint = "see: throttled check"
-        return found + [Problem("warning", what, hint, "host") for what in daemon.facts.warnings]
+            yield Problem("warning", what, hint, "clients-full")
+        skipped = pipeline.skipped_by_kind()
+        if self._grew("skipped", sum(skipped.values()), at):
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped.items()))
+            what = f"skipped because of unexpected errors since the start: {counts}"
+            hint = "the rest goes on; the journal says where: please report it"
+            yield Problem("warning", what, hint, "skipped")
 
     def summary(self, wrong: Sequence[Problem]) -> str:
         """Return one line for `systemctl status`: the worst of what is wrong, or all in force.

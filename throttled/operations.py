@@ -152,6 +152,7 @@ class Operations:
             unrecorded=pipeline.unrecorded(),
             ports=daemon.guard.ports,
             sensor=daemon.handshakes.told(),
+            skipped=pipeline.skipped_by_kind(),
             unapplied=pipeline.unapplied(),
             let_go=pipeline.counts.let_go,
             errors=pipeline.counts.errors,

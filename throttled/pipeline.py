@@ -204,6 +204,13 @@ class Pipeline:
         """Return how many decisions wait for the store to take them."""
         return len(self._unrecorded)
 
+    def skipped_by_kind(self) -> dict[str, int]:
+        """Return how many things were skipped because of unexpected errors, rows included."""
+        found = dict(self.skipped.counts)
+        for kind, count in self.store.skipped.counts.items():
+            found[kind] = found.get(kind, 0) + count
+        return found
+
     # Counting
 
     def read(  # noqa: PLR0913 - lines, where they stand, and when they came
@@ -362,7 +369,8 @@ class Pipeline:
     ) -> None:
         """Let the engine know what is in force already: after a restart it does not."""
         enforced = self._enforcing()
-        for key in {(c.subject, c.scope) for c in crossings}:
+
+        def hold(key: Key) -> None:
             past = pasts.get(key) or networks.get(key)
             if past is not None and past.action is not None and past.until > now.wall:
                 until = now.boot + past.until - now.wall
@@ -370,6 +378,8 @@ class Pipeline:
                 self.engine.hold(
                     *key, past.action, until, now.boot, enforced=banned, rate=past.rate
                 )
+
+        self.skipped.run("row", {(c.subject, c.scope) for c in crossings}, hold)
 
     def _exempt(self, decisions: Sequence[Decision], now: Moment) -> list[Decision]:
         """Return entries of their own for the good senders of networks that are about to be hit."""
@@ -402,6 +412,9 @@ class Pipeline:
             )
         except StoreError as error:
             log.warning("good senders in %s get no entry of their own: %s", network, error.message)
+            return []
+        except Exception as error:  # noqa: BLE001 - the decision on the network stands
+            self.skipped.add("row", error, network)
             return []
         return exempt(network, scope, senders, until, now.wall)
 

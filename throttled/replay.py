@@ -8,6 +8,7 @@ nothing is told then.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import tzinfo
+from operator import length_hint
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -62,6 +63,7 @@ class Summary(Struct):
     last: float = 0.0
     limits: dict[str, LimitSummary] = field(default_factory=dict)
     top: list[Banned] = field(default_factory=list)  # the most often banned
+    skipped: dict[str, int] = field(default_factory=dict)  # because of unexpected errors, by kind
     #: Every client that delivered mail or logged in, and would have been banned.
     good_and_banned: list[Banned] = field(default_factory=list)
 
@@ -131,10 +133,21 @@ class Replay:
         self._summarise()
 
     def _read(self, lines: Sequence[str]) -> Iterator[Decision]:
+        pending = iter(lines)
+        while True:
+            try:
+                yield from self._count(pending)
+                break
+            except Exception as error:  # noqa: BLE001 - the lines after it count
+                line = lines[len(lines) - length_hint(pending) - 1]
+                self._pipeline.skipped.add("line", error, line)
+        self.summary.lines += len(lines)
+
+    def _count(self, lines: Iterator[str]) -> Iterator[Decision]:
         parse = self._pipeline.parser.event
         step = self._pipeline.engine.step
         events = self.summary.events
-        at = self.summary.last
+        summary = self.summary
         due = self._due
         for line in lines:
             event = parse(line)
@@ -142,13 +155,11 @@ class Replay:
                 continue
             kind = event.kind
             events[kind] = events.get(kind, 0) + 1
-            at = event.time
+            at = summary.last = event.time
             if at >= due or at < due - _BACK:
                 yield from self._settle(at)
                 due = self._due
             step(event, at, offset=-1)  # what is not kept needs no lines to be found again
-        self.summary.lines += len(lines)
-        self.summary.last = at
 
     def _settle(self, at: float) -> Iterator[Decision]:
         """Judge what was counted, as of then, not of the next line; do what is due up to `at`."""
@@ -195,6 +206,7 @@ class Replay:
 
     def _summarise(self) -> None:
         summary = self.summary
+        summary.skipped = self._pipeline.skipped_by_kind()
         for (limit, action), subjects in sorted(self._seen.items()):
             row = summary.limits.setdefault(limit, LimitSummary())
             if action == "ban":

@@ -55,8 +55,9 @@ async def restore(
         passed = clock().boot - began.boot
         entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
         entries = pipeline.freed.others(entries)
-        held = backend.lookup([each for each in entries if (each.scope, each.action) not in bare])
-        absent = missing(entries, held)
+        asked = [each for each in entries if (each.scope, each.action) not in bare]
+        parts = pipeline.skipped.each("row", asked, lambda some: list(backend.lookup(some)))
+        absent = missing(entries, [seen for part in parts for seen in part])
         pipeline.apply(absent, clock())
         applied += len(absent)
         await asyncio.sleep(0)
@@ -86,6 +87,10 @@ def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
     Raises:
         StoreError: the store cannot be read.
     """
+    return sum(pipeline.skipped.each("row", held, lambda some: _judge(pipeline, some, now)))
+
+
+def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
     pasts = pipeline.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
     adopted: list[Decision] = []
     removed: list[Entry] = []

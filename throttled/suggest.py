@@ -18,8 +18,9 @@ from throttled.decide.noting import Peaks
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
 from throttled.history import in_order, read, reference
-from throttled.model import SCOPES, Facts
+from throttled.model import SCOPES, Event, Facts
 from throttled.parse.parser import Parser
+from throttled.skipped import Skipped
 from throttled.store.peaks import MEMORY
 from throttled.store.store import Store
 
@@ -57,20 +58,16 @@ def suggest(
     """
     facts = replace(facts, hostnames=frozenset())
     watch = Watch(config.policy(), facts)
+    skipped = Skipped()
     files = in_order(paths, zone)
     count = 0
     first = last = 0.0
     for path in files:
         parse = Parser(zone, reference(path)).event
         for lines, consumed in read(path):
-            at = last
-            for line in lines:
-                event = parse(line)
-                if event is not None:
-                    watch.step(event)
-                    at = event.time
-                    first = first or at
-            last = max(last, at)
+            times = _count(lines, parse, watch, skipped)
+            first = first or next(filter(None, times), 0.0)
+            last = max([last, *times[-1:]])
             watch.settle()
             count += len(lines)
             if progress is not None:
@@ -78,6 +75,25 @@ def suggest(
     protection = Protection.of(facts, config.protect)
     suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
     return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)
+
+
+def _count(
+    lines: Sequence[str],
+    parse: Callable[[str], Event | None],
+    watch: Watch,
+    skipped: Skipped,
+) -> list[float]:
+    """Count the events of some lines; return their times."""
+    times: list[float] = []
+
+    def count(line: str) -> None:
+        event = parse(line)
+        if event is not None:
+            watch.step(event)
+            times.append(event.time)
+
+    skipped.run("line", lines, count)
+    return times
 
 
 def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:

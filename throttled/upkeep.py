@@ -11,6 +11,7 @@ Owns what it has seen of the clocks, and nothing else; the daemon runs one `run`
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from throttled.errors import StoreError
 from throttled.pipeline import Moment, Pipeline
@@ -60,17 +61,18 @@ class Upkeep:
         """Do what is due, unless the store fails: what it says of ends may be out of date."""
         if self._pipeline.store_fault is not None or self._pipeline.unrecorded():
             return
-        try:
-            await self._follow_clock()
-            await self._run_out()
-            await self._keep_peaks()
-            self._prune()
-        except StoreError as error:
-            if self.fault is None:
-                log.error("%s; what runs out waits. %s", error.message, error.hint)
-            self.fault = error
-        else:
-            self.fault = None
+        fault = None
+        for step in (self._follow_clock, self._run_out, self._keep_peaks, self._prune):
+            try:
+                await step()
+            except StoreError as error:
+                if self.fault is None:
+                    log.error("%s; what runs out waits. %s", error.message, error.hint)
+                fault = error
+                break
+            except Exception as error:  # noqa: BLE001 - the other steps go on
+                self._pipeline.skipped.add("step", error, step.__name__)
+        self.fault = fault
 
     async def _follow_clock(self) -> None:
         moment = self._clock()
@@ -97,7 +99,9 @@ class Upkeep:
             moment = self._clock()
             if not self.steady(moment):
                 return
-            pipeline.decide(pipeline.ladder.ended(rows, moment.wall), moment)
+            ended = partial(pipeline.ladder.ended, now=moment.wall)
+            for decisions in pipeline.skipped.each("row", rows, ended):
+                pipeline.decide(decisions, moment)
             await asyncio.sleep(0)
 
     async def _keep_peaks(self) -> None:
@@ -124,7 +128,7 @@ class Upkeep:
             if len(peaks) < _PEAKS_PIECE:
                 break
 
-    def _prune(self) -> None:
+    async def _prune(self) -> None:
         moment = self._clock()
         if moment.boot - self._pruned > _PRUNE and not self._pipeline.store.prune(moment.wall):
             self._pruned = moment.boot

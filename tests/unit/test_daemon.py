@@ -6,6 +6,7 @@ The kernel, real Postfix, signals and kill -9 are in tests/system.
 import asyncio
 import gzip
 import os
+import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab import netns
+from lab.chain import spoil
 from throttled import daemon
 from throttled.control import client, protocol
 from throttled.control.protocol import (
@@ -671,3 +673,31 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
             os._exit(status)
     expected = {"enforce": 2, "observe": 1}[mode]
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_database_that_somebody_altered(tmp_path: Path, seed: int) -> None:
+    """No row ends the daemon, now or at a start, nor keeps it from answering."""
+
+    async def begin(lab: Lab) -> None:
+        lab.garbage(A)
+        lab.write(f"disconnect from x.test[{B}] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5")
+        await lab.listed(1)
+        await lab.ask(protocol.Allow("203.0.113.0/24"), ChangeResult)
+
+    async def goes_on(lab: Lab) -> None:
+        lab.garbage("198.51.100.99")
+
+        async def banned() -> bool:
+            told = await lab.ask(protocol.Explain("198.51.100.99"), ExplainResult)
+            return [row.action for row in told.active] == ["ban"]
+
+        await lab.until(banned)
+        lab.daemon._tell(now())
+        for request, kind in ((protocol.Status(), StatusResult), (protocol.List(), ListResult)):
+            await lab.ask(request, kind)
+
+    lab = live(tmp_path, begin)
+    list(spoil(tmp_path / "t.db", random.Random(seed), 4))
+    live(tmp_path, goes_on, lab)
+    live(tmp_path, goes_on, lab)

@@ -18,8 +18,10 @@ from throttled.decide.ladder import Ruling
 from throttled.errors import BackendError, StoreError
 from throttled.model import (
     Applied,
+    Crossing,
     Decision,
     Entry,
+    Event,
     Evidence,
     Facts,
     Fill,
@@ -32,7 +34,7 @@ from throttled.model import (
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.policy import Policy
-from throttled.store.store import Store, StoredPosition
+from throttled.store.store import Filter, Store, StoredPosition
 from throttled.system import now
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
@@ -572,3 +574,163 @@ def test_lost_lines_are_counted(pipeline: Pipeline) -> None:
     read(pipeline, text)
     assert pipeline.counts.events.keys() <= {"lines_lost"}
     assert pipeline.counts.lines_lost == pipeline.counts.events.get("lines_lost", 0) * 13
+
+
+PEAK = (
+    f"{STAMP} mx postfix/anvil[9]: statistics: max connection count 4 for"
+    " (smtp:2001:db8:1::/84) at Nov 30 00:53:20"
+)
+
+
+@pytest.mark.parametrize("forgotten", [None, {}, {"": {"mx": 1.0}}])
+def test_a_peak_of_a_network(
+    pipeline: Pipeline, forgotten: dict[str, dict[Scope, float]] | None
+) -> None:
+    """Since Postfix 3.8; read back at a start it ended the daemon, at each start."""
+    text = [PEAK, *FLOOD, PEAK]
+    pipeline.read(text, range(len(text)), NOW, 0, 3, forgotten=forgotten)
+    assert [d.subject for d in pipeline.settle(NOW)[0]] == [A]
+    assert pipeline.counts.events == {"peak": 2, "connect": 61}
+    assert pipeline.skipped.counts == {}
+
+
+@pytest.mark.parametrize("place", [0, 30, 71])
+@pytest.mark.parametrize("room", ["parser", "engine"])
+def test_a_line_that_raises_is_skipped_alone(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, room: str, place: int
+) -> None:
+    """What raises is made up: each line that is known to do so is mended."""
+    poison = f"{STAMP} mx postfix/smtpd[1]: connect from unknown[198.51.100.66]"
+    if room == "parser":
+        parser = pipeline._parser_of(0)
+        event = parser.event
+
+        def parse(line: str, wall: float) -> Event | None:
+            if line == poison:
+                raise ValueError("poison")
+            return event(line, wall)
+
+        monkeypatch.setattr(parser, "event", parse)
+    else:
+        step = pipeline.engine.step
+
+        def count(event: Event, *where: Any) -> None:
+            if event.client == "198.51.100.66":
+                raise KeyError("poison")
+            step(event, *where)
+
+        monkeypatch.setattr(pipeline.engine, "step", count)
+    text = [*FLOOD, *GARBAGE]
+    text[place:place] = [poison] * 3
+    (decision,) = read(pipeline, text)
+    assert (decision.action, decision.value) == ("ban", 55)
+    assert pipeline.skipped.counts == {"line": 3}
+    assert pipeline.counts.lines == len(text)
+
+
+def others(count: int) -> list[str]:
+    return [line.replace(A, f"198.51.{n}.9") for n in range(count) for line in GARBAGE]
+
+
+def test_a_decision_that_raises_is_skipped_alone(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = pipeline.ladder.judge
+
+    def fail(crossings: Sequence[Crossing], *rest: Any) -> Ruling:
+        if any(c.subject == A for c in crossings):
+            raise ZeroDivisionError("ladder")
+        return judge(crossings, *rest)
+
+    monkeypatch.setattr(pipeline.ladder, "judge", fail)
+    assert len(read(pipeline, others(5) + GARBAGE + others(7)[55:])) == 7
+    assert len(kernel.held) == 7
+    assert pipeline.skipped.counts == {"row": 1, "decision": 1}
+
+
+def test_a_row_that_cannot_be_used_is_as_if_it_were_not_there(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    store.record(WALL - 900, [decision(1), replace(decision(1), subject=A)])
+    connection = store._database.connection
+    connection.execute("UPDATE active SET until = 'soon' WHERE subject = ?", (A,))
+    connection.execute("UPDATE offence SET ended = 'late', bans = 'many' WHERE subject = ?", (A,))
+    assert len(read(pipeline, others(5) + GARBAGE)) == 6
+    assert (A, "mx", "ban") in kernel.held
+    assert pipeline.skipped.counts == {"row": 1}
+    (row,) = store.snapshots(WALL, Filter(subject=A))
+    assert row.until == WALL + 600
+
+
+def test_an_element_that_raises_is_skipped_alone(pipeline: Pipeline, kernel: Kernel) -> None:
+    apply = kernel.apply
+
+    def fail(entries: Sequence[Entry]) -> Applied:
+        if any(entry.subject == A for entry in entries):
+            raise ValueError("not an IP address")
+        return apply(entries)
+
+    kernel.apply = fail  # type: ignore[method-assign]
+    assert len(read(pipeline, others(5) + GARBAGE)) == 6
+    assert len(kernel.held) == 5
+    assert pipeline.skipped.counts == {"element": 1}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"until": float("nan")},
+        {"value": 1 << 70},
+        {"subject": "\udcff"},
+        {"level": object()},
+        {"scope": "elsewhere"},
+    ],
+)
+def test_a_decision_that_cannot_be_recorded_stops_no_other(
+    pipeline: Pipeline, kernel: Kernel, store: Store, bad: dict[str, Any]
+) -> None:
+    """Nor is it tried again for ever, which would let no other be recorded."""
+    decisions = [decision(n) for n in range(5)]
+    decisions[2] = replace(decisions[2], **bad)
+    pipeline.decide(decisions, NOW)
+    assert pipeline.store_fault is None
+    assert pipeline.unrecorded() == 0
+    assert {d.subject for d in store.decisions("", 9)} >= {
+        decision(n).subject for n in (0, 1, 3, 4)
+    }
+    assert len(kernel.held) >= 4
+    assert pipeline.skipped.total() >= 1
+
+
+def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, store: Store) -> None:
+    pipeline._evidence = [
+        Evidence("no address", WALL, 1),
+        Evidence(A, float("nan"), 1),
+        Evidence(A, WALL, 3),
+    ]
+    pipeline.positions = lambda: [StoredPosition("\udcff", b""), StoredPosition("log", b"x")]
+    pipeline.record(NOW)
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 3
+    assert store.positions().keys() == {"log"}
+    assert pipeline.store_fault is None
+    assert pipeline.skipped.counts == {"evidence": 2, "position": 1}
+
+    def fail() -> list[StoredPosition]:
+        raise OSError("stale")
+
+    pipeline.positions = fail
+    pipeline.decide([decision(1)], NOW)
+    assert pipeline.skipped.counts["position"] == 2
+    assert len(store.decisions("", 9)) == 1
+
+
+def test_a_counter_that_raises_does_not_keep_a_decision_back(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    def fail(_: object) -> list[Seen]:
+        raise ValueError("not an IP address")
+
+    kernel.lookup = fail  # type: ignore[method-assign,assignment]
+    pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
+    assert len(kernel.held) == 1
+    assert pipeline.skipped.counts == {"counter": 1}

@@ -266,6 +266,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
     sensor: Problem | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
+    skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
 
 
 class MeterRow(Struct, frozen=True):

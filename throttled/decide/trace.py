@@ -20,8 +20,8 @@ class Trace:
 
     def __init__(self, size: int, cap: int) -> None:
         self._size = size
-        self._sources = array("Q")
-        self._offsets = array("Q")
+        self._sources = array("q")
+        self._offsets = array("q")
         self._before = array("q")
         self._next = 0  # running number of the next place
         self._clients: deque[str] = deque(maxlen=_LATEST)

@@ -5,12 +5,15 @@ thread. What cannot be learnt is in `warnings`, and kept from the facts before, 
 half-edited main.cf takes no protection away.
 """
 
+import logging
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from throttled import address
 from throttled.errors import HostError
@@ -29,7 +32,12 @@ _RESOLVE = 3.0
 #: A proxy on this host: its clients' packets do come here.
 _LOOPBACK = ("127.", "::1")
 
+#: Fields of `Facts` that hold addresses or networks.
+_ADDRESSES = ("own", "gateways", "resolvers", "relays", "mynetworks", "xclient", "xforward")
+
 Known = TypeVar("Known")
+
+log = logging.getLogger(__name__)
 
 
 def gather(
@@ -48,8 +56,22 @@ def gather(
         before: the facts so far.
         log_files: the first that exists is the log where `maillog_file` is not set.
     """
-    scopes = scopes or {}
     before = before or Facts()
+    try:
+        return _gather(config_directories, scopes or {}, hosts, before, log_files)
+    except Exception as error:
+        log.exception("host facts cannot be learnt")
+        what = f"host facts cannot be learnt: unexpected {type(error).__name__}"
+        return replace(before, warnings=_unique(*before.warnings, what))
+
+
+def _gather(
+    config_directories: Sequence[str],
+    scopes: Mapping[str, Scope],
+    hosts: Iterable[str],
+    before: Facts,
+    log_files: Sequence[str],
+) -> Facts:
     warnings: list[str] = []
     directories = tuple(config_directories) or _try(
         postconf.directories, before.config_directories, warnings
@@ -65,7 +87,7 @@ def gather(
             "protected, and whom it names does not count: no firewall here can stop those; run "
             "throttled there"
         )
-    return Facts(
+    facts = Facts(
         services=_services(instances, kept, unread, scopes, warnings),
         log_files=_unique(*_logs(instances, log_files, warnings), *kept.log_files),
         own=_try(addresses.own, before.own, warnings) | _proxies(instances),
@@ -81,6 +103,18 @@ def gather(
         scopes=dict(scopes),
         warnings=_unique(*warnings),
     )
+    return _usable(facts)
+
+
+def _usable(facts: Facts) -> Facts:
+    """Return facts without addresses that are none (`fe80::1%eth0`), which `warnings` then name."""
+    found: dict[str, Collection[str]] = {name: getattr(facts, name) for name in _ADDRESSES}
+    bad = _unique(*(a for group in found.values() for a in group if not address.is_subject(a)))
+    if not bad:
+        return facts
+    good = {n: type(group)(a for a in group if a not in bad) for n, group in found.items()}  # type: ignore[call-arg]
+    warnings = [f"a host fact is no address, and skipped: {text!a}" for text in bad]
+    return replace(facts, **good, warnings=(*facts.warnings, *warnings))
 
 
 def _try(learn: Callable[[], Known], otherwise: Known, warnings: list[str]) -> Known:

@@ -79,6 +79,12 @@ def _counters(status: StatusResult) -> Iterator[Metric]:
     for kind, count in sorted(status.events.items()):
         events.add_metric([kind], count)
     yield events
+    skipped = CounterMetricFamily(
+        "throttled_skipped", "Skipped because of unexpected errors.", labels=["kind"]
+    )
+    for kind, count in sorted(status.skipped.items()):
+        skipped.add_metric([kind], count)
+    yield skipped
     decisions = CounterMetricFamily(
         "throttled_decisions", "Decisions taken.", labels=["action", "limit"]
     )

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from throttled.errors import RefusedError
 from throttled.model import SCOPES, Entry, Scope
+from throttled.skipped import Skipped
 from throttled.store.database import Database
-from throttled.store.rows import Allowed, clip
+from throttled.store.rows import Allowed, clip, structs
 
 ALLOWED = 10_000
 
@@ -125,10 +126,10 @@ def disallow(connection: sqlite3.Connection, what: str) -> bool:
     return connection.execute("DELETE FROM allowed WHERE what = ?", (what,)).rowcount > 0
 
 
-def allowed(connection: sqlite3.Connection, now: float) -> list[Allowed]:
+def allowed(connection: sqlite3.Connection, now: float, skipped: Skipped) -> list[Allowed]:
     """Return the allowlist, without what ran out."""
     rows = connection.execute(
         "SELECT what, until, note, since FROM allowed WHERE until = 0 OR until > ? ORDER BY what",
         (now,),
     )
-    return [Allowed(*row) for row in rows]
+    return structs(Allowed, rows, skipped)

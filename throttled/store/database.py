@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from throttled.skipped import Skipped
 from throttled.store import faults, migrate
 
 MEMORY = ":memory:"
@@ -46,6 +47,7 @@ class Database:
 
     def __init__(self, path: str, *, readonly: bool, migrations: Sequence[str]) -> None:
         self.path = path
+        self.skipped = Skipped()
         self._readonly = readonly
         if path != MEMORY:
             _ready(path, readonly=readonly)

@@ -51,15 +51,29 @@ _SAME = {
     sqlite3.SQLITE_IOERR_SHMSIZE: sqlite3.SQLITE_FULL,
 }
 
+#: Codes that say nothing of the file: a value is NULL (NaN is), too large or of a wrong type.
+_OF_A_VALUE = {
+    sqlite3.SQLITE_CONSTRAINT_NOTNULL,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_RANGE,
+}
+
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Raise SQLite's errors as StoreError; our own mistakes surface as they are."""
+    """Raise SQLite's errors as StoreError.
+
+    Our own mistakes, and a value that no row takes (NaN, a number too large), surface as they are:
+    tried again they would fail for ever.
+    """
     try:
         yield
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) in _OF_A_VALUE:
+            raise
         raise translate(error, path) from error
 
 

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from throttled import address
 from throttled.model import ACTIONS, SCOPES, Action, Entry, Line, Scope, Snapshot
+from throttled.skipped import Skipped
 from throttled.store.database import Database
-from throttled.store.rows import read_lines, read_rate
+from throttled.store.rows import read_lines, read_rate, structs
 
 Order = Literal["since", "until", "subject", "packets"]
 
@@ -106,7 +107,7 @@ def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry
 def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
     """Yield what is in force with all that is known of it, `chunk` rows at a time."""
     for page in _pages(database, _ROWS, 0, now, chunk):
-        yield [_snapshot(row) for row in page]
+        yield structs(Snapshot, map(_snapshot, page), database.skipped)
 
 
 def inside(database: Database, network: str, now: float, chunk: int) -> Iterator[list[Snapshot]]:
@@ -122,7 +123,8 @@ def inside(database: Database, network: str, now: float, chunk: int) -> Iterator
         if not found:
             return
         subject, scope = found[-1][:2]
-        yield [_snapshot(row) for row in found if address.inside(row[0], network)]
+        within = [_snapshot(row) for row in found if address.inside(row[0], network)]
+        yield structs(Snapshot, within, database.skipped)
 
 
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
@@ -152,7 +154,7 @@ def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapsho
         if not rows:
             return
         number, end = rows[-1][0], rows[-1][7]
-        yield [_snapshot(row[1:]) for row in rows]
+        yield structs(Snapshot, [_snapshot(row[1:]) for row in rows], database.skipped)
 
 
 def page(  # noqa: PLR0913 - what, in which order, from where on, how much
@@ -163,6 +165,7 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
     count: int,
     *,
     after: Cursor = (),
+    skipped: Skipped,
 ) -> tuple[list[Snapshot], Cursor]:
     """Return `count` rows of what is in force, and where the next page begins."""
     where, values = _where(what, now)
@@ -179,7 +182,7 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
         """,  # noqa: S608 - put together from constants of this module
         values,
     ).fetchall()
-    rows = [_snapshot(row[:10], read_lines(row[10])) for row in found]
+    rows = structs(Snapshot, [_snapshot(r[:10], read_lines(r[10])) for r in found], skipped)
     return rows, tuple(found[-1][11:]) if count and len(found) == count else ()
 
 
@@ -203,7 +206,8 @@ def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Acti
     for name, over in connection.execute(
         "SELECT scope || ' ' || action, count(*) FROM active WHERE until <= ? GROUP BY 1", (now,)
     ):
-        rows[name] -= over
+        if name in rows:  # else of a scope or action that there is not
+            rows[name] -= over
     return {(scope, action): rows[f"{scope} {action}"] for scope in SCOPES for action in ACTIONS}
 
 
@@ -254,8 +258,9 @@ def _entry(row: tuple[Any, ...]) -> Entry:
     return Entry(*(*row[:-1], read_rate(row[-1])))
 
 
-def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> Snapshot:
-    return Snapshot(*(*row[:-1], lines, read_rate(row[-1])))
+def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[object, ...]:
+    """Return the fields of a Snapshot."""
+    return *row[:-1], lines, read_rate(row[-1])
 
 
 def _where(what: Filter, now: float) -> tuple[str, tuple[object, ...]]:

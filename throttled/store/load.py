@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
+from throttled.skipped import Skipped
 from throttled.store.good import MEMORY, Good, day_of
-from throttled.store.rows import StoredPosition, read_lines, read_rate
+from throttled.store.rows import StoredPosition, read_lines, read_rate, structs
 
 Key = tuple[str, Scope]
 
@@ -106,19 +107,21 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
     return [row[0] for row in connection.execute(_SENDERS, values)]
 
 
-def decisions(connection: sqlite3.Connection, subject: str, limit: int) -> list[Decision]:
+def decisions(
+    connection: sqlite3.Connection, subject: str, limit: int, skipped: Skipped
+) -> list[Decision]:
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    return [
-        Decision(*(*row, read_lines(lines), alert, read_rate(rate)))
-        for *row, alert, rate, lines in rows
-    ]
+    fields = (
+        (*row, read_lines(lines), alert, read_rate(rate)) for *row, alert, rate, lines in rows
+    )
+    return structs(Decision, fields, skipped)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:
     """Return how far each log has been read, by path."""
-    rows = connection.execute("SELECT path, state FROM position")
+    rows = connection.execute("SELECT path, state FROM position WHERE typeof(state) = 'blob'")
     return {path: StoredPosition(path, state) for path, state in rows}
 
 

@@ -18,9 +18,11 @@ from throttled.store.rows import StoredPosition, clip, write_lines, write_rate
 Row = tuple[int | float | str, ...]
 
 # Of a database that was damaged and recovered the latest decisions may be lost, and not the rest.
+# A number that somebody altered to be too large has no successor.
 _NUMBER = """
-SELECT 1 + max((SELECT coalesce(max(number), 0) FROM decision),
-    (SELECT coalesce(max(number), 0) FROM active), (SELECT coalesce(max(number), 0) FROM offence))
+SELECT 1 + max((SELECT coalesce(max(number), 0) FROM decision WHERE number < 1 << 62),
+    (SELECT coalesce(max(number), 0) FROM active WHERE number < 1 << 62),
+    (SELECT coalesce(max(number), 0) FROM offence WHERE number < 1 << 62))
 """
 _DECISION = """
 INSERT INTO decision (number, time, action, subject, scope, "limit", level, until, why, value,

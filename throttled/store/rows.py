@@ -1,17 +1,22 @@
 """The nouns of this room, and how compound fields are written into a column. Owns no state."""
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from throttled.model import Line, Rate
+from throttled.skipped import Skipped
 
 #: What is kept of a decision's texts and lines.
 TEXT = 1000
 LINES = 64
 
 _SIGN = 1 << 63
+
+Row = TypeVar("Row", bound=Struct)
 
 
 class StoredPosition(Struct, frozen=True, gc=False):
@@ -45,9 +50,30 @@ def write_lines(lines: tuple[Line, ...]) -> str:
 
 
 def read_lines(column: str | None) -> tuple[Line, ...]:
-    """Return the lines of a decision; none where the decision is no longer there."""
-    numbers = iter(_numbers.decode(column or "[]"))
-    return tuple(Line(source, offset) for source, offset in zip(numbers, numbers, strict=True))
+    """Return the lines of a decision; none where it is no longer there, or somebody altered it."""
+    try:
+        numbers = iter(_numbers.decode(column or "[]"))
+        return tuple(Line(source, offset) for source, offset in zip(numbers, numbers, strict=True))
+    except (msgspec.MsgspecError, ValueError, TypeError):
+        return ()
+
+
+def structs(kind: type[Row], rows: Iterable[Sequence[object]], skipped: Skipped) -> list[Row]:
+    """Return rows as structs, without those that somebody altered so that they are none.
+
+    Args:
+        kind: of struct; its fields are the columns.
+        rows: of SQLite, which puts a value of any type into a column.
+        skipped: takes note of the others.
+    """
+    names = kind.__struct_fields__
+    found: list[Row] = []
+
+    def convert(row: Sequence[object]) -> None:
+        found.append(msgspec.convert(dict(zip(names, row, strict=False)), kind))
+
+    skipped.run("row", rows, convert)
+    return found
 
 
 _numbers = msgspec.json.Decoder(list[int])
@@ -65,7 +91,7 @@ def read_rate(column: str | None) -> Rate | None:
     """Return the rate of a throttle: the configured one also where it is none that we wrote."""
     try:
         return Rate(*_rate.decode(column)) if column else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, TypeError, ValueError):
         return None
 
 

@@ -28,6 +28,7 @@ from throttled.model import (
     Seen,
     Snapshot,
 )
+from throttled.skipped import Skipped
 from throttled.store import audit, byhand, listing, load, names, peaks, record
 from throttled.store.database import Database
 from throttled.store.listing import Cursor, Filter, Order, Shift
@@ -42,6 +43,7 @@ _ALL = Filter()
 _CHUNK = 10_000
 _CACHED = 1000
 _FORGOTTEN = 100_000
+_KNOWN = "SELECT value FROM known WHERE name = ? AND typeof(value) = 'blob'"
 
 
 class Store:
@@ -68,6 +70,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that somebody altered so that they are none."""
+        return self._database.skipped
 
     def gone(self) -> bool:
         """Tell whether the file was deleted or replaced since it was opened."""
@@ -175,7 +182,7 @@ class Store:
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
-            return load.decisions(connection, subject, limit)
+            return load.decisions(connection, subject, limit, self.skipped)
 
     # What happens
 
@@ -289,7 +296,9 @@ class Store:
         Rows that change between two pages may come in both, or in none.
         """
         with self._database.guard() as connection:
-            return listing.page(connection, what, now, order, count, after=after)
+            return listing.page(
+                connection, what, now, order, count, after=after, skipped=self.skipped
+            )
 
     def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
         """Yield all that is in force, the earliest decided first, in chunks, without lines."""
@@ -411,12 +420,15 @@ class Store:
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist, and the addresses of its names."""
         with self._database.guard() as connection:
-            return [*byhand.allowed(connection, now), *names.rows(connection, now)]
+            return [
+                *byhand.allowed(connection, now, self.skipped),
+                *names.rows(connection, now, skipped=self.skipped),
+            ]
 
     def known(self, name: str) -> bytes | None:
         """Return what `know` retained under a name; None for nothing."""
         with self._database.guard() as connection:
-            row = connection.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+            row = connection.execute(_KNOWN, (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def know(self, name: str, value: bytes, now: float) -> None:

@@ -22,7 +22,7 @@ def test_a_client_without_a_line_is_among_the_latest() -> None:
 def test_large_offsets_and_sources() -> None:
     """A database numbers each file that a rotation makes: no number may stand for two."""
     trace = Trace(2, 10)
-    places = [Line(4095, (1 << 52) - 1), Line(4096, 0), Line(1 << 40, (1 << 63) - 1)]
+    places = [Line(4095, (1 << 52) - 1), Line(4096, 0), Line((1 << 63) - 1, (1 << 63) - 1)]
     for place in places:
         trace.add("a", 1.0, place.source, place.offset)
     assert trace.lines("a", 9) == tuple(places[1:])

@@ -199,3 +199,30 @@ def test_a_host_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert facts.gateways == before.gateways
     assert facts.resolvers == before.resolvers
     assert facts.warnings == ("refused",)
+
+
+def test_addresses_that_are_none_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mock: what a resolv.conf or an interface may say one day."""
+    bad = frozenset({"fe80::1%eth0", "198.51.100.7", "\x00"})
+    monkeypatch.setattr("throttled.host.addresses.own", lambda: bad)
+    monkeypatch.setattr("throttled.host.addresses.resolvers", lambda: bad)
+    facts = gather([configure(tmp_path, "", MASTER)])
+    assert facts.own == facts.resolvers == frozenset({"198.51.100.7"})
+    assert "a host fact is no address, and skipped: 'fe80::1%eth0'" in facts.warnings
+    assert all(warning.isprintable() for warning in facts.warnings)
+
+
+def test_what_no_one_foresaw_keeps_what_was_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("throttled.host.postconf.read", fail)
+    before = Facts(own=frozenset({"198.51.100.7"}), warnings=("old",))
+    for _ in range(2):
+        facts = gather([str(tmp_path)], before=before)
+        assert facts.own == before.own
+        assert facts.warnings[-1] == "host facts cannot be learnt: unexpected ZeroDivisionError"
