@@ -146,6 +146,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._asked = self._opened = self.started.boot
+        self._nodename = os.uname().nodename
 
     # Start and stop
 
@@ -301,12 +302,22 @@ class Daemon:
             self._allowed_until = moment.wall + _FACTS
         protection = Protection.of(self.facts, self.config.protect, self._allowed)
         self.pipeline.reconfigure(self.config.policy(), protection)
-        self.pipeline.engine.facts(self.facts)
+        self.pipeline.engine.facts(self._named())
         self.protected.follow(protection)
 
     def ports(self) -> dict[Scope, tuple[int, ...]]:
         """Return the ports to protect."""
         return self.config.filtered(self.facts)
+
+    def _named(self) -> Facts:
+        """Return the facts with the names of this host that `check` found in its log."""
+        try:
+            names = self.store.hosts()
+        except StoreError as error:
+            log.error("%s; recorded host names are not known. %s", error.message, error.hint)
+            names = frozenset()
+        known = self.facts.hostnames  # none known: every host's lines count
+        return replace(self.facts, hostnames=known | names) if known else self.facts
 
     def ruleset(self) -> Ruleset:
         """Return the static rules that belong to the configuration and the host."""
@@ -501,6 +512,9 @@ class Daemon:
         if due and self.upkeep.steady(moment):  # else the ends are about to move with the clock
             self._moves = self.upkeep.moves
             self.apply_configuration()
+        if (name := os.uname().nodename) != self._nodename:
+            self._nodename = name
+            self._refresh_soon()
         if moment.boot - self._asked > _FACTS:
             self._asked = moment.boot
             changed = fingerprint(self.facts.files) != self._files

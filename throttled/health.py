@@ -8,7 +8,7 @@ were lost, ten minutes after it happened last.
 Owns when that was, and what `throttled.silence` compares.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _TOLD = 600.0
 #: A log that has not been read to its end for so many seconds lags.
 _BEHIND = 5.0
+#: A log in which this host comes second is given so many events, or `_BEHIND` seconds.
+_STRANGERS = 10
+#: Names of other hosts that are shown.
+_HOSTS = 5
 
 
 class Growth(Struct):
@@ -51,6 +55,7 @@ class Health:
     def __init__(self, daemon: "Daemon") -> None:
         self._daemon = daemon
         self._growths: dict[str, Growth] = {}
+        self._others: dict[str, float] = {}  # since when a log has had events of other hosts only
         self._silence = Silence(self._events, self._connections)
 
     def tick(self) -> None:
@@ -156,6 +161,7 @@ class Health:
         if not logs.followers:
             hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
             yield Problem("fault", "no log is followed: nothing can be seen", hint, "no-log")
+        others = self._daemon.pipeline.engine.hosts.others()
         for follower in logs.followers:
             path, state = follower.path, follower.tail.state()
             if follower.behind and at - follower.behind > _BEHIND:
@@ -163,6 +169,12 @@ class Health:
                 what += f", {state.lag:,} bytes to go" if state.lag else ""
                 hint = "more is written than can be read: is the CPU taken by others?"
                 yield Problem("warning", what, hint, f"log-lag:{path}")
+            ignored = others.get(follower.number, {})
+            if ignored and (
+                sum(ignored.values()) >= _STRANGERS
+                or at - self._others.setdefault(path, at) >= _BEHIND
+            ):
+                yield _others(path, ignored)
             if self._grew(f"log-gap:{path}", state.gaps, at):
                 what = f"{path}: rotated and gone or damaged before it was read, {state.gaps} times"
                 hint = "let logrotate keep rotated logs for a day, in the same directory"
@@ -187,8 +199,20 @@ class Health:
 
     def _events(self) -> int:
         """Return how many events were logged: what the sensor counted is not of the log."""
-        events = self._daemon.pipeline.counts.events
-        return sum(events.values()) - events.get("handshake", 0)
+        pipeline = self._daemon.pipeline
+        events = pipeline.counts.events
+        ignored = pipeline.engine.hosts.total()  # another host's say nothing of this one
+        return sum(events.values()) - events.get("handshake", 0) - ignored
 
     def _connections(self) -> set[bytes]:
         return connections({service.port for service in self._daemon.facts.services})
+
+
+def _others(path: str, ignored: Mapping[str, int]) -> Problem:
+    """Say that no line of a log counts, as they are of other hosts, the first of which named."""
+    names = ", ".join(list(ignored)[:_HOSTS])
+    count = sum(ignored.values())
+    what = f"{path}: all {count:,} events are of other hosts and do not count: {names}"
+    first = next(iter(ignored))
+    hint = f'if that is this host: throttled check, or [postfix] hosts = ["{first}"]'
+    return Problem("fault", what, hint, f"other-host:{path}")

@@ -8,13 +8,17 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from datetime import tzinfo
+from itertools import chain
 from pathlib import Path
 
-from throttled.model import JOURNAL
+from throttled.decide.hosts import local
+from throttled.model import JOURNAL, Facts
 from throttled.parse.parser import Parser
 from throttled.tail import siblings
 from throttled.tail.archive import read_log
 from throttled.tail.journal import JournalTail
+
+_SHOWN = 5  # names of other hosts
 
 
 def in_order(paths: Iterable[str], zone: tzinfo) -> list[str]:
@@ -62,6 +66,51 @@ def read(path: str) -> Iterator[tuple[list[str], int]]:
             yield batch.lines, 0
             if batch.done:
                 break
+
+
+def with_hosts(
+    path: str, facts: Facts, zone: tzinfo
+) -> tuple[Iterator[tuple[list[str], int]], list[str]]:
+    """Return a log's lines, and the names of its hosts if none of them is this one.
+
+    A file is looked through for this host's names first. Standard input can be read once: there
+    the first lines with events decide.
+
+    Args:
+        path: see `read`.
+        facts: with the names of this host; without any, every host is it.
+        zone: of lines that name none.
+
+    Raises:
+        SourceError: the log cannot be read.
+    """
+    if path == JOURNAL or not facts.hostnames:
+        return read(path), []
+    parse = Parser(zone, reference(path)).event
+    labels = {f" {name.partition('.')[0]}".lower() for name in facts.hostnames}
+    begun: list[tuple[list[str], int]] = []
+    others: dict[str, None] = {}
+    batches = read(path)
+    for lines, consumed in batches:
+        if path == "-":
+            begun.append((lines, consumed))
+        text = "" if not others else "\n".join(lines).lower()
+        if others and not any(label in text for label in labels):
+            continue
+        for event in filter(None, map(parse, lines)):
+            if event.client and event.host and facts.ours(event.host):
+                return _again(path, begun, batches), []
+            if event.client and event.host and not local(event.host):
+                others[event.host] = None
+        if path == "-" and others:
+            break
+    return _again(path, begun, batches), list(others)[:_SHOWN]
+
+
+def _again(
+    path: str, begun: list[tuple[list[str], int]], rest: Iterator[tuple[list[str], int]]
+) -> Iterator[tuple[list[str], int]]:
+    return chain(begun, rest) if path == "-" else read(path)
 
 
 def _begin(path: str, zone: tzinfo) -> float:

@@ -165,6 +165,8 @@ class Logs:
         follower = Follower(path, self._number, tail)
         self._number += 1
         self.followers.append(follower)
+        if path == JOURNAL:  # only this machine's is read
+            self._pipeline.engine.hosts.local(follower.number)
         if position is not None and path not in self._counted:
             self._rebuild(follower, position)
         self._counted.add(path)

@@ -237,11 +237,26 @@ class Facts(Struct, frozen=True):
     mynetworks: tuple[str, ...] = ()  # networks, without those too wide to be meant
     xclient: tuple[str, ...] = ()  # networks whose hosts may name other clients by XCLIENT
     xforward: tuple[str, ...] = ()  # … by XFORWARD, in the log only: content filters
-    hostnames: frozenset[str] = frozenset()
+    hostnames: frozenset[str] = frozenset()  # of this host, and of others whose lines count
+    former: frozenset[str] = frozenset()  # of these, names of the kernel since the start
     config_directories: tuple[str, ...] = ()  # of the Postfix instances
     files: tuple[str, ...] = ()  # that Postfix's settings were read from
     scopes: dict[str, Scope] = {}  # what the operator says of syslog tags
     warnings: tuple[str, ...] = ()
+
+    def ours(self, host: str) -> bool:
+        """Tell whether a host name in a log is one whose lines count.
+
+        Case does not matter. Loggers write the whole name or its first label: a name without a dot
+        is that of each name which begins with it, two whole names have to be the same.
+        """
+        host = host.lower().rstrip(".")
+        label = host.partition(".")[0]
+        for name in map(str.lower, self.hostnames):
+            short = name.partition(".")[0]
+            if host == name or (label == short and (host == label or name == short)):
+                return True
+        return False
 
     def scope_of(self, instance: str) -> Scope:
         """Return the scope of a syslog tag: the operator's, a service's, what its name suggests."""

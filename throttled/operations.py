@@ -82,6 +82,7 @@ class Operations:
             protocol.Resolve: changes.resolve,
             protocol.Disallow: changes.disallow,
             protocol.Import: partial(imports.bring, daemon),
+            protocol.AddHost: self._add_host,
             protocol.Reload: self._reload,
             protocol.Reach: self._reach,
         }
@@ -258,6 +259,11 @@ class Operations:
             hint = "they are restored within seconds; if this lasts see: throttled status"
             raise BackendError("the rules in the kernel are not those that were installed", hint)
         return Done(prove(backend))
+
+    def _add_host(self, request: protocol.AddHost, _peer: Peer) -> Done:
+        self._daemon.store.add_host(request.name, now().wall)
+        self._daemon.protect()
+        return Done(f"the lines of {request.name} count")
 
 
 def _meter(meter: Meter) -> MeterRow:

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from throttled import address
 from throttled.config.schema import Config
-from throttled.history import in_order, read, reference
-from throttled.model import Decision, Evidence, Facts
+from throttled.history import in_order, reference, with_hosts
+from throttled.model import JOURNAL, Decision, Evidence, Facts
 from throttled.parse.parser import Parser
 from throttled.pipeline import Moment, Pipeline
 from throttled.store.database import Database
@@ -63,6 +63,8 @@ class Summary(Struct):
     last: float = 0.0
     limits: dict[str, LimitSummary] = field(default_factory=dict)
     top: list[Banned] = field(default_factory=list)  # the most often banned
+    #: Hosts of the logs that have no line of this host: all count here, none in the daemon.
+    others: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)  # because of unexpected errors, by kind
     #: Every client that delivered mail or logged in, and would have been banned.
     good_and_banned: list[Banned] = field(default_factory=list)
@@ -99,18 +101,21 @@ class Replay:
 
         Args:
             config: the limits to try.
-            facts: who is protected, and which tag is which service. All hosts' lines count.
+            facts: who is protected, which tag is which service, and what this host is called. As
+                in the daemon other hosts' lines do not count; of a log that has no line of this
+                host all count.
             zone: of log lines that name none.
         """
         self.summary = Summary()
+        self._facts = facts
         self._zone = zone
         self._store = _Store.open(":memory:")
-        facts = replace(facts, hostnames=frozenset())
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
         self._bans: dict[str, Banned] = {}
         self._due = self._ended = self._pruned = 0.0
+        self._log = 0  # number of the one that is read
 
     def run(self, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Decision]:
         """Yield the decisions, in the order of the logs' time; `summary` is complete at the end.
@@ -124,7 +129,13 @@ class Replay:
         """
         for path in in_order(paths, self._zone):
             self._pipeline.parser = Parser(self._zone, reference(path))
-            for lines, consumed in read(path):
+            self._log += 1
+            lines_of, others = with_hosts(path, self._facts, self._zone)
+            if path == JOURNAL or others:
+                self._pipeline.engine.hosts.local(self._log)
+            if others:
+                self.summary.others[path] = others
+            for lines, consumed in lines_of:
                 yield from self._read(lines)
                 if progress is not None:
                     progress(path, consumed)
@@ -148,7 +159,7 @@ class Replay:
         step = self._pipeline.engine.step
         events = self.summary.events
         summary = self.summary
-        due = self._due
+        due, log = self._due, self._log
         for line in lines:
             event = parse(line)
             if event is None:
@@ -159,7 +170,7 @@ class Replay:
             if at >= due or at < due - _BACK:
                 yield from self._settle(at)
                 due = self._due
-            step(event, at, offset=-1)  # what is not kept needs no lines to be found again
+            step(event, at, log, offset=-1)  # what is not kept needs no lines to be found again
 
     def _settle(self, at: float) -> Iterator[Decision]:
         """Judge what was counted, as of then, not of the next line; do what is due up to `at`."""

@@ -9,7 +9,6 @@ from contextlib import closing
 from datetime import tzinfo
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from throttled.config.schema import Config
 from throttled.decide import suggest as rule
@@ -17,8 +16,8 @@ from throttled.decide.limits import Gauges
 from throttled.decide.noting import Peaks
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
-from throttled.history import in_order, read, reference
-from throttled.model import SCOPES, Event, Facts
+from throttled.history import in_order, reference, with_hosts
+from throttled.model import JOURNAL, SCOPES, Event, Facts
 from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 from throttled.store.peaks import MEMORY
@@ -48,7 +47,8 @@ def suggest(
 
     Args:
         config: the limits to think about.
-        facts: who is protected, and which tag is which service. All hosts' lines count.
+        facts: who is protected, which tag is which service, and what this host is called. Other
+            hosts' lines do not count; of a log that has no line of this host all count.
         zone: of log lines that name none.
         paths: logs in any order; what each may be, see `throttled.history.read`.
         progress: told how much of which file has been read.
@@ -56,7 +56,6 @@ def suggest(
     Raises:
         SourceError: a log cannot be read.
     """
-    facts = replace(facts, hostnames=frozenset())
     watch = Watch(config.policy(), facts)
     skipped = Skipped()
     files = in_order(paths, zone)
@@ -64,7 +63,9 @@ def suggest(
     first = last = 0.0
     for path in files:
         parse = Parser(zone, reference(path)).event
-        for lines, consumed in read(path):
+        batches, others = with_hosts(path, facts, zone)
+        watch.begin(every=path == JOURNAL or bool(others))
+        for lines, consumed in batches:
             times = _count(lines, parse, watch, skipped)
             first = first or next(filter(None, times), 0.0)
             last = max([last, *times[-1:]])

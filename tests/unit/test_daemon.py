@@ -701,3 +701,81 @@ def test_a_database_that_somebody_altered(tmp_path: Path, seed: int) -> None:
     list(spoil(tmp_path / "t.db", random.Random(seed), 4))
     live(tmp_path, goes_on, lab)
     live(tmp_path, goes_on, lab)
+
+
+def strangers(lab: Lab, host: str, client: str = A, count: int = 11) -> None:
+    stamp = time.strftime("%b %e %H:%M:%S")
+    with lab.log.open("a") as file:
+        for number in range(count):
+            body = f"warning: non-SMTP command from unknown[{client}]: GET /"
+            file.write(f"{stamp} {host} postfix/smtpd[{number}]: {body}\n")
+
+
+async def other_hosts(lab: Lab) -> list[str]:
+    status = await lab.ask(protocol.Status(), StatusResult)
+    found = [p for p in status.health if p.key == f"other-host:{lab.log}"]
+    assert all(p.state == "fault" and "hosts = [" in p.hint for p in found)
+    return [p.what for p in found]
+
+
+def test_a_log_of_other_hosts_only_is_a_fault_until_the_name_is_known(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        strangers(lab, "renamed.example.net", count=40)
+
+        async def told() -> bool:
+            return bool(await other_hosts(lab))
+
+        async def well() -> bool:
+            return not await other_hosts(lab)
+
+        await lab.until(told)
+        (what,) = await other_hosts(lab)
+        assert "all 40 events are of other hosts" in what
+        assert "renamed.example.net" in what
+        assert await lab.listed(0) == []
+        await lab.ask(protocol.AddHost("RENAMED.example.net"), Done)
+        assert await well()
+        strangers(lab, "renamed.example.net")
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+
+    async def remembered(lab: Lab) -> None:
+        strangers(lab, "renamed.example.net", "198.51.100.9")
+        assert len(await lab.listed(2)) == 2
+        assert await other_hosts(lab) == []
+
+    live(tmp_path, remembered, live(tmp_path, story))
+
+
+def test_localhost_is_this_host_in_a_log_without_another(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        strangers(lab, "localhost")
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        strangers(lab, "other.example.net", "198.51.100.9", 1)
+        strangers(lab, "localhost", "198.51.100.8")
+        lab.garbage("198.51.100.10")
+        subjects = {subject for subject, _, _ in await lab.listed(2)}
+        assert subjects == {A, "198.51.100.10"}
+        assert await other_hosts(lab) == []
+
+    live(tmp_path, story)
+
+
+def test_a_changed_host_name_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's name is played: this process may not rename the machine."""
+
+    async def story(lab: Lab) -> None:
+        monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+        uname = os.uname()
+        renamed = os.uname_result((uname[0], "renamed", *uname[2:]))
+        monkeypatch.setattr(os, "uname", lambda: renamed)
+
+        async def known() -> bool:
+            return lab.daemon.facts.ours("renamed.example.net")
+
+        await lab.until(known)
+        strangers(lab, "renamed.example.net")
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        lab.garbage("198.51.100.9")  # under the old name still
+        assert len(await lab.listed(2)) == 2
+
+    live(tmp_path, story)

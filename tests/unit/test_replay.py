@@ -8,8 +8,11 @@ from msgspec.structs import replace
 
 from throttled.config.load import loads
 from throttled.config.schema import Config
+from throttled.decide.engine import Engine
 from throttled.errors import SourceError
 from throttled.model import Facts
+from throttled.parse.parser import Parser
+from throttled.policy import Policy
 from throttled.replay import Replay
 
 A = "198.51.100.7"
@@ -150,3 +153,47 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         list(replay().run([str(tmp_path / "absent")]))
+
+
+def of(host: str, client: str) -> str:
+    return garbage(client, 12).replace(" mx ", f" {host} ")
+
+
+MX = Facts(hostnames=frozenset({"mx.example.net"}))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "banned", "others"),
+    [
+        (("mx", "other"), {"198.51.100.0"}, False),
+        (("MX.example.NET", "mx.example.org", "localhost"), {"198.51.100.0"}, False),
+        (("other", "mx"), {"198.51.100.1"}, False),
+        (("localhost",), {"198.51.100.0"}, False),
+        (("other", "another"), {"198.51.100.0", "198.51.100.1"}, True),
+        (("other", "localhost"), {"198.51.100.0", "198.51.100.1"}, True),
+    ],
+)
+def test_whose_lines_count_as_in_the_daemon(
+    tmp_path: Path, hosts: tuple[str, ...], banned: set[str], *, others: bool
+) -> None:
+    """All of a log count only if none of its lines does in the daemon; then that is said."""
+    text = "".join(of(host, f"198.51.100.{number}") for number, host in enumerate(hosts))
+    path = write(tmp_path / "mail.log", text)
+    run = Replay(Config(), MX, UTC)
+    assert {d.subject for d in run.run([path]) if d.action == "ban"} == banned
+    assert bool(run.summary.others) is others
+    under = Engine(Policy(), MX)
+    parse = Parser(UTC, 1_795_600_000.0).event
+    for line in text.splitlines():
+        event = parse(line)
+        assert event is not None
+        under.step(event, event.time)
+    counted = {crossing.subject for crossing in under.take().crossings}
+    assert counted == (set() if others else banned)
+
+
+def test_this_host_comes_late_in_a_long_log(tmp_path: Path) -> None:
+    text = of("other", "198.51.100.1") * 2000 + of("mx", A)
+    run = Replay(Config(), MX, UTC)
+    bans = {d.subject for d in run.run([write(tmp_path / "mail.log", text)]) if d.action == "ban"}
+    assert (bans, run.summary.others) == ({A}, {})

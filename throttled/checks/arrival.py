@@ -2,18 +2,25 @@
 
 It connects to a port that Postfix serves at one of this host's own addresses, reads the greeting,
 says QUIT, and waits for the line about it. Own addresses are never acted upon.
+
+If that line names another host, a second visit proves that it is this one: it says a word of its
+own as a command that Postfix logs (smtpd_forbidden_commands), as other hosts in the same log have
+connections from 127.0.0.1 too.
 """
 
+import os
+import re
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 
 from msgspec import Struct
 
 from throttled import address
-from throttled.errors import SourceError
+from throttled.decide.hosts import local
+from throttled.errors import SourceError, ThrottledError
 from throttled.model import JOURNAL, Event, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.tail.file import FileTail
@@ -25,6 +32,8 @@ WAIT = 3.0
 _CONNECT = 3.0
 #: A line's own time may be a whole second old.
 _CLOCK = 5.0
+#: What is taken for the name of a host.
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
 class _Seen(Struct):
@@ -33,13 +42,19 @@ class _Seen(Struct):
     event: Event
 
 
-def check(facts: Facts, sources: Sequence[str], wait: float = WAIT) -> Iterator[Problem]:
+def check(
+    facts: Facts,
+    sources: Sequence[str],
+    wait: float = WAIT,
+    learn: Callable[[str], str] | None = None,
+) -> Iterator[Problem]:
     """Connect to Postfix and say where the line about it arrived.
 
     Args:
-        facts: its services and this host's addresses.
+        facts: its services, this host's addresses and names.
         sources: the logs that are followed.
         wait: seconds for the line to arrive.
+        learn: records another name of this host; returns what came of it, or raises ThrottledError.
     """
     if not facts.services:
         return
@@ -50,13 +65,41 @@ def check(facts: Facts, sources: Sequence[str], wait: float = WAIT) -> Iterator[
         if not tails.keys() & set(sources):
             return  # that they cannot be read is told elsewhere
         begin = time.time()
-        client = _visit(facts, port)
+        client = _visit(facts, port, "QUIT")
         if not client:
             what = f"nothing answers on port {port} of this host: is Postfix running?"
             yield Problem("warning", f"lines arriving: {what}", "see: postfix status")
             return
         seen = _await(tails, sources, client, begin + wait)
-    yield from _told(seen, sources, wait)
+        yield from _told(seen, sources, wait)
+        if seen is None or seen.source not in sources or seen.source == JOURNAL or not learn:
+            return
+        if _named(facts, seen.event.host):
+            return
+        word = f"throttled-check-{os.urandom(8).hex()}"
+        client = _visit(facts, port, f"CONNECT {word}")
+        proof = _await(tails, [seen.source], client, time.time() + wait, word) if client else None
+    if proof is None or not _named(facts, proof.event.host):
+        yield _learnt(seen.source, seen.event.host, proof, learn)
+
+
+def _named(facts: Facts, host: str) -> bool:
+    """Tell whether the host of a line is known to be this one, or no host at all."""
+    return not host or local(host) or not facts.hostnames or facts.ours(host)
+
+
+def _learnt(source: str, host: str, proof: _Seen | None, learn: Callable[[str], str]) -> Problem:
+    """Record a name that was proved to be this host's."""
+    if proof is None or _HOST.fullmatch(proof.event.host) is None:
+        what = f"host name: lines in {source} are of {host}; whether that is this host is not known"
+        return Problem("fault", what, f'if it is: [postfix] hosts = ["{host}"]')
+    name = proof.event.host
+    try:
+        told = learn(name)
+    except ThrottledError as error:
+        what = f"host name: this host is {name} in {source}, which is not recorded: {error.message}"
+        return Problem("fault", what, f'[postfix] hosts = ["{name}"]')
+    return Problem("ok", f"host name: this host is {name} in {source}; recorded: {told}")
 
 
 def _told(seen: _Seen | None, sources: Sequence[str], wait: float) -> Iterator[Problem]:
@@ -99,14 +142,14 @@ def _open(opened: ExitStack, sources: Sequence[str]) -> dict[str, FileTail | Jou
     return tails
 
 
-def _visit(facts: Facts, port: int) -> str:
-    """Connect to Postfix and leave again; return our address in its eyes, "" if nobody answers."""
+def _visit(facts: Facts, port: int, say: str) -> str:
+    """Connect to Postfix, say a line, leave; return our address in its eyes, "" for no answer."""
     for host in ("127.0.0.1", "::1", *sorted(facts.own)):
         try:
             with socket.create_connection((host, port), _CONNECT) as connection:
                 with suppress(OSError):  # postscreen may take its time, a full smtpd has none
                     connection.recv(512)
-                    connection.sendall(b"QUIT\r\n")
+                    connection.sendall(f"{say}\r\n".encode())
                     connection.recv(512)
                 return address.canonical(connection.getsockname()[0])
         except (OSError, ValueError):
@@ -115,9 +158,21 @@ def _visit(facts: Facts, port: int) -> str:
 
 
 def _await(
-    tails: dict[str, FileTail | JournalTail], sources: Sequence[str], client: str, until: float
+    tails: dict[str, FileTail | JournalTail],
+    sources: Sequence[str],
+    client: str,
+    until: float,
+    word: str = "",
 ) -> _Seen | None:
-    """Return where a line about the client arrived; elsewhere only if in none of the sources."""
+    """Return where a line about the client arrived; elsewhere only if in none of the sources.
+
+    Args:
+        tails: of the sources, and of the journal.
+        sources: the logs that are followed.
+        client: our address.
+        until: wall clock.
+        word: which the line has to hold where the client's own text is.
+    """
     parser = Parser(local_zone(), until)
     begin = time.time()
     other = None
@@ -129,7 +184,7 @@ def _await(
                 continue
             for line in batch.lines if batch else ():
                 event = parser.event(line)
-                if event is not None and event.client == client:
+                if event is not None and event.client == client and word in event.text:
                     seen = _Seen(source, time.time() - begin, event)
                     if source in sources:
                         return seen

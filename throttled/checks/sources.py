@@ -3,13 +3,13 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from throttled.decide.hosts import Hosts
 from throttled.errors import SourceError
-from throttled.model import JOURNAL, Problem
+from throttled.model import JOURNAL, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.tail.failures import unreadable
 from throttled.tail.finding import distinct
@@ -18,14 +18,15 @@ from throttled.zone import local_zone
 
 #: Bytes at the end of each log that are looked at.
 _END = 2 * 1024 * 1024
+_SHOWN = 5  # names of other hosts
 
 
-def check(sources: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
+def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
     """Say what there is in each log.
 
     Args:
         sources: the logs that are followed.
-        ours: names of this host, and of others whose lines count.
+        facts: with the names of this host, and of others whose lines count.
     """
     if not sources:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
@@ -35,7 +36,7 @@ def check(sources: Sequence[str], ours: AbstractSet[str]) -> Iterator[Problem]:
         yield Problem("fault", "log: files and the journal are both read", hint)
     for source in sources:
         try:
-            yield _journal() if source == JOURNAL else _file(source, ours)
+            yield _journal() if source == JOURNAL else _file(source, facts)
         except SourceError as error:
             yield Problem("fault", error.message, error.hint)
     yield from _twice(distinct([source for source in sources if source != JOURNAL]))
@@ -61,7 +62,7 @@ def _journal() -> Problem:
     return Problem("ok", "log: systemd's journal, which can be read")
 
 
-def _file(path: str, ours: AbstractSet[str]) -> Problem:
+def _file(path: str, facts: Facts) -> Problem:
     lines = _end(path)
     parser = Parser(local_zone(), time.time())
     hosts = Counter(event.host for line in lines if (event := parser.event(line)) is not None)
@@ -74,10 +75,22 @@ def _file(path: str, ours: AbstractSet[str]) -> Problem:
                 "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
             )
             return Problem("warning", f"{told}, none names Postfix", hint)
-    if hosts and ours and not hosts.keys() & {*ours, ""}:
-        hint = f'if they are to count: [postfix] hosts = ["{next(iter(hosts))}"]'
-        return Problem("warning", f"{told}, but of other hosts", hint)
+    others = _others(hosts, facts)
+    if others:
+        names = ", ".join(others[:_SHOWN])
+        hint = f'if that is this host: [postfix] hosts = ["{others[0]}"]'
+        return Problem(
+            "fault", f"{told}, but all of other hosts, which do not count: {names}", hint
+        )
     return Problem("ok", told)
+
+
+def _others(seen: Iterable[str], facts: Facts) -> list[str]:
+    """Return the hosts of a log if none of them counts, as the daemon decides."""
+    hosts = Hosts(facts)
+    for host in seen:
+        hosts.see(0, host)
+    return [] if any(hosts.counts(0, host) for host in seen) else list(seen)
 
 
 def _end(path: str) -> list[str]:

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import click
 from msgspec.structs import replace
 
+from throttled import audit
 from throttled.cli import output
 from throttled.cli.daemon import ask, config, facts
 from throttled.cli.options import Command, json_option
 from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config, Notify
-from throttled.control.protocol import Done, Ping, Prove, Reach, Status, StatusResult
+from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import Facts, Problem
 from throttled.store.store import Store
@@ -64,14 +66,33 @@ def _check(*, visit: bool) -> Iterator[Problem]:
     logs = settings.logs(known)
     named = settings.firewall.ports
     yield from postfix.check(known, None if named == "auto" else named)
-    yield from sources.check(logs, known.hostnames)
+    yield from sources.check(logs, known)
     yield from loggers.check(logs)
     yield from names.check(settings.protect.names)
     if visit:
-        yield from arrival.check(known, logs)
+        yield from arrival.check(known, logs, learn=lambda name: _add_host(settings, name))
     yield from _store(settings.database())
     yield from _daemon(settings, known)
     yield from _notify(settings.notify, Path(path))
+
+
+def _add_host(settings: Config, name: str) -> str:
+    """Have the daemon, or the database it will use, know another name of this host.
+
+    Raises:
+        ThrottledError: neither is there.
+    """
+    request = AddHost(name)
+    try:
+        return ask(request, Done).message
+    except NotRunningError:
+        if not Path(settings.database()).exists():
+            raise
+    with closing(Store.open(settings.database())) as store:
+        with audit.offline(store, request) as results:
+            store.add_host(name, time.time())
+            results.append(Done(f"the lines of {name} count"))
+        return f"the lines of {name} count when the daemon runs"
 
 
 def _fault(error: ThrottledError) -> Problem:

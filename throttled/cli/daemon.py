@@ -36,12 +36,14 @@ def facts(settings: Config) -> Facts:
     from throttled.store.store import Store  # noqa: PLC0415
 
     before = Facts()
+    recorded: frozenset[str] = frozenset()  # names of this host that `check` found in its log
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
         before = known.load(store)
+        recorded = store.hosts()
     postfix = settings.postfix
     directories = postfix.config_directories
     given = () if directories == "auto" else directories
-    return gather(given, postfix.scopes, postfix.hosts, before)
+    return gather(given, postfix.scopes, [*postfix.hosts, *recorded], before)
 
 
 def ask(request: Request, kind: type[R]) -> R:

@@ -37,6 +37,7 @@ def command(
 
     Nothing is touched. At the end: how many subjects each limit hit, the twenty that were banned
     most often, and every client that delivered mail or logged in and would have been banned.
+    As in the daemon only lines of this host count, but all of a log that has none of its lines.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. With --json each decision is an object on a line of its own, and the last
     line is {"summary": …}.
@@ -81,6 +82,11 @@ def _print(summary: Summary, *, summary_only: bool) -> None:
         click.echo(f"from {output.moment(summary.first)} to {output.moment(summary.last)}")
     elif summary.lines:
         click.echo(output.NO_EVENT)
+    if summary.others:
+        click.echo("\nLogs without a line of this host, counted as if they were its own:")
+        for path, hosts in summary.others.items():
+            click.echo(f"  {output.printable(path)}\n    {output.printable(', '.join(hosts))}")
+        click.echo("  (the daemon counts none of their lines: see [postfix] hosts)")
     if summary.limits:
         click.echo("\nSubjects that each limit would have hit:")
         rows = [(f"{row.throttled:,}", f"{row.banned:,}", n) for n, row in summary.limits.items()]

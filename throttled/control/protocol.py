@@ -176,6 +176,12 @@ class Audit(_Op, frozen=True, tag="audit"):
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
 
 
+class AddHost(_Op, frozen=True, tag="add-host"):
+    """Count a host's lines: they are this host's. Answered with `Done`; `throttled check` asks."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._-]+\Z")]
+
+
 class Reload(_Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
 
@@ -202,6 +208,7 @@ Request = (
     | Allowed
     | Import
     | Audit
+    | AddHost
     | Reload
 )
 

@@ -21,6 +21,7 @@ from throttled.address import network_of
 from throttled.decide.active import Active, Excuse
 from throttled.decide.allowance import Kind
 from throttled.decide.escapes import LATE, Escapes
+from throttled.decide.hosts import Hosts
 from throttled.decide.limits import CountGauge, Gauges, Meter, NameGauge
 from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.protect import PROXY, Protection
@@ -116,6 +117,7 @@ class Engine:
         self._pending: dict[tuple[str, Scope, str], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
         self._facts = facts
+        self.hosts = Hosts(facts)
         #: Host names of clients, where names protect: a handshake does not tell.
         self._names: Generations[str, str] | None = None
         self._proxies = _proxies(facts)
@@ -144,7 +146,7 @@ class Engine:
 
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
-        self._facts = facts
+        self._facts = self.hosts.facts = facts
         self._proxies = _proxies(facts)
         self._assign()
 
@@ -195,6 +197,7 @@ class Engine:
             stream = self._current = self._stream(event, log)
         state = stream.state
         if state is None:
+            self.hosts.ignore(log, event.host)
             return
         key = event.pid if event.process != "postscreen" else (client, event.port)
         if self._proxies is not None and _named_by_proxy(stream.sessions.get(key), event):
@@ -547,22 +550,24 @@ class Engine:
         if stream is None:
             if len(self._streams) >= _STREAMS:
                 self._streams.clear()
-            stream = _Stream(*key, self._state_of(event.instance, event.host))
+            if self.hosts.see(log, event.host):
+                self._assign()
+            stream = _Stream(*key, self._state_of(*key))
             self._streams[key] = stream
         return stream
 
-    def _state_of(self, instance: str, host: str) -> _Scoped | None:
+    def _state_of(self, log: int, instance: str, host: str) -> _Scoped | None:
         """Return the state that counts the lines of an instance; None where they do not count."""
         facts = self._facts
-        ours = not facts.hostnames or not host or host in facts.hostnames
+        ours = self.hosts.counts(log, host)
         if not ours or facts.proxied(instance):  # who is behind a proxy sends no packets here
             return None
         return self._scopes[facts.scope_of(instance)]
 
     def _assign(self) -> None:
         """Let the streams know that scopes or facts have changed; their sessions go on."""
-        for (_log, instance, host), stream in self._streams.items():
-            stream.state = self._state_of(instance, host)
+        for key, stream in self._streams.items():
+            stream.state = self._state_of(*key)
 
     def _session(self, event: Event, at: float, key: _SessionKey) -> Session:
         session = self._current.sessions.get(key)

@@ -92,6 +92,17 @@ class Watch:
         self.scopes = {scope: Scoped(policy, facts, scope) for scope in SCOPES}
         self._engines: dict[str, Engine] = {}  # by instance
         self._anvil: dict[tuple[str, str], int] = {}
+        self._log = 0
+
+    def begin(self, *, every: bool) -> None:
+        """Begin with the lines of another log.
+
+        Args:
+            every: whether the lines of every host in it count.
+        """
+        self._log += 1
+        for scoped in self.scopes.values() if every else ():
+            scoped.engine.hosts.local(self._log)
 
     def step(self, event: Event) -> None:
         """Count one event, at its own time."""
@@ -101,7 +112,7 @@ class Watch:
         engine = self._engines.get(event.instance)
         if engine is None:
             engine = self._engine(event.instance)
-        engine.step(event, event.time)
+        engine.step(event, event.time, self._log)
 
     def settle(self) -> None:
         """Take note of good evidence; to be called now and then."""

@@ -73,6 +73,8 @@ def _gather(
     log_files: Sequence[str],
 ) -> Facts:
     warnings: list[str] = []
+    # The logger learns another name when it is started again: until then it writes the old one.
+    former = before.former | {name for name in (socket.gethostname(),) if name}
     directories = tuple(config_directories) or _try(
         postconf.directories, before.config_directories, warnings
     )
@@ -97,7 +99,8 @@ def _gather(
         mynetworks=_unique(*_trusted(instances, before, warnings), *kept.mynetworks),
         xclient=_unique(*xclient, *kept.xclient),
         xforward=_unique(*xforward, *kept.xforward),
-        hostnames=_hostnames(instances).union(hosts, kept.hostnames),
+        hostnames=_hostnames(instances).union(former, hosts, kept.hostnames),
+        former=former,
         config_directories=directories,
         files=_unique(*_files(directories, instances, before), RESOLV_CONF),
         scopes=dict(scopes),
@@ -213,6 +216,6 @@ def _authorised(
 
 
 def _hostnames(instances: list[Instance]) -> frozenset[str]:
-    """Return this host's names as logs write them: as they are, and up to the first dot."""
-    names = [socket.gethostname(), *(i.parameters.get("myhostname", "") for i in instances)]
-    return frozenset(form for name in names for form in (name, name.partition(".")[0]) if form)
+    """Return this host's names as Postfix knows them; see `Facts.ours` for their short forms."""
+    names = (instance.parameters.get("myhostname", "") for instance in instances)
+    return frozenset(name for name in names if name)

@@ -37,6 +37,13 @@ class Allowed(Struct, frozen=True):
     missing: float = 0.0  # since when DNS no longer returns it for the name; 0.0 = it does
 
 
+class Host(Struct, frozen=True):
+    """A name of this host that was found in its log."""
+
+    name: str
+    since: float
+
+
 def clip(text: str) -> str:
     """Return what is kept of a text; what UTF-8 cannot write (a shell's stray bytes) as `?`."""
     return text[:TEXT].encode("utf-8", "replace").decode()

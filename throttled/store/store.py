@@ -29,7 +29,7 @@ from throttled.model import (
     Snapshot,
 )
 from throttled.skipped import Skipped
-from throttled.store import audit, byhand, listing, load, names, peaks, record
+from throttled.store import audit, byhand, host, listing, load, names, peaks, record
 from throttled.store.database import Database
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
@@ -435,6 +435,16 @@ class Store:
         """Retain a value under a name, in place of the one before."""
         with self._database.transaction() as connection:
             connection.execute("REPLACE INTO known VALUES (?, ?, ?)", (name, now, value))
+
+    def add_host(self, name: str, now: float) -> None:
+        """Record a name under which this host's lines are in its log."""
+        with self._database.transaction() as connection:
+            host.add(connection, name, now)
+
+    def hosts(self) -> frozenset[str]:
+        """Return the names that `add_host` recorded."""
+        with self._database.guard() as connection:
+            return host.names(connection, self.skipped)
 
     def write_change(self, change: Change) -> None:
         """Keep what an operator changed."""

@@ -73,12 +73,12 @@ def test_a_postfix_that_served_nobody_yet_is_no_warning(
     assert "parse --unknown" in found["hint"]
 
 
-def test_a_log_of_another_host_is_a_warning(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
+def test_a_log_of_another_host_is_a_fault(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
     log.write_text(EVENT.format("elsewhere"))
     _follow(config_file, log)
     found = _find(cli("check", "--json"), "mail.log, 1 events in its last 1 lines")
-    assert found["state"] == "warning"
+    assert found["state"] == "fault"
     assert 'hosts = ["elsewhere"]' in found["hint"]
     config_file.write_text(config_file.read_text() + '[postfix]\nhosts = ["elsewhere"]\n')
     assert _find(cli("check", "--json"), "mail.log, 1 events")["state"] == "ok"

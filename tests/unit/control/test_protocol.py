@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from throttled.control import protocol
 from throttled.control.protocol import (
     MAX_REQUEST,
+    AddHost,
     Allow,
     Allowed,
     AllowedResult,
@@ -62,6 +63,7 @@ REQUESTS: list[Request] = [
     Audit("192.0.2.7", 60.0, 5),
     Import([Entered("192.0.2.7", "ban", "mx", 60.0, "why"), Entered(".example.com", "allow")]),
     Reload(),
+    AddHost("mx.example.net"),
 ]
 
 SNAPSHOT = Snapshot("198.51.100.7", "mx", "ban", "auth", 1, 1.0, 2.0, "why", 7, (Line(1, 2),))

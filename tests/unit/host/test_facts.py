@@ -35,7 +35,9 @@ def test_an_instance(tmp_path: Path) -> None:
     assert facts.mynetworks == ("127.0.0.0/8", "198.51.100.0/24")
     assert facts.relays == {"203.0.113.25"}
     assert {"203.0.113.1", "2001:db8::1", "127.0.0.1"} <= facts.own
-    assert {"m.example.com", "m", socket.gethostname(), "backup-mx"} <= facts.hostnames
+    assert {"m.example.com", socket.gethostname(), "backup-mx"} == facts.hostnames
+    assert all(map(facts.ours, ("m", "M.example.COM", "backup-mx.example.org")))
+    assert not facts.ours("m.example.org")
     assert facts.config_directories == (directory,)
     assert facts.scope_of("postfix/other") == "submission"
     assert facts.warnings == ()
@@ -64,7 +66,7 @@ def test_several_instances(tmp_path: Path) -> None:
     facts = gather([one, two])
     assert [(s.instance, s.port) for s in facts.services] == [(one, 25), (two, 2525), (two, 587)]
     assert facts.mynetworks == ("198.51.100.1", "198.51.100.2")
-    assert {"m", "n", "n.example.net"} <= facts.hostnames
+    assert {"m.example.com", "n.example.net"} <= facts.hostnames
     [warning] = facts.warnings
     assert warning.startswith("smtp (port 25) and submission (port 587) both log as postfix/smtpd")
     assert f"in {two}/master.cf" in warning
@@ -209,7 +211,7 @@ def test_addresses_that_are_none_are_skipped(
     monkeypatch.setattr("throttled.host.addresses.own", lambda: bad)
     monkeypatch.setattr("throttled.host.addresses.resolvers", lambda: bad)
     facts = gather([configure(tmp_path, "", MASTER)])
-    assert facts.own == facts.resolvers == frozenset({"198.51.100.7"})
+    assert facts.own == facts.resolvers == {"198.51.100.7"}
     assert "a host fact is no address, and skipped: 'fe80::1%eth0'" in facts.warnings
     assert all(warning.isprintable() for warning in facts.warnings)
 
@@ -226,3 +228,13 @@ def test_what_no_one_foresaw_keeps_what_was_known(
         facts = gather([str(tmp_path)], before=before)
         assert facts.own == before.own
         assert facts.warnings[-1] == "host facts cannot be learnt: unexpected ZeroDivisionError"
+
+
+def test_a_changed_name_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logger writes the old one until it is started again."""
+    directory = configure(tmp_path, "", MASTER)
+    monkeypatch.setattr(socket, "gethostname", lambda: "old")
+    before = gather([directory], hosts=["other"])
+    monkeypatch.setattr(socket, "gethostname", lambda: "new")
+    facts = gather([directory], before=before)
+    assert facts.hostnames == {"m.example.com", "old", "new"}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from throttled.model import SCOPES, Action, Decision, Entry, Evidence, Scope
+from throttled.store.host import HOSTS
 from throttled.store.store import Store, StoredPosition
 
 NOW = 1_700_000_000.0
@@ -190,6 +191,7 @@ BATCH = 20
 _WRITER = f"""
 import sys
 from throttled.model import Decision, Evidence
+from throttled.store.host import HOSTS
 from throttled.store.store import Store, StoredPosition
 
 store = Store.open(sys.argv[1])
@@ -251,3 +253,13 @@ def test_it_leaves_three_files_at_most(path: str, store: Store) -> None:
     store.record(NOW, [])
     names = {file.name for file in Path(path).parent.iterdir()}
     assert names <= {"throttled.db", "throttled.db-wal", "throttled.db-shm"}
+
+
+def test_hosts(store: Store) -> None:
+    assert store.hosts() == frozenset()
+    for number in range(3 * HOSTS):
+        store.add_host(f"host{number}", NOW + number)
+    store.add_host("host250", NOW + 999)
+    assert len(store.hosts()) == HOSTS
+    assert {"host250", "host299"} <= store.hosts()
+    assert "host0" not in store.hosts()
