@@ -27,6 +27,7 @@ from msgspec.structs import replace
 
 from throttled import __version__, announce, known
 from throttled.audit import Audit
+from throttled.backlog import Backlog
 from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control.protocol import Request, Result
@@ -123,6 +124,7 @@ class Daemon:
         self.handshakes: Handshakes
         self.logs: Logs
         self.upkeep: Upkeep
+        self.backlog: Backlog
         self.store_problem: StoreError | None = None
         self.config_problem: ConfigError | None = None  # of the last reload
         self.metrics_problem: ConfigError | None = None
@@ -143,6 +145,7 @@ class Daemon:
         self._changed = False  # something of the host, since it was asked last
         self._keeping: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[Any] | None = None
+        self._learning: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._asked = self._opened = self.started.boot
@@ -200,6 +203,7 @@ class Daemon:
         self.handshakes = Handshakes(self.pipeline, self.report)
         self.upkeep = Upkeep(self.pipeline, now)
         self.protected = Protected(self.pipeline, self.report, now)
+        self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.endings = Endings()
         self.protect()
@@ -215,6 +219,9 @@ class Daemon:
         await self._serve_metrics()
         self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
+        if self.store_problem is None:
+            with suppress(StoreError):  # tried again by the timer
+                self.backlog.begin()  # before a line is counted that came after that
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
@@ -525,6 +532,9 @@ class Daemon:
             self._spawn(self.leftovers.remove(moment.boot))
         if self._keeping is None or self._keeping.done():
             self._keeping = self._spawn(self.upkeep.run())
+        idle = self._learning is None or self._learning.done()
+        if idle and not self.backlog.done and self.store_problem is None:
+            self._learning = self._spawn(self.backlog.run())
 
     def _reopen(self, moment: Moment) -> None:
         """Use the database's file as soon as that can be, or the one that is there now."""

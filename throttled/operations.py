@@ -154,6 +154,7 @@ class Operations:
             ports=daemon.guard.ports,
             sensor=daemon.handshakes.told(),
             skipped=pipeline.skipped_by_kind(),
+            backlog=daemon.backlog.told,
             unapplied=pipeline.unapplied(),
             let_go=pipeline.counts.let_go,
             errors=pipeline.counts.errors,

@@ -779,3 +779,38 @@ def test_a_changed_host_name_is_followed(tmp_path: Path, monkeypatch: pytest.Mon
         assert len(await lab.listed(2)) == 2
 
     live(tmp_path, story)
+
+
+def test_existing_logs_are_read_for_evidence_and_bans_do_not_wait(tmp_path: Path) -> None:
+    """A rotated log of some megabytes, an attacker while it is read, and a restart."""
+    lab = Lab(tmp_path)
+    stamp = time.strftime("%b %e %H:%M:%S", time.localtime(time.time() - 86400))
+    mail = f"{stamp} mx postfix/smtpd[9]: disconnect from x.test[{B}] data=1 commands=1\n"
+    lab.log.with_name("mail.log.1").write_text(mail * 40_000)
+
+    async def first(lab: Lab) -> None:
+        lab.garbage(A)
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        assert not lab.daemon.backlog.done
+        told: list[str] = []
+
+        async def done() -> bool:
+            status = await lab.ask(protocol.Status(), StatusResult)
+            told.append(status.backlog)
+            return lab.daemon.backlog.done
+
+        await lab.until(done)
+        assert any("mail.log.1" in text for text in told)
+        assert told[-1] == ""
+        past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
+        assert past.deliveries == 40_000 - 40_000 // 30
+
+    async def again(lab: Lab) -> None:
+        async def done() -> bool:
+            return lab.daemon.backlog.done
+
+        await lab.until(done)
+        past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
+        assert past.deliveries == 40_000 - 40_000 // 30
+
+    live(tmp_path, again, live(tmp_path, first, lab))

@@ -49,3 +49,19 @@ def test_a_tag_all_of_whose_services_are_behind_a_proxy() -> None:
     assert Facts(services=(behind,)).proxied("postfix")
     assert not Facts(services=(behind, direct)).proxied("postfix")
     assert not Facts(services=(behind,)).proxied("postfix/other")
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("mx.EXAMPLE.com", True),
+        ("mx.example.com.", True),
+        ("MX", True),
+        ("short.example.org", True),
+        ("mx.example.org", False),
+        ("example.com", False),
+        ("", False),
+    ],
+)
+def test_names_of_this_host(host: str, *, ours: bool) -> None:
+    assert Facts(hostnames=frozenset({"mx.example.com", "Short"})).ours(host) is ours

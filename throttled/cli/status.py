@@ -48,6 +48,8 @@ def _lines(status: StatusResult) -> list[tuple[str, str]]:
         lines.append(("sensor", status.sensor.what))
         if status.sensor.hint:
             lines.append(("", status.sensor.hint))
+    if status.backlog:
+        lines.append(("evidence", status.backlog))
     if status.pid:  # what nobody counts is not 0
         tracked = f"{number(status.clients)} tracked of {number(status.max_clients)} at most"
         lines.append(("clients", tracked))

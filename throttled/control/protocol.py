@@ -273,6 +273,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
     sensor: Problem | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
+    backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
 
 

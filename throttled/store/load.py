@@ -125,6 +125,12 @@ def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:
     return {path: StoredPosition(path, state) for path, state in rows}
 
 
+def backlog(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """Return how far existing logs have been read for evidence, by path."""
+    rows = connection.execute("SELECT path, state FROM backlog WHERE typeof(state) = 'blob'")
+    return dict(rows.fetchall())
+
+
 def _by_scope(keys: Sequence[Key]) -> Iterator[tuple[Scope, str]]:
     for scope in SCOPES:
         subjects = list({subject: None for subject, of in keys if of == scope})

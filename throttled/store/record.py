@@ -68,6 +68,7 @@ _POSITION = """
 INSERT INTO position (path, state) VALUES (?, ?)
     ON CONFLICT (path) DO UPDATE SET state = excluded.state
 """
+_BACKLOG = _POSITION.replace("position", "backlog")
 _PACKETS = """
 UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0 END, counter = ?1
     WHERE subject = ?2 AND scope = ?3 AND action = ?4 AND counter <> ?1
@@ -105,6 +106,11 @@ def evidence(connection: sqlite3.Connection, batch: Iterable[Evidence], now: flo
 def positions(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -> None:
     """Write how far the logs have been read."""
     connection.executemany(_POSITION, ((p.path, p.state) for p in batch))
+
+
+def backlog(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -> None:
+    """Write how far existing logs have been read for evidence."""
+    connection.executemany(_BACKLOG, ((p.path, p.state) for p in batch))
 
 
 def packets(connection: sqlite3.Connection, batch: Iterable[Seen]) -> None:

@@ -124,6 +124,20 @@ class Store:
         with self._database.guard() as connection:
             return load.positions(connection)
 
+    def backlog(self) -> dict[str, bytes]:
+        """Return how far existing logs have been read for evidence, by path; empty: done."""
+        with self._database.guard() as connection:
+            return load.backlog(connection)
+
+    def record_backlog(
+        self, now: float, states: Iterable[StoredPosition], evidence: Sequence[Evidence] = ()
+    ) -> None:
+        """Record, in one transaction, how far existing logs have been read and what they say."""
+        with self._database.transaction() as connection:
+            if evidence:
+                record.evidence(connection, evidence, now)
+            record.backlog(connection, states)
+
     # What is known
 
     def past(self, keys: Sequence[Key], now: float) -> dict[Key, Past]:

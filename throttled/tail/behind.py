@@ -60,7 +60,7 @@ def _before(position: Position, limit: int) -> Iterator[Batch]:
             if isinstance(generation, Plain):
                 end = position.offset if here else ends.get(file.path, file.size)
                 size = min(limit, end)
-                lines = _lines(generation, end - size, end)
+                lines = lines_between(generation, end - size, end)
             elif file.size > MAX_ARCHIVE:
                 break
             else:
@@ -77,7 +77,7 @@ def _before(position: Position, limit: int) -> Iterator[Batch]:
                     yield Batch(position.path, *place, text, offsets, position, done=False)
 
 
-def _lines(plain: Plain, start: int, end: int) -> Iterator[_Lines]:
+def lines_between(plain: Plain, start: int, end: int) -> Iterator[_Lines]:
     """Yield what begins at `start` or later and before `end`."""
     plain.seek(max(start - 1, 0))
     rest = start > 0  # first comes the rest of a line that began before, or nothing of it

@@ -166,6 +166,32 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
         yield Batch(JOURNAL, 0, 0, b"", lines, times, position, done=False)
 
 
+def backwards(position: Position, *, inclusive: bool) -> Iterator[tuple[list[str], Position]]:
+    """Yield what is before a position, the latest lines first, in chunks whose lines are in order.
+
+    Args:
+        position: where to begin.
+        inclusive: with the entry of the position.
+
+    Yields:
+        Lines, and the position of the first of them.
+
+    Raises:
+        SourceError: the journal cannot be read.
+    """
+    with closing(_open()) as reader:
+        found = _seek(reader, position)
+        if not (found and inclusive):
+            found = reader.previous()
+        while found:
+            lines: deque[str] = deque()
+            while found and len(lines) < MAX_LINES:
+                lines.appendleft(_line(reader)[0][:MAX_LINE])
+                here = _here(reader)
+                found = reader.previous()
+            yield list(lines), here
+
+
 def lines_at(times: Sequence[int]) -> list[str | None]:
     """Return the lines that journald received at these microseconds; None for one that is gone."""
     with closing(_open()) as reader:

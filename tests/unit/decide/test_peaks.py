@@ -137,3 +137,14 @@ def test_what_the_rule_is_asked_about_has_the_latest_good_evidence() -> None:
     mx, submission = watch(list(mail("198.51.100.1"))).reached()
     assert (mx.good, submission.good) == ({"198.51.100.1": (1, 0)}, {})
     assert len(mx.watched) == len(submission.watched) == 7
+
+
+def test_whose_lines_count_is_known_of_each_log() -> None:
+    """This host's in one; all in one that has none of them."""
+    made = Watch(Policy(), Facts(hostnames=frozenset({"mx"})))
+    made.begin(every=False)
+    for host, client in (("mx", "198.51.100.1"), ("other", "198.51.100.2")):
+        made.step(event("connect", client, host=host))
+    made.begin(every=True)
+    made.step(event("connect", "198.51.100.3", host="other"))
+    assert peaks(made, "connections") == {"198.51.100.1": 1, "198.51.100.3": 1}

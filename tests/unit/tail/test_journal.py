@@ -29,6 +29,7 @@ from throttled.tail import journal, sdjournal
 from throttled.tail.behind import before
 from throttled.tail.journal import JournalTail
 from throttled.tail.lines import MAX_LINE
+from throttled.tail.past import Place, pieces
 from throttled.tail.position import Position
 from throttled.tail.readback import lines_at
 
@@ -409,6 +410,30 @@ def test_before(inside: Inside) -> None:
             assert batch.lines == lines[-2:]
             assert batch.position == follower.tail.position
             assert list(before(follower.tail.position, 10)) == []
+
+    inside(test)
+
+
+def test_backwards(inside: Inside) -> None:
+    """The latest first, in chunks in order; each chunk says where to go on after a restart."""
+
+    def test(_: Journald) -> None:
+        for number in range(1200):
+            send(f"{number:04}")
+        with Follower(from_start=True) as follower:
+            follower.until("1199")
+            begin = follower.tail.position
+            assert begin
+            send("later")
+            follower.until("later")
+        place = Place(begin)
+        found = [(texts(p.lines), p.place) for p in pieces(place, 0.0, 1)]
+        every = [f"{n:04}" for n in range(1200)]
+        assert [len(lines) for lines, _ in found] == [512, 512, 176]
+        assert [text for lines, _ in reversed(found) for text in lines] == every
+        again = list(pieces(found[0][1], 0.0, 1))
+        assert [text for p in reversed(again) for text in texts(p.lines)] == every[:688]
+        assert len(list(pieces(place, time.time() + 60, 1))) == 1  # all is older
 
     inside(test)
 

@@ -5,8 +5,9 @@ CREATE TABLE host (
 ) WITHOUT ROWID;
 
 -- How far the logs that were there at the first start have been read for good evidence, back from
--- where they began to be followed.
+-- where they began to be followed. A database of before has that evidence already.
 CREATE TABLE backlog (
     path TEXT PRIMARY KEY, -- of the log, as in the configuration
     state BLOB NOT NULL -- as the reader wrote it; empty: done
 ) WITHOUT ROWID;
+INSERT INTO backlog (path, state) SELECT path, x'' FROM position;
