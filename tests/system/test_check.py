@@ -1,6 +1,7 @@
 """`throttled check` before a real Postfix: what works, and what does not, found out by trying."""
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -56,3 +57,26 @@ def test_a_firewall_that_is_out_of_reach_is_a_fault(guard: Daemon) -> None:
     code, found = problems(guard, "--no-visit")
     assert code == 1
     assert "fault" in {found[what] for what in found if what.startswith("firewall nftables")}
+
+
+def test_the_name_of_this_host_in_the_log_is_found_and_used(lab: Lab, guard: Daemon) -> None:
+    """The host and its main.cf have new names, Postfix still runs with the old one."""
+    renamed = guard.home / "postfix"
+    shutil.copytree(lab.mail.config, renamed)
+    main = (renamed / "main.cf").read_text()
+    assert "myhostname = mx.example.test" in main
+    (renamed / "main.cf").write_text(main.replace("mx.example.test", "renamed.example.org"))
+    guard._base = guard._base.replace(str(lab.mail.config), str(renamed))
+    guard.configure("")
+    guard.within = ("unshare", "--uts", "sh", "-c", 'hostname renamed && exec "$@"', "sh")
+    guard.start()
+    for known in (False, True):
+        code, found = problems(guard)
+        told = [what for what in found if what.startswith("host name: this host is ")]
+        assert [found[what] for what in told] == ([] if known else ["ok"]), found
+    assert code == 0, found
+    guard.stop()
+    guard.start()
+    code, found = problems(guard)
+    assert code == 0, found
+    assert not any(what.startswith("host name") for what in found)
