@@ -298,7 +298,8 @@ class Pipeline:
 
         def step(event: Event, at: float, log_number: int, source: int, offset: int) -> None:
             self.engine.step(event, at, log_number, source, offset)
-            if event.kind == "peak":  # counts nothing, and its client may be a network
+            # Peaks count nothing, and may be of a network; events of the server have no client.
+            if event.kind == "peak" or not event.client:
                 return
             # A client's network has meters too, and is forgotten by itself.
             for subject in (event.client, address.network_of(event.client)):

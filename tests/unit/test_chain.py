@@ -113,3 +113,21 @@ def test_a_peak_is_read_back(client: str) -> None:
         one.session([anvil(client), *offence(A)])
         one.session([anvil(client), *offence(B)])
         assert (one.skipped, one.banned(A), one.banned(B)) == ({}, True, True)
+
+
+#: Events of the server itself: they have no client.
+SERVER = (
+    "postscreen[3]: entering STRESS mode with 70 connections",
+    'master[3]: warning: service "smtp" (25) has reached its process limit "100": new clients wait',
+)
+
+
+@pytest.mark.parametrize("text", SERVER)
+def test_an_event_without_a_client_is_read_back(text: str) -> None:
+    """What an operator had forgotten is looked up by client for each line that is read back."""
+    line = time.strftime("%b %e %H:%M:%S mx postfix/", time.gmtime()) + text
+    with chain() as one:
+        one.session([])
+        one.session([line])
+        one.session([line, *offence(A)])
+        assert (one.skipped, one.banned(A)) == ({}, True)
