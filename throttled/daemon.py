@@ -323,8 +323,8 @@ class Daemon:
         except StoreError as error:
             log.error("%s; recorded host names are not known. %s", error.message, error.hint)
             names = frozenset()
-        own = self.facts.hostnames  # none known: every host's lines count
-        return replace(self.facts, hostnames=own | names) if own else self.facts
+        known = self.facts.hostnames  # none known: every host's lines count
+        return replace(self.facts, hostnames=known | names) if known else self.facts
 
     def ruleset(self) -> Ruleset:
         """Return the static rules that belong to the configuration and the host."""

@@ -71,7 +71,6 @@ class Health:
             self._logs,
             self._silence.problems,
             self._daemon.guard.problems,
-            self._ports,
             self._sensor,
             self._bypass,
             self._health_checks,
@@ -94,11 +93,9 @@ class Health:
                 yield Problem("fault", error.message, error.hint, key)
         if daemon.leftovers.problem is not None:
             yield daemon.leftovers.problem
-
-    def _ports(self, _at: float) -> Iterator[Problem]:
-        if not any(self._daemon.ports().values()):
-            hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
+        if not any(daemon.ports().values()):
             what = "no port of Postfix is known: none is protected"
+            hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
             yield Problem("fault", what, hint, "no-ports")
 
     def _sensor(self, _at: float) -> list[Problem]:

@@ -46,6 +46,7 @@ def save(store: Store, facts: Facts, now: float) -> None:
         own=none.own,
         gateways=none.gateways,
         resolvers=none.resolvers,
+        former=none.former,
         scopes={},
         warnings=(),
     )

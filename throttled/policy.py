@@ -193,7 +193,7 @@ class Good(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=1000,
-            description="who is known for 30 days is throttled, not banned, up to so many times",
+            description="known for 30 days: a throttle in place of a ban, up to so many times",
         ),
     ] = 5
 
@@ -228,7 +228,11 @@ class Protect(Struct, frozen=True, forbid_unknown_fields=True):
     mynetworks: Annotated[bool, Meta(description="Postfix's mynetworks too")] = True
     brake: Annotated[
         int,
-        Meta(ge=1, le=100_000, description="more good senders than this in a batch: no bans"),
+        Meta(
+            ge=1,
+            le=100_000,
+            description="more good senders than this about to be banned in a minute: no bans",
+        ),
     ] = 5
 
 

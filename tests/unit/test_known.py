@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from throttled import known
 from throttled.model import Facts, Service
@@ -47,6 +48,19 @@ def test_what_postfix_said_is_there_again(store: Store) -> None:
     )
     assert found.config_directories == FACTS.config_directories
     assert (found.own, found.warnings) == (frozenset(), ())  # asked for, and true, at each start
+
+
+def test_former_names_of_the_host_end_with_the_process(store: Store) -> None:
+    known.save(store, replace(FACTS, former=frozenset({"old"})), NOW)
+    assert known.load(store).former == frozenset()
+
+
+@pytest.mark.parametrize("value", [1 << 62, "text", -1.5])
+def test_a_row_of_another_type_is_passed_over(store: Store, path: str, value: object) -> None:
+    known.save(store, FACTS, NOW)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE known SET value = ?", (value,))
+    assert known.load(store) == Facts()
 
 
 def test_a_host_without_postfix_leaves_it(store: Store) -> None:

@@ -15,15 +15,7 @@ from throttled.cli.daemon import ask, config, facts
 from throttled.cli.options import Command, json_option
 from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config, Notify
-from throttled.control.protocol import (
-    AddHost,
-    Done,
-    Ping,
-    Prove,
-    Reach,
-    Status,
-    StatusResult,
-)
+from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import Facts, Problem
 from throttled.store.store import Store

@@ -35,9 +35,11 @@ def facts(settings: Config) -> Facts:
     from throttled.host.facts import gather  # noqa: PLC0415
     from throttled.store.store import Store  # noqa: PLC0415
 
-    before, recorded = Facts(), frozenset[str]()
+    before = Facts()
+    recorded: frozenset[str] = frozenset()  # names of this host that `check` found in its log
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
-        before, recorded = known.load(store), store.hosts()
+        before = known.load(store)
+        recorded = store.hosts()
     postfix = settings.postfix
     directories = postfix.config_directories
     given = () if directories == "auto" else directories

@@ -66,16 +66,18 @@ SECTIONS = {
     "good": (
         "What good evidence excuses, for limits of its own kind only: delivered mail for "
         "connections, errors and callouts, logins for failed logins and user names tried. Within a "
-        "limit's window it raises the thresholds; what is remembered for 30 days (deliveries on "
-        "two days, or logins) turns a ban into a throttle."
+        "limit's window each event raises the thresholds, up to `factor` times; what is remembered "
+        "for 30 days (deliveries on two days, or logins) turns a ban into a throttle, one point an "
+        "event, up to `memory` times the threshold."
     ),
     "network": (
         "Each limit is also summed over the client's network (an IPv4 /24, an IPv6 /64), so that "
         "addresses that take turns avoid no limit: above `multiple` times `soft` the network is "
-        "throttled, and a /64 banned above `multiple` times `hard`. Where many addresses of it are "
-        "banned, the network is acted on as a whole. Known good senders inside get an entry of "
-        'their own that goes first. `throttle = { rate = 6, per = "1h", burst = 2 }` throttles it '
-        "by another rate than [throttle]."
+        "throttled, and a /64 banned above `multiple` times `hard`. A /24 is never banned for a "
+        "sum. Where many addresses of it are banned, the network is acted on as a whole. Known "
+        "good senders inside get an entry of their own that goes first. The rate of its throttle "
+        "is one of its own, for all addresses of the network together: at [throttle]'s rate, "
+        "addresses that take turns would go on."
     ),
     "protect": (
         "Who is left alone. Loopback, this host's own addresses, its gateways, its resolvers and "
@@ -106,12 +108,12 @@ LIMITS = {
         "harvester that looks like one. Two in one session count as errors."
     ),
     "auth": (
-        "Guessing of passwords. The first three failures of a session with one user name count "
-        "once: a person mistypes, a mail program repeats itself. A login later in the session "
-        "takes back failures with its own name, and three without any name."
+        "Guessing of passwords. Each failure counts, also one that only `disconnect` reports. A "
+        "login later in the session takes back failures with its own name, and three without any "
+        "name."
     ),
     "auth-users": "Guessing of user names: distinct names tried.",
-    "auth-slow": "The same, by those who take their time.",
+    "auth-slow": "The same, by those who take their time: the names of a whole day.",
     "auth-day": (
         "Slow guessing of passwords: failures of a whole day, also where no name is known. A "
         "device that retries one old password looks the same: a throttle of its own, and no ban."

@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from throttled.errors import RefusedError
+from throttled.skipped import Skipped
 from throttled.store.byhand import ALLOWED
-from throttled.store.rows import Allowed, clip
+from throttled.store.rows import Allowed, clip, structs
 
 GRACE = 86400.0
 ADDRESSES = 64
@@ -28,9 +29,22 @@ _MISSING = "UPDATE resolved SET missing = ? WHERE name = ? AND address = ? AND m
 _DELETE = "DELETE FROM resolved WHERE name = ? AND address = ?"
 
 
-def rows(connection: sqlite3.Connection, now: float, name: str | None = None) -> list[Allowed]:
-    """Return the addresses of one name or all, without those whose time ended."""
-    return [Allowed(*row) for row in connection.execute(_ROWS, (name, now))]
+def rows(
+    connection: sqlite3.Connection,
+    now: float,
+    name: str | None = None,
+    skipped: Skipped | None = None,
+) -> list[Allowed]:
+    """Return the addresses of one name or all, without those whose time ended.
+
+    Args:
+        connection: of the database.
+        now: wall clock.
+        name: the host name; None: all.
+        skipped: counts the rows that cannot be used.
+    """
+    found = connection.execute(_ROWS, (name, now))
+    return structs(Allowed, found, Skipped() if skipped is None else skipped)
 
 
 def refreshed(

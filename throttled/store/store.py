@@ -43,6 +43,7 @@ _ALL = Filter()
 _CHUNK = 10_000
 _CACHED = 1000
 _FORGOTTEN = 100_000
+_KNOWN = "SELECT value FROM known WHERE name = ? AND typeof(value) = 'blob'"
 
 
 class Store:
@@ -435,13 +436,13 @@ class Store:
         with self._database.guard() as connection:
             return [
                 *byhand.allowed(connection, now, self.skipped),
-                *names.rows(connection, now),
+                *names.rows(connection, now, skipped=self.skipped),
             ]
 
     def known(self, name: str) -> bytes | None:
         """Return what `know` retained under a name; None for nothing."""
         with self._database.guard() as connection:
-            row = connection.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+            row = connection.execute(_KNOWN, (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def know(self, name: str, value: bytes, now: float) -> None:
