@@ -3,7 +3,7 @@ PY := .venv/bin/python
 PYTEST := .venv/bin/pytest
 # Twice as many tests at once as there are cores: most wait for a Postfix, a bot or a kernel.
 AT_ONCE := -n $$((2 * $$(nproc)))
-# Compiled tests and modules are stored: each worker, daemon and command starts in a third of the time.
+# Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup check lint test deb bench demo fuzz soak clean
