@@ -1,6 +1,10 @@
 # Everything a newcomer needs: `make demo`, `make test`. Each sets up what it needs (apt, .venv).
 PY := .venv/bin/python
 PYTEST := .venv/bin/pytest
+# Twice as many tests at once as there are cores: most wait for a Postfix, a bot or a kernel.
+AT_ONCE := -n $$((2 * $$(nproc)))
+# Store compiled modules: each worker, daemon and command starts faster.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup check lint test deb bench demo fuzz soak clean
 help:
@@ -14,7 +18,7 @@ setup: .venv/.ready
 
 ## make check  lint, types, unit tests and stories, without root: a minute
 check: lint
-	$(PYTEST) -q -n auto -m 'not root' tests/unit tests/stories
+	$(PYTEST) -q $(AT_ONCE) -m 'not root' tests/unit tests/stories
 
 ## make lint   ruff, mypy --strict, import-linter
 lint: setup
@@ -24,10 +28,9 @@ lint: setup
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 ## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
-# Twice as many at once as there are cores: most of them wait for a Postfix, a bot or a kernel.
 test: lint
 	scripts/bootstrap deb
-	$(PYTEST) -n $$((2 * $$(nproc))) --cov --cov-context=test --cov-report=
+	$(PYTEST) $(AT_ONCE) --cov --cov-context=test --cov-report=
 	.venv/bin/python scripts/check-coverage
 
 ## make deb    the Debian package, in dist/, looked through by lintian

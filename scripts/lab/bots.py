@@ -34,6 +34,7 @@ class Report(msgspec.Struct):
     blocked: int = 0  # connections that were not
     answered: dict[str, float] = msgspec.field(default_factory=dict)  # wall clock, last by source
     sent: int = 0  # messages of a good sender or user
+    tries: int = 0  # deliveries of these that were begun, retries included
     #: Seconds from when a message was written until the server had taken it, retries included.
     latencies: list[float] = msgspec.field(default_factory=list)
 
@@ -165,6 +166,7 @@ async def correspond(sources: Sequence[str], seconds: float, port: int, every: f
     async def message(number: int, source: str) -> None:
         written = time.monotonic()
         for _ in range(_RETRIES):
+            report.tries += 1
             if await _try_delivery(source, port, number):
                 report.latencies.append(time.monotonic() - written)
                 break

@@ -5,7 +5,7 @@ between an attacker's connection and its ban is real, in the journal and in rsys
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from lab import netns, postfix, stock
 from lab.bots import Bot
 from lab.daemon import Daemon
 from lab.netns import SERVER4, SERVER6, Namespace
+from lab.postfix import USER
 from lab.watch import BOTH, has
 
 pytestmark = [
@@ -25,6 +26,9 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Good senders go on after the bans: a bot is banned within three seconds.
+_GOOD_SECONDS = 6.0
+GOOD = ("198.18.9.9", "2001:db8:b:9::9")
 LOGS = {"journald": "journal", "rsyslog": "/var/log/mail.log"}
 
 
@@ -36,6 +40,15 @@ class Site(NamedTuple):
 
     def banned(self, source: str) -> bool:
         return has(self.guard, source, "ban", "mx")
+
+    def packets(self, sources: Sequence[str]) -> list[int]:
+        """Return how many packets of each source the kernel has dropped."""
+        return [row.packets for source in sources for row in self.guard.rows(source, "mx")]
+
+    def delivered(self) -> int:
+        """Return how many messages of good senders are in the mailbox of a local user."""
+        box = self.host.path(f"var/mail/{USER}")
+        return box.read_text().count("\nMessage-ID: ") if box.exists() else 0
 
     def answers(self, source: str) -> bool:
         try:
@@ -53,6 +66,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         stock.host(server, request.param) as host,
         netns.directory("daemon") as home,
     ):
+        host.run("useradd", "--no-create-home", USER)
         host.run("mkdir", "-p", "/etc/throttled", "/var/lib/throttled")
         settings = (ROOT / "packaging/throttled.toml").read_text()
         host.path("etc/throttled/throttled.toml").write_text(settings)
@@ -76,6 +90,7 @@ def test_postfix_is_as_debian_installs_it(site: Site) -> None:
     """What the other tests' Postfix starts from is that too."""
     main = site.host.path("etc/postfix/main.cf").read_text()
     assert settings(main) == settings(postfix.debian())
+    assert settings(site.host.run("postconf", "-n")) == settings(main)
     master = site.host.path("etc/postfix/master.cf").read_text()
     assert master == Path("/usr/share/postfix/master.cf.dist").read_text()
 
@@ -96,17 +111,26 @@ def test_the_log_is_found_and_all_is_well(site: Site) -> None:
     ],
 )
 def test_an_attacker_is_banned(site: Site, kind: str, sources: tuple[str, str]) -> None:
-    good = "198.18.9.9"
+    """Good senders deliver all the while, at first try, and nothing is decided about them."""
+    before = site.delivered()
     assert all(site.answers(source) for source in sources)
+    good = Bot(site.client, "sender", _GOOD_SECONDS, GOOD)
     bot = Bot(site.client, kind, 2 * netns.DEADMAN, sources)
     try:
         for source in sources:
             netns.until(partial(site.banned, source), f"{source} is banned")
+        assert not any(site.answers(source) for source in sources)
+        netns.until(lambda: all(site.packets(sources)), "what they send is dropped and counted")
+        report = good.report()
     finally:
         bot.end()
-    assert not any(site.answers(source) for source in sources)
-    assert site.answers(good)
-    assert not site.guard.rows(good)
+        good.end()
+    assert site.guard.status().packets_dropped >= sum(site.packets(sources)) > 0
+    assert report.tries == len(report.latencies) == report.sent > len(GOOD)
+    netns.until(lambda: site.delivered() == before + report.sent, "their mail is delivered")
+    assert all(site.answers(source) for source in GOOD)
+    assert not any(site.guard.rows(source) for source in GOOD)
+    assert not any(site.guard.decisions(source) for source in GOOD)
 
 
 def test_what_was_logged_before_a_start_counts(site: Site) -> None:

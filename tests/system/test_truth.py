@@ -83,6 +83,7 @@ def site() -> Iterator[Site]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("one", "running"), [(ONE4, True), (ONE6, False)])
 def test_who_is_said_to_be_unbanned_can_connect(site: Site, one: str, *, running: bool) -> None:
     net, wide = NETS[one]

@@ -11,6 +11,8 @@ throttled client for `_THROTTLED` seconds; of a banned one for `_BANNED`, Postfi
 (its packets are dropped, so that the reply is the last that happens in its session). Two moments
 cannot be seen: a dot that arrives between the look and the end, some microseconds; and a whole
 BDAT that was sent along with MAIL and RCPT, if the replies to these are sent after it arrived.
+Where command, reply and acknowledgement fall into one tick of the kernel (4 or 10 ms), their order
+cannot be seen either: a reply is then taken to be owed, until the client speaks again.
 
 Owns which sessions are looked at again.
 """
