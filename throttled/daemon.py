@@ -16,7 +16,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -140,12 +140,16 @@ class Daemon:
         self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
+        self._failed: ThrottledError | None = None  # at a change of the mode: nothing works now
+        self._busy: set[asyncio.Task[Any] | None] = set()  # requests that use the store
+        self._reloading = asyncio.Lock()
         self._closing = ExitStack()
         self._refreshing: asyncio.Task[Any] | None = None
         self._changed = False  # something of the host, since it was asked last
         self._keeping: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[Any] | None = None
         self._learning: asyncio.Task[Any] | None = None
+        self._displacing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticked = self.started
         self._asked = self._opened = self.started.boot
@@ -161,9 +165,7 @@ class Daemon:
             ThrottledError: the control socket cannot be made.
         """
         asyncio.get_running_loop().set_exception_handler(self._surprise)
-        self.backend = self._open_backend()
-        self.leftovers = Leftovers(self.backend.name)
-        self.hook.would = self.observing
+        self._use(self._open_backend(self.config))
         control = self.config.control
         server = Server(Path(control.socket), control.group, self._answer)
         try:
@@ -176,26 +178,36 @@ class Daemon:
         try:
             with self._closing:
                 await self._start()
+                notifying = asyncio.create_task(self.hook.run())
+                self._closing.callback(notifying.cancel)
                 self._ready.set()
                 notify(f"READY=1\nSTATUS={self.health.summary(self.health.problems())}")
                 await self._stop.wait()
                 notify("STOPPING=1")
+                if self._failed is not None:
+                    raise self._failed
                 await server.drain()  # what is under way needs the store
-                self._end()
+                self._end(self._tasks)
         finally:
             await server.stop()
 
     async def _answer(self, request: Request, peer: Peer) -> Result:
         await self._ready.wait()
-        return await self._audit.handle(request, peer, Operations(self).handle)
+        task = asyncio.current_task()
+        self._busy.add(task)
+        try:
+            return await self._audit.handle(request, peer, Operations(self).handle)
+        finally:
+            self._busy.discard(task)
 
     async def _start(self) -> None:
         """Open what there is to open, protect, and only then look at the log."""
         loop = asyncio.get_running_loop()
         store, self.store_problem = open_or_without(self.config.database())
-        self.facts = known.load(store)
+        if not self.facts.services:
+            self.facts = known.load(store)
         self.facts = await asyncio.to_thread(self._gather)
-        parser = Parser(local_zone(), self.started.wall)
+        parser = Parser(local_zone(), now().wall)
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
@@ -204,6 +216,7 @@ class Daemon:
         self.upkeep = Upkeep(self.pipeline, now)
         self.protected = Protected(self.pipeline, self.report, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
+        self._closing.callback(self.protected.close)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
         self.endings = Endings()
         self.protect()
@@ -225,9 +238,8 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
-        self._spawn(self._displace())
+        self._displacing = self._spawn(self._displace())
         self._spawn(self._tick_for_ever())
-        self._spawn(self.hook.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
 
@@ -257,9 +269,15 @@ class Daemon:
         """End `run`, as SIGTERM does."""
         self._stop.set()
 
-    def _open_backend(self) -> Backend:
-        firewall = self.config.firewall
-        name = "dryrun" if self.config.observing else firewall.backend
+    def _use(self, backend: Backend) -> None:
+        self.backend = backend
+        self.leftovers = Leftovers(backend.name)
+        self.hook.would = self.observing
+
+    @staticmethod
+    def _open_backend(config: Config) -> Backend:
+        firewall = config.firewall
+        name = "dryrun" if config.observing else firewall.backend
         backend = choose(name, firewall.xdp_mode)
         faults = [problem for problem in backend.check() if problem.state == "fault"]
         if faults:
@@ -273,11 +291,11 @@ class Daemon:
         if self.observing or (self.store_problem is None and await self.guard.begun()):
             await self.leftovers.remove(now().boot)
 
-    def _end(self) -> None:
+    def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Stop looking; leave what is in force."""
         with suppress(StoreError):
             sum(self.upkeep.keep_peaks())
-        for task in self._tasks:
+        for task in tasks:
             task.cancel()
         self.logs.close()
         if self.config.firewall.on_stop == "remove":
@@ -353,8 +371,10 @@ class Daemon:
             except HostError as error:
                 log.warning("%s; looked at once a minute only", error.message)
                 continue
+            loop = asyncio.get_running_loop()
             self._closing.callback(watch.close)
-            asyncio.get_running_loop().add_reader(watch.fileno(), self._host_event, watch)
+            loop.add_reader(watch.fileno(), self._host_event, watch)
+            self._closing.callback(loop.remove_reader, watch.fileno())
             if isinstance(watch, FileWatch):
                 self._file_watch = watch
                 self._follow_files()
@@ -408,7 +428,12 @@ class Daemon:
 
         Raises:
             ConfigError: the file cannot be used; the old configuration stays.
+            BackendError, NotPermittedError: nor can the firewall, for enforcing.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> str:
         notify("RELOADING=1")
         try:
             config = self.options.load()
@@ -425,30 +450,60 @@ class Daemon:
                 ("control", self.config.control, config.control),
                 ("firewall.backend", self.config.firewall.backend, config.firewall.backend),
                 ("firewall.xdp_mode", self.config.firewall.xdp_mode, config.firewall.xdp_mode),
-                (
-                    "mode to or from observe",
-                    self.config.mode == "observe",
-                    config.mode == "observe",
-                ),
             )
             if before != after
         ]
         # What needs a restart stays as it is until then, also in what `status` says.
-        if (self.config.mode == "observe") != (config.mode == "observe"):
-            config = replace(config, mode=self.config.mode)
         running = self.config.firewall
         firewall = replace(config.firewall, backend=running.backend, xdp_mode=running.xdp_mode)
-        self.config_problem = None
-        self.config = replace(
+        config = replace(
             config, store=self.config.store, control=self.config.control, firewall=firewall
         )
-        self.facts = await asyncio.to_thread(self._gather)
-        self.apply_configuration()
-        await self._serve_metrics()
+        if config.observing != self.config.observing:
+            await self._switch(config)
+        else:
+            self.config = config
+            self.facts = await asyncio.to_thread(self._gather)
+            self.apply_configuration()
+            await self._serve_metrics()
+        self.config_problem = None
         self.hook.settings = config.notify
         told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
         log.info(told)
         return told
+
+    async def _switch(self, config: Config) -> None:
+        """Begin or end observing: as a restart, but requests wait and notifications go on.
+
+        Each mode has its own database: what was only observed is never enforced. The entries of an
+        enforcing daemon are removed as at a start.
+
+        Raises:
+            BackendError, NotPermittedError: the firewall cannot be used; nothing changed.
+        """
+        backend = self._open_backend(config)
+        self._ready.clear()
+        this = asyncio.current_task()
+        if others := self._busy - {this}:
+            await asyncio.wait([task for task in others if task is not None], timeout=1)
+        if self.observing and self._displacing is not None:
+            await asyncio.wait({self._displacing})  # it must not remove what comes next
+        tasks = self._tasks - {this}
+        self._end(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closing.close()
+        self.config = config
+        self._use(backend)
+        gc.unfreeze()
+        try:
+            await self._start()
+        except ThrottledError as error:
+            self._failed = error
+            self.stop()
+            raise
+        if self._displacing is not None and self.observing:
+            await asyncio.wait({self._displacing})
+        self._ready.set()
 
     # What follows a decision
 

@@ -66,6 +66,11 @@ class Protected:
         if self._waiting and idle and pipeline.store_fault is None and not pipeline.unrecorded():
             self._task = asyncio.get_running_loop().create_task(self._work())
 
+    def close(self) -> None:
+        """Stop; the next start goes on."""
+        if self._task is not None:
+            self._task.cancel()
+
     async def settled(self) -> bool:
         """Wait for what is under way; return whether nothing waits any more."""
         while self._task is not None and not self._task.done():

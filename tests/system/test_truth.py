@@ -167,6 +167,27 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     assert site.run("preview") == (1, "throttled: the daemon enforces: nothing is only observed")
 
 
+def test_a_reload_removes_our_entries_and_brings_them_back(site: Site) -> None:
+    site.guard.start()
+    assert site.run(f"ban {ONE4}")[0] == 0
+    assert not site.connects(ONE4)
+    for _ in range(2):
+        site.configure(first='mode = "observe"\n')
+        assert site.run("reload") == (0, "reloaded")
+        assert site.connects(ONE4)
+        _observes(site)
+        site.configure()
+        assert site.run("reload") == (0, "reloaded")
+        until(lambda: not site.connects(ONE4), "what was really banned is in force again")
+        assert site.connects(OTHER)  # what was only observed is not
+        site.configure(first='mode = "observe"\n')
+        assert site.run("reload") == (0, "reloaded")
+        site.run("unban --all")
+        site.configure()
+        site.run("reload")
+    assert "Traceback" not in site.guard.log.read_text()
+
+
 def _observes(site: Site) -> None:
     assert site.run("list") == (0, "nothing would be in force")
     assert site.run(f"unban {ONE4}") == (1, f"throttled: {ONE4} is neither throttled nor banned")

@@ -41,7 +41,7 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
-from throttled.model import Action, Decision, Entry, Mode, Rate, Scope
+from throttled.model import Action, Decision, Entry, Mode, Problem, Rate, Scope
 from throttled.store.store import Store
 from throttled.system import now
 
@@ -441,14 +441,60 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
         (problem,) = (await lab.ask(protocol.Status(), StatusResult)).health
         assert (problem.key, problem.state) == ("config", "warning")
         assert "soft" in problem.what
-        lab.configure('mode = "observe"\n')
+        lab.configure("[throttle]\n[ban]\n")
+        lab.config.write_text(lab.config.read_text().replace("c.sock", "d.sock"))
         for _ in range(2):  # told again, as it is still so
             assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
-        status = await lab.ask(protocol.Status(), StatusResult)
-        assert (status.mode, status.health) == ("enforce", [])
         assert await lab.listed(0) == []
 
     live(tmp_path, story)
+
+
+def test_a_reload_begins_and_ends_observing(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(A)
+        assert await lab.listed(1) == [(A, "mx", "ban")]
+        for _ in range(2):
+            lab.configure('mode = "observe"\n')
+            reload, status = await asyncio.gather(  # who asks meanwhile waits
+                lab.ask(protocol.Reload(), Done), lab.ask(protocol.Status(), StatusResult)
+            )
+            assert reload.message == "reloaded"
+            status = await lab.ask(protocol.Status(), StatusResult)
+            assert (status.mode, status.backend, status.desired) == ("observe", "dryrun", 0)
+            await lab.ask(protocol.Throttle(B), ChangeResult)
+            assert (B, "mx", "throttle") in await lab.listed(2)
+            lab.configure()
+            assert (await lab.ask(protocol.Reload(), Done)).message == "reloaded"
+            status = await lab.ask(protocol.Status(), StatusResult)
+            assert (status.mode, status.health) == ("enforce", [])
+            assert await lab.listed(1) == [(A, "mx", "ban")]  # what was only observed is not
+            await lab.until(lambda: _enforced(lab))
+        assert await asyncio.to_thread(_figures, lab.metrics)
+
+    live(tmp_path, story)
+
+
+async def _enforced(lab: Lab) -> bool:
+    return {(seen.subject, seen.scope) for seen in lab.daemon.backend.dump()} == {(A, "mx")}
+
+
+def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.configure('mode = "observe"\n')
+
+    async def story(lab: Lab) -> None:
+        lab.configure()
+        with pytest.MonkeyPatch.context() as patch:
+            fault = Problem("fault", "no nftables here")
+            patch.setattr(Memory, "check", lambda _self: [fault])
+            with pytest.raises(ThrottledError, match="no nftables here"):
+                await lab.ask(protocol.Reload(), Done)
+        assert (await lab.ask(protocol.Status(), StatusResult)).mode == "observe"
+        assert (await lab.ask(protocol.Reload(), Done)).message == "reloaded"
+        assert (await lab.ask(protocol.Status(), StatusResult)).mode == "enforce"
+
+    live(tmp_path, story, lab)
 
 
 def _figures(path: Path) -> str:

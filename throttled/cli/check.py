@@ -146,7 +146,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
     yield Problem("ok", f"the daemon is running, mode {status.mode}")
     if status.mode != settings.mode:
         what = f"the daemon runs in mode {status.mode}, the configuration says {settings.mode}"
-        yield Problem("warning", what, "throttled reload; to or from observe: restart it")
+        yield Problem("warning", what, "throttled reload")
     yield from status.health
     if status.sensor is not None:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
