@@ -1,7 +1,7 @@
 """The nouns that travel between the rooms. Frozen, without behaviour beyond their own fields.
 
 Times: `time`, `since`, `until` are wall-clock seconds since the epoch (what the store keeps and a
-person reads); `seconds` is a duration; `at` is the boot clock (see `throttled.system`), on which
+person reads); `seconds` is a duration; `at` is the boot clock (see `throttled.clock`), on which
 windows run. Subjects are canonical text (see `throttled.address`).
 """
 
@@ -329,7 +329,8 @@ class Problem(Struct, frozen=True):
     state: Literal["ok", "warning", "fault"]
     what: str
     hint: str = ""
-    key: str = ""  # of the daemon's health: which kind of problem it is, see `throttled.health`
+    #: Of the daemon's health: which kind of problem it is, see `throttled.health.problems`.
+    key: str = ""
 
 
 class Snapshot(Struct, frozen=True):

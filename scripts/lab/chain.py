@@ -13,16 +13,16 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from throttled.clock import now
+from throttled.core.maintenance import Upkeep
+from throttled.core.pipeline import Pipeline
+from throttled.core.restoring import adopt, restore
 from throttled.enforce.dryrun import DryRun
-from throttled.logs import Logs
 from throttled.model import SCOPES, Decision, Facts, Ruleset
 from throttled.parse.parser import Parser
-from throttled.pipeline import Pipeline
-from throttled.policy import Policy
-from throttled.restore import adopt, restore
+from throttled.settings import Policy
+from throttled.sources.logs import Logs
 from throttled.store.store import Filter, Store
-from throttled.system import now
-from throttled.upkeep import Upkeep
 
 #: What SQLite takes into a column, whatever its declared type: all but NULL, which it refuses here.
 ODD = (

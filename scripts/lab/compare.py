@@ -22,7 +22,7 @@ from lab.rig import Options, Row, addresses, quantiles, rig
 from lab.rivals import CROWDSEC, FAIL2BAN, SSHGUARD, Ours, Setup, Tool, rival
 from throttled.decide.session import Scale, Session
 from throttled.parse.parser import Parser
-from throttled.policy import Points
+from throttled.settings import Points
 
 SAMPLES = Path(__file__).parents[2] / "tests" / "samples"
 OFFENDERS = 5_000

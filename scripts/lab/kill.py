@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from throttled.cli.main import main
-from throttled.daemon import Daemon
+from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import Ladder
 from throttled.enforce.nftables.backend import Nftables
-from throttled.pipeline import Pipeline
+from throttled.service.daemon import Daemon
 from throttled.store import record
 from throttled.store.store import Store
 from throttled.tail.file import FileTail

@@ -19,9 +19,9 @@ from lab.rig import Options, Row
 from throttled.bpf.libbpf import Program
 from throttled.decide.engine import Engine
 from throttled.model import Facts
-from throttled.policy import Policy
-from throttled.sense.layout import SOURCES
-from throttled.sense.sensor import Sensor
+from throttled.settings import Policy
+from throttled.sources.sensor import Sensor
+from throttled.sources.sensor_maps import SOURCES
 
 _ROUNDS, _CONNECTIONS = 15, 2_000
 _STATS = Path("/proc/sys/kernel/bpf_stats_enabled")

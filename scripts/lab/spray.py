@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 import psutil
 
 from lab.rig import Options, Row
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.model import Decision, Facts, Ruleset
 from throttled.parse.parser import Parser
-from throttled.pipeline import Moment, Pipeline
-from throttled.policy import Policy
+from throttled.settings import Policy
 from throttled.store.store import Store
 
 _GOOD = "198.51.100.25"

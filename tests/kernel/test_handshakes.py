@@ -7,15 +7,15 @@ from datetime import UTC
 import pytest
 
 from lab.netns import SERVER4, Namespace, pair
-from throttled import handshakes as module
 from throttled.config import schema
+from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
-from throttled.handshakes import Handshakes, direct
 from throttled.model import Decision, Facts, Service
 from throttled.parse.parser import Parser
-from throttled.pipeline import Pipeline
-from throttled.policy import Policy
-from throttled.sense.sensor import Sensor
+from throttled.settings import Policy
+from throttled.sources import handshakes as module
+from throttled.sources.handshakes import Handshakes, direct
+from throttled.sources.sensor import Sensor
 from throttled.store.store import Store
 
 pytestmark = pytest.mark.root

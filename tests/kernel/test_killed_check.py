@@ -18,7 +18,7 @@ pytestmark = pytest.mark.root
 #: Runs the check of a backend and kills itself when it calls a function, named as module:attribute.
 _CHECK = """
 import importlib, os, signal, sys
-from throttled.checks.firewall import check
+from throttled.health.probes.firewall import check
 from throttled.enforce.choose import choose
 module, _, name = sys.argv[2].partition(":")
 holder = importlib.import_module(module)

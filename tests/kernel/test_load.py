@@ -11,12 +11,12 @@ import pytest
 from lab.bpffs import bpffs
 from lab.netns import namespace
 from throttled.bpf.libbpf import RIGHTS
-from throttled.checks.unit import capabilities, limited
 from throttled.enforce.xdp.backend import Xdp
+from throttled.health.probes.unit import capabilities, limited
 
 UNITS = Path(__file__).resolve().parents[2] / "packaging/systemd"
 UNIT, DROP_IN = "throttled.service", "xdp.conf"
-SENSOR = "from throttled.sense.sensor import Sensor; Sensor()"
+SENSOR = "from throttled.sources.sensor import Sensor; Sensor()"
 XDP = "from throttled.bpf.libbpf import OBJECTS, Object; Object(OBJECTS / 'xdp.o').load()"
 
 pytestmark = pytest.mark.root

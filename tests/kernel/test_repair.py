@@ -15,9 +15,9 @@ from lab.daemon import Daemon, daemon
 from lab.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
+from throttled.core.reconciler import _LOOK
 from throttled.enforce.nftables.backend import Nftables
 from throttled.errors import BackendError
-from throttled.guard import _LOOK
 from throttled.model import Entry
 
 log = logging.getLogger(__name__)

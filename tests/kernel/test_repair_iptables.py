@@ -12,7 +12,7 @@ from lab.legacy import legacy_path
 from lab.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
-from throttled.guard import _LOOK
+from throttled.core.reconciler import _LOOK
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.root

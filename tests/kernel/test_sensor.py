@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from throttled.sense import sensor as module
 
 from lab import netns
 from lab.netns import SERVER4, SERVER6, Namespace, pair
 from lab.spoof import opened, spoof
-from throttled.checks.sensor import check
 from throttled.config import schema
 from throttled.errors import BackendError
-from throttled.sense import sensor as module
-from throttled.sense.layout import SOURCES
-from throttled.sense.sensor import Sensor
+from throttled.health.probes.sensor import check
+from throttled.sources.sensor import Sensor
+from throttled.sources.sensor_maps import SOURCES
 
 pytestmark = pytest.mark.root
 

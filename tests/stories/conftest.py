@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lab.stories import MIDNIGHT, Story
+from throttled.analysis.replay import Replay
 from throttled.config.schema import Config
 from throttled.model import Facts
-from throttled.replay import Replay
 
 #: What was done: action, subject, scope.
 Done = set[tuple[str, str, str]]

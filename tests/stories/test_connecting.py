@@ -18,10 +18,11 @@ from lab.stories import (
     failed,
     login,
 )
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
 from throttled.model import Facts
 from throttled.parse.parser import Parser
-from throttled.pipeline import Moment, Pipeline
-from throttled.policy import Policy
+from throttled.settings import Policy
 from throttled.store.store import Store
 
 Judge = Callable[[Story], set[tuple[str, str, str]]]

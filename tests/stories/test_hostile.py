@@ -13,7 +13,7 @@ from throttled.decide.engine import Engine
 from throttled.decide.limits import Meter
 from throttled.model import Crossing, Evidence, Facts
 from throttled.parse.parser import Parser
-from throttled.policy import Policy
+from throttled.settings import Policy
 
 CLIENT = "203.0.113.8"
 VICTIM = "198.51.100.1"

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from throttled.cli.status import _lines
+from throttled.clock import Moment
 from throttled.control.protocol import StatusResult, TailStatus
+from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
-from throttled.health import Growth
+from throttled.health.problems import Growth
 from throttled.model import Applied, Decision, Entry, Facts, Ruleset
 from throttled.parse.parser import Parser
-from throttled.pipeline import Moment, Pipeline
-from throttled.policy import Policy
+from throttled.settings import Policy
 from throttled.store.store import Store
 from throttled.tail.file import FileTail
 from throttled.tail.lines import MAX_LINE
@@ -61,7 +62,7 @@ def test_sessions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_decisions_and_evidence_that_wait_for_the_store(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.pipeline._WAITING", 30)
+    monkeypatch.setattr("throttled.core.pipeline._WAITING", 30)
 
     def full(*_: object) -> None:
         raise StoreError("no space left", "free some")
@@ -89,7 +90,7 @@ def test_decisions_and_evidence_that_wait_for_the_store(
 def test_elements_that_wait_for_the_kernel(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.pipeline._WAITING", 30)
+    monkeypatch.setattr("throttled.core.pipeline._WAITING", 30)
 
     def refuses(_entries: object) -> Applied:
         raise BackendError("gone", "wait")

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* What the program in sensor.c and throttled/sense/layout.py both know. A test compares them. */
+/* What the program in sensor.c and throttled/sources/sensor_maps.py both know. A test compares them. */
 #ifndef THROTTLED_SENSOR_H
 #define THROTTLED_SENSOR_H
 

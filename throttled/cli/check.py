@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from throttled import audit
 from throttled.cli import output
 from throttled.cli.daemon import ask, config, facts
 from throttled.cli.options import Command, json_option
@@ -18,6 +17,7 @@ from throttled.config.schema import Config, Notify
 from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import Facts, Problem
+from throttled.operator import audit
 from throttled.store.store import Store
 
 
@@ -59,8 +59,8 @@ def _check(*, visit: bool) -> Iterator[Problem]:
         yield Problem("warning", "what follows is of the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
-    from throttled.checks import arrival, loggers, names, sources  # noqa: PLC0415
-    from throttled.checks import settings as postfix  # noqa: PLC0415
+    from throttled.health.probes import arrival, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import settings as postfix  # noqa: PLC0415
 
     known = facts(settings)
     logs = settings.logs(known)
@@ -126,8 +126,8 @@ def _store(path: str) -> Iterator[Problem]:
 
 def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
     """Check the firewall through the daemon, as it owns it; without a daemon, directly."""
-    from throttled.checks import ports  # noqa: PLC0415 - as above
-    from throttled.checks.unit import capabilities, limited  # noqa: PLC0415
+    from throttled.health.probes import ports  # noqa: PLC0415 - as above
+    from throttled.health.probes.unit import capabilities, limited  # noqa: PLC0415
 
     try:
         status = ask(Status(), StatusResult)
@@ -162,7 +162,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
 
 
 def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
-    from throttled.checks.notify import check  # noqa: PLC0415 - as above
+    from throttled.health.probes.notify import check  # noqa: PLC0415 - as above
 
     try:
         ask(Ping(), Done)
@@ -174,8 +174,8 @@ def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
 
 def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
     """Check the configured backend, unless it is the one that runs: the daemon owns that."""
-    from throttled.checks.firewall import check  # noqa: PLC0415 - as above
     from throttled.enforce.choose import choose  # noqa: PLC0415
+    from throttled.health.probes.firewall import check  # noqa: PLC0415 - as above
 
     name = "dryrun" if settings.observing else settings.firewall.backend
     backend = choose(name, settings.firewall.xdp_mode)
@@ -188,6 +188,6 @@ def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
 
 
 def _sensor(settings: Config) -> Iterator[Problem]:
-    from throttled.checks.sensor import check  # noqa: PLC0415 - as above
+    from throttled.health.probes.sensor import check  # noqa: PLC0415 - as above
 
     yield from check(settings.sensor)

@@ -10,7 +10,7 @@ from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, json_option, subject
 from throttled.control.protocol import Explain, ExplainResult, MeterRow
 from throttled.model import JOURNAL, Decision, Past, Snapshot
-from throttled.policy import Duration
+from throttled.settings import Duration
 
 
 @click.command(

@@ -22,7 +22,7 @@ from throttled.cli import output
 from throttled.control.protocol import Entered, entered
 from throttled.errors import ThrottledError, UsageError
 from throttled.model import SCOPES, Snapshot
-from throttled.policy import Duration
+from throttled.settings import Duration
 
 BYTES = 256 * 1024 * 1024
 LINE = 2000

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from throttled import __version__, address, audit
+from throttled import __version__, address
 from throttled.cli.daemon import R, ask, config, facts
 from throttled.cli.offline_changes import change
 from throttled.config.schema import Config
@@ -47,6 +47,7 @@ from throttled.errors import (
     StoreError,
 )
 from throttled.model import SCOPES, Past, Problem, Snapshot
+from throttled.operator import audit
 from throttled.store.database import MEMORY
 from throttled.store.store import Filter, Store
 
@@ -189,7 +190,7 @@ def _look(store: Store, settings: Config, request: Request, now: float) -> Resul
         case Status():
             return _status(store, settings, now)
         case Allowed():
-            from throttled.imports import allow_row  # noqa: PLC0415 - libraries that list needs not
+            from throttled.operator.bulk import allow_row  # noqa: PLC0415 - libraries that list needs not
 
             return AllowedResult([allow_row(row) for row in store.allowed(now)])
         case Audit():
@@ -245,7 +246,7 @@ def _status(store: Store, settings: Config, now: float) -> StatusResult:
 
 
 def _explain(store: Store, settings: Config, subject: str, now: float) -> ExplainResult:
-    from throttled.imports import allow_row  # noqa: PLC0415 - libraries that list needs not
+    from throttled.operator.bulk import allow_row  # noqa: PLC0415 - libraries that list needs not
 
     pasts = store.past([(subject, scope) for scope in SCOPES], now)
     network = "" if address.is_network(subject) else address.network_of(subject)

@@ -20,9 +20,7 @@ from throttled.control.protocol import (
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError
 from throttled.model import SCOPES, Entry, Scope, Seen, Snapshot
-from throttled.policy import Duration
-from throttled.store.store import Filter, Store
-from throttled.unbanning import (
+from throttled.operator.unban import (
     RESTRICTING,
     blocking,
     exempt_until,
@@ -30,6 +28,8 @@ from throttled.unbanning import (
     sentence,
     unbanned,
 )
+from throttled.settings import Duration
+from throttled.store.store import Filter, Store
 
 _LATER = "the firewall's own list follows when the daemon runs"
 

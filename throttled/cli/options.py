@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from throttled.errors import UsageError
+from throttled.host.zone import zone
 from throttled.model import SCOPES
-from throttled.policy import Duration
-from throttled.zone import zone
+from throttled.settings import Duration
 
 _Command = Callable[..., Any]
 

@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from throttled.model import Problem, Rate, Scope
-from throttled.policy import Duration
+from throttled.settings import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
 _TIMES = frozenset(

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from throttled.cli.options import Command, json_always_option, zone_option
 from throttled.cli.output import from_log, safe_json
-from throttled.history import reference
+from throttled.host.zone import local_zone
 from throttled.model import Event, Kind
 from throttled.parse.parser import Parser
+from throttled.sources.history import reference
 from throttled.tail.archive import read_log
-from throttled.zone import local_zone
 
 _CACHED = 10_000
 #: Shapes of lines that are not understood; further ones are counted together as "".

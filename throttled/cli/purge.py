@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from throttled import audit
 from throttled.cli import output
 from throttled.cli.daemon import config, socket_path
 from throttled.cli.options import Command, json_option
@@ -23,6 +22,7 @@ from throttled.errors import (
     ThrottledError,
     UsageError,
 )
+from throttled.operator import audit
 from throttled.store.store import Store
 
 #: What SQLite keeps beside a database (https://www.sqlite.org/tempfiles.html).

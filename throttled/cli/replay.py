@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
+from throttled.analysis.replay import Banned, Replay, Summary
 from throttled.cli import output
 from throttled.cli.daemon import config, facts
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
+from throttled.host.zone import local_zone
 from throttled.model import Decision
-from throttled.replay import Banned, Replay, Summary
-from throttled.zone import local_zone
 
 #: What every decision says, in this order.
 _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why")

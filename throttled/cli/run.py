@@ -26,7 +26,7 @@ def command(ctx: click.Context, backend: str | None, mode: Mode | None) -> int:
     Ends on SIGTERM and SIGINT, reads its configuration again on SIGHUP. What is in force
     stays in force after the end, until it expires.
     """
-    from throttled.daemon import run  # noqa: PLC0415 - all rooms, which --help does not need
+    from throttled.service.daemon import run  # noqa: PLC0415 - all rooms, which --help does not need
 
     config, _ = ctx.find_root().obj
     return run(config, backend, mode)

@@ -8,6 +8,7 @@ from datetime import tzinfo
 
 import click
 
+from throttled.analysis.suggest import Findings, suggest, suggest_stored
 from throttled.cli import output
 from throttled.cli.daemon import config, facts
 from throttled.cli.options import Command, json_option, zone_option
@@ -17,11 +18,10 @@ from throttled.config.schema import Config
 from throttled.decide.peaks import Rate
 from throttled.decide.suggest import Bin, Suggestion, Thresholds
 from throttled.errors import UsageError
-from throttled.history import rotated
+from throttled.host.zone import local_zone
 from throttled.model import JOURNAL, Facts, Scope
-from throttled.policy import Count, Duration
-from throttled.suggest import Findings, suggest, suggest_stored
-from throttled.zone import local_zone
+from throttled.settings import Count, Duration
+from throttled.sources.history import rotated
 
 _BAR = 19
 _UNITS: dict[Count, str] = {

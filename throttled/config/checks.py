@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from throttled import address
 from throttled.config.describe import shown
 from throttled.config.schema import Config, FirewallPorts
-from throttled.policy import Duration, Limit, ThrottleRate, duration
+from throttled.settings import Duration, Limit, ThrottleRate, duration
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 

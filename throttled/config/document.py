@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from throttled.config.describe import DURATION, allowed, toml
 from throttled.config.schema import Config, FirewallPorts
-from throttled.policy import Limit, Thresholds, ThrottleRate
+from throttled.settings import Limit, Thresholds, ThrottleRate
 
 _WIDTH = 99
 

@@ -21,7 +21,7 @@ from throttled.config.checks import Fault
 from throttled.config.describe import dotted, shown
 from throttled.config.schema import Config
 from throttled.errors import ConfigError
-from throttled.policy import default_limits
+from throttled.settings import default_limits
 
 DEFAULT_PATH = "/etc/throttled/throttled.toml"
 

@@ -1,6 +1,6 @@
 """The whole configuration file as types: every key with its default, bounds and description.
 
-The sections that deciding needs come from `throttled.policy`; those that say where things are
+The sections that deciding needs come from `throttled.settings`; those that say where things are
 (log, Postfix, firewall, store, control socket, metrics) are here. Checks that need more than one
 key are in `checks`. Owns no state. Where words are needed for what a type allows, they are in the
 type's `extra={"form": …}`.
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
-from throttled.policy import (
+from throttled.settings import (
     Ban,
     Duration,
     Good,

@@ -15,7 +15,7 @@ from msgspec import Struct
 from throttled.config.checks import Fault
 from throttled.config.describe import allowed
 from throttled.config.schema import Config
-from throttled.policy import Duration
+from throttled.settings import Duration
 
 
 def faults(document: dict[str, Any]) -> Iterator[Fault]:

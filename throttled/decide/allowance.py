@@ -14,7 +14,7 @@ amount of good buys a dictionary attack:
 from typing import Literal
 
 from throttled.model import Past
-from throttled.policy import Count, Good
+from throttled.settings import Count, Good
 
 Kind = Literal["deliveries", "logins"]
 KINDS: tuple[Kind, ...] = ("deliveries", "logins")

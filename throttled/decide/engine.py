@@ -40,7 +40,7 @@ from throttled.model import (
     Rate,
     Scope,
 )
-from throttled.policy import Count, Policy
+from throttled.settings import Count, Policy
 
 #: Sessions known at once in a stream; Postfix runs some hundred smtpd. At the cap those silent the
 #: longest are forgotten: their `disconnect` may then count again what their lines had said.

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from throttled.model import Scope
 
-#: A log line's own second may be three seconds early (see `throttled.pipeline`), and a client that
-#: waited for a process when it was banned may still get one.
+#: A log line's own second may be three seconds early (see `throttled.core.pipeline`), and a
+#: client that waited for a process when it was banned may still get one.
 LATE = 5.0
 #: So many sessions over so many seconds are no remains of what was before.
 _SESSIONS, _OVER = 3, 5.0

@@ -28,7 +28,7 @@ from throttled.model import (
     Scope,
     Snapshot,
 )
-from throttled.policy import Policy
+from throttled.settings import Policy
 
 #: The limit of what operators ban and throttle.
 OPERATOR = "operator"

@@ -22,7 +22,7 @@ from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
 from throttled.model import Scope
-from throttled.policy import Count, Good, Limit, Policy, ThrottleRate
+from throttled.settings import Count, Good, Limit, Policy, ThrottleRate
 
 NEVER = 1 << 62
 #: Networks are fewer than clients: so many clients for each that is tracked.

@@ -13,7 +13,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.decide.protect import Protection
 from throttled.model import Crossing, Decision, NetworkPast, Scope
-from throttled.policy import Duration, Policy
+from throttled.settings import Duration, Policy
 
 WORDS = {
     "connections": "connections",

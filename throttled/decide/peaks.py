@@ -14,7 +14,7 @@ from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.tables import Distinct
 from throttled.model import SCOPES, Event, Facts, Scope
-from throttled.policy import Policy
+from throttled.settings import Policy
 
 _NAMES = 256
 #: Clients whose peaks anvil told; at the cap the lower half is forgotten.

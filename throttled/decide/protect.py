@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from throttled import address
 from throttled.model import Facts
-from throttled.policy import Protect
+from throttled.settings import Protect
 
 #: Loopback, link-local, and what is no client's address.
 _ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")

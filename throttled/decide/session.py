@@ -10,7 +10,7 @@ import re
 from msgspec import Struct
 
 from throttled.model import Event, Reason, Scope
-from throttled.policy import Points
+from throttled.settings import Points
 
 _NUMBER = re.compile(r"[0-9]+")
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from throttled.decide.limits import Gauges, Meter
 from throttled.decide.peaks import Good, Reached, Watched
 from throttled.model import Scope
-from throttled.policy import Count, Policy
+from throttled.settings import Count, Policy
 
 _SENDERS = 20
 #: What the configuration allows.

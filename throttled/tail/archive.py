@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from throttled.errors import SourceError
-from throttled.tail.failures import unreadable
+from throttled.linux.failures import unreadable
 from throttled.tail.lines import Splitter
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ from time import monotonic, time
 from msgspec.structs import replace
 
 from throttled.errors import SourceError
+from throttled.linux.failures import unreadable
 from throttled.tail.backoff import Backoff
-from throttled.tail.failures import unreadable
 from throttled.tail.finding import between, locate, locate_all, open_log
 from throttled.tail.generation import Packed, Plain, RewrittenError
 from throttled.tail.position import HEAD, Batch, Position, State, covered, fits, recognisable

@@ -13,8 +13,8 @@ from itertools import takewhile
 from stat import S_ISREG
 
 from throttled.errors import SourceError
+from throttled.linux.failures import shortage, unreadable
 from throttled.tail import siblings
-from throttled.tail.failures import shortage, unreadable
 from throttled.tail.generation import Packed, Plain
 from throttled.tail.position import Position, fingerprint
 

@@ -27,11 +27,11 @@ from pwd import getpwnam
 from time import gmtime, monotonic, strftime, time
 
 from throttled.errors import SourceError
+from throttled.linux.timer import Timer
 from throttled.model import JOURNAL
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Batch, Position, State
 from throttled.tail.sdjournal import Reader
-from throttled.tail.timer import Timer
 
 INTERVAL = 0.01  # seconds between looks
 IDLE_INTERVAL = 0.1

@@ -20,8 +20,8 @@ from stat import S_ISREG
 
 from msgspec import Struct
 
+from throttled.linux.failures import shortage, unreadable
 from throttled.tail.archive import UNREADABLE, Counted, inflate
-from throttled.tail.failures import shortage, unreadable
 from throttled.tail.position import HEAD, Position, covered, fits, recognisable
 
 MAX_COMPARED = 64  # newest first; each one costs an open and, if compressed, inflating a block

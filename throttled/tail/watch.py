@@ -16,7 +16,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 
 from throttled.errors import SourceError
-from throttled.tail.failures import unreadable
+from throttled.linux.failures import unreadable
 
 _LOOKUP = (
     flags.CREATE

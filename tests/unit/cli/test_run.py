@@ -18,7 +18,7 @@ def test_the_words_reach_the_daemon(
         said.extend(words)
         return 0
 
-    monkeypatch.setattr("throttled.daemon.run", run)
+    monkeypatch.setattr("throttled.service.daemon.run", run)
     assert cli("run", "--backend", "dryrun", "--mode", "observe").code == 0
     assert said == [str(config_file), "dryrun", "observe"]
     assert cli("run", "--mode", "loud").code == 2

@@ -20,7 +20,7 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Sparkline, Static
 
-from tests.unit.test_daemon import BOUND, Lab, live
+from tests.unit.service.test_daemon import BOUND, Lab, live
 from throttled.cli.screen import Question, Reading, Screen
 from throttled.control import client, protocol
 from throttled.control.protocol import AllowedResult, Request, Top, TopResult

@@ -112,7 +112,7 @@ def test_a_host_without_log_files_has_a_journal(
     def no_journal(*_: object, **__: object) -> None:  # whether this host has one or not
         raise SourceError("cannot read the journal")
 
-    monkeypatch.setattr("throttled.history.JournalTail", no_journal)
+    monkeypatch.setattr("throttled.sources.history.JournalTail", no_journal)
     config_file.write_text(config_file.read_text() + "[log]\nfiles = []\n")
     ended = cli("suggest")
     assert ended.code == 1

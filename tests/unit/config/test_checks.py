@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from throttled.config import checks
 from throttled.config.schema import Config, Firewall, FirewallPorts, Log, Metrics
-from throttled.policy import (
+from throttled.settings import (
     Ban,
     Duration,
     Limit,

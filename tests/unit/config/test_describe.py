@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from throttled.config.describe import DURATION, allowed, dotted, shown, toml
 from throttled.config.schema import Config, Firewall, LimitName
-from throttled.policy import Duration, Limit, Thresholds, duration
+from throttled.settings import Duration, Limit, Thresholds, duration
 
 
 @pytest.mark.parametrize(

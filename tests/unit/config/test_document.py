@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from throttled.config import document
 from throttled.config.schema import Config, FirewallPorts
-from throttled.policy import Limit, Thresholds, default_limits
+from throttled.settings import Limit, Thresholds, default_limits
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -13,7 +13,7 @@ from throttled.config import document
 from throttled.config.load import load, loads
 from throttled.config.schema import Config
 from throttled.errors import ConfigError
-from throttled.policy import Limit, Thresholds, default_limits, duration
+from throttled.settings import Limit, Thresholds, default_limits, duration
 
 
 def fault(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Meta, Struct, ValidationError, convert
 
 from throttled.config.schema import Config, Firewall, Metrics
-from throttled.policy import Policy
+from throttled.settings import Policy
 
 
 def _hints(kind: type[Struct]) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 
 from throttled.config import validate
 from throttled.config.describe import DURATION
-from throttled.policy import Duration
+from throttled.settings import Duration
 
 GOOD: list[dict[str, Any]] = [
     {},

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from throttled.decide.allowance import kind_of, lenient, proven, remembered, threshold
 from throttled.model import Past
-from throttled.policy import Good
+from throttled.settings import Good
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from throttled.address import network_of
 from throttled.decide.engine import Engine, health_check_hint
 from throttled.model import Crossing, Event, Evidence, Facts, Line, Peak, Service
-from throttled.policy import Limit, Points, Policy, default_limits, duration
+from throttled.settings import Limit, Points, Policy, default_limits, duration
 
 A = "198.51.100.7"
 B = "198.51.100.8"

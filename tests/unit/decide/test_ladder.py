@@ -17,7 +17,7 @@ from throttled.model import (
     Scope,
     Snapshot,
 )
-from throttled.policy import Limit, Policy, ThrottleRate, duration
+from throttled.settings import Limit, Policy, ThrottleRate, duration
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

@@ -2,7 +2,7 @@ from msgspec.structs import replace
 
 from throttled.decide.limits import NEVER, Gauges, Meter
 from throttled.decide.noting import NotingCounters, NotingDistinct
-from throttled.policy import Limit, Network, Policy, Thresholds, default_limits, duration
+from throttled.settings import Limit, Network, Policy, Thresholds, default_limits, duration
 
 
 def test_defaults_of_both_scopes() -> None:

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 from throttled.decide.networks import Judge, above, exempt, fresh
 from throttled.decide.protect import Protection
 from throttled.model import Crossing, Decision, Facts, NetworkPast, Rate
-from throttled.policy import Network, Policy, ThrottleRate, duration
+from throttled.settings import Network, Policy, ThrottleRate, duration
 
 NOW = 1_800_000_000.0
 N = "2001:db8:bad:1::/64"

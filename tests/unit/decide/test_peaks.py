@@ -3,7 +3,7 @@ from typing import Any
 
 from throttled.decide.peaks import Rate, Scoped, Watch
 from throttled.model import Event, Facts, Scope
-from throttled.policy import Limit, Policy, duration
+from throttled.settings import Limit, Policy, duration
 
 STRANGER = "203.0.113.7"
 DELIVERED = {"data": (1, 1), "commands": (5, 5)}

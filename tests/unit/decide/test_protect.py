@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from throttled import address
 from throttled.decide.protect import Protection
 from throttled.model import Facts
-from throttled.policy import Protect
+from throttled.settings import Protect
 
 FACTS = Facts(
     own=frozenset({"198.51.100.1", "2001:db8::1"}),

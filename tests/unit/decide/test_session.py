@@ -4,7 +4,7 @@ import pytest
 
 from throttled.decide.session import Scale, Session, family, unnamed
 from throttled.model import Event
-from throttled.policy import Points
+from throttled.settings import Points
 
 
 def event(kind: str, **fields: Any) -> Event:

@@ -7,7 +7,7 @@ from tests.unit.decide.test_peaks import STRANGER, event, mail, watch
 from throttled.decide.peaks import Watch
 from throttled.decide.suggest import Sender, Suggestion, pleasant, propose, suggest
 from throttled.model import Event
-from throttled.policy import Limit, Policy, default_limits, duration
+from throttled.settings import Limit, Policy, default_limits, duration
 
 WEEK = 7 * 86400.0
 

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from throttled.tail.failures import unreadable
+from throttled.linux.failures import unreadable
 
 
 @pytest.mark.parametrize(

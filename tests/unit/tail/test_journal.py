@@ -22,9 +22,9 @@ import pytest
 
 from lab import netns
 from lab.journald import PROGRAM, SOCKET, Journald, private_mounts
-from throttled import history
 from throttled.errors import SourceError
 from throttled.model import JOURNAL
+from throttled.sources import history
 from throttled.tail import journal, sdjournal
 from throttled.tail.behind import before
 from throttled.tail.journal import JournalTail

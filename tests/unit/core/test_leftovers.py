@@ -1,0 +1,46 @@
+"""Entries of other backends: removed, and tried again where they are not."""
+
+import asyncio
+import os
+
+import pytest
+
+from throttled.core import leftovers
+from throttled.core.leftovers import Leftovers
+from throttled.errors import BackendError
+
+
+def test_what_cannot_be_removed_is_a_problem_until_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answers = [
+        ([], [BackendError("the lock is taken")]),
+        (["iptables"], [BackendError("the lock is taken")]),
+        (["nftables"], []),
+    ]
+    monkeypatch.setattr(leftovers, "displace", lambda _name: answers.pop(0))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    left = Leftovers("dryrun")
+    assert not left.due(1e9)
+    asyncio.run(left.remove(100.0))
+    assert left.problem is not None
+    assert (left.problem.state, left.problem.key) == ("fault", "firewall-left")
+    assert "the lock is taken" in left.problem.what
+    assert (left.due(159.0), left.due(160.0)) == (False, True)
+    asyncio.run(left.remove(160.0))
+    asyncio.run(left.remove(220.0))
+    assert not left.due(1e9)
+    assert caplog.text.count("removed entries left by the") == 2
+    assert caplog.text.count("lock is taken") == 1  # not every minute
+
+
+@pytest.mark.parametrize(("backend", "wrong"), [("dryrun", False), ("nftables", True)])
+def test_who_observes_without_rights_is_only_warned(
+    monkeypatch: pytest.MonkeyPatch, backend: str, *, wrong: bool
+) -> None:
+    monkeypatch.setattr(leftovers, "displace", lambda _name: ([], [BackendError("not permitted")]))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    left = Leftovers(backend)
+    asyncio.run(left.remove(1.0))
+    assert (left.problem is not None) == wrong

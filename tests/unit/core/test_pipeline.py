@@ -1,0 +1,736 @@
+"""The pipeline with the real parser, engine, ladder and SQLite.
+
+The kernel is played by `Kernel`, which can refuse, as a real one does only when it is broken; the
+contract suite and the system tests have the real ones.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from throttled.clock import Moment, now
+from throttled.core.pipeline import Pipeline
+from throttled.decide.ladder import Ruling
+from throttled.errors import BackendError, StoreError
+from throttled.model import (
+    Applied,
+    Crossing,
+    Decision,
+    Entry,
+    Event,
+    Evidence,
+    Facts,
+    Fill,
+    Problem,
+    Rate,
+    Ruleset,
+    Scope,
+    Seen,
+)
+from throttled.parse.parser import Parser
+from throttled.settings import Policy
+from throttled.store.store import Filter, Store, StoredPosition
+
+WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
+BOOT = 50_000_000.0
+NOW = Moment(WALL, BOOT)
+STAMP = "2026-11-30T00:53:20.000000+00:00"
+A = "198.51.100.7"
+
+
+def later(seconds: float) -> Moment:
+    return Moment(WALL + seconds, BOOT + seconds)
+
+
+def decision(number: int) -> Decision:
+    subject = f"198.18.{number >> 8}.{number & 255}"
+    return Decision(WALL, "ban", subject, "mx", "errors", 1, WALL + 600, "because")
+
+
+class Kernel:
+    """A backend that remembers, and that refuses while `fault` is set."""
+
+    name = "test"
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str, str], float] = {}
+        self.fault: BackendError | None = None
+        self.refused: set[str] = set()
+
+    def check(self) -> list[Problem]:
+        return []
+
+    def setup(self, ruleset: Ruleset) -> bool:
+        del ruleset
+        return True
+
+    def apply(self, entries: Sequence[Entry]) -> Applied:
+        if self.fault is not None:
+            raise self.fault
+        for entry in entries:
+            key = (entry.subject, entry.scope, entry.action)
+            self.held.pop(key, None)
+            if entry.seconds and entry.subject not in self.refused:
+                self.held[key] = entry.seconds
+        return Applied(tuple((e, "no room") for e in entries if e.subject in self.refused))
+
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+        found = []
+        for entry in entries:
+            seconds = self.held.get((entry.subject, entry.scope, entry.action))
+            if seconds is not None:
+                found.append(Seen(entry.subject, entry.scope, entry.action, seconds, 7))
+        return found
+
+    def dump(self) -> Iterator[Seen]:
+        for (subject, scope, action), seconds in self.held.items():
+            yield Seen(subject, scope, action, seconds)  # type: ignore[arg-type]
+
+    def dropped(self) -> int:
+        return 0
+
+    def collect(self) -> None:
+        return
+
+    def intact(self) -> bool:
+        return True
+
+    def fill(self) -> list[Fill]:
+        return []
+
+    def watch(self) -> None:
+        return
+
+    def teardown(self) -> None:
+        self.held.clear()
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(str(tmp_path / "t.db"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def pipeline(store: Store, kernel: Kernel) -> Pipeline:
+    return Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
+
+
+def lines(body: str, count: int, stamp: str = STAMP) -> list[str]:
+    return [f"{stamp} mx postfix/smtpd[{1000 + n}]: {body}" for n in range(count)]
+
+
+FLOOD = lines(f"connect from unknown[{A}]", 61)
+GARBAGE = lines(f"warning: non-SMTP command from unknown[{A}]: GET / HTTP/1.1", 11)
+
+
+def read(pipeline: Pipeline, text: Sequence[str], now: Moment = NOW) -> list[Decision]:
+    pipeline.read(text, range(len(text)), now, 0, 3)
+    return pipeline.settle(now)[0]
+
+
+def test_lines_become_a_throttle_in_store_and_kernel(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    (decision,) = read(pipeline, FLOOD)
+    assert kernel.held == {(A, "mx", "throttle"): 600.0}
+    # The session that caused it matters at once, or never.
+    assert decision.pid == 1060
+    assert store.decisions(A) == [replace(decision, pid=0)]
+    assert decision.lines[-1].offset == 60
+    assert decision.lines[-1].source == 3
+    assert pipeline.counts.events == {"connect": 61}
+    assert pipeline.counts.lines == 61
+
+
+def test_a_ban_follows_and_is_not_taken_twice(pipeline: Pipeline, kernel: Kernel) -> None:
+    read(pipeline, FLOOD)
+    assert [d.action for d in read(pipeline, GARBAGE)] == ["ban"]
+    assert (A, "mx", "ban") in kernel.held
+    assert read(pipeline, GARBAGE + FLOOD) == []
+
+
+def test_what_was_repeated_is_the_line_before_in_the_same_log(pipeline: Pipeline) -> None:
+    repeated = f"{STAMP} mx last message repeated 70 times"
+    pipeline.read(FLOOD[:1], [0], NOW, 0, 3)
+    for log_number in range(1, 120):
+        pipeline.read([repeated], [0], NOW, log_number, 3)
+        pipeline.read(lines("removed", 1), [0], NOW, log_number, 3)
+    assert pipeline.settle(NOW)[0] == []
+    pipeline.read(FLOOD[:1], [0], NOW, 0, 3)
+    pipeline.read([repeated], [100], NOW, 0, 3)
+    (decision,) = pipeline.settle(NOW)[0]
+    assert (decision.action, decision.value) == ("throttle", 72)
+
+
+def test_a_log_that_stalled_is_no_burst(pipeline: Pipeline) -> None:
+    text = []
+    for minute in range(10, 53):
+        stamp = f"2026-11-30T00:{minute}:00.000000+00:00"
+        text += lines(f"connect from unknown[{A}]", 30, stamp)
+    assert read(pipeline, text) == []
+
+
+def test_a_line_from_the_future_counts_as_now(pipeline: Pipeline) -> None:
+    text = lines(f"connect from unknown[{A}]", 61, "2026-11-30T00:58:20.000000+00:00")
+    assert len(read(pipeline, text)) == 1
+
+
+def test_evidence_counts_before_it_is_recorded(
+    pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded before the decision, it would be read again after a kill, and count twice."""
+    store.record(WALL - 86400, [], evidence=[Evidence(A, WALL - 86400, 1, 0)])
+    good = lines(f"disconnect from a.test[{A}] ehlo=1 mail=1 rcpt=1 data=1 commands=4", 1)
+    judge = pipeline.ladder.judge
+
+    def judging(*args: Any) -> Ruling:
+        assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 1
+        return judge(*args)
+
+    monkeypatch.setattr(pipeline.ladder, "judge", judging)
+    (decision,) = read(pipeline, [*good, *GARBAGE])
+    # 50, three for the one within the window, one for each of the two.
+    assert decision.why.endswith("2 deliveries on 2 days speak for it up to 55")
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 2
+
+
+def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:
+    position = StoredPosition("/var/log/mail.log", b"x")
+    pipeline.read(FLOOD, range(61), NOW)
+    pipeline.positions = lambda: [position]
+    pipeline.settle(NOW)
+    assert store.positions() == {"/var/log/mail.log": position}
+
+
+def test_good_evidence_of_the_same_batch_speaks_for_the_client(
+    pipeline: Pipeline, store: Store
+) -> None:
+    store.record(WALL, (), [Evidence(A, WALL - 86400, 99, 0)])
+    mail = lines(f"disconnect from unknown[{A}] mail=1 rcpt=1 data=1 commands=3", 1)
+    (decision,) = read(pipeline, [*mail, *GARBAGE])
+    assert decision.action == "throttle"
+    assert "2 days" in decision.why
+
+
+def test_protected_is_spared_and_not_asked_again_soon(store: Store, kernel: Kernel) -> None:
+    facts = Facts(mynetworks=("198.51.100.0/24",))
+    pipeline = Pipeline(Policy(), facts, store, kernel, Parser(UTC, WALL))
+    pipeline.read(FLOOD, range(61), NOW)
+    decisions, spared = pipeline.settle(NOW)
+    assert decisions == []
+    assert "mynetworks" in spared[0][1]
+    pipeline.read(FLOOD, range(61), NOW)
+    assert pipeline.settle(NOW) == ([], [])
+    assert kernel.held == {}
+
+
+def test_counters_are_read_before_a_renewal(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    read(pipeline, FLOOD)
+    read(pipeline, GARBAGE)
+    assert store.snapshots(WALL)[0].action == "ban"
+    kernel.held[A, "mx", "ban"] = 1.0
+    pipeline.decide(
+        [Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "by hand")],
+        NOW,
+        renewed=[(A, "mx")],
+    )
+    assert store.snapshots(WALL)[0].packets == 7
+
+
+def test_a_full_disk_stops_recording_and_nothing_else(
+    pipeline: Pipeline, kernel: Kernel, store: Store, tmp_path: Path
+) -> None:
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")  # whatever the reason, the store refuses to write
+    assert len(read(pipeline, FLOOD)) == 1
+    assert (A, "mx", "throttle") in kernel.held
+    assert pipeline.store_fault is not None
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    pipeline.retry(lambda: None, later(1))
+    assert [d.action for d in store.decisions(A)] == ["throttle"]
+    assert pipeline.store_fault is None
+
+
+def test_a_store_that_fails_is_asked_once_a_second(
+    pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def full(_now: float, decisions: Sequence[Decision], *_rest: object) -> None:
+        asked.append(len(decisions))
+        raise StoreError("no space left", "free some")
+
+    # Counting how often it is asked: the real faults are in tests/system/test_store.py.
+    monkeypatch.setattr(store, "record", full)
+    for batch in range(100):
+        pipeline.record(later(batch / 50), [decision(n) for n in range(1200)])
+    assert asked == [1200, 5_000]
+    assert pipeline.unrecorded() == 100_000, "the oldest were let go"
+
+
+def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last(
+    pipeline: Pipeline, store: Store, tmp_path: Path
+) -> None:
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    pipeline.record(NOW, [decision(n) for n in range(25_000)])
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    position = StoredPosition("/var/log/mail.log", b"x")
+    pipeline.positions = lambda: [position]
+    left = []
+    for second in (1, 2, 3, 4, 5):
+        assert store.positions() == {}
+        pipeline.record(later(second))
+        left.append(pipeline.unrecorded())
+    assert left == [20_000, 15_000, 10_000, 5_000, 0]
+    assert store.positions() == {"/var/log/mail.log": position}
+    assert sum(store.counts(WALL).values()) == 25_000
+
+
+@pytest.mark.parametrize("subject", [A, ""])
+def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
+    pipeline: Pipeline, store: Store, tmp_path: Path, subject: str
+) -> None:
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    read(pipeline, GARBAGE)
+    with pytest.raises(StoreError):
+        pipeline.free(subject, None, NOW)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    pipeline.retry(lambda: None, later(1))
+    assert (pipeline.store_fault, store.snapshots(WALL)) == (None, [])
+
+
+def test_a_full_disk_hides_nobodys_good_history(
+    pipeline: Pipeline, store: Store, tmp_path: Path
+) -> None:
+    store.record(WALL, (), [Evidence(A, WALL - n * 86400, 99, 0) for n in range(3)])
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    mail = lines("disconnect from unknown[203.0.113.5] mail=1 rcpt=1 data=1 commands=3", 1)
+    (decision,) = read(pipeline, [*mail, *GARBAGE])
+    assert decision.action == "throttle"
+    blocker.close()
+
+
+def test_who_is_not_banned_for_good_reasons_is_not_judged_by_every_line(
+    pipeline: Pipeline, store: Store
+) -> None:
+    store.record(WALL, (), [Evidence(A, WALL - n * 86400, 99, 0) for n in range(3)])
+    assert [d.action for d in read(pipeline, GARBAGE)] == ["throttle"]
+    assert read(pipeline, GARBAGE) == []
+
+
+def test_a_store_that_cannot_be_read_decides_without_history(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_args: object) -> None:
+        raise StoreError("the database is damaged", "restore it")
+
+    # There is no sure way to damage the one page that SQLite will need to read.
+    monkeypatch.setattr(pipeline.store, "pasts", unreadable)
+    assert len(read(pipeline, GARBAGE)) == 1
+    assert pipeline.history_fault is not None
+    assert (A, "mx", "ban") in kernel.held
+
+
+def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    read(pipeline, FLOOD)
+    assert pipeline.backend_fault is kernel.fault
+    assert pipeline.unapplied() == 1
+    pipeline.retry(lambda: None, NOW)
+    assert pipeline.unapplied() == 1
+    kernel.fault = None
+    repaired: list[bool] = []
+    pipeline.retry(lambda: repaired.append(True), NOW)
+    assert repaired == [True]
+    assert (A, "mx", "throttle") in kernel.held
+    assert pipeline.backend_fault is None
+
+
+def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    entries = [Entry(f"198.18.0.{n}", "mx", "ban", 100.0 * n) for n in range(3)]
+    pipeline.apply(entries, NOW)
+    kernel.held = {("198.18.0.0", "mx", "ban"): 5.0}
+    kernel.fault = None
+    pipeline.retry(lambda: None, later(150))
+    assert kernel.held == {("198.18.0.2", "mx", "ban"): 50.0}
+    assert pipeline.unapplied() == 0
+
+
+def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    pipeline.apply([Entry(A, "mx", "ban", 600.0)], NOW)
+    kernel.fault = None  # somebody put the table back before we noticed
+    pipeline.apply([Entry(A, "mx", "ban", 0.0)], later(1))
+    pipeline.retry(lambda: None, later(2))
+    assert kernel.held == {}
+
+
+def test_what_waits_for_the_kernel_has_a_cap(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.core.pipeline._WAITING", 3)
+    kernel.fault = BackendError("table gone", "wait")
+    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
+    kernel.fault = None
+    pipeline.retry(lambda: None, NOW)
+    assert [subject for subject, _, _ in kernel.held] == [f"198.18.0.{n}" for n in (6, 7, 8)]
+
+
+def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.fault = BackendError("table gone", "wait")
+    read(pipeline, FLOOD)
+
+    def repair() -> None:
+        raise BackendError("no", "no")
+
+    pipeline.retry(repair, NOW)
+    assert pipeline.unapplied() == 1
+
+
+def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel: Kernel) -> None:
+    kernel.refused = {A}
+    other = [line.replace(A, "198.51.100.8") for line in FLOOD]
+    read(pipeline, FLOOD + other)
+    assert set(kernel.held) == {("198.51.100.8", "mx", "throttle")}
+    assert pipeline.counts.errors == 1
+
+
+def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel) -> None:
+    read(pipeline, FLOOD)
+    read(pipeline, GARBAGE)
+    release = Decision(WALL, "release", A, "mx", "operator", 0, WALL, "by hand")
+    pipeline.decide([release], NOW)
+    assert kernel.held == {}
+
+
+def test_an_exemption_is_applied_and_goes_with_what_replaces_it(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    pipeline.decide([exempt], NOW)
+    assert kernel.held == {(A, "mx", "exempt"): 9000.0}
+    (throttled,) = read(pipeline, FLOOD)  # it is judged as before
+    assert throttled.action == "throttle"
+    assert kernel.held.keys() == {(A, "mx", "throttle")}
+
+
+def test_an_exemption_that_the_store_refuses_is_not_applied(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    read(pipeline, FLOOD)
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    other = replace(exempt, subject="198.51.100.8")
+    pipeline.decide([exempt, other], NOW)
+    assert kernel.held.keys() == {(A, "mx", "throttle"), ("198.51.100.8", "mx", "exempt")}
+
+
+def test_a_store_that_cannot_be_read_refuses_no_exemption(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.store, "past", _refuse)
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    pipeline.decide([exempt], NOW)
+    assert kernel.held.keys() == {(A, "mx", "exempt")}
+
+
+def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    """The store still says that a ban is in force."""
+    pipeline.decide([replace(decision(1), subject=A)], NOW)
+    pipeline.freed.add([(A, "mx")], WALL)
+    pipeline.store_fault = StoreError("full", "")
+    pipeline._asked = BOOT
+    exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
+    pipeline.decide([exempt], NOW)
+    assert (A, "mx", "exempt") in kernel.held
+
+
+def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    applied: list[Entry] = []
+    monkeypatch.setattr(pipeline, "apply", lambda entries, _now: applied.extend(entries))
+    rate = Rate(6, 3600.0, 2)
+    pipeline.decide([replace(decision(1), action="throttle", rate=rate)], NOW)
+    assert applied == [Entry("198.18.0.1", "mx", "throttle", 600.0, rate)]
+
+
+def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
+    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
+    pipeline.decide([exempt, decision(1)], NOW)
+    pipeline.free("", None, NOW)
+    pipeline.flush(lambda: None, NOW)
+    assert kernel.held.keys() == {(A, "mx", "exempt")}
+
+
+def test_a_flush_goes_on_without_the_store(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.decide([decision(1)], NOW)
+    monkeypatch.setattr(pipeline.store, "active", _refuse)
+    pipeline.flush(lambda: None, NOW)
+    assert kernel.held == {}
+    assert pipeline.backend_fault is None
+
+
+def _refuse(*_args: object) -> None:
+    raise StoreError("no such file", "")
+
+
+def test_lines_from_before_the_boot_are_counted(store: Store, kernel: Kernel) -> None:
+    pipeline = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
+    up = now().boot - time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert len(read(pipeline, FLOOD, Moment(WALL + 45, up + 5.0))) == 1
+
+
+def test_weeks_of_lines_read_again_are_no_burst(pipeline: Pipeline) -> None:
+    """A quiet server's last 16 MiB are weeks: each line counts when it was written, or not."""
+    error = f"reject: RCPT from a.example[{A}]: 550 5.1.1 <x@y.example>: Recipient address rejected"
+    text = []
+    for age in range(60):
+        stamp = datetime.fromtimestamp(WALL - (8 + age) * 86400, UTC).isoformat()
+        text += lines(f"NOQUEUE: {error}: User unknown", 1, stamp)
+    pipeline.read([*text, *text], range(120), NOW)  # a daemon that was stopped for two months
+    pipeline.read(text, range(60), NOW, forgotten={})
+    # No time at all: known to be of now only as it is written.
+    timeless = [
+        f"<22>1 - mx postfix/smtpd {pid} - - NOQUEUE: {error}: User unknown" for pid in range(1, 61)
+    ]
+    pipeline.read(timeless, range(60), NOW, forgotten={})
+    assert pipeline.settle(NOW)[0] == []
+    assert all(meter.value == 0 for meter in pipeline.engine.meters(A, NOW.boot))
+    pipeline.read(timeless, range(60), NOW)
+    assert [d.action for d in pipeline.settle(NOW)[0]] == ["ban"]
+
+
+def test_what_ran_out_is_over_also_for_a_log_in_another_zone(pipeline: Pipeline) -> None:
+    """Its lines look two hours old; the throttle of ten minutes is over after ten minutes."""
+    for passed in (0.0, 700.0, 1400.0):
+        stamp = datetime.fromtimestamp(WALL + passed - 7200, UTC).isoformat()
+        flood = lines(f"connect from unknown[{A}]", 61, stamp)
+        (decision,) = read(pipeline, flood, later(passed))
+        assert decision.action == "throttle"
+
+
+def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: Pipeline) -> None:
+    stamps = [f"2026-11-30T00:53:{second:02}.000000+00:00" for second in range(20)]
+    text = [lines(f"connect from unknown[{A}]", 5, stamp)[0] for stamp in stamps * 5]
+    text.sort()
+    other = [line.replace(A, "198.51.100.8") for line in text]
+
+    def values(forgotten: dict[str, dict[Scope, float]]) -> list[int]:
+        pipeline.engine.forget_all()
+        pipeline.read([*text, *other], range(200), NOW, forgotten=forgotten)
+        pipeline.engine.take()
+        return [
+            max(meter.value for meter in pipeline.engine.meters(client, BOOT))
+            for client in (A, "198.51.100.8")
+        ]
+
+    assert values({}) == [100, 100]
+    assert values({A: {"mx": WALL - 10.5}}) == [50, 100]
+    assert values({A: {"submission": WALL}}) == [100, 100]
+    assert values({"": {"mx": WALL - 10.5}}) == [50, 50]
+
+
+def test_a_64_that_was_forgotten_stays_forgotten(pipeline: Pipeline) -> None:
+    crowd = [
+        f"{STAMP} mx postfix/smtpd[{n}]: warning: non-SMTP command from x[2001:db8:0:1::{n:x}]: G"
+        for n in range(1, 120)
+    ]
+    network = "2001:db8:0:1::/64"
+    pipeline.read(crowd, range(119), NOW, forgotten={network: {"mx": WALL}})
+    assert pipeline.settle(NOW)[0] == []
+    (decision,) = read(pipeline, crowd)
+    assert (decision.action, decision.subject) == ("ban", network)
+    assert read(pipeline, crowd[:9], later(1.0)) == [], "it is held"
+
+
+def test_lost_lines_are_counted(pipeline: Pipeline) -> None:
+    text = [f"{STAMP} mx rsyslogd: imuxsock[pid 77]: 13 messages lost due to rate-limiting"]
+    read(pipeline, text)
+    assert pipeline.counts.events.keys() <= {"lines_lost"}
+    assert pipeline.counts.lines_lost == pipeline.counts.events.get("lines_lost", 0) * 13
+
+
+PEAK = (
+    f"{STAMP} mx postfix/anvil[9]: statistics: max connection count 4 for"
+    " (smtp:2001:db8:1::/84) at Nov 30 00:53:20"
+)
+
+
+@pytest.mark.parametrize("forgotten", [None, {}, {"": {"mx": 1.0}}])
+def test_a_peak_of_a_network(
+    pipeline: Pipeline, forgotten: dict[str, dict[Scope, float]] | None
+) -> None:
+    """Since Postfix 3.8; read back at a start it ended the daemon, at each start."""
+    text = [PEAK, *FLOOD, PEAK]
+    pipeline.read(text, range(len(text)), NOW, 0, 3, forgotten=forgotten)
+    assert [d.subject for d in pipeline.settle(NOW)[0]] == [A]
+    assert pipeline.counts.events == {"peak": 2, "connect": 61}
+    assert pipeline.skipped.counts == {}
+
+
+@pytest.mark.parametrize("place", [0, 30, 71])
+@pytest.mark.parametrize("room", ["parser", "engine"])
+def test_a_line_that_raises_is_skipped_alone(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, room: str, place: int
+) -> None:
+    """What raises is made up: each line that is known to do so is mended."""
+    poison = f"{STAMP} mx postfix/smtpd[1]: connect from unknown[198.51.100.66]"
+    if room == "parser":
+        parser = pipeline._parser_of(0)
+        event = parser.event
+
+        def parse(line: str, wall: float) -> Event | None:
+            if line == poison:
+                raise ValueError("poison")
+            return event(line, wall)
+
+        monkeypatch.setattr(parser, "event", parse)
+    else:
+        step = pipeline.engine.step
+
+        def count(event: Event, *where: Any) -> None:
+            if event.client == "198.51.100.66":
+                raise KeyError("poison")
+            step(event, *where)
+
+        monkeypatch.setattr(pipeline.engine, "step", count)
+    text = [*FLOOD, *GARBAGE]
+    text[place:place] = [poison] * 3
+    (decision,) = read(pipeline, text)
+    assert (decision.action, decision.value) == ("ban", 55)
+    assert pipeline.skipped.counts == {"line": 3}
+    assert pipeline.counts.lines == len(text)
+
+
+def others(count: int) -> list[str]:
+    return [line.replace(A, f"198.51.{n}.9") for n in range(count) for line in GARBAGE]
+
+
+def test_a_decision_that_raises_is_skipped_alone(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = pipeline.ladder.judge
+
+    def fail(crossings: Sequence[Crossing], *rest: Any) -> Ruling:
+        if any(c.subject == A for c in crossings):
+            raise ZeroDivisionError("ladder")
+        return judge(crossings, *rest)
+
+    monkeypatch.setattr(pipeline.ladder, "judge", fail)
+    assert len(read(pipeline, others(5) + GARBAGE + others(7)[55:])) == 7
+    assert len(kernel.held) == 7
+    assert pipeline.skipped.counts == {"row": 1, "decision": 1}
+
+
+def test_a_row_that_cannot_be_used_is_as_if_it_were_not_there(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    store.record(WALL - 900, [decision(1), replace(decision(1), subject=A)])
+    connection = store._database.connection
+    connection.execute("UPDATE active SET until = 'soon' WHERE subject = ?", (A,))
+    connection.execute("UPDATE offence SET ended = 'late', bans = 'many' WHERE subject = ?", (A,))
+    assert len(read(pipeline, others(5) + GARBAGE)) == 6
+    assert (A, "mx", "ban") in kernel.held
+    assert pipeline.skipped.counts == {"row": 1}
+    (row,) = store.snapshots(WALL, Filter(subject=A))
+    assert row.until == WALL + 600
+
+
+def test_an_element_that_raises_is_skipped_alone(pipeline: Pipeline, kernel: Kernel) -> None:
+    apply = kernel.apply
+
+    def fail(entries: Sequence[Entry]) -> Applied:
+        if any(entry.subject == A for entry in entries):
+            raise ValueError("not an IP address")
+        return apply(entries)
+
+    kernel.apply = fail  # type: ignore[method-assign]
+    assert len(read(pipeline, others(5) + GARBAGE)) == 6
+    assert len(kernel.held) == 5
+    assert pipeline.skipped.counts == {"element": 1}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"until": float("nan")},
+        {"value": 1 << 70},
+        {"subject": "\udcff"},
+        {"level": object()},
+        {"scope": "elsewhere"},
+    ],
+)
+def test_a_decision_that_cannot_be_recorded_stops_no_other(
+    pipeline: Pipeline, kernel: Kernel, store: Store, bad: dict[str, Any]
+) -> None:
+    """Nor is it tried again for ever, which would let no other be recorded."""
+    decisions = [decision(n) for n in range(5)]
+    decisions[2] = replace(decisions[2], **bad)
+    pipeline.decide(decisions, NOW)
+    assert pipeline.store_fault is None
+    assert pipeline.unrecorded() == 0
+    assert {d.subject for d in store.decisions("", 9)} >= {
+        decision(n).subject for n in (0, 1, 3, 4)
+    }
+    assert len(kernel.held) >= 4
+    assert pipeline.skipped.total() >= 1
+
+
+def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, store: Store) -> None:
+    pipeline._evidence = [
+        Evidence("no address", WALL, 1),
+        Evidence(A, float("nan"), 1),
+        Evidence(A, WALL, 3),
+    ]
+    pipeline.positions = lambda: [StoredPosition("\udcff", b""), StoredPosition("log", b"x")]
+    pipeline.record(NOW)
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 3
+    assert store.positions().keys() == {"log"}
+    assert pipeline.store_fault is None
+    assert pipeline.skipped.counts == {"evidence": 2, "position": 1}
+
+    def fail() -> list[StoredPosition]:
+        raise OSError("stale")
+
+    pipeline.positions = fail
+    pipeline.decide([decision(1)], NOW)
+    assert pipeline.skipped.counts["position"] == 2
+    assert len(store.decisions("", 9)) == 1
+
+
+def test_a_counter_that_raises_does_not_keep_a_decision_back(
+    pipeline: Pipeline, kernel: Kernel
+) -> None:
+    def fail(_: object) -> list[Seen]:
+        raise ValueError("not an IP address")
+
+    kernel.lookup = fail  # type: ignore[method-assign,assignment]
+    pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
+    assert len(kernel.held) == 1
+    assert pipeline.skipped.counts == {"counter": 1}

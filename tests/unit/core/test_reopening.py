@@ -1,0 +1,128 @@
+"""Going without the store and back, with real files."""
+
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
+from throttled.core.reopening import open_or_without, reopen
+from throttled.enforce.dryrun import DryRun
+from throttled.errors import StoreError
+from throttled.model import Decision, Facts, Ruleset
+from throttled.parse.parser import Parser
+from throttled.settings import Policy
+from throttled.store.store import Store
+
+NOW = Moment(1_800_000_000.0, 5_000.0)
+RULES = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=1, size=1000)
+A, B, C = "198.51.100.7", "198.51.100.8", "198.51.100.9"
+
+
+def ban(subject: str, seconds: float = 600.0, limit: str = "errors", level: int = 1) -> Decision:
+    return Decision(NOW.wall, "ban", subject, "mx", limit, level, NOW.wall + seconds, limit)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "throttled" / "t.db")
+
+
+@pytest.fixture
+def pipeline(path: str) -> Iterator[Pipeline]:
+    kernel = DryRun()
+    kernel.setup(RULES)
+    store, _problem = open_or_without(path)
+    made = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, NOW.wall))
+    yield made
+    made.store.close()
+
+
+def test_a_directory_is_made(path: str) -> None:
+    store, problem = open_or_without(path)
+    assert problem is None
+    assert Path(path).exists()
+    store.close()
+
+
+def test_without_the_file_and_back(path: str, pipeline: Pipeline) -> None:
+    pipeline.decide([ban(A, level=3), ban(B, 60)], NOW)
+    pipeline.store.close()
+    Path(path).rename(path + ".moved")
+    Path(path).write_bytes(b"no database" * 100)
+    pipeline.store, problem = open_or_without(path)
+    assert problem is not None
+    with pytest.raises(StoreError):
+        reopen(pipeline, path, NOW)
+    pipeline.decide([ban(A, 599, "adopted", 0), ban(B, 900), ban(C)], NOW)
+    assert Path(path).read_bytes() == b"no database" * 100
+    Path(path + ".moved").rename(path)
+    reopen(pipeline, path, NOW)
+    rows = {row.subject: (row.limit, row.level, row.until) for row in store_of(path)}
+    assert rows == {
+        A: ("errors", 3, NOW.wall + 600),
+        B: ("errors", 1, NOW.wall + 900),
+        C: ("errors", 1, NOW.wall + 600),
+    }
+
+
+def store_of(path: str) -> list[Decision]:
+    with_file = Store.open(path, readonly=True)
+    try:
+        return [
+            Decision(r.since, r.action, r.subject, r.scope, r.limit, r.level, r.until, r.why)
+            for r in with_file.snapshots(NOW.wall)
+        ]
+    finally:
+        with_file.close()
+
+
+def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> None:
+    pipeline.decide([ban(A)], NOW)
+    assert not pipeline.store.gone()
+    for left in Path(path).parent.iterdir():
+        left.unlink()
+    assert pipeline.store.gone()
+    pipeline.decide([ban(B)], NOW)
+    assert pipeline.store_fault is not None
+    reopen(pipeline, path, NOW)
+    assert {decision.subject for decision in store_of(path)} == {A, B}
+    assert not pipeline.store.gone()
+
+
+def test_who_was_active_last_is_so_in_a_file_that_is_made_anew(
+    path: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.core.pipeline._PIECE", 1)
+    for subject in (A, C, B):
+        pipeline.decide([ban(subject)], NOW)
+    for left in Path(path).parent.iterdir():
+        left.unlink()
+    reopen(pipeline, path, NOW)
+    while pipeline.unrecorded():
+        pipeline.record(NOW)
+    assert [decision.subject for decision in store_of(path)] == [B, C, A]
+
+
+def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
+    path: str, pipeline: Pipeline
+) -> None:
+    pipeline.decide([ban(A), ban(B), ban(C, 900)], NOW)
+    pipeline.store.close()
+    pipeline.store = Store.open(":memory:")  # as after a start with a full disk
+    later = Moment(NOW.wall + 10, NOW.boot + 10)
+    pipeline.free(A, "mx", later, later.wall + 3600)
+    pipeline.free(C, "mx", later)
+    again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
+    pipeline.decide([again], later)
+    pipeline.store.allow(".example.com", 0.0, "", later.wall)
+    reopen(pipeline, path, later)
+    store = pipeline.store
+    assert {(row.subject, row.limit) for row in store.snapshots(later.wall)} == {
+        (B, "errors"),
+        (C, "auth"),
+    }
+    assert store.past([(A, "mx")], later.wall)[A, "mx"].exempt_until == later.wall + 3600
+    assert [row.what for row in store.allowed(later.wall)] == [".example.com"]

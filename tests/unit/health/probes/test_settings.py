@@ -1,0 +1,98 @@
+"""Postfix's own postconf, asked about configurations that stand in our way."""
+
+from pathlib import Path
+
+import pytest
+
+from lab.maincf import settle
+from throttled.health.probes import settings
+from throttled.model import Facts, Problem
+
+STRICT = "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination"
+STOCK = "4xx instead of 5xx by defer_unauth_destination in smtpd_relay_restrictions"
+MASTER = "smtp inet n - {chroot} - - smtpd{more}\npickup unix n - y 60 1 pickup -v\n"
+
+
+def check(path: Path, main: str, chroot: str = "n", more: str = "") -> list[Problem]:
+    queue = f"queue_directory = {path}/queue\n"
+    (path / "main.cf").write_text(f"compatibility_level = 3.6\n{queue}{main}\n")
+    settle(path / "main.cf")
+    (path / "master.cf").write_text(MASTER.format(chroot=chroot, more=more))
+    found = settings.check(Facts(config_directories=(str(path),)))
+    return [problem for problem in found if problem.what.startswith(str(path))]
+
+
+def test_an_ordinary_configuration_is_not_in_the_way(tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, "soft_bounce = no\nmaillog_file = /var/log/x", chroot="y")
+    assert problem == Problem("ok", f"{tmp_path}: {STOCK}: such refusals count all the same")
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        ("debug_peer_list = example.com", "debug_peer_list"),
+        ("syslog_facility = local5", "local5"),
+    ],
+)
+def test_a_setting_that_hides_offences(tmp_path: Path, main: str, words: str) -> None:
+    (problem,) = check(tmp_path, f"{STRICT}\n{main}")
+    assert words in problem.what
+    assert problem.state == "warning"
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("main", "more", "words"),
+    [
+        (f"{STRICT}\nsoft_bounce = yes", "", "soft_bounce = yes"),
+        (
+            "maps_rbl_reject_code = 451\nunknown_local_recipient_reject_code = 450",
+            "",
+            f"{STOCK}, maps_rbl_reject_code = 451, unknown_local_recipient_reject_code = 450",
+        ),
+        (
+            (
+                f"{STRICT}\nsmtpd_recipient_restrictions = mine\nsmtpd_restriction_classes = mine\n"
+                "mine = permit_mynetworks, defer_unauth_destination"
+            ),
+            "",
+            "4xx instead of 5xx by defer_unauth_destination in mine",
+        ),
+        (
+            STRICT,
+            " -o smtpd_relay_restrictions=defer_unauth_destination",
+            "defer_unauth_destination in smtp/inet/smtpd_relay_restrictions",
+        ),
+    ],
+)
+def test_what_answers_a_permanent_refusal_with_4xx_is_named(
+    tmp_path: Path, main: str, more: str, words: str
+) -> None:
+    (problem,) = check(tmp_path, main, more=more)
+    assert problem.what.endswith(f"{words}: such refusals count all the same")
+    assert (problem.state, problem.hint) == ("ok", "")
+
+
+def test_restrictions_that_refuse_nothing_are_named(tmp_path: Path) -> None:
+    recipients = "smtpd_recipient_restrictions = warn_if_reject reject_rbl_client x.example.com"
+    (problem,) = check(tmp_path, f"{STRICT}\n{recipients}")
+    assert "warn_if_reject in smtpd_recipient_restrictions: what is not refused" in problem.what
+    assert problem.state == "ok"
+
+
+def test_debug_lines(tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, STRICT, more=" -v")
+    assert "runs with -v" in problem.what
+
+
+def test_a_chroot_without_a_way_to_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "_DEV_LOG", tmp_path / "log")  # syslogd's own, no link
+    (problem,) = check(tmp_path, STRICT, chroot="y")
+    assert f"{tmp_path}/queue/dev/log is not there" in problem.what
+    (tmp_path / "queue/dev").mkdir(parents=True)
+    (tmp_path / "queue/dev/log").touch()
+    assert check(tmp_path, STRICT, chroot="y") == []
+
+
+def test_a_broken_instance_is_left_to_the_facts(tmp_path: Path) -> None:
+    assert list(settings.check(Facts(config_directories=(str(tmp_path),))))[-1].state == "fault"

@@ -1,0 +1,150 @@
+"""What is read and said of logs: real files, the real tails and engine, a loop of its own.
+
+Only the clock by which health looks is moved on, and the daemon around it is not there.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from throttled.clock import now
+from throttled.core.pipeline import Pipeline
+from throttled.decide.protect import Protection
+from throttled.health.problems import Growth, Health
+from throttled.model import Facts, Problem
+from throttled.parse.parser import Parser
+from throttled.settings import Policy
+from throttled.sources.logs import Logs
+from throttled.store.store import Store
+
+LINE = "Nov 22 10:00:01 mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "mail.log"
+
+
+@pytest.fixture
+def pipeline() -> Iterator[Pipeline]:
+    store = Store.open(":memory:")
+    yield Pipeline(Policy(), Facts(), store, None, Parser(UTC, now().wall))
+    store.close()
+
+
+def watched(
+    pipeline: Pipeline, report: Callable[[object], None] = lambda _: None
+) -> tuple[Logs, Health]:
+    logs = Logs(pipeline, report)
+    return logs, Health(cast("Any", SimpleNamespace(logs=logs, pipeline=pipeline)))
+
+
+def told(health: Health, later: float = 0.0) -> list[Problem]:
+    return list(health._logs(now().boot + later))
+
+
+@pytest.fixture
+def turn() -> Iterator[Callable[..., None]]:
+    """Run one turn of a loop, and in it a function."""
+
+    async def one(function: Callable[..., None], *arguments: object) -> None:
+        function(*arguments)
+        await asyncio.sleep(0)
+
+    with asyncio.Runner() as runner:
+        yield lambda *what: runner.run(one(*what or (int,)))
+
+
+def test_a_log_that_is_not_read_to_its_end(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    """More is there than is read in one turn; it is told after five seconds, until it is over."""
+    found: list[tuple[list[Problem], list[Problem]]] = []
+    logs, health = watched(pipeline, lambda _: found.append((told(health, 4.0), told(health, 6.0))))
+    turn(logs.follow, [str(log)])
+    log.write_text(LINE * 12_000)
+    while pipeline.counts.lines < 12_000:
+        turn()
+    assert told(health, 60.0) == []
+    turn(logs.close)
+    early, (problem,) = found[0]
+    assert early == []
+    assert problem.key == f"log-lag:{log}"
+    assert problem.state == "warning"
+    assert problem.what.startswith(f"{log}: not read to its end for 6 s, ")
+    assert problem.what.endswith(" bytes to go")
+    assert found[-1] == ([], [])
+
+
+def test_a_log_that_was_gone_before_it_was_read_to_its_end(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    """Rotated and deleted while no daemon ran: told for ten minutes; the new one is read."""
+    logs, health = watched(pipeline)
+    log.write_text(LINE * 9)
+    turn(logs.follow, [str(log)])
+    assert told(health) == []
+    turn(logs.close)
+    log.unlink()
+    log.write_text(LINE.replace("10:00:01", "11:00:01") * 4)
+    logs, health = watched(pipeline)
+    turn(logs.follow, [str(log)])
+    (problem,) = told(health)
+    assert problem.key == f"log-gap:{log}"
+    assert problem.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
+    assert told(health, 599.0) == [problem]
+    assert told(health, 601.0) == []
+    turn(logs.close)
+    assert pipeline.counts.lines == 4
+
+
+def test_a_log_of_two_names_is_read_once(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    link = log.with_name("maillog")
+    link.symlink_to(log)
+    logs, _ = watched(pipeline)
+    turn(logs.follow, [str(log), str(link)])
+    assert [follower.path for follower in logs.followers] == [str(log)]
+    log.write_text(LINE * 40)
+    turn(logs.close)
+    assert pipeline.counts.lines == 40
+
+
+def test_what_strangers_wrote_disturbs_no_terminal(pipeline: Pipeline) -> None:
+    _, health = watched(pipeline)
+    wrong = [
+        Problem("warning", "banned, and began sessions with postfix/\x9b31m\u202ex\n", "", "k")
+    ]
+    assert health.summary(wrong) == "warning: banned, and began sessions with postfix/ 31m x "
+
+
+def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
+    growth = Growth()
+    assert growth.lately(5, 0.0)
+    assert not growth.lately(0, 700.0)  # another parser, another log of that name
+    assert growth.lately(1, 800.0)
+    assert not growth.lately(1, 1500.0)
+
+
+def test_a_client_that_looks_like_a_health_check_is_named(pipeline: Pipeline) -> None:
+    at = now()
+    health = watched(pipeline)[1]
+    for client in ("198.51.100.7", "198.51.100.8"):
+        written = datetime.fromtimestamp(at.wall, UTC).strftime("%b %e %H:%M:%S")
+        begin = LINE.strip().replace("Nov 22 10:00:01", written).replace("198.51.100.7", client)
+        ends = begin.replace(" connect from", " disconnect from") + " commands=0/0"
+        lines = [begin, ends] * 30
+        pipeline.read(lines, range(len(lines)), at)
+        (problem,) = health._health_checks(at.boot)
+        assert problem.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
+        assert problem.hint.endswith("throttled allow 198.51.100.7")
+    assert problem.what.endswith(" (and 1 more clients)")
+    own = Facts(own=frozenset({"198.51.100.7", "198.51.100.8"}))
+    pipeline.reconfigure(Policy(), Protection.of(own, Policy().protect))
+    assert list(health._health_checks(at.boot)) == []

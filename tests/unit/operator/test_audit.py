@@ -1,0 +1,101 @@
+"""Who changed what: in the store and in the log, whatever came of it."""
+
+import asyncio
+import logging
+import os
+import pwd
+import subprocess
+
+import pytest
+
+from throttled.control.protocol import Ban, ChangeResult, Done, List, Reload, Request, Result
+from throttled.control.server import Peer
+from throttled.errors import RefusedError, StoreError
+from throttled.model import Change
+from throttled.operator.audit import Audit, user_name
+from throttled.store.store import Store
+
+ME = Peer(os.getpid(), os.getuid(), os.getgid())
+
+
+async def _handler(request: Request, _peer: Peer) -> Result:
+    match request:
+        case Ban(subject="192.0.2.7"):
+            return ChangeResult([], confirmed=True, message="in force")
+        case Ban(subject="192.0.2.8"):
+            return ChangeResult([], confirmed=False, message="in force?")
+        case Ban():
+            raise RefusedError("it is protected")
+        case Reload():
+            raise ZeroDivisionError
+        case _:
+            return Done()
+
+
+def test_every_change_is_kept_with_who_and_what_became_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = Store.open(":memory:")
+    audit = Audit(lambda: store)
+    asyncio.run(audit.handle(Ban("192.0.2.7", why="a\nb"), ME, _handler))
+    asyncio.run(audit.handle(Ban("192.0.2.8"), ME, _handler))
+    with pytest.raises(RefusedError):
+        asyncio.run(audit.handle(Ban("192.0.2.9"), Peer(1 << 30, 4242, 1), _handler))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(audit.handle(Reload(), ME, _handler))
+    asyncio.run(audit.handle(List(), ME, _handler))
+    reload, refused, unconfirmed, done = store.changes()
+    assert (done.uid, done.pid, done.op, done.subject) == (ME.uid, ME.pid, "ban", "192.0.2.7")
+    assert done.user.startswith(pwd.getpwuid(ME.uid).pw_name)
+    assert done.program
+    assert (done.request, done.outcome, done.ok, done.offline) == (
+        '{"op":"ban","subject":"192.0.2.7","why":"a\\nb"}',
+        "in force",
+        True,
+        False,
+    )
+    assert not unconfirmed.ok
+    assert (refused.user, refused.program, refused.outcome, refused.ok) == (
+        "uid 4242",
+        "",
+        "it is protected",
+        False,
+    )
+    assert (reload.op, reload.outcome, reload.ok) == ("reload", "internal error", False)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 4
+    assert all("\n" not in line for line in told)
+
+
+@pytest.mark.root
+def test_the_login_behind_sudo_is_told() -> None:
+    script = "echo 1 > /proc/self/loginuid && echo set; read wait"
+    with subprocess.Popen(
+        ("sh", "-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        if child.stdout.readline() != "set\n":
+            pytest.skip("this kernel keeps no loginuid")
+        asked = [user_name(Peer(child.pid, uid, uid)) for uid in (0, 1)]
+        child.communicate("\n")
+    daemon = pwd.getpwuid(1).pw_name
+    assert asked == [f"root, logged in as {daemon}", daemon]
+
+
+def test_what_a_failing_store_does_not_take_is_written_later() -> None:
+    class Full(Store):
+        full = True
+
+        def write_change(self, change: Change) -> None:
+            if self.full:
+                raise StoreError("the disk is full")
+            super().write_change(change)
+
+    store = Full.open(":memory:")
+    audit = Audit(lambda: store)
+    asyncio.run(audit.handle(Ban("192.0.2.7"), ME, _handler))
+    assert store.changes() == []
+    store.full = False
+    asyncio.run(audit.handle(Ban("192.0.2.8"), ME, _handler))
+    assert [change.subject for change in store.changes()] == ["192.0.2.8", "192.0.2.7"]

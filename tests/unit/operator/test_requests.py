@@ -1,0 +1,233 @@
+"""What operators ask while the store fails, the firewall fails or the loop is busy.
+
+The daemon runs in this process, with the dry-run backend and a real SQLite that may not write; a
+full disk and the kernel are in tests/system.
+"""
+
+import asyncio
+import resource
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.service.test_daemon import BOUND, A, B, Lab, live
+from throttled.clock import Moment, now
+from throttled.control import protocol
+from throttled.control.protocol import ChangeResult, ImportResult
+from throttled.errors import BackendError
+from throttled.model import Decision, Entry, Foreign
+from throttled.operator import bulk as imports
+from throttled.operator import requests as operations
+from throttled.service import daemon
+from throttled.store.store import Store
+
+
+def held(lab: Lab) -> set[tuple[str, str]]:
+    return {(seen.subject, seen.scope) for seen in lab.daemon.backend.dump()}
+
+
+def writable(lab: Lab, *, yes: bool) -> None:
+    lab.daemon.store._database.connection.execute(f"PRAGMA query_only = {int(not yes)}")
+
+
+async def put_right(lab: Lab) -> None:
+    """Let the guard compare all with the store, as after a flush."""
+    lab.daemon.backend.apply([Entry(B, "submission", "ban", 0.0)])
+    lab.daemon.guard._put_right(Foreign(rules=True, lost=True))
+    assert lab.daemon.guard._task is not None
+    await lab.daemon.guard._task
+
+
+@pytest.mark.parametrize(
+    ("request_", "left"),
+    [
+        (protocol.Unban(A), {(B, "mx"), (B, "submission")}),
+        (protocol.UnbanAll("mx"), {(A, "submission"), (B, "submission")}),
+        (protocol.UnbanAll(), set()),
+    ],
+)
+def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
+    tmp_path: Path, request_: protocol.Request, left: set[tuple[str, str]]
+) -> None:
+    async def story(lab: Lab) -> None:
+        for subject in (A, B):
+            await lab.ask(protocol.Ban(subject), ChangeResult)
+        writable(lab, yes=False)
+        change = await lab.ask(request_, ChangeResult)
+        assert change.confirmed
+        assert "store" in change.message
+        assert held(lab) == left
+        await put_right(lab)
+        assert held(lab) == left
+        writable(lab, yes=True)
+        await lab.listed(len(left))
+        assert held(lab) == left
+
+    live(tmp_path, story)
+
+
+def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+
+        def refuses(*_args: object) -> None:
+            raise BackendError("not permitted")
+
+        # Played: a kernel that refuses its owner is not to be had.
+        monkeypatch.setattr(lab.daemon.backend, "lookup", refuses)
+        monkeypatch.setattr(lab.daemon.backend, "apply", refuses)
+        assert not (await lab.ask(protocol.Unban(A), ChangeResult)).confirmed
+        assert not (await lab.ask(protocol.Ban(B, scope="mx"), ChangeResult)).confirmed
+        entries = [
+            protocol.Entered(
+                f"203.0.113.{n}", "ban" if n < 99 else "allow", "mx" if n < 99 else None
+            )
+            for n in range(1, 101)
+        ]
+        brought = await lab.ask(protocol.Import(entries), ImportResult)
+        assert (brought.done, brought.refused, brought.confirmed) == (100, [], False)
+        assert len(await lab.listed(99)) == 99
+        assert "203.0.113.100" in lab.daemon.ruleset().protected
+        monkeypatch.undo()
+        await lab.until(lambda: _settled(lab))
+        assert held(lab) == {(B, "mx"), *((f"203.0.113.{n}", "mx") for n in range(1, 99))}
+
+    live(tmp_path, story)
+
+
+async def _settled(lab: Lab) -> bool:
+    return lab.daemon.pipeline.backend_fault is None and not lab.daemon.pipeline.unapplied()
+
+
+def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(lab: Lab) -> None:
+        write = lab.daemon.store.allow
+
+        def fails(what: str, *args: Any) -> None:
+            if what == B:
+                writable(lab, yes=False)
+            write(what, *args)
+
+        monkeypatch.setattr(lab.daemon.store, "allow", fails)
+        entries = [protocol.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
+        brought = await lab.ask(protocol.Import(entries), ImportResult)
+        assert brought.done == 1
+        assert [refusal.index for refusal in brought.refused] == [1, 2]
+        assert A in lab.daemon.ruleset().protected
+
+    live(tmp_path, story)
+
+
+def ban_many(lab: Lab, count: int) -> None:
+    wall = time.time()
+    bans = [
+        Decision(wall, "ban", f"198.18.{n >> 8}.{n & 255}", "mx", "x", 1, wall + 900, "")
+        for n in range(count)
+    ]
+    lab.daemon.pipeline.decide(bans, now())
+
+
+def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        ban_many(lab, 2000)
+        asked = asyncio.create_task(lab.ask(protocol.Allow("198.18.0.0/16"), ChangeResult))
+        turns = 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            turns += bool(0 < len(held(lab)) < 2000)
+        assert turns >= 15
+        assert held(lab) == set()
+        assert len((await asked).changed) == 1000
+
+    live(tmp_path, story)
+
+
+def test_want_of_descriptors_does_not_end_the_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+
+    async def story(lab: Lab) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = lab.daemon._ticked
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            async with asyncio.timeout(BOUND):
+                while lab.daemon._ticked.boot < before.boot + 0.1:  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    live(tmp_path, story)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_list_under_way_ends_before_the_store_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(lab: Lab) -> None:
+        entries = [
+            protocol.Entered(f"198.18.{n >> 8}.{n & 255}", "ban", "mx", 600.0) for n in range(500)
+        ]
+        asked = asyncio.create_task(lab.ask(protocol.Import(entries), ImportResult))
+        async with asyncio.timeout(BOUND):
+            while not held(lab):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
+        lab.daemon.stop()
+        assert (await asked).done == 500
+
+    live(tmp_path, story)
+    assert "control request failed" not in caplog.text
+    with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
+        assert sum(store.counts(time.time()).values()) == 500
+        assert [change.op for change in store.changes()] == ["import"]
+
+
+def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(lab: Lab) -> None:
+        async def moved(count: int) -> bool:
+            return lab.daemon._moves == count
+
+        await lab.ask(protocol.Allow(A, seconds=3600.0), ChangeResult)
+        # Played: this host's clock is not ours to set. A day on, and then two back.
+        for count, by in enumerate((86400.0, -86400.0), 1):
+
+            def clock(by: float = by) -> Moment:
+                moment = now()
+                return Moment(moment.wall + by, moment.boot)
+
+            for module in (daemon, operations, imports):
+                monkeypatch.setattr(module, "now", clock)
+            lab.daemon.upkeep._clock = clock
+            await lab.until(lambda count=count: moved(count))  # type: ignore[misc] # its default
+            assert lab.daemon.pipeline.ladder.protection.reason(A)
+            assert round(lab.daemon._allowed_until - clock().wall, -2) == 3600
+
+    live(tmp_path, story)
+
+
+def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        ban_many(lab, 5000)
+        freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))
+        async with asyncio.timeout(BOUND):
+            while len(held(lab)) == 5000:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
+        assert held(lab)
+        lab.garbage(B)
+        assert (await freeing).message == "5001 unbanned"
+        assert held(lab) == set()
+        lab.garbage(B)
+        assert await lab.listed(1) == [(B, "mx", "ban")]
+        assert held(lab) == {(B, "mx")}
+
+    live(tmp_path, story)

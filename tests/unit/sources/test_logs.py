@@ -1,0 +1,230 @@
+"""Logs that fail and recover: real files, the real tails and pipeline, a loop of its own."""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec import msgpack
+from msgspec.structs import replace
+
+from lab.limits import no_descriptors
+from throttled.clock import now
+from throttled.core.pipeline import Pipeline
+from throttled.health.problems import Health
+from throttled.model import JOURNAL, Facts
+from throttled.parse.parser import Parser
+from throttled.settings import Policy
+from throttled.sources.logs import Logs
+from throttled.store.store import Store, StoredPosition
+from throttled.tail import file
+from throttled.tail.position import Position
+
+LINE = "Nov 22 10:00:01 mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "mail.log"
+
+
+@pytest.fixture
+def pipeline() -> Iterator[Pipeline]:
+    store = Store.open(":memory:")
+    yield Pipeline(Policy(), Facts(), store, None, Parser(UTC, now().wall))
+    store.close()
+
+
+@pytest.fixture
+def turn() -> Iterator[Callable[..., None]]:
+    """Run a function in a loop, and what it leaves to be done at once."""
+
+    async def one(function: Callable[..., None], *arguments: object) -> None:
+        function(*arguments)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    with asyncio.Runner() as runner:
+        yield lambda *what: runner.run(one(*what or (int,)))
+
+
+@pytest.fixture
+def logs(pipeline: Pipeline, turn: Callable[..., None]) -> Iterator[Logs]:
+    made = Logs(pipeline, lambda _: None)
+    yield made
+    turn(made.close)
+
+
+def keys(logs: Logs, pipeline: Pipeline) -> list[str]:
+    health = Health(cast("Any", SimpleNamespace(logs=logs, pipeline=pipeline)))
+    return [problem.key for problem in health._logs(now().boot)]
+
+
+def append(path: Path, count: int) -> None:
+    with path.open("a") as opened:
+        opened.write(LINE * count)
+
+
+def test_no_descriptor_at_a_rotation(
+    logs: Logs,
+    pipeline: Pipeline,
+    log: Path,
+    turn: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing happens in the directory afterwards: the daemon's timer has it read."""
+    append(log, 3)
+    turn(logs.follow, [str(log)])
+    log.rename(log.with_name("mail.log.1"))
+    append(log, 2)
+    with no_descriptors():
+        turn()
+        assert keys(logs, pipeline) == [f"log-unread:{log}"]
+    turn(logs.tick, 1.0)
+    assert keys(logs, pipeline) == [f"log-unread:{log}"]
+    later = time.monotonic() + 60.0
+    monkeypatch.setattr(file, "monotonic", lambda: later)
+    turn(logs.tick, 1.0)
+    assert pipeline.counts.lines == 2
+    assert keys(logs, pipeline) == []
+
+
+def test_no_inotify_instance_at_a_start(
+    logs: Logs, pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    append(log, 3)
+    with no_descriptors():
+        turn(logs.follow, [str(log)])
+        assert keys(logs, pipeline) == [f"log-unread:{log}", "no-log"]
+        turn(logs.tick, 1.0)  # not yet
+    logs._retries[str(log)]._next = 0.0
+    turn(logs.tick, 1.0)
+    assert keys(logs, pipeline) == []
+    append(log, 2)
+    turn()
+    assert pipeline.counts.lines == 2
+
+
+def test_a_tail_that_raises_what_no_one_foresaw(
+    logs: Logs,
+    pipeline: Pipeline,
+    log: Path,
+    turn: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not tried at each turn of the loop, which leaves the processor to the others."""
+    append(log, 1)
+    other = log.with_name("other.log")
+    turn(logs.follow, [str(log), str(other)])
+    tail = logs.followers[0].tail
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise ValueError("hostile \x1b[31m")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tail, "read", fail)
+        append(log, 1)
+        append(other, 5)
+        for _ in range(10):
+            turn()
+        assert len(calls) == 1
+        assert pipeline.counts.lines == 5
+        assert keys(logs, pipeline) == [f"log-unread:{log}"]
+        assert pipeline.skipped.counts == {"log": 1}
+        turn(logs.tick, 1.0)
+        assert len(calls) == 2
+    turn(logs.tick, 1.0)
+    assert pipeline.counts.lines == 6
+    assert keys(logs, pipeline) == []
+    append(log, 1)
+    turn()
+    assert pipeline.counts.lines == 7
+
+
+def test_a_report_that_raises_stops_no_log(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("report")
+
+    logs = Logs(pipeline, fail)
+    turn(logs.follow, [str(log)])
+    append(log, 10_000)  # several batches
+    for _ in range(50):
+        turn()
+    assert pipeline.counts.lines == 10_000
+    turn(logs.close)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"",
+        b"\xff",
+        Position("LOG", 0, 0, -1, b""),
+        Position("LOG", 0, 0, 1 << 63, b""),
+        Position("LOG", 1, 1, 1, b"", (Position("LOG", 0, 0, -7, b""),)),
+        Position("LOG", (1 << 64) - 1, (1 << 64) - 1, (1 << 63) - 1, b"\xff" * 40, (), b"\xff"),
+        Position("\0", 1, 1, 1, b""),
+        msgpack.encode({"path": [], "offset": "1"}),
+    ],
+)
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_saved_position_that_is_none(  # noqa: PLR0913
+    logs: Logs,
+    pipeline: Pipeline,
+    log: Path,
+    turn: Callable[..., None],
+    saved: bytes | Position,
+    *,
+    journal: bool,
+) -> None:
+    path = JOURNAL if journal else str(log)
+    if isinstance(saved, Position):
+        older = tuple(replace(one, path=path) for one in saved.older)
+        place = saved.path.replace("LOG", path)
+        state = msgpack.encode(replace(saved, path=place, older=older))
+    else:
+        state = saved
+    if journal:
+        pipeline.store.record(1.0, (), (), [StoredPosition(JOURNAL, state)])
+        turn(logs.follow, [JOURNAL, str(log)])
+    append(log, 3)
+    pipeline.store.record(1.0, (), (), [StoredPosition(str(log), state)])
+    turn(logs.follow, [str(log)])
+    before = pipeline.counts.lines
+    append(log, 2)
+    turn()
+    assert pipeline.counts.lines == before + 2
+
+
+def test_what_was_before_the_restart_cannot_be_read(  # noqa: PLR0913, PLR0917
+    logs: Logs,
+    pipeline: Pipeline,
+    log: Path,
+    turn: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    append(log, 3)
+    turn(logs.follow, [str(log)])
+    turn(logs.follow, [])
+    logs._counted.clear()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("throttled.sources.logs.before", fail)
+    turn(logs.follow, [str(log)])
+    assert "Input/output error" in caplog.text
+    append(log, 2)
+    turn()
+    assert pipeline.counts.lines == 2

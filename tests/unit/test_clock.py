@@ -1,0 +1,40 @@
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from throttled.clock import now
+from throttled.core.pipeline import _PLAUSIBLE
+from throttled.linux.systemd import notify
+
+
+def test_both_clocks() -> None:
+    moment = now()
+    assert abs(moment.wall - time.time()) < 5
+    assert 0 <= now().boot - moment.boot < 5
+
+
+def test_a_line_from_before_the_boot_has_its_time() -> None:
+    assert now().boot - time.clock_gettime(time.CLOCK_BOOTTIME) > _PLAUSIBLE
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_service_manager_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, abstract: bool
+) -> None:
+    name = f"{tmp_path}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + name if abstract else name)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", ("@" if abstract else "") + name)
+        notify("READY=1")
+        assert manager.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize("path", ["", "relative", "/nobody/listens/here"])
+def test_without_a_service_manager_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    notify("READY=1")

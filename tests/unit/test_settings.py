@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.model import Rate
+from throttled.settings import Duration, Policy, ThrottleRate, default_limits, duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1d", 86400), ("2w", 1209600), ("1.5h", 5400)],
+)
+def test_duration(text: str, seconds: float) -> None:
+    assert float(duration(text)) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "10 m", "-1m", "0s", "1y", "99999w", "1m!", "ten"])
+def test_not_a_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (90, "1m30s"), (86400, "1d"), (3601, "1h1s")]
+)
+def test_shortest_form(seconds: float, text: str) -> None:
+    assert str(Duration(seconds)) == text
+
+
+@given(st.integers(1, 3650 * 86400))
+def test_what_is_written_is_read_back(seconds: int) -> None:
+    assert int(duration(str(Duration(seconds)))) == seconds
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    limits = default_limits()
+    guessing = {"auth", "auth-users", "auth-slow", "auth-day"}
+    assert set(limits) == {"connections", "errors", "callouts"} | guessing
+    assert [str(time) for time in Policy().ban.times] == ["10m", "1h", "4h", "12h", "1d"]
+    assert limits["connections"].hard is None
+    assert (limits["errors"].soft, limits["errors"].hard) == (20, 50)
+    assert (limits["auth"].soft, limits["auth"].hard) == (10, 100)
+    assert (limits["auth-users"].soft, limits["auth-users"].hard) == (None, 20)
+    assert (limits["auth-slow"].soft, limits["auth-slow"].hard) == (5, 10)
+    assert (limits["auth-day"].soft, limits["auth-day"].hard) == (100, None)
+
+
+def test_a_rate_of_its_own() -> None:
+    assert ThrottleRate(6, duration("1h"), 2).as_rate() == Rate(6, 3600.0, 2)

@@ -1,0 +1,1 @@
+"""What old logs say: replay, and suggestions for limits."""

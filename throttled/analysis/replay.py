@@ -1,0 +1,245 @@
+"""The whole decision on old logs: what would have been done, with nothing touched.
+
+The same pipeline as the daemon's, with a database in memory, no kernel, and the log's own time for
+both clocks. What the daemon does at once is done here once per second of log time. Memory is flat
+in the length of the logs, but for the subjects of the summary, which are capped: of the later ones
+nothing is told then.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import tzinfo
+from operator import length_hint
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from throttled import address
+from throttled.clock import Moment
+from throttled.config.schema import Config
+from throttled.core.pipeline import Pipeline
+from throttled.model import JOURNAL, Decision, Evidence, Facts
+from throttled.parse.parser import Parser
+from throttled.sources.history import in_order, reference, with_hosts
+from throttled.store.database import Database
+from throttled.store.store import Store, StoredPosition
+
+#: Seconds of log time between two judgements, and between two looks at what ran out.
+_SLICE = 1.0
+#: A line that is so much earlier than those before: their clock was wrong, or it is another log.
+_BACK = 3600.0
+_ENDED = 10.0
+_PRUNE = 3600.0
+#: Subjects of each kind that the summary tells apart.
+_SUBJECTS = 1_000_000
+_TOP = 20
+_NOTHING = 0, 0
+#: Bytes consumed of the file that is being read.
+Progress = Callable[[str, int], None]
+
+
+class LimitSummary(Struct):
+    """How many distinct subjects a limit hit."""
+
+    throttled: int = 0
+    banned: int = 0
+
+
+class Banned(Struct):
+    """A subject that would have been banned, and what good it did, whenever it did it."""
+
+    subject: str
+    bans: int
+    last: float  # wall clock, of the latest ban
+    limit: str  # of the latest ban
+    deliveries: int = 0
+    logins: int = 0
+
+
+class Summary(Struct):
+    """What a replay came to."""
+
+    lines: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    first: float = 0.0  # wall clock
+    last: float = 0.0
+    limits: dict[str, LimitSummary] = field(default_factory=dict)
+    top: list[Banned] = field(default_factory=list)  # the most often banned
+    #: Hosts of the logs that have no line of this host: all count here, none in the daemon.
+    others: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)  # because of unexpected errors, by kind
+    #: Every client that delivered mail or logged in, and would have been banned.
+    good_and_banned: list[Banned] = field(default_factory=list)
+
+
+class _Store(Store):
+    """A store that remembers all good evidence; the database forgets it after 30 days."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.good: dict[str, tuple[int, int]] = {}  # (deliveries, logins)
+
+    def record(
+        self,
+        now: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence] = (),
+        positions: Sequence[StoredPosition] = (),
+    ) -> None:
+        """Record, and remember."""
+        good = self.good
+        for one in evidence:
+            deliveries, logins = good.get(one.subject, _NOTHING)
+            if len(good) < _SUBJECTS or deliveries or logins:
+                good[one.subject] = deliveries + one.deliveries, logins + one.logins
+        super().record(now, decisions, evidence, positions)
+
+
+class Replay:
+    """One run over some logs."""
+
+    def __init__(self, config: Config, facts: Facts, zone: tzinfo) -> None:
+        """Prepare.
+
+        Args:
+            config: the limits to try.
+            facts: who is protected, which tag is which service, and what this host is called. As
+                in the daemon other hosts' lines do not count; of a log that has no line of this
+                host all count.
+            zone: of log lines that name none.
+        """
+        self.summary = Summary()
+        self._facts = facts
+        self._zone = zone
+        self._store = _Store.open(":memory:")
+        policy = config.policy()
+        self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
+        self._seen: dict[tuple[str, str], set[str]] = {}
+        self._bans: dict[str, Banned] = {}
+        self._due = self._ended = self._pruned = 0.0
+        self._log = 0  # number of the one that is read
+
+    def run(self, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Decision]:
+        """Yield the decisions, in the order of the logs' time; `summary` is complete at the end.
+
+        Args:
+            paths: logs in any order; what each may be, see `throttled.sources.history.read`.
+            progress: told how much of which file has been read.
+
+        Raises:
+            SourceError: a log cannot be read.
+        """
+        for path in in_order(paths, self._zone):
+            self._pipeline.parser = Parser(self._zone, reference(path))
+            self._log += 1
+            lines_of, others = with_hosts(path, self._facts, self._zone)
+            if path == JOURNAL or others:
+                self._pipeline.engine.hosts.local(self._log)
+            if others:
+                self.summary.others[path] = others
+            for lines, consumed in lines_of:
+                yield from self._read(lines)
+                if progress is not None:
+                    progress(path, consumed)
+        if self.summary.last:
+            yield from self._settle(self.summary.last)
+        self._summarise()
+
+    def _read(self, lines: Sequence[str]) -> Iterator[Decision]:
+        pending = iter(lines)
+        while True:
+            try:
+                yield from self._count(pending)
+                break
+            except Exception as error:  # noqa: BLE001 - the lines after it count
+                line = lines[len(lines) - length_hint(pending) - 1]
+                self._pipeline.skipped.add("line", error, line)
+        self.summary.lines += len(lines)
+
+    def _count(self, lines: Iterator[str]) -> Iterator[Decision]:
+        parse = self._pipeline.parser.event
+        step = self._pipeline.engine.step
+        events = self.summary.events
+        summary = self.summary
+        due, log = self._due, self._log
+        for line in lines:
+            event = parse(line)
+            if event is None:
+                continue
+            kind = event.kind
+            events[kind] = events.get(kind, 0) + 1
+            at = summary.last = event.time
+            if at >= due or at < due - _BACK:
+                yield from self._settle(at)
+                due = self._due
+            step(event, at, log, offset=-1)  # what is not kept needs no lines to be found again
+
+    def _settle(self, at: float) -> Iterator[Decision]:
+        """Judge what was counted, as of then, not of the next line; do what is due up to `at`."""
+        now = Moment(at, at)
+        counted = min(at, self._due)
+        decisions, _spared = self._pipeline.settle(Moment(counted, counted))
+        self._due = at + _SLICE
+        self.summary.first = self.summary.first or at
+        yield from self._tell(decisions)
+        if not 0 <= at - self._ended < _ENDED:
+            yield from self._run_out(at)
+        if not 0 <= at - self._pruned < _PRUNE:
+            self._pipeline.record(now)
+            self._store.prune(at)
+            self._pruned = at
+
+    def _run_out(self, at: float) -> Iterator[Decision]:
+        """Do what the daemon would have done when bans and throttles ran out, up to a time."""
+        for rows in self._store.ended(at):
+            for row in rows:
+                ended = self._pipeline.ladder.ended([row], row.until)
+                self._pipeline.decide(ended, Moment(row.until, row.until))
+                yield from self._tell(ended)
+        self._ended = at
+
+    def _tell(self, decisions: Sequence[Decision]) -> Iterator[Decision]:
+        for decision in decisions:
+            if decision.action != "release":
+                subjects = self._seen.setdefault((decision.limit, decision.action), set())
+                if len(subjects) < _SUBJECTS:
+                    subjects.add(decision.subject)
+            if decision.action == "ban":
+                self._banned(decision)
+            yield decision
+
+    def _banned(self, decision: Decision) -> None:
+        known = self._bans.get(decision.subject)
+        if known is not None:
+            known.bans += 1
+            known.last, known.limit = decision.time, decision.limit
+        elif len(self._bans) < _SUBJECTS:
+            subject = decision.subject
+            self._bans[subject] = Banned(subject, 1, decision.time, decision.limit)
+
+    def _summarise(self) -> None:
+        summary = self.summary
+        summary.skipped = self._pipeline.skipped_by_kind()
+        for (limit, action), subjects in sorted(self._seen.items()):
+            row = summary.limits.setdefault(limit, LimitSummary())
+            if action == "ban":
+                row.banned = len(subjects)
+            elif action == "throttle":
+                row.throttled = len(subjects)
+        self._pipeline.record(Moment(summary.last, summary.last))  # evidence that still waits
+        good = self._store.good
+        for subject, banned in self._bans.items():
+            banned.deliveries, banned.logins = good.get(subject, _NOTHING)
+        most = sorted(self._bans.values(), key=_often)
+        summary.top = most[:_TOP]
+        summary.good_and_banned = sorted(self._good_and_banned(good), key=_often)
+
+    def _good_and_banned(self, good: Mapping[str, tuple[int, int]]) -> Iterator[Banned]:
+        """Yield who was banned, by its address or by its network."""
+        for subject, (deliveries, logins) in good.items():
+            banned = self._bans.get(subject) or self._bans.get(address.network_of(subject))
+            if banned is not None:
+                yield replace(banned, subject=subject, deliveries=deliveries, logins=logins)
+
+
+def _often(banned: Banned) -> tuple[int, str]:
+    return -banned.bans, banned.subject

@@ -1,0 +1,140 @@
+"""From old logs, or what the daemon kept, to suggestions: asks `throttled.decide.suggest`.
+
+Owns nothing but the one run. Memory is flat in the length of the logs: what grows is the table of
+clients, and that is bounded by `max_clients`.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import tzinfo
+
+from msgspec import Struct
+
+from throttled.config.schema import Config
+from throttled.decide import suggest as rule
+from throttled.decide.limits import Gauges
+from throttled.decide.noting import Peaks
+from throttled.decide.peaks import Rate, Reached, Watch, Watched
+from throttled.decide.protect import Protection
+from throttled.model import JOURNAL, SCOPES, Event, Facts
+from throttled.parse.parser import Parser
+from throttled.skipped import Skipped
+from throttled.sources.history import in_order, reference, with_hosts
+from throttled.store.peaks import MEMORY
+from throttled.store.store import Store
+
+
+class Findings(Struct):
+    """What some logs, or a store, say about the limits."""
+
+    files: list[str]  # in the order in which they were read; of a store its file
+    lines: int | None  # None: it was a store
+    first: float  # wall clock of the first event or note; 0.0 where there was none
+    last: float
+    full: bool  # there was no room for more clients: of the later ones nothing is known
+    anvil: list[Rate]
+    suggestions: list[rule.Suggestion]
+
+
+def suggest(
+    config: Config,
+    facts: Facts,
+    zone: tzinfo,
+    paths: Sequence[str],
+    progress: Callable[[str, int], None] | None = None,
+) -> Findings:
+    """Read logs and return what follows for each limit in each scope.
+
+    Args:
+        config: the limits to think about.
+        facts: who is protected, which tag is which service, and what this host is called. Other
+            hosts' lines do not count; of a log that has no line of this host all count.
+        zone: of log lines that name none.
+        paths: logs in any order; what each may be, see `throttled.sources.history.read`.
+        progress: told how much of which file has been read.
+
+    Raises:
+        SourceError: a log cannot be read.
+    """
+    watch = Watch(config.policy(), facts)
+    skipped = Skipped()
+    files = in_order(paths, zone)
+    count = 0
+    first = last = 0.0
+    for path in files:
+        parse = Parser(zone, reference(path)).event
+        batches, others = with_hosts(path, facts, zone)
+        watch.begin(every=path == JOURNAL or bool(others))
+        for lines, consumed in batches:
+            times = _count(lines, parse, watch, skipped)
+            first = first or next(filter(None, times), 0.0)
+            last = max([last, *times[-1:]])
+            watch.settle()
+            count += len(lines)
+            if progress is not None:
+                progress(path, consumed)
+    protection = Protection.of(facts, config.protect)
+    suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
+    return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)
+
+
+def _count(
+    lines: Sequence[str],
+    parse: Callable[[str], Event | None],
+    watch: Watch,
+    skipped: Skipped,
+) -> list[float]:
+    """Count the events of some lines; return their times."""
+    times: list[float] = []
+
+    def count(line: str) -> None:
+        event = parse(line)
+        if event is not None:
+            watch.step(event)
+            times.append(event.time)
+
+    skipped.run("line", lines, count)
+    return times
+
+
+def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
+    """Return what follows for each limit in each scope from what the daemon kept.
+
+    Args:
+        config: the limits to think about, and where the store is.
+        facts: who is protected.
+        now: wall clock.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    path = config.database()
+    with closing(Store.open(path, readonly=True)) as store:
+        kept = store.peaks(now)
+    policy = config.policy()
+    reached = []
+    times = {}
+    for scope in SCOPES:
+        watched = []
+        seen: set[str] = set()
+        for gauge in Gauges.of(policy, scope).all():
+            if gauge.kernel:
+                continue
+            of = (scope, gauge.limit, gauge.count, gauge.within)
+            times[of] = kept.times.get(of, (0.0, 0.0))
+            highest = kept.highest.get(of, {})
+            seen |= highest.keys()
+            watched.append(Watched(gauge, gauge.read("", 0.0), Peaks(0, highest=highest)))
+        good = {client: done for client, done in kept.good.items() if client in seen}
+        reached.append(Reached(good, watched))
+
+    def span(watched: Watched) -> float:
+        gauge = watched.gauge
+        first, last = times[gauge.scope, gauge.limit, gauge.count, gauge.within]
+        return min(MEMORY, last - first)
+
+    protection = Protection.of(facts, config.protect)
+    first = min((since for since, _ in times.values() if since), default=0.0)
+    last = max((until for _, until in times.values()), default=0.0)
+    suggestions = list(rule.suggest(reached, span, protection.reason))
+    return Findings([path], None, first, last, kept.full, [], suggestions)

@@ -1,0 +1,135 @@
+"""What the passing of time asks of the store: bans that run out, a clock that is set, tidying up.
+
+Whatever ran out is dealt with in pieces between which the loop goes on, also what did while no
+daemon ran. The store's ends are wall-clock times, the kernel's are not: when somebody sets the
+clock, the ends of what is in force are moved with it, so that nothing ends early or late. A daemon
+killed within the seconds that a million of them take leaves the rest where they were.
+
+Owns what it has seen of the clocks, and nothing else; the daemon runs one `run` at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
+from throttled.errors import StoreError
+from throttled.store.store import Shift
+
+log = logging.getLogger(__name__)
+
+_PRUNE = 3600.0
+#: What clients reached goes into the store once a minute, so many between two turns of the loop
+#: (some milliseconds), in at most so many pieces; the rest waits for the next minute.
+_PEAKS = 60.0
+_PEAKS_PIECE = 200
+_PEAKS_PIECES = 100
+#: A clock that was set by more than this has jumped; it is slewed by less than 0.001 of a second.
+_JUMP = 2.0
+#: After a longer jump forwards nothing is deleted for as long: the clock may be wrong.
+_LONG = 86400.0
+#: Rows between two turns of the loop: some milliseconds.
+_PIECE = 500
+
+
+class Upkeep:
+    """Looks after the store once a second."""
+
+    def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment]) -> None:
+        """Look at the clocks.
+
+        Args:
+            pipeline: whose store it is.
+            clock: tells both clocks.
+        """
+        self.fault: StoreError | None = None  # the store cannot be looked after
+        self._pipeline = pipeline
+        self._clock = clock
+        moment = clock()
+        self._offset = moment.wall - moment.boot
+        self._pruned = moment.boot
+        self.moves = 0  # of the clock that the store's ends followed
+        self._shift: Shift | None = None  # begun, and not yet done
+        self._noted = moment.boot
+
+    def steady(self, moment: Moment) -> bool:
+        """Tell whether the wall clock goes on as it did, and what the store says of ends holds."""
+        return abs(moment.wall - moment.boot - self._offset) < _JUMP
+
+    async def run(self) -> None:
+        """Do what is due, unless the store fails: what it says of ends may be out of date."""
+        if self._pipeline.store_fault is not None or self._pipeline.unrecorded():
+            return
+        fault = None
+        for step in (self._follow_clock, self._run_out, self._keep_peaks, self._prune):
+            try:
+                await step()
+            except StoreError as error:
+                if self.fault is None:
+                    log.error("%s; what runs out waits. %s", error.message, error.hint)
+                fault = error
+                break
+            except Exception as error:  # noqa: BLE001 - the other steps go on
+                self._pipeline.skipped.add("step", error, step.__name__)
+        self.fault = fault
+
+    async def _follow_clock(self) -> None:
+        moment = self._clock()
+        if self._shift is None:
+            jump = moment.wall - moment.boot - self._offset
+            if self.steady(moment):
+                self._offset += jump
+                return
+            self._shift = Shift(moment.wall - jump, jump)
+        jump, moved = self._shift.seconds, 0
+        for count in self._pipeline.store.shift(self._shift, _PIECE):
+            moved += count
+            await asyncio.sleep(0)
+        self._shift = None
+        self.moves += 1
+        log.warning("the clock was set by %+.0f s: %d ends moved with it", jump, moved)
+        self._offset += jump
+        if jump > _LONG:
+            self._pruned = moment.boot + _LONG
+
+    async def _run_out(self) -> None:
+        pipeline = self._pipeline
+        for rows in pipeline.store.ended(self._clock().wall, _PIECE):
+            moment = self._clock()
+            if not self.steady(moment):
+                return
+            ended = partial(pipeline.ladder.ended, now=moment.wall)
+            for decisions in pipeline.skipped.each("row", rows, ended):
+                pipeline.decide(decisions, moment)
+            await asyncio.sleep(0)
+
+    async def _keep_peaks(self) -> None:
+        if self._clock().boot - self._noted < _PEAKS:
+            return
+        for _ in self.keep_peaks():
+            await asyncio.sleep(0)
+        self._noted = self._clock().boot
+
+    def keep_peaks(self) -> Iterator[int]:
+        """Record what was noted of clients, in pieces, and yield how many each had.
+
+        Raises:
+            StoreError: what is left is noted still.
+        """
+        engine = self._pipeline.engine
+        watched = engine.watched()
+        for _ in range(_PEAKS_PIECES):
+            peaks = engine.noted(_PEAKS_PIECE)
+            self._pipeline.store.keep_peaks(peaks, watched, self._clock().wall)
+            watched = []  # told once is enough
+            engine.recorded(peaks)
+            yield len(peaks)
+            if len(peaks) < _PEAKS_PIECE:
+                break
+
+    async def _prune(self) -> None:
+        moment = self._clock()
+        if moment.boot - self._pruned > _PRUNE and not self._pipeline.store.prune(moment.wall):
+            self._pruned = moment.boot

@@ -1,0 +1,111 @@
+"""Unbans what became protected after it was throttled or banned.
+
+The firewall lets a protected client through at once; without this, the store would go on saying
+that it is banned. Runs whenever the protection changed, and at start, in pieces between which the
+event loop goes on. While the store fails, or decisions wait for it, it waits.
+
+A client that only its host name protects is not found: entries have no names.
+
+Owns which networks are done, and which wait.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
+from throttled.decide.protect import Protection
+from throttled.errors import StoreError
+from throttled.model import Decision, Snapshot
+
+log = logging.getLogger("throttled")
+
+#: Rows between two iterations of the event loop: some milliseconds.
+_PIECE = 100
+LIMIT = "protected"
+
+
+class Protected:
+    """Compares what is in force with what is protected.
+
+    Args:
+        pipeline: its ladder knows what is protected, its store what is in force.
+        report: is given what was decided; called with the first decisions of each network only.
+        clock: both clocks.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        report: Callable[[Sequence[Decision]], None],
+        clock: Callable[[], Moment],
+    ) -> None:
+        self._pipeline = pipeline
+        self._report = report
+        self._clock = clock
+        self._done: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, protection: Protection) -> None:
+        """Unban, soon, what the protection covers that was not covered before."""
+        wanted = dict.fromkeys(protection.networks)
+        self._done &= wanted.keys()
+        self._waiting = {network: None for network in wanted if network not in self._done}
+        self.tick()
+
+    def again(self) -> None:
+        """Begin anew: it is another store."""
+        self._waiting = dict.fromkeys([*self._waiting, *self._done])
+        self._done = set()
+
+    def tick(self) -> None:
+        """Go on with what waits, if the store works."""
+        pipeline = self._pipeline
+        idle = self._task is None or self._task.done()
+        if self._waiting and idle and pipeline.store_fault is None and not pipeline.unrecorded():
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    def close(self) -> None:
+        """Stop; the next start goes on."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def settled(self) -> bool:
+        """Wait for what is under way; return whether nothing waits any more."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait({self._task})
+        return not self._waiting
+
+    async def _work(self) -> None:
+        while self._waiting:
+            network = next(iter(self._waiting))
+            try:
+                await self._unban(network)
+            except StoreError as error:
+                log.error("%s; entries of protected clients remain. %s", error.message, error.hint)
+                return
+            self._waiting.pop(network, None)
+            self._done.add(network)
+
+    async def _unban(self, network: str) -> None:
+        count = 0
+        for rows in self._pipeline.store.inside(network, self._clock().wall, _PIECE):
+            moment = self._clock()
+            decisions = [d for row in rows if (d := self._decision(row, moment.wall)) is not None]
+            if decisions:
+                self._pipeline.decide(decisions, moment)
+                if not count:
+                    self._report(decisions)
+                count += len(decisions)
+            await asyncio.sleep(0)
+        if count > 1:
+            log.info("unbanned %d protected clients in %s", count, network)
+
+    def _decision(self, row: Snapshot, wall: float) -> Decision | None:
+        reason = self._pipeline.ladder.protection.reason(row.subject)
+        if not reason or row.action == "exempt":
+            return None
+        why = f"protected: {reason}"
+        return Decision(wall, "release", row.subject, row.scope, LIMIT, 0, wall, why)

@@ -1,0 +1,390 @@
+"""Keeps the kernel as it should be: sets it up, hears of foreign hands, looks, puts things right.
+
+Elements that somebody adds or removes by hand are judged one by one, as soon as the kernel tells.
+Of anything else the static rules are put back at once, then all that is stored is compared, in
+pieces between which the loop goes on; whatever happens meanwhile makes it begin anew. On a timer
+the rules are looked at and a random sample of what should be in force is asked back: that finds
+what no word came of (XDP tells nothing; iptables that a set was emptied only if all were).
+
+Owns the watch on the kernel, the one task that puts things right, and what was seen last.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+
+from throttled.clock import Moment, now, slept
+from throttled.core.pipeline import Pipeline
+from throttled.core.restoring import Kind, adopt, judge, restore
+from throttled.decide.reconcile import missing
+from throttled.enforce.backend import Backend, Watch
+from throttled.errors import BackendError, ThrottledError
+from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset, Scope
+
+log = logging.getLogger("throttled")
+
+#: A firewall is reloaded in several steps: what follows so soon (_BURST) is waited for (_SETTLED).
+_BURST, _SETTLED = 1.0, 0.2
+#: What the kernel holds beyond the store is looked for, if the store has not more than this.
+_ADOPT = 50_000
+#: Seconds between looks; a look asks for so many places of the store, so many elements at each.
+_LOOK = 10.0
+_PLACES, _NEIGHBOURS = 16, 8
+#: An element that ends this soon is no witness.
+_ENDS = 5.0
+#: When samples found something missing: not all is compared again for so long.
+_DISTRUST = 600.0
+
+#: A set that is so full is told; so is what had to be put right so often within so many seconds.
+_NEARLY = 0.9
+_OFTEN = (3, 600.0)
+
+_KINDS: frozenset[Kind] = frozenset(product(SCOPES, ACTIONS))
+
+
+class Guard:
+    """The kernel's side of the daemon."""
+
+    def __init__(
+        self, backend: Backend, pipeline: Pipeline, ruleset: Callable[[], Ruleset]
+    ) -> None:
+        """Touch nothing yet.
+
+        Args:
+            backend: the kernel.
+            pipeline: whose store says what should be in force, and which takes note of failures.
+            ruleset: tells the static rules that belong to the configuration and the host, now.
+        """
+        self.backend = backend
+        #: When something had to be put right, on the boot clock; the latest.
+        self.disturbed: deque[float] = deque(maxlen=100)
+        #: Of the latest sample: how many should be in force, and how many of those were not and had
+        #: not been refused.
+        self.sampled = self.absent = 0
+        #: How full the sets were at the latest look, how many elements were missing, and how many
+        #: looks in a row found some missing.
+        self.fills: Sequence[Fill] = ()
+        self.ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
+        self.lacking = self._lacked = 0
+        self._pipeline = pipeline
+        self._ruleset = ruleset
+        self._watch: Watch | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._again = self._lost = False
+        self._whole = False  # whether all that was stored at the start was put in place
+        self._looked = self._distrusted = 0.0  # boot clock
+        self._slept = slept()
+        self._dropped = self._dropped_before = 0  # packets: by this table, by those before
+
+    # Start and stop
+
+    def start(self) -> None:
+        """Protect: at once with the rules and what the kernel still holds, then with all of it.
+
+        Raises:
+            BackendError: the kernel refused.
+        """
+        adopting = self.repair()
+        self._listen()
+        self._task = asyncio.get_running_loop().create_task(self._begin(adopting=adopting))
+
+    async def begun(self) -> bool:
+        """Wait for what `start` began; tell whether all that is stored is in force now."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        return self._whole and not self._broken_off()
+
+    def repair(self) -> bool:
+        """Put the backend's rules in place; tell whether there was anything of ours.
+
+        Raises:
+            BackendError: the kernel refused.
+        """
+        ruleset = self._ruleset()
+        adopting = self.backend.setup(ruleset)
+        self.ports = ruleset.ports
+        return adopting
+
+    def reconfigure(self) -> None:
+        """Put changed rules in place; a kernel that refuses is told, and asked again."""
+        try:
+            self.repair()
+        except BackendError as error:
+            self._refused(error)
+
+    def compare(self) -> None:
+        """Compare all with the store, soon: it is another one."""
+        self._put_right(Foreign(rules=True, lost=True))
+
+    def close(self) -> None:
+        """Stop looking; what is in force stays."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            self._watch.close()
+
+    async def _begin(self, *, adopting: bool) -> None:
+        self._whole = await self._restore(adopting=adopting)
+        if self._whole and adopting:
+            await self._adopt()
+        await self._work()
+
+    # What is seen
+
+    def enforced(self, desired: Mapping[Kind, int]) -> tuple[int, bool]:
+        """Return how many elements the kernel holds of those that it should.
+
+        Args:
+            desired: how many it should.
+
+        Returns:
+            The number; and whether the kernel counted them: else it is judged by the last sample.
+
+        Raises:
+            BackendError: the kernel cannot be asked.
+        """
+        self.fills = self.backend.fill()
+        if self.fills:
+            held = _held(self.fills)
+            return sum(min(count, held[kind]) for kind, count in desired.items()), True
+        if not self.backend.intact():  # then it has no sets to count, or asks none
+            return 0, True
+        refused = self._pipeline.refused.counts
+        total = sum(desired.values())
+        known = sum(min(count, refused[kind]) for kind, count in desired.items())
+        lacking = total * self.absent // self.sampled if self.sampled else 0
+        return max(0, total - known - max(lacking, self._pipeline.unapplied())), False
+
+    def dropped(self) -> int:
+        """Return the packets dropped so far, also by a table that somebody deleted since.
+
+        What was dropped between the latest call and the deletion is not known; called every second.
+
+        Raises:
+            BackendError: the kernel cannot be asked.
+        """
+        count = self.backend.dropped()
+        if count < self._dropped:
+            self._dropped_before += self._dropped
+        self._dropped = count
+        return self._dropped_before + count
+
+    def problems(self, at: float) -> list[Problem]:
+        """Return what an operator should know of the kernel.
+
+        Args:
+            at: now, on the boot clock.
+        """
+        found = self._full()
+        if self._lacked > 1 and not found and self._pipeline.backend_fault is None:
+            what = f"the kernel lacks {self.lacking:,} elements that should be in force"
+            hint = "they are put in again and again: does another program take them out?"
+            found.append(Problem("warning", what, hint, "kernel-lacks"))
+        often = sum(at - then < _OFTEN[1] for then in self.disturbed)
+        if often >= _OFTEN[0]:
+            what = f"somebody else changed our part of the firewall {often} times in ten minutes"
+            hint = "which program loads its own rules? let it leave the table inet throttled alone"
+            found.append(Problem("warning", what, hint, "firewall-disturbed"))
+        return found
+
+    def _full(self) -> list[Problem]:
+        """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
+        hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
+        refused = self._pipeline.refused
+        found = [
+            Problem(
+                "fault",
+                f"the set {each.name} is full: {refused.counts[each.scope, each.action]:,} "
+                f"{each.scope} {each.action}s do not fit",
+                hint,
+                f"set-full:{each.name}",
+            )
+            for each in refused.sets()
+        ]
+        known = {problem.key for problem in found}
+        counted = [
+            Problem(
+                "fault" if fill.held >= fill.size else "warning",
+                f"the set {fill.name} holds {fill.held:,} of {fill.size:,} at most",
+                hint,
+                f"set-full:{fill.name}",
+            )
+            for fill in self.fills
+            if fill.held >= _NEARLY * fill.size
+        ]
+        return found + [problem for problem in counted if problem.key not in known]
+
+    def tick(self, moment: Moment) -> None:
+        """Try again what the kernel or the store refused; clear up in the kernel; look."""
+        if self._pipeline.backend_fault is None:
+            try:
+                self.backend.collect()
+                self.dropped()
+            except BackendError as error:
+                self._refused(error)
+        broken = self._pipeline.backend_fault
+        self._pipeline.retry(self.repair, moment)
+        if broken and self._pipeline.backend_fault is None:
+            self._put_right(Foreign(rules=True, lost=True))
+        if (asleep := slept()) > self._slept + _ENDS:
+            # The clock by which elements of netfilter end stood still: they are too long now.
+            self._slept = asleep
+            self._put_right(Foreign(rules=True, lost=True))
+        if moment.boot - self._looked >= _LOOK and (self._task is None or self._task.done()):
+            self._looked = moment.boot
+            try:
+                self._look(moment)
+            except ThrottledError as error:
+                self._refused(error)
+
+    def _look(self, moment: Moment) -> None:
+        if not self.backend.intact():
+            self._put_right(Foreign(rules=True, lost=True))
+            return
+        was_full = self._is_full()
+        self._pipeline.refused.expire(moment.boot)
+        lacking = self._lacks(moment)
+        self._lacked = self._lacked + 1 if lacking else 0
+        if lacking and not self._is_full() and (was_full or moment.boot >= self._distrusted):
+            self._distrusted = moment.boot + _DISTRUST
+            self._put_right(Foreign(rules=True, lost=True))
+
+    def _is_full(self) -> bool:
+        """Tell whether a set is full, so that it is no wonder that elements are missing."""
+        return any(fill.held >= fill.size for fill in self.fills) or bool(
+            self._pipeline.refused.sets()
+        )
+
+    def _lacks(self, moment: Moment) -> bool:
+        """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
+        store = self._pipeline.store
+        self.fills = self.backend.fill()
+        held = _held(self.fills)
+        found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
+        sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
+        sample = self._pipeline.freed.others(sample)
+        parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
+        absent = missing(sample, [seen for part in parts for seen in part])
+        self._pipeline.apply(absent, moment)
+        unexplained = sum(entry not in self._pipeline.refused for entry in absent)
+        self.sampled, self.absent = len(sample), unexplained
+        told = not self._pipeline.freed  # else the store counts too many
+        desired = store.counts(moment.wall) if self.fills and told else {}
+        fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
+        self.lacking = max(len(absent), fewer)
+        return self.lacking > 0
+
+    def _listen(self) -> None:
+        """Hear when somebody else changes what is ours."""
+        try:
+            self._watch = self.backend.watch()
+        except BackendError as error:
+            log.warning("%s; changes are found by samples only", error.message)
+        if self._watch is not None:
+            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._heard)
+
+    def _heard(self) -> None:
+        foreign = Foreign() if self._watch is None else self._watch.drain()
+        if foreign.rules or foreign.lost:
+            self._put_right(foreign)
+        if foreign.entries:
+            try:
+                self._judge(foreign.entries)
+            except ThrottledError as error:
+                self._refused(error)
+
+    # What is done about it
+
+    def _judge(self, entries: Sequence[Entry]) -> None:
+        """Put single elements back that should be there; take over or remove what should not."""
+        moment = now()
+        pasts = self._pipeline.store.past([(e.subject, e.scope) for e in entries], moment.wall)
+        desired = [
+            Entry(e.subject, e.scope, e.action, past.until - moment.wall, past.rate)
+            for e in entries
+            if (past := pasts[e.subject, e.scope]).action == e.action
+        ]
+        held = self.backend.lookup(entries)
+        absent = missing(self._pipeline.freed.others(desired), held)
+        self._pipeline.apply(absent, moment)
+        others = judge(self._pipeline, held, moment)
+        if absent or others:
+            self.disturbed.append(moment.boot)
+            what = "somebody else changed %d elements in the firewall: %d put back, first %s"
+            log.warning(what, len(entries), len(absent), entries[0].subject)
+
+    def _put_right(self, foreign: Foreign) -> None:
+        """Set up again and compare; once more if anything happens meanwhile."""
+        self._again = True
+        self._lost |= foreign.lost
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        while self._again:
+            if self.disturbed and now().boot - self.disturbed[-1] < _BURST:
+                await asyncio.sleep(_SETTLED)
+            lost, self._again, self._lost = self._lost, False, False
+            moment = now()
+            self.disturbed.append(moment.boot)
+            log.warning("what is ours in the firewall is not as it was left; putting it right")
+            try:
+                adopting = self.repair()
+                self._pipeline.retry(lambda: None, moment)  # what failed meanwhile
+                lacking = not adopting or self._lacks(moment) or not self.fills
+            except ThrottledError as error:
+                self._refused(error)
+                return
+            whole = not lacking or await self._restore(adopting=adopting)
+            if whole and lost and adopting:
+                await self._adopt()
+
+    async def _restore(self, *, adopting: bool) -> bool:
+        """Put what is stored and missing into the kernel; tell whether that came to its end."""
+        bare = _KINDS
+        try:
+            if adopting:
+                held = _held(fills := self.backend.fill())
+                counts = self._pipeline.store.counts(now().wall)
+                # Where it has little, renewing that is cheaper than asking for each.
+                bare = frozenset(k for k in _KINDS if fills and held[k] * 10 <= counts[k])
+            count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
+        except ThrottledError as error:
+            self._refused(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - the next look finds what is missing
+            self._pipeline.skipped.add("comparison", error)
+            return False
+        if count:
+            log.info("%d elements put into the kernel again", count)
+        return not self._broken_off()
+
+    def _broken_off(self) -> bool:
+        """Tell whether to leave off comparing: it will begin anew."""
+        return self._again or self._pipeline.backend_fault is not None
+
+    async def _adopt(self) -> None:
+        """Take over what the kernel holds beyond the store."""
+        try:
+            # The kernel walks a set anew for each piece of a dump: a million take a minute.
+            if sum(self._pipeline.store.counts(now().wall).values()) <= _ADOPT:
+                await adopt(self._pipeline, self.backend, now)
+        except ThrottledError as error:
+            self._refused(error)
+        except Exception as error:  # noqa: BLE001 - what is ours is in force
+            self._pipeline.skipped.add("comparison", error)
+
+    def _refused(self, error: ThrottledError) -> None:
+        log.error("%s. %s", error.message, error.hint)
+        if isinstance(error, BackendError):
+            self._pipeline.backend_fault = error  # the next tick repairs, and compares again
+
+
+def _held(fills: Sequence[Fill]) -> Counter[Kind]:
+    held: Counter[Kind] = Counter()
+    for fill in fills:
+        held[fill.scope, fill.action] += fill.held
+    return held

@@ -1,0 +1,108 @@
+"""Opens the store, does without it where it cannot be used, and opens it again when it can.
+
+Protection goes on in memory, and nothing is deleted or changed to "repair" a file. As soon as the
+file can be used (there is room again, nobody locks it, the damaged one was moved away), or another
+one is at its path, it takes over, with what is in force meanwhile, and with whom an operator freed
+and allowed while there was no file. Owns nothing.
+"""
+
+import logging
+from contextlib import closing, suppress
+from pathlib import Path
+from time import time
+
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
+from throttled.errors import RefusedError, StoreError
+from throttled.model import Decision, Snapshot
+from throttled.store.store import Allowed, Store
+
+log = logging.getLogger("throttled")
+
+#: What is taken along to another store, at most: of more, the latest.
+_ROWS = 100_000
+#: An end that differs by less is the same: the kernel's clock has other digits.
+_SAME = 5.0
+
+
+def open_or_without(path: str) -> tuple[Store, StoreError | None]:
+    """Return the store, or one in memory and what is wrong with the file.
+
+    A file that can at least be read (no room, locked, read-only) still says how far the logs were
+    read, so that no line is missed meanwhile.
+
+    Args:
+        path: of the file; its directory is made where its parent is there.
+    """
+    try:
+        Path(path).parent.mkdir(mode=0o750, exist_ok=True)
+    except OSError as error:
+        log.warning("%s", error)
+    try:
+        return Store.open(path), None
+    except StoreError as error:
+        log.error("%s; going on without it. %s", error.message, error.hint)
+        problem = error
+    memory = Store.open(":memory:")
+    with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
+        memory.record(time(), (), (), list(file.positions().values()))
+    return memory, problem
+
+
+def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
+    """Let the file at `path` take over from the store that the pipeline has.
+
+    Good evidence and offences of the one before are lost. It is closed when nobody reads it any
+    more; SQLite then leaves the files at its path alone, as they are another's.
+
+    Raises:
+        StoreError: it still cannot be used; nothing has changed.
+    """
+    before = pipeline.store
+    vanished = before.gone()
+    # Read first: the new file's -shm may be the one that the old one still uses.
+    rows = _rows(before, now) if vanished else []
+    after = Store.open(path)
+    if vanished:
+        rows = pipeline.freed.others(rows)
+    else:  # what operators did without the file, whose bans are all older
+        rows = _rows(before, now)
+        _by_hand(before, after, pipeline, now)
+    keys = [(row.subject, row.scope) for row in rows]
+    past = pipeline.freed.pasts(after.past(keys, now.wall))
+    carried = [
+        _decision(row)
+        for row in reversed(rows)
+        if past[row.subject, row.scope].until < row.until - _SAME
+    ]
+    pipeline.change_store(after, now, carried)
+    log.warning("the database %s is in use again; took along %d rows", path, len(carried))
+
+
+def _rows(store: Store, now: Moment) -> list[Snapshot]:
+    try:
+        return store.snapshots(now.wall, count=_ROWS)
+    except StoreError as error:
+        log.error("%s; what is in force is not known. %s", error.message, error.hint)
+        return []
+
+
+def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
+    names: dict[str, list[Allowed]] = {}
+    for row in before.allowed(now.wall):
+        if row.name:
+            names.setdefault(row.name, []).append(row)
+            continue
+        with suppress(RefusedError):  # the list is full
+            after.allow(row.what, row.until, row.note, row.since)
+    for name, entries in names.items():
+        kept = entries[0].until, entries[0].note
+        with suppress(RefusedError):
+            after.resolve(name, [row.what for row in entries], kept, now.wall)
+    for (subject, scope), (at, exempt_until) in before.pardoned().items():
+        pipeline.freed.add([(subject, scope)], at, exempt_until)
+
+
+def _decision(row: Snapshot) -> Decision:
+    what = (row.action, row.subject, row.scope, row.limit, row.level)
+    return Decision(row.since, *what, row.until, row.why, rate=row.rate)

@@ -1,0 +1,116 @@
+"""Brings the kernel and the store together again, in pieces between which the loop goes on.
+
+At start and after somebody touched our table: what the store says should be in force and the
+kernel does not hold is applied; what the kernel holds and the store never heard of (a lost
+database) is adopted; what the store released and the kernel still holds is removed.
+
+Owns nothing: state is the store's and the kernel's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+
+from msgspec.structs import replace
+
+from throttled.clock import Moment
+from throttled.core.pipeline import Pipeline
+from throttled.decide.reconcile import missing
+from throttled.enforce.backend import Backend
+from throttled.model import Action, Decision, Entry, Scope, Seen
+
+log = logging.getLogger(__name__)
+
+Kind = tuple[Scope, Action]
+
+#: Elements between two turns of the loop: some milliseconds.
+_PIECE = 500
+
+
+async def restore(
+    pipeline: Pipeline,
+    backend: Backend,
+    clock: Callable[[], Moment],
+    bare: AbstractSet[Kind] = frozenset(),
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Apply what is stored and not in the kernel, who was active last first; return how many.
+
+    Args:
+        pipeline: whose store it is.
+        backend: the kernel.
+        clock: both clocks.
+        bare: of what the kernel holds nothing: there is no use in asking.
+        stop: asked between pieces: whether to leave the rest.
+
+    Raises:
+        StoreError: the store cannot be read.
+        BackendError: the kernel cannot be asked.
+    """
+    applied = 0
+    began = clock()
+    for stored in pipeline.store.active(began.wall, _PIECE):
+        # The store reckons from when it was asked; a million take longer than `missing` allows.
+        passed = clock().boot - began.boot
+        entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
+        entries = pipeline.freed.others(entries)
+        asked = [each for each in entries if (each.scope, each.action) not in bare]
+        parts = pipeline.skipped.each("row", asked, lambda some: list(backend.lookup(some)))
+        absent = missing(entries, [seen for part in parts for seen in part])
+        pipeline.apply(absent, clock())
+        applied += len(absent)
+        await asyncio.sleep(0)
+        if stop():
+            break
+    return applied
+
+
+async def adopt(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment]) -> int:
+    """Take over, or remove, what the kernel holds and the store does not; return how many.
+
+    Raises:
+        StoreError: the store cannot be read.
+        BackendError: the kernel cannot be asked.
+    """
+    unknown = 0
+    dump = backend.dump()
+    while piece := list(islice(dump, _PIECE)):
+        unknown += judge(pipeline, piece, clock())
+        await asyncio.sleep(0)
+    return unknown
+
+
+def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+    """Take over, or remove, those of these elements that the store does not want; return how many.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    return sum(pipeline.skipped.each("row", held, lambda some: _judge(pipeline, some, now)))
+
+
+def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+    pasts = pipeline.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
+    adopted: list[Decision] = []
+    removed: list[Entry] = []
+    for seen in held:
+        past = pasts.get((seen.subject, seen.scope))
+        in_force = None if past is None else past.action
+        # A throttle may outlive the ban's begin.
+        if in_force == seen.action or (in_force, seen.action) == ("ban", "throttle"):
+            continue
+        known = in_force or pipeline.store.decisions(seen.subject, 1)
+        if known or pipeline.ladder.protection.reason(seen.subject):
+            removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
+        else:
+            until = now.wall + seen.seconds
+            why = "found in the kernel, unknown to the store"
+            found = (now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
+            adopted.append(Decision(*found, rate=seen.rate))
+    pipeline.record(now, adopted)
+    pipeline.apply(removed, now)
+    if adopted or removed:
+        log.info("adopted %d elements, removed %d", len(adopted), len(removed))
+    return len(adopted) + len(removed)

@@ -1,0 +1,1 @@
+"""What is wrong: of the running daemon, and what `check` finds out."""

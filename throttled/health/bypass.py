@@ -1,0 +1,95 @@
+"""Says why a banned client gets through, as far as facts tell. Owns nothing.
+
+Who it is tells `throttled.decide.escapes`; a session that the kernel should have refused must have
+come by another way than through our hook.
+"""
+
+from collections.abc import Callable, Sequence
+
+from throttled.core.pipeline import Pipeline
+from throttled.decide.escapes import Escape
+from throttled.enforce.backend import Backend
+from throttled.enforce.sockets import listened
+from throttled.errors import BackendError
+from throttled.model import Entry, Facts, Problem, Ruleset
+
+#: Of so many it is asked whether the kernel holds them.
+_ASKED = 16
+
+
+def problems(
+    pipeline: Pipeline, backend: Backend, facts: Facts, ruleset: Callable[[], Ruleset], at: float
+) -> list[Problem]:
+    """Return one warning if banned clients get through.
+
+    Args:
+        pipeline: whose engine has seen them.
+        backend: the kernel.
+        facts: of this host.
+        ruleset: tells what the kernel filters.
+        at: now, on the boot clock.
+    """
+    reason = pipeline.ladder.protection.reason
+    escapes = [e for e in pipeline.engine.escapes.found(at) if not reason(e.client)][:_ASKED]
+    if not escapes:
+        return []
+    try:
+        seen = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
+    except BackendError:
+        return []  # told by itself
+    packets = {(s.subject, s.scope): s.packets for s in seen}
+    # What the kernel does not hold, the guard puts back and tells.
+    held = [e for e in escapes if (e.client, e.scope) in packets]
+    if not held:
+        return []
+    first = held[0]
+    others = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+    what = (
+        f"{first.client}{others} is banned in {first.scope}, and yet began {first.sessions} "
+        f"sessions with {first.instance}"
+    )
+    why = _cause(first, packets[first.client, first.scope], facts, ruleset())
+    return [Problem("warning", what, why, "banned-but-seen")]
+
+
+def _cause(escape: Escape, packets: int, facts: Facts, ruleset: Ruleset) -> str:
+    services = [service for service in facts.services if service.tag == escape.instance]
+    if proxied := [service for service in services if service.proxy]:
+        names = ", ".join(service.name for service in proxied)
+        return f"{names} takes its clients from a proxy: no firewall here can stop them; run there"
+    filtered = ruleset.ports[escape.scope]
+    if unfiltered := sorted({service.port for service in services} - set(filtered)):
+        ports = _listing(unfiltered)
+        return f"port {ports} is not filtered for {escape.scope}: add it to [firewall.ports]"
+    if not services:
+        return (
+            f"no service that listens to the network logs as {escape.instance}: is it behind a "
+            "proxy on this host, or in a container? name the ports in [firewall.ports]"
+        )
+    if packets:
+        return (
+            f"{packets:,} of its packets were dropped, so others come another way: a proxy or a "
+            "tunnel on this host, an interface that is not filtered?"
+        )
+    return _unseen(filtered)
+
+
+def _unseen(filtered: Sequence[int]) -> str:
+    """Say why no packet of a client came by."""
+    try:
+        listening = not filtered or not listened().isdisjoint(filtered)
+    except OSError:
+        listening = True  # not known
+    if not listening:
+        return (
+            f"nobody listens at port {_listing(filtered)} here: Postfix is in another network "
+            "namespace (a container?); run throttled in that one"
+        )
+    return (
+        "none of its packets came by our rules: is there a proxy, docker-proxy or a tunnel in "
+        "front of Postfix?"
+    )
+
+
+def _listing(ports: Sequence[int]) -> str:
+    return ", ".join(map(str, ports))

@@ -1,0 +1,105 @@
+"""Which logs there are, and whether their lines are understood. Reads the end of each."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from throttled.decide.hosts import Hosts
+from throttled.errors import SourceError
+from throttled.host.zone import local_zone
+from throttled.linux.failures import unreadable
+from throttled.model import JOURNAL, Facts, Problem
+from throttled.parse.parser import Parser
+from throttled.tail.finding import distinct
+from throttled.tail.journal import JournalTail
+
+#: Bytes at the end of each log that are looked at.
+_END = 2 * 1024 * 1024
+_SHOWN = 5  # names of other hosts
+
+
+def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
+    """Say what there is in each log.
+
+    Args:
+        sources: the logs that are followed.
+        facts: with the names of this host, and of others whose lines count.
+    """
+    if not sources:
+        hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
+        yield Problem("fault", "no log of Postfix is known", hint)
+    elif JOURNAL in sources and len(sources) > 1:
+        hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
+        yield Problem("fault", "log: files and the journal are both read", hint)
+    for source in sources:
+        try:
+            yield _journal() if source == JOURNAL else _file(source, facts)
+        except SourceError as error:
+            yield Problem("fault", error.message, error.hint)
+    yield from _twice(distinct([source for source in sources if source != JOURNAL]))
+
+
+def _twice(paths: Sequence[str]) -> Iterator[Problem]:
+    """Say which logs hold the same events, as rsyslog writes mail.log and syslog."""
+    parse = Parser(local_zone(), time.time()).event
+    known: dict[str, str] = {}
+    told = set()
+    for path in paths if len(paths) > 1 else ():
+        with suppress(SourceError):  # told by itself
+            for line in _end(path):
+                other = known.setdefault(line, path) if parse(line) else path
+                if other != path and (other, path) not in told:
+                    told.add((other, path))
+                    what = f"log: {other} and {path} hold the same lines, which count twice"
+                    yield Problem("fault", what, "leave one of them out of [log] files")
+
+
+def _journal() -> Problem:
+    JournalTail(None).close()
+    return Problem("ok", "log: systemd's journal, which can be read")
+
+
+def _file(path: str, facts: Facts) -> Problem:
+    lines = _end(path)
+    parser = Parser(local_zone(), time.time())
+    hosts = Counter(event.host for line in lines if (event := parser.event(line)) is not None)
+    told = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
+    if lines and not hosts:
+        if any(map(parser.unknown, lines)):
+            return Problem("warning", told, f"see: throttled parse --unknown {path}")
+        if not any("postfix" in line for line in lines):
+            hint = (
+                "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
+            )
+            return Problem("warning", f"{told}, none names Postfix", hint)
+    others = _others(hosts, facts)
+    if others:
+        names = ", ".join(others[:_SHOWN])
+        hint = f'if that is this host: [postfix] hosts = ["{others[0]}"]'
+        return Problem(
+            "fault", f"{told}, but all of other hosts, which do not count: {names}", hint
+        )
+    return Problem("ok", told)
+
+
+def _others(seen: Iterable[str], facts: Facts) -> list[str]:
+    """Return the hosts of a log if none of them counts, as the daemon decides."""
+    hosts = Hosts(facts)
+    for host in seen:
+        hosts.see(0, host)
+    return [] if any(hosts.counts(0, host) for host in seen) else list(seen)
+
+
+def _end(path: str) -> list[str]:
+    """Return the last lines of a log."""
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = file.seek(max(0, size - _END))
+            lines = file.read(_END).decode("latin-1").split("\n")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return lines[bool(start) : -1]  # not half a line at either end

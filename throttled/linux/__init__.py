@@ -1,0 +1,1 @@
+"""Interfaces of Linux that Python's standard library lacks."""

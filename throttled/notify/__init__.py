@@ -1,0 +1,1 @@
+"""What others are told of decisions and health: journal lines, commands, webhooks."""

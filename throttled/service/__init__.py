@@ -1,0 +1,1 @@
+"""The daemon: start, stop, and everything that it runs."""

@@ -1,0 +1,1 @@
+"""Where events come from: logs, and completed connections counted by the kernel."""

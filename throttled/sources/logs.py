@@ -1,0 +1,266 @@
+"""Follows the logs: from a readable file to counted lines and decisions.
+
+Owns the tails and how far each has been read. A log that cannot be read is logged once, shown in
+`status`, and tried again every second (`throttled.tail.backoff` says when that is done); the others
+go on. What raises here that no one foresaw is skipped (`throttled.skipped`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from msgspec import MsgspecError, Struct, msgpack
+
+from throttled.clock import now
+from throttled.core.pipeline import Forgotten, Pipeline
+from throttled.errors import SourceError, StoreError
+from throttled.model import JOURNAL, Decision
+from throttled.store.store import StoredPosition
+from throttled.tail.backoff import Backoff
+from throttled.tail.behind import before
+from throttled.tail.file import FileTail
+from throttled.tail.finding import distinct
+from throttled.tail.journal import JournalTail
+from throttled.tail.position import Batch, Position, recognisable
+
+log = logging.getLogger(__name__)
+
+#: Read back at a start, to rebuild the counters: 20 seconds of the fastest log that Postfix writes,
+#: hours of most others. Takes about a second, before we say that we are ready.
+_BEHIND = 16 * 1024 * 1024
+_FARTHEST = 1 << 63  # an offset that a file can have
+#: Crossings without a decision of one batch that are logged one by one.
+_LOGGED = 20
+
+
+class Follower(Struct):
+    """One tail, and what `status` says of it."""
+
+    path: str
+    number: int
+    tail: FileTail | JournalTail
+    problem: str = ""
+    lines: int = 0
+    rate: float = 0.0  # lines a second, over the last tick
+    ticked: int = 0  # lines at the last tick
+    #: Which file was read last, and whether its content tells it from others.
+    identity: tuple[int, bool] = (0, False)
+    behind: float = 0.0  # since when (boot clock) it has not been read to its end; 0: it has
+    logged: str = ""  # the problem that the journal names already
+
+    paused: bool = False  # it is read when it is tried again, not when it is readable
+
+    def problems(self) -> list[str]:
+        """Return what cannot be read just now, of this log or of its earlier generations."""
+        return list(filter(None, dict.fromkeys((self.problem, self.tail.state().problem))))
+
+    def pause(self) -> None:
+        """Do not read it at each turn of the loop: what raises leaves it readable."""
+        if not self.paused:
+            self.paused = asyncio.get_running_loop().remove_reader(self.tail.fileno())
+
+    def resume(self, read: Callable[["Follower"], None]) -> None:
+        """Read it again when it is readable."""
+        if self.paused:
+            self.paused = False
+            asyncio.get_running_loop().add_reader(self.tail.fileno(), read, self)
+
+
+class Logs:
+    """All tails together."""
+
+    def __init__(self, pipeline: Pipeline, report: Callable[[Sequence[Decision]], None]) -> None:
+        """Follow nothing yet.
+
+        Args:
+            pipeline: where lines go.
+            report: told of the decisions that lines led to.
+        """
+        self.followers: list[Follower] = []
+        #: Logs that could not even be opened, and why.
+        self.unopened: dict[str, str] = {}
+        self._retries: dict[str, Backoff] = {}  # of opening these
+        self._pipeline = pipeline
+        self._report = report
+        self._number = 0
+        self._counted: set[str] = set()  # logs whose latest lines are in the meters
+        pipeline.positions = self.positions
+
+    def follow(self, paths: Sequence[str]) -> None:
+        """Follow these logs, and no others.
+
+        Args:
+            paths: of files; `JOURNAL` for systemd's. Of two that are one file the first.
+        """
+        paths = distinct(paths)
+        for follower in [f for f in self.followers if f.path not in paths]:
+            self._drop(follower)
+        followed = {follower.path for follower in self.followers}
+        self.unopened = {}
+        for path in paths:
+            if path not in followed:
+                self._open(path)
+        if followed != {follower.path for follower in self.followers}:
+            # Where a log begins to be followed is known from now on, whenever we are killed.
+            self._pipeline.record(now())
+
+    def positions(self) -> list[StoredPosition]:
+        """Return how far each log has been read."""
+        places = (follower.tail.position for follower in self.followers)
+        return [StoredPosition(p.path, msgpack.encode(p)) for p in places if p is not None]
+
+    def tick(self, passed: float) -> None:
+        """Work out lines per second, and try again what could not be read.
+
+        Args:
+            passed: seconds since the last tick.
+        """
+        for follower in list(self.followers):
+            follower.rate = (follower.lines - follower.ticked) / passed
+            follower.ticked = follower.lines
+            if follower.problems():
+                self._read(follower)
+        at = now().boot
+        for path in [path for path in self.unopened if self._retries[path].due(at)]:
+            self._open(path)
+
+    def close(self) -> None:
+        """Read what is there, record how far that is, then follow nothing."""
+        for follower in self.followers:
+            self._read(follower, again=False)
+        self._pipeline.record(now())
+        for follower in list(self.followers):
+            self._drop(follower)
+
+    def _drop(self, follower: Follower) -> None:
+        asyncio.get_running_loop().remove_reader(follower.tail.fileno())
+        follower.tail.close()
+        self.followers.remove(follower)
+
+    def _open(self, path: str) -> None:
+        try:
+            stored = self._pipeline.store.positions().get(path)
+        except StoreError as error:
+            log.error("%s; %s is read from its end. %s", error.message, path, error.hint)
+            stored = None
+        position = None if stored is None else _position(stored)
+        retry = self._retries.setdefault(path, Backoff())
+        try:
+            tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
+        except SourceError as error:
+            if error.message != retry.problem:
+                log.error("%s. %s", error.message, error.hint)
+            retry.failed(now().boot, error.message)
+            self.unopened[path] = error.message
+            return
+        except Exception as error:  # noqa: BLE001 - of the saved position, most likely
+            self._pipeline.skipped.add("log", error, path)
+            retry.failed(now().boot, f"cannot read {path}: unexpected {type(error).__name__}")
+            self.unopened[path] = retry.problem
+            return
+        retry.succeeded()
+        self.unopened.pop(path, None)
+        follower = Follower(path, self._number, tail)
+        self._number += 1
+        self.followers.append(follower)
+        if path == JOURNAL:  # only this machine's is read
+            self._pipeline.engine.hosts.local(follower.number)
+        if position is not None and path not in self._counted:
+            self._rebuild(follower, position)
+        self._counted.add(path)
+        asyncio.get_running_loop().add_reader(tail.fileno(), self._read, follower)
+        self._read(follower)
+
+    def _rebuild(self, follower: Follower, position: Position) -> None:
+        """Count again what was counted before the restart; what was decided then stays decided."""
+        forgotten: Forgotten = {}
+        with suppress(StoreError):  # told when the next decision cannot be recorded
+            forgotten = self._pipeline.store.forgotten()
+        try:
+            for batch in before(position, _BEHIND):
+                self._count(follower, batch, forgotten)
+        except (SourceError, OSError) as error:
+            log.warning("%s: lines before the restart do not count: %s", follower.path, error)
+        except Exception as error:  # noqa: BLE001 - it may not end each start
+            self._pipeline.skipped.add("log", error, follower.path)
+        self._pipeline.engine.take()
+
+    def _read(self, follower: Follower, *, again: bool = True) -> None:
+        """Take what a log has to say, a piece at a time so that others get their turn."""
+        if follower not in self.followers:  # dropped before its next turn came
+            return
+        began = time.perf_counter()
+        batch = self._next(follower)
+        if batch is None or batch.done:
+            follower.behind = 0.0
+            if not follower.problems():
+                follower.logged = ""
+        elif not follower.behind:
+            follower.behind = now().boot
+        if batch is None:
+            return
+        try:
+            self._take(follower, batch, began)
+        except Exception as error:  # noqa: BLE001 - what comes after it is read
+            self._pipeline.skipped.add("batch", error, follower.path)
+        if again and not batch.done:
+            asyncio.get_running_loop().call_soon(self._read, follower)
+
+    def _next(self, follower: Follower) -> Batch | None:
+        """Return what is new in a log; what is in the way is in its `problem`."""
+        problem, batch = "", None
+        try:
+            batch = follower.tail.read()
+        except SourceError as error:
+            problem = error.message
+            if follower.logged != problem:
+                log.error("%s. %s", problem, error.hint)
+                follower.logged = problem
+        except Exception as error:  # noqa: BLE001 - the others are read
+            self._pipeline.skipped.add("log", error, follower.path)
+            problem = f"cannot read {follower.path}: unexpected {type(error).__name__}"
+            follower.problem = problem
+            follower.pause()
+            return None
+        follower.problem = problem
+        follower.resume(self._read)
+        return batch
+
+    def _take(self, follower: Follower, batch: Batch, began: float) -> None:
+        """Count the lines of a batch, and decide."""
+        self._count(follower, batch)
+        follower.lines += len(batch.lines)
+        decisions, spared = self._pipeline.settle(now(), began)
+        identity = batch.inode, recognisable(batch.position.fingerprint)
+        if identity != follower.identity:
+            # By the next tick we may be killed, and the file renamed or compressed.
+            follower.identity = identity
+            self._pipeline.record(now())
+        self._report(decisions)
+        for crossing, why in spared[:_LOGGED]:
+            log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
+
+    def _count(self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None) -> None:
+        try:
+            source = self._pipeline.store.source(batch.path, batch.device, batch.inode, batch.mark)
+        except StoreError:  # told when the next decision cannot be recorded
+            source = 0
+        self._pipeline.read(
+            batch.lines, batch.offsets, now(), follower.number, source, forgotten=forgotten
+        )
+
+
+def _position(stored: StoredPosition) -> Position | None:
+    try:
+        position = msgpack.decode(stored.state, type=Position)
+        if all(
+            one.path == stored.path and 0 <= one.offset < _FARTHEST
+            for one in (position, *position.older)
+        ):
+            return position
+    except (MsgspecError, TypeError):  # written by another version, or altered
+        pass
+    log.warning("%s: saved position is unreadable; starting at end of file", stored.path)
+    return None
