@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from throttled.sense import sensor as module
 
 from lab import netns
 from lab.netns import SERVER4, SERVER6, Namespace, pair
@@ -13,6 +12,7 @@ from lab.spoof import opened, spoof
 from throttled.config import schema
 from throttled.errors import BackendError
 from throttled.health.probes.sensor import check
+from throttled.sources import sensor as module
 from throttled.sources.sensor import Sensor
 from throttled.sources.sensor_maps import SOURCES
 

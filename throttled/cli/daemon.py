@@ -31,14 +31,14 @@ def config() -> Config:
 
 def facts(settings: Config) -> Facts:
     """Return what is so on this host, as the daemon learns it; with warnings of what is unknown."""
-    from throttled import known  # noqa: PLC0415 - libraries that --help needs not
     from throttled.host.facts import gather  # noqa: PLC0415
+    from throttled.service import last_facts  # noqa: PLC0415 - libraries that --help needs not
     from throttled.store.store import Store  # noqa: PLC0415
 
     before = Facts()
     recorded: frozenset[str] = frozenset()  # names of this host that `check` found in its log
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
-        before = known.load(store)
+        before = last_facts.load(store)
         recorded = store.hosts()
     postfix = settings.postfix
     directories = postfix.config_directories

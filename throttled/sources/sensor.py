@@ -15,7 +15,7 @@ from pathlib import Path
 from throttled.bpf.libbpf import ATTACH_CGROUP_SOCK_OPS, OBJECTS, Map, Object
 from throttled.errors import BackendError
 from throttled.model import Scope
-from throttled.sense import layout
+from throttled.sources import sensor_maps
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _ZERO = bytes(4)
@@ -66,7 +66,7 @@ class Sensor:
             BackendError: the kernel refuses.
         """
         try:
-            self._settings.update(_ZERO, layout.watched(self._netns, ports))
+            self._settings.update(_ZERO, sensor_maps.watched(self._netns, ports))
         except OSError as error:
             raise _refused(error) from error
 
@@ -80,15 +80,15 @@ class Sensor:
             if not self._link.attached:
                 raise BackendError("the program was detached", "see: bpftool cgroup tree")
             keys, values = self._counts.take()
-            if len(values) // 8 >= layout.SOURCES:
+            if len(values) // 8 >= sensor_maps.SOURCES:
                 self.missed = self._missed.total(0)
         except OSError as error:
             raise _refused(error) from error
         found = {}
-        size = layout.SOURCE.size
+        size = sensor_maps.SOURCE.size
         for n in range(len(values) // 8):
             count = int.from_bytes(values[n * 8 : n * 8 + 8], sys.byteorder)
-            found[layout.source(keys[n * size : (n + 1) * size])] = count
+            found[sensor_maps.source(keys[n * size : (n + 1) * size])] = count
         return found
 
 

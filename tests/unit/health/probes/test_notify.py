@@ -74,7 +74,7 @@ def test_a_unit_that_denies_it_and_the_drop_in_to_write(unit: Callable[[str], No
         "notify: the unit keeps the daemon from reaching 203.0.113.9 (IPAddressDeny)"
     )
     assert "T0" not in problem.hint
-    shipped = (Path(__file__).parents[3] / "packaging/systemd/webhook.conf").read_text()
+    shipped = (Path(__file__).parents[4] / "packaging/systemd/webhook.conf").read_text()
     lines = [line for line in shipped.splitlines() if not line.startswith("#   ")]
     assert "\n".join(lines) in problem.hint
     (problem,) = found(Notify(url="https://nosuch.invalid/x"))
