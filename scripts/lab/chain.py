@@ -100,7 +100,7 @@ class Chain:
 
     def _ask(self, pipeline: Pipeline) -> None:
         """Ask what operators ask."""
-        store, at = pipeline.store, now()
+        store, at = pipeline.recorder.store, now()
         store.counts(at.wall)
         store.allowed(at.wall)
         for row in store.snapshots(at.wall):

@@ -90,5 +90,5 @@ def _feed(pipeline: Pipeline, lines: Sequence[str], at: float) -> list[Decision]
     stamp = f"{datetime.fromtimestamp(at, UTC).isoformat()} mx postfix/smtpd[7]: "
     pipeline.read([stamp + line for line in lines], [0] * len(lines), now)
     decisions, _spared = pipeline.settle(now)
-    pipeline.record(now)
+    pipeline.recorder.record(now)
     return decisions

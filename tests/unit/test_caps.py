@@ -62,51 +62,51 @@ def test_sessions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_decisions_and_evidence_that_wait_for_the_store(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.pipeline._WAITING", 30)
+    monkeypatch.setattr("throttled.core.recorder._WAITING", 30)
 
     def full(*_: object) -> None:
         raise StoreError("no space left", "free some")
 
     # The real faults are in tests/system/test_store.py.
     with monkeypatch.context() as failing:
-        failing.setattr(pipeline.store, "record", full)
-        pipeline.record(NOW, decisions(0, 20))
-        pipeline.record(NOW, decisions(20, 20))
+        failing.setattr(pipeline.recorder.store, "record", full)
+        pipeline.recorder.record(NOW, decisions(0, 20))
+        pipeline.recorder.record(NOW, decisions(20, 20))
         for number in range(40):
             client = f"198.18.1.{number}"
             line = f"disconnect from x[{client}] ehlo=1 mail=1 rcpt=1 data=1 commands=4"
             pipeline.read([f"{STAMP} {line}"], [0], NOW)
         pipeline.settle(NOW)
-        pipeline.record(NOW)
-        assert (pipeline.unrecorded(), pipeline.counts.let_go) == (30, 20)
-    pipeline.record(Moment(NOW.wall + 2, NOW.boot + 2))
-    assert pipeline.store.counts(NOW.wall)["mx", "ban"] == 30
-    assert not pipeline.store.decisions("198.18.0.9")
-    assert pipeline.store.decisions("198.18.0.10")
-    good = pipeline.store.past([(f"198.18.1.{n}", "mx") for n in (9, 10)], NOW.wall)
+        pipeline.recorder.record(NOW, positions=())
+        assert (pipeline.recorder.waiting(), pipeline.recorder.given_up) == (30, 20)
+    pipeline.recorder.record(Moment(NOW.wall + 2, NOW.boot + 2), positions=())
+    assert pipeline.recorder.store.counts(NOW.wall)["mx", "ban"] == 30
+    assert not pipeline.recorder.store.decisions("198.18.0.9")
+    assert pipeline.recorder.store.decisions("198.18.0.10")
+    good = pipeline.recorder.store.past([(f"198.18.1.{n}", "mx") for n in (9, 10)], NOW.wall)
     assert [past.deliveries for past in good.values()] == [0, 1]
 
 
 def test_elements_that_wait_for_the_kernel(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.pipeline._WAITING", 30)
+    monkeypatch.setattr("throttled.core.enforcer._WAITING", 30)
 
     def refuses(_entries: object) -> Applied:
         raise BackendError("gone", "wait")
 
     # It refuses really in tests/kernel/test_repair.py.
-    monkeypatch.setattr(pipeline.backend, "apply", refuses)
-    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(40)], NOW)
-    assert (pipeline.unapplied(), pipeline.counts.let_go) == (30, 10)
+    monkeypatch.setattr(pipeline.enforcer.backend, "apply", refuses)
+    pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(40)], NOW)
+    assert (pipeline.enforcer.waiting(), pipeline.enforcer.given_up) == (30, 10)
 
 
 def test_elements_of_a_set(pipeline: Pipeline) -> None:
     pipeline.decide(decisions(0, 150), NOW)
-    assert pipeline.backend
-    assert sum(fill.held for fill in pipeline.backend.fill()) == 100
-    assert sum(pipeline.store.counts(NOW.wall).values()) == 150
-    assert pipeline.counts.errors == 50
+    assert pipeline.enforcer.backend
+    assert sum(fill.held for fill in pipeline.enforcer.backend.fill()) == 100
+    assert sum(pipeline.recorder.store.counts(NOW.wall).values()) == 150
+    assert pipeline.errors() == 50
 
 
 def test_the_longest_lines(tmp_path: Path) -> None:

@@ -177,14 +177,14 @@ class Replay:
         """Judge what was counted, as of then, not of the next line; do what is due up to `at`."""
         now = Moment(at, at)
         counted = min(at, self._due)
-        decisions, _spared = self._pipeline.settle(Moment(counted, counted))
+        decisions, _spared = self._pipeline.settle(Moment(counted, counted), ())
         self._due = at + _SLICE
         self.summary.first = self.summary.first or at
         yield from self._tell(decisions)
         if not 0 <= at - self._ended < _ENDED:
             yield from self._run_out(at)
         if not 0 <= at - self._pruned < _PRUNE:
-            self._pipeline.record(now)
+            self._pipeline.recorder.record(now, positions=())
             self._store.prune(at)
             self._pruned = at
 
@@ -225,7 +225,9 @@ class Replay:
                 row.banned = len(subjects)
             elif action == "throttle":
                 row.throttled = len(subjects)
-        self._pipeline.record(Moment(summary.last, summary.last))  # evidence that still waits
+        self._pipeline.recorder.record(
+            Moment(summary.last, summary.last), positions=()
+        )  # evidence that still waits
         good = self._store.good
         for subject, banned in self._bans.items():
             banned.deliveries, banned.logins = good.get(subject, _NOTHING)

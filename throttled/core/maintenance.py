@@ -60,7 +60,7 @@ class Upkeep:
 
     async def run(self) -> None:
         """Do what is due, unless the store fails: what it says of ends may be out of date."""
-        if self._pipeline.store_fault is not None or self._pipeline.unrecorded():
+        if self._pipeline.recorder.fault is not None or self._pipeline.recorder.waiting():
             return
         fault = None
         for step in (self._follow_clock, self._run_out, self._keep_peaks, self._prune):
@@ -84,7 +84,7 @@ class Upkeep:
                 return
             self._shift = Shift(moment.wall - jump, jump)
         jump, moved = self._shift.seconds, 0
-        for count in self._pipeline.store.shift(self._shift, _PIECE):
+        for count in self._pipeline.recorder.store.shift(self._shift, _PIECE):
             moved += count
             await asyncio.sleep(0)
         self._shift = None
@@ -96,7 +96,7 @@ class Upkeep:
 
     async def _run_out(self) -> None:
         pipeline = self._pipeline
-        for rows in pipeline.store.ended(self._clock().wall, _PIECE):
+        for rows in pipeline.recorder.store.ended(self._clock().wall, _PIECE):
             moment = self._clock()
             if not self.steady(moment):
                 return
@@ -122,7 +122,7 @@ class Upkeep:
         watched = engine.watched()
         for _ in range(_PEAKS_PIECES):
             peaks = engine.noted(_PEAKS_PIECE)
-            self._pipeline.store.keep_peaks(peaks, watched, self._clock().wall)
+            self._pipeline.recorder.store.keep_peaks(peaks, watched, self._clock().wall)
             watched = []  # told once is enough
             engine.recorded(peaks)
             yield len(peaks)
@@ -131,5 +131,7 @@ class Upkeep:
 
     async def _prune(self) -> None:
         moment = self._clock()
-        if moment.boot - self._pruned > _PRUNE and not self._pipeline.store.prune(moment.wall):
+        if moment.boot - self._pruned > _PRUNE and not self._pipeline.recorder.store.prune(
+            moment.wall
+        ):
             self._pruned = moment.boot

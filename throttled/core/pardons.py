@@ -22,7 +22,7 @@ _Named = TypeVar("_Named", Entry, Snapshot)
 _Known = TypeVar("_Known", Past, NetworkPast)
 
 
-class Freed:
+class Pardons:
     """What the store is to be told; "" stands for everybody, as in its table `pardon`."""
 
     def __init__(self) -> None:

@@ -64,7 +64,12 @@ class Protected:
         """Go on with what waits, if the store works."""
         pipeline = self._pipeline
         idle = self._task is None or self._task.done()
-        if self._waiting and idle and pipeline.store_fault is None and not pipeline.unrecorded():
+        if (
+            self._waiting
+            and idle
+            and pipeline.recorder.fault is None
+            and not pipeline.recorder.waiting()
+        ):
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     def close(self) -> None:
@@ -91,7 +96,7 @@ class Protected:
 
     async def _unban(self, network: str) -> None:
         count = 0
-        for rows in self._pipeline.store.inside(network, self._clock().wall, _PIECE):
+        for rows in self._pipeline.recorder.store.inside(network, self._clock().wall, _PIECE):
             moment = self._clock()
             decisions = [d for row in rows if (d := self._decision(row, moment.wall)) is not None]
             if decisions:

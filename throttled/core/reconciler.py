@@ -152,11 +152,11 @@ class Guard:
             return sum(min(count, held[kind]) for kind, count in desired.items()), True
         if not self.backend.intact():  # then it has no sets to count, or asks none
             return 0, True
-        refused = self._pipeline.refused.counts
+        refused = self._pipeline.enforcer.refused.counts
         total = sum(desired.values())
         known = sum(min(count, refused[kind]) for kind, count in desired.items())
         lacking = total * self.absent // self.sampled if self.sampled else 0
-        return max(0, total - known - max(lacking, self._pipeline.unapplied())), False
+        return max(0, total - known - max(lacking, self._pipeline.enforcer.waiting())), False
 
     def dropped(self) -> int:
         """Return the packets dropped so far, also by a table that somebody deleted since.
@@ -179,7 +179,7 @@ class Guard:
             at: now, on the boot clock.
         """
         found = self._full()
-        if self._lacked > 1 and not found and self._pipeline.backend_fault is None:
+        if self._lacked > 1 and not found and self._pipeline.enforcer.fault is None:
             what = f"the kernel lacks {self.lacking:,} elements that should be in force"
             hint = "they are put in again and again: does another program take them out?"
             found.append(Problem("warning", what, hint, "kernel-lacks"))
@@ -193,7 +193,7 @@ class Guard:
     def _full(self) -> list[Problem]:
         """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
         hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
-        refused = self._pipeline.refused
+        refused = self._pipeline.enforcer.refused
         found = [
             Problem(
                 "fault",
@@ -219,15 +219,15 @@ class Guard:
 
     def tick(self, moment: Moment) -> None:
         """Try again what the kernel or the store refused; clear up in the kernel; look."""
-        if self._pipeline.backend_fault is None:
+        if self._pipeline.enforcer.fault is None:
             try:
                 self.backend.collect()
                 self.dropped()
             except BackendError as error:
                 self._refused(error)
-        broken = self._pipeline.backend_fault
-        self._pipeline.retry(self.repair, moment)
-        if broken and self._pipeline.backend_fault is None:
+        broken = self._pipeline.enforcer.fault
+        self._pipeline.enforcer.retry(self.repair, moment)
+        if broken and self._pipeline.enforcer.fault is None:
             self._put_right(Foreign(rules=True, lost=True))
         if (asleep := slept()) > self._slept + _ENDS:
             # The clock by which elements of netfilter end stood still: they are too long now.
@@ -245,7 +245,7 @@ class Guard:
             self._put_right(Foreign(rules=True, lost=True))
             return
         was_full = self._is_full()
-        self._pipeline.refused.expire(moment.boot)
+        self._pipeline.enforcer.refused.expire(moment.boot)
         lacking = self._lacks(moment)
         self._lacked = self._lacked + 1 if lacking else 0
         if lacking and not self._is_full() and (was_full or moment.boot >= self._distrusted):
@@ -255,23 +255,23 @@ class Guard:
     def _is_full(self) -> bool:
         """Tell whether a set is full, so that it is no wonder that elements are missing."""
         return any(fill.held >= fill.size for fill in self.fills) or bool(
-            self._pipeline.refused.sets()
+            self._pipeline.enforcer.refused.sets()
         )
 
     def _lacks(self, moment: Moment) -> bool:
         """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
-        store = self._pipeline.store
+        store = self._pipeline.recorder.store
         self.fills = self.backend.fill()
         held = _held(self.fills)
         found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
-        sample = self._pipeline.freed.others(sample)
+        sample = self._pipeline.recorder.pardons.others(sample)
         parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
         absent = missing(sample, [seen for part in parts for seen in part])
-        self._pipeline.apply(absent, moment)
-        unexplained = sum(entry not in self._pipeline.refused for entry in absent)
+        self._pipeline.enforcer.apply(absent, moment)
+        unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained
-        told = not self._pipeline.freed  # else the store counts too many
+        told = not self._pipeline.recorder.pardons  # else the store counts too many
         desired = store.counts(moment.wall) if self.fills and told else {}
         fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
@@ -301,15 +301,17 @@ class Guard:
     def _judge(self, entries: Sequence[Entry]) -> None:
         """Put single elements back that should be there; take over or remove what should not."""
         moment = now()
-        pasts = self._pipeline.store.past([(e.subject, e.scope) for e in entries], moment.wall)
+        pasts = self._pipeline.recorder.store.past(
+            [(e.subject, e.scope) for e in entries], moment.wall
+        )
         desired = [
             Entry(e.subject, e.scope, e.action, past.until - moment.wall, past.rate)
             for e in entries
             if (past := pasts[e.subject, e.scope]).action == e.action
         ]
         held = self.backend.lookup(entries)
-        absent = missing(self._pipeline.freed.others(desired), held)
-        self._pipeline.apply(absent, moment)
+        absent = missing(self._pipeline.recorder.pardons.others(desired), held)
+        self._pipeline.enforcer.apply(absent, moment)
         others = judge(self._pipeline, held, moment)
         if absent or others:
             self.disturbed.append(moment.boot)
@@ -333,7 +335,7 @@ class Guard:
             log.warning("what is ours in the firewall is not as it was left; putting it right")
             try:
                 adopting = self.repair()
-                self._pipeline.retry(lambda: None, moment)  # what failed meanwhile
+                self._pipeline.enforcer.retry(lambda: None, moment)  # what failed meanwhile
                 lacking = not adopting or self._lacks(moment) or not self.fills
             except ThrottledError as error:
                 self._refused(error)
@@ -348,7 +350,7 @@ class Guard:
         try:
             if adopting:
                 held = _held(fills := self.backend.fill())
-                counts = self._pipeline.store.counts(now().wall)
+                counts = self._pipeline.recorder.store.counts(now().wall)
                 # Where it has little, renewing that is cheaper than asking for each.
                 bare = frozenset(k for k in _KINDS if fills and held[k] * 10 <= counts[k])
             count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
@@ -364,13 +366,13 @@ class Guard:
 
     def _broken_off(self) -> bool:
         """Tell whether to leave off comparing: it will begin anew."""
-        return self._again or self._pipeline.backend_fault is not None
+        return self._again or self._pipeline.enforcer.fault is not None
 
     async def _adopt(self) -> None:
         """Take over what the kernel holds beyond the store."""
         try:
             # The kernel walks a set anew for each piece of a dump: a million take a minute.
-            if sum(self._pipeline.store.counts(now().wall).values()) <= _ADOPT:
+            if sum(self._pipeline.recorder.store.counts(now().wall).values()) <= _ADOPT:
                 await adopt(self._pipeline, self.backend, now)
         except ThrottledError as error:
             self._refused(error)
@@ -380,7 +382,7 @@ class Guard:
     def _refused(self, error: ThrottledError) -> None:
         log.error("%s. %s", error.message, error.hint)
         if isinstance(error, BackendError):
-            self._pipeline.backend_fault = error  # the next tick repairs, and compares again
+            self._pipeline.enforcer.fault = error  # the next tick repairs, and compares again
 
 
 def _held(fills: Sequence[Fill]) -> Counter[Kind]:

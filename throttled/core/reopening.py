@@ -58,18 +58,18 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
     Raises:
         StoreError: it still cannot be used; nothing has changed.
     """
-    before = pipeline.store
+    before = pipeline.recorder.store
     vanished = before.gone()
     # Read first: the new file's -shm may be the one that the old one still uses.
     rows = _rows(before, now) if vanished else []
     after = Store.open(path)
     if vanished:
-        rows = pipeline.freed.others(rows)
+        rows = pipeline.recorder.pardons.others(rows)
     else:  # what operators did without the file, whose bans are all older
         rows = _rows(before, now)
         _by_hand(before, after, pipeline, now)
     keys = [(row.subject, row.scope) for row in rows]
-    past = pipeline.freed.pasts(after.past(keys, now.wall))
+    past = pipeline.recorder.pardons.pasts(after.past(keys, now.wall))
     carried = [
         _decision(row)
         for row in reversed(rows)
@@ -100,7 +100,7 @@ def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> No
         with suppress(RefusedError):
             after.resolve(name, [row.what for row in entries], kept, now.wall)
     for (subject, scope), (at, exempt_until) in before.pardoned().items():
-        pipeline.freed.add([(subject, scope)], at, exempt_until)
+        pipeline.recorder.pardons.add([(subject, scope)], at, exempt_until)
 
 
 def _decision(row: Snapshot) -> Decision:

@@ -51,15 +51,15 @@ async def restore(
     """
     applied = 0
     began = clock()
-    for stored in pipeline.store.active(began.wall, _PIECE):
+    for stored in pipeline.recorder.store.active(began.wall, _PIECE):
         # The store reckons from when it was asked; a million take longer than `missing` allows.
         passed = clock().boot - began.boot
         entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
-        entries = pipeline.freed.others(entries)
+        entries = pipeline.recorder.pardons.others(entries)
         asked = [each for each in entries if (each.scope, each.action) not in bare]
         parts = pipeline.skipped.each("row", asked, lambda some: list(backend.lookup(some)))
         absent = missing(entries, [seen for part in parts for seen in part])
-        pipeline.apply(absent, clock())
+        pipeline.enforcer.apply(absent, clock())
         applied += len(absent)
         await asyncio.sleep(0)
         if stop():
@@ -92,7 +92,7 @@ def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
 
 
 def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
-    pasts = pipeline.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
+    pasts = pipeline.recorder.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
     adopted: list[Decision] = []
     removed: list[Entry] = []
     for seen in held:
@@ -101,7 +101,7 @@ def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
         # A throttle may outlive the ban's begin.
         if in_force == seen.action or (in_force, seen.action) == ("ban", "throttle"):
             continue
-        known = in_force or pipeline.store.decisions(seen.subject, 1)
+        known = in_force or pipeline.recorder.store.decisions(seen.subject, 1)
         if known or pipeline.ladder.protection.reason(seen.subject):
             removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
         else:
@@ -109,8 +109,8 @@ def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
             why = "found in the kernel, unknown to the store"
             found = (now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
             adopted.append(Decision(*found, rate=seen.rate))
-    pipeline.record(now, adopted)
-    pipeline.apply(removed, now)
+    pipeline.recorder.record(now, adopted)
+    pipeline.enforcer.apply(removed, now)
     if adopted or removed:
         log.info("adopted %d elements, removed %d", len(adopted), len(removed))
     return len(adopted) + len(removed)

@@ -85,9 +85,9 @@ class Health:
         daemon, pipeline = self._daemon, self._daemon.pipeline
         for key, error in (
             ("store-unusable", daemon.store_problem),
-            ("store-unwritten", pipeline.store_fault),
-            ("store-unread", pipeline.history_fault or daemon.upkeep.fault),
-            ("firewall", pipeline.backend_fault),
+            ("store-unwritten", pipeline.recorder.fault),
+            ("store-unread", pipeline.recorder.unread or daemon.upkeep.fault),
+            ("firewall", pipeline.enforcer.fault),
         ):
             if error is not None:
                 yield Problem("fault", error.message, error.hint, key)

@@ -61,7 +61,7 @@ async def bring(daemon: "Daemon", request: Import, peer: Peer) -> ImportResult:
     if allowed:
         daemon.apply_configuration()
         await daemon.protected.settled()
-    confirmed &= daemon.pipeline.backend_fault is None
+    confirmed &= daemon.pipeline.enforcer.fault is None
     refused.sort(key=lambda refusal: refusal.index)
     return ImportResult(len(entries) - len(refused), refused, confirmed)
 
@@ -128,7 +128,7 @@ def allow_row(row: Allowed) -> AllowRow:
 def remove(daemon: "Daemon", named: Iterable[Entry | Seen]) -> None:
     """Take subjects out of the kernel, whatever it does to them."""
     removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in ACTIONS]
-    daemon.pipeline.apply(removed, now())
+    daemon.pipeline.enforcer.apply(removed, now())
 
 
 def held(daemon: "Daemon", entries: Iterable[Entry]) -> list[Seen] | None:

@@ -82,13 +82,13 @@ class Changes:
             told = f"{subject} is {verb} in {where}"
         else:
             told = f"{subject} is not {verb} in {where}: {self._refusal()}"
-        if daemon.pipeline.store_fault is not None:
-            told += f"; not in the database yet ({daemon.pipeline.store_fault.message})"
+        if daemon.pipeline.recorder.fault is not None:
+            told += f"; not in the database yet ({daemon.pipeline.recorder.fault.message})"
         return ChangeResult(rows, confirmed, told)
 
     def _refusal(self) -> str:
         """Say why the kernel does not hold what it should."""
-        fault = self._daemon.pipeline.backend_fault
+        fault = self._daemon.pipeline.enforcer.fault
         if fault is not None:
             return f"{fault.message}; tried again every second"
         return "the kernel did not confirm it; see: throttled status"
@@ -111,10 +111,10 @@ class Changes:
         later = ""
         for scope in scopes:
             try:
-                daemon.pipeline.free(subject, scope, moment, until.get(scope, 0.0))
+                daemon.pipeline.forget(subject, scope, moment, until.get(scope, 0.0))
             except StoreError as error:  # a full disk must not keep anybody banned
                 later = _later(error)
-        daemon.pipeline.apply(entries, moment)
+        daemon.pipeline.enforcer.apply(entries, moment)
         daemon.pipeline.decide(exemptions(subject, until, moment.wall), moment)
         still = self._blocking(subject, scopes)
         if not rows and was_held == [] and not request.exempt:
@@ -133,7 +133,7 @@ class Changes:
     def _blocking(self, subject: str, scopes: Sequence[Scope]) -> list[Seen] | None:
         """Return what of the kernel blocks a subject; None where the kernel cannot be asked."""
         daemon = self._daemon
-        if daemon.pipeline.ladder.protection.reason(subject) and not daemon.pipeline.backend_fault:
+        if daemon.pipeline.ladder.protection.reason(subject) and not daemon.pipeline.enforcer.fault:
             return []  # the rules let it pass before any entry is looked at
         try:
             return blocking(daemon.backend, subject, scopes)
@@ -167,11 +167,11 @@ class Changes:
             told = await self._release(request.scope)
         else:
             try:
-                told = f"{pipeline.free('', None, now())} unbanned"
+                told = f"{pipeline.forget('', None, now())} unbanned"
             except StoreError as error:
                 told = f"all unbanned{_later(error)}"
             pipeline.flush(self._daemon.guard.repair, now())
-        if pipeline.backend_fault is not None:
+        if pipeline.enforcer.fault is not None:
             return ChangeResult([], False, f"not unbanned in the kernel: {self._refusal()}")
         if self._daemon.leftovers.problem is not None:
             return ChangeResult([], False, f"{told}, but {self._daemon.leftovers.problem.what}")
@@ -184,7 +184,7 @@ class Changes:
         pipeline = self._daemon.pipeline
         count, later = 0, ""
         try:
-            for entries in pipeline.store.take(scope, _PIECE):
+            for entries in pipeline.recorder.store.take(scope, _PIECE):
                 imports.remove(self._daemon, entries)
                 count += len(entries)
                 await asyncio.sleep(0)
@@ -192,9 +192,9 @@ class Changes:
             log.error("%s. %s", error.message, error.hint)
             later = "; found in the kernel, as the store failed"
         # What could not be recorded meanwhile is in the kernel alone.
-        alone = bool(later) or pipeline.unrecorded() > 0
+        alone = bool(later) or pipeline.recorder.waiting() > 0
         try:
-            pipeline.free("", scope, now())
+            pipeline.forget("", scope, now())
         except StoreError as error:
             alone, later = True, _later(error)
         if alone:
@@ -253,7 +253,7 @@ class Changes:
         daemon = self._daemon
         daemon.apply_configuration()
         settled = await daemon.protected.settled()
-        if daemon.pipeline.backend_fault is not None:
+        if daemon.pipeline.enforcer.fault is not None:
             return False, f", but the rules of the kernel are not changed: {self._refusal()}"
         return True, "" if settled else "; its entries remain listed until the database works"
 
@@ -271,7 +271,7 @@ class Changes:
                 "see `throttled allow`; what the file allows is in its [protect]",
             )
         daemon.apply_configuration()
-        if daemon.pipeline.backend_fault is not None:
+        if daemon.pipeline.enforcer.fault is not None:
             told = f"{request.what} is not allowed any more, but the kernel's rules still allow it"
             return ChangeResult([], False, f"{told}: {self._refusal()}")
         told = f"{request.what} is no longer allowed"

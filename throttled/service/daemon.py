@@ -263,7 +263,7 @@ class Daemon:
     @property
     def store(self) -> Store:
         """What is remembered: the file, or memory where that cannot be used."""
-        return self.pipeline.store
+        return self.pipeline.recorder.store
 
     def _close_store(self) -> None:
         self.store.close()
@@ -568,10 +568,10 @@ class Daemon:
         self.logs.tick(moment.boot - self._ticked.boot)
         self.health.tick()
         self._ticked = moment
-        self.pipeline.record(moment)
-        if self.upkeep.steady(moment) or self.pipeline.store_fault is not None:
+        self.logs.record()
+        if self.upkeep.steady(moment) or self.pipeline.recorder.fault is not None:
             self.guard.tick(moment)
-        if self.store_problem is not None or self.pipeline.store_fault is not None:
+        if self.store_problem is not None or self.pipeline.recorder.fault is not None:
             self._reopen(moment)
         due = moment.wall >= self._allowed_until or self.upkeep.moves != self._moves
         if due and self.upkeep.steady(moment):  # else the ends are about to move with the clock

@@ -73,7 +73,7 @@ class Backlog:
     async def run(self) -> None:
         """Read what there is to read; once that is done there is nothing more to do."""
         at = self._clock().boot
-        if self.done or not self._retry.due(at) or self._pipeline.store_fault is not None:
+        if self.done or not self._retry.due(at) or self._pipeline.recorder.fault is not None:
             return
         try:
             await self._run()
@@ -86,7 +86,7 @@ class Backlog:
             self.told = ""
 
     async def _run(self) -> None:
-        store = self._pipeline.store
+        store = self._pipeline.recorder.store
         states = self.begin()
         if not states:
             return  # no log is followed yet
@@ -110,7 +110,7 @@ class Backlog:
         Raises:
             StoreError: the store does not work.
         """
-        known = self._pipeline.store.backlog()
+        known = self._pipeline.recorder.store.backlog()
         if known:
             return known
         positions = [f.tail.position for f in self._logs.followers]
@@ -120,7 +120,7 @@ class Backlog:
             if p is not None
         }
         rows = [StoredPosition(path, state) for path, state in states.items()]
-        self._pipeline.store.record_backlog(self._clock().wall, rows)
+        self._pipeline.recorder.store.record_backlog(self._clock().wall, rows)
         return states
 
     async def _read(self, path: str, place: Place) -> None:
@@ -144,7 +144,7 @@ class Backlog:
             while (piece := await asyncio.to_thread(take)) is not None:
                 evidence = await self._count(engine, parse, piece)
                 row = StoredPosition(path, msgpack.encode(piece.place))
-                self._pipeline.store.record_backlog(self._clock().wall, [row], evidence)
+                self._pipeline.recorder.store.record_backlog(self._clock().wall, [row], evidence)
                 self._tell(piece.name)
                 if self._bytes >= MAX_BYTES or self._clock().boot - self._began >= MAX_SECONDS:
                     log.info("existing logs: enough is read, older lines are left out")

@@ -118,7 +118,7 @@ class Handshakes:
         for (client, scope), count in taken.items():
             engine.handshakes(client, scope, count, moment.boot)
         events["handshake"] = events.get("handshake", 0) + sum(taken.values())
-        decisions, _spared = self._pipeline.settle(moment, began)
+        decisions, _spared = self._pipeline.settle(moment, began=began)
         self._report(decisions)
 
     def _failed(self, error: BackendError) -> None:

@@ -86,7 +86,6 @@ class Logs:
         self._report = report
         self._number = 0
         self._counted: set[str] = set()  # logs whose latest lines are in the meters
-        pipeline.positions = self.positions
 
     def follow(self, paths: Sequence[str]) -> None:
         """Follow these logs, and no others.
@@ -104,12 +103,23 @@ class Logs:
                 self._open(path)
         if followed != {follower.path for follower in self.followers}:
             # Where a log begins to be followed is known from now on, whenever we are killed.
-            self._pipeline.record(now())
+            self.record()
 
     def positions(self) -> list[StoredPosition]:
         """Return how far each log has been read."""
-        places = (follower.tail.position for follower in self.followers)
-        return [StoredPosition(p.path, msgpack.encode(p)) for p in places if p is not None]
+        found: list[StoredPosition] = []
+
+        def add(follower: Follower) -> None:
+            position = follower.tail.position
+            if position is not None:
+                found.append(StoredPosition(position.path, msgpack.encode(position)))
+
+        self._pipeline.skipped.run("position", self.followers, add)
+        return found
+
+    def record(self) -> None:
+        """Record how far each log has been read, and what came of it."""
+        self._pipeline.recorder.record(now(), positions=self.positions())
 
     def tick(self, passed: float) -> None:
         """Work out lines per second, and try again what could not be read.
@@ -130,7 +140,7 @@ class Logs:
         """Read what is there, record how far that is, then follow nothing."""
         for follower in self.followers:
             self._read(follower, again=False)
-        self._pipeline.record(now())
+        self.record()
         for follower in list(self.followers):
             self._drop(follower)
 
@@ -141,7 +151,7 @@ class Logs:
 
     def _open(self, path: str) -> None:
         try:
-            stored = self._pipeline.store.positions().get(path)
+            stored = self._pipeline.recorder.store.positions().get(path)
         except StoreError as error:
             log.error("%s; %s is read from its end. %s", error.message, path, error.hint)
             stored = None
@@ -177,7 +187,7 @@ class Logs:
         """Count again what was counted before the restart; what was decided then stays decided."""
         forgotten: Forgotten = {}
         with suppress(StoreError):  # told when the next decision cannot be recorded
-            forgotten = self._pipeline.store.forgotten()
+            forgotten = self._pipeline.recorder.store.forgotten()
         try:
             for batch in before(position, _BEHIND):
                 self._count(follower, batch, forgotten)
@@ -232,19 +242,21 @@ class Logs:
         """Count the lines of a batch, and decide."""
         self._count(follower, batch)
         follower.lines += len(batch.lines)
-        decisions, spared = self._pipeline.settle(now(), began)
+        decisions, spared = self._pipeline.settle(now(), self.positions(), began)
         identity = batch.inode, recognisable(batch.position.fingerprint)
         if identity != follower.identity:
             # By the next tick we may be killed, and the file renamed or compressed.
             follower.identity = identity
-            self._pipeline.record(now())
+            self.record()
         self._report(decisions)
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
 
     def _count(self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None) -> None:
         try:
-            source = self._pipeline.store.source(batch.path, batch.device, batch.inode, batch.mark)
+            source = self._pipeline.recorder.store.source(
+                batch.path, batch.device, batch.inode, batch.mark
+            )
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
         self._pipeline.read(

@@ -112,8 +112,8 @@ def kept(tmp_path: Path) -> Config:
                 pipeline = Pipeline(config.policy(), Facts(), store, kernel, parser)
                 lines = day(number, errors=9).splitlines()
                 pipeline.read(lines, [0] * len(lines), Moment(wall, wall))
-                pipeline.settle(Moment(wall, wall))
-                pipeline.record(Moment(wall, wall))
+                pipeline.settle(Moment(wall, wall), ())
+                pipeline.recorder.record(Moment(wall, wall), positions=())
                 store.keep_peaks(pipeline.engine.noted(9999), pipeline.engine.watched(), wall)
     return config
 

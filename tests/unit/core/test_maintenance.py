@@ -73,10 +73,10 @@ def test_a_ban_ends_in_a_throttle_and_that_in_nothing(world: World) -> None:
 
 def test_nothing_runs_out_while_the_store_fails(world: World) -> None:
     world.ban()
-    world.pipeline.store_fault = StoreError("the disk is full", "make room")
+    world.pipeline.recorder.fault = StoreError("the disk is full", "make room")
     world.wait(3700)
     assert [d.action for d in world.store.decisions(A)] == ["ban"]
-    world.pipeline.store_fault = None
+    world.pipeline.recorder.fault = None
     world.wait(0)
     assert world.in_store() == {"throttle": 500}
 
@@ -190,10 +190,10 @@ def test_a_store_that_fails_waits_and_says_so(
 
 def test_a_jump_while_the_store_fails_is_followed_later(world: World) -> None:
     world.ban()
-    world.pipeline.store_fault = StoreError("full", "free space")
+    world.pipeline.recorder.fault = StoreError("full", "free space")
     world.set_clock(DAY)
     world.wait(1)
-    world.pipeline.store_fault = None
+    world.pipeline.recorder.fault = None
     world.wait(1)
     assert world.in_store() == world.in_kernel() == {"ban": 3598}
 

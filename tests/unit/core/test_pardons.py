@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from throttled.core import pardons as module
-from throttled.core.pardons import Freed
+from throttled.core.pardons import Pardons
 from throttled.errors import StoreError
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.store.store import Store
@@ -32,7 +32,7 @@ def left(store: Store) -> set[tuple[str, Scope]]:
 
 
 def test_the_store_is_told_of_one_of_a_scope_and_of_everybody(store: Store) -> None:
-    freed = Freed()
+    freed = Pardons()
     freed.add([(A, "mx")], WALL + 1, WALL + 99)
     freed.tell(store)
     assert not freed
@@ -48,7 +48,7 @@ def test_the_store_is_told_of_one_of_a_scope_and_of_everybody(store: Store) -> N
 
 def test_what_it_cannot_be_told_waits(store: Store) -> None:
     store._database.connection.execute("PRAGMA query_only = 1")
-    freed = Freed()
+    freed = Pardons()
     freed.add([(A, "mx")], WALL + 1)
     with pytest.raises(StoreError):
         freed.tell(store)
@@ -56,7 +56,7 @@ def test_what_it_cannot_be_told_waits(store: Store) -> None:
 
 
 def test_nothing_is_known_against_those_who_are_free() -> None:
-    freed = Freed()
+    freed = Pardons()
     freed.add([(A, "mx")], WALL, WALL + 99)
     past = Past(3, WALL, "ban", WALL + 600, deliveries=5)
     known = freed.pasts({(A, "mx"): past, (A, "submission"): past})
@@ -69,11 +69,11 @@ def test_nothing_is_known_against_those_who_are_free() -> None:
 
 def test_at_the_cap_the_earliest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING", 2)
-    freed = Freed()
+    freed = Pardons()
     for subject in (A, B, A, "203.0.113.1"):
         freed.add([(subject, "mx")], WALL)
     assert [freed.holds(s, "mx") for s in (A, B, "203.0.113.1")] == [True, False, True]
-    freed = Freed()
+    freed = Pardons()
     freed.add([("", "submission")], WALL)
     freed.add([(subject, "mx") for subject in (A, B, "203.0.113.1")], WALL)
     assert freed.holds(A, "submission")

@@ -138,7 +138,7 @@ GARBAGE = lines(f"warning: non-SMTP command from unknown[{A}]: GET / HTTP/1.1", 
 
 def read(pipeline: Pipeline, text: Sequence[str], now: Moment = NOW) -> list[Decision]:
     pipeline.read(text, range(len(text)), now, 0, 3)
-    return pipeline.settle(now)[0]
+    return pipeline.settle(now, ())[0]
 
 
 def test_lines_become_a_throttle_in_store_and_kernel(
@@ -210,8 +210,7 @@ def test_evidence_counts_before_it_is_recorded(
 def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:
     position = StoredPosition("/var/log/mail.log", b"x")
     pipeline.read(FLOOD, range(61), NOW)
-    pipeline.positions = lambda: [position]
-    pipeline.settle(NOW)
+    pipeline.settle(NOW, [position])
     assert store.positions() == {"/var/log/mail.log": position}
 
 
@@ -259,12 +258,12 @@ def test_a_full_disk_stops_recording_and_nothing_else(
     blocker.execute("BEGIN IMMEDIATE")  # whatever the reason, the store refuses to write
     assert len(read(pipeline, FLOOD)) == 1
     assert (A, "mx", "throttle") in kernel.held
-    assert pipeline.store_fault is not None
+    assert pipeline.recorder.fault is not None
     blocker.execute("ROLLBACK")
     blocker.close()
-    pipeline.retry(lambda: None, later(1))
+    pipeline.recorder.record(later(1))
     assert [d.action for d in store.decisions(A)] == ["throttle"]
-    assert pipeline.store_fault is None
+    assert pipeline.recorder.fault is None
 
 
 def test_a_store_that_fails_is_asked_once_a_second(
@@ -279,9 +278,22 @@ def test_a_store_that_fails_is_asked_once_a_second(
     # Counting how often it is asked: the real faults are in tests/system/test_store.py.
     monkeypatch.setattr(store, "record", full)
     for batch in range(100):
-        pipeline.record(later(batch / 50), [decision(n) for n in range(1200)])
+        pipeline.recorder.record(later(batch / 50), [decision(n) for n in range(1200)])
     assert asked == [1200, 5_000]
-    assert pipeline.unrecorded() == 100_000, "the oldest were let go"
+    assert pipeline.recorder.waiting() == 100_000, "the oldest were let go"
+
+
+def test_evidence_is_recorded_with_positions_only(pipeline: Pipeline, store: Store) -> None:
+    """Apart from them it would be counted twice after a kill."""
+    delivered = f"{STAMP} mx postfix/smtpd[1]: disconnect from x[{A}] data=1 commands=4"
+    pipeline.read([delivered], [0], NOW)
+    pipeline.settle(NOW)
+    pipeline.decide([decision(1)], NOW)  # an operator's
+    assert len(store.decisions("", 9)) == 1
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 0
+    pipeline.recorder.record(NOW, positions=[StoredPosition("log", b"x")])
+    assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 1
+    assert store.positions().keys() == {"log"}
 
 
 def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last(
@@ -289,16 +301,15 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
 ) -> None:
     blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    pipeline.record(NOW, [decision(n) for n in range(25_000)])
+    pipeline.recorder.record(NOW, [decision(n) for n in range(25_000)])
     blocker.execute("ROLLBACK")
     blocker.close()
     position = StoredPosition("/var/log/mail.log", b"x")
-    pipeline.positions = lambda: [position]
     left = []
     for second in (1, 2, 3, 4, 5):
         assert store.positions() == {}
-        pipeline.record(later(second))
-        left.append(pipeline.unrecorded())
+        pipeline.recorder.record(later(second), positions=[position])
+        left.append(pipeline.recorder.waiting())
     assert left == [20_000, 15_000, 10_000, 5_000, 0]
     assert store.positions() == {"/var/log/mail.log": position}
     assert sum(store.counts(WALL).values()) == 25_000
@@ -312,11 +323,11 @@ def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
     blocker.execute("BEGIN IMMEDIATE")
     read(pipeline, GARBAGE)
     with pytest.raises(StoreError):
-        pipeline.free(subject, None, NOW)
+        pipeline.forget(subject, None, NOW)
     blocker.execute("ROLLBACK")
     blocker.close()
-    pipeline.retry(lambda: None, later(1))
-    assert (pipeline.store_fault, store.snapshots(WALL)) == (None, [])
+    pipeline.recorder.record(later(1))
+    assert (pipeline.recorder.fault, store.snapshots(WALL)) == (None, [])
 
 
 def test_a_full_disk_hides_nobodys_good_history(
@@ -346,25 +357,25 @@ def test_a_store_that_cannot_be_read_decides_without_history(
         raise StoreError("the database is damaged", "restore it")
 
     # There is no sure way to damage the one page that SQLite will need to read.
-    monkeypatch.setattr(pipeline.store, "pasts", unreadable)
+    monkeypatch.setattr(pipeline.recorder.store, "pasts", unreadable)
     assert len(read(pipeline, GARBAGE)) == 1
-    assert pipeline.history_fault is not None
+    assert pipeline.recorder.unread is not None
     assert (A, "mx", "ban") in kernel.held
 
 
 def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel) -> None:
     kernel.fault = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
-    assert pipeline.backend_fault is kernel.fault
-    assert pipeline.unapplied() == 1
-    pipeline.retry(lambda: None, NOW)
-    assert pipeline.unapplied() == 1
+    assert pipeline.enforcer.fault is kernel.fault
+    assert pipeline.enforcer.waiting() == 1
+    pipeline.enforcer.retry(lambda: None, NOW)
+    assert pipeline.enforcer.waiting() == 1
     kernel.fault = None
     repaired: list[bool] = []
-    pipeline.retry(lambda: repaired.append(True), NOW)
+    pipeline.enforcer.retry(lambda: repaired.append(True), NOW)
     assert repaired == [True]
     assert (A, "mx", "throttle") in kernel.held
-    assert pipeline.backend_fault is None
+    assert pipeline.enforcer.fault is None
 
 
 def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
@@ -372,31 +383,31 @@ def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
 ) -> None:
     kernel.fault = BackendError("table gone", "wait")
     entries = [Entry(f"198.18.0.{n}", "mx", "ban", 100.0 * n) for n in range(3)]
-    pipeline.apply(entries, NOW)
+    pipeline.enforcer.apply(entries, NOW)
     kernel.held = {("198.18.0.0", "mx", "ban"): 5.0}
     kernel.fault = None
-    pipeline.retry(lambda: None, later(150))
+    pipeline.enforcer.retry(lambda: None, later(150))
     assert kernel.held == {("198.18.0.2", "mx", "ban"): 50.0}
-    assert pipeline.unapplied() == 0
+    assert pipeline.enforcer.waiting() == 0
 
 
 def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None:
     kernel.fault = BackendError("table gone", "wait")
-    pipeline.apply([Entry(A, "mx", "ban", 600.0)], NOW)
+    pipeline.enforcer.apply([Entry(A, "mx", "ban", 600.0)], NOW)
     kernel.fault = None  # somebody put the table back before we noticed
-    pipeline.apply([Entry(A, "mx", "ban", 0.0)], later(1))
-    pipeline.retry(lambda: None, later(2))
+    pipeline.enforcer.apply([Entry(A, "mx", "ban", 0.0)], later(1))
+    pipeline.enforcer.retry(lambda: None, later(2))
     assert kernel.held == {}
 
 
 def test_what_waits_for_the_kernel_has_a_cap(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.pipeline._WAITING", 3)
+    monkeypatch.setattr("throttled.core.enforcer._WAITING", 3)
     kernel.fault = BackendError("table gone", "wait")
-    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
+    pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
     kernel.fault = None
-    pipeline.retry(lambda: None, NOW)
+    pipeline.enforcer.retry(lambda: None, NOW)
     assert [subject for subject, _, _ in kernel.held] == [f"198.18.0.{n}" for n in (6, 7, 8)]
 
 
@@ -407,8 +418,8 @@ def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel
     def repair() -> None:
         raise BackendError("no", "no")
 
-    pipeline.retry(repair, NOW)
-    assert pipeline.unapplied() == 1
+    pipeline.enforcer.retry(repair, NOW)
+    assert pipeline.enforcer.waiting() == 1
 
 
 def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel: Kernel) -> None:
@@ -416,7 +427,7 @@ def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel
     other = [line.replace(A, "198.51.100.8") for line in FLOOD]
     read(pipeline, FLOOD + other)
     assert set(kernel.held) == {("198.51.100.8", "mx", "throttle")}
-    assert pipeline.counts.errors == 1
+    assert pipeline.errors() == 1
 
 
 def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel) -> None:
@@ -451,7 +462,7 @@ def test_an_exemption_that_the_store_refuses_is_not_applied(
 def test_a_store_that_cannot_be_read_refuses_no_exemption(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.store, "past", _refuse)
+    monkeypatch.setattr(pipeline.recorder.store, "past", _refuse)
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     pipeline.decide([exempt], NOW)
     assert kernel.held.keys() == {(A, "mx", "exempt")}
@@ -462,9 +473,9 @@ def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
 ) -> None:
     """The store still says that a ban is in force."""
     pipeline.decide([replace(decision(1), subject=A)], NOW)
-    pipeline.freed.add([(A, "mx")], WALL)
-    pipeline.store_fault = StoreError("full", "")
-    pipeline._asked = BOOT
+    pipeline.recorder.pardons.add([(A, "mx")], WALL)
+    pipeline.recorder.fault = StoreError("full", "")
+    pipeline.recorder._failed = BOOT
     exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
     pipeline.decide([exempt], NOW)
     assert (A, "mx", "exempt") in kernel.held
@@ -472,7 +483,7 @@ def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
 
 def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[Entry] = []
-    monkeypatch.setattr(pipeline, "apply", lambda entries, _now: applied.extend(entries))
+    monkeypatch.setattr(pipeline.enforcer, "apply", lambda entries, _now: applied.extend(entries))
     rate = Rate(6, 3600.0, 2)
     pipeline.decide([replace(decision(1), action="throttle", rate=rate)], NOW)
     assert applied == [Entry("198.18.0.1", "mx", "throttle", 600.0, rate)]
@@ -481,7 +492,7 @@ def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.Monke
 def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     pipeline.decide([exempt, decision(1)], NOW)
-    pipeline.free("", None, NOW)
+    pipeline.forget("", None, NOW)
     pipeline.flush(lambda: None, NOW)
     assert kernel.held.keys() == {(A, "mx", "exempt")}
 
@@ -490,10 +501,10 @@ def test_a_flush_goes_on_without_the_store(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.decide([decision(1)], NOW)
-    monkeypatch.setattr(pipeline.store, "active", _refuse)
+    monkeypatch.setattr(pipeline.recorder.store, "active", _refuse)
     pipeline.flush(lambda: None, NOW)
     assert kernel.held == {}
-    assert pipeline.backend_fault is None
+    assert pipeline.enforcer.fault is None
 
 
 def _refuse(*_args: object) -> None:
@@ -693,8 +704,8 @@ def test_a_decision_that_cannot_be_recorded_stops_no_other(
     decisions = [decision(n) for n in range(5)]
     decisions[2] = replace(decisions[2], **bad)
     pipeline.decide(decisions, NOW)
-    assert pipeline.store_fault is None
-    assert pipeline.unrecorded() == 0
+    assert pipeline.recorder.fault is None
+    assert pipeline.recorder.waiting() == 0
     assert {d.subject for d in store.decisions("", 9)} >= {
         decision(n).subject for n in (0, 1, 3, 4)
     }
@@ -703,25 +714,17 @@ def test_a_decision_that_cannot_be_recorded_stops_no_other(
 
 
 def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, store: Store) -> None:
-    pipeline._evidence = [
+    pipeline.recorder._evidence = [
         Evidence("no address", WALL, 1),
         Evidence(A, float("nan"), 1),
         Evidence(A, WALL, 3),
     ]
-    pipeline.positions = lambda: [StoredPosition("\udcff", b""), StoredPosition("log", b"x")]
-    pipeline.record(NOW)
+    places = [StoredPosition("\udcff", b""), StoredPosition("log", b"x")]
+    pipeline.recorder.record(NOW, positions=places)
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 3
     assert store.positions().keys() == {"log"}
-    assert pipeline.store_fault is None
+    assert pipeline.recorder.fault is None
     assert pipeline.skipped.counts == {"evidence": 2, "position": 1}
-
-    def fail() -> list[StoredPosition]:
-        raise OSError("stale")
-
-    pipeline.positions = fail
-    pipeline.decide([decision(1)], NOW)
-    assert pipeline.skipped.counts["position"] == 2
-    assert len(store.decisions("", 9)) == 1
 
 
 def test_a_counter_that_raises_does_not_keep_a_decision_back(

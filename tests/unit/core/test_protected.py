@@ -38,9 +38,9 @@ def ban(pipeline: Pipeline, subjects: Sequence[str]) -> None:
 
 
 def left(pipeline: Pipeline) -> set[str]:
-    listed = {row.subject for row in pipeline.store.snapshots(WALL, count=10_000)}
-    assert pipeline.backend is not None
-    assert listed == {seen.subject for seen in pipeline.backend.dump()}
+    listed = {row.subject for row in pipeline.recorder.store.snapshots(WALL, count=10_000)}
+    assert pipeline.enforcer.backend is not None
+    assert listed == {seen.subject for seen in pipeline.enforcer.backend.dump()}
     return listed
 
 
@@ -77,7 +77,7 @@ def test_it_and_all_inside_it_and_nothing_else(
         assert left(pipeline) == set(others)
         assert {d.subject for d in reported} == set(inside)
         assert reported[0].why == "protected: allowed by the operator"
-        assert pipeline.store.decisions(inside[0], 1)[0].limit == "protected"
+        assert pipeline.recorder.store.decisions(inside[0], 1)[0].limit == "protected"
 
     asyncio.run(story())
 
@@ -102,16 +102,16 @@ def test_facts_count_too_and_what_is_protected_no_longer_stays(pipeline: Pipelin
 
 def test_it_waits_for_a_store_that_fails_and_goes_on_by_itself(pipeline: Pipeline) -> None:
     async def story() -> None:
-        query_only = pipeline.store._database.connection.execute
+        query_only = pipeline.recorder.store._database.connection.execute
         protected = Protected(pipeline, lambda _decisions: None, lambda: NOW)
         ban(pipeline, ["198.51.100.7"])
         query_only("PRAGMA query_only = 1")
         ban(pipeline, ["198.51.100.8"])
-        assert pipeline.unrecorded() == 1
+        assert pipeline.recorder.waiting() == 1
         protected.follow(protect(pipeline, "198.51.100.0/24"))
         assert not await protected.settled()
         query_only("PRAGMA query_only = 0")
-        pipeline.record(Moment(WALL + 2, 52.0))
+        pipeline.recorder.record(Moment(WALL + 2, 52.0))
         protected.tick()
         assert await protected.settled()
         assert left(pipeline) == set()

@@ -91,7 +91,7 @@ def test_nothing_is_enforced_without_rules(guard: Guard) -> None:
 def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Guard) -> None:
     guard.repair()
     moment = now()
-    guard._pipeline.freed.add([(SUBJECTS[0], "mx")], moment.wall)
+    guard._pipeline.recorder.pardons.add([(SUBJECTS[0], "mx")], moment.wall)
     guard._judge([Entry(subject, "mx", "ban", 600.0) for subject in SUBJECTS])
     assert held(guard) == set(SUBJECTS[1:])
 
@@ -119,7 +119,7 @@ def test_full_sets_and_frequent_damage_are_told(guard: Guard) -> None:
         await settled(guard)
         assert guard.problems(1000.0) == []
         many = [Entry(f"198.18.1.{n}", "mx", "ban", 60.0) for n in range(1, 30)]
-        guard._pipeline.apply(many, now())
+        guard._pipeline.enforcer.apply(many, now())
         (problem,) = guard.problems(1000.0)
         assert (problem.state, problem.key) == ("fault", "set-full:mx_ban")
         assert problem.what == "the set mx_ban is full: 19 mx bans do not fit"
@@ -134,7 +134,7 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Guard) -> None:
     async def story() -> None:
         moment = now()
         more = [f"198.18.2.{n}" for n in range(1, 30)]
-        guard._pipeline.store.record(
+        guard._pipeline.recorder.store.record(
             moment.wall,
             [Decision(moment.wall, "ban", s, "mx", "x", 1, moment.wall + 600, "") for s in more],
         )
@@ -185,7 +185,7 @@ def test_what_lasts_too_long_after_a_sleep_is_removed(
             Decision(moment.wall - 900, "ban", s, "mx", "x", 1, moment.wall - 300, "")
             for s in SUBJECTS
         ]
-        guard._pipeline.store.record(moment.wall, past)
+        guard._pipeline.recorder.store.record(moment.wall, past)
         monkeypatch.setattr("throttled.core.reconciler.slept", lambda: 1e6)
         guard.tick(moment)
         await settled(guard)

@@ -37,7 +37,7 @@ def pipeline(path: str) -> Iterator[Pipeline]:
     store, _problem = open_or_without(path)
     made = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, NOW.wall))
     yield made
-    made.store.close()
+    made.recorder.store.close()
 
 
 def test_a_directory_is_made(path: str) -> None:
@@ -49,10 +49,10 @@ def test_a_directory_is_made(path: str) -> None:
 
 def test_without_the_file_and_back(path: str, pipeline: Pipeline) -> None:
     pipeline.decide([ban(A, level=3), ban(B, 60)], NOW)
-    pipeline.store.close()
+    pipeline.recorder.store.close()
     Path(path).rename(path + ".moved")
     Path(path).write_bytes(b"no database" * 100)
-    pipeline.store, problem = open_or_without(path)
+    pipeline.recorder.store, problem = open_or_without(path)
     assert problem is not None
     with pytest.raises(StoreError):
         reopen(pipeline, path, NOW)
@@ -81,28 +81,28 @@ def store_of(path: str) -> list[Decision]:
 
 def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> None:
     pipeline.decide([ban(A)], NOW)
-    assert not pipeline.store.gone()
+    assert not pipeline.recorder.store.gone()
     for left in Path(path).parent.iterdir():
         left.unlink()
-    assert pipeline.store.gone()
+    assert pipeline.recorder.store.gone()
     pipeline.decide([ban(B)], NOW)
-    assert pipeline.store_fault is not None
+    assert pipeline.recorder.fault is not None
     reopen(pipeline, path, NOW)
     assert {decision.subject for decision in store_of(path)} == {A, B}
-    assert not pipeline.store.gone()
+    assert not pipeline.recorder.store.gone()
 
 
 def test_who_was_active_last_is_so_in_a_file_that_is_made_anew(
     path: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.pipeline._PIECE", 1)
+    monkeypatch.setattr("throttled.core.recorder._PIECE", 1)
     for subject in (A, C, B):
         pipeline.decide([ban(subject)], NOW)
     for left in Path(path).parent.iterdir():
         left.unlink()
     reopen(pipeline, path, NOW)
-    while pipeline.unrecorded():
-        pipeline.record(NOW)
+    while pipeline.recorder.waiting():
+        pipeline.recorder.record(NOW)
     assert [decision.subject for decision in store_of(path)] == [B, C, A]
 
 
@@ -110,16 +110,16 @@ def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
     path: str, pipeline: Pipeline
 ) -> None:
     pipeline.decide([ban(A), ban(B), ban(C, 900)], NOW)
-    pipeline.store.close()
-    pipeline.store = Store.open(":memory:")  # as after a start with a full disk
+    pipeline.recorder.store.close()
+    pipeline.recorder.store = Store.open(":memory:")  # as after a start with a full disk
     later = Moment(NOW.wall + 10, NOW.boot + 10)
-    pipeline.free(A, "mx", later, later.wall + 3600)
-    pipeline.free(C, "mx", later)
+    pipeline.forget(A, "mx", later, later.wall + 3600)
+    pipeline.forget(C, "mx", later)
     again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
     pipeline.decide([again], later)
-    pipeline.store.allow(".example.com", 0.0, "", later.wall)
+    pipeline.recorder.store.allow(".example.com", 0.0, "", later.wall)
     reopen(pipeline, path, later)
-    store = pipeline.store
+    store = pipeline.recorder.store
     assert {(row.subject, row.limit) for row in store.snapshots(later.wall)} == {
         (B, "errors"),
         (C, "auth"),

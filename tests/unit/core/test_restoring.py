@@ -37,12 +37,12 @@ def bans(subjects: list[str]) -> list[Decision]:
 
 
 def held(pipeline: Pipeline) -> set[str]:
-    assert pipeline.backend is not None
-    return {seen.subject for seen in pipeline.backend.dump()}
+    assert pipeline.enforcer.backend is not None
+    return {seen.subject for seen in pipeline.enforcer.backend.dump()}
 
 
 def run(pipeline: Pipeline) -> tuple[int, int]:
-    backend = pipeline.backend
+    backend = pipeline.enforcer.backend
     assert backend is not None
 
     async def both() -> tuple[int, int]:
@@ -54,8 +54,8 @@ def run(pipeline: Pipeline) -> tuple[int, int]:
 
 def test_what_is_stored_and_not_in_the_kernel_is_applied(pipeline: Pipeline) -> None:
     subjects = addresses(2_500)
-    pipeline.store.record(NOW.wall, bans(subjects))
-    pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects[:100]], NOW)
+    pipeline.recorder.store.record(NOW.wall, bans(subjects))
+    pipeline.enforcer.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects[:100]], NOW)
     assert run(pipeline) == (2_400, 0)
     assert held(pipeline) == set(subjects)
     assert run(pipeline) == (0, 0)
@@ -63,8 +63,8 @@ def test_what_is_stored_and_not_in_the_kernel_is_applied(pipeline: Pipeline) -> 
 
 def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
     subjects = addresses(1_200)
-    pipeline.store.record(NOW.wall, bans(subjects))
-    backend = pipeline.backend
+    pipeline.recorder.store.record(NOW.wall, bans(subjects))
+    backend = pipeline.enforcer.backend
     assert backend is not None
     assert asyncio.run(restore(pipeline, backend, lambda: NOW, frozenset({("mx", "ban")}))) == 1_200
     assert held(pipeline) == set(subjects)
@@ -72,9 +72,9 @@ def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
 
 def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
     subjects = addresses(1_500)
-    pipeline.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects], NOW)
+    pipeline.enforcer.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects], NOW)
     assert run(pipeline) == (0, 1_500)
-    (row,) = pipeline.store.decisions(subjects[7])
+    (row,) = pipeline.recorder.store.decisions(subjects[7])
     assert (row.action, row.limit) == ("ban", "adopted")
     assert row.until == pytest.approx(NOW.wall + 600, abs=30)
     assert run(pipeline) == (0, 0)
@@ -82,34 +82,38 @@ def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
 
 def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
     throttle = replace(bans(["198.18.0.1"])[0], action="throttle")
-    pipeline.store.record(NOW.wall, [throttle])
-    pipeline.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
+    pipeline.recorder.store.record(NOW.wall, [throttle])
+    pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 2)
-    assert pipeline.backend is not None
-    assert [seen.action for seen in pipeline.backend.dump()] == ["throttle"]
+    assert pipeline.enforcer.backend is not None
+    assert [seen.action for seen in pipeline.enforcer.backend.dump()] == ["throttle"]
 
 
 def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pipeline) -> None:
-    pipeline.store.record(NOW.wall, bans(["198.18.0.1"]))
-    pipeline.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
+    pipeline.recorder.store.record(NOW.wall, bans(["198.18.0.1"]))
+    pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 1)  # but no exemption
-    assert pipeline.backend is not None
-    assert {seen.action for seen in pipeline.backend.dump()} == {"ban", "throttle"}
+    assert pipeline.enforcer.backend is not None
+    assert {seen.action for seen in pipeline.enforcer.backend.dump()} == {"ban", "throttle"}
 
 
 def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
-    pipeline.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
-    pipeline.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)
-    pipeline.store.forget("198.18.0.1", "mx", NOW.wall)  # and killed before the kernel heard
+    pipeline.recorder.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
+    pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)
+    pipeline.recorder.store.forget(
+        "198.18.0.1", "mx", NOW.wall
+    )  # and killed before the kernel heard
     assert run(pipeline) == (0, 1)
     assert held(pipeline) == {"198.18.0.2"}
 
 
 def test_what_takes_long_is_put_in_force_for_the_time_that_is_left(pipeline: Pipeline) -> None:
-    pipeline.store.record(NOW.wall, bans([f"198.18.{n >> 8}.{n & 255}" for n in range(1200)]))
+    pipeline.recorder.store.record(
+        NOW.wall, bans([f"198.18.{n >> 8}.{n & 255}" for n in range(1200)])
+    )
     moments = iter(Moment(NOW.wall + n * 10, NOW.boot + n * 10) for n in range(100))
-    assert pipeline.backend is not None
-    asyncio.run(restore(pipeline, pipeline.backend, lambda: next(moments)))
-    left = [seen.seconds for seen in pipeline.backend.dump()]
+    assert pipeline.enforcer.backend is not None
+    asyncio.run(restore(pipeline, pipeline.enforcer.backend, lambda: next(moments)))
+    left = [seen.seconds for seen in pipeline.enforcer.backend.dump()]
     assert len(left) == 1200
     assert max(left) - min(left) > 20, "the later, the less"

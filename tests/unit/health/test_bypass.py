@@ -161,8 +161,8 @@ def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
 
 def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
     host.offends()
-    again = Host(host.pipeline.store)
-    again.kernel = again.pipeline.backend = host.kernel
+    again = Host(host.pipeline.recorder.store)
+    again.kernel = again.pipeline.enforcer.backend = host.kernel
     again.at = host.at
     again.offends()
     again.comes_again(10, 10, 10)

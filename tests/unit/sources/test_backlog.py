@@ -93,7 +93,7 @@ class Host:
         logs.tick(1.0)
         for follower in list(logs.followers):
             logs._read(follower, again=False)
-        pipeline.record(now())
+        pipeline.recorder.record(now())
         logs.follow([])
         store.close()
         return backlog.done

@@ -195,10 +195,10 @@ def test_a_saved_position_that_is_none(  # noqa: PLR0913
     else:
         state = saved
     if journal:
-        pipeline.store.record(1.0, (), (), [StoredPosition(JOURNAL, state)])
+        pipeline.recorder.store.record(1.0, (), (), [StoredPosition(JOURNAL, state)])
         turn(logs.follow, [JOURNAL, str(log)])
     append(log, 3)
-    pipeline.store.record(1.0, (), (), [StoredPosition(str(log), state)])
+    pipeline.recorder.store.record(1.0, (), (), [StoredPosition(str(log), state)])
     turn(logs.follow, [str(log)])
     before = pipeline.counts.lines
     append(log, 2)

@@ -1,0 +1,260 @@
+"""What must be remembered: decisions, evidence and positions, on their way into the store.
+
+A store that fails stops nothing: what could not be recorded waits here (at most `_WAITING`
+decisions, the oldest are given up) and is recorded, a piece at a time, when the store works again:
+it is tried once a second. Evidence and positions are one transaction: evidence that is recorded
+apart from the lines it came of is counted twice after a kill.
+
+Owns the store, what waits for it, and the unbans it is to learn of. Blocks as long as SQLite does.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from throttled import address
+from throttled.clock import Moment
+from throttled.core.pardons import Pardons
+from throttled.errors import StoreError, ThrottledError
+from throttled.model import SCOPES, Crossing, Decision, Evidence, NetworkPast, Past, Scope, Seen
+from throttled.skipped import Skipped
+from throttled.store.store import Store, StoredPosition
+
+log = logging.getLogger(__name__)
+
+_WAITING = 100_000
+#: Of what waits so many go into one transaction: 0.1 s.
+_PIECE = 5_000
+#: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
+_PATIENCE = 1.0
+#: Good senders of one network that get an entry of their own: the best of them.
+_SENDERS = 1_000
+
+Key = tuple[str, Scope]
+Pasts = tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]
+_Waiting = TypeVar("_Waiting", Decision, Evidence)
+
+
+class Recorder:
+    """The store, as the rest of the way sees it."""
+
+    def __init__(self, store: Store, skipped: Skipped) -> None:
+        """Take a store.
+
+        Args:
+            store: where everything is recorded.
+            skipped: where unexpected errors of single rows are counted.
+        """
+        self.store = store
+        self.fault: StoreError | None = None  # it cannot be written
+        self.unread: StoreError | None = None  # it cannot be read
+        self.pardons = Pardons()
+        self.errors = 0
+        self.given_up = 0  # decisions and evidence, as too much waited
+        self._skipped = skipped
+        self._decisions: list[Decision] = []
+        self._evidence: list[Evidence] = []
+        self._failed = 0.0  # boot clock, when the store failed last
+
+    def waiting(self) -> int:
+        """Return how many decisions wait for the store to take them."""
+        return len(self._decisions)
+
+    def add(self, evidence: Sequence[Evidence]) -> None:
+        """Take evidence; it is recorded with the next positions."""
+        self._evidence += evidence
+
+    def record(
+        self,
+        now: Moment,
+        decisions: Sequence[Decision] = (),
+        positions: Sequence[StoredPosition] | None = None,
+    ) -> None:
+        """Record in one transaction, or remember.
+
+        Where a store that failed works again, each call records a piece of what waits; positions
+        come with the last of it, so that no line is taken as dealt with whose decision waits.
+
+        Args:
+            now: both clocks.
+            decisions: what was decided.
+            positions: how far the logs have been read, if all that was read is counted: evidence
+                is recorded with them. None: not known, evidence waits.
+        """
+        waited = bool(self._decisions)
+        self._decisions = self._latest([*self._decisions, *decisions])
+        self._evidence = self._latest(self._evidence)
+        if self.fault is not None and 0 <= now.boot - self._failed < _PATIENCE:
+            return
+        # New decisions go together, however many: they are recorded before they are applied.
+        piece = self._decisions[: _PIECE if waited else None]
+        evidence = self._evidence[: 0 if positions is None else _PIECE]
+        whole = len(piece) == len(self._decisions) and len(evidence) == len(self._evidence)
+        try:
+            self.pardons.tell(self.store)
+            self._write(now.wall, piece, evidence, positions or () if whole else ())
+        except StoreError as error:
+            if self.fault is None:
+                log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
+            self.fault = error
+            self._failed = now.boot
+            self.errors += 1
+            return
+        if self.fault is not None:
+            log.warning("the store works again; %d decisions waited", len(self._decisions))
+            self.fault = None
+        del self._decisions[: len(piece)], self._evidence[: len(evidence)]
+
+    def forget(
+        self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
+    ) -> int:
+        """Forget what was decided; what the kernel has is not touched.
+
+        Args:
+            subject: whom; "" = everybody.
+            scope: where; None = everywhere.
+            now: both clocks.
+            exempt_until: see `Store.forget`.
+
+        Returns:
+            How many rows were in force.
+
+        Raises:
+            StoreError: it could not be recorded; it is as soon as the store works, see `pardons`.
+        """
+        scopes = SCOPES if scope is None else (scope,)
+        self._decisions = [
+            d for d in self._decisions if d.scope not in scopes or subject not in ("", d.subject)
+        ]
+        try:
+            if subject:
+                return len(self.store.forget(subject, scope, now.wall, exempt_until))
+            return self.store.clear(now.wall, scope)
+        except StoreError:
+            self.pardons.add([(subject, one) for one in scopes], now.wall, exempt_until)
+            raise
+
+    def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
+        """Remember in another store from now on.
+
+        Args:
+            store: it.
+            now: both clocks.
+            decisions: what is in force and that store does not know; these, and what the one
+                before could not record, are recorded a piece at a time.
+        """
+        self.store = store
+        self.fault = self.unread = None
+        self._decisions[:0] = decisions
+        self.record(now)
+
+    def past(self, crossings: Sequence[Crossing], now: Moment) -> Pasts:
+        """Return what is known of clients that crossed a limit, and of their networks."""
+        crossed = [(crossing.subject, crossing.scope) for crossing in crossings]
+        keys = [key for key in crossed if not address.is_network(key[0])]
+        networks = {
+            (network, scope) for subject, scope in keys if (network := address.network_of(subject))
+        }
+        networks.update(key for key in crossed if address.is_network(key[0]))
+        # What was done in this very batch speaks for a client too; recorded it is not yet.
+        concerned = {subject for subject, _ in keys} | {network for network, _ in networks}
+        evidence = [
+            e
+            for e in (self._evidence if self.fault is None else ())
+            if e.subject in concerned or address.network_of(e.subject) in concerned
+        ]
+        try:
+            found = self._past_with(evidence, keys, sorted(networks), now.wall)
+        except StoreError as error:
+            if self.unread is None:
+                log.error("%s; deciding without history. %s", error.message, error.hint)
+            self.unread = error
+            return {}, {}
+        self.unread = None
+        if self.pardons:
+            return self.pardons.pasts(found[0]), self.pardons.pasts(found[1])
+        return found
+
+    def senders(
+        self, network: str, scope: Scope, until: float, now: Moment, only: str = ""
+    ) -> list[str]:
+        """Return the good senders of a network; none where the store cannot be read.
+
+        Args:
+            network: canonical.
+            scope: where it is in force.
+            until: when that ends, wall clock.
+            now: both clocks.
+            only: of this address alone.
+        """
+        evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
+        try:
+            return self.store.senders(
+                network, scope, until, now.wall, _SENDERS, evidence=evidence, only=only
+            )
+        except StoreError as error:
+            log.warning("good senders in %s get no entry of their own: %s", network, error.message)
+        except Exception as error:  # noqa: BLE001 - the decision on the network stands
+            self._skipped.add("row", error, network)
+        return []
+
+    def without_refused(self, decisions: Sequence[Decision], now: Moment) -> Sequence[Decision]:
+        """Leave out exemptions that the store did not take: a throttle or a ban is in force."""
+        keys = [(d.subject, d.scope) for d in decisions if d.action == "exempt"]
+        if not keys:
+            return decisions
+        try:
+            pasts = self.store.past(keys, now.wall)
+        except StoreError:  # reported where it was recorded
+            return decisions
+        refused = {key for key, past in pasts.items() if past.action in ("throttle", "ban")}
+        refused -= {key for key in keys if self.pardons.holds(*key)}
+        return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
+
+    def packets(self, seen: Sequence[Seen]) -> None:
+        """Add packet counters that are about to be set to zero to those of the store."""
+        if not seen or self.fault is not None:  # a locked one would hold each batch up for 0.1 s
+            return
+        try:
+            self.store.packets(seen)
+        except StoreError as error:
+            log.warning("packet counters of renewed entries are lost: %s", error.message)
+
+    def _past_with(
+        self,
+        evidence: Sequence[Evidence],
+        keys: Sequence[Key],
+        networks: Sequence[Key],
+        wall: float,
+    ) -> Pasts:
+        if evidence:
+            with suppress(StoreError):  # a store that cannot be written may well be read
+                return self.store.pasts(keys, networks, wall, evidence)
+        return self.store.pasts(keys, networks, wall)
+
+    def _write(
+        self,
+        wall: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence],
+        positions: Sequence[StoredPosition],
+    ) -> None:
+        """Record in one transaction; if anything in it cannot be recorded, the others in several.
+
+        Raises:
+            StoreError: the store fails.
+        """
+        record = self.store.record
+        try:
+            record(wall, decisions, evidence, positions)
+        except ThrottledError:
+            raise
+        except Exception:  # noqa: BLE001 - counted where it is found
+            self._skipped.each("decision", decisions, lambda some: record(wall, some))
+            self._skipped.each("evidence", evidence, lambda some: record(wall, (), some))
+            self._skipped.each("position", positions, lambda some: record(wall, (), (), some))
+
+    def _latest(self, waiting: list[_Waiting]) -> list[_Waiting]:
+        self.given_up += max(0, len(waiting) - _WAITING)
+        return waiting[-_WAITING:]
