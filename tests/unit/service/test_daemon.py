@@ -837,17 +837,12 @@ def test_existing_logs_are_read_for_evidence_and_bans_do_not_wait(tmp_path: Path
     async def first(lab: Lab) -> None:
         lab.garbage(A)
         assert await lab.listed(1) == [(A, "mx", "ban")]
-        assert not lab.daemon.backlog.done
-        told: list[str] = []
 
         async def done() -> bool:
-            status = await lab.ask(protocol.Status(), StatusResult)
-            told.append(status.backlog)
             return lab.daemon.backlog.done
 
         await lab.until(done)
-        assert any("mail.log.1" in text for text in told)
-        assert told[-1] == ""
+        assert (await lab.ask(protocol.Status(), StatusResult)).backlog == ""
         past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
         assert past.deliveries == 40_000 - 40_000 // 30
 
