@@ -107,6 +107,26 @@ def test_the_twin_of_the_customer_has_one_mail_from_its_64(judge: Judge) -> None
     assert ("ban", "2001:db8:bad:1::/64", "mx") in judge(story)
 
 
+def _known_sender(dead: int) -> Story:
+    """Return a sender of a hundred mails on two days each, with dead recipients on the third."""
+    story = Story()
+    for number in range(200):
+        at = number // 100 * DAY + number % 100 * 60.0
+        story.session(at, A, ACCEPTED, commands=DELIVERED)
+    for number in range(dead):
+        story.session(2 * DAY + number, A, DEAD, commands=REFUSED, seconds=0)
+    return story
+
+
+def test_a_known_sender_with_an_old_list(judge: Judge) -> None:
+    assert judge(_known_sender(200)) == {("throttle", A, "mx")}
+
+
+def test_the_twin_of_the_known_sender_is_taken_over(judge: Judge) -> None:
+    """What speaks for it has an end: five times the limit."""
+    assert ("ban", A, "mx") in judge(_known_sender(300))
+
+
 def test_a_gateway_in_front(judge: Judge) -> None:
     """It has no list of recipients: ten mails a minute are taken and five refused, from now on."""
     story = Story()
@@ -220,20 +240,24 @@ def test_an_error_of_ours_hits_good_senders(judge: Judge) -> None:
     assert actions(judge(story)) == {"throttle", "exempt"}
 
 
-def test_the_twin_of_the_hit_is_one_56(judge: Judge) -> None:
-    """420 addresses of it deliver a tiny mail each, and offend at once."""
+SIX = [f"2001:db8:0:{1 + number % 4}::{number:x}" for number in range(1, 421)]
+FOUR = [f"198.18.{number}.7" for number in range(60)]
+
+
+@pytest.mark.parametrize(("clients", "mails"), [(SIX, 2), (SIX, 1), (FOUR, 1)])
+def test_the_twin_of_the_hit_prepared_itself(judge: Judge, clients: list[str], mails: int) -> None:
+    """420 addresses of one /56 count as four senders, and a single mail makes no good sender: all
+    offend at once, and all are banned."""
     story = Story()
-    clients = [f"2001:db8:0:{number % 4:x}::{number:x}" for number in range(420)]
     for number, client in enumerate(clients):
-        story.session(number / 10, client, ACCEPTED, commands=DELIVERED, seconds=0)
+        for mail in range(mails):
+            at = 100.0 * mail + number / 10
+            story.session(at, client, ACCEPTED, commands=DELIVERED, seconds=0)
         for again in range(6):
             at = HOUR + again + number / 1000
             ends = "unknown=0/2 commands=0/2"
             story.session(at, client, GARBAGE, GARBAGE, commands=ends, seconds=0)
-    networks = {"2001:db8::/64", *(f"2001:db8:0:{number}::/64" for number in (1, 2, 3))}
-    banned = subjects(judge(story), "ban")
-    assert networks < banned
-    assert len(banned) == 4 + 420
+    assert set(clients) <= subjects(judge(story), "ban")
 
 
 # Quiet servers and slow guessing
