@@ -4,9 +4,14 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from lab import netns
+
+# The time of an example says nothing on a machine that runs other tests beside it.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 #: Modules that make a host which takes long to make: all of their tests go to one worker. (The
 #: marker xdist_group does nothing with pytest 9 and xdist 3.8.)

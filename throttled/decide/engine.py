@@ -598,19 +598,20 @@ class Engine:
     def _count(self, group: list[CountGauge], event: Event, at: float, count: int) -> int:
         """Count against a client and, beside it, against its network.
 
-        What a client does above its own threshold is its own matter: no single address gets its
-        network throttled.
+        What a client does above its own threshold is not added: no single address gets its network
+        throttled. But what the network did is judged by that event as by any other, or addresses
+        that stay above their own threshold would outlast the throttle of their network.
         """
         if count:
             client = event.client
             network = network_of(client)
             for gauge in group:
                 value = gauge.table.add(client, at, count)
-                share = count
+                share, banned = count, False
                 if value > gauge.least:
-                    share -= value - gauge.least
-                    self._weigh(gauge, client, value, at, event)
-                if network and share > 0:
+                    share = max(0, share - (value - gauge.least))
+                    banned = self._weigh(gauge, client, value, at, event)
+                if network and (share or not banned):
                     value = gauge.networks.add(network, at, share)
                     if value > gauge.network_least:
                         self._weigh(gauge, network, value, at, event)
@@ -623,12 +624,14 @@ class Engine:
         name = family(event.user) if event.text == _UNEXPLAINED else event.user
         for gauge in state.gauges.auth_users:
             value = gauge.table.add(client, at, name)
+            together = 0
             if value > gauge.least:
-                self._weigh(gauge, client, value, at, event)
+                banned = self._weigh(gauge, client, value, at, event)
+                together = 0 if banned else gauge.networks.value(network, at)
             elif network:
-                value = gauge.networks.add(network, at, name)
-                if value > gauge.network_least:
-                    self._weigh(gauge, network, value, at, event)
+                together = gauge.networks.add(network, at, name)
+            if together > gauge.network_least:
+                self._weigh(gauge, network, together, at, event)
 
     def _weigh(
         self,
@@ -637,29 +640,33 @@ class Engine:
         value: int,
         at: float,
         event: Event,
-    ) -> None:
-        """Note a crossing, unless that much is in force, was spared or is noted already."""
+    ) -> bool:
+        """Note a crossing, unless that much is in force, was spared or is noted already.
+
+        Returns:
+            Whether the subject is banned already.
+        """
         held = self._scopes[gauge.scope].held
         now = max(at, self.now)
         known = held.get(subject)
         if known is not None and now < known.banned_until:
-            return
+            return True
         plain_soft, plain_hard = gauge.plain(subject)
         pace = gauge.paces[subject is not event.client]
         throttled = known is not None and now < known.throttled_until and known.pace <= pace
         if throttled and value <= plain_hard:
-            return
+            return False
         soft, hard, good = gauge.thresholds(subject, at)
         action: Action = "ban" if value > hard else "throttle"
         threshold, plain = (hard, plain_hard) if action == "ban" else (soft, plain_soft)
         if value <= threshold or (throttled and action == "throttle"):
-            return
+            return False
         if held.excuses(subject, gauge.limit, action, value, now):
-            return
+            return False
         key = (subject, gauge.scope, gauge.limit)
         pending = self._pending.get(key)
         if pending is not None and pending.action == "ban" and action == "throttle":
-            return
+            return False
         self._pending[key] = Crossing(
             subject,
             gauge.scope,
@@ -676,6 +683,7 @@ class Engine:
             plain,
             good,
         )
+        return False
 
 
 def health_check_hint(engine: Engine, client: str, at: float) -> str:
