@@ -63,8 +63,9 @@ _PATIENCE = 1.0
 #: A crossing that led to less than it asked for is not judged again for so long, unless the value
 #: of its limit is higher than what was excused.
 _SPARED = 60.0
-#: Good senders of one network that get an entry of their own: the best of them.
-_SENDERS = 1_000
+#: Good senders of a /24 or a /64 that get an entry of their own: the best of them. A /64 is mostly
+#: one host, which could make any number of its addresses good before it attacks.
+_SENDERS, _SENDERS_64 = 256, 16
 #: Logs whose parsers are kept; they are numbered anew when they are opened anew.
 _PARSERS = 100
 #: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
@@ -401,9 +402,10 @@ class Pipeline:
         self, network: str, scope: Scope, until: float, now: Moment, only: str = ""
     ) -> list[Decision]:
         evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
+        most = _SENDERS_64 if ":" in network else _SENDERS
         try:
             senders = self.store.senders(
-                network, scope, until, now.wall, _SENDERS, evidence=evidence, only=only
+                network, scope, until, now.wall, most, evidence=evidence, only=only
             )
         except StoreError as error:
             log.warning("good senders in %s get no entry of their own: %s", network, error.message)
