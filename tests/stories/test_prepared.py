@@ -60,6 +60,17 @@ def test_the_owner_of_one_account_tries_others_before_each_login(judge: Judge, n
     assert {action for action, _, _ in judge(story)} & {"throttle", "ban"}
 
 
+def test_a_program_that_tries_two_other_mechanisms_first(judge: Judge) -> None:
+    """The honest twin with one account: a shop that sends 200 mails in half an hour."""
+    story = Story()
+    line = "warning: CLIENT: SASL NTLM authentication failed: authentication failure"
+    for number in range(200):
+        ends = "ehlo=1 auth=1/3 mail=1 rcpt=1 data=1 quit=1 commands=6/8"
+        bodies = [line, line.replace("NTLM", "GSSAPI"), login("shop@example.org")]
+        story.session(number * 9.0, A, *bodies, commands=ends, tag=SUBMISSION)
+    assert judge(story) == set()
+
+
 def test_an_office_whose_programs_try_another_mechanism_first(judge: Judge) -> None:
     """The honest twin: thirty accounts, some sixty mails of each in a day."""
     story = Story()

@@ -56,7 +56,7 @@ _HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
 _PROBES = 8
 #: Failed logins that are not provably an account's own, but that logins of a client with that name
 #: excuse, within so many seconds: who has one account must not try others for nothing.
-_EXCUSES, _EXCUSE_TIME = 100, 86400.0
+_EXCUSES, _EXCUSE_TIME = 500, 86400.0
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
 #: How long host names are remembered.
