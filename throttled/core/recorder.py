@@ -28,8 +28,9 @@ _WAITING = 100_000
 _PIECE = 5_000
 #: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
 _PATIENCE = 1.0
-#: Good senders of one network that get an entry of their own: the best of them.
-_SENDERS = 1_000
+#: Good senders of a /24 or a /64 that get an entry of their own: the best of them. A /64 is mostly
+#: one host, which could make any number of its addresses good before it attacks.
+_SENDERS, _SENDERS_64 = 256, 16
 
 Key = tuple[str, Scope]
 Pasts = tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]
@@ -189,9 +190,10 @@ class Recorder:
             only: of this address alone.
         """
         evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
+        most = _SENDERS_64 if ":" in network else _SENDERS
         try:
             return self.store.senders(
-                network, scope, until, now.wall, _SENDERS, evidence=evidence, only=only
+                network, scope, until, now.wall, most, evidence=evidence, only=only
             )
         except StoreError as error:
             log.warning("good senders in %s get no entry of their own: %s", network, error.message)

@@ -25,7 +25,7 @@ from throttled.decide.hosts import Hosts
 from throttled.decide.limits import CountGauge, Gauges, Meter, NameGauge
 from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.protect import PROXY, Protection
-from throttled.decide.session import Scale, Session, failed, family, unnamed
+from throttled.decide.session import Scale, Session, failed, family, proves, unnamed
 from throttled.decide.tables import Counters, Generations
 from throttled.decide.trace import Trace
 from throttled.model import (
@@ -54,6 +54,9 @@ _LINES = 16
 _HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
 #: A site has a handful of probes and load balancers; more clients than these are a flood.
 _PROBES = 8
+#: Failed logins that are not provably an account's own, but that logins of a client with that name
+#: excuse, within so many seconds: who has one account must not try others for nothing.
+_EXCUSES, _EXCUSE_TIME = 500, 86400.0
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
 #: How long host names are remembered.
@@ -131,6 +134,7 @@ class Engine:
         #: another zone. What is in force ends by it.
         self.now = 0.0
         self._enforcing = False  # whether anything of it is in a kernel
+        self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
         self._actions: dict[str, Callable[[_Scoped, Event, float, _SessionKey], int]] = {
             "connect": self._connect,
             "screened": self._screened,
@@ -420,7 +424,7 @@ class Engine:
     def _error(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
         session = self._session(event, at, key)
         if event.kind == "reject" and event.user:
-            self._logged_in(state, session, event.user)
+            self._logged_in(state, session, event.user, at)
         before = session.callouts
         points = self._scale.error(session, event, at, state.scope)
         if before == 0 and session.callouts == 1:
@@ -443,7 +447,7 @@ class Engine:
         return self._count(state.gauges.auth_failures, event, at, counted)
 
     def _login(self, state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
-        self._logged_in(state, self._session(event, at, key), event.user)
+        self._logged_in(state, self._session(event, at, key), event.user, at)
         return self._good(state, event, at, deliveries=0, logins=event.count)
 
     def _tls_failure(self, _state: _Scoped, event: Event, at: float, key: _SessionKey) -> int:
@@ -483,7 +487,7 @@ class Engine:
                 for then, points in session.pipelined:
                     self._take_back(state.gauges.errors, event.client, then, points)
         if "auth" in commands and commands["auth"][0] and not session.login:
-            self._logged_in(state, session, "")
+            self._logged_in(state, session, "", at)
             self._good(state, event, at, deliveries=0, logins=1)
 
     def _unreported(self, state: _Scoped, session: Session, event: Event, at: float) -> int:
@@ -491,7 +495,10 @@ class Engine:
         commands = event.commands or {}
         unseen = failed(commands, "auth") - session.auth_lines
         if session.login:
-            return self._count(state.gauges.auth_failures, event, at, unnamed(unseen))
+            counted = unnamed(unseen)
+            if unseen > counted and not self._excuses(event.client, "", unseen - counted, at):
+                counted = unseen
+            return self._count(state.gauges.auth_failures, event, at, counted)
         counted = 0
         if unseen > 0 and not session.denied:
             counted = self._scale.auth_failures(session, session.user, unseen, at)
@@ -502,7 +509,7 @@ class Engine:
 
     # What these share
 
-    def _logged_in(self, state: _Scoped, session: Session, user: str) -> None:
+    def _logged_in(self, state: _Scoped, session: Session, user: str, at: float) -> None:
         """Take back what a session that logs in has counted.
 
         What was refused to it is a matter for its account; a failed mechanism, or a password
@@ -512,6 +519,7 @@ class Engine:
             state: its scope.
             session: it.
             user: the name; "" where only the counters of `disconnect` show the login.
+            at: now.
         """
         if session.login:
             return
@@ -519,12 +527,18 @@ class Engine:
         for then, points in session.given:
             self._take_back(state.gauges.errors, session.client, then, points)
         for then, count, name in session.excused(user):
+            if not proves(user, name) and not self._excuses(session.client, user, count, at):
+                continue
             self._take_back(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
                 for each in {name, family(name)}:
                     gauge.table.remove(session.client, each)
                     gauge.networks.remove(network_of(session.client), each)
         session.given = session.pipelined = session.failures = ()
+
+    def _excuses(self, client: str, user: str, count: int, at: float) -> bool:
+        """Tell whether a login excuses failures that may be another account's."""
+        return self._excused.add(f"{client} {user.lower()}", at, count) <= _EXCUSES
 
     def _take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
         """Take back what was counted at a time, against a client and its network."""

@@ -277,6 +277,14 @@ def _same(one: str, other: str) -> bool:
     return one.partition("@")[0] == other.partition("@")[0]
 
 
+def proves(user: str, name: str) -> bool:
+    """Tell whether a login as `user` proves that a failure under `name` was its own account's.
+
+    No name, or one that lacks the domain, may be another account's.
+    """
+    return bool(user) and name.lower() == user.lower()
+
+
 def family(user: str) -> str:
     """Return what user names that differ only in a number have in common.
 

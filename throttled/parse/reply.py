@@ -59,6 +59,12 @@ _PERMANENT: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r" rejected: Access denied(?:;|\Z)"), "access"),
     (re.compile(">: Sender address rejected: User unknown"), "access"),
 )
+#: What the next server said of a recipient that is no unknown user: mailbox full or disabled, its
+#: own trouble, policy.
+_NEXT_SERVER = re.compile(
+    r"<[^<>\s]{0,320}>: Recipient address rejected: (?:undeliverable|unverified) address: "
+    r"host [^ ]{1,300} said: (?:552|5[0-9]{2}[ -]5\.[2367]\.)"
+)
 #: DSNs whose 4xx may be such a one.
 _SOFTENED = frozenset({None, "7.1", "1.0", "1.1", "1.3", "5.0", "5.1", "5.2"})
 #: What a DNS list answers about the server that asks, in place of what is listed: Spamhaus
@@ -113,6 +119,8 @@ def milter(text: str) -> Detail:
 
 
 def _reason(code: str, dsn: str | None, text: str) -> Reason:
+    if dsn == "1.1" and _spared_by_next_server(text):
+        return "content"
     if code[0] == "4":
         permanent = dsn in _SOFTENED and (_listed(text) or _permanent(text))
         return permanent or "temporary"
@@ -123,6 +131,16 @@ def _reason(code: str, dsn: str | None, text: str) -> Reason:
     if _CONTENT_START.match(text):
         return "content"
     return _permanent(text) or ("content" if " rejected: " in text else "")
+
+
+def _spared_by_next_server(text: str) -> bool:
+    """Tell whether the next server refused a recipient for what is no client's doing.
+
+    A recipient that imitates its words stands in the line twice: in front, and as `to=<...>`.
+    """
+    if len(text) >= _UNCUT or text.count(" said: ") != 1:
+        return False
+    return _NEXT_SERVER.match(text) is not None
 
 
 def _permanent(text: str) -> Reason:

@@ -44,13 +44,18 @@ FROM json_each(?1) n
 # banned itself, or was banned within a day, is no good sender.
 _SENDERS = """
 SELECT g.address
-FROM (SELECT * FROM good WHERE network = ?1 AND seen > ?2 ORDER BY seen DESC LIMIT 10000) g
+FROM (
+    SELECT *
+    FROM (SELECT * FROM good WHERE network = ?1 AND seen > ?2 ORDER BY seen DESC LIMIT 10000)
+    WHERE max(deliveries, logins) >= 2
+    ORDER BY deliveries + logins DESC, address LIMIT ?8
+) g
     LEFT JOIN active a ON a.subject = g.address AND a.scope = ?3 AND a.until > ?4
     LEFT JOIN offence o ON o.subject = g.address AND o.scope = ?3 AND o.banned > ?5
-WHERE max(g.deliveries, g.logins) >= 2 AND o.subject IS NULL
+WHERE o.subject IS NULL
     AND (a.subject IS NULL OR a.action = 'exempt' AND a.until < ?6 - 1)
     AND ?7 IN ('', g.address)
-ORDER BY g.deliveries + g.logins DESC LIMIT ?8
+ORDER BY g.deliveries + g.logins DESC, g.address
 """
 _DECISIONS = """
 SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,

@@ -184,7 +184,7 @@ class Store:
             scope: where.
             until: who has an entry until then needs none.
             now: wall clock.
-            most: how many at most.
+            most: only the best so many of the network get an entry, those that have one included.
             evidence: what is not recorded yet.
             only: whether this address is one; "": all.
         """

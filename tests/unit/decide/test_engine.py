@@ -312,6 +312,35 @@ def test_failures_that_no_line_reported_count_beyond_three_after_a_login() -> No
     assert value(under, "auth") == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "user", "counted"),
+    [
+        ("", "own@example.org", 100),  # no name: might be any account's
+        ("boss", "boss@own.example", 100),  # of another domain
+        ("Own@example.org", "own@example.org", 0),  # its own
+    ],
+)
+def test_logins_of_one_account_excuse_500_other_failures_a_day(
+    name: str, user: str, counted: int
+) -> None:
+    under = engine()
+    inside = [event("auth_failure", user=name), event("login", user=user)]
+    run([each for _ in range(600) for each in session(*inside, commands=LOGGED_IN)], under=under)
+    assert value(under, "auth-day") == counted
+    run(session(event("auth_failure"), event("login", user="other@example.org")), under=under)
+    assert value(under, "auth-day") == counted  # each account has its own
+    run(session(*inside, commands=LOGGED_IN), at=1000.0 + 86400 * 9 / 8, under=under)
+    assert value(under, "auth-day", at=1000.0 + 86400 * 9 / 8) == 0
+
+
+def test_what_only_disconnect_shows_of_failures_before_a_login_is_excused_500_times() -> None:
+    under = engine()
+    run([each for _ in range(500) for each in session(commands=LOGGED_IN)], under=under)
+    assert value(under, "auth-day") == 0
+    run([each for _ in range(50) for each in session(commands=LOGGED_IN)], under=under)
+    assert value(under, "auth-day") == 50
+
+
 def test_what_is_refused_to_a_client_that_has_logged_in_does_not_count() -> None:
     under = engine()
     dead = event("reject", where="RCPT", reason="unknown_user", code=550)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from throttled.decide.session import Scale, Session, family, unnamed
+from throttled.decide.session import Scale, Session, family, proves, unnamed
 from throttled.model import Event
 from throttled.settings import Points
 
@@ -334,3 +334,10 @@ def test_a_few_failures_that_no_line_reported_count_no_more_after_a_login() -> N
 )
 def test_user_names_that_differ_only_in_a_number(user: str, common: str) -> None:
     assert family(user) == common
+
+
+def test_which_failures_are_those_of_the_account_that_logs_in() -> None:
+    assert proves("Anna@example.org", "anna@example.org")
+    assert not proves("anna@example.org", "anna")
+    assert not proves("anna@example.org", "")
+    assert not proves("", "")

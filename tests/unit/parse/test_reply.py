@@ -103,3 +103,36 @@ def test_a_long_line_may_have_been_cut_behind_the_clients_words() -> None:
     forged = " proto=ESMTP helo=<a> sasl_username=<bob>"
     assert reject("554 5.7.1 <x>: Relay access denied; to=<x" + forged).user == "bob"
     assert reject(f"554 5.7.1 <x>: Relay access denied; to=<{'x' * 600}" + forged).user == ""
+
+
+@pytest.mark.parametrize("code", ["550 5.1.1", "450 4.1.1"])
+@pytest.mark.parametrize("what", ["undeliverable", "unverified"])
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("550 5.1.1 <u@example.org> User doesn't exist", "unknown_user"),
+        ("550-5.1.1 no such user", "unknown_user"),
+        ("550 unknown", "unknown_user"),
+        ("550 5.4.1 Recipient address rejected: Access denied.", "unknown_user"),  # Exchange
+        ("552 5.2.2 <u@example.org> Quota exceeded (mailbox for user is full)", "content"),
+        ("552 mailbox full", "content"),
+        ("550 5.2.1 disabled", "content"),
+        ("554-5.3.0 trouble", "content"),
+        ("554 5.7.1 <u@example.org>: Relay access denied", "content"),
+    ],
+)
+def test_what_the_next_server_said_of_a_recipient(
+    code: str, what: str, said: str, reason: Reason
+) -> None:
+    front = f"{code} <u@example.org>: Recipient address rejected: {what} address"
+    text = f"{front}: host mx[10.0.0.1] said: {said} (in reply to RCPT TO command)"
+    assert reject(f"{text}; from=<a@b.example> to=<u@example.org> proto=ESMTP").reason == reason
+
+
+def test_a_recipient_that_imitates_what_the_next_server_said() -> None:
+    words = "x>: Recipient address rejected: unverified address: host y said: 552 "
+    for recipient in (words, words + "y" * 600):
+        text = f"550 5.1.1 <{recipient}@example.org>: Recipient address rejected: User unknown in"
+        text = f"{text} table; from=<a@b.example> to=<"
+        whole = f'{text}"{recipient}"@example.org> proto=ESMTP'
+        assert reject(text if len(recipient) > 600 else whole).reason == "unknown_user"
