@@ -78,7 +78,7 @@ class Chain:
             logs.follow([str(self.log)])
             with self.log.open("a", encoding="latin-1", errors="replace") as log:
                 log.writelines(f"{line}\n" for line in lines)
-            logs.tick(1.0)
+            logs.tick(now())
             await self._settle(logs)
             await Upkeep(pipeline, now).run()
             self._ask(pipeline)

@@ -12,7 +12,7 @@ from throttled.control.protocol import StatusResult, TailStatus
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
-from throttled.health.problems import Growth
+from throttled.health.growth import Growth
 from throttled.model import Applied, Decision, Entry, Facts, Ruleset
 from throttled.parse.parser import Parser
 from throttled.settings import Policy

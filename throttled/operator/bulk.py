@@ -105,7 +105,7 @@ def punish(
         if pasts[key].action not in (None, d.action)
     ]
     daemon.pipeline.decide([*releases, *decisions.values()], moment, renewed=pasts)
-    daemon.report(list(decisions.values()), told=told)
+    daemon.announcer(list(decisions.values()), told=told)
     return refused
 
 

@@ -118,7 +118,7 @@ class Operations:
         moment = now()
         pipeline = daemon.pipeline
         sizes = pipeline.engine.sizes()
-        health = daemon.health.problems()
+        health = daemon.problems()
         enforced, counted, desired = 0, False, 0
         try:
             counts = daemon.store.counts(moment.wall)

@@ -12,22 +12,17 @@ import asyncio
 import errno
 import gc
 import logging
-import math
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from throttled import __version__
 from throttled.clock import Moment, now
-from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
@@ -37,10 +32,9 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Guard
 from throttled.core.reopening import open_or_without, reopen
-from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
-from throttled.enforce.sessions import AGAIN, Endings
+from throttled.enforce.sockets import connections
 from throttled.errors import (
     BackendError,
     ConfigError,
@@ -49,23 +43,27 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
-from throttled.health.problems import Health
+from throttled.health import bypass
+from throttled.health.clients import ClientReporter
+from throttled.health.logs import LogReporter
+from throttled.health.problems import Reporter, failures, problems, summary
+from throttled.health.silence import Silence
 from throttled.host.addresses import Watch as HostWatch
-from throttled.host.facts import gather
-from throttled.host.files import Fingerprint, fingerprint
 from throttled.host.files import Watch as FileWatch
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
-from throttled.model import SCOPES, Decision, Facts, Mode, Ruleset, Scope
-from throttled.notify import line as announce
+from throttled.model import Facts, Mode, Problem, Ruleset
 from throttled.notify.hook import Hook
 from throttled.operator.audit import Audit
 from throttled.operator.requests import Operations
 from throttled.parse.parser import Parser
 from throttled.repeats import Repeats
-from throttled.service import last_facts as known
+from throttled.service import last_facts
+from throttled.service.announce import Announcer, Listener, SessionEnder, alert, journal
+from throttled.service.configuration import LiveConfiguration, Options
+from throttled.service.schedule import Schedule
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
@@ -73,37 +71,13 @@ from throttled.store.store import Store
 
 log = logging.getLogger("throttled")
 
-_TICK = 1.0
 _FACTS = 60.0
 #: How often it is tried to open a database that could not be used.
 _REOPEN = 2.0
 #: Addresses and routes change in bursts.
 _SETTLED = 0.2
-#: Decisions of one batch that are logged one by one.
-_LOGGED = 20
 #: What a system call that makes a descriptor fails with where there are too many.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-class Options(Struct, frozen=True):
-    """What the command line says."""
-
-    config: str | None = None
-    backend: str | None = None
-    mode: Mode | None = None
-
-    def load(self) -> Config:
-        """Return the configuration with the command line's words in it.
-
-        Raises:
-            ConfigError: it cannot be used.
-        """
-        config = load(self.config)
-        if self.mode is not None:
-            config = replace(config, mode=self.mode)
-        if self.backend is not None:
-            config = replace(config, firewall=replace(config.firewall, backend=self.backend))
-        return config
 
 
 class Daemon:
@@ -115,10 +89,8 @@ class Daemon:
         Raises:
             ConfigError: it cannot be used.
         """
-        self.options = options
-        self.config = options.load()
+        self.live = LiveConfiguration(options)
         self.started = now()
-        self.facts = Facts()
         self.backend: Backend
         self.pipeline: Pipeline
         self.guard: Guard
@@ -129,15 +101,13 @@ class Daemon:
         self.upkeep: Upkeep
         self.backlog: Backlog
         self.store_problem: StoreError | None = None
-        self.config_problem: ConfigError | None = None  # of the last reload
         self.metrics_problem: ConfigError | None = None
+        self.announcer: Announcer
+        self.schedule: Schedule
+        self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
-        self._files: Fingerprint = ()
         self._file_watch: FileWatch | None = None
-        self._allowed: list[str] = []
         self._moves = 0  # of the clock, when the allowlist was read last
-        self._allowed_until = math.inf  # wall clock, of the first entry that ends
-        self.health = Health(self)
         self.hook = Hook(self.config.notify)
         self._repeats = Repeats()
         self._audit = Audit(lambda: self.store)
@@ -150,12 +120,9 @@ class Daemon:
         self._refreshing: asyncio.Task[Any] | None = None
         self._changed = False  # something of the host, since it was asked last
         self._keeping: asyncio.Task[Any] | None = None
-        self._ending: asyncio.Task[Any] | None = None
         self._learning: asyncio.Task[Any] | None = None
         self._displacing: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ticked = self.started
-        self._asked = self._opened = self.started.boot
         self._nodename = os.uname().nodename
 
     # Start and stop
@@ -184,7 +151,7 @@ class Daemon:
                 notifying = asyncio.create_task(self.hook.run())
                 self._closing.callback(notifying.cancel)
                 self._ready.set()
-                notify(f"READY=1\nSTATUS={self.health.summary(self.health.problems())}")
+                notify(f"READY=1\nSTATUS={self._summary(self.problems())}")
                 await self._stop.wait()
                 notify("STOPPING=1")
                 if self._failed is not None:
@@ -206,22 +173,24 @@ class Daemon:
     async def _start(self) -> None:
         """Open what there is to open, protect, and only then look at the log."""
         loop = asyncio.get_running_loop()
+        live = self.live
         store, self.store_problem = open_or_without(self.config.database())
-        if not self.facts.services:
-            self.facts = known.load(store)
-        self.facts = await asyncio.to_thread(self._gather)
+        if not live.facts.services:
+            live.facts = last_facts.load(store)
+        live.facts = await asyncio.to_thread(live.gather)
         parser = Parser(local_zone(), now().wall)
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
-        self.logs = Logs(self.pipeline, self.report)
-        self.handshakes = Handshakes(self.pipeline, self.report)
+        self._announce()
+        self.logs = Logs(self.pipeline, self.announcer)
+        self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.upkeep = Upkeep(self.pipeline, now)
-        self.protected = Protected(self.pipeline, self.report, now)
+        self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
         self._closing.callback(self.protected.close)
         self.guard = Guard(self.backend, self.pipeline, self.ruleset)
-        self.endings = Endings()
+        self.schedule = self._plan()
         self.protect()
         self.guard.start()
         self._closing.callback(self.guard.close)
@@ -242,7 +211,7 @@ class Daemon:
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
         self._displacing = self._spawn(self._displace())
-        self._spawn(self._tick_for_ever())
+        self._spawn(self.schedule.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
 
@@ -259,6 +228,16 @@ class Daemon:
     def observing(self) -> bool:
         """Whether decisions are taken and recorded, but never put into a kernel."""
         return self.backend.name == "dryrun"
+
+    @property
+    def config(self) -> Config:
+        """The configuration that holds now."""
+        return self.live.config
+
+    @property
+    def facts(self) -> Facts:
+        """What is so on this host now."""
+        return self.live.facts
 
     @property
     def store(self) -> Store:
@@ -306,59 +285,19 @@ class Daemon:
 
     # The host
 
-    def _gather(self) -> Facts:
-        self._files = fingerprint(self.facts.files)  # before: what changes meanwhile is a change
-        postfix = self.config.postfix
-        directories = postfix.config_directories
-        return gather(
-            () if directories == "auto" else directories,
-            postfix.scopes,
-            postfix.hosts,
-            self.facts,
-        )
-
     def protect(self) -> None:
-        """Make the protection anew: from facts, configuration and what was allowed by hand."""
-        moment = now()
-        known.save(self.store, self.facts, moment.wall)
-        try:
-            rows = self.store.allowed(moment.wall)
-            self._allowed = [row.what for row in rows]
-            self._allowed_until = min((row.until for row in rows if row.until), default=math.inf)
-        except StoreError as error:
-            log.error("%s; the allowlist stays as it was. %s", error.message, error.hint)
-            self._allowed_until = moment.wall + _FACTS
-        protection = Protection.of(self.facts, self.config.protect, self._allowed)
+        """Make the protection anew: from facts, configuration and allowlist."""
+        protection = self.live.protection(self.store, now().wall)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
         self.protected.follow(protection)
 
-    def ports(self) -> dict[Scope, tuple[int, ...]]:
-        """Return the ports to protect."""
-        return self.config.filtered(self.facts)
-
     def _named(self) -> Facts:
-        """Return the facts with the names of this host that `check` found in its log."""
-        try:
-            names = self.store.hosts()
-        except StoreError as error:
-            log.error("%s; recorded host names are not known. %s", error.message, error.hint)
-            names = frozenset()
-        known = self.facts.hostnames  # none known: every host's lines count
-        return replace(self.facts, hostnames=known | names) if known else self.facts
+        return self.live.named(self.store)
 
     def ruleset(self) -> Ruleset:
         """Return the static rules that belong to the configuration and the host."""
-        throttle = self.config.throttle
-        return Ruleset(
-            self.ports(),
-            tuple(self.pipeline.ladder.protection.networks),
-            throttle.rate,
-            float(throttle.per),
-            throttle.burst,
-            self.config.firewall.size,
-            self._stored(),
-        )
+        return self.live.ruleset(self.pipeline.ladder.protection, self._stored())
 
     def _stored(self) -> int:
         """Return how many elements should be in force; 0 where the store does not say."""
@@ -401,7 +340,7 @@ class Daemon:
         while self._changed:
             await asyncio.sleep(_SETTLED)
             self._changed = False
-            self._take_facts(await asyncio.to_thread(self._gather))
+            self._take_facts(await asyncio.to_thread(self.live.gather))
 
     def _take_facts(self, facts: Facts) -> None:
         if facts == self.facts:
@@ -412,7 +351,7 @@ class Daemon:
                 self.logs.follow(self.config.logs(facts))
             return
         log.info("this host changed: addresses, routes or Postfix's configuration")
-        self.facts = facts
+        self.live.facts = facts
         self.apply_configuration()
 
     def apply_configuration(self) -> None:
@@ -439,37 +378,17 @@ class Daemon:
     async def _reload(self) -> str:
         notify("RELOADING=1")
         try:
-            config = self.options.load()
-        except ConfigError as error:
-            error.message = f"not reloaded: {error.message}"
-            self.config_problem = error
-            raise
+            config, kept = self.live.reload()
         finally:
             notify("READY=1")
-        kept = [
-            name
-            for name, before, after in (
-                ("store.path", self.config.store, config.store),
-                ("control", self.config.control, config.control),
-                ("firewall.backend", self.config.firewall.backend, config.firewall.backend),
-                ("firewall.xdp_mode", self.config.firewall.xdp_mode, config.firewall.xdp_mode),
-            )
-            if before != after
-        ]
-        # What needs a restart stays as it is until then, also in what `status` says.
-        running = self.config.firewall
-        firewall = replace(config.firewall, backend=running.backend, xdp_mode=running.xdp_mode)
-        config = replace(
-            config, store=self.config.store, control=self.config.control, firewall=firewall
-        )
         if config.observing != self.config.observing:
             await self._switch(config)
         else:
-            self.config = config
-            self.facts = await asyncio.to_thread(self._gather)
+            self.live.config = config
+            self.live.facts = await asyncio.to_thread(self.live.gather)
             self.apply_configuration()
             await self._serve_metrics()
-        self.config_problem = None
+        self.live.problem = None
         self.hook.settings = config.notify
         told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
         log.info(told)
@@ -495,7 +414,7 @@ class Daemon:
         self._end(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._closing.close()
-        self.config = config
+        self.live.config = config
         self._use(backend)
         gc.unfreeze()
         try:
@@ -510,81 +429,120 @@ class Daemon:
 
     # What follows a decision
 
-    def report(self, decisions: Sequence[Decision], *, told: bool = True) -> None:
-        """Log decisions if they are to be told, and end the sessions of those banned."""
-        for decision in decisions[: _LOGGED if told else 0]:
-            log.info("%s", announce.line(decision, would=self.observing))
-        if told and len(decisions) > _LOGGED:
-            log.info("and %d more decisions at once", len(decisions) - _LOGGED)
-        for alert in {decision.alert for decision in decisions if decision.alert}:
-            log.warning("%s", alert)
-        if told:
-            self.hook.decided(decisions)
-        if not self.observing:
-            banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
-            spared = partial(self._spared, banned)
-            self.endings.end(decisions, self.ruleset().ports, now().boot, spared)
-            if self.endings.pending and (self._ending is None or self._ending.done()):
-                self._ending = self._spawn(self._end_pending())
+    def _announce(self) -> None:
+        """Say who gets to know of decisions."""
+        told: list[Listener] = [partial(journal, would=self.observing), alert, self.hook.decided]
+        ender = SessionEnder(self.pipeline, self.live.ports)
+        self._closing.callback(ender.close)
+        self.announcer = Announcer(told, () if self.observing else (ender,))
 
-    async def _end_pending(self) -> None:
-        """End the sessions in which the server owed a reply, once it has given it."""
-        while self.endings.pending:
-            await asyncio.sleep(AGAIN)
-            self.endings.again(self.ruleset().ports, now().boot)
+    # What is wrong
 
-    def _spared(self, banned: Sequence[tuple[str, Scope]], client: str) -> bool:
-        """Return whether the ban of a network does not apply to a client inside it."""
-        if self.pipeline.ladder.protection.reason(client):
-            return True
-        keys = [(client, scope) for scope in SCOPES if (client, scope) not in banned]
+    def _watch_health(self) -> Silence:
+        """Say who reports what is wrong."""
+        pipeline, silence = self.pipeline, Silence(self._events, self._connections)
+        self._reporters = [
+            self._faults,
+            LogReporter(self.logs, pipeline),
+            silence.problems,
+            self.guard.problems,
+            lambda _: self.handshakes.problems(),
+            lambda at: bypass.problems(pipeline, self.backend, self.facts, self.ruleset, at),
+            ClientReporter(pipeline),
+            self._warnings,
+        ]
+        return silence
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong; nothing when all is well."""
+        return problems(self._reporters, self.pipeline.skipped, now().boot)
+
+    def _faults(self, _at: float) -> Iterator[Problem]:
+        recorder = self.pipeline.recorder
+        faults = {
+            "store-unusable": self.store_problem,
+            "store-unwritten": recorder.fault,
+            "store-unread": recorder.unread or self.upkeep.fault,
+            "firewall": self.pipeline.enforcer.fault,
+        }
+        yield from failures("fault", faults)
+        if self.leftovers.problem is not None:
+            yield self.leftovers.problem
+        if not any(self.live.ports().values()):
+            what = "no port of Postfix is known: none is protected"
+            hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
+            yield Problem("fault", what, hint, "no-ports")
+
+    def _warnings(self, _at: float) -> Iterator[Problem]:
+        if self.hook.problem:
+            yield self.hook.problem
+        errors = {"config": self.live.problem, "metrics": self.metrics_problem}
+        yield from failures("warning", errors)
+        for what in self.facts.warnings:
+            yield Problem("warning", what, "see: throttled check", "host")
+
+    def _summary(self, wrong: Sequence[Problem]) -> str:
         try:
-            pasts = self.store.past(keys, now().wall)
-        except StoreError:  # reported where it is recorded
-            return False
-        return any(past.action == "exempt" for past in pasts.values())
+            counts = self.store.counts(now().wall)
+        except StoreError as error:
+            return f"fault: {error.message}"
+        return summary(wrong, counts, observing=self.observing)
 
-    # The timer
+    def _events(self) -> int:
+        """Return how many events were logged: what the sensor counted is not of the log."""
+        events = self.pipeline.counts.events
+        ignored = self.pipeline.engine.hosts.total()  # another host's say nothing of this one
+        return sum(events.values()) - events.get("handshake", 0) - ignored
 
-    async def _tick_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK)
-            for each in (self._tick, self._tell):
-                try:
-                    each(now())
-                except ThrottledError as error:
-                    log.error("%s. %s", error.message, error.hint)
-                except Exception as error:  # noqa: BLE001 - the other, and the next one, go on
-                    self.pipeline.skipped.add("step", error, each.__name__)
+    def _connections(self) -> set[bytes]:
+        return connections({service.port for service in self.facts.services})
+
+    # The schedule
+
+    def _plan(self) -> Schedule:
+        """Say what is done again and again."""
+        silence = self._watch_health()
+        schedule = Schedule(self.pipeline.skipped, now)
+        for seconds, job in (
+            (0, self.logs.tick),
+            (0, lambda moment: silence.tick(moment.boot)),
+            (0, lambda _: self.logs.record()),
+            (0, self._keep_kernel),
+            (_REOPEN, self._reopen),
+            (0, self._allowlist),
+            (_FACTS, self._look_at_host),
+            (0, self._start_tasks),
+            (0, self._tell),
+        ):
+            schedule.every(seconds, job)
+        return schedule
 
     def _tell(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
         notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
-        wrong = self.health.problems()
-        notify(f"STATUS={self.health.summary(wrong)}")
+        wrong = self.problems()
+        notify(f"STATUS={self._summary(wrong)}")
         self.hook.health(wrong)
 
-    def _tick(self, moment: Moment) -> None:
-        self.logs.tick(moment.boot - self._ticked.boot)
-        self.health.tick()
-        self._ticked = moment
-        self.logs.record()
+    def _keep_kernel(self, moment: Moment) -> None:
         if self.upkeep.steady(moment) or self.pipeline.recorder.fault is not None:
             self.guard.tick(moment)
-        if self.store_problem is not None or self.pipeline.recorder.fault is not None:
-            self._reopen(moment)
-        due = moment.wall >= self._allowed_until or self.upkeep.moves != self._moves
+
+    def _allowlist(self, moment: Moment) -> None:
+        due = self.live.ended(moment.wall) or self.upkeep.moves != self._moves
         if due and self.upkeep.steady(moment):  # else the ends are about to move with the clock
             self._moves = self.upkeep.moves
             self.apply_configuration()
         if (name := os.uname().nodename) != self._nodename:
             self._nodename = name
             self._refresh_soon()
-        if moment.boot - self._asked > _FACTS:
-            self._asked = moment.boot
-            changed = fingerprint(self.facts.files) != self._files
-            if changed or not self.logs.followers or self.logs.unopened:
-                self._refresh_soon()
+
+    def _look_at_host(self, _moment: Moment) -> None:
+        if self.live.outdated() or not self.logs.followers or self.logs.unopened:
+            self._refresh_soon()
+
+    def _start_tasks(self, moment: Moment) -> None:
+        """Begin again what takes long and is not under way."""
         self.protected.tick()
         if self.leftovers.due(moment.boot):
             self._spawn(self.leftovers.remove(moment.boot))
@@ -596,9 +554,8 @@ class Daemon:
 
     def _reopen(self, moment: Moment) -> None:
         """Use the database's file as soon as that can be, or the one that is there now."""
-        if moment.boot - self._opened < _REOPEN:
+        if self.store_problem is None and self.pipeline.recorder.fault is None:
             return
-        self._opened = moment.boot
         if self.store_problem is None and not self.store.gone():
             return  # it is the right one, and is tried again every second
         try:

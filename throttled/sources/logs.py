@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from msgspec import MsgspecError, Struct, msgpack
 
-from throttled.clock import now
+from throttled.clock import Moment, now
 from throttled.core.pipeline import Forgotten, Pipeline
 from throttled.errors import SourceError, StoreError
 from throttled.model import JOURNAL, Decision
@@ -33,6 +33,8 @@ _BEHIND = 16 * 1024 * 1024
 _FARTHEST = 1 << 63  # an offset that a file can have
 #: Crossings without a decision of one batch that are logged one by one.
 _LOGGED = 20
+#: Two looks sooner after each other than this many seconds say nothing of a rate.
+_GRAIN = 0.001
 
 
 class Follower(Struct):
@@ -85,6 +87,7 @@ class Logs:
         self._pipeline = pipeline
         self._report = report
         self._number = 0
+        self._ticked = now().boot
         self._counted: set[str] = set()  # logs whose latest lines are in the meters
 
     def follow(self, paths: Sequence[str]) -> None:
@@ -121,19 +124,16 @@ class Logs:
         """Record how far each log has been read, and what came of it."""
         self._pipeline.recorder.record(now(), positions=self.positions())
 
-    def tick(self, passed: float) -> None:
-        """Work out lines per second, and try again what could not be read.
-
-        Args:
-            passed: seconds since the last tick.
-        """
+    def tick(self, moment: Moment) -> None:
+        """Work out lines per second since the last tick, and try again what could not be read."""
+        passed = max(moment.boot - self._ticked, _GRAIN)
+        self._ticked = moment.boot
         for follower in list(self.followers):
             follower.rate = (follower.lines - follower.ticked) / passed
             follower.ticked = follower.lines
             if follower.problems():
                 self._read(follower)
-        at = now().boot
-        for path in [path for path in self.unopened if self._retries[path].due(at)]:
+        for path in [path for path in self.unopened if self._retries[path].due(moment.boot)]:
             self._open(path)
 
     def close(self) -> None:

@@ -7,15 +7,16 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
-from throttled.health.problems import Growth, Health
+from throttled.health.clients import ClientReporter
+from throttled.health.growth import Growth
+from throttled.health.logs import LogReporter
+from throttled.health.problems import summary
 from throttled.model import Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -39,13 +40,13 @@ def pipeline() -> Iterator[Pipeline]:
 
 def watched(
     pipeline: Pipeline, report: Callable[[object], None] = lambda _: None
-) -> tuple[Logs, Health]:
+) -> tuple[Logs, LogReporter]:
     logs = Logs(pipeline, report)
-    return logs, Health(cast("Any", SimpleNamespace(logs=logs, pipeline=pipeline)))
+    return logs, LogReporter(logs, pipeline)
 
 
-def told(health: Health, later: float = 0.0) -> list[Problem]:
-    return list(health._logs(now().boot + later))
+def told(health: LogReporter, later: float = 0.0) -> list[Problem]:
+    return list(health(now().boot + later))
 
 
 @pytest.fixture
@@ -116,12 +117,11 @@ def test_a_log_of_two_names_is_read_once(
     assert pipeline.counts.lines == 40
 
 
-def test_what_strangers_wrote_disturbs_no_terminal(pipeline: Pipeline) -> None:
-    _, health = watched(pipeline)
-    wrong = [
-        Problem("warning", "banned, and began sessions with postfix/\x9b31m\u202ex\n", "", "k")
-    ]
-    assert health.summary(wrong) == "warning: banned, and began sessions with postfix/ 31m x "
+def test_what_strangers_wrote_disturbs_no_terminal() -> None:
+    what = "banned, and began sessions with postfix/\x9b31m\u202ex\n"
+    wrong = [Problem("warning", what, "", "k")]
+    shown = "warning: banned, and began sessions with postfix/ 31m x "
+    assert summary(wrong, {}, observing=False) == shown
 
 
 def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
@@ -134,17 +134,17 @@ def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
 
 def test_a_client_that_looks_like_a_health_check_is_named(pipeline: Pipeline) -> None:
     at = now()
-    health = watched(pipeline)[1]
+    health = ClientReporter(pipeline)
     for client in ("198.51.100.7", "198.51.100.8"):
         written = datetime.fromtimestamp(at.wall, UTC).strftime("%b %e %H:%M:%S")
         begin = LINE.strip().replace("Nov 22 10:00:01", written).replace("198.51.100.7", client)
         ends = begin.replace(" connect from", " disconnect from") + " commands=0/0"
         lines = [begin, ends] * 30
         pipeline.read(lines, range(len(lines)), at)
-        (problem,) = health._health_checks(at.boot)
+        (problem,) = health(at.boot)
         assert problem.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
         assert problem.hint.endswith("throttled allow 198.51.100.7")
     assert problem.what.endswith(" (and 1 more clients)")
     own = Facts(own=frozenset({"198.51.100.7", "198.51.100.8"}))
     pipeline.reconfigure(Policy(), Protection.of(own, Policy().protect))
-    assert list(health._health_checks(at.boot)) == []
+    assert list(health(at.boot)) == []

@@ -156,11 +156,11 @@ def test_want_of_descriptors_does_not_end_the_timer(
 
     async def story(lab: Lab) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        before = lab.daemon._ticked
+        before = lab.daemon.logs._ticked
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
             async with asyncio.timeout(BOUND):
-                while lab.daemon._ticked.boot < before.boot + 0.1:  # noqa: ASYNC110 - no event
+                while lab.daemon.logs._ticked < before + 0.1:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -207,10 +207,10 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
 
             for module in (daemon, operations, imports):
                 monkeypatch.setattr(module, "now", clock)
-            lab.daemon.upkeep._clock = clock
+            lab.daemon.upkeep._clock = lab.daemon.schedule._clock = clock
             await lab.until(lambda count=count: moved(count))  # type: ignore[misc] # its default
             assert lab.daemon.pipeline.ladder.protection.reason(A)
-            assert round(lab.daemon._allowed_until - clock().wall, -2) == 3600
+            assert round(lab.daemon.live._allowed_until - clock().wall, -2) == 3600
 
     live(tmp_path, story)
 

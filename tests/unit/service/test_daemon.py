@@ -41,8 +41,9 @@ from throttled.errors import (
     ThrottledError,
 )
 from throttled.model import Action, Decision, Entry, Mode, Problem, Rate, Scope
-from throttled.service import daemon
-from throttled.service.daemon import Daemon, Options
+from throttled.service import daemon, schedule
+from throttled.service.configuration import Options
+from throttled.service.daemon import Daemon
 from throttled.store.store import Store
 
 Reply = TypeVar("Reply")
@@ -123,7 +124,7 @@ def live(path: Path, story: Callable[[Lab], Awaitable[None]], lab: Lab | None = 
     lab = lab or Lab(path)
     with pytest.MonkeyPatch.context() as patch:
         # The periodic work is done a hundred times as often, so that no test waits for it.
-        patch.setattr(daemon, "_TICK", 0.01)
+        patch.setattr(schedule, "_TICK", 0.01)
         patch.setattr(daemon, "_REOPEN", 0.02)
         patch.setitem(choose._BACKENDS, "nftables", Memory)
         patch.setattr("throttled.core.leftovers.displace", lambda _name: ([], []))
@@ -304,12 +305,12 @@ def test_sessions_of_what_is_exempt_or_protected_are_not_ended_with_its_network(
         monkeypatch.setattr(lab.daemon.backend, "name", "nftables")
         good, bad = decision("exempt", "203.0.113.7"), decision("ban", "203.0.113.0/24")
         lab.daemon.pipeline.decide([good, bad], now())
-        lab.daemon.report([bad])
+        lab.daemon.announcer([bad])
         clients = ("203.0.113.7", "203.0.113.8", "127.0.0.1")
         assert [spared[-1](client) for client in clients] == [True, False, True]
         own = replace(good, action="ban")
         lab.daemon.pipeline.decide([own], now())
-        lab.daemon.report([own, bad])
+        lab.daemon.announcer([own, bad])
         assert not spared[-1]("203.0.113.7")
         monkeypatch.setattr(lab.daemon.store, "past", _fails)
         assert not spared[-1]("203.0.113.8")

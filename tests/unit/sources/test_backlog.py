@@ -90,7 +90,7 @@ class Host:
                     self.pasts.append(self.past(store, GOOD))
         task.cancel()
         await asyncio.wait({task})
-        logs.tick(1.0)
+        logs.tick(now())
         for follower in list(logs.followers):
             logs._read(follower, again=False)
         pipeline.recorder.record(now())

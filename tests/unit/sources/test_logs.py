@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from msgspec import msgpack
@@ -17,7 +15,7 @@ from msgspec.structs import replace
 from lab.limits import no_descriptors
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
-from throttled.health.problems import Health
+from throttled.health.logs import LogReporter
 from throttled.model import JOURNAL, Facts
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -62,8 +60,8 @@ def logs(pipeline: Pipeline, turn: Callable[..., None]) -> Iterator[Logs]:
 
 
 def keys(logs: Logs, pipeline: Pipeline) -> list[str]:
-    health = Health(cast("Any", SimpleNamespace(logs=logs, pipeline=pipeline)))
-    return [problem.key for problem in health._logs(now().boot)]
+    health = LogReporter(logs, pipeline)
+    return [problem.key for problem in health(now().boot)]
 
 
 def append(path: Path, count: int) -> None:
@@ -86,11 +84,11 @@ def test_no_descriptor_at_a_rotation(
     with no_descriptors():
         turn()
         assert keys(logs, pipeline) == [f"log-unread:{log}"]
-    turn(logs.tick, 1.0)
+    turn(logs.tick, now())
     assert keys(logs, pipeline) == [f"log-unread:{log}"]
     later = time.monotonic() + 60.0
     monkeypatch.setattr(file, "monotonic", lambda: later)
-    turn(logs.tick, 1.0)
+    turn(logs.tick, now())
     assert pipeline.counts.lines == 2
     assert keys(logs, pipeline) == []
 
@@ -102,9 +100,9 @@ def test_no_inotify_instance_at_a_start(
     with no_descriptors():
         turn(logs.follow, [str(log)])
         assert keys(logs, pipeline) == [f"log-unread:{log}", "no-log"]
-        turn(logs.tick, 1.0)  # not yet
+        turn(logs.tick, now())  # not yet
     logs._retries[str(log)]._next = 0.0
-    turn(logs.tick, 1.0)
+    turn(logs.tick, now())
     assert keys(logs, pipeline) == []
     append(log, 2)
     turn()
@@ -139,9 +137,9 @@ def test_a_tail_that_raises_what_no_one_foresaw(
         assert pipeline.counts.lines == 5
         assert keys(logs, pipeline) == [f"log-unread:{log}"]
         assert pipeline.skipped.counts == {"log": 1}
-        turn(logs.tick, 1.0)
+        turn(logs.tick, now())
         assert len(calls) == 2
-    turn(logs.tick, 1.0)
+    turn(logs.tick, now())
     assert pipeline.counts.lines == 6
     assert keys(logs, pipeline) == []
     append(log, 1)

@@ -1,0 +1,36 @@
+"""Counts that should not grow: what only happened, like lines that were lost, is told for a while.
+
+Owns the counts, and when each grew last.
+"""
+
+from math import inf
+
+from msgspec import Struct
+
+#: For so many seconds after it happened last.
+LATELY = 600.0
+
+
+class Growth(Struct):
+    """A count that should not grow, and when it did last."""
+
+    value: int = 0
+    at: float = -inf  # boot clock
+
+    def lately(self, value: int, at: float) -> bool:
+        """Take the count; tell whether it grew lately."""
+        if value > self.value:
+            self.at = at
+        self.value = value
+        return at - self.at < LATELY
+
+
+class Growths:
+    """Such counts by the key of their problem."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Growth] = {}
+
+    def lately(self, key: str, value: int, at: float) -> bool:
+        """Take a count; tell whether it grew lately."""
+        return self._counts.setdefault(key, Growth()).lately(value, at)

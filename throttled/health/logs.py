@@ -1,0 +1,71 @@
+"""What is wrong with the logs: not followed, not read, lagging, of another host, with lines lost.
+
+Owns since when a log has had events of other hosts only, and counts that should not grow.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from throttled.core.pipeline import Pipeline
+from throttled.health.growth import Growths
+from throttled.model import Problem
+from throttled.sources.logs import Logs
+
+#: A log that has not been read to its end for so many seconds lags.
+_BEHIND = 5.0
+#: A log in which this host comes second is given so many events, or `_BEHIND` seconds.
+_STRANGERS = 10
+#: Names of other hosts that are shown.
+_HOSTS = 5
+
+
+class LogReporter:
+    """Looks at the logs that are followed."""
+
+    def __init__(self, logs: Logs, pipeline: Pipeline) -> None:
+        self._logs = logs
+        self._pipeline = pipeline
+        self._growths = Growths()
+        self._others: dict[str, float] = {}
+
+    def __call__(self, at: float) -> Iterator[Problem]:
+        """Yield what is wrong with the logs."""
+        logs, growths = self._logs, self._growths
+        unread = logs.unopened | {f.path: p[0] for f in logs.followers if (p := f.problems())}
+        for path, what in unread.items():
+            yield Problem("fault", what, "see: throttled check", f"log-unread:{path}")
+        if not logs.followers:
+            hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
+            yield Problem("fault", "no log is followed: nothing can be seen", hint, "no-log")
+        others = self._pipeline.engine.hosts.others()
+        for follower in logs.followers:
+            path, state = follower.path, follower.tail.state()
+            if follower.behind and at - follower.behind > _BEHIND:
+                what = f"{path}: not read to its end for {at - follower.behind:.0f} s"
+                what += f", {state.lag:,} bytes to go" if state.lag else ""
+                hint = "more is written than can be read: is the CPU taken by others?"
+                yield Problem("warning", what, hint, f"log-lag:{path}")
+            ignored = others.get(follower.number, {})
+            if ignored and (
+                sum(ignored.values()) >= _STRANGERS
+                or at - self._others.setdefault(path, at) >= _BEHIND
+            ):
+                yield _others(path, ignored)
+            if growths.lately(f"log-gap:{path}", state.gaps, at):
+                what = f"{path}: rotated and gone or damaged before it was read, {state.gaps} times"
+                hint = "let logrotate keep rotated logs for a day, in the same directory"
+                yield Problem("warning", what, hint, f"log-gap:{path}")
+        lost = self._pipeline.counts.lines_lost
+        if growths.lately("lines-lost", lost, at):
+            what = f"the logger lost {lost:,} lines: who wrote them was not counted"
+            hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
+            yield Problem("warning", what, hint, "lines-lost")
+
+
+def _others(path: str, ignored: Mapping[str, int]) -> Problem:
+    """Say that no line of a log counts, as they are of other hosts, the first of which named."""
+    names = ", ".join(list(ignored)[:_HOSTS])
+    count = sum(ignored.values())
+    what = f"{path}: all {count:,} events are of other hosts and do not count: {names}"
+    first = next(iter(ignored))
+    hint = f'if that is this host: throttled check, or [postfix] hosts = ["{first}"]'
+    return Problem("fault", what, hint, f"other-host:{path}")

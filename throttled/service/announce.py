@@ -1,0 +1,102 @@
+"""What follows a decision: lines in the journal, notifications, the end of sessions.
+
+Owns the sessions that are to end once the server has replied.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from throttled.clock import now
+from throttled.core.pipeline import Pipeline
+from throttled.enforce.sessions import AGAIN, Endings
+from throttled.errors import StoreError
+from throttled.model import SCOPES, Decision, Scope
+from throttled.notify import line
+
+log = logging.getLogger("throttled")
+
+#: Decisions of one batch that are logged one by one.
+_LOGGED = 20
+
+Listener = Callable[[Sequence[Decision]], None]
+
+
+class Announcer:
+    """Lets listeners know of decisions that are in force."""
+
+    def __init__(self, told: Sequence[Listener], always: Sequence[Listener]) -> None:
+        """Take the listeners.
+
+        Args:
+            told: of decisions that are worth a notice.
+            always: of all decisions.
+        """
+        self._told = told
+        self._always = always
+
+    def __call__(self, decisions: Sequence[Decision], *, told: bool = True) -> None:
+        """Let them know; `told`: the decisions are worth a notice."""
+        for listener in (*(self._told if told else ()), *self._always):
+            listener(decisions)
+
+
+def journal(decisions: Sequence[Decision], *, would: bool) -> None:
+    """Write decisions to the journal; `would`: nothing is enforced."""
+    for decision in decisions[:_LOGGED]:
+        log.info("%s", line.line(decision, would=would))
+    if len(decisions) > _LOGGED:
+        log.info("and %d more decisions at once", len(decisions) - _LOGGED)
+
+
+def alert(decisions: Sequence[Decision]) -> None:
+    """Write alerts to the journal, each once."""
+    for text in {decision.alert for decision in decisions if decision.alert}:
+        log.warning("%s", text)
+
+
+class SessionEnder:
+    """Ends the sessions of clients that were banned, or whose session earned them a throttle."""
+
+    def __init__(
+        self, pipeline: Pipeline, ports: Callable[[], Mapping[Scope, tuple[int, ...]]]
+    ) -> None:
+        """End none yet.
+
+        Args:
+            pipeline: knows who is protected or exempt.
+            ports: of this host, by scope.
+        """
+        self._pipeline = pipeline
+        self._ports = ports
+        self._endings = Endings()
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, decisions: Sequence[Decision]) -> None:
+        """End the sessions that decisions are about; in those it owes a reply, Postfix gives it."""
+        banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
+        self._endings.end(decisions, self._ports(), now().boot, partial(self._spared, banned))
+        if self._endings.pending and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._end_pending())
+
+    def close(self) -> None:
+        """Leave what is pending."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _end_pending(self) -> None:
+        while self._endings.pending:
+            await asyncio.sleep(AGAIN)
+            self._endings.again(self._ports(), now().boot)
+
+    def _spared(self, banned: Sequence[tuple[str, Scope]], client: str) -> bool:
+        """Return whether the ban of a network does not apply to a client inside it."""
+        if self._pipeline.ladder.protection.reason(client):
+            return True
+        keys = [(client, scope) for scope in SCOPES if (client, scope) not in banned]
+        try:
+            pasts = self._pipeline.recorder.store.past(keys, now().wall)
+        except StoreError:  # reported where it is recorded
+            return False
+        return any(past.action == "exempt" for past in pasts.values())
