@@ -22,7 +22,7 @@ from throttled.enforce.xdp.backend import Xdp
 from throttled.enforce.xdp.interfaces import Interface, interfaces
 from throttled.enforce.xdp.layout import ELEMENT, SetId
 from throttled.errors import BackendError
-from throttled.host.addresses import Watch
+from throttled.host.addresses import AddressWatch
 from throttled.model import Action, Entry, Rate
 
 pytestmark = pytest.mark.root
@@ -124,7 +124,7 @@ def test_a_restart_puts_the_new_program_in_place_of_the_old(host: Host) -> None:
 
 def test_setting_up_again_is_no_news_to_the_host(host: Host) -> None:
     """Else the daemon, which sets up at every change of the host, would go round and round."""
-    watch = Watch()
+    watch = AddressWatch()
     host.backend.setup(RULESET)
     host.backend.setup(msgspec.structs.replace(RULESET, size=500))
     assert not watch.drain()

@@ -88,7 +88,7 @@ def resolvers(path: str = "/etc/resolv.conf") -> frozenset[str]:
     return frozenset(found)
 
 
-class Watch:
+class AddressWatch:
     """A descriptor that becomes readable when a link, an address or a route changes."""
 
     def __init__(self) -> None:

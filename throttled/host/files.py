@@ -40,7 +40,7 @@ def fingerprint(paths: Iterable[str]) -> Fingerprint:
     return tuple(marks)
 
 
-class Watch:
+class FileWatch:
     """A descriptor that becomes readable when something happens to one of the files."""
 
     def __init__(self) -> None:

@@ -158,7 +158,7 @@ class Operations:
             backlog=daemon.backlog.told,
             unapplied=pipeline.enforcer.waiting(),
             let_go=pipeline.recorder.given_up + pipeline.enforcer.given_up,
-            errors=pipeline.errors(),
+            errors=pipeline.errors() + daemon.loop_errors.count,
             decisions=pipeline.counts.decisions,
             decided_in=pipeline.counts.decided,
             enforced_in=pipeline.counts.enforced,

@@ -9,7 +9,6 @@ Owns the store, the pipeline, the logs and the guard of the kernel (`throttled.c
 """
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -38,7 +37,6 @@ from throttled.enforce.sockets import connections
 from throttled.errors import (
     BackendError,
     ConfigError,
-    HostError,
     NotPermittedError,
     StoreError,
     ThrottledError,
@@ -48,8 +46,6 @@ from throttled.health.clients import ClientReporter
 from throttled.health.logs import LogReporter
 from throttled.health.problems import Reporter, failures, problems, summary
 from throttled.health.silence import Silence
-from throttled.host.addresses import Watch as HostWatch
-from throttled.host.files import Watch as FileWatch
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
@@ -59,10 +55,11 @@ from throttled.notify.hook import Hook
 from throttled.operator.audit import Audit
 from throttled.operator.requests import Operations
 from throttled.parse.parser import Parser
-from throttled.repeats import Repeats
 from throttled.service import last_facts
 from throttled.service.announce import Announcer, Listener, SessionEnder, alert, journal
 from throttled.service.configuration import LiveConfiguration, Options
+from throttled.service.host_watch import HostWatch
+from throttled.service.loop_errors import LoopErrors
 from throttled.service.schedule import Schedule
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
@@ -74,10 +71,6 @@ log = logging.getLogger("throttled")
 _FACTS = 60.0
 #: How often it is tried to open a database that could not be used.
 _REOPEN = 2.0
-#: Addresses and routes change in bursts.
-_SETTLED = 0.2
-#: What a system call that makes a descriptor fails with where there are too many.
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Daemon:
@@ -102,14 +95,14 @@ class Daemon:
         self.backlog: Backlog
         self.store_problem: StoreError | None = None
         self.metrics_problem: ConfigError | None = None
+        self.host: HostWatch
         self.announcer: Announcer
         self.schedule: Schedule
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
-        self._file_watch: FileWatch | None = None
         self._moves = 0  # of the clock, when the allowlist was read last
         self.hook = Hook(self.config.notify)
-        self._repeats = Repeats()
+        self.loop_errors = LoopErrors()
         self._audit = Audit(lambda: self.store)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -117,8 +110,6 @@ class Daemon:
         self._busy: set[asyncio.Task[Any] | None] = set()  # requests that use the store
         self._reloading = asyncio.Lock()
         self._closing = ExitStack()
-        self._refreshing: asyncio.Task[Any] | None = None
-        self._changed = False  # something of the host, since it was asked last
         self._keeping: asyncio.Task[Any] | None = None
         self._learning: asyncio.Task[Any] | None = None
         self._displacing: asyncio.Task[Any] | None = None
@@ -134,7 +125,7 @@ class Daemon:
             BackendError, NotPermittedError: the firewall cannot be used; says what is missing.
             ThrottledError: the control socket cannot be made.
         """
-        asyncio.get_running_loop().set_exception_handler(self._surprise)
+        asyncio.get_running_loop().set_exception_handler(self.loop_errors)
         self._use(self._open_backend(self.config))
         control = self.config.control
         server = Server(Path(control.socket), control.group, self._answer)
@@ -200,7 +191,8 @@ class Daemon:
             (signal.SIGHUP, self._reload_soon),
         ):
             loop.add_signal_handler(number, action)
-        self._watch_host()
+        self.host = HostWatch(live, self._take_facts)
+        self._closing.callback(self.host.close)
         await self._serve_metrics()
         self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
@@ -306,45 +298,9 @@ class Daemon:
         except StoreError:
             return 0
 
-    def _watch_host(self) -> None:
-        for kind in (HostWatch, FileWatch):
-            try:
-                watch = kind()
-            except HostError as error:
-                log.warning("%s; looked at once a minute only", error.message)
-                continue
-            loop = asyncio.get_running_loop()
-            self._closing.callback(watch.close)
-            loop.add_reader(watch.fileno(), self._host_event, watch)
-            self._closing.callback(loop.remove_reader, watch.fileno())
-            if isinstance(watch, FileWatch):
-                self._file_watch = watch
-                self._follow_files()
-
-    def _follow_files(self) -> None:
-        if self._file_watch is not None:
-            self._file_watch.follow(self.facts.files)
-
-    def _host_event(self, watch: HostWatch | FileWatch) -> None:
-        if watch.drain():
-            self._refresh_soon()
-
-    def _refresh_soon(self) -> None:
-        """Ask the host again, once for a burst of changes."""
-        self._changed = True
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = self._spawn(self._refresh())
-
-    async def _refresh(self) -> None:
-        """Ask the host again and take what changed, until nothing changed meanwhile."""
-        while self._changed:
-            await asyncio.sleep(_SETTLED)
-            self._changed = False
-            self._take_facts(await asyncio.to_thread(self.live.gather))
-
     def _take_facts(self, facts: Facts) -> None:
         if facts == self.facts:
-            self._follow_files()  # a directory may have been replaced
+            self.host.follow()  # a directory may have been replaced
             if self.backend.name == "xdp":
                 self.guard.reconfigure()  # it is at interfaces without an address too
             if self.logs.unopened:
@@ -356,7 +312,7 @@ class Daemon:
 
     def apply_configuration(self) -> None:
         """Take changed facts, configuration or allowlist; what is in force stays."""
-        self._follow_files()
+        self.host.follow()
         self.protect()
         self.guard.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
@@ -535,11 +491,11 @@ class Daemon:
             self.apply_configuration()
         if (name := os.uname().nodename) != self._nodename:
             self._nodename = name
-            self._refresh_soon()
+            self.host.ask_soon()
 
     def _look_at_host(self, _moment: Moment) -> None:
         if self.live.outdated() or not self.logs.followers or self.logs.unopened:
-            self._refresh_soon()
+            self.host.ask_soon()
 
     def _start_tasks(self, moment: Moment) -> None:
         """Begin again what takes long and is not under way."""
@@ -576,26 +532,6 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _surprise(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Survive what no one foresaw, loudly."""
-        error = context.get("exception")
-        if isinstance(error, ThrottledError):
-            log.error("%s. %s", error.message, error.hint)
-            self.pipeline.counts.errors += 1
-        elif isinstance(error, OSError) and error.errno in _EXHAUSTED and "socket" in context:
-            # asyncio accepts again after a second, and until then reports a hundred times.
-            if times := self._repeats.due("accept", now().boot):
-                what = "connections wait to be accepted: %s (%d times); see LimitNOFILE"
-                log.error(what, error.strerror, times)
-                self.pipeline.counts.errors += 1
-        else:
-            self._unforeseen(str(context.get("message")), error)
-
-    def _unforeseen(self, what: str, error: BaseException | None) -> None:
-        self.pipeline.counts.errors += 1
-        if times := self._repeats.due(f"{what}: {error!r}", now().boot):
-            log.error("unforeseen (%d times): %s", times, what, exc_info=error)
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None) -> int:

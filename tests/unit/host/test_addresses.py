@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from lab.netns import Namespace, namespace
 from throttled.errors import HostError
 from throttled.host import addresses
-from throttled.host.addresses import Watch
+from throttled.host.addresses import AddressWatch
 
 
 @pytest.fixture
@@ -106,10 +106,10 @@ def test_what_the_kernel_refuses_is_a_host_error(monkeypatch: pytest.MonkeyPatch
             addresses.gateways()
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(HostError, match="changes of addresses: "):
-        Watch()
+        AddressWatch()
 
 
-def readable(watch: Watch, seconds: float) -> bool:
+def readable(watch: AddressWatch, seconds: float) -> bool:
     return bool(select.select([watch], [], [], seconds)[0])
 
 
@@ -127,7 +127,7 @@ def readable(watch: Watch, seconds: float) -> bool:
     ],
 )
 def test_changes_are_seen(host: Namespace, change: str) -> None:
-    watch = host.call(Watch)
+    watch = host.call(AddressWatch)
     try:
         # IPv6 may still be settling: what comes before the change is drained.
         while readable(watch, 0.1):
@@ -142,7 +142,7 @@ def test_changes_are_seen(host: Namespace, change: str) -> None:
 
 @pytest.mark.root
 def test_more_changes_than_the_kernel_keeps_are_a_change(host: Namespace) -> None:
-    watch = host.call(Watch)
+    watch = host.call(AddressWatch)
     try:
         batch = "".join(f"route add 203.0.113.{n}/32 dev eth0\n" for n in range(250))
         undo = batch.replace("add", "del")

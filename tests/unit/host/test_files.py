@@ -9,12 +9,12 @@ import pytest
 
 from throttled.errors import HostError
 from throttled.host import files
-from throttled.host.files import Watch, fingerprint
+from throttled.host.files import FileWatch, fingerprint
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
-    made = Watch()
+def watch() -> Iterator[FileWatch]:
+    made = FileWatch()
     yield made
     made.close()
 
@@ -27,7 +27,7 @@ def main(tmp_path: Path) -> Path:
     return path
 
 
-def seen(watch: Watch) -> bool:
+def seen(watch: FileWatch) -> bool:
     return bool(select.select([watch], [], [], 0)[0]) and watch.drain()
 
 
@@ -44,7 +44,7 @@ def edit(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [replace, edit, Path.unlink, lambda path: path.chmod(0o600)])
 def test_each_way_of_changing_a_file(
-    watch: Watch, main: Path, change: Callable[[Path], object]
+    watch: FileWatch, main: Path, change: Callable[[Path], object]
 ) -> None:
     watch.follow([str(main)])
     assert not seen(watch)
@@ -56,14 +56,14 @@ def test_each_way_of_changing_a_file(
     assert not seen(watch)
 
 
-def test_a_file_that_appears(watch: Watch, main: Path) -> None:
+def test_a_file_that_appears(watch: FileWatch, main: Path) -> None:
     main.unlink()
     watch.follow([str(main)])
     main.write_text("a = b\n")
     assert seen(watch)
 
 
-def test_behind_a_link(watch: Watch, main: Path, tmp_path: Path) -> None:
+def test_behind_a_link(watch: FileWatch, main: Path, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere/main.cf.1"
     target.parent.mkdir()
     target.write_text("a = b\n")
@@ -80,7 +80,7 @@ def test_behind_a_link(watch: Watch, main: Path, tmp_path: Path) -> None:
     assert seen(watch)
 
 
-def test_what_is_followed_no_longer(watch: Watch, main: Path, tmp_path: Path) -> None:
+def test_what_is_followed_no_longer(watch: FileWatch, main: Path, tmp_path: Path) -> None:
     watch.follow([str(main)])
     other = tmp_path / "other"
     watch.follow([str(other)])
@@ -95,7 +95,7 @@ def test_what_is_followed_no_longer(watch: Watch, main: Path, tmp_path: Path) ->
     watch.follow([])
 
 
-def test_the_directory_goes(watch: Watch, main: Path) -> None:
+def test_the_directory_goes(watch: FileWatch, main: Path) -> None:
     watch.follow([str(main)])
     main.unlink()
     seen(watch)
@@ -110,7 +110,7 @@ def test_the_kernel_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(files, "INotify", refuse)
     with pytest.raises(HostError, match="Too many open files"):
-        Watch()
+        FileWatch()
 
 
 def test_the_fingerprint_changes_with_every_change(tmp_path: Path) -> None:
