@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from throttled.clock import now
-from throttled.core.maintenance import Upkeep
+from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import adopt, restore
 from throttled.enforce.dryrun import DryRun
@@ -80,7 +80,7 @@ class Chain:
                 log.writelines(f"{line}\n" for line in lines)
             logs.tick(now())
             await self._settle(logs)
-            await Upkeep(pipeline, now).run()
+            await Maintenance(pipeline, now).run()
             self._ask(pipeline)
         finally:
             logs.close()

@@ -34,7 +34,7 @@ _LONG = 86400.0
 _PIECE = 500
 
 
-class Upkeep:
+class Maintenance:
     """Looks after the store once a second."""
 
     def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment]) -> None:

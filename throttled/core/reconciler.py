@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from itertools import product
 
 from throttled.clock import Moment, now, slept
@@ -44,7 +45,21 @@ _OFTEN = (3, 600.0)
 _KINDS: frozenset[Kind] = frozenset(product(SCOPES, ACTIONS))
 
 
-class Guard:
+class State(Enum):
+    """What is known of the kernel, compared with the store."""
+
+    STARTING = auto()  # what is stored is put in force
+    STEADY = auto()  # as stored, as far as is known
+    DISTURBED = auto()  # something of ours was changed: to be repaired and compared
+    LOST = auto()  # so, and elements that are not stored may be there
+    COMPARING = auto()
+    UNKNOWN = auto()  # a comparison failed; the next look finds what is missing
+
+
+_TO_COMPARE = (State.DISTURBED, State.LOST)
+
+
+class Reconciler:
     """The kernel's side of the daemon."""
 
     def __init__(
@@ -72,8 +87,7 @@ class Guard:
         self._ruleset = ruleset
         self._watch: Watch | None = None
         self._task: asyncio.Task[None] | None = None
-        self._again = self._lost = False
-        self._whole = False  # whether all that was stored at the start was put in place
+        self.state = State.STARTING
         self._looked = self._distrusted = 0.0  # boot clock
         self._slept = slept()
         self._dropped = self._dropped_before = 0  # packets: by this table, by those before
@@ -94,7 +108,7 @@ class Guard:
         """Wait for what `start` began; tell whether all that is stored is in force now."""
         if self._task is not None:
             await asyncio.wait({self._task})
-        return self._whole and not self._broken_off()
+        return self.state is State.STEADY and not self._broken_off()
 
     def repair(self) -> bool:
         """Put the backend's rules in place; tell whether there was anything of ours.
@@ -127,9 +141,10 @@ class Guard:
             self._watch.close()
 
     async def _begin(self, *, adopting: bool) -> None:
-        self._whole = await self._restore(adopting=adopting)
-        if self._whole and adopting:
+        whole = await self._restore(adopting=adopting)
+        if whole and adopting:
             await self._adopt()
+        self._compared(State.STARTING, whole=whole)
         await self._work()
 
     # What is seen
@@ -320,16 +335,16 @@ class Guard:
 
     def _put_right(self, foreign: Foreign) -> None:
         """Set up again and compare; once more if anything happens meanwhile."""
-        self._again = True
-        self._lost |= foreign.lost
+        lost = foreign.lost or self.state is State.LOST
+        self.state = State.LOST if lost else State.DISTURBED
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
-        while self._again:
+        while self.state in _TO_COMPARE:
             if self.disturbed and now().boot - self.disturbed[-1] < _BURST:
                 await asyncio.sleep(_SETTLED)
-            lost, self._again, self._lost = self._lost, False, False
+            lost, self.state = self.state is State.LOST, State.COMPARING
             moment = now()
             self.disturbed.append(moment.boot)
             log.warning("what is ours in the firewall is not as it was left; putting it right")
@@ -339,10 +354,17 @@ class Guard:
                 lacking = not adopting or self._lacks(moment) or not self.fills
             except ThrottledError as error:
                 self._refused(error)
+                self._compared(State.COMPARING, whole=False)
                 return
             whole = not lacking or await self._restore(adopting=adopting)
             if whole and lost and adopting:
                 await self._adopt()
+            self._compared(State.COMPARING, whole=whole)
+
+    def _compared(self, now_over: State, *, whole: bool) -> None:
+        """Leave a state, unless something happened meanwhile: then all is compared again."""
+        if self.state is now_over:
+            self.state = State.STEADY if whole else State.UNKNOWN
 
     async def _restore(self, *, adopting: bool) -> bool:
         """Put what is stored and missing into the kernel; tell whether that came to its end."""
@@ -366,7 +388,7 @@ class Guard:
 
     def _broken_off(self) -> bool:
         """Tell whether to leave off comparing: it will begin anew."""
-        return self._again or self._pipeline.enforcer.fault is not None
+        return self.state in _TO_COMPARE or self._pipeline.enforcer.fault is not None
 
     async def _adopt(self) -> None:
         """Take over what the kernel holds beyond the store."""

@@ -170,7 +170,7 @@ class Changes:
                 told = f"{pipeline.forget('', None, now())} unbanned"
             except StoreError as error:
                 told = f"all unbanned{_later(error)}"
-            pipeline.flush(self._daemon.guard.repair, now())
+            pipeline.flush(self._daemon.reconciler.repair, now())
         if pipeline.enforcer.fault is not None:
             return ChangeResult([], False, f"not unbanned in the kernel: {self._refusal()}")
         if self._daemon.leftovers.problem is not None:

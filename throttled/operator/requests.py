@@ -124,7 +124,7 @@ class Operations:
             counts = daemon.store.counts(moment.wall)
             if not daemon.observing:  # else nothing should be in the kernel
                 desired = sum(counts.values())
-                enforced, counted = daemon.guard.enforced(counts)
+                enforced, counted = daemon.reconciler.enforced(counts)
         except StoreError as error:  # all the more there is to be told
             counts = {}
             if all(problem.key != "store-unread" for problem in health):
@@ -142,7 +142,7 @@ class Operations:
             throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
             banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
             exempt={scope: counts.get((scope, "exempt"), 0) for scope in SCOPES},
-            packets_dropped=daemon.guard.dropped(),
+            packets_dropped=daemon.reconciler.dropped(),
             desired=desired,
             enforced=enforced,
             counted=counted,
@@ -152,7 +152,7 @@ class Operations:
             lines_lost=pipeline.counts.lines_lost,
             forgotten=sizes["dropped"],
             unrecorded=pipeline.recorder.waiting(),
-            ports=daemon.guard.ports,
+            ports=daemon.reconciler.ports,
             sensor=daemon.handshakes.told(),
             skipped=pipeline.skipped_by_kind(),
             backlog=daemon.backlog.told,

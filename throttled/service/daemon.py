@@ -26,10 +26,10 @@ from throttled.config.schema import Config
 from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
 from throttled.core.leftovers import Leftovers
-from throttled.core.maintenance import Upkeep
+from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
-from throttled.core.reconciler import Guard
+from throttled.core.reconciler import Reconciler
 from throttled.core.reopening import open_or_without, reopen
 from throttled.enforce.backend import Backend
 from throttled.enforce.choose import choose
@@ -86,12 +86,12 @@ class Daemon:
         self.started = now()
         self.backend: Backend
         self.pipeline: Pipeline
-        self.guard: Guard
+        self.reconciler: Reconciler
         self.leftovers: Leftovers
         self.protected: Protected
         self.handshakes: Handshakes
         self.logs: Logs
-        self.upkeep: Upkeep
+        self.maintenance: Maintenance
         self.backlog: Backlog
         self.store_problem: StoreError | None = None
         self.metrics_problem: ConfigError | None = None
@@ -176,15 +176,15 @@ class Daemon:
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
-        self.upkeep = Upkeep(self.pipeline, now)
+        self.maintenance = Maintenance(self.pipeline, now)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
         self._closing.callback(self.protected.close)
-        self.guard = Guard(self.backend, self.pipeline, self.ruleset)
+        self.reconciler = Reconciler(self.backend, self.pipeline, self.ruleset)
         self.schedule = self._plan()
         self.protect()
-        self.guard.start()
-        self._closing.callback(self.guard.close)
+        self.reconciler.start()
+        self._closing.callback(self.reconciler.close)
         for number, action in (
             (signal.SIGTERM, self.stop),
             (signal.SIGINT, self.stop),
@@ -262,13 +262,13 @@ class Daemon:
 
     async def _displace(self) -> None:
         """Remove what another backend left, once this one enforces all that is stored."""
-        if self.observing or (self.store_problem is None and await self.guard.begun()):
+        if self.observing or (self.store_problem is None and await self.reconciler.begun()):
             await self.leftovers.remove(now().boot)
 
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Stop looking; leave what is in force."""
         with suppress(StoreError):
-            sum(self.upkeep.keep_peaks())
+            sum(self.maintenance.keep_peaks())
         for task in tasks:
             task.cancel()
         self.logs.close()
@@ -302,7 +302,7 @@ class Daemon:
         if facts == self.facts:
             self.host.follow()  # a directory may have been replaced
             if self.backend.name == "xdp":
-                self.guard.reconfigure()  # it is at interfaces without an address too
+                self.reconciler.reconfigure()  # it is at interfaces without an address too
             if self.logs.unopened:
                 self.logs.follow(self.config.logs(facts))
             return
@@ -314,7 +314,7 @@ class Daemon:
         """Take changed facts, configuration or allowlist; what is in force stays."""
         self.host.follow()
         self.protect()
-        self.guard.reconfigure()
+        self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
 
@@ -401,7 +401,7 @@ class Daemon:
             self._faults,
             LogReporter(self.logs, pipeline),
             silence.problems,
-            self.guard.problems,
+            self.reconciler.problems,
             lambda _: self.handshakes.problems(),
             lambda at: bypass.problems(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
@@ -418,7 +418,7 @@ class Daemon:
         faults = {
             "store-unusable": self.store_problem,
             "store-unwritten": recorder.fault,
-            "store-unread": recorder.unread or self.upkeep.fault,
+            "store-unread": recorder.unread or self.maintenance.fault,
             "firewall": self.pipeline.enforcer.fault,
         }
         yield from failures("fault", faults)
@@ -481,13 +481,15 @@ class Daemon:
         self.hook.health(wrong)
 
     def _keep_kernel(self, moment: Moment) -> None:
-        if self.upkeep.steady(moment) or self.pipeline.recorder.fault is not None:
-            self.guard.tick(moment)
+        if self.maintenance.steady(moment) or self.pipeline.recorder.fault is not None:
+            self.reconciler.tick(moment)
 
     def _allowlist(self, moment: Moment) -> None:
-        due = self.live.ended(moment.wall) or self.upkeep.moves != self._moves
-        if due and self.upkeep.steady(moment):  # else the ends are about to move with the clock
-            self._moves = self.upkeep.moves
+        due = self.live.ended(moment.wall) or self.maintenance.moves != self._moves
+        if due and self.maintenance.steady(
+            moment
+        ):  # else the ends are about to move with the clock
+            self._moves = self.maintenance.moves
             self.apply_configuration()
         if (name := os.uname().nodename) != self._nodename:
             self._nodename = name
@@ -503,7 +505,7 @@ class Daemon:
         if self.leftovers.due(moment.boot):
             self._spawn(self.leftovers.remove(moment.boot))
         if self._keeping is None or self._keeping.done():
-            self._keeping = self._spawn(self.upkeep.run())
+            self._keeping = self._spawn(self.maintenance.run())
         idle = self._learning is None or self._learning.done()
         if idle and not self.backlog.done and self.store_problem is None:
             self._learning = self._spawn(self.backlog.run())
@@ -523,7 +525,7 @@ class Daemon:
         self.store_problem = None
         self.protected.again()
         self.apply_configuration()
-        self.guard.compare()
+        self.reconciler.compare()
 
     # Helpers
 

@@ -8,7 +8,7 @@ import pytest
 
 from throttled.clock import Moment
 from throttled.core import maintenance as upkeep
-from throttled.core.maintenance import Upkeep
+from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import StoreError
@@ -32,7 +32,7 @@ class World:
         self.kernel.setup(RULES)
         parser = Parser(UTC, self.moment.wall)
         self.pipeline = Pipeline(Policy(), Facts(), self.store, self.kernel, parser)
-        self.upkeep = Upkeep(self.pipeline, lambda: self.moment)
+        self.upkeep = Maintenance(self.pipeline, lambda: self.moment)
 
     def ban(self, subject: str = A, seconds: float = 3600.0) -> None:
         wall = self.moment.wall
@@ -87,7 +87,7 @@ def test_what_ran_out_while_no_daemon_ran(
 ) -> None:
     world.ban()
     world.moment = Moment(world.moment.wall + stopped, world.moment.boot + stopped)
-    world.upkeep = Upkeep(world.pipeline, lambda: world.moment)  # another process
+    world.upkeep = Maintenance(world.pipeline, lambda: world.moment)  # another process
     world.wait(1)
     assert world.in_store() == world.in_kernel() == {k: s - 1 for k, s in left.items()}
 
@@ -119,7 +119,7 @@ def test_a_clock_that_was_wrong_at_the_start(world: World) -> None:
     """A board without a clock boots in 1970, adopts the bans of yesterday, then asks NTP."""
     world.ban(seconds=7200)
     world.moment = Moment(1000.0, 10.0)
-    world.upkeep = Upkeep(world.pipeline, lambda: world.moment)
+    world.upkeep = Maintenance(world.pipeline, lambda: world.moment)
     world.wait(1)
     assert world.in_store() == {"ban": 7200}
     world.moment = Moment(1_800_003_600.0, 20.0)

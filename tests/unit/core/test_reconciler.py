@@ -8,8 +8,9 @@ import pytest
 
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
-from throttled.core.reconciler import Guard
+from throttled.core.reconciler import Reconciler
 from throttled.enforce.dryrun import DryRun
+from throttled.errors import StoreError
 from throttled.model import Decision, Entry, Facts, Fill, Foreign, Ruleset
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -27,7 +28,7 @@ class Uncounted(DryRun):
 
 
 @pytest.fixture(params=[DryRun, Uncounted])
-def guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
+def guard(request: pytest.FixtureRequest) -> Iterator[Reconciler]:
     store = Store.open(":memory:")
     kernel = request.param()
     moment = now()
@@ -36,21 +37,21 @@ def guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
         moment.wall,
         [Decision(moment.wall, "ban", s, "mx", "x", 1, moment.wall + 600, "") for s in SUBJECTS],
     )
-    yield Guard(kernel, pipeline, lambda: RULES)
+    yield Reconciler(kernel, pipeline, lambda: RULES)
     store.close()
 
 
-def held(guard: Guard) -> set[str]:
+def held(guard: Reconciler) -> set[str]:
     return {seen.subject for seen in guard.backend.dump()}
 
 
-async def settled(guard: Guard) -> None:
+async def settled(guard: Reconciler) -> None:
     async with asyncio.timeout(5.0):
         while guard._task is not None and not guard._task.done():  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.001)
 
 
-def test_what_is_missing_is_found_by_looking(guard: Guard) -> None:
+def test_what_is_missing_is_found_by_looking(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -64,7 +65,7 @@ def test_what_is_missing_is_found_by_looking(guard: Guard) -> None:
     asyncio.run(story())
 
 
-def test_rules_that_are_gone_are_found_by_looking(guard: Guard) -> None:
+def test_rules_that_are_gone_are_found_by_looking(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -77,7 +78,7 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Guard) -> None:
     asyncio.run(story())
 
 
-def test_nothing_is_enforced_without_rules(guard: Guard) -> None:
+def test_nothing_is_enforced_without_rules(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -88,7 +89,7 @@ def test_nothing_is_enforced_without_rules(guard: Guard) -> None:
     asyncio.run(story())
 
 
-def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Guard) -> None:
+def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Reconciler) -> None:
     guard.repair()
     moment = now()
     guard._pipeline.recorder.pardons.add([(SUBJECTS[0], "mx")], moment.wall)
@@ -97,7 +98,7 @@ def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Guard
 
 
 def test_what_happens_while_it_is_put_right_is_not_lost(
-    guard: Guard, monkeypatch: pytest.MonkeyPatch
+    guard: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("throttled.core.restoring._PIECE", 2)
 
@@ -105,15 +106,43 @@ def test_what_happens_while_it_is_put_right_is_not_lost(
         guard.start()
         await asyncio.sleep(0)
         assert 0 < len(held(guard)) < len(SUBJECTS)
+        assert guard.state.name == "STARTING"
         guard.backend.teardown()
         guard._put_right(Foreign(rules=True, lost=True))
+        guard._put_right(Foreign(rules=True))
+        assert guard.state.name == "LOST"  # until it was looked for
         await settled(guard)
         assert held(guard) == set(SUBJECTS)
+        assert guard.state.name == "STEADY"
+        assert await guard.begun()
 
     asyncio.run(story())
 
 
-def test_full_sets_and_frequent_damage_are_told(guard: Guard) -> None:
+def test_a_comparison_that_fails_leaves_the_kernel_unknown(
+    guard: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        guard.start()
+        await settled(guard)
+
+        def fails(_moment: object) -> bool:
+            raise StoreError("cannot be read", "wait")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(guard, "_lacks", fails)
+            guard.compare()
+            await settled(guard)
+        assert guard.state.name == "UNKNOWN"
+        assert not await guard.begun()
+        guard.compare()
+        await settled(guard)
+        assert guard.state.name == "STEADY"
+
+    asyncio.run(story())
+
+
+def test_full_sets_and_frequent_damage_are_told(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -130,7 +159,7 @@ def test_full_sets_and_frequent_damage_are_told(guard: Guard) -> None:
     asyncio.run(story())
 
 
-def test_a_full_set_is_not_compared_again_and_again(guard: Guard) -> None:
+def test_a_full_set_is_not_compared_again_and_again(guard: Reconciler) -> None:
     async def story() -> None:
         moment = now()
         more = [f"198.18.2.{n}" for n in range(1, 30)]
@@ -153,7 +182,7 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Guard) -> None:
     asyncio.run(story())
 
 
-def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Guard) -> None:
+def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -173,7 +202,7 @@ def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Guard)
 
 
 def test_what_lasts_too_long_after_a_sleep_is_removed(
-    guard: Guard, monkeypatch: pytest.MonkeyPatch
+    guard: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that is stored ended while the machine was suspended, and the kernel's clock stood."""
 
@@ -199,7 +228,7 @@ def test_what_lasts_too_long_after_a_sleep_is_removed(
 
 
 def test_what_a_deleted_table_had_dropped_goes_on_counting(
-    guard: Guard, monkeypatch: pytest.MonkeyPatch
+    guard: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter((10, 25, 0, 7, 3))
     monkeypatch.setattr(guard.backend, "dropped", lambda: next(counts))

@@ -36,9 +36,9 @@ def writable(lab: Lab, *, yes: bool) -> None:
 async def put_right(lab: Lab) -> None:
     """Let the guard compare all with the store, as after a flush."""
     lab.daemon.backend.apply([Entry(B, "submission", "ban", 0.0)])
-    lab.daemon.guard._put_right(Foreign(rules=True, lost=True))
-    assert lab.daemon.guard._task is not None
-    await lab.daemon.guard._task
+    lab.daemon.reconciler._put_right(Foreign(rules=True, lost=True))
+    assert lab.daemon.reconciler._task is not None
+    await lab.daemon.reconciler._task
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
 
             for module in (daemon, operations, imports):
                 monkeypatch.setattr(module, "now", clock)
-            lab.daemon.upkeep._clock = lab.daemon.schedule._clock = clock
+            lab.daemon.maintenance._clock = lab.daemon.schedule._clock = clock
             await lab.until(lambda count=count: moved(count))  # type: ignore[misc] # its default
             assert lab.daemon.pipeline.ladder.protection.reason(A)
             assert round(lab.daemon.live._allowed_until - clock().wall, -2) == 3600

@@ -335,12 +335,12 @@ def test_what_is_flushed_comes_back_with_its_rate(tmp_path: Path) -> None:
             [Entry(A, "mx", "throttle", 600.0)],  # at the configured rate
         ):
             daemon.backend.apply(damage)
-            daemon.guard.compare()
-            assert await daemon.guard.begun()
+            daemon.reconciler.compare()
+            assert await daemon.reconciler.begun()
             held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
             assert held == expected
             daemon.backend.apply(damage)
-            daemon.guard._judge(damage)
+            daemon.reconciler._judge(damage)
             held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
             assert held == expected
 
