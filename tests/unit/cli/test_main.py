@@ -267,3 +267,14 @@ def test_version_and_no_heavy_import_for_it() -> None:
     assert ended.stdout == f"throttled {__version__}\n".encode()
     loaded = set(ended.stderr.decode().split())
     assert not loaded & {"msgspec", "rich", "asyncio", "sqlite3", "pyroute2", "psutil"}
+
+
+def test_the_module_is_the_command() -> None:
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    module = (sys.executable, "-m", "throttled")
+    assert run(*module, "--version").stdout == run(PROGRAM, "--version").stdout != ""
+    failed = run(*module, "lisst")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("throttled: no such command: lisst\n")
