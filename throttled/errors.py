@@ -4,6 +4,11 @@ Programming errors are not in this tree: they surface as they are.
 """
 
 
+def install(extra: str) -> str:
+    """Return the hint that says how to install an extra of this package (pyproject.toml)."""
+    return f"pip install 'throttled[{extra}]'"
+
+
 class ThrottledError(Exception):
     """Root of the tree.
 
@@ -31,6 +36,20 @@ class ConfigError(ThrottledError):
     """The configuration cannot be used."""
 
     exit_code = 2
+
+
+class ExtraError(ThrottledError):
+    """A Python package that only some hosts need is not installed.
+
+    Args:
+        what: what needs it, and the error of importing it.
+        extra: of this package, which installs it.
+    """
+
+    exit_code = 3
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, install(extra))
 
 
 class RefusedError(ThrottledError):

@@ -9,7 +9,7 @@ from throttled.cli import output
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Top, TopResult
-from throttled.errors import UsageError
+from throttled.errors import ExtraError, UsageError
 
 
 @click.command(
@@ -36,14 +36,16 @@ def command(*, every: float, as_json: bool) -> int:
         return 0
     if not sys.stdout.isatty():
         raise UsageError("top needs a terminal", "for a program: throttled top --json")
+    try:
+        from throttled.cli.screen import Screen  # noqa: PLC0415 - textual takes 0.3 s to load
+    except ImportError as error:
+        raise ExtraError(f"top needs textual: {error}", "top") from error
     first = ask(Top(), TopResult)  # what is wrong is told on the plain terminal
     context = click.get_current_context()
 
     def ask_in_a_thread(request: Any, kind: Any) -> Any:
         with context.scope(cleanup=False):  # which daemon is meant; it belongs to one thread
             return ask(request, kind)
-
-    from throttled.cli.screen import Screen  # noqa: PLC0415 - textual takes 0.3 s to load
 
     Screen(ask_in_a_thread, first, every).run()
     return 0

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from throttled.enforce.iptables.ruleset import Rule
-from throttled.errors import BackendError
+from throttled.errors import BackendError, install
 
 if TYPE_CHECKING:
     from throttled.enforce.iptables.library import Raw
@@ -37,7 +37,7 @@ _LOCKFILE = Path("/run/xtables.lock")
 _LIBRARIES = ("ip4tc", "ip6tc", "xtables")
 _LIBRARY = "throttled.enforce.iptables.library"
 
-_PYTHON = "install python-iptables (Debian: apt-get install python3-iptables)"
+_PYTHON = f"{install('iptables')} (Debian: apt-get install python3-iptables)"
 _ABSENT = "install iptables (Debian: apt-get install iptables)"
 
 
