@@ -1,14 +1,22 @@
-"""IP addresses and networks as canonical text, the form in which subjects travel. Pure.
+"""Subjects: addresses and networks as canonical text, made and read here alone. Pure.
 
 A *subject* is the text of an address (`192.0.2.7`, `2001:db8::1`) or of a network with its prefix
 length (`192.0.2.0/24`, `2001:db8::/64`). Text is canonical (what `inet_ntop` writes, IPv4-mapped
 IPv6 as IPv4), so equal subjects are equal strings; it needs no conversion on its way into
-nftables, SQLite or a table on the screen. Owns no state.
+nftables, SQLite or a table on the screen. Other subjects (`account:NAME`) begin with their kind and
+a colon; `parse` refuses them. Other modules ask here what a subject is: a test finds those that
+read its text. Owns no state.
 """
 
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Literal, get_args
 
+Named = Literal["account", "uid", "mailbox", "domain"]
+Kind = Literal["address", "network"] | Named
+
+#: None of them is a group of hexadecimal digits, so no IPv6 address begins like it.
+_NAMED: dict[str, Named] = {name: name for name in get_args(Named)}
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 #: Prefixes that embed many unrelated IPv4 clients: never grouped into a /64
@@ -19,6 +27,7 @@ _SHARED_PREFIXES = (
     inet_pton(AF_INET6, "2001::")[:4],
     inet_pton(AF_INET6, "2002::")[:2],
 )
+_LOOPBACK = ((inet_pton(AF_INET, "127.0.0.0"), 8), (inet_pton(AF_INET6, "::1"), 128))
 
 
 def pack(address: str) -> bytes:
@@ -31,12 +40,22 @@ def pack(address: str) -> bytes:
         packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
     except (OSError, UnicodeError, ValueError) as error:
         raise ValueError(f"not an IP address: {address!r}") from error
+    return unmapped(packed)
+
+
+def unmapped(packed: bytes) -> bytes:
+    """Return the 4 bytes of an IPv4-mapped IPv6 address; other bytes as they are."""
     return packed[12:] if packed.startswith(_MAPPED) else packed
 
 
 def unpack(packed: bytes) -> str:
     """Return the canonical text of 4 or 16 bytes."""
     return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+
+
+def text(packed: bytes, prefix: int) -> str:
+    """Return the canonical text of a network without host bits; of an address at full length."""
+    return unpack(packed) if prefix == len(packed) * 8 else f"{unpack(packed)}/{prefix}"
 
 
 def canonical(address: str) -> str:
@@ -65,57 +84,77 @@ def parse(subject: str) -> tuple[bytes, int]:
     Raises:
         ValueError: the text is neither.
     """
-    text, slash, length = subject.partition("/")
-    packed = pack(text)
+    base, slash, length = subject.partition("/")
+    packed = pack(base)
     bits = len(packed) * 8
     if not slash:
         return packed, bits
     if not (length.isascii() and length.isdigit() and len(length) <= 3):
         raise ValueError(f"not a prefix length: {length!r}")
     prefix = int(length)
-    if ":" in text and bits == 32:  # ::ffff:192.0.2.0/120
+    if ":" in base and bits == 32:  # ::ffff:192.0.2.0/120
         prefix -= 96
     if not 0 <= prefix <= bits:
         raise ValueError(f"prefix length out of range: {length!r}")
     return mask(packed, prefix), prefix
 
 
-def subject(text: str) -> str:
+def subject(written: str) -> str:
     """Return the canonical text of an address or network; a full-length prefix is dropped.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: what is written is neither.
     """
-    packed, prefix = parse(text)
-    return unpack(packed) if prefix == len(packed) * 8 else f"{unpack(packed)}/{prefix}"
+    return text(*parse(written))
 
 
-def is_subject(text: str) -> bool:
+def is_subject(written: str) -> bool:
     """Tell an address or network from other text, such as a host name."""
     try:
-        parse(text)
+        parse(written)
     except ValueError:
         return False
     return True
 
 
+def kind(canonical_subject: str) -> Kind:
+    """Return what a canonical subject is."""
+    named = _NAMED.get(canonical_subject.partition(":")[0])
+    if named is not None:
+        return named
+    return "network" if "/" in canonical_subject else "address"
+
+
 def version(canonical_subject: str) -> int:
-    """Return 4 or 6 for a canonical subject."""
+    """Return 4 or 6 for an address or a network, given as canonical subject."""
     return 6 if ":" in canonical_subject else 4
 
 
 def is_network(canonical_subject: str) -> bool:
-    """Tell a network from a single address, given a canonical subject."""
-    return "/" in canonical_subject
+    """Return whether a canonical subject is a network; asked of each event that counts."""
+    return "/" in canonical_subject and (
+        ":" not in canonical_subject or kind(canonical_subject) == "network"
+    )
+
+
+def is_loopback(written: str) -> bool:
+    """Return whether text is a loopback address, or a network of nothing else."""
+    if not is_subject(written):
+        return False
+    packed, prefix = parse(written)
+    return any(net[1] <= prefix and contains(net, packed) for net in _LOOPBACK)
 
 
 @lru_cache(maxsize=16_384)  # asked of each event that counts
-def network_of(canonical_address: str) -> str:
+def network_of(canonical_subject: str) -> str:
     """Return the network that an address is grouped into: its /24 or its /64.
 
-    Empty for IPv6 prefixes that embed unrelated IPv4 clients; those are never grouped.
+    Empty for IPv6 prefixes that embed unrelated IPv4 clients, which are never grouped, and for
+    subjects that are no address.
     """
-    packed = pack(canonical_address)
+    if kind(canonical_subject) != "address":
+        return ""
+    packed = pack(canonical_subject)
     if len(packed) == 4:
         return unpack(packed[:3] + b"\0") + "/24"
     if packed.startswith(_SHARED_PREFIXES):
@@ -141,14 +180,12 @@ def around(subject: str) -> list[str]:
         ValueError: it is no subject.
     """
     packed, prefix = parse(subject)
-    bits = len(packed) * 8
-    networks = [f"{unpack(mask(packed, n))}/{n}" for n in range(prefix, -1, -1)]
-    return [unpack(packed), *networks[1:]] if prefix == bits else networks
+    return [text(mask(packed, n), n) for n in range(prefix, -1, -1)]
 
 
 @lru_cache(maxsize=1)  # SQLite asks of each row, all with the same network
-def _network(text: str) -> tuple[bytes, int] | None:
-    return parse(text) if is_subject(text) else None
+def _network(written: str) -> tuple[bytes, int] | None:
+    return parse(written) if is_subject(written) else None
 
 
 def contains(network: tuple[bytes, int], packed: bytes) -> bool:

@@ -1,4 +1,7 @@
+import ast
 import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -43,6 +46,88 @@ def test_version_and_kind() -> None:
     assert address.version("2001:db8::1") == 6
     assert address.is_network("192.0.2.0/24")
     assert not address.is_network("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("subject", "kind", "network"),
+    [
+        ("192.0.2.7", "address", "192.0.2.0/24"),
+        ("2001:db8::1", "address", "2001:db8::/64"),
+        ("192.0.2.0/24", "network", ""),
+        ("2001:db8::/64", "network", ""),
+        ("account:alice/sales@example.com", "account", ""),
+        ("uid:33", "uid", ""),
+        ("mailbox:bob@example.com", "mailbox", ""),
+        ("domain:example.com", "domain", ""),
+    ],
+)
+def test_kind(subject: str, kind: str, network: str) -> None:
+    assert address.kind(subject) == kind
+    assert address.is_network(subject) == (kind == "network")
+    assert address.network_of(subject) == network
+    assert address.is_subject(subject) == (kind in {"address", "network"})
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.0/8", "::1", "::1/128", "::ffff:127.0.0.1"])
+def test_loopback(text: str) -> None:
+    assert address.is_loopback(text)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "0.0.0.0/0", "::", "::1234", "127.example", ""])
+def test_not_loopback(text: str) -> None:
+    assert not address.is_loopback(text)
+
+
+# Nobody else reads or makes the text of a subject
+
+PACKAGE = Path(address.__file__).parent
+#: What variables with a subject are called.
+SUBJECTS = {"address", "canonical", "client", "far", "network", "own", "peer", "subject"}
+#: Methods that read text.
+READING = {"count", "endswith", "find", "partition", "removeprefix", "rpartition", "rsplit",
+           "split", "startswith"}  # fmt: skip
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def readers(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines that look into the text of a subject."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(left=ast.Constant(value=":" | "/"), ops=[ast.In() | ast.NotIn()]):
+                yield node.lineno
+            case ast.Call(func=ast.Attribute(value=of, attr=method), args=[what, *_]):
+                zone = isinstance(what, ast.Constant) and what.value == "%"  # of a system's answer
+                if method in READING and _name(of) in SUBJECTS and not zone:
+                    yield node.lineno
+
+
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [
+        ('":" in client', True),
+        ('"/" not in subject', True),
+        ('event.client.startswith("::ffff:")', True),
+        ('network.partition("/")', True),
+        ("address.parse(network)", False),
+        ('listen.startswith("/")', False),
+        ('"x" in subject', False),
+    ],
+)  # fmt: skip
+def test_what_reads_a_subject(line: str, *, reads: bool) -> None:
+    assert bool(list(readers(ast.parse(line)))) == reads
+
+
+def test_no_other_module_reads_the_text_of_subjects() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}"
+        for path in PACKAGE.rglob("*.py")
+        if path != Path(address.__file__)
+        for line in readers(ast.parse(path.read_text()))
+    ]
+    assert not found, "ask throttled.address"
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def _explain(store: Store, settings: Config, subject: str, now: float) -> Explai
     from throttled.operator.bulk import allow_row  # noqa: PLC0415 - libraries that list needs not
 
     pasts = store.past([(subject, scope) for scope in SCOPES], now)
-    network = "" if address.is_network(subject) else address.network_of(subject)
+    network = address.network_of(subject)
     rows = store.allowed(now)
     protection = Protection.of(facts(settings), settings.protect, [row.what for row in rows])
     return ExplainResult(

@@ -190,7 +190,7 @@ class Recorder:
             only: of this address alone.
         """
         evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
-        most = _SENDERS_64 if ":" in network else _SENDERS
+        most = _SENDERS_64 if address.version(network) == 6 else _SENDERS
         try:
             return self.store.senders(
                 network, scope, until, now.wall, most, evidence=evidence, only=only

@@ -14,7 +14,7 @@ that goes back begins anew.
 
 from collections.abc import Iterable
 
-from throttled.address import network_of
+from throttled.address import network_of, version
 from throttled.decide import meter
 from throttled.decide.tables import Generations
 
@@ -71,7 +71,7 @@ class Brake:
 
 def _sender(client: str) -> str:
     """Return what counts once: an IPv4 address, or an IPv6 client's network."""
-    return (network_of(client) or client) if ":" in client else client
+    return (network_of(client) or client) if version(client) == 6 else client
 
 
 def _within(time: float | None, now: float) -> bool:

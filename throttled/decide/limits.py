@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct, field
 
-from throttled.address import is_network
+from throttled.address import is_network, version
 from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
 from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.sums import Sums
@@ -76,7 +76,7 @@ class Gauge(Struct, Generic[Table, Crowd]):
         if not is_network(subject):
             return self.soft, self.hard
         soft, hard = (min(NEVER, self.multiple * each) for each in (self.soft, self.hard))
-        return (soft, hard) if ":" in subject else (min(soft, hard), NEVER)
+        return (soft, hard) if version(subject) == 6 else (min(soft, hard), NEVER)
 
     def more_names(self, subject: str, at: float) -> int:
         """Return how many names beyond the usual the good that a subject did may excuse."""

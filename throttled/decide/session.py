@@ -9,6 +9,7 @@ import re
 
 from msgspec import Struct
 
+from throttled.address import version
 from throttled.model import Event, Reason, Scope
 from throttled.settings import Points
 
@@ -171,7 +172,7 @@ class Scale:
             session.reported += event.count * (event.where == "recipient")
             session.auth_lines += event.count * (event.where == "auth")
             session.denied |= event.where == "message"
-        if kind in ("rate_limit", "concurrency_limit") and ":" in event.client:
+        if kind in ("rate_limit", "concurrency_limit") and version(event.client) == 6:
             session.harmless += event.count  # per /84 since 3.8: the one named may be a neighbour
             return 0
         return self._kinds[kind]

@@ -19,6 +19,8 @@ from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
+from throttled.address import unmapped
+
 log = logging.getLogger(__name__)
 
 _NETLINK_SOCK_DIAG = 4
@@ -46,7 +48,6 @@ _ID_AT, _ID_END = 20, 68
 _STATE_AT, _ENDS_END, _INODE_AT = 17, 56, 84
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _ESTABLISHED = 1
-_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Socket(NamedTuple):
@@ -174,7 +175,7 @@ def _far_end(family: int, far: bytes) -> bytes:
     """Return the packed address of a peer; in a dual-stack socket IPv4 is mapped into IPv6."""
     if family == socket.AF_INET:
         return far[:4]
-    return far[12:] if far.startswith(_MAPPED) else far
+    return unmapped(far)
 
 
 def _destroy(netlink: socket.socket, family: int, identities: Sequence[bytes]) -> int:

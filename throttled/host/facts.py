@@ -30,7 +30,6 @@ RESOLV_CONF = "/etc/resolv.conf"
 _RESOLVE = 3.0
 
 #: A proxy on this host: its clients' packets do come here.
-_LOOPBACK = ("127.", "::1")
 
 #: Fields of `Facts` that hold addresses or networks.
 _ADDRESSES = ("own", "gateways", "resolvers", "relays", "mynetworks", "xclient", "xforward")
@@ -83,7 +82,7 @@ def _gather(
     kept = before if unread or not instances else Facts()  # as if nothing had changed there
     xclient = _authorised(instances, "smtpd_authorized_xclient_hosts", before.xclient, warnings)
     xforward = _authorised(instances, "smtpd_authorized_xforward_hosts", before.xforward, warnings)
-    if remote := [network for network in xclient if not network.startswith(_LOOPBACK)]:
+    if remote := [network for network in xclient if not address.is_loopback(network)]:
         warnings.append(
             f"{', '.join(remote)} may name other clients (smtpd_authorized_xclient_hosts): it is "
             "protected, and whom it names does not count: no firewall here can stop those; run "

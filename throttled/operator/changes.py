@@ -292,7 +292,7 @@ def _later(error: StoreError) -> str:
 
 def _other(daemon: "Daemon", subject: str) -> str:
     """Say what else may stand in the way of somebody who seems banned."""
-    network = "" if address.is_network(subject) else address.network_of(subject)
+    network = address.network_of(subject)
     if network and daemon.store.total(now().wall, Filter(within=network)):
         return f"something in {network} is: see `throttled list {network}`"
     return "nothing to do; `throttled explain` shows what is known of it"

@@ -198,7 +198,7 @@ class Operations:
         daemon, subject = self._daemon, request.subject
         moment = now()
         engine, ladder = daemon.pipeline.engine, daemon.pipeline.ladder
-        network = "" if address.is_network(subject) else address.network_of(subject)
+        network = address.network_of(subject)
         self._count(active(daemon, subject))
         rows = [*active(daemon, subject), *(active(daemon, network) if network else ())]
         decisions = daemon.store.decisions(subject)

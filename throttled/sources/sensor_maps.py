@@ -13,13 +13,11 @@ SOURCES = 8192
 SOURCE = struct.Struct("@16sQ")
 WATCHED = struct.Struct("@Q65536s")
 
-_MAPPED = bytes(10) + b"\xff\xff"
-
 
 def source(key: bytes) -> tuple[str, Scope]:
     """Return the client and the scope of a key."""
     packed, scope = SOURCE.unpack(key)
-    return address.unpack(packed[12:] if packed.startswith(_MAPPED) else packed), SCOPES[scope]
+    return address.unpack(address.unmapped(packed)), SCOPES[scope]
 
 
 def watched(netns: int, ports: Mapping[Scope, Iterable[int]]) -> bytes:

@@ -144,7 +144,7 @@ def _active(number: int, d: Decision) -> Row:
 
 
 def _offence(number: int, d: Decision) -> Row:
-    network = "" if address.is_network(d.subject) else address.network_of(d.subject)
+    network = address.network_of(d.subject)
     return number, d.subject, d.scope, network, d.level, d.time, d.until
 
 

@@ -55,8 +55,7 @@ class SetId(NamedTuple):
 
     def subject(self, key: bytes) -> str:
         """Return the subject of a key of this set."""
-        text = address.unpack(key)
-        return text if len(key) * 8 == self.prefix else f"{text}/{self.prefix}"
+        return address.text(key, self.prefix)
 
 
 #: The sets of a new table: addresses, and the networks that addresses are grouped into.

@@ -66,9 +66,7 @@ def key(network: tuple[bytes, int]) -> bytes:
 
 def subject(of_key: bytes) -> str:
     """Return the subject of a key."""
-    prefix, packed = prefix_of(of_key), of_key[4:]
-    text = address.unpack(packed)
-    return text if prefix == len(packed) * 8 else f"{text}/{prefix}"
+    return address.text(of_key[4:], prefix_of(of_key))
 
 
 def prefix_of(of_key: bytes) -> int:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import psutil
 
+from throttled import address
 from throttled.model import Problem, Scope
 
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
 _MASTER = "master"  # Postfix's, which listens for its services (master(8))
 
 
@@ -41,8 +41,8 @@ def postfix() -> set[int]:
     for socket in sockets:
         if socket.status != psutil.CONN_LISTEN or socket.pid is None or not socket.laddr:
             continue
-        address, port = socket.laddr
-        if not address.startswith(_LOOPBACK):
+        host, port = socket.laddr
+        if not address.is_loopback(host):
             found.setdefault(socket.pid, set()).add(port)
     return {port for pid, ports in found.items() if _is_postfix(pid) for port in ports}
 
