@@ -170,6 +170,8 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     rate: Rate | None = None  # of a throttle; None = the configured one
     pid: int = 0  # of the smtpd whose session caused it; 0: none
     port: int = 0  # the client's port in that session, where logged
+    #: log, operator, list:NAME, peer:NAME. By a factory: JSON shows it, also when it is this one.
+    origin: str = field(default_factory=lambda: "log")
 
 
 class Evidence(Struct, frozen=True, gc=False):
@@ -179,6 +181,10 @@ class Evidence(Struct, frozen=True, gc=False):
     time: float
     deliveries: int = 0
     logins: int = 0
+
+
+#: An hour since the epoch, and what happened in it in a scope.
+Activity = tuple[int, Scope, Literal["session", "delivery", "login"]]
 
 
 class Peak(Struct, frozen=True, gc=False):
@@ -347,6 +353,7 @@ class Snapshot(Struct, frozen=True):
     packets: int = 0
     lines: tuple[Line, ...] = field(default=())
     rate: Rate | None = None  # of a throttle; None = the configured one
+    origin: str = "log"  # see `Decision`
 
 
 class Change(Struct, frozen=True):

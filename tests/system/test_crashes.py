@@ -65,14 +65,26 @@ def judged(guard: Daemon, cohort: Cohort, number: int) -> None:
 
 
 def good(number: int) -> str:
-    """A session that delivers a message: what is remembered in favour of its client."""
+    """The end of a session that delivers a message, for its client; another one begins."""
     head = f"{stamp(time.time())} mx postfix/smtpd[{2_000_000 + number}]"
-    return f"{head}: disconnect from friend[{FRIEND}] ehlo=1 mail=1 rcpt=1 data=1 commands=4\n"
+    other = f"100.126.{number >> 8}.{number & 255}"
+    begin = f"{head}: connect from other[{other}]\n"
+    return (
+        f"{begin}{head}: disconnect from friend[{FRIEND}] ehlo=1 mail=1 rcpt=1 data=1 commands=4\n"
+    )
 
 
 def deliveries(guard: Daemon) -> int:
     with closing(sqlite3.connect(guard.home / "throttled.db")) as connection:
         return sum(n for (n,) in connection.execute("SELECT deliveries FROM good"))
+
+
+def hourly(guard: Daemon) -> dict[str, int]:
+    """How often each thing happened, by the sums for reports; and all decisions there are."""
+    with closing(sqlite3.connect(guard.home / "throttled.db")) as connection:
+        found = connection.execute("SELECT what, sum(count) FROM hourly GROUP BY 1").fetchall()
+        (decisions,) = connection.execute("SELECT count(*) FROM decision").fetchone()
+    return {"decisions": decisions, **dict(found)}
 
 
 def read(guard: Daemon) -> bool:
@@ -103,6 +115,10 @@ def test_killed_at_every_step(lab: Lab, guard: Daemon, log: Path) -> None:
         for number, cohort in enumerate(cohorts):
             judged(guard, cohort, number)
         netns.until(lambda: deliveries(guard) == delivered, f"{deliveries(guard)} of {delivered}")
+    counted = hourly(guard)
+    assert counted["delivery"] == delivered
+    assert counted["session"] == log.read_text().count(": connect from ")
+    assert counted["decision"] == counted["decisions"]
     assert twice(guard) == []
     assert vigil.sent > 100
     assert vigil.answers == []

@@ -9,6 +9,7 @@ nothing is told then.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from operator import length_hint
+from types import MappingProxyType
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
-from throttled.model import JOURNAL, Decision, Evidence, Facts
+from throttled.model import JOURNAL, Activity, Decision, Evidence, Facts
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.database import Database
@@ -84,6 +85,7 @@ class _Store(Store):
         decisions: Sequence[Decision],
         evidence: Sequence[Evidence] = (),
         positions: Sequence[StoredPosition] = (),
+        activity: Mapping[Activity, int] = MappingProxyType({}),
     ) -> None:
         """Record, and remember."""
         good = self.good
@@ -91,7 +93,7 @@ class _Store(Store):
             deliveries, logins = good.get(one.subject, _NOTHING)
             if len(good) < _SUBJECTS or deliveries or logins:
                 good[one.subject] = deliveries + one.deliveries, logins + one.logins
-        super().record(now, decisions, evidence, positions)
+        super().record(now, decisions, evidence, positions, activity)
 
 
 class Replay:

@@ -11,11 +11,12 @@ Owns what it has seen of the clocks, and nothing else; the daemon runs one `run`
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
-from throttled.errors import StoreError
+from throttled.errors import BackendError, StoreError
 from throttled.store.store import Shift
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ _PRUNE = 3600.0
 _PEAKS = 60.0
 _PEAKS_PIECE = 200
 _PEAKS_PIECES = 100
+#: Drops are counted once a minute.
+_DROPS = 60.0
 #: A clock that was set by more than this has jumped; it is slewed by less than 0.001 of a second.
 _JUMP = 2.0
 #: After a longer jump forwards nothing is deleted for as long: the clock may be wrong.
@@ -53,6 +56,7 @@ class Maintenance:
         self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
         self._noted = moment.boot
+        self._counted = moment.boot - _DROPS
 
     def steady(self, moment: Moment) -> bool:
         """Tell whether the wall clock goes on as it did, and what the store says of ends holds."""
@@ -63,7 +67,13 @@ class Maintenance:
         if self._pipeline.recorder.fault is not None or self._pipeline.recorder.waiting():
             return
         fault = None
-        for step in (self._follow_clock, self._run_out, self._keep_peaks, self._prune):
+        for step in (
+            self._follow_clock,
+            self._run_out,
+            self._keep_peaks,
+            self._count_drops,
+            self._prune,
+        ):
             try:
                 await step()
             except StoreError as error:
@@ -128,6 +138,14 @@ class Maintenance:
             yield len(peaks)
             if len(peaks) < _PEAKS_PIECE:
                 break
+
+    async def _count_drops(self) -> None:
+        moment, backend = self._clock(), self._pipeline.enforcer.backend
+        if backend is None or moment.boot - self._counted < _DROPS:
+            return
+        self._counted = moment.boot
+        with suppress(BackendError):  # reported by whoever repairs the table
+            self._pipeline.recorder.store.count_drops(backend.dropped(), moment.wall)
 
     async def _prune(self) -> None:
         moment = self._clock()

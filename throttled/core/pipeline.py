@@ -267,7 +267,7 @@ class Pipeline:
             The decisions taken, and the crossings that were spared with the reason.
         """
         outcome = self.engine.take()
-        self.recorder.add(outcome.evidence)
+        self.recorder.add(outcome.evidence, outcome.activity)
         newcomers = self._newcomers(outcome.evidence, now)
         if not outcome.crossings:
             if newcomers:

@@ -113,4 +113,6 @@ class Protected:
         if not reason or row.action == "exempt":
             return None
         why = f"protected: {reason}"
-        return Decision(wall, "release", row.subject, row.scope, LIMIT, 0, wall, why)
+        return Decision(
+            wall, "release", row.subject, row.scope, LIMIT, 0, wall, why, origin=row.origin
+        )

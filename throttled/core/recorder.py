@@ -9,6 +9,7 @@ Owns the store, what waits for it, and the unbans it is to learn of. Blocks as l
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -17,7 +18,17 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.core.pardons import Pardons
 from throttled.errors import StoreError, ThrottledError
-from throttled.model import SCOPES, Crossing, Decision, Evidence, NetworkPast, Past, Scope, Seen
+from throttled.model import (
+    SCOPES,
+    Activity,
+    Crossing,
+    Decision,
+    Evidence,
+    NetworkPast,
+    Past,
+    Scope,
+    Seen,
+)
 from throttled.skipped import Skipped
 from throttled.store.store import Store, StoredPosition
 
@@ -56,15 +67,17 @@ class Recorder:
         self._skipped = skipped
         self._decisions: list[Decision] = []
         self._evidence: list[Evidence] = []
+        self._activity: Counter[Activity] = Counter()
         self._failed = 0.0  # boot clock, when the store failed last
 
     def waiting(self) -> int:
         """Return how many decisions wait for the store to take them."""
         return len(self._decisions)
 
-    def add(self, evidence: Sequence[Evidence]) -> None:
-        """Take evidence; it is recorded with the next positions."""
+    def add(self, evidence: Sequence[Evidence], activity: Mapping[Activity, int]) -> None:
+        """Take evidence and what happened; it is recorded with the next positions."""
         self._evidence += evidence
+        self._activity.update(activity)
 
     def record(
         self,
@@ -92,9 +105,13 @@ class Recorder:
         piece = self._decisions[: _PIECE if waited else None]
         evidence = self._evidence[: 0 if positions is None else _PIECE]
         whole = len(piece) == len(self._decisions) and len(evidence) == len(self._evidence)
+        if positions is None or not whole:
+            positions, activity = (), Counter[Activity]()
+        else:
+            activity = self._activity
         try:
             self.pardons.tell(self.store)
-            self._write(now.wall, piece, evidence, positions or () if whole else ())
+            self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
             if self.fault is None:
                 log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
@@ -106,6 +123,7 @@ class Recorder:
             log.warning("the store works again; %d decisions waited", len(self._decisions))
             self.fault = None
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
+        activity.clear()
 
     def forget(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
@@ -241,6 +259,7 @@ class Recorder:
         decisions: Sequence[Decision],
         evidence: Sequence[Evidence],
         positions: Sequence[StoredPosition],
+        activity: Mapping[Activity, int],
     ) -> None:
         """Record in one transaction; if anything in it cannot be recorded, the others in several.
 
@@ -249,13 +268,14 @@ class Recorder:
         """
         record = self.store.record
         try:
-            record(wall, decisions, evidence, positions)
+            record(wall, decisions, evidence, positions, activity)
         except ThrottledError:
             raise
         except Exception:  # noqa: BLE001 - counted where it is found
             self._skipped.each("decision", decisions, lambda some: record(wall, some))
             self._skipped.each("evidence", evidence, lambda some: record(wall, (), some))
             self._skipped.each("position", positions, lambda some: record(wall, (), (), some))
+            self._skipped.run("activity", [activity], lambda one: record(wall, (), (), (), one))
 
     def _latest(self, waiting: list[_Waiting]) -> list[_Waiting]:
         self.given_up += max(0, len(waiting) - _WAITING)

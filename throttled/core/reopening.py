@@ -105,4 +105,4 @@ def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> No
 
 def _decision(row: Snapshot) -> Decision:
     what = (row.action, row.subject, row.scope, row.limit, row.level)
-    return Decision(row.since, *what, row.until, row.why, rate=row.rate)
+    return Decision(row.since, *what, row.until, row.why, rate=row.rate, origin=row.origin)

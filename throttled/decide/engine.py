@@ -10,6 +10,7 @@ Owns the tables, the sessions and the trace. Its memory is bounded by `max_clien
 `throttled.decide.tables` for what happens at the cap) and `_SESSIONS`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import nlargest
 from itertools import islice
@@ -31,6 +32,7 @@ from throttled.decide.trace import Trace
 from throttled.model import (
     SCOPES,
     Action,
+    Activity,
     Crossing,
     Event,
     Evidence,
@@ -75,6 +77,7 @@ class Outcome(Struct, frozen=True):
 
     crossings: list[Crossing]
     evidence: list[Evidence]
+    activity: dict[Activity, int]
 
 
 class _Scoped:
@@ -119,6 +122,7 @@ class Engine:
         self._trace = Trace(_TRACE, policy.max_clients)
         self._pending: dict[tuple[str, Scope, str], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
+        self._activity: Counter[Activity] = Counter()
         self._facts = facts
         self.hosts = Hosts(facts)
         #: Host names of clients, where names protect: a handshake does not tell.
@@ -305,9 +309,10 @@ class Engine:
     def take(self) -> Outcome:
         """Return what the events since the last call came to."""
         crossings = [replace(c, lines=self.lines(c.subject)) for c in self._pending.values()]
-        outcome = Outcome(crossings, list(self._evidence.values()))
+        outcome = Outcome(crossings, list(self._evidence.values()), self._activity)
         self._pending = {}
         self._evidence = {}
+        self._activity = Counter()
         return outcome
 
     def meters(self, client: str, at: float) -> list[Meter]:
@@ -406,13 +411,12 @@ class Engine:
             # One connection, logged by postscreen (CONNECT) and then by smtpd.
             state.handover.put(event.client, passed - 1, at)
             return 0
-        if self._enforcing:
-            self._escaped(state, event, at)
-        return self._count(state.gauges.connections, event, at, event.count)
+        return self._screened(state, event, at, key)
 
     def _screened(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
         if self._enforcing:
             self._escaped(state, event, at)
+        self._activity[int(event.time) // 3600, state.scope, "session"] += event.count
         return self._count(state.gauges.connections, event, at, event.count)
 
     def _passed(self, state: _Scoped, event: Event, at: float, _key: _SessionKey) -> int:
@@ -602,6 +606,11 @@ class Engine:
                 table.add(event.client, at, count)
                 if network:
                     table.add(network, at, count)
+        hour = int(event.time) // 3600
+        if deliveries:
+            self._activity[hour, state.scope, "delivery"] += deliveries
+        else:
+            self._activity[hour, state.scope, "login"] += logins
         known = self._evidence.get(event.client)
         if known is not None:
             deliveries += known.deliveries

@@ -111,14 +111,11 @@ class Ladder:
             until = row.until + self.policy.throttle.time
             if ladder and until > now and not self.protection.reason(row.subject):
                 why = "a ban ends in a throttle"
-                decisions.append(
-                    Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
-                )
+                found = Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
             else:
                 why = "exemption expired" if row.action == "exempt" else f"{row.action} ran out"
-                decisions.append(
-                    Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
-                )
+                found = Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
+            decisions.append(replace(found, origin=row.origin))
         return decisions
 
     def by_hand(  # noqa: PLR0913 - the words of the operator's command
@@ -159,7 +156,8 @@ class Ladder:
             seconds = length
         else:
             level = 0  # no step of the ladder: see `ended`
-        return Decision(now, action, subject, scope, OPERATOR, level, now + seconds, why)
+        found = (action, subject, scope, OPERATOR, level, now + seconds, why)
+        return Decision(now, *found, origin=OPERATOR)
 
     def next_ban(self, past: Past, now: float) -> float:
         """Return how many seconds the next ban would last."""

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from throttled.clock import Moment, now
 from throttled.control.protocol import AllowRow, Entered, Import, ImportResult, Refusal
 from throttled.control.server import Peer
@@ -100,7 +102,7 @@ def punish(
             refused[at] = error
     # What is in force gives way: a ban to a shorter ban, or to a throttle, if he says so.
     releases = [
-        Decision(moment.wall, "release", d.subject, d.scope, "operator", 0, moment.wall, d.why)
+        replace(d, action="release", level=0, until=moment.wall, rate=None)
         for key, d in decisions.items()
         if pasts[key].action not in (None, d.action)
     ]

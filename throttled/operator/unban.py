@@ -93,6 +93,8 @@ def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[
     if address.is_network(subject):
         return []
     return [
-        Decision(wall, "exempt", subject, scope, OPERATOR, 0, end, "unbanned and exempt")
+        Decision(
+            wall, "exempt", subject, scope, OPERATOR, 0, end, "unbanned and exempt", origin=OPERATOR
+        )
         for scope, end in until.items()
     ]

@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Iterator
 
 from throttled.errors import RefusedError
-from throttled.model import SCOPES, Entry, Scope
+from throttled.model import SCOPES, Decision, Entry, Scope
 from throttled.skipped import Skipped
+from throttled.store import hourly
 from throttled.store.database import Database
 from throttled.store.rows import Allowed, clip, structs
 
@@ -16,7 +17,8 @@ ALLOWED = 10_000
 
 _RELEASED = """
 INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, value, threshold,
-    lines, alert) VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '')
+    lines, alert, origin)
+    VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '', 'operator')
 """
 _PARDON = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
@@ -32,9 +34,9 @@ _EXEMPT = "SELECT * FROM active WHERE action = 'exempt'"
 _FORGOTTEN = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
 _PARDONED = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
 _ALLOW = """
-INSERT INTO allowed (what, until, note, since) VALUES (?, ?, ?, ?)
+INSERT INTO allowed (what, until, note, since, origin) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (what) DO UPDATE SET
-    until = excluded.until, note = excluded.note, since = excluded.since
+    until = excluded.until, note = excluded.note, since = excluded.since, origin = excluded.origin
 """
 
 
@@ -50,6 +52,8 @@ def forget(
     connection.execute(_PARDON, (*key, now, exempt_until))
     if rows:
         connection.execute(_RELEASED, (now, *key))
+        release = Decision(now, "release", *key, "operator", 0, now, "unbanned")
+        hourly.decisions(connection, [release], now)
     return [Entry(*key, action, 0.0) for (action,) in rows]
 
 
@@ -118,7 +122,9 @@ def allow(connection: sqlite3.Connection, entry: Allowed) -> None:
             f"{ALLOWED} entries are allowed by hand already",
             "write networks instead of addresses, or use protect.networks in the configuration",
         )
-    connection.execute(_ALLOW, (entry.what, entry.until, clip(entry.note), entry.since))
+    connection.execute(
+        _ALLOW, (entry.what, entry.until, clip(entry.note), entry.since, entry.origin)
+    )
 
 
 def disallow(connection: sqlite3.Connection, what: str) -> bool:
@@ -129,7 +135,8 @@ def disallow(connection: sqlite3.Connection, what: str) -> bool:
 def allowed(connection: sqlite3.Connection, now: float, skipped: Skipped) -> list[Allowed]:
     """Return the allowlist, without what ran out."""
     rows = connection.execute(
-        "SELECT what, until, note, since FROM allowed WHERE until = 0 OR until > ? ORDER BY what",
+        "SELECT what, until, note, since, '', 0.0, origin FROM allowed"
+        " WHERE until = 0 OR until > ? ORDER BY what",
         (now,),
     )
     return structs(Allowed, rows, skipped)

@@ -7,7 +7,7 @@ is in force, what would end soonest (the kernel keeps it, only a restart would n
 
 import sqlite3
 
-from throttled.store import peaks
+from throttled.store import hourly, peaks
 from throttled.store.good import MEMORY, day_of
 
 BATCH = 500
@@ -55,6 +55,10 @@ DELETE FROM pardon WHERE (subject, scope) IN (SELECT subject, scope FROM pardon
     WHERE at < max(?2, coalesce((SELECT at FROM pardon ORDER BY at DESC LIMIT 1 OFFSET ?4 - 1), 0))
     AND until <= ?3 ORDER BY at LIMIT ?1)
 """
+_HOURS = """
+DELETE FROM hourly WHERE (hour, scope, what, kind, "limit") IN (
+    SELECT hour, scope, what, kind, "limit" FROM hourly WHERE hour < ?2 ORDER BY hour LIMIT ?1)
+"""
 _ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE name <> 'peak' AND (name = 'good') = ?"
 _FOREVER = 1e300
 
@@ -72,6 +76,7 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
         connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
         connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
+        connection.execute(_HOURS, (BATCH, hourly.oldest(now))).rowcount,
         connection.execute(_PARDONED, (BATCH, now - _PARDONS, now, PARDONS)).rowcount,
         connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
     ]

@@ -35,6 +35,7 @@ class Allowed(Struct, frozen=True):
     since: float
     name: str = ""  # the host name whose address it is: `allow --resolve`
     missing: float = 0.0  # since when DNS no longer returns it for the name; 0.0 = it does
+    origin: str = "operator"  # or list:NAME
 
 
 class Host(Struct, frozen=True):

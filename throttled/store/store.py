@@ -9,14 +9,16 @@ back for at most as long as it went back, and nothing stays longer than it was d
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Self
 
 from throttled.model import (
     ACTIONS,
     SCOPES,
     Action,
+    Activity,
     Change,
     Decision,
     Entry,
@@ -29,14 +31,15 @@ from throttled.model import (
     Snapshot,
 )
 from throttled.skipped import Skipped
-from throttled.store import audit, byhand, host, listing, load, names, peaks, record
+from throttled.store import audit, byhand, host, hourly, listing, load, names, peaks, record
 from throttled.store.database import Database
+from throttled.store.hourly import Hourly
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
-__all__ = ["Allowed", "Cursor", "Filter", "Order", "Shift", "Store", "StoredPosition"]
+__all__ = ["Allowed", "Cursor", "Filter", "Hourly", "Order", "Shift", "Store", "StoredPosition"]
 
 Key = tuple[str, Scope]
 _ALL = Filter()
@@ -206,6 +209,7 @@ class Store:
         decisions: Sequence[Decision],
         evidence: Sequence[Evidence] = (),
         positions: Sequence[StoredPosition] = (),
+        activity: Mapping[Activity, int] = MappingProxyType({}),
     ) -> None:
         """Record a batch in one transaction.
 
@@ -219,10 +223,14 @@ class Store:
             decisions: what was decided.
             evidence: what good addresses did.
             positions: how far the logs have been read.
+            activity: how many sessions, deliveries and logins the lines up to there had.
         """
         with self._database.transaction() as connection:
             if decisions:
                 record.decisions(connection, decisions)
+                hourly.decisions(connection, decisions, now)
+            if activity:
+                hourly.activity(connection, activity, now)
             if evidence:
                 record.evidence(connection, evidence, now)
             record.positions(connection, positions)
@@ -238,6 +246,16 @@ class Store:
         while chunk := list(islice(every, _CHUNK)):
             with self._database.transaction() as connection:
                 record.packets(connection, chunk)
+
+    def count_drops(self, counter: int, now: float) -> None:
+        """Count the packets dropped since the last call, given the kernel's counter of all."""
+        with self._database.transaction() as connection:
+            hourly.drops(connection, counter, now)
+
+    def hourly(self, since: float, until: float) -> list[Hourly]:
+        """Return what happened, by hour, from the hour of `since` to before `until`."""
+        with self._database.guard() as connection:
+            return hourly.read(connection, since, until, self.skipped)
 
     def keep_peaks(self, reached: Sequence[Peak], watched: Iterable[peaks.Of], now: float) -> None:
         """Keep what clients reached where it is higher than before; see `throttled.store.peaks`.

@@ -113,3 +113,4 @@ def test_json(cli: "Cli", daemon: "Daemon") -> None:
     assert result["meters"][1]["hard"] is None
     assert result["past"]["last_login"] == "2026-09-21T16:13:20.000+02:00"
     assert result["decisions"][0]["time"] == "2026-09-21T16:13:20.000+02:00"
+    assert result["decisions"][0]["origin"] == "log"

@@ -76,6 +76,7 @@ def test_json(cli: "Cli", daemon: "Daemon") -> None:
     result = cli("list", "--json").json()
     assert result["total"] == 3
     assert result["rows"][0]["subject"] == "198.51.100.7"
+    assert result["rows"][0]["origin"] == "log"
     assert result["rows"][1]["since"] is None
     assert result["rows"][1]["why"] == "x\x1b" * 90
     assert "T" in result["rows"][0]["until"]

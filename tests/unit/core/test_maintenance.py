@@ -11,7 +11,7 @@ from throttled.core import maintenance as upkeep
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
-from throttled.errors import StoreError
+from throttled.errors import BackendError, StoreError
 from throttled.model import Decision, Entry, Facts, Ruleset
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -262,3 +262,27 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
 
 def failing(*_: object) -> None:
     raise StoreError("no space left")
+
+
+def test_drops_are_counted_once_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = 0
+    monkeypatch.setattr(world.kernel, "dropped", lambda: counter)
+
+    def counted() -> list[int]:
+        begin = world.moment.wall - 3600
+        return [row.count for row in world.store.hourly(begin, begin + 7200) if row.what == "drop"]
+
+    world.wait(1)
+    counter = 7
+    world.wait(30)
+    assert counted() == []
+    world.wait(30)
+    assert counted() == [7]
+
+    def fail() -> int:
+        raise BackendError("the table is gone")
+
+    monkeypatch.setattr(world.kernel, "dropped", fail)
+    world.wait(60)
+    assert (world.upkeep.fault, counted()) == (None, [7])
+    assert world.pipeline.skipped.counts == {}

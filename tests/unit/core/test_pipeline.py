@@ -214,6 +214,40 @@ def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Sto
     assert store.positions() == {"/var/log/mail.log": position}
 
 
+def hours(store: Store) -> dict[tuple[str, str], int]:
+    return {(row.what, row.kind): row.count for row in store.hourly(WALL, WALL + 1)}
+
+
+def test_sessions_are_counted_with_the_position_of_their_lines(
+    pipeline: Pipeline, store: Store, tmp_path: Path
+) -> None:
+    positions = [StoredPosition("log", b"behind them")]
+    read(pipeline, FLOOD[:7])
+    pipeline.recorder.record(NOW, [decision(1)])  # of something else
+    with sqlite3.connect(tmp_path / "t.db") as other:
+        other.execute("BEGIN IMMEDIATE")
+        pipeline.recorder.record(NOW, (), positions)
+        assert pipeline.recorder.fault is not None
+        read(pipeline, FLOOD[:7])
+    assert hours(store) == {("decision", "ban"): 1}, "killed here, the lines are read again"
+    for seconds in (2, 3):
+        pipeline.recorder.record(later(seconds), (), positions)
+    assert hours(store) == {("decision", "ban"): 1, ("session", ""): 14}
+    assert store.positions().keys() == {"log"}
+
+
+def test_sessions_wait_with_the_positions_for_the_last_piece(
+    pipeline: Pipeline, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.core.recorder._PIECE", 2)
+    read(pipeline, FLOOD[:1])
+    pipeline.recorder.add([Evidence(f"198.51.100.{n}", WALL, 1) for n in range(3)], {})
+    pipeline.recorder.record(NOW, (), ())
+    assert hours(store) == {}
+    pipeline.recorder.record(NOW, (), ())
+    assert hours(store) == {("session", ""): 1}
+
+
 def test_good_evidence_of_the_same_batch_speaks_for_the_client(
     pipeline: Pipeline, store: Store
 ) -> None:

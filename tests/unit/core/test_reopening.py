@@ -5,6 +5,7 @@ from datetime import UTC
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
@@ -85,10 +86,11 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
     for left in Path(path).parent.iterdir():
         left.unlink()
     assert pipeline.recorder.store.gone()
-    pipeline.decide([ban(B)], NOW)
+    pipeline.decide([replace(ban(B), origin="peer:mx2")], NOW)
     assert pipeline.recorder.fault is not None
     reopen(pipeline, path, NOW)
-    assert {decision.subject for decision in store_of(path)} == {A, B}
+    rows = pipeline.recorder.store.snapshots(NOW.wall)
+    assert {row.subject: row.origin for row in rows} == {A: "log", B: "peer:mx2"}
     assert not pipeline.recorder.store.gone()
 
 

@@ -822,3 +822,36 @@ def test_two_logins_of_a_client_without_a_network() -> None:
     run([event("connect", client), failure, login, login], under=under)
     assert all(meter.value == 0 for meter in under.meters(client, 1000.0) if "auth" in meter.limit)
     assert health_check_hint(under, client, 1000.0) == ""
+
+
+# What happened, for reports
+
+
+def test_sessions_deliveries_and_logins_are_counted_by_hour_and_scope() -> None:
+    hour = 3600.0
+    under = engine()
+    run(session(commands={"data": (2, 3), "commands": (9, 10)}), under=under)
+    assert under.take().activity == {}, "taken with the crossings"
+    for what in (
+        *session(commands={"data": (2, 3), "commands": (9, 10)}),
+        event("connect", instance="postfix/submission", pid=2, time=hour + 1, count=3),
+        event("login", instance="postfix/submission", pid=2, time=hour + 2, user="alice"),
+    ):
+        under.step(what, 1000.0)
+    assert under.take().activity == {
+        (0, "mx", "session"): 1,
+        (0, "mx", "delivery"): 2,
+        (1, "submission", "session"): 3,
+        (1, "submission", "login"): 1,
+    }
+
+
+def test_a_session_that_postscreen_handed_over_is_one() -> None:
+    under = engine()
+    for kind, process in (
+        ("screened", "postscreen"),
+        ("passed", "postscreen"),
+        ("connect", "smtpd"),
+    ):
+        under.step(event(kind, process=process), 1000.0)
+    assert under.take().activity == {(0, "mx", "session"): 1}

@@ -374,6 +374,26 @@ def test_by_hand_a_throttle_takes_the_place_of_a_ban(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_what_operators_decide_has_its_origin_to_the_end(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.garbage(B)
+        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+        await lab.ask(protocol.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
+        await lab.listed(2)
+        rows = (await lab.ask(protocol.List(), ListResult)).rows
+        assert {row.subject: row.origin for row in rows} == {A: "operator", B: "log"}
+        (decision,) = (await lab.ask(protocol.Explain(B), ExplainResult)).decisions
+        assert decision.origin == "log"
+        await lab.ask(protocol.Unban(A, scope="mx", exempt=60.0), ChangeResult)
+        told = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert [row.origin for row in told.active] == ["operator"]
+        actions = ["exempt", "release", "throttle", "release", "ban"]
+        assert [d.action for d in told.decisions] == actions
+        assert {d.origin for d in told.decisions} == {"operator"}
+
+    live(tmp_path, story)
+
+
 def test_protected_is_not_banned_by_hand(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         with pytest.raises(ThrottledError, match="protected"):
@@ -631,6 +651,8 @@ def test_a_ban_ends_in_a_throttle(tmp_path: Path) -> None:
             return await lab.listed(1) == [(A, "mx", "throttle")]
 
         await lab.until(ended)
+        (row,) = (await lab.ask(protocol.List(), ListResult)).rows
+        assert (row.limit, row.origin) == ("ladder", "operator")
 
     lab = Lab(tmp_path)
     lab.configure('ban = { times = ["1s"] }\n')

@@ -24,6 +24,7 @@ FROZEN = {
     "0002.sql": "1a823b6317c2924bffbaaca45d175adf15be3701c79cae1a79eebdb3b3bdb3d2",
     "0003.sql": "552c79ae730e093cea9bb7624fe6793b7eb5b586501a058b52640772f9d4fb01",
     "0004.sql": "99e1eb4b01d724bfab3fae635dcee73370307be7bd1964bd597f07a130cdff1f",
+    "0005.sql": "278778137c6487067e8429aa0cc3587c9fc3d4b0720554dddc8beb87471b5654",
 }
 
 
@@ -46,7 +47,9 @@ def make(path: str, version: int = 1) -> sqlite3.Connection:
         (BAN.subject, BAN.time, BAN.until),
     )
     db.execute("INSERT INTO good VALUES (?, '', 1, 1, 1, 1, 0, 0)", (BAN.subject,))
-    db.execute("INSERT INTO allowed VALUES ('192.0.2.1', 0, 'probe', ?)", (NOW,))
+    db.execute(
+        "INSERT INTO allowed (what, until, note, since) VALUES ('192.0.2.1', 0, 'probe', ?)", (NOW,)
+    )
     return db
 
 
@@ -59,6 +62,28 @@ def test_each_version_is_upgraded_with_its_rows(path: str, version: int) -> None
         store.record(NOW, [BAN], [Evidence(BAN.subject, NOW, 1, 0)])
     with closing(sqlite3.connect(path)) as db:
         assert differences(db, len(scripts()), scripts()) == ([], [])
+
+
+def test_what_operators_decided_before_there_were_origins_is_theirs(path: str) -> None:
+    with closing(make(path, 4)) as db:
+        for number, limit in enumerate(("errors", "operator"), 8):
+            db.execute(
+                'INSERT INTO active (number, subject, scope, action, "limit", level, since, until,'
+                " why) VALUES (?, ?, 'mx', 'ban', ?, 1, ?, ?, 'because')",
+                (number, f"203.0.113.{number}", limit, NOW, NOW + 600),
+            )
+            db.execute(
+                'INSERT INTO decision (number, time, action, subject, scope, "limit", level, until,'
+                " why, value, threshold, lines, alert)"
+                " VALUES (?, ?, 'ban', ?, 'mx', ?, 1, ?, 'because', 1, 1, '[]', '')",
+                (number, NOW, f"203.0.113.{number}", limit, NOW + 600),
+            )
+    with closing(Store.open(path)) as store:
+        found = {row.subject: row.origin for row in store.snapshots(NOW)}
+        history = {d.subject: d.origin for d in store.decisions("")}
+        assert [row.origin for row in store.allowed(NOW)] == ["operator"]
+    assert history == {"203.0.113.8": "log", "203.0.113.9": "operator"}
+    assert found == history | {BAN.subject: "log"}
 
 
 # Builds from before 0001.sql was frozen

@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Action, Decision, Evidence, Line, Scope, Seen
+from throttled.model import Action, Decision, Evidence, Line, Rate, Scope, Seen
 from throttled.store.rows import LINES, TEXT
 from throttled.store.store import Store, StoredPosition
 
@@ -164,9 +164,14 @@ def test_a_decision_comes_back_as_it_was(store: Store) -> None:
     whole = Decision(
         NOW, "ban", A, "mx", "errors", 4, NOW + 1, 'wh\xff"y\0\n', 51, 50, lines, "alert"
     )
+    whole = replace(whole, origin="peer:mx2", rate=Rate(6, 3600.0, 2))
     store.record(NOW, [whole])
     assert store.decisions(A) == [whole]
     assert store.snapshots(NOW)[0].lines == lines
+    for (row,) in (store.snapshots(NOW), *store.rows(NOW), *store.inside(f"{A}/24", NOW)):
+        assert (row.origin, row.rate) == (whole.origin, whole.rate)
+    for (row,) in store.ended(NOW + 1):
+        assert (row.origin, row.rate) == (whole.origin, whole.rate)
     assert store.snapshots(NOW)[0].why == 'wh\xff"y\0\n'
 
 
