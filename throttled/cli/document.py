@@ -22,7 +22,8 @@ on the database and the firewall themselves; `export`, `check`, `config`, `parse
 
 Exit codes: 0 done; 1 the thing asked about is not so (an address that is not banned, a check that
 found a fault), or it could not be done; 2 bad usage or configuration; 3 the daemon is not running,
-or something is not permitted; 130 interrupted; 141 the reader of the output went away.
+or something is not permitted or not installed; 130 interrupted; 141 the reader of the output went
+away.
 
 An error is told on standard error, as `throttled: MESSAGE` and, where something can be done about
 it, `hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_code"}}` is printed on

@@ -4,7 +4,8 @@ A command's module is imported only when that command runs; it holds a click com
 `command`. Errors go to standard error as `throttled: MESSAGE` and `hint: HINT`; with `--json` there
 is an object on standard output too: {"error": {"message", "hint", "exit_code"}}. Exit codes: 0
 done; 1 the thing asked about is not so; 2 bad usage or configuration; 3 the daemon is not running
-or something is not permitted; 130 interrupted; 141 the reader of the output went away.
+or something is not permitted or not installed; 130 interrupted; 141 the reader of the output went
+away.
 """
 
 import difflib
