@@ -18,8 +18,8 @@ from lab.guarded import INSIDE4, RULESET, Host
 from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
 from lab.packets import DESTINATION, FRAGMENT, ROUTING, extension, ip4, ip6, opening
 from throttled.enforce.backend import Backend
+from throttled.enforce.batch import RATES
 from throttled.enforce.choose import choose
-from throttled.enforce.nftables.sets import RATES
 from throttled.errors import BackendError
 from throttled.model import Action, Entry, Foreign, Rate, Ruleset, Scope, Seen
 

@@ -22,7 +22,7 @@ from lab.netns import CLIENT4, SERVER4, namespace, without
 from throttled.decide.reconcile import missing
 from throttled.enforce.choose import choose
 from throttled.enforce.iptables import backend as module
-from throttled.enforce.iptables import elements, ruleset, tables
+from throttled.enforce.iptables import ipsets, ruleset, tables
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
 from throttled.errors import BackendError
@@ -359,7 +359,7 @@ def test_all_addresses_are_one_subject(host: Host) -> None:
 
 
 def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elements, "_READ", 100)
+    monkeypatch.setattr(ipsets, "_READ", 100)
     host.backend.setup(msgspec.structs.replace(RULESET, size=100_000))
     many = [ban(f"198.18.{n >> 8}.{n & 255}") for n in range(1, 5000)]
     host.backend.apply(many)
