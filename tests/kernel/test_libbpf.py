@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.netns import without
-from throttled.bpf import libbpf
+from throttled.bpf import bindings
 from throttled.bpf.libbpf import OBJECTS, Map, Object
 from throttled.errors import BackendError
 
@@ -125,11 +125,11 @@ def test_without_the_right() -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libbpf, "_LIBRARY", "libbpf-that-is-absent.so.1")
-    libbpf._library.cache_clear()
+    monkeypatch.setattr(bindings, "_LIBRARY", "libbpf-that-is-absent.so.1")
+    bindings.library.cache_clear()
     try:
         with pytest.raises(BackendError, match="libbpf-that-is-absent") as caught:
             Map.hash("map", 8, 4, 10)
         assert "install libbpf1" in caught.value.hint
     finally:
-        libbpf._library.cache_clear()
+        bindings.library.cache_clear()

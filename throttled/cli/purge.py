@@ -13,7 +13,6 @@ from throttled.cli.daemon import config, socket_path
 from throttled.cli.options import Command, json_option
 from throttled.config.schema import Config
 from throttled.control import client
-from throttled.control.claim import beside
 from throttled.control.protocol import Done, Purge
 from throttled.errors import (
     NotPermittedError,
@@ -22,6 +21,7 @@ from throttled.errors import (
     ThrottledError,
     UsageError,
 )
+from throttled.linux.claim import beside
 from throttled.operator import audit
 from throttled.store.store import Store
 

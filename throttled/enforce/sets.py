@@ -20,6 +20,17 @@ _NAME = re.compile(
 BITS = {4: 32, 6: 128}
 
 
+def stem(scope: Scope, action: Action, version: int) -> str:
+    """Return how the name of a set begins: `mx_ban4`."""
+    return f"{scope}_{action}{version}"
+
+
+def subject(key: bytes, prefix: int) -> str:
+    """Return the subject of a packed address or network."""
+    text = address.unpack(key)
+    return text if len(key) * 8 == prefix else f"{text}/{prefix}"
+
+
 class SetId(NamedTuple):
     """What is in a set. Its `name` says the same to people: `mx_ban4_24`, `mx_throttle4_6h2`."""
 
@@ -34,7 +45,7 @@ class SetId(NamedTuple):
         """Return the name of the set in the kernel."""
         length = "" if self.prefix == BITS[self.version] else f"_{self.prefix}"
         rate = f"_{self.rate}" if self.rate else ""
-        return f"{self.scope}_{self.action}{self.version}{length}{rate}"
+        return f"{stem(self.scope, self.action, self.version)}{length}{rate}"
 
     @property
     def mask(self) -> str:
@@ -46,8 +57,7 @@ class SetId(NamedTuple):
 
     def subject(self, key: bytes) -> str:
         """Return the subject of a key of this set."""
-        text = address.unpack(key)
-        return text if len(key) * 8 == self.prefix else f"{text}/{self.prefix}"
+        return subject(key, self.prefix)
 
 
 #: The sets of a new table: addresses, and the networks that addresses are grouped into.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from throttled.control.claim import beside
 from throttled.control.protocol import Done
 from throttled.enforce import choose
 from throttled.errors import BackendError
+from throttled.linux.claim import beside
 from throttled.store.store import Store
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from throttled.bpf.bindings import RIGHTS
 from throttled.bpf.libbpf import (
     ATTACH_XDP,
     OBJECTS,
-    RIGHTS,
     XDP_GENERIC,
     XDP_NATIVE,
     Link,
@@ -30,9 +30,10 @@ from throttled.bpf.libbpf import (
 )
 from throttled.enforce.xdp import interfaces, layout
 from throttled.enforce.xdp.interfaces import Interface
-from throttled.enforce.xdp.layout import LAYOUT, SETS, Settings
+from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
+from throttled.linux.mounts import kind_at
 from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Xdp:
 
     def check(self) -> list[Problem]:
         """Let the kernel verify the program, and look who is at the interfaces."""
-        if not _is_bpffs(self._pins):
+        if kind_at(self._pins) != "bpf":
             what = f"there is no BPF file system at {self._pins.parent}"
             return [Problem("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
         try:
@@ -188,7 +189,7 @@ class Xdp:
 
     def _setup(self, ruleset: Ruleset) -> bool:
         before = self._whole()
-        if not _is_bpffs(self._pins):
+        if kind_at(self._pins) != "bpf":
             parent = self._pins.parent
             raise BackendError(
                 f"there is no BPF file system at {parent}", f"mount -t bpf bpf {parent}"
@@ -239,7 +240,7 @@ class Xdp:
 
     def _take_over(self, older: Path) -> None:
         """Go on with what another layout holds: its elements, and then its links."""
-        for of in SETS:
+        for of in EVERY:
             if (pin := older / of.name).exists():
                 self._sets.take_over(of, Map.pinned(pin))
         for pin in older.glob(f"{_LINK}*"):
@@ -364,16 +365,6 @@ def _remove(path: Path) -> None:
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_bpffs(path: Path) -> bool:
-    """Tell whether a path is, or would be, in a BPF file system."""
-    best, kind = Path(), ""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _device, mounted, of_kind, *_ = line.split()
-        if path.is_relative_to(mounted) and len(mounted) >= len(str(best)):
-            best, kind = Path(mounted), of_kind
-    return kind == "bpf"
 
 
 def _refusal(error: OSError) -> BackendError:
