@@ -40,28 +40,6 @@ class _Options(ctypes.Structure):
         super().__init__(sz=ctypes.sizeof(self), **values)
 
 
-class TestRun(_Options):
-    """struct bpf_test_run_opts."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("data_in", _pointer),
-        ("data_out", _pointer),
-        ("data_size_in", u32),
-        ("data_size_out", u32),
-        ("ctx_in", _pointer),
-        ("ctx_out", _pointer),
-        ("ctx_size_in", u32),
-        ("ctx_size_out", u32),
-        ("retval", u32),
-        ("repeat", _int),
-        ("duration", u32),
-        ("flags", u32),
-        ("cpu", u32),
-        ("batch_size", u32),
-    )
-
-
 class LinkCreate(_Options):
     """struct bpf_link_create_opts."""
 
@@ -69,8 +47,7 @@ class LinkCreate(_Options):
         ("sz", ctypes.c_size_t),
         ("flags", u32),
         ("iter_info", _pointer),
-        ("iter_info_len", u32),
-        ("target_btf_id", u32),
+        *((name, u32) for name in ("iter_info_len", "target_btf_id")),
     )
 
 
@@ -79,29 +56,18 @@ class MapCreate(_Options):
 
     _fields_ = (
         ("sz", ctypes.c_size_t),
-        ("btf_fd", u32),
-        ("btf_key_type_id", u32),
-        ("btf_value_type_id", u32),
-        ("btf_vmlinux_value_type_id", u32),
-        ("inner_map_fd", u32),
-        ("map_flags", u32),
+        *((f"btf_{name}", u32) for name in ("fd", "key", "value", "vmlinux_value")),
+        *((name, u32) for name in ("inner_map_fd", "map_flags")),
         ("map_extra", u64),
-        ("numa_node", u32),
-        ("map_ifindex", u32),
+        *((name, u32) for name in ("numa_node", "map_ifindex")),
     )
 
 
 class MapInfo(ctypes.Structure):
     """The beginning of struct bpf_map_info."""
 
-    _fields_ = (
-        ("type", u32),
-        ("id", u32),
-        ("key_size", u32),
-        ("value_size", u32),
-        ("max_entries", u32),
-        ("map_flags", u32),
-        ("name", ctypes.c_char * 16),
+    _fields_ = tuple(
+        (name, u32) for name in ("type", "id", "key_size", "value_size", "max_entries")
     )
 
 
@@ -112,15 +78,12 @@ class ProgramInfo(ctypes.Structure):
 
 
 class LinkInfo(ctypes.Structure):
-    """The beginning of struct bpf_link_info."""
+    """The beginning of struct bpf_link_info.
 
-    _fields_ = (
-        ("type", u32),
-        ("id", u32),
-        ("prog_id", u32),
-        ("unused", u32),
-        ("ifindex", u32),  # of an XDP link; of a cgroup's link the first half of its id
-    )
+    `ifindex` is that of an XDP link; of a cgroup's link it is the first half of its id.
+    """
+
+    _fields_ = tuple((name, u32) for name in ("type", "id", "prog_id", "unused", "ifindex"))
 
 
 #: What libbpf said last. It writes one line, or one verifier's log, at a time.
@@ -210,7 +173,6 @@ def library() -> ctypes.CDLL:
         ("bpf_link_create", _int, (_int, _int, _int, _pointer)),
         ("bpf_link_update", _int, (_int, _int, _pointer)),
         ("bpf_link_detach", _int, (_int,)),
-        ("bpf_prog_test_run_opts", _int, (_int, _pointer)),
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

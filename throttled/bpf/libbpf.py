@@ -20,7 +20,6 @@ from throttled.bpf.bindings import (
     MapCreate,
     MapInfo,
     ProgramInfo,
-    TestRun,
     checked,
     library,
     refusal,
@@ -37,7 +36,6 @@ OBJECTS = Path(__file__).parent
 _HASH, _NO_PREALLOC = 1, 1
 ATTACH_CGROUP_SOCK_OPS, ATTACH_XDP = 3, 37
 XDP_GENERIC, XDP_NATIVE = 2, 4
-_LIVE_FRAMES = 2
 
 _PIECE = 4096  # elements of a map read at a time
 _INFO = 256  # bytes: more than any bpf_*_info has; the kernel fills in what it knows
@@ -83,12 +81,9 @@ class Map(_Descriptor):
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         info = self._info(MapInfo)
-        self.type: int = info.type
         self.key_size: int = info.key_size
         self.value_size: int = info.value_size
         self.max_entries: int = info.max_entries
-        self.flags: int = info.map_flags
-        self.name: str = info.name.decode()
         self._value = ctypes.create_string_buffer(self.value_size)
 
     @classmethod
@@ -264,40 +259,6 @@ class Program(_Descriptor):
         options = LinkCreate(flags=flags)
         made = library().bpf_link_create(self.fd, target, kind, ctypes.byref(options))
         return Link(checked(made))
-
-    def test(self, data: bytes, repeat: int = 1) -> tuple[int, int]:
-        """Run it on a packet; return what it returns and the nanoseconds that it took."""
-        memory = ctypes.create_string_buffer(data, len(data))
-        options = TestRun(data_in=ctypes.addressof(memory), data_size_in=len(data), repeat=repeat)
-        checked(library().bpf_prog_test_run_opts(self.fd, ctypes.byref(options)))
-        return options.retval, options.duration
-
-    def transmit(self, data: bytes, ifindex: int, repeat: int, batch: int = 64) -> int:
-        """Run an XDP program on live frames: what it returns happens to them.
-
-        Returns how many nanoseconds it took for each, without the preparation (15 ms in all).
-
-        Args:
-            data: the frame.
-            ifindex: the interface on which they seem to arrive.
-            repeat: how many.
-            batch: how many at a time, at most 256.
-        """
-        memory = ctypes.create_string_buffer(data, len(data))
-        # struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
-        context = (u32 * 6)(0, len(data), 0, ifindex, 0, 0)
-        options = TestRun(
-            data_in=ctypes.addressof(memory),
-            data_size_in=len(data),
-            ctx_in=ctypes.addressof(context),
-            ctx_size_in=ctypes.sizeof(context),
-            repeat=repeat,
-            flags=_LIVE_FRAMES,
-            batch_size=batch,
-        )
-        checked(library().bpf_prog_test_run_opts(self.fd, ctypes.byref(options)))
-        took: int = options.duration
-        return took
 
 
 class Object:
