@@ -14,8 +14,8 @@ from lab.guarded import RULESET
 from lab.legacy import legacy_path
 from lab.netns import directory, namespace, pair, unique, until
 from throttled.control import client, protocol
-from throttled.enforce.choose import choose, displace
 from throttled.enforce.nftables.backend import Nftables
+from throttled.enforce.registry import choose, displace
 from throttled.model import Entry
 
 pytestmark = pytest.mark.root

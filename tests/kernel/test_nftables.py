@@ -369,7 +369,7 @@ def test_check_changes_nothing(transactions: Transactions) -> None:
 
 
 def test_check_without_the_right() -> None:
-    code = "from throttled.enforce.choose import choose; print(choose('auto').check())"
+    code = "from throttled.enforce.registry import choose; print(choose('auto').check())"
     done = without(["net_admin"], code)
     assert "state='fault'" in done.stdout
     assert "Operation not permitted" in done.stdout
@@ -401,7 +401,7 @@ def test_without_descriptors_it_is_told_and_the_process_goes_on() -> None:
     """libnftables ends the process where it gets no socket, for a context and for interfaces."""
     code = """if True:
         import os, resource
-        from throttled.enforce.choose import choose
+        from throttled.enforce.registry import choose
         from throttled.errors import BackendError
         from throttled.model import Entry, Ruleset
         rules = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)

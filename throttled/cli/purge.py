@@ -46,7 +46,7 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
     any more. What the databases say is in force comes back when the daemon starts, unless they go
     too (--all). The daemon must be stopped first.
     """
-    from throttled.enforce.choose import teardown  # noqa: PLC0415 - libraries that --help needs not
+    from throttled.enforce.registry import teardown  # noqa: PLC0415 - libraries that --help needs not
 
     settings = config()
     socket = Path(socket_path())

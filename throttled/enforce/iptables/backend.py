@@ -44,6 +44,7 @@ class Iptables:
     """Throttles and bans in the legacy tables."""
 
     name = "iptables"
+    enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
         self._ipsets = Ipsets()

@@ -42,6 +42,7 @@ class Nftables:
     """Throttles and bans in a table of our own."""
 
     name = "nftables"
+    enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
         self._elements = TableElements()
