@@ -10,27 +10,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from throttled.linux.netlink import (
-    ACK,
-    BIG_ENDIAN,
-    DUMP,
-    NESTED,
-    Message,
-    Span,
-    attribute,
-    attributes,
-    items,
-    message,
-    number,
-    string,
-    text,
-)
+from throttled.linux import netlink as nl
+from throttled.linux.netlink import Message, Span
 
 # NFNL_SUBSYS_IPSET << 8 | IPSET_CMD_*
 _CREATE, _DESTROY, _SWAP, _LIST, _ADD, _DELETE, _TEST = (
     0x0602, 0x0603, 0x0606, 0x0607, 0x0609, 0x060A, 0x060B,
 )  # fmt: skip
-_VERSION = attribute(1, b"\6")  # IPSET_ATTR_PROTOCOL, of Linux 2.6.39; later kernels speak it too
+_VERSION = nl.attribute(
+    1, b"\6"
+)  # IPSET_ATTR_PROTOCOL, of Linux 2.6.39; later kernels speak it too
 
 # Errors beyond errno: IPSET_ERR_*
 PRIVATE, BUSY, EXISTS, FULL = 4096, 4101, 4103, 4352
@@ -95,11 +84,11 @@ def reason(number: int) -> str:
 
 def _message(kind: int, flags: int, *parts: bytes, sequence: int = 0) -> bytes:
     # After a struct nfgenmsg: no family. The kernel takes that of the set.
-    return message(kind, flags, b"".join((bytes(4), _VERSION, *parts)), sequence)
+    return nl.message(kind, flags, b"".join((bytes(4), _VERSION, *parts)), sequence)
 
 
 def _big(kind: int, value: int) -> bytes:
-    return attribute(kind | BIG_ENDIAN, value.to_bytes(4))
+    return nl.attribute(kind | nl.BIG_ENDIAN, value.to_bytes(4))
 
 
 def element(key: bytes, prefix: int, seconds: int, line: int) -> bytes:
@@ -111,13 +100,13 @@ def element(key: bytes, prefix: int, seconds: int, line: int) -> bytes:
         seconds: time left, at most `LONGEST`; 0 leaves it out.
         line: comes back if the kernel refuses this one.
     """
-    address = attribute((1 if len(key) == 4 else 2) | BIG_ENDIAN, key)
-    return attribute(
-        7 | NESTED,  # IPSET_ATTR_DATA
-        attribute(1 | NESTED, address)
-        + (attribute(3, bytes((prefix,))) if prefix else b"")
+    address = nl.attribute((1 if len(key) == 4 else 2) | nl.BIG_ENDIAN, key)
+    return nl.attribute(
+        7 | nl.NESTED,  # IPSET_ATTR_DATA
+        nl.attribute(1 | nl.NESTED, address)
+        + (nl.attribute(3, bytes((prefix,))) if prefix else b"")
         + (_big(6, seconds) if seconds else b"")
-        + attribute(9, struct.pack("=I", line)),
+        + nl.attribute(9, struct.pack("=I", line)),
     )
 
 
@@ -132,13 +121,15 @@ def delete(name: str, packed: Sequence[bytes]) -> bytes:
 
 
 def _batch(kind: int, name: str, packed: Sequence[bytes]) -> bytes:
-    line = attribute(9, bytes(4))  # before the elements, to be found in an error cut short
-    return _message(kind, ACK, text(2, name), line, attribute(8 | NESTED, b"".join(packed)))
+    line = nl.attribute(9, bytes(4))  # before the elements, to be found in an error cut short
+    return _message(
+        kind, nl.ACK, nl.text(2, name), line, nl.attribute(8 | nl.NESTED, b"".join(packed))
+    )
 
 
 def test(name: str, packed: bytes, sequence: int) -> bytes:
     """Pack a question whether a set holds an element; `EXISTS` says that it does not."""
-    return _message(_TEST, ACK, text(2, name), packed, sequence=sequence)
+    return _message(_TEST, nl.ACK, nl.text(2, name), packed, sequence=sequence)
 
 
 def create(name: str, definition: IpsetDefinition) -> bytes:
@@ -150,38 +141,38 @@ def create(name: str, definition: IpsetDefinition) -> bytes:
     )
     return _message(
         _CREATE,
-        ACK | _ONLY_NEW,
-        text(2, name),
-        text(3, definition.kind),
-        attribute(4, bytes((_REVISIONS[definition.kind],))),
-        attribute(5, bytes((_FAMILIES[definition.version],))),
-        attribute(7 | NESTED, b"".join(data)),
+        nl.ACK | _ONLY_NEW,
+        nl.text(2, name),
+        nl.text(3, definition.kind),
+        nl.attribute(4, bytes((_REVISIONS[definition.kind],))),
+        nl.attribute(5, bytes((_FAMILIES[definition.version],))),
+        nl.attribute(7 | nl.NESTED, b"".join(data)),
     )
 
 
 def destroy(name: str) -> bytes:
     """Pack a message that destroys a set."""
-    return _message(_DESTROY, ACK, text(2, name))
+    return _message(_DESTROY, nl.ACK, nl.text(2, name))
 
 
 def swap(name: str, other: str) -> bytes:
     """Pack a message that swaps what two sets of one type hold; rules stay with the names."""
-    return _message(_SWAP, ACK, text(2, name), text(3, other))
+    return _message(_SWAP, nl.ACK, nl.text(2, name), nl.text(3, other))
 
 
 def headers() -> bytes:
     """Pack a question for all sets, without elements. The kernel walks them, to count."""
-    return _message(_LIST, DUMP, _big(6, _HEADERS))
+    return _message(_LIST, nl.DUMP, _big(6, _HEADERS))
 
 
 def header(name: str) -> bytes:
     """Pack a question for one set, without elements."""
-    return _message(_LIST, DUMP, text(2, name), _big(6, _HEADERS))
+    return _message(_LIST, nl.DUMP, nl.text(2, name), _big(6, _HEADERS))
 
 
 def dump(name: str) -> bytes:
     """Pack a question for all elements of a set."""
-    return _message(_LIST, DUMP, text(2, name))
+    return _message(_LIST, nl.DUMP, nl.text(2, name))
 
 
 # Parsing
@@ -191,7 +182,7 @@ def line_of(answer: Message) -> int:
     """Return the line of the element that an error is about."""
     data = answer.data
     start = answer.start + 4 + 20  # the errno; the header of the message that is repeated
-    found = attributes(data, start, answer.end)
+    found = nl.attributes(data, start, answer.end)
     at, end = found.get(9, (0, 0))
     return int(struct.unpack("=I", data[at:end])[0]) if end - at == 4 else -1
 
@@ -199,22 +190,24 @@ def line_of(answer: Message) -> int:
 def header_of(answer: Message) -> IpsetHeader | None:
     """Return a set from an answer to `headers`; None where it is of a kind that is not ours."""
     data = answer.data
-    found = attributes(data, answer.start + 4, answer.end)
+    found = nl.attributes(data, answer.start + 4, answer.end)
     if not {2, 3, 5, 7} <= found.keys():
         return None
-    inner = attributes(data, *found[7])
-    kind, family = string(data, found, 3), data[found[5][0]]
+    inner = nl.attributes(data, *found[7])
+    kind, family = nl.string(data, found, 3), data[found[5][0]]
     version = {number: version for version, number in _FAMILIES.items()}.get(family, 0)
-    definition = IpsetDefinition(kind, version, number(data, inner, 19), number(data, inner, 6))
-    elements, references = number(data, inner, 24), number(data, inner, 25)
-    return IpsetHeader(string(data, found, 2), definition, elements, references)
+    definition = IpsetDefinition(
+        kind, version, nl.number(data, inner, 19), nl.number(data, inner, 6)
+    )
+    elements, references = nl.number(data, inner, 24), nl.number(data, inner, 25)
+    return IpsetHeader(nl.string(data, found, 2), definition, elements, references)
 
 
 def elements(answer: Message) -> Iterator[Span]:
     """Yield where each element of an answer to `dump` begins and ends."""
     data = answer.data
-    body = attributes(data, answer.start + 4, answer.end)
-    return items(data, body.get(8))  # IPSET_ATTR_ADT
+    body = nl.attributes(data, answer.start + 4, answer.end)
+    return nl.items(data, body.get(8))  # IPSET_ATTR_ADT
 
 
 def key_of(data: bytes, at: int, size: int) -> bytes:
@@ -224,9 +217,9 @@ def key_of(data: bytes, at: int, size: int) -> bytes:
 
 def read(data: bytes, start: int, end: int) -> IpsetElement:
     """Return an element; `seconds` is 0 in a set whose elements stay."""
-    found = attributes(data, start, end)
-    inner = attributes(data, *found[1])
+    found = nl.attributes(data, start, end)
+    inner = nl.attributes(data, *found[1])
     at, stop = inner.get(1) or inner[2]
     key = data[at:stop]
     prefix = data[found[3][0]] if 3 in found else len(key) * 8
-    return IpsetElement(key, prefix, number(data, found, 6), number(data, found, 25))
+    return IpsetElement(key, prefix, nl.number(data, found, 6), nl.number(data, found, 25))

@@ -8,24 +8,11 @@ what is meant. Layout: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
-from throttled.linux.netlink import (
-    ATTRIBUTE,
-    DUMP,
-    NESTED,
-    Attributes,
-    Message,
-    Span,
-    attribute,
-    attributes,
-    items,
-    message,
-    number,
-    string,
-    text,
-)
+from throttled.linux import netlink as nl
+from throttled.linux.netlink import Attributes, Message, Span
 
 # Message types: nfnetlink's own, and NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*.
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -68,20 +55,20 @@ class Element(NamedTuple):
 
 
 def _message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
-    return message(kind, flags, _INET + b"\0\0\0" + body, sequence)  # after a struct nfgenmsg
+    return nl.message(kind, flags, _INET + b"\0\0\0" + body, sequence)  # after a struct nfgenmsg
 
 
 def _element_head(size: int) -> bytes:
     return (
-        ATTRIBUTE.pack(36 + size, 1 | NESTED)  # NFTA_LIST_ELEM
-        + ATTRIBUTE.pack(8 + size, 1 | NESTED)  # NFTA_SET_ELEM_KEY
-        + ATTRIBUTE.pack(4 + size, 1)  # NFTA_DATA_VALUE
+        nl.ATTRIBUTE.pack(36 + size, 1 | nl.NESTED)  # NFTA_LIST_ELEM
+        + nl.ATTRIBUTE.pack(8 + size, 1 | nl.NESTED)  # NFTA_SET_ELEM_KEY
+        + nl.ATTRIBUTE.pack(4 + size, 1)  # NFTA_DATA_VALUE
     )
 
 
 _HEADS = {size: _element_head(size) for size in (4, 16)}
-_TIMEOUT = ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
-_EXPIRATION = ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
+_TIMEOUT = nl.ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
+_EXPIRATION = nl.ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
 
 
 def element(key: bytes, milliseconds: int) -> bytes:
@@ -120,7 +107,7 @@ def delete(table: str, name: str, packed: Sequence[bytes], sequence: int) -> byt
 def transaction(messages: Iterable[bytes]) -> bytes:
     """Frame messages that take effect together or not at all; errors of the whole have number 0."""
     subsystem = _SUBSYSTEM.to_bytes(4)  # struct nfgenmsg: family, version, resource
-    begin, end = (message(kind, 0, subsystem) for kind in (_BATCH_BEGIN, _BATCH_END))
+    begin, end = (nl.message(kind, 0, subsystem) for kind in (_BATCH_BEGIN, _BATCH_END))
     return b"".join((begin, *messages, end))
 
 
@@ -131,34 +118,34 @@ def get_element(table: str, name: str, packed: bytes) -> bytes:
 
 def dump_elements(table: str, name: str) -> bytes:
     """Pack a question for all elements of a set."""
-    return _message(_GET_ELEMENTS, DUMP, _names(table, name))
+    return _message(_GET_ELEMENTS, nl.DUMP, _names(table, name))
 
 
 def dump_sets(table: str) -> bytes:
     """Pack a question for the definitions of all sets of a table, without their elements."""
-    return _message(_GET_SET, DUMP, text(1, table))
+    return _message(_GET_SET, nl.DUMP, nl.text(1, table))
 
 
 def dump_static(table: str) -> tuple[bytes, ...]:
     """Pack questions for tables, chains and rules; the kernel answers for more than this table."""
     return tuple(
-        _message(kind, DUMP, text(1, table)) for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE)
+        _message(kind, nl.DUMP, nl.text(1, table)) for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE)
     )
 
 
 def get_counter(table: str, name: str) -> bytes:
     """Pack a question for a named counter."""
-    kind = attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
+    kind = nl.attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
     return _message(_GET_OBJECT, 0, _names(table, name) + kind)
 
 
 def _list(table: str, name: str, packed: Sequence[bytes]) -> bytes:
-    return _names(table, name) + attribute(3 | NESTED, b"".join(packed))
+    return _names(table, name) + nl.attribute(3 | nl.NESTED, b"".join(packed))
 
 
 @cache
 def _names(table: str, name: str) -> bytes:
-    return text(1, table) + text(2, name)
+    return nl.text(1, table) + nl.text(2, name)
 
 
 # Parsing
@@ -171,7 +158,7 @@ def table_of(answer: Message) -> str:
         return ""
     if data[start : start + 1] != _INET:
         return ""
-    return string(data, attributes(data, start + 4, answer.end), 1)
+    return nl.string(data, nl.attributes(data, start + 4, answer.end), 1)
 
 
 def body(answer: Message) -> bytes:
@@ -193,7 +180,7 @@ def set_name(answer: Message) -> str:
     """Return the set that a notification is about, or whose elements; "": about none."""
     if not is_of_elements(answer) and answer.kind not in (_NEW_SET, _DELETE_SET):
         return ""
-    return string(answer.data, attributes(answer.data, answer.start + 4, answer.end), 2)
+    return nl.string(answer.data, nl.attributes(answer.data, answer.start + 4, answer.end), 2)
 
 
 def set_of(answer: Message) -> tuple[str, SetDefinition]:
@@ -202,28 +189,28 @@ def set_of(answer: Message) -> tuple[str, SetDefinition]:
     NFTA_SET_COUNT, the number of its elements, is there since Linux 6.16.
     """
     data = answer.data
-    found = attributes(data, answer.start + 4, answer.end)
-    size = number(data, attributes(data, *found.get(9, (0, 0))), 1)  # NFTA_SET_DESC
+    found = nl.attributes(data, answer.start + 4, answer.end)
+    size = nl.number(data, nl.attributes(data, *found.get(9, (0, 0))), 1)  # NFTA_SET_DESC
     limit = None
     for expression in _expressions(data, found.get(17), found.get(18)):
-        if string(data, expression, 1) == "limit":
-            parts = attributes(data, *expression[2])
-            if number(data, parts, 5) & _INVERTED:
-                limit = (number(data, parts, 1), number(data, parts, 2), number(data, parts, 3))
-    shape = number(data, found, 5), number(data, found, 3) & _SHAPE  # NFTA_SET_KEY_LEN, _FLAGS
-    return string(data, found, 2), SetDefinition(size, limit, *shape)
+        if nl.string(data, expression, 1) == "limit":
+            value = partial(nl.number, data, nl.attributes(data, *expression[2]))
+            if value(5) & _INVERTED:
+                limit = value(1), value(2), value(3)
+    key, flags = nl.number(data, found, 5), nl.number(data, found, 3)  # NFTA_SET_KEY_LEN, _FLAGS
+    return nl.string(data, found, 2), SetDefinition(size, limit, key, flags & _SHAPE)
 
 
 def count_of(answer: Message) -> int | None:
     """Return how many elements a set has, from an answer to `dump_sets`; None: it does not say."""
-    found = attributes(answer.data, answer.start + 4, answer.end)
-    return number(answer.data, found, 20) if 20 in found else None  # NFTA_SET_COUNT
+    found = nl.attributes(answer.data, answer.start + 4, answer.end)
+    return nl.number(answer.data, found, 20) if 20 in found else None  # NFTA_SET_COUNT
 
 
 def packets_of(answer: Message) -> int:
     """Return the packets of a named counter from an answer to `get_counter`."""
-    found = attributes(answer.data, answer.start + 4, answer.end)
-    return number(answer.data, attributes(answer.data, *found[4]), 2)  # NFTA_OBJ_DATA
+    found = nl.attributes(answer.data, answer.start + 4, answer.end)
+    return nl.number(answer.data, nl.attributes(answer.data, *found[4]), 2)  # NFTA_OBJ_DATA
 
 
 class ElementReader:
@@ -239,8 +226,8 @@ class ElementReader:
     def elements(self, answer: Message) -> Iterator[Element]:
         """Yield the elements of one message."""
         data = answer.data
-        body = attributes(data, answer.start + 4, answer.end)
-        for start, end in items(data, body.get(3)):  # NFTA_SET_ELEM_LIST_ELEMENTS
+        body = nl.attributes(data, answer.start + 4, answer.end)
+        for start, end in nl.items(data, body.get(3)):  # NFTA_SET_ELEM_LIST_ELEMENTS
             layout = self._layouts.get(end - start)
             if layout is None or not layout.fits(data, start):
                 layout = _layout(data, start, end)
@@ -276,20 +263,20 @@ class _Layout(NamedTuple):
 
 
 def _layout(data: bytes, at: int, end: int) -> _Layout | None:
-    found = attributes(data, at, end)
+    found = nl.attributes(data, at, end)
     if 1 not in found:  # NFTA_SET_ELEM_KEY, around NFTA_DATA_VALUE
         return None
     key, key_end = found[1][0] + 4, found[1][1]
     expiration = found[5][0] if 5 in found else at  # NFTA_SET_ELEM_EXPIRATION
     packets = at
     for expression in _expressions(data, found.get(7), found.get(11)):
-        if string(data, expression, 1) == "counter":
-            packets = attributes(data, *expression[2])[2][0]  # NFTA_COUNTER_PACKETS
+        if nl.string(data, expression, 1) == "counter":
+            packets = nl.attributes(data, *expression[2])[2][0]  # NFTA_COUNTER_PACKETS
     heads = (data[at:key], data[expiration - 4 : expiration], data[packets - 4 : packets])
     return _Layout(key - at, key_end - at, expiration - at, packets - at, heads)
 
 
 def _expressions(data: bytes, single: Span | None, several: Span | None) -> Iterator[Attributes]:
     """Yield the expressions of a set or an element: one is written otherwise than several."""
-    for span in (single,) if single else items(data, several):
-        yield attributes(data, *span)
+    for span in (single,) if single else nl.items(data, several):
+        yield nl.attributes(data, *span)
