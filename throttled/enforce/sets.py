@@ -8,6 +8,7 @@ rate, first came; those of a rate are removed again when they are empty and the 
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from throttled import address
@@ -99,3 +100,13 @@ def rate(of: SetId, ruleset: Ruleset) -> Rate:
     """Return the rate of a set of throttles: its own, or the configured one."""
     own = entries.read(of.rate)
     return Rate(ruleset.rate, ruleset.per, ruleset.burst) if own is None else own
+
+
+def in_units(rate: Rate, units: Mapping[str, int]) -> tuple[float, str]:
+    """Return a rate in the smallest unit that gives a whole number, or else in the largest unit."""
+    packets, unit = 0.0, ""
+    for unit, seconds in units.items():  # noqa: B007 - the last one is returned
+        packets = rate.count * seconds / rate.per
+        if packets >= 1 and packets == int(packets):
+            break
+    return packets, unit

@@ -111,3 +111,16 @@ def test_the_rate_of_a_set() -> None:
     ruleset = Ruleset({}, (), rate=10, per=60.0, burst=7, size=1000)
     assert sets.rate(SetId("mx", "throttle", 4, 32), ruleset) == Rate(10, 60.0, 7)
     assert sets.rate(SetId("mx", "throttle", 4, 32, "6h2"), ruleset) == Rate(6, 3600.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"),
+    [
+        (Rate(10, 30.0, 1), (20.0, "minute")),
+        (Rate(60, 60.0, 1), (1.0, "second")),
+        (Rate(1, 7200.0, 1), (0.5, "hour")),
+        (Rate(7, 13.0, 1), (7 * 3600 / 13, "hour")),
+    ],
+)
+def test_a_rate_in_units(rate: Rate, written: tuple[float, str]) -> None:
+    assert sets.in_units(rate, {"second": 1, "minute": 60, "hour": 3600}) == written

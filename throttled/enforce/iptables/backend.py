@@ -20,12 +20,12 @@ from itertools import islice
 from pathlib import Path
 
 from throttled.enforce import batch
-from throttled.enforce.batch import Failure, Groups
 from throttled.enforce.iptables import ruleset as text
 from throttled.enforce.iptables import tables
 from throttled.enforce.iptables.ipsets import GoneError, Ipsets, plan
 from throttled.enforce.iptables.messages import IpsetDefinition, IpsetHeader
 from throttled.enforce.iptables.watch import Outlines, TablesWatch
+from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
 from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
@@ -40,16 +40,15 @@ _NFT = 'set [firewall] backend = "nftables": it works beside iptables-nft'
 _MODULES = "needs the modules ip_tables, iptable_raw, ip_set, xt_set, xt_hashlimit and xt_addrtype"
 
 
-class Iptables:
+class Iptables(SetBackend[int]):
     """Throttles and bans in the legacy tables."""
 
     name = "iptables"
     enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
+        super().__init__()
         self._ipsets = Ipsets()
-        self._ruleset: Ruleset | None = None
-        self._sets: AbstractSet[SetId] = frozenset()
         self._listed: Mapping[int, Sequence[str]] = {}
         self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
         self._looked: object = None  # what the latest look of `watch` saw
@@ -148,30 +147,14 @@ class Iptables:
         self._end_trials(self._ipsets.trials())
         self._ruleset, self._sets, self._listed, self._fixed = None, frozenset(), {}, {}
 
-    def _known(self) -> AbstractSet[SetId]:
-        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
-        if not self._sets:
-            self._sets = _subjects(self._ipsets.headers()).keys()
-        return self._sets
+    def _present(self) -> AbstractSet[SetId]:
+        return _subjects(self._ipsets.headers()).keys()
 
-    def _placed(self, groups: Groups[SetId, int]) -> tuple[Groups[SetId, int], list[Failure]]:
-        """Make the sets that groups need; return what is placed where, see `batch.fit`.
-
-        Raises:
-            BackendError: there are no sets, or no rules that one could be added to.
-        """
-        if groups.keys() <= self._sets:
-            return groups, []
-        self._sets = _subjects(self._ipsets.headers()).keys()
-        more = batch.missing(groups, self._sets)
-        if not self._sets or (more and self._ruleset is None):
-            raise GoneError(
-                "there are no rules of ours in iptables, or they are not ours to change",
-                "a running throttled makes them, and puts them back when somebody flushed them",
-            )
-        if more and self._ruleset is not None:
-            self._install(self._ruleset, more)
-        return batch.fit(groups, self._sets, more)
+    def _gone(self) -> BackendError:
+        return GoneError(
+            "there are no rules of ours in iptables, or they are not ours to change",
+            "a running throttled makes them, and puts them back when somebody flushed them",
+        )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._ipsets.headers()

@@ -271,12 +271,9 @@ def limit(ruleset: Ruleset, of: SetId, table: str) -> Match:
 def rate(of: SetId, ruleset: Ruleset) -> tuple[int, str]:
     """Return the rate of a set of throttles as hashlimit writes it: 10 in 30 s is (20, "min").
 
-    In the smallest unit that gives a whole number; rounded where none does. hashlimit reckons with
-    no more than a day in which an allowance becomes whole again: a rate so slow that it would take
-    longer is raised to the burst a day.
+    Rounded. hashlimit reckons with no more than a day in which an allowance becomes whole again: a
+    rate so slow that it would take longer is raised to the burst a day.
     """
     wanted = sets.rate(of, ruleset)
-    each = {unit: wanted.count * seconds / wanted.per for unit, seconds in _UNITS.items()}
-    whole = (unit for unit, packets in each.items() if packets >= 1 and packets == int(packets))
-    unit = next(whole, "day")
-    return max(round(each[unit]), math.ceil(wanted.burst * _UNITS[unit] / _DAY)), unit
+    packets, unit = sets.in_units(wanted, _UNITS)
+    return max(round(packets), math.ceil(wanted.burst * _UNITS[unit] / _DAY)), unit

@@ -19,11 +19,11 @@ from functools import cached_property
 from itertools import islice
 
 from throttled.enforce import batch
-from throttled.enforce.batch import Failure, Groups
 from throttled.enforce.nftables import ruleset as text
 from throttled.enforce.nftables.elements import TableElements, plan
 from throttled.enforce.nftables.libnftables import Libnftables
 from throttled.enforce.nftables.watch import TableWatch
+from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import BASE, SetId
 from throttled.errors import BackendError
 from throttled.model import Applied, Entry, Fill, FullSet, Problem, Ruleset, Seen
@@ -38,16 +38,15 @@ _REMADE = 100_000
 _TRIAL = Ruleset({"mx": (25,)}, ("127.0.0.0/8", "::1"), rate=1, per=60.0, burst=1, size=1000)
 
 
-class Nftables:
+class Nftables(SetBackend[bytes]):
     """Throttles and bans in a table of our own."""
 
     name = "nftables"
     enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
+        super().__init__()
         self._elements = TableElements()
-        self._ruleset: Ruleset | None = None
-        self._sets: AbstractSet[SetId] = frozenset()
         self._static: list[bytes] = []  # as the kernel described it after `setup`
 
     @cached_property
@@ -129,30 +128,14 @@ class Nftables:
         self._libnftables.run(text.remove())
         self._ruleset, self._sets, self._static = None, frozenset(), []
 
-    def _known(self) -> AbstractSet[SetId]:
-        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
-        if not self._sets:
-            self._sets = self._elements.definitions().keys()
-        return self._sets
+    def _present(self) -> AbstractSet[SetId]:
+        return self._elements.definitions().keys()
 
-    def _placed(self, groups: Groups[SetId, bytes]) -> tuple[Groups[SetId, bytes], list[Failure]]:
-        """Make the sets that groups need; return what is placed where, see `batch.fit`.
-
-        Raises:
-            BackendError: there is no table, or no rules that a set could be added to.
-        """
-        if groups.keys() <= self._sets:
-            return groups, []
-        self._sets = self._elements.definitions().keys()
-        more = batch.missing(groups, self._sets)
-        if not self._sets or (more and self._ruleset is None):
-            raise BackendError(
-                f"there is no table inet {text.TABLE}, or it is not ours to change",
-                "a running throttled makes it, and puts it back when somebody flushed it",
-            )
-        if more and self._ruleset is not None:
-            self._install(self._ruleset, more)
-        return batch.fit(groups, self._sets, more)
+    def _gone(self) -> BackendError:
+        return BackendError(
+            f"there is no table inet {text.TABLE}, or it is not ours to change",
+            "a running throttled makes it, and puts it back when somebody flushed it",
+        )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._elements.definitions()

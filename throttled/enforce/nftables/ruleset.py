@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
 from throttled.enforce.nftables.messages import SetDefinition
-from throttled.enforce.sets import BITS, SetId, rate
+from throttled.enforce.sets import BITS, SetId, in_units, rate
 from throttled.model import SCOPES, Action, Ruleset, Scope
 
 TABLE = "throttled"
@@ -103,17 +103,10 @@ def definition(of: SetId, ruleset: Ruleset) -> SetDefinition:
 
 
 def limit(of: SetId, ruleset: Ruleset) -> tuple[int, str, int]:
-    """Return a rate as nftables writes it, and its burst: 10 in 30 seconds is (20, "minute", …).
-
-    In the smallest unit that gives a whole number; rounded where none does.
-    """
+    """Return a rate as nftables writes it, rounded, and its burst."""
     wanted = rate(of, ruleset)
-    packets = 0.0
-    for unit, seconds in _UNITS.items():
-        packets = wanted.count * seconds / wanted.per
-        if packets >= 1 and packets == int(packets):
-            return int(packets), unit, wanted.burst
-    return max(1, round(packets)), "week", wanted.burst
+    packets, unit = in_units(wanted, _UNITS)
+    return max(1, round(packets)), unit, wanted.burst
 
 
 def _set(at: str, of: SetId, ruleset: Ruleset) -> str:
