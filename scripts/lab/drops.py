@@ -19,6 +19,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.bpf_runs import transmit
 from lab.bpffs import bpffs
 from lab.netns import SERVER4, Namespace, directory, pair
 from lab.packets import syn
@@ -136,7 +137,7 @@ def _measure(
         def flood(count: int) -> int:
             """Return the nanoseconds a packet took; none where the wire lost one."""
             before = dropped() if dropped else 0
-            took = at.client.call(generator.transmit, at.frame, at.ifindex, count)
+            took = at.client.call(transmit, generator, at.frame, at.ifindex, count)
             return took if not dropped or dropped() - before == count else 0
 
         once = next(filter(None, (flood(banned) for _ in range(_ROUNDS))))

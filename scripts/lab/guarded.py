@@ -24,7 +24,7 @@ from lab.netns import (
 )
 from lab.packets import ip6, opening
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 from throttled.model import Ruleset
 
 #: Behind the server: it forwards to it, and mail for it is none of its business.

@@ -16,7 +16,7 @@ from lab.bpffs import bpffs
 from lab.legacy import legacy_path
 from lab.rig import Options, Row, addresses
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 from throttled.enforce.xdp import backend as xdp
 from throttled.model import Entry, Ruleset
 

@@ -11,7 +11,7 @@ from lab.guarded import RULESET, Host, Wire
 from lab.legacy import legacy_path
 from lab.netns import namespace, unique
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 
 KERNEL = [
     pytest.param("xdp", marks=pytest.mark.root),

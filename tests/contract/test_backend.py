@@ -18,8 +18,8 @@ from lab.guarded import INSIDE4, RULESET, Host
 from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
 from lab.packets import DESTINATION, FRAGMENT, ROUTING, extension, ip4, ip6, opening
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose
-from throttled.enforce.nftables.sets import RATES
+from throttled.enforce.batch import RATES
+from throttled.enforce.registry import choose
 from throttled.errors import BackendError
 from throttled.model import Action, Entry, Foreign, Rate, Ruleset, Scope, Seen
 
@@ -373,6 +373,14 @@ def test_whether_the_rules_stand(backend: Backend) -> None:
     assert not backend.intact()
 
 
+def test_another_process_sees_what_is_left_in_the_kernel(host: Host) -> None:
+    assert host.backend.enforces
+    put(host.backend, ban("198.18.0.1"))
+    assert choose(host.backend.name).present()
+    host.backend.teardown()
+    assert not choose(host.backend.name).present()
+
+
 def test_how_full_it_is(backend: Backend) -> None:
     put(backend, *EVERY_KIND, throttle("198.18.0.2"))
     fills = backend.fill()
@@ -393,7 +401,9 @@ def test_word_of_what_somebody_else_does(backend: Backend) -> None:
     put(backend, *EVERY_KIND)
     backend.setup(msgspec.structs.replace(RULESET, burst=7))
     assert watch.drain() == Foreign()
-    code = "import sys; from throttled.enforce.choose import choose; choose(sys.argv[1]).teardown()"
+    code = (
+        "import sys; from throttled.enforce.registry import choose; choose(sys.argv[1]).teardown()"
+    )
     subprocess.run([sys.executable, "-c", code, backend.name], check=True)
     assert select.select([watch], [], [], 5.0)[0]
     foreign = watch.drain()

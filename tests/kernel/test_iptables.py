@@ -20,11 +20,11 @@ from lab.guarded import INSIDE4, RULESET, Host, Wire
 from lab.legacy import legacy_path
 from lab.netns import CLIENT4, SERVER4, namespace, without
 from throttled.decide.reconcile import missing
-from throttled.enforce.choose import choose
 from throttled.enforce.iptables import backend as module
-from throttled.enforce.iptables import elements, ruleset, tables
+from throttled.enforce.iptables import ipsets, ruleset, tables
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
+from throttled.enforce.registry import choose
 from throttled.errors import BackendError
 from throttled.model import Action, Entry, Foreign, Rate
 
@@ -359,7 +359,7 @@ def test_all_addresses_are_one_subject(host: Host) -> None:
 
 
 def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elements, "_READ", 100)
+    monkeypatch.setattr(ipsets, "_READ", 100)
     host.backend.setup(msgspec.structs.replace(RULESET, size=100_000))
     many = [ban(f"198.18.{n >> 8}.{n & 255}") for n in range(1, 5000)]
     host.backend.apply(many)
@@ -416,7 +416,7 @@ def test_an_error_of_an_extension_beside_libnftables() -> None:
     code = """
 from iptc.xtables import xtables
 from lab.netns import namespace
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 from throttled.enforce.iptables import ruleset
 ruleset._GC = "nonsense"
 initialised = [xtables(2), xtables(10)]  # as after a change, until they are collected
@@ -430,7 +430,7 @@ with namespace("beside") as place, place.entered():
 
 
 def test_check_without_the_right() -> None:
-    code = "from throttled.enforce.choose import choose; print(choose('iptables').check())"
+    code = "from throttled.enforce.registry import choose; print(choose('iptables').check())"
     done = without(["net_admin"], code)
     assert "state='fault'" in done.stdout
     assert "CAP_NET_ADMIN" in done.stdout
@@ -471,7 +471,7 @@ def test_check_without_python_iptables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_imported_only_when_needed_and_prints_nothing() -> None:
     code = """if True:
         import os, sys
-        from throttled.enforce.choose import choose
+        from throttled.enforce.registry import choose
         backend = choose("iptables")
         assert "iptc" not in sys.modules
         place = os.stat("/dev/fd/1").st_ino
@@ -564,7 +564,7 @@ def test_a_lock_that_is_held_costs_no_bans(
 def test_without_descriptors_it_is_told_and_the_process_goes_on(wire: Wire, left: int) -> None:
     code = """if True:
         import os, resource, sys
-        from throttled.enforce.choose import choose
+        from throttled.enforce.registry import choose
         from throttled.errors import BackendError
         from throttled.model import Ruleset
         RULESET = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)

@@ -11,7 +11,7 @@ import pytest
 from lab.bpffs import bpffs, within
 from lab.legacy import legacy_path
 from lab.netns import namespace
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 
 pytestmark = pytest.mark.root
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 _CHECK = """
 import importlib, os, signal, sys
 from throttled.health.probes.firewall import check
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 module, _, name = sys.argv[2].partition(":")
 holder = importlib.import_module(module)
 *path, last = name.split(".")
@@ -28,7 +28,7 @@ for each in path:
 setattr(holder, last, lambda *_args, **_options: os.kill(os.getpid(), signal.SIGKILL))
 print(list(check(choose(sys.argv[1]))))
 """
-_PURGE = "from throttled.enforce.choose import teardown; print(teardown())"
+_PURGE = "from throttled.enforce.registry import teardown; print(teardown())"
 _LEFT = """
 nft list ruleset; ipset list -n; iptables-legacy -t raw -S | grep -v ^-P
 ip6tables-legacy -t raw -S | grep -v ^-P; find /sys/fs/bpf -path '*throttled*'

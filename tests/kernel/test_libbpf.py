@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.bpf_runs import run
 from lab.netns import without
-from throttled.bpf import libbpf
+from throttled.bpf import bindings
 from throttled.bpf.libbpf import OBJECTS, Map, Object
 from throttled.errors import BackendError
 
@@ -20,7 +21,7 @@ def keys(count: int) -> bytes:
 
 def test_a_map() -> None:
     made = Map.hash("map", 8, 4, 10)
-    assert (made.key_size, made.value_size, made.max_entries, made.name) == (8, 4, 10, "map")
+    assert (made.key_size, made.value_size, made.max_entries) == (8, 4, 10)
     assert made.lookup(bytes(8)) is None
     made.update(bytes(8), b"four")
     assert made.lookup(bytes(8)) == b"four"
@@ -62,7 +63,7 @@ def test_reading_in_pieces_finds_everything_once() -> None:
 def test_a_program_runs_and_counts() -> None:
     loaded = Object(OBJECTS / "xdp.o")
     loaded.load()
-    verdict, _nanoseconds = loaded.program("ethernet").test(bytes(64))
+    verdict, _nanoseconds = run(loaded.program("ethernet"), bytes(64))
     assert verdict == 2  # XDP_PASS
     assert loaded.map("dropped").total(0) == 0
     with pytest.raises(KeyError):
@@ -125,11 +126,11 @@ def test_without_the_right() -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libbpf, "_LIBRARY", "libbpf-that-is-absent.so.1")
-    libbpf._library.cache_clear()
+    monkeypatch.setattr(bindings, "_LIBRARY", "libbpf-that-is-absent.so.1")
+    bindings.library.cache_clear()
     try:
         with pytest.raises(BackendError, match="libbpf-that-is-absent") as caught:
             Map.hash("map", 8, 4, 10)
         assert "install libbpf1" in caught.value.hint
     finally:
-        libbpf._library.cache_clear()
+        bindings.library.cache_clear()

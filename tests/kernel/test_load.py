@@ -10,7 +10,7 @@ import pytest
 
 from lab.bpffs import bpffs
 from lab.netns import namespace
-from throttled.bpf.libbpf import RIGHTS
+from throttled.bpf.bindings import RIGHTS
 from throttled.enforce.xdp.backend import Xdp
 from throttled.health.probes.unit import capabilities, limited
 

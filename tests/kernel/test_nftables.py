@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -22,9 +23,10 @@ from throttled.enforce.nftables import backend as module
 from throttled.enforce.nftables import elements, libnftables, messages, ruleset
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.nftables.libnftables import Libnftables
-from throttled.enforce.nftables.messages import Message
-from throttled.enforce.nftables.netlink import Netlink
 from throttled.errors import BackendError
+from throttled.linux import netlink
+from throttled.linux.netlink import Message
+from throttled.linux.netlink_socket import Netlink, netfilter
 from throttled.model import Action, Entry, Rate, Seen
 
 pytestmark = pytest.mark.root
@@ -58,7 +60,7 @@ class Transactions:
                 data = self.socket.recv(1 << 16, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return kinds[_NEW_GENERATION]
-            kinds.update(each.kind for each in messages.messages(data))
+            kinds.update(each.kind for each in netlink.messages(data))
 
 
 @pytest.fixture
@@ -96,7 +98,9 @@ def test_the_table_reads_well(host: Host) -> None:
 def test_the_kernel_keeps_a_rate_exactly(host: Host, rate: Rate) -> None:
     host.backend.apply([Entry("198.18.0.1", "mx", "throttle", 60.0, rate)])
     found = {
-        of.rate: each.limit for of, each in elements.Elements().definitions().items() if of.rate
+        of.rate: each.limit
+        for of, each in elements.TableElements().definitions().items()
+        if of.rate
     }
     assert list(found.values()) == [(rate.count, int(rate.per), rate.burst)]
 
@@ -315,7 +319,7 @@ def test_an_element_in_its_last_moment_is_not_kept_for_ever(
     # Stands for a dump in the last millisecond, which cannot be met on purpose.
     last = Seen("198.18.0.1", "mx", "ban", 0.0004)
     monkeypatch.setattr(
-        elements.Elements, "dump", lambda _self, of: [last] if of.name == "mx_ban4" else []
+        elements.TableElements, "dump", lambda _self, of: [last] if of.name == "mx_ban4" else []
     )
     host.backend.setup(msgspec.structs.replace(RULESET, size=5))
     until(lambda: not host.backend.lookup([ban("198.18.0.1")]), "it ended")
@@ -365,7 +369,7 @@ def test_check_changes_nothing(transactions: Transactions) -> None:
 
 
 def test_check_without_the_right() -> None:
-    code = "from throttled.enforce.choose import choose; print(choose('auto').check())"
+    code = "from throttled.enforce.registry import choose; print(choose('auto').check())"
     done = without(["net_admin"], code)
     assert "state='fault'" in done.stdout
     assert "Operation not permitted" in done.stdout
@@ -397,7 +401,7 @@ def test_without_descriptors_it_is_told_and_the_process_goes_on() -> None:
     """libnftables ends the process where it gets no socket, for a context and for interfaces."""
     code = """if True:
         import os, resource
-        from throttled.enforce.choose import choose
+        from throttled.enforce.registry import choose
         from throttled.errors import BackendError
         from throttled.model import Entry, Ruleset
         rules = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)
@@ -457,14 +461,15 @@ def test_a_dump_of_what_is_not_there() -> None:
     with (
         namespace("dump") as place,
         place.entered(),
-        Netlink() as netlink,
+        netfilter() as socket,
         pytest.raises(FileNotFoundError),
     ):
-        list(netlink.dump(question))
+        list(socket.dump(question))
 
 
 def test_a_refusal_of_the_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     # Stands for ENOMEM, with which the kernel answers the beginning of a batch.
-    monkeypatch.setattr(Netlink, "transaction", lambda *_: {0: 12})
+    refusal = netlink.message(netlink.ERROR, 0, struct.pack("=i", -errno.ENOMEM))
+    monkeypatch.setattr(Netlink, "ask", lambda *_: netlink.messages(refusal))
     with pytest.raises(BackendError, match="the kernel refused: Cannot allocate memory"):
         host.backend.apply([ban("198.18.0.1")])

@@ -125,7 +125,7 @@ def test_a_control_group_without_the_listener_sees_nothing(ends: Ends) -> None:
 
 
 def test_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "root", lambda: None)
+    monkeypatch.setattr(module, "mounted", lambda _kind: None)
     with pytest.raises(BackendError, match="no control groups") as caught:
         Sensor()
     assert "cgroup2" in caught.value.hint

@@ -10,7 +10,7 @@ import pytest
 from lab.guarded import RULESET
 from lab.netns import namespace
 from throttled.enforce.nftables.backend import Nftables
-from throttled.enforce.nftables.watch import Watch
+from throttled.enforce.nftables.watch import TableWatch
 from throttled.model import Entry, Foreign
 
 pytestmark = pytest.mark.root
@@ -32,8 +32,8 @@ def backend() -> Iterator[Nftables]:
 
 
 @pytest.fixture
-def watch(backend: Nftables) -> Iterator[Watch]:
-    made = Watch()
+def watch(backend: Nftables) -> Iterator[TableWatch]:
+    made = TableWatch()
     backend.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
     yield made
     made.close()
@@ -43,7 +43,7 @@ def nft(command: str) -> None:
     subprocess.run(("nft", "-f", "-"), input=command.encode(), check=True)
 
 
-def readable(watch: Watch) -> bool:
+def readable(watch: TableWatch) -> bool:
     return bool(select.select([watch], [], [], 0)[0])
 
 
@@ -64,7 +64,7 @@ def readable(watch: Watch) -> bool:
     ],
 )
 def test_what_somebody_does_to_our_table_is_told_once(
-    watch: Watch, command: str, foreign: Foreign
+    watch: TableWatch, command: str, foreign: Foreign
 ) -> None:
     if command.startswith("delete chain"):
         nft("flush chain inet throttled prerouting")
@@ -76,7 +76,7 @@ def test_what_somebody_does_to_our_table_is_told_once(
     assert watch.drain() == NOTHING
 
 
-def test_what_somebody_does_elsewhere_is_not(watch: Watch) -> None:
+def test_what_somebody_does_elsewhere_is_not(watch: TableWatch) -> None:
     for command in (
         "add table inet throttled2",
         "add chain inet throttled2 mx",
@@ -87,7 +87,7 @@ def test_what_somebody_does_elsewhere_is_not(watch: Watch) -> None:
         assert watch.drain() == NOTHING
 
 
-def test_what_we_do_ourselves_is_not(backend: Nftables, watch: Watch) -> None:
+def test_what_we_do_ourselves_is_not(backend: Nftables, watch: TableWatch) -> None:
     backend.apply([Entry(f"198.18.0.{n}", "mx", "ban", 60.0) for n in range(100)])
     backend.apply([Entry("198.18.16.0/20", "mx", "ban", 60.0)])
     backend.setup(msgspec.structs.replace(RULESET, burst=99))
@@ -97,7 +97,7 @@ def test_what_we_do_ourselves_is_not(backend: Nftables, watch: Watch) -> None:
     assert watch.drain() == NOTHING
 
 
-def test_our_batches_do_not_come_up_at_all(backend: Nftables, watch: Watch) -> None:
+def test_our_batches_do_not_come_up_at_all(backend: Nftables, watch: TableWatch) -> None:
     backend.setup(msgspec.structs.replace(RULESET, size=100_000))
     watch.drain()
     batch = [Entry(f"198.18.{n >> 8}.{n & 255}", "mx", "ban", 60.0) for n in range(10_000)]
@@ -107,7 +107,7 @@ def test_our_batches_do_not_come_up_at_all(backend: Nftables, watch: Watch) -> N
     assert not readable(watch)
 
 
-def test_a_backend_made_after_the_watch_is_ours_too(watch: Watch) -> None:
+def test_a_backend_made_after_the_watch_is_ours_too(watch: TableWatch) -> None:
     later = Nftables()
     later.setup(msgspec.structs.replace(RULESET, burst=99))
     later.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
@@ -119,7 +119,7 @@ def test_a_backend_made_after_the_watch_is_ours_too(watch: Watch) -> None:
     assert watch.drain() == ALL
 
 
-def test_an_element_that_ends_is_nobodys_doing(backend: Nftables, watch: Watch) -> None:
+def test_an_element_that_ends_is_nobodys_doing(backend: Nftables, watch: TableWatch) -> None:
     entry = Entry("198.18.0.7", "mx", "ban", 0.01)
     backend.apply([entry])
     while backend.lookup([entry]):
@@ -143,7 +143,7 @@ def test_when_more_was_announced_than_fits_nobody_knows(
     watch.close()
 
 
-def test_a_long_list_in_another_table_is_read_past(watch: Watch) -> None:
+def test_a_long_list_in_another_table_is_read_past(watch: TableWatch) -> None:
     elements = ", ".join(f"10.{n >> 8}.{n & 255}.0" for n in range(20_000))
     nft(
         f"add table ip other; add set ip other s {{ type ipv4_addr; elements = {{ {elements} }}; }}"

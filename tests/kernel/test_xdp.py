@@ -15,12 +15,12 @@ from lab import guarded
 from lab.bpffs import bpffs
 from lab.guarded import RULESET, Host, Wire
 from lab.netns import CLIENT4, SERVER4, namespace, unique, until, without
-from throttled.bpf import libbpf
+from throttled.bpf import bindings, libbpf
 from throttled.bpf.libbpf import OBJECTS, XDP_GENERIC, Link, Map, Object
 from throttled.enforce.xdp import layout, sets
 from throttled.enforce.xdp.backend import Xdp
 from throttled.enforce.xdp.interfaces import Interface, interfaces
-from throttled.enforce.xdp.layout import ELEMENT, SetId
+from throttled.enforce.xdp.layout import ELEMENT, Slot
 from throttled.errors import BackendError
 from throttled.host.addresses import AddressWatch
 from throttled.model import Action, Entry, Rate
@@ -220,7 +220,7 @@ def test_one_by_ip_link_too(wire: Wire, pins: Path, tmp_path: Path) -> None:
         del link
         assert not at("eth0").attached
         program = made.program("internet")
-        assert not libbpf._library().bpf_xdp_attach(
+        assert not bindings.library().bpf_xdp_attach(
             at("eth0").number, program.fd, _XDP_FLAGS_SKB, None
         )
         try:
@@ -467,8 +467,8 @@ def test_a_smaller_size_keeps_what_does_not_fit(
 def test_a_set_that_the_program_lost_is_given_back(host: Host, pins: Path) -> None:
     """As after a kill between the two steps of growing: the pin is new, the slot is not."""
     host.backend.apply([ban("198.18.0.1")])
-    of = SetId("mx", "ban", 4, networks=False)
-    Map.pinned(pins / f"v{layout.LAYOUT}" / "sets4").delete(of.slot.to_bytes(4, sys.byteorder))
+    of = Slot("mx", "ban", 4, networks=False)
+    Map.pinned(pins / f"v{layout.LAYOUT}" / "sets4").delete(of.number.to_bytes(4, sys.byteorder))
     assert host.arrives("198.18.0.1")
     host.backend.setup(RULESET)
     assert not host.arrives("198.18.0.1")

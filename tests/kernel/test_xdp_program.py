@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lab.bpf_runs import run
 from lab.bpffs import bpffs
 from lab.guarded import RULESET
 from lab.netns import CLIENT6, SERVER4, SERVER6, pair
@@ -50,7 +51,7 @@ class Guarded(NamedTuple):
     packets: Program
 
     def verdict(self, frame: bytes) -> int:
-        return self.frames.test(frame)[0]
+        return run(self.frames, frame)[0]
 
     def drops(self, packet: bytes) -> bool:
         """Tell what becomes of an IP packet in a plain frame."""
@@ -120,9 +121,9 @@ def test_a_banned_client_is_found(program: Guarded, packet: bytes, tags: tuple[i
 
 def test_without_a_link_layer(program: Guarded) -> None:
     for packet in (four(), six(), six(extension(FRAGMENT))):
-        assert program.packets.test(packet)[0] == DROP
+        assert run(program.packets, packet)[0] == DROP
     for packet in (four(GOOD4), six(source="2001:db8:b::2"), ethernet(four())):
-        assert program.packets.test(packet)[0] == PASS
+        assert run(program.packets, packet)[0] == PASS
 
 
 # What is passed
@@ -209,7 +210,7 @@ def test_whatever_comes_only_who_is_banned_is_dropped(
 @given(st.binary(min_size=14, max_size=200))
 def test_noise_is_passed(program: Guarded, data: bytes) -> None:
     assert program.verdict(data) == PASS
-    assert program.packets.test(data)[0] == PASS
+    assert run(program.packets, data)[0] == PASS
 
 
 # Who is throttled
@@ -261,5 +262,5 @@ def test_a_forged_flood_begins_and_lengthens_nothing(program: Guarded) -> None:
 
 def test_it_is_quick(program: Guarded) -> None:
     """A bound far above what it takes: to be noticed if it became a matter of microseconds."""
-    _verdict, nanoseconds = program.frames.test(ethernet(four()), repeat=100_000)
+    _verdict, nanoseconds = run(program.frames, ethernet(four()), repeat=100_000)
     assert nanoseconds < 3000

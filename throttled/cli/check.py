@@ -174,11 +174,11 @@ def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
 
 def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
     """Check the configured backend, unless it is the one that runs: the daemon owns that."""
-    from throttled.enforce.choose import choose  # noqa: PLC0415
+    from throttled.enforce.registry import choose  # noqa: PLC0415
     from throttled.health.probes.firewall import check  # noqa: PLC0415 - as above
 
-    name = "dryrun" if settings.observing else settings.firewall.backend
-    backend = choose(name, settings.firewall.xdp_mode)
+    firewall = settings.firewall
+    backend = choose(firewall.backend, firewall.xdp_mode, observing=settings.observing)
     if backend.name == running:
         return
     if running:

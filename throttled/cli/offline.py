@@ -123,7 +123,7 @@ def _warn_of_leftovers(settings: Config) -> None:
     """Say that the kernel still holds what an enforcing daemon put there, before one observed."""
     if not settings.observing:
         return
-    from throttled.enforce.choose import present  # noqa: PLC0415 - libraries that list needs not
+    from throttled.enforce.registry import present  # noqa: PLC0415 - libraries that list needs not
 
     for name in present():
         click.echo(
@@ -168,12 +168,12 @@ def _backends(settings: Config, path: str) -> list[Backend]:
 
     Where the configuration observes, what was really in force before may be in any of them.
     """
-    from throttled.enforce.choose import choose, present  # noqa: PLC0415 - libraries: see above
+    from throttled.enforce.registry import choose, present  # noqa: PLC0415 - libraries: see above
 
     if settings.observing and path == settings.store.path:
         return [choose(name) for name in present()]
-    name = "dryrun" if settings.observing else settings.firewall.backend
-    return [choose(name, settings.firewall.xdp_mode)]
+    firewall = settings.firewall
+    return [choose(firewall.backend, firewall.xdp_mode, observing=settings.observing)]
 
 
 def _look(store: Store, settings: Config, request: Request, now: float) -> Result:

@@ -191,4 +191,4 @@ def _unban_all(
 
 
 def _observing(backends: Sequence[Backend]) -> bool:
-    return any(backend.name == "dryrun" for backend in backends)
+    return not all(backend.enforces for backend in backends)

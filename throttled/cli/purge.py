@@ -13,7 +13,6 @@ from throttled.cli.daemon import config, socket_path
 from throttled.cli.options import Command, json_option
 from throttled.config.schema import Config
 from throttled.control import client
-from throttled.control.claim import beside
 from throttled.control.protocol import Done, Purge
 from throttled.errors import (
     NotPermittedError,
@@ -22,6 +21,7 @@ from throttled.errors import (
     ThrottledError,
     UsageError,
 )
+from throttled.linux.claim import beside
 from throttled.operator import audit
 from throttled.store.store import Store
 
@@ -46,7 +46,7 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
     any more. What the databases say is in force comes back when the daemon starts, unless they go
     too (--all). The daemon must be stopped first.
     """
-    from throttled.enforce.choose import teardown  # noqa: PLC0415 - libraries that --help needs not
+    from throttled.enforce.registry import teardown  # noqa: PLC0415 - libraries that --help needs not
 
     settings = config()
     socket = Path(socket_path())

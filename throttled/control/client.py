@@ -8,9 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from throttled.control import claim, protocol
+from throttled.control import protocol
 from throttled.control.protocol import Request, Result
 from throttled.errors import NotPermittedError, NotRunningError, ThrottledError, UsageError
+from throttled.linux.claim import taken
+from throttled.linux.unix_socket import answers
 
 TIMEOUT = 30.0
 _START = "start it: systemctl start throttled, or: throttled run"
@@ -56,20 +58,7 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
 
 def alive(path: Path) -> bool:
     """Return whether a daemon has this socket, also one that does not answer or listen yet."""
-    return claim.taken(path) or answers(path)
-
-
-def answers(path: Path) -> bool:
-    """Return whether a process listens on this socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        try:
-            sock.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            return False
-        except OSError:  # its backlog is full, or it is not for us
-            return True
-    return True
+    return taken(path) or answers(path)
 
 
 def _receive(sock: socket.socket, deadline: float) -> bytes:

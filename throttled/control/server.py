@@ -12,12 +12,11 @@ handler itself is never cut short: a change that is recorded must also be applie
 """
 
 import asyncio
-import contextlib
+import errno
 import grp
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,11 +24,11 @@ from time import monotonic
 
 from msgspec import Struct
 
-from throttled.control import client, protocol
+from throttled.control import protocol
 from throttled.control.admission import Admission
-from throttled.control.claim import Claim
 from throttled.control.protocol import Failed, Ok, Request, Result
 from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
+from throttled.linux.unix_socket import BoundSocket
 
 TIME_LIMIT = 5.0
 
@@ -76,8 +75,7 @@ class Server:
         self._admission = admission or Admission()
         self._gid: int | None = None
         self._server: asyncio.Server | None = None
-        self._claim: Claim | None = None
-        self._inode = 0
+        self._bound: BoundSocket | None = None
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -105,10 +103,9 @@ class Server:
     async def stop(self) -> None:
         """Stop listening, let requests under way end, remove the socket file."""
         await self.drain()
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:  # not a successor's
-                self._path.unlink()
-        self._release()
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
 
     async def drain(self) -> None:
         """Stop listening, let requests under way end: for a second, then they are cut off."""
@@ -122,39 +119,27 @@ class Server:
             if late:
                 await asyncio.wait(late, timeout=1)
 
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.release()
-            self._claim = None
-
     def _bind(self) -> socket.socket:
-        self._gid = self._find_gid()
+        gid = self._gid = self._find_gid()
         self._path.parent.mkdir(mode=0o755, exist_ok=True)
-        self._claim = Claim.take(self._path)
-        if self._claim is None:
-            raise self._refusal()
         try:
-            return self._bound()
-        except BaseException:
-            self._release()
-            raise
-
-    def _bound(self) -> socket.socket:
-        self._remove_stale()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._bound = bound = BoundSocket(self._path, 0o600)
+        except FileExistsError as error:
+            hint = "remove it, or set [control] socket to another path"
+            raise ConfigError(f"{self._path} exists and is not a socket", hint) from error
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise self._refusal() from error
         try:
-            # The file takes over the mode of the unbound socket: it is never open to others, not
-            # even for an instant, and the umask of the process is left alone.
-            os.fchmod(sock.fileno(), 0o600)
-            sock.bind(str(self._path))
-            if self._gid is not None:
-                os.chown(self._path, -1, self._gid)
+            if gid is not None:
+                os.chown(self._path, -1, gid)
                 self._path.chmod(0o660)
-            self._inode = self._path.stat().st_ino
         except BaseException:
-            sock.close()
+            bound.socket.close()
+            bound.close()
             raise
-        return sock
+        return bound.socket
 
     def _find_gid(self) -> int | None:
         if not self._group:
@@ -164,18 +149,6 @@ class Server:
         except KeyError as error:
             hint = f"make it (addgroup --system {self._group}), or leave [control] group empty"
             raise ConfigError(f"no such group: {self._group}", hint) from error
-
-    def _remove_stale(self) -> None:
-        """Remove the socket that a killed daemon left; only if nobody answers there."""
-        try:
-            if not stat.S_ISSOCK(self._path.lstat().st_mode):
-                hint = "remove it, or set [control] socket to another path"
-                raise ConfigError(f"{self._path} exists and is not a socket", hint)
-        except FileNotFoundError:
-            return
-        if client.answers(self._path):  # a daemon of before the claim, or another program
-            raise self._refusal()
-        self._path.unlink()
 
     def _refusal(self) -> RefusedError:
         hint = "stop it first (systemctl stop throttled), or set [control] socket to another path"

@@ -52,7 +52,7 @@ class Enforcer:
     def enforcing(self) -> bool:
         """Tell whether what is decided is in a kernel."""
         backend = self.backend
-        return backend is not None and backend.name != "dryrun" and self.fault is None
+        return backend is not None and backend.enforces and self.fault is None
 
     def apply(self, entries: Sequence[Entry], now: Moment) -> None:
         """Put entries in force; what the kernel refuses waits for `retry`.

@@ -12,7 +12,8 @@ import logging
 import os
 from math import inf
 
-from throttled.enforce.choose import displace
+from throttled.enforce.backend import Backend
+from throttled.enforce.registry import displace
 from throttled.model import Problem
 
 log = logging.getLogger("throttled")
@@ -24,10 +25,10 @@ class Leftovers:
     """Entries of other backends.
 
     Args:
-        backend: name of the backend in use, whose entries stay.
+        backend: the one in use, whose entries stay.
     """
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.problem: Problem | None = None
         self._backend = backend
         self._tried = inf  # boot clock
@@ -47,7 +48,7 @@ class Leftovers:
             at: now, on the boot clock.
         """
         self._tried = at
-        removed, faults = await asyncio.to_thread(displace, self._backend)
+        removed, faults = await asyncio.to_thread(displace, self._backend.name)
         for name in removed:
             log.info("removed entries left by the %s backend", name)
         before, self.problem = self.problem, None
@@ -55,7 +56,7 @@ class Leftovers:
             return
         what = f"entries left by another backend remain in the kernel: {faults[0].message}"
         hint = "tried again every minute; or stop the daemon and run: throttled purge"
-        if os.geteuid() != 0 and self._backend == "dryrun":
+        if os.geteuid() != 0 and not self._backend.enforces:
             # Whoever observes without rights cannot even see whether there are any.
             what = f"cannot look for entries of an enforcing daemon: {faults[0].message}"
             log.warning("%s; if one ran here before, run as root: throttled purge", what)

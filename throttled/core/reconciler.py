@@ -20,7 +20,7 @@ from throttled.clock import Moment, now, slept
 from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import Kind, adopt, judge, restore
 from throttled.decide.reconcile import missing
-from throttled.enforce.backend import Backend, Watch
+from throttled.enforce.backend import Backend, RulesWatch
 from throttled.errors import BackendError, ThrottledError
 from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset, Scope
 
@@ -85,7 +85,7 @@ class Reconciler:
         self.lacking = self._lacked = 0
         self._pipeline = pipeline
         self._ruleset = ruleset
-        self._watch: Watch | None = None
+        self._watch: RulesWatch | None = None
         self._task: asyncio.Task[None] | None = None
         self.state = State.STARTING
         self._looked = self._distrusted = 0.0  # boot clock

@@ -10,7 +10,7 @@ from typing import Protocol
 from throttled.model import Applied, Entry, Fill, Foreign, Problem, Ruleset, Seen
 
 
-class Watch(Protocol):
+class RulesWatch(Protocol):
     """Word of changes that somebody else makes to what is ours."""
 
     def fileno(self) -> int:
@@ -32,7 +32,12 @@ class Watch(Protocol):
 class Backend(Protocol):
     """Throttles and bans, by the means of one kernel interface."""
 
+    #: As in the configuration; for messages.
     name: str
+    #: Whether entries are in the kernel; else nothing is throttled or banned.
+    enforces: bool
+    #: Whether its rules are at each network interface: set up again when these change.
+    at_interfaces: bool
 
     def check(self) -> list[Problem]:
         """Say whether this backend can work here, and what is missing if not. Changes nothing."""
@@ -104,13 +109,21 @@ class Backend(Protocol):
         """
         ...
 
-    def watch(self) -> Watch | None:
+    def watch(self) -> RulesWatch | None:
         """Hear of foreign changes, once set up; None where the kernel does not tell.
 
         Then `intact` and samples on a timer find them.
 
         Raises:
             BackendError: it should tell, and does not.
+        """
+        ...
+
+    def present(self) -> bool:
+        """Tell whether this host's kernel has entries of ours, whoever set them up.
+
+        Raises:
+            BackendError: it cannot be seen.
         """
         ...
 

@@ -41,6 +41,7 @@ class DryRun:
     """Remembers throttles and bans, and when each would end."""
 
     name = "dryrun"
+    enforces, at_interfaces = False, False
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with nothing.
@@ -126,6 +127,10 @@ class DryRun:
     def watch(self) -> None:
         """Nobody else can change what is in our memory."""
         return
+
+    def present(self) -> bool:
+        """Return False: the kernel has nothing."""
+        return False
 
     def teardown(self) -> None:
         """Forget everything."""

@@ -5,8 +5,6 @@ from contextlib import suppress
 from ctypes import CDLL, Structure, byref, c_long, get_errno
 from time import CLOCK_MONOTONIC
 
-from throttled.linux.failures import unreadable
-
 
 class _Timerspec(Structure):
     _fields_ = (
@@ -21,7 +19,7 @@ class Timer:
     """Ticks, once an interval is set.
 
     Raises:
-        SourceError: no more descriptors.
+        OSError: no more descriptors.
     """
 
     def __init__(self) -> None:
@@ -29,7 +27,7 @@ class Timer:
         self._libc = CDLL(None, use_errno=True)
         self._fd: int = self._libc.timerfd_create(CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise unreadable("the journal", OSError(get_errno(), ""))
+            raise OSError(get_errno(), os.strerror(get_errno()))
 
     def every(self, interval: float) -> None:
         """Tick so often from now on, in seconds below 1; nothing changes if it does so already."""
@@ -49,5 +47,7 @@ class Timer:
             os.read(self._fd, 8)
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self._fd)
+        """Close the descriptor. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1

@@ -8,19 +8,13 @@ one a connection. The figures are worked out anew after `FRESH` seconds at the e
 """
 
 import asyncio
-import contextlib
-import errno
 import logging
-import os
-import socket
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from throttled.control import client
-from throttled.control.claim import Claim
 from throttled.errors import ConfigError, ThrottledError
+from throttled.linux.unix_socket import BoundSocket
 from throttled.metrics.exposition import CONTENT_TYPE
 
 MAX_CONNECTIONS = 16
@@ -42,8 +36,7 @@ class MetricsServer:
         self.listen = ""
         self._expose = expose
         self._server: asyncio.Server | None = None
-        self._claim: Claim | None = None
-        self._inode = 0
+        self._bound: BoundSocket | None = None
         self._open = 0
         self._text = b""
         self._stale = 0.0  # from when on (monotonic) the text is too old
@@ -64,9 +57,9 @@ class MetricsServer:
             return
         try:
             if listen.startswith("/"):
-                bound = self._bound(Path(listen))
+                self._bound = BoundSocket(Path(listen), 0o666)  # as open as a loopback port
                 self._server = await asyncio.start_unix_server(
-                    self._connected, sock=bound, limit=MAX_REQUEST
+                    self._connected, sock=self._bound.socket, limit=MAX_REQUEST
                 )
             else:
                 address, _, port = listen.rpartition(":")
@@ -74,7 +67,7 @@ class MetricsServer:
                     self._connected, address.strip("[]"), int(port), limit=MAX_REQUEST
                 )
         except (OSError, UnicodeError) as error:  # UnicodeError: no host can be called that
-            self._release()
+            self.stop()
             hint = 'another program may be there: set [metrics] listen to another place, or to ""'
             raise ConfigError(f"no figures at {listen}: {error}", hint) from error
         self.listen = listen
@@ -84,33 +77,10 @@ class MetricsServer:
         if self._server is not None:
             self._server.close()
             self._server = None
-            if self.listen.startswith("/"):
-                path = Path(self.listen)
-                with contextlib.suppress(OSError):
-                    if path.lstat().st_ino == self._inode:  # not a successor's
-                        path.unlink()
-            self._release()
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
         self.listen = ""
-
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.release()
-            self._claim = None
-
-    def _bound(self, path: Path) -> socket.socket:
-        """Return a socket bound to a path, as open to all as a loopback port.
-
-        What a killed daemon left there goes; a socket at which somebody answers, and a file, stay.
-        """
-        self._claim = Claim.take(path)
-        if self._claim is None or client.answers(path):
-            raise OSError(errno.EADDRINUSE, "another program answers there")
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(path.lstat().st_mode):
-                path.unlink()
-        bound = _open(path)
-        self._inode = path.lstat().st_ino
-        return bound
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._open >= MAX_CONNECTIONS:
@@ -148,22 +118,6 @@ class MetricsServer:
             _log.warning("no figures: %s", error.message)
             return _response("503 Service Unavailable", error.message.encode() + b"\n")
         return _response("200 OK", self._text, CONTENT_TYPE, head=method == b"HEAD")
-
-
-def _open(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The file takes over the mode of the unbound socket but for the umask: no chmod afterwards, it
-    # would follow a link that the directory's owner puts there in between. No thread makes files.
-    os.fchmod(sock.fileno(), 0o666)
-    before = os.umask(0)
-    try:
-        sock.bind(str(path))
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    return sock
 
 
 def _response(

@@ -32,7 +32,7 @@ from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
 from throttled.core.reopening import open_or_without, reopen
 from throttled.enforce.backend import Backend
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 from throttled.enforce.sockets import connections
 from throttled.errors import (
     BackendError,
@@ -219,7 +219,7 @@ class Daemon:
     @property
     def observing(self) -> bool:
         """Whether decisions are taken and recorded, but never put into a kernel."""
-        return self.backend.name == "dryrun"
+        return not self.backend.enforces
 
     @property
     def config(self) -> Config:
@@ -245,14 +245,13 @@ class Daemon:
 
     def _use(self, backend: Backend) -> None:
         self.backend = backend
-        self.leftovers = Leftovers(backend.name)
+        self.leftovers = Leftovers(backend)
         self.hook.would = self.observing
 
     @staticmethod
     def _open_backend(config: Config) -> Backend:
         firewall = config.firewall
-        name = "dryrun" if config.observing else firewall.backend
-        backend = choose(name, firewall.xdp_mode)
+        backend = choose(firewall.backend, firewall.xdp_mode, observing=config.observing)
         faults = [problem for problem in backend.check() if problem.state == "fault"]
         if faults:
             hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
@@ -301,7 +300,7 @@ class Daemon:
     def _take_facts(self, facts: Facts) -> None:
         if facts == self.facts:
             self.host.follow()  # a directory may have been replaced
-            if self.backend.name == "xdp":
+            if self.backend.at_interfaces:
                 self.reconciler.reconfigure()  # it is at interfaces without an address too
             if self.logs.unopened:
                 self.logs.follow(self.config.logs(facts))

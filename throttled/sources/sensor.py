@@ -14,6 +14,7 @@ from pathlib import Path
 
 from throttled.bpf.libbpf import ATTACH_CGROUP_SOCK_OPS, OBJECTS, Map, Object
 from throttled.errors import BackendError
+from throttled.linux.mounts import mounted
 from throttled.model import Scope
 from throttled.sources import sensor_maps
 
@@ -36,7 +37,7 @@ class Sensor:
         Raises:
             BackendError: that does not work here; says what is missing.
         """
-        place = cgroup or root()
+        place = cgroup or mounted("cgroup2")
         if place is None:
             raise BackendError(
                 "no control groups of version 2 are mounted",
@@ -90,15 +91,6 @@ class Sensor:
             count = int.from_bytes(values[n * 8 : n * 8 + 8], sys.byteorder)
             found[sensor_maps.source(keys[n * size : (n + 1) * size])] = count
         return found
-
-
-def root() -> Path | None:
-    """Return where control groups of version 2 are mounted."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _device, mounted, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(mounted)
-    return None
 
 
 def _refused(error: OSError, where: str = "") -> BackendError:

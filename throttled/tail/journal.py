@@ -27,6 +27,7 @@ from pwd import getpwnam
 from time import gmtime, monotonic, strftime, time
 
 from throttled.errors import SourceError
+from throttled.linux.failures import unreadable
 from throttled.linux.timer import Timer
 from throttled.model import JOURNAL
 from throttled.tail.lines import MAX_LINE
@@ -64,7 +65,10 @@ class JournalTail:
         self._last_line = 0.0
         self._heard = monotonic()
         self._reader = _open()
-        self._timer = Timer()
+        try:
+            self._timer = Timer()
+        except OSError as error:
+            raise unreadable("the journal", error) from error
         self._timer.every(INTERVAL)
         self._wake = select.epoll()
         self._wake.register(self._timer.fileno(), select.EPOLLIN)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from throttled.cli.main import main
 from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
-from throttled.enforce import choose
+from throttled.enforce import registry
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import ThrottledError
 
@@ -92,11 +92,12 @@ class Memory(DryRun):
     """Stands for nftables where no test may touch the kernel; tests/system has the real one."""
 
     name = "nftables"
+    enforces = True
 
 
 @pytest.fixture(autouse=True)
 def _no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(choose._BACKENDS, "nftables", Memory)
+    monkeypatch.setattr(registry, "Nftables", Memory)
 
 
 @pytest.fixture

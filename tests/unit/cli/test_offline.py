@@ -191,7 +191,7 @@ def test_in_mode_observe_the_database_of_what_is_observed_is_shown(
 
 IN_A_NAMESPACE = """
 import os, sys, time
-from throttled.enforce.choose import choose
+from throttled.enforce.registry import choose
 from throttled.model import Entry, Ruleset, Decision
 from throttled.store.store import Store
 from throttled.cli.main import main

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from throttled.control.claim import beside
 from throttled.control.protocol import Done
-from throttled.enforce import choose
+from throttled.enforce import registry
 from throttled.errors import BackendError
+from throttled.linux.claim import beside
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
     cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = BackendError("not permitted", "be root")
-    monkeypatch.setattr(choose, "teardown", lambda: (["iptables"], [fault]))
+    monkeypatch.setattr(registry, "teardown", lambda: (["iptables"], [fault]))
     for name in ("throttled.db", "throttled.db-wal", "throttled.observe.db"):
         (tmp_path / name).touch()
     asked = cli("purge", "--all")
@@ -61,7 +61,7 @@ def test_a_daemon_that_starts_while_one_is_asked_is_not_purged(
         touched.append(1)
         return [], []
 
-    monkeypatch.setattr(choose, "teardown", teardown)
+    monkeypatch.setattr(registry, "teardown", teardown)
     daemon.answer = Done("")
     ended = cli(*elsewhere, "purge", "--yes")  # the configuration's socket, not the one named
     assert (ended.code, touched) == (1, [])
@@ -85,7 +85,7 @@ def test_a_daemon_that_starts_while_one_is_asked_is_not_purged(
 def test_a_file_that_cannot_be_removed_stops_no_other(
     cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "teardown", lambda: (["nftables"], []))
+    monkeypatch.setattr(registry, "teardown", lambda: (["nftables"], []))
     (tmp_path / "throttled.db").mkdir()
     (tmp_path / "throttled.observe.db").touch()
     ended = cli("purge", "--all", "--yes", "--json")

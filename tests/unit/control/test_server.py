@@ -23,10 +23,10 @@ from lab import netns
 from throttled.control import client
 from throttled.control import server as server_module
 from throttled.control.admission import CONNECTIONS, PER_USER, Admission
-from throttled.control.claim import beside
 from throttled.control.protocol import MAX_REQUEST, Done, Explain, Ping, Request, Result, Unban
 from throttled.control.server import Peer, Server
 from throttled.errors import ConfigError, NotPermittedError, RefusedError
+from throttled.linux.claim import beside
 
 BOUND = netns.DEADMAN
 

@@ -7,6 +7,9 @@ import pytest
 
 from throttled.core import leftovers
 from throttled.core.leftovers import Leftovers
+from throttled.enforce.backend import Backend
+from throttled.enforce.dryrun import DryRun
+from throttled.enforce.nftables.backend import Nftables
 from throttled.errors import BackendError
 
 
@@ -21,7 +24,7 @@ def test_what_cannot_be_removed_is_a_problem_until_it_is(
     ]
     monkeypatch.setattr(leftovers, "displace", lambda _name: answers.pop(0))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    left = Leftovers("dryrun")
+    left = Leftovers(DryRun())
     assert not left.due(1e9)
     asyncio.run(left.remove(100.0))
     assert left.problem is not None
@@ -35,9 +38,9 @@ def test_what_cannot_be_removed_is_a_problem_until_it_is(
     assert caplog.text.count("lock is taken") == 1  # not every minute
 
 
-@pytest.mark.parametrize(("backend", "wrong"), [("dryrun", False), ("nftables", True)])
+@pytest.mark.parametrize(("backend", "wrong"), [(DryRun(), False), (Nftables(), True)])
 def test_who_observes_without_rights_is_only_warned(
-    monkeypatch: pytest.MonkeyPatch, backend: str, *, wrong: bool
+    monkeypatch: pytest.MonkeyPatch, backend: Backend, *, wrong: bool
 ) -> None:
     monkeypatch.setattr(leftovers, "displace", lambda _name: ([], [BackendError("not permitted")]))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

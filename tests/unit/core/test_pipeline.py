@@ -57,6 +57,7 @@ class Kernel:
     """A backend that remembers, and that refuses while `fault` is set."""
 
     name = "test"
+    enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, str, str], float] = {}
@@ -106,6 +107,9 @@ class Kernel:
 
     def watch(self) -> None:
         return
+
+    def present(self) -> bool:
+        return bool(self.held)
 
     def teardown(self) -> None:
         self.held.clear()

@@ -27,7 +27,7 @@ class Kernel(DryRun):
 
     def __init__(self) -> None:
         super().__init__()
-        self.name = "nftables"
+        self.enforces = True
         self.packets = 0
         self.fails = False
 
@@ -153,7 +153,7 @@ def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> No
 
 
 def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
-    host.kernel.name = "dryrun"
+    host.kernel.enforces = False
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
     assert host.problems() == []

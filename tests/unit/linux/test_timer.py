@@ -6,7 +6,6 @@ import select
 
 import pytest
 
-from throttled.errors import SourceError
 from throttled.linux.timer import Timer
 
 
@@ -22,6 +21,7 @@ def test_ticks_until_closed() -> None:
     timer.clear()
     assert select.select([timer], [], [], 0)[0] == []
     timer.close()
+    timer.close()
 
 
 def test_no_more_descriptors() -> None:
@@ -30,7 +30,7 @@ def test_no_more_descriptors() -> None:
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
     try:
-        with pytest.raises(SourceError, match="Too many open files"):
+        with pytest.raises(OSError, match="Too many open files"):
             Timer()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -10,6 +10,7 @@ import pytest
 
 from lab import netns
 from throttled.errors import ConfigError, StoreError
+from throttled.linux.unix_socket import BoundSocket
 from throttled.metrics import server as server_module
 from throttled.metrics.server import MAX_CONNECTIONS, MAX_REQUEST, MetricsServer
 
@@ -87,10 +88,11 @@ def test_a_port_and_a_port_that_is_taken(host: str) -> None:
 
 def test_a_socket_that_nobody_listens_on_yet_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
-    first, second = MetricsServer(bytes), MetricsServer(bytes)
-    with first._bound(path), pytest.raises(ConfigError, match="another program answers there"):
-        asyncio.run(second.serve(str(path)))
+    first = BoundSocket(path, 0o666)
+    with first.socket, pytest.raises(ConfigError, match="another program answers there"):
+        asyncio.run(MetricsServer(bytes).serve(str(path)))
     assert path.is_socket()
+    first.close()
 
 
 def test_a_killed_daemons_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from throttled.control.protocol import (
     Request,
     StatusResult,
 )
-from throttled.enforce import choose
+from throttled.enforce import registry
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.sessions import Endings
 from throttled.errors import (
@@ -59,6 +59,7 @@ class Memory(DryRun):
     """Stands for nftables: no test here may touch the kernel of the machine it runs on."""
 
     name = "nftables"
+    enforces = True
 
 
 class Lab:
@@ -126,7 +127,7 @@ def live(path: Path, story: Callable[[Lab], Awaitable[None]], lab: Lab | None = 
         # The periodic work is done a hundred times as often, so that no test waits for it.
         patch.setattr(schedule, "_TICK", 0.01)
         patch.setattr(daemon, "_REOPEN", 0.02)
-        patch.setitem(choose._BACKENDS, "nftables", Memory)
+        patch.setattr(registry, "Nftables", Memory)
         patch.setattr("throttled.core.leftovers.displace", lambda _name: ([], []))
         if Endings.end is _END:  # a test may have replaced it
             patch.setattr(Endings, "end", lambda *_args: None)

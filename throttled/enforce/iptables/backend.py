@@ -7,7 +7,7 @@ a set for networks of another length is made when the first of them comes.
 Limits. Rules of IPv4 and IPv6 are two tables and two steps. An element's end is on a whole second,
 up to one late, and at most 24 days away. Renewing an element sets its packet counter to zero. In a
 set of more than 20,000 elements neither the time left nor the packets of one are known, only that
-it is there (`elements` says why). The kernel tells nobody of changes: `watch` and `intact` look.
+it is there (`ipsets` says why). The kernel tells nobody of changes: `watch` and `intact` look.
 """
 
 import logging
@@ -19,13 +19,14 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from throttled.enforce import batch
 from throttled.enforce.iptables import ruleset as text
 from throttled.enforce.iptables import tables
-from throttled.enforce.iptables.elements import Elements, Failure, GoneError, Groups, plan
-from throttled.enforce.iptables.messages import Definition, Header
-from throttled.enforce.iptables.watch import Tables, Watch
-from throttled.enforce.nftables import sets
-from throttled.enforce.nftables.sets import SetId
+from throttled.enforce.iptables.ipsets import GoneError, Ipsets, plan
+from throttled.enforce.iptables.messages import IpsetDefinition, IpsetHeader
+from throttled.enforce.iptables.watch import Outlines, TablesWatch
+from throttled.enforce.set_backend import SetBackend
+from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
 from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
 
@@ -39,22 +40,22 @@ _NFT = 'set [firewall] backend = "nftables": it works beside iptables-nft'
 _MODULES = "needs the modules ip_tables, iptable_raw, ip_set, xt_set, xt_hashlimit and xt_addrtype"
 
 
-class Iptables:
+class Iptables(SetBackend[int]):
     """Throttles and bans in the legacy tables."""
 
     name = "iptables"
+    enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
-        self._elements = Elements()
-        self._ruleset: Ruleset | None = None
-        self._sets: AbstractSet[SetId] = frozenset()
+        super().__init__()
+        self._ipsets = Ipsets()
         self._listed: Mapping[int, Sequence[str]] = {}
         self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
         self._looked: object = None  # what the latest look of `watch` saw
 
     @cached_property
-    def _tables(self) -> Tables:
-        return Tables(_versions())
+    def _outlines(self) -> Outlines:
+        return Outlines(_versions())
 
     def check(self) -> list[Problem]:
         """Put a set and a chain of all our kinds of rules in place, that no packet comes to."""
@@ -75,7 +76,7 @@ class Iptables:
         try:
             return self._install(ruleset, frozenset())
         except BackendError:
-            if not self._elements.headers():
+            if not self._ipsets.headers():
                 raise
         self._try()  # or else nothing works now: another program holds the lock, no descriptors …
         try:
@@ -90,7 +91,7 @@ class Iptables:
         """Put a batch in force, one element after the other."""
         groups, unusable = plan(entries, self._known())
         placed, refused = self._placed(groups)
-        applied = self._elements.commit(placed)
+        applied = self._ipsets.commit(placed)
         return Applied((*unusable, *refused, *applied.failed), applied.full)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
@@ -99,17 +100,17 @@ class Iptables:
         In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known. Of one
         asked for with longer than the kernel counts `seconds` is that, in the first half.
         """
-        return self._elements.lookup(plan(entries, self._known())[0])
+        return self._ipsets.lookup(plan(entries, self._known())[0])
 
     def dump(self) -> Iterator[Seen]:
         """Yield every element."""
-        for of in sorted(_subjects(self._elements.headers())):
+        for of in sorted(_subjects(self._ipsets.headers())):
             with suppress(GoneError):
-                yield from self._elements.dump(of)
+                yield from self._ipsets.dump(of)
 
     def dropped(self) -> int:
         """Return the packets dropped since the sets were made; 0 where they are gone."""
-        return sum(map(self._elements.counted, text.VERSIONS))
+        return sum(map(self._ipsets.counted, text.VERSIONS))
 
     def collect(self) -> None:
         """The kernel gives memory back by itself."""
@@ -117,7 +118,7 @@ class Iptables:
 
     def fill(self) -> list[Fill]:
         """Return how full each set is."""
-        subjects = _subjects(self._elements.headers())
+        subjects = _subjects(self._ipsets.headers())
         return [
             Fill(header.name, of.scope, of.action, header.elements, header.definition.size)
             for of, header in subjects.items()
@@ -129,85 +130,55 @@ class Iptables:
             bool(self._listed) and self._fixed == self._counts() and self._listed == self._rules()
         )
 
-    def watch(self) -> Watch:
+    def watch(self) -> TablesWatch:
         """Look four times a second whether somebody changed the rules, or emptied all sets."""
-        return Watch(self._changed)
+        return TablesWatch(self._changed)
 
     def present(self) -> bool:
         """Tell whether there are sets of ours; without the table raw no rule could ask them."""
-        return any(map(tables.exists, text.VERSIONS)) and bool(self._elements.headers())
+        return any(map(tables.exists, text.VERSIONS)) and bool(self._ipsets.headers())
 
     def teardown(self) -> None:
         """Remove chains and sets."""
         for version in filter(tables.exists, text.VERSIONS):
             tables.remove(version, text.CHAINS)
-        for name in self._elements.headers():
-            self._elements.destroy(name)
-        self._end_trials(self._elements.trials())
+        for name in self._ipsets.headers():
+            self._ipsets.destroy(name)
+        self._end_trials(self._ipsets.trials())
         self._ruleset, self._sets, self._listed, self._fixed = None, frozenset(), {}, {}
 
-    def _known(self) -> AbstractSet[SetId]:
-        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
-        if not self._sets:
-            self._sets = _subjects(self._elements.headers()).keys()
-        return self._sets
+    def _present(self) -> AbstractSet[SetId]:
+        return _subjects(self._ipsets.headers()).keys()
 
-    def _placed(self, groups: Groups) -> tuple[Groups, list[Failure]]:
-        """Make the sets that groups need; leave out removals from sets that there are not.
-
-        Also returns the throttles that the cap on rates keeps from their own rate; the configured
-        one applies to them.
-
-        Raises:
-            BackendError: there are no sets, or no rules that one could be added to.
-        """
-        if groups.keys() <= self._sets:
-            return groups, []
-        self._sets = _subjects(self._elements.headers()).keys()
-        more = {
-            of
-            for of, entries in groups.items()
-            if of not in self._sets and any(entry.seconds > 0 for entry in entries.values())
-        }
-        if not self._sets or (more and self._ruleset is None):
-            raise GoneError(
-                "there are no rules of ours in iptables, or they are not ours to change",
-                "a running throttled makes them, and puts them back when somebody flushed them",
-            )
-        if more and self._ruleset is not None:
-            self._install(self._ruleset, more)
-        placed = {of: dict(entries) for of, entries in groups.items() if of in self._sets}
-        refused: list[Failure] = []
-        for of in more - self._sets:
-            wanted = {key: entry for key, entry in groups[of].items() if entry.seconds > 0}
-            placed.setdefault(of._replace(rate=""), {}).update(wanted)
-            refused += [(entry, sets.TOO_MANY) for entry in wanted.values()]
-        return placed, refused
+    def _gone(self) -> BackendError:
+        return GoneError(
+            "there are no rules of ours in iptables, or they are not ours to change",
+            "a running throttled makes them, and puts them back when somebody flushed them",
+        )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
-        present = self._elements.headers()
+        present = self._ipsets.headers()
         subjects = _subjects(present)
         idle = {of for of in subjects if of.rate and of not in more and not subjects[of].elements}
-        more = sets.admitted(subjects.keys() - idle, more)
-        every = [*sets.BASE, *sorted((subjects.keys() - idle | more) - set(sets.BASE))]
+        every = batch.every(subjects.keys() - idle, more)
         for of in every:
             wanted = text.definition(of, ruleset.size)
             if of not in subjects:
-                self._elements.make(text.name(of), wanted)
+                self._ipsets.make(text.name(of), wanted)
             elif subjects[of].definition != wanted:
                 self._remake(of, subjects[of], wanted)
         for version in text.VERSIONS:
             counting = text.parts(bytes(4 if version == 4 else 16), 0)
             name = text.dropped(version)
             if name not in present:
-                self._elements.make(name, text.networks(version, 2))
+                self._ipsets.make(name, text.networks(version, 2))
             if name not in present or present[name].elements != len(counting):
-                self._elements.fill(name, counting)
+                self._ipsets.fill(name, counting)
             self._protect(ruleset, version, present)
         for version in _versions():
             tables.put(version, text.CHAINS, text.render(ruleset, every, version))
         for of in idle:
-            self._elements.destroy(text.name(of))
+            self._ipsets.destroy(text.name(of))
         self._looked, self._fixed = self._look(), self._counts()
         self._listed = self._rules()
         self._ruleset, self._sets = ruleset, frozenset(every)
@@ -219,10 +190,10 @@ class Iptables:
     def _counts(self) -> dict[str, int]:
         """Return how many elements are in each set that stays."""
         names = (of(version) for of in (text.dropped, text.protected) for version in text.VERSIONS)
-        return {name: self._elements.count(name) for name in names}
+        return {name: self._ipsets.count(name) for name in names}
 
     def _look(self) -> object:
-        return self._tables.outlines(), self._counts()
+        return self._outlines.read(), self._counts()
 
     def _changed(self) -> bool:
         """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
@@ -238,56 +209,56 @@ class Iptables:
         except BackendError:
             return True  # nobody can tell
 
-    def _protect(self, ruleset: Ruleset, version: int, present: Mapping[str, Header]) -> None:
+    def _protect(self, ruleset: Ruleset, version: int, present: Mapping[str, IpsetHeader]) -> None:
         name = text.protected(version)
         networks = text.protected_networks(ruleset.protected, version)
         definition = text.networks(version, len(networks))
         if name not in present:
-            self._elements.make(name, definition)
-        with self._elements.replacing(name, definition) as spare:
-            self._elements.fill(spare, networks)
+            self._ipsets.make(name, definition)
+        with self._ipsets.replacing(name, definition) as spare:
+            self._ipsets.fill(spare, networks)
 
-    def _remake(self, of: SetId, header: Header, wanted: Definition) -> None:
+    def _remake(self, of: SetId, header: IpsetHeader, wanted: IpsetDefinition) -> None:
         """Give a set another size; what it holds goes along, packets counted do not."""
         most = min(_REMADE, wanted.size)
         if header.elements > most:
             log.warning("%s holds too much to be made anew: its size stays", header.name)
             return
-        with self._elements.replacing(header.name, wanted):
+        with self._ipsets.replacing(header.name, wanted):
             held = (
                 # Was rounded down.
                 Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1, seen.rate)
-                for seen in islice(self._elements.dump(of), most)
+                for seen in islice(self._ipsets.dump(of), most)
             )
-            self._elements.commit(plan(held, frozenset())[0], suffix=text.SPARE)
+            self._ipsets.commit(plan(held, frozenset())[0], suffix=text.SPARE)
 
     def _try(self) -> None:
         """Let the kernel take a set and rules of all our kinds, under another name, and go."""
-        trials = self._elements.trials()
+        trials = self._ipsets.trials()
         self._end_trials(name for name, process in trials.items() if not _runs(process))
         name = text.trial_name(os.getpid())
         for version in _versions():
-            self._elements.make(name, Definition("hash:ip", version, 64, 600))
+            self._ipsets.make(name, IpsetDefinition("hash:ip", version, 64, 600))
             try:
                 tables.put(version, [name], text.trial(_TRIAL, name, version))
                 tables.remove(version, [name])
                 tables.listed(version)  # which `intact` asks
             finally:
-                self._elements.destroy(name)
+                self._ipsets.destroy(name)
 
     def _end_trials(self, names: Iterable[str]) -> None:
         """Remove what processes left that were killed during a trial."""
         for name in names:
             for version in filter(tables.exists, text.VERSIONS):
                 tables.remove(version, [name])
-            self._elements.destroy(name)
+            self._ipsets.destroy(name)
 
 
 def _runs(process: int) -> bool:
     return process != os.getpid() and Path(f"/proc/{process}").exists()
 
 
-def _subjects(present: Mapping[str, Header]) -> dict[SetId, Header]:
+def _subjects(present: Mapping[str, IpsetHeader]) -> dict[SetId, IpsetHeader]:
     """Return the sets of subjects among ours."""
     found = ((text.subjects(name), header) for name, header in present.items())
     return {of: header for of, header in found if of is not None}

@@ -24,9 +24,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from throttled import address
-from throttled.enforce.iptables.messages import Definition
-from throttled.enforce.nftables import sets
-from throttled.enforce.nftables.sets import SetId
+from throttled.enforce import sets
+from throttled.enforce.iptables.messages import IpsetDefinition
+from throttled.enforce.sets import BITS, SetId
 from throttled.model import SCOPES, Ruleset, Scope
 
 CHAIN = "throttled"
@@ -44,7 +44,6 @@ CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
 #: Default of a set: what an operator adds by hand and without a time. It also makes the kernel
 #: look for expired elements every three minutes, a part of the set at a time.
 _TIMEOUT = 600
-_BITS = {4: 32, 6: 128}
 _UNITS = {"sec": 1, "min": 60, "hour": 3600, "day": 86_400}
 #: Milliseconds between looks for entries of hashlimit that expired.
 _GC = 10_000
@@ -117,16 +116,16 @@ def dropped(version: int) -> str:
     return f"{PREFIX}dropped{version}"
 
 
-def definition(of: SetId, size: int) -> Definition:
+def definition(of: SetId, size: int) -> IpsetDefinition:
     """Return what a set of subjects is."""
-    kind = "hash:ip" if of.prefix == _BITS[of.version] else "hash:net"
+    kind = "hash:ip" if of.prefix == BITS[of.version] else "hash:net"
     # All of the address space is two elements, as a hash:net takes no prefix of length 0.
-    return Definition(kind, of.version, size if of.prefix else 2, _TIMEOUT)
+    return IpsetDefinition(kind, of.version, size if of.prefix else 2, _TIMEOUT)
 
 
-def networks(version: int, size: int) -> Definition:
+def networks(version: int, size: int) -> IpsetDefinition:
     """Return what a set of networks that stay is."""
-    return Definition("hash:net", version, max(size, 64), 0)
+    return IpsetDefinition("hash:net", version, max(size, 64), 0)
 
 
 def parts(key: bytes, prefix: int) -> tuple[tuple[bytes, int], ...]:
@@ -143,7 +142,7 @@ def protected_networks(subjects: Iterable[str], version: int) -> list[tuple[byte
         ValueError: a subject is neither an address nor a network.
     """
     found = (address.parse(subject) for subject in subjects)
-    size = _BITS[version]
+    size = BITS[version]
     pieces = (part for key, bits in found if len(key) * 8 == size for part in parts(key, bits))
     return sorted({(key, bits or size) for key, bits in pieces})
 
@@ -179,7 +178,7 @@ def trial(ruleset: Ruleset, chain: str, version: int) -> list[Rule]:
         chain: its name, and that of a set.
         version: 4 or 6.
     """
-    of = SetId("mx", "throttle", version, _BITS[version])
+    of = SetId("mx", "throttle", version, BITS[version])
     return [
         _to_port(chain, 25, "RETURN"),
         _opened(chain),
@@ -230,8 +229,8 @@ def _leads_to_us(line: str) -> bool:
 def _scope(ruleset: Ruleset, scope: Scope, own: Sequence[SetId], version: int) -> list[Rule]:
     """Return the rules of a scope's chain, in their order."""
     chain = f"{CHAIN}_{scope}"
-    single = [of for of in own if of.prefix == _BITS[version]]
-    networks = [of for of in own if of.prefix != _BITS[version]]
+    single = [of for of in own if of.prefix == BITS[version]]
+    networks = [of for of in own if of.prefix != BITS[version]]
     slow = [_above(ruleset, of, name(of)) for of in single if of.action == "throttle"]
     around = [_above(ruleset, of, name(of)) for of in networks if of.action == "throttle"]
     return [
@@ -272,12 +271,9 @@ def limit(ruleset: Ruleset, of: SetId, table: str) -> Match:
 def rate(of: SetId, ruleset: Ruleset) -> tuple[int, str]:
     """Return the rate of a set of throttles as hashlimit writes it: 10 in 30 s is (20, "min").
 
-    In the smallest unit that gives a whole number; rounded where none does. hashlimit reckons with
-    no more than a day in which an allowance becomes whole again: a rate so slow that it would take
-    longer is raised to the burst a day.
+    Rounded. hashlimit reckons with no more than a day in which an allowance becomes whole again: a
+    rate so slow that it would take longer is raised to the burst a day.
     """
     wanted = sets.rate(of, ruleset)
-    each = {unit: wanted.count * seconds / wanted.per for unit, seconds in _UNITS.items()}
-    whole = (unit for unit, packets in each.items() if packets >= 1 and packets == int(packets))
-    unit = next(whole, "day")
-    return max(round(each[unit]), math.ceil(wanted.burst * _UNITS[unit] / _DAY)), unit
+    packets, unit = sets.in_units(wanted, _UNITS)
+    return max(round(packets), math.ceil(wanted.burst * _UNITS[unit] / _DAY)), unit

@@ -10,17 +10,15 @@ of another one of the same size, is not seen here.
 Owns a timer, and a socket for each IP version, in the network namespace in which it was made.
 """
 
-import contextlib
 import ctypes
-import os
 import socket
 from collections.abc import Callable, Iterable
 
 from throttled.errors import BackendError
+from throttled.linux.timer import Timer
 from throttled.model import Foreign
 
-_EVERY = 250_000_000  # ns
-_MONOTONIC, _FLAGS = 1, os.O_NONBLOCK | os.O_CLOEXEC  # linux/time.h, linux/timerfd.h
+_EVERY = 0.25  # seconds
 #: Address family, level and option (IPT_SO_GET_INFO, IP6T_SO_GET_INFO) of each IP version.
 _ASKED = {4: (socket.AF_INET, 0, 64), 6: (socket.AF_INET6, 41, 64)}
 #: struct ipt_getinfo: the table's name (32 bytes), valid hooks, where each of five hooks begins and
@@ -30,7 +28,7 @@ _INFO, _NAME = 84, b"raw"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Tables:
+class Outlines:
     """The outlines of the tables raw."""
 
     def __init__(self, versions: Iterable[int]) -> None:
@@ -50,7 +48,7 @@ class Tables:
                 "run as root or with CAP_NET_ADMIN and CAP_NET_RAW",
             ) from error
 
-    def outlines(self) -> list[bytes]:
+    def read(self) -> list[bytes]:
         """Return what the kernel says of each table, without its rules; empty where it has none."""
         return [self._outline(version) for version in self._sockets]
 
@@ -67,7 +65,7 @@ class Tables:
         return b"" if failed else data.raw
 
 
-class Watch:
+class TablesWatch(Timer):
     """A timer, and `drain` that looks."""
 
     def __init__(self, changed: Callable[[], bool]) -> None:
@@ -79,26 +77,15 @@ class Watch:
         Raises:
             BackendError: the kernel gives no timer.
         """
+        try:
+            super().__init__()
+        except OSError as error:
+            raise BackendError(f"the tables cannot be watched: {error.strerror}") from error
         self._changed = changed
-        self._fd: int = _libc.timerfd_create(_MONOTONIC, _FLAGS)
-        every = (ctypes.c_long * 4)(0, _EVERY, 0, _EVERY)  # struct itimerspec
-        if self._fd < 0 or _libc.timerfd_settime(self._fd, 0, every, None):
-            why = os.strerror(ctypes.get_errno())
-            raise BackendError(f"the tables cannot be watched: {why}")
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self._fd
+        self.every(_EVERY)
 
     def drain(self) -> Foreign:
         """Look; where anything of ours was changed nobody knows what else."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._fd, 8)
+        self.clear()
         changed = self._changed()
         return Foreign(rules=changed, lost=changed)
-
-    def close(self) -> None:
-        """Stop looking. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1

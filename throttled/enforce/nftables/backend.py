@@ -18,12 +18,13 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 
+from throttled.enforce import batch
 from throttled.enforce.nftables import ruleset as text
-from throttled.enforce.nftables import sets
-from throttled.enforce.nftables.elements import Elements, Failure, Groups, plan
+from throttled.enforce.nftables.elements import TableElements, plan
 from throttled.enforce.nftables.libnftables import Libnftables
-from throttled.enforce.nftables.sets import SetId
-from throttled.enforce.nftables.watch import Watch
+from throttled.enforce.nftables.watch import TableWatch
+from throttled.enforce.set_backend import SetBackend
+from throttled.enforce.sets import BASE, SetId
 from throttled.errors import BackendError
 from throttled.model import Applied, Entry, Fill, FullSet, Problem, Ruleset, Seen
 
@@ -37,15 +38,15 @@ _REMADE = 100_000
 _TRIAL = Ruleset({"mx": (25,)}, ("127.0.0.0/8", "::1"), rate=1, per=60.0, burst=1, size=1000)
 
 
-class Nftables:
+class Nftables(SetBackend[bytes]):
     """Throttles and bans in a table of our own."""
 
     name = "nftables"
+    enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
-        self._elements = Elements()
-        self._ruleset: Ruleset | None = None
-        self._sets: AbstractSet[SetId] = frozenset()
+        super().__init__()
+        self._elements = TableElements()
         self._static: list[bytes] = []  # as the kernel described it after `setup`
 
     @cached_property
@@ -54,7 +55,7 @@ class Nftables:
 
     def check(self) -> list[Problem]:
         """Let the kernel go through all sets and rules under another name, and take them back."""
-        trial = text.render(_TRIAL, sets.BASE, sets.BASE, {}, "throttled_check")
+        trial = text.render(_TRIAL, BASE, BASE, {}, "throttled_check")
         try:
             self._elements.definitions()
             self._libnftables.run(trial, trial=True)
@@ -73,9 +74,9 @@ class Nftables:
             with suppress(BackendError):
                 return self._install(ruleset, frozenset())
         # Its chain has another hook, a set is used by a stranger's rule, it is another table …
-        self._libnftables.run(text.remove() + text.render(ruleset, sets.BASE, sets.BASE, {}))
+        self._libnftables.run(text.remove() + text.render(ruleset, BASE, BASE, {}))
         log.warning("the table inet %s could not be used as it was: it is made anew", text.TABLE)
-        self._note(ruleset, frozenset(sets.BASE))
+        self._note(ruleset, frozenset(BASE))
         return False
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
@@ -114,9 +115,9 @@ class Nftables:
         """Return how full each set is; nothing before Linux 6.16, which does not say."""
         return self._elements.fill()
 
-    def watch(self) -> Watch:
+    def watch(self) -> TableWatch:
         """Hear of changes that somebody else makes to our table."""
-        return Watch()
+        return TableWatch()
 
     def present(self) -> bool:
         """Tell whether there is a table of ours with sets."""
@@ -127,46 +128,14 @@ class Nftables:
         self._libnftables.run(text.remove())
         self._ruleset, self._sets, self._static = None, frozenset(), []
 
-    def _known(self) -> AbstractSet[SetId]:
-        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
-        if not self._sets:
-            self._sets = self._elements.definitions().keys()
-        return self._sets
+    def _present(self) -> AbstractSet[SetId]:
+        return self._elements.definitions().keys()
 
-    def _placed(self, groups: Groups) -> tuple[Groups, list[Failure]]:
-        """Make the sets that groups need; leave out removals from sets that there are not.
-
-        Also returns the throttles that the cap on rates keeps from their own rate; the configured
-        one applies to them.
-
-        Raises:
-            BackendError: there is no table, or no rules that a set could be added to.
-        """
-        if groups.keys() <= self._sets:
-            return groups, []
-        self._sets = self._elements.definitions().keys()
-        more = {
-            of
-            for of, items in groups.items()
-            if of not in self._sets and any(entry.seconds > 0 for entry, _key, _packed in items)
-        }
-        if not self._sets or (more and self._ruleset is None):
-            raise BackendError(
-                f"there is no table inet {text.TABLE}, or it is not ours to change",
-                "a running throttled makes it, and puts it back when somebody flushed it",
-            )
-        if more and self._ruleset is not None:
-            self._install(self._ruleset, more)
-        placed = {of: list(items) for of, items in groups.items() if of in self._sets}
-        refused: list[Failure] = []
-        for of in more - self._sets:
-            wanted = [item for item in groups[of] if item[0].seconds > 0]
-            keys = {key for _entry, key, _packed in wanted}
-            configured = of._replace(rate="")
-            others = [item for item in placed.get(configured, ()) if item[1] not in keys]
-            placed[configured] = others + wanted
-            refused += [(entry, sets.TOO_MANY) for entry, _key, _packed in wanted]
-        return placed, refused
+    def _gone(self) -> BackendError:
+        return BackendError(
+            f"there is no table inet {text.TABLE}, or it is not ours to change",
+            "a running throttled makes it, and puts it back when somebody flushed it",
+        )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
         present = self._elements.definitions()
@@ -175,13 +144,12 @@ class Nftables:
             for of in present
             if of.rate and of not in more and next(self._elements.dump(of), None) is None
         }
-        more = sets.admitted(present.keys() - idle, more)
-        every = [*sets.BASE, *sorted((present.keys() - idle | more) - set(sets.BASE))]
+        every = batch.every(present.keys() - idle, more)
         remake: dict[SetId, list[tuple[str, int]]] = {}
         for of, definition in present.items():
             if of in idle:
                 continue
-            wanted = sets.definition(of, ruleset)
+            wanted = text.definition(of, ruleset)
             if (definition.key, definition.flags) != (wanted.key, wanted.flags):
                 remake[of] = []  # not our doing
             elif definition != wanted:

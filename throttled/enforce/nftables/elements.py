@@ -17,15 +17,16 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
-from msgspec.structs import replace
-
+from throttled.enforce import batch
+from throttled.enforce.batch import Failure, Groups, Rivals
 from throttled.enforce.entries import read
-from throttled.enforce.nftables import messages, sets
-from throttled.enforce.nftables.messages import Held, Message, Verb
-from throttled.enforce.nftables.netlink import Netlink
+from throttled.enforce.nftables import messages
+from throttled.enforce.nftables.messages import Element, SetDefinition, Verb
 from throttled.enforce.nftables.ruleset import COUNTER, TABLE
-from throttled.enforce.nftables.sets import Definition, SetId
+from throttled.enforce.sets import SetId, parse_name, place
 from throttled.errors import BackendError
+from throttled.linux.netlink import ERROR, Message, error
+from throttled.linux.netlink_socket import Netlink, netfilter
 from throttled.model import Applied, Entry, Fill, FullSet, Seen
 
 #: Elements of one message, as the length of a list has 16 bits.
@@ -36,55 +37,41 @@ _MEANWHILE = 60_000
 #: Whether adding renews.
 _RENEWS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 12)
 
-#: An entry, its key and its packed element.
-Item = tuple[Entry, bytes, bytes]
-Groups = Mapping[SetId, Sequence[Item]]
-Failure = tuple[Entry, str]
+#: An entry and its packed element.
+Item = tuple[Entry, bytes]
 
 
 def plan(
     entries: Iterable[Entry], present: AbstractSet[SetId]
-) -> tuple[dict[SetId, list[Item]], list[Failure]]:
-    """Sort entries by their sets, the last one for an element alone; name those that cannot be.
-
-    A throttled subject is in the set of its rate alone: it is removed from its rivals.
+) -> tuple[Groups[SetId, bytes], list[Failure]]:
+    """Sort entries by their sets and pack them: see `batch.plan`.
 
     Args:
         entries: what is wanted.
         present: the sets that there are.
     """
-    found: dict[SetId, dict[bytes, Item]] = {}
-    failed: list[Failure] = []
-    rivals = sets.Rivals(present)
-    for entry in entries:
-        try:
-            of, key = sets.place(entry)
-            least = 1 if entry.seconds > 0 else _MEANWHILE
-            packed = messages.element(key, max(least, int(entry.seconds * 1000)))
-        except (ValueError, OverflowError) as error:
-            failed.append((entry, str(error)))
-        else:
-            found.setdefault(of, {})[key] = entry, key, packed
-            for other in rivals.of(of) if of.action == "throttle" else ():
-                gone = replace(entry, seconds=0.0)
-                found.setdefault(other, {})[key] = gone, key, messages.element(key, _MEANWHILE)
-    return {of: list(items.values()) for of, items in found.items()}, failed
+    return batch.plan(entries, place, _pack, Rivals(present).of)
 
 
-class Elements:
+def _pack(entry: Entry, key: bytes) -> bytes:
+    least = 1 if entry.seconds > 0 else _MEANWHILE
+    return messages.element(key, max(least, int(entry.seconds * 1000)))
+
+
+class TableElements:
     """The elements in the sets of our table."""
 
     @cached_property
     def _netlink(self) -> Netlink:
-        return Netlink()
+        return netfilter()
 
-    def commit(self, groups: Groups) -> Applied:
+    def commit(self, groups: Groups[SetId, bytes]) -> Applied:
         """Put a batch in force.
 
         Raises:
             BackendError: nothing could be: the table is gone, or we are not permitted.
         """
-        errors = self._try(groups)
+        errors = self._try({of: [*items.values()] for of, items in groups.items()})
         if not errors:
             return Applied()
         failed: list[Failure] = []
@@ -93,9 +80,8 @@ class Elements:
             rest = self.commit(healthy)
             failed, full = list(rest.failed), rest.full
         for of, number in errors.items():
-            items = groups[of]
-            if number == errno.ENFILE:
-                items = self._held_first(of, items)
+            full_set = number == errno.ENFILE
+            items = self._present_first(of, groups[of]) if full_set else [*groups[of].values()]
             pieces = self._piecemeal(of, items)
             failed += pieces.failed
             full |= pieces.full
@@ -104,22 +90,26 @@ class Elements:
     def lookup(self, entries: Iterable[Entry], present: AbstractSet[SetId]) -> list[Seen]:
         """Return those of the named elements that the kernel holds in the sets that there are."""
         groups, _unusable = plan(entries, present)
-        return [seen for of, items in groups.items() for seen in _seen(of, self._ask(of, items))]
+        return [
+            seen
+            for of, items in groups.items()
+            for seen in _seen(of, self._ask(of, items.values()))
+        ]
 
     def dump(self, of: SetId) -> Iterator[Seen]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
-        reader = messages.Reader()
-        with self._refusals(), Netlink() as netlink:
+        reader = messages.ElementReader()
+        with self._refusals(), netfilter() as netlink:
             for answer in netlink.dump(messages.dump_elements(TABLE, of.name)):
-                yield from _seen(of, reader.held(answer))
+                yield from _seen(of, reader.elements(answer))
 
-    def definitions(self) -> dict[SetId, Definition]:
+    def definitions(self) -> dict[SetId, SetDefinition]:
         """Return the sets that there are; none where there is no table."""
         found = {}
         with self._refusals(), suppress(FileNotFoundError):
             for answer in self._netlink.dump(messages.dump_sets(TABLE)):
                 name, definition = messages.set_of(answer)
-                if of := sets.parse_name(name):
+                if of := parse_name(name):
                     found[of] = definition
         return found
 
@@ -129,9 +119,9 @@ class Elements:
         with self._refusals(), suppress(FileNotFoundError):
             for answer in self._netlink.dump(messages.dump_sets(TABLE)):
                 name, definition = messages.set_of(answer)
-                of, held = sets.parse_name(name), messages.count_of(answer)
-                if of and held is not None:
-                    found.append(Fill(name, of.scope, of.action, held, definition.size))
+                of, count = parse_name(name), messages.count_of(answer)
+                if of and count is not None:
+                    found.append(Fill(name, of.scope, of.action, count, definition.size))
         return found
 
     def static(self) -> list[bytes]:
@@ -151,7 +141,7 @@ class Elements:
             answers = _found(self._netlink.ask([messages.get_counter(TABLE, COUNTER)]))
             return sum(map(messages.packets_of, answers))
 
-    def _try(self, groups: Groups) -> dict[SetId, int]:
+    def _try(self, groups: Mapping[SetId, Sequence[Item]]) -> dict[SetId, int]:
         """Send one transaction; return the first errno of each set that failed, or nothing.
 
         Raises:
@@ -166,9 +156,12 @@ class Elements:
                     parts.append(verb(TABLE, of.name, packed, len(owners)))
         errors: dict[SetId, int] = {}
         with self._refusals():
-            for sequence, number in self._netlink.transaction(parts).items():
-                first = errors.setdefault(owners[sequence - 1], number) if sequence else number
-                if sequence == 0 or first in (errno.ENOENT, errno.EPERM):
+            for answer in self._netlink.ask([messages.transaction(parts)]):
+                at, number = answer.sequence, error(answer)
+                if answer.kind != ERROR or not number:
+                    continue
+                first = errors.setdefault(owners[at - 1], number) if at else number
+                if at == 0 or first in (errno.ENOENT, errno.EPERM):
                     raise OSError(number, os.strerror(number))
         return errors
 
@@ -193,19 +186,19 @@ class Elements:
                 at += 1
         return Applied(tuple(failed))
 
-    def _held_first(self, of: SetId, items: Sequence[Item]) -> list[Item]:
+    def _present_first(self, of: SetId, items: Mapping[bytes, Item]) -> list[Item]:
         """Put first what a full set can still take; leave out the removal of what is absent."""
-        held = {each.key for each in self._ask(of, items)}
-        new = [item for item in items if item[1] not in held and item[0].seconds > 0]
-        return [item for item in items if item[1] in held] + new
+        present = {each.key for each in self._ask(of, items.values())}
+        new = [it for key, it in items.items() if key not in present and it[0].seconds > 0]
+        return [it for key, it in items.items() if key in present] + new
 
-    def _ask(self, of: SetId, items: Sequence[Item]) -> Iterator[Held]:
-        """Yield those of the elements that a set holds."""
-        reader = messages.Reader()
-        questions = [messages.get_element(TABLE, of.name, packed) for _entry, _key, packed in items]
+    def _ask(self, of: SetId, items: Iterable[Item]) -> Iterator[Element]:
+        """Yield those of the elements that a set has."""
+        reader = messages.ElementReader()
+        questions = [messages.get_element(TABLE, of.name, packed) for _entry, packed in items]
         with self._refusals():
             for answer in _found(self._netlink.ask(questions)):
-                yield from reader.held(answer)
+                yield from reader.elements(answer)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -215,21 +208,21 @@ class Elements:
         """
         try:
             yield
-        except OSError as error:
+        except OSError as refused:
             self.__dict__.pop("_netlink", None)
-            what, hint = f"the kernel refused: {error.strerror}", ""
-            if error.errno == errno.ENOENT:
+            what, hint = f"the kernel refused: {refused.strerror}", ""
+            if refused.errno == errno.ENOENT:
                 what = f"the table inet {TABLE} is gone, or a set of it"
                 hint = "somebody flushed or changed the firewall; a running throttled puts it back"
-            elif error.errno == errno.EPERM:
+            elif refused.errno == errno.EPERM:
                 hint = "run as root or with CAP_NET_ADMIN"
-            raise BackendError(what, hint) from error
+            raise BackendError(what, hint) from refused
 
 
 def _verbs(items: Sequence[Item]) -> Iterator[tuple[Verb, list[bytes]]]:
     """Yield what is to be done, in order, and with which elements."""
-    wanted = [packed for entry, _key, packed in items if entry.seconds > 0]
-    unwanted = [packed for entry, _key, packed in items if entry.seconds <= 0]
+    wanted = [packed for entry, packed in items if entry.seconds > 0]
+    unwanted = [packed for entry, packed in items if entry.seconds <= 0]
     renewed = [] if _RENEWS else wanted
     yield messages.add, unwanted + wanted
     if unwanted or renewed:
@@ -245,13 +238,13 @@ def _found(answers: Iterable[Message]) -> Iterator[Message]:
         OSError: any other refusal.
     """
     for answer in answers:
-        if answer.kind != messages.ERROR:
+        if answer.kind != ERROR:
             yield answer
-        elif (number := messages.error(answer)) not in (0, errno.ENOENT):
+        elif (number := error(answer)) not in (0, errno.ENOENT):
             raise OSError(number, os.strerror(number))
 
 
-def _seen(of: SetId, elements: Iterable[Held]) -> Iterator[Seen]:
+def _seen(of: SetId, elements: Iterable[Element]) -> Iterator[Seen]:
     rate = read(of.rate)
     for key, milliseconds, packets in elements:
         yield Seen(of.subject(key), of.scope, of.action, milliseconds / 1000, packets, rate)

@@ -8,9 +8,9 @@ import ctypes
 import socket
 
 from throttled.errors import BackendError
+from throttled.linux.netlink_socket import NETFILTER
 
 _LIBRARY = "libnftables.so.1"
-_NETLINK_NETFILTER = 12  # linux/netlink.h
 
 
 class Libnftables:
@@ -70,7 +70,7 @@ def _spare_socket() -> None:
         BackendError: none can be.
     """
     try:
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER).close()
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER).close()
     except OSError as error:
         raise BackendError(
             f"the kernel's firewall cannot be reached: {error.strerror}",

@@ -7,15 +7,14 @@ request; and it cannot list a set without reading all elements. Here the kernel 
 what is meant. Layout: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 """
 
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
-from throttled.enforce.nftables.sets import Definition
+from throttled.linux import netlink as nl
+from throttled.linux.netlink import Attributes, Message, Span
 
 # Message types: nfnetlink's own, and NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*.
-ERROR, DONE = 0x2, 0x3
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _SUBSYSTEM = 0x0A
 _NEW_ELEMENTS, _GET_ELEMENTS, _DELETE_ELEMENTS = 0x0A0C, 0x0A0D, 0x0A0E
@@ -23,37 +22,28 @@ _GET_SET, _NEW_GENERATION, _GET_OBJECT = 0x0A0A, 0x0A0F, 0x0A13
 _NEW_TABLE, _GET_TABLE, _DELETE_TABLE = 0x0A00, 0x0A01, 0x0A02
 _GET_CHAIN, _GET_RULE, _NEW_SET, _DELETE_SET = 0x0A04, 0x0A07, 0x0A09, 0x0A0B
 
-_REQUEST, _DUMP, _CREATE = 0x1, 0x300, 0x400
-_INET = 1  # NFPROTO_INET
+_CREATE = 0x400  # NLM_F_CREATE
+_INET = b"\1"  # NFPROTO_INET
 _COUNTER = 1  # NFT_OBJECT_COUNTER
-_NESTED, _KIND = 0x8000, 0x3FFF
 _INVERTED = 1  # NFT_LIMIT_F_INV: "over"
 _SHAPE = 0xFF  # of NFT_SET_*: those that say what a set can hold
-
-_MESSAGE = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
-_FAMILY = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
-_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 
 #: An element that somebody put in by hand and without an end: as long as any duration may be.
 _FOR_EVER = 3650 * 86_400_000
 
-Span = tuple[int, int]
-Attributes = dict[int, Span]
 Verb = Callable[[str, str, Sequence[bytes], int], bytes]
 
 
-class Message(NamedTuple):
-    """One message of an answer; `start` and `end` bound what follows its header in `data`."""
+class SetDefinition(NamedTuple):
+    """The part of a set that cannot be changed once it exists."""
 
-    kind: int
-    sequence: int
-    port: int  # of the socket that caused it
-    data: bytes
-    start: int
-    end: int
+    size: int
+    limit: tuple[int, int, int] | None  # packets, in so many seconds, burst; None: drops all
+    key: int  # bytes
+    flags: int  # NFT_SET_*
 
 
-class Held(NamedTuple):
+class Element(NamedTuple):
     """One element that a set holds."""
 
     key: bytes
@@ -64,30 +54,21 @@ class Held(NamedTuple):
 # Packing
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
-
-
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    head = _MESSAGE.pack(20 + len(body), kind, _REQUEST | flags, sequence, 0)
-    return head + _FAMILY.pack(_INET, 0, 0) + body
+def _message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
+    return nl.message(kind, flags, _INET + b"\0\0\0" + body, sequence)  # after a struct nfgenmsg
 
 
 def _element_head(size: int) -> bytes:
     return (
-        _ATTRIBUTE.pack(36 + size, 1 | _NESTED)  # NFTA_LIST_ELEM
-        + _ATTRIBUTE.pack(8 + size, 1 | _NESTED)  # NFTA_SET_ELEM_KEY
-        + _ATTRIBUTE.pack(4 + size, 1)  # NFTA_DATA_VALUE
+        nl.ATTRIBUTE.pack(36 + size, 1 | nl.NESTED)  # NFTA_LIST_ELEM
+        + nl.ATTRIBUTE.pack(8 + size, 1 | nl.NESTED)  # NFTA_SET_ELEM_KEY
+        + nl.ATTRIBUTE.pack(4 + size, 1)  # NFTA_DATA_VALUE
     )
 
 
 _HEADS = {size: _element_head(size) for size in (4, 16)}
-_TIMEOUT = _ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
-_EXPIRATION = _ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
+_TIMEOUT = nl.ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
+_EXPIRATION = nl.ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
 
 
 def element(key: bytes, milliseconds: int) -> bytes:
@@ -115,142 +96,124 @@ def add(table: str, name: str, packed: Sequence[bytes], sequence: int) -> bytes:
         packed: from `element`; at most 1,000, as an attribute's length has 16 bits.
         sequence: comes back in an error.
     """
-    return _message(_NEW_ELEMENTS, _CREATE, sequence, _list(table, name, packed))
+    return _message(_NEW_ELEMENTS, _CREATE, _list(table, name, packed), sequence)
 
 
 def delete(table: str, name: str, packed: Sequence[bytes], sequence: int) -> bytes:
     """Pack a message that deletes elements, each of which must be there."""
-    return _message(_DELETE_ELEMENTS, 0, sequence, _list(table, name, packed))
+    return _message(_DELETE_ELEMENTS, 0, _list(table, name, packed), sequence)
 
 
 def transaction(messages: Iterable[bytes]) -> bytes:
     """Frame messages that take effect together or not at all; errors of the whole have number 0."""
-    subsystem = _FAMILY.pack(0, 0, _SUBSYSTEM)
-    begin = _MESSAGE.pack(20, _BATCH_BEGIN, _REQUEST, 0, 0) + subsystem
-    end = _MESSAGE.pack(20, _BATCH_END, _REQUEST, 0, 0) + subsystem
+    subsystem = _SUBSYSTEM.to_bytes(4)  # struct nfgenmsg: family, version, resource
+    begin, end = (nl.message(kind, 0, subsystem) for kind in (_BATCH_BEGIN, _BATCH_END))
     return b"".join((begin, *messages, end))
 
 
 def get_element(table: str, name: str, packed: bytes) -> bytes:
     """Pack a question for one element."""
-    return _message(_GET_ELEMENTS, 0, 0, _list(table, name, (packed,)))
+    return _message(_GET_ELEMENTS, 0, _list(table, name, (packed,)))
 
 
 def dump_elements(table: str, name: str) -> bytes:
     """Pack a question for all elements of a set."""
-    return _message(_GET_ELEMENTS, _DUMP, 0, _names(table, name))
+    return _message(_GET_ELEMENTS, nl.DUMP, _names(table, name))
 
 
 def dump_sets(table: str) -> bytes:
     """Pack a question for the definitions of all sets of a table, without their elements."""
-    return _message(_GET_SET, _DUMP, 0, _text(1, table))
+    return _message(_GET_SET, nl.DUMP, nl.text(1, table))
 
 
 def dump_static(table: str) -> tuple[bytes, ...]:
     """Pack questions for tables, chains and rules; the kernel answers for more than this table."""
     return tuple(
-        _message(kind, _DUMP, 0, _text(1, table)) for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE)
+        _message(kind, nl.DUMP, nl.text(1, table)) for kind in (_GET_TABLE, _GET_CHAIN, _GET_RULE)
     )
 
 
 def get_counter(table: str, name: str) -> bytes:
     """Pack a question for a named counter."""
-    kind = _attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
-    return _message(_GET_OBJECT, 0, 0, _names(table, name) + kind)
+    kind = nl.attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
+    return _message(_GET_OBJECT, 0, _names(table, name) + kind)
 
 
 def _list(table: str, name: str, packed: Sequence[bytes]) -> bytes:
-    return _names(table, name) + _attribute(3 | _NESTED, b"".join(packed))
+    return _names(table, name) + nl.attribute(3 | nl.NESTED, b"".join(packed))
 
 
 @cache
 def _names(table: str, name: str) -> bytes:
-    return _text(1, table) + _text(2, name)
+    return nl.text(1, table) + nl.text(2, name)
 
 
 # Parsing
 
 
-def messages(data: bytes) -> Iterator[Message]:
-    """Take apart what one `recv` returned."""
-    at, size = 0, len(data)
-    while at + 16 <= size:
-        length, kind, _flags, sequence, port = _MESSAGE.unpack_from(data, at)
-        if length < 16:
-            return
-        yield Message(kind, sequence, port, data, at + 16, min(at + length, size))
-        at += (length + 3) & ~3
-
-
-def error(message: Message) -> int:
-    """Return the errno that an ERROR or a DONE carries; 0 is success."""
-    data = message.data[message.start : message.start + 4]
-    return -int(struct.unpack("=i", data)[0]) if len(data) == 4 else 0
-
-
-def table_of(message: Message) -> str:
+def table_of(answer: Message) -> str:
     """Return the inet table that a notification is about; empty where it is about none."""
-    kind, data, start = message.kind, message.data, message.start
+    kind, data, start = answer.kind, answer.data, answer.start
     if kind >> 8 != _SUBSYSTEM or kind == _NEW_GENERATION:
         return ""
-    if data[start : start + 1] != _INET.to_bytes():
+    if data[start : start + 1] != _INET:
         return ""
-    return _string(data, _attributes(data, start + 4, message.end), 1)
+    return nl.string(data, nl.attributes(data, start + 4, answer.end), 1)
 
 
-def body(message: Message) -> bytes:
+def body(answer: Message) -> bytes:
     """Return what a message says, without what changes with every transaction of anybody."""
-    return message.data[message.start + 4 : message.end]
+    return answer.data[answer.start + 4 : answer.end]
 
 
-def is_of_elements(message: Message) -> bool:
+def is_of_elements(answer: Message) -> bool:
     """Tell whether a notification is about elements of a set."""
-    return message.kind in (_NEW_ELEMENTS, _DELETE_ELEMENTS)
+    return answer.kind in (_NEW_ELEMENTS, _DELETE_ELEMENTS)
 
 
-def is_of_table(message: Message) -> bool:
+def is_of_table(answer: Message) -> bool:
     """Tell whether a notification is about a table as a whole."""
-    return message.kind in (_NEW_TABLE, _DELETE_TABLE)
+    return answer.kind in (_NEW_TABLE, _DELETE_TABLE)
 
 
-def set_name(message: Message) -> str:
+def set_name(answer: Message) -> str:
     """Return the set that a notification is about, or whose elements; "": about none."""
-    if not is_of_elements(message) and message.kind not in (_NEW_SET, _DELETE_SET):
+    if not is_of_elements(answer) and answer.kind not in (_NEW_SET, _DELETE_SET):
         return ""
-    return _string(message.data, _attributes(message.data, message.start + 4, message.end), 2)
+    return nl.string(answer.data, nl.attributes(answer.data, answer.start + 4, answer.end), 2)
 
 
-def set_of(message: Message) -> tuple[str, Definition]:
+def set_of(answer: Message) -> tuple[str, SetDefinition]:
     """Return the name and the definition of a set from an answer to `dump_sets`.
 
     NFTA_SET_COUNT, the number of its elements, is there since Linux 6.16.
     """
-    data = message.data
-    found = _attributes(data, message.start + 4, message.end)
-    size = _number(data, _attributes(data, *found.get(9, (0, 0))), 1)  # NFTA_SET_DESC
+    data = answer.data
+    found = nl.attributes(data, answer.start + 4, answer.end)
+    size = nl.number(data, nl.attributes(data, *found.get(9, (0, 0))), 1)  # NFTA_SET_DESC
     limit = None
     for expression in _expressions(data, found.get(17), found.get(18)):
-        if _string(data, expression, 1) == "limit":
-            parts = _attributes(data, *expression[2])
-            if _number(data, parts, 5) & _INVERTED:
-                limit = (_number(data, parts, 1), _number(data, parts, 2), _number(data, parts, 3))
-    shape = _number(data, found, 5), _number(data, found, 3) & _SHAPE  # NFTA_SET_KEY_LEN, _FLAGS
-    return _string(data, found, 2), Definition(size, limit, *shape)
+        if nl.string(data, expression, 1) == "limit":
+            value = partial(nl.number, data, nl.attributes(data, *expression[2]))
+            if value(5) & _INVERTED:
+                limit = value(1), value(2), value(3)
+    key, flags = nl.number(data, found, 5), nl.number(data, found, 3)  # NFTA_SET_KEY_LEN, _FLAGS
+    return nl.string(data, found, 2), SetDefinition(size, limit, key, flags & _SHAPE)
 
 
-def count_of(message: Message) -> int | None:
+def count_of(answer: Message) -> int | None:
     """Return how many elements a set has, from an answer to `dump_sets`; None: it does not say."""
-    found = _attributes(message.data, message.start + 4, message.end)
-    return _number(message.data, found, 20) if 20 in found else None  # NFTA_SET_COUNT
+    found = nl.attributes(answer.data, answer.start + 4, answer.end)
+    return nl.number(answer.data, found, 20) if 20 in found else None  # NFTA_SET_COUNT
 
 
-def packets_of(message: Message) -> int:
+def packets_of(answer: Message) -> int:
     """Return the packets of a named counter from an answer to `get_counter`."""
-    found = _attributes(message.data, message.start + 4, message.end)
-    return _number(message.data, _attributes(message.data, *found[4]), 2)  # NFTA_OBJ_DATA
+    found = nl.attributes(answer.data, answer.start + 4, answer.end)
+    return nl.number(answer.data, nl.attributes(answer.data, *found[4]), 2)  # NFTA_OBJ_DATA
 
 
-class Reader:
+class ElementReader:
     """Reads elements out of answers about one set.
 
     Elements of one length are laid out alike unless somebody put them in by hand: a layout once
@@ -260,11 +223,11 @@ class Reader:
     def __init__(self) -> None:
         self._layouts: dict[int, _Layout] = {}
 
-    def held(self, message: Message) -> Iterator[Held]:
+    def elements(self, answer: Message) -> Iterator[Element]:
         """Yield the elements of one message."""
-        data = message.data
-        body = _attributes(data, message.start + 4, message.end)
-        for start, end in _items(data, body.get(3)):  # NFTA_SET_ELEM_LIST_ELEMENTS
+        data = answer.data
+        body = nl.attributes(data, answer.start + 4, answer.end)
+        for start, end in nl.items(data, body.get(3)):  # NFTA_SET_ELEM_LIST_ELEMENTS
             layout = self._layouts.get(end - start)
             if layout is None or not layout.fits(data, start):
                 layout = _layout(data, start, end)
@@ -289,10 +252,10 @@ class _Layout(NamedTuple):
         heads = (data[at:key], data[expiration - 4 : expiration], data[packets - 4 : packets])
         return bool(self.expiration and self.packets) and heads == self.heads
 
-    def read(self, data: bytes, at: int) -> Held:
+    def read(self, data: bytes, at: int) -> Element:
         """Return the element at `at`."""
         expiration, packets = at + self.expiration, at + self.packets
-        return Held(
+        return Element(
             data[at + self.key : at + self.key_end],
             int.from_bytes(data[expiration : expiration + 8]) if self.expiration else _FOR_EVER,
             int.from_bytes(data[packets : packets + 8]) if self.packets else 0,
@@ -300,49 +263,20 @@ class _Layout(NamedTuple):
 
 
 def _layout(data: bytes, at: int, end: int) -> _Layout | None:
-    found = _attributes(data, at, end)
+    found = nl.attributes(data, at, end)
     if 1 not in found:  # NFTA_SET_ELEM_KEY, around NFTA_DATA_VALUE
         return None
     key, key_end = found[1][0] + 4, found[1][1]
     expiration = found[5][0] if 5 in found else at  # NFTA_SET_ELEM_EXPIRATION
     packets = at
     for expression in _expressions(data, found.get(7), found.get(11)):
-        if _string(data, expression, 1) == "counter":
-            packets = _attributes(data, *expression[2])[2][0]  # NFTA_COUNTER_PACKETS
+        if nl.string(data, expression, 1) == "counter":
+            packets = nl.attributes(data, *expression[2])[2][0]  # NFTA_COUNTER_PACKETS
     heads = (data[at:key], data[expiration - 4 : expiration], data[packets - 4 : packets])
     return _Layout(key - at, key_end - at, expiration - at, packets - at, heads)
 
 
 def _expressions(data: bytes, single: Span | None, several: Span | None) -> Iterator[Attributes]:
     """Yield the expressions of a set or an element: one is written otherwise than several."""
-    for span in (single,) if single else _items(data, several):
-        yield _attributes(data, *span)
-
-
-def _attributes(data: bytes, start: int, end: int) -> Attributes:
-    """Return where the value of each attribute begins and ends."""
-    found: Attributes = {}
-    while start + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        found[kind & _KIND] = (start + 4, start + length)
-        start += max(4, (length + 3) & ~3)
-    return found
-
-
-def _items(data: bytes, span: Span | None) -> Iterator[Span]:
-    """Yield where the value of each attribute of a list begins and ends."""
-    start, end = span or (0, 0)
-    while start + 4 <= end:
-        length = _ATTRIBUTE.unpack_from(data, start)[0]
-        yield start + 4, start + length
-        start += max(4, (length + 3) & ~3)
-
-
-def _number(data: bytes, found: Attributes, kind: int) -> int:
-    start, end = found.get(kind, (0, 0))
-    return int.from_bytes(data[start:end])
-
-
-def _string(data: bytes, found: Attributes, kind: int) -> str:
-    start, end = found.get(kind, (0, 0))
-    return data[start:end].rstrip(b"\0").decode("latin-1")
+    for span in (single,) if single else nl.items(data, several):
+        yield nl.attributes(data, *span)

@@ -21,7 +21,8 @@ connection.
 from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
-from throttled.enforce.nftables.sets import SetId, limit
+from throttled.enforce.nftables.messages import SetDefinition
+from throttled.enforce.sets import BITS, SetId, in_units, rate
 from throttled.model import SCOPES, Action, Ruleset, Scope
 
 TABLE = "throttled"
@@ -32,19 +33,23 @@ COUNTER = "dropped"
 #: kernel's default is every second.
 _GC = "1m"
 
+_TIMEOUT = 0x10  # NFT_SET_TIMEOUT
+#: What nftables calls the time in which a rate is counted, and its seconds.
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 _SOURCES = {4: "ip saddr", 6: "ip6 saddr"}
 _DROP = f"counter name {COUNTER} drop"
 
-#: Elements that a set takes along when it is made anew: (subject, milliseconds left).
-Elements = Iterable[tuple[str, int]]
+#: What a set takes along when it is made anew: (subject, milliseconds left).
+Contents = Iterable[tuple[str, int]]
 
 
 def render(  # noqa: PLR0913 - the rules, and what becomes of which sets
     ruleset: Ruleset,
     sets: Sequence[SetId],
     make: Sequence[SetId],
-    remake: Mapping[SetId, Elements],
+    remake: Mapping[SetId, Contents],
     table: str = TABLE,
     *,
     drop: Iterable[SetId] = (),
@@ -86,6 +91,22 @@ def render(  # noqa: PLR0913 - the rules, and what becomes of which sets
 def remove(table: str = TABLE) -> str:
     """Return the commands that take the table away, whether it is there or not."""
     return f"add table inet {table}\ndelete table inet {table}\n"
+
+
+def definition(of: SetId, ruleset: Ruleset) -> SetDefinition:
+    """Return what a set has to be under a ruleset."""
+    shape = BITS[of.version] // 8, _TIMEOUT
+    if of.action != "throttle":
+        return SetDefinition(ruleset.size, None, *shape)
+    packets, unit, burst = limit(of, ruleset)
+    return SetDefinition(ruleset.size, (packets, _UNITS[unit], burst), *shape)
+
+
+def limit(of: SetId, ruleset: Ruleset) -> tuple[int, str, int]:
+    """Return a rate as nftables writes it, rounded, and its burst."""
+    wanted = rate(of, ruleset)
+    packets, unit = in_units(wanted, _UNITS)
+    return max(1, round(packets)), unit, wanted.burst
 
 
 def _set(at: str, of: SetId, ruleset: Ruleset) -> str:

@@ -15,17 +15,17 @@ import socket
 import struct
 from pathlib import Path
 
-from throttled.enforce.nftables import messages, sets
-from throttled.enforce.nftables.messages import Message
+from throttled.enforce.nftables import messages
 from throttled.enforce.nftables.ruleset import TABLE
-from throttled.enforce.nftables.sets import SetId
+from throttled.enforce.sets import SetId, parse_name
 from throttled.errors import BackendError
+from throttled.linux.netlink import Message
+from throttled.linux.netlink import messages as messages_in
+from throttled.linux.netlink_socket import NETFILTER, RCVBUFFORCE, SOL_NETLINK
 from throttled.model import Entry, Foreign
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
-_NETLINK_NETFILTER, _GROUP_NFTABLES = 12, 7
-_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_GROUP_NFTABLES, _NETLINK_ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 7, 1, 26
 _PIECE = 1 << 16
 #: Somebody may load a list of countries into a table of his own. A bound; nothing is set aside.
 _RECEIVE = 32 << 20
@@ -39,7 +39,7 @@ _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 _PORT_AT = 12  # nlmsg_pid, in the header of the first message; all of a transaction have the same
 
 
-class Watch:
+class TableWatch:
     """A descriptor that becomes readable, and `drain` that says whether it means anything."""
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Watch:
             BackendError: the kernel has no nf_tables.
         """
         self._own: frozenset[int] = frozenset()
-        self._reader = messages.Reader()
+        self._reader = messages.ElementReader()
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
             self._socket.bind((0, 0))
             self._filter()
             with contextlib.suppress(PermissionError):
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE)
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
+                self._socket.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, _RECEIVE)
+            self._socket.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
         except OSError as error:
             raise BackendError(f"nftables cannot be watched: {error.strerror}") from error
 
@@ -84,7 +84,7 @@ class Watch:
             if lost and rules:
                 continue
             for message in self._foreign(data):
-                of = sets.parse_name(messages.set_name(message))
+                of = parse_name(messages.set_name(message))
                 if of and messages.is_of_elements(message):
                     entries |= dict.fromkeys(self._entries(of, message))
                     if len(entries) > _MOST_ENTRIES:
@@ -100,7 +100,7 @@ class Watch:
 
     def _foreign(self, data: bytes) -> list[Message]:
         """Return the messages about our table that are somebody else's doing."""
-        found = [each for each in messages.messages(data) if messages.table_of(each) == TABLE]
+        found = [each for each in messages_in(data) if messages.table_of(each) == TABLE]
         if any(each.port not in self._own for each in found):
             self._filter()  # libnftables may have opened a socket since
         return [each for each in found if each.port not in self._own]
@@ -110,7 +110,7 @@ class Watch:
         size = 4 if of.version == 4 else 16
         return [
             Entry(of.subject(each.key), of.scope, of.action, 0.0)
-            for each in self._reader.held(message)
+            for each in self._reader.elements(message)
             if len(each.key) == size
         ]
 
@@ -140,6 +140,6 @@ def _own_ports() -> frozenset[int]:
 
 def _ports(descriptor: int) -> set[int]:
     with socket.socket(fileno=os.dup(descriptor)) as each:
-        if each.family == socket.AF_NETLINK and each.proto == _NETLINK_NETFILTER:
+        if each.family == socket.AF_NETLINK and each.proto == NETFILTER:
             return {each.getsockname()[0]}
     return set()

@@ -13,14 +13,14 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from throttled.bpf.bindings import RIGHTS
 from throttled.bpf.libbpf import (
     ATTACH_XDP,
     OBJECTS,
-    RIGHTS,
     XDP_GENERIC,
     XDP_NATIVE,
     Link,
@@ -30,9 +30,10 @@ from throttled.bpf.libbpf import (
 )
 from throttled.enforce.xdp import interfaces, layout
 from throttled.enforce.xdp.interfaces import Interface
-from throttled.enforce.xdp.layout import LAYOUT, SETS, Settings
+from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
+from throttled.linux.mounts import kind_at
 from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Xdp:
     """Throttles and bans in a program of our own at each interface."""
 
     name = "xdp"
+    enforces, at_interfaces = True, True
 
     def __init__(self, mode: Mode = "generic", pins: Path | None = None) -> None:
         """Make a backend that has not touched anything.
@@ -74,7 +76,7 @@ class Xdp:
 
     def check(self) -> list[Problem]:
         """Let the kernel verify the program, and look who is at the interfaces."""
-        if not _is_bpffs(self._pins):
+        if kind_at(self._pins) != "bpf":
             what = f"there is no BPF file system at {self._pins.parent}"
             return [Problem("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
         try:
@@ -97,41 +99,30 @@ class Xdp:
         Raises:
             BackendError: the kernel refused, or all interfaces are held by others.
         """
-        try:
+        with _refusals():
             return self._setup(ruleset)
-        except OSError as error:
-            raise _refusal(error) from error
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Put a batch in force."""
         self._there()
-        try:
+        with _refusals():
             return self._sets.apply(entries)
-        except OSError as error:
-            raise _refusal(error) from error
 
     def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
         """Return those of the named elements that the kernel holds."""
-        try:
+        with _refusals():
             return self._sets.lookup(entries)
-        except OSError as error:
-            raise _refusal(error) from error
 
     def dump(self) -> Iterator[Seen]:
         """Yield every element; may run in another thread."""
-        try:
+        with _refusals():
             yield from self._sets.dump()
-        except OSError as error:
-            raise _refusal(error) from error
 
     def dropped(self) -> int:
         """Return the packets dropped since the maps were made; 0 where they are gone."""
-        try:
+        with _refusals(), suppress(FileNotFoundError):
             return Map.pinned(self._home / "dropped").total(0)
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            raise _refusal(error) from error
+        return 0
 
     def watch(self) -> None:
         """Nobody tells; `collect` finds it a second later."""
@@ -142,11 +133,9 @@ class Xdp:
         Raises:
             BackendError: it is not: somebody removed pins or detached a program.
         """
-        try:
+        with _refusals():
             self._at_its_place()
             self._sets.collect()
-        except OSError as error:
-            raise _refusal(error) from error
 
     def intact(self) -> bool:
         """Tell whether all pins are there, and the programs at their interfaces."""
@@ -158,28 +147,22 @@ class Xdp:
 
     def fill(self) -> list[Fill]:
         """Return how full each set is; nothing before Linux 6.3, which does not say."""
-        try:
+        with _refusals():
             return self._sets.fill()
-        except OSError as error:
-            raise _refusal(error) from error
 
     def present(self) -> bool:
         """Tell whether a program of ours is at an interface of this network namespace."""
-        try:
+        with _refusals():
             ours = {Link.pinned(pin).program for pin in self._pins.glob(f"v*/{_LINK}*")}
-        except OSError as error:
-            raise _refusal(error) from error
         return bool(ours) and any(each.attached in ours for each in interfaces.interfaces())
 
     def teardown(self) -> None:
         """Detach the programs and remove all pins, also those of other layouts."""
-        try:
+        with _refusals():
             for pin in self._pins.glob(f"v*/{_LINK}*"):
                 Link.pinned(pin).detach()
             for inside in self._pins.glob("*"):
                 _remove(inside)
-        except OSError as error:
-            raise _refusal(error) from error
         with suppress(OSError):  # systemd may have mounted it, to let us write there: then it stays
             self._pins.rmdir()
         self._programs, self._guarded = {}, ()
@@ -188,7 +171,7 @@ class Xdp:
 
     def _setup(self, ruleset: Ruleset) -> bool:
         before = self._whole()
-        if not _is_bpffs(self._pins):
+        if kind_at(self._pins) != "bpf":
             parent = self._pins.parent
             raise BackendError(
                 f"there is no BPF file system at {parent}", f"mount -t bpf bpf {parent}"
@@ -239,7 +222,7 @@ class Xdp:
 
     def _take_over(self, older: Path) -> None:
         """Go on with what another layout holds: its elements, and then its links."""
-        for of in SETS:
+        for of in EVERY:
             if (pin := older / of.name).exists():
                 self._sets.take_over(of, Map.pinned(pin))
         for pin in older.glob(f"{_LINK}*"):
@@ -366,20 +349,15 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_bpffs(path: Path) -> bool:
-    """Tell whether a path is, or would be, in a BPF file system."""
-    best, kind = Path(), ""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _device, mounted, of_kind, *_ = line.split()
-        if path.is_relative_to(mounted) and len(mounted) >= len(str(best)):
-            best, kind = Path(mounted), of_kind
-    return kind == "bpf"
-
-
-def _refusal(error: OSError) -> BackendError:
-    """Say what a refusal of the kernel means to an operator."""
-    if error.errno == errno.ENOENT:
-        what = f"a pin is gone: {error.filename}" if error.filename else "a pin of ours is gone"
-        return BackendError(what, "a running throttled puts it back")
-    hint = RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else ""
-    return BackendError(f"the kernel refused: {error.strerror}", hint)
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn a refusal of the kernel into an error that says what it means to an operator."""
+    try:
+        yield
+    except OSError as error:
+        hint = RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else ""
+        what = f"the kernel refused: {error.strerror}"
+        if error.errno == errno.ENOENT:
+            what = f"a pin is gone: {error.filename}" if error.filename else "a pin of ours is gone"
+            hint = "a running throttled puts it back"
+        raise BackendError(what, hint) from error

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from throttled import address
-from throttled.enforce import entries
+from throttled.enforce import sets
+from throttled.enforce.sets import BITS, stem
 from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Ruleset, Scope
 
 LAYOUT = 2
@@ -28,8 +29,8 @@ _LENGTHS = struct.Struct(f"@I{LENGTHS}s3x")
 _DEEPEST = 1 << 62
 
 
-class SetId(NamedTuple):
-    """What is in a set. Its `name` says the same to people, and is the name of its pin."""
+class Slot(NamedTuple):
+    """Where the program looks for a set. Its `name` is that of the set's pin."""
 
     scope: Scope
     action: Action
@@ -39,17 +40,17 @@ class SetId(NamedTuple):
     @property
     def name(self) -> str:
         """Return the name: `mx_ban4`, `submission_throttle6_networks`."""
-        return f"{self.scope}_{self.action}{self.version}{'_networks' if self.networks else ''}"
+        return stem(self.scope, self.action, self.version) + "_networks" * self.networks
 
     @property
-    def slot(self) -> int:
+    def number(self) -> int:
         """Return its place in `sets4` or `sets6`."""
         return SCOPES.index(self.scope) * _SCOPE + _ACTIONS[self.action] + self.networks * _NETWORKS
 
 
-#: All sets that there can be.
-SETS = tuple(
-    SetId(scope, action, version, networks)
+#: The slots of all sets that there can be: networks of any length are in one.
+EVERY = tuple(
+    Slot(scope, action, version, networks)
     for version in (4, 6)
     for scope in SCOPES
     for action in ACTIONS
@@ -74,16 +75,15 @@ def prefix_of(of_key: bytes) -> int:
     return int.from_bytes(of_key[:4], sys.byteorder)
 
 
-def place(entry: Entry) -> tuple[SetId, bytes]:
-    """Return the set and the key of an entry's subject.
+def place(entry: Entry) -> tuple[Slot, bytes]:
+    """Return the slot and the key of an entry's subject.
 
     Raises:
         ValueError: see `entries.parse`.
     """
-    packed, prefix, _rate = entries.parse(entry)
-    version = 4 if len(packed) == 4 else 6
-    of = SetId(entry.scope, entry.action, version, prefix < len(packed) * 8)
-    return of, key((packed, prefix))
+    of, packed = sets.place(entry)
+    slot = Slot(of.scope, of.action, of.version, of.prefix < BITS[of.version])
+    return slot, key((packed, of.prefix))
 
 
 def own_rate(entry: Entry) -> tuple[int, int, int]:

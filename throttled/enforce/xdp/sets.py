@@ -15,13 +15,15 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from throttled.bpf.libbpf import Map
+from throttled.enforce import batch
+from throttled.enforce.batch import Failure, Groups
 from throttled.enforce.xdp import layout
-from throttled.enforce.xdp.layout import ELEMENT, SETS, SetId
+from throttled.enforce.xdp.layout import ELEMENT, EVERY, Slot
 from throttled.errors import BackendError
 from throttled.model import Applied, Entry, Fill, FullSet, Seen
 
@@ -36,9 +38,7 @@ _PATIENCE = 100
 
 _VALUES = {4: "sets4", 6: "sets6"}
 
-#: Of each key the entry, and the boot clock's ns at which it ends (0: remove it).
 Items = Mapping[bytes, tuple[Entry, int]]
-Failure = tuple[Entry, str]
 
 
 def clock() -> int:
@@ -46,32 +46,24 @@ def clock() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def plan(entries: Iterable[Entry], now: int) -> tuple[dict[SetId, Items], list[Failure]]:
-    """Sort entries by their sets, the last one for an element alone; name those that cannot be."""
-    found: dict[SetId, dict[bytes, tuple[Entry, int]]] = {}
-    failed: list[Failure] = []
-    for entry in entries:
-        try:
-            of, key = layout.place(entry)
-            expires = now + _nanoseconds(entry.seconds) if entry.seconds > 0 else 0
-            int(entry.seconds)  # what is not a number is no removal either
-        except (ValueError, OverflowError) as error:
-            failed.append((entry, str(error)))
-        else:
-            found.setdefault(of, {})[key] = entry, expires
-    return dict(found), failed
+def plan(entries: Iterable[Entry], now: int) -> tuple[Groups[Slot, int], list[Failure]]:
+    """Sort entries by their sets, with the boot clock's ns at which each ends (0: remove it)."""
+    return batch.plan(entries, layout.place, partial(_expires, now))
 
 
-def _nanoseconds(seconds: float) -> int:
-    """Return a time to end in, at least a millisecond.
+def _expires(now: int, entry: Entry, _key: bytes) -> int:
+    """Return when an entry ends, in at least a millisecond.
 
     Raises:
+        ValueError: its time is not a number.
         OverflowError: it is longer than the clock of the kernel can count.
     """
-    left = max(1, int(seconds * 1000)) * 1_000_000
-    if left >> 62:
+    left = int(entry.seconds * 1000)
+    if entry.seconds <= 0:
+        return 0
+    if left >> 42:
         raise OverflowError("longer than the clock of the kernel can count")
-    return left
+    return now + max(1, left) * 1_000_000
 
 
 class Sets:
@@ -84,9 +76,9 @@ class Sets:
         #: Elements that are about to come: a set made now has room for them, and need not grow.
         self.expected = 0
         self._cursor: tuple[int, bytes | None] = (0, None)
-        self._swept: dict[SetId, float] = {}
+        self._swept: dict[Slot, float] = {}
 
-    def open(self, of: SetId) -> Map | None:
+    def open(self, of: Slot) -> Map | None:
         """Return a set; None where there is none."""
         try:
             return Map.pinned(self._home / of.name)
@@ -123,7 +115,7 @@ class Sets:
 
     def dump(self) -> Iterator[Seen]:
         """Yield every element that is in force. May run in another thread."""
-        for of in SETS:
+        for of in EVERY:
             if held := self.open(of):
                 for keys, values in _pieces(held):
                     yield from _seen(of, keys, values, clock())
@@ -135,7 +127,7 @@ class Sets:
         """
         return [
             Fill(of.name, of.scope, of.action, scale.count(held), self.size or held.max_entries)
-            for of in SETS
+            for of in EVERY
             if (held := self.open(of)) and (scale := _scale(held.key_size)).element
         ]
 
@@ -143,8 +135,8 @@ class Sets:
         """Remove what has expired: a piece of all that there is, for some milliseconds."""
         end = time.monotonic() + _COLLECT
         at, cursor = self._cursor
-        for _ in SETS:
-            held = self.open(SETS[at])
+        for _ in EVERY:
+            held = self.open(EVERY[at])
             cursor = cursor if held else None
             while held:
                 keys, values, _count, cursor = held.read(cursor)
@@ -152,28 +144,28 @@ class Sets:
                 if cursor is None or time.monotonic() >= end:
                     break
             if cursor is None:
-                at = (at + 1) % len(SETS)
+                at = (at + 1) % len(EVERY)
             self._cursor = at, cursor
             if time.monotonic() >= end:
                 return
 
-    def settle(self) -> list[SetId]:
+    def settle(self) -> list[Slot]:
         """Tell the program of every set that is pinned, and fit them to the size.
 
         Returns:
             the sets that hold more than the size allows, and so stay as they are.
         """
         above = []
-        for of in SETS:
+        for of in EVERY:
             if held := self.open(of):
                 if self.size is not None and held.max_entries > self.size:
                     _sweep(held)
                     above += [] if self._replace(of, held, self.size) else [of]
                 else:
-                    self._slots(of).update(of.slot.to_bytes(4, sys.byteorder), _descriptor(held))
+                    self._slots(of).update(of.number.to_bytes(4, sys.byteorder), _descriptor(held))
         return above
 
-    def take_over(self, of: SetId, held: Map) -> None:
+    def take_over(self, of: Slot, held: Map) -> None:
         """Make a set from one of another layout, whose elements are shorter or longer at the end.
 
         Bans and throttles go on; where a set is there already it stays.
@@ -192,10 +184,10 @@ class Sets:
         if not known.issuperset(wanted := known.union(prefixes)):
             lengths.update(index, layout.pack_lengths(wanted))
 
-    def _slots(self, of: SetId) -> Map:
+    def _slots(self, of: Slot) -> Map:
         return Map.pinned(self._home / _VALUES[of.version])
 
-    def _needed(self, of: SetId, items: Items) -> Map | None:
+    def _needed(self, of: Slot, items: Items) -> Map | None:
         """Return a set, made where something is to be put in; None where nothing is to be done."""
         held = self.open(of)
         wanted = [key for key, (_entry, expires) in items.items() if expires]
@@ -209,7 +201,7 @@ class Sets:
             self.announce(of.version, map(layout.prefix_of, wanted))
         return held
 
-    def _put(self, of: SetId, held: Map, items: Items) -> Applied:
+    def _put(self, of: Slot, held: Map, items: Items) -> Applied:
         """Put items in, what is there already first: a full set still takes it."""
         there, new = [], []
         for key, (entry, expires) in items.items():
@@ -238,7 +230,7 @@ class Sets:
                 failed.append((items[rest.pop(0)[0]][0], os.strerror(number)))
         return Applied(tuple(failed))
 
-    def _with_room(self, of: SetId, held: Map) -> Map | None:
+    def _with_room(self, of: Slot, held: Map) -> Map | None:
         """Return a full set without what has expired, or a larger one; None if there is neither."""
         now = time.monotonic()
         if now - self._swept.get(of, -_SWEEP) >= _SWEEP:
@@ -249,10 +241,10 @@ class Sets:
             return None
         return self._replace(of, held, min(held.max_entries * _MORE, self.size))
 
-    def _new(self, of: SetId, size: int) -> Map:
+    def _new(self, of: Slot, size: int) -> Map:
         return Map.hash(of.name, len(layout.key(_WIDEST[of.version])), ELEMENT.size, size)
 
-    def _install(self, of: SetId, made: Map) -> Map:
+    def _install(self, of: Slot, made: Map) -> Map:
         """Give the program a set, and pin it in place of the one before.
 
         Killed in between, the pin and the program do not mean the same set: `settle` mends that.
@@ -261,10 +253,10 @@ class Sets:
         other.unlink(missing_ok=True)
         made.pin(other)
         other.rename(self._home / of.name)
-        self._slots(of).update(of.slot.to_bytes(4, sys.byteorder), _descriptor(made))
+        self._slots(of).update(of.number.to_bytes(4, sys.byteorder), _descriptor(made))
         return made
 
-    def _replace(self, of: SetId, held: Map, size: int) -> Map | None:
+    def _replace(self, of: Slot, held: Map, size: int) -> Map | None:
         """Put a set of another size in place of one; None if its elements do not fit in."""
         made = self._new(of, size)
         width = held.value_size
@@ -334,7 +326,7 @@ def _pieces(held: Map) -> Iterator[tuple[bytes, bytes]]:
             return
 
 
-def _seen(of: SetId, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
+def _seen(of: Slot, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
     """Yield those elements of a piece that have not expired."""
     size = len(layout.key(_WIDEST[of.version]))
     for at, (expires, packets, rate) in enumerate(layout.elements(values)):

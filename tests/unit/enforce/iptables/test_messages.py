@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.enforce.iptables import messages
-from throttled.enforce.iptables.messages import Definition
-from throttled.enforce.nftables.messages import Message
+from throttled.enforce.iptables.messages import IpsetDefinition
+from throttled.linux.netlink import Message
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -39,11 +39,11 @@ def test_an_address_to_be_added() -> None:
         b"\x08\0\x06\x40\0\0\0\x3c"
         b"\x08\0\x09\0" + struct.pack("=I", 7)
     )  # fmt: skip
-    whole = messages.add("s", [packed, packed], 9)
+    whole = messages.add("s", [packed, packed])
     length, kind, flags, sequence, port = struct.unpack_from("=IHHII", whole)
-    assert (length, kind, flags, sequence, port) == (len(whole), 0x0609, 5, 9, 0)
+    assert (length, kind, flags, sequence, port) == (len(whole), 0x0609, 5, 0, 0)
     assert whole.endswith(packed + packed)
-    assert messages.delete("s", [packed], 9)[4:6] == b"\x0a\x06"
+    assert messages.delete("s", [packed])[4:6] == b"\x0a\x06"
 
 
 def test_a_network_to_be_tested() -> None:
@@ -54,11 +54,11 @@ def test_a_network_to_be_tested() -> None:
 
 
 def test_sets() -> None:
-    made = messages.create("s", Definition("hash:net", 6, 1000, 600))
+    made = messages.create("s", IpsetDefinition("hash:net", 6, 1000, 600))
     assert b"hash:net\0" in made
     assert attribute(0x4013, (1000).to_bytes(4)) in made
     assert attribute(0x4006, (600).to_bytes(4)) in made
-    stays = messages.create("s", Definition("hash:ip", 4, 64, 0))
+    stays = messages.create("s", IpsetDefinition("hash:ip", 4, 64, 0))
     assert attribute(4, b"\1") in stays
     assert b"\x06\x40" not in stays
     assert attribute(3, b"b\0") in messages.swap("a", "b")
@@ -69,7 +69,7 @@ def test_sets() -> None:
 
 
 def test_an_error_names_its_element() -> None:
-    sent = messages.add("s", [messages.element(bytes(4), 0, 1, 0)] * 300, 0)
+    sent = messages.add("s", [messages.element(bytes(4), 0, 1, 0)] * 300)
     repeated = sent.replace(attribute(9, bytes(4)), attribute(9, struct.pack("=I", 41)), 1)
     data = struct.pack("=i", -4352) + repeated
     assert messages.line_of(Message(2, 0, 0, data, 0, len(data))) == 41
@@ -100,7 +100,7 @@ def test_elements_of_a_dump(wanted: list[tuple[bytes, int, int]]) -> None:
     body = attribute(0x8008, b"".join(stored(*each) for each in wanted))
     message = answer(attribute(2, b"s\0") + body)
     spans = list(messages.elements(message))
-    found = [messages.held(message.data, *span) for span in spans]
+    found = [messages.read(message.data, *span) for span in spans]
     assert [(held.key, held.seconds, held.packets) for held in found] == wanted
     assert {held.prefix for held in found} <= {32}
     assert [messages.key_of(message.data, span[0], 4) for span in spans] == [w[0] for w in wanted]
@@ -109,6 +109,6 @@ def test_elements_of_a_dump(wanted: list[tuple[bytes, int, int]]) -> None:
 def test_a_network_that_stays() -> None:
     message = answer(attribute(0x8008, stored(bytes(16), None, 5, prefix=64)))
     ((start, end),) = messages.elements(message)
-    assert messages.held(message.data, start, end) == (bytes(16), 64, 0, 5)
+    assert messages.read(message.data, start, end) == (bytes(16), 64, 0, 5)
     assert messages.key_of(message.data, start, 16) == bytes(16)
     assert list(messages.elements(answer(b""))) == []

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.enforce.iptables import ruleset
-from throttled.enforce.nftables.sets import BASE, SetId
+from throttled.enforce.sets import BASE, SetId
 from throttled.model import Ruleset, Scope
 
 BANNED = SetId("mx", "ban", 4, 32)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.enforce.nftables import messages
-from throttled.enforce.nftables.messages import Held, Message
-from throttled.enforce.nftables.sets import Definition
+from throttled.enforce.nftables.messages import Element, SetDefinition
+from throttled.linux import netlink
+from throttled.linux.netlink import Message
 
 YEARS = 3650 * 86_400_000
 
@@ -67,9 +68,9 @@ COUNTER = bytes.fromhex(
 ABSENT = bytes.fromhex("2400000002000001000000001af86ecffeffffff500000000d0a01000000000000000000")
 
 
-def held(data: bytes) -> list[Held]:
-    reader = messages.Reader()
-    return [each for message in messages.messages(data) for each in reader.held(message)]
+def elements(data: bytes) -> list[Element]:
+    reader = messages.ElementReader()
+    return [each for message in netlink.messages(data) for each in reader.elements(message)]
 
 
 def only(found: Iterable[Message]) -> Message:
@@ -78,32 +79,32 @@ def only(found: Iterable[Message]) -> Message:
 
 
 def test_elements_with_a_counter() -> None:
-    assert held(BANS) == [
-        Held(bytes([198, 18, 0, 3]), YEARS, 0),
-        Held(bytes([198, 18, 0, 1]), 599_996, 258),
-        Held(bytes([198, 18, 0, 2]), 59_996, 0),
-        Held(bytes([198, 18, 0, 4]), 119_996, 0),
+    assert elements(BANS) == [
+        Element(bytes([198, 18, 0, 3]), YEARS, 0),
+        Element(bytes([198, 18, 0, 1]), 599_996, 258),
+        Element(bytes([198, 18, 0, 2]), 59_996, 0),
+        Element(bytes([198, 18, 0, 4]), 119_996, 0),
     ]
 
 
 def test_elements_with_a_limit_and_a_counter() -> None:
     key = bytes.fromhex("20010db8000000000000000000000001")
-    assert held(THROTTLES) == [Held(key, 3_599_988, 0)]
+    assert elements(THROTTLES) == [Element(key, 3_599_988, 0)]
 
 
 def test_an_element_that_matches_everything_is_no_subject() -> None:
-    assert held(CATCH_ALL) == []
+    assert elements(CATCH_ALL) == []
 
 
 def test_one_reader_reads_elements_of_any_layout() -> None:
     for order in itertools.permutations((BANS, THROTTLES, CATCH_ALL, BANS)):
-        apart = [each for data in order for each in held(data)]
-        assert held(b"".join(order)) == apart
+        apart = [each for data in order for each in elements(data)]
+        assert elements(b"".join(order)) == apart
 
 
 def test_an_element_of_the_same_length_but_another_layout() -> None:
     # 16 characters of comment take the place of timeout and expiration.
-    (message,) = messages.messages(BANS)
+    (message,) = netlink.messages(BANS)
     first = BANS.index(bytes.fromhex("540001000c000100"))
     timed = BANS[first : first + 84]
     comment = struct.pack("=HH", 24, 6) + b"\0\x12sixteen of these\0\0"
@@ -113,66 +114,66 @@ def test_an_element_of_the_same_length_but_another_layout() -> None:
     length = struct.pack("=H", 4 + len(both))
     answer = head + length + b"\3\0" + both
     answer = struct.pack("=I", len(answer)) + answer[4:]
-    assert [each.milliseconds for each in held(answer)] == [599_996, YEARS, 599_996]
+    assert [each.milliseconds for each in elements(answer)] == [599_996, YEARS, 599_996]
 
 
 def test_definitions_of_sets() -> None:
-    assert [messages.set_of(each) for each in messages.messages(SETS)] == [
-        ("mx_ban4", Definition(1000, None, 4, 16)),
-        ("mx_throttle6", Definition(1000, (10, 60, 5), 16, 16)),
-        ("under", Definition(0, None, 4, 0)),
+    assert [messages.set_of(each) for each in netlink.messages(SETS)] == [
+        ("mx_ban4", SetDefinition(1000, None, 4, 16)),
+        ("mx_throttle6", SetDefinition(1000, (10, 60, 5), 16, 16)),
+        ("under", SetDefinition(0, None, 4, 0)),
     ]
 
 
 def test_how_many_elements_a_set_has() -> None:
-    first, *rest = messages.messages(SETS)
+    first, *rest = netlink.messages(SETS)
     assert messages.count_of(first) == 4
     assert [messages.count_of(each) for each in rest] == [1, 0]
     before_linux_6_16 = SETS[:184].replace(b"\x08\0\x14\0", b"\x08\0\x15\0")
-    assert messages.count_of(only(messages.messages(before_linux_6_16))) is None
+    assert messages.count_of(only(netlink.messages(before_linux_6_16))) is None
 
 
 def test_what_a_notification_is_about() -> None:
-    elements, definition = next(messages.messages(BANS)), next(messages.messages(SETS))
+    elements, definition = next(netlink.messages(BANS)), next(netlink.messages(SETS))
     assert messages.set_name(elements) == messages.set_name(definition) == "mx_ban4"
     assert messages.is_of_elements(elements)
     assert not messages.is_of_elements(definition)
     assert not messages.is_of_table(definition)
-    table = only(messages.messages(struct.pack("=IHHII", 20, 0x0A02, 0, 0, 0) + b"\1\0\x12\x34"))
+    table = only(netlink.messages(struct.pack("=IHHII", 20, 0x0A02, 0, 0, 0) + b"\1\0\x12\x34"))
     assert messages.is_of_table(table)
     assert (messages.set_name(table), messages.body(table)) == ("", b"")
 
 
 def test_a_counter() -> None:
-    assert messages.packets_of(only(messages.messages(COUNTER))) == 7
+    assert messages.packets_of(only(netlink.messages(COUNTER))) == 7
 
 
 def test_an_error() -> None:
-    message = only(messages.messages(ABSENT))
-    assert (message.kind, messages.error(message)) == (messages.ERROR, 2)
+    message = only(netlink.messages(ABSENT))
+    assert (message.kind, netlink.error(message)) == (netlink.ERROR, 2)
 
 
 def test_a_message_shorter_than_its_header_ends() -> None:
-    assert list(messages.messages(bytes(64))) == []
+    assert list(netlink.messages(bytes(64))) == []
 
 
 def test_an_error_without_a_number_is_a_success() -> None:
-    end = struct.pack("=IHHII", 16, messages.DONE, 0, 0, 0)
-    assert messages.error(only(messages.messages(end))) == 0
+    end = struct.pack("=IHHII", 16, netlink.DONE, 0, 0, 0)
+    assert netlink.error(only(netlink.messages(end))) == 0
 
 
 def test_which_table_a_notification_is_about() -> None:
     for data in (BANS, COUNTER):
-        assert messages.table_of(only(messages.messages(data))) == "throttled"
+        assert messages.table_of(only(netlink.messages(data))) == "throttled"
     generation = struct.pack("=IHHII", 28, 0x0A0F, 0, 0, 0) + b"\0\0\0\0" + b"\x08\0\1\0\0\0\0\1"
-    assert messages.table_of(only(messages.messages(generation))) == ""
-    assert messages.table_of(only(messages.messages(ABSENT))) == ""
+    assert messages.table_of(only(netlink.messages(generation))) == ""
+    assert messages.table_of(only(netlink.messages(ABSENT))) == ""
     of_family_ip = COUNTER[:16] + b"\2" + COUNTER[17:]
-    assert messages.table_of(only(messages.messages(of_family_ip))) == ""
+    assert messages.table_of(only(netlink.messages(of_family_ip))) == ""
 
 
 def test_the_port_of_who_did_it_and_the_number_of_the_request() -> None:
-    first = next(messages.messages(struct.pack("=IHHII", 16, 3, 0, 7, 4711)))
+    first = next(netlink.messages(struct.pack("=IHHII", 16, 3, 0, 7, 4711)))
     assert (first.sequence, first.port) == (7, 4711)
 
 
@@ -186,10 +187,10 @@ def test_what_is_packed_is_read_back(
 ) -> None:
     packed = [messages.element(key, milliseconds) for key in keys]
     data = verb("throttled", "mx_ban4", packed, 9)
-    message = only(messages.messages(data))
+    message = only(netlink.messages(data))
     assert message.sequence == 9
     assert messages.table_of(message) == "throttled"
-    assert held(data) == [Held(key, milliseconds, 0) for key in keys]
+    assert elements(data) == [Element(key, milliseconds, 0) for key in keys]
 
 
 def test_each_verb_is_another_request() -> None:
@@ -215,12 +216,12 @@ def test_questions() -> None:
     }
     for data, kind in kinds.items():
         assert struct.unpack_from("=HH", data, 4) == kind
-        assert messages.table_of(only(messages.messages(data))) == "t"
+        assert messages.table_of(only(netlink.messages(data))) == "t"
 
 
 def test_a_transaction_is_framed() -> None:
     inside = messages.dump_sets("t")
-    begin, middle, end = messages.messages(messages.transaction([inside]))
+    begin, middle, end = netlink.messages(messages.transaction([inside]))
     assert (begin.kind, middle.kind, end.kind) == (0x10, 0x0A0A, 0x11)
     assert begin.data[begin.start : begin.end] == b"\0\0\0\x0a"  # NFNL_SUBSYS_NFTABLES
 
@@ -234,8 +235,8 @@ def test_a_time_that_cannot_be_written() -> None:
 def test_garbage_ends(data: bytes, more: st.DataObject) -> None:
     at = more.draw(st.integers(0, len(data)))
     broken = data[:at] + more.draw(st.binary(max_size=8)) + data[at:]
-    found = list(messages.messages(broken))
+    found = list(netlink.messages(broken))
     assert sum(16 for _ in found) <= len(broken)
     for message in found:
-        messages.error(message)
+        netlink.error(message)
         messages.table_of(message)

@@ -1,9 +1,13 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from throttled.enforce.nftables import ruleset
-from throttled.enforce.nftables.sets import BASE, SetId
+from throttled.enforce.nftables.messages import SetDefinition
+from throttled.enforce.sets import BASE, SetId
 from throttled.model import Ruleset, Scope
 
+RULESET = Ruleset({"mx": (25,)}, (), rate=10, per=60.0, burst=7, size=1000)
 BANNED = SetId("mx", "ban", 4, 32)
 WIDE = SetId("mx", "ban", 4, 20)
 THROTTLED = SetId("mx", "throttle", 6, 64)
@@ -170,3 +174,56 @@ def test_every_set_has_a_rule_and_every_rule_a_set() -> None:
     for of in every:
         assert f"add set inet throttled {of.name} " in text
         assert f" @{of.name} {'return' if of.action == 'exempt' else 'counter'}" in text
+
+
+def test_definitions() -> None:
+    assert ruleset.definition(SetId("mx", "ban", 4, 32), RULESET) == SetDefinition(
+        1000, None, 4, 16
+    )
+    throttle = ruleset.definition(SetId("mx", "throttle", 4, 24), RULESET)
+    assert throttle == SetDefinition(1000, (10, 60, 7), 4, 16)
+    own = ruleset.definition(SetId("mx", "throttle", 4, 24, "1h2"), RULESET)
+    assert own == SetDefinition(1000, (1, 3600, 2), 4, 16)
+    exempt = ruleset.definition(SetId("mx", "exempt", 6, 128), RULESET)
+    assert exempt == SetDefinition(1000, None, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("rate", "per", "written"),
+    [
+        (10, 60.0, (10, "minute")),
+        (10, 30.0, (20, "minute")),
+        (5, 1.0, (5, "second")),
+        (1, 3600.0, (1, "hour")),
+        (1, 90.0, (40, "hour")),
+        (60, 60.0, (1, "second")),
+        (7, 13.0, (325662, "week")),
+        (1, 3650 * 86400.0, (1, "week")),
+    ],
+)
+def test_a_rate_in_the_units_of_nftables(rate: int, per: float, written: tuple[int, str]) -> None:
+    of = SetId("mx", "throttle", 4, 32)
+    assert ruleset.limit(of, Ruleset({}, (), rate, per, 3, 1)) == (*written, 3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"),
+    [
+        ("1h2", (1, "hour", 2)),
+        ("7h3", (7, "hour", 3)),
+        ("1d1", (1, "day", 1)),
+        ("90m9", (90, "minute", 9)),
+        ("60m9", (1, "second", 9)),
+        ("24d5", (1, "hour", 5)),
+    ],
+)
+def test_a_rate_of_its_own_is_exact(rate: str, written: tuple[int, str, int]) -> None:
+    assert ruleset.limit(SetId("mx", "throttle", 4, 32, rate), RULESET) == written
+
+
+@given(st.integers(1, 100_000), st.floats(1.0, 604800.0))
+def test_a_rate_is_off_by_no_more_than_rounding(rate: int, per: float) -> None:
+    of = SetId("mx", "throttle", 4, 32)
+    packets, unit, _burst = ruleset.limit(of, Ruleset({}, (), rate, per, 1, 1))
+    seconds = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}[unit]
+    assert abs(packets - rate * seconds / per) <= 0.5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lab.layouts import disagreements
 from throttled.enforce.xdp import layout
-from throttled.enforce.xdp.layout import SETS, SetId, Settings
+from throttled.enforce.xdp.layout import EVERY, Settings, Slot
 from throttled.model import SCOPES, Entry, Rate, Ruleset
 
 HEADER = Path(layout.__file__).parents[2] / "bpf" / "xdp.h"
@@ -28,10 +28,10 @@ CONSTANTS = {
     "LAYOUT": layout.LAYOUT,
     "SLOTS": layout.SLOTS,
     "LENGTHS": layout.LENGTHS,
-    "NETWORKS": SetId("mx", "ban", 4, networks=True).slot,
-    "THROTTLE": SetId("mx", "throttle", 4, networks=False).slot,
-    "EXEMPT": SetId("mx", "exempt", 4, networks=False).slot,
-    "SCOPE": SetId("submission", "ban", 4, networks=False).slot,
+    "NETWORKS": Slot("mx", "ban", 4, networks=True).number,
+    "THROTTLE": Slot("mx", "throttle", 4, networks=False).number,
+    "EXEMPT": Slot("mx", "exempt", 4, networks=False).number,
+    "SCOPE": Slot("submission", "ban", 4, networks=False).number,
     "SCOPES": len(SCOPES),
     "KEY4": len(layout.key((bytes(4), 32))),
     "KEY6": len(layout.key((bytes(16), 128))),
@@ -51,11 +51,15 @@ def test_a_disagreement_is_seen() -> None:
 
 
 def test_each_set_has_a_slot_and_a_name_of_its_own() -> None:
-    assert len({of.name for of in SETS}) == len({(of.version, of.slot) for of in SETS}) == len(SETS)
-    assert {of.slot for of in SETS} < set(range(layout.SLOTS))
-    assert not any(of.networks for of in SETS if of.action == "exempt")
-    assert SetId("mx", "ban", 4, networks=False).name == "mx_ban4"
-    assert SetId("submission", "throttle", 6, networks=True).name == (
+    assert (
+        len({of.name for of in EVERY})
+        == len({(of.version, of.number) for of in EVERY})
+        == len(EVERY)
+    )
+    assert {of.number for of in EVERY} < set(range(layout.SLOTS))
+    assert not any(of.networks for of in EVERY if of.action == "exempt")
+    assert Slot("mx", "ban", 4, networks=False).name == "mx_ban4"
+    assert Slot("submission", "throttle", 6, networks=True).name == (
         "submission_throttle6_networks"
     )
 
@@ -72,7 +76,7 @@ def test_each_set_has_a_slot_and_a_name_of_its_own() -> None:
 )
 def test_a_subject_has_a_set_and_a_key(subject: str, version: int, *, networks: bool) -> None:
     of, key = layout.place(Entry(subject, "mx", "throttle", 1.0))
-    assert of == SetId("mx", "throttle", version, networks)
+    assert of == Slot("mx", "throttle", version, networks)
     assert layout.subject(key) == subject
     assert f"{subject}/".split("/")[1] in ("", str(layout.prefix_of(key)))
 

@@ -1,10 +1,11 @@
-"""Which backend: by its name in the configuration, or the one that works here.
+"""All backends: by the name in the configuration, or the one that works here.
 
-Nothing falls back to enforcing nothing: a host whose firewall cannot be used is told so by `check`.
+Nothing falls back to enforcing nothing: where no firewall can be used, `check` reports that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from throttled.enforce.backend import Backend
 from throttled.enforce.dryrun import DryRun
@@ -13,35 +14,43 @@ from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.xdp.backend import Mode, Xdp
 from throttled.errors import BackendError, ConfigError
 
-_BACKENDS: dict[str, Callable[[], Backend]] = {
-    "nftables": Nftables,
-    "iptables": Iptables,
-    "dryrun": DryRun,
-}
 #: What "auto" tries, in this order.
 _AUTO = ("nftables", "iptables")
 
 
-def choose(name: str, xdp_mode: Mode = "generic") -> Backend:
+def backends(xdp_mode: Mode = "generic") -> dict[str, Callable[[], Backend]]:
+    """Return the table of all backends, by their names in the configuration.
+
+    The names also are in `config.schema`, which may not import this: a test compares the two.
+    """
+    return {
+        "nftables": Nftables,
+        "iptables": Iptables,
+        "xdp": partial(Xdp, xdp_mode),
+        "dryrun": DryRun,
+    }
+
+
+def choose(name: str, xdp_mode: Mode = "generic", *, observing: bool = False) -> Backend:
     """Return a backend, not yet set up; `check` tells whether it can work.
 
     Args:
         name: of a backend; "auto" is nftables, or iptables where only that works.
         xdp_mode: where XDP's program runs.
+        observing: whatever the name, one that enforces nothing.
 
     Raises:
         ConfigError: there is no such backend.
     """
+    if observing:
+        return DryRun()
+    known = backends(xdp_mode)
     if name == "auto":
-        tried = [_BACKENDS[each]() for each in _AUTO]
+        tried = [known[each]() for each in _AUTO]
         return next(filter(works, tried), tried[0])
-    if name == "xdp":
-        return Xdp(xdp_mode)
-    make = _BACKENDS.get(name)
-    if make is None:
-        known = ", ".join(("auto", *_BACKENDS, "xdp"))
-        raise ConfigError(f"no such backend: {name!r}", f"one of {known}")
-    return make()
+    if name not in known:
+        raise ConfigError(f"no such backend: {name!r}", f"one of {', '.join(('auto', *known))}")
+    return known[name]()
 
 
 def works(backend: Backend) -> bool:
@@ -53,13 +62,13 @@ def displace(name: str) -> tuple[list[str], list[BackendError]]:
     """Remove what other backends than this one left in the kernel, for this network namespace.
 
     Args:
-        name: of the backend that stays; "dryrun" has nothing in the kernel, so all entries go.
+        name: of the backend that stays; if that enforces nothing, all entries go.
 
     Returns:
         the names of those that left something, and what went wrong.
     """
     displaced, faults = [], []
-    for other in (Nftables(), Iptables(), Xdp()):
+    for other in _enforcing():
         try:
             if other.name != name and other.present():
                 other.teardown()
@@ -72,7 +81,7 @@ def displace(name: str) -> tuple[list[str], list[BackendError]]:
 def present() -> list[str]:
     """Return the names of the backends that have anything in the kernel, as far as can be seen."""
     found = []
-    for each in (Nftables(), Iptables(), Xdp()):
+    for each in _enforcing():
         with suppress(BackendError):
             if each.present():
                 found.append(each.name)
@@ -86,11 +95,16 @@ def teardown() -> tuple[list[str], list[BackendError]]:
         the names of the backends of which nothing is left, and what went wrong with the others.
     """
     clean, faults = [], []
-    for name in _BACKENDS.keys() - {"dryrun"} | {"xdp"}:
+    for each in _enforcing():
         try:
-            choose(name).teardown()
+            each.teardown()
         except BackendError as error:
             faults.append(error)
         else:
-            clean.append(name)
+            clean.append(each.name)
     return sorted(clean), faults
+
+
+def _enforcing() -> Iterator[Backend]:
+    """Yield a new object of each backend that has anything in the kernel when it is in use."""
+    return (each for make in backends().values() if (each := make()).enforces)

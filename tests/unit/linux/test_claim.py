@@ -9,12 +9,12 @@ from threading import Barrier
 
 import pytest
 
-from throttled.control.claim import Claim, beside, taken
+from throttled.linux.claim import Claim, beside, taken
 
 _HOLD = """
 import sys
 from pathlib import Path
-from throttled.control.claim import Claim
+from throttled.linux.claim import Claim
 print(bool(Claim.take(Path(sys.argv[1]))), flush=True)
 sys.stdin.read()
 """

@@ -22,14 +22,15 @@ from functools import cached_property
 
 from msgspec.structs import replace
 
+from throttled.enforce import batch
+from throttled.enforce.batch import Failure, Groups, Rivals
 from throttled.enforce.entries import read
 from throttled.enforce.iptables import messages, ruleset
-from throttled.enforce.iptables.messages import Definition, Header, Held
-from throttled.enforce.nftables import sets
-from throttled.enforce.nftables.messages import Message, error
-from throttled.enforce.nftables.netlink import Netlink
-from throttled.enforce.nftables.sets import SetId
+from throttled.enforce.iptables.messages import IpsetDefinition, IpsetElement, IpsetHeader
+from throttled.enforce.sets import SetId, place
 from throttled.errors import BackendError
+from throttled.linux.netlink import Message, error
+from throttled.linux.netlink_socket import Netlink, netfilter
 from throttled.model import Applied, Entry, FullSet, Seen
 
 #: Elements of a set that are read to answer a question: some 10 ms.
@@ -39,55 +40,42 @@ _LARGE = 60.0
 #: Questions that are sent together.
 _TOGETHER = 256
 
-Groups = Mapping[SetId, Mapping[bytes, Entry]]
-Failure = tuple[Entry, str]
-Verb = Callable[[str, Sequence[bytes], int], bytes]
+Verb = Callable[[str, Sequence[bytes]], bytes]
 
 
 def plan(
     entries: Iterable[Entry], present: AbstractSet[SetId]
-) -> tuple[dict[SetId, dict[bytes, Entry]], list[Failure]]:
-    """Sort entries by their sets, the last one for an element alone; name those that cannot be.
-
-    A throttled subject is in the set of its rate alone: it is removed from its rivals.
+) -> tuple[Groups[SetId, int], list[Failure]]:
+    """Sort entries by their sets, with the seconds left: see `batch.plan`.
 
     Args:
         entries: what is wanted.
         present: the sets that there are.
     """
-    found: dict[SetId, dict[bytes, Entry]] = {}
-    failed: list[Failure] = []
-    rivals = sets.Rivals(present)
-    for entry in entries:
-        try:
-            of, key = sets.place(entry)
-            math.ceil(entry.seconds)
-        except (ValueError, OverflowError) as problem:
-            failed.append((entry, str(problem)))
-        else:
-            found.setdefault(of, {})[key] = entry
-            for other in rivals.of(of) if of.action == "throttle" else ():
-                found.setdefault(other, {})[key] = replace(entry, seconds=0.0)
-    return found, failed
+    return batch.plan(entries, place, _seconds, Rivals(present).of)
+
+
+def _seconds(entry: Entry, _key: bytes) -> int:
+    return min(messages.LONGEST, max(0, math.ceil(entry.seconds)))
 
 
 class GoneError(BackendError):
     """There is no such set."""
 
 
-class Elements:
-    """The sets, and what they hold."""
+class Ipsets:
+    """The sets, and their elements."""
 
     def __init__(self) -> None:
         self._large: dict[SetId, float] = {}
 
     @cached_property
     def _netlink(self) -> Netlink:
-        return Netlink()
+        return netfilter()
 
     # Sets
 
-    def headers(self) -> dict[str, Header]:
+    def headers(self) -> dict[str, IpsetHeader]:
         """Return our sets by their names. O(elements): the kernel counts them."""
         return {each.name: each for each in self._headers() if ruleset.is_set(each.name)}
 
@@ -96,7 +84,7 @@ class Elements:
         found = ((each.name, ruleset.trial_of(each.name)) for each in self._headers())
         return {name: process for name, process in found if process is not None}
 
-    def _headers(self) -> list[Header]:
+    def _headers(self) -> list[IpsetHeader]:
         with _refusals():
             try:
                 answers = self._netlink.dump(messages.headers())
@@ -113,7 +101,7 @@ class Elements:
             return sum(header.elements for header in found if header)
         return -1
 
-    def make(self, name: str, definition: Definition) -> None:
+    def make(self, name: str, definition: IpsetDefinition) -> None:
         """Make a set."""
         self._order(messages.create(name, definition))
 
@@ -123,7 +111,7 @@ class Elements:
             self._order(messages.destroy(name))
 
     @contextmanager
-    def replacing(self, name: str, definition: Definition) -> Iterator[str]:
+    def replacing(self, name: str, definition: IpsetDefinition) -> Iterator[str]:
         """Yield a new set to be filled, which then takes the place and the name of another."""
         spare = name + ruleset.SPARE
         self.destroy(spare)  # of one that was killed at this
@@ -138,11 +126,11 @@ class Elements:
         """Put networks that stay into a set."""
         packed = [messages.element(key, prefix, 0, 0) for key, prefix in networks]
         for at in range(0, len(packed), messages.TOGETHER):
-            self._order(messages.add(name, packed[at : at + messages.TOGETHER], 0))
+            self._order(messages.add(name, packed[at : at + messages.TOGETHER]))
 
     # Elements
 
-    def commit(self, groups: Groups, *, suffix: str = "") -> Applied:
+    def commit(self, groups: Groups[SetId, int], *, suffix: str = "") -> Applied:
         """Put a batch in force.
 
         Args:
@@ -154,33 +142,35 @@ class Elements:
         """
         failed: list[Failure] = []
         full: set[FullSet] = set()
-        for of, entries in groups.items():
+        for of, items in groups.items():
             name = ruleset.name(of) + suffix
-            leave = [(key, entry) for key, entry in entries.items() if entry.seconds <= 0]
-            stay = [(key, entry) for key, entry in entries.items() if entry.seconds > 0]
+            leave = [(key, left) for key, (entry, left) in items.items() if entry.seconds <= 0]
+            stay = {key: item for key, item in items.items() if item[0].seconds > 0}
+            wanted = [(key, left) for key, (_entry, left) in stay.items()]
+            entries = [entry for entry, _left in stay.values()]
             with _refusals():
                 self._send(messages.delete, name, _packed(of, leave))
-                for line, number in self._send(messages.add, name, _packed(of, stay)):
-                    entry = stay[line // _parts(of)][1]
+                for line, number in self._send(messages.add, name, _packed(of, wanted)):
+                    entry = entries[line // _parts(of)]
                     failed.append((entry, messages.reason(number) or os.strerror(number)))
                     if number == messages.FULL:
                         full.add(FullSet(name, of.scope, of.action))
         return Applied(tuple(failed), frozenset(full))
 
-    def lookup(self, groups: Groups) -> list[Seen]:
+    def lookup(self, groups: Groups[SetId, int]) -> list[Seen]:
         """Return those of the named elements that the kernel holds."""
-        return [seen for of, entries in groups.items() for seen in self._look(of, entries)]
+        return [seen for of, items in groups.items() for seen in self._look(of, items)]
 
     def dump(self, of: SetId) -> Iterator[Seen]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
-        halves: list[Held] = []
+        halves: list[IpsetElement] = []
         for answer in _read(ruleset.name(of)):
             for start, end in messages.elements(answer):
-                held = messages.held(answer.data, start, end)
+                element = messages.read(answer.data, start, end)
                 if of.prefix == 0:
-                    halves.append(held)
-                elif held.prefix == of.prefix:  # others are not our doing
-                    yield _seen(of, held.key, held.seconds, held.packets)
+                    halves.append(element)
+                elif element.prefix == of.prefix:  # others are not our doing
+                    yield _seen(of, element.key, element.seconds, element.packets)
         if halves:
             yield _whole(of, halves)
 
@@ -188,21 +178,21 @@ class Elements:
         """Return the packets in the set that counts them; 0 where there is none."""
         with suppress(GoneError):
             return sum(
-                messages.held(answer.data, start, end).packets
+                messages.read(answer.data, start, end).packets
                 for answer in _read(ruleset.dropped(version))
                 for start, end in messages.elements(answer)
             )
         return 0
 
-    def _look(self, of: SetId, keys: Mapping[bytes, Entry]) -> list[Seen]:
-        present = self._present(of, keys)
+    def _look(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Seen]:
+        present = self._present(of, items)
         if not present:
             return []
         if of.prefix == 0:
             return list(self.dump(of))
         known = self._known(of, present)
         return [
-            _lasting(known[key], keys[key]) if key in known else _seen(of, key, math.nan, 0)
+            _lasting(known[key], items[key][0]) if key in known else _seen(of, key, math.nan, 0)
             for key in present
         ]
 
@@ -240,8 +230,8 @@ class Elements:
             for start, end in messages.elements(answer):
                 count += 1
                 if messages.key_of(data, start, size) in wanted:
-                    held = messages.held(data, start, end)
-                    found[held.key] = _seen(of, held.key, held.seconds, held.packets)
+                    key, _prefix, seconds, packets = messages.read(data, start, end)
+                    found[key] = _seen(of, key, seconds, packets)
             if count > _READ:
                 self._large[of] = now
                 break
@@ -258,7 +248,7 @@ class Elements:
         while at < len(packed):
             some = packed[at : at + messages.TOGETHER]
             at += len(some)
-            for answer in self._netlink.ask([verb(name, some, 0)]):
+            for answer in self._netlink.ask([verb(name, some)]):
                 if number := error(answer):
                     line = messages.line_of(answer) - 1  # the kernel takes 0 for none
                     if number < messages.PRIVATE or line < 0:
@@ -283,10 +273,9 @@ def _parts(of: SetId) -> int:
     return 1 if of.prefix else 2
 
 
-def _packed(of: SetId, items: Iterable[tuple[bytes, Entry]]) -> list[bytes]:
+def _packed(of: SetId, items: Iterable[tuple[bytes, int]]) -> list[bytes]:
     packed: list[bytes] = []
-    for key, entry in items:
-        seconds = min(messages.LONGEST, max(0, math.ceil(entry.seconds)))
+    for key, seconds in items:
         for part, prefix in ruleset.parts(key, of.prefix):
             packed.append(messages.element(part, prefix, seconds, len(packed) + 1))
     return packed
@@ -306,7 +295,7 @@ def _lasting(seen: Seen, wanted: Entry) -> Seen:
     return seen
 
 
-def _whole(of: SetId, halves: Sequence[Held]) -> Seen:
+def _whole(of: SetId, halves: Sequence[IpsetElement]) -> Seen:
     first = bytes(len(halves[0].key))
     packets = sum(half.packets for half in halves)
     return _seen(of, first, min(half.seconds for half in halves), packets)
@@ -314,7 +303,7 @@ def _whole(of: SetId, halves: Sequence[Held]) -> Seen:
 
 def _read(name: str) -> Iterator[Message]:
     """Yield the messages of a dump, from a socket of its own, so that it may be left early."""
-    with _refusals(), Netlink() as netlink:
+    with _refusals(), netfilter() as netlink:
         yield from netlink.dump(messages.dump(name))
 
 

@@ -1,0 +1,75 @@
+"""A UNIX socket at a path that one process has: stale sockets are removed, others stay."""
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from throttled.linux.claim import Claim
+
+
+class BoundSocket:
+    """A socket bound to a path, and the claim to it, until `close`.
+
+    Args:
+        path: where; what a killed process left there is removed.
+        mode: of the file, from its first instant.
+
+    Raises:
+        FileExistsError: the path is no socket.
+        OSError: EADDRINUSE: another process listens there; or it cannot be made.
+    """
+
+    def __init__(self, path: Path, mode: int) -> None:
+        claim = Claim.take(path)
+        if claim is None:
+            raise OSError(errno.EADDRINUSE, "another program answers there")
+        self._path, self._claim = path, claim
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _remove_stale(path)
+            # No chmod afterwards: it would follow a link that the directory's owner puts there in
+            # between. The umask is that of all threads; files that they make now get no more.
+            before = os.umask(0o777 & ~mode)
+            try:
+                self.socket.bind(str(path))
+            finally:
+                os.umask(before)
+            self._inode = path.lstat().st_ino
+        except BaseException:
+            self.socket.close()
+            claim.release()
+            raise
+
+    def close(self) -> None:
+        """Remove the file, unless it is a successor's, and end the claim."""
+        with suppress(OSError):
+            if self._path.lstat().st_ino == self._inode:
+                self._path.unlink()
+        self._claim.release()
+
+
+def answers(path: Path) -> bool:
+    """Return whether a process listens on a socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+        except OSError:  # its backlog is full, or it is not for us
+            return True
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "exists and is not a socket")
+    except FileNotFoundError:
+        return
+    if answers(path):  # a daemon of before the claim, or another program
+        raise OSError(errno.EADDRINUSE, "another program answers there")
+    path.unlink()
