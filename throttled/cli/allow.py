@@ -11,6 +11,7 @@ from throttled.cli import output
 from throttled.cli.change import tell
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
+from throttled.control.canonical import host_name
 from throttled.control.protocol import (
     MAX_ADDRESSES,
     Allow,
@@ -20,7 +21,6 @@ from throttled.control.protocol import (
     ChangeResult,
     Request,
     Resolve,
-    host_name,
 )
 from throttled.errors import HostError, RefusedError, ThrottledError, UsageError
 from throttled.host.resolve import forward

@@ -15,7 +15,6 @@ from throttled.control.protocol import (
     ChangeResult,
     Disallow,
     Resolve,
-    resolved,
 )
 from throttled.control.server import Peer
 from throttled.errors import RefusedError
@@ -77,6 +76,13 @@ async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
     if desk.observing:
         message += "; only while observing"
     return ChangeResult(lifted if confirmed else [], confirmed, message)
+
+
+def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:
+    """Return what became of a `Resolve`, as a sentence."""
+    told = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
+    told += f"; added: {', '.join(added)}" if added else ""
+    return told + (f"; removed: {', '.join(removed)}" if removed else "")
 
 
 async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:

@@ -15,8 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from throttled.clock import Moment
-from throttled.control import protocol
-from throttled.control.protocol import ChangeResult, Done, ImportResult, Purge, Request, Result
+from throttled.control import wire
+from throttled.control.protocol import (
+    READS,
+    ChangeResult,
+    Done,
+    ImportResult,
+    Purge,
+    Request,
+    Result,
+)
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
@@ -54,7 +62,7 @@ class Trail:
         Raises:
             ThrottledError: the handler's.
         """
-        if isinstance(request, protocol.READS):
+        if isinstance(request, READS):
             return await handler(request, peer)
         with self.recording(request, peer) as results:
             results.append(await handler(request, peer))
@@ -79,7 +87,7 @@ class Trail:
         finally:
             subject = getattr(request, "subject", None) or getattr(request, "what", None) or ""
             op = str(type(request).__struct_config__.tag)
-            what = op, subject, protocol.summary(request), *outcome
+            what = op, subject, wire.summary(request), *outcome
             wall = self._clock().wall
             self._write(Change(wall, peer.uid, who[0], peer.pid, who[1], *what, self._offline))
 

@@ -1,16 +1,20 @@
 """`list` and `preview`: what is active, page by page."""
 
+import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from throttled.control.protocol import List, ListResult, refuse_unknown_limit
+from throttled.control.protocol import List, ListResult
 from throttled.control.server import Peer
-from throttled.errors import BackendError, StoreError
+from throttled.errors import BackendError, StoreError, UsageError
 from throttled.model import Entry, Snapshot
 from throttled.operator.desk import Desk
 from throttled.store.store import Filter
 
 log = logging.getLogger(__name__)
+
+#: What stands in the place of a limit's name where none led to a decision.
+OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
 
 
 def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
@@ -46,3 +50,20 @@ def count_packets(desk: Desk, rows: Sequence[Snapshot]) -> bool:
         log.warning("packet counters are not up to date: %s", error.message)
         return False
     return True
+
+
+def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
+    """Refuse the name of a limit that there is not.
+
+    Args:
+        name: as an operator wrote it.
+        configured: the limits of the configuration.
+
+    Raises:
+        UsageError: names the one that may be meant, and those that there are.
+    """
+    known = [*sorted(configured), *OTHER_LIMITS]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"no such limit: {name}", f"{meant}limits: {', '.join(known)}")
