@@ -18,13 +18,16 @@ from throttled.core.reconciler import Reconciler
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError
-from throttled.model import ACTIONS, SCOPES, Decision, Entry, Problem, Scope, Seen, Snapshot
+from throttled.model import SCOPES, Action, Decision, Entry, Problem, Scope, Seen, Snapshot
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
 from throttled.store.store import Filter, Store
 
 log = logging.getLogger(__name__)
+
+#: What an unban removes.
+RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 
 
 class Running(Struct, frozen=True):
@@ -126,8 +129,8 @@ class Desk(Struct, frozen=True):
             return None
 
     def remove(self, named: Iterable[Entry | Seen]) -> None:
-        """Remove all entries of these subjects from the kernel."""
-        removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in ACTIONS]
+        """Remove throttles and bans of these subjects from the kernel."""
+        removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in RESTRICTING]
         self.pipeline.enforcer.apply(removed, self.clock())
 
 

@@ -15,14 +15,12 @@ from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError, StoreError
 from throttled.model import Action, Decision, Entry, Scope, Seen, Snapshot
-from throttled.operator.desk import Desk, scopes_of
+from throttled.operator.desk import RESTRICTING, Desk, scopes_of
 from throttled.settings import Duration
 from throttled.store.store import Filter
 
 log = logging.getLogger(__name__)
 
-#: What an unban removes.
-RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 _WORDS: dict[Action, str] = {"ban": "banned", "throttle": "throttled"}
 
 

@@ -8,8 +8,8 @@ from throttled.control.protocol import ChangeResult, UnbanAll
 from throttled.control.server import Peer
 from throttled.errors import StoreError
 from throttled.model import Entry, Scope
-from throttled.operator.desk import Desk
-from throttled.operator.unban import RESTRICTING, unrecorded
+from throttled.operator.desk import RESTRICTING, Desk
+from throttled.operator.unban import unrecorded
 
 log = logging.getLogger(__name__)
 
