@@ -139,7 +139,9 @@ def without_daemon(path: Path) -> list[tuple[Any, Any]]:
     return outcomes
 
 
-def test_each_answer_and_what_is_in_the_kernel_then_are_the_same(tmp_path: Path) -> None:
+def test_each_answer_and_what_is_in_the_kernel_then_are_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for folder in ("with", "without"):
         (tmp_path / folder).mkdir()
     pairs = zip(with_daemon(tmp_path / "with"), without_daemon(tmp_path / "without"), strict=True)
@@ -149,6 +151,7 @@ def test_each_answer_and_what_is_in_the_kernel_then_are_the_same(tmp_path: Path)
             request != protocol.UnbanAll()
         ):  # without a daemon the rules go, and with them exemptions
             assert online[1] == offline[1], request
+    assert "failed:" not in caplog.text  # nothing is asked of the kernel that it always refuses
 
 
 def test_every_request_has_one_command() -> None:
