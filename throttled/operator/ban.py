@@ -4,7 +4,7 @@ The answer's first words are true of the kernel, not of the store.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -16,6 +16,8 @@ from throttled.model import Action, Decision, Entry, Past, Scope
 from throttled.operator.desk import Desk, scopes_of
 
 log = logging.getLogger(__name__)
+
+Key = tuple[str, Scope]
 
 
 def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
@@ -61,13 +63,9 @@ def punish(
     """
     moment = desk.clock()
     keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]
-    try:
-        pasts = desk.store.past(keys, moment.wall)
-    except StoreError as error:
-        log.error("%s; manual decisions without history. %s", error.message, error.hint)
-        pasts = dict.fromkeys(keys, Past())
+    pasts = _pasts(desk, keys, moment.wall)
     refused: dict[int, RefusedError] = {}
-    decisions: dict[tuple[str, Scope], Decision] = {}
+    decisions: dict[Key, Decision] = {}
     by_hand = desk.pipeline.ladder.by_hand
     for at, entry in enumerate(entries):
         action: Action = "throttle" if entry.action == "throttle" else "ban"
@@ -89,3 +87,12 @@ def punish(
     desk.pipeline.decide([*releases, *decisions.values()], moment, renewed=pasts)
     desk.announce(list(decisions.values()), notice=notice)
     return refused
+
+
+def _pasts(desk: Desk, keys: Sequence[Key], wall: float) -> Mapping[Key, Past]:
+    """Return what the store knows of subjects; nothing where it cannot be read."""
+    try:
+        return desk.store.past(keys, wall)
+    except StoreError as error:
+        log.error("%s; manual decisions without history. %s", error.message, error.hint)
+        return dict.fromkeys(keys, Past())

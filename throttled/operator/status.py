@@ -3,12 +3,15 @@
 import os
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from throttled import __version__
+from throttled.clock import Moment
 from throttled.control.protocol import Status, StatusResult, TailStatus
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.model import SCOPES, Action, Problem, Scope
-from throttled.operator.desk import Desk
+from throttled.operator.desk import Desk, Running
 from throttled.sources.logs import Follower
 
 #: Without a daemon, more entries than these are judged by a sample.
@@ -18,21 +21,21 @@ _SAMPLE = 1_000
 
 def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None) -> StatusResult:
     """Return the state of the daemon."""
-    moment, pipeline, running = desk.clock(), desk.pipeline, desk.running
+    pipeline, running = desk.pipeline, desk.running
     health = running.problems() if running else [_not_running()]
     counts = _counts(desk, health)
     # Observing, nothing should be in the kernel.
     desired = 0 if desk.observing else sum(counts.values())
     sizes = pipeline.engine.sizes()
     enforced, counted, dropped = _kernel(desk, counts, desired, health)
-    return StatusResult(
+    result = StatusResult(
         version=__version__,
         backend=desk.backend.name,
         mode=desk.config().mode,
-        pid=os.getpid() if running else 0,
-        started=running.started.wall if running else 0.0,
-        uptime=moment.boot - running.started.boot if running else 0.0,
-        tails=[_tail(follower) for follower in running.logs.followers] if running else [],
+        pid=0,
+        started=0.0,
+        uptime=0.0,
+        tails=[],
         clients=sizes["clients"],
         max_clients=desk.config().max_clients,
         throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
@@ -48,16 +51,29 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         lines_lost=pipeline.counts.lines_lost,
         forgotten=sizes["dropped"],
         unrecorded=pipeline.recorder.waiting(),
-        ports=running.reconciler.ports if running else {},
-        sensor=running.handshakes.told() if running else None,
         skipped=pipeline.skipped_by_kind(),
-        backlog=running.backlog.told if running else "",
         unapplied=pipeline.enforcer.waiting(),
         let_go=pipeline.recorder.given_up + pipeline.enforcer.given_up,
-        errors=pipeline.errors() + (running.loop_errors() if running else 0),
+        errors=pipeline.errors(),
         decisions=pipeline.counts.decisions,
         decided_in=pipeline.counts.decided,
         enforced_in=pipeline.counts.enforced,
+    )
+    return _of_daemon(result, running, desk.clock()) if running else result
+
+
+def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> StatusResult:
+    """Return the state with what only a running daemon knows."""
+    return replace(
+        result,
+        pid=os.getpid(),
+        started=running.started.wall,
+        uptime=moment.boot - running.started.boot,
+        tails=[_tail(follower) for follower in running.logs.followers],
+        ports=running.reconciler.ports,
+        sensor=running.handshakes.told(),
+        backlog=running.backlog.told,
+        errors=result.errors + running.loop_errors(),
     )
 
 

@@ -50,6 +50,16 @@ ASKED: list[Request] = [
     protocol.Unban("192.0.2.9", exempt=3600.0),
     protocol.Unban(NETWORK, scope="mx", exempt=3600.0),
     protocol.UnbanAll("submission"),
+    protocol.Ban("192.0.2.30", seconds=600.0, why="asked for"),
+    protocol.Throttle("192.0.2.30", scope="mx"),
+    protocol.Ban("127.0.0.1"),
+    protocol.Import(
+        [
+            protocol.Entered("192.0.2.31", "ban"),
+            protocol.Entered("127.0.0.2", "throttle"),
+            protocol.Entered("192.0.2.32", "allow", why="a branch"),
+        ]
+    ),
     protocol.Allow(B, None, "a partner"),
     protocol.Allow(".example.com", 60.0),
     protocol.Resolve("mail.example.net", ["192.0.2.20", "2001:db8::20"]),
