@@ -157,7 +157,8 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     assert not site.connects(ONE4)
     site.guard.start(*options)
     until(lambda: site.connects(ONE4), "our entries are gone")
-    assert "removed entries left by the" in site.guard.log.read_text()
+    removed = "removed entries left by the"
+    until(lambda: removed in site.guard.log.read_text(), "the daemon reports it")
     assert site.server.run("nft", "list", "tables").stdout == "table inet others\n"
     _observes(site)
     site.guard.stop()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from throttled.cli.status import _lines
+from throttled.cli import text as shown
 from throttled.clock import Moment
 from throttled.control.protocol import StatusResult, TailStatus
 from throttled.core.pipeline import Pipeline
@@ -130,7 +130,7 @@ def test_status_tells_of_each() -> None:
         1000, 1000, {}, {}, 0, 150, 100, True, [], {}, 9, 0, 50,
         forgotten=38_000, unrecorded=30, unapplied=29, let_go=20,
     )  # fmt: skip
-    text = "\n".join(text for _, text in _lines(status))
+    text = "\n".join(shown.status(status))
     for words in (
         "2 lines were too long, and cut",
         "38,000 counters forgotten early",

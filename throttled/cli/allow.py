@@ -7,10 +7,11 @@ from itertools import groupby
 import click
 
 from throttled import address
-from throttled.cli import output
+from throttled.cli import output, text
 from throttled.cli.change import tell
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
+from throttled.control.canonical import host_name
 from throttled.control.protocol import (
     MAX_ADDRESSES,
     Allow,
@@ -20,7 +21,6 @@ from throttled.control.protocol import (
     ChangeResult,
     Request,
     Resolve,
-    host_name,
 )
 from throttled.errors import HostError, RefusedError, ThrottledError, UsageError
 from throttled.host.resolve import forward
@@ -73,7 +73,7 @@ def command(  # noqa: PLR0913 - the words of the command
     if what is None:
         if resolve:
             raise UsageError("--resolve needs a NAME")
-        _list(as_json=as_json)
+        text.show(ask_or_look(Allowed(), AllowedResult), as_json=as_json)
         return None
     asked: Request = Allow(what, seconds, note, force)
     if resolve:
@@ -93,25 +93,6 @@ def matches(name: str) -> str:
         f"it matches a client that Postfix's log calls {name}: its address must have that reverse "
         f"name. To allow all its addresses: throttled allow --resolve {name}"
     )
-
-
-def _list(*, as_json: bool) -> None:
-    result = ask_or_look(Allowed(), AllowedResult)
-    if as_json:
-        output.print_json(result)
-    elif result.rows:
-        rows = [
-            (
-                row.what,
-                output.moment(row.since),
-                output.left(row.until) if row.until else "",
-                f"{row.name} {row.note}".strip(),
-            )
-            for row in result.rows
-        ]
-        output.print_table(("ALLOWED", "SINCE", ">LEFT", "NOTE"), rows)
-    else:
-        click.echo("nothing is allowed by hand; see also [protect] in the configuration")
 
 
 def _addresses(name: str) -> list[str]:

@@ -2,11 +2,10 @@
 
 import click
 
-from throttled.cli import output
+from throttled.cli import text
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, for_option, json_option
 from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
-from throttled.model import Change
 
 
 @click.command(
@@ -37,20 +36,5 @@ def command(*, subject: str | None, seconds: float | None, most: int, as_json: b
     code is 1 if nothing is known.
     """
     result = ask_or_look(Audit(subject, seconds, most), AuditResult)
-    if as_json:
-        output.print_json(result)
-    elif not result.rows:
-        click.echo("nothing was changed by hand")
-    else:
-        for change in result.rows:
-            _tell(change)
+    text.show(result, as_json=as_json)
     return 1 if subject and not result.rows else 0
-
-
-def _tell(change: Change) -> None:
-    failed = "" if change.ok else "not done: "
-    what = f"{change.op} {change.subject}".rstrip()
-    click.echo(output.printable(f"{output.moment(change.time)} {what}: {failed}{change.outcome}"))
-    how = "without a daemon, " if change.offline else ""
-    who = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
-    click.echo(output.cut(f"  by {who}: {change.request}"))

@@ -5,10 +5,9 @@ from typing import Any
 
 import click
 
-from throttled.cli import output
+from throttled.cli import text
 from throttled.cli.options import for_option, force_option, json_option, scope_option, subject
 from throttled.control.protocol import ChangeResult
-from throttled.model import Snapshot
 
 
 def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,19 +32,5 @@ def tell(result: ChangeResult, *, as_json: bool, lifted: bool = False) -> int:
         as_json: as JSON.
         lifted: what changed is in force no longer.
     """
-    if as_json:
-        output.print_json(result)
-    else:
-        click.echo(output.printable(result.message))
-        for snapshot in result.changed:
-            click.echo(output.printable(f"  {_line(snapshot, lifted=lifted)}"))
+    text.show(result, as_json=as_json, lifted=lifted)
     return 0 if result.confirmed else 1
-
-
-def _line(snapshot: Snapshot, *, lifted: bool) -> str:
-    until = output.moment(snapshot.until)
-    end = f"removed, would have ended {until}" if lifted else f"until {until}"
-    return (
-        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} {end}, "
-        f"{snapshot.limit}: {snapshot.why}"
-    )

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +10,13 @@ from msgspec.structs import replace
 
 from throttled.cli import output
 from throttled.cli.daemon import ask, config, facts
+from throttled.cli.offline import answer_without_daemon
 from throttled.cli.options import Command, json_option
 from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config, Notify
 from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import Facts, Problem
-from throttled.operator import audit
 from throttled.store.store import Store
 
 
@@ -88,11 +87,8 @@ def _add_host(settings: Config, name: str) -> str:
     except NotRunningError:
         if not Path(settings.database()).exists():
             raise
-    with closing(Store.open(settings.database())) as store:
-        with audit.offline(store, request) as results:
-            store.add_host(name, time.time())
-            results.append(Done(f"the lines of {name} count"))
-        return f"the lines of {name} count when the daemon runs"
+    result = answer_without_daemon(settings, [settings.database()], request)
+    return result.message if isinstance(result, Done) else ""
 
 
 def _fault(error: ThrottledError) -> Problem:

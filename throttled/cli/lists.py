@@ -19,7 +19,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.cli import output
-from throttled.control.protocol import Entered, entered
+from throttled.control.canonical import entered
+from throttled.control.protocol import Entered
 from throttled.errors import ThrottledError, UsageError
 from throttled.model import SCOPES, Snapshot
 from throttled.settings import Duration

@@ -52,9 +52,9 @@ def subject(text: str) -> str:
     Raises:
         UsageError: it is neither.
     """
-    from throttled.control import protocol  # noqa: PLC0415 - 40 ms that --help does not need
+    from throttled.control import canonical  # noqa: PLC0415 - 40 ms that --help does not need
 
-    return protocol.subject(text)
+    return canonical.subject(text)
 
 
 def allowable(text: str) -> str:
@@ -63,9 +63,9 @@ def allowable(text: str) -> str:
     Raises:
         UsageError: it is none of these.
     """
-    from throttled.control import protocol  # noqa: PLC0415 - as above
+    from throttled.control import canonical  # noqa: PLC0415 - as above
 
-    return protocol.allowable(text)
+    return canonical.allowable(text)
 
 
 def seconds(text: str) -> float:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from throttled.cli.listing import filtering, show
+from throttled.cli.list import filtering, show
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command
 from throttled.control.protocol import List, ListResult

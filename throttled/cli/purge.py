@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from throttled.cli import output
 from throttled.cli.daemon import config, socket_path
 from throttled.cli.options import Command, json_option
+from throttled.clock import now
 from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Done, Purge
@@ -22,7 +23,7 @@ from throttled.errors import (
     UsageError,
 )
 from throttled.linux.claim import beside
-from throttled.operator import audit
+from throttled.operator.audit import Trail, this_process
 from throttled.store.store import Store
 
 #: What SQLite keeps beside a database (https://www.sqlite.org/tempfiles.html).
@@ -126,7 +127,8 @@ def _record(settings: Config, clean: list[str], faults: list[ThrottledError]) ->
         return
     try:
         store = Store.open(path)
-        with audit.offline(store, Purge()) as results:
+        trail = Trail(lambda: store, now, offline=True)
+        with trail.recording(Purge(), this_process()) as results:
             left = [fault.message for fault in faults]
             told = [f"nothing is left of {', '.join(clean)}", *left]
             results.append(Done("; ".join(told)))

@@ -2,7 +2,7 @@
 
 import click
 
-from throttled.cli import output
+from throttled.cli import text
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Done, Reload
@@ -18,8 +18,4 @@ def command(*, as_json: bool) -> None:
 
     A faulty file changes nothing and is told; what is in force stays in force.
     """
-    result = ask(Reload(), Done)
-    if as_json:
-        output.print_json(result)
-    else:
-        click.echo(output.printable(result.message))
+    text.show(ask(Reload(), Done), as_json=as_json)

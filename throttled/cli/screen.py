@@ -17,8 +17,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Sparkline, Static
 
-from throttled.cli import output
-from throttled.cli.explain import report
+from throttled.cli import output, text
 from throttled.control.protocol import (
     Allow,
     Ban,
@@ -248,11 +247,11 @@ class Screen(App[None]):
     @work(thread=True)
     def _explain(self, subject: str) -> None:
         try:
-            lines = list(report(self._ask(Explain(subject), ExplainResult)))
+            lines = list(text.explain(self._ask(Explain(subject), ExplainResult)))
         except ThrottledError as error:
             lines = [error.message, error.hint]
-        text = "\n".join(output.printable(line) for line in lines)
-        self.call_from_thread(self.push_screen, Reading(text))
+        shown = "\n".join(output.printable(line) for line in lines)
+        self.call_from_thread(self.push_screen, Reading(shown))
 
 
 def _put(where: Static, text: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from throttled.control import protocol
+from throttled.control import protocol, wire
 from throttled.control.protocol import Request, Result
 from throttled.errors import NotPermittedError, NotRunningError, ThrottledError, UsageError
 from throttled.linux.claim import taken
@@ -37,7 +37,7 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
             sock.settimeout(timeout)
             sock.connect(str(path))
             with suppress(BrokenPipeError):  # refused before it was read: the answer says why
-                sock.sendall(protocol.encode(message))
+                sock.sendall(wire.encode(message))
             line = _receive(sock, deadline)
     except PermissionError as error:
         hint = "run it as root (sudo), or join the group that [control] group names"
@@ -53,7 +53,7 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
         raise NotRunningError(f"the daemon is not running (nobody at {path})", _START) from error
     if not line.endswith(b"\n"):
         raise NotRunningError("the daemon ended without an answer", _START)
-    return protocol.decode_reply(line)
+    return wire.decode_reply(line)
 
 
 def alive(path: Path) -> bool:

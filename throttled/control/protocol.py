@@ -1,24 +1,15 @@
-"""Requests and answers on the control socket. Pure.
+"""What operators ask, and what the commands answer: requests and results. Pure.
 
-One connection carries one request and one reply, each a JSON object on a line of its own. A
-request names its operation in `op`, a reply is `ok` with a typed result or `failed` with what an
-operator needs: message, hint and the exit code of the command. Owns no state.
+`wire` has their form on the control socket, `canonical` that of what an operator wrote in them.
 
 Limits: a request has at most `MAX_REQUEST` bytes, a reply at most `MAX_REPLY`, a `list` answers at
-most `MAX_ROWS` rows and says from where to ask on. Subjects are canonical when `decode_request`
-returns.
+most `MAX_ROWS` rows and says from where to ask on.
 """
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
 
-from throttled import address
-from throttled.errors import RefusedError, ThrottledError, UsageError
 from throttled.histogram import Histogram
 from throttled.model import Action, Change, Decision, Mode, Past, Problem, Scope, Snapshot
 
@@ -31,21 +22,12 @@ MAX_ENTRIES = 1_000
 #: Addresses of one `Resolve`.
 MAX_ADDRESSES = 64
 
-#: What stands in the place of a limit's name where none led to a decision.
-OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
-
-#: Networks shorter than this are refused unless the operator insists (by IP version).
-FLOOR = {4: 16, 6: 32}
-
 Sort = Literal["subject", "since", "until", "packets"]
 SORTS: tuple[Sort, ...] = ("subject", "since", "until", "packets")
 
 _Text = Annotated[str, Meta(max_length=500)]
 _Subject = Annotated[str, Meta(min_length=1, max_length=300)]
 _Seconds = Annotated[float, Meta(ge=1, le=3650 * 86400)]
-
-#: A host-name suffix: at least two labels, since `.com` would protect half the world.
-_SUFFIX = re.compile(r"\.?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}\Z")
 
 
 class _Op(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="op"):
@@ -405,209 +387,3 @@ Result = (
 
 #: Results that say whether the daemon observes.
 OBSERVED = StatusResult | ListResult | ExplainResult | ChangeResult | ImportResult
-
-
-class Ok(Struct, frozen=True, tag_field="reply", tag="ok"):
-    """Done as asked."""
-
-    result: Result
-
-
-class Failed(Struct, frozen=True, tag_field="reply", tag="failed"):
-    """Not done."""
-
-    message: str
-    hint: str
-    exit_code: int
-
-
-_decode_request = msgspec.json.Decoder[Request](Request).decode
-_decode_reply = msgspec.json.Decoder[Ok | Failed](Ok | Failed).decode
-_encode = msgspec.json.Encoder().encode
-
-
-def subject(text: str) -> str:
-    """Return the canonical text of an address or network that an operator wrote.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    try:
-        return address.subject(text.strip())
-    except ValueError as error:
-        hint = "write an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/64"
-        raise UsageError(str(error), hint) from error
-
-
-def allowable(text: str) -> str:
-    """Return the canonical text of an address, a network or a host-name suffix.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    name = text.strip().lower()
-    if _SUFFIX.match(name) and not name.replace(".", "").isdigit():
-        return name
-    try:
-        return subject(text)
-    except UsageError as error:
-        hint = "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64 or a host-name suffix: .example.com"
-        raise UsageError(f"not an address, network or host name: {text!r}", hint) from error
-
-
-def host_name(text: str) -> str:
-    """Return the canonical text of a host name that can be resolved.
-
-    Raises:
-        UsageError: it is an address, a suffix, or none of these.
-    """
-    name = allowable(text)
-    if address.is_subject(name) or name.startswith("."):
-        raise UsageError(f"not the name of a host: {text!r}", "write for example mail.example.com")
-    return name
-
-
-def _address(text: str) -> str:
-    found = subject(text)
-    if address.is_network(found):
-        raise UsageError(f"not an address: {text!r}")
-    return found
-
-
-def entered(entry: Entered, *, force: bool) -> Entered:
-    """Return an entry of a list canonical.
-
-    Raises:
-        UsageError: it names nobody.
-        RefusedError: a network wider than the floor, without `force`.
-    """
-    name = allowable(entry.subject) if entry.action == "allow" else subject(entry.subject)
-    refuse_wide(name, force=force)
-    return msgspec.structs.replace(entry, subject=name, why=_one_line(entry.why))
-
-
-def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:
-    """Return what became of a `Resolve`, as a sentence."""
-    told = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
-    told += f"; added: {', '.join(added)}" if added else ""
-    return told + (f"; removed: {', '.join(removed)}" if removed else "")
-
-
-def summary(request: Request | Purge) -> str:
-    """Return a request as text for a record: of a list the beginning."""
-    if isinstance(request, Import):
-        request = msgspec.structs.replace(request, entries=request.entries[:3])
-    return _encode(request).decode()
-
-
-def refuse_wide(canonical: str, *, force: bool) -> None:
-    """Refuse a network shorter than the floor, unless the operator insists.
-
-    Raises:
-        RefusedError: the network is shorter than /16 (IPv4) or /32 (IPv6).
-    """
-    if force or not address.is_network(canonical):
-        return
-    floor = FLOOR[address.version(canonical)]
-    if address.parse(canonical)[1] < floor:
-        raise RefusedError(
-            f"{canonical} is wider than /{floor}", "say --force if you mean that many addresses"
-        )
-
-
-def encode(message: Request | Ok | Failed) -> bytes:
-    """Return a request or a reply as one line."""
-    return _encode(message) + b"\n"
-
-
-def decode_request(line: bytes) -> Request:
-    """Return the request on a line, its subject canonical.
-
-    Raises:
-        UsageError: not a request, or too long.
-        RefusedError: a network wider than the floor without `force`.
-    """
-    if len(line) > MAX_REQUEST:
-        raise UsageError(f"the request is longer than {MAX_REQUEST} bytes")
-    try:
-        request = _decode_request(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        hint = "the daemon and this command may differ in version: restart the daemon"
-        raise UsageError(f"not a request: {error}", hint) from error
-    return _canonical(request)
-
-
-def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
-    """Refuse the name of a limit that there is not.
-
-    Args:
-        name: as an operator wrote it.
-        configured: the limits of the configuration.
-
-    Raises:
-        UsageError: names the one that may be meant, and those that there are.
-    """
-    known = [*sorted(configured), *OTHER_LIMITS]
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"no such limit: {name}", f"{meant}limits: {', '.join(known)}")
-
-
-def _canonical(request: Request) -> Request:
-    """Return the request with its values canonical, and refuse a network that is too wide."""
-    match request:
-        case Ban() | Throttle():
-            request = msgspec.structs.replace(
-                request, subject=subject(request.subject), why=_one_line(request.why)
-            )
-            refuse_wide(request.subject, force=request.force)
-        case Allow():
-            request = msgspec.structs.replace(
-                request, what=allowable(request.what), note=_one_line(request.note)
-            )
-            refuse_wide(request.what, force=request.force)
-        case Resolve():
-            request = msgspec.structs.replace(
-                request,
-                what=host_name(request.what),
-                addresses=[_address(each) for each in request.addresses],
-                note=_one_line(request.note),
-            )
-        case Explain() | Unban():
-            request = msgspec.structs.replace(request, subject=subject(request.subject))
-        case Disallow():
-            request = msgspec.structs.replace(request, what=allowable(request.what))
-        case Import():
-            entries = [entered(entry, force=request.force) for entry in request.entries]
-            request = msgspec.structs.replace(request, entries=entries)
-        case Audit(subject=str() as asked):
-            request = msgspec.structs.replace(request, subject=allowable(asked))
-        case List(within=str() as within):
-            request = msgspec.structs.replace(request, within=subject(within))
-        case _:
-            pass
-    return request
-
-
-def _one_line(text: str) -> str:
-    """Return text that can stand in a log: no control characters, no line ends."""
-    return "".join(char if char.isprintable() else " " for char in text).strip()
-
-
-def decode_reply(line: bytes) -> Result:
-    """Return the result on a line.
-
-    Raises:
-        ThrottledError: the daemon's own error, with its hint and exit code; or not a reply.
-    """
-    try:
-        reply = _decode_reply(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        hint = "the daemon and this command may differ in version: restart the daemon"
-        raise ThrottledError(f"the daemon's answer cannot be read: {error}", hint) from error
-    if isinstance(reply, Ok):
-        return reply.result
-    failure = ThrottledError(reply.message, reply.hint)
-    failure.exit_code = reply.exit_code
-    raise failure

@@ -24,9 +24,10 @@ from time import monotonic
 
 from msgspec import Struct
 
-from throttled.control import protocol
+from throttled.control import protocol, wire
 from throttled.control.admission import Admission
-from throttled.control.protocol import Failed, Ok, Request, Result
+from throttled.control.protocol import Request, Result
+from throttled.control.wire import Failed, Ok
 from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
 from throttled.linux.unix_socket import BoundSocket
 
@@ -172,7 +173,7 @@ class Server:
             else:
                 reply = await self._answer(reader, peer)
             if reply is not None:
-                writer.write(protocol.encode(reply))
+                writer.write(wire.encode(reply))
                 async with asyncio.timeout(self._time_limit):
                     await writer.drain()
                     writer.close()
@@ -216,9 +217,9 @@ class Server:
             return Failed("internal error, the daemon goes on", "see the daemon's log", 1)
 
     async def _handle(self, line: bytes, peer: Peer) -> Result:
-        request = protocol.decode_request(line)
+        request = wire.decode_request(line)
         if not isinstance(request, protocol.READS):
-            text = protocol.summary(request)  # JSON: control characters escaped
+            text = wire.summary(request)  # JSON: control characters escaped
             _log.info("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
         return await self._handler(request, peer)
 

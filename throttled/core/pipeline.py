@@ -412,10 +412,12 @@ def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[En
     in the kernel the strictest applies, but an exemption may last longer.
     """
     subject, scope, action = decision.subject, decision.scope, decision.action
+    network = address.is_network(subject)  # only a single address can be exempt
     if action == "release":
-        return [Entry(subject, scope, each, 0.0) for each in ACTIONS]
+        actions = [each for each in ACTIONS if not (network and each == "exempt")]
+        return [Entry(subject, scope, each, 0.0) for each in actions]
     wanted = Entry(subject, scope, action, max(1.0, decision.until - now), decision.rate)
-    if action == "exempt" or (subject, scope) not in known:
+    if action == "exempt" or network or (subject, scope) not in known:
         return [wanted]
     return [Entry(subject, scope, "exempt", 0.0), wanted]
 

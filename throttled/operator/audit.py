@@ -9,16 +9,22 @@ import logging
 import os
 import pwd
 import syslog
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgspec.structs import replace
-
-from throttled.control import protocol
-from throttled.control.protocol import ChangeResult, Done, ImportResult, Purge, Request, Result
+from throttled.clock import Moment
+from throttled.control import wire
+from throttled.control.protocol import (
+    READS,
+    ChangeResult,
+    Done,
+    ImportResult,
+    Purge,
+    Request,
+    Result,
+)
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
@@ -31,15 +37,21 @@ _NOBODY = (1 << 32) - 1
 log = logging.getLogger(__name__)
 
 
-class Audit:
-    """Keeps the record of the daemon's requests.
+class Trail:
+    """Records changes.
 
     Args:
-        store: returns the store; asked for when there is something to write.
+        store: returns the store; called when there is something to write.
+        clock: both clocks.
+        offline: no daemon runs: what would be in its log goes to syslog.
     """
 
-    def __init__(self, store: Callable[[], Store]) -> None:
+    def __init__(
+        self, store: Callable[[], Store], clock: Callable[[], Moment], *, offline: bool = False
+    ) -> None:
         self._store = store
+        self._clock = clock
+        self._offline = offline
         self._waiting: deque[Change] = deque(maxlen=WAITING)
 
     async def handle(
@@ -50,32 +62,58 @@ class Audit:
         Raises:
             ThrottledError: the handler's.
         """
-        if isinstance(request, protocol.READS):
+        if isinstance(request, READS):
             return await handler(request, peer)
+        with self.recording(request, peer) as results:
+            results.append(await handler(request, peer))
+        return results[0]
+
+    @contextmanager
+    def recording(self, request: Request | Purge, peer: Peer) -> Iterator[list[Result]]:
+        """Record what is done within.
+
+        Yields:
+            Where to put the result.
+        """
         who = user_name(peer), _program(peer.pid)  # before the process is gone
-        outcome, ok = "internal error", False
+        results: list[Result] = []
+        outcome = "internal error", False
         try:
-            result = await handler(request, peer)
-            outcome, ok = told(result)
+            yield results
+            outcome = _outcome(results[0])
         except ThrottledError as error:
-            outcome = error.message
+            outcome = error.message, False
             raise
         finally:
-            self._write(described(request, peer, who, (outcome, ok)))
-        return result
+            subject = getattr(request, "subject", None) or getattr(request, "what", None) or ""
+            op = str(type(request).__struct_config__.tag)
+            what = op, subject, wire.summary(request), *outcome
+            wall = self._clock().wall
+            self._write(Change(wall, peer.uid, who[0], peer.pid, who[1], *what, self._offline))
 
     def _write(self, change: Change) -> None:
-        log.info("%s", sentence(change))
+        where = "kept in memory"
+        if self._offline:
+            where = "in syslog only"
+            syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
+            syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {_sentence(change)}")
+        else:
+            log.info("%s", _sentence(change))
         self._waiting.append(change)
         try:
             while self._waiting:
                 self._store().write_change(self._waiting[0])
                 self._waiting.popleft()
-        except StoreError as error:
-            log.error("%s; the audit record is kept in memory. %s", error.message, error.hint)
+        except StoreError as error:  # it is done all the same
+            log.error("%s; the audit record is %s. %s", error.message, where, error.hint)
 
 
-def told(result: Result) -> tuple[str, bool]:
+def this_process() -> Peer:
+    """Return this process as a peer: a command that changes something without a daemon."""
+    return Peer(os.getpid(), os.getuid(), os.getgid())
+
+
+def _outcome(result: Result) -> tuple[str, bool]:
     """Return what became of a change: a sentence, and whether the kernel confirmed it."""
     match result:
         case ChangeResult():
@@ -88,48 +126,7 @@ def told(result: Result) -> tuple[str, bool]:
             return "", True
 
 
-def described(
-    request: Request | Purge, peer: Peer, who: tuple[str, str], outcome: tuple[str, bool]
-) -> Change:
-    """Return the record of a request: who is (user, program), outcome (sentence, whether done)."""
-    subject = getattr(request, "subject", None) or getattr(request, "what", None) or ""
-    text = protocol.summary(request)
-    op = str(type(request).__struct_config__.tag)
-    return Change(time.time(), peer.uid, who[0], peer.pid, who[1], op, subject, text, *outcome)
-
-
-@contextmanager
-def offline(store: Store, request: Request | Purge) -> Iterator[list[Result]]:
-    """Record what this process changes itself, as the daemon would; tell it to syslog.
-
-    Args:
-        store: the store of the daemon that does not run.
-        request: what is asked.
-
-    Yields:
-        Where to put the result.
-    """
-    peer = Peer(os.getpid(), os.getuid(), os.getgid())
-    results: list[Result] = []
-    outcome = "internal error", False
-    try:
-        yield results
-        outcome = told(results[0])
-    except ThrottledError as error:
-        outcome = error.message, False
-        raise
-    finally:
-        change = described(request, peer, (user_name(peer), _program(peer.pid)), outcome)
-        change = replace(change, offline=True)
-        syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
-        syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {sentence(change)}")
-        try:
-            store.write_change(change)
-        except StoreError as error:  # it is done all the same
-            log.error("%s; the change is in syslog only. %s", error.message, error.hint)
-
-
-def sentence(change: Change) -> str:
+def _sentence(change: Change) -> str:
     """Return a record as a line for the log."""
     who = f"{change.user} (uid {change.uid}, pid {change.pid}, {change.program})"
     return f"{who} asked {change.request}: {change.outcome}"

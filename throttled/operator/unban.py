@@ -1,21 +1,110 @@
-"""What an unban removes, whom it exempts, and what in the kernel still blocks a client after it.
+"""`unban`: what it removes, whom it exempts, and what in the kernel still blocks a client after it.
 
 An operator's word to a customer ("you are unbanned") must be true: what counts is what the kernel
 holds, whatever the store says: entries of the client and of every network around it; those of
-networks do not apply to an exempt address. Used by the daemon and by the commands without one.
-Owns nothing.
+networks do not apply to an exempt address. `unban --all` is in `unban_all`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from throttled import address
+from throttled.control.protocol import ChangeResult, Unban
+from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
+from throttled.errors import BackendError, RefusedError, StoreError
 from throttled.model import Action, Decision, Entry, Scope, Seen, Snapshot
+from throttled.operator.desk import RESTRICTING, Desk, scopes_of
+from throttled.settings import Duration
+from throttled.store.store import Filter
 
-#: What an unban removes.
-RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
+log = logging.getLogger(__name__)
+
 _WORDS: dict[Action, str] = {"ban": "banned", "throttle": "throttled"}
+
+
+async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
+    """Unban a subject; it is confirmed only if nothing in the kernel blocks it any more.
+
+    Raises:
+        RefusedError: it was neither throttled nor banned itself.
+        BackendError: without a daemon: the kernel cannot be asked.
+    """
+    subject, scopes = request.subject, scopes_of(request.scope)
+    await desk.remove_leftovers()
+    moment = desk.clock()
+    rows = [row for row in desk.active(subject) if row.scope in scopes]
+    entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in RESTRICTING]
+    was_held = desk.held(entries)
+    until = exempt_until(scopes, rows, request.exempt and moment.wall + request.exempt)
+    rows = [row for row in rows if row.action != "exempt"]
+    later = unrecorded(desk, desk.unusable)
+    for scope in scopes:
+        try:
+            desk.pipeline.forget(subject, scope, moment, until.get(scope, 0.0))
+        except StoreError as error:  # a full disk must not keep anybody banned
+            later = unrecorded(desk, error)
+    desk.pipeline.enforcer.apply(entries, moment)
+    desk.pipeline.decide(exemptions(subject, until, moment.wall), moment)
+    still = _blocking(desk, subject, scopes)
+    if not rows and was_held == [] and not request.exempt:
+        message = f"{subject} is neither throttled nor banned"
+        if still:
+            raise RefusedError(f"{message} itself, but {sentence(still)}")
+        raise RefusedError(message, _hint(desk, subject))
+    message, confirmed = _outcome(desk, subject, still)
+    if request.exempt:
+        message += f"; exempt for {Duration(request.exempt)}"
+        if address.is_network(subject):
+            message += f"; its addresses are judged one by one, `throttled allow {subject}`"
+            message += " spares them all"
+    return ChangeResult(rows, confirmed, message + later)
+
+
+def unrecorded(desk: Desk, error: StoreError | None) -> str:
+    """Say what it means that an unban could not be written to the store; "" if it could."""
+    if error is None:
+        return ""
+    if desk.running is None:
+        return f"; but {error.message}: the next start of the daemon bans again"
+    log.error("%s; unbans are recorded later. %s", error.message, error.hint)
+    return (
+        f"; will be recorded when the store works again ({error.message}), "
+        "lost if the daemon stops first"
+    )
+
+
+def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Seen] | None:
+    """Return what of the kernel blocks a subject; None where the kernel cannot be asked."""
+    if desk.running and desk.protection.reason(subject) and not desk.fault:
+        return []  # the rules let it pass before any entry is looked at
+    try:
+        return blocking(desk.backend, subject, scopes)
+    except BackendError as error:
+        if desk.running is None:
+            raise
+        log.error("%s. %s", error.message, error.hint)
+        return None
+
+
+def _outcome(desk: Desk, subject: str, still: list[Seen] | None) -> tuple[str, bool]:
+    """Say whether a subject is unbanned; and return whether it is so."""
+    if desk.leftover is not None:
+        return f"{subject} is unbanned, but {desk.leftover.what}", False
+    if still is None or any(seen.subject == subject for seen in still):
+        return f"{subject} is not unbanned in the kernel: {desk.refusal()}", False
+    if still:
+        return f"{subject} is unbanned itself, but {sentence(still)}", False
+    return unbanned(subject, would=desk.observing), True
+
+
+def _hint(desk: Desk, subject: str) -> str:
+    """Say what else may block a subject that is neither throttled nor banned."""
+    network = address.network_of(subject)
+    if network and desk.store.total(desk.clock().wall, Filter(within=network)):
+        return f"something in {network} is: see `throttled list {network}`"
+    return "nothing to do; `throttled explain` shows what is known of it"
 
 
 def blocking(backend: Backend, subject: str, scopes: Sequence[Scope]) -> list[Seen]:

@@ -5,7 +5,7 @@ table and a timer are all callbacks; whatever takes longer (a million stored ban
 pieces between them. Stopping leaves what is in force standing; starting adopts it.
 
 Owns the store, the pipeline, the logs and the guard of the kernel (`throttled.core.reconciler`).
-`throttled.operator.requests` answers requests, `throttled.health.problems` says what is wrong.
+`throttled.operator.answer` answers requests, `throttled.health.problems` says what is wrong.
 """
 
 import asyncio
@@ -52,8 +52,10 @@ from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
 from throttled.model import Facts, Mode, Problem, Ruleset
 from throttled.notify.hook import Hook
-from throttled.operator.audit import Audit
-from throttled.operator.requests import Operations
+from throttled.operator.answer import answer
+from throttled.operator.audit import Trail
+from throttled.operator.desk import Desk, Running
+from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
 from throttled.service.announce import Announcer, Listener, SessionEnder, alert, journal
@@ -93,17 +95,18 @@ class Daemon:
         self.logs: Logs
         self.maintenance: Maintenance
         self.backlog: Backlog
+        self.desk: Desk
         self.store_problem: StoreError | None = None
         self.metrics_problem: ConfigError | None = None
         self.host: HostWatch
         self.announcer: Announcer
         self.schedule: Schedule
         self._reporters: list[Reporter] = []
-        self._metrics = MetricsServer(lambda: expose(Operations(self).status()))
+        self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
         self.hook = Hook(self.config.notify)
         self.loop_errors = LoopErrors()
-        self._audit = Audit(lambda: self.store)
+        self._trail = Trail(lambda: self.store, now)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._failed: ThrottledError | None = None  # at a change of the mode: nothing works now
@@ -157,7 +160,7 @@ class Daemon:
         task = asyncio.current_task()
         self._busy.add(task)
         try:
-            return await self._audit.handle(request, peer, Operations(self).handle)
+            return await self._trail.handle(request, peer, partial(answer, self.desk))
         finally:
             self._busy.discard(task)
 
@@ -182,6 +185,7 @@ class Daemon:
         self._closing.callback(self.protected.close)
         self.reconciler = Reconciler(self.backend, self.pipeline, self.ruleset)
         self.schedule = self._plan()
+        self.desk = self._desk()
         self.protect()
         self.reconciler.start()
         self._closing.callback(self.reconciler.close)
@@ -206,6 +210,31 @@ class Daemon:
         self._spawn(self.schedule.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+
+    def _desk(self) -> Desk:
+        """Return what operators' commands work on."""
+        running = Running(
+            started=self.started,
+            reconciler=self.reconciler,
+            leftovers=self.leftovers,
+            logs=self.logs,
+            handshakes=self.handshakes,
+            backlog=self.backlog,
+            problems=self.problems,
+            loop_errors=lambda: self.loop_errors.count,
+            announce=lambda decisions, told: self.announcer(decisions, told=told),
+            reload=self.reload,
+            reach=self.hook.reach,
+        )
+        return Desk(
+            pipeline=self.pipeline,
+            backend=self.backend,
+            protected=self.protected,
+            config=lambda: self.config,
+            reconfigure=self.apply_configuration,
+            clock=now,
+            running=running,
+        )
 
     async def _serve_metrics(self) -> None:
         """Serve the figures where the configuration says; protecting goes on without them."""

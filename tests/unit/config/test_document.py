@@ -1,5 +1,6 @@
 """The default file and the reference say what the schema says, no less and no more."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -83,7 +84,7 @@ def test_the_files_in_the_tree_are_what_is_written() -> None:
 
 
 def test_check_tells_a_stale_file_from_a_fresh_one(tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
+    shutil.copytree(ROOT / "scripts/reference", tmp_path / "scripts/reference")
     script = tmp_path / "scripts/gen-docs"
     script.write_bytes((ROOT / "scripts/gen-docs").read_bytes())
 

@@ -8,11 +8,12 @@ import subprocess
 
 import pytest
 
+from throttled.clock import now
 from throttled.control.protocol import Ban, ChangeResult, Done, List, Reload, Request, Result
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Change
-from throttled.operator.audit import Audit, user_name
+from throttled.operator.audit import Trail, user_name
 from throttled.store.store import Store
 
 ME = Peer(os.getpid(), os.getuid(), os.getgid())
@@ -37,7 +38,7 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
 ) -> None:
     caplog.set_level(logging.INFO)
     store = Store.open(":memory:")
-    audit = Audit(lambda: store)
+    audit = Trail(lambda: store, now)
     asyncio.run(audit.handle(Ban("192.0.2.7", why="a\nb"), ME, _handler))
     asyncio.run(audit.handle(Ban("192.0.2.8"), ME, _handler))
     with pytest.raises(RefusedError):
@@ -93,7 +94,7 @@ def test_what_a_failing_store_does_not_take_is_written_later() -> None:
             super().write_change(change)
 
     store = Full.open(":memory:")
-    audit = Audit(lambda: store)
+    audit = Trail(lambda: store, now)
     asyncio.run(audit.handle(Ban("192.0.2.7"), ME, _handler))
     assert store.changes() == []
     store.full = False

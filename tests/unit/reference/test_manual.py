@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from throttled.cli import manual
+from reference import manual
 from throttled.cli.main import COMMANDS
 from throttled.config import document
 from throttled.config.schema import Config

@@ -19,8 +19,6 @@ from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
 from throttled.model import Decision, Entry, Foreign
-from throttled.operator import bulk as imports
-from throttled.operator import requests as operations
 from throttled.service import daemon
 from throttled.store.store import Store
 
@@ -205,8 +203,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
                 moment = now()
                 return Moment(moment.wall + by, moment.boot)
 
-            for module in (daemon, operations, imports):
-                monkeypatch.setattr(module, "now", clock)
+            monkeypatch.setattr(daemon, "now", clock)
             lab.daemon.maintenance._clock = lab.daemon.schedule._clock = clock
             await lab.until(lambda count=count: moved(count))  # type: ignore[misc] # its default
             assert lab.daemon.pipeline.ladder.protection.reason(A)

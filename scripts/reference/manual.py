@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
+from reference import commands
 from throttled import __version__
-from throttled.cli import document as commands
 from throttled.config import document as config
 
 _INLINE = re.compile(r"`(?P<code>[^`]*)`|\*\*(?P<bold>[^*]*)\*\*|\[(?P<link>[^]]*)\]\([^)]*\)")

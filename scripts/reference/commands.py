@@ -41,7 +41,7 @@ def reference() -> str:
     lines = [_HEAD, "Before the command:", "", *_parameters(throttled, root)]
     for name in COMMANDS:
         command = throttled.get_command(root, name)
-        assert command is not None  # noqa: S101 - it is a command of the table
+        assert command is not None
         ctx = click.Context(command, info_name=name, parent=root)
         usage = " ".join(command.collect_usage_pieces(ctx))
         lines += ["", f"## throttled {name}", "", f"`throttled {name} {usage}`", ""]

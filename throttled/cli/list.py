@@ -8,11 +8,11 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from throttled.cli import output
+from throttled.cli import output, text
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, json_option, scope_option, subject
 from throttled.control.protocol import SORTS, List, ListResult
-from throttled.model import ACTIONS, Snapshot
+from throttled.model import ACTIONS
 
 #: Rows that the daemon is asked for at a time: it takes some ten milliseconds over them.
 _PAGE = 2_000
@@ -79,7 +79,7 @@ def show(ask: _Ask, *, as_json: bool, max: int | None, **what: Any) -> int:  # n
     if as_json:
         _print_json(first, pages)
     else:
-        _print(first, [row for page in (first, *pages) for row in page.rows])
+        text.table(first, [row for page in (first, *pages) for row in page.rows])
     return 1 if what["within"] and not first.rows else 0
 
 
@@ -105,30 +105,3 @@ def _print_json(first: ListResult, more: Iterator[ListResult]) -> None:
             write(separator + output.to_json(output.plain(row)).decode().rstrip("\n"))
             separator = ","
     write(f'],"total":{first.total},"would":{"true" if first.would else "false"}}}\n')
-
-
-def _print(first: ListResult, rows: list[Snapshot]) -> None:
-    if not rows:
-        click.echo("nothing would be in force" if first.would else "nothing is in force")
-        return
-    columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
-    output.print_table(columns, [_row(row, "would " if first.would else "") for row in rows])
-    if first.total > len(rows):
-        click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
-
-
-def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
-    action = f"{would}{snapshot.action}"
-    if snapshot.level > 1:
-        action += f" {snapshot.level}"
-    elif snapshot.rate is not None:
-        action += f" {output.rate(snapshot.rate)}"
-    return (
-        snapshot.subject,
-        action,
-        output.SCOPES[snapshot.scope],
-        output.short_moment(snapshot.since),
-        output.left(snapshot.until),
-        output.short_number(snapshot.packets),
-        f"{snapshot.limit}: {snapshot.why}",
-    )

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from throttled.cli import document
+from reference import commands
 from throttled.cli.main import COMMANDS
 
 PAGE = Path(__file__).parents[3] / "docs/reference/commands.md"
 
 
 def test_the_page_is_what_the_commands_say() -> None:
-    assert PAGE.read_text() == document.reference(), "run scripts/gen-docs"
+    assert PAGE.read_text() == commands.reference(), "run scripts/gen-docs"
 
 
 def test_every_command_is_there_with_options_and_examples() -> None:
-    page = document.reference()
+    page = commands.reference()
     for name in COMMANDS:
         section = page.split(f"\n## throttled {name}\n")[1].split("\n## ")[0]
         assert f"`throttled {name} " in section

@@ -1,0 +1,1 @@
+"""Writes the reference of the commands and the manual pages; `scripts/gen-docs` runs it."""

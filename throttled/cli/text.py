@@ -1,0 +1,299 @@
+"""What the commands answer, as text for people: one line after the other, not yet printable.
+
+JSON is in `output`. Owns no state.
+"""
+
+from collections.abc import Iterator
+
+import click
+
+from throttled.cli import output
+from throttled.cli.output import moment, number
+from throttled.control.protocol import (
+    AllowedResult,
+    AuditResult,
+    ChangeResult,
+    Done,
+    ExplainResult,
+    ListResult,
+    MeterRow,
+    Result,
+    StatusResult,
+    TailStatus,
+)
+from throttled.model import JOURNAL, SCOPES, Decision, Past, Scope, Snapshot
+from throttled.settings import Duration
+
+
+def show(result: Result, *, as_json: bool, lifted: bool = False) -> None:
+    """Print a result.
+
+    Args:
+        result: of a command.
+        as_json: as JSON.
+        lifted: what a change names is in force no longer.
+    """
+    if as_json:
+        output.print_json(result)
+        return
+    match result:
+        case StatusResult():
+            lines = status(result)
+        case ExplainResult():
+            lines = explain(result)
+        case ChangeResult():
+            lines = _change(result, lifted=lifted)
+        case AuditResult():
+            lines = _audit(result)
+        case AllowedResult() if result.rows:
+            _allowed(result)
+            return
+        case AllowedResult():
+            lines = iter(["nothing is allowed by hand; see also [protect] in the configuration"])
+        case Done():
+            lines = iter([result.message])
+        case _:
+            raise AssertionError(result)
+    for line in lines:
+        click.echo(output.printable(line).rstrip())
+
+
+def status(result: StatusResult) -> Iterator[str]:
+    """Yield what `status` says."""
+    for label, text in _status(result):
+        yield f"{label:<11}{text}"
+
+
+def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
+    up = f"pid {status.pid}, up {output.lasting(status.uptime)} (since {moment(status.started)})"
+    yield "throttled", f"{status.version}, {up if status.pid else 'not running'}"
+    yield "firewall", f"{status.backend}, mode {status.mode}"
+    yield from _labelled("log", [text for tail in status.tails for text in _tail(tail)])
+    if status.sensor:
+        yield from _labelled("sensor", [status.sensor.what, *filter(None, [status.sensor.hint])])
+    if status.backlog:
+        yield "evidence", status.backlog
+    if status.pid:  # what nobody counts is not 0
+        tracked = f"{number(status.clients)} tracked of {number(status.max_clients)} at most"
+        yield "clients", tracked
+    yield from _caps(status)
+    yield from _in_force(status)
+    if status.pid:
+        lost = f"{number(status.lines_lost)} lost by the logger"
+        yield "lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
+    by_count = sorted(status.events.items(), key=lambda item: -item[1])
+    yield from _labelled("events", _columns(by_count))
+    for problem in status.health:
+        yield from output.paragraph(problem)
+
+
+def _labelled(label: str, texts: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield texts, the first of them with a label."""
+    for at, text in enumerate(texts):
+        yield "" if at else label, text
+
+
+def _in_force(status: StatusResult) -> Iterator[tuple[str, str]]:
+    if status.would:
+        yield "would", f"throttle {_by_scope(status.throttled)}"
+        yield "", f"ban {_by_scope(status.banned)}"
+        yield "kernel", "nothing is enforced: only observing; see: throttled preview"
+        return
+    yield "throttled", _by_scope(status.throttled)
+    yield "banned", _by_scope(status.banned)
+    if any(status.exempt.values()):
+        yield "exempt", _by_scope(status.exempt)
+    yield "dropped", f"{number(status.packets_dropped)} packets"
+    how = "counted by the kernel" if status.counted else "judged by a sample and by what it refused"
+    held = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
+    yield "kernel", held
+
+
+def _tail(tail: TailStatus) -> list[str]:
+    if not tail.exists:
+        state = "does not exist; waiting for it"
+    else:
+        state = (
+            f"{tail.lines_per_second:.1f} lines/s, {number(tail.lag)} bytes behind, "
+            f"last line {moment(tail.last_line)}"
+        )
+    cut = [f"{number(tail.cut)} lines were too long, and cut"] if tail.cut else []
+    return [tail.path, state, *cut, *tail.problems]
+
+
+def _caps(status: StatusResult) -> list[tuple[str, str]]:
+    """Return what fell to a cap or waits; nothing when all is well."""
+    return [
+        ("", f"{number(count)} {what}")
+        for count, what in (
+            (status.forgotten, "counters forgotten early: more clients than are tracked"),
+            (status.unrecorded, "decisions wait for the store"),
+            (status.unapplied, "elements wait for the firewall"),
+            (status.let_go, "of what waited were let go: there were too many"),
+        )
+        if count
+    ]
+
+
+def _by_scope(counts: dict[Scope, int]) -> str:
+    return ", ".join(f"{number(counts.get(scope, 0))} in {scope}" for scope in SCOPES)
+
+
+def _columns(counts: list[tuple[str, int]]) -> list[str]:
+    """Set counts in three columns of 23 characters."""
+    cells = [f"{kind} {number(count)}".ljust(23) for kind, count in counts]
+    return ["".join(cells[i : i + 3]) for i in range(0, len(cells), 3)]
+
+
+def explain(result: ExplainResult) -> Iterator[str]:
+    """Yield what `explain` says, line by line; not yet printable."""
+    network = f" (network {result.network})" if result.network else ""
+    yield f"{result.subject}{network}"
+    if result.protected:
+        yield f"Protected: {result.protected}"
+    for row in result.allowed:
+        until = f"until {moment(row.until)}" if row.until else "for ever"
+        what = f"{row.what} of {row.name}" if row.name else row.what
+        yield f"Allowed by hand: {what}, since {moment(row.since)}, {until} {row.note}"
+    would = "would " if result.would else ""
+    heading = "Would be in force (observing)" if result.would else "In force"
+    yield f"{heading}:" if result.active else f"{heading}: nothing"
+    for snapshot in result.active:
+        yield from _active(snapshot, would)
+    if result.meters:
+        yield "Meters:"
+        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
+        yield from map(_meter, result.meters)
+    yield f"Sessions open: {result.sessions}"
+    if result.lines:
+        yield "Log lines that counted:"
+    for line in result.lines:
+        # A place in the journal is a time, which the line begins with.
+        yield f"  {line.path}" + ("" if line.path == JOURNAL else f", byte {line.offset}")
+        yield f"    {output.log_text(line.text) or '(no longer there)'}"
+    if result.decisions:
+        yield "Decisions, the latest first:"
+        yield from (_decision(decision, would) for decision in result.decisions)
+    yield from _past(result.past, "Would-be bans" if result.would else "Bans")
+    yield f"Next: {result.next}"
+    if result.hint:
+        yield f"Hint: {result.hint}"
+
+
+def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
+    step = f" number {snapshot.level}" if snapshot.level > 1 else ""
+    if snapshot.rate is not None:
+        step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
+    word = "exemption" if snapshot.action == "exempt" else snapshot.action
+    yield (
+        f"  {would}{word}{step} of {snapshot.subject} in {snapshot.scope} "
+        f"since {moment(snapshot.since)}, {output.left(snapshot.until)} left"
+    )
+    yield f"    {snapshot.limit}: {snapshot.why}"
+    if snapshot.action != "exempt":
+        yield f"    {number(snapshot.packets)} packets dropped"
+
+
+def _meter(row: MeterRow) -> str:
+    soft, hard = (
+        "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
+    )
+    limit = f"{row.limit} (kernel)" if row.kernel else row.limit
+    return (
+        f"  {limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} {Duration(row.within)}"
+    )
+
+
+def _decision(decision: Decision, would: str) -> str:
+    return (
+        f"  {moment(decision.time)} {would}{decision.action} in {decision.scope}, "
+        f"{decision.limit}: {decision.why}"
+    )
+
+
+def _past(past: Past, title: str) -> Iterator[str]:
+    bans = f"{past.offences}, the latest until {moment(past.last_offence)}"
+    yield f"{title} so far: {bans if past.offences else 'none'}"
+    if past.deliveries or past.logins:
+        yield (
+            f"Good evidence: {past.deliveries} messages on {past.delivery_days} days, "
+            f"{past.logins} logins, the latest {moment(past.last_login)}"
+        )
+    else:
+        yield "Good evidence: none"
+    if past.exempt_until:
+        yield f"Exempt until {moment(past.exempt_until)}"
+
+
+def _change(result: ChangeResult, *, lifted: bool) -> Iterator[str]:
+    yield result.message
+    for snapshot in result.changed:
+        yield f"  {_changed(snapshot, lifted=lifted)}"
+
+
+def _changed(snapshot: Snapshot, *, lifted: bool) -> str:
+    until = moment(snapshot.until)
+    end = f"removed, would have ended {until}" if lifted else f"until {until}"
+    return (
+        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} {end}, "
+        f"{snapshot.limit}: {snapshot.why}"
+    )
+
+
+def _audit(result: AuditResult) -> Iterator[str]:
+    if not result.rows:
+        yield "nothing was changed by hand"
+    for change in result.rows:
+        failed = "" if change.ok else "not done: "
+        what = f"{change.op} {change.subject}".rstrip()
+        yield f"{moment(change.time)} {what}: {failed}{change.outcome}"
+        how = "without a daemon, " if change.offline else ""
+        who = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
+        yield output.cut(f"  by {who}: {change.request}")
+
+
+def _allowed(result: AllowedResult) -> None:
+    rows = [
+        (
+            row.what,
+            moment(row.since),
+            output.left(row.until) if row.until else "",
+            f"{row.name} {row.note}".strip(),
+        )
+        for row in result.rows
+    ]
+    output.print_table(("ALLOWED", "SINCE", ">LEFT", "NOTE"), rows)
+
+
+def table(first: ListResult, rows: list[Snapshot]) -> None:
+    """Print what `list` found.
+
+    Args:
+        first: the first page, with the total.
+        rows: of all pages.
+    """
+    would = "would " if first.would else ""
+    if not rows:
+        click.echo(f"nothing {would}be in force" if would else "nothing is in force")
+        return
+    columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
+    output.print_table(columns, [_row(row, would) for row in rows])
+    if first.total > len(rows):
+        click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
+
+
+def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
+    action = f"{would}{snapshot.action}"
+    if snapshot.level > 1:
+        action += f" {snapshot.level}"
+    elif snapshot.rate is not None:
+        action += f" {output.rate(snapshot.rate)}"
+    return (
+        snapshot.subject,
+        action,
+        output.SCOPES[snapshot.scope],
+        output.short_moment(snapshot.since),
+        output.left(snapshot.until),
+        output.short_number(snapshot.packets),
+        f"{snapshot.limit}: {snapshot.why}",
+    )

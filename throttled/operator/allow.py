@@ -1,0 +1,135 @@
+"""`allow`, `resolve`, `disallow`: the operator's allowlist.
+
+With a daemon the rules of the kernel follow at once. Without one they follow at its next start;
+what is active against an allowed subject is unbanned at once all the same.
+"""
+
+from collections.abc import Sequence
+
+from throttled import address
+from throttled.control.protocol import (
+    Allow,
+    Allowed,
+    AllowedResult,
+    AllowRow,
+    ChangeResult,
+    Disallow,
+    Resolve,
+)
+from throttled.control.server import Peer
+from throttled.errors import RefusedError
+from throttled.model import SCOPES
+from throttled.operator.desk import Desk
+from throttled.operator.unban import blocking, sentence
+from throttled.store.store import Filter
+
+_LATER = "; the rules of the kernel follow when the daemon runs"
+
+
+async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
+    """Put a subject or a host name on the allowlist, and unban what is in it.
+
+    Raises:
+        RefusedError: the list is full.
+        StoreError: it could not be recorded.
+    """
+    what = request.what
+    store_entry(desk, what, request.seconds, request.note)
+    named = address.is_subject(what)
+    lifted = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
+    confirmed, more = await _protect(desk, [what] if named else [])
+    message = f"{what} is allowed{more}"
+    if not confirmed:
+        return ChangeResult([], False, message)
+    if not named:
+        message += "; what is throttled or banned already remains so: see `throttled list`"
+    if desk.observing:
+        message += f"; only while observing: to enforce, write {what} into [protect]"
+    return ChangeResult(lifted, True, message)
+
+
+def store_entry(desk: Desk, what: str, seconds: float | None, note: str) -> None:
+    """Put something on the allowlist; it counts once the desk is reconfigured.
+
+    Raises:
+        RefusedError: the list is full.
+        StoreError: it could not be recorded.
+    """
+    wall = desk.clock().wall
+    desk.store.allow(what, wall + seconds if seconds else 0.0, note, wall)
+
+
+async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
+    """Put a host name on the allowlist by its addresses, and unban these.
+
+    Raises:
+        RefusedError: the list is full, or a name to refresh is not on it.
+        StoreError: it could not be recorded.
+    """
+    wall = desk.clock().wall
+    until = wall + request.seconds if request.seconds else 0.0
+    kept = None if request.refresh else (until, request.note)
+    changed = desk.store.resolve(request.what, request.addresses, kept, wall)
+    lifted = [row for each in request.addresses for row in desk.active(each)]
+    confirmed, more = await _protect(desk, request.addresses)
+    message = resolved(request, *changed) + more
+    if desk.observing:
+        message += "; only while observing"
+    return ChangeResult(lifted if confirmed else [], confirmed, message)
+
+
+def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:
+    """Return what became of a `Resolve`, as a sentence."""
+    told = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
+    told += f"; added: {', '.join(added)}" if added else ""
+    return told + (f"; removed: {', '.join(removed)}" if removed else "")
+
+
+async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:
+    """Apply the changed allowlist; return whether the kernel took it, and what to add."""
+    desk.reconfigure()
+    settled = await desk.protected.settled()
+    if desk.fault is not None:
+        return False, f", but the rules of the kernel are not changed: {desk.refusal()}"
+    if not settled:
+        return True, "; its entries remain listed until the database works"
+    if desk.running is not None:
+        return True, ""
+    still = [seen for each in subjects for seen in blocking(desk.backend, each, SCOPES)]
+    if still:
+        return False, f" once the daemon runs, but {sentence(still)}"
+    return True, _LATER
+
+
+def disallow(desk: Desk, request: Disallow, _peer: Peer) -> ChangeResult:
+    """Take an entry from the allowlist.
+
+    Raises:
+        RefusedError: it is not on it.
+        StoreError: that could not be recorded.
+    """
+    what = request.what
+    if not desk.store.disallow(what):
+        hint = "see `throttled allow`; what the file allows is in its [protect]"
+        raise RefusedError(f"{what} was not allowed by hand", hint)
+    desk.reconfigure()
+    if desk.fault is not None:
+        message = f"{what} is not allowed any more, but the kernel's rules still allow it"
+        return ChangeResult([], False, f"{message}: {desk.refusal()}")
+    message = f"{what} is no longer allowed" + ("" if desk.running else _LATER)
+    reason = desk.protection.reason(what) if address.is_subject(what) else ""
+    message += f"; but it is still protected: {reason}" if reason else ""
+    return ChangeResult([], True, message)
+
+
+def allowed(desk: Desk, _request: Allowed, _peer: Peer) -> AllowedResult:
+    """Return the allowlist."""
+    return AllowedResult(rows(desk))
+
+
+def rows(desk: Desk) -> list[AllowRow]:
+    """Return the entries of the allowlist as they are shown."""
+    return [
+        AllowRow(r.what, r.since, r.until or None, r.note, r.name, r.missing or None)
+        for r in desk.store.allowed(desk.clock().wall)
+    ]

@@ -1,0 +1,96 @@
+"""Requests and the commands that answer them."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from throttled.control import protocol
+from throttled.control.protocol import OBSERVED, AuditResult, Done, Request, Result
+from throttled.control.server import Peer
+from throttled.errors import BackendError, NotRunningError
+from throttled.health.probes.firewall import prove
+from throttled.operator.allow import allow, allowed, disallow, resolve
+from throttled.operator.ban import ban
+from throttled.operator.desk import Desk, Running
+from throttled.operator.explain import explain
+from throttled.operator.import_ import import_list
+from throttled.operator.list import active_rows
+from throttled.operator.status import status
+from throttled.operator.top import top
+from throttled.operator.unban import unban
+from throttled.operator.unban_all import unban_all
+
+
+async def answer(desk: Desk, request: Request, peer: Peer) -> Result:
+    """Do what is asked.
+
+    Raises:
+        ThrottledError: it cannot be done; says why.
+    """
+    done = _COMMANDS[type(request)](desk, request, peer)
+    result = await done if isinstance(done, Awaitable) else done
+    if desk.observing and isinstance(result, OBSERVED):
+        return replace(result, would=True)
+    return result
+
+
+def _ping(_desk: Desk, _request: protocol.Ping, _peer: Peer) -> Done:
+    return Done()
+
+
+def _audit(desk: Desk, request: protocol.Audit, _peer: Peer) -> AuditResult:
+    since = desk.clock().wall - request.seconds if request.seconds else 0.0
+    return AuditResult(desk.store.changes(since, request.subject, request.max))
+
+
+def _prove(desk: Desk, _request: protocol.Prove, _peer: Peer) -> Done:
+    if not desk.backend.intact():
+        hint = "they are restored within seconds; if this lasts see: throttled status"
+        raise BackendError("the rules in the kernel are not those that were installed", hint)
+    return Done(prove(desk.backend))
+
+
+def _add_host(desk: Desk, request: protocol.AddHost, _peer: Peer) -> Done:
+    desk.store.add_host(request.name, desk.clock().wall)
+    if desk.running is None:
+        return Done(f"the lines of {request.name} count when the daemon runs")
+    desk.reconfigure()
+    return Done(f"the lines of {request.name} count")
+
+
+async def _reload(desk: Desk, _request: protocol.Reload, _peer: Peer) -> Done:
+    return Done(await _running(desk).reload())
+
+
+async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
+    return Done(await _running(desk).reach())
+
+
+def _running(desk: Desk) -> Running:
+    if desk.running is None:
+        raise NotRunningError("the daemon is not running", "systemctl start throttled")
+    return desk.running
+
+
+_COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] = {
+    protocol.Ping: _ping,
+    protocol.Status: status,
+    protocol.Prove: _prove,
+    protocol.Top: top,
+    protocol.List: active_rows,
+    protocol.Explain: explain,
+    protocol.Allowed: allowed,
+    protocol.Audit: _audit,
+    protocol.Ban: ban,
+    protocol.Throttle: ban,
+    protocol.Unban: unban,
+    protocol.UnbanAll: unban_all,
+    protocol.Allow: allow,
+    protocol.Resolve: resolve,
+    protocol.Disallow: disallow,
+    protocol.Import: import_list,
+    protocol.AddHost: _add_host,
+    protocol.Reload: _reload,
+    protocol.Reach: _reach,
+}

@@ -1,0 +1,98 @@
+"""`ban` and `throttle`: manual decisions, recorded, applied and looked up before the answer.
+
+The answer's first words are true of the kernel, not of the store.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec.structs import replace
+
+from throttled.control.protocol import Ban, ChangeResult, Entered, Throttle
+from throttled.control.server import Peer
+from throttled.errors import RefusedError, StoreError
+from throttled.model import Action, Decision, Entry, Past, Scope
+from throttled.operator.desk import Desk, scopes_of
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, Scope]
+
+
+def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
+    """Ban or throttle a subject.
+
+    Raises:
+        RefusedError: it is protected.
+    """
+    subject = request.subject
+    scopes = scopes_of(request.scope)
+    action: Literal["ban", "throttle"] = "ban" if isinstance(request, Ban) else "throttle"
+    entry = Entered(subject, action, request.scope, request.seconds, request.why)
+    refused = punish(desk, [entry], peer)
+    if refused:
+        raise refused[0]
+    wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
+    confirmed = len(desk.held(wanted) or ()) == len(scopes)
+    rows = [row for row in desk.active(subject) if row.scope in scopes]
+    verb = "banned" if action == "ban" else "throttled"
+    where = " and ".join(scopes)
+    if desk.observing:
+        message = f"{subject} would be {verb} in {where}; observing, nothing is enforced"
+    elif confirmed:
+        message = f"{subject} is {verb} in {where}"
+    else:
+        message = f"{subject} is not {verb} in {where}: {desk.refusal()}"
+    fault = desk.pipeline.recorder.fault
+    if fault is not None:
+        message += f"; not in the database yet ({fault.message})"
+    return ChangeResult(rows, confirmed, message)
+
+
+def punish(
+    desk: Desk, entries: Sequence[Entered], peer: Peer, *, notice: bool = True
+) -> dict[int, RefusedError]:
+    """Ban and throttle in one batch; return what was refused, by its place.
+
+    Args:
+        desk: what is changed.
+        entries: subjects; none with the action `allow`.
+        peer: who asked.
+        notice: the decisions are worth a notice.
+    """
+    moment = desk.clock()
+    keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]
+    pasts = _pasts(desk, keys, moment.wall)
+    refused: dict[int, RefusedError] = {}
+    decisions: dict[Key, Decision] = {}
+    by_hand = desk.pipeline.ladder.by_hand
+    for at, entry in enumerate(entries):
+        action: Action = "throttle" if entry.action == "throttle" else "ban"
+        why = f"by hand, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
+        try:
+            for scope in scopes_of(entry.scope):
+                key = entry.subject, scope
+                decisions[key] = by_hand(
+                    action, *key, pasts[key], moment.wall, seconds=entry.seconds, why=why
+                )
+        except RefusedError as error:
+            refused[at] = error
+    # What is active gives way: a ban to a shorter ban or to a throttle.
+    releases = [
+        replace(d, action="release", level=0, until=moment.wall, rate=None)
+        for key, d in decisions.items()
+        if pasts[key].action not in (None, d.action)
+    ]
+    desk.pipeline.decide([*releases, *decisions.values()], moment, renewed=pasts)
+    desk.announce(list(decisions.values()), notice=notice)
+    return refused
+
+
+def _pasts(desk: Desk, keys: Sequence[Key], wall: float) -> Mapping[Key, Past]:
+    """Return what the store knows of subjects; nothing where it cannot be read."""
+    try:
+        return desk.store.past(keys, wall)
+    except StoreError as error:
+        log.error("%s; manual decisions without history. %s", error.message, error.hint)
+        return dict.fromkeys(keys, Past())

@@ -1,0 +1,139 @@
+"""What an operator's command works on, with or without a running daemon.
+
+A running daemon makes one desk of its own parts; a command without a daemon makes one of the
+database and the kernel. Commands get nothing else. Owns no state.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from msgspec import Struct
+
+from throttled.clock import Moment
+from throttled.config.schema import Config
+from throttled.core.leftovers import Leftovers
+from throttled.core.pipeline import Pipeline
+from throttled.core.protected import Protected
+from throttled.core.reconciler import Reconciler
+from throttled.decide.protect import Protection
+from throttled.enforce.backend import Backend
+from throttled.errors import BackendError, StoreError
+from throttled.model import SCOPES, Action, Decision, Entry, Problem, Scope, Seen, Snapshot
+from throttled.sources.backlog import Backlog
+from throttled.sources.handshakes import Handshakes
+from throttled.sources.logs import Logs
+from throttled.store.store import Filter, Store
+
+log = logging.getLogger(__name__)
+
+#: What an unban removes.
+RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
+
+
+class Running(Struct, frozen=True):
+    """The parts that only a running daemon has."""
+
+    started: Moment
+    reconciler: Reconciler
+    leftovers: Leftovers
+    logs: Logs
+    handshakes: Handshakes
+    backlog: Backlog
+    problems: Callable[[], list[Problem]]
+    loop_errors: Callable[[], int]
+    #: Lets listeners know of decisions; the second argument: they are worth a notice.
+    announce: Callable[[Sequence[Decision], bool], None]
+    reload: Callable[[], Awaitable[str]]
+    reach: Callable[[], Awaitable[str]]
+
+
+class Desk(Struct, frozen=True):
+    """The state that commands read and change."""
+
+    pipeline: Pipeline
+    backend: Backend
+    protected: Protected
+    config: Callable[[], Config]
+    #: Makes the protection from configuration, facts and allowlist again, and applies it.
+    reconfigure: Callable[[], None]
+    clock: Callable[[], Moment]
+    running: Running | None = None
+    #: The database cannot be opened: one in memory stands for it, whose changes are lost.
+    unusable: StoreError | None = None
+
+    @property
+    def store(self) -> Store:
+        """The database."""
+        return self.pipeline.recorder.store
+
+    @property
+    def protection(self) -> Protection:
+        """What is never acted on."""
+        return self.pipeline.ladder.protection
+
+    @property
+    def observing(self) -> bool:
+        """Whether decisions are recorded, but never put into a kernel."""
+        return not self.backend.enforces
+
+    @property
+    def fault(self) -> BackendError | None:
+        """Why the kernel does not take what is applied.
+
+        None without a daemon: there may be no rules, which block nobody; what counts then is
+        whether a lookup finds an entry afterwards.
+        """
+        return self.pipeline.enforcer.fault if self.running else None
+
+    @property
+    def leftover(self) -> Problem | None:
+        """What another backend left in the kernel and could not be removed."""
+        return self.running.leftovers.problem if self.running else None
+
+    def refusal(self) -> str:
+        """Say why the kernel does not hold what it should."""
+        if self.fault is not None:
+            return f"{self.fault.message}; tried again every second"
+        return "the kernel did not confirm it; see: throttled status"
+
+    async def remove_leftovers(self) -> None:
+        """Try once more to remove what another backend left: it may block whom we unban."""
+        if self.running is not None and self.leftover is not None:
+            await self.running.leftovers.remove(self.clock().boot)
+
+    def announce(self, decisions: Sequence[Decision], *, notice: bool) -> None:
+        """Let the daemon's listeners know of decisions; `notice`: they are worth a notice."""
+        if self.running is not None:
+            self.running.announce(decisions, notice)
+
+    def active(self, subject: str) -> list[Snapshot]:
+        """Return what the store says is active against a subject; nothing where it fails."""
+        try:
+            return self.store.snapshots(self.clock().wall, Filter(subject=subject))
+        except StoreError as error:  # what an operator does goes on without it
+            log.error("%s. %s", error.message, error.hint)
+            return []
+
+    def held(self, entries: Iterable[Entry]) -> list[Seen] | None:
+        """Return which of these entries the kernel holds; None where it cannot be asked.
+
+        Raises:
+            BackendError: it cannot be asked, and there is no daemon that would try again.
+        """
+        try:
+            return self.backend.lookup(entries)
+        except BackendError as error:
+            if self.running is None:
+                raise
+            log.error("%s; what was asked for is not confirmed. %s", error.message, error.hint)
+            return None
+
+    def remove(self, named: Iterable[Entry | Seen]) -> None:
+        """Remove throttles and bans of these subjects from the kernel."""
+        removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in RESTRICTING]
+        self.pipeline.enforcer.apply(removed, self.clock())
+
+
+def scopes_of(scope: Scope | None) -> tuple[Scope, ...]:
+    """Return the scopes that a request is about; None stands for all."""
+    return SCOPES if scope is None else (scope,)

@@ -1,0 +1,115 @@
+"""`explain`: all that is known of a subject."""
+
+import asyncio
+from collections.abc import Sequence
+
+from throttled import address
+from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
+from throttled.control.server import Peer
+from throttled.decide.engine import health_check_hint
+from throttled.decide.ladder import OPERATOR
+from throttled.decide.limits import Meter
+from throttled.errors import SourceError
+from throttled.model import SCOPES, Line, Snapshot
+from throttled.operator.allow import rows as allowlist
+from throttled.operator.desk import Desk
+from throttled.operator.list import count_packets
+from throttled.settings import Duration
+from throttled.tail.readback import lines_at
+
+
+async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
+    """Return what is known of a subject; without a daemon there are no meters and sessions.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    subject, moment = request.subject, desk.clock()
+    engine, ladder = desk.pipeline.engine, desk.pipeline.ladder
+    network = address.network_of(subject)
+    count_packets(desk, desk.active(subject))
+    active = [*desk.active(subject), *(desk.active(network) if network else ())]
+    decisions = desk.store.decisions(subject)
+    pasts = desk.store.past([(subject, scope) for scope in SCOPES], moment.wall)
+    past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
+    lines = engine.lines(subject) or next((d.lines for d in decisions if d.lines), ())
+    meters = [meter_row(meter) for meter in engine.meters(subject, moment.boot)]
+    protected = ladder.protection.reason(subject)
+    would = "would be " if desk.observing else ""
+    ban = ladder.next_ban(past, moment.wall)
+    return ExplainResult(
+        subject=subject,
+        network=network,
+        protected=protected,
+        active=active,
+        meters=meters,
+        sessions=engine.sessions(subject),
+        lines=await _read_back(desk, lines),
+        decisions=decisions,
+        past=past,
+        allowed=[row for row in allowlist(desk) if address.inside(subject, row.what)],
+        next=_next(protected, active, meters, ban, would)
+        if desk.running
+        else "nothing, while the daemon is not running",
+        hint="" if protected else health_check_hint(engine, subject, moment.boot),
+    )
+
+
+async def _read_back(desk: Desk, lines: Sequence[Line]) -> list[LogText]:
+    """Read lines back from the logs; in a thread, as a compressed log takes its time."""
+    by_source: dict[int, list[int]] = {}
+    for line in lines:
+        by_source.setdefault(line.source, []).append(line.offset)
+    parse = desk.pipeline.parser.event
+    texts = []
+    for source, offsets in by_source.items():
+        file = desk.store.source_file(source)
+        if file is None:
+            continue
+        try:
+            found = await asyncio.to_thread(lines_at, *file, offsets)
+        except (SourceError, OSError):  # no journal, or not for this user: how it read is unknown
+            found = [None] * len(offsets)
+        for offset, text in zip(offsets, found, strict=True):
+            event = parse(text) if text else None
+            texts.append(LogText(event.time if event else 0.0, file[0], offset, text or ""))
+    return texts
+
+
+def meter_row(meter: Meter) -> MeterRow:
+    """Return a meter as it is shown."""
+    soft, hard = meter.soft or None, meter.hard or None
+    return MeterRow(
+        meter.limit, meter.scope, meter.value, soft, hard, meter.within, kernel=meter.kernel
+    )
+
+
+def _next(
+    protected: str,
+    active: Sequence[Snapshot],
+    meters: Sequence[MeterRow],
+    ban: float,
+    would: str,
+) -> str:
+    """Say what would happen next to a subject; `would` precedes what only would."""
+    if protected:
+        return f"nothing: {protected}"
+    for row in active:
+        if row.action == "ban":
+            stated = row.limit == OPERATOR and not row.level
+            ends = "the ban ends" if stated else "the ban ends in a throttle"
+            return f"{ends}; another ban would be longer"
+    nearest: tuple[float, str] = (0.0, "")
+    for meter in meters:
+        for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
+            if threshold is None or not 0 < meter.value <= threshold:
+                continue
+            left = threshold - meter.value + 1
+            length = f" for {Duration(ban)}" if word == "banned" else ""
+            text = (
+                f"{would}{word} in {meter.scope}{length} after {left} more "
+                f"on limit {meter.limit} "
+                f"({meter.value} of {threshold} within {Duration(meter.within)})"
+            )
+            nearest = max(nearest, (meter.value / threshold, text))
+    return nearest[1] or "nothing: no counted offences"

@@ -1,0 +1,69 @@
+"""`list` and `preview`: what is active, page by page."""
+
+import difflib
+import logging
+from collections.abc import Iterable, Sequence
+
+from throttled.control.protocol import List, ListResult
+from throttled.control.server import Peer
+from throttled.errors import BackendError, StoreError, UsageError
+from throttled.model import Entry, Snapshot
+from throttled.operator.desk import Desk
+from throttled.store.store import Filter
+
+log = logging.getLogger(__name__)
+
+#: What stands in the place of a limit's name where none led to a decision.
+OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
+
+
+def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
+    """Return a page of what is active.
+
+    Raises:
+        UsageError: there is no such limit.
+        StoreError: the store cannot be read.
+    """
+    wall = desk.clock().wall
+    what = Filter(request.scope, request.action, request.limit, request.within)
+    page = wall, what, request.sort, request.max, request.after
+    rows, after = desk.store.page(*page)
+    if count_packets(desk, rows):
+        rows, after = desk.store.page(*page)
+    total = 0 if request.after else desk.store.total(wall, what)
+    if request.limit is not None and not request.after and not total:
+        refuse_unknown_limit(request.limit, desk.config().limits)
+    return ListResult(rows, total, next=after)
+
+
+def count_packets(desk: Desk, rows: Sequence[Snapshot]) -> bool:
+    """Record what the kernel has counted for these rows; return whether that was done.
+
+    Without a daemon the store is not written by who only looks.
+    """
+    wanted = [Entry(row.subject, row.scope, row.action, 0.0) for row in rows]
+    if not wanted or desk.running is None:
+        return False
+    try:
+        desk.store.packets(desk.backend.lookup(wanted))
+    except (BackendError, StoreError) as error:
+        log.warning("packet counters are not up to date: %s", error.message)
+        return False
+    return True
+
+
+def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
+    """Refuse the name of a limit that there is not.
+
+    Args:
+        name: as an operator wrote it.
+        configured: the limits of the configuration.
+
+    Raises:
+        UsageError: names the one that may be meant, and those that there are.
+    """
+    known = [*sorted(configured), *OTHER_LIMITS]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"no such limit: {name}", f"{meant}limits: {', '.join(known)}")

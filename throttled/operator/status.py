@@ -1,0 +1,129 @@
+"""`status`: how the daemon is; without one, what is stored and what of it is in the kernel."""
+
+import os
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from throttled import __version__
+from throttled.clock import Moment
+from throttled.control.protocol import Status, StatusResult, TailStatus
+from throttled.control.server import Peer
+from throttled.errors import BackendError, StoreError
+from throttled.model import SCOPES, Action, Problem, Scope
+from throttled.operator.desk import Desk, Running
+from throttled.sources.logs import Follower
+
+#: Without a daemon, more entries than these are judged by a sample.
+_COMPARED = 100_000
+_SAMPLE = 1_000
+
+
+def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None) -> StatusResult:
+    """Return the state of the daemon."""
+    pipeline, running = desk.pipeline, desk.running
+    health = running.problems() if running else [_not_running()]
+    counts = _counts(desk, health)
+    # Observing, nothing should be in the kernel.
+    desired = 0 if desk.observing else sum(counts.values())
+    sizes = pipeline.engine.sizes()
+    enforced, counted, dropped = _kernel(desk, counts, desired, health)
+    result = StatusResult(
+        version=__version__,
+        backend=desk.backend.name,
+        mode=desk.config().mode,
+        pid=0,
+        started=0.0,
+        uptime=0.0,
+        tails=[],
+        clients=sizes["clients"],
+        max_clients=desk.config().max_clients,
+        throttled={scope: counts.get((scope, "throttle"), 0) for scope in SCOPES},
+        banned={scope: counts.get((scope, "ban"), 0) for scope in SCOPES},
+        exempt={scope: counts.get((scope, "exempt"), 0) for scope in SCOPES},
+        packets_dropped=dropped,
+        desired=desired,
+        enforced=enforced,
+        counted=counted,
+        health=health,
+        events=dict(pipeline.counts.events),
+        lines=pipeline.counts.lines,
+        lines_lost=pipeline.counts.lines_lost,
+        forgotten=sizes["dropped"],
+        unrecorded=pipeline.recorder.waiting(),
+        skipped=pipeline.skipped_by_kind(),
+        unapplied=pipeline.enforcer.waiting(),
+        let_go=pipeline.recorder.given_up + pipeline.enforcer.given_up,
+        errors=pipeline.errors(),
+        decisions=pipeline.counts.decisions,
+        decided_in=pipeline.counts.decided,
+        enforced_in=pipeline.counts.enforced,
+    )
+    return _of_daemon(result, running, desk.clock()) if running else result
+
+
+def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> StatusResult:
+    """Return the state with what only a running daemon knows."""
+    return replace(
+        result,
+        pid=os.getpid(),
+        started=running.started.wall,
+        uptime=moment.boot - running.started.boot,
+        tails=[_tail(follower) for follower in running.logs.followers],
+        ports=running.reconciler.ports,
+        sensor=running.handshakes.told(),
+        backlog=running.backlog.told,
+        errors=result.errors + running.loop_errors(),
+    )
+
+
+def _not_running() -> Problem:
+    hint = "start it: systemctl start throttled, or: throttled run"
+    return Problem("fault", "the daemon is not running: nobody new is stopped", hint)
+
+
+def _counts(desk: Desk, health: list[Problem]) -> Mapping[tuple[Scope, Action], int]:
+    """Return what is active; nothing, and one more problem, where the store cannot be read."""
+    try:
+        return desk.store.counts(desk.clock().wall)
+    except StoreError as error:
+        if all(problem.key != "store-unread" for problem in health):
+            health.append(Problem("fault", error.message, error.hint, "store-unread"))
+        return {}
+
+
+def _kernel(
+    desk: Desk, counts: Mapping[tuple[Scope, Action], int], desired: int, health: list[Problem]
+) -> tuple[int, bool, int]:
+    """Return how many entries the kernel holds, whether they were counted, and packets dropped."""
+    if desk.running is not None:
+        enforced, counted = (
+            (0, False) if desk.observing else desk.running.reconciler.enforced(counts)
+        )
+        return enforced, counted, desk.running.reconciler.dropped()
+    backend, wall = desk.backend, desk.clock().wall
+    enforced, dropped, counted = 0, 0, desired <= _COMPARED
+    try:
+        dropped = backend.dropped()
+        if desired and counted:
+            enforced = sum(len(backend.lookup(entries)) for entries in desk.store.active(wall))
+        elif desired:
+            some = desk.store.sample(wall, _SAMPLE)
+            enforced = desired * len(backend.lookup(some)) // max(1, len(some))
+    except BackendError as error:
+        health.append(Problem("fault", error.message, error.hint))
+    return enforced, counted, dropped
+
+
+def _tail(follower: Follower) -> TailStatus:
+    state = follower.tail.state()
+    return TailStatus(
+        path=follower.path,
+        exists=state.exists,
+        lag=state.lag,
+        lines=state.lines,
+        lines_per_second=follower.rate,
+        last_line=state.last_line,
+        problems=follower.problems(),
+        cut=state.over_long,
+    )

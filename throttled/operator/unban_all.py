@@ -1,0 +1,98 @@
+"""`unban --all`: every throttle and ban, or those of one scope."""
+
+import asyncio
+import logging
+from itertools import islice
+
+from throttled.control.protocol import ChangeResult, UnbanAll
+from throttled.control.server import Peer
+from throttled.errors import StoreError
+from throttled.model import Entry, Scope
+from throttled.operator.desk import RESTRICTING, Desk
+from throttled.operator.unban import unrecorded
+
+log = logging.getLogger(__name__)
+
+#: Entries between two iterations of the event loop.
+_PIECE = 1000
+
+
+async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
+    """Unban all subjects.
+
+    Raises:
+        BackendError: without a daemon: the kernel refused.
+    """
+    await desk.remove_leftovers()
+    left = 0
+    if request.scope is not None:
+        message, left = await _release(desk, request.scope)
+    else:
+        message = _flush(desk)
+    if desk.fault is not None:
+        return ChangeResult([], False, f"not unbanned in the kernel: {desk.refusal()}")
+    if desk.leftover is not None:
+        return ChangeResult([], False, f"{message}, but {desk.leftover.what}")
+    if left:
+        return ChangeResult([], False, f"{message}, but the kernel still holds {left} entries")
+    if desk.observing:
+        message += " of those that would be throttled or banned; observing, nothing is enforced"
+    return ChangeResult([], True, message)
+
+
+def _flush(desk: Desk) -> str:
+    """Remove all entries at once; return how many were unbanned, as a sentence."""
+    later = unrecorded(desk, desk.unusable)
+    count = 0
+    try:
+        count = desk.pipeline.forget("", None, desk.clock())
+    except StoreError as error:
+        later = unrecorded(desk, error)
+    if desk.running is None:  # the daemon's next start makes the rules again
+        desk.backend.teardown()
+    else:
+        desk.pipeline.flush(desk.running.reconciler.repair, desk.clock())
+    return f"all unbanned{later}" if later else f"{count} unbanned"
+
+
+async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
+    """Unban all in a scope, in pieces; return how many that were, and how many the kernel kept."""
+    count, later = 0, ""
+    try:
+        for entries in desk.store.take(scope, _PIECE):
+            desk.remove(entries)
+            count += len(entries)
+            await asyncio.sleep(0)
+    except StoreError as error:
+        log.error("%s. %s", error.message, error.hint)
+        later = "; found in the kernel, as the store failed"
+    # Entries that could not be recorded meanwhile are in the kernel alone.
+    alone = bool(later) or desk.running is None or desk.pipeline.recorder.waiting() > 0
+    later = unrecorded(desk, desk.unusable) or later
+    try:
+        desk.pipeline.forget("", scope, desk.clock())
+    except StoreError as error:
+        alone, later = True, unrecorded(desk, error)
+    left = 0
+    if alone:
+        found, left = await _remove_found(desk, scope)
+        count += found
+    return f"{count} unbanned{later}", left
+
+
+async def _remove_found(desk: Desk, scope: Scope) -> tuple[int, int]:
+    """Remove what the kernel holds in a scope; return how many entries, and how many it kept.
+
+    It is read to its end first: a dump is not to be disturbed by our own changes.
+    """
+    held = []
+    dump = desk.backend.dump()
+    while piece := list(islice(dump, _PIECE)):
+        held += [s for s in piece if s.scope == scope and s.action in RESTRICTING]
+        await asyncio.sleep(0)
+    for at in range(0, len(held), _PIECE):
+        desk.remove(held[at : at + _PIECE])
+        await asyncio.sleep(0)
+    # The daemon knows of what the kernel refused; without one it is looked for.
+    entries = [Entry(s.subject, s.scope, s.action, 0.0) for s in held]
+    return len(held), 0 if desk.running else len(desk.backend.lookup(entries))
