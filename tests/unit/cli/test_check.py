@@ -29,6 +29,20 @@ def _follow(config_file: Path, *logs: Path) -> None:
     config_file.write_text(config_file.read_text() + f"[log]\nfiles = [{files}]\n")
 
 
+def test_an_unforeseen_error_stops_no_other_probe(
+    cli: "Cli", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_logs: object) -> None:
+        raise ValueError("odd\n")
+
+    monkeypatch.setattr("throttled.health.probes.loggers.check", check)
+    ended = cli("check", "--json")
+    assert ended.code == 1
+    found = _find(ended, "logger: not checked to the end: unexpected ValueError: odd")
+    assert found["state"] == "fault"
+    assert _find(ended, "store: ")
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ["fifo", "directory", "device"])
 def test_a_log_that_is_no_file_is_reported_at_once(
