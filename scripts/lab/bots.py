@@ -1,20 +1,21 @@
 """Who talks to the lab's mail server: attackers, a good sender, a good user. Bounded in all ways.
 
 `python -m lab.bots KIND SECONDS ADDRESS…`, inside the client's namespace, talks from each of the
-addresses for so long and then prints a Report as JSON; `start` does that from outside. One process
-and one event loop per kind. Owns no state beyond its run.
+addresses for so long, or until SIGTERM, and then prints a Report as JSON; `Bot` does that from
+outside. One process and one event loop per kind. Owns no state beyond its run.
 """
 
 import asyncio
 import base64
 import contextlib
 import itertools
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,8 @@ from lab.postfix import DOMAIN, HOST, PASSWORD, USER
 _CONNECT_SECONDS = 4.0  # then a SYN is taken for dropped
 _REPLY_SECONDS = 15.0
 _RETRIES = 60
+
+_STOP = asyncio.Event()  # set by SIGTERM
 
 
 class Report(msgspec.Struct):
@@ -150,7 +153,9 @@ async def attack(how: Attack, sources: Sequence[str], seconds: float) -> Report:
 
     counters = [(source, itertools.count()) for source in sources]
     tasks = [asyncio.ensure_future(worker(*each)) for each in counters for _ in range(how.parallel)]
-    await _finish(tasks, seconds)
+    stop = asyncio.ensure_future(_stopped(seconds))
+    await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+    await _finish([*tasks, stop], 0.0)
     return report
 
 
@@ -176,8 +181,7 @@ async def correspond(sources: Sequence[str], seconds: float, port: int, every: f
     for number in itertools.count():
         tasks.append(asyncio.ensure_future(message(number, sources[number % len(sources)])))
         report.sent += 1
-        await asyncio.sleep(every)
-        if time.monotonic() > end:
+        if await _stopped(every) or time.monotonic() > end:
             break
     await _finish(tasks, seconds)
     return report
@@ -208,7 +212,14 @@ async def _session(source: str) -> AsyncIterator[Session]:
         session.close()
 
 
-async def _finish(tasks: Sequence["asyncio.Future[None]"], seconds: float) -> None:
+async def _stopped(seconds: float) -> bool:
+    """Wait for so long; return at once, and true, when asked to stop."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_STOP.wait(), seconds)
+    return _STOP.is_set()
+
+
+async def _finish(tasks: Sequence["asyncio.Future[Any]"], seconds: float) -> None:
     """Let tasks run for so long, then end them; an error in one is an error of the run."""
     done, pending = await asyncio.wait(tasks, timeout=seconds)
     for task in pending:
@@ -246,6 +257,10 @@ class Bot:
             raise RuntimeError(f"a bot failed: {self._process.args!r}")
         return msgspec.json.decode(out, type=Report)
 
+    def stop(self) -> None:
+        """Let it end before its time, and report."""
+        self._process.terminate()
+
     def end(self) -> None:
         """End it now."""
         self._process.kill()
@@ -260,7 +275,12 @@ def main(kind: str, seconds: str, *sources: str) -> None:
         run = correspond(sources, float(seconds), 587, 1.0)
     else:
         run = attack(ATTACKS[kind], sources, float(seconds))
-    print(msgspec.json.encode(asyncio.run(run)).decode())
+    print(msgspec.json.encode(asyncio.run(_until_stopped(run))).decode())
+
+
+async def _until_stopped(run: Coroutine[Any, Any, Report]) -> Report:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _STOP.set)
+    return await run
 
 
 if __name__ == "__main__":

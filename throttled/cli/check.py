@@ -1,7 +1,7 @@
 """`throttled check`."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -64,15 +64,29 @@ def _check(*, visit: bool) -> Iterator[Problem]:
     known = facts(settings)
     logs = settings.logs(known)
     named = settings.firewall.ports
-    yield from postfix.check(known, None if named == "auto" else named)
-    yield from sources.check(logs, known)
-    yield from loggers.check(logs)
-    yield from names.check(settings.protect.names)
+    yield from _guarded("Postfix", postfix.check, known, None if named == "auto" else named)
+    yield from _guarded("log", sources.check, logs, known)
+    yield from _guarded("logger", loggers.check, logs)
+    yield from _guarded("names", names.check, settings.protect.names)
     if visit:
-        yield from arrival.check(known, logs, learn=lambda name: _add_host(settings, name))
-    yield from _store(settings.database())
-    yield from _daemon(settings, known)
-    yield from _notify(settings.notify, Path(path))
+        learn = partial(_add_host, settings)
+        yield from _guarded("visit", partial(arrival.check, learn=learn), known, logs)
+    yield from _guarded("store", _store, settings.database())
+    yield from _guarded("daemon", _daemon, settings, known)
+    yield from _guarded("notifications", _notify, settings.notify, Path(path))
+
+
+def _guarded(
+    what: str, probe: Callable[..., Iterable[Problem]], *arguments: object
+) -> Iterator[Problem]:
+    """Yield what a probe finds; an error that no one foresaw is a fault and stops no other."""
+    try:
+        yield from probe(*arguments)
+    except ThrottledError as error:
+        yield _fault(error)
+    except Exception as error:  # noqa: BLE001 - unforeseen is what this is for
+        text = f"{what}: not checked to the end: unexpected {type(error).__name__}: {error}"
+        yield Problem("fault", text, "report this, with what is unusual about this host")
 
 
 def _add_host(settings: Config, name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from throttled.errors import HostError
 from throttled.host.command import run
 
 PARAMETERS = (
@@ -79,6 +80,8 @@ def read(directory: str) -> Instance:
     for line in run(*command, "-M").splitlines():
         # name, type, private, unprivileged, chroot, wakeup, maxproc, command, arguments
         fields = line.split(maxsplit=8)
+        if len(fields) < 8:
+            raise HostError(f"{' '.join(command)} -M: not a service: {line[:80]!r}")
         service = f"{fields[0]}/{fields[1]}"
         process = fields[7].rpartition("/")[2]
         effective = {**parameters, **overrides.get(service, {})}

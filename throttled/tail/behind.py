@@ -3,7 +3,8 @@
 Owns nothing; descriptors are closed when the iterator is exhausted or dropped.
 
 Limits: what archives hold is kept in memory, at most `limit` bytes of text; an archive larger than
-`MAX_ARCHIVE` (inflating 1 GiB takes seconds) or a damaged one ends the way back.
+`MAX_ARCHIVE` (inflating 1 GiB takes seconds) or a damaged one ends the way back. Of a directory in
+which files are renamed at each of ten tries nothing is read.
 """
 
 from bisect import bisect_left
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from throttled.model import JOURNAL
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
-from throttled.tail.finding import open_generation
+from throttled.tail.finding import TRIES, open_generation
 from throttled.tail.generation import Packed, Plain, RewrittenError
 from throttled.tail.position import Batch, Position
 
@@ -40,41 +41,53 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
 
 
 def _before(position: Position, limit: int) -> Iterator[Batch]:
-    files = siblings.scan(position.path)
+    for _ in range(TRIES):
+        files = siblings.scan(position.path)
+        with ExitStack() as stack:
+            parts = _parts(position, files, limit, stack)
+            if not siblings.unchanged(position.path, files):
+                continue  # rotated meanwhile: a name may have been another file's when opened
+            for generation, lines in parts:
+                for text, offsets in lines:
+                    if text:
+                        place = generation.device, generation.inode, generation.mark
+                        yield Batch(position.path, *place, text, offsets, position, done=False)
+            return
+
+
+def _parts(
+    position: Position, files: list[siblings.Sibling], limit: int, stack: ExitStack
+) -> list[tuple[Plain | Packed, Iterator[_Lines]]]:
+    """Open the generations that hold the last `limit` bytes before a position, oldest first."""
     newest = siblings.find(files, position.inode, position.fingerprint)
     if newest is None:
-        return
+        return []
     ends = {  # what follows is still to come; compressed since, it is another inode
         file.path: older.offset
         for older in position.older
         if (file := siblings.find(files, older.inode, older.fingerprint))
     }
-    parts = []
-    with ExitStack() as stack:
-        for file in (newest, *reversed(siblings.older(files, newest))):
-            here = replace(position, offset=0) if file is newest else None
-            generation = open_generation(file, here)
-            if generation is None:
-                break
-            stack.callback(generation.close)
-            if isinstance(generation, Plain):
-                end = position.offset if here else ends.get(file.path, file.size)
-                size = min(limit, end)
-                lines = lines_between(generation, end - size, end)
-            elif file.size > MAX_ARCHIVE:
-                break
-            else:
-                stop = position.offset if here else ends.get(file.path)
-                lines, size = _inflated(generation, stop, limit)
-            parts.append((generation, lines))
-            limit -= size
-            if limit <= 0 or generation.damaged:
-                break
-        for generation, lines in reversed(parts):
-            for text, offsets in lines:
-                if text:
-                    place = generation.device, generation.inode, generation.mark
-                    yield Batch(position.path, *place, text, offsets, position, done=False)
+    parts: list[tuple[Plain | Packed, Iterator[_Lines]]] = []
+    for file in (newest, *reversed(siblings.older(files, newest))):
+        here = replace(position, offset=0) if file is newest else None
+        generation = open_generation(file, here)
+        if generation is None:
+            break
+        stack.callback(generation.close)
+        if isinstance(generation, Plain):
+            end = position.offset if here else ends.get(file.path, file.size)
+            size = min(limit, end)
+            lines = lines_between(generation, end - size, end)
+        elif file.size > MAX_ARCHIVE:
+            break
+        else:
+            stop = position.offset if here else ends.get(file.path)
+            lines, size = _inflated(generation, stop, limit)
+        parts.append((generation, lines))
+        limit -= size
+        if limit <= 0 or generation.damaged:
+            break
+    return parts[::-1]
 
 
 def lines_between(plain: Plain, start: int, end: int) -> Iterator[_Lines]:

@@ -9,17 +9,17 @@ as if the file was gone.
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import takewhile
 from stat import S_ISREG
 
 from throttled.errors import SourceError
 from throttled.linux.failures import shortage, unreadable
 from throttled.tail import siblings
+from throttled.tail.archive import UNREADABLE, Counted
 from throttled.tail.generation import Packed, Plain
-from throttled.tail.position import Position, fingerprint
+from throttled.tail.position import Position, fingerprint, fits
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_TRIES = 10
+TRIES = 10
 
 
 def distinct(paths: Sequence[str]) -> list[str]:
@@ -58,7 +58,7 @@ def locate(position: Position) -> Plain | Packed | None:
     Raises:
         SourceError: this host lacks descriptors or memory just now.
     """
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         files = siblings.scan(position.path)
         file = siblings.find(files, position.inode, position.fingerprint)
         file = file or siblings.overwritten(files, position)
@@ -99,11 +99,14 @@ def between(position: Position, log: Plain) -> tuple[list[Plain | Packed], int]:
     Raises:
         SourceError: see `locate`.
     """
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         files = siblings.scan(position.path)
         known = siblings.find(files, position.inode, position.fingerprint)
+        here = log.position(position.path)  # it may have been compressed: another inode
+        end = siblings.find(files, here.inode, here.fingerprint)
         later = siblings.newer(files, known) if known else []
-        later = list(takewhile(lambda file: file.inode != log.inode, later))
+        if end in later:
+            later = later[: later.index(end)]
         with ExitStack() as opened:
             found = []
             for file in later:
@@ -122,6 +125,8 @@ def open_generation(
 ) -> Plain | Packed | None:
     """Open a file at a position, or its start; None if its name is another file's by now.
 
+    That file may have the same inode number: of a removed file it is soon used again.
+
     Raises:
         SourceError: this host lacks descriptors or memory just now.
     """
@@ -135,14 +140,23 @@ def open_generation(
             raise unreadable(str(file.path), error) from error
         return None
     try:
-        if os.fstat(fd).st_ino != file.inode:
-            os.close(fd)
-            return None
-        if file.packed:
-            return Packed(fd, position)
-        plain = Plain(fd, final=file.inode != position.inode)
-        plain.seek(position.offset)
-    except OSError:  # it cannot be read
-        os.close(fd)
+        if os.fstat(fd).st_ino == file.inode and (opened := _opened(fd, file, position)):
+            return opened
+    except UNREADABLE:  # it cannot be read
+        pass
+    os.close(fd)
+    return None
+
+
+def _opened(fd: int, file: siblings.Sibling, position: Position) -> Plain | Packed | None:
+    """Return what an open file holds, at a position, if that is of this file."""
+    mark = position.fingerprint
+    if file.packed:
+        known = not mark or fits(mark, file.head_of(Counted(fd, closefd=False)))
+        os.lseek(fd, 0, os.SEEK_SET)
+        return Packed(fd, position) if known else None
+    plain = Plain(fd, final=file.inode != position.inode)
+    if mark and not fits(mark, plain.head) and not plain.continues(position):
         return None
+    plain.seek(position.offset)
     return plain

@@ -55,14 +55,22 @@ class Sibling(Struct, frozen=True):
         """
         try:
             with Counted(self.path) as raw:
-                if os.fstat(raw.fileno()).st_ino != self.inode:  # renamed since
-                    return b""
-                stream = inflate(raw) if self.packed else raw
-                return stream.read(HEAD) or b""
+                renamed = os.fstat(raw.fileno()).st_ino != self.inode
+                return b"" if renamed else self.head_of(raw)
         except UNREADABLE as error:
             if shortage(error):
                 raise unreadable(str(self.path), error) from error  # type: ignore[arg-type]
             return b""
+
+    def head_of(self, raw: Counted) -> bytes:
+        """Return the first bytes of what was logged, given this file newly opened; close it.
+
+        Raises:
+            any of `UNREADABLE`: it cannot be read, or is damaged.
+        """
+        with raw:
+            stream = inflate(raw) if self.packed else raw
+            return stream.read(HEAD) or b""
 
 
 def _generation(log: str, name: str) -> tuple[str, tuple[int, str]]:

@@ -1,5 +1,6 @@
 """`throttled check`: each thing that works, and each that does not, with what to do."""
 
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,38 @@ def _find(ended: "Ended", words: str) -> dict[str, Any]:
 def _follow(config_file: Path, *logs: Path) -> None:
     files = ", ".join(f'"{log}"' for log in logs)
     config_file.write_text(config_file.read_text() + f"[log]\nfiles = [{files}]\n")
+
+
+def test_an_unforeseen_error_stops_no_other_probe(
+    cli: "Cli", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_logs: object) -> None:
+        raise ValueError("odd\n")
+
+    monkeypatch.setattr("throttled.health.probes.loggers.check", check)
+    ended = cli("check", "--json")
+    assert ended.code == 1
+    found = _find(ended, "logger: not checked to the end: unexpected ValueError: odd")
+    assert found["state"] == "fault"
+    assert _find(ended, "store: ")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device"])
+def test_a_log_that_is_no_file_is_reported_at_once(
+    cli: "Cli", config_file: Path, tmp_path: Path, kind: str
+) -> None:
+    log = tmp_path / "mail.log"
+    if kind == "fifo":
+        os.mkfifo(log)
+    elif kind == "directory":
+        log.mkdir()
+    else:
+        log.symlink_to("/dev/zero")
+    _follow(config_file, log)
+    ended = cli("check", "--json")
+    assert ended.code == 1
+    assert _find(ended, "not a regular file")["state"] == "fault"
 
 
 def test_text_and_exit_code(cli: "Cli", config_file: Path, tmp_path: Path) -> None:

@@ -43,3 +43,14 @@ def test_failures(command: tuple[str, ...], message: str) -> None:
 def test_a_command_that_hangs_is_ended() -> None:
     with pytest.raises(HostError, match=r"sleep 600: no answer within 0\.05 s"):
         run("sleep", "600", seconds=0.05)
+
+
+def test_a_command_that_closes_its_output_and_hangs_is_ended() -> None:
+    with pytest.raises(HostError, match=r"no answer within 0\.05 s"):
+        run("sh", "-c", "exec >&- 2>&-; exec sleep 600", seconds=0.05)
+
+
+@pytest.mark.parametrize("where", ["", " >&2"])
+def test_a_command_that_writes_without_end_is_ended(where: str) -> None:
+    with pytest.raises(HostError, match=r"more than 4194304 bytes of output"):
+        run("sh", "-c", f"exec yes{where}", seconds=60.0)

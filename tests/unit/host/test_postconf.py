@@ -79,6 +79,17 @@ def test_a_broken_configuration(tmp_path: Path, main: str, master: str, message:
     assert directory in caught.value.message
 
 
+def test_a_postconf_that_prints_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "postconf"
+    program.write_text("#!/bin/sh\necho ok\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(HostError, match="not a service: 'ok'"):
+        postconf.read(str(tmp_path))
+
+
 def test_warnings_of_postconf_do_no_harm(tmp_path: Path) -> None:
     directory = configure(
         tmp_path, "unused = 1", "smtp inet n - y - - smtpd\n -o strange=$undefined"

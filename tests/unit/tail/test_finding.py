@@ -3,6 +3,7 @@
 The rotations are real; what is patched is only the moment at which they happen.
 """
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def rotate(log: Path) -> None:
 
 
 def once_before(
-    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, act: Callable[[], None]
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, act: Callable[[], object]
 ) -> None:
     """Let something happen before the first call of a function."""
     real = getattr(owner, name)
@@ -121,3 +122,18 @@ def test_open_log(log: Path) -> None:
     with pytest.raises(SourceError, match="not a regular file"):
         open_log(str(log.parent))
     assert text(open_log(str(log))) == "mail.log"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_name_and_inode_number_that_are_another_generations_when_opened(
+    log: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool
+) -> None:
+    at = position(log, "mail.log.2")
+    old, other = log.with_name("mail.log.2"), log.with_name("mail.log.1").read_bytes()
+    if packed:
+        archive = log.with_name("mail.log.2.gz")
+        archive.write_bytes(gzip.compress(old.read_bytes()))
+        old.unlink()
+        old, other = archive, gzip.compress(other)
+    once_before(monkeypatch, os, "open", lambda: old.write_bytes(other))  # the same inode
+    assert locate(at) is None

@@ -107,7 +107,10 @@ def _settings(directory: str, known: dict[str, str]) -> Iterator[Problem]:
 def _services(directory: str, known: dict[str, str], services: str) -> Iterator[Problem]:
     chrooted = False
     for line in services.splitlines():
-        name, kind, _private, _unprivileged, chroot, *_wakeup, arguments = line.split(maxsplit=7)
+        fields = line.split(maxsplit=7)
+        if len(fields) < 8:  # reported among the facts' warnings
+            continue
+        name, kind, _private, _unprivileged, chroot, *_wakeup, arguments = fields
         if kind != "inet" or arguments.split()[0] not in {"smtpd", "postscreen"}:
             continue
         chrooted |= chroot == "y"

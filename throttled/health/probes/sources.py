@@ -1,11 +1,11 @@
 """Which logs there are, and whether their lines are understood. Reads the end of each."""
 
+import errno
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from contextlib import closing, suppress
 
 from throttled.decide.hosts import Hosts
 from throttled.errors import SourceError
@@ -13,7 +13,7 @@ from throttled.host.zone import local_zone
 from throttled.linux.failures import unreadable
 from throttled.model import JOURNAL, Facts, Problem
 from throttled.parse.parser import Parser
-from throttled.tail.finding import distinct
+from throttled.tail.finding import distinct, open_log
 from throttled.tail.journal import JournalTail
 
 #: Bytes at the end of each log that are looked at.
@@ -95,11 +95,13 @@ def _others(seen: Iterable[str], facts: Facts) -> list[str]:
 
 def _end(path: str) -> list[str]:
     """Return the last lines of a log."""
-    try:
-        with Path(path).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = file.seek(max(0, size - _END))
-            lines = file.read(_END).decode("latin-1").split("\n")
-    except OSError as error:
-        raise unreadable(path, error) from error
+    log = open_log(path)
+    if log is None:
+        raise unreadable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    with closing(log):
+        start = max(0, log.lag() - _END)
+        try:
+            lines = os.pread(log.fd, _END, start).decode("latin-1").split("\n")
+        except OSError as error:
+            raise unreadable(path, error) from error
     return lines[bool(start) : -1]  # not half a line at either end

@@ -96,3 +96,14 @@ def test_a_chroot_without_a_way_to_syslog(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_broken_instance_is_left_to_the_facts(tmp_path: Path) -> None:
     assert list(settings.check(Facts(config_directories=(str(tmp_path),))))[-1].state == "fault"
+
+
+def test_what_postconf_prints_is_no_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "postconf"
+    program.write_text("#!/bin/sh\necho ok\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = list(settings.check(Facts(config_directories=(str(tmp_path),))))
+    assert [problem.state for problem in found] == ["ok", "ok", "fault"]  # no service is known
