@@ -150,7 +150,8 @@ class Points(Struct, frozen=True, forbid_unknown_fields=True):
         Weight, Meta(description="a session in which nothing was sent: mostly a health check")
     ] = 0
     per_session: Annotated[
-        Weight, Meta(description="at most this many in one session and minute")
+        Weight,
+        Meta(description="so many in one session and minute; of what is beyond, a tenth counts"),
     ] = 10
 
 

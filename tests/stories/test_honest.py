@@ -338,6 +338,25 @@ def test_a_mailing_list_on_one_connection(judge: Judge) -> None:
     assert "ban" not in actions(judge(story))
 
 
+def test_a_big_sender_with_a_bad_list_in_one_session(judge: Judge) -> None:
+    """A thousand messages within a minute on one connection; 55 subscribers are gone."""
+    story = Story()
+    bodies = ([ACCEPTED] * 18 + [DEAD]) * 55
+    commands = "ehlo=1 mail=990 rcpt=990/1045 data=990 quit=1 commands=2972/3027"
+    story.session(0, A, *bodies, commands=commands, seconds=58)
+    assert judge(story) == set()
+
+
+def test_the_twin_of_the_big_sender_probes_for_half_a_minute(judge: Judge) -> None:
+    """Five recipients a second: the decision comes while the session lasts, not with its third
+    minute."""
+    story = Story()
+    bodies = ([DEAD] * 9 + [ACCEPTED]) * 17
+    commands = "ehlo=1 mail=17 rcpt=17/170 data=17 quit=1 commands=53/206"
+    story.session(0, A, *bodies, commands=commands, seconds=30)
+    assert ("throttle", A, "mx") in judge(story)
+
+
 @pytest.mark.parametrize(
     ("line", "ends"),
     [
