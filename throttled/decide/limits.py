@@ -15,6 +15,7 @@ Owns the tables. What a client did in one scope is counted, and punished, there.
 from typing import Generic, TypeVar
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from throttled.address import is_network
 from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
@@ -159,7 +160,8 @@ class Gauges(Struct):
         least = multiple * min(soft, hard)
         known = self.good[kind_of(limit.count)].setdefault(within, Sums(within, clients, NEVER))
         paces = pace(policy, limit.throttle), pace(policy, policy.network.throttle)
-        about = (name, limit.count, scope, within, soft, hard, multiple, paces, known, policy.good)
+        good = policy.good if limit.factor is None else replace(policy.good, factor=limit.factor)
+        about = (name, limit.count, scope, within, soft, hard, multiple, paces, known, good)
         if limit.count == "auth_users":
             most = _names(soft, hard, policy.good.memory)
             names = Distinct(within, clients, most)
