@@ -135,13 +135,23 @@ def test_a_phone_that_speaks_tls_at_once(judge: Judge, text: str, tag: str) -> N
     assert judge(story) == set()
 
 
-def test_a_phone_that_speaks_tls_to_an_old_postfix(judge: Judge) -> None:
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_phone_that_speaks_tls_to_an_old_postfix(judge: Judge, number: int) -> None:
     """Before Postfix 3.6 only the counters show it."""
     story = Story()
     for second in range(0, 1800, 5):
         line = "lost connection after UNKNOWN from CLIENT"
-        story.session(second, A, line, tag=SUBMISSION, commands="unknown=0/2 commands=0/2")
+        ends = f"unknown=0/{number} commands=0/{number}"
+        story.session(second, A, line, tag=SUBMISSION, commands=ends)
     assert judge(story) == set()
+
+
+def test_the_garbage_twin_of_the_phone_has_no_line_either(judge: Judge) -> None:
+    story = Story()
+    for second in range(0, 120, 2):
+        ends = "unknown=0/15 commands=0/15"
+        story.session(second, A, tag=SUBMISSION, commands=ends, seconds=1)
+    assert ("ban", A, "submission") in judge(story)
 
 
 def test_the_twin_of_the_phone_speaks_http(judge: Judge) -> None:

@@ -67,6 +67,8 @@ _UNNAMED = 3
 _IDLE = frozenset({"ehlo", "helo", "starttls", "noop", "rset", "quit", "commands"})
 #: Commands of a session in which nothing was understood.
 _GARBAGE = frozenset({"unknown", "commands"})
+#: Failed commands of such a session that a ClientHello explains.
+_CLIENT_HELLO = 4
 
 _NONE = (0, 0)
 
@@ -233,9 +235,12 @@ class Scale:
             at: when it ended.
             scope: where.
         """
+        unseen = _unseen(session, commands)
         if scope == "submission" and _GARBAGE.issuperset(commands):
-            return []  # TLS on a plain port, which has no line of its own before Postfix 3.6
-        points = self._syntax * _unseen(session, commands)
+            # TLS on a plain port, which has no line of its own before Postfix 3.6: a ClientHello
+            # is taken for some commands, as many as it has bytes that happen to be newlines.
+            unseen -= _CLIENT_HELLO
+        points = self._syntax * unseen
         if points <= 0:
             return []
         minutes = 1 + int(max(0.0, at - session.since) // _MINUTE)

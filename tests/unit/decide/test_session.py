@@ -120,6 +120,8 @@ def test_garbage_that_no_line_reports_weighs_nothing_on_a_submission_port() -> N
     scale = Scale(Points())
     tls, smtp = counters(unknown=(0, 3)), counters(ehlo=(1, 1), unknown=(0, 3))
     assert points_of(scale.unreported(Session("a"), tls, 0.0, "submission")) == 0
+    much = counters(unknown=(0, 7))
+    assert points_of(scale.unreported(Session("a"), much, 0.0, "submission")) == 3
     assert points_of(scale.unreported(Session("a"), tls)) == 3
     assert points_of(scale.unreported(Session("a"), smtp, 0.0, "submission")) == 3
 
