@@ -75,6 +75,8 @@ class Outcome(Struct, frozen=True):
 
     crossings: list[Crossing]
     evidence: list[Evidence]
+    #: What clients did above a limit whose slow throttle is in force: their sessions are to end.
+    further: list[Crossing] = []
 
 
 class _Scoped:
@@ -119,6 +121,7 @@ class Engine:
         self._trace = Trace(_TRACE, policy.max_clients)
         self._pending: dict[tuple[str, Scope, str], Crossing] = {}
         self._evidence: dict[str, Evidence] = {}
+        self._further: dict[tuple[str, Scope, int, int], Crossing] = {}  # by session
         self._facts = facts
         self.hosts = Hosts(facts)
         #: Host names of clients, where names protect: a handshake does not tell.
@@ -305,9 +308,11 @@ class Engine:
     def take(self) -> Outcome:
         """Return what the events since the last call came to."""
         crossings = [replace(c, lines=self.lines(c.subject)) for c in self._pending.values()]
-        outcome = Outcome(crossings, list(self._evidence.values()))
+        further = list(self._further.values())
+        outcome = Outcome(crossings, list(self._evidence.values()), further)
         self._pending = {}
         self._evidence = {}
+        self._further = {}
         return outcome
 
     def meters(self, client: str, at: float) -> list[Meter]:
@@ -657,6 +662,9 @@ class Engine:
     ) -> bool:
         """Note a crossing, unless that much is in force, was spared or is noted already.
 
+        A slow throttle counts connections, but each may have 20 tries and last for hours: where a
+        limit has a rate of its own, what a client goes on doing above it ends its session.
+
         Returns:
             Whether the subject is banned already.
         """
@@ -668,20 +676,19 @@ class Engine:
         plain_soft, plain_hard = gauge.plain(subject)
         pace = gauge.paces[subject is not event.client]
         throttled = known is not None and now < known.throttled_until and known.pace <= pace
-        if throttled and value <= plain_hard:
+        if throttled and value <= plain_hard and not gauge.slow:
             return False
         soft, hard, good = gauge.thresholds(subject, at)
         action: Action = "ban" if value > hard else "throttle"
         threshold, plain = (hard, plain_hard) if action == "ban" else (soft, plain_soft)
-        if value <= threshold or (throttled and action == "throttle"):
+        further = throttled and action == "throttle"
+        if value <= threshold or (
+            not (gauge.slow and subject is event.client)
+            if further
+            else held.excuses(subject, gauge.limit, action, value, now)
+        ):
             return False
-        if held.excuses(subject, gauge.limit, action, value, now):
-            return False
-        key = (subject, gauge.scope, gauge.limit)
-        pending = self._pending.get(key)
-        if pending is not None and pending.action == "ban" and action == "throttle":
-            return False
-        self._pending[key] = Crossing(
+        crossing = Crossing(
             subject,
             gauge.scope,
             gauge.limit,
@@ -697,6 +704,12 @@ class Engine:
             plain,
             good,
         )
+        key = (subject, gauge.scope, gauge.limit)
+        pending = self._pending.get(key)
+        if further:
+            self._further[subject, gauge.scope, event.pid, event.port] = crossing
+        elif pending is None or pending.action != "ban" or action == "ban":
+            self._pending[key] = crossing
         return False
 
 

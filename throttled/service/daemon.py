@@ -511,7 +511,7 @@ class Daemon:
     # What follows a decision
 
     def report(self, decisions: Sequence[Decision], *, told: bool = True) -> None:
-        """Log decisions if they are to be told, and end the sessions of those banned."""
+        """Log decisions if they are to be told, and end the sessions that they are to end."""
         for decision in decisions[: _LOGGED if told else 0]:
             log.info("%s", announce.line(decision, would=self.observing))
         if told and len(decisions) > _LOGGED:
@@ -520,10 +520,12 @@ class Daemon:
             log.warning("%s", alert)
         if told:
             self.hook.decided(decisions)
+        further = self.pipeline.further(now())
         if not self.observing:
             banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
             spared = partial(self._spared, banned)
-            self.endings.end(decisions, self.ruleset().ports, now().boot, spared)
+            ending = [*decisions, *further]
+            self.endings.end(ending, self.ruleset().ports, now().boot, spared)
             if self.endings.pending and (self._ending is None or self._ending.done()):
                 self._ending = self._spawn(self._end_pending())
 

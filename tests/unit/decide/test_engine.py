@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from throttled.address import network_of
 from throttled.decide.engine import Engine, health_check_hint
-from throttled.model import Crossing, Event, Evidence, Facts, Line, Peak, Service
+from throttled.model import Crossing, Event, Evidence, Facts, Line, Peak, Rate, Service
 from throttled.settings import Limit, Points, Policy, default_limits, duration
 
 A = "198.51.100.7"
@@ -483,6 +483,35 @@ def test_a_phone_retrying_an_old_password_all_night_is_not_banned() -> None:
         ("auth", "throttle", 12),
         ("auth-day", "throttle", 400),
     }
+
+
+@pytest.mark.parametrize(("rate", "ended"), [(Rate(2, 3600.0, 1), {101}), (None, set())])
+def test_who_goes_on_above_a_slow_throttle_has_the_session_ended(
+    rate: Rate | None, ended: set[int]
+) -> None:
+    """Not where remembered logins spared it the limit's own rate, nor for what is below soft."""
+    under = engine()
+    for number in range(100):
+        under.step(auth("anna", pid=number), 1000.0 + number * 300)
+    under.take()
+    under.hold(A, "submission", "throttle", 90_000.0, 31_000.0, rate=rate)
+    for pid in (101, 101):
+        under.step(auth("anna", pid=pid), 31_000.0)
+    outcome = under.take()
+    assert {c.pid for c in outcome.further} == ended
+    assert {c.limit for c in outcome.crossings} == ({"auth-day"} if rate is None else set())
+    under.step(event("non_smtp_command", pid=102), 31_000.0)
+    assert under.take().further == []
+
+
+def test_a_network_has_no_session_to_be_ended() -> None:
+    under = engine()
+    rate = Rate(2, 3600.0, 1)
+    network = "2001:db8::/64"
+    under.hold(network, "submission", "throttle", 9000.0, 1000.0, rate=rate)
+    for number in range(501):
+        under.step(auth("anna", client=f"2001:db8::{number + 1:x}", pid=number), 1000.0)
+    assert under.take().further == []
 
 
 def test_our_own_authentication_server_being_down_counts_against_nobody() -> None:
