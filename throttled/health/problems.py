@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from throttled.clock import now
-from throttled.decide.engine import health_check_hint
 from throttled.enforce.sockets import connections
 from throttled.errors import StoreError
 from throttled.health import bypass
@@ -188,9 +187,9 @@ class Health:
     def _health_checks(self, at: float) -> Iterator[Problem]:
         pipeline = self._daemon.pipeline
         reason = pipeline.ladder.protection.reason
-        clients = [c for c in pipeline.engine.health_checks(at) if not reason(c)]
+        clients = [c for c in pipeline.engine.checks.clients(at) if not reason(c)]
         if clients:
-            what, _, hint = health_check_hint(pipeline.engine, clients[0], at).partition("; ")
+            what, _, hint = pipeline.engine.checks.hint(clients[0], at).partition("; ")
             more = f" (and {len(clients) - 1} more clients)" if len(clients) > 1 else ""
             yield Problem("warning", f"{what}{more}", hint, "health-check")
 

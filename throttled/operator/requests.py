@@ -34,7 +34,6 @@ from throttled.control.protocol import (
     Worst,
 )
 from throttled.control.server import Peer
-from throttled.decide.engine import health_check_hint
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
 from throttled.errors import BackendError, SourceError, StoreError
@@ -225,7 +224,7 @@ class Operations:
                 ladder.next_ban(past, moment.wall),
                 "would be " if daemon.observing else "",
             ),
-            hint="" if protected else health_check_hint(engine, subject, moment.boot),
+            hint="" if protected else engine.checks.hint(subject, moment.boot),
         )
 
     async def _read_back(self, lines: Sequence[Line]) -> list[LogText]:
