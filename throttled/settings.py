@@ -211,7 +211,10 @@ class Good(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=1000,
-            description="known for 30 days: a throttle in place of a ban, up to so many times",
+            description=(
+                "known for 30 days: a throttle in place of a ban, none for connections, up to so "
+                "many times"
+            ),
         ),
     ] = 5
 

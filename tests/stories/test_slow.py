@@ -1,4 +1,4 @@
-"""Attackers who take their time all day, and their honest twins; default configuration."""
+"""Who takes hours or days to attack or to become known, with twins; default configuration."""
 
 from collections.abc import Callable
 
@@ -81,3 +81,35 @@ def test_callouts_of_a_known_sender(decisions: Decide) -> None:
     for number in range(360):
         story.session(50 * HOUR + number * 9.0, A, NULL, commands=ONE, seconds=1)
     assert {(d.action, d.rate) for d in decisions(story)} == {("throttle", None)}
+
+
+def _known(mails: int) -> Story:
+    """Return a server that delivered on two days, and then comes with many connections."""
+    story = Story()
+    for number in range(mails):
+        at = 24 * HOUR * (number % 2) + number * 60.0
+        story.session(at, A, ACCEPTED, commands=DELIVERED)
+    return story
+
+
+def test_a_list_server_with_long_sessions(decisions: Decide) -> None:
+    """Four connections a second, each for 30 seconds: that they deliver is known when they end."""
+    story = _known(300)
+    for number in range(2400):
+        story.session(50 * HOUR + number / 4, A, ACCEPTED, commands=DELIVERED, seconds=30)
+    assert decisions(story) == []
+
+
+def test_a_server_that_sends_all_at_once_after_a_pause(decisions: Decide) -> None:
+    story = _known(100)
+    for number in range(120):
+        story.session(50 * HOUR + number / 60, A, ACCEPTED, commands=DELIVERED, seconds=5)
+    assert decisions(story) == []
+
+
+def test_the_twin_of_the_list_server_prepared_itself(decisions: Decide) -> None:
+    """Two tiny mails on two days, then connections that want nothing."""
+    story = _known(2)
+    for number in range(600):
+        story.session(50 * HOUR + number / 4, A, commands="ehlo=1 quit=1 commands=2", seconds=30)
+    assert throttles(decisions(story), "connections") == {(A, None)}

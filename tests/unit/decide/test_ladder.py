@@ -198,6 +198,24 @@ def test_a_ban_that_ran_out_is_no_obstacle() -> None:
     assert one(HARD, Past(action="ban", until=NOW - 1, offences=1)).action == "ban"
 
 
+@pytest.mark.parametrize(
+    ("known", "value", "spared"),
+    [(240, 300, True), (240, 301, False), (2, 62, True), (2, 63, False)],
+)
+def test_remembered_mail_spares_the_throttle_for_connections(
+    known: int, value: int, *, spared: bool
+) -> None:
+    """Of earlier days, one connection for each, up to five times the threshold."""
+    past = {(A, "mx"): Past(deliveries=known, delivery_days=2)}
+    for count in ("connections", "handshakes"):
+        crossing = replace(SOFT, value=value, count=count)
+        ruling = ladder().judge([crossing], past, {}, NOW)  # type: ignore[arg-type]
+        assert [d.action for d in ruling.decisions] == ([] if spared else ["throttle"])
+        assert ruling.excused == ([(crossing, 60 + known)] if spared else [])
+        today = {(A, "mx"): Past(deliveries=known, delivery_days=1)}
+        assert ladder().judge([crossing], today, {}, NOW).decisions  # type: ignore[arg-type]
+
+
 def bans(count: int, network: str = "198.18.5") -> list[Crossing]:
     """Return crossings of many clients, above what two remembered deliveries excuse."""
     return [replace(HARD, subject=f"{network}.{number}", value=60) for number in range(count)]
