@@ -101,6 +101,10 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True):
     throttle: Annotated[
         ThrottleRate | None, Meta(description="a rate of its own for who is above `soft`")
     ] = None
+    factor: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(description="instead of [good] factor, where this limit needs another"),
+    ] = None
     enabled: Annotated[bool, Meta(description="false switches this limit off")] = True
 
 
@@ -114,7 +118,20 @@ def default_limits() -> dict[str, Limit]:
             submission=Thresholds(soft=120),
         ),
         "errors": Limit(count="errors", within=duration("10m"), soft=20, hard=50),
-        "callouts": Limit(count="callouts", within=duration("10m"), soft=60, hard=600),
+        "errors-day": Limit(
+            count="errors",
+            within=duration("1d"),
+            soft=500,
+            throttle=ThrottleRate(2, duration("1h"), 1, duration("4h")),
+            factor=200,
+        ),
+        "callouts": Limit(
+            count="callouts",
+            within=duration("10m"),
+            soft=60,
+            hard=600,
+            throttle=ThrottleRate(30, duration("1h"), 5, duration("1h")),
+        ),
         "auth": Limit(count="auth_failures", within=duration("10m"), soft=10, hard=100),
         "auth-users": Limit(count="auth_users", within=duration("10m"), hard=20),
         "auth-slow": Limit(count="auth_users", within=duration("1d"), soft=5, hard=10),
@@ -150,7 +167,8 @@ class Points(Struct, frozen=True, forbid_unknown_fields=True):
         Weight, Meta(description="a session in which nothing was sent: mostly a health check")
     ] = 0
     per_session: Annotated[
-        Weight, Meta(description="at most this many in one session and minute")
+        Weight,
+        Meta(description="so many in one session and minute; of what is beyond, a tenth counts"),
     ] = 10
 
 
@@ -193,7 +211,10 @@ class Good(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=1000,
-            description="known for 30 days: a throttle in place of a ban, up to so many times",
+            description=(
+                "known for 30 days: a throttle in place of a ban, none for connections, up to so "
+                "many times"
+            ),
         ),
     ] = 5
 

@@ -228,26 +228,29 @@ def test_the_twin_among_the_good_senders_joins_in(judge: Judge) -> None:
 
 
 def test_an_error_of_ours_hits_good_senders(judge: Judge) -> None:
-    """Twenty known senders are refused as relays at once: our list of domains is lost."""
+    """Twenty senders of two days are refused as relays at once: our list of domains is lost."""
     story = Story()
     senders = [f"198.51.100.{number}" for number in range(20)]
     for sender in senders:
         story.session(0, sender, ACCEPTED, commands=DELIVERED)
-        story.session(60, sender, ACCEPTED, commands=DELIVERED)
+        story.session(24 * HOUR, sender, ACCEPTED, commands=DELIVERED)
     for number in range(40):
         for place, sender in enumerate(senders):
-            story.session(HOUR + number * 2.0 + place / 100, sender, RELAY, commands=REFUSED)
+            at = 26 * HOUR + number * 2.0 + place / 100
+            story.session(at, sender, RELAY, commands=REFUSED)
     assert actions(judge(story)) == {"throttle", "exempt"}
 
 
 SIX = [f"2001:db8:0:{1 + number % 4}::{number:x}" for number in range(1, 421)]
-FOUR = [f"198.18.{number}.7" for number in range(60)]
+WIDE = [f"2001:db8:0:{1 + number % 256:x}::{number:x}" for number in range(1, 421)]
+FOUR = [f"198.18.{number % 250}.{7 + number // 250}" for number in range(300)]
+PREPARED = [(SIX, 2), (SIX, 1), (FOUR, 1), (WIDE, 2), (FOUR, 2)]
 
 
-@pytest.mark.parametrize(("clients", "mails"), [(SIX, 2), (SIX, 1), (FOUR, 1)])
+@pytest.mark.parametrize(("clients", "mails"), PREPARED)
 def test_the_twin_of_the_hit_prepared_itself(judge: Judge, clients: list[str], mails: int) -> None:
-    """420 addresses of one /56 count as four senders, and a single mail makes no good sender: all
-    offend at once, and all are banned."""
+    """420 addresses of one /56 count as at most 256 senders, and mail of a single day makes no good
+    sender, whatever its number: all offend at once, and all are banned."""
     story = Story()
     for number, client in enumerate(clients):
         for mail in range(mails):

@@ -135,13 +135,23 @@ def test_a_phone_that_speaks_tls_at_once(judge: Judge, text: str, tag: str) -> N
     assert judge(story) == set()
 
 
-def test_a_phone_that_speaks_tls_to_an_old_postfix(judge: Judge) -> None:
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_phone_that_speaks_tls_to_an_old_postfix(judge: Judge, number: int) -> None:
     """Before Postfix 3.6 only the counters show it."""
     story = Story()
     for second in range(0, 1800, 5):
         line = "lost connection after UNKNOWN from CLIENT"
-        story.session(second, A, line, tag=SUBMISSION, commands="unknown=0/2 commands=0/2")
+        ends = f"unknown=0/{number} commands=0/{number}"
+        story.session(second, A, line, tag=SUBMISSION, commands=ends)
     assert judge(story) == set()
+
+
+def test_the_garbage_twin_of_the_phone_has_no_line_either(judge: Judge) -> None:
+    story = Story()
+    for second in range(0, 120, 2):
+        ends = "unknown=0/15 commands=0/15"
+        story.session(second, A, tag=SUBMISSION, commands=ends, seconds=1)
+    assert ("ban", A, "submission") in judge(story)
 
 
 def test_the_twin_of_the_phone_speaks_http(judge: Judge) -> None:
@@ -336,6 +346,25 @@ def test_a_mailing_list_on_one_connection(judge: Judge) -> None:
     commands = "ehlo=1 mail=600 rcpt=600/1200 data=600 quit=1 commands=1802/2402"
     story.session(0, A, *bodies, commands=commands, seconds=10 * HOUR)
     assert "ban" not in actions(judge(story))
+
+
+def test_a_big_sender_with_a_bad_list_in_one_session(judge: Judge) -> None:
+    """A thousand messages within a minute on one connection; 55 subscribers are gone."""
+    story = Story()
+    bodies = ([ACCEPTED] * 18 + [DEAD]) * 55
+    commands = "ehlo=1 mail=990 rcpt=990/1045 data=990 quit=1 commands=2972/3027"
+    story.session(0, A, *bodies, commands=commands, seconds=58)
+    assert judge(story) == set()
+
+
+def test_the_twin_of_the_big_sender_probes_for_half_a_minute(judge: Judge) -> None:
+    """Five recipients a second: the decision comes while the session lasts, not with its third
+    minute."""
+    story = Story()
+    bodies = ([DEAD] * 9 + [ACCEPTED]) * 17
+    commands = "ehlo=1 mail=17 rcpt=17/170 data=17 quit=1 commands=53/206"
+    story.session(0, A, *bodies, commands=commands, seconds=30)
+    assert ("throttle", A, "mx") in judge(story)
 
 
 @pytest.mark.parametrize(

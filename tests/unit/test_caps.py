@@ -52,7 +52,7 @@ def test_clients(pipeline: Pipeline) -> None:
 
 
 def test_sessions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("throttled.decide.engine._SESSIONS", 100)
+    monkeypatch.setattr("throttled.decide.streams._SESSIONS", 100)
     for pid in range(5_000):
         line = f"{STAMP} warning: non-SMTP command from x[198.18.0.{pid % 250}]: GET /"
         pipeline.read([line.replace("[7]", f"[{pid}]")], [0], NOW)

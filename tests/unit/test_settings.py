@@ -35,10 +35,11 @@ def test_what_is_written_is_read_back(seconds: int) -> None:
 def test_defaults_are_those_of_the_design() -> None:
     limits = default_limits()
     guessing = {"auth", "auth-users", "auth-slow", "auth-day"}
-    assert set(limits) == {"connections", "errors", "callouts"} | guessing
+    assert set(limits) == {"connections", "errors", "errors-day", "callouts"} | guessing
     assert [str(time) for time in Policy().ban.times] == ["10m", "1h", "4h", "12h", "1d"]
     assert limits["connections"].hard is None
     assert (limits["errors"].soft, limits["errors"].hard) == (20, 50)
+    assert (limits["errors-day"].soft, limits["errors-day"].hard) == (500, None)
     assert (limits["auth"].soft, limits["auth"].hard) == (10, 100)
     assert (limits["auth-users"].soft, limits["auth-users"].hard) == (None, 20)
     assert (limits["auth-slow"].soft, limits["auth-slow"].hard) == (5, 10)

@@ -102,10 +102,14 @@ SECTIONS = {
 LIMITS = {
     "connections": "Floods of connections. A rate is answered by a rate: a throttle, and no ban.",
     "errors": "Misbehaviour, in points (see [points]).",
+    "errors-day": (
+        "The same, by those who take their time: the points of a whole day beyond the messages "
+        "delivered. A throttle of its own, and no ban."
+    ),
     "callouts": (
         "Unknown recipients of the null sender (or of Postfix's double-bounce), one in a session: "
         "an honest server that verifies or returns mail somebody forged in our name, or a "
-        "harvester that looks like one. Two in one session count as errors."
+        "harvester that looks like one: a throttle of its own. Two in one session count as errors."
     ),
     "auth": (
         "Guessing of passwords. Each failure counts, also one that only `disconnect` reports. A "

@@ -101,6 +101,7 @@ class Pipeline:
         self.engine = Engine(policy, facts, noting=backend is not None)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self._parsers: dict[int, Parser] = {}
+        self._further: list[Crossing] = []
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
@@ -267,6 +268,7 @@ class Pipeline:
             The decisions taken, and the crossings that were spared with the reason.
         """
         outcome = self.engine.take()
+        self._further += outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
         newcomers = self._newcomers(outcome.evidence, now)
         if not outcome.crossings:
@@ -287,6 +289,30 @@ class Pipeline:
             renewed += _in_force(pasts, networks, now.wall)
         self.decide(decisions, now, positions, renewed, began)
         return decisions, spared
+
+    def further(self, now: Moment) -> list[Decision]:
+        """Return the throttles in force whose clients went on, with the sessions to be ended.
+
+        They are nothing new: neither to be recorded nor to be applied, which would fill the
+        client's allowance again.
+        """
+        further, self._further = self._further, []
+        why = "goes on above a limit with a slow throttle"
+        return [
+            Decision(
+                now.wall,
+                "throttle",
+                c.subject,
+                c.scope,
+                c.limit,
+                0,
+                0.0,
+                why,
+                pid=c.pid,
+                port=c.port,
+            )
+            for c in further
+        ]
 
     def _judge(
         self, crossings: Sequence[Crossing], now: Moment

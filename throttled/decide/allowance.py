@@ -23,7 +23,7 @@ _DAY = 86400.0
 _LOGIN_COUNTS = 30 * _DAY
 #: What the store knows speaks for a client from the second day with a delivery on.
 _DAYS = 2
-#: A single good event is no history: the brake and an entry of its own take more than one.
+#: A single login is no history: the brake takes more than one.
 _PROVEN = 2
 
 
@@ -67,7 +67,9 @@ def lenient(plain: int, good: int, known: int, settings: Good) -> int:
 
 
 def proven(count: Count | Literal["handshakes"], past: Past, now: float) -> bool:
-    """Tell whether a client did good more than once, of the kind that speaks in a limit."""
-    if kind_of(count) == "logins":
-        return past.logins >= _PROVEN and now - past.last_login < _LOGIN_COUNTS
-    return past.deliveries >= _PROVEN
+    """Tell whether a client counts as good for the brake, by the kind that speaks in a limit.
+
+    Anybody can deliver two tiny mails, but only one who prepared himself did so on two days.
+    """
+    known = remembered(count, past, now)
+    return known >= _PROVEN if kind_of(count) == "logins" else known > 0

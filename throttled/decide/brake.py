@@ -2,7 +2,7 @@
 
 A wrong limit or a broken service of our own bans good senders by the dozen. The brake starts in
 the batch in which more than `limit` good clients are about to be banned within a minute. Good is
-who did more than one thing of the kind that speaks for it in that limit (`allowance.proven`).
+whom mail of two days or two logins speak for in that limit (`allowance.proven`).
 Nobody is banned in that batch, nor in later ones with a good client in them until a minute has
 passed in which fewer were counted; those that pressed it are spared by that limit for an hour, as
 the error goes on hitting them. So that offenders cannot keep it on, a client counts once an hour,

@@ -30,6 +30,8 @@ from throttled.model import (
 )
 from throttled.settings import Policy
 
+#: Counts of connections: a throttle for these is spared whom remembered mail speaks for.
+_CONNECTIONS = frozenset({"connections", "handshakes"})
 #: The limit of what operators ban and throttle.
 OPERATOR = "operator"
 
@@ -179,6 +181,11 @@ class Ladder:
         spared = self._spared(crossing, past, now)
         if spared:
             return None, NEVER, spared
+        if crossing.action == "throttle" and crossing.count in _CONNECTIONS:
+            # That a session delivers is known when it ends: no mail of this minute speaks for it.
+            upto, excuse = self._excuse(crossing, past, now)
+            if upto:
+                return None, upto, excuse
         decision, upto = self._decide(crossing, past, now)
         throttled = past.action == "throttle" and past.until > now
         as_slow = throttled and self._pace(past.rate) <= self._pace(decision.rate)

@@ -15,6 +15,7 @@ Owns the tables. What a client did in one scope is counted, and punished, there.
 from typing import Generic, TypeVar
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from throttled.address import is_network, version
 from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
@@ -47,6 +48,7 @@ class Gauge(Struct, Generic[Table, Crowd]):
     settings: Good
     table: Table
     networks: Crowd
+    slow: bool = False  # the throttle of an address is slower than the configured one
     kernel: bool = False  # counts what the kernel saw; else what the log says
     least: int = 0  # what is not above this crosses nothing, whoever it is
     network_least: int = 0
@@ -159,14 +161,16 @@ class Gauges(Struct):
         least = multiple * min(soft, hard)
         known = self.good[kind_of(limit.count)].setdefault(within, Sums(within, clients, NEVER))
         paces = pace(policy, limit.throttle), pace(policy, policy.network.throttle)
-        about = (name, limit.count, scope, within, soft, hard, multiple, paces, known, policy.good)
+        good = policy.good if limit.factor is None else replace(policy.good, factor=limit.factor)
+        slow = paces[0] < pace(policy, None)
+        about = (name, limit.count, scope, within, soft, hard, multiple, paces, known, good)
         if limit.count == "auth_users":
             most = _names(soft, hard, policy.good.memory)
             names = Distinct(within, clients, most)
             if noted:
                 names = NotingDistinct(within, clients, most, Peaks(noted))
             together = Distinct(within, networks, _names(soft, hard, multiple))
-            gauge = Gauge(*about, names, together)
+            gauge = Gauge(*about, names, together, slow)
             names.more = together.more = gauge.more_names
             self.auth_users.append(gauge)
             return
@@ -174,7 +178,7 @@ class Gauges(Struct):
         if noted:
             table = NotingCounters(within, clients, Peaks(noted))
         group: list[CountGauge] = getattr(self, limit.count)
-        group.append(Gauge(*about, table, Sums(within, networks, least)))
+        group.append(Gauge(*about, table, Sums(within, networks, least), slow))
         if limit.count == "connections":
             seen = Sums(within, networks, least)
             self.handshakes.append(Gauge(*about, Counters(within, clients), seen, kernel=True))

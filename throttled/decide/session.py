@@ -55,8 +55,9 @@ _FAREWELL = re.compile(
 #: A TLS handshake: 0x16 0x03, escaped, or as `?` (non-SMTP command).
 _TLS = re.compile(r"\\026\\003|\?\?")
 
-#: Seconds in which a session adds at most `per_session` points.
+#: Seconds in which a session adds `per_session` points; of those beyond, one in `_BEYOND`.
 _MINUTE = 60.0
+_BEYOND = 10
 #: Minutes over which failed commands that only `disconnect` reports are spread, at most.
 _SPREAD = 60
 #: What a session added is remembered for giving it back: so many lines, the first.
@@ -67,6 +68,8 @@ _UNNAMED = 3
 _IDLE = frozenset({"ehlo", "helo", "starttls", "noop", "rset", "quit", "commands"})
 #: Commands of a session in which nothing was understood.
 _GARBAGE = frozenset({"unknown", "commands"})
+#: Failed commands of such a session that a ClientHello explains.
+_CLIENT_HELLO = 4
 
 _NONE = (0, 0)
 
@@ -77,7 +80,7 @@ class Session(Struct, gc=False):
     client: str
     since: float = 0.0  # the time of its first line
     minute: float = 0.0  # when the minute began …
-    points: int = 0  # … in which it was given these, at most Points.per_session
+    points: int = 0  # … in which it did this much, see `Scale`
     given: tuple[tuple[float, int], ...] = ()  # time and points: given back if it logs in
     pipelined: tuple[tuple[float, int], ...] = ()  # of these: given back if it delivers
     tested: bool = False  # failed a test of postscreen
@@ -123,7 +126,12 @@ class Session(Struct, gc=False):
 
 
 class Scale:
-    """Weighs what a session does, with the operator's points."""
+    """Weighs what a session does, with the operator's points.
+
+    In each minute of a session the first `per_session` points count, and a tenth of those beyond:
+    a session that reaches Postfix's hard error limit (20 errors) crosses no limit, one that probes
+    for ever does so within a hundred tries, not after minutes.
+    """
 
     def __init__(self, points: Points) -> None:
         self._limit = points.per_session
@@ -228,15 +236,19 @@ class Scale:
             at: when it ended.
             scope: where.
         """
+        unseen = _unseen(session, commands)
         if scope == "submission" and _GARBAGE.issuperset(commands):
-            return []  # TLS on a plain port, which has no line of its own before Postfix 3.6
-        points = self._syntax * _unseen(session, commands)
+            # TLS on a plain port, which has no line of its own before Postfix 3.6: a ClientHello
+            # is taken for some commands, as many as it has bytes that happen to be newlines.
+            unseen -= _CLIENT_HELLO
+        points = self._syntax * unseen
         if points <= 0:
             return []
         minutes = 1 + int(max(0.0, at - session.since) // _MINUTE)
         share = -(-points // minutes)
         given = [(at, self._give(session, share, at))]
-        given += [(at - n * _MINUTE, min(share, self._limit)) for n in range(1, minutes)][:_SPREAD]
+        count = self._counted(share)
+        given += [(at - n * _MINUTE, count) for n in range(1, minutes)][:_SPREAD]
         return given
 
     @staticmethod
@@ -251,11 +263,15 @@ class Scale:
         if at - session.minute >= _MINUTE:
             session.minute = at
             session.points = 0
-        given = min(points, self._limit - session.points)
+        given = self._counted(session.points + points) - self._counted(session.points)
+        session.points += points
         if given:
-            session.points += given
             session.given = (*session.given, (at, given))[:_KEPT]
         return given
+
+    def _counted(self, points: int) -> int:
+        """Return how much counts of what a session does in a minute."""
+        return min(points, self._limit) + max(0, points - self._limit) // _BEYOND
 
 
 def _unseen(session: Session, commands: dict[str, tuple[int, int]]) -> int:

@@ -6,7 +6,6 @@ Owns counts that should not grow.
 from collections.abc import Iterator
 
 from throttled.core.pipeline import Pipeline
-from throttled.decide.engine import health_check_hint
 from throttled.health.growth import Growths
 from throttled.model import Problem
 
@@ -40,8 +39,8 @@ class ClientReporter:
     def _health_checks(self, at: float) -> Iterator[Problem]:
         pipeline = self._pipeline
         reason = pipeline.ladder.protection.reason
-        clients = [c for c in pipeline.engine.health_checks(at) if not reason(c)]
+        clients = [c for c in pipeline.engine.checks.clients(at) if not reason(c)]
         if clients:
-            what, _, hint = health_check_hint(pipeline.engine, clients[0], at).partition("; ")
+            what, _, hint = pipeline.engine.checks.hint(clients[0], at).partition("; ")
             more = f" (and {len(clients) - 1} more clients)" if len(clients) > 1 else ""
             yield Problem("warning", f"{what}{more}", hint, "health-check")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from throttled import address
 from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
 from throttled.control.server import Peer
-from throttled.decide.engine import health_check_hint
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
 from throttled.errors import SourceError
@@ -51,7 +50,7 @@ async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
         next=_next(protected, active, meters, ban, would)
         if desk.running
         else "nothing, while the daemon is not running",
-        hint="" if protected else health_check_hint(engine, subject, moment.boot),
+        hint="" if protected else engine.checks.hint(subject, moment.boot),
     )
 
 

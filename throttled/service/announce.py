@@ -76,7 +76,8 @@ class SessionEnder:
     def __call__(self, decisions: Sequence[Decision]) -> None:
         """End the sessions that decisions are about; in those it owes a reply, Postfix gives it."""
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
-        self._endings.end(decisions, self._ports(), now().boot, partial(self._spared, banned))
+        ending = [*decisions, *self._pipeline.further(now())]
+        self._endings.end(ending, self._ports(), now().boot, partial(self._spared, banned))
         if self._endings.pending and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._end_pending())
 

@@ -64,7 +64,7 @@ def test_rotated_logs_of_another_host_in_any_order(tmp_path: Path) -> None:
     assert [sender.client for sender in errors.now.senders] == ["198.51.100.7"]
     assert errors.proposed is not None
     assert (errors.proposed.soft, errors.proposed.hard) == (40, 100)
-    assert len(found.suggestions) == 14
+    assert len(found.suggestions) == 16
 
 
 def test_the_configuration_and_this_host_count(tmp_path: Path) -> None:

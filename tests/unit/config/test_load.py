@@ -50,7 +50,7 @@ def test_a_limit_of_ones_own() -> None:
     assert config.policy().limits == config.limits
 
 
-A_TABLE = "a table with count, within, soft, hard, mx, submission, throttle and enabled"
+A_TABLE = "a table with count, within, soft, hard, mx, submission, throttle, factor and enabled"
 A_MODE = 'must be "enforce", "observe" or "throttle"'
 
 MESSAGES = {

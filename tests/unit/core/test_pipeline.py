@@ -145,6 +145,21 @@ def read(pipeline: Pipeline, text: Sequence[str], now: Moment = NOW) -> list[Dec
     return pipeline.settle(now, ())[0]
 
 
+def test_who_goes_on_above_a_slow_throttle_is_returned_and_not_decided_again(
+    pipeline: Pipeline, kernel: Kernel, store: Store
+) -> None:
+    listed = f"NOQUEUE: reject: RCPT from unknown[{A}]: 550 5.1.1 <u@example.org>: Recipient "
+    null = f"{listed}address rejected: User unknown; from=<> to=<u@example.org> proto=SMTP helo=<x>"
+    (decision,) = read(pipeline, lines(null, 61))
+    assert (decision.limit, decision.rate) == ("callouts", Rate(30, 3600.0, 5))
+    assert pipeline.further(NOW) == []
+    before = dict(kernel.held)
+    assert read(pipeline, lines(null, 62)[-1:]) == []
+    assert [(d.action, d.subject, d.pid) for d in pipeline.further(NOW)] == [("throttle", A, 1061)]
+    assert pipeline.further(NOW) == []
+    assert (kernel.held, len(store.decisions(A))) == (before, 1)
+
+
 def test_lines_become_a_throttle_in_store_and_kernel(
     pipeline: Pipeline, kernel: Kernel, store: Store
 ) -> None:

@@ -59,9 +59,10 @@ def test_who_is_remembered_is_spared_up_to_five_times_the_threshold() -> None:
     assert lenient(50, 1_000_000, 1, DEFAULT) == 250
 
 
-def test_proven_is_who_did_good_more_than_once() -> None:
+def test_proven_is_who_delivered_on_two_days_or_logged_in_twice() -> None:
     assert not proven("errors", Past(deliveries=1, logins=9, last_login=NOW), NOW)
-    assert proven("errors", Past(deliveries=2), NOW)
+    assert not proven("errors", Past(deliveries=900, delivery_days=1), NOW)
+    assert proven("errors", Past(deliveries=2, delivery_days=2), NOW)
     assert not proven("auth_users", Past(deliveries=9, logins=1, last_login=NOW), NOW)
     assert proven("auth_users", Past(logins=2, last_login=NOW), NOW)
     assert not proven("auth_users", Past(logins=2, last_login=NOW - 30 * DAY), NOW)

@@ -198,13 +198,32 @@ def test_a_ban_that_ran_out_is_no_obstacle() -> None:
     assert one(HARD, Past(action="ban", until=NOW - 1, offences=1)).action == "ban"
 
 
+@pytest.mark.parametrize(
+    ("known", "value", "spared"),
+    [(240, 300, True), (240, 301, False), (2, 62, True), (2, 63, False)],
+)
+def test_remembered_mail_spares_the_throttle_for_connections(
+    known: int, value: int, *, spared: bool
+) -> None:
+    """Of earlier days, one connection for each, up to five times the threshold."""
+    past = {(A, "mx"): Past(deliveries=known, delivery_days=2)}
+    for count in ("connections", "handshakes"):
+        crossing = replace(SOFT, value=value, count=count)
+        ruling = ladder().judge([crossing], past, {}, NOW)  # type: ignore[arg-type]
+        assert [d.action for d in ruling.decisions] == ([] if spared else ["throttle"])
+        assert ruling.excused == ([(crossing, 60 + known)] if spared else [])
+        today = {(A, "mx"): Past(deliveries=known, delivery_days=1)}
+        assert ladder().judge([crossing], today, {}, NOW).decisions  # type: ignore[arg-type]
+
+
 def bans(count: int, network: str = "198.18.5") -> list[Crossing]:
-    return [replace(HARD, subject=f"{network}.{number}") for number in range(count)]
+    """Return crossings of many clients, above what two remembered deliveries excuse."""
+    return [replace(HARD, subject=f"{network}.{number}", value=60) for number in range(count)]
 
 
 def test_brake_when_many_good_senders_would_be_banned() -> None:
     crossings = [*bans(8, "198.18.1"), replace(SOFT, subject="203.0.113.1")]
-    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=1) for c in crossings[:6]}
+    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=2) for c in crossings[:6]}
     decisions = ladder().judge(crossings, good, {}, NOW).decisions
     assert {d.action for d in decisions} == {"throttle"}
     assert [bool(d.alert) for d in decisions] == [True] * 8 + [False]
@@ -214,7 +233,7 @@ def test_brake_looks_back_a_minute() -> None:
     judge = ladder()
     actions = []
     for number, crossing in enumerate(bans(8)):
-        past = {(crossing.subject, crossing.scope): Past(deliveries=2, delivery_days=1)}
+        past = {(crossing.subject, crossing.scope): Past(deliveries=2, delivery_days=2)}
         actions.append(judge.judge([crossing], past, {}, NOW + number).decisions[0].action)
     assert actions == ["ban"] * 5 + ["throttle"] * 3
 
@@ -223,7 +242,7 @@ def test_who_offends_all_the_time_does_not_hold_the_brake_on() -> None:
     """Six addresses with a delivery each, and the botnet that they would like to cover."""
     judge = ladder()
     patient = bans(6, "198.18.1")
-    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=1) for c in patient}
+    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=2) for c in patient}
     covered = 0
     for minute in range(50):
         bots = [replace(HARD, subject=f"203.0.113.{minute}")]
@@ -237,7 +256,7 @@ def test_what_hits_good_senders_goes_on_sparing_them() -> None:
     """Its evil twin: a wrong limit hits fifty good senders, again and again for an hour."""
     judge = ladder()
     senders = bans(50, "198.18.1")
-    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=1) for c in senders}
+    good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=2) for c in senders}
     for minute in range(60):
         decisions = judge.judge(senders, good, {}, NOW + 60 * minute).decisions
         assert {d.action for d in decisions} == {"throttle"}
@@ -245,6 +264,11 @@ def test_what_hits_good_senders_goes_on_sparing_them() -> None:
 
 def test_no_brake_for_strangers() -> None:
     assert {d.action for d in ladder().judge(bans(100), {}, {}, NOW).decisions} == {"ban"}
+
+
+def test_no_brake_for_what_was_delivered_within_a_day() -> None:
+    prepared = {(c.subject, c.scope): Past(deliveries=9, delivery_days=1) for c in bans(100)}
+    assert {d.action for d in ladder().judge(bans(100), prepared, {}, NOW).decisions} == {"ban"}
 
 
 def networks(decisions: list[Decision]) -> list[tuple[str, str]]:

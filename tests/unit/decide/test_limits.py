@@ -32,7 +32,7 @@ def test_thresholds_of_a_scope() -> None:
 
 
 def test_thresholds_of_a_network_are_a_multiple_and_a_24_has_no_hard_one() -> None:
-    (errors,) = Gauges.of(Policy(network=Network(multiple=3)), "mx").errors
+    errors, _of_a_day = Gauges.of(Policy(network=Network(multiple=3)), "mx").errors
     assert errors.plain("2001:db8::1") == (20, 50)
     assert errors.plain("2001:db8::/64") == (60, 150)
     assert errors.plain("198.51.100.0/24") == (60, NEVER)
@@ -43,7 +43,9 @@ def test_thresholds_of_a_network_are_a_multiple_and_a_24_has_no_hard_one() -> No
 
 
 def test_good_events_of_the_window_raise_the_thresholds_up_to_a_factor() -> None:
-    (errors,) = Gauges.of(Policy(), "mx").errors
+    errors, of_a_day = Gauges.of(Policy(), "mx").errors
+    of_a_day.good.add("198.51.100.7", 1000.0, 100_000)
+    assert of_a_day.thresholds("198.51.100.7", 1000.0)[0] == 100_000  # a factor of its own
     errors.good.add("198.51.100.7", 1000.0, 2)
     assert errors.thresholds("198.51.100.7", 1000.0) == (22, 56, 2)
     assert errors.thresholds("198.51.100.8", 1000.0) == (20, 50, 0)
@@ -55,7 +57,7 @@ def test_good_events_of_the_window_raise_the_thresholds_up_to_a_factor() -> None
 
 
 def test_an_engine_that_only_counts_has_thresholds_out_of_reach() -> None:
-    (errors,) = Gauges.of(Policy(), "mx").errors
+    errors, _of_a_day = Gauges.of(Policy(), "mx").errors
     errors.out_of_reach()
     errors.good.add("198.51.100.7", 1000.0, 2)
     assert errors.thresholds("198.51.100.7", 1000.0) == (NEVER, NEVER, 2)

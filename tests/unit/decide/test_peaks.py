@@ -136,7 +136,7 @@ def test_a_forger_of_syslog_names() -> None:
 def test_what_the_rule_is_asked_about_has_the_latest_good_evidence() -> None:
     mx, submission = watch(list(mail("198.51.100.1"))).reached()
     assert (mx.good, submission.good) == ({"198.51.100.1": (1, 0)}, {})
-    assert len(mx.watched) == len(submission.watched) == 7
+    assert len(mx.watched) == len(submission.watched) == 8
 
 
 def test_whose_lines_count_is_known_of_each_log() -> None:

@@ -56,11 +56,17 @@ def test_every_weighed_kind_is_listed() -> None:
     assert {"reject", "pipelining", "too_many_errors"} <= set(Scale.kinds())
 
 
-def test_at_most_ten_points_in_a_session_and_minute() -> None:
+def test_ten_points_in_a_session_and_minute_and_a_tenth_of_those_beyond() -> None:
     scale, session = Scale(Points()), Session("198.51.100.7")
     times = (0.0, 1.0, 2.0, 59.0, 60.0, 61.0, 119.0, 200.0)
     given = [scale.error(session, event("non_smtp_command"), at) for at in times]
-    assert given == [5, 5, 0, 0, 5, 5, 0, 5]
+    assert given == [5, 5, 0, 1, 5, 5, 0, 5]
+    # Up to Postfix's hard error limit, whatever it weighs, a session crosses no soft threshold.
+    session = Session("a")
+    assert sum(scale.error(session, event("non_smtp_command")) for _ in range(20)) == 19
+    session = Session("a")
+    dead = event("reject", reason="unknown_user", where="RCPT")
+    assert sum(scale.error(session, dead) for _ in range(2770)) == 10 + 276
 
 
 def test_what_is_remembered_of_a_session_is_bounded() -> None:
@@ -114,6 +120,8 @@ def test_garbage_that_no_line_reports_weighs_nothing_on_a_submission_port() -> N
     scale = Scale(Points())
     tls, smtp = counters(unknown=(0, 3)), counters(ehlo=(1, 1), unknown=(0, 3))
     assert points_of(scale.unreported(Session("a"), tls, 0.0, "submission")) == 0
+    much = counters(unknown=(0, 7))
+    assert points_of(scale.unreported(Session("a"), much, 0.0, "submission")) == 3
     assert points_of(scale.unreported(Session("a"), tls)) == 3
     assert points_of(scale.unreported(Session("a"), smtp, 0.0, "submission")) == 3
 
@@ -149,7 +157,8 @@ def test_unreported_failures_are_spread_over_the_session() -> None:
     assert {points for _, points in unreported} == {3}
     assert min(at for at, _ in unreported) == 0.0
     day = scale.unreported(Session("a", since=0.0), counters(unknown=(0, 90_000)), 86400.0)
-    assert (len(day), {points for _, points in day}) == (61, {10})
+    # 63 a minute: ten, and a tenth of the others
+    assert (len(day), {points for _, points in day}) == (61, {15})
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,10 @@ def test_a_ban_is_listed_and_explained_with_its_lines(tmp_path: Path) -> None:
         assert told.active[0].action == "ban"
         assert len(told.lines) == 11
         assert all("GET /" in line.text for line in told.lines)
-        assert {m.limit: m.value for m in told.meters if m.value} == {"errors": 55}
+        assert {m.limit: m.value for m in told.meters if m.value} == {
+            "errors": 55,
+            "errors-day": 55,
+        }
         assert told.past.offences == 1
         assert told.sessions == 11
         assert "ban ends" in told.next
@@ -315,6 +318,22 @@ def test_sessions_of_what_is_exempt_or_protected_are_not_ended_with_its_network(
         assert not spared[-1]("203.0.113.7")
         monkeypatch.setattr(lab.daemon.store, "past", _fails)
         assert not spared[-1]("203.0.113.8")
+
+    live(tmp_path, story)
+
+
+def test_sessions_that_go_on_above_a_slow_throttle_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[list[Decision]] = []
+    monkeypatch.setattr(Endings, "end", lambda *given: ended.append(list(given[1])))
+
+    async def story(lab: Lab) -> None:
+        monkeypatch.setattr(lab.daemon.backend, "name", "nftables")
+        on = replace(decision("throttle", A), pid=77)
+        monkeypatch.setattr(lab.daemon.pipeline, "further", lambda _now: [on])
+        lab.daemon.announcer([])
+        assert ended[-1] == [on]
 
     live(tmp_path, story)
 

@@ -1,0 +1,301 @@
+"""What each kind of event does to the counts of its client, by way of the engine."""
+
+import pytest
+from msgspec.structs import replace
+
+from lab.events import EMPTY, A, B, auth, engine, event, run, session, value
+from throttled.decide.engine import Engine
+from throttled.model import Evidence, Facts
+from throttled.settings import Points, Policy
+
+LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}
+
+
+def test_one_connection_seen_by_postscreen_and_smtpd_counts_once() -> None:
+    screened = event("screened", process="postscreen", port=1)
+    passed = event("passed", process="postscreen", port=1)
+    assert run([screened, passed, event("connect")] * 60) == []
+    assert run([screened, passed, event("connect")] * 61) != []
+
+
+def test_a_probe_every_ten_seconds_is_no_offender() -> None:
+    under = engine()
+    for second in range(0, 7200, 10):
+        for what in session(commands=EMPTY):
+            under.step(what, 1000.0 + second)
+    assert under.take().crossings == []
+
+
+def test_a_probe_of_every_port_every_ten_seconds_is_no_offender() -> None:
+    under = engine()
+    for second in range(0, 7200, 10):
+        for instance in ("postfix/submission", "postfix/smtps"):
+            under.step(event("disconnect", instance=instance, commands=EMPTY), 1000.0 + second)
+    assert under.take().crossings == []
+
+
+def test_a_quitting_probe_is_no_offender() -> None:
+    assert run(session(commands={"quit": (1, 1), "commands": (1, 1)}) * 30) == []
+
+
+def test_empty_sessions_in_a_row_weigh_nothing_unless_configured() -> None:
+    assert run(session(commands=EMPTY) * 60) == []
+    weighed = Policy(points=Points(empty_session=1))
+    assert run(session(commands=EMPTY) * 52, under=engine(weighed))[0].action == "ban"
+
+
+def test_an_empty_session_with_lines_of_its_own_is_not_empty() -> None:
+    weighed = Policy(points=Points(empty_session=1))
+    for kind in ("tls_failure", "rate_limit"):
+        inside = session(event(kind), commands=EMPTY) * 20
+        assert run(inside, under=engine(weighed)) == []
+
+
+def test_a_failed_mechanism_before_the_login_does_not_count() -> None:
+    under = engine()
+    failures = [event("auth_failure"), event("auth_failure", user="anna@example.org")]
+    run([event("connect"), *failures], under=under)
+    assert (value(under, "auth"), value(under, "auth-users")) == (2, 1)
+    run([event("login", user="Anna")], under=under)
+    assert (value(under, "auth"), value(under, "auth-users")) == (0, 0)
+
+
+def test_failures_with_other_names_stay_counted_after_a_login() -> None:
+    under = engine()
+    failures = [event("auth_failure", user=f"name{n}@example.org") for n in range(3)]
+    run([*failures, event("login", user="name0@example.net")], under=under)
+    assert (value(under, "auth"), value(under, "auth-users")) == (3, 3)
+
+
+def test_a_login_that_only_disconnect_shows_excuses_a_few_failures_without_a_name() -> None:
+    under = engine()
+    run(session(*[event("auth_failure")] * 9, commands={"auth": (1, 10)}), under=under)
+    assert value(under, "auth") == 6  # nine counted, three of them taken back
+    under = engine()
+    named = event("auth_failure", user="anna")
+    run(session(named, commands={"auth": (1, 2), "commands": (1, 2)}), under=under)
+    assert value(under, "auth") == 1  # nobody proved to be anna
+
+
+def test_a_login_without_a_mail_is_good_evidence() -> None:
+    under = engine()
+    for what in session(commands=LOGGED_IN | {"auth": (1, 1), "commands": (1, 1)}):
+        under.step(what, 1000.0)
+    assert [e.logins for e in under.take().evidence] == [1]
+
+
+def test_failures_that_no_line_reported_count_beyond_three_after_a_login() -> None:
+    under = engine()
+    run(session(commands={"auth": (1, 6), "commands": (1, 6)}), under=under)
+    assert value(under, "auth") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "counted"),
+    [
+        ("", "own@example.org", 100),  # no name: might be any account's
+        ("boss", "boss@own.example", 100),  # of another domain
+        ("Own@example.org", "own@example.org", 0),  # its own
+    ],
+)
+def test_logins_of_one_account_excuse_500_other_failures_a_day(
+    name: str, user: str, counted: int
+) -> None:
+    under = engine()
+    inside = [event("auth_failure", user=name), event("login", user=user)]
+    run([each for _ in range(600) for each in session(*inside, commands=LOGGED_IN)], under=under)
+    assert value(under, "auth-day") == counted
+    run(session(event("auth_failure"), event("login", user="other@example.org")), under=under)
+    assert value(under, "auth-day") == counted  # each account has its own
+    run(session(*inside, commands=LOGGED_IN), at=1000.0 + 86400 * 9 / 8, under=under)
+    assert value(under, "auth-day", at=1000.0 + 86400 * 9 / 8) == 0
+
+
+def test_what_only_disconnect_shows_of_failures_before_a_login_is_excused_500_times() -> None:
+    under = engine()
+    run([each for _ in range(500) for each in session(commands=LOGGED_IN)], under=under)
+    assert value(under, "auth-day") == 0
+    run([each for _ in range(50) for each in session(commands=LOGGED_IN)], under=under)
+    assert value(under, "auth-day") == 50
+
+
+def test_what_is_refused_to_a_client_that_has_logged_in_does_not_count() -> None:
+    under = engine()
+    dead = event("reject", where="RCPT", reason="unknown_user", code=550)
+    run([event("connect"), dead, dead], under=under)
+    assert value(under, "errors") == 2
+    ends = {"auth": (1, 1), "rcpt": (0, 9), "commands": (1, 10)}
+    run([event("disconnect", commands=ends)], under=under)
+    assert value(under, "errors") == 0
+    run(session(replace(dead, user="anna"), dead, event("too_many_errors")), under=under)
+    assert value(under, "errors") == 0
+
+
+def test_a_session_that_delivers_may_pipeline_after_the_message() -> None:
+    for where, left in (("DATA", 0), ("END-OF-MESSAGE", 0), ("EHLO", 5)):
+        under = engine()
+        ends = {"mail": (1, 1), "data": (1, 1), "commands": (2, 2)}
+        run(session(event("pipelining", where=where), commands=ends), under=under)
+        assert value(under, "errors") == left
+        run(session(event("pipelining", where=where)), under=under)
+        assert value(under, "errors") == left + 5
+
+
+def test_callouts_are_counted_apart() -> None:
+    under = engine()
+    callout = event("reject", where="RCPT", reason="unknown_user", code=550, null_sender=True)
+    ends = {"mail": (1, 1), "rcpt": (0, 1), "commands": (1, 2)}
+    run(session(callout, commands=ends) * 3, under=under)
+    assert (value(under, "callouts"), value(under, "errors")) == (3, 0)
+    run(session(callout, callout, callout), under=under)  # a harvester
+    assert (value(under, "callouts"), value(under, "errors")) == (3, 3)
+
+
+def test_failed_commands_that_only_disconnect_reports_are_spread_over_the_session() -> None:
+    under = engine()
+    under.step(event("connect"), 1000.0)
+    ends = {"unknown": (0, 900), "commands": (0, 900)}
+    under.step(event("disconnect", commands=ends), 1000.0 + 1800, 0)
+    # Thirty a minute: twelve of each count, and ten minutes (an eighth more) are in the window.
+    assert 120 <= value(under, "errors", 2800.0) <= 144
+    under = engine()
+    for what in session(commands=ends):
+        under.step(what, 1000.0)
+    assert value(under, "errors") == 10 + 89
+
+
+def test_old_postfix_without_counters() -> None:
+    assert run(session() * 30) == []
+
+
+def test_what_disconnect_repeats_is_not_counted_twice() -> None:
+    reject = event("reject", reason="unknown_user", code=550)
+    commands = {"ehlo": (1, 1), "rcpt": (0, 1), "commands": (1, 2)}
+    assert run(session(reject, commands=commands) * 20) == []
+    assert run(session(reject, commands=commands) * 21)[0].value == 21
+
+
+def test_failed_logins_are_no_other_errors() -> None:
+    failures = [event("auth_failure", user="anna"), event("auth_failure", user="anna")]
+    commands = {"auth": (0, 2), "unknown": (0, 3), "starttls": (0, 1), "commands": (0, 6)}
+    under = engine()
+    run(session(*failures, commands=commands), under=under)
+    meters = {(m.limit, m.scope): m.value for m in under.meters(A, 1000.0)}
+    assert (meters["errors", "mx"], meters["auth", "mx"]) == (3, 2)
+
+
+def test_what_only_disconnect_says_is_counted() -> None:
+    commands = {"auth": (0, 4), "unknown": (0, 3), "commands": (0, 7)}
+    crossings = run(session(commands=commands) * 8)
+    assert {(c.limit, c.value) for c in crossings} == {("errors", 24), ("auth", 32)}
+    crossings = run(session(commands={"auth": (0, 1), "commands": (0, 1)}) * 11)
+    assert {(c.limit, c.value) for c in crossings} == {("auth", 11)}
+
+
+def test_our_own_authentication_server_being_down_counts_against_nobody() -> None:
+    events = [auth("anna", pid=pid, reason="temporary") for pid in range(200)]
+    done = {"auth": (0, 1), "commands": (0, 1)}
+    hangups = [
+        event("disconnect", pid=pid, instance="postfix/submission", commands=done)
+        for pid in range(200)
+    ]
+    assert run(events + hangups) == []
+
+
+def test_auth_of_a_client_refused_before_is_no_failed_login() -> None:
+    refused = event("reject", where="CONNECT", reason="temporary", code=450)
+    commands = {"ehlo": (0, 1), "auth": (0, 1), "commands": (0, 2)}
+    under = engine()
+    run(session(refused, commands=commands) * 20, under=under)
+    assert {m.value for m in under.meters(A, 1000.0) if m.limit != "connections"} == {0}
+
+
+def test_good_evidence_is_added_up() -> None:
+    under = engine()
+    run(session(commands={"data": (2, 2), "commands": (5, 5)}), under=under)
+    run(
+        [event("login"), event("disconnect", B, commands={"bdat": (7, 7), "commands": (9, 9)})],
+        under=under,
+    )
+    for what in [
+        event("disconnect", commands={"data": (1, 2), "commands": (3, 4)}),
+        event("login"),
+    ]:
+        under.step(what, 1000.0)
+    assert under.take().evidence == [Evidence(A, 50.0, 1, 1)]
+
+
+def test_evidence_of_bdat_counts_messages_not_chunks() -> None:
+    under = engine()
+    under.step(event("disconnect", commands={"bdat": (7, 7), "commands": (9, 9)}), 1000.0)
+    assert under.take().evidence == [Evidence(A, 50.0, 1, 0)]
+
+
+def test_data_that_failed_is_no_evidence() -> None:
+    under = engine()
+    under.step(event("disconnect", commands={"data": (0, 1), "commands": (4, 5)}), 1000.0)
+    assert under.take().evidence == []
+
+
+def test_reconfigure_forgets_no_connection_that_postscreen_handed_over() -> None:
+    under = engine()
+    screened = event("screened", process="postscreen", port=1)
+    passed = event("passed", process="postscreen", port=1)
+    run([screened, passed] * 31, under=under)
+    under.reconfigure(Policy())
+    assert run([event("connect")] * 31, under=under) == []
+
+
+def test_the_name_of_a_handshake_is_the_one_in_the_log() -> None:
+    under = engine()
+    run([event("connect", name="mx.example.com")], under=under)
+    under.reconfigure(Policy(), names=True)
+    run([event("connect", client=B, name="mx.example.com"), event("connect")], under=under)
+    under.reconfigure(Policy(), names=True)
+    for client in (A, B):
+        under.handshakes(client, "mx", 61, 1000.0)
+    names = {crossing.subject: crossing.name for crossing in under.take().crossings}
+    assert names == {A: "", B: "mx.example.com"}
+    under.reconfigure(Policy())
+    under.handshakes(B, "mx", 1, 1000.0)
+    (crossing,) = under.take().crossings
+    assert crossing.name == ""
+
+
+def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
+    under.hold(B, "mx", "ban", 2000.0, 1000.0)  # spared: judged no more, but not banned
+    under.hold("198.51.100.9", "mx", "throttle", 2000.0, 1000.0, enforced=True)
+    for at in (1004.0, 1006.0, 1010.0):
+        for client in (A, B, "198.51.100.9"):
+            under.step(event("connect", client), at)
+    assert under.escapes.found(1010.0) == []
+    under.step(event("screened", A, process="postscreen", port=1), 1012.0)
+    (found,) = under.escapes.found(1012.0)
+    assert (found.client, found.scope, found.sessions) == (A, "mx", 3)
+    under.step(event("connect", A, instance="postfix/submission"), 1013.0)
+    under.step(event("connect", A), 2001.0)  # the ban has run out
+    assert found.sessions == 3
+    under.forget(A)
+    assert under.escapes.found(1013.0) == []
+
+
+def test_who_delivers_is_noted_however_many_strangers_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("throttled.decide.engine._NOTED", 2)
+    under = Engine(Policy(), Facts(), noting=True)
+    strangers = [event("connect", f"203.0.113.{n}") for n in range(5)]
+    delivered = {"data": (1, 1), "commands": (5, 5)}
+    run([*strangers, *session(commands=delivered)], under=under)
+    assert [p.client for p in under.noted(99)] == ["203.0.113.0", "203.0.113.1", A]
+
+
+def test_the_end_of_a_postscreen_session_counts_nothing() -> None:
+    assert run([replace(event("disconnect"), process="postscreen")] * 100) == []
+
+
+def test_a_second_login_of_a_session_takes_nothing_back() -> None:
+    under = engine()
+    first, then = event("login", user="anna"), event("login", user="berta")
+    run([first, event("auth_failure", user="berta"), then], under=under)
+    assert value(under, "auth") == 1

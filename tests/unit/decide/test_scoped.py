@@ -1,0 +1,245 @@
+"""Counting in one scope, and who crosses a limit, by way of the engine."""
+
+import pytest
+
+from lab.events import A, B, auth, engine, event, run, session, value
+from throttled.model import Rate
+from throttled.settings import Limit, Points, Policy, default_limits, duration
+
+
+def test_a_64_counts_what_its_addresses_do_wrong() -> None:
+    kinds = ("non_smtp_command", "connect")
+    crowd = [event(k, f"2001:db8:0:1:{n:x}::9", pid=n) for n in range(50) for k in kinds]
+    under = engine()
+    (crossing,) = run(crowd, under=under)
+    assert (crossing.subject, crossing.limit) == ("2001:db8:0:1::/64", "errors")
+    shown = [m for m in under.meters(crossing.subject, 1000.0) if m.scope == "mx"]
+    meters = {m.limit: (m.value, m.soft, m.hard) for m in shown}
+    assert (meters["errors"], meters["connections"]) == ((250, 100, 250), (50, 300, 0))
+    assert (crossing.action, crossing.value, crossing.threshold) == ("throttle", 250, 100)
+    (crossing,) = run(crowd[:1], under=under)
+    assert (crossing.action, crossing.value, crossing.threshold) == ("ban", 255, 250)
+    # Teredo: what looks like a network are strangers.
+    assert run([event("non_smtp_command", f"2001:0:1:1:{n:x}::9", pid=n) for n in range(60)]) == []
+
+
+def test_above_hard_is_a_ban_and_stands_for_both() -> None:
+    (crossing,) = run([event("non_smtp_command", pid=pid) for pid in range(11)])
+    assert (crossing.action, crossing.value, crossing.limit) == ("ban", 55, "errors")
+
+
+def test_a_throttle_never_replaces_a_pending_ban() -> None:
+    under = engine()
+    for at, count in ((1000.0, 11), (1700.0, 5)):
+        for pid in range(count):
+            under.step(event("non_smtp_command", pid=pid), at)
+    (crossing,) = under.take().crossings
+    assert (crossing.action, crossing.value) == ("ban", 55)
+
+
+def test_what_a_limit_spared_is_judged_again_above_the_value_it_was_spared_for() -> None:
+    under = engine()
+    (crossing,) = run([event("connect")] * 61, under=under)
+    under.excuse(crossing, 70, until=1030.0, at=1000.0)
+    assert run([event("connect")] * 9, under=under) == []
+    (again,) = run([event("connect")], under=under)
+    assert (again.action, again.value) == ("throttle", 71)
+    under.excuse(again, 1000, until=1030.0, at=1000.0)
+    assert run([event("connect")], at=1029.9, under=under) == []
+    (late,) = run([event("connect")], at=1030.0, under=under)
+    assert late.value == 73
+
+
+def test_what_was_spared_in_one_limit_is_not_spared_in_another() -> None:
+    under = engine()
+    (crossing,) = run([event("connect")] * 61, under=under)
+    under.excuse(crossing, 10**6, until=2000.0, at=1000.0)
+    (crossing,) = run([event("non_smtp_command", pid=pid) for pid in range(11)], under=under)
+    assert (crossing.limit, crossing.action) == ("errors", "ban")
+
+
+def test_each_delivery_forgives_a_connection() -> None:
+    under = engine()
+    run(session(commands={"data": (20, 20), "commands": (60, 60)}), under=under)
+    assert run([event("connect")] * 79, under=under) == []
+    (crossing,) = run([event("connect")], under=under)
+    assert (crossing.value, crossing.threshold) == (81, 80)
+
+
+def test_user_names_that_addresses_of_a_network_try_in_turns_are_summed() -> None:
+    tried = [
+        event("auth_failure", f"198.51.100.{n % 200}", user=f"{n:x}x@example.org", pid=n)
+        for n in range(150)
+    ]
+    found = {(c.limit, c.subject): c.action for c in run(tried)}
+    assert found["auth-users", "198.51.100.0/24"] == "throttle"
+
+
+def test_who_is_banned_or_exempt() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 1060.0, 1000.0)
+    assert run([event("connect")] * 61, under=under) == []
+    under.hold(B, "mx", "exempt", 1060.0, 1000.0)  # who is exempt is judged by the caller
+    assert under.in_force(B, "mx", 1000.0) == 0.0
+    (crossing,) = run([event("connect", B)] * 61, under=under)
+    assert crossing.subject == B
+
+
+def test_no_limit_hides_another() -> None:
+    errors = [event("non_smtp_command", pid=pid) for pid in range(11)]
+    crossings = run(errors + [event("connect")] * 61)
+    assert {(c.limit, c.action, c.value) for c in crossings} == {
+        ("errors", "ban", 55),
+        ("connections", "throttle", 61),
+    }
+
+
+def test_windows() -> None:
+    under = engine()
+    for second in range(0, 600, 2):  # 30 a minute
+        under.step(event("connect"), 1000.0 + second)
+    assert under.take().crossings == []
+
+
+def test_what_is_taken_back_of_a_network_too() -> None:
+    under = engine()
+    client = "2001:db8:0:1::9"
+    ends = {"auth": (1, 1), "commands": (1, 1)}
+    under.step(event("pregreet", client), 1000.0)
+    assert max(meter.value for meter in under.meters("2001:db8:0:1::/64", 1000.0)) == 5
+    under.step(event("disconnect", client, commands=ends), 1000.0)
+    assert {meter.value for meter in under.meters("2001:db8:0:1::/64", 1000.0)} == {0}
+
+
+def test_distinct_user_names() -> None:
+    (crossing,) = run([auth(f"user{n}", pid=n) for n in range(6)])
+    assert (crossing.limit, crossing.action, crossing.value) == ("auth-slow", "throttle", 6)
+    crossings = run([auth(f"user{n}", pid=n) for n in range(11)])
+    assert {(c.limit, c.action, c.value) for c in crossings} == {
+        ("auth-slow", "ban", 11),
+        ("auth", "throttle", 11),
+    }
+
+
+def test_failures_without_a_name_count_as_failures_only() -> None:
+    (crossing,) = run([auth(pid=n) for n in range(11)])
+    assert crossing.limit == "auth"
+
+
+def test_a_phone_retrying_an_old_password_all_night_is_not_banned() -> None:
+    under = engine()
+    for number in range(200):
+        at = 1000.0 + number * 120
+        for what in (auth("anna", pid=number), auth("anna", pid=number)):
+            under.step(what, at)
+    assert {(c.limit, c.action, c.value) for c in under.take().crossings} == {
+        ("auth", "throttle", 12),
+        ("auth-day", "throttle", 400),
+    }
+
+
+@pytest.mark.parametrize(("rate", "ended"), [(Rate(2, 3600.0, 1), {101}), (None, set())])
+def test_who_goes_on_above_a_slow_throttle_has_the_session_ended(
+    rate: Rate | None, ended: set[int]
+) -> None:
+    """Not where remembered logins spared it the limit's own rate, nor for what is below soft."""
+    under = engine()
+    for number in range(100):
+        under.step(auth("anna", pid=number), 1000.0 + number * 300)
+    under.take()
+    under.hold(A, "submission", "throttle", 90_000.0, 31_000.0, rate=rate)
+    for pid in (101, 101):
+        under.step(auth("anna", pid=pid), 31_000.0)
+    outcome = under.take()
+    assert {c.pid for c in outcome.further} == ended
+    assert {c.limit for c in outcome.crossings} == ({"auth-day"} if rate is None else set())
+    under.step(event("non_smtp_command", pid=102), 31_000.0)
+    assert under.take().further == []
+
+
+def test_a_network_has_no_session_to_be_ended() -> None:
+    under = engine()
+    rate = Rate(2, 3600.0, 1)
+    network = "2001:db8::/64"
+    under.hold(network, "submission", "throttle", 9000.0, 1000.0, rate=rate)
+    for number in range(501):
+        under.step(auth("anna", client=f"2001:db8::{number + 1:x}", pid=number), 1000.0)
+    assert under.take().further == []
+
+
+def test_what_is_held_is_not_asked_again_but_more_is() -> None:
+    under = engine()
+    assert run([event("connect")] * 61, under=under)
+    under.hold(A, "mx", "throttle", 1600.0, 1000.0)
+    assert run([event("connect")], under=under) == []
+    assert (
+        run([event("non_smtp_command", pid=p) for p in range(11)], under=under)[0].action == "ban"
+    )
+    assert run([event("connect")] * 61, at=1601.0, under=under)[0].action == "throttle"
+    under.hold(A, "mx", "ban", 2600.0, 1601.0)
+    assert run([event("non_smtp_command", pid=p) for p in range(11)], 1602.0, under) == []
+
+
+def test_after_a_release_the_next_thing_it_does_is_judged_again() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2600.0, 1000.0)
+    assert run([event("non_smtp_command", pid=p) for p in range(11)], 1001.0, under) == []
+    under.release(A, "submission")
+    assert run([event("non_smtp_command", pid=20)], 1002.0, under) == []
+    under.release(A, "mx")
+    assert run([event("non_smtp_command", pid=21)], 1003.0, under)[0].action == "ban"
+
+
+def test_forget() -> None:
+    under = engine()
+    run([event("connect")] * 61, under=under)
+    under.hold(A, "mx", "throttle", 1600.0, 1000.0)
+    under.forget(A, "submission")
+    assert run([event("connect")], under=under) == []
+    for _ in range(61):
+        under.step(event("connect"), 1601.0)
+    under.forget(A)
+    assert under.take().crossings == []
+    assert under.lines(A) == ()
+    assert {m.value for m in under.meters(A, 1601.0)} == {0}
+
+
+def test_forget_all() -> None:
+    under = engine()
+    run([event("connect"), event("connect", B, instance="postfix/submission")] * 130, under=under)
+    under.hold(B, "submission", "throttle", 1600.0, 1000.0)
+    under.forget_all("mx")
+    assert {m.value for m in under.meters(A, 1000.0)} == {0}
+    assert max(m.value for m in under.meters(B, 1000.0)) == 130
+    assert run([event("connect", B, instance="postfix/submission")], under=under) == []
+    for _ in range(61):
+        under.step(event("connect"), 1601.0)
+    under.forget_all()
+    assert under.take().crossings == []
+    assert {m.value for m in under.meters(B, 1000.0)} == {0}
+
+
+def test_reconfigure_keeps_counts_and_what_is_held() -> None:
+    under = engine()
+    run([event("connect")] * 50, under=under)
+    limits = default_limits()
+    limits["connections"] = Limit(count="connections", within=duration("1m"), soft=40)
+    under.reconfigure(Policy(limits=limits))
+    (crossing,) = run([event("connect")], under=under)
+    assert (crossing.value, crossing.threshold) == (51, 40)
+
+
+def test_two_logins_of_a_client_without_a_network() -> None:
+    client = "64:ff9b::c633:6401"
+    under = engine()
+    failure = event("auth_failure", client, user="anna", reason="")
+    login = event("login", client, user="anna")
+    run([event("connect", client), failure, login, login], under=under)
+    assert all(meter.value == 0 for meter in under.meters(client, 1000.0) if "auth" in meter.limit)
+    assert under.checks.hint(client, 1000.0) == ""
+
+
+def test_a_line_of_no_weight_counts_nothing() -> None:
+    under = engine(Policy(points=Points(relay=0)))
+    assert run([event("reject", reason="relay", where="RCPT")] * 100, under=under) == []
+    assert value(under, "errors") == 0

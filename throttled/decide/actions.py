@@ -1,0 +1,228 @@
+"""What each kind of event does to the counts of its client. Pure: no clock, no I/O.
+
+Owns the good evidence since it was last taken, the failures that logins excused, and the sessions
+that look like health checks or get through a ban.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from throttled.address import network_of
+from throttled.decide.escapes import LATE, Escapes
+from throttled.decide.health_checks import HealthChecks
+from throttled.decide.scoped import Scoped
+from throttled.decide.session import Scale, Session, failed, family, proves, unnamed
+from throttled.decide.streams import SessionKey, Streams
+from throttled.decide.tables import Counters, Generations
+from throttled.model import Activity, Event, Evidence
+from throttled.settings import Policy
+
+#: Failed logins that are not provably an account's own, but that logins of a client with that name
+#: excuse, within so many seconds: who has one account must not try others for nothing.
+_EXCUSES, _EXCUSE_TIME = 500, 86400.0
+
+_NONE = (0, 0)
+_UNSAID = (1, 1)  # `disconnect` does not tell how many commands there were
+
+#: Counts an event; returns whether the line counted against the client.
+Action = Callable[[Scoped, Event, float, SessionKey], int]
+
+
+class Actions:
+    """What is done with an event, by its kind."""
+
+    def __init__(self, policy: Policy, streams: Streams, *, noting: bool) -> None:
+        """Begin with no evidence.
+
+        Args:
+            policy: points, and how many clients are tracked.
+            streams: where sessions are.
+            noting: whether the gauges note the highest that clients reach.
+        """
+        self.scale = Scale(policy.points)
+        self.checks = HealthChecks(policy.max_clients)
+        self.escapes = Escapes()
+        self._evidence: dict[str, Evidence] = {}
+        self._activity: Counter[Activity] = Counter()
+        self.enforcing = False  # whether anything of it is in a kernel
+        #: Host names of clients, where names protect: a handshake does not tell.
+        self.names: Generations[str, str] | None = None
+        self._streams = streams
+        self._noting = noting
+        self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
+        self.of: dict[str, Action] = {
+            "connect": self._connect,
+            "screened": self._screened,
+            "passed": self._passed,
+            "disconnect": self._disconnect,
+            "auth_failure": self._auth_failure,
+            "login": self._login,
+            "tls_failure": self._tls_failure,
+            **dict.fromkeys(Scale.kinds(), self._error),
+        }
+
+    def take(self) -> tuple[list[Evidence], dict[Activity, int]]:
+        """Return the good evidence since the last call, and what happened by hour and scope."""
+        evidence, self._evidence = self._evidence, {}
+        activity, self._activity = self._activity, Counter()
+        return list(evidence.values()), activity
+
+    def _connect(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
+        self._streams.begin(event, at, key)
+        if self.names is not None and event.name:
+            self.names.put(event.client, event.name, at)
+        passed = state.screening and state.handover.get(event.client)
+        if passed:
+            # One connection, logged by postscreen (CONNECT) and then by smtpd.
+            state.handover.put(event.client, passed - 1, at)
+            return 0
+        return self._screened(state, event, at, key)
+
+    def _screened(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
+        if self.enforcing:
+            self._escaped(state, event, at)
+        self._activity[int(event.time) // 3600, state.scope, "session"] += event.count
+        return state.count(state.gauges.connections, event, at, event.count)
+
+    def _passed(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
+        state.screening = True
+        waiting = state.handover.get(event.client) or 0
+        state.handover.put(event.client, waiting + event.count, at)
+        return 0
+
+    def _error(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
+        session = self._streams.session(event, at, key)
+        if event.kind == "reject" and event.user:
+            self._logged_in(state, session, event.user, at)
+        before = session.callouts
+        points = self.scale.error(session, event, at, state.scope)
+        if before == 0 and session.callouts == 1:
+            session.callout = at
+            return state.count(state.gauges.callouts, event, at, 1)
+        if before == 1 and session.callouts > 1:
+            state.take_back(state.gauges.callouts, event.client, session.callout, 1)
+        return state.count(state.gauges.errors, event, at, points)
+
+    def _auth_failure(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
+        session = self._streams.session(event, at, key)
+        session.auth_lines += event.count
+        if event.reason == "temporary":
+            session.harmless += event.count
+            return 0
+        session.errors += event.count
+        if event.user:
+            state.name(event, at)
+        counted = self.scale.auth_failures(session, event.user, event.count, at)
+        return state.count(state.gauges.auth_failures, event, at, counted)
+
+    def _login(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
+        self._logged_in(state, self._streams.session(event, at, key), event.user, at)
+        return self._good(state, event, at, deliveries=0, logins=event.count)
+
+    def _tls_failure(self, _state: Scoped, event: Event, at: float, key: SessionKey) -> int:
+        self._streams.session(event, at, key).harmless += event.count
+        return 0
+
+    def _disconnect(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
+        session = self._streams.end(event, at, key)
+        commands = event.commands
+        if commands is None and event.process != "postscreen":
+            return 0  # Postfix before 3.0 counts nothing here
+        if session.idle(commands):
+            self.checks.idle(event.client, at)
+        else:
+            self.checks.busy(event.client)
+        if commands is None:
+            return 0
+        accepted, total = commands.get("commands", _UNSAID)
+        if not total:
+            weight = 0 if session.said() else self.scale.empty_session
+            return state.count(state.gauges.errors, event, at, weight)
+        self._achieved(state, session, event, at)
+        if accepted == total:
+            return 0
+        return self._unreported(state, session, event, at)
+
+    def _achieved(self, state: Scoped, session: Session, event: Event, at: float) -> None:
+        """Note what a session that ends accomplished: mail, a login that no line reported."""
+        commands = event.commands or {}
+        if "data" in commands or "bdat" in commands:
+            # A `bdat` is a part of a message, a `data` a whole one.
+            deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
+            if deliveries:
+                self._good(state, event, at, deliveries=deliveries, logins=0)
+                for then, points in session.pipelined:
+                    state.take_back(state.gauges.errors, event.client, then, points)
+        if "auth" in commands and commands["auth"][0] and not session.login:
+            self._logged_in(state, session, "", at)
+            self._good(state, event, at, deliveries=0, logins=1)
+
+    def _unreported(self, state: Scoped, session: Session, event: Event, at: float) -> int:
+        """Count what only the counters of `disconnect` report."""
+        commands = event.commands or {}
+        unseen = failed(commands, "auth") - session.auth_lines
+        if session.login:
+            counted = unnamed(unseen)
+            if unseen > counted and not self._excuses(event.client, "", unseen - counted, at):
+                counted = unseen
+            return state.count(state.gauges.auth_failures, event, at, counted)
+        counted = 0
+        if unseen > 0 and not session.denied:
+            counted = self.scale.auth_failures(session, session.user, unseen, at)
+            state.count(state.gauges.auth_failures, event, at, counted)
+        for then, points in self.scale.unreported(session, commands, at, state.scope):
+            counted += state.count(state.gauges.errors, event, then, points)
+        return counted
+
+    def _logged_in(self, state: Scoped, session: Session, user: str, at: float) -> None:
+        """Take back what a session that logs in has counted.
+
+        What was refused to it is a matter for its account; a failed mechanism, or a password
+        mistyped, is none of a client that then proves to own the name.
+
+        Args:
+            state: its scope.
+            session: it.
+            user: the name; "" where only the counters of `disconnect` show the login.
+            at: now.
+        """
+        if session.login:
+            return
+        session.login = True
+        for then, points in session.given:
+            state.take_back(state.gauges.errors, session.client, then, points)
+        for then, count, name in session.excused(user):
+            if not proves(user, name) and not self._excuses(session.client, user, count, at):
+                continue
+            state.take_back(state.gauges.auth_failures, session.client, then, count)
+            for gauge in state.gauges.auth_users if name else ():
+                for each in {name, family(name)}:
+                    gauge.table.remove(session.client, each)
+                    gauge.networks.remove(network_of(session.client), each)
+        session.given = session.pipelined = session.failures = ()
+
+    def _excuses(self, client: str, user: str, count: int, at: float) -> bool:
+        """Tell whether a login excuses failures that may be another account's."""
+        return self._excused.add(f"{client} {user.lower()}", at, count) <= _EXCUSES
+
+    def _escaped(self, state: Scoped, event: Event, at: float) -> None:
+        """Note a session of a client that the kernel should not let in."""
+        held = state.held.get(event.client)
+        if held is not None and held.banned_since + LATE < at < held.banned_until:
+            self.escapes.add(event.client, state.scope, event.instance, at)
+
+    def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
+        if self._noting:
+            state.gauges.insist(event.client, at)
+        state.good(event.client, at, deliveries, logins)
+        hour = int(event.time) // 3600
+        if deliveries:
+            self._activity[hour, state.scope, "delivery"] += deliveries
+        else:
+            self._activity[hour, state.scope, "login"] += logins
+        known = self._evidence.get(event.client)
+        if known is not None:
+            deliveries += known.deliveries
+            logins += known.logins
+        self._evidence[event.client] = Evidence(event.client, event.time, deliveries, logins)
+        return 0

@@ -1,0 +1,216 @@
+"""What is counted in one scope, and who crossed a limit there. Pure: no clock, no I/O.
+
+Crossings are kept for each subject and limit: none hides another. They wait for the engine to take
+them. What is in force or was spared is known here, so that a client is not judged again by every
+further line.
+
+Owns the gauges, what is in force, the connections that postscreen hands over, and the crossings.
+"""
+
+from throttled.address import network_of
+from throttled.decide.active import Active, Excuse
+from throttled.decide.allowance import Kind
+from throttled.decide.limits import CountGauge, Gauges, NameGauge
+from throttled.decide.session import family
+from throttled.decide.tables import Generations
+from throttled.model import Action, Crossing, Event, Rate, Scope
+from throttled.settings import Policy
+
+#: Between PASS of postscreen and `connect` of smtpd for the same connection.
+_HANDOVER = 60.0
+
+
+class Scoped:
+    """The state of one scope."""
+
+    def __init__(self, policy: Policy, scope: Scope, noted: int) -> None:
+        """Begin with nothing counted.
+
+        Args:
+            policy: its limits.
+            scope: it.
+            noted: see `Gauges.of`.
+        """
+        self.scope = scope
+        self.gauges = Gauges.of(policy, scope, noted)
+        self.screening = False  # whether there is a postscreen that hands connections over
+        self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
+        self.held = Active(policy.max_clients)
+        #: The latest moment known, where that is not the latest line's, see `Engine.now`.
+        self.now = 0.0
+        self._policy = policy
+        self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
+        self._further: dict[tuple[str, int, int], Crossing] = {}  # by session
+
+    def adopt(self, before: "Scoped") -> None:
+        """Take over all that another policy leaves as it is."""
+        self.held, self.now = before.held, before.now
+        self.screening, self.handover = before.screening, before.handover
+        self._pending, self._further = before._pending, before._further  # noqa: SLF001 - its own
+        self.gauges.adopt(before.gauges)
+
+    def hold(  # noqa: PLR0913 - see `Engine.hold`
+        self,
+        subject: str,
+        action: Action,
+        until: float,
+        at: float,
+        *,
+        enforced: bool,
+        rate: Rate | None,
+    ) -> None:
+        """Learn what is in force against a subject, see `Engine.hold`."""
+        if action == "ban":
+            self.held.ban(subject, until, at, enforced=enforced)
+        elif action == "throttle":
+            given = self._policy.throttle
+            pace = given.rate / given.per if rate is None else rate.count / rate.per
+            self.held.throttle(subject, until, at, pace)
+
+    def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
+        """Learn what was spared a subject in one limit, see `Engine.excuse`."""
+        excuse = Excuse(crossing.action, value, until)
+        self.held.excuse(crossing.subject, crossing.limit, excuse, at)
+
+    def forget(self, subject: str) -> None:
+        """Forget what a subject did."""
+        limits = set()
+        for gauge in self.gauges.all():
+            limits.add(gauge.limit)
+            gauge.table.pop(subject)
+            gauge.networks.pop(subject)
+            self._pending.pop((subject, gauge.limit), None)
+        self.held.forget(subject, limits)
+
+    def forget_all(self) -> None:
+        """Forget what all did."""
+        for gauge in self.gauges.all():
+            gauge.table.clear()
+            gauge.networks.clear()
+        self.held.clear()
+        self._pending = {}
+
+    def take(self) -> tuple[list[Crossing], list[Crossing]]:
+        """Return the crossings since the last call, and those that only end their sessions."""
+        taken = list(self._pending.values()), list(self._further.values())
+        self._pending, self._further = {}, {}
+        return taken
+
+    def good(self, client: str, at: float, deliveries: int, logins: int) -> None:
+        """Count good events of a client, and of its network."""
+        done: tuple[tuple[Kind, int], ...] = ("deliveries", deliveries), ("logins", logins)
+        network = network_of(client)
+        for kind, count in done:
+            for table in self.gauges.good[kind].values() if count else ():
+                table.add(client, at, count)
+                if network:
+                    table.add(network, at, count)
+
+    def count(self, group: list[CountGauge], event: Event, at: float, count: int) -> int:
+        """Count against a client and, beside it, against its network.
+
+        What a client does above its own threshold is not added: no single address gets its network
+        throttled. But what the network did is judged by that event as by any other, or addresses
+        that stay above their own threshold would outlast the throttle of their network.
+        """
+        if count:
+            client = event.client
+            network = network_of(client)
+            for gauge in group:
+                value = gauge.table.add(client, at, count)
+                share, banned = count, False
+                if value > gauge.least:
+                    share = max(0, share - (value - gauge.least))
+                    banned = self._weigh(gauge, client, value, at, event)
+                if network and (share or not banned):
+                    value = gauge.networks.add(network, at, share)
+                    if value > gauge.network_least:
+                        self._weigh(gauge, network, value, at, event)
+        return count
+
+    def name(self, event: Event, at: float) -> None:
+        """Count a user name that a client tried."""
+        client = event.client
+        network = network_of(client)
+        name = family(event.user) if event.text == _UNEXPLAINED else event.user
+        for gauge in self.gauges.auth_users:
+            value = gauge.table.add(client, at, name)
+            together = 0
+            if value > gauge.least:
+                banned = self._weigh(gauge, client, value, at, event)
+                together = 0 if banned else gauge.networks.value(network, at)
+            elif network:
+                together = gauge.networks.add(network, at, name)
+            if together > gauge.network_least:
+                self._weigh(gauge, network, together, at, event)
+
+    def take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
+        """Take back what was counted at a time, against a client and its network."""
+        network = network_of(client)
+        for gauge in group:
+            gauge.table.take_back(client, then, count)
+            gauge.networks.take_back(network, then, count)
+
+    def _weigh(
+        self,
+        gauge: CountGauge | NameGauge,
+        subject: str,
+        value: int,
+        at: float,
+        event: Event,
+    ) -> bool:
+        """Note a crossing, unless that much is in force, was spared or is noted already.
+
+        A slow throttle counts connections, but each may have 20 tries and last for hours: where a
+        limit has a rate of its own, what a client goes on doing above it ends its session.
+
+        Returns:
+            Whether the subject is banned already.
+        """
+        held = self.held
+        now = max(at, self.now)
+        known = held.get(subject)
+        if known is not None and now < known.banned_until:
+            return True
+        plain_soft, plain_hard = gauge.plain(subject)
+        pace = gauge.paces[subject is not event.client]
+        throttled = known is not None and now < known.throttled_until and known.pace <= pace
+        if throttled and value <= plain_hard and not gauge.slow:
+            return False
+        soft, hard, good = gauge.thresholds(subject, at)
+        action: Action = "ban" if value > hard else "throttle"
+        threshold, plain = (hard, plain_hard) if action == "ban" else (soft, plain_soft)
+        further = throttled and action == "throttle"
+        if value <= threshold or (
+            not (gauge.slow and subject is event.client)
+            if further
+            else held.excuses(subject, gauge.limit, action, value, now)
+        ):
+            return False
+        crossing = Crossing(
+            subject,
+            gauge.scope,
+            gauge.limit,
+            action,
+            value,
+            threshold,
+            gauge.within,
+            "handshakes" if gauge.kernel else gauge.count,
+            "" if subject is not event.client else event.name,
+            (),
+            event.pid,
+            event.port,
+            plain,
+            good,
+        )
+        key = (subject, gauge.limit)
+        pending = self._pending.get(key)
+        if further:
+            self._further[subject, event.pid, event.port] = crossing
+        elif pending is None or pending.action != "ban" or action == "ban":
+            self._pending[key] = crossing
+        return False
+
+
+#: What Postfix writes where the authentication server gave no reason, overloaded or not.
+_UNEXPLAINED = "(reason unavailable)"
