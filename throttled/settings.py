@@ -103,7 +103,7 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     factor: Annotated[
         Annotated[int, Meta(ge=1, le=1000)] | None,
-        Meta(description="instead of [good] factor, where this limit needs another"),
+        Meta(description="instead of [good] factor and memory, where a limit needs another"),
     ] = None
     enabled: Annotated[bool, Meta(description="false switches this limit off")] = True
 

@@ -113,3 +113,16 @@ def test_the_twin_of_the_list_server_prepared_itself(decisions: Decide) -> None:
     for number in range(600):
         story.session(50 * HOUR + number / 4, A, commands="ehlo=1 quit=1 commands=2", seconds=30)
     assert throttles(decisions(story), "connections") == {(A, None)}
+
+
+def test_a_known_gateway_in_a_wave_of_spam(decisions: Decide) -> None:
+    """Five unknown recipients for four messages, all day: not by the slow rate, ten a minute."""
+    story = _known(100)
+    for minute in range(600):
+        for number in range(4):
+            at = 50 * HOUR + minute * 60.0 + number * 4
+            story.session(at, A, ACCEPTED, commands=DELIVERED)
+        for number in range(5):
+            at = 50 * HOUR + minute * 60.0 + 42 + number
+            story.session(at, A, DEAD, commands=ONE)
+    assert throttles(decisions(story), "errors-day") == {(A, None)}

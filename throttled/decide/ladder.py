@@ -229,7 +229,10 @@ class Ladder:
             return NEVER, "it delivered, and whose forged mail it verifies is not its doing"
         known = remembered(crossing.count, past, now)
         plain = crossing.plain or crossing.threshold
-        upto = lenient(plain, crossing.good, known, self.policy.good)
+        settings, limit = self.policy.good, self.policy.limits.get(crossing.limit)
+        if limit is not None and limit.factor is not None:
+            settings = replace(settings, memory=limit.factor)
+        upto = lenient(plain, crossing.good, known, settings)
         if crossing.value > upto:
             return 0, ""
         if kind_of(crossing.count) == "logins":
