@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 def test_the_demo_succeeds() -> None:
     """The whole of it: five attacks by a hundred sources, all stopped, all good mail delivered."""
-    demo = Path(netns.__file__).parents[1] / "demo"
+    demo = Path(netns.__file__).parents[2] / "scripts/demo"
     child = subprocess.Popen(
         [demo, "--quick", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

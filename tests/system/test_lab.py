@@ -108,10 +108,10 @@ with netns.unwinding(), netns.pair() as (server, client), netns.directory("x"):
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
 )
 def test_a_lab_that_is_ended_leaves_nothing(number: signal.Signals) -> None:
-    scripts = str(Path(netns.__file__).parents[1])
+    tests = str(Path(netns.__file__).parents[1])
     child = subprocess.Popen(
         [sys.executable, "-c", _MAKES_A_PAIR],
-        env={**os.environ, "PYTHONPATH": scripts},
+        env={**os.environ, "PYTHONPATH": tests},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -22,7 +22,7 @@ from throttled.control.protocol import (
 from throttled.model import Snapshot
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 NOW = 1_790_000_000.0
 ROW = Snapshot("198.51.100.7", "mx", "ban", "operator", 1, NOW, NOW + 600, "by hand\x1b")

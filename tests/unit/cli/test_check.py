@@ -11,7 +11,7 @@ from throttled.control.protocol import Done
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon, Ended
+    from unit.cli.conftest import Cli, Daemon, Ended
 
 HOST = socket.gethostname()
 EVENT = "2026-07-22T10:00:01+02:00 {} postfix/smtpd[1]: connect from unknown[198.51.100.7]\n"

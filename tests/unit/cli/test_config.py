@@ -8,7 +8,7 @@ from throttled.config.load import load, loads
 from throttled.config.schema import Config
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli
+    from unit.cli.conftest import Cli
 
 
 def test_the_output_is_a_configuration_of_the_same_meaning(cli: "Cli", config_file: Path) -> None:

@@ -11,7 +11,7 @@ from throttled.control.protocol import Done
 if TYPE_CHECKING:
     import pytest
 
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 
 def test_a_socket_on_the_command_line_needs_no_configuration(

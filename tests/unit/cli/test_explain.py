@@ -9,7 +9,7 @@ from throttled.control.protocol import AllowRow, Explain, ExplainResult, LogText
 from throttled.model import JOURNAL, Decision, Past, Rate, Snapshot
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 NOW = 1_790_000_000.0
 

@@ -9,7 +9,7 @@ from throttled.control.protocol import MAX_ENTRIES, Entered, Import, ImportResul
 from throttled.errors import NotRunningError
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 
 @pytest.fixture

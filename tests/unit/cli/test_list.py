@@ -9,7 +9,7 @@ from throttled.control.protocol import List, ListResult, Request, Result
 from throttled.model import Rate, Snapshot
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 LONGEST = "2001:db8:1111:2222:3333:4444:5555:6666"
 

@@ -19,7 +19,7 @@ from throttled.control.protocol import Done, ListResult
 from throttled.errors import NotPermittedError, RefusedError
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 PROGRAM = str(Path(sys.executable).with_name("throttled"))
 

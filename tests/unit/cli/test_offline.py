@@ -15,7 +15,7 @@ from throttled.model import Decision, Evidence
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 BANNED = "198.51.100.7"
 NETWORK = "198.51.100.0/24"

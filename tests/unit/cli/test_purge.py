@@ -14,7 +14,7 @@ from throttled.linux.claim import beside
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 
 def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: Path) -> None:

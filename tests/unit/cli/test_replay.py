@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli
+    from unit.cli.conftest import Cli
 
 PROGRAM = str(Path(sys.executable).with_name("throttled"))
 

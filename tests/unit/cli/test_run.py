@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-    from tests.unit.cli.conftest import Cli
+    from unit.cli.conftest import Cli
 
 
 def test_the_words_reach_the_daemon(

@@ -20,11 +20,11 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Sparkline, Static
 
-from tests.unit.service.test_daemon import BOUND, Lab, live
 from throttled.cli.screen import Question, Reading, Screen
 from throttled.control import client, protocol
 from throttled.control.protocol import AllowedResult, Request, Top, TopResult
 from throttled.errors import NotRunningError
+from unit.service.test_daemon import BOUND, Lab, live
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 A = "198.51.100.7"

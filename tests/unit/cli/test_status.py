@@ -8,7 +8,7 @@ from throttled.control.protocol import Status, StatusResult, TailStatus
 from throttled.model import Problem
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli, Daemon
+    from unit.cli.conftest import Cli, Daemon
 
 NOW = 1_790_000_000.0
 RESULT = StatusResult(

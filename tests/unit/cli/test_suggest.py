@@ -15,7 +15,7 @@ from throttled.model import Peak
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Cli
+    from unit.cli.conftest import Cli
 
 PROGRAM = str(Path(sys.executable).with_name("throttled"))
 

@@ -3,11 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.unit.decide.test_peaks import STRANGER, event, mail, watch
 from throttled.decide.peaks import Watch
 from throttled.decide.suggest import Sender, Suggestion, pleasant, propose, suggest
 from throttled.model import Event
 from throttled.settings import Limit, Policy, default_limits, duration
+from unit.decide.test_peaks import STRANGER, event, mail, watch
 
 WEEK = 7 * 86400.0
 

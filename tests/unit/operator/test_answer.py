@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.unit.service.test_daemon import BOUND, A, B, Lab, live
 from throttled.clock import Moment, now
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
@@ -21,6 +20,7 @@ from throttled.errors import BackendError
 from throttled.model import Decision, Entry, Foreign
 from throttled.service import daemon
 from throttled.store.store import Store
+from unit.service.test_daemon import BOUND, A, B, Lab, live
 
 
 def held(lab: Lab) -> set[tuple[str, str]]:

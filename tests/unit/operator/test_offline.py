@@ -9,7 +9,6 @@ from typing import Any, get_args
 import pytest
 from msgspec import to_builtins
 
-from tests.unit.service.test_daemon import A, B, Lab, live
 from throttled.control import client, protocol
 from throttled.control.protocol import (
     AuditResult,
@@ -23,6 +22,7 @@ from throttled.control.protocol import (
 from throttled.errors import ThrottledError
 from throttled.operator import answer
 from throttled.operator.offline import answer_offline
+from unit.service.test_daemon import A, B, Lab, live
 
 NETWORK = "203.0.113.0/24"
 ROOM = "2001:db8::/64"

@@ -21,7 +21,7 @@ from throttled.control import client, protocol
 from throttled.model import Decision, Scope, Snapshot
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
-_SCRIPTS = str(Path(__file__).parents[1])
+_TESTS = str(Path(__file__).parents[1])
 
 _CONFIG = """\
 [postfix]
@@ -86,7 +86,7 @@ class Daemon:
             told.settimeout(0.2)
             self._process = self.server.popen(
                 [*self.within, *self.program, "--config", str(self.config), "run", *options],
-                env={"NOTIFY_SOCKET": str(path), "PYTHONPATH": _SCRIPTS},
+                env={"NOTIFY_SOCKET": str(path), "PYTHONPATH": _TESTS},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

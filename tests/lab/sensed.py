@@ -115,7 +115,7 @@ def _connect(client: Namespace) -> None:
 
 def _spent(sensor: Sensor) -> tuple[int, int]:
     """Return the nanoseconds and the calls of its program since it was loaded."""
-    program = Program.by_number(sensor._link.program)  # noqa: SLF001 - nobody else asks
+    program = Program.by_number(sensor._link.program)
     lines = Path(f"/proc/self/fdinfo/{program.fd}").read_text().splitlines()
     values = dict(line.split(":\t") for line in lines)
     return int(values["run_time_ns"]), int(values["run_cnt"])
@@ -129,7 +129,7 @@ def _looks() -> tuple[float, float]:
         bytes(10) + b"\xff\xff" + struct.pack("!I", 0xC6120000 + n) + bytes(4)
         for n in range(SOURCES)
     )
-    counts = sensor._counts  # noqa: SLF001 - the daemon only reads it
+    counts = sensor._counts
     counts.update_batch(keys, (1).to_bytes(8, sys.byteorder) * SOURCES, SOURCES)
     engine = Engine(Policy(), Facts())
 

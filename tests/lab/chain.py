@@ -95,7 +95,7 @@ class Chain:
             (follower,) = logs.followers
             if follower.tail.state().lag == 0:
                 return
-            logs._read(follower)  # noqa: SLF001 - instead of waiting for an event
+            logs._read(follower)
         raise AssertionError("not read to its end")
 
     def _ask(self, pipeline: Pipeline) -> None:
@@ -112,7 +112,7 @@ class Chain:
 def spoil(database: Path, rng: random.Random, times: int) -> Iterator[Mapping[str, object]]:
     """Put odd values into rows of a database; yield what was put where."""
     with closing(Store.open(str(database))) as store:
-        connection = store._database.connection  # noqa: SLF001 - as another program would
+        connection = store._database.connection
         query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'tally'"
         tables = [name for (name,) in connection.execute(query)]
         for _ in range(times):
