@@ -24,7 +24,6 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
     pipeline, running = desk.pipeline, desk.running
     health = running.problems() if running else [_not_running()]
     counts = _counts(desk, health)
-    # Observing, nothing should be in the kernel.
     desired = 0 if desk.observing else sum(counts.values())
     sizes = pipeline.engine.sizes()
     enforced, counted, dropped = _kernel(desk, counts, desired, health)
