@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from lab import netns
+from lab.network import netns
 
 # The time of an example says nothing on a machine that runs other tests beside it.
 settings.register_profile("no deadline", deadline=None)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import guarded
-from lab.bpffs import bpffs
-from lab.guarded import RULESET, Host, Wire
-from lab.legacy import legacy_path
-from lab.netns import namespace, unique
+from lab.daemon import guarded
+from lab.daemon.guarded import RULESET, Host, Wire
+from lab.machine.bpffs import bpffs
+from lab.machine.legacy import legacy_path
+from lab.network.netns import namespace, unique
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import choose
 

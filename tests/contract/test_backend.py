@@ -14,9 +14,9 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from lab.guarded import INSIDE4, RULESET, Host
-from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
-from lab.packets import DESTINATION, FRAGMENT, ROUTING, extension, ip4, ip6, opening
+from lab.daemon.guarded import INSIDE4, RULESET, Host
+from lab.network.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, until
+from lab.network.packets import DESTINATION, FRAGMENT, ROUTING, extension, ip4, ip6, opening
 from throttled.enforce.backend import Backend
 from throttled.enforce.batch import RATES
 from throttled.enforce.registry import choose

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import guarded
-from lab.guarded import Host, Wire
+from lab.daemon import guarded
+from lab.daemon.guarded import Host, Wire
 
 
 @pytest.fixture(scope="module")

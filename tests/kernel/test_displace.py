@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import guarded, latency
-from lab.bpffs import bpffs
-from lab.daemon import daemon
-from lab.guarded import RULESET
-from lab.legacy import legacy_path
-from lab.netns import directory, namespace, pair, unique, until
+from lab.daemon import guarded
+from lab.daemon.daemon import daemon
+from lab.daemon.guarded import RULESET
+from lab.figures import latency
+from lab.machine.bpffs import bpffs
+from lab.machine.legacy import legacy_path
+from lab.network.netns import directory, namespace, pair, unique, until
 from throttled.control import client, protocol
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.registry import choose, displace

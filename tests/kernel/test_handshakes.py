@@ -6,7 +6,7 @@ from datetime import UTC
 
 import pytest
 
-from lab.netns import SERVER4, Namespace, pair
+from lab.network.netns import SERVER4, Namespace, pair
 from throttled.config import schema
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun

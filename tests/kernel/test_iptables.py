@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lab import guarded
-from lab.guarded import INSIDE4, RULESET, Host, Wire
-from lab.legacy import legacy_path
-from lab.netns import CLIENT4, SERVER4, namespace, without
+from lab.daemon import guarded
+from lab.daemon.guarded import INSIDE4, RULESET, Host, Wire
+from lab.machine.legacy import legacy_path
+from lab.network.netns import CLIENT4, SERVER4, namespace, without
 from throttled.decide.reconcile import missing
 from throttled.enforce.iptables import backend as module
 from throttled.enforce.iptables import ipsets, ruleset, tables
@@ -415,7 +415,7 @@ def test_an_error_of_an_extension_beside_libnftables() -> None:
     """libnftables initialises libxtables for itself: an error would then end the process."""
     code = """
 from iptc.xtables import xtables
-from lab.netns import namespace
+from lab.network.netns import namespace
 from throttled.enforce.registry import choose
 from throttled.enforce.iptables import ruleset
 ruleset._GC = "nonsense"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.bpffs import bpffs, within
-from lab.legacy import legacy_path
-from lab.netns import namespace
+from lab.machine.bpffs import bpffs, within
+from lab.machine.legacy import legacy_path
+from lab.network.netns import namespace
 from throttled.enforce.registry import choose
 
 pytestmark = pytest.mark.root

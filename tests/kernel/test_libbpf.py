@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.bpf_runs import run
-from lab.netns import without
+from lab.network.netns import without
+from lab.programs.bpf_runs import run
 from throttled.bpf import bindings
 from throttled.bpf.libbpf import OBJECTS, Map, Object
 from throttled.errors import BackendError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.bpffs import bpffs
-from lab.netns import namespace
+from lab.machine.bpffs import bpffs
+from lab.network.netns import namespace
 from throttled.bpf.bindings import RIGHTS
 from throttled.enforce.xdp.backend import Xdp
 from throttled.health.probes.unit import capabilities, limited

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lab.guarded import INSIDE4, RULESET, Host
-from lab.netns import SERVER4, namespace, until, without
+from lab.daemon.guarded import INSIDE4, RULESET, Host
+from lab.network.netns import SERVER4, namespace, until, without
 from throttled.enforce.nftables import backend as module
 from throttled.enforce.nftables import elements, libnftables, messages, ruleset
 from throttled.enforce.nftables.backend import Nftables

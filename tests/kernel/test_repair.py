@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from lab import latency
-from lab.daemon import Daemon, daemon
-from lab.netns import Namespace, directory, pair, until
+from lab.daemon.daemon import Daemon, daemon
+from lab.figures import latency
+from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
 from throttled.core.reconciler import _LOOK

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import latency
-from lab.daemon import Daemon, daemon
-from lab.legacy import legacy_path
-from lab.netns import Namespace, directory, pair, until
+from lab.daemon.daemon import Daemon, daemon
+from lab.figures import latency
+from lab.machine.legacy import legacy_path
+from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
 from throttled.core.reconciler import _LOOK

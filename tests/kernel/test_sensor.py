@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
-from lab.netns import SERVER4, SERVER6, Namespace, pair
-from lab.spoof import opened, spoof
+from lab.network import netns
+from lab.network.netns import SERVER4, SERVER6, Namespace, pair
+from lab.network.spoof import opened, spoof
 from throttled.config import schema
 from throttled.errors import BackendError
 from throttled.health.probes.sensor import check

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from lab.guarded import Host
-from lab.netns import SERVER4, SERVER6, Namespace, pair, until, without
+from lab.daemon.guarded import Host
+from lab.network.netns import SERVER4, SERVER6, Namespace, pair, until, without
 from throttled.enforce import sockets
 from throttled.enforce.sessions import Endings, Ports
 from throttled.model import Decision, Entry, Scope

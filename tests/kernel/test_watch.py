@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from lab.guarded import RULESET
-from lab.netns import namespace
+from lab.daemon.guarded import RULESET
+from lab.network.netns import namespace
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.nftables.watch import TableWatch
 from throttled.model import Entry, Foreign

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lab import guarded
-from lab.bpffs import bpffs
-from lab.guarded import RULESET, Host, Wire
-from lab.netns import CLIENT4, SERVER4, namespace, unique, until, without
+from lab.daemon import guarded
+from lab.daemon.guarded import RULESET, Host, Wire
+from lab.machine.bpffs import bpffs
+from lab.network.netns import CLIENT4, SERVER4, namespace, unique, until, without
 from throttled.bpf import bindings, libbpf
 from throttled.bpf.libbpf import OBJECTS, XDP_GENERIC, Link, Map, Object
 from throttled.enforce.xdp import layout, sets

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lab.bpf_runs import run
-from lab.bpffs import bpffs
-from lab.guarded import RULESET
-from lab.netns import CLIENT6, SERVER4, SERVER6, pair
-from lab.packets import (
+from lab.daemon.guarded import RULESET
+from lab.machine.bpffs import bpffs
+from lab.network.netns import CLIENT6, SERVER4, SERVER6, pair
+from lab.network.packets import (
     ACK,
     AUTHENTICATION,
     DESTINATION,
@@ -30,6 +29,7 @@ from lab.packets import (
     ip6,
     tcp,
 )
+from lab.programs.bpf_runs import run
 from throttled.bpf.libbpf import Program
 from throttled.enforce.xdp.backend import Xdp
 from throttled.model import Entry

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.stories import MIDNIGHT, Story
+from lab.mail.stories import MIDNIGHT, Story
 from throttled.analysis.replay import Replay
 from throttled.config.schema import Config
 from throttled.model import Decision, Facts

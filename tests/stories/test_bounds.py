@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.stories import (
+from lab.mail.stories import (
     ACCEPTED,
     DEAD,
     DELIVERED,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.stories import (
+from lab.mail.stories import (
     ACCEPTED,
     DEAD,
     DELIVERED,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.stories import MIDNIGHT
+from lab.mail.stories import MIDNIGHT
 from throttled.decide.engine import Engine
 from throttled.decide.limits import Meter
 from throttled.model import Crossing, Evidence, Facts

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.stories import (
+from lab.mail.stories import (
     ACCEPTED,
     DELIVERED,
     HOUR,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lab.stories import (
+from lab.mail.stories import (
     ACCEPTED,
     DEAD,
     DELIVERED,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.stories import ACCEPTED, DEAD, DELIVERED, HOUR, Story, rejected
+from lab.mail.stories import ACCEPTED, DEAD, DELIVERED, HOUR, Story, rejected
 from throttled.model import Decision, Rate
 
 Decide = Callable[[Story], list[Decision]]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import postfix
-from lab.daemon import Daemon, daemon
-from lab.postfix import Lab
+from lab.daemon.daemon import Daemon, daemon
+from lab.mail import postfix
+from lab.mail.postfix import Lab
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lab.daemon import Daemon
-from lab.postfix import Lab
+from lab.daemon.daemon import Daemon
+from lab.mail.postfix import Lab
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
-from lab.daemon import THROTTLED, Daemon, daemon
-from lab.exact import Cohort
-from lab.kill import STEPS
-from lab.logs import flood, stamp
-from lab.postfix import Lab
-from lab.vigil import Vigil
+from lab.daemon.daemon import THROTTLED, Daemon, daemon
+from lab.daemon.exact import Cohort
+from lab.daemon.kill import STEPS
+from lab.daemon.vigil import Vigil
+from lab.mail.logs import flood, stamp
+from lab.mail.postfix import Lab
+from lab.network import netns
 from throttled.errors import NotRunningError
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
@@ -101,7 +101,7 @@ def test_killed_at_every_step(lab: Lab, guard: Daemon, log: Path) -> None:
     delivered = 0
     with Vigil(lab.client, BANNED) as vigil:
         for number, (step, nth) in enumerate((s, n) for s in STEPS for n in (1, 2)):
-            guard.program = (sys.executable, "-m", "lab.kill", step, str(nth))
+            guard.program = (sys.executable, "-m", "lab.daemon.kill", step, str(nth))
             with suppress(RuntimeError):  # it may be killed by what the one before left undone
                 guard.start()
             cohorts.append(Cohort(8, 8 * number))

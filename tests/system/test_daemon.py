@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 
-from lab import netns
-from lab.bots import Bot
-from lab.daemon import Daemon
-from lab.netns import SERVER4, SERVER6
-from lab.postfix import Lab
-from lab.watch import BOTH, V4, V6, answers, attack, banned, has, no_sessions, sessions
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import BOTH, V4, V6, answers, attack, banned, has, no_sessions, sessions
+from lab.mail.bots import Bot
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4, SERVER6
 from throttled.model import Scope
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

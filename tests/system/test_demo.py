@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
+from lab.network import netns
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 
 def test_the_demo_succeeds() -> None:
     """The whole of it: five attacks by a hundred sources, all stopped, all good mail delivered."""
-    demo = Path(netns.__file__).parents[2] / "scripts/demo"
+    demo = Path(netns.__file__).parents[3] / "scripts/demo"
     child = subprocess.Popen(
         [demo, "--quick", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -28,10 +28,10 @@ from typing import NamedTuple
 import click
 import pytest
 
-from lab import netns
-from lab.daemon import THROTTLED, Daemon
-from lab.postfix import Lab
-from lab.watch import attack
+from lab.daemon.daemon import THROTTLED, Daemon
+from lab.daemon.watch import attack
+from lab.mail.postfix import Lab
+from lab.network import netns
 from throttled.cli.main import throttled as cli
 from throttled.config import load
 

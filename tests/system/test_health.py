@@ -7,12 +7,12 @@ from typing import BinaryIO
 
 import pytest
 
-from lab import netns
-from lab.bots import Bot
-from lab.daemon import Daemon
-from lab.netns import SERVER4
-from lab.postfix import Lab
-from lab.watch import V4, banned, has
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import V4, banned, has
+from lab.mail.bots import Bot
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4
 from throttled.model import Problem
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
-from lab.daemon import Daemon, daemon
-from lab.postfix import Lab
-from lab.watch import V4, answers
+from lab.daemon.daemon import Daemon, daemon
+from lab.daemon.watch import V4, answers
+from lab.mail.postfix import Lab
+from lab.network import netns
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 

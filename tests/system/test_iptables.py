@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
-from lab import netns
-from lab.daemon import Daemon
-from lab.legacy import legacy_path
-from lab.netns import SERVER4, SERVER6
-from lab.postfix import Lab
-from lab.watch import BOTH, V4, V6, answers, attack, banned, has, no_sessions
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import BOTH, V4, V6, answers, attack, banned, has, no_sessions
+from lab.machine.legacy import legacy_path
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4, SERVER6
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 

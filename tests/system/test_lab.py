@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
-from lab.bots import ATTACKS, Bot
-from lab.netns import SERVER4, SERVER6
-from lab.postfix import Lab
+from lab.mail.bots import ATTACKS, Bot
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4, SERVER6
 from throttled.model import Event, Kind, Reason
 from throttled.parse.parser import Parser
 
@@ -96,7 +96,7 @@ def test_cpu_and_processes_are_counted(lab: Lab) -> None:
 
 _MAKES_A_PAIR = """
 import time
-from lab import netns
+from lab.network import netns
 with netns.unwinding(), netns.pair() as (server, client), netns.directory("x"):
     child = server.popen(["sleep", "60"])
     print("ready", flush=True)
@@ -108,7 +108,7 @@ with netns.unwinding(), netns.pair() as (server, client), netns.directory("x"):
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
 )
 def test_a_lab_that_is_ended_leaves_nothing(number: signal.Signals) -> None:
-    tests = str(Path(netns.__file__).parents[1])
+    tests = str(Path(netns.__file__).parents[2])
     child = subprocess.Popen(
         [sys.executable, "-c", _MAKES_A_PAIR],
         env={**os.environ, "PYTHONPATH": tests},

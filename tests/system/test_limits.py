@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from lab import netns
-from lab.bots import Bot
-from lab.daemon import Daemon
-from lab.postfix import Lab
-from lab.watch import V4, answers
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import V4, answers
+from lab.mail.bots import Bot
+from lab.mail.postfix import Lab
+from lab.network import netns
 from throttled.errors import ThrottledError
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

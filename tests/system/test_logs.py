@@ -17,11 +17,11 @@ from typing import IO
 
 import pytest
 
-from lab import netns
-from lab.daemon import THROTTLED, Daemon, daemon
-from lab.exact import STEPS, Cohort
-from lab.logs import flood
-from lab.postfix import Lab
+from lab.daemon.daemon import THROTTLED, Daemon, daemon
+from lab.daemon.exact import STEPS, Cohort
+from lab.mail.logs import flood
+from lab.mail.postfix import Lab
+from lab.network import netns
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 

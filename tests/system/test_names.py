@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab import dns
-from lab.daemon import Daemon
-from lab.postfix import Lab
-from lab.watch import answers
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import answers
+from lab.mail import dns
+from lab.mail.postfix import Lab
 from throttled.store.names import GRACE
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lab import booted, netns
-from lab.booted import Machine
-from lab.bots import Bot
-from lab.netns import CLIENT4, SERVER4, Namespace
+from lab.machine import booted
+from lab.machine.booted import Machine
+from lab.mail.bots import Bot
+from lab.network import netns
+from lab.network.netns import CLIENT4, SERVER4, Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "packaging/systemd/throttled.service"

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 
-from lab import netns
-from lab.daemon import Daemon
-from lab.netns import SERVER4, SERVER6
-from lab.postfix import Lab
-from lab.watch import V4, has
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import V4, has
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4, SERVER6
 from throttled.parse.parser import Parser
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

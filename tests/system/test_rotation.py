@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns, scene
-from lab.bots import Bot
-from lab.daemon import Daemon, daemon
-from lab.postfix import Lab
-from lab.postfix import lab as laboratory
+from lab.daemon.daemon import Daemon, daemon
+from lab.mail.bots import Bot
+from lab.mail.postfix import Lab
+from lab.mail.postfix import lab as laboratory
+from lab.network import netns
+from lab.show import scene
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
-from lab import netns, postfix
-from lab.daemon import Daemon, daemon
-from lab.netns import SERVER4
-from lab.postfix import Lab
-from lab.spoof import opened, spoof
-from lab.watch import V4, V6, answers, has
+from lab.daemon.daemon import Daemon, daemon
+from lab.daemon.watch import V4, V6, answers, has
+from lab.mail import postfix
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4
+from lab.network.spoof import opened, spoof
 from throttled.control.client import request
 from throttled.control.protocol import Explain, ExplainResult
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
-from lab.daemon import Daemon
-from lab.netns import SERVER4
-from lab.postfix import Lab
-from lab.watch import V4, banned, no_sessions, sessions
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import V4, banned, no_sessions, sessions
+from lab.mail.postfix import Lab
+from lab.network import netns
+from lab.network.netns import SERVER4
 from throttled.enforce.sessions import Endings, Ports
 from throttled.enforce.sockets import opened
 from throttled.model import Decision

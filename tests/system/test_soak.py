@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
+from lab.network import netns
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]
 
 
 def test_a_short_soak() -> None:
-    soak = Path(netns.__file__).parents[2] / "scripts/soak"
+    soak = Path(netns.__file__).parents[3] / "scripts/soak"
     command = [str(soak), "--seconds", "15", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         out, err = child.communicate(timeout=4 * netns.DEADMAN)

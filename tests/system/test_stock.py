@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
-from lab import netns, postfix, stock
-from lab.bots import Bot
-from lab.daemon import Daemon
-from lab.netns import SERVER4, SERVER6, Namespace
-from lab.postfix import USER
-from lab.watch import BOTH, has
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import BOTH, has
+from lab.mail import postfix, stock
+from lab.mail.bots import Bot
+from lab.mail.postfix import USER
+from lab.network import netns
+from lab.network.netns import SERVER4, SERVER6, Namespace
 
 pytestmark = [
     pytest.mark.root,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
-from lab.daemon import Daemon, daemon
-from lab.netns import Namespace
+from lab.daemon.daemon import Daemon, daemon
+from lab.network import netns
+from lab.network.netns import Namespace
 from throttled.model import Problem
 from throttled.store.store import Store
 

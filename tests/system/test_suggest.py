@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab import netns
-from lab.daemon import Daemon, daemon
+from lab.daemon.daemon import Daemon, daemon
+from lab.network import netns
 
 pytestmark = pytest.mark.root
 

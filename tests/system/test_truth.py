@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import pytest
 
-from lab.bpffs import bpffs, within
-from lab.daemon import Daemon, daemon
-from lab.legacy import legacy_path
-from lab.netns import SERVER4, SERVER6, Namespace, directory, pair, until
+from lab.daemon.daemon import Daemon, daemon
+from lab.machine.bpffs import bpffs, within
+from lab.machine.legacy import legacy_path
+from lab.network.netns import SERVER4, SERVER6, Namespace, directory, pair, until
 from throttled.control import client, protocol
 
 pytestmark = pytest.mark.root

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import bpffs, netns
-from lab.bots import Bot
-from lab.daemon import Daemon
-from lab.postfix import Lab
-from lab.watch import BOTH, V4, V6, answers, attack, banned, has
+from lab.daemon.daemon import Daemon
+from lab.daemon.watch import BOTH, V4, V6, answers, attack, banned, has
+from lab.machine import bpffs
+from lab.mail.bots import Bot
+from lab.mail.postfix import Lab
+from lab.network import netns
 from throttled.enforce.xdp.interfaces import interfaces
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

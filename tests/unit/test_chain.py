@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lab.chain import Chain, offence, spoil
+from lab.daemon.chain import Chain, offence, spoil
 
 A, B, C = "198.51.100.7", "198.51.100.8", "203.0.113.9"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.daemon import daemon
-from lab.netns import namespace
+from lab.daemon.daemon import daemon
+from lab.network.netns import namespace
 from throttled.enforce.iptables import tables
 from throttled.errors import BackendError
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from lab import netns
+from lab.network import netns
 from throttled.control import client
 from throttled.control import server as server_module
 from throttled.control.admission import CONNECTIONS, PER_USER, Admission

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from lab.events import EMPTY, A, B, auth, engine, event, run, session, value
+from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
 from throttled.model import Evidence, Facts
 from throttled.settings import Points, Policy

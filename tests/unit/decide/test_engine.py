@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lab.events import A, B, engine, event, run, value
+from lab.daemon.events import A, B, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.engine import Engine
 from throttled.model import Event, Facts, Line, Peak

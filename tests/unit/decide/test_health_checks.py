@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from lab.events import EMPTY, A, B, engine, event, run, session
+from lab.daemon.events import EMPTY, A, B, engine, event, run, session
 
 
 def test_a_client_whose_sessions_want_nothing_looks_like_a_health_check() -> None:

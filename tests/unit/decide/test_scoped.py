@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.events import A, B, auth, engine, event, run, session, value
+from lab.daemon.events import A, B, auth, engine, event, run, session, value
 from throttled.model import Rate
 from throttled.settings import Limit, Points, Policy, default_limits, duration
 

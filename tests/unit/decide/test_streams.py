@@ -1,6 +1,6 @@
 """Streams and sessions, by way of the engine."""
 
-from lab.events import A, B, engine, event, run
+from lab.daemon.events import A, B, engine, event, run
 from throttled.model import Facts, Service
 from throttled.settings import Policy
 

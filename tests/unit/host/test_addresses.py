@@ -10,7 +10,7 @@ import psutil
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
-from lab.netns import Namespace, namespace
+from lab.network.netns import Namespace, namespace
 from throttled.errors import HostError
 from throttled.host import addresses
 from throttled.host.addresses import AddressWatch

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.maincf import configure
-from lab.netns import namespace
+from lab.mail.maincf import configure
+from lab.network.netns import namespace
 from throttled.errors import HostError
 from throttled.host.facts import gather
 from throttled.model import Facts, Service

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.maincf import configure, settle
-from lab.netns import namespace
+from lab.mail.maincf import configure, settle
+from lab.network.netns import namespace
 from throttled.host import postconf
 from throttled.host.mynetworks import authorised, networks
 from throttled.host.postconf import Instance

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.maincf import configure, settle
+from lab.mail.maincf import configure, settle
 from throttled.errors import HostError
 from throttled.host import postconf
 from throttled.host.postconf import Entry, split

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.netns import namespace
+from lab.network.netns import namespace
 from throttled.host.relays import relays
 
 

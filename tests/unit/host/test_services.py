@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.maincf import configure
-from lab.netns import namespace
+from lab.mail.maincf import configure
+from lab.network.netns import namespace
 from throttled.host import postconf
 from throttled.host.services import alike, services
 from throttled.model import Scope, Service

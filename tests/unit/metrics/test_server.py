@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import netns
+from lab.network import netns
 from throttled.errors import ConfigError, StoreError
 from throttled.linux.unix_socket import BoundSocket
 from throttled.metrics import server as server_module

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pytest
 
-from lab import netns
+from lab.network import netns
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Problem

@@ -17,8 +17,8 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
-from lab import netns
-from lab.chain import spoil
+from lab.daemon.chain import spoil
+from lab.network import netns
 from throttled.clock import now
 from throttled.control import client, protocol
 from throttled.control.protocol import (

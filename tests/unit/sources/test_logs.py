@@ -12,7 +12,7 @@ import pytest
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from lab.limits import no_descriptors
+from lab.machine.limits import no_descriptors
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.health.logs import LogReporter

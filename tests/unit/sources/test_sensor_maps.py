@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lab.layouts import disagreements
+from lab.programs.layouts import disagreements
 from throttled.sources import sensor_maps
 
 HEADER = Path(sensor_maps.__file__).parents[1] / "bpf" / "sensor.h"

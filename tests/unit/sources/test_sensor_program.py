@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lab.instructions import Instruction, instructions, narrowed, strange_keys
+from lab.programs.instructions import Instruction, instructions, narrowed, strange_keys
 from throttled.bpf.libbpf import OBJECTS
 
 CALL, EXIT = Instruction(0x85, 0, 0, 0, 1), Instruction(0x95, 0, 0, 0, 0)

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from lab import netns
-from lab.limits import no_descriptors
+from lab.machine.limits import no_descriptors
+from lab.network import netns
 from throttled.errors import SourceError
 from throttled.tail import file as module
 from throttled.tail.file import MAX_FILES, FileTail

@@ -20,8 +20,8 @@ from typing import Self
 
 import pytest
 
-from lab import netns
-from lab.journald import PROGRAM, SOCKET, Journald, private_mounts
+from lab.mail.journald import PROGRAM, SOCKET, Journald, private_mounts
+from lab.network import netns
 from throttled.errors import SourceError
 from throttled.model import JOURNAL
 from throttled.sources import history

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.layouts import disagreements
+from lab.programs.layouts import disagreements
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import EVERY, Settings, Slot
 from throttled.model import SCOPES, Entry, Rate, Ruleset

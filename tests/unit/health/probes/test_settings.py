@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.maincf import settle
+from lab.mail.maincf import settle
 from throttled.health.probes import settings
 from throttled.model import Facts, Problem
 

@@ -1,0 +1,1 @@
+"""The daemon, run, disturbed, killed and watched."""

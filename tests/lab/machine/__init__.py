@@ -1,0 +1,1 @@
+"""What a machine is: systemd, file systems, limits, kernels."""

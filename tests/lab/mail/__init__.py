@@ -1,0 +1,1 @@
+"""Mail servers, who talks to them, and their logs."""

@@ -1,0 +1,1 @@
+"""Network namespaces, packets, names."""

@@ -1,0 +1,1 @@
+"""The programs for the kernel, looked at as bytes."""
