@@ -234,7 +234,7 @@ def at_once(story: Story, seconds: float, store: Store) -> set[str]:
     now = Moment(MIDNIGHT + seconds, 5_000_000.0)
     pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, now.wall))
     lines = [line for _, line in story.lines()]
-    pipeline.read(lines, range(len(lines)), now)
+    pipeline.counting.read(lines, range(len(lines)), now)
     return {decision.action for decision in pipeline.settle(now)[0]}
 
 

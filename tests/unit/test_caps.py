@@ -44,7 +44,7 @@ def test_clients(pipeline: Pipeline) -> None:
     bodies = ("connect from x[{}]", "warning: non-SMTP command from x[{}]: GET /")
     for number in range(20_000):
         client = f"2001:db8:{number:x}::1"
-        pipeline.read([f"{STAMP} {body.format(client)}" for body in bodies], [0, 0], NOW)
+        pipeline.counting.read([f"{STAMP} {body.format(client)}" for body in bodies], [0, 0], NOW)
     sizes = pipeline.engine.sizes()
     assert sizes["clients"] <= 1000
     assert sizes["dropped"] >= 2 * 19_000
@@ -55,7 +55,7 @@ def test_sessions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("throttled.decide.streams._SESSIONS", 100)
     for pid in range(5_000):
         line = f"{STAMP} warning: non-SMTP command from x[198.18.0.{pid % 250}]: GET /"
-        pipeline.read([line.replace("[7]", f"[{pid}]")], [0], NOW)
+        pipeline.counting.read([line.replace("[7]", f"[{pid}]")], [0], NOW)
     assert pipeline.engine.sizes()["sessions"] <= 100
 
 
@@ -75,7 +75,7 @@ def test_decisions_and_evidence_that_wait_for_the_store(
         for number in range(40):
             client = f"198.18.1.{number}"
             line = f"disconnect from x[{client}] ehlo=1 mail=1 rcpt=1 data=1 commands=4"
-            pipeline.read([f"{STAMP} {line}"], [0], NOW)
+            pipeline.counting.read([f"{STAMP} {line}"], [0], NOW)
         pipeline.settle(NOW)
         pipeline.recorder.record(NOW, positions=())
         assert (pipeline.recorder.waiting(), pipeline.recorder.given_up) == (30, 20)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from throttled.clock import now
-from throttled.core.pipeline import _PLAUSIBLE
+from throttled.core.counting import _PLAUSIBLE
 from throttled.linux.systemd import notify
 
 

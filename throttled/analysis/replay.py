@@ -131,7 +131,7 @@ class Replay:
             SourceError: a log cannot be read.
         """
         for path in in_order(paths, self._zone):
-            self._pipeline.parser = Parser(self._zone, reference(path))
+            self._pipeline.counting.parser = Parser(self._zone, reference(path))
             self._log += 1
             lines_of, others = with_hosts(path, self._facts, self._zone)
             if path == JOURNAL or others:
@@ -158,7 +158,7 @@ class Replay:
         self.summary.lines += len(lines)
 
     def _count(self, lines: Iterator[str]) -> Iterator[Decision]:
-        parse = self._pipeline.parser.event
+        parse = self._pipeline.counting.parser.event
         step = self._pipeline.engine.step
         events = self.summary.events
         summary = self.summary

@@ -59,7 +59,7 @@ async def _read_back(desk: Desk, lines: Sequence[Line]) -> list[LogText]:
     by_source: dict[int, list[int]] = {}
     for line in lines:
         by_source.setdefault(line.source, []).append(line.offset)
-    parse = desk.pipeline.parser.event
+    parse = desk.pipeline.counting.parser.event
     texts = []
     for source, offsets in by_source.items():
         file = desk.store.source_file(source)

@@ -129,7 +129,7 @@ class Backlog:
         engine = Engine(policy, self._facts())
         if path == JOURNAL:  # only this machine's is read
             engine.hosts.local(0)
-        parse = self._pipeline.parser.another().event
+        parse = self._pipeline.counting.parser.another().event
         now = self._clock()
         source = pieces(place, now.wall - MEMORY * _DAY, MAX_BYTES - self._bytes)
         stopped = False

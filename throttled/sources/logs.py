@@ -14,7 +14,8 @@ from contextlib import suppress
 from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.clock import Moment, now
-from throttled.core.pipeline import Forgotten, Pipeline
+from throttled.core.counting import Forgotten
+from throttled.core.pipeline import Pipeline
 from throttled.errors import SourceError, StoreError
 from throttled.model import JOURNAL, Decision
 from throttled.store.store import StoredPosition
@@ -259,7 +260,7 @@ class Logs:
             )
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
-        self._pipeline.read(
+        self._pipeline.counting.read(
             batch.lines, batch.offsets, now(), follower.number, source, forgotten=forgotten
         )
 

@@ -88,7 +88,7 @@ def _feed(pipeline: Pipeline, lines: Sequence[str], at: float) -> list[Decision]
     """Let lines arrive, written at that moment."""
     now = Moment(at, at)
     stamp = f"{datetime.fromtimestamp(at, UTC).isoformat()} mx postfix/smtpd[7]: "
-    pipeline.read([stamp + line for line in lines], [0] * len(lines), now)
+    pipeline.counting.read([stamp + line for line in lines], [0] * len(lines), now)
     decisions, _spared = pipeline.settle(now)
     pipeline.recorder.record(now)
     return decisions

@@ -111,7 +111,7 @@ def kept(tmp_path: Path) -> Config:
                 kernel = DryRun(lambda: 0.0)
                 pipeline = Pipeline(config.policy(), Facts(), store, kernel, parser)
                 lines = day(number, errors=9).splitlines()
-                pipeline.read(lines, [0] * len(lines), Moment(wall, wall))
+                pipeline.counting.read(lines, [0] * len(lines), Moment(wall, wall))
                 pipeline.settle(Moment(wall, wall), ())
                 pipeline.recorder.record(Moment(wall, wall), positions=())
                 store.keep_peaks(pipeline.engine.noted(9999), pipeline.engine.watched(), wall)

@@ -241,7 +241,7 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
 ) -> None:
     for n in range(3):
         line = f"Jan 15 08:00:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.{n}]"
-        world.pipeline.read([line], [0], world.moment)
+        world.pipeline.counting.read([line], [0], world.moment)
 
     def kept() -> int:
         return sum(map(len, world.store.peaks(world.moment.wall).highest.values()))

@@ -141,7 +141,7 @@ GARBAGE = lines(f"warning: non-SMTP command from unknown[{A}]: GET / HTTP/1.1", 
 
 
 def read(pipeline: Pipeline, text: Sequence[str], now: Moment = NOW) -> list[Decision]:
-    pipeline.read(text, range(len(text)), now, 0, 3)
+    pipeline.counting.read(text, range(len(text)), now, 0, 3)
     return pipeline.settle(now, ())[0]
 
 
@@ -183,13 +183,13 @@ def test_a_ban_follows_and_is_not_taken_twice(pipeline: Pipeline, kernel: Kernel
 
 def test_what_was_repeated_is_the_line_before_in_the_same_log(pipeline: Pipeline) -> None:
     repeated = f"{STAMP} mx last message repeated 70 times"
-    pipeline.read(FLOOD[:1], [0], NOW, 0, 3)
+    pipeline.counting.read(FLOOD[:1], [0], NOW, 0, 3)
     for log_number in range(1, 120):
-        pipeline.read([repeated], [0], NOW, log_number, 3)
-        pipeline.read(lines("removed", 1), [0], NOW, log_number, 3)
+        pipeline.counting.read([repeated], [0], NOW, log_number, 3)
+        pipeline.counting.read(lines("removed", 1), [0], NOW, log_number, 3)
     assert pipeline.settle(NOW)[0] == []
-    pipeline.read(FLOOD[:1], [0], NOW, 0, 3)
-    pipeline.read([repeated], [100], NOW, 0, 3)
+    pipeline.counting.read(FLOOD[:1], [0], NOW, 0, 3)
+    pipeline.counting.read([repeated], [100], NOW, 0, 3)
     (decision,) = pipeline.settle(NOW)[0]
     assert (decision.action, decision.value) == ("throttle", 72)
 
@@ -228,7 +228,7 @@ def test_evidence_counts_before_it_is_recorded(
 
 def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Store) -> None:
     position = StoredPosition("/var/log/mail.log", b"x")
-    pipeline.read(FLOOD, range(61), NOW)
+    pipeline.counting.read(FLOOD, range(61), NOW)
     pipeline.settle(NOW, [position])
     assert store.positions() == {"/var/log/mail.log": position}
 
@@ -280,11 +280,11 @@ def test_good_evidence_of_the_same_batch_speaks_for_the_client(
 def test_protected_is_spared_and_not_asked_again_soon(store: Store, kernel: Kernel) -> None:
     facts = Facts(mynetworks=("198.51.100.0/24",))
     pipeline = Pipeline(Policy(), facts, store, kernel, Parser(UTC, WALL))
-    pipeline.read(FLOOD, range(61), NOW)
+    pipeline.counting.read(FLOOD, range(61), NOW)
     decisions, spared = pipeline.settle(NOW)
     assert decisions == []
     assert "mynetworks" in spared[0][1]
-    pipeline.read(FLOOD, range(61), NOW)
+    pipeline.counting.read(FLOOD, range(61), NOW)
     assert pipeline.settle(NOW) == ([], [])
     assert kernel.held == {}
 
@@ -339,7 +339,7 @@ def test_a_store_that_fails_is_asked_once_a_second(
 def test_evidence_is_recorded_with_positions_only(pipeline: Pipeline, store: Store) -> None:
     """Apart from them it would be counted twice after a kill."""
     delivered = f"{STAMP} mx postfix/smtpd[1]: disconnect from x[{A}] data=1 commands=4"
-    pipeline.read([delivered], [0], NOW)
+    pipeline.counting.read([delivered], [0], NOW)
     pipeline.settle(NOW)
     pipeline.decide([decision(1)], NOW)  # an operator's
     assert len(store.decisions("", 9)) == 1
@@ -577,16 +577,16 @@ def test_weeks_of_lines_read_again_are_no_burst(pipeline: Pipeline) -> None:
     for age in range(60):
         stamp = datetime.fromtimestamp(WALL - (8 + age) * 86400, UTC).isoformat()
         text += lines(f"NOQUEUE: {error}: User unknown", 1, stamp)
-    pipeline.read([*text, *text], range(120), NOW)  # a daemon that was stopped for two months
-    pipeline.read(text, range(60), NOW, forgotten={})
+    pipeline.counting.read([*text, *text], range(120), NOW)
+    pipeline.counting.read(text, range(60), NOW, forgotten={})
     # No time at all: known to be of now only as it is written.
     timeless = [
         f"<22>1 - mx postfix/smtpd {pid} - - NOQUEUE: {error}: User unknown" for pid in range(1, 61)
     ]
-    pipeline.read(timeless, range(60), NOW, forgotten={})
+    pipeline.counting.read(timeless, range(60), NOW, forgotten={})
     assert pipeline.settle(NOW)[0] == []
     assert all(meter.value == 0 for meter in pipeline.engine.meters(A, NOW.boot))
-    pipeline.read(timeless, range(60), NOW)
+    pipeline.counting.read(timeless, range(60), NOW)
     assert [d.action for d in pipeline.settle(NOW)[0]] == ["ban"]
 
 
@@ -607,7 +607,7 @@ def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: P
 
     def values(forgotten: dict[str, dict[Scope, float]]) -> list[int]:
         pipeline.engine.forget_all()
-        pipeline.read([*text, *other], range(200), NOW, forgotten=forgotten)
+        pipeline.counting.read([*text, *other], range(200), NOW, forgotten=forgotten)
         pipeline.engine.take()
         return [
             max(meter.value for meter in pipeline.engine.meters(client, BOOT))
@@ -626,7 +626,7 @@ def test_a_64_that_was_forgotten_stays_forgotten(pipeline: Pipeline) -> None:
         for n in range(1, 120)
     ]
     network = "2001:db8:0:1::/64"
-    pipeline.read(crowd, range(119), NOW, forgotten={network: {"mx": WALL}})
+    pipeline.counting.read(crowd, range(119), NOW, forgotten={network: {"mx": WALL}})
     assert pipeline.settle(NOW)[0] == []
     (decision,) = read(pipeline, crowd)
     assert (decision.action, decision.subject) == ("ban", network)
@@ -652,7 +652,7 @@ def test_a_peak_of_a_network(
 ) -> None:
     """Since Postfix 3.8; read back at a start it ended the daemon, at each start."""
     text = [PEAK, *FLOOD, PEAK]
-    pipeline.read(text, range(len(text)), NOW, 0, 3, forgotten=forgotten)
+    pipeline.counting.read(text, range(len(text)), NOW, 0, 3, forgotten=forgotten)
     assert [d.subject for d in pipeline.settle(NOW)[0]] == [A]
     assert pipeline.counts.events == {"peak": 2, "connect": 61}
     assert pipeline.skipped.counts == {}
@@ -666,7 +666,7 @@ def test_a_line_that_raises_is_skipped_alone(
     """What raises is made up: each line that is known to do so is mended."""
     poison = f"{STAMP} mx postfix/smtpd[1]: connect from unknown[198.51.100.66]"
     if room == "parser":
-        parser = pipeline._parser_of(0)
+        parser = pipeline.counting._parser_of(0)
         event = parser.event
 
         def parse(line: str, wall: float) -> Event | None:

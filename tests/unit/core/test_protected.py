@@ -128,7 +128,7 @@ def test_a_client_unbanned_so_can_be_banned_again(pipeline: Pipeline) -> None:
         protect(pipeline)
         said = "warning: non-SMTP command from unknown[198.51.100.7]: GET /"
         lines = [f"Nov 14 22:13:20 mx postfix/smtpd[{pid}]: {said}" for pid in range(1, 51)]
-        pipeline.read(lines, range(50), NOW)
+        pipeline.counting.read(lines, range(50), NOW)
         assert [d.action for d in pipeline.settle(NOW)[0]] == ["ban"]
 
     asyncio.run(story())

@@ -55,7 +55,7 @@ class Host:
         self.at += after
         moment = Moment(self.at, self.at)
         line = f"{datetime.fromtimestamp(self.at, UTC).isoformat()} mx postfix/smtpd[7]: {text}"
-        self.pipeline.read([line], [0], moment)
+        self.pipeline.counting.read([line], [0], moment)
         self.pipeline.settle(moment)
 
     def offends(self) -> None:

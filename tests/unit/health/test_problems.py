@@ -140,7 +140,7 @@ def test_a_client_that_looks_like_a_health_check_is_named(pipeline: Pipeline) ->
         begin = LINE.strip().replace("Nov 22 10:00:01", written).replace("198.51.100.7", client)
         ends = begin.replace(" connect from", " disconnect from") + " commands=0/0"
         lines = [begin, ends] * 30
-        pipeline.read(lines, range(len(lines)), at)
+        pipeline.counting.read(lines, range(len(lines)), at)
         (problem,) = health(at.boot)
         assert problem.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
         assert problem.hint.endswith("throttled allow 198.51.100.7")
