@@ -20,12 +20,14 @@ from lab import booted, netns
 from lab.booted import Machine
 from lab.bots import Bot
 from lab.netns import CLIENT4, SERVER4, Namespace
+from throttled import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "packaging/systemd/throttled.service"
 CONFIG = "/etc/throttled/throttled.toml"
 UNIT = "/run/systemd/system/throttled.service"
-NEXT = "0.1.0+next"
+NEXT = f"{__version__}+next"
+NAME = "postfix-throttled"
 
 pytestmark = [
     pytest.mark.root,
@@ -87,7 +89,9 @@ def build(directory: Path, *version: str) -> Path:
         text=True,
         check=True,
     )
-    return Path(built.stdout.strip())
+    path = Path(built.stdout.splitlines()[-1])
+    assert path.name.startswith(f"{NAME}_")
+    return path
 
 
 def dependencies(package: Path) -> list[str]:
@@ -118,7 +122,21 @@ def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 
 def install(site: Site, package: Path) -> None:
     shutil.copy(package, site.host.path("/var/tmp/throttled.deb"))
-    site.run("apt-get", "install", "--yes", "/var/tmp/throttled.deb")
+    printed = site.run("apt-get", "install", "--yes", "/var/tmp/throttled.deb").splitlines()
+    (line,) = [line for line in printed if line.startswith("throttled is ")]
+    assert line.endswith("); next: throttled check")
+    assert line.startswith("throttled is running and starts at each boot (ok, ")
+    later = printed[printed.index(line) + 1 :]  # of apt's own, e.g. the index of manual pages
+    assert all(each.startswith(("Processing triggers", "needrestart")) for each in later), later
+
+
+def test_links_of_packaged_pages_lead_somewhere(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    pages = list((tmp_path / "usr/share/doc" / NAME).rglob("*.md"))
+    assert {"README.md", "install.md", "config.md"} <= {page.name for page in pages}
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
 
 
 def test_the_same_sources_give_the_same_package(package: Path, tmp_path: Path) -> None:
@@ -374,7 +392,7 @@ def drop_in(site: Site) -> Iterator[None]:
         site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
     path = site.host.path(f"{UNIT}.d/xdp.conf")
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), path)
+    shutil.copy(site.host.path("/usr/share/doc/postfix-throttled/examples/xdp.conf"), path)
     site.run("systemctl", "daemon-reload")
     try:
         yield
@@ -421,7 +439,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert "\nper_session = 9" in edited
 
     install(site, site.later)
-    assert site.run("dpkg-query", "-W", "-f", "${Version}", "throttled") == NEXT
+    assert site.run("dpkg-query", "-W", "-f", "${Version}", NAME) == NEXT
     assert site.active()
     assert site.show("MainPID") != process
     assert config.read_text() == edited
@@ -429,7 +447,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert not site.answers(source)
 
     config.write_text("mode = 1\n")  # must not stop it
-    site.run("apt-get", "remove", "--yes", "throttled")
+    site.run("apt-get", "remove", "--yes", NAME)
     assert site.answers(source)
     assert site.host.path("/var/lib/throttled/throttled.db").exists()
     assert config.exists()
@@ -438,7 +456,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     mine = [site.host.path(f"/{place}/throttled/mine") for place in ("etc", "var/lib")]
     for path in mine:
         path.write_text("precious")
-    site.run("apt-get", "purge", "--yes", "throttled")
+    site.run("apt-get", "purge", "--yes", NAME)
     assert all(path.read_text() == "precious" for path in mine)
     for path in mine:
         assert [each.name for each in path.parent.iterdir()] == ["mine"]
