@@ -28,6 +28,7 @@ from throttled.control.protocol import (
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
+from throttled.notify.journal import NOTICE
 from throttled.store.store import Store
 
 WAITING = 1000
@@ -98,7 +99,7 @@ class Trail:
             syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {_sentence(change)}")
         else:
-            log.info("%s", _sentence(change))
+            log.log(NOTICE, "%s", _sentence(change))
         self._waiting.append(change)
         try:
             while self._waiting:
