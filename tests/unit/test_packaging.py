@@ -39,6 +39,7 @@ def test_packaged_pages_link_to_packaged_files(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
         path = (page.parent / target).resolve().relative_to(ROOT)
         assert path.parts[0] in SHIPPED, target
+        assert (ROOT / path).exists(), target
 
 
 def test_the_unit_finds_the_program_from_a_checkout_and_from_the_package() -> None:
