@@ -184,6 +184,27 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     assert any("an element was added, found and removed" in what for what in found), found
 
 
+def test_commands_without_a_file_read_the_journal(site: Site) -> None:
+    """This Debian has no /var/log/mail.log, and the program no file to be named."""
+    assert not site.host.path("/var/log/mail.log").exists()
+    source = "198.18.13.7"
+    site.attack(source)
+    events = [json.loads(line) for line in site.run("throttled", "parse").splitlines()]
+    assert source in {event["client"] for event in events}
+    assert f" ban      {source} " in site.run("throttled", "replay")
+    assert site.run("throttled", "suggest").startswith("read journal\n")
+    refused = site.host.run("throttled", "parse", "/var/log/mail.log", check=False)
+    assert "journal is named: journal" in refused.stderr
+
+
+def test_the_journal_has_priorities(site: Site) -> None:
+    site.attack("198.18.14.7")
+    notices = site.run("journalctl", "-u", "throttled", "-p", "notice..notice", "-o", "cat")
+    assert re.search(r"^ban 198\.18\.14\.7 scope=mx limit=", notices, re.MULTILINE)
+    infos = site.run("journalctl", "-u", "throttled", "-p", "info..info", "-o", "cat")
+    assert re.search(r"^throttled \S+: nftables, mode enforce$", infos, re.MULTILINE)
+
+
 def test_what_an_operator_types(site: Site) -> None:
     for page in ("man8/throttled.8", "man5/throttled.toml.5"):
         assert site.host.path(f"/usr/share/man/{page}.gz").exists()

@@ -42,6 +42,17 @@ def test_packaged_pages_link_to_packaged_files(page: Path) -> None:
         assert (ROOT / path).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_files_that_exist(page: Path) -> None:
+    rooms = "|".join(path.name for path in (ROOT / "throttled").iterdir() if path.is_dir())
+    for found in re.findall(
+        rf"`((?:throttled|tests|scripts|packaging|{rooms})/[^`\s]+)`", page.read_text()
+    ):
+        if "NAME" not in found:
+            places = [*ROOT.glob(found), *(ROOT / "throttled").glob(found)]
+            assert places, found
+
+
 def test_the_unit_finds_the_program_from_a_checkout_and_from_the_package() -> None:
     """A name without a path is looked for in /usr/local/sbin, then in /usr/sbin (systemd.exec)."""
     for unit in ROOT.glob("packaging/systemd/*.service"):
