@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from throttled import __version__
+from throttled.errors import install
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = (ROOT / "packaging/debian/postfix-throttled.docs").read_text().split()
@@ -15,6 +16,9 @@ PAGES = [
     for place in SHIPPED
     for page in ([ROOT / place] if place.endswith(".md") else (ROOT / place).rglob("*.md"))
 ]
+
+#: PyPI's `throttled` is another project.
+FOREIGN = re.compile(r"pip install [^\n]*['\" ]throttled\b")
 
 
 def test_the_version_stands_in_one_place() -> None:
@@ -30,12 +34,15 @@ def test_the_distribution_and_the_package_have_one_name() -> None:
     assert re.findall(r"^(?:Source|Package): (.*)$", control, re.MULTILINE) == [project["name"]] * 2
     assert "\nConflicts: throttled\n" in control
     assert list(project["scripts"]) == ["throttled"]
+    names = [each for extra in project["optional-dependencies"].values() for each in extra]
+    assert not [name for name in names if name.startswith("throttled")]
+    assert not FOREIGN.search(install("top"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_packaged_pages_link_to_packaged_files(page: Path) -> None:
     text = page.read_text()
-    assert "pip install throttled" not in text
+    assert not FOREIGN.search(text)
     for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
         path = (page.parent / target).resolve().relative_to(ROOT)
         assert path.parts[0] in SHIPPED, target
