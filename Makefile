@@ -33,10 +33,11 @@ test: lint
 	$(PYTEST) $(AT_ONCE) --cov --cov-context=test --cov-report=
 	.venv/bin/python scripts/check-coverage
 
-## make deb    the Debian package, in dist/, looked through by lintian
+## make deb    the Debian package in dist/, checked by lintian; prints its path
 deb: setup
 	scripts/bootstrap deb
-	lintian --fail-on error,warning --allow-root "$$(scripts/build-deb dist)"
+	@package=$$(scripts/build-deb dist) && \
+	    lintian --fail-on error,warning --allow-root "$$package" && echo "$$package"
 
 ## make demo   a flood on a real Postfix, stopped (root)
 demo: setup

@@ -6,7 +6,7 @@ Programming errors are not in this tree: they surface as they are.
 
 def install(extra: str) -> str:
     """Return the hint that says how to install an extra of this package (pyproject.toml)."""
-    return f"pip install 'throttled[{extra}]'"
+    return f"pip install 'postfix-throttled[{extra}]'"
 
 
 class ThrottledError(Exception):

@@ -172,6 +172,8 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     port: int = 0  # the client's port in that session, where logged
     #: log, operator, list:NAME, peer:NAME. By a factory: JSON shows it, also when it is this one.
     origin: str = field(default_factory=lambda: "log")
+    above: Literal["", "soft", "hard"] = ""  # which threshold `threshold` is
+    name: str = ""  # the client's forward-confirmed host name, where the log names it
 
 
 class Evidence(Struct, frozen=True, gc=False):

@@ -1,5 +1,6 @@
 """The real daemon before a real Postfix that is really attacked."""
 
+import re
 import signal
 import subprocess
 from datetime import datetime, timedelta
@@ -184,6 +185,44 @@ def test_observing_touches_nothing(lab: Lab, guard: Daemon) -> None:
     netns.until(lambda: f"would-ban {V4}" in guard.log.read_text(), "it says what it would do")
     assert answers(lab, V4, 587)
     assert lab.server.run("nft", "list", "tables").stdout == ""
+
+
+def test_the_log_has_the_beginning_and_the_end_of_everything(guard: Daemon) -> None:
+    guard.configure('[ban]\ntimes = ["1s"]\n[throttle]\ntime = "4s"\n')
+    guard.start()
+    assert guard.command("ban", V4, "--scope", "mx").returncode == 0
+    place = f"{V4} scope=mx limit"
+    life = re.compile(
+        rf"throttled: ban {place}=operator for=1s level=1 origin=operator\n"
+        rf"(?:.*\n)*throttled: expire {place}=operator for=1s level=1 origin=operator\n"
+        rf"throttled: throttle {place}=ladder for=[234]s origin=operator\n"
+        rf"throttled: expire {place}=ladder for=[234]s origin=operator\n"
+    )
+    netns.until(lambda: life.search(guard.log.read_text()) is not None, "all of it is over")
+
+    assert guard.command("ban", V6, "--scope", "mx", "--for", "1h").returncode == 0
+    assert guard.command("unban", V6).returncode == 0
+    log = guard.log.read_text()
+    assert f"throttled: ban {V6} scope=mx limit=operator for=1h origin=operator\n" in log
+    assert f"throttled: unban {V6} scope=mx limit=operator origin=operator\n" in log
+    for outcome in (f"{V6} is banned in mx", f"{V6} is unbanned"):
+        assert len(re.findall(rf"^throttled: .*\(uid 0, .*: {outcome}$", log, re.MULTILINE)) == 1
+
+
+def test_debug_lines_explain_a_decision(lab: Lab, guard: Daemon) -> None:
+    guard.start("--log-level", "debug")
+    banned(lab, guard, kind="garbage", scope="mx")
+    said = rf"ban {V4} scope=mx limit=errors value=(\d+) hard=50 for=10m level=1 origin=log\b"
+    log = guard.log.read_text()
+    explained = re.search(
+        rf"^throttled: debug: decided: {said}.*; (\d+) points.*", log, re.MULTILINE
+    )
+    shown = re.search(rf"^throttled: {said}", log, re.MULTILINE)
+    assert explained
+    assert shown
+    assert explained[1] == explained[2] == shown[1]
+    assert "history: 0 bans" in explained[0]
+    assert "log lines (source:offset)" in explained[0]
 
 
 def test_a_flushed_firewall_is_put_right(lab: Lab, guard: Daemon) -> None:

@@ -1,6 +1,6 @@
 """The pages for operators: what they tell to type is typed, what they show as configuration loaded.
 
-README.md and docs/*.md are read. A block of `sh` is run command by command by a host with the
+*.md and docs/*.md are read. A block of `sh` is run command by command by a host with the
 documented paths: a mount namespace with an /etc, /var/lib, /var/log and /run of its own, a real
 Postfix at /etc/postfix, and the daemon with its defaults. Comments before a block say more:
 
@@ -38,7 +38,7 @@ from throttled.config import load
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 _BLOCK = re.compile(
     r"((?:^ *<!-- [^\n]* -->\n)*)^( *)```(\w*)\n(.*?)^\2```$", re.MULTILINE | re.DOTALL
 )

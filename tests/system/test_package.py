@@ -21,12 +21,14 @@ from lab.machine.booted import Machine
 from lab.mail.bots import Bot
 from lab.network import netns
 from lab.network.netns import CLIENT4, SERVER4, Namespace
+from throttled import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "packaging/systemd/throttled.service"
 CONFIG = "/etc/throttled/throttled.toml"
 UNIT = "/run/systemd/system/throttled.service"
-NEXT = "0.1.0+next"
+NEXT = f"{__version__}+next"
+NAME = "postfix-throttled"
 
 pytestmark = [
     pytest.mark.root,
@@ -88,7 +90,9 @@ def build(directory: Path, *version: str) -> Path:
         text=True,
         check=True,
     )
-    return Path(built.stdout.strip())
+    path = Path(built.stdout.splitlines()[-1])
+    assert path.name.startswith(f"{NAME}_")
+    return path
 
 
 def dependencies(package: Path) -> list[str]:
@@ -119,7 +123,21 @@ def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 
 def install(site: Site, package: Path) -> None:
     shutil.copy(package, site.host.path("/var/tmp/throttled.deb"))
-    site.run("apt-get", "install", "--yes", "/var/tmp/throttled.deb")
+    printed = site.run("apt-get", "install", "--yes", "/var/tmp/throttled.deb").splitlines()
+    (line,) = [line for line in printed if line.startswith("throttled is ")]
+    assert line.endswith("); next: throttled check")
+    assert line.startswith("throttled is running and starts at each boot (ok, ")
+    later = printed[printed.index(line) + 1 :]  # of apt's own, e.g. the index of manual pages
+    assert all(each.startswith(("Processing triggers", "needrestart")) for each in later), later
+
+
+def test_links_of_packaged_pages_lead_somewhere(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    pages = list((tmp_path / "usr/share/doc" / NAME).rglob("*.md"))
+    assert {"README.md", "install.md", "config.md"} <= {page.name for page in pages}
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
 
 
 def test_the_same_sources_give_the_same_package(package: Path, tmp_path: Path) -> None:
@@ -165,6 +183,27 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     found = [problem["what"] for problem in check["problems"]]
     assert any("lines arriving: in journal" in what for what in found), found
     assert any("an element was added, found and removed" in what for what in found), found
+
+
+def test_commands_without_a_file_read_the_journal(site: Site) -> None:
+    """This Debian has no /var/log/mail.log, and the program no file to be named."""
+    assert not site.host.path("/var/log/mail.log").exists()
+    source = "198.18.13.7"
+    site.attack(source)
+    events = [json.loads(line) for line in site.run("throttled", "parse").splitlines()]
+    assert source in {event["client"] for event in events}
+    assert f" ban      {source} " in site.run("throttled", "replay")
+    assert site.run("throttled", "suggest").startswith("read journal\n")
+    refused = site.host.run("throttled", "parse", "/var/log/mail.log", check=False)
+    assert "journal is named: journal" in refused.stderr
+
+
+def test_the_journal_has_priorities(site: Site) -> None:
+    site.attack("198.18.14.7")
+    notices = site.run("journalctl", "-u", "throttled", "-p", "notice..notice", "-o", "cat")
+    assert re.search(r"^ban 198\.18\.14\.7 scope=mx limit=", notices, re.MULTILINE)
+    infos = site.run("journalctl", "-u", "throttled", "-p", "info..info", "-o", "cat")
+    assert re.search(r"^throttled \S+: nftables, mode enforce$", infos, re.MULTILINE)
 
 
 def test_what_an_operator_types(site: Site) -> None:
@@ -375,7 +414,7 @@ def drop_in(site: Site) -> Iterator[None]:
         site.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
     path = site.host.path(f"{UNIT}.d/xdp.conf")
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(site.host.path("/usr/share/doc/throttled/examples/xdp.conf"), path)
+    shutil.copy(site.host.path("/usr/share/doc/postfix-throttled/examples/xdp.conf"), path)
     site.run("systemctl", "daemon-reload")
     try:
         yield
@@ -422,7 +461,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert "\nper_session = 9" in edited
 
     install(site, site.later)
-    assert site.run("dpkg-query", "-W", "-f", "${Version}", "throttled") == NEXT
+    assert site.run("dpkg-query", "-W", "-f", "${Version}", NAME) == NEXT
     assert site.active()
     assert site.show("MainPID") != process
     assert config.read_text() == edited
@@ -430,7 +469,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert not site.answers(source)
 
     config.write_text("mode = 1\n")  # must not stop it
-    site.run("apt-get", "remove", "--yes", "throttled")
+    site.run("apt-get", "remove", "--yes", NAME)
     assert site.answers(source)
     assert site.host.path("/var/lib/throttled/throttled.db").exists()
     assert config.exists()
@@ -439,7 +478,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     mine = [site.host.path(f"/{place}/throttled/mine") for place in ("etc", "var/lib")]
     for path in mine:
         path.write_text("precious")
-    site.run("apt-get", "purge", "--yes", "throttled")
+    site.run("apt-get", "purge", "--yes", NAME)
     assert all(path.read_text() == "precious" for path in mine)
     for path in mine:
         assert [each.name for each in path.parent.iterdir()] == ["mine"]

@@ -199,7 +199,7 @@ def _observes(site: Site) -> None:
     )
     assert site.connects(OTHER)
     log = site.guard.log.read_text()
-    assert f"would-ban {OTHER} scope=mx limit=operator for=10m level=1\n" in log
+    assert f"would-ban {OTHER} scope=mx limit=operator for=10m level=1 origin=operator\n" in log
     _shown(site)
     assert site.guard.ask("status")["desired"] == 0
     assert "would ban" in site.guard.command("list", OTHER).stdout

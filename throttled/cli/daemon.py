@@ -13,8 +13,8 @@ from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
-from throttled.errors import ConfigError, StoreError, ThrottledError
-from throttled.model import Facts
+from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
+from throttled.model import JOURNAL, Facts
 
 R = TypeVar("R", bound=Result)
 
@@ -44,6 +44,21 @@ def facts(settings: Config) -> Facts:
     directories = postfix.config_directories
     given = () if directories == "auto" else directories
     return gather(given, postfix.scopes, [*postfix.hosts, *recorded], before)
+
+
+def own_logs(settings: Config, known: Facts) -> list[str]:
+    """Return this host's logs, for a command without FILE: files with their rotated ones, journal.
+
+    Raises:
+        UsageError: the configuration names none.
+    """
+    from throttled.sources.history import rotated  # noqa: PLC0415 - as above
+
+    logs = settings.logs(known)
+    if not logs:
+        hint = "name a file, or systemd's journal: journal; see also: [log] in the configuration"
+        raise UsageError("the configuration names no log of this host", hint)
+    return [path for log in logs for path in ([log] if log == JOURNAL else rotated(log))]
 
 
 def ask(request: Request, kind: type[R]) -> R:

@@ -8,13 +8,13 @@ import click
 import msgspec
 from msgspec import Struct
 
+from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_always_option, zone_option
 from throttled.cli.output import from_log, safe_json
 from throttled.host.zone import local_zone
 from throttled.model import Event, Kind
 from throttled.parse.parser import Parser
-from throttled.sources.history import reference
-from throttled.tail.archive import read_log
+from throttled.sources.history import read, reference
 
 _CACHED = 10_000
 #: Shapes of lines that are not understood; further ones are counted together as "".
@@ -80,9 +80,10 @@ class _Times:
 @click.command(
     cls=Command,
     examples=(
-        "throttled parse /var/log/mail.log",
-        "zcat mail.log.*.gz | throttled parse | jq -r .client | sort | uniq -c",
-        "throttled parse --unknown /var/log/mail.log",
+        "throttled parse",
+        "throttled parse mail.log | jq -r .client | sort | uniq -c",
+        "ssh mx2 cat /var/log/mail.log | throttled parse -",
+        "throttled parse --unknown journal",
     ),
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
@@ -92,19 +93,25 @@ class _Times:
 def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> None:
     """Print the events in a log, one JSON object a line.
 
-    FILE may be compressed (.gz, .xz, .bz2); - or none is standard input. Lines that are no event
-    print nothing. With several files each object names its file. With --unknown one object for
-    each shape of lines, the most frequent first: its first line and how many there are.
+    FILE may be compressed (.gz, .xz, .bz2); - is standard input, journal is systemd's journal.
+    Without FILE the logs that the daemon follows are read: files with their rotated ones, or the
+    journal. Lines that are no event print nothing. With several files each object names its file.
+    With --unknown one object for each shape of lines, the most frequent first: its first line and
+    how many there are.
     """
+    paths = files
+    if not files:
+        settings = config()
+        paths = tuple(own_logs(settings, facts(settings)))
     zone = zone or local_zone()
     times = _Times(zone)
     encode = msgspec.json.Encoder().encode_lines
     shapes: dict[str, _Unknown] = {}
-    for path in files or ("-",):
+    for path in paths:
         parser = Parser(zone, reference(path))
-        name = path if len(files) > 1 else ""
+        name = path if len(paths) > 1 else ""
         first = 1
-        for lines, _ in read_log(path):
+        for lines, _ in read(path):
             if unknown:
                 _unknown(shapes, parser, lines, first, name)
             else:

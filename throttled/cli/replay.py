@@ -8,7 +8,7 @@ import click
 
 from throttled.analysis.replay import Banned, Replay, Summary
 from throttled.cli import output
-from throttled.cli.daemon import config, facts
+from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
 from throttled.host.zone import local_zone
@@ -21,12 +21,13 @@ _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why"
 @click.command(
     cls=Command,
     examples=(
-        "throttled replay /var/log/mail.log /var/log/mail.log.*.gz",
-        "throttled --config ./new.toml replay /var/log/mail.log",
-        "throttled replay --json mail.log | jq -r 'select(.action == \"ban\").subject'",
+        "throttled replay",
+        "throttled replay --summary-only mail.log mail.log.*.gz",
+        "throttled --config ./new.toml replay journal",
+        "throttled replay --json | jq -r 'select(.action == \"ban\").subject'",
     ),
 )
-@click.argument("files", metavar="FILE…", nargs=-1, required=True)
+@click.argument("files", metavar="[FILE]…", nargs=-1)
 @zone_option
 @click.option("--summary-only", is_flag=True, help="Leave the single decisions out.")
 @json_option
@@ -39,13 +40,16 @@ def command(
     most often, and every client that delivered mail or logged in and would have been banned.
     As in the daemon only lines of this host count, but all of a log that has none of its lines.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
-    systemd's journal. With --json each decision is an object on a line of its own, and the last
-    line is {"summary": …}.
+    systemd's journal. Without FILE the logs that the daemon follows are read: files with their
+    rotated ones, or the journal. With --json each decision is an object on a line of its own, and
+    the last line is {"summary": …}.
     """
     settings = config()
-    replay = Replay(settings, facts(settings), zone or local_zone())
-    with progress(files) as told:
-        for decision in replay.run(files, told):
+    known = facts(settings)
+    paths = files or own_logs(settings, known)
+    replay = Replay(settings, known, zone or local_zone())
+    with progress(paths) as told:
+        for decision in replay.run(paths, told):
             if summary_only:
                 continue
             if as_json:

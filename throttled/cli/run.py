@@ -11,6 +11,7 @@ from throttled.model import Mode
     examples=(
         "throttled run",
         "throttled run --config ./my.toml --mode observe",
+        "throttled run --mode observe --log-level debug",
     ),
 )
 @click.option("--backend", metavar="NAME", help="Instead of [firewall] backend.")
@@ -19,8 +20,16 @@ from throttled.model import Mode
     type=click.Choice(["observe", "throttle", "enforce"]),
     help="Instead of the configuration's mode. observe touches nothing.",
 )
+@click.option(
+    "--log-level",
+    "level",
+    type=click.Choice(["debug", "info", "notice", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Leave out of the log what is less important. debug explains each decision.",
+)
 @click.pass_context
-def command(ctx: click.Context, backend: str | None, mode: Mode | None) -> int:
+def command(ctx: click.Context, backend: str | None, mode: Mode | None, level: str) -> int:
     """Run the daemon in the foreground.
 
     Ends on SIGTERM and SIGINT, reads its configuration again on SIGHUP. What is in force
@@ -29,4 +38,4 @@ def command(ctx: click.Context, backend: str | None, mode: Mode | None) -> int:
     from throttled.service.daemon import run  # noqa: PLC0415 - all rooms, which --help does not need
 
     config, _ = ctx.find_root().obj
-    return run(config, backend, mode)
+    return run(config, backend, mode, level)

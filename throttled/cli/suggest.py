@@ -10,18 +10,16 @@ import click
 
 from throttled.analysis.suggest import Findings, suggest, suggest_stored
 from throttled.cli import output
-from throttled.cli.daemon import config, facts
+from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
 from throttled.config.describe import toml
-from throttled.config.schema import Config
 from throttled.decide.peaks import Rate
 from throttled.decide.suggest import Bin, Suggestion, Thresholds
 from throttled.errors import UsageError
 from throttled.host.zone import local_zone
-from throttled.model import JOURNAL, Facts, Scope
+from throttled.model import Scope
 from throttled.settings import Count, Duration
-from throttled.sources.history import rotated
 
 _BAR = 19
 _UNITS: dict[Count, str] = {
@@ -70,7 +68,7 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
     if stored:
         findings = suggest_stored(settings, known, time.time())
     else:
-        paths = files or _own(settings, known)
+        paths = files or own_logs(settings, known)
         with progress(paths) as told:
             findings = suggest(settings, known, zone or local_zone(), paths, told)
     snippet = "\n".join(_toml(findings.suggestions))
@@ -85,13 +83,6 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
     for suggestion in findings.suggestions:
         click.echo("\n" + "\n".join(_block(suggestion)))
     click.echo("\n" + (snippet or "# Nothing to change."))
-
-
-def _own(settings: Config, known: Facts) -> list[str]:
-    logs = settings.logs(known)
-    if not logs:
-        raise UsageError("this host has no log of Postfix", "name one: throttled suggest FILE")
-    return [path for log in logs for path in ([log] if log == JOURNAL else rotated(log))]
 
 
 def _head(findings: Findings) -> Iterator[str]:

@@ -220,7 +220,7 @@ class Server:
         request = wire.decode_request(line)
         if not isinstance(request, protocol.READS):
             text = wire.summary(request)  # JSON: control characters escaped
-            _log.info("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
+            _log.debug("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
         return await self._handler(request, peer)
 
 

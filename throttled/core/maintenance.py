@@ -10,13 +10,14 @@ Owns what it has seen of the clocks, and nothing else; the daemon runs one `run`
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.errors import BackendError, StoreError
+from throttled.model import Decision, Snapshot
+from throttled.notify.journal import SHOWN
 from throttled.store.store import Shift
 
 log = logging.getLogger(__name__)
@@ -36,17 +37,22 @@ _LONG = 86400.0
 #: Rows between two turns of the loop: some milliseconds.
 _PIECE = 500
 
+Ended = Callable[[Sequence[tuple[Snapshot, Decision]], int], None]
+
 
 class Maintenance:
     """Looks after the store once a second."""
 
-    def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment]) -> None:
+    def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment], ended: Ended) -> None:
         """Look at the clocks.
 
         Args:
             pipeline: whose store it is.
             clock: tells both clocks.
+            ended: called with what expired, each with the decision that follows: the first of
+                them, and how many there are.
         """
+        self._ended = ended
         self.fault: StoreError | None = None  # the store cannot be looked after
         self._pipeline = pipeline
         self._clock = clock
@@ -105,15 +111,33 @@ class Maintenance:
             self._pruned = moment.boot + _LONG
 
     async def _run_out(self) -> None:
+        first: list[tuple[Snapshot, Decision]] = []
+        count = 0
+        try:
+            for rows in self._pipeline.recorder.store.ended(self._clock().wall, _PIECE):
+                moment = self._clock()
+                if not self.steady(moment):
+                    return
+                ended = self._decide(rows, moment)
+                count += len(ended)
+                first += ended[: SHOWN - len(first)]
+                await asyncio.sleep(0)
+        finally:
+            if count:
+                self._ended(first, count)
+
+    def _decide(self, rows: Sequence[Snapshot], moment: Moment) -> list[tuple[Snapshot, Decision]]:
+        """Decide what follows what expired, and put that in force."""
         pipeline = self._pipeline
-        for rows in pipeline.recorder.store.ended(self._clock().wall, _PIECE):
-            moment = self._clock()
-            if not self.steady(moment):
-                return
-            ended = partial(pipeline.ladder.ended, now=moment.wall)
-            for decisions in pipeline.skipped.each("row", rows, ended):
-                pipeline.decide(decisions, moment)
-            await asyncio.sleep(0)
+        found: list[tuple[Snapshot, Decision]] = []
+
+        def ended(some: Sequence[Snapshot]) -> list[tuple[Snapshot, Decision]]:
+            return list(zip(some, pipeline.ladder.ended(some, moment.wall), strict=True))
+
+        for pairs in pipeline.skipped.each("row", rows, ended):
+            pipeline.decide([decision for _, decision in pairs], moment)
+            found += pairs
+        return found
 
     async def _keep_peaks(self) -> None:
         if self._clock().boot - self._noted < _PEAKS:

@@ -16,6 +16,7 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
+from throttled.core.explain import explain
 from throttled.core.recorder import Key, Recorder
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder, Ruling
@@ -154,6 +155,9 @@ class Pipeline:
         renewed: list[Key] = []
         judge = partial(self._judge, now=now)
         for ruling, pasts, networks in self.skipped.each("decision", outcome.crossings, judge):
+            if log.isEnabledFor(logging.DEBUG):
+                for text in explain(ruling, pasts, networks):
+                    log.debug("%s", text)
             self._hold(outcome.crossings, pasts, networks, now)
             for crossing, value in ruling.excused:
                 self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)

@@ -18,6 +18,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
 from throttled.errors import StoreError
 from throttled.model import Decision, Snapshot
+from throttled.notify.journal import NOTICE
 
 log = logging.getLogger("throttled")
 
@@ -106,7 +107,7 @@ class Protected:
                 count += len(decisions)
             await asyncio.sleep(0)
         if count > 1:
-            log.info("unbanned %d protected clients in %s", count, network)
+            log.log(NOTICE, "unbanned %d protected clients in %s", count, network)
 
     def _decision(self, row: Snapshot, wall: float) -> Decision | None:
         reason = self._pipeline.ladder.protection.reason(row.subject)

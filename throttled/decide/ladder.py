@@ -317,6 +317,8 @@ def _decision(  # noqa: PLR0913, PLR0917 - what a crossing does not say
         crossing.lines,
         pid=crossing.pid,
         port=crossing.port,
+        above="hard" if crossing.action == "ban" else "soft",
+        name=crossing.name,
     )
 
 

@@ -84,7 +84,8 @@ class Judge(Struct, frozen=True):
         if action == "throttle" and settings.throttle is not None:
             rate, time = settings.throttle.as_rate(), settings.throttle.time or time
         found = (*place, "network", level, now + time, why, value, threshold)
-        return Decision(now, action, *found, rate=rate)
+        above: Literal["soft", "hard"] = "hard" if action == "ban" else "soft"
+        return Decision(now, action, *found, rate=rate, above=above)
 
 
 def fresh(decisions: Iterable[Decision]) -> dict[Key, int]:

@@ -9,7 +9,10 @@ _HINTS = {
     errno.EACCES: "run as root, or give the user read permission on it and its directories (adm)",
     errno.EPERM: "run as root, or give the user read permission on it and its directories (adm)",
     errno.EISDIR: "name the log files themselves, not their directory",
-    errno.ENOENT: "see where Postfix logs: postconf maillog_file, and the syslog configuration",
+    errno.ENOENT: (
+        "see where Postfix logs: postconf maillog_file, and the syslog configuration; "
+        "systemd's journal is named: journal"
+    ),
     errno.ELOOP: "a symbolic link leads back to itself",
     errno.ENOSPC: "raise the limit: sysctl -w fs.inotify.max_user_watches=…",
     errno.EMFILE: (

@@ -1,18 +1,17 @@
 """The line of a decision in the journal: an interface for programs that read it. Pure.
 
-    ban 198.51.100.7 scope=mx limit=errors value=56 hard=50 for=10m level=1
+    ban 198.51.100.7 scope=mx limit=errors value=56 hard=50 for=10m level=1 origin=log
 
-The verb is `ban`, `throttle`, `exempt` or `unban`; `would-ban` and so on where the daemon only
-observes. Keys come in this order, absent ones are left out. docs/monitoring.md
-describes it.
+The verb is `ban`, `throttle`, `exempt`, `unban` or `expire`; `would-ban` and so on for the
+beginnings where the daemon only observes. Keys come in this order, absent ones are left out.
+docs/monitoring.md describes it.
 """
 
 import re
 
-from throttled.model import Decision
+from throttled.model import Decision, Snapshot
 from throttled.settings import Duration
 
-_VERBS = {"ban": "ban", "throttle": "throttle", "exempt": "exempt", "release": "unban"}
 _PLAIN = re.compile(r"[A-Za-z0-9.:/@_+-]+")
 
 
@@ -26,15 +25,32 @@ def line(decision: Decision, *, would: bool) -> str:
     fields = {"scope": decision.scope, "limit": decision.limit}
     if decision.value:
         fields["value"] = str(decision.value)
-    if decision.threshold and decision.action == "ban":
-        fields["hard"] = str(decision.threshold)
-    if decision.action != "release":
+    if decision.threshold and decision.above:
+        fields[decision.above] = str(decision.threshold)
+    if decision.action == "release":
+        verb = "unban"
+    else:
+        verb = f"would-{decision.action}" if would else decision.action
         fields["for"] = str(Duration(decision.until - decision.time))
     if decision.level:
         fields["level"] = str(decision.level)
-    words = [f"{key}={_value(text)}" for key, text in fields.items()]
-    verb = _VERBS[decision.action]
-    return " ".join([f"would-{verb}" if would else verb, decision.subject, *words])
+    fields["origin"] = decision.origin
+    if decision.name:
+        fields["name"] = decision.name
+    return _line(verb, decision.subject, fields)
+
+
+def expired(row: Snapshot) -> str:
+    """Return the end of what was in force as a line; `for` is how long it was."""
+    fields = {"scope": row.scope, "limit": row.limit, "for": str(Duration(row.until - row.since))}
+    if row.level:
+        fields["level"] = str(row.level)
+    fields["origin"] = row.origin
+    return _line("expire", row.subject, fields)
+
+
+def _line(verb: str, subject: str, fields: dict[str, str]) -> str:
+    return " ".join([verb, subject, *(f"{key}={_value(text)}" for key, text in fields.items())])
 
 
 def _value(text: str) -> str:

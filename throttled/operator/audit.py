@@ -1,8 +1,8 @@
 """Who changed what, when and with what outcome: kept in the store and told to the log.
 
 Owns the changes that a failing store could not take: at most `WAITING`, written with the next one.
-A change is told to the log before it is made and after it; in the store it is with its outcome,
-so a daemon killed in between leaves the first of the two lines in the log alone.
+A change is one line of the log, at notice, after it was made; at debug the request is logged before
+that too (`control.server`), so that it is known what a daemon was asked that was killed meanwhile.
 """
 
 import logging
@@ -28,6 +28,7 @@ from throttled.control.protocol import (
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
+from throttled.notify.journal import NOTICE
 from throttled.store.store import Store
 
 WAITING = 1000
@@ -98,7 +99,7 @@ class Trail:
             syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {_sentence(change)}")
         else:
-            log.info("%s", _sentence(change))
+            log.log(NOTICE, "%s", _sentence(change))
         self._waiting.append(change)
         try:
             while self._waiting:

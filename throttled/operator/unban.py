@@ -46,7 +46,8 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
         except StoreError as error:  # a full disk must not keep anybody banned
             later = unrecorded(desk, error)
     desk.pipeline.enforcer.apply(entries, moment)
-    desk.pipeline.decide(exemptions(subject, until, moment.wall), moment)
+    exempted = exemptions(subject, until, moment.wall)
+    desk.pipeline.decide(exempted, moment)
     still = _blocking(desk, subject, scopes)
     if not rows and was_held == [] and not request.exempt:
         message = f"{subject} is neither throttled nor banned"
@@ -54,6 +55,9 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
             raise RefusedError(f"{message} itself, but {sentence(still)}")
         raise RefusedError(message, _hint(desk, subject))
     message, confirmed = _outcome(desk, subject, still)
+    if confirmed:
+        begun = exempted if request.exempt else []
+        desk.announce([*_releases(rows, moment.wall), *begun], notice=True)
     if request.exempt:
         message += f"; exempt for {Duration(request.exempt)}"
         if address.is_network(subject):
@@ -186,4 +190,14 @@ def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[
             wall, "exempt", subject, scope, OPERATOR, 0, end, "unbanned and exempt", origin=OPERATOR
         )
         for scope, end in until.items()
+    ]
+
+
+def _releases(rows: Sequence[Snapshot], wall: float) -> list[Decision]:
+    """Return what an unban of these rows is reported as."""
+    return [
+        Decision(
+            wall, "release", r.subject, r.scope, OPERATOR, 0, wall, "unbanned", origin=OPERATOR
+        )
+        for r in rows
     ]

@@ -1,4 +1,4 @@
-"""What follows a decision: lines in the journal, notifications, the end of sessions.
+"""What follows a decision: alerts, notifications, the end of sessions.
 
 Owns the sessions that are to end once the server has replied.
 """
@@ -13,12 +13,8 @@ from throttled.core.pipeline import Pipeline
 from throttled.enforce.sessions import AGAIN, Endings
 from throttled.errors import StoreError
 from throttled.model import SCOPES, Decision, Scope
-from throttled.notify import line
 
 log = logging.getLogger("throttled")
-
-#: Decisions of one batch that are logged one by one.
-_LOGGED = 20
 
 Listener = Callable[[Sequence[Decision]], None]
 
@@ -40,14 +36,6 @@ class Announcer:
         """Let them know; `told`: the decisions are worth a notice."""
         for listener in (*(self._told if told else ()), *self._always):
             listener(decisions)
-
-
-def journal(decisions: Sequence[Decision], *, would: bool) -> None:
-    """Write decisions to the journal; `would`: nothing is enforced."""
-    for decision in decisions[:_LOGGED]:
-        log.info("%s", line.line(decision, would=would))
-    if len(decisions) > _LOGGED:
-        log.info("and %d more decisions at once", len(decisions) - _LOGGED)
 
 
 def alert(decisions: Sequence[Decision]) -> None:

@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -51,14 +50,16 @@ from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
 from throttled.model import Facts, Mode, Problem, Ruleset
+from throttled.notify import journal
 from throttled.notify.hook import Hook
+from throttled.notify.journal import Journal
 from throttled.operator.answer import answer
 from throttled.operator.audit import Trail
 from throttled.operator.desk import Desk, Running
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
-from throttled.service.announce import Announcer, Listener, SessionEnder, alert, journal
+from throttled.service.announce import Announcer, Listener, SessionEnder, alert
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
@@ -100,6 +101,7 @@ class Daemon:
         self.metrics_problem: ConfigError | None = None
         self.host: HostWatch
         self.announcer: Announcer
+        self.journal: Journal
         self.schedule: Schedule
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
@@ -179,7 +181,7 @@ class Daemon:
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
-        self.maintenance = Maintenance(self.pipeline, now)
+        self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
         self._closing.callback(self.protected.close)
@@ -415,7 +417,8 @@ class Daemon:
 
     def _announce(self) -> None:
         """Say who gets to know of decisions."""
-        told: list[Listener] = [partial(journal, would=self.observing), alert, self.hook.decided]
+        self.journal = Journal(lambda: now().boot, would=self.observing)
+        told: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
         self.announcer = Announcer(told, () if self.observing else (ender,))
@@ -564,19 +567,18 @@ class Daemon:
         return task
 
 
-def run(config: str | None, backend: str | None, mode: Mode | None) -> int:
+def run(config: str | None, backend: str | None, mode: Mode | None, level: str = "info") -> int:
     """Run the daemon in the foreground until it is told to stop.
 
     Args:
         config: the file named on the command line, or None.
         backend: instead of the file's.
         mode: instead of the file's.
+        level: of what is logged, see `journal.LEVELS`.
 
     Raises:
         ThrottledError: it cannot start.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="throttled: %(levelname)s: %(message)s"
-    )
+    journal.set_up(level)
     asyncio.run(Daemon(Options(config, backend, mode)).run())
     return 0

@@ -80,7 +80,7 @@ class Chain:
                 log.writelines(f"{line}\n" for line in lines)
             logs.tick(now())
             await self._settle(logs)
-            await Maintenance(pipeline, now).run()
+            await Maintenance(pipeline, now, lambda _ended, _count: None).run()
             self._ask(pipeline)
         finally:
             logs.close()

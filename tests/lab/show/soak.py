@@ -224,7 +224,9 @@ class Soak:
             if answers(self._lab, row.subject, 587 if row.scope == "submission" else 25):
                 self.fault(f"{row.subject} is banned and answered")
         for line in self._guard.log.read_text(errors="replace").splitlines():
-            if _UNFORESEEN.search(line) or (": ERROR: " in line and not _FORESEEN.search(line)):
+            if _UNFORESEEN.search(line) or (
+                line.startswith("throttled: error: ") and not _FORESEEN.search(line)
+            ):
                 self.fault(f"the daemon says: {line[:100]}")
 
     def _show(self, passed: float, doing: str) -> None:

@@ -44,7 +44,7 @@ def config(folder: Path) -> str:
 def test_all_names_every_extra() -> None:
     extras = PROJECT["optional-dependencies"]
     (everything,) = extras.pop("all")
-    assert everything == f"throttled[{','.join(sorted(extras))}]"
+    assert everything == f"postfix-throttled[{','.join(sorted(extras))}]"
     assert set(extras) == set(EXTRAS)
 
 
@@ -94,7 +94,7 @@ def test_top_names_the_extra_to_install(tmp_path: Path) -> None:
     assert asked.returncode == 3
     assert asked.stderr.splitlines() == [
         "throttled: top needs textual: import of textual halted; None in sys.modules",
-        "hint: pip install 'throttled[top]'",
+        "hint: pip install 'postfix-throttled[top]'",
     ]
 
 
@@ -104,4 +104,4 @@ def test_the_iptables_backend_names_the_extra_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr(tables, "find_library", lambda name: name)
     with pytest.raises(BackendError, match="python-iptables: import of iptc halted") as caught:
         tables.remove(4, ())
-    assert caught.value.hint.startswith("pip install 'throttled[iptables]'")
+    assert caught.value.hint.startswith("pip install 'postfix-throttled[iptables]'")

@@ -107,12 +107,26 @@ def test_any_number_of_unknown_shapes(cli: "Cli", tmp_path: Path) -> None:
 
 
 def test_standard_input() -> None:
-    for arguments in ([], ["-"]):
-        ended = subprocess.run(
-            [PROGRAM, "parse", *arguments], input=LOG.encode(), capture_output=True, check=True
-        )
-        assert len(_rows(ended.stdout.decode())) == 3
-        assert ended.stderr == b""
+    ended = subprocess.run(
+        [PROGRAM, "parse", "-"], input=LOG.encode(), capture_output=True, check=True
+    )
+    assert len(_rows(ended.stdout.decode())) == 3
+    assert ended.stderr == b""
+
+
+def test_without_a_file_the_logs_of_this_host_are_read(
+    cli: "Cli", tmp_path: Path, config_file: Path
+) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(LOG)
+    (tmp_path / "mail.log.1.gz").write_bytes(gzip.compress(LOG.encode()))
+    config_file.write_text(f'[log]\nfiles = ["{log}"]\njournal = false\n')
+    rows = _rows(cli("parse").out)
+    assert [row["file"] for row in rows] == [f"{log}.1.gz"] * 3 + [str(log)] * 3
+    config_file.write_text("[log]\nfiles = []\njournal = false\n")
+    ended = cli("parse")
+    assert ended.code == 2
+    assert "journal" in ended.err
 
 
 def test_a_file_that_cannot_be_read(cli: "Cli", tmp_path: Path) -> None:

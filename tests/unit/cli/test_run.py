@@ -20,7 +20,10 @@ def test_the_words_reach_the_daemon(
 
     monkeypatch.setattr("throttled.service.daemon.run", run)
     assert cli("run", "--backend", "dryrun", "--mode", "observe").code == 0
-    assert said == [str(config_file), "dryrun", "observe"]
+    assert said == [str(config_file), "dryrun", "observe", "info"]
+    assert cli("run", "--log-level", "debug").code == 0
+    assert said[-1] == "debug"
+    assert cli("run", "--log-level", "loud").code == 2
     assert cli("run", "--mode", "loud").code == 2
 
 

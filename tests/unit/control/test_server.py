@@ -141,11 +141,13 @@ def test_changes_are_logged_with_who_asked_and_reads_are_not(
             await _ask(tmp_path / "s", PING)
             await _ask(tmp_path / "s", b'{"op":"ban","subject":"192.0.2.7","why":"a\\"b"}\n')
 
-    caplog.set_level(logging.INFO, logger=server_module.__name__)
+    caplog.set_level(logging.DEBUG, logger=server_module.__name__)
     _run(test)
     who = f"uid {os.getuid()}, pid {os.getpid()} asks: "
     asked = [r.getMessage() for r in caplog.records if "asks" in r.getMessage()]
     assert asked == [who + r'{"op":"ban","subject":"192.0.2.7","why":"a\"b"}']
+    # The line at notice is that of the audit record, with the outcome.
+    assert all(r.levelno == logging.DEBUG for r in caplog.records if "asks" in r.getMessage())
 
 
 def test_silent_and_vanishing_clients_do_not_disturb_others(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What time does, with a clock that the test sets, the real SQLite and a kernel that remembers."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 import pytest
@@ -12,7 +12,8 @@ from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
-from throttled.model import Decision, Entry, Facts, Ruleset
+from throttled.model import Decision, Entry, Facts, Ruleset, Snapshot
+from throttled.notify.journal import SHOWN
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store
@@ -32,7 +33,16 @@ class World:
         self.kernel.setup(RULES)
         parser = Parser(UTC, self.moment.wall)
         self.pipeline = Pipeline(Policy(), Facts(), self.store, self.kernel, parser)
-        self.upkeep = Maintenance(self.pipeline, lambda: self.moment)
+        self.ended: list[tuple[list[tuple[str, str]], int]] = []
+        self.upkeep = self.another()
+
+    def another(self) -> Maintenance:
+        """Another process."""
+
+        def ended(ended: Sequence[tuple[Snapshot, Decision]], count: int) -> None:
+            self.ended.append(([(row.action, then.action) for row, then in ended], count))
+
+        return Maintenance(self.pipeline, lambda: self.moment, ended)
 
     def ban(self, subject: str = A, seconds: float = 3600.0) -> None:
         wall = self.moment.wall
@@ -69,6 +79,15 @@ def test_a_ban_ends_in_a_throttle_and_that_in_nothing(world: World) -> None:
     world.wait(600)
     assert world.in_store() == world.in_kernel() == {}
     assert [d.action for d in world.store.decisions(A)] == ["release", "throttle", "ban"]
+    assert world.ended == [([("ban", "throttle")], 1), ([("throttle", "release")], 1)]
+
+
+def test_of_many_ends_the_first_are_reported_and_all_counted(world: World) -> None:
+    for number in range(1100):
+        world.ban(f"198.18.{number // 250}.{number % 250}")
+    world.wait(3600)
+    ((first, count),) = world.ended
+    assert (first, count) == ([("ban", "throttle")] * SHOWN, 1100)
 
 
 def test_nothing_runs_out_while_the_store_fails(world: World) -> None:
@@ -87,7 +106,7 @@ def test_what_ran_out_while_no_daemon_ran(
 ) -> None:
     world.ban()
     world.moment = Moment(world.moment.wall + stopped, world.moment.boot + stopped)
-    world.upkeep = Maintenance(world.pipeline, lambda: world.moment)  # another process
+    world.upkeep = world.another()  # another process
     world.wait(1)
     assert world.in_store() == world.in_kernel() == {k: s - 1 for k, s in left.items()}
 
@@ -119,7 +138,7 @@ def test_a_clock_that_was_wrong_at_the_start(world: World) -> None:
     """A board without a clock boots in 1970, adopts the bans of yesterday, then asks NTP."""
     world.ban(seconds=7200)
     world.moment = Moment(1000.0, 10.0)
-    world.upkeep = Maintenance(world.pipeline, lambda: world.moment)
+    world.upkeep = world.another()
     world.wait(1)
     assert world.in_store() == {"ban": 7200}
     world.moment = Moment(1_800_003_600.0, 20.0)

@@ -167,7 +167,7 @@ def test_lines_become_a_throttle_in_store_and_kernel(
     assert kernel.held == {(A, "mx", "throttle"): 600.0}
     # The session that caused it matters at once, or never.
     assert decision.pid == 1060
-    assert store.decisions(A) == [replace(decision, pid=0)]
+    assert store.decisions(A) == [replace(decision, pid=0, above="")]
     assert decision.lines[-1].offset == 60
     assert decision.lines[-1].source == 3
     assert pipeline.counts.events == {"connect": 61}

@@ -13,6 +13,7 @@ from throttled.control.protocol import Ban, ChangeResult, Done, List, Reload, Re
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Change
+from throttled.notify.journal import NOTICE
 from throttled.operator.audit import Trail, user_name
 from throttled.store.store import Store
 
@@ -56,6 +57,7 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
         True,
         False,
     )
+    assert [record.levelno for record in caplog.records] == [NOTICE] * 4  # one line each
     assert not unconfirmed.ok
     assert (refused.user, refused.program, refused.outcome, refused.ok) == (
         "uid 4242",

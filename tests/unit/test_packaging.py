@@ -1,0 +1,68 @@
+"""What the packages and pages promise, as far as the files tell; the rest is in test_package.py."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from throttled import __version__
+from throttled.errors import install
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = (ROOT / "packaging/debian/postfix-throttled.docs").read_text().split()
+PAGES = [
+    page
+    for place in SHIPPED
+    for page in ([ROOT / place] if place.endswith(".md") else (ROOT / place).rglob("*.md"))
+]
+
+#: PyPI's `throttled` is another project.
+FOREIGN = re.compile(r"pip install [^\n]*['\" ]throttled\b")
+
+
+def test_the_version_stands_in_one_place() -> None:
+    files = [ROOT / "pyproject.toml", *ROOT.glob("packaging/debian/*"), *ROOT.glob("scripts/*")]
+    texts = {path.name: path.read_text() for path in files if path.is_file()}
+    assert [name for name, text in texts.items() if __version__ in text] == []
+
+
+def test_the_distribution_and_the_package_have_one_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    control = (ROOT / "packaging/debian/control").read_text()
+    assert project["name"] == "postfix-throttled"
+    assert re.findall(r"^(?:Source|Package): (.*)$", control, re.MULTILINE) == [project["name"]] * 2
+    assert "\nConflicts: throttled\n" in control
+    assert list(project["scripts"]) == ["throttled"]
+    names = [each for extra in project["optional-dependencies"].values() for each in extra]
+    assert not [name for name in names if name.startswith("throttled")]
+    assert not FOREIGN.search(install("top"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_packaged_pages_link_to_packaged_files(page: Path) -> None:
+    text = page.read_text()
+    assert not FOREIGN.search(text)
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+        path = (page.parent / target).resolve().relative_to(ROOT)
+        assert path.parts[0] in SHIPPED, target
+        assert (ROOT / path).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_files_that_exist(page: Path) -> None:
+    rooms = "|".join(path.name for path in (ROOT / "throttled").iterdir() if path.is_dir())
+    for found in re.findall(
+        rf"`((?:throttled|tests|scripts|packaging|{rooms})/[^`\s]+)`", page.read_text()
+    ):
+        if "NAME" not in found:
+            places = [*ROOT.glob(found), *(ROOT / "throttled").glob(found)]
+            assert places, found
+
+
+def test_the_unit_finds_the_program_from_a_checkout_and_from_the_package() -> None:
+    """A name without a path is looked for in /usr/local/sbin, then in /usr/sbin (systemd.exec)."""
+    for unit in ROOT.glob("packaging/systemd/*.service"):
+        assert re.search(r"^ExecStart=throttled ", unit.read_text(), re.MULTILINE), unit
+    assert "/usr/local/sbin/throttled\n" in (ROOT / "docs/install.md").read_text()
+    assert "$(ROOT)/usr/sbin/throttled\n" in (ROOT / "packaging/debian/rules").read_text()
