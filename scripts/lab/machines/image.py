@@ -32,6 +32,8 @@ _INSTALLED = (
     *("ifupdown", "iproute2", "netbase", "logrotate", "nftables", "python3", "apparmor"),
     *("postfix", "qemu-guest-agent"),
 )
+#: A line of an apt source that names Debian's archive, in both formats.
+_DEBIAN = r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+/debian(?:-security)?)/?\s"
 _SIZE = 6 * 2**30  # bytes of the disk; only what is written takes space
 _MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer"),
@@ -151,7 +153,9 @@ def _mirrors(suite: str) -> list[str]:
         )
         if path.exists()
     )
-    found = re.findall(r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+/debian(?:-security)?)/?\s", text, re.M)
+    found = re.findall(
+        r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+/debian(?:-security)?)/?\s", text, re.MULTILINE
+    )
     names = {uri: f"{suite}-security" if "security" in uri else suite for uri in found}
     return [f"deb {uri} {name} main" for uri, name in names.items()]
 

@@ -44,7 +44,7 @@ def knock_while(
     sent, answered = 0, set[int]()
     with raw:
         raw.bind((source, 0))
-        raw.setblocking(False)  # noqa: FBT003
+        raw.setblocking(False)
         while on(sent):
             until = time.monotonic() + 1 / rate
             try:
