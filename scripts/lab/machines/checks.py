@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lab.machines.guest import Failed
 from lab.machines.knock import Knocks, knock_while
-from lab.machines.site import CONFIG, PATIENCE, SHARE, Site
+from lab.machines.site import CONFIG, PATIENCE, SHARE, TREE, Site
 
 _DROP_IN = "/etc/systemd/system/throttled.service.d/xdp.conf"
 _EXAMPLE = "/usr/share/doc/throttled/examples/xdp.conf"
@@ -190,6 +190,21 @@ def _purge(site: Site) -> None:
         raise Failed(f"left: {units}")
 
 
+def _tests(site: Site) -> str:
+    """Run the tests of the backends with the machine's kernel, Python, nft and iptables."""
+    site.run(
+        f"mkdir /tree /var/tmp/tree && mount -t 9p -o trans=virtio,version=9p2000.L {TREE} /tree"
+    )
+    site.run("cd /tree && cp -r pyproject.toml packaging scripts tests throttled /var/tmp/tree")
+    site.run("apt-get install --yes iptables ipset python3-iptables libnftables1 libbpf1", 900.0)
+    output = site.run(
+        f"cd /var/tmp/tree && PYTHONPATH=/{SHARE}/python python3 -m pytest -q -p no:cacheprovider"
+        " -o timeout=3000 --tb=short tests/kernel tests/contract",
+        4 * 3600.0,
+    )
+    return output.strip().splitlines()[-1]
+
+
 @contextmanager
 def _knocking(site: Site, source: str) -> Iterator[list[Knocks]]:
     """Send SYNs from a source throughout the block; the list has what became of them after it."""
@@ -232,3 +247,6 @@ CHECKS = (
     Check("remove", _remove),
     Check("purge", _purge),
 )
+
+#: With `--tests`: they take as long as all others.
+TESTS = Check("kernel and contract tests", _tests)

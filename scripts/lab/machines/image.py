@@ -25,7 +25,8 @@ from typing import NamedTuple
 from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, SOURCES4, SOURCES6
 from lab.postfix import DOMAIN, HOST, USER
 
-SUITES = ("bookworm", "trixie")
+#: The releases, and the version of each one's Python.
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 
 _INSTALLED = (
     *("linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "procps", "e2fsprogs"),

@@ -1,10 +1,13 @@
 """Runs the checks in a machine of each release and prints a table: `scripts/machines`."""
 
 import argparse
+import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import netns
-from lab.machines.checks import CHECKS
+from lab.machines.checks import CHECKS, TESTS
 from lab.machines.guest import guest
-from lab.machines.image import SUITES, Image, cache, image
-from lab.machines.site import SHARE, Site
+from lab.machines.image import PYTHONS, Image, cache, image
+from lab.machines.site import SHARE, TREE, Site
 from lab.machines.wire import wire
 
 _TREE = Path(__file__).resolve().parents[3]
@@ -56,9 +59,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Check this tree on stock Debian machines, booted in qemu without KVM (root)."
     )
-    parser.add_argument("suite", nargs="*", default=SUITES, help=f"of {', '.join(SUITES)}")
+    parser.add_argument("suite", nargs="*", default=list(PYTHONS), help=f"of {', '.join(PYTHONS)}")
     parser.add_argument("--cache", type=Path, default=cache(), help="images (default: %(default)s)")
     parser.add_argument("--before", default="HEAD~1", help="commit that the upgrade begins with")
+    parser.add_argument("--tests", action="store_true", help="the backends' tests, inside, too")
     parser.add_argument("--only", default="", help="regular expression: only these checks")
     return parser.parse_args(argv)
 
@@ -97,20 +101,24 @@ def _work(options: argparse.Namespace, packages: Path, run: Run) -> None:
         return
     later = [*_dependencies(built[0]), *_LATER]
     for suite in options.suite:
+        if options.tests:
+            run.step(suite, "wheels for the tests", partial(_wheels, suite, packages / "python"))
         made = run.step(suite, "image", partial(image, suite, later, options.cache))
         if made:
-            _machine(suite, made, built, options.only, run)
+            _machine(suite, made, built, options, run)
 
 
-def _machine(suite: str, made: Image, built: tuple[Path, Path], only: str, run: Run) -> None:
+def _machine(
+    suite: str, made: Image, built: tuple[Path, Path], options: argparse.Namespace, run: Run
+) -> None:
     began = time.monotonic()
     with netns.directory(suite) as home, wire() as client:
         try:
-            with guest(client, made, home, {SHARE: built[0].parent}) as booted:
+            with guest(client, made, home, {SHARE: built[0].parent, TREE: _TREE}) as booted:
                 run.add(Row(suite, "boot", time.monotonic() - began, ""))
                 site = Site(booted, client, *built)
-                for check in CHECKS:
-                    if not check.needed and not re.search(only, check.name):
+                for check in (*CHECKS, *([TESTS] if options.tests else [])):
+                    if not check.needed and not re.search(options.only, check.name):
                         continue
                     run.step(suite, check.name, partial(check.run, site))
                     if check.needed and run.rows[-1].error:
@@ -135,6 +143,27 @@ def _build_deb(tree: Path, out: Path, version: str) -> Path:
     if done.returncode != 0:
         raise RuntimeError(f"build-deb: {(done.stdout + done.stderr)[-3000:]}")
     return Path(done.stdout.strip())
+
+
+def _wheels(suite: str, directory: Path) -> None:
+    """Install what the tests need for the Python of a release; C libraries come from Debian."""
+    shutil.rmtree(directory, ignore_errors=True)
+    project = tomllib.loads((_TREE / "pyproject.toml").read_text())["project"]["dependencies"]
+    wheels = [each for each in project if not each.startswith("python-iptables")]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
+            *("--target", directory, "--only-binary", ":all:", "--implementation", "cp"),
+            *("--python-version", PYTHONS[suite]),
+            *("--platform", f"manylinux_2_28_{platform.machine()}"),
+            *(*wheels, "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"pip: {done.stderr[-2000:]}")
 
 
 def _dependencies(package: Path) -> list[str]:

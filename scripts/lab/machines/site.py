@@ -13,8 +13,8 @@ from lab.machines.guest import Failed, Guest
 from lab.machines.knock import knock
 from lab.netns import Namespace
 
-#: The 9p tag and the mount point of the packages.
-SHARE = "packages"
+#: The 9p tags (and mount points) of the packages and of this work tree.
+SHARE, TREE = "packages", "tree"
 CONFIG = "/etc/throttled/throttled.toml"
 
 #: Seconds for something that takes a second or less on a host that is not emulated.
