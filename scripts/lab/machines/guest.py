@@ -24,6 +24,7 @@ from lab.netns import Namespace
 BOOT = 600.0
 
 _ANSWER = 10.0  # seconds for an answer of the agent; it answers at once, or it is not there
+_KERNEL = "quiet systemd.show_status=1 net.ifnames=0 mitigations=off"
 _POLL = 0.3  # seconds between two looks at a running command: a look costs the guest some work
 _ENVIRONMENT = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -214,7 +215,7 @@ def _qemu(image: Image, home: Path, memory: int) -> list[str]:
         *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
         *("-smp", "1", "-m", str(memory), "-display", "none", "-no-user-config"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-        *("-append", "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off"),
+        *("-append", f"root=/dev/vda rw console=ttyS0 {_KERNEL}"),
         *("-drive", f"file={home}/disk.qcow2,if=virtio,format=qcow2,cache=unsafe"),
         *("-serial", f"file:{home}/serial.log", "-device", "virtio-rng-pci"),
         *("-netdev", f"tap,id=n0,ifname={TAP},script=no,downscript=no"),
