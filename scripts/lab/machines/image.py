@@ -17,11 +17,11 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.machines.command import run
 from lab.netns import CLIENT4, CLIENT6, SERVER4, SERVER6, SOURCES4, SOURCES6
 from lab.postfix import DOMAIN, HOST, USER
 
@@ -115,13 +115,13 @@ def _make(suite: str, later: Sequence[str], place: Path) -> None:
         for name, text in _FILES.items():
             root.joinpath(name).unlink(missing_ok=True)
             root.joinpath(name).write_text(text)
-        _run("chroot", str(root), "sh", "-euc", _POSTFIX)
+        run("chroot", root, "sh", "-euc", _POSTFIX)
         for name in ("vmlinuz", "initrd"):
             (found,) = root.glob(f"boot/{name}*-amd64")
             shutil.copy(found, fresh / name)
         with (fresh / "disk").open("wb") as disk:
             disk.truncate(_SIZE)
-        _run("mkfs.ext4", "-q", "-F", "-d", str(root), str(fresh / "disk"))
+        run("mkfs.ext4", "-q", "-F", "-d", root, fresh / "disk")
         shutil.rmtree(root)
         fresh.rename(place)
     finally:
@@ -130,7 +130,7 @@ def _make(suite: str, later: Sequence[str], place: Path) -> None:
 
 def _bootstrap(suite: str, later: Sequence[str], root: Path) -> None:
     download = f'chroot "$1" apt-get install -y -qq --download-only {" ".join(later)}'
-    _run(
+    run(
         # What it mounts and starts ends with it, also when it is killed.
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
@@ -139,7 +139,9 @@ def _bootstrap(suite: str, later: Sequence[str], root: Path) -> None:
         '--aptopt=APT::Install-Recommends "false"',
         "--dpkgopt=force-unsafe-io",
         f"--customize-hook={download}",
-        *(suite, str(root), *_mirrors(suite)),
+        suite,
+        root,
+        *_mirrors(suite),
     )
 
 
@@ -159,9 +161,3 @@ def _mirrors(suite: str) -> list[str]:
     )
     names = {uri: f"{suite}-security" if "security" in uri else suite for uri in found}
     return [f"deb {uri} {name} main" for uri, name in names.items()]
-
-
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, cwd="/", capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{argv[0]}: {done.returncode}: {(done.stdout + done.stderr)[-3000:]}")

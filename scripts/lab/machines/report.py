@@ -4,7 +4,6 @@ import argparse
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
 import tomllib
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from lab import netns
 from lab.machines.checks import CHECKS, TESTS
+from lab.machines.command import run
 from lab.machines.guest import guest
 from lab.machines.image import PYTHONS, Image, cache, image
 from lab.machines.site import SHARE, TREE, Site
@@ -44,15 +44,15 @@ class Row(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; return 1 if a check failed."""
     options = _options(argv)
-    run = Run(Console(highlight=False))
+    steps = Steps(Console(highlight=False))
     with netns.unwinding():
         try:
             with netns.directory("packages") as packages:
-                _work(options, packages, run)
+                _work(options, packages, steps)
         except KeyboardInterrupt:
-            run.add(Row("", "interrupted", 0.0, "interrupted"))
-    _table(run.console, run.rows)
-    return 1 if any(row.error for row in run.rows) else 0
+            steps.add(Row("", "interrupted", 0.0, "interrupted"))
+    _table(steps.console, steps.rows)
+    return 1 if any(row.error for row in steps.rows) else 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,7 +67,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Run:
+class Steps:
     """Runs one step after the other, shows its progress and stores its line."""
 
     def __init__(self, console: Console) -> None:
@@ -95,54 +95,51 @@ class Run:
             self.console.print(row.error, markup=False)
 
 
-def _work(options: argparse.Namespace, packages: Path, run: Run) -> None:
-    built = run.step("here", "build the packages", partial(_build, packages, options.before))
+def _work(options: argparse.Namespace, packages: Path, steps: Steps) -> None:
+    built = steps.step("here", "build the packages", partial(_build, packages, options.before))
     if not built:
         return
     later = [*_dependencies(built[0]), *_LATER]
     for suite in options.suite:
         if options.tests:
-            run.step(suite, "wheels for the tests", partial(_wheels, suite, packages / "python"))
-        made = run.step(suite, "image", partial(image, suite, later, options.cache))
+            steps.step(suite, "wheels for the tests", partial(_wheels, suite, packages / "python"))
+        made = steps.step(suite, "image", partial(image, suite, later, options.cache))
         if made:
-            _machine(suite, made, built, options, run)
+            _machine(suite, made, built, options, steps)
 
 
 def _machine(
-    suite: str, made: Image, built: tuple[Path, Path], options: argparse.Namespace, run: Run
+    suite: str, made: Image, built: tuple[Path, Path], options: argparse.Namespace, steps: Steps
 ) -> None:
     began = time.monotonic()
     with netns.directory(suite) as home, wire() as client:
         try:
             with guest(client, made, home, {SHARE: built[0].parent, TREE: _TREE}) as booted:
-                run.add(Row(suite, "boot", time.monotonic() - began, ""))
+                steps.add(Row(suite, "boot", time.monotonic() - began, ""))
                 site = Site(booted, client, *built)
                 for check in (*CHECKS, *([TESTS] if options.tests else [])):
                     if not check.needed and not re.search(options.only, check.name):
                         continue
-                    run.step(suite, check.name, partial(check.run, site))
-                    if check.needed and run.rows[-1].error:
+                    steps.step(suite, check.name, partial(check.run, site))
+                    if check.needed and steps.rows[-1].error:
                         return
         except (RuntimeError, TimeoutError) as error:
-            run.add(Row(suite, "boot", time.monotonic() - began, str(error)))
+            steps.add(Row(suite, "boot", time.monotonic() - began, str(error)))
 
 
 def _build(packages: Path, commit: str) -> tuple[Path, Path]:
     """Build the packages of this work tree and, from a clone, of a commit before it."""
     clone = packages / "clone"
-    subprocess.run(["git", "clone", "-q", "--shared", "--no-checkout", _TREE, clone], check=True)
-    subprocess.run(["git", "-C", clone, "checkout", "-q", "--detach", commit], check=True)
+    commit = run("git", "-C", _TREE, "rev-parse", commit).strip()
+    run("git", "clone", "-q", "--shared", "--no-checkout", _TREE, clone)
+    run("git", "-C", clone, "checkout", "-q", "--detach", commit)
     (clone / ".venv").symlink_to(_TREE / ".venv")
     return _build_deb(_TREE, packages, "1.0+tree"), _build_deb(clone, packages, "1.0~before")
 
 
 def _build_deb(tree: Path, out: Path, version: str) -> Path:
-    done = subprocess.run(
-        [tree / "scripts/build-deb", out, version], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"build-deb: {(done.stdout + done.stderr)[-3000:]}")
-    return Path(done.stdout.strip())
+    # Its temporary directory is in ours, which is removed in any case.
+    return Path(run(tree / "scripts/build-deb", out, version, env={"TMPDIR": str(out)}).strip())
 
 
 def _wheels(suite: str, directory: Path) -> None:
@@ -150,27 +147,18 @@ def _wheels(suite: str, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     project = tomllib.loads((_TREE / "pyproject.toml").read_text())["project"]["dependencies"]
     wheels = [each for each in project if not each.startswith("python-iptables")]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
-            *("--target", directory, "--only-binary", ":all:", "--implementation", "cp"),
-            *("--python-version", PYTHONS[suite]),
-            *("--platform", f"manylinux_2_28_{platform.machine()}"),
-            *(*wheels, "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    run(
+        *(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
+        *("--target", directory, "--only-binary", ":all:", "--implementation", "cp"),
+        *("--python-version", PYTHONS[suite]),
+        *("--platform", f"manylinux_2_28_{platform.machine()}"),
+        *(*wheels, "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
     )
-    if done.returncode != 0:
-        raise RuntimeError(f"pip: {done.stderr[-2000:]}")
 
 
 def _dependencies(package: Path) -> list[str]:
-    told = subprocess.run(
-        ["dpkg-deb", "--field", package, "Depends"], capture_output=True, text=True, check=True
-    )
-    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", told.stdout)))
+    depends = run("dpkg-deb", "--field", package, "Depends")
+    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", depends)))
 
 
 def _table(console: Console, rows: Sequence[Row]) -> None:
