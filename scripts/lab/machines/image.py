@@ -59,7 +59,11 @@ _FILES = {
     "etc/network/interfaces": _INTERFACES,
     "etc/resolv.conf": "nameserver 127.0.0.1\n",  # answers no, at once
 }
+# What the package asked when it was installed in the chroot of another host is asked again.
 _POSTFIX = rf"""\
+mount -t proc proc /proc
+hostname {HOST.partition(".")[0]}
+echo PURGE | debconf-communicate postfix >/dev/null
 printf '%s\n' 'postfix postfix/main_mailer_type select Internet Site' \
     'postfix postfix/mailname string {DOMAIN}' | debconf-set-selections
 rm -f /etc/postfix/main.cf /etc/postfix/master.cf /etc/mailname
@@ -115,7 +119,7 @@ def _make(suite: str, later: Sequence[str], place: Path) -> None:
         for name, text in _FILES.items():
             root.joinpath(name).unlink(missing_ok=True)
             root.joinpath(name).write_text(text)
-        run("chroot", root, "sh", "-euc", _POSTFIX)
+        run("unshare", "--mount", "--uts", "chroot", root, "sh", "-euc", _POSTFIX)
         for name in ("vmlinuz", "initrd"):
             (found,) = root.glob(f"boot/{name}*-amd64")
             shutil.copy(found, fresh / name)
