@@ -29,7 +29,7 @@ def _install(site: Site) -> str:
     site.run(f"mkdir -p /{SHARE} && mount -t 9p -o trans=virtio,version=9p2000.L {SHARE} /{SHARE}")
     if site.guest.succeeds("command -v rsyslogd"):
         raise Failed("rsyslog is installed: the image is not what it should be")
-    site.run("systemctl is-active postfix@- || systemctl is-active postfix")
+    site.run("postfix status")
     site.install(site.tree)
     tails = [tail["path"] for tail in site.json("status")["tails"]]
     if tails != ["journal"]:
@@ -174,7 +174,7 @@ def _remove(site: Site) -> None:
     if site.guest.succeeds("nft list ruleset | grep -q thr"):
         raise Failed(f"left in the kernel: {site.run('nft list ruleset')}")
     site.run(f"test -e /var/lib/throttled/throttled.db && test -e {CONFIG}")
-    site.run("test ! -e /usr/lib/throttled && systemctl is-active postfix@-")
+    site.run("test ! -e /usr/lib/throttled && postfix status")
 
 
 def _purge(site: Site) -> None:
