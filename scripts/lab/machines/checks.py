@@ -84,16 +84,17 @@ def _iptables(site: Site) -> str:
 
 def _xdp(site: Site) -> str:
     site.run(f"install -D -m644 {_EXAMPLE} {_DROP_IN} && systemctl daemon-reload")
-    try:
-        with site.backend("xdp"):
-            for v6 in (False, True):
-                site.attack(site.source(v6=v6))
-                site.good(v6=v6)
-            site.run("throttled check")
-            return _restarted(site)
-    finally:
-        site.run("systemctl stop throttled; throttled purge --yes")
-        site.run(f"rm {_DROP_IN}; systemctl daemon-reload; systemctl start throttled")
+    back = f"rm {_DROP_IN}; systemctl daemon-reload; systemctl start throttled"
+    # The unit without the drop-in may not take the program away.
+    with (
+        site.undone(f"systemctl stop throttled; throttled purge --yes; {back}"),
+        site.backend("xdp"),
+    ):
+        for v6 in (False, True):
+            site.attack(site.source(v6=v6))
+            site.good(v6=v6)
+        site.run("throttled check")
+        return _restarted(site)
 
 
 def _unban(site: Site) -> None:

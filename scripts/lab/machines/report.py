@@ -44,7 +44,10 @@ class Row(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; return 1 if a check failed."""
     options = _options(argv)
-    steps = Steps(Console(highlight=False))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # of a log
+    steps = Steps(console)
     with netns.unwinding():
         try:
             with netns.directory("packages") as packages:
@@ -146,13 +149,12 @@ def _wheels(suite: str, directory: Path) -> None:
     """Install what the tests need for the Python of a release; C libraries come from Debian."""
     shutil.rmtree(directory, ignore_errors=True)
     project = tomllib.loads((_TREE / "pyproject.toml").read_text())["project"]["dependencies"]
-    wheels = [each for each in project if not each.startswith("python-iptables")]
     run(
         *(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
         *("--target", directory, "--only-binary", ":all:", "--implementation", "cp"),
         *("--python-version", PYTHONS[suite]),
         *("--platform", f"manylinux_2_28_{platform.machine()}"),
-        *(*wheels, "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
+        *(*project, "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
     )
 
 

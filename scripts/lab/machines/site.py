@@ -119,13 +119,21 @@ class Site:
         """Let the daemon use a backend meanwhile."""
         self.run(f"cp -p {CONFIG} /var/tmp/throttled.toml")
         self.run(f"""sed -i 's/^#*backend = .*/backend = "{name}"/' {CONFIG}""")
-        try:
+        with self.undone(f"mv /var/tmp/throttled.toml {CONFIG}; systemctl restart throttled"):
             self.run("systemctl restart throttled")
             if (found := self.json("status")["backend"]) != name:
                 raise Failed(f"the backend is {found}")
             yield
-        finally:
-            self.run(f"mv /var/tmp/throttled.toml {CONFIG}; systemctl restart throttled")
+
+    @contextmanager
+    def undone(self, command: str) -> Iterator[None]:
+        """Run a command in the machine after the block; not after ^C, the machine ends then."""
+        try:
+            yield
+        except Exception:
+            self.run(command)
+            raise
+        self.run(command)
 
 
 def _quoted(text: str) -> str:
