@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -114,20 +115,17 @@ def _work(options: argparse.Namespace, packages: Path, steps: Steps) -> None:
 def _machine(
     suite: str, made: Image, built: tuple[Path, Path], options: argparse.Namespace, steps: Steps
 ) -> None:
-    began = time.monotonic()
-    with netns.directory(suite) as home, wire() as client:
-        try:
-            with guest(client, made, home, {SHARE: built[0].parent, TREE: _TREE}) as booted:
-                steps.add(Row(suite, "boot", time.monotonic() - began, ""))
-                site = Site(booted, client, *built)
-                for check in (*CHECKS, *([TESTS] if options.tests else [])):
-                    if not check.needed and not re.search(options.only, check.name):
-                        continue
-                    steps.step(suite, check.name, partial(check.run, site))
-                    if check.needed and steps.rows[-1].error:
-                        return
-        except (RuntimeError, TimeoutError) as error:
-            steps.add(Row(suite, "boot", time.monotonic() - began, str(error)))
+    shares = {SHARE: built[0].parent, TREE: _TREE}
+    with netns.directory(suite) as home, wire() as client, ExitStack() as stack:
+        start = partial(stack.enter_context, guest(client, made, home, shares))
+        if not (booted := steps.step(suite, "boot", start)):
+            return
+        site = Site(booted, client, *built)
+        for check in (*CHECKS, *([TESTS] if options.tests else [])):
+            if check.needed or re.search(options.only, check.name):
+                steps.step(suite, check.name, partial(check.run, site))
+            if check.needed and steps.rows[-1].error:
+                return
 
 
 def _build(packages: Path, commit: str) -> tuple[Path, Path]:
