@@ -4,12 +4,14 @@
 
 The verb is `ban`, `throttle`, `exempt` or `unban`; `would-ban` and so on where the daemon only
 observes. Keys come in this order, absent ones are left out. docs/monitoring.md
-describes it.
+describes it. A sender that crossed a limit, which does nothing, is
+
+    report account:alice limit=account-bounces count=bounces value=11 soft=10 within=1h
 """
 
 import re
 
-from throttled.model import Decision
+from throttled.model import Decision, Report
 from throttled.settings import Duration
 
 _VERBS = {"ban": "ban", "throttle": "throttle", "exempt": "exempt", "release": "unban"}
@@ -35,6 +37,19 @@ def line(decision: Decision, *, would: bool) -> str:
     words = [f"{key}={_value(text)}" for key, text in fields.items()]
     verb = _VERBS[decision.action]
     return " ".join([f"would-{verb}" if would else verb, decision.subject, *words])
+
+
+def report(one: Report) -> str:
+    """Return as a line that a sender crossed a limit; nothing is done about it."""
+    fields = {
+        "limit": one.limit,
+        "count": one.count,
+        "value": str(one.value),
+        "soft": str(one.threshold),
+        "within": str(Duration(one.within)),
+    }
+    words = [f"{key}={text}" for key, text in fields.items()]
+    return " ".join(["report", _value(one.shown), *words])
 
 
 def _value(text: str) -> str:

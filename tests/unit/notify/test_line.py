@@ -2,8 +2,8 @@
 
 import pytest
 
-from throttled.model import Decision
-from throttled.notify.line import line
+from throttled.model import Decision, Report
+from throttled.notify.line import line, report
 
 BAN = Decision(10.0, "ban", "198.51.100.7", "mx", "errors", 1, 610.0, "why", 56, 50)
 
@@ -36,3 +36,17 @@ BAN = Decision(10.0, "ban", "198.51.100.7", "mx", "errors", 1, 610.0, "why", 56,
 )
 def test_line(decision: Decision, *, would: bool, expected: str) -> None:
     assert line(decision, would=would) == expected
+
+
+@pytest.mark.parametrize(
+    ("shown", "subject"),
+    [
+        ("account:Alice@example.test", "account:Alice@example.test"),
+        ("account:a limit=x", '"account:a limit=x"'),
+        ("account:\x1b[2J", '"account:\\x1b[2J"'),
+    ],
+)
+def test_a_report(shown: str, subject: str) -> None:
+    one = Report(1.0, "account:a", "account-bounces", "bounces", 11, 10, 3600.0, shown)
+    expected = "limit=account-bounces count=bounces value=11 soft=10 within=1h"
+    assert report(one) == f"report {subject} {expected}"
