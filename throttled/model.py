@@ -45,6 +45,13 @@ Kind = Literal[
     "passed",
     "accepted",
     "login",
+    "queued",
+    "active",
+    "delivery",
+    "removed",
+    "expired",
+    "held",
+    "requeued",
     "peak",
     "saturated",
     "lines_lost",
@@ -66,8 +73,26 @@ Reason = Literal[
 ]
 
 
+class Message(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a line says of a message in Postfix's queue."""
+
+    queue_id: str  # as written; short ids are used again
+    #: The queue id that it had before a content filter (XFORWARD) or `postsuper -r`.
+    previous: str = ""
+    following: str = ""  # `delivery`: the id at the next server, in that server's words
+    sender: str | None = None  # of the envelope, as written; None: not in this line
+    recipient: str = ""
+    original: str = ""  # the recipient before it was rewritten (orig_to)
+    relay: str = ""  # address of the next server; else "none", "local", a transport's name
+    uid: int = -1  # `queued`: who called sendmail(1)
+    size: int = 0  # bytes
+    recipients: int = 0  # that are still to be delivered to
+    dsn: str = ""  # enhanced status code; "" in Postfix before 2.3
+    status: str = ""  # sent, deferred, bounced, softbounce, deliverable, undeliverable …
+
+
 class Event(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One thing that Postfix logged about a client (or about itself)."""
+    """One thing that Postfix logged about a client, a message, or about itself."""
 
     kind: Kind
     client: str  # canonical address; "" where the line names none
@@ -88,6 +113,7 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     #: `disconnect`: per SMTP command (accepted, total); {"commands": (0, 0)} when nothing was sent.
     commands: dict[str, tuple[int, int]] | None = None
     null_sender: bool = False  # a refused recipient of a bounce or a sender callout
+    message: Message | None = None  # of `accepted`, `login` and the kinds about the queue
 
 
 class Rate(Struct, frozen=True, gc=False):
@@ -124,6 +150,44 @@ class Crossing(Struct, frozen=True, gc=False):
     port: int = 0  # the client's port in that session, where logged
     plain: int = 0  # the threshold as configured, before good evidence; 0 = the same
     good: int = 0  # good events of its kind within the window
+
+
+class Report(Struct, frozen=True, gc=False):
+    """A sender (an account, a local user …) that crossed a limit; nothing is done about it."""
+
+    time: float
+    subject: str
+    limit: str
+    count: str
+    value: int
+    threshold: int
+    within: float  # seconds
+    shown: str  # the subject as its name was first written
+
+
+class SenderDay(Struct, gc=False):
+    """What a sender did in one day (UTC)."""
+
+    subject: str
+    day: int  # since the epoch
+    messages: int = 0
+    recipients: int = 0
+    bytes: int = 0
+    bounces: int = 0
+    deferrals: int = 0
+
+
+class SenderRow(Struct, frozen=True, gc=False):
+    """What a sender did in one day, and what is usual for it."""
+
+    subject: str
+    messages: int
+    recipients: int
+    bytes: int
+    bounces: int
+    deferrals: int
+    usual: int  # recipients, on average of the earlier days with mail; 0: there is none
+    highest: int  # recipients, of the earlier days
 
 
 class Past(Struct, frozen=True, gc=False):
@@ -247,6 +311,7 @@ class Facts(Struct, frozen=True):
     xforward: tuple[str, ...] = ()  # … by XFORWARD, in the log only: content filters
     hostnames: frozenset[str] = frozenset()  # of this host, and of others whose lines count
     former: frozenset[str] = frozenset()  # of these, names of the kernel since the start
+    sasl_domain: str = ""  # smtpd_sasl_local_domain: names the same account as no domain
     config_directories: tuple[str, ...] = ()  # of the Postfix instances
     files: tuple[str, ...] = ()  # that Postfix's settings were read from
     scopes: dict[str, Scope] = {}  # what the operator says of syslog tags

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
 from throttled.settings import (
+    Accounts,
     Ban,
     Duration,
     Good,
@@ -225,6 +226,9 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
             description='"ban": each ban; "alert": what you should look at; "health": what changed',
         ),
     ] = ("alert", "health")
+    accounts: Annotated[
+        bool, Meta(description="name accounts, users, mailboxes and domains that are reported")
+    ] = False
     every: Annotated[
         Duration, Meta(description="at most one message in this time; it holds all that happened")
     ] = duration("30s")
@@ -262,6 +266,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     good: Good = _POLICY.good
     network: Network = field(default_factory=Network)
     protect: Protect = _POLICY.protect
+    accounts: Accounts = _POLICY.accounts
     firewall: Firewall = Firewall()
     sensor: Sensor = Sensor()
     store: Store = Store()

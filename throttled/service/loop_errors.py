@@ -10,7 +10,7 @@ from typing import Any
 
 from throttled.clock import now
 from throttled.errors import ThrottledError
-from throttled.repeats import Repeats
+from throttled.service.repeats import Repeats
 
 log = logging.getLogger("throttled")
 

@@ -1,4 +1,4 @@
-from throttled.repeats import _KEYS, QUIET, Repeats
+from throttled.service.repeats import _KEYS, QUIET, Repeats
 
 
 def test_the_first_is_written_and_what_follows_is_counted() -> None:
