@@ -7,7 +7,7 @@ that equal subjects are equal strings. Owns no state.
 
 from typing import Literal
 
-from throttled.address import is_subject
+from throttled.address import is_subject, kind
 
 Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
 
@@ -50,7 +50,9 @@ def of(subject: str) -> Of | None:
     An address or a network is `inside` here: which clients are outside only Postfix's mynetworks
     tell.
     """
-    kind, colon, name = subject.partition(":")
-    if colon and name and kind in ("account", "uid", "mailbox", "domain"):
-        return None if kind == "uid" and not (name.isascii() and name.isdigit()) else kind  # type: ignore[return-value]
-    return "inside" if is_subject(subject) else None
+    found = kind(subject)
+    if found in {"address", "network"}:
+        return "inside" if is_subject(subject) else None
+    name = subject[len(found) + 1 :]
+    valid = name.isascii() and name.isdigit() if found == "uid" else name
+    return found if valid else None

@@ -73,10 +73,11 @@ def copies(lab: Lab, subject: str) -> int:
 def answered(client: Client) -> bool:
     """Let a client speak once more, and tell whether the kernel shows that it was answered.
 
-    It does not where question, answer and acknowledgement fall into one tick of the kernel.
+    It does not where question, answer and acknowledgement fall into one tick of the kernel. No
+    NOOP, and no error before: under stress Postfix ends the session at the second one.
     """
     port = client.sock.getsockname()[1]
-    assert client.say("NOOP").startswith("250 ")
+    assert client.say("HELO x.example").startswith("250 ")
     return any(found.waits for found in opened(PORTS["mx"]) if found.far_port == port)
 
 
@@ -148,12 +149,12 @@ def test_the_session_of_an_smtpd_is_ended_and_no_other(lab: Lab, client: Client)
         shown = lab.server.run("ss", "-Htnp", "state", "established", "dport", "=", port).stdout
         pid = int(shown.partition(",pid=")[2].partition(",")[0])
         for each in (client, other):
-            assert each.say("RCPT TO:<x@else.example>").startswith("503 ")
+            assert each.say("HELO x.example").startswith("250 ")
         endings = Endings()
         with lab.server.entered():
             netns.until(partial(answered, other), "the kernel shows that it was answered")
             endings.end([throttle(pid)], PORTS, 0.0)
             netns.until(lambda: not endings.pending or endings.again(PORTS, 1.0), "it is ended")
         assert other.is_over()
-        assert client.say("NOOP").startswith("250 ")
+        assert client.say("HELO x.example").startswith("250 ")
         assert client.say("QUIT").startswith("221 ")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from throttled.address import kind as kind_of
 from throttled.decide.queue import Queue, Use
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.model import Event, Facts, Report, SenderDay
@@ -22,7 +23,6 @@ _SENDERS = 50_000
 _DAY = 86400.0
 #: Bytes are counted in these, rounded up: a meter ends at 8 million.
 _KIB = 1024
-_KINDS = {"account": "account", "uid": "uid", "mailbox": "mailbox", "domain": "domain"}
 _NEVER = 1 << 62
 
 
@@ -214,4 +214,5 @@ class Senders:
 
 def _kind(subject: str) -> str:
     """Return what a subject is; quicker than `subjects.of`, of subjects that are some."""
-    return _KINDS.get(subject.partition(":")[0], "inside")
+    found = kind_of(subject)
+    return "inside" if found in ("address", "network") else found
