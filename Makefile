@@ -6,7 +6,7 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint test deb bench demo fuzz soak clean
+.PHONY: help setup check lint test deb bench demo fuzz soak machines clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -54,6 +54,11 @@ fuzz: setup
 ## make soak   a night of mishaps on a real Postfix (root): SECONDS=600 SEED=1
 soak: setup
 	$(PY) scripts/soak --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+
+## make machines  the package on stock Debian 12 and 13, in qemu (root): ARGS="trixie --tests"
+machines: setup
+	scripts/bootstrap machines
+	$(PY) scripts/machines $(ARGS)
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
