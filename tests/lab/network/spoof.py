@@ -24,10 +24,10 @@ def spoof(client: Namespace, sources: Iterable[str], target: str, port: int, eac
         for source in sources:
             start = ipaddress.ip_address(source).packed
             for number in range(each):
-                segment = _segment(start, to, 1024 + number, port)
+                syn = segment(start, to, 1024 + number, port)
                 # The kernel fills in the length, the identification and the checksum: raw(7).
                 header = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, TCP, 0) + start + to
-                raw.sendto(header + segment, (target, 0))
+                raw.sendto(header + syn, (target, 0))
 
 
 def opened(server: Namespace) -> int:
@@ -37,7 +37,8 @@ def opened(server: Namespace) -> int:
     return int(dict(zip(names, values, strict=True))["OutSegs"])
 
 
-def _segment(start: bytes, to: bytes, source_port: int, port: int) -> bytes:
+def segment(start: bytes, to: bytes, source_port: int, port: int) -> bytes:
+    """Return a SYN; the checksum is right for both versions of IP (RFC 793, RFC 8200)."""
     fields = [source_port, port, 1, 0, 5 << 4, SYN, 64_000, 0, 0]
     whole = start + to + struct.pack("!HH", TCP, _HEADER.size) + _HEADER.pack(*fields)
     total = sum(struct.unpack(f"!{len(whole) // 2}H", whole))
