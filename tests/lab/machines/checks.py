@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from lab.machines.guest import Failed
 from lab.machines.knock import Knocks, knock_while
-from lab.machines.site import CONFIG, PATIENCE, SHARE, TREE, Site
+from lab.machines.site import CONFIG, PACKAGE, PATIENCE, SHARE, TREE, Site
+from lab.network.netns import SERVER4
 
 _DROP_IN = "/etc/systemd/system/throttled.service.d/xdp.conf"
-_EXAMPLE = "/usr/share/doc/throttled/examples/xdp.conf"
+_EXAMPLE = f"/usr/share/doc/{PACKAGE}/examples/xdp.conf"
 
 
 class Check(NamedTuple):
@@ -57,7 +58,7 @@ def _sensor(site: Site) -> str:
         raise Failed(what)
     source = site.source()
     site.good()
-    with site.client.connect(source, "198.51.100.1", 25, 30.0) as connection:
+    with site.client.connect(source, SERVER4, 25, 30.0) as connection:
         connection.recv(100)
     script = (
         "import json, sys; "
@@ -153,9 +154,9 @@ def _restarted(site: Site, source: str = "") -> str:
 
 
 def _upgrade(site: Site) -> str:
-    site.run("apt-get purge --yes throttled", 900.0)
+    site.run(f"apt-get purge --yes {PACKAGE}", 900.0)
     site.install(site.before)
-    version = site.run("dpkg-query -W -f '${Version}' throttled")
+    version = site.run(f"dpkg-query -W -f '${{Version}}' {PACKAGE}")
     source = site.source()
     site.attack(source)
     site.run(f"sed -i 's/^#per_session = .*/per_session = 9/' {CONFIG}")
@@ -170,7 +171,7 @@ def _upgrade(site: Site) -> str:
 def _remove(site: Site) -> None:
     source = site.source()
     site.attack(source)
-    site.run("apt-get remove --yes throttled", 900.0)
+    site.run(f"apt-get remove --yes {PACKAGE}", 900.0)
     site.reachable(source)
     if site.guest.succeeds("nft list ruleset | grep -q thr"):
         raise Failed(f"left in the kernel: {site.run('nft list ruleset')}")
@@ -180,7 +181,7 @@ def _remove(site: Site) -> None:
 
 def _purge(site: Site) -> None:
     site.run("touch /etc/throttled/mine /var/lib/throttled/mine")
-    site.run("apt-get purge --yes throttled", 900.0)
+    site.run(f"apt-get purge --yes {PACKAGE}", 900.0)
     find = "find / -xdev -path '*throttled*' -not -path '/proc/*' -not -path '/var/log/journal/*'"
     left = set(site.run(find).split())
     mine = {f"/{place}/throttled" for place in ("etc", "var/lib")}

@@ -13,10 +13,12 @@ from lab.mail.bots import Bot
 from lab.network import netns
 from lab.network.netns import Namespace
 
-#: The 9p tags (and mount points) of the packages and of this work tree.
-SHARE, TREE = "packages", "tree"
+#: The package, and its configuration.
+PACKAGE = "postfix-throttled"
 CONFIG = "/etc/throttled/throttled.toml"
 
+#: The 9p tags (and mount points) of the packages and of this work tree.
+SHARE, TREE = "packages", "tree"
 #: Seconds for something that takes a second or less on a host that is not emulated.
 PATIENCE = 400.0
 
