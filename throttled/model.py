@@ -45,6 +45,13 @@ Kind = Literal[
     "passed",
     "accepted",
     "login",
+    "queued",
+    "active",
+    "delivery",
+    "removed",
+    "expired",
+    "held",
+    "requeued",
     "peak",
     "saturated",
     "lines_lost",
@@ -66,8 +73,26 @@ Reason = Literal[
 ]
 
 
+class Message(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a line says of a message in Postfix's queue."""
+
+    queue_id: str  # as written; short ids are used again
+    #: The queue id that it had before a content filter (XFORWARD) or `postsuper -r`.
+    previous: str = ""
+    following: str = ""  # `delivery`: the id at the next server, in that server's words
+    sender: str | None = None  # of the envelope, as written; None: not in this line
+    recipient: str = ""
+    original: str = ""  # the recipient before it was rewritten (orig_to)
+    relay: str = ""  # address of the next server; else "none", "local", a transport's name
+    uid: int = -1  # `queued`: who called sendmail(1)
+    size: int = 0  # bytes
+    recipients: int = 0  # that are still to be delivered to
+    dsn: str = ""  # enhanced status code; "" in Postfix before 2.3
+    status: str = ""  # sent, deferred, bounced, softbounce, deliverable, undeliverable …
+
+
 class Event(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One thing that Postfix logged about a client (or about itself)."""
+    """One thing that Postfix logged about a client, a message, or about itself."""
 
     kind: Kind
     client: str  # canonical address; "" where the line names none
@@ -88,6 +113,7 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     #: `disconnect`: per SMTP command (accepted, total); {"commands": (0, 0)} when nothing was sent.
     commands: dict[str, tuple[int, int]] | None = None
     null_sender: bool = False  # a refused recipient of a bounce or a sender callout
+    message: Message | None = None  # of `accepted`, `login` and the kinds about the queue
 
 
 class Rate(Struct, frozen=True, gc=False):

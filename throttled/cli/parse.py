@@ -7,12 +7,13 @@ from datetime import datetime, tzinfo
 import click
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_always_option, zone_option
 from throttled.cli.output import from_log, safe_json
 from throttled.host.zone import local_zone
-from throttled.model import Event, Kind
+from throttled.model import Event, Kind, Message
 from throttled.parse.parser import Parser
 from throttled.sources.history import read, reference
 
@@ -43,6 +44,7 @@ class _Row(Struct, omit_defaults=True, gc=False):
     service: str = ""
     text: str = ""
     commands: dict[str, tuple[int, int]] | None = None
+    message: Message | None = None
 
 
 class _Unknown(Struct, omit_defaults=True, gc=False):
@@ -154,6 +156,17 @@ def _row(event: Event, number: int, file: str, at: str | None) -> _Row:
         from_log(event.service),
         from_log(event.text),
         event.commands,
+        None if event.message is None else _message(event.message),
+    )
+
+
+def _message(message: Message) -> Message:
+    return replace(
+        message,
+        sender=None if message.sender is None else from_log(message.sender),
+        recipient=from_log(message.recipient),
+        original=from_log(message.original),
+        relay=from_log(message.relay),
     )
 
 

@@ -13,7 +13,7 @@ from datetime import tzinfo
 from msgspec.structs import replace
 
 from throttled.model import Event
-from throttled.parse import anvil, logger, master, postscreen, smtpd
+from throttled.parse import anvil, logger, master, message, postscreen, smtpd
 from throttled.parse.clock import Clock
 from throttled.parse.header import CONTAINER, Head, Origin, nested, plain, repetition
 
@@ -32,11 +32,11 @@ def _cut(body: str, origin: Origin, time: float) -> Event | None:
         event = _READERS[process](body, origin._replace(instance="postfix", process=process), time)
         if event is not None:
             return event
-    return None
+    return message.read(body, origin._replace(instance="postfix", process="queue"), time)
 
 
-#: The last component of the tag to what reads the lines. Never `smtp`, the client: its lines are
-#: about other people's servers.
+#: The last component of the tag to what reads the lines. Those of `smtp`, the client, are about
+#: other people's servers: of them only what became of a message is read, never a client.
 _READERS: dict[str, _Reader] = {
     "smtpd": smtpd.TABLE.read,
     "postscreen": postscreen.TABLE.read,
@@ -47,6 +47,7 @@ _READERS: dict[str, _Reader] = {
     "journal": logger.read,
     "rsyslogd": logger.read,
     "postfix": _cut,
+    **dict.fromkeys(message.PROCESSES, message.read),
 }
 #: What loggers wrap a body in: rsyslog's $RepeatedMsgReduction (Ubuntu's default), a blank
 #: (%syslogtag% %msg%), Solaris.

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from throttled.model import Event, Kind, Reason
+from throttled.model import Event, Kind, Message, Reason
 from throttled.parse.client import Client, client
 from throttled.parse.header import Origin
 
@@ -61,6 +61,7 @@ class Detail(Struct, frozen=True, gc=False):
     user: str = ""
     commands: dict[str, tuple[int, int]] | None = None
     null_sender: bool = False
+    message: Message | None = None
 
 
 #: Reads a part of a line; None where it is not what it should be.
@@ -77,7 +78,7 @@ class Rule(NamedTuple):
 
 
 #: A line as far as it is matched: kind, where, text, client, detail.
-_Matched = tuple[Kind, str, str, Client | None, Detail | None]
+Matched = tuple[Kind, str, str, Client | None, Detail | None]
 
 
 class _Pattern(NamedTuple):
@@ -133,7 +134,7 @@ class Table:
             found = client(who)
             detail = read_rest(rest) if rest else _NOTHING
         else:
-            kind, where, text, found, detail = self._other(body)
+            kind, where, text, found, detail = self.other(body)
         if found is None or detail is None:
             return None
         host, instance, process, pid = origin
@@ -176,6 +177,7 @@ class Table:
             (detail.text or text)[:TEXT_LENGTH],
             detail.commands,
             detail.null_sender,
+            detail.message,
         )
 
     def _what(self, what: str) -> tuple[Kind, str, str, Reader] | None:
@@ -187,7 +189,7 @@ class Table:
                 return rule.kind, rule.where or where, text[:TEXT_LENGTH], rest
         return None
 
-    def _other(self, body: str) -> _Matched:
+    def other(self, body: str) -> Matched:
         """Match a line of another form."""
         word = body.partition(" ")[0]
         for match, groups, kind, where, read in (
@@ -198,10 +200,10 @@ class Table:
                 who, stage, service, text = found.group(*groups)
                 detail = Detail(text, stage, service) if read is None else read(text)
                 return kind, where, "", client(who) if who else _NOBODY, detail
-        return _UNMATCHED
+        return UNMATCHED
 
 
-_UNMATCHED: _Matched = ("connect", "", "", None, None)
+UNMATCHED: Matched = ("connect", "", "", None, None)
 
 
 def _compile(line: str, optional: str = "") -> _Pattern:

@@ -10,8 +10,11 @@ dictionary of user names comes from a thousand places.
 import re
 from functools import lru_cache
 
+from throttled.model import Kind, Message
+from throttled.parse.client import client
+from throttled.parse.message import ID
 from throttled.parse.reply import milter, reject
-from throttled.parse.rules import Detail, Rule, Table
+from throttled.parse.rules import FIELDS, Detail, Matched, Rule, Table
 
 _COUNTER = re.compile(r"(?<![^ ])([a-z_]{1,20})=([0-9]{1,9})(?:/([0-9]{1,9}))?(?= |\Z)")
 _SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)(?=, |\Z)|failed: ?)", re.ASCII)
@@ -65,13 +68,33 @@ def _sasl(text: str) -> Detail:
     return Detail(reply, "", "", 0, "temporary" if reply.startswith(_OUR_FAULT) else "", user)
 
 
-def _login(text: str) -> Detail:
-    """Read what follows `sasl_username=`."""
-    user = re.split(", sasl_sender=|, orig_queue_id=|, orig_client=", text, maxsplit=1)[0]
-    return Detail(user=user)
+#: Written at the first accepted recipient. `sasl_sender` comes only with a login (smtpd.c), so what
+#: stands right behind the client, or the login's method, is Postfix's or a content filter's.
+_QUEUED = re.compile(
+    rf"(?:NOQUEUE|(?P<id>{ID})): client={FIELDS['client']}"
+    rf"(?:, sasl_method=[\w-]{{1,40}}, sasl_username=(?P<user>.*)"
+    rf"|, orig_queue_id=(?P<previous>{ID})(?=,|\Z))?",
+    re.DOTALL,
+)
+_AFTER_USER = re.compile(", sasl_sender=|, orig_queue_id=|, orig_client=")
 
 
-TABLE = Table(
+class _Smtpd(Table):
+    """The entries, and `QUEUEID: client=CLIENT`, which says two things at once."""
+
+    def other(self, body: str) -> Matched:
+        """Match a line of another form than `WHAT from CLIENT REST`."""
+        match = None if body.startswith("warning: ") else _QUEUED.match(body)
+        if match is None:
+            return super().other(body)
+        queue_id, who, user, previous = match.group("id", "client", "user", "previous")
+        message = Message(queue_id, previous=previous or "") if queue_id else None
+        kind: Kind = "accepted" if user is None else "login"
+        name = _AFTER_USER.split(user, maxsplit=1)[0] if user else ""
+        return kind, "", "", client(who), Detail(user=name, message=message)
+
+
+TABLE = _Smtpd(
     (
         Rule("connect", "connect from <client>"),
         Rule("disconnect", "disconnect from <client> <text>", detail=_counters),
@@ -91,8 +114,6 @@ TABLE = Table(
         Rule("auth_failure", "warning: <client>: SASL <text>", "AUTH", _sasl),
         Rule("tls_failure", "SSL_accept error from <client>: <text>", "STARTTLS"),
         Rule("tls_failure", "<id>: abort: TLS from <client>: <text>", "STARTTLS"),
-        Rule("login", "<id>: client=<client>, sasl_<method>, sasl_username=<text>", detail=_login),
-        Rule("accepted", "<id>: client=<client>"),
         # Postfix's own limits (anvil); `text` is the number that was too high.
         Rule(
             "concurrency_limit",

@@ -255,6 +255,7 @@ _ABUSE = (
 _HANGUPS = ("lost_connection", "timeout", "hangup")
 _HARMLESS = (
     *("accepted", "login", "connect", "passed", "screened", "peak", "saturated", "lines_lost"),
+    *("queued", "active", "delivery", "removed", "expired", "held", "requeued"),
     *("reject temporary", "auth_failure temporary", "no event"),
 )
 

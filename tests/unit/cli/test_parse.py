@@ -54,6 +54,24 @@ def test_events_as_json_lines(cli: "Cli", tmp_path: Path) -> None:
     assert last["time"] == "2026-07-22T10:00:03.999+02:00"  # never the next second
 
 
+def test_what_becomes_of_a_message(cli: "Cli", tmp_path: Path) -> None:
+    head = "2026-07-22T08:00:02+00:00 mx postfix/"
+    (tmp_path / "log").write_text(
+        f"{head}qmgr[13]: 3A5C01F2B: from=<caf\u00e9@example.org>, size=412, "
+        "nrcpt=1 (queue active)\n"
+        f"{head}smtpd[13]: 3A5C01F2B: client=a.example[198.51.100.7]\n"
+    )
+    active, accepted = _rows(cli("parse", str(tmp_path / "log")).out)
+    assert (active["kind"], active["client"]) == ("active", "")
+    assert active["message"] == {
+        "queue_id": "3A5C01F2B",
+        "sender": "caf\u00e9@example.org",
+        "size": 412,
+        "recipients": 1,
+    }
+    assert accepted["message"] == {"queue_id": "3A5C01F2B"}
+
+
 def test_several_files_are_told_apart_and_compressed_ones_are_read(
     cli: "Cli", tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 THEN = datetime(2026, 11, 2, 4, 6, 8, tzinfo=UTC).timestamp()
 HEAD = "Nov  2 04:06:08 mx postfix/smtpd[77]: "
 POSTSCREEN = HEAD.replace("smtpd", "postscreen")
+QUEUE = HEAD.replace("smtpd", "qmgr") + "3A5C01F2B: "
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_solaris(parser: Parser) -> None:
 
 
 def test_a_line_of_a_daemon_that_is_none_of_ours(parser: Parser) -> None:
-    line = (HEAD + "connect from x[203.0.113.8]").replace("smtpd", "smtp")
+    line = (HEAD + "connect from x[203.0.113.8]").replace("smtpd", "tlsmgr")
     assert parser.event(line) is None
     assert not parser.unknown(line)
 
@@ -217,6 +218,11 @@ LONG = [
     f"{HEAD}message repeated 2 times: [ {'message repeated 2 times: [ ' * 60}",
     f"{HEAD}4A5B6C7D: client=unknown[203.0.113.8], sasl_method={'a' * 1900}",
     f"{HEAD.replace('smtpd', 'anvil')}statistics: max connection rate 6/60s for ({'1:' * 90})",
+    f"{QUEUE}to=<{'a' * 1900}",
+    f"{QUEUE}to=<a>, relay=x, delay=1, status=sent ({'(' * 1900}",
+    f"{QUEUE}to=<a>, relay=x, delay=1, status=sent ({', status=' * 190}",
+    f"{QUEUE}from=<{'>, size=1' * 200}",
+    f"{QUEUE}uid=1 from=<{'> orig_id=' * 190}",
     f"{POSTSCREEN}COMMAND PIPELINING from [203.0.113.8]:5 after {':' * 1900}",
     f'{HEAD.replace("smtpd", "master")}warning: service "{"a" * 1900}',
     f"<22>1 - mx postfix/smtpd 77 - {'[a]' * 600}",
@@ -263,6 +269,9 @@ def test_a_tag_cut_at_its_slash(parser: Parser) -> None:
     )
     assert event is not None
     assert (event.kind, event.process) == ("hangup", "postscreen")
+    event = parser.event(front + "3A5C01F2B: removed")
+    assert event is not None
+    assert (event.kind, event.instance) == ("removed", "postfix")
     assert parser.event(front + "connect to x[203.0.113.8]:25: Connection refused") is None
 
 

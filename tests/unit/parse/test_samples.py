@@ -51,7 +51,10 @@ def shown(event: Event) -> dict[str, str]:
     fields = {name: str(value) for name, value in msgspec.structs.asdict(event).items()}
     moment = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
     fields["time"] = f"{moment.rstrip('0').rstrip('.')}Z" if event.time else "0"
-    del fields["commands"]
+    del fields["commands"], fields["message"]
+    if event.message is not None:
+        message = msgspec.structs.asdict(event.message)
+        fields |= {name: str(value) for name, value in message.items()}
     for command, (accepted, total) in (event.commands or {}).items():
         fields[f"commands.{command}"] = f"{accepted}/{total}"
     if event.commands is None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from throttled.model import Event, Reason
+from throttled.model import Event, Message, Reason
 from throttled.parse.header import Origin
 from throttled.parse.smtpd import TABLE
 
@@ -132,3 +132,34 @@ def test_login(rest: str, user: str) -> None:
     event = read(f"4A5B6C7D: client=x[203.0.113.8], sasl_method=PLAIN, sasl_username={rest}")
     assert event is not None
     assert (event.kind, event.client, event.user) == ("login", "203.0.113.8", user)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        ("4A5B6C7D: client=x[203.0.113.8]", "accepted", Message("4A5B6C7D")),
+        ("NOQUEUE: client=x[203.0.113.8]", "accepted", None),
+        (
+            "4A5B6C7D: client=x[203.0.113.8], orig_queue_id=5A5B6C7D, orig_client=y[203.0.113.9]",
+            "accepted",
+            Message("4A5B6C7D", previous="5A5B6C7D"),
+        ),
+        (
+            "4A5B6C7D: client=x[203.0.113.8], orig_queue_id=5A5B6C7D",
+            "accepted",
+            Message("4A5B6C7D", previous="5A5B6C7D"),
+        ),
+        ("4A5B6C7D: client=x[203.0.113.8], orig_queue_id=x y", "accepted", Message("4A5B6C7D")),
+        ("4A5B6C7D: client=x[203.0.113.8], sasl_method=X, sasl_username=", "login", None),
+        ("warning: 4A5B6C7D: client=x[203.0.113.8]", None, None),
+        ("4A5B6C7D: client=unknown[unknown]", None, None),
+    ],
+)
+def test_the_queue_id_of_a_message_that_is_taken(
+    line: str, kind: str | None, message: Message | None
+) -> None:
+    event = read(line)
+    assert (event and event.kind) == kind
+    if kind == "accepted":
+        assert event is not None
+        assert event.message == message
