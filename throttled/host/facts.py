@@ -100,6 +100,7 @@ def _gather(
         xforward=_unique(*xforward, *kept.xforward),
         hostnames=_hostnames(instances).union(former, hosts, kept.hostnames),
         former=former,
+        sasl_domain=_sasl_domain(instances) or kept.sasl_domain,
         config_directories=directories,
         files=_unique(*_files(directories, instances, before), RESOLV_CONF),
         scopes=dict(scopes),
@@ -212,6 +213,12 @@ def _authorised(
         found += more
         warnings += told
     return found
+
+
+def _sasl_domain(instances: list[Instance]) -> str:
+    """Return the first domain that login names without one belong to (postconf(5))."""
+    domains = (i.parameters.get("smtpd_sasl_local_domain", "") for i in instances)
+    return next(filter(None, domains), "")
 
 
 def _hostnames(instances: list[Instance]) -> frozenset[str]:

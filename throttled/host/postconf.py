@@ -25,6 +25,7 @@ PARAMETERS = (
     "smtpd_authorized_xclient_hosts",
     "smtpd_authorized_xforward_hosts",
     "smtpd_sasl_auth_enable",
+    "smtpd_sasl_local_domain",
     "smtpd_service_name",
     "smtpd_tls_wrappermode",
     "smtpd_upstream_proxy_protocol",

@@ -1,0 +1,278 @@
+"""Whose a message is, from lines as Postfix writes them."""
+
+import sys
+from collections import Counter
+from datetime import UTC
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled.decide import queue as room
+from throttled.decide.queue import Queue, Use
+from throttled.model import Event, Facts
+from throttled.parse.parser import Parser
+
+FACTS = Facts(
+    mynetworks=("127.0.0.0/8", "198.51.100.0/24"),
+    own=frozenset({"192.0.2.1"}),
+    xforward=("192.0.2.9",),
+    sasl_domain="example.test",
+)
+SUBMISSION = "submission/smtpd[1]: {}: client=x[203.0.113.7], sasl_method=PLAIN, sasl_username={}"
+CLIENT = "smtpd[1]: {}: client=x[{}]"
+ACTIVE = "qmgr[2]: {}: from=<{}>, size=400, nrcpt={} (queue active)"
+SENT = (
+    "{}[3]: {}: to=<b@example.test>, relay={}, delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent ({})"
+)
+BOUNCED = (
+    "smtp[3]: {}: to=<x@example.net>, relay=mx.example.net[203.0.113.25]:25, delay=1, "
+    "delays=0/0/0/1, dsn=5.1.1, status=bounced (host mx.example.net[203.0.113.25] said: 550 no)"
+)
+REMOVED = "qmgr[2]: {}: removed"
+
+
+class Log:
+    """Takes lines, and adds up what subjects did."""
+
+    def __init__(self, facts: Facts = FACTS, cap: int = 100) -> None:
+        self.queue = Queue(facts, cap)
+        self.used: Counter[tuple[str, str]] = Counter()
+        self._parser = Parser(UTC, 1.8e9)
+
+    def __call__(self, *bodies: str) -> dict[tuple[str, str], int]:
+        for body in bodies:
+            event = self._parser.event(f"Nov 22 10:00:00 mx postfix/{body}")
+            assert event is not None, body
+            for use in self.queue.step(event):
+                self.used[use.subject, use.counted] += use.amount
+        return {key: n for key, n in self.used.items() if key[1] not in ("bytes", "networks")}
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_a_message_of_an_account(log: Log) -> None:
+    log(SUBMISSION.format("3A5C01F2B", "Alice"), ACTIVE.format("3A5C01F2B", "a@example.test", 3))
+    log(BOUNCED.format("3A5C01F2B"), ACTIVE.format("3A5C01F2B", "a@example.test", 2))
+    assert log.queue.subject("3A5C01F2B") == "account:alice"
+    assert log.used == {
+        ("account:alice", "networks"): 1,
+        ("account:alice", "messages"): 1,
+        ("account:alice", "recipients"): 3,
+        ("account:alice", "bytes"): 400,
+        ("account:alice", "bounces"): 1,
+    }
+    log(REMOVED.format("3A5C01F2B"), BOUNCED.format("3A5C01F2B"))
+    assert len(log.queue) == 0
+    assert log.used["account:alice", "bounces"] == 1
+    assert log.queue.subject("3A5C01F2B") == ""
+
+
+def test_names_are_joined_and_shown_as_first_written(log: Log) -> None:
+    log(*(SUBMISSION.format("3A5C01F2B", n) for n in ("Alice", "alice@Example.Test", "ALICE")))
+    assert set(log.used) == {("account:alice", "networks")}
+    assert log.queue.shown("account:alice") == "account:Alice"
+    assert log.queue.shown("uid:3") == "uid:3"
+
+
+def test_networks_of_a_login(log: Log) -> None:
+    event = Event("login", "203.0.113.7", "smtpd", "postfix", 1, 0.0, user="a")
+    parsed = Parser(UTC, 1.8e9).event(
+        f"Nov 22 10:00:00 mx postfix/{SUBMISSION.format('3A5C01F2B', 'a')}"
+    )
+    assert parsed is not None
+    assert log.queue.step(parsed) == (Use("account:a", "networks", 1, "203.0.113.0/24"),)
+    assert log.queue.step(event) == (), "NOQUEUE: a filter before the queue has the message"
+
+
+def test_local_users_and_inside_hosts(log: Log) -> None:
+    log("pickup[1]: 3A5C01F2B: uid=33 from=<www-data>", ACTIVE.format("3A5C01F2B", "w@x.test", 1))
+    log(CLIENT.format("3A5C01F2C", "198.51.100.9"), ACTIVE.format("3A5C01F2C", "p@x.test", 2))
+    log(CLIENT.format("3A5C01F2D", "127.0.0.1"), ACTIVE.format("3A5C01F2D", "q@x.test", 1))
+    assert log() == {
+        ("uid:33", "messages"): 1,
+        ("uid:33", "recipients"): 1,
+        ("198.51.100.9", "messages"): 1,
+        ("198.51.100.9", "recipients"): 2,
+        ("127.0.0.1", "messages"): 1,
+        ("127.0.0.1", "recipients"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [CLIENT.format("3A5C01F2B", "203.0.113.9")],  # a stranger
+        [],  # queued before the start
+        ["pickup[1]: 3A5C01F2B: uid=102 from=<a@x.test> orig_id=4C5C01F2B"],  # of a stranger
+        # a short id that is used again
+        [SUBMISSION.format("3A5C01F2B", "alice"), CLIENT.format("3A5C01F2B", "203.0.113.9")],
+        [
+            SUBMISSION.format("3A5C01F2B", "alice"),
+            "pickup[1]: 3A5C01F2B: uid=102 from=<a@x.test> orig_id=4C5C01F2B",
+        ],
+        # a null sender: an answer, a notification
+        [SUBMISSION.format("3A5C01F2B", "alice"), ACTIVE.format("3A5C01F2B", "", 1)],
+        # a stranger's, handed back by a filter
+        [CLIENT.format("3A5C01F2B", "127.0.0.1") + ", orig_queue_id=4C5C01F2B"],
+        # XFORWARD of a host that may not use it
+        [
+            SUBMISSION.format("4C5C01F2B", "alice"),
+            CLIENT.format("3A5C01F2B", "203.0.113.9") + ", orig_queue_id=4C5C01F2B",
+        ],
+    ],
+)
+def test_mail_that_is_nobodys(log: Log, lines: list[str]) -> None:
+    assert log(*lines, ACTIVE.format("3A5C01F2B", "a@x.test", 3), BOUNCED.format("3A5C01F2B")) == {}
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "192.0.2.9"])
+def test_a_content_filter_with_xforward(log: Log, client: str) -> None:
+    first, second = "4jcT2p1kjCzKT37", "4jcT2p1kjCzKT38"
+    log(SUBMISSION.format(first, "alice"), ACTIVE.format(first, "a@x.test", 3))
+    log(CLIENT.format(second, client) + f", orig_queue_id={first}, orig_client=x[203.0.113.7]")
+    log(SENT.format("smtp", first, f"x[{client}]:10024", f"250 Ok: queued as {second}"))
+    log(REMOVED.format(first), ACTIVE.format(second, "a@x.test", 3), BOUNCED.format(second))
+    assert log() == {
+        ("account:alice", "messages"): 1,
+        ("account:alice", "recipients"): 3,
+        ("account:alice", "bounces"): 1,
+    }
+    log(CLIENT.format("3A5C01F2B", "127.0.0.1"), ACTIVE.format("3A5C01F2B", "a@x.test", 1))
+    assert log()["127.0.0.1", "messages"] == 1
+
+
+def test_a_content_filter_without_xforward(log: Log) -> None:
+    for number, first in enumerate(("3A5C01F2B", "3A5C01F2C")):
+        second = f"4A5C01F2{number}"
+        log(SUBMISSION.format(first, "alice"), ACTIVE.format(first, "a@x.test", 3))
+        log(CLIENT.format(second, "127.0.0.1"))
+        log(SENT.format("smtp", first, "x[127.0.0.1]:10024", f"250 Ok: queued as {second}"))
+        log(REMOVED.format(first), ACTIVE.format(second, "a@x.test", 3), BOUNCED.format(second))
+    log(CLIENT.format("5A5C01F2B", "127.0.0.1"), ACTIVE.format("5A5C01F2B", "a@x.test", 1))
+    assert log() == {
+        ("account:alice", "messages"): 2,
+        ("account:alice", "recipients"): 6,
+        ("account:alice", "bounces"): 2,
+    }, "which of the messages of this host are a filter's cannot be known"
+
+
+def test_a_strangers_mail_through_a_filter_is_nobodys(log: Log) -> None:
+    log(CLIENT.format("3A5C01F2B", "203.0.113.9"), CLIENT.format("4A5C01F2B", "127.0.0.1"))
+    log(SENT.format("smtp", "3A5C01F2B", "x[127.0.0.1]:10024", "250 Ok: queued as 4A5C01F2B"))
+    assert log(ACTIVE.format("4A5C01F2B", "a@x.test", 3), BOUNCED.format("4A5C01F2B")) == {}
+
+
+def test_no_other_server_names_a_queue_id_of_ours(log: Log) -> None:
+    log(SUBMISSION.format("3A5C01F2B", "eve"), SUBMISSION.format("3A5C01F2C", "alice"))
+    log(CLIENT.format("3A5C01F2D", "127.0.0.1"))
+    for one in ("3A5C01F2C", "3A5C01F2D"):
+        log(SENT.format("smtp", "3A5C01F2B", "mx[203.0.113.25]:25", f"250 Ok: queued as {one}"))
+    log(SENT.format("smtp", "3A5C01F2B", "x[127.0.0.1]:25", "250 Ok: queued as 3A5C01F2C"))
+    assert log.queue.subject("3A5C01F2C") == "account:alice"
+    assert log.queue.subject("3A5C01F2D") == "127.0.0.1"
+
+
+def test_a_message_that_is_queued_again(log: Log) -> None:
+    log(SUBMISSION.format("3A5C01F2B", "alice"), ACTIVE.format("3A5C01F2B", "a@x.test", 3))
+    log("postsuper[4]: 3A5C01F2B: requeued")
+    log("pickup[1]: 4A5C01F2B: uid=102 from=<a@x.test> orig_id=3A5C01F2B")
+    log(ACTIVE.format("4A5C01F2B", "a@x.test", 3), BOUNCED.format("4A5C01F2B"))
+    assert log() == {
+        ("account:alice", "messages"): 1,
+        ("account:alice", "recipients"): 3,
+        ("account:alice", "bounces"): 1,
+    }
+    assert len(log.queue) == 1
+
+
+def test_mailboxes_and_domains_that_are_delivered_for(log: Log) -> None:
+    log(SENT.format("lmtp", "3A5C01F2B", "mx[private/lmtp]", "250 2.0.0 Saved"))
+    log(
+        SENT.format("local", "3A5C01F2B", "local", "delivered to mailbox").replace(
+            "@example.test", ""
+        )
+    )
+    log(SENT.format("smtp", "3A5C01F2B", "mx[203.0.113.25]:25", "250 Ok"))
+    log(SENT.format("lmtp", "3A5C01F2B", "mx[203.0.113.25]:25", "250 Ok: queued as 4A5C01F2B"))
+    for one, sender in (("3A5C01F2B", "a@Example.test"), ("3A5C01F2C", "a@forged.test")):
+        log(SUBMISSION.format(one, "alice"), ACTIVE.format(one, sender, 2), BOUNCED.format(one))
+    used = {key: n for key, n in log().items() if not key[0].startswith("account:")}
+    assert used == {
+        ("mailbox:b@example.test", "messages"): 1,
+        ("mailbox:b", "messages"): 1,
+        ("domain:example.test", "messages"): 1,
+        ("domain:example.test", "recipients"): 2,
+        ("domain:example.test", "bounces"): 1,
+    }
+
+
+def test_the_oldest_is_evicted_at_the_cap() -> None:
+    log = Log(cap=3)
+    for number in range(5):
+        log(SUBMISSION.format(f"3A5C01F{number}B", "alice"))
+    log(SUBMISSION.format("3A5C01F2B", "alice"))  # taken again: the youngest
+    log(SUBMISSION.format("3A5C01F5B", "alice"))
+    assert [log.queue.subject(f"3A5C01F{n}B") != "" for n in range(6)] == [
+        *(False, False, True, False, True, True),
+    ]
+    assert (len(log.queue), log.queue.evicted) == (3, 3)
+
+
+def test_everything_else_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_NAMES", "_DOMAINS", "_ADDRESSES"):
+        monkeypatch.setattr(room, name, 2)
+    log = Log()
+    for number in range(9):
+        log(SUBMISSION.format(f"3A5C01F{number}B", f"alice{number}"))
+        log(CLIENT.format(f"4A5C01F{number}B", f"203.0.113.{number}"))
+        log(SENT.format("lmtp", "1A5C01F2B", "x", "ok").replace("example.test", f"{number}.test"))
+    queue = log.queue
+    assert max(len(queue._names), len(queue._shared), len(queue._hosted)) <= 2
+    assert len(queue._here._known) <= 2
+
+
+def test_memory_at_the_cap() -> None:
+    queue = Queue(FACTS)
+    message = "Nov 22 10:00:00 mx postfix/" + SUBMISSION.format("3A5C01F2B", "alice")
+    event = Parser(UTC, 1.8e9).event(message)
+    assert event is not None
+    queue.step(event)
+    owner = queue._owners["3A5C01F2B"]
+    for number in range(room.CAP):
+        queue._put(f"{number:011X}", owner)
+    keys = sum(map(sys.getsizeof, queue._owners))
+    assert sys.getsizeof(queue._owners) + keys <= 45_000_000
+    assert len(queue) == room.CAP
+
+
+IDS = st.sampled_from([f"3A5C01F{n}B" for n in range(4)])
+LINES = st.one_of(
+    st.tuples(st.just(SUBMISSION), IDS, st.sampled_from(["alice", "bob"])),
+    st.tuples(st.just(CLIENT), IDS, st.sampled_from(["203.0.113.9", "198.51.100.9"])),
+    st.tuples(st.just(ACTIVE), IDS, st.sampled_from(["a@x.test", ""]), st.just(2)),
+    st.tuples(st.just(BOUNCED), IDS),
+    st.tuples(st.just(REMOVED), IDS),
+)
+
+
+@given(st.lists(LINES, max_size=30))
+def test_a_bounce_is_of_who_queued_that_id_last(lines: list[tuple[str, ...]]) -> None:
+    log = Log()
+    whose: dict[str, str] = {}
+    expected: Counter[str] = Counter()
+    for form, queue_id, *rest in lines:
+        log(form.format(queue_id, *rest))
+        if form is SUBMISSION:
+            whose[queue_id] = f"account:{rest[0]}"
+        elif form is CLIENT:
+            whose[queue_id] = rest[0] if rest[0] == "198.51.100.9" else ""
+        elif form is REMOVED or (form is ACTIVE and not rest[0]):
+            whose[queue_id] = ""
+        elif form is BOUNCED and whose.get(queue_id):
+            expected[whose[queue_id]] += 1
+    bounces = {subject: n for (subject, count), n in log.used.items() if count == "bounces"}
+    assert bounces == dict(expected)

@@ -1,0 +1,53 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throttled import subjects
+
+
+@pytest.mark.parametrize(
+    ("login", "local_domain", "expected"),
+    [
+        ("alice", "", "account:alice"),
+        ("Alice@Example.TEST", "", "account:alice@example.test"),
+        ("alice@example.test", "Example.test", "account:alice"),
+        ("alice", "example.test", "account:alice"),
+        ("alice@other.test", "example.test", "account:alice@other.test"),
+    ],
+)
+def test_account(login: str, local_domain: str, expected: str) -> None:
+    assert subjects.account(login, local_domain) == expected
+
+
+@given(st.text(), st.text())
+def test_an_account_is_one_in_any_case_with_and_without_its_domain(name: str, domain: str) -> None:
+    for login in (name, name.casefold()):
+        assert subjects.account(login, domain) == subjects.account(name, domain)
+
+
+def test_mailbox_and_domain() -> None:
+    assert subjects.mailbox("Bob@Example.ORG") == "mailbox:bob@example.org"
+    assert subjects.domain("Bob@Example.ORG") == "domain:example.org"
+    assert subjects.domain('"a@b"@example.org') == "domain:example.org"
+    assert subjects.domain("bob") == subjects.domain("bob@") == ""
+    assert subjects.uid(33) == "uid:33"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("account:alice", "account"),
+        ("uid:33", "uid"),
+        ("uid:root", None),
+        ("uid:\u0663", None),
+        ("mailbox:bob@example.org", "mailbox"),
+        ("domain:example.org", "domain"),
+        ("198.51.100.7", "inside"),
+        ("2001:db8::/64", "inside"),
+        ("account:", None),
+        ("client:x", None),
+        ("alice", None),
+    ],
+)
+def test_of(text: str, expected: str | None) -> None:
+    assert subjects.of(text) == expected

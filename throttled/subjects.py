@@ -1,0 +1,56 @@
+"""Subjects that are no addresses: accounts, local users, mailboxes, domains. Pure.
+
+Text as `account:alice`, `uid:33`, `mailbox:bob@example.org`, `domain:example.org`. An address or a
+network is written as it is (`throttled.address`). The part behind the colon is case-folded, so
+that equal subjects are equal strings. Owns no state.
+"""
+
+from typing import Literal
+
+from throttled.address import is_subject
+
+Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
+
+#: A mailbox's local part has 64 characters at most, its domain 255 (RFC 5321, 4.5.3.1).
+LONGEST = 320
+
+
+def account(login: str, local_domain: str = "") -> str:
+    """Return the subject of a login name.
+
+    Args:
+        login: as the client wrote it.
+        local_domain: of smtpd_sasl_local_domain, which names the same account as no domain.
+    """
+    key = login.casefold()[:LONGEST]
+    if local_domain:
+        key = key.removesuffix(f"@{local_domain.casefold()}")
+    return f"account:{key}"
+
+
+def uid(number: int) -> str:
+    """Return the subject of a local user who calls sendmail(1)."""
+    return f"uid:{number}"
+
+
+def mailbox(recipient: str) -> str:
+    """Return the subject of a recipient's address."""
+    return f"mailbox:{recipient.casefold()[:LONGEST]}"
+
+
+def domain(recipient: str) -> str:
+    """Return the subject of an address's domain; "" where it has none."""
+    name = recipient.rpartition("@")[2] if "@" in recipient else ""
+    return f"domain:{name.casefold()[:LONGEST]}" if name else ""
+
+
+def of(subject: str) -> Of | None:
+    """Return what a subject is; None for text that is none.
+
+    An address or a network is `inside` here: which clients are outside only Postfix's mynetworks
+    tell.
+    """
+    kind, colon, name = subject.partition(":")
+    if colon and name and kind in ("account", "uid", "mailbox", "domain"):
+        return None if kind == "uid" and not (name.isascii() and name.isdigit()) else kind  # type: ignore[return-value]
+    return "inside" if is_subject(subject) else None
