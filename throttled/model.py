@@ -152,6 +152,31 @@ class Crossing(Struct, frozen=True, gc=False):
     good: int = 0  # good events of its kind within the window
 
 
+class Report(Struct, frozen=True, gc=False):
+    """A sender (an account, a local user …) that crossed a limit; nothing is done about it."""
+
+    time: float
+    subject: str
+    limit: str
+    count: str
+    value: int
+    threshold: int
+    within: float  # seconds
+    shown: str  # the subject as its name was first written
+
+
+class SenderDay(Struct, gc=False):
+    """What a sender did in one day (UTC)."""
+
+    subject: str
+    day: int  # since the epoch
+    messages: int = 0
+    recipients: int = 0
+    bytes: int = 0
+    bounces: int = 0
+    deferrals: int = 0
+
+
 class Past(Struct, frozen=True, gc=False):
     """What the store knows of a subject when it crosses a limit."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from throttled.model import Rate
+from throttled.subjects import Of
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -56,7 +57,34 @@ def duration(text: str) -> Duration:
 
 
 Count = Literal["connections", "errors", "callouts", "auth_failures", "auth_users"]
+#: What accounts and other senders do, as Postfix's queue shows it.
+Used = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks"]
+AnyCount = Literal[
+    "connections",
+    "errors",
+    "callouts",
+    "auth_failures",
+    "auth_users",
+    "messages",
+    "recipients",
+    "bytes",
+    "bounces",
+    "deferrals",
+    "networks",
+]
 Threshold = Annotated[int, Meta(ge=1, le=1_000_000)]
+#: Of bytes more than of anything else.
+LimitThreshold = Annotated[int, Meta(ge=1, le=8_000_000_000)]
+Share = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[1-9][0-9]?(?:\.[0-9])?%\Z",
+        extra={"form": 'a share from "1%" to "99.9%"'},
+    ),
+]
+SubjectName = Annotated[
+    str, Meta(min_length=1, max_length=400, extra={"form": "a subject, as account:alice"})
+]
 Weight = Annotated[int, Meta(ge=0, le=100)]
 
 
@@ -65,6 +93,13 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True):
 
     soft: Annotated[Threshold | None, Meta(description="throttle above this many")] = None
     hard: Annotated[Threshold | None, Meta(description="ban above this many")] = None
+
+
+class Override(Struct, frozen=True, forbid_unknown_fields=True):
+    """Another threshold of a limit for one subject."""
+
+    soft: Annotated[LimitThreshold | None, Meta(description="report above this many")] = None
+    enabled: Annotated[bool, Meta(description="false: the limit does not apply")] = True
 
 
 PerUnit = Annotated[int, Meta(ge=1, le=100_000, description="new connections allowed per `per`")]
@@ -87,13 +122,29 @@ class ThrottleRate(Struct, frozen=True, forbid_unknown_fields=True):
         return Rate(self.rate, float(self.per), self.burst)
 
 
-class Limit(Struct, frozen=True, forbid_unknown_fields=True):
+class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):
     """One table of counters with two thresholds, as in Postfix's own soft and hard limits."""
 
-    count: Annotated[Count, Meta(description="what is counted")]
+    count: Annotated[AnyCount, Meta(description="what is counted")]
     within: Annotated[Duration, Meta(description="the window that counts")]
-    soft: Annotated[Threshold | None, Meta(description="throttle above this many")] = None
-    hard: Annotated[Threshold | None, Meta(description="ban above this many")] = None
+    of: Annotated[Of, Meta(description="whose it is counted")] = "client"
+    soft: Annotated[
+        LimitThreshold | None,
+        Meta(description='throttle above this many; of others than "client": report'),
+    ] = None
+    hard: Annotated[LimitThreshold | None, Meta(description="ban above this many")] = None
+    share: Annotated[
+        Share | None,
+        Meta(description='and above this share of the recipients in the window, as "10%"'),
+    ] = None
+    usual: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(description="and above so many times the subject's own highest day"),
+    ] = None
+    mode: Annotated[
+        Literal["report"] | None,
+        Meta(description='"report": nothing else is done, as with all that are not of clients'),
+    ] = None
     mx: Annotated[Thresholds | None, Meta(description="other thresholds on port 25")] = None
     submission: Annotated[
         Thresholds | None, Meta(description="other thresholds on submission ports")
@@ -105,6 +156,13 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=1000)] | None,
         Meta(description="instead of [good] factor and memory, where a limit needs another"),
     ] = None
+    for_: Annotated[
+        dict[SubjectName, Override],
+        Meta(
+            max_length=1000,
+            description='other thresholds for named subjects: [limits.NAME.for."account:alice"]',
+        ),
+    ] = field(default_factory=dict)
     enabled: Annotated[bool, Meta(description="false switches this limit off")] = True
 
 
@@ -141,6 +199,13 @@ def default_limits() -> dict[str, Limit]:
             soft=100,
             throttle=ThrottleRate(2, duration("1h"), 1, duration("4h")),
         ),
+        "account-bounces": Limit(
+            of="account", count="bounces", within=duration("1h"), soft=10, share="10%"
+        ),
+        "account-volume": Limit(
+            of="account", count="recipients", within=duration("1d"), soft=500, usual=10
+        ),
+        "account-networks": Limit(of="account", count="networks", within=duration("1h"), soft=10),
     }
 
 
@@ -257,6 +322,14 @@ class Protect(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5
 
 
+class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is counted of senders: see [limits.NAME] of."""
+
+    enabled: Annotated[
+        bool, Meta(description="false: nothing of accounts, users, mailboxes or domains is kept")
+    ] = True
+
+
 class Policy(Struct, frozen=True):
     """All that deciding needs."""
 
@@ -269,3 +342,4 @@ class Policy(Struct, frozen=True):
     good: Good = Good()
     network: Network = field(default_factory=Network)
     protect: Protect = Protect()
+    accounts: Accounts = Accounts()

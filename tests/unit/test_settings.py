@@ -34,8 +34,10 @@ def test_what_is_written_is_read_back(seconds: int) -> None:
 
 def test_defaults_are_those_of_the_design() -> None:
     limits = default_limits()
+    senders = {"account-bounces", "account-volume", "account-networks"}
+    assert {limits[name].of for name in senders} == {"account"}
     guessing = {"auth", "auth-users", "auth-slow", "auth-day"}
-    assert set(limits) == {"connections", "errors", "errors-day", "callouts"} | guessing
+    assert set(limits) == {"connections", "errors", "errors-day", "callouts"} | guessing | senders
     assert [str(time) for time in Policy().ban.times] == ["10m", "1h", "4h", "12h", "1d"]
     assert limits["connections"].hard is None
     assert (limits["errors"].soft, limits["errors"].hard) == (20, 50)

@@ -8,6 +8,7 @@ from msgspec import Struct, to_builtins
 from throttled.cli import output
 from throttled.cli.daemon import config
 from throttled.cli.options import Command, json_option
+from throttled.config import describe
 from throttled.config.describe import toml
 from throttled.config.document import default_file
 from throttled.config.schema import Config
@@ -50,7 +51,6 @@ def _lines(settings: Config) -> Iterator[str]:
             yield f"{name} = {toml(value)}"
     for name, section in sections:
         yield f"\n[{name}]"
-        for key in section.__struct_fields__:
-            value = getattr(section, key)
-            if value is not None:
+        for key, value in describe.settings(section):
+            if value not in (None, {}):
                 yield f"{key} = {toml(value)}"

@@ -6,7 +6,7 @@ Owns no state. Each check yields faults: (key, what is wrong).
 import re
 from collections.abc import Iterator
 
-from throttled import address
+from throttled import address, subjects
 from throttled.config.describe import shown
 from throttled.config.schema import Config, FirewallPorts
 from throttled.settings import Duration, Limit, ThrottleRate, duration
@@ -23,6 +23,15 @@ _OWN_UNITS = (*_RATE_UNITS, duration("1d"))
 #: Each rate of its own is a set and a rule in the kernel for each prefix length that it applies to.
 _RATES = 16
 _DAY = 86400
+_SENDS = ("messages", "recipients", "bytes", "bounces", "deferrals")
+_COUNTS: dict[subjects.Of, tuple[str, ...]] = {
+    "client": ("connections", "errors", "callouts", "auth_failures", "auth_users"),
+    "account": (*_SENDS, "networks"),
+    "uid": _SENDS,
+    "inside": _SENDS,
+    "domain": _SENDS,
+    "mailbox": ("messages",),
+}
 #: Decisions that no limit made carry these in the place of a limit's name.
 _RESERVED = ("network", "ladder", "operator")
 
@@ -56,10 +65,42 @@ def _limit(name: str, limit: Limit) -> Iterator[Fault]:
         if soft and hard and soft >= hard:
             at = (*key, scope, "soft") if scope else (*key, "soft")
             yield at, f"soft ({soft}) must be below hard ({hard})"
+    yield from _senders(key, limit)
     if not any(
         given and (given.soft or given.hard) for given in (limit, limit.mx, limit.submission)
     ):
         yield key, "a limit needs soft, hard or both"
+
+
+def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Fault]:
+    """Yield what does not go with whose a limit is, and what it counts."""
+    counts = _COUNTS[limit.of]
+    if limit.count not in counts:
+        yield (*key, "count"), f'of = "{limit.of}" counts {" or ".join(counts)}'
+    most = 1_000_000
+    for name in ("soft", "hard"):
+        if limit.count != "bytes" and (getattr(limit, name) or 0) > most:
+            yield (*key, name), f"must be at most {most}"
+    outside = limit.of == "client"
+    given = {
+        "hard": limit.hard,
+        "mx": limit.mx,
+        "submission": limit.submission,
+        "throttle": limit.throttle,
+        "factor": limit.factor,
+    }
+    only = {"share": limit.share, "usual": limit.usual, "mode": limit.mode, "for": limit.for_}
+    for name, value in (only if outside else given).items():
+        if value:
+            which = "other limits than those" if outside else "limits"
+            yield (*key, name), f'only for {which} of = "client"'
+    if limit.share and limit.count not in ("bounces", "deferrals"):
+        yield (*key, "share"), "only with bounces or deferrals: it is a share of the recipients"
+    if limit.usual and (limit.count != "recipients" or float(limit.within) != _DAY):
+        yield (*key, "usual"), 'only with count = "recipients" and within = "1d"'
+    for subject in () if outside else limit.for_:
+        if subjects.of(subject) != limit.of:
+            yield (*key, "for", subject), f'is no subject of = "{limit.of}"'
 
 
 def _times(config: Config) -> Iterator[Fault]:

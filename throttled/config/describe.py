@@ -36,7 +36,7 @@ def _words(info: inspect.Type) -> str:
         case inspect.DictType(value_type=value):
             words = f"a table, each value {_words(value)}"
         case inspect.StructType(cls=cls):
-            words = f"a table with {_join(list(cls.__struct_fields__), 'and')}"
+            words = f"a table with {_join(list(cls.__struct_encode_fields__), 'and')}"
         case inspect.CustomType(cls=cls) if cls is Duration:
             words = DURATION
         case _:
@@ -46,6 +46,12 @@ def _words(info: inspect.Type) -> str:
 
 def _join(words: list[str], last: str) -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+
+
+def settings(section: Struct) -> list[tuple[str, object]]:
+    """Return the keys of a section, as an operator writes them, with their values."""
+    names = zip(section.__struct_encode_fields__, section.__struct_fields__, strict=True)
+    return [(key, getattr(section, name)) for key, name in names]
 
 
 def toml(value: object) -> str:
@@ -60,7 +66,7 @@ def toml(value: object) -> str:
         case tuple():
             text = f"[{', '.join(map(toml, value))}]"
         case Struct():
-            text = toml({name: getattr(value, name) for name in value.__struct_fields__})
+            text = toml(dict(settings(value)))
         case dict():
             pairs = [f"{dotted([k])} = {toml(v)}" for k, v in value.items() if v is not None]
             text = f"{{ {', '.join(pairs)} }}" if pairs else "{}"

@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 
 from msgspec import Struct
 
-from throttled.config.describe import DURATION, allowed, toml
+from throttled.config.describe import DURATION, allowed, settings, toml
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import Limit, Thresholds, ThrottleRate
+from throttled.settings import Limit, Override, Thresholds, ThrottleRate
 
 _WIDTH = 99
 
@@ -47,7 +47,13 @@ SECTIONS = {
         "`submission` (587, 465) give a limit other thresholds there, each is counted by itself, "
         '`enabled = false` switches a limit off, and `throttle = { rate = 6, per = "1h", '
         "burst = 2 }` throttles by another rate than [throttle]. A limit of your own has any other "
-        "name and gives `count`, `within` and a threshold. There may be 16 different rates."
+        "name and gives `count`, `within` and a threshold. There may be 16 different rates. Limits "
+        'with another `of` than "client" count what senders do, as Postfix\'s queue shows it, and '
+        "only report: `messages`, `recipients`, `bytes`, `bounces` (5xx that speaks of the list or "
+        "the content, not of full mailboxes, size or loops), `deferrals` (4.7.x) of an `account` "
+        "that logged in, of a `uid` that called sendmail, of an `inside` host (of mynetworks) and "
+        "of a `domain` that is delivered here; `networks` from which an `account` logged in; "
+        "`messages` that a `mailbox` received. `soft`, `share` and `usual` must all be exceeded."
     ),
     "points": (
         "What each kind of misbehaviour adds to the count `errors`. What is refused for a while "
@@ -82,6 +88,11 @@ SECTIONS = {
     "protect": (
         "Who is left alone. Loopback, this host's own addresses, its gateways, its resolvers and "
         "Postfix's relayhost always are."
+    ),
+    "accounts": (
+        "What senders on this host do, counted from Postfix's log: accounts that log in, local "
+        'users, inside hosts, mailboxes and domains. Limits with another `of` than "client" '
+        "report it. Daily counts are stored for 35 days, the networks of logins not at all."
     ),
     "firewall": "How the kernel is told.",
     "sensor": (
@@ -122,6 +133,18 @@ LIMITS = {
         "Slow guessing of passwords: failures of a whole day, also where no name is known. A "
         "device that retries one old password looks the same: a throttle of its own, and no ban."
     ),
+    "account-bounces": (
+        "A stolen login that sends to a bought list. A newsletter with some dead addresses stays "
+        "below the share. Reported, nothing else."
+    ),
+    "account-volume": (
+        "A login that sends far more than it ever did in a day. Reported, nothing else, and only "
+        "after a first day of counts."
+    ),
+    "account-networks": (
+        "A login used from many networks (/24, /64) at once: a botnet, not a traveller. Reported, "
+        "nothing else."
+    ),
 }
 
 
@@ -151,6 +174,7 @@ def reference() -> str:
         if name == "limits":
             lines += ["", "## [limits.NAME]", "", about, "", *_table(Limit)]
             lines += ["", "In `mx` and `submission`:", "", *_table(Thresholds)]
+            lines += ["", "In `for`:", "", *_table(Override)]
             lines += ["", "In `throttle`, here and in [network]:", "", *_table(ThrottleRate)]
             lines += ["", "There from the start:", ""]
             for limit, values in section.items():
@@ -172,12 +196,12 @@ def _plain_keys() -> list[str]:
     return [name for name in Config.__struct_fields__ if name not in SECTIONS]
 
 
-def _given(values: Struct) -> Iterator[tuple[str, str]]:
+def _given(values: Limit) -> Iterator[tuple[str, str]]:
     """Yield what a limit sets, in TOML, without what every limit has."""
-    for name in values.__struct_fields__:
-        value = getattr(values, name)
-        if name != "enabled" and value is not None:
-            yield name, toml(value)
+    plain = dict(settings(Limit(values.count, values.within)))
+    for key, value in settings(values):
+        if key in ("count", "within") or value != plain[key]:
+            yield key, toml(value)
 
 
 def _comment(text: str) -> list[str]:
@@ -207,12 +231,13 @@ def _table(
     hints = get_type_hints(kind, include_extras=True)
     rows = [["key", *(["default"] if values else []), "allowed", "meaning"]]
     rows.append(["---"] * len(rows[0]))
+    keys = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     for name in names or kind.__struct_fields__:
         value = getattr(values, name, None)
         default = [f"`{toml(value)}`" if value is not None else ""] if values else []
         rows.append(
             [
-                f"`{name}`",
+                f"`{keys[name]}`",
                 *default,
                 allowed(hints[name]).replace(DURATION, "a duration"),
                 description(hints[name]),

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
 from throttled.settings import (
+    Accounts,
     Ban,
     Duration,
     Good,
@@ -262,6 +263,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     good: Good = _POLICY.good
     network: Network = field(default_factory=Network)
     protect: Protect = _POLICY.protect
+    accounts: Accounts = _POLICY.accounts
     firewall: Firewall = Firewall()
     sensor: Sensor = Sensor()
     store: Store = Store()

@@ -36,15 +36,16 @@ def to_duration(kind: type, value: object) -> Duration:
 
 def _table(table: dict[str, Any], kind: type[Struct], at: tuple[str, ...]) -> Iterator[Fault]:
     """Yield the faults of a table that a struct describes."""
-    hints = get_type_hints(kind, include_extras=True)
+    by_field = get_type_hints(kind, include_extras=True)
+    hints = {f.encode_name: by_field[f.name] for f in msgspec.structs.fields(kind)}
     for key, value in table.items():
         if key in hints:
             yield from _value(value, hints[key], (*at, key))
         else:
             yield (*at, key), _unknown(key, hints)
-    for name in hints:
+    for name, hint in hints.items():
         if name not in table and name in _required(kind):
-            yield at, f"{name} is missing; it must be {allowed(hints[name])}"
+            yield at, f"{name} is missing; it must be {allowed(hint)}"
 
 
 def _required(kind: type[Struct]) -> set[str]:
@@ -109,6 +110,6 @@ def _keys_of_tables() -> Iterator[tuple[str, Iterable[str]]]:
     for name, hint in get_type_hints(Config, include_extras=True).items():
         for part in _parts(hint):
             if get_origin(part) is dict:
-                yield f"[{name}.NAME]", get_args(part)[1].__struct_fields__
+                yield f"[{name}.NAME]", get_args(part)[1].__struct_encode_fields__
             elif isinstance(part, type) and issubclass(part, Struct):
-                yield f"[{name}]", part.__struct_fields__
+                yield f"[{name}]", part.__struct_encode_fields__

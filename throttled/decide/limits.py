@@ -12,7 +12,7 @@ share, of clients and networks alike.
 Owns the tables. What a client did in one scope is counted, and punished, there.
 """
 
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -149,7 +149,7 @@ class Gauges(Struct):
         made = cls()
         for name, limit in policy.limits.items():
             soft, hard = _thresholds(limit, scope)
-            if limit.enabled and min(soft, hard) < NEVER:
+            if limit.of == "client" and limit.enabled and min(soft, hard) < NEVER:
                 made._add(policy, scope, name, noted)
         return made
 
@@ -159,12 +159,13 @@ class Gauges(Struct):
         within, clients = float(limit.within), policy.max_clients
         networks, multiple = max(1, clients // _PER_NETWORK), policy.network.multiple
         least = multiple * min(soft, hard)
-        known = self.good[kind_of(limit.count)].setdefault(within, Sums(within, clients, NEVER))
+        count = cast("Count", limit.count)  # those of clients, see config/checks.py
+        known = self.good[kind_of(count)].setdefault(within, Sums(within, clients, NEVER))
         paces = pace(policy, limit.throttle), pace(policy, policy.network.throttle)
         good = policy.good if limit.factor is None else replace(policy.good, factor=limit.factor)
         slow = paces[0] < pace(policy, None)
-        about = (name, limit.count, scope, within, soft, hard, multiple, paces, known, good)
-        if limit.count == "auth_users":
+        about = (name, count, scope, within, soft, hard, multiple, paces, known, good)
+        if count == "auth_users":
             most = _names(soft, hard, policy.good.memory)
             names = Distinct(within, clients, most)
             if noted:
@@ -177,9 +178,9 @@ class Gauges(Struct):
         table = Counters(within, clients)
         if noted:
             table = NotingCounters(within, clients, Peaks(noted))
-        group: list[CountGauge] = getattr(self, limit.count)
+        group: list[CountGauge] = getattr(self, count)
         group.append(Gauge(*about, table, Sums(within, networks, least), slow))
-        if limit.count == "connections":
+        if count == "connections":
             seen = Sums(within, networks, least)
             self.handshakes.append(Gauge(*about, Counters(within, clients), seen, kernel=True))
 

@@ -1,15 +1,19 @@
 """What must hold between keys."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from throttled.config import checks
 from throttled.config.schema import Config, Firewall, FirewallPorts, Log, Metrics
 from throttled.settings import (
+    AnyCount,
     Ban,
     Duration,
     Limit,
     Network,
+    Override,
     Protect,
     Thresholds,
     Throttle,
@@ -33,6 +37,10 @@ def limit(
     submission: Thresholds | None = None,
 ) -> Limit:
     return Limit(count="errors", within=MINUTE, soft=soft, hard=hard, mx=mx, submission=submission)
+
+
+def sender(count: AnyCount, **more: Any) -> Limit:
+    return Limit(count=count, within=duration("1h"), of="account", soft=10, **more)
 
 
 def slow_limit(rate: int, per: str, burst: int) -> Limit:
@@ -72,6 +80,19 @@ GOOD = {
 @pytest.mark.parametrize("config", GOOD.values(), ids=GOOD)
 def test_good(config: Config) -> None:
     assert list(checks.faults(config)) == []
+
+
+GOOD_SENDERS = limits(
+    bytes=sender("bytes"),
+    big=replace(sender("bytes"), soft=5_000_000_000),
+    share=sender("bounces", share="5%", mode="report"),
+    usual=replace(sender("recipients", usual=3), within=duration("1d")),
+    named=sender("bounces", for_={"account:alice": Override(enabled=False)}),
+)
+
+
+def test_good_limits_of_senders() -> None:
+    assert list(checks.faults(GOOD_SENDERS)) == []
 
 
 BAD: dict[str, tuple[Config, str, str]] = {
@@ -150,6 +171,35 @@ BAD: dict[str, tuple[Config, str, str]] = {
         limits(**{f"x{n}": slow_limit(n, "1h", 1) for n in range(1, 18)}),
         "limits.x17.throttle",
         "more than 16 different rates",
+    ),
+    "count of another": (
+        limits(x=replace(limit(3), of="account")),
+        "limits.x.count",
+        'of = "account" counts messages or recipients or bytes or bounces or deferrals or networks',
+    ),
+    "a client's messages": (
+        limits(x=replace(limit(3), count="messages")),
+        "limits.x.count",
+        'of = "client" counts connections',
+    ),
+    "too many": (limits(x=limit(1_000_001)), "limits.x.soft", "at most 1000000"),
+    "share of a client's": (
+        limits(x=replace(limit(3), mode="report")),
+        "limits.x.mode",
+        'only for other limits than those of = "client"',
+    ),
+    "ban of an account": (
+        limits(x=sender("bounces", hard=30)),
+        "limits.x.hard",
+        'only for limits of = "client"',
+    ),
+    "share of messages": (limits(x=sender("messages", share="5%")), "limits.x.share", "bounces"),
+    "usual messages": (limits(x=sender("messages", usual=5)), "limits.x.usual", "recipients"),
+    "usual hours": (limits(x=sender("recipients", usual=5)), "limits.x.usual", "1d"),
+    "for another": (
+        limits(x=sender("bounces", for_={"uid:33": Override(soft=3)})),
+        "limits.x.for.uid:33",
+        'is no subject of = "account"',
     ),
     "metrics port": (Config(metrics=Metrics(listen="[::1]:65536")), "metrics.listen", "1 to 65535"),
     "metrics port 0": (Config(metrics=Metrics(listen="[::1]:0")), "metrics.listen", "1 to 65535"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from throttled.config.describe import DURATION, allowed, dotted, shown, toml
 from throttled.config.schema import Config, Firewall, LimitName
-from throttled.settings import Duration, Limit, Thresholds, duration
+from throttled.settings import Duration, Override, Thresholds, duration
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,10 @@ from throttled.settings import Duration, Limit, Thresholds, duration
             Annotated[tuple[Duration, ...], msgspec.Meta(min_length=1)],
             f"a list of at least one, each item {DURATION}",
         ),
-        (get_type_hints(Limit, include_extras=True)["soft"], "a whole number from 1 to 1000000"),
+        (
+            get_type_hints(Override, include_extras=True)["soft"],
+            "a whole number from 1 to 8000000000",
+        ),
         (Thresholds, "a table with soft and hard"),
         (dict[str, bool], "a table, each value true or false"),
         (str, "a text in quotes"),

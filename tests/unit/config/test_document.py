@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from throttled.config import document
+from throttled.config import describe, document
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import Limit, Thresholds, default_limits
+from throttled.settings import Limit, Override, Thresholds, default_limits, duration
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -32,15 +32,20 @@ def leaves(table: dict[str, Any], at: str = "") -> Iterator[str]:
             yield at + key
 
 
+PLAIN = dict(describe.settings(Limit("errors", duration("1m"))))
+
+
 def keys(section: Struct, at: str = "") -> Iterator[str]:
-    for name in section.__struct_fields__:
-        value = getattr(section, name)
-        if name == "limits":
+    for name, value in describe.settings(section):
+        if isinstance(value, dict) and name == "limits":
             for limit, values in value.items():
                 yield from keys(values, f"limits.{limit}.")
         elif isinstance(value, Struct):
             yield from keys(value, f"{at}{name}.")
-        elif value is not None and name != "enabled":
+        elif isinstance(section, Limit) and name not in ("count", "within"):
+            if value != PLAIN[name]:
+                yield at + name
+        elif value is not None:
             yield at + name
 
 
@@ -61,10 +66,10 @@ def test_the_file_is_all_comments_and_headers() -> None:
         assert line == line.rstrip()
 
 
-@pytest.mark.parametrize("kind", [Config, Limit, Thresholds, FirewallPorts])
+@pytest.mark.parametrize("kind", [Config, Limit, Override, Thresholds, FirewallPorts])
 def test_the_reference_names_every_key(kind: type[Struct]) -> None:
     text = document.reference()
-    for name in kind.__struct_fields__:
+    for name in kind.__struct_encode_fields__:
         assert f"`{name}`" in text or f"## [{name}" in text, name
     for name in keys(Config()):
         assert name.rpartition(".")[2] in text, name

@@ -23,6 +23,7 @@ def test_good(document: dict[str, Any]) -> None:
     assert list(validate.faults(document)) == []
 
 
+_COUNTED = {"count": "errors", "within": "1m"}
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"mode": "enfroce"}, "mode", 'must be "enforce", "observe" or "throttle"'),
     ({"max_clients": 999}, "max_clients", "must be a whole number from 1000 to 10000000"),
@@ -33,7 +34,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"log": {"hosts": []}}, "log.hosts", "unknown here; it belongs under [postfix]"),
     ({"log": 3}, "log", "must be a table with files and journal"),
     ({"limits": []}, "limits", "must be a table, each value a table with count"),
-    ({"limits": {"x": 3}}, "limits.x", "must be a table with count, within, soft"),
+    ({"limits": {"errors": {**_COUNTED, "for_": {}}}}, "limits.errors.for_", "did you mean for?"),
+    ({"limits": {"x": {**_COUNTED, "for": {"a": 1}}}}, "limits.x.for.a", "must be a table with s"),
+    ({"limits": {"x": 3}}, "limits.x", "must be a table with count, within, of, soft"),
     ({"limits": {"x": {"within": "1m"}}}, "limits.x", 'count is missing; it must be "auth_'),
     ({"limits": {"x": {"count": "errors"}}}, "limits.x", "within is missing; it must be a du"),
     ({"limits": {"X": {"count": "errors", "within": "1m"}}}, "limits.X", "the name must be a name"),

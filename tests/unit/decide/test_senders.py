@@ -1,0 +1,257 @@
+"""Limits of senders, and stories of accounts with their evil twins."""
+
+from collections.abc import Callable
+
+import pytest
+
+from throttled.decide import senders as room
+from throttled.decide.senders import Senders
+from throttled.model import Event, Facts, Message, Report
+from throttled.settings import Accounts, Limit, Override, Policy, default_limits, duration
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+class Host:
+    """An engine, and a Postfix that sends what it is given."""
+
+    def __init__(self, **limits: Limit) -> None:
+        policy = Policy(limits={**default_limits(), **limits})
+        self.senders = Senders(policy, Facts(mynetworks=("198.51.100.0/24",)))
+        self._number = 0
+
+    def step(
+        self, kind: str, at: float, message: Message, user: str = "", client: str = ""
+    ) -> None:
+        event = Event(kind, client, "x", "postfix", 1, at, user=user, message=message)  # type: ignore[arg-type]
+        self.senders.step(event, at)
+
+    def send(  # noqa: PLR0913, PLR0917 - a message
+        self,
+        at: float,
+        user: str = "alice",
+        recipients: int = 1,
+        bounces: int = 0,
+        client: str = "203.0.113.7",
+        size: int = 400,
+    ) -> None:
+        self._number += 1
+        one = f"{self._number:09X}"
+        kind = "login" if user else "accepted"
+        self.step(kind, at, Message(one), user, client)
+        self.step("active", at, Message(one, sender="a@b.test", size=size, recipients=recipients))
+        for _ in range(bounces):
+            self.step("delivery", at, Message(one, status="bounced", dsn="5.1.1"))
+        self.step("removed", at, Message(one))
+
+    def reported(self) -> list[tuple[str, str, int]]:
+        return [(r.subject, r.limit, r.value) for r in self.senders.take()]
+
+
+def newsletter(host: Host) -> None:
+    for _ in range(40):
+        host.send(1.0, recipients=50, bounces=2)  # 4 % dead
+
+
+def stolen_login(host: Host) -> None:
+    for _ in range(40):
+        host.send(1.0, recipients=1, bounces=1 if _ % 3 == 0 else 0)
+
+
+def traveller(host: Host) -> None:
+    for n in range(6):
+        host.send(n * 600.0, client=f"203.0.{n}.7")
+
+
+def botnet(host: Host) -> None:
+    for n in range(12):
+        host.send(n * 60.0, client=f"203.0.{n}.7")
+
+
+def confirmations(host: Host) -> None:
+    host.senders.learn({"account:alice": 800}, since=True)
+    for n in range(900):
+        host.send(n * 60.0)
+
+
+def hacked_form(host: Host) -> None:
+    host.senders.learn({"account:alice": 80}, since=True)
+    for n in range(900):
+        host.send(n * 6.0)
+
+
+@pytest.mark.parametrize("story", [newsletter, traveller, confirmations])
+def test_what_is_usual_is_not_reported(story: Callable[[Host], None]) -> None:
+    host = Host()
+    story(host)
+    assert host.reported() == []
+
+
+@pytest.mark.parametrize(
+    ("story", "limit", "value"),
+    [
+        (stolen_login, "account-bounces", 11),
+        (botnet, "account-networks", 11),
+        (hacked_form, "account-volume", 801),
+    ],
+)
+def test_what_is_not_is(story: Callable[[Host], None], limit: str, value: int) -> None:
+    host = Host()
+    story(host)
+    assert host.reported() == [("account:alice", limit, value)]
+
+
+def test_a_report_says_all() -> None:
+    host = Host()
+    host.send(1.0, "Alice", recipients=20, bounces=11)
+    [report] = host.senders.take()
+    assert report == Report(
+        *(1.0, "account:alice", "account-bounces", "bounces", 11, 10, HOUR, "account:Alice")
+    )
+    assert host.senders.take() == []
+
+
+def test_a_report_is_made_again_at_twice_the_value_or_after_the_window() -> None:
+    host = Host()
+    host.send(1.0, recipients=21, bounces=21)
+    assert host.reported() == [("account:alice", "account-bounces", 11)]
+    host.send(2.0, recipients=1, bounces=1)
+    assert host.reported() == [("account:alice", "account-bounces", 22)]
+    host.send(3 * HOUR, recipients=12, bounces=12)
+    assert host.reported() == [("account:alice", "account-bounces", 11)]
+
+
+def test_without_an_earlier_day_nothing_is_unusual() -> None:
+    host = Host()
+    host.send(1.0, recipients=600)
+    assert host.reported() == []
+    host.senders.learn({}, since=True)
+    host.send(2.0, "bob", recipients=600)
+    assert host.reported() == [("account:bob", "account-volume", 600)]
+
+
+def limit(of: str, count: str, soft: int = 3, **more: object) -> Limit:
+    return Limit(count=count, within=duration("1h"), of=of, soft=soft, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "value"), [("messages", 4), ("recipients", 8), ("bytes", 4096), ("bounces", 8)]
+)
+def test_inside_hosts(count: str, value: int) -> None:
+    soft = 4000 if count == "bytes" else 7 if count in ("recipients", "bounces") else 3
+    host = Host(x=limit("inside", count, soft))
+    for _ in range(4):
+        host.send(1.0, "", 2, 2, "198.51.100.7")
+    assert host.reported() == [("198.51.100.7", "x", value)]
+
+
+def test_bytes_are_counted_beyond_what_a_meter_holds_of_them() -> None:
+    host = Host(x=limit("account", "bytes", 1_000_000_000))
+    for _ in range(11):
+        host.send(1.0, size=100_000_000)
+    [report] = host.senders.take()
+    assert report.value == pytest.approx(1_000_000_000, rel=0.01)
+
+
+def test_mailboxes_and_users() -> None:
+    host = Host(x=limit("mailbox", "messages"), y=limit("uid", "messages"))
+    for n in range(4):
+        host.step("queued", 1.0, Message(f"{n}A5C01F2B", uid=33))
+        host.step("active", 1.0, Message(f"{n}A5C01F2B", sender="w@b.test", recipients=1))
+        sent = Message(f"{n}A5C01F2B", recipient="bob@b.test", status="sent")
+        host.senders.step(Event("delivery", "", "lmtp", "postfix", 1, 1.0, message=sent), 1.0)
+    assert sorted(host.reported()) == [("mailbox:bob@b.test", "x", 4), ("uid:33", "y", 4)]
+
+
+def test_overrides_for_named_subjects() -> None:
+    named = {
+        "account:alice": Override(soft=30),
+        "account:bob": Override(enabled=False),
+        "account:carol": Override(),
+    }
+    host = Host(x=limit("account", "messages", 3, for_=named))
+    for user in ("alice", "bob", "carol", "dan"):
+        for _ in range(20):
+            host.send(1.0, user)
+    assert {subject for subject, name, _ in host.reported() if name == "x"} == {
+        "account:carol",
+        "account:dan",
+    }
+
+
+def test_what_was_counted_before_a_restart_is_not_reported_again() -> None:
+    host = Host(x=limit("account", "messages"))
+    for n in range(5):
+        for kind in ("login", "active"):
+            message = Message(f"{n}A5C01F2B", sender="a@b.test", recipients=1)
+            event = Event(kind, "203.0.113.7", "x", "p", 1, 1.0, user="alice", message=message)
+            host.senders.step(event, 1.0, again=True)
+    assert host.reported() == []
+    assert host.senders.days() == []
+    host.send(2.0)
+    assert host.reported() == []
+    assert [m.value for m in host.senders.meters("account:alice", 2.0) if m.limit == "x"] == [6]
+
+
+def test_days() -> None:
+    host = Host()
+    host.send(1.0, recipients=3, bounces=1)
+    host.send(2.0, recipients=2)
+    host.send(DAY + 1, recipients=1)
+    first, second = host.senders.days()
+    assert (first.subject, first.day, first.messages, first.recipients) == (
+        "account:alice",
+        0,
+        2,
+        5,
+    )
+    assert (first.bytes, first.bounces, first.deferrals) == (800, 1, 0)
+    assert (second.day, second.messages) == (1, 1)
+    assert host.senders.days() == []
+
+
+def test_days_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_SENDERS", 2)
+    host = Host()
+    for n in range(4):
+        host.send(1.0, f"user{n}")
+    assert len(host.senders.days()) == 2
+    assert host.senders.dropped == 6
+
+
+def test_meters() -> None:
+    host = Host(x=limit("account", "messages"), y=limit("uid", "messages"))
+    host.send(1.0, recipients=3)
+    meters = {
+        m.limit: (m.count, m.value, m.threshold) for m in host.senders.meters("account:alice", 1.0)
+    }
+    assert meters == {
+        "account-bounces": ("bounces", 0, 10),
+        "account-volume": ("recipients", 3, 500),
+        "account-networks": ("networks", 1, 10),
+        "x": ("messages", 1, 3),
+    }
+    assert host.senders.meters("198.51.100.7", 1.0) == []
+
+
+def test_limits_that_stay_keep_their_counts() -> None:
+    host = Host(x=limit("account", "messages"))
+    for _ in range(3):
+        host.send(1.0)
+    host.senders.reconfigure(Policy(limits={"x": limit("account", "messages")}))
+    host.send(1.0)
+    assert host.reported() == [("account:alice", "x", 4)]
+    off = Limit(count="messages", within=duration("1h"), of="account", soft=1, enabled=False)
+    host.senders.reconfigure(Policy(limits={"x": limit("account", "messages", 1), "y": off}))
+    host.send(1.0)
+    assert host.reported() == []
+    host.send(1.0)
+    assert host.reported() == [("account:alice", "x", 2)]
+
+
+def test_nothing_is_kept_where_it_is_switched_off() -> None:
+    host = Host()
+    host.senders.reconfigure(Policy(accounts=Accounts(enabled=False)))
+    host.send(1.0, recipients=20, bounces=20)
+    assert (host.reported(), host.senders.days(), len(host.senders.queue)) == ([], [], 0)
+    assert host.senders.meters("account:alice", 1.0) == []
