@@ -226,6 +226,9 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
             description='"ban": each ban; "alert": what you should look at; "health": what changed',
         ),
     ] = ("alert", "health")
+    accounts: Annotated[
+        bool, Meta(description="name accounts, users, mailboxes and domains that are reported")
+    ] = False
     every: Annotated[
         Duration, Meta(description="at most one message in this time; it holds all that happened")
     ] = duration("30s")

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from throttled import address
 from throttled.clock import Moment
 from throttled.decide.engine import Engine
+from throttled.decide.senders import Senders
 from throttled.histogram import Histogram
 from throttled.model import Event, Scope
 from throttled.parse.parser import Parser
@@ -44,11 +45,19 @@ class Counts(Struct):
 class Counting:
     """Counts what logs say."""
 
-    def __init__(self, engine: Engine, parser: Parser, skipped: Skipped, counts: Counts) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        senders: Senders,
+        parser: Parser,
+        skipped: Skipped,
+        counts: Counts,
+    ) -> None:
         """Take what counts.
 
         Args:
             engine: where events go.
+            senders: where events about messages go.
             parser: its zone and reference are the logs'.
             skipped: where lines that raise are counted.
             counts: of lines and events.
@@ -57,6 +66,7 @@ class Counting:
         self.skipped = skipped
         self.counts = counts
         self._engine = engine
+        self._senders = senders
         self._parsers: dict[int, Parser] = {}
 
     def read(  # noqa: PLR0913 - lines, where they stand, and when they came
@@ -126,6 +136,8 @@ class Counting:
             else:
                 at = boot
             step(event, at, log_number, source, offset)
+            if event.message is not None and self._engine.ours(event, log_number):
+                self._senders.step(event, at, again=again)
             if kind == "lines_lost":
                 self.counts.lines_lost += event.count
 

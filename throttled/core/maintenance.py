@@ -28,6 +28,8 @@ _PRUNE = 3600.0
 _PEAKS = 60.0
 _PEAKS_PIECE = 200
 _PEAKS_PIECES = 100
+#: What senders did is added to their days once a minute.
+_SENDERS = 60.0
 #: Drops are counted once a minute.
 _DROPS = 60.0
 #: A clock that was set by more than this has jumped; it is slewed by less than 0.001 of a second.
@@ -62,6 +64,8 @@ class Maintenance:
         self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
         self._noted = moment.boot
+        self._senders_due = moment.boot
+        self._learned = 0  # day since the epoch, when the highest days of senders were read
         self._counted = moment.boot - _DROPS
 
     def steady(self, moment: Moment) -> bool:
@@ -77,6 +81,7 @@ class Maintenance:
             self._follow_clock,
             self._run_out,
             self._keep_peaks,
+            self._keep_senders,
             self._count_drops,
             self._prune,
         ):
@@ -145,6 +150,22 @@ class Maintenance:
         for _ in self.keep_peaks():
             await asyncio.sleep(0)
         self._noted = self._clock().boot
+
+    async def _keep_senders(self) -> None:
+        """Add to the days of senders once a minute; once a day read the highest of each."""
+        moment = self._clock()
+        if moment.boot < self._senders_due:
+            return
+        self._senders_due = moment.boot + _SENDERS
+        senders, store = self._pipeline.senders, self._pipeline.recorder.store
+        if days := senders.days():
+            store.add_sender_days(days)
+            senders.stored()
+        today = int(moment.wall // _LONG)
+        if today != self._learned:
+            self._learned = today
+            highest = store.highest_days(today)
+            senders.learn(highest, since=bool(highest))
 
     def keep_peaks(self) -> Iterator[int]:
         """Record what was noted of clients, in pieces, and yield how many each had.

@@ -3,7 +3,8 @@
 Record, then apply: a decision is in the store before it is in the kernel. A line, an event or a
 decision that raises an unexpected error is skipped (`throttled.skipped`), the others go on.
 
-Owns the engine, the ladder and the parsers. Blocks for as long as SQLite and the kernel take.
+Owns the engine, the senders, the ladder and the parsers. Blocks for as long as SQLite and the
+kernel take.
 """
 
 import logging
@@ -22,6 +23,7 @@ from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.networks import exempt
 from throttled.decide.protect import Protection
+from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
@@ -34,6 +36,7 @@ from throttled.model import (
     Facts,
     NetworkPast,
     Past,
+    Report,
     Scope,
 )
 from throttled.parse.parser import Parser
@@ -73,13 +76,15 @@ class Pipeline:
         self.recorder = Recorder(store, self.skipped)
         self.enforcer = Enforcer(backend, self.skipped)
         self.engine = Engine(policy, facts, noting=backend is not None)
+        self.senders = Senders(policy, facts)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
-        self.counting = Counting(self.engine, parser, self.skipped, self.counts)
+        self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
         self._further: list[Crossing] = []
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
         self.engine.reconfigure(policy, names=protection.by_name)
+        self.senders.reconfigure(policy)
         self.ladder.policy = policy
         self.ladder.protection = protection
 
@@ -125,6 +130,16 @@ class Pipeline:
         return found
 
     # Deciding
+
+    def reports(self) -> list[Report]:
+        """Return the senders that crossed a limit since the last call, and record them."""
+        reports = self.senders.take()
+        if reports and self.recorder.fault is None:
+            try:
+                self.recorder.store.record_reports(reports)
+            except StoreError as error:
+                log.warning("%d reports are not recorded: %s", len(reports), error.message)
+        return reports
 
     def settle(
         self,

@@ -145,6 +145,18 @@ class Engine:
         if action(state, event, at, key) and offset >= 0:
             self._trace.add(client, at, source, offset)
 
+    def ours(self, event: Event, log: int) -> bool:
+        """Tell whether a line about a message is of a host whose lines count.
+
+        Args:
+            event: of the line.
+            log: which log it came from.
+        """
+        ours = self._streams.of(event, log).ours
+        if not ours and event.kind not in self._actions.of:  # else `step` does it
+            self.hosts.ignore(log, event.host)
+        return ours
+
     def handshakes(self, client: str, scope: Scope, count: int, at: float) -> None:
         """Count connections that the kernel saw a client complete, logged or not.
 

@@ -137,9 +137,12 @@ class Senders:
         return reports
 
     def days(self) -> list[SenderDay]:
-        """Return what was counted of each sender and day since the last call."""
-        days, self._days = list(self._days.values()), {}
-        return days
+        """Return what was counted of each sender and day, and is not stored yet."""
+        return list(self._days.values())
+
+    def stored(self) -> None:
+        """Learn that the store has what `days` returned."""
+        self._days = {}
 
     def gauges(self) -> Iterable[_Gauge]:
         """Return the limits that count."""

@@ -30,6 +30,7 @@ class Stream:
         self.instance = instance
         self.host = host
         self.state = state  # None for another host's
+        self.ours = True  # whether the lines of its host count
         self.sessions: Generations[SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
 
 
@@ -124,6 +125,7 @@ class Streams:
             if self.hosts.see(log, event.host):
                 self._assign()
             stream = Stream(*key, self._state_of(*key))
+            stream.ours = self.hosts.counts(log, event.host)
             self._streams[key] = stream
         return stream
 
@@ -139,6 +141,7 @@ class Streams:
         """Let the streams know that scopes or facts have changed; their sessions go on."""
         for key, stream in self._streams.items():
             stream.state = self._state_of(*key)
+            stream.ours = self.hosts.counts(stream.log, stream.host)
 
 
 def _proxies(facts: Facts) -> Protection | None:

@@ -22,9 +22,10 @@ from contextlib import suppress
 from time import time
 from typing import Any
 
+from throttled import subjects
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
-from throttled.model import Decision, Problem
+from throttled.model import Decision, Problem, Report
 
 #: Told in full with one delivery.
 EVENTS = 20
@@ -57,6 +58,17 @@ class Hook:
                 self._tell("ban", text, **fields, would=self.would)
         for alert in {d.alert for d in decisions if d.alert}:
             self._tell("alert", alert)
+
+    def reported(self, reports: Sequence[Report]) -> None:
+        """Report senders that crossed a limit: whom only if that is switched on."""
+        for one in reports:
+            fields: dict[str, object] = {"limit": one.limit, "value": one.value}
+            who = f"a sender ({subjects.of(one.subject)})"
+            if self.settings.accounts:
+                who = one.shown
+                fields["subject"] = one.subject
+            text = f"{who} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
+            self._tell("alert", text, **fields)
 
     def health(self, problems: Sequence[Problem]) -> None:
         """Tell what is wrong now and was not before, and what is well again."""

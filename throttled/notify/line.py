@@ -5,11 +5,15 @@
 The verb is `ban`, `throttle`, `exempt`, `unban` or `expire`; `would-ban` and so on for the
 beginnings where the daemon only observes. Keys come in this order, absent ones are left out.
 docs/monitoring.md describes it.
+
+A sender that crossed a limit, which does nothing, is
+
+    report account:alice limit=account-bounces count=bounces value=11 soft=10 within=1h
 """
 
 import re
 
-from throttled.model import Decision, Snapshot
+from throttled.model import Decision, Report, Snapshot
 from throttled.settings import Duration
 
 _PLAIN = re.compile(r"[A-Za-z0-9.:/@_+-]+")
@@ -51,6 +55,19 @@ def expired(row: Snapshot) -> str:
 
 def _line(verb: str, subject: str, fields: dict[str, str]) -> str:
     return " ".join([verb, subject, *(f"{key}={_value(text)}" for key, text in fields.items())])
+
+
+def report(one: Report) -> str:
+    """Return as a line that a sender crossed a limit; nothing is done about it."""
+    fields = {
+        "limit": one.limit,
+        "count": one.count,
+        "value": str(one.value),
+        "soft": str(one.threshold),
+        "within": str(Duration(one.within)),
+    }
+    words = [f"{key}={text}" for key, text in fields.items()]
+    return " ".join(["report", _value(one.shown), *words])
 
 
 def _value(text: str) -> str:

@@ -12,9 +12,13 @@ from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.sessions import AGAIN, Endings
 from throttled.errors import StoreError
-from throttled.model import SCOPES, Decision, Scope
+from throttled.model import SCOPES, Decision, Report, Scope
+from throttled.notify import line
 
 log = logging.getLogger("throttled")
+
+#: Reports of one batch that are logged one by one.
+_LOGGED = 20
 
 Listener = Callable[[Sequence[Decision]], None]
 
@@ -42,6 +46,14 @@ def alert(decisions: Sequence[Decision]) -> None:
     """Write alerts to the journal, each once."""
     for text in {decision.alert for decision in decisions if decision.alert}:
         log.warning("%s", text)
+
+
+def report(reports: Sequence[Report]) -> None:
+    """Write senders that crossed a limit to the journal."""
+    for one in reports[:_LOGGED]:
+        log.warning("%s", line.report(one))
+    if len(reports) > _LOGGED:
+        log.warning("and %d more reports at once", len(reports) - _LOGGED)
 
 
 class SessionEnder:

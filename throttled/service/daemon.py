@@ -49,7 +49,7 @@ from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
-from throttled.model import Facts, Mode, Problem, Ruleset
+from throttled.model import Facts, Mode, Problem, Report, Ruleset
 from throttled.notify import journal
 from throttled.notify.hook import Hook
 from throttled.notify.journal import Journal
@@ -59,7 +59,7 @@ from throttled.operator.desk import Desk, Running
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
-from throttled.service.announce import Announcer, Listener, SessionEnder, alert
+from throttled.service.announce import Announcer, Listener, SessionEnder, alert, report
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
@@ -179,7 +179,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
         self._announce()
-        self.logs = Logs(self.pipeline, self.announcer)
+        self.logs = Logs(self.pipeline, self.announcer, self._report)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
@@ -312,6 +312,7 @@ class Daemon:
         protection = self.live.protection(self.store, now().wall)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
+        self.pipeline.senders.queue.facts(self.facts)
         self.protected.follow(protection)
 
     def _named(self) -> Facts:
@@ -422,6 +423,11 @@ class Daemon:
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
         self.announcer = Announcer(told, () if self.observing else (ender,))
+
+    def _report(self, reports: Sequence[Report]) -> None:
+        """Say which senders crossed a limit."""
+        report(reports)
+        self.hook.reported(reports)
 
     # What is wrong
 

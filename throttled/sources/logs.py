@@ -17,7 +17,7 @@ from throttled.clock import Moment, now
 from throttled.core.counting import Forgotten
 from throttled.core.pipeline import Pipeline
 from throttled.errors import SourceError, StoreError
-from throttled.model import JOURNAL, Decision
+from throttled.model import JOURNAL, Decision, Report
 from throttled.store.store import StoredPosition
 from throttled.tail.backoff import Backoff
 from throttled.tail.behind import before
@@ -74,13 +74,20 @@ class Follower(Struct):
 class Logs:
     """All tails together."""
 
-    def __init__(self, pipeline: Pipeline, report: Callable[[Sequence[Decision]], None]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        report: Callable[[Sequence[Decision]], None],
+        senders: Callable[[Sequence[Report]], None] = lambda _: None,
+    ) -> None:
         """Follow nothing yet.
 
         Args:
             pipeline: where lines go.
-            report: told of the decisions that lines led to.
+            report: called with the decisions that lines led to.
+            senders: called with the senders that crossed a limit.
         """
+        self._senders = senders
         self.followers: list[Follower] = []
         #: Logs that could not even be opened, and why.
         self.unopened: dict[str, str] = {}
@@ -250,6 +257,8 @@ class Logs:
             follower.identity = identity
             self.record()
         self._report(decisions)
+        if reports := self._pipeline.reports():
+            self._senders(reports)
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
 

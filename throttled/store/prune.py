@@ -7,7 +7,7 @@ is in force, what would end soonest (the kernel keeps it, only a restart would n
 
 import sqlite3
 
-from throttled.store import hourly, peaks
+from throttled.store import hourly, peaks, senders
 from throttled.store.good import MEMORY, day_of
 
 BATCH = 500
@@ -76,6 +76,7 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
         connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
         connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
+        senders.prune(connection, now, BATCH),
         connection.execute(_HOURS, (BATCH, hourly.oldest(now))).rowcount,
         connection.execute(_PARDONED, (BATCH, now - _PARDONS, now, PARDONS)).rowcount,
         connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,

@@ -26,12 +26,25 @@ from throttled.model import (
     NetworkPast,
     Past,
     Peak,
+    Report,
     Scope,
     Seen,
+    SenderDay,
     Snapshot,
 )
 from throttled.skipped import Skipped
-from throttled.store import audit, byhand, host, hourly, listing, load, names, peaks, record
+from throttled.store import (
+    audit,
+    byhand,
+    host,
+    hourly,
+    listing,
+    load,
+    names,
+    peaks,
+    record,
+    senders,
+)
 from throttled.store.database import Database
 from throttled.store.hourly import Hourly
 from throttled.store.listing import Cursor, Filter, Order, Shift
@@ -256,6 +269,31 @@ class Store:
         """Return what happened, by hour, from the hour of `since` to before `until`."""
         with self._database.guard() as connection:
             return hourly.read(connection, since, until, self.skipped)
+
+    def record_reports(self, reports: Sequence[Report]) -> None:
+        """Record senders that crossed a limit."""
+        with self._database.transaction() as connection:
+            senders.report(connection, reports)
+
+    def reports(self, since: float = 0.0, subject: str = "", count: int = 100) -> list[Report]:
+        """Return reports not before `since`, of one subject or all (""), the latest first."""
+        with self._database.guard() as connection:
+            return senders.reports(connection, since, subject, count, self.skipped)
+
+    def add_sender_days(self, days: Sequence[SenderDay]) -> None:
+        """Add to what senders did in a day."""
+        with self._database.transaction() as connection:
+            senders.add(connection, days)
+
+    def sender_days(self, subject: str) -> list[SenderDay]:
+        """Return what a sender did in each day that is stored, the first day first."""
+        with self._database.guard() as connection:
+            return senders.days(connection, subject, self.skipped)
+
+    def highest_days(self, before: int) -> dict[str, int]:
+        """Return the most recipients of each sender in a day before one (since the epoch)."""
+        with self._database.guard() as connection:
+            return senders.highest(connection, before)
 
     def keep_peaks(self, reached: Sequence[Peak], watched: Iterable[peaks.Of], now: float) -> None:
         """Keep what clients reached where it is higher than before; see `throttled.store.peaks`.

@@ -12,7 +12,16 @@ from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
-from throttled.model import Decision, Entry, Facts, Ruleset, Snapshot
+from throttled.model import (
+    Decision,
+    Entry,
+    Event,
+    Facts,
+    Message,
+    Ruleset,
+    SenderDay,
+    Snapshot,
+)
 from throttled.notify.journal import SHOWN
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -305,3 +314,57 @@ def test_drops_are_counted_once_a_minute(world: World, monkeypatch: pytest.Monke
     world.wait(60)
     assert (world.upkeep.fault, counted()) == (None, [7])
     assert world.pipeline.skipped.counts == {}
+
+
+# Senders
+
+
+def test_what_senders_did_is_added_to_their_days(world: World) -> None:
+    store, senders = world.store, world.pipeline.senders
+    today = int(world.moment.wall // DAY)
+    store.add_sender_days([SenderDay("account:alice", today - 1, recipients=7)])
+
+    def send() -> None:
+        message = Message("3A5C01F2B", sender="a@b.test", recipients=70, size=1)
+        for kind in ("login", "active"):
+            event = Event(
+                kind,
+                "203.0.113.7",
+                "x",
+                "postfix",
+                1,
+                world.moment.wall,
+                user="alice",
+                message=message,
+            )
+            senders.step(event, world.moment.boot)
+
+    send()
+    world.wait(1.0)
+    assert [day.recipients for day in store.sender_days("account:alice")] == [7, 70]
+    send()
+    world.wait(1.0)
+    assert [day.recipients for day in store.sender_days("account:alice")] == [7, 70]
+    world.wait(60.0)
+    assert [day.recipients for day in store.sender_days("account:alice")] == [7, 140]
+    for _ in range(6):
+        send()
+    assert [report.limit for report in senders.take()] == ["account-volume"]
+
+
+def test_what_the_store_does_not_take_is_added_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message("3A5C01F2B", sender="a@b.test", recipients=70, size=1, uid=33)
+    for kind in ("queued", "active"):
+        event = Event(kind, "", "x", "p", 1, world.moment.wall, message=message)
+        world.pipeline.senders.step(event, world.moment.boot)
+    with monkeypatch.context() as broken:
+        broken.setattr(world.store, "add_sender_days", refuse)
+        world.wait(1.0)
+    world.wait(60.0)
+    assert [day.recipients for day in world.store.sender_days("uid:33")] == [70]
+
+
+def refuse(_days: object) -> None:
+    raise StoreError("full", "make room")

@@ -790,3 +790,65 @@ def test_a_counter_that_raises_does_not_keep_a_decision_back(
     pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
     assert len(kernel.held) == 1
     assert pipeline.skipped.counts == {"counter": 1}
+
+
+# Senders
+
+
+def sends(host: str = "mx", bounces: int = 11) -> list[str]:
+    """Return the lines of a login that sends to a bought list."""
+    head = f"{STAMP} {host} postfix"
+    return [
+        f"{head}/smtpd[1]: 3A5C01F2B: client=x[{A}], sasl_method=LOGIN, sasl_username=Alice",
+        f"{head}/qmgr[2]: 3A5C01F2B: from=<a@b.test>, size=400, nrcpt=20 (queue active)",
+        *(
+            f"{head}/smtp[3]: 3A5C01F2B: to=<x{n}@example.net>, relay=none, delay=1, "
+            "delays=0/0/0/1, dsn=5.1.1, status=bounced (no such user)"
+            for n in range(bounces)
+        ),
+        f"{head}/qmgr[2]: 3A5C01F2B: removed",
+    ]
+
+
+def test_a_sender_that_crosses_a_limit_is_reported_and_recorded(store: Store) -> None:
+    pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, WALL))
+    lines = sends()
+    pipeline.counting.read(lines, range(len(lines)), NOW)
+    [report] = pipeline.reports()
+    assert (report.subject, report.shown, report.limit) == (
+        "account:alice",
+        "account:Alice",
+        "account-bounces",
+    )
+    assert store.reports() == [report]
+    assert pipeline.reports() == []
+    assert pipeline.settle(NOW)[0] == [], "nothing is done about it"
+
+
+def test_a_report_that_cannot_be_recorded_is_made_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_reports: object) -> None:
+        raise StoreError("full", "make room")
+
+    pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, WALL))
+    monkeypatch.setattr(store, "record_reports", refuse)
+    lines = sends()
+    pipeline.counting.read(lines, range(len(lines)), NOW)
+    assert len(pipeline.reports()) == 1
+
+
+def test_senders_of_another_host_do_not_count(store: Store) -> None:
+    facts = Facts(hostnames=frozenset({"mx"}))
+    pipeline = Pipeline(Policy(), facts, store, None, Parser(UTC, WALL))
+    lines = sends("other")
+    pipeline.counting.read(lines, range(len(lines)), NOW)
+    assert pipeline.reports() == []
+    assert pipeline.engine.hosts.total() == sum(pipeline.counts.events.values())
+
+
+def test_what_was_counted_before_a_restart_is_not_reported_again(store: Store) -> None:
+    pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, WALL))
+    lines = sends()
+    pipeline.counting.read(lines, range(len(lines)), NOW, forgotten={})
+    assert (pipeline.reports(), pipeline.senders.days()) == ([], [])

@@ -207,6 +207,7 @@ def test_days() -> None:
     )
     assert (first.bytes, first.bounces, first.deferrals) == (800, 1, 0)
     assert (second.day, second.messages) == (1, 1)
+    host.senders.stored()
     assert host.senders.days() == []
 
 

@@ -18,7 +18,7 @@ import pytest
 from lab.network import netns
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
-from throttled.model import Decision, Problem
+from throttled.model import Decision, Problem, Report
 from throttled.notify import hook as hook_module
 from throttled.notify.hook import EVENTS, Hook
 from throttled.settings import Duration, duration
@@ -198,3 +198,13 @@ def test_a_webhook_gets_it_and_its_refusal_is_a_problem() -> None:
     _until(hook, lambda: hook.problem)
     assert hook.problem is not None
     assert hook.problem.what.endswith("the webhook ended with 1: Invalid IPv6 URL")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_who_is_reported_is_named_only_if_that_is_switched_on(named: bool) -> None:  # noqa: FBT001 - a parameter
+    hook = Hook(Notify(command=("/bin/true",), accounts=named))
+    hook.reported([Report(1.0, "account:a", "x", "bounces", 11, 10, 3600.0, "account:A")])
+    [event] = json.loads(hook._take())["events"]
+    assert ("account:A" in event["text"]) == named
+    assert event.get("subject") == ("account:a" if named else None)
+    assert event["text"].endswith("is above x: 11 bounces, soft 10")

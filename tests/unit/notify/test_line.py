@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Decision, Snapshot
-from throttled.notify.line import expired, line
+from throttled.model import Decision, Report, Snapshot
+from throttled.notify.line import expired, line, report
 
 BAN = Decision(
     *(10.0, "ban", "198.51.100.7", "mx", "errors", 1, 610.0, "why", 56, 50),
@@ -66,3 +66,17 @@ def test_an_end() -> None:
     assert expired(row) == "expire 198.51.100.7 scope=mx limit=errors for=1h level=2 origin=log"
     row = Snapshot("198.51.100.7", "mx", "throttle", "ladder", 0, 10.0, 610.0, "why")
     assert expired(row) == "expire 198.51.100.7 scope=mx limit=ladder for=10m origin=log"
+
+
+@pytest.mark.parametrize(
+    ("shown", "subject"),
+    [
+        ("account:Alice@example.test", "account:Alice@example.test"),
+        ("account:a limit=x", '"account:a limit=x"'),
+        ("account:\x1b[2J", '"account:\\x1b[2J"'),
+    ],
+)
+def test_a_report(shown: str, subject: str) -> None:
+    one = Report(1.0, "account:a", "account-bounces", "bounces", 11, 10, 3600.0, shown)
+    expected = "limit=account-bounces count=bounces value=11 soft=10 within=1h"
+    assert report(one) == f"report {subject} {expected}"

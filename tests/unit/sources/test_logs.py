@@ -226,3 +226,23 @@ def test_what_was_before_the_restart_cannot_be_read(  # noqa: PLR0913, PLR0917
     append(log, 2)
     turn()
     assert pipeline.counts.lines == 2
+
+
+def test_senders_that_cross_a_limit_are_reported(
+    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+) -> None:
+    found: list[str] = []
+    logs = Logs(pipeline, lambda _: None, lambda reports: found.extend(r.limit for r in reports))
+    head = LINE.partition("postfix")[0] + "postfix"
+    turn(logs.follow, [str(log)])
+    with log.open("a") as opened:
+        login = "client=x[203.0.113.7], sasl_method=LOGIN, sasl_username=a"
+        opened.write(f"{head}/smtpd[1]: 3A5C01F2B: {login}\n")
+        opened.writelines(
+            f"{head}/smtp[3]: 3A5C01F2B: to=<{n}@example.net>, relay=none, delay=1, "
+            "delays=0/0/0/1, dsn=5.1.1, status=bounced (no such user)\n"
+            for n in range(11)
+        )
+    turn()
+    assert found == ["account-bounces"]
+    turn(logs.close)

@@ -1,0 +1,71 @@
+"""What senders did in a day, and their reports."""
+
+import pytest
+from msgspec.structs import replace
+
+from throttled.model import Report, SenderDay
+from throttled.store import senders
+from throttled.store.store import Store
+
+DAY = 86400.0
+NOW = 20_000 * DAY
+REPORT = Report(NOW, "account:a", "account-bounces", "bounces", 11, 10, 3600.0, "account:A")
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store.open(":memory:")
+
+
+def test_reports_are_read_the_latest_first(store: Store) -> None:
+    other = replace(REPORT, time=NOW + 1, subject="uid:33", shown="uid:33")
+    store.record_reports([REPORT, other])
+    assert store.reports() == [other, REPORT]
+    assert store.reports(since=NOW + 1) == [other]
+    assert store.reports(subject="account:a") == [REPORT]
+    assert store.reports(count=1) == [other]
+
+
+def test_old_reports_and_those_above_the_cap_are_deleted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(senders, "REPORTS", 3)
+    for n in range(5):
+        store.record_reports([replace(REPORT, time=NOW + n)])
+    assert [r.time - NOW for r in store.reports()] == [4, 3, 2]
+    store.record_reports([replace(REPORT, time=NOW + 36 * DAY)])
+    assert len(store.reports()) == 1
+
+
+def test_days_add_up(store: Store) -> None:
+    store.add_sender_days([SenderDay("account:a", 3, 1, 2, 3, 4, 5)])
+    store.add_sender_days([SenderDay("account:a", 3, 1, 1, 1, 1, 1), SenderDay("account:a", 4, 9)])
+    assert store.sender_days("account:a") == [
+        SenderDay("account:a", 3, 2, 3, 4, 5, 6),
+        SenderDay("account:a", 4, 9),
+    ]
+    assert store.sender_days("account:b") == []
+
+
+def test_the_highest_day_before_today(store: Store) -> None:
+    assert store.highest_days(9) == {}
+    days = [(7, 5), (8, 3), (9, 99)]
+    store.add_sender_days([SenderDay("account:a", day, recipients=n) for day, n in days])
+    assert store.highest_days(9) == {"account:a": 5}
+
+
+def test_a_day_has_a_cap(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(senders, "SENDERS", 2)
+    rows = [SenderDay(f"account:{n}", 3, 1) for n in range(4)]
+    store.add_sender_days(rows)
+    store.add_sender_days(rows)
+    assert [len(store.sender_days(row.subject)) for row in rows] == [1, 1, 0, 0]
+    assert store.sender_days("account:1") == [SenderDay("account:1", 3, 2)]
+
+
+def test_days_are_stored_for_35_days(store: Store) -> None:
+    store.add_sender_days(
+        [SenderDay("account:a", 20_000 - 36), SenderDay("account:a", 20_000 - 34)]
+    )
+    store.prune(NOW)
+    assert [day.day for day in store.sender_days("account:a")] == [20_000 - 34]
