@@ -177,6 +177,19 @@ class SenderDay(Struct, gc=False):
     deferrals: int = 0
 
 
+class SenderRow(Struct, frozen=True, gc=False):
+    """What a sender did in one day, and what is usual for it."""
+
+    subject: str
+    messages: int
+    recipients: int
+    bytes: int
+    bounces: int
+    deferrals: int
+    usual: int  # recipients, on average of the earlier days with mail; 0: there is none
+    highest: int  # recipients, of the earlier days
+
+
 class Past(Struct, frozen=True, gc=False):
     """What the store knows of a subject when it crosses a limit."""
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "throttle": "throttle",
     "allow": "allow",
     "disallow": "disallow",
+    "accounts": "accounts",
     "audit": "audit",
     "import": "import_",
     "export": "export",

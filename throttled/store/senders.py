@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import astuple
 
-from throttled.model import Report, SenderDay
+from throttled import subjects
+from throttled.model import Report, SenderDay, SenderRow
 from throttled.skipped import Skipped
 from throttled.store.rows import clip, structs
 
@@ -44,6 +45,13 @@ SELECT subject, day, messages, recipients, bytes, bounces, deferrals FROM sender
 _PRUNE_DAYS = """
 DELETE FROM sender_day WHERE (subject, day) IN (
     SELECT subject, day FROM sender_day WHERE day < ? LIMIT ?)
+"""
+_DAY_OF_ALL = """
+SELECT subject, sum((day = ?1) * messages), sum((day = ?1) * recipients), sum((day = ?1) * bytes),
+    sum((day = ?1) * bounces), sum((day = ?1) * deferrals),
+    CAST(coalesce(avg(CASE WHEN day < ?1 THEN recipients END), 0) AS INTEGER),
+    coalesce(max(CASE WHEN day < ?1 THEN recipients END), 0)
+    FROM sender_day WHERE day <= ?1 AND (?2 = '' OR instr(subject, ?2) > 0) GROUP BY subject
 """
 _HIGHEST = """
 SELECT subject, max(recipients) FROM sender_day WHERE day < ?
@@ -83,6 +91,22 @@ def add(connection: sqlite3.Connection, days: Sequence[SenderDay]) -> None:
 def days(connection: sqlite3.Connection, subject: str, skipped: Skipped) -> list[SenderDay]:
     """Return the days of a sender, the first first."""
     return structs(SenderDay, connection.execute(_OF, (subject,)), skipped)
+
+
+def of_day(
+    connection: sqlite3.Connection, day: int, text: str, kind: str, skipped: Skipped
+) -> list[SenderRow]:
+    """Return what senders did in a day.
+
+    Args:
+        connection: of the database.
+        day: since the epoch.
+        text: only those in whose subject it is, in any case; "": all.
+        kind: only those of it (`subjects.Of`); "": all.
+        skipped: takes note of rows that somebody altered.
+    """
+    rows = structs(SenderRow, connection.execute(_DAY_OF_ALL, (day, text.casefold())), skipped)
+    return [row for row in rows if not kind or subjects.of(row.subject) == kind]
 
 
 def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:

@@ -30,6 +30,7 @@ from throttled.model import (
     Scope,
     Seen,
     SenderDay,
+    SenderRow,
     Snapshot,
 )
 from throttled.skipped import Skipped
@@ -289,6 +290,11 @@ class Store:
         """Return what a sender did in each day that is stored, the first day first."""
         with self._database.guard() as connection:
             return senders.days(connection, subject, self.skipped)
+
+    def senders_of_day(self, day: int, text: str = "", kind: str = "") -> list[SenderRow]:
+        """Return what senders did in a day (since the epoch); see `throttled.store.senders`."""
+        with self._database.guard() as connection:
+            return senders.of_day(connection, day, text, kind, self.skipped)
 
     def highest_days(self, before: int) -> dict[str, int]:
         """Return the most recipients of each sender in a day before one (since the epoch)."""

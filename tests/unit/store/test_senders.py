@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Report, SenderDay
+from throttled.model import Report, SenderDay, SenderRow
 from throttled.store import senders
 from throttled.store.store import Store
 
@@ -69,3 +69,21 @@ def test_days_are_stored_for_35_days(store: Store) -> None:
     )
     store.prune(NOW)
     assert [day.day for day in store.sender_days("account:a")] == [20_000 - 34]
+
+
+def test_what_senders_did_in_a_day(store: Store) -> None:
+    store.add_sender_days(
+        [
+            SenderDay("account:alice@example.test", 7, 1, 10, 3, 1, 1),
+            SenderDay("account:alice@example.test", 8, 1, 31, 3, 1, 1),
+            SenderDay("account:alice@example.test", 9, 2, 5, 6, 3, 4),
+            SenderDay("198.51.100.7", 9, 1, 1, 1),
+            SenderDay("uid:33", 10, 1),
+        ]
+    )
+    alice = SenderRow("account:alice@example.test", 2, 5, 6, 3, 4, 20, 31)
+    host = SenderRow("198.51.100.7", 1, 1, 1, 0, 0, 0, 0)
+    assert store.senders_of_day(9) == [host, alice]
+    assert store.senders_of_day(9, "Example") == [alice]
+    assert store.senders_of_day(9, kind="inside") == [host]
+    assert store.senders_of_day(9, "bob") == []

@@ -1,0 +1,65 @@
+"""`throttled accounts`, on a real store."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from throttled.model import SenderDay
+from throttled.store.store import Store
+
+if TYPE_CHECKING:
+    from unit.cli.conftest import Cli
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> None:
+    today = int(time.time() // 86400)
+    opened = Store.open(str(tmp_path / "throttled.db"))
+    opened.add_sender_days(
+        [
+            SenderDay("account:alice@example.test", today - 1, 1, 10),
+            SenderDay("account:alice@example.test", today, 2, 1500, 30_000, 3, 4),
+            SenderDay("account:bob\x1b[2J", today, 9, 9, 9, 9, 9),
+            SenderDay("uid:33", today, 1, 1, 1),
+        ]
+    )
+    opened.close()
+
+
+@pytest.mark.usefixtures("store")
+def test_what_senders_did_today(cli: "Cli") -> None:
+    ended = cli("accounts")
+    assert ended.code == 0
+    title, first, *_ = lines = ended.out.splitlines()
+    assert title.split()[-1] == "SENDER"
+    assert first.split() == [*"2 1,500 3 4 30k 10 10".split(), "account:alice@example.test"]  # noqa: SIM905 - a row
+    assert len(lines) == 4
+    assert "\x1b" not in ended.out
+
+
+@pytest.mark.usefixtures("store")
+def test_sorting_and_finding(cli: "Cli") -> None:
+    rows = cli("accounts", "--sort", "bounces", "--json").json()["rows"]
+    assert [row["bounces"] for row in rows] == [9, 3, 0]
+    assert [r["subject"] for r in cli("accounts", "--of", "uid", "--json").json()["rows"]] == [
+        "uid:33"
+    ]
+    assert len(cli("accounts", "EXAMPLE", "--json").json()["rows"]) == 1
+    assert cli("accounts", "--max", "1").out.endswith("and 2 more: --max\n")
+    assert (cli("accounts", "carol").code, cli("accounts", "carol").out) == (
+        1,
+        "no sender is known by that name\n",
+    )
+
+
+def test_without_a_database(cli: "Cli") -> None:
+    ended = cli("accounts")
+    assert ended.code == 3
+    assert "there is no database" in ended.err
+
+
+def test_an_empty_database(cli: "Cli", tmp_path: Path) -> None:
+    Store.open(str(tmp_path / "throttled.db")).close()
+    assert (cli("accounts").code, cli("accounts").out) == (0, "no sender is known\n")
