@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import postfix
-from lab.netns import SERVER4, until
-from lab.postfix import PASSWORD, USER, Lab
+from lab.mail import postfix
+from lab.mail.postfix import PASSWORD, USER, Lab
+from lab.network.netns import SERVER4, until
 from throttled.decide.queue import Queue
 from throttled.model import Facts
 from throttled.parse.parser import Parser
