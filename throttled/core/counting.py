@@ -46,13 +46,18 @@ class Counting:
     """Counts what logs say."""
 
     def __init__(
-        self, engine: Engine, senders: Senders, parser: Parser, skipped: Skipped, counts: Counts
+        self,
+        engine: Engine,
+        senders: Senders,
+        parser: Parser,
+        skipped: Skipped,
+        counts: Counts,
     ) -> None:
         """Take what counts.
 
         Args:
             engine: where events go.
-            senders: where those of messages in the queue go.
+            senders: where events about messages go.
             parser: its zone and reference are the logs'.
             skipped: where lines that raise are counted.
             counts: of lines and events.

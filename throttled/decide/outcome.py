@@ -29,7 +29,7 @@ def judge(event: Event) -> Literal["bounces", "deferrals", ""]:
     way. With soft_bounce, which is for tests of Postfix's settings, nothing counts.
     """
     message = event.message
-    if message is None or _forwarded(message.original, message.recipient):
+    if message is None or forwarded(message.original, message.recipient):
         return ""
     if message.status == "deferred":
         return "deferrals" if message.dsn.startswith("4.7.") else ""
@@ -44,7 +44,7 @@ def judge(event: Event) -> Literal["bounces", "deferrals", ""]:
     return "bounces" if known else ""
 
 
-def _forwarded(original: str, recipient: str) -> bool:
+def forwarded(original: str, recipient: str) -> bool:
     """Tell whether an alias sent a message to another domain than its sender did."""
     if not original:
         return False

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from throttled import subjects
 from throttled.address import contains, is_subject, network_of, pack, parse
-from throttled.decide.outcome import judge
+from throttled.decide.outcome import forwarded, judge
 from throttled.model import Event, Facts, Message
 
 CAP = 200_000
@@ -85,6 +85,8 @@ class Queue:
         self._shared: dict[_Owner, _Owner] = {}
         self._names: dict[str, str] = {}
         self._hosted: set[str] = set()
+        #: Queue ids and recipients that an alias forwards, which a filter's line no longer says.
+        self._forwarded: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._filtered = False  # a filter on this host hands messages back without XFORWARD
         self.evicted = 0  # entries, at the cap
         self.facts(facts)
@@ -183,6 +185,10 @@ class Queue:
 
     def _delivery(self, event: Event, message: Message) -> tuple[Use, ...]:
         if message.following and message.relay in self._here:
+            if forwarded(message.original, message.recipient):
+                self._forwarded[message.following, message.recipient] = None
+                if len(self._forwarded) > _NAMES:
+                    self._forwarded.popitem(last=False)
             self._handed_over(message)
             return _NOBODY
         if message.status == "sent":
@@ -190,6 +196,8 @@ class Queue:
         owner = self._owners.get(message.queue_id)
         counted = judge(event) if owner is not None else ""
         if owner is None or not counted:
+            return _NOBODY
+        if (message.queue_id, message.recipient) in self._forwarded:
             return _NOBODY
         named = filter(None, (owner.subject, owner.domain))
         return tuple(Use(subject, counted, event.count) for subject in named)

@@ -222,6 +222,13 @@ def _sasl_domain(instances: list[Instance]) -> str:
 
 
 def _hostnames(instances: list[Instance]) -> frozenset[str]:
-    """Return this host's names as Postfix knows them; see `Facts.ours` for their short forms."""
-    names = (instance.parameters.get("myhostname", "") for instance in instances)
+    """Return this host's names as Postfix knows them; see `Facts.ours` for their short forms.
+
+    A service with a myhostname of its own, as content filters have, is so named in postlogd's log.
+    """
+    names = (
+        parameters.get("myhostname", "")
+        for i in instances
+        for parameters in (i.parameters, *(entry.parameters for entry in i.entries))
+    )
     return frozenset(name for name in names if name)

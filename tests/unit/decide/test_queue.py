@@ -160,6 +160,21 @@ def test_a_content_filter_without_xforward(log: Log) -> None:
     }, "which of the messages of this host are a filter's cannot be known"
 
 
+def test_what_an_alias_forwards_through_a_filter_says_nothing_of_the_sender(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_NAMES", 1)
+    for number in range(2):
+        first, second = f"3A5C01F2{number}", f"4A5C01F2{number}"
+        log(SUBMISSION.format(first, "alice"), ACTIVE.format(first, "a@x.test", 3))
+        log(CLIENT.format(second, "127.0.0.1") + f", orig_queue_id={first}")
+        sent = SENT.format("smtp", first, "x[127.0.0.1]:10024", f"250 Ok: queued as {second}")
+        alias = "to=<x@example.net>, orig_to=<list@x.test>"
+        log(sent.replace("to=<b@example.test>", alias), BOUNCED.format(second))
+    assert log().get(("account:alice", "bounces")) is None
+    assert len(log.queue._forwarded) == 1
+
+
 def test_a_strangers_mail_through_a_filter_is_nobodys(log: Log) -> None:
     log(CLIENT.format("3A5C01F2B", "203.0.113.9"), CLIENT.format("4A5C01F2B", "127.0.0.1"))
     log(SENT.format("smtp", "3A5C01F2B", "x[127.0.0.1]:10024", "250 Ok: queued as 4A5C01F2B"))

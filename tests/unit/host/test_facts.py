@@ -238,3 +238,12 @@ def test_a_changed_name_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "gethostname", lambda: "new")
     facts = gather([directory], before=before)
     assert facts.hostnames == {"m.example.com", "old", "new"}
+
+
+def test_a_service_with_a_name_of_its_own_and_the_domain_of_logins(tmp_path: Path) -> None:
+    """postlogd's log has that name as the host's."""
+    own = "127.0.0.1:10026 inet n - n - - smtpd\n  -o myhostname=filter.example.com\n"
+    directory = configure(tmp_path, f"{MAIN}\nsmtpd_sasl_local_domain = $mydomain\n", MASTER + own)
+    facts = gather([directory])
+    assert facts.ours("filter.example.com")
+    assert facts.sasl_domain == "example.com"

@@ -1,0 +1,95 @@
+"""Whose mail it is: a real Postfix with SASL, a content filter, bounces and strangers."""
+
+import os
+import signal
+import smtplib
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from lab.mail import postfix
+from lab.mail.postfix import PASSWORD, USER, Lab
+from lab.network.netns import SERVER4, until
+from throttled.decide.queue import Queue
+from throttled.model import Facts
+from throttled.parse.parser import Parser
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+STRANGER, DEVICE = "198.18.70.7", "198.18.70.8"
+_MAIN = (
+    "content_filter = filter:[127.0.0.1]:10026",
+    "transport_maps = inline:{{dead.test=error:5.1.1 no such user}, {full.test=error:5.2.2 full}}",
+    "virtual_alias_maps = inline:{{forward@example.test=x@dead.test}}",
+    f"mynetworks = 127.0.0.0/8 {DEVICE}/32",
+    "smtpd_reject_unlisted_recipient = no",  # else smtpd refuses what the error transport bounces
+)
+_MASTER = """\
+filter unix - - n - - smtp
+    -o smtp_send_xforward_command={xforward}
+127.0.0.1:10026 inet n - n - - smtpd
+    -o content_filter= -o myhostname=filter.example.test
+    -o smtpd_authorized_xforward_hosts=127.0.0.0/8
+    -o receive_override_options=no_address_mappings
+"""
+MESSAGES = 20
+
+
+@pytest.fixture(scope="module", params=["yes", "no"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A Postfix whose filter is its own client, with and without XFORWARD."""
+    with postfix.lab() as made:
+        # Not appended: master warns of what is set twice, and waits for its own postlogd.
+        made.server.run("postconf", "-c", str(made.mail.config), "-e", *_MAIN)
+        with (made.mail.config / "master.cf").open("a") as master:
+            master.write(_MASTER.format(xforward=request.param))
+        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        yield made
+
+
+def send(port: int, source: str, recipients: list[str], *, login: bool = False) -> None:
+    with smtplib.SMTP(SERVER4, port, timeout=30, source_address=(source, 0)) as session:
+        session.ehlo("client.example.net")
+        if login:
+            session.login(USER, PASSWORD)
+        for _ in range(MESSAGES):
+            session.sendmail("someone@example.net", recipients, "Subject: x\r\n\r\nx\r\n")
+
+
+def drained(lab: Lab) -> bool:
+    """Tell whether every message was delivered or returned: nothing is in the queue."""
+    queue = lab.mail.home / "queue"
+    taken = lab.mail.log.read_text("latin-1").count(" nrcpt=")
+    left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]
+    return taken >= 6 * MESSAGES and not [path for path in left if path.is_file()]
+
+
+def used(log: Path) -> Counter[tuple[str, str]]:
+    parser = Parser(UTC, log.stat().st_mtime)
+    queue = Queue(Facts(mynetworks=("127.0.0.0/8", f"{DEVICE}/32")))
+    found: Counter[tuple[str, str]] = Counter()
+    for line in log.read_text("latin-1").splitlines():
+        event = parser.event(line)
+        for use in queue.step(event) if event is not None else ():
+            if use.counted not in ("bytes", "networks") and not use.subject.startswith("mailbox:"):
+                found[use.subject, use.counted] += use.amount
+    return found
+
+
+def test_every_bounce_is_of_who_sent_it(lab: Lab) -> None:
+    """Strangers' mail, forwarded mail and full mailboxes are nobody's."""
+    account = ["a@dead.test", "b@dead.test", "c@full.test", "forward@example.test"]
+    lab.client.call(lambda: send(587, STRANGER, account, login=True))
+    lab.client.call(lambda: send(25, STRANGER, ["forward@example.test", "bob@example.test"]))
+    lab.client.call(lambda: send(25, DEVICE, ["d@dead.test", "bob@example.test"]))
+    until(lambda: drained(lab), "all mail is dealt with")
+    found = used(lab.mail.log)
+    assert found["account:alice", "messages"] == MESSAGES
+    assert found["account:alice", "recipients"] == 4 * MESSAGES
+    assert found["account:alice", "bounces"] == 2 * MESSAGES
+    assert found[DEVICE, "bounces"] == MESSAGES
+    bounced = {subject for subject, counted in found if counted == "bounces"}
+    assert bounced == {"account:alice", DEVICE}
