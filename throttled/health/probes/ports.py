@@ -7,8 +7,6 @@ import psutil
 from throttled import address
 from throttled.model import Problem, Scope
 
-_MASTER = "master"  # Postfix's, which listens for its services (master(8))
-
 
 def check(filtered: Mapping[Scope, Iterable[int]]) -> Iterator[Problem]:
     """Compare what Postfix listens on with what is filtered.
@@ -48,9 +46,9 @@ def postfix() -> set[int]:
 
 
 def _is_postfix(pid: int) -> bool:
+    """Tell whether it is a process of Postfix: master, or one that has a socket of its as well."""
     try:
-        process = psutil.Process(pid)
-        return process.name() == _MASTER and "postfix" in process.exe()
+        return "postfix" in psutil.Process(pid).exe()
     except psutil.Error:
         return False
 
