@@ -216,3 +216,7 @@ def test_around(subject: str, narrowest: list[str], widest: str) -> None:
     found = address.around(subject)
     assert (found[:2], found[-1]) == (narrowest, widest)
     assert len(found) == address.parse(subject)[1] + 1
+
+
+def test_the_network_of_an_address_that_no_other_test_asked_for() -> None:
+    assert address.network_of("192.0.2.213") == "192.0.2.0/24"

@@ -227,3 +227,12 @@ def test_a_session_that_postscreen_handed_over_is_one() -> None:
     ):
         under.step(event(kind, process=process), 1000.0)
     assert under.take().activity == {(0, "mx", "session"): 1}
+
+
+def test_messages_of_another_host_do_not_count() -> None:
+    under = engine(facts=Facts(hostnames=frozenset({"mx.example.net"})))
+    under.step(event("connect", host="mx.example.net"), 1000.0)
+    assert under.ours(event("removed", "", host="mx.example.net"), 0)
+    before = under.hosts.total()
+    assert not under.ours(event("removed", "", host="other.example"), 0)
+    assert under.hosts.total() == before + 1

@@ -444,3 +444,11 @@ def test_ban_times_never_reach_the_five_days_that_mail_queues(modes: list[str]) 
     for number, _ in enumerate(modes):
         decision = one(HARD, Past(offences=number, last_offence=NOW))
         assert decision.until - NOW < 5 * DAY
+
+
+def test_a_limit_may_have_a_factor_of_its_own_for_what_is_remembered() -> None:
+    limits = Policy().limits
+    (name,) = (name for name, limit in limits.items() if limit.factor is not None)
+    past = Past(deliveries=100_000, delivery_days=9)
+    own = replace(SOFT, limit=name, count="errors", value=10**9, threshold=500, plain=500)
+    assert one(own, past).action == "throttle"  # above what any factor spares
