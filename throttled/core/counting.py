@@ -34,7 +34,6 @@ class Counts(Struct):
 
     lines: int = 0
     lines_lost: int = 0
-    errors: int = 0  # unexpected ones
     events: dict[str, int] = {}
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
     #: From a batch of lines read to its decisions recorded, and to their being in force.
@@ -63,8 +62,8 @@ class Counting:
             counts: of lines and events.
         """
         self.parser = parser
-        self.skipped = skipped
-        self.counts = counts
+        self._skipped = skipped
+        self._counts = counts
         self._engine = engine
         self._senders = senders
         self._parsers: dict[int, Parser] = {}
@@ -105,8 +104,8 @@ class Counting:
                 )
                 break
             except Exception as error:  # noqa: BLE001 - of the next lines nothing may be lost
-                self.skipped.add("line", error, lines[len(lines) - length_hint(pending) - 1])
-        self.counts.lines += len(lines)
+                self._skipped.add("line", error, lines[len(lines) - length_hint(pending) - 1])
+        self._counts.lines += len(lines)
 
     def _read(  # noqa: PLR0913 - see `read`
         self,
@@ -120,7 +119,7 @@ class Counting:
     ) -> None:
         """Count what is left of some lines; what it raises is of the line taken last."""
         log_number, source = origin
-        events = self.counts.events
+        events = self._counts.events
         wall, boot = now.wall, now.boot
         for line, offset in places:
             event = parse(line, wall)
@@ -139,7 +138,7 @@ class Counting:
             if event.message is not None and self._engine.ours(event, log_number):
                 self._senders.step(event, at, again=again)
             if kind == "lines_lost":
-                self.counts.lines_lost += event.count
+                self._counts.lines_lost += event.count
 
     def _parser_of(self, log_number: int) -> Parser:
         """Return the parser of a log: what a line says may depend on the one before."""

@@ -120,7 +120,7 @@ class Pipeline:
 
     def errors(self) -> int:
         """Return how many errors there were on the way."""
-        return self.counts.errors + self.recorder.errors + self.enforcer.errors
+        return self.recorder.errors + self.enforcer.errors
 
     def skipped_by_kind(self) -> dict[str, int]:
         """Return how many things were skipped because of unexpected errors, rows included."""
@@ -158,7 +158,8 @@ class Pipeline:
             The decisions taken, and the crossings that were spared with the reason.
         """
         outcome = self.engine.take()
-        self._further += outcome.further
+        # Of this batch alone: nobody asks for them while observing, or in a replay.
+        self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
         newcomers = self._newcomers(outcome.evidence, now)
         if not outcome.crossings:

@@ -158,6 +158,9 @@ def test_who_goes_on_above_a_slow_throttle_is_returned_and_not_decided_again(
     assert [(d.action, d.subject, d.pid) for d in pipeline.further(NOW)] == [("throttle", A, 1061)]
     assert pipeline.further(NOW) == []
     assert (kernel.held, len(store.decisions(A))) == (before, 1)
+    for count in (63, 64, 65):  # nobody asks: while observing, or in a replay
+        assert read(pipeline, lines(null, count)[-1:]) == []
+    assert [d.pid for d in pipeline.further(NOW)] == [1064]
 
 
 def test_lines_become_a_throttle_in_store_and_kernel(
