@@ -31,8 +31,8 @@ def config() -> Config:
 
 def facts(settings: Config) -> Facts:
     """Return what is so on this host, as the daemon learns it; with warnings of what is unknown."""
-    from throttled.host.facts import gather  # noqa: PLC0415
     from throttled.service import last_facts  # noqa: PLC0415 - libraries that --help needs not
+    from throttled.service.configuration import gathered  # noqa: PLC0415
     from throttled.store.store import Store  # noqa: PLC0415
 
     before = Facts()
@@ -40,10 +40,7 @@ def facts(settings: Config) -> Facts:
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
         before = last_facts.load(store)
         recorded = store.hosts()
-    postfix = settings.postfix
-    directories = postfix.config_directories
-    given = () if directories == "auto" else directories
-    return gather(given, postfix.scopes, [*postfix.hosts, *recorded], before)
+    return gathered(settings, before, recorded)
 
 
 def own_logs(settings: Config, known: Facts) -> list[str]:

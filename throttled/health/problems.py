@@ -40,22 +40,22 @@ def failures(
             yield Problem(state, error.message, error.hint, key)
 
 
-def summary(
-    wrong: Sequence[Problem], counts: Mapping[tuple[Scope, Action], int], *, observing: bool
-) -> str:
-    """Return one line for `systemctl status`: the worst of what is wrong, or all in force.
+def worst(wrong: Sequence[Problem]) -> str:
+    """Return one line for `systemctl status`: the worst of what is wrong, at least one."""
+    first = next((p for p in wrong if p.state == "fault"), wrong[0])
+    more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
+    # A syslog tag, which a local user may write, can be in it; systemctl shows it as it is.
+    line = f"{first.state}: {first.what}{more}"
+    return "".join(char if char.isprintable() else " " for char in line)
+
+
+def summary(counts: Mapping[tuple[Scope, Action], int], *, observing: bool) -> str:
+    """Return one line for `systemctl status` where nothing is wrong.
 
     Args:
-        wrong: what `problems` returned.
         counts: how many elements of each kind are in force.
         observing: nothing is enforced.
     """
-    if wrong:
-        first = next((p for p in wrong if p.state == "fault"), wrong[0])
-        more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
-        # A syslog tag, which a local user may write, can be in it; systemctl shows it as it is.
-        told = f"{first.state}: {first.what}{more}"
-        return "".join(char if char.isprintable() else " " for char in told)
     banned, throttled = (
         sum(count for (_, action), count in counts.items() if action == wanted)
         for wanted in ("ban", "throttle")

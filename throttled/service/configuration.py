@@ -6,7 +6,7 @@ Owns all three, and what was wrong with the file at the latest reload.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -46,6 +46,19 @@ class Options(Struct, frozen=True):
         if self.backend is not None:
             config = replace(config, firewall=replace(config.firewall, backend=self.backend))
         return config
+
+
+def gathered(config: Config, before: Facts, names: Collection[str] = ()) -> Facts:
+    """Return this host's facts as a configuration asks for them, see `host.facts.gather`.
+
+    Args:
+        config: names directories, scopes and host names.
+        before: what was last known.
+        names: of this host, beside the configuration's.
+    """
+    postfix = config.postfix
+    directories = () if postfix.config_directories == "auto" else postfix.config_directories
+    return gather(directories, postfix.scopes, [*postfix.hosts, *names], before)
 
 
 class LiveConfiguration:
@@ -104,10 +117,7 @@ class LiveConfiguration:
     def gather(self) -> Facts:
         """Return this host's facts as they are now; blocks for as long as Postfix's tools do."""
         self._read = fingerprint(self.facts.files)  # before: what changes meanwhile is a change
-        postfix = self.config.postfix
-        directories = postfix.config_directories
-        given = () if directories == "auto" else directories
-        return gather(given, postfix.scopes, postfix.hosts, self.facts)
+        return gathered(self.config, self.facts)
 
     def outdated(self) -> bool:
         """Tell whether a file that the facts were read from has changed."""

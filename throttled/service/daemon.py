@@ -4,7 +4,7 @@ One thread, one asyncio loop: a readable log, a request, a changed host, a forei
 table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
 pieces between them. Stopping leaves what is in force standing; starting adopts it.
 
-Owns the store, the pipeline, the logs and the guard of the kernel (`throttled.core.reconciler`).
+Owns the store, the pipeline, the logs and the reconciler.
 `throttled.operator.answer` answers requests, `throttled.health.problems` says what is wrong.
 """
 
@@ -43,7 +43,7 @@ from throttled.errors import (
 from throttled.health import bypass
 from throttled.health.clients import ClientReporter
 from throttled.health.logs import LogReporter
-from throttled.health.problems import Reporter, failures, problems, summary
+from throttled.health.problems import Reporter, failures, problems, summary, worst
 from throttled.health.silence import Silence
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
@@ -475,11 +475,13 @@ class Daemon:
             yield Problem("warning", what, "see: throttled check", "host")
 
     def _summary(self, wrong: Sequence[Problem]) -> str:
+        if wrong:
+            return worst(wrong)
         try:
             counts = self.store.counts(now().wall)
         except StoreError as error:
             return f"fault: {error.message}"
-        return summary(wrong, counts, observing=self.observing)
+        return summary(counts, observing=self.observing)
 
     def _events(self) -> int:
         """Return how many events were logged: what the sensor counted is not of the log."""
@@ -523,9 +525,8 @@ class Daemon:
 
     def _allowlist(self, moment: Moment) -> None:
         due = self.live.ended(moment.wall) or self.maintenance.moves != self._moves
-        if due and self.maintenance.steady(
-            moment
-        ):  # else the ends are about to move with the clock
+        # Where the clock is not steady, the ends are about to move with it.
+        if due and self.maintenance.steady(moment):
             self._moves = self.maintenance.moves
             self.apply_configuration()
         if (name := os.uname().nodename) != self._nodename:

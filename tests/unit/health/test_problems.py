@@ -16,7 +16,7 @@ from throttled.decide.protect import Protection
 from throttled.health.clients import ClientReporter
 from throttled.health.growth import Growth
 from throttled.health.logs import LogReporter
-from throttled.health.problems import summary
+from throttled.health.problems import worst
 from throttled.model import Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -121,7 +121,7 @@ def test_what_strangers_wrote_disturbs_no_terminal() -> None:
     what = "banned, and began sessions with postfix/\x9b31m\u202ex\n"
     wrong = [Problem("warning", what, "", "k")]
     shown = "warning: banned, and began sessions with postfix/ 31m x "
-    assert summary(wrong, {}, observing=False) == shown
+    assert worst(wrong) == shown
 
 
 def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
