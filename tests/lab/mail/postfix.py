@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lab.mail.devices import DEVICES
 from lab.mail.maincf import settle
 from lab.network.netns import Namespace, cgroup, directory, pair, until
 
@@ -101,15 +102,13 @@ _LOGROTATE = """\
 """
 
 # Runs in the namespace: a private /dev, hosts and resolv.conf, then Postfix in its cgroup.
-_START = """\
+_START = (
+    """\
 mount --bind {home}/config/hosts /etc/hosts
 mount --bind {home}/config/resolv.conf /etc/resolv.conf
-mount -t tmpfs -o mode=755,size=1m tmpfs {home}/dev
-for device in null zero full random urandom tty; do
-    : >{home}/dev/$device
-    mount --bind /dev/$device {home}/dev/$device
-done
-mount --rbind {home}/dev /dev
+"""
+    + DEVICES
+    + """\
 if [ {logger} = rsyslog ]; then
     rsyslogd -f {home}/config/rsyslog.conf -i {home}/rsyslogd.pid
     while ! [ -S /dev/log ]; do sleep 0.05; done
@@ -119,6 +118,7 @@ export MAIL_CONFIG={home}/config
 /usr/lib/postfix/configure-instance.sh -
 exec postfix -c {home}/config start
 """
+)
 
 
 class Postfix:

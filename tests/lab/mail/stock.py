@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from lab.mail.devices import DEVICES
 from lab.network.netns import Namespace, cgroup, directory, until
 
 Logger = Literal["journald", "rsyslog"]
@@ -36,7 +37,8 @@ NAME, DOMAIN = "mx", "example.test"
 _JOURNALD = "/lib/systemd/systemd-journald"
 
 # Overlays on tmpfs: what is written goes with the namespace.
-_HOST = """\
+_HOST = (
+    """\
 hostname {name}
 mount -t tmpfs tmpfs {home}/layers
 for place in etc usr var; do
@@ -44,12 +46,9 @@ for place in etc usr var; do
     layers=upperdir={home}/layers/$place/upper,workdir={home}/layers/$place/work
     mount -t overlay overlay -o lowerdir=/$place,$layers /$place
 done
-mount -t tmpfs -o mode=755,size=1m tmpfs {home}/dev
-for device in null zero full random urandom tty; do
-    : >{home}/dev/$device
-    mount --bind /dev/$device {home}/dev/$device
-done
-mount --rbind {home}/dev /dev
+"""
+    + DEVICES
+    + """\
 for place in run var/log var/spool/postfix var/lib/postfix; do
     mount -t tmpfs -o mode=755 tmpfs /$place
 done
@@ -67,6 +66,7 @@ printf '%s\\n' 'postfix postfix/main_mailer_type select Internet Site' \\
 dpkg-reconfigure -fnoninteractive postfix
 exec sleep infinity
 """
+)
 
 # What postfix@-.service runs, in its cgroup.
 _START = """\

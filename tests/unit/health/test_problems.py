@@ -18,24 +18,10 @@ from throttled.health.growth import Growth
 from throttled.health.logs import LogReporter
 from throttled.health.problems import worst
 from throttled.model import Facts, Problem
-from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.sources.logs import Logs
-from throttled.store.store import Store
 
 LINE = "Nov 22 10:00:01 mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\n"
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "mail.log"
-
-
-@pytest.fixture
-def pipeline() -> Iterator[Pipeline]:
-    store = Store.open(":memory:")
-    yield Pipeline(Policy(), Facts(), store, None, Parser(UTC, now().wall))
-    store.close()
 
 
 def watched(

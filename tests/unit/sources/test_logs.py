@@ -5,7 +5,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -16,27 +15,13 @@ from lab.machine.limits import no_descriptors
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.health.logs import LogReporter
-from throttled.model import JOURNAL, Facts
-from throttled.parse.parser import Parser
-from throttled.settings import Policy
+from throttled.model import JOURNAL
 from throttled.sources.logs import Logs
-from throttled.store.store import Store, StoredPosition
+from throttled.store.store import StoredPosition
 from throttled.tail import file
 from throttled.tail.position import Position
 
 LINE = "Nov 22 10:00:01 mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\n"
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "mail.log"
-
-
-@pytest.fixture
-def pipeline() -> Iterator[Pipeline]:
-    store = Store.open(":memory:")
-    yield Pipeline(Policy(), Facts(), store, None, Parser(UTC, now().wall))
-    store.close()
 
 
 @pytest.fixture
