@@ -64,8 +64,7 @@ def test_a_bot_makes_postfix_write_what_it_is_meant_for(
     seen = counts(lab.mail.log)
     for source in SOURCES:
         assert seen[source, "connect", ""] > 0
-        # Under stress Postfix ends a session at its first error: smtpd_hard_error_limit.
-        assert kind in ATTACKS or seen[source, "too_many_errors", ""] == 0
+        assert seen[source, "too_many_errors", ""] == 0  # Postfix slows such a session down
     if kind in ATTACKS:
         assert report.sessions >= len(SOURCES)
         assert report.blocked == 0
