@@ -28,6 +28,7 @@ _SHARED_PREFIXES = (
     inet_pton(AF_INET6, "2002::")[:2],
 )
 _LOOPBACK = ((inet_pton(AF_INET, "127.0.0.0"), 8), (inet_pton(AF_INET6, "::1"), 128))
+LOOPBACK = ("127.0.0.0/8", "::1")
 
 
 def pack(address: str) -> bytes:

@@ -328,6 +328,24 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Annotated[
         bool, Meta(description="false: nothing of accounts, users, mailboxes or domains is kept")
     ] = True
+    over: Annotated[
+        Literal["hold", "defer"],
+        Meta(
+            description=(
+                "where Postfix asks us: what becomes of a message of a throttled account or inside "
+                'host that may not wait; "hold": it is put into the hold queue; "defer": the '
+                "client gets 450 and has to try again"
+            )
+        ),
+    ] = "hold"
+    ban: Annotated[
+        Literal["hold", "defer"],
+        Meta(description="… what becomes of a message of a banned account or inside host"),
+    ] = "defer"
+    waiting: Annotated[
+        int,
+        Meta(ge=1, le=100, description="… how many messages of one may wait at a time"),
+    ] = 4
 
 
 class Policy(Struct, frozen=True):

@@ -1,8 +1,9 @@
 """Whose message it is that Postfix has in its queue. Pure: no clock, no I/O.
 
-From the line that takes a message (smtpd's `client=`, pickup's `uid=`) to `removed` its queue id
-stands for a subject: the account that logged in, the local user, or the client inside mynetworks.
-What the lines between say is that subject's: `step` returns it as uses.
+From the line that takes a message (smtpd's `client=`, pickup's `uid=`), or from Postfix's policy
+request about it if that comes first, to `removed` its queue id stands for a subject: the account
+that logged in, the local user, or the client inside mynetworks. What is said of it between is that
+subject's: `step` returns it as uses.
 
 Nobody's are: mail from outside, and with it backscatter and what an alias forwards; bounces, which
 have a null sender and no such line; and messages queued before the table knew of them.
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from throttled import subjects
-from throttled.address import contains, is_subject, network_of, pack, parse
+from throttled.address import LOOPBACK, contains, is_subject, network_of, pack, parse
 from throttled.decide.outcome import forwarded, judge
 from throttled.model import Event, Facts, Message
 
@@ -31,7 +32,6 @@ _NAMES = 50_000
 #: Domains that this host delivers for, learnt from its deliveries.
 _DOMAINS = 10_000
 _ADDRESSES = 20_000
-_LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 Counted = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks"]
 
@@ -50,6 +50,9 @@ class _Owner(NamedTuple):
 
     subject: str
     counted: bool = False  # whether its recipients are: the first `active` of the first queue id
+    #: Whether messages and recipients are, as Postfix asked about it: then `active` adds its bytes.
+    requested: bool = False
+    early: bool = False  # … before the line that queues it was read
     domain: str = ""  # of the sender, if hosted here
     local: bool = False  # queued by a client at an address of this host: a filter may have
 
@@ -91,6 +94,7 @@ class Queue:
         self.evicted = 0  # entries, at the cap
         self.facts(facts)
         self._actions: dict[str, Callable[[Event, Message], tuple[Use, ...]]] = {
+            "policy_request": self._policy_request,
             "login": self._login,
             "accepted": self._accepted,
             "queued": self._queued,
@@ -104,8 +108,8 @@ class Queue:
 
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
-        self._here = _Place((*_LOOPBACK, *facts.own))
-        self._filters = _Place((*_LOOPBACK, *facts.own, *facts.xforward))
+        self._here = _Place((*LOOPBACK, *facts.own))
+        self._filters = _Place((*LOOPBACK, *facts.own, *facts.xforward))
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
 
@@ -128,19 +132,34 @@ class Queue:
 
     # A method for each kind of event
 
+    def _policy_request(self, event: Event, message: Message) -> tuple[Use, ...]:
+        """Count a message that smtpd asks about: now, not at `active`, so that it is in time."""
+        client, queue_id = event.client, message.queue_id
+        if event.user:
+            subject = self._account(event.user)
+        else:
+            subject = client if client in self._inside and client not in self._filters else ""
+        if not (subject and queue_id and message.sender):
+            return _NOBODY
+        domain = self._domain(message.sender)
+        known = self._owners.get(queue_id)
+        if known is None or known.counted:  # a short id that is used again
+            known = _Owner(subject, early=True)
+        elif known.requested:
+            return _NOBODY
+        if known.subject == subject:  # whose a message is the log says
+            self._put(queue_id, known._replace(domain=domain, requested=True))
+        return _uses((subject, domain), message, ("messages", "recipients"))
+
     def _login(self, event: Event, message: Message) -> tuple[Use, ...]:
-        subject = subjects.account(event.user, self._local_domain)
-        if subject not in self._names:
-            if len(self._names) >= _NAMES:
-                self._names.clear()
-            self._names[subject] = f"account:{event.user}"
-        self._put(message.queue_id, _Owner(subject))
+        subject = self._account(event.user)
+        self._begin(message.queue_id, _Owner(subject), self._owners.get(message.queue_id))
         network = network_of(event.client) or event.client
         return (Use(subject, "networks", 1, network),)
 
     def _accepted(self, event: Event, message: Message) -> tuple[Use, ...]:
         client, queue_id = event.client, message.queue_id
-        self._owners.pop(queue_id, None)  # a short id that is used again
+        known = self._owners.pop(queue_id, None)  # a short id that is used again
         if message.previous and client in self._filters:
             owner = self._owners.get(message.previous)
             if owner is not None:
@@ -148,7 +167,7 @@ class Queue:
         elif client in self._here:
             self._put(queue_id, _Owner("" if self._filtered else client, local=True))
         elif client in self._inside:
-            self._put(queue_id, _Owner(client))
+            self._begin(queue_id, _Owner(client), known)
         return _NOBODY
 
     def _queued(self, _event: Event, message: Message) -> tuple[Use, ...]:
@@ -171,17 +190,13 @@ class Queue:
             return _NOBODY
         if owner.counted:
             return _NOBODY
-        domain = subjects.domain(message.sender)
-        owner = owner._replace(counted=True, domain=domain if domain in self._hosted else "")
+        domain = self._domain(message.sender)
+        counted: tuple[Counted, ...] = ("messages", "recipients", "bytes")
+        if owner.requested:
+            counted = ("bytes",)
+        owner = _Owner(owner.subject, counted=True, domain=domain, local=owner.local)
         self._owners[message.queue_id] = self._share(owner)
-        uses: list[Use] = []
-        for subject in filter(None, (owner.subject, owner.domain)):
-            uses += (
-                Use(subject, "messages", 1),
-                Use(subject, "recipients", message.recipients),
-                Use(subject, "bytes", message.size),
-            )
-        return tuple(uses)
+        return _uses((owner.subject, domain), message, counted)
 
     def _delivery(self, event: Event, message: Message) -> tuple[Use, ...]:
         if message.following and message.relay in self._here:
@@ -207,6 +222,26 @@ class Queue:
         return _NOBODY
 
     # What these share
+
+    def _account(self, login: str) -> str:
+        """Return the subject of a login name, which is shown as it was first written."""
+        subject = subjects.account(login, self._local_domain)
+        if subject not in self._names:
+            if len(self._names) >= _NAMES:
+                self._names.clear()
+            self._names[subject] = f"account:{login}"
+        return subject
+
+    def _domain(self, sender: str) -> str:
+        """Return the domain of a sender if it is hosted here."""
+        domain = subjects.domain(sender)
+        return domain if domain in self._hosted else ""
+
+    def _begin(self, queue_id: str, owner: _Owner, known: _Owner | None) -> None:
+        """Note whose a queued message is; that it was asked about before its line stays known."""
+        if known is not None and known.early and known.subject == owner.subject:
+            owner = known._replace(early=False)
+        self._put(queue_id, owner)
 
     def _handed_over(self, message: Message) -> None:
         """Join the id under which a filter on this host queued a message again to its first."""
@@ -244,3 +279,8 @@ class Queue:
                 self._shared.clear()
             known = self._shared[owner] = owner
         return known
+
+
+def _uses(owners: Iterable[str], message: Message, counted: Iterable[Counted]) -> tuple[Use, ...]:
+    amounts = {"messages": 1, "recipients": message.recipients, "bytes": message.size}
+    return tuple(Use(s, each, amounts[each]) for s in owners if s for each in counted)

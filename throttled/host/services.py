@@ -8,10 +8,12 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 
 from throttled.host.postconf import Entry, Instance, split
-from throttled.model import Scope, Service
+from throttled.model import Scope, Service, Spool
 
 #: Where /etc/services is missing or too old: RFC 5321, RFC 6409, RFC 8314.
 _PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "submissions": 465, "urd": 465}
+#: Postfix's own default of default_process_limit.
+_PROCESSES = 100
 _SUBMISSION_PORTS = (465, 587)
 _SUBMISSION_WORDS = ("submission", "smtps")
 _PROXY = {
@@ -51,6 +53,23 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
                 "unless another service logs under the same name; run throttled there"
             )
     return found, warnings
+
+
+def spool(instance: Instance) -> Spool | None:
+    """Return the queue of an instance; None where postconf does not say where that is."""
+    parameters = instance.parameters
+    directory, owner = parameters.get("queue_directory", ""), parameters.get("mail_owner", "")
+    if not directory.startswith("/") or not owner:
+        return None
+    limits = [
+        entry.parameters.get("default_process_limit", "")
+        if entry.processes == "-"
+        else entry.processes
+        for entry in instance.entries
+        if entry.process == "smtpd" and not _disabled(entry) and not _loopback_only(entry)
+    ]
+    counts = [int(text) for text in limits if text.isascii() and text.isdigit() and int(text)]
+    return Spool(instance.directory, directory, owner, min(counts, default=_PROCESSES))
 
 
 def alike(found: Iterable[Service]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
 from throttled.core.reopening import open_or_without, reopen
 from throttled.enforce.backend import Backend
-from throttled.enforce.registry import choose
+from throttled.enforce.registry import answers, choose, with_answers
 from throttled.enforce.sockets import connections
 from throttled.errors import (
     BackendError,
@@ -67,6 +67,7 @@ from throttled.service.schedule import Schedule
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
+from throttled.sources.policy_requests import PolicyRequests
 from throttled.store.store import Store
 
 log = logging.getLogger("throttled")
@@ -93,6 +94,7 @@ class Daemon:
         self.leftovers: Leftovers
         self.protected: Protected
         self.handshakes: Handshakes
+        self.requests: PolicyRequests
         self.logs: Logs
         self.maintenance: Maintenance
         self.backlog: Backlog
@@ -181,6 +183,8 @@ class Daemon:
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
+        asked = answers(self.backend)
+        self.requests = PolicyRequests(self.pipeline, asked, self.announcer, self._report)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
@@ -208,6 +212,8 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
+        self.requests.follow(self.facts)
+        self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
         self._spawn(self.schedule.run())
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
@@ -282,7 +288,8 @@ class Daemon:
     @staticmethod
     def _open_backend(config: Config) -> Backend:
         firewall = config.firewall
-        backend = choose(firewall.backend, firewall.xdp_mode, observing=config.observing)
+        firewall_alone = choose(firewall.backend, firewall.xdp_mode, observing=config.observing)
+        backend = with_answers(firewall_alone)
         faults = [problem for problem in backend.check() if problem.state == "fault"]
         if faults:
             hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
@@ -348,6 +355,7 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:
         self._spawn(self.reload())
@@ -440,6 +448,7 @@ class Daemon:
             silence.problems,
             self.reconciler.problems,
             lambda _: self.handshakes.problems(),
+            lambda _: self.requests.problems(),
             lambda at: bypass.problems(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             self._warnings,
@@ -500,6 +509,7 @@ class Daemon:
         schedule = Schedule(self.pipeline.skipped, now)
         for seconds, job in (
             (0, self.logs.tick),
+            (0, self.requests.tick),
             (0, lambda moment: silence.tick(moment.boot)),
             (0, lambda _: self.logs.record()),
             (0, self._keep_kernel),
