@@ -111,9 +111,14 @@ class Protected:
 
     def _decision(self, row: Snapshot, wall: float) -> Decision | None:
         reason = self._pipeline.ladder.protection.reason(row.subject)
-        if not reason or row.action == "exempt":
+        if not reason or row.action == "exempt" or self._wanted(row):
             return None
         why = f"protected: {reason}"
         return Decision(
             wall, "release", row.subject, row.scope, LIMIT, 0, wall, why, origin=row.origin
         )
+
+    def _wanted(self, row: Snapshot) -> bool:
+        """Tell whether it is of a limit for inside hosts, which the operator lets slow them."""
+        limit = self._pipeline.ladder.policy.limits.get(row.limit)
+        return limit is not None and limit.of == "inside"

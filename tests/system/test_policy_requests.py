@@ -1,0 +1,199 @@
+"""Postfix asks, the daemon answers: mail of accounts and inside hosts is slowed and not lost."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lab.daemon.daemon import Daemon, daemon
+from lab.mail import asking, postfix
+from lab.mail.asking import (
+    ACCOUNT,
+    CLIENT,
+    DEVICE,
+    LIMIT,
+    at_once,
+    ban,
+    decided,
+    on_hold,
+    send,
+    throttle,
+)
+from lab.mail.postfix import Lab
+from lab.network.netns import until
+from throttled.model import Rate
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A Postfix that asks."""
+    with postfix.lab() as made:
+        asking.connect(made)
+        yield made
+
+
+@pytest.fixture
+def guard(lab: Lab) -> Iterator[Daemon]:
+    lab.mail.log.write_text("")
+    with daemon(lab.server, lab.mail.config, LIMIT) as made:
+        yield made
+    lab.server.run("nft", "flush", "ruleset")
+    lab.server.run("postsuper", "-c", str(lab.mail.config), "-d", "ALL", "hold")
+
+
+def used(guard: Daemon, subject: str) -> tuple[int, int]:
+    """Return messages and recipients of a sender today; the daemon is stopped."""
+    guard.stop()
+    rows = {row["subject"]: row for row in guard.ask("accounts")["rows"]}
+    return (rows[subject]["messages"], rows[subject]["recipients"]) if subject in rows else (0, 0)
+
+
+def test_who_is_not_throttled_notices_nothing(lab: Lab, guard: Daemon) -> None:
+    guard.start()
+    assert len(send(lab, 10)) == 10
+    assert len(send(lab, 10, CLIENT, login=True)) == 10
+    assert guard.status().events["policy_request"] == 20
+    assert on_hold(lab) == 0
+
+
+def test_a_message_is_counted_once(lab: Lab, guard: Daemon) -> None:
+    """Though both its log lines and the request show it."""
+    guard.start()
+    send(lab, 7, CLIENT, login=True)
+    send(lab, 5)
+    until(lambda: guard.status().events.get("removed", 0) >= 12, "the log says it all")
+    assert used(guard, ACCOUNT) == (7, 7)
+    assert used(guard, DEVICE) == (5, 5)
+
+
+@pytest.mark.parametrize("login", [False, True])
+def test_the_rate_is_kept_and_nothing_lost(lab: Lab, guard: Daemon, *, login: bool) -> None:
+    subject = ACCOUNT if login else DEVICE
+    decided(guard.home / "throttled.db", throttle(subject, Rate(4, 1.0, 4)))
+    guard.start()
+    began = time.monotonic()
+    assert len(send(lab, 60, CLIENT if login else DEVICE, login=login)) == 60
+    assert time.monotonic() - began == pytest.approx((60 - 4) / 4, rel=0.1)
+    assert on_hold(lab) == 0
+
+
+def test_what_may_not_wait_is_put_on_hold(lab: Lab, guard: Daemon) -> None:
+    decided(guard.home / "throttled.db", throttle(DEVICE, Rate(2, 1.0, 2)))
+    guard.start()
+    taken = at_once(10, lambda: send(lab, 6, sessions=True))
+    assert len(taken) == 60
+    assert on_hold(lab) > 0
+    assert "throttled" in lab.mail.log.read_text("latin-1")
+
+
+def test_what_may_not_wait_is_deferred(lab: Lab, guard: Daemon) -> None:
+    guard.configure(f'{LIMIT}[accounts]\nover = "defer"\n')
+    decided(guard.home / "throttled.db", throttle(ACCOUNT, Rate(1, 60.0, 2)))
+    guard.start()
+    assert len(send(lab, 5, CLIENT, login=True)) == 2
+    assert "450 4.7.1" in lab.mail.log.read_text("latin-1")
+    assert on_hold(lab) == 0
+    assert used(guard, ACCOUNT) == (2, 2)  # what was refused is not counted
+
+
+@pytest.mark.parametrize("how", ["defer", "hold"])
+def test_mail_of_a_banned_account(lab: Lab, guard: Daemon, how: str) -> None:
+    guard.configure(f'{LIMIT}[accounts]\nban = "{how}"\n')
+    decided(guard.home / "throttled.db", ban(ACCOUNT))
+    guard.start()
+    assert len(send(lab, 3, CLIENT, login=True)) == (3 if how == "hold" else 0)
+    assert on_hold(lab) == (3 if how == "hold" else 0)
+    assert len(send(lab, 3)) == 3  # the inside host is another sender
+
+
+def test_observing_slows_nobody(lab: Lab, guard: Daemon) -> None:
+    decided(guard.home / "throttled.observe.db", ban(ACCOUNT), ban(DEVICE))
+    guard.start("--mode", "observe")
+    assert len(send(lab, 3, CLIENT, login=True)) == len(send(lab, 3)) == 3
+    assert on_hold(lab) == 0
+
+
+def test_a_daemon_that_is_killed_costs_a_second(lab: Lab, guard: Daemon) -> None:
+    """Postfix's own floor: smtpd_policy_service_retry_delay."""
+    guard.start()
+    assert len(send(lab, 1)) == 1
+    guard.kill()
+    taken = send(lab, 3)
+    assert len(taken) == 3
+    assert max(taken) < 2.0
+    guard.start()
+    send(lab, 1)  # finds out that the connection is dead
+    assert sorted(send(lab, 3))[1] < 0.9
+
+
+def test_a_daemon_that_hangs_costs_seconds_and_no_mail(lab: Lab, guard: Daemon) -> None:
+    """Two times the timeout, and the delay between: until the watchdog ends the daemon."""
+    guard.start()
+    os.kill(guard.pid, signal.SIGSTOP)
+    taken = send(lab, 2)
+    os.kill(guard.pid, signal.SIGCONT)
+    assert len(taken) == 2
+    assert max(taken) < 7.0
+
+
+def test_a_socket_that_was_removed_comes_back(lab: Lab, guard: Daemon) -> None:
+    guard.start()
+    path = lab.mail.home / "queue/throttled/policy"
+    path.unlink()
+    until(path.exists, "the socket is back")
+    assert len(send(lab, 2)) == 2
+    path.unlink()
+    path.parent.joinpath("policy.lock").unlink()
+    path.parent.rmdir()
+    until(path.exists, "the directory is back")
+    assert len(send(lab, 2)) == 2
+    assert (path.parent.stat().st_mode & 0o7777, path.stat().st_mode & 0o777) == (0o710, 0o660)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\n\n", b"garbage\n\n", b"action\n\n", b"\0" * 9000])
+def test_garbage_for_an_answer_costs_no_mail(lab: Lab, garbage: bytes) -> None:
+    """Not that we would say such things: it is what Postfix is told to do then."""
+    path = lab.mail.home / "queue/throttled"
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
+    path = path / "policy"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o777)
+        listener.listen()
+        listener.settimeout(60.0)
+        ends = at_once_answering(listener, garbage)
+        assert len(send(lab, 1)) == 1
+        ends()
+
+
+def at_once_answering(listener: socket.socket, garbage: bytes):  # type: ignore[no-untyped-def]
+    import threading
+
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                listener.settimeout(0.2)
+                end, _ = listener.accept()
+            except TimeoutError:
+                continue
+            end.recv(4096)
+            end.sendall(garbage)
+            end.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+
+    def finish() -> None:
+        stop.set()
+        thread.join()
+
+    return finish
