@@ -1,8 +1,10 @@
 """Postfix asks, the daemon answers: mail of accounts and inside hosts is slowed and not lost."""
 
+import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -158,42 +160,69 @@ def test_a_socket_that_was_removed_comes_back(lab: Lab, guard: Daemon) -> None:
 @pytest.mark.parametrize("garbage", [b"", b"\n\n", b"garbage\n\n", b"action\n\n", b"\0" * 9000])
 def test_garbage_for_an_answer_costs_no_mail(lab: Lab, garbage: bytes) -> None:
     """Not that we would say such things: it is what Postfix is told to do then."""
-    path = lab.mail.home / "queue/throttled"
-    path.mkdir(exist_ok=True)
-    path.chmod(0o755)
-    path = path / "policy"
+    with answering(lab, garbage):
+        assert len(send(lab, 1)) == 1
+
+
+@contextlib.contextmanager
+def answering(lab: Lab, garbage: bytes) -> Iterator[None]:
+    """Let a server that always says the same answer Postfix."""
+    path = lab.mail.home / "queue/throttled/policy"
+    path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
+    path.parent.chmod(0o755)
+
+    def serve() -> None:
+        while True:
+            end, _ = listener.accept()
+            with end:
+                if not end.recv(4096):  # this is not Postfix
+                    return
+                end.sendall(garbage)
+
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         path.chmod(0o777)
         listener.listen()
-        listener.settimeout(60.0)
-        ends = at_once_answering(listener, garbage)
-        assert len(send(lab, 1)) == 1
-        ends()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(str(path))
+            thread.join()
 
 
-def at_once_answering(listener: socket.socket, garbage: bytes):  # type: ignore[no-untyped-def]
-    import threading
+#: Hundreds of connections, and requests with any account's name as fast as they are answered.
+_COMPROMISED = """
+import socket, sys, itertools
+def connect():
+    end = socket.socket(socket.AF_UNIX); end.connect(sys.argv[1]); return end
+many = [connect() for _ in range(100)]
+for n in itertools.count():
+    try:
+        end = many[n % 8]
+        end.sendall((
+            "request=smtpd_access_policy\nprotocol_state=DATA\nqueue_id=ABC%05d\n"
+            "sasl_username=user%d\nsender=x@example.net\nclient_address=203.0.113.9\n"
+            "recipient_count=1\n\n" % (n % 99999, n)).encode())
+        end.recv(100)
+        if n % 100 == 0:
+            other = connect(); other.sendall(b"\0" * 20000); other.close()
+    except OSError:
+        many[n % 8] = connect()
+"""
 
-    stop = threading.Event()
 
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                listener.settimeout(0.2)
-                end, _ = listener.accept()
-            except TimeoutError:
-                continue
-            end.recv(4096)
-            end.sendall(garbage)
-            end.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-
-    def finish() -> None:
-        stop.set()
-        thread.join()
-
-    return finish
+def test_a_compromised_smtpd_slows_nobody_it_does_not_name(lab: Lab, guard: Daemon) -> None:
+    guard.start()
+    before = lab.mail.log.read_text("latin-1").count("problem talking to server")
+    with asking.as_postfix(lab, _COMPROMISED):
+        until(lambda: guard.status().events.get("policy_request", 0) > 3000, "it asks and asks")
+        taken = [*send(lab, 20), *send(lab, 20, CLIENT, login=True)]
+    assert len(taken) == 40
+    assert sorted(taken)[20] < 0.2
+    assert lab.mail.log.read_text("latin-1").count("problem talking to server") == before
+    assert on_hold(lab) == 0
+    assert not guard.rows()

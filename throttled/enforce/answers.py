@@ -70,7 +70,7 @@ _NEGATIVE: dict[tuple[Action, str], Answer] = {
 class PolicyAnswers(Memory):
     """Throttles and bans as answers to policy requests."""
 
-    name = "policy answers"
+    name = "policy-answers"
     enforces = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
