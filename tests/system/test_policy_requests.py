@@ -195,7 +195,7 @@ def answering(lab: Lab, garbage: bytes) -> Iterator[None]:
 
 
 #: Hundreds of connections, and requests with any account's name as fast as they are answered.
-_COMPROMISED = """
+_COMPROMISED = r"""
 import socket, sys, itertools
 def connect():
     end = socket.socket(socket.AF_UNIX); end.connect(sys.argv[1]); return end
