@@ -47,6 +47,8 @@ NAME = "throttled/policy"
 
 _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
+#: A process that asks too often is not read for so many seconds.
+_PAUSE = 1.0
 #: Seconds from a request to the decisions that follow; those of the time between come together.
 _TOGETHER = 0.005
 
@@ -322,7 +324,7 @@ class _Connection(asyncio.Protocol):
             transport.abort()
         if not process.may_ask():
             transport.pause_reading()
-            asyncio.get_running_loop().call_later(1.0, self._resume)
+            asyncio.get_running_loop().call_later(_PAUSE, self._resume)
 
     def _resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
