@@ -221,12 +221,12 @@ def test_whatever_somebody_did_to_our_table_is_put_right(host: Host, damage: str
 
 def test_large_sets_of_others_do_not_slow_a_ban_down(host: Host) -> None:
     def median(first: int) -> float:
-        took = []
+        elapsed = []
         for number in range(50):
             start = time.perf_counter()
             host.backend.apply([ban(f"198.18.{first}.{number}")])
-            took.append(time.perf_counter() - start)
-        return statistics.median(took)
+            elapsed.append(time.perf_counter() - start)
+        return statistics.median(elapsed)
 
     alone = median(1)
     networks = ", ".join(f"10.{n >> 8}.{n & 255}.0/24" for n in range(0, 20_000, 2))

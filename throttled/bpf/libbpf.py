@@ -155,7 +155,7 @@ class Map(_Descriptor):
         """
         return self._read(library().bpf_map_lookup_batch, cursor)
 
-    def take(self) -> tuple[bytes, bytes]:
+    def drain(self) -> tuple[bytes, bytes]:
         """Take everything out of a hash; return the keys and the values.
 
         What a program adds to a value in the very moment between its reading and its removal is
@@ -164,8 +164,8 @@ class Map(_Descriptor):
         keys, values = [], []
         cursor: bytes | None = None
         while True:
-            take = library().bpf_map_lookup_and_delete_batch
-            some, of_them, _count, cursor = self._read(take, cursor)
+            drain = library().bpf_map_lookup_and_delete_batch
+            some, of_them, _count, cursor = self._read(drain, cursor)
             keys.append(some)
             values.append(of_them)
             if cursor is None:

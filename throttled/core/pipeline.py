@@ -133,7 +133,7 @@ class Pipeline:
 
     def reports(self) -> list[Report]:
         """Return the senders that crossed a limit since the last call, and record them."""
-        reports = self.senders.take()
+        reports = self.senders.drain()
         if reports and self.recorder.fault is None:
             try:
                 self.recorder.store.record_reports(reports)
@@ -157,7 +157,7 @@ class Pipeline:
         Returns:
             The decisions taken, and the crossings that were spared with the reason.
         """
-        outcome = self.engine.take()
+        outcome = self.engine.drain()
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)

@@ -61,7 +61,7 @@ class Actions:
             **dict.fromkeys(Scale.kinds(), self._error),
         }
 
-    def take(self) -> tuple[list[Evidence], dict[Activity, int]]:
+    def drain(self) -> tuple[list[Evidence], dict[Activity, int]]:
         """Return the good evidence since the last call, and what happened by hour and scope."""
         evidence, self._evidence = self._evidence, {}
         activity, self._activity = self._activity, Counter()
@@ -100,7 +100,7 @@ class Actions:
             session.callout = at
             return state.count(state.gauges.callouts, event, at, 1)
         if before == 1 and session.callouts > 1:
-            state.take_back(state.gauges.callouts, event.client, session.callout, 1)
+            state.subtract(state.gauges.callouts, event.client, session.callout, 1)
         return state.count(state.gauges.errors, event, at, points)
 
     def _auth_failure(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
@@ -152,7 +152,7 @@ class Actions:
             if deliveries:
                 self._good(state, event, at, deliveries=deliveries, logins=0)
                 for then, points in session.pipelined:
-                    state.take_back(state.gauges.errors, event.client, then, points)
+                    state.subtract(state.gauges.errors, event.client, then, points)
         if "auth" in commands and commands["auth"][0] and not session.login:
             self._logged_in(state, session, "", at)
             self._good(state, event, at, deliveries=0, logins=1)
@@ -190,11 +190,11 @@ class Actions:
             return
         session.login = True
         for then, points in session.given:
-            state.take_back(state.gauges.errors, session.client, then, points)
+            state.subtract(state.gauges.errors, session.client, then, points)
         for then, count, name in session.excused(user):
             if not proves(user, name) and not self._excuses(session.client, user, count, at):
                 continue
-            state.take_back(state.gauges.auth_failures, session.client, then, count)
+            state.subtract(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
                 for each in {name, family(name)}:
                     gauge.table.remove(session.client, each)

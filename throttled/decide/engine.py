@@ -1,7 +1,7 @@
 """Counts what clients do and says who crossed a limit. Pure: no clock, no I/O.
 
 `step` takes one event and the time at which it happened (`at`, on the boot clock when live, the
-line's own time in a replay). What came of it waits for `take`: crossings, for the ladder to judge
+line's own time in a replay). What came of it waits for `drain`: crossings, for the ladder to judge
 with the client's past, and good evidence, for the store. After judging, `hold` and `excuse` let the
 engine know what is in force and what was spared, so that a client is not judged again by every
 further line. Crossings are kept for each subject, scope and limit: none hides another.
@@ -235,15 +235,15 @@ class Engine:
 
     # What goes out
 
-    def take(self) -> Outcome:
+    def drain(self) -> Outcome:
         """Return what the events since the last call came to."""
         crossings: list[Crossing] = []
         further: list[Crossing] = []
         for state in self._scopes.values():
-            pending, others = state.take()
+            pending, others = state.drain()
             crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
             further += others
-        return Outcome(crossings, *self._actions.take(), further)
+        return Outcome(crossings, *self._actions.drain(), further)
 
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what the meters of a client or network show, for `explain`.

@@ -41,7 +41,7 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     return meter + (count << -ahead * _LANE), held + count
 
 
-def take_back(meter: int, tick: int, count: int) -> int:
+def subtract(meter: int, tick: int, count: int) -> int:
     """Return the meter with `count` less at `tick`, but not below what that eighth holds."""
     shift = ((meter >> _BITS) - tick) * _LANE
     if not 0 <= shift < _BITS:

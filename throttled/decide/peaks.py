@@ -75,7 +75,7 @@ class Scoped:
 
     def settle(self) -> None:
         """Take note of good evidence."""
-        for one in self.engine.take().evidence:
+        for one in self.engine.drain().evidence:
             known = self.good.get(one.subject)
             if known is None and len(self.good) >= self.cap:
                 self.full = True

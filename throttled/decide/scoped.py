@@ -90,11 +90,11 @@ class Scoped:
         self.held.clear()
         self._pending = {}
 
-    def take(self) -> tuple[list[Crossing], list[Crossing]]:
+    def drain(self) -> tuple[list[Crossing], list[Crossing]]:
         """Return the crossings since the last call, and those that only end their sessions."""
-        taken = list(self._pending.values()), list(self._further.values())
+        drained = list(self._pending.values()), list(self._further.values())
         self._pending, self._further = {}, {}
-        return taken
+        return drained
 
     def good(self, client: str, at: float, deliveries: int, logins: int) -> None:
         """Count good events of a client, and of its network."""
@@ -144,12 +144,12 @@ class Scoped:
             if together > gauge.network_least:
                 self._weigh(gauge, network, together, at, event)
 
-    def take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
+    def subtract(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
         """Take back what was counted at a time, against a client and its network."""
         network = network_of(client)
         for gauge in group:
-            gauge.table.take_back(client, then, count)
-            gauge.networks.take_back(network, then, count)
+            gauge.table.subtract(client, then, count)
+            gauge.networks.subtract(network, then, count)
 
     def _weigh(
         self,

@@ -75,8 +75,8 @@ class Hook:
         wrong = {problem.key: problem for problem in problems if problem.key != "notify"}
         for key, problem in wrong.items():
             if key not in self._wrong:
-                told = f"{problem.state}: {problem.what}"
-                self._tell("health", told, key=key, state=problem.state, hint=problem.hint)
+                message = f"{problem.state}: {problem.what}"
+                self._tell("health", message, key=key, state=problem.state, hint=problem.hint)
         for key, problem in self._wrong.items():
             if key not in wrong:
                 self._tell("health", f"well again: {problem.what}", key=key, state="ok")
@@ -86,7 +86,7 @@ class Hook:
         """Deliver what is told, for ever."""
         while True:
             await self._waiting.wait()
-            await self._deliver(self._take())
+            await self._deliver(self._drain())
             await asyncio.sleep(float(self.settings.every))
 
     def _tell(self, event: str, text: str, **fields: object) -> None:
@@ -98,14 +98,14 @@ class Hook:
             self._events.append({"event": event, "time": time(), "text": text, **fields})
         self._waiting.set()
 
-    def _take(self) -> bytes:
+    def _drain(self) -> bytes:
         events, counts = self._events, dict(self._counts)
         more = sum(counts.values()) - len(events)
         summary = _summary(counts, would=self.would)
         text = events[0]["text"] if len(events) == 1 and not more else summary
         self._events, self._counts = [], Counter()
         self._waiting.clear()
-        told = {
+        message = {
             "host": socket.gethostname(),
             "time": time(),
             "text": text,
@@ -114,7 +114,7 @@ class Hook:
             "more": more,
         }
         # ASCII, with every control character escaped: parts of it are clients' words.
-        return json.dumps(told).replace("\x7f", "\\u007f").encode() + b"\n"
+        return json.dumps(message).replace("\x7f", "\\u007f").encode() + b"\n"
 
     async def _deliver(self, message: bytes) -> None:
         settings = self.settings

@@ -59,7 +59,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     """Unban all in a scope, in pieces; return how many that were, and how many the kernel kept."""
     count, later = 0, ""
     try:
-        for entries in desk.store.take(scope, _PIECE):
+        for entries in desk.store.unban_scope(scope, _PIECE):
             desk.remove(entries)
             count += len(entries)
             await asyncio.sleep(0)

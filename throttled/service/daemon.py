@@ -197,7 +197,7 @@ class Daemon:
             (signal.SIGHUP, self._reload_soon),
         ):
             loop.add_signal_handler(number, action)
-        self.host = HostWatch(live, self._take_facts)
+        self.host = HostWatch(live, self._apply_facts)
         self._closing.callback(self.host.close)
         await self._serve_metrics()
         self._closing.callback(self._metrics.stop)
@@ -329,7 +329,7 @@ class Daemon:
         except StoreError:
             return 0
 
-    def _take_facts(self, facts: Facts) -> None:
+    def _apply_facts(self, facts: Facts) -> None:
         if facts == self.facts:
             self.host.follow()  # a directory may have been replaced
             if self.backend.at_interfaces:

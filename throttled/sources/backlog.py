@@ -134,14 +134,14 @@ class Backlog:
         source = pieces(place, now.wall - MEMORY * _DAY, MAX_BYTES - self._bytes)
         stopped = False
 
-        def take() -> Piece | None:
+        def next_piece() -> Piece | None:
             piece = next(source, None)
             if stopped:  # meanwhile
                 source.close()
             return piece
 
         try:
-            while (piece := await asyncio.to_thread(take)) is not None:
+            while (piece := await asyncio.to_thread(next_piece)) is not None:
                 evidence = await self._count(engine, parse, piece)
                 row = StoredPosition(path, msgpack.encode(piece.place))
                 self._pipeline.recorder.store.record_backlog(self._clock().wall, [row], evidence)
@@ -167,14 +167,14 @@ class Backlog:
             if event is None:
                 return
             if day_of(event.time) != day:
-                found.extend(engine.take().evidence)
+                found.extend(engine.drain().evidence)
                 day = day_of(event.time)
             engine.step(event, event.time, offset=-1)
 
         for at in range(0, len(piece.lines), _SLICE):
             self._pipeline.skipped.run("line", piece.lines[at : at + _SLICE], count)
             await asyncio.sleep(0)
-        found += engine.take().evidence
+        found += engine.drain().evidence
         self._bytes += sum(map(len, piece.lines)) + len(piece.lines)
         self._deliveries += sum(one.deliveries for one in found)
         self._logins += sum(one.logins for one in found)

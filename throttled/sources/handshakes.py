@@ -57,7 +57,7 @@ class Handshakes:
         """Count until `close`."""
         self._timer = asyncio.get_running_loop().call_later(_EVERY, self.start)
         if self._sensor is not None:
-            self._take(self._sensor)
+            self._drain(self._sensor)
         elif now().boot - self._tried > _PATIENCE:
             self._open()
 
@@ -104,20 +104,20 @@ class Handshakes:
         else:
             self._fault = None
 
-    def _take(self, sensor: Sensor) -> None:
+    def _drain(self, sensor: Sensor) -> None:
         began = time.perf_counter()
         try:
-            taken = sensor.take()
+            counted = sensor.drain()
         except BackendError as error:
             self._failed(error)
             return
-        if not taken:
+        if not counted:
             return
         moment = now()
         engine, events = self._pipeline.engine, self._pipeline.counts.events
-        for (client, scope), count in taken.items():
+        for (client, scope), count in counted.items():
             engine.handshakes(client, scope, count, moment.boot)
-        events["handshake"] = events.get("handshake", 0) + sum(taken.values())
+        events["handshake"] = events.get("handshake", 0) + sum(counted.values())
         decisions, _spared = self._pipeline.settle(moment, began=began)
         self._report(decisions)
 

@@ -203,7 +203,7 @@ class Logs:
             log.warning("%s: lines before the restart do not count: %s", follower.path, error)
         except Exception as error:  # noqa: BLE001 - it may not end each start
             self._pipeline.skipped.add("log", error, follower.path)
-        self._pipeline.engine.take()
+        self._pipeline.engine.drain()
 
     def _read(self, follower: Follower, *, again: bool = True) -> None:
         """Take what a log has to say, a piece at a time so that others get their turn."""
@@ -220,7 +220,7 @@ class Logs:
         if batch is None:
             return
         try:
-            self._take(follower, batch, began)
+            self._process(follower, batch, began)
         except Exception as error:  # noqa: BLE001 - what comes after it is read
             self._pipeline.skipped.add("batch", error, follower.path)
         if again and not batch.done:
@@ -246,7 +246,7 @@ class Logs:
         follower.resume(self._read)
         return batch
 
-    def _take(self, follower: Follower, batch: Batch, began: float) -> None:
+    def _process(self, follower: Follower, batch: Batch, began: float) -> None:
         """Count the lines of a batch, and decide."""
         self._count(follower, batch)
         follower.lines += len(batch.lines)

@@ -1,4 +1,4 @@
-"""What an operator does by hand: unban, exempt, allow. Inside the caller's transaction, but `take`.
+"""What operators change: unban, exempt, allow. Inside the caller's transaction, but `unban_scope`.
 
 Owns no state. Limits: `ALLOWED` entries on the allowlist; one more is refused.
 """
@@ -24,7 +24,7 @@ _PARDON = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
 """
-_TAKE = """
+_UNBAN_SCOPE = """
 DELETE FROM active WHERE number IN
     (SELECT number FROM active WHERE number > ?1 AND scope = ?2 AND action <> 'exempt'
         ORDER BY number LIMIT ?3)
@@ -57,12 +57,12 @@ def forget(
     return [Entry(*key, action, 0.0) for (action,) in rows]
 
 
-def take(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:
+def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:
     """Take a scope out of force, `chunk` rows at a time; yield what was in force."""
     number = 0
     while True:
         with database.transaction() as connection:
-            rows = connection.execute(_TAKE, (number, scope, chunk)).fetchall()
+            rows = connection.execute(_UNBAN_SCOPE, (number, scope, chunk)).fetchall()
         if not rows:
             return
         number = max(row[0] for row in rows)

@@ -420,13 +420,13 @@ class Store:
                 for entry in byhand.forget(connection, (subject, one), now, exempt_until)
             ]
 
-    def take(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
+    def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
         """Take the throttles and bans of a scope out of force in chunks; yield them, `seconds` 0.
 
         Writes no history and forgets nothing; `clear` does that at the end. The store can be
         written in between.
         """
-        return byhand.take(self._database, scope, chunk)
+        return byhand.unban_scope(self._database, scope, chunk)
 
     def clear(self, now: float, scope: Scope | None = None) -> int:
         """Remove all throttles and bans and forget all offences; return how many were in force.

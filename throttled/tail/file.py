@@ -238,7 +238,7 @@ class FileTail:
             self._find(self._resume)
         log = self._log()
         try:
-            self._take(log)
+            self._switch(log)
         except BaseException:
             if log is not None and log not in self._files:
                 log.close()
@@ -265,7 +265,7 @@ class FileTail:
             self._gaps += found.count(None)
             self._resume = None
 
-    def _take(self, log: Plain | None) -> None:
+    def _switch(self, log: Plain | None) -> None:
         """Take the file that is at the path now, if one is."""
         self._exists = log is not None
         if log is None:

@@ -69,9 +69,9 @@ class Outcome(msgspec.Struct):
             for kind, verdict in self.attacks.items()
             if verdict.answered
         ]
-        taken, sent = self.protected.delivered, self.protected.sent()
-        if taken < sent:
-            faults.append(f"good mail: {taken} of {sent} messages were delivered")
+        accepted, sent = self.protected.delivered, self.protected.sent()
+        if accepted < sent:
+            faults.append(f"good mail: {accepted} of {sent} messages were delivered")
         return faults + [f"left behind: {each}" for each in self.left_behind]
 
 
@@ -260,9 +260,9 @@ def _costs(outcome: Outcome) -> Table:
         "Postfix's CPU, % of a core": [f"{run['cpu']:.0%}" for run in runs],
         f"… in the last {_LAST:.0f} seconds": [f"{run['cpu_end']:.0%}" for run in runs],
         "open connections, the same": [f"{run['connections_end']:.0f}" for run in runs],
-        "good sender: delivered / sent": [_taken(run["sender"]) for run in runs],
+        "good sender: delivered / sent": [_delivered(run["sender"]) for run in runs],
         "… latency: median / p99": [_latency(run["sender"]) for run in runs],
-        "a bad neighbour's good user": [_taken(run["user"]) for run in runs],
+        "a bad neighbour's good user": [_delivered(run["user"]) for run in runs],
         "… latency: median / p99 ": [_latency(run["user"]) for run in runs],
     }
     for name, cells in rows.items():
@@ -274,7 +274,7 @@ def _after(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f} s"
 
 
-def _taken(good: dict[str, Any]) -> str:
+def _delivered(good: dict[str, Any]) -> str:
     return f"{good['taken']} / {good['sent']}"
 
 

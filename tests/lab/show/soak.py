@@ -91,7 +91,7 @@ class Outcome(msgspec.Struct):
     answered: int = 0  # of these, in all
     back: list[float] = []  # seconds until blocked again, of each hand on the firewall
     good_sent: int = 0
-    good_taken: int = 0
+    good_accepted: int = 0
     start: list[float] = []  # seconds, of each start
     memory: int = 0  # bytes resident, at most
     grown: int = 0  # bytes that the memory of one daemon grew, at most
@@ -207,7 +207,7 @@ class Soak:
         outcome = self._outcome
         reports: list[Report] = [bot.report() for bot in good]
         outcome.good_sent = sum(report.sent for report in reports)
-        outcome.good_taken = sum(len(report.latencies) for report in reports)
+        outcome.good_accepted = sum(len(report.latencies) for report in reports)
         for _, bot in self._bots:
             bot.report()
         end = time.monotonic() + _DEADLINE
@@ -387,7 +387,7 @@ def _print(console: Console, o: Outcome) -> None:
             "… blocked again after a hand on the firewall, at most",
             f"{max(o.back, default=0):.2f} s",
         ),
-        ("good mail: taken / sent", f"{o.good_taken} / {o.good_sent}"),
+        ("good mail: taken / sent", f"{o.good_accepted} / {o.good_sent}"),
         ("ready after a start, at most", f"{starts[-1] if starts else 0:.2f} s"),
         ("memory, at most / one daemon's growth, at most", _megabytes(o.memory, o.grown)),
     ):

@@ -188,7 +188,7 @@ def test_whose_lines_count_as_in_the_daemon(
         event = parse(line)
         assert event is not None
         under.step(event, event.time)
-    counted = {crossing.subject for crossing in under.take().crossings}
+    counted = {crossing.subject for crossing in under.drain().crossings}
     assert counted == (set() if others else banned)
 
 

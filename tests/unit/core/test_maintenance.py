@@ -349,7 +349,7 @@ def test_what_senders_did_is_added_to_their_days(world: World) -> None:
     assert [day.recipients for day in store.sender_days("account:alice")] == [7, 140]
     for _ in range(6):
         send()
-    assert [report.limit for report in senders.take()] == ["account-volume"]
+    assert [report.limit for report in senders.drain()] == ["account-volume"]
 
 
 def test_what_the_store_does_not_take_is_added_later(

@@ -611,7 +611,7 @@ def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: P
     def values(forgotten: dict[str, dict[Scope, float]]) -> list[int]:
         pipeline.engine.forget_all()
         pipeline.counting.read([*text, *other], range(200), NOW, forgotten=forgotten)
-        pipeline.engine.take()
+        pipeline.engine.drain()
         return [
             max(meter.value for meter in pipeline.engine.meters(client, BOOT))
             for client in (A, "198.51.100.8")

@@ -46,12 +46,12 @@ def test_what_is_taken_back_is_never_below_zero() -> None:
     sums = Sums(T, 100, 900)
     sums.add("a", 1000.0, 5)
     sums.add("a", 1020.0, 1)
-    sums.take_back("a", 1000.0, 2)
+    sums.subtract("a", 1000.0, 2)
     assert sums.value("a", 1020.0) == 4
-    sums.take_back("a", 1020.0, 9)
+    sums.subtract("a", 1020.0, 9)
     assert sums.value("a", 1020.0) == 3
     for subject, at in (("a", 1010.0), ("nobody", 1000.0), ("a", 100.0), ("a", 1900.0)):
-        sums.take_back(subject, at, 9)
+        sums.subtract(subject, at, 9)
     assert sums.value("a", 1020.0) == 3
 
 

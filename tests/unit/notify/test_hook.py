@@ -204,7 +204,7 @@ def test_a_webhook_gets_it_and_its_refusal_is_a_problem() -> None:
 def test_who_is_reported_is_named_only_if_that_is_switched_on(named: bool) -> None:  # noqa: FBT001 - a parameter
     hook = Hook(Notify(command=("/bin/true",), accounts=named))
     hook.reported([Report(1.0, "account:a", "x", "bounces", 11, 10, 3600.0, "account:A")])
-    [event] = json.loads(hook._take())["events"]
+    [event] = json.loads(hook._drain())["events"]
     assert ("account:A" in event["text"]) == named
     assert event.get("subject") == ("account:a" if named else None)
     assert event["text"].endswith("is above x: 11 bounces, soft 10")

@@ -87,8 +87,8 @@ def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_as
             )
             for n in range(1, 101)
         ]
-        brought = await lab.ask(protocol.Import(entries), ImportResult)
-        assert (brought.done, brought.refused, brought.confirmed) == (100, [], False)
+        imported = await lab.ask(protocol.Import(entries), ImportResult)
+        assert (imported.done, imported.refused, imported.confirmed) == (100, [], False)
         assert len(await lab.listed(99)) == 99
         assert "203.0.113.100" in lab.daemon.ruleset().protected
         monkeypatch.undo()
@@ -115,9 +115,9 @@ def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_f
 
         monkeypatch.setattr(lab.daemon.store, "allow", fails)
         entries = [protocol.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
-        brought = await lab.ask(protocol.Import(entries), ImportResult)
-        assert brought.done == 1
-        assert [refusal.index for refusal in brought.refused] == [1, 2]
+        imported = await lab.ask(protocol.Import(entries), ImportResult)
+        assert imported.done == 1
+        assert [refusal.index for refusal in imported.refused] == [1, 2]
         assert A in lab.daemon.ruleset().protected
 
     live(tmp_path, story)

@@ -128,15 +128,15 @@ def test_unbanning_all_leaves_exemptions(store: Store, scope: Scope | None) -> N
         ("mx", "ban"): 2,
         ("mx", "exempt"): 1,
     }
-    assert [e.subject for chunk in store.take("mx") for e in chunk] == [A, "198.51.100.8"]
+    assert [e.subject for chunk in store.unban_scope("mx") for e in chunk] == [A, "198.51.100.8"]
     assert [s.subject for s in store.snapshots(NOW)] == ["198.51.100.9"]
 
 
 def test_a_scope_is_taken_out_of_force_in_chunks(store: Store) -> None:
     store.record(NOW, [*(ban(f"198.18.0.{n}") for n in range(7)), throttle()])
-    taken = list(store.take("mx", 3))
-    assert [len(chunk) for chunk in taken] == [3, 3, 1]
-    assert {e for chunk in taken for e in chunk} == {
+    unbanned = list(store.unban_scope("mx", 3))
+    assert [len(chunk) for chunk in unbanned] == [3, 3, 1]
+    assert {e for chunk in unbanned for e in chunk} == {
         Entry(f"198.18.0.{n}", "mx", "ban", 0.0) for n in range(7)
     }
     assert sum(store.counts(NOW).values()) == 1

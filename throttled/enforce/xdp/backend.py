@@ -183,7 +183,7 @@ class Xdp:
         self._sets.size, self._sets.expected = ruleset.size, ruleset.expected * 5 // 4
         others = [path for path in self._pins.glob("v*") if path != self._home]
         for older in others:
-            self._take_over(older)
+            self._carry_over(older)
         for of in self._sets.settle():
             log.warning("the set %s holds more than firewall.size: it stays as it is", of.name)
         protected, own = layout.tries(ruleset.protected), layout.tries(interfaces.own_networks())
@@ -220,11 +220,11 @@ class Xdp:
                 loaded.map(name).pin(pin)
         return {name: loaded.program(name) for name in _PROGRAMS}
 
-    def _take_over(self, older: Path) -> None:
+    def _carry_over(self, older: Path) -> None:
         """Go on with what another layout holds: its elements, and then its links."""
         for of in EVERY:
             if (pin := older / of.name).exists():
-                self._sets.take_over(of, Map.pinned(pin))
+                self._sets.carry_over(of, Map.pinned(pin))
         for pin in older.glob(f"{_LINK}*"):
             pin.rename(self._home / pin.name)
 

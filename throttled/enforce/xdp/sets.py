@@ -165,7 +165,7 @@ class Sets:
                     self._slots(of).update(of.number.to_bytes(4, sys.byteorder), _descriptor(held))
         return above
 
-    def take_over(self, of: Slot, held: Map) -> None:
+    def carry_over(self, of: Slot, held: Map) -> None:
         """Make a set from one of another layout, whose elements are shorter or longer at the end.
 
         Bans and throttles go on; where a set is there already it stays.
