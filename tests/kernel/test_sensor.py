@@ -130,16 +130,16 @@ def test_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         Sensor()
     assert "cgroup2" in caught.value.hint
     for settings in (schema.Sensor(), schema.Sensor(handshakes=True)):
-        (told,) = check(settings)
-        assert (told.state, told.hint) == ("warning", caught.value.hint)
-        assert "from the log alone" in told.what
+        (finding,) = check(settings)
+        assert (finding.state, finding.hint) == ("warning", caught.value.hint)
+        assert "from the log alone" in finding.what
     with pytest.raises(BackendError, match="to attach it to /proc"):
         Sensor(Path("/proc"))
 
 
 def test_the_check() -> None:
-    assert [told.what for told in check(schema.Sensor())] == [
+    assert [finding.what for finding in check(schema.Sensor())] == [
         "sensor: completed handshakes can be counted"
     ]
-    (told,) = check(schema.Sensor(handshakes=False))
-    assert told.what.startswith("sensor: off")
+    (finding,) = check(schema.Sensor(handshakes=False))
+    assert finding.what.startswith("sensor: off")

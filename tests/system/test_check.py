@@ -72,8 +72,8 @@ def test_the_name_of_this_host_in_the_log_is_found_and_used(lab: Lab, guard: Dae
     guard.start()
     for known in (False, True):
         code, found = problems(guard)
-        told = [what for what in found if what.startswith("host name: this host is ")]
-        assert [found[what] for what in told] == ([] if known else ["ok"]), found
+        names = [what for what in found if what.startswith("host name: this host is ")]
+        assert [found[what] for what in names] == ([] if known else ["ok"]), found
     assert code == 0, found
     guard.stop()
     guard.start()

@@ -117,8 +117,8 @@ def test_clients_that_a_proxy_names_are_not_banned(lab: Lab, guard: Daemon) -> N
         assert "postfix/proxied/smtpd" in log
         assert log.count(f"non-SMTP command from unknown[{NAMED}]") == 12
         assert {row.subject for row in guard.rows()} == {V4}
-        (told,) = [p.what for p in guard.status().health if p.key == "host"]
-        assert "2525 (port 2525) takes its clients from a proxy (haproxy)" in told
+        (finding,) = [p.what for p in guard.status().health if p.key == "host"]
+        assert "2525 (port 2525) takes its clients from a proxy (haproxy)" in finding
 
 
 def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> None:
@@ -144,5 +144,5 @@ def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> Non
         assert {row.subject for row in guard.rows()} == {V4}
         assert guard.ask("explain", PROXY)["protected"] == "a host that may use XCLIENT"
         assert guard.ask("explain", NAMED)["protected"] == ""
-        (told,) = [p.what for p in guard.status().health if p.key == "host"]
-        assert told.startswith(f"{PROXY} may name other clients")
+        (finding,) = [p.what for p in guard.status().health if p.key == "host"]
+        assert finding.startswith(f"{PROXY} may name other clients")

@@ -59,8 +59,8 @@ class Site(NamedTuple):
         return words in self.run("journalctl", "--no-pager", "--unit=throttled")
 
     def rows(self, source: str) -> list[Any]:
-        told = self.run("throttled", "list", source, "--json", check=False)
-        rows: list[Any] = json.loads(told)["rows"]
+        answer = self.run("throttled", "list", source, "--json", check=False)
+        rows: list[Any] = json.loads(answer)["rows"]
         return rows
 
     def banned(self, source: str) -> bool:
@@ -96,10 +96,10 @@ def build(directory: Path, *version: str) -> Path:
 
 
 def dependencies(package: Path) -> list[str]:
-    told = subprocess.run(
+    answer = subprocess.run(
         ["dpkg-deb", "--field", package, "Depends"], capture_output=True, text=True, check=True
     )
-    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", told.stdout)))
+    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", answer.stdout)))
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +149,13 @@ def test_lintian_finds_nothing(package: Path) -> None:
 
 
 def test_the_sandbox_is_tight() -> None:
-    told = subprocess.run(
+    answer = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--threshold=22", SERVICE],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stdout.splitlines()[-1]
+    assert answer.returncode == 0, answer.stdout.splitlines()[-1]
 
 
 def test_it_protects_without_an_edit(site: Site) -> None:

@@ -29,9 +29,9 @@ _RESET = struct.pack("ii", 1, 0)
 
 def values(guard: Daemon, source: str) -> tuple[int, int]:
     """Return how many connections the log and the kernel have counted, in mx."""
-    told = request(guard.socket, Explain(source))
-    assert isinstance(told, ExplainResult)
-    rows = [m for m in told.meters if (m.limit, m.scope) == ("connections", "mx")]
+    explained = request(guard.socket, Explain(source))
+    assert isinstance(explained, ExplainResult)
+    rows = [m for m in explained.meters if (m.limit, m.scope) == ("connections", "mx")]
     logged, seen = (sum(m.value for m in rows if m.kernel is kernel) for kernel in (False, True))
     return logged, seen
 

@@ -24,7 +24,7 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def tell(result: ChangeResult, *, as_json: bool, lifted: bool = False) -> int:
+def report(result: ChangeResult, *, as_json: bool, lifted: bool = False) -> int:
     """Print what was changed; return the exit code: 1 where the kernel did not confirm.
 
     Args:

@@ -161,11 +161,11 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
     if status.sensor is not None:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
     try:
-        told = ask(Prove(), Done).message
+        proof = ask(Prove(), Done).message
     except ThrottledError as error:
         yield _fault(error)
     else:
-        yield Problem("ok", f"firewall {status.backend}: {told}")
+        yield Problem("ok", f"firewall {status.backend}: {proof}")
     yield from ports.check(status.ports)
     with limited(capabilities()):
         yield from _firewall(settings, running=status.backend)

@@ -72,7 +72,7 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
             click.echo(f"{name}: nothing of throttled is left")
         for name in removed:
             click.echo(f"removed: {output.printable(name)}")
-    _tell(faults)
+    _print_errors(faults)
     return int(bool(faults))
 
 
@@ -91,7 +91,7 @@ def _confirm(*, all_: bool) -> None:
     click.confirm(f"Remove everything of throttled from {what}?", abort=True, err=True)
 
 
-def _tell(faults: list[ThrottledError]) -> None:
+def _print_errors(faults: list[ThrottledError]) -> None:
     for fault in faults:
         click.echo(f"throttled: {output.printable(fault.message)}", err=True)
         if fault.hint:
@@ -130,8 +130,8 @@ def _record(settings: Config, clean: list[str], faults: list[ThrottledError]) ->
         trail = Trail(lambda: store, now, offline=True)
         with trail.recording(Purge(), this_process()) as results:
             left = [fault.message for fault in faults]
-            told = [f"nothing is left of {', '.join(clean)}", *left]
-            results.append(Done("; ".join(told)))
+            outcome = [f"nothing is left of {', '.join(clean)}", *left]
+            results.append(Done("; ".join(outcome)))
         store.close()
     except StoreError as error:
         click.echo(f"throttled: not recorded: {error.message}", err=True)

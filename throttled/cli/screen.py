@@ -238,10 +238,10 @@ class Screen(App[None]):
     @work(thread=True)
     def _send(self, request: Request) -> None:
         try:
-            told = self._ask(request, ChangeResult).message
+            message = self._ask(request, ChangeResult).message
         except ThrottledError as error:
-            told = f"{error.message}. {error.hint}"
-        self.call_from_thread(self.notify, output.printable(told), markup=False)
+            message = f"{error.message}. {error.hint}"
+        self.call_from_thread(self.notify, output.printable(message), markup=False)
         self.call_from_thread(self.look)
 
     @work(thread=True)

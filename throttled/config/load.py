@@ -102,7 +102,7 @@ def _over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 def _message(found: list[Fault], document: dict[str, Any], text: str, name: str) -> str:
     """Write the faults as FILE:LINE: KEY = VALUE: what is wrong, a line each, in file order."""
     lines = _lines(text)
-    told = []
+    messages = []
     for key, what in found[:_MOST_FAULTS]:
         line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), 0)
         value: Any = document
@@ -111,11 +111,11 @@ def _message(found: list[Fault], document: dict[str, Any], text: str, name: str)
         setting = dotted(key)
         if value is not None and not isinstance(value, dict):
             setting += f" = {shown(value)}"
-        told.append(
+        messages.append(
             (line, f"{name}:{line}: {setting}: {what}" if line else f"{name}: {setting}: {what}")
         )
     more = [f"{name}: and more of this kind"] if found[_MOST_FAULTS:] else []
-    return "\n".join([text for _, text in sorted(told)] + more)
+    return "\n".join([text for _, text in sorted(messages)] + more)
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:

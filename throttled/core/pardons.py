@@ -67,7 +67,7 @@ class Pardons:
             return replace(past, banned=0)
         return replace(past, offences=0, last_offence=0.0)
 
-    def tell(self, store: Store) -> None:
+    def flush(self, store: Store) -> None:
         """Tell the store, if it works by now.
 
         Raises:

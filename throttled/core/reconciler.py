@@ -286,8 +286,8 @@ class Reconciler:
         self._pipeline.enforcer.apply(absent, moment)
         unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained
-        told = not self._pipeline.recorder.pardons  # else the store counts too many
-        desired = store.counts(moment.wall) if self.fills and told else {}
+        complete = not self._pipeline.recorder.pardons  # else the store counts too many
+        desired = store.counts(moment.wall) if self.fills and complete else {}
         fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
         return self.lacking > 0

@@ -110,7 +110,7 @@ class Recorder:
         else:
             activity = self._activity
         try:
-            self.pardons.tell(self.store)
+            self.pardons.flush(self.store)
             self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
             if self.fault is None:

@@ -19,7 +19,7 @@ from throttled.settings import Policy
 _NAMES = 256
 #: Clients whose peaks anvil told; at the cap the lower half is forgotten.
 _ANVIL = 10_000
-_TOLD = 10
+_RATES = 10
 #: Syslog names known; a host has a handful, a forger any number.
 _INSTANCES = 1000
 
@@ -134,7 +134,7 @@ class Watch:
 
     def anvil(self) -> list[Rate]:
         """Return the highest connection rates that anvil told."""
-        highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_TOLD]
+        highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_RATES]
         return [Rate(client, service, rate) for (client, service), rate in highest]
 
     def _engine(self, instance: str) -> Engine:

@@ -55,9 +55,9 @@ class Hook:
             if d.action == "ban":
                 text = f"{verb} {d.subject} in {d.scope}: {d.why}"
                 fields = {"subject": d.subject, "scope": d.scope, "until": d.until}
-                self._tell("ban", text, **fields, would=self.would)
+                self._queue("ban", text, **fields, would=self.would)
         for alert in {d.alert for d in decisions if d.alert}:
-            self._tell("alert", alert)
+            self._queue("alert", alert)
 
     def reported(self, reports: Sequence[Report]) -> None:
         """Report senders that crossed a limit: whom only if that is switched on."""
@@ -68,7 +68,7 @@ class Hook:
                 who = one.shown
                 fields["subject"] = one.subject
             text = f"{who} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
-            self._tell("alert", text, **fields)
+            self._queue("alert", text, **fields)
 
     def health(self, problems: Sequence[Problem]) -> None:
         """Tell what is wrong now and was not before, and what is well again."""
@@ -76,10 +76,10 @@ class Hook:
         for key, problem in wrong.items():
             if key not in self._wrong:
                 message = f"{problem.state}: {problem.what}"
-                self._tell("health", message, key=key, state=problem.state, hint=problem.hint)
+                self._queue("health", message, key=key, state=problem.state, hint=problem.hint)
         for key, problem in self._wrong.items():
             if key not in wrong:
-                self._tell("health", f"well again: {problem.what}", key=key, state="ok")
+                self._queue("health", f"well again: {problem.what}", key=key, state="ok")
         self._wrong = wrong
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ class Hook:
             await self._deliver(self._drain())
             await asyncio.sleep(float(self.settings.every))
 
-    def _tell(self, event: str, text: str, **fields: object) -> None:
+    def _queue(self, event: str, text: str, **fields: object) -> None:
         settings = self.settings
         if event not in settings.on or not (settings.command or settings.url):
             return

@@ -80,9 +80,9 @@ async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
 
 def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:
     """Return what became of a `Resolve`, as a sentence."""
-    told = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
-    told += f"; added: {', '.join(added)}" if added else ""
-    return told + (f"; removed: {', '.join(removed)}" if removed else "")
+    message = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
+    message += f"; added: {', '.join(added)}" if added else ""
+    return message + (f"; removed: {', '.join(removed)}" if removed else "")
 
 
 async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:

@@ -70,8 +70,8 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
         uptime=moment.boot - running.started.boot,
         tails=[_tail(follower) for follower in running.logs.followers],
         ports=running.reconciler.ports,
-        sensor=running.handshakes.told(),
-        backlog=running.backlog.told,
+        sensor=running.handshakes.finding(),
+        backlog=running.backlog.progress,
         errors=result.errors + running.loop_errors(),
     )
 

@@ -224,7 +224,7 @@ class Daemon:
             backlog=self.backlog,
             problems=self.problems,
             loop_errors=lambda: self.loop_errors.count,
-            announce=lambda decisions, told: self.announcer(decisions, told=told),
+            announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
         )
@@ -377,9 +377,9 @@ class Daemon:
             await self._serve_metrics()
         self.live.problem = None
         self.hook.settings = config.notify
-        told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
-        log.info(told)
-        return told
+        message = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
+        log.info(message)
+        return message
 
     async def _switch(self, config: Config) -> None:
         """Begin or end observing: as a restart, but requests wait and notifications go on.
@@ -419,10 +419,10 @@ class Daemon:
     def _announce(self) -> None:
         """Say who gets to know of decisions."""
         self.journal = Journal(lambda: now().boot, would=self.observing)
-        told: list[Listener] = [self.journal, alert, self.hook.decided]
+        listeners: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        self.announcer = Announcer(told, () if self.observing else (ender,))
+        self.announcer = Announcer(listeners, () if self.observing else (ender,))
 
     def _report(self, reports: Sequence[Report]) -> None:
         """Say which senders crossed a limit."""
@@ -507,12 +507,12 @@ class Daemon:
             (0, self._allowlist),
             (_FACTS, self._look_at_host),
             (0, self._start_tasks),
-            (0, self._tell),
+            (0, self._report_health),
         ):
             schedule.every(seconds, job)
         return schedule
 
-    def _tell(self, _moment: Moment) -> None:
+    def _report_health(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
         notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
         wrong = self.problems()

@@ -60,7 +60,7 @@ class Backlog:
             facts: of this host: whose lines count.
             clock: tells both clocks.
         """
-        self.told = ""  # what it does; "": nothing, or all is done
+        self.progress = ""  # what it does; "": nothing, or all is done
         self._pipeline = pipeline
         self._logs = logs
         self._facts = facts
@@ -83,7 +83,7 @@ class Backlog:
             self._pipeline.skipped.add("log", error)
             self.done = True
         finally:
-            self.told = ""
+            self.progress = ""
 
     async def _run(self) -> None:
         store = self._pipeline.recorder.store
@@ -145,7 +145,7 @@ class Backlog:
                 evidence = await self._count(engine, parse, piece)
                 row = StoredPosition(path, msgpack.encode(piece.place))
                 self._pipeline.recorder.store.record_backlog(self._clock().wall, [row], evidence)
-                self._tell(piece.name)
+                self._progress(piece.name)
                 if self._bytes >= MAX_BYTES or self._clock().boot - self._began >= MAX_SECONDS:
                     log.info("existing logs: enough is read, older lines are left out")
                     break
@@ -180,12 +180,12 @@ class Backlog:
         self._logins += sum(one.logins for one in found)
         return found
 
-    def _tell(self, name: str) -> None:
-        self.told = f"reading existing logs for deliveries and logins: {name}; {self._found()}"
+    def _progress(self, name: str) -> None:
+        self.progress = f"reading existing logs for deliveries and logins: {name}; {self._found()}"
         at = self._clock().boot
         if at - self._logged >= _LOGGED:
             self._logged = at
-            log.info("%s", self.told)
+            log.info("%s", self.progress)
 
     def _found(self) -> str:
         size = f"{self._bytes / 1e6:,.1f} MB"

@@ -67,7 +67,7 @@ class Handshakes:
             self._timer.cancel()
         self._sensor = None
 
-    def told(self) -> Problem:
+    def finding(self) -> Problem:
         """Return what `status` and `check` say; a warning if the kernel should count and cannot."""
         if self._sensor is not None:
             ports = ", ".join(str(port) for scope in SCOPES for port in self._ports[scope])

@@ -172,7 +172,7 @@ class Soak:
 
     def _look(self, disturbances: Disturbances) -> None:
         """See whether all that must hold does."""
-        with self._told("status"):
+        with self._catching("status"):
             for source in (*scene.SENDERS, *_USERS):
                 for row in self._guard.rows(source):
                     self.fault(f"good {row.subject}: {row.action}, {row.why}")
@@ -247,7 +247,7 @@ class Soak:
             self._console.print(text.rstrip(), soft_wrap=True)
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _catching(self, what: str) -> Iterator[None]:
         try:
             yield
         except ThrottledError as error:

@@ -163,8 +163,10 @@ def test_postfix_in_a_container(cli: "Cli", config_file: Path, tmp_path: Path) -
     postfix = f'[postfix]\nconfig_directories = ["{tmp_path}"]\nhosts = ["mx"]\n'
     named = "[firewall]\nports = { submission = [2525] }\n"
     config_file.write_text(postfix + config_file.read_text().replace("[firewall]\n", named))
-    told = cli("check", "--json").json()["problems"]
-    here = [p for p in told if not p["what"].startswith(("firewall ", "sensor"))]  # not this host's
+    findings = cli("check", "--json").json()["problems"]
+    here = [
+        p for p in findings if not p["what"].startswith(("firewall ", "sensor"))
+    ]  # not this host's
     assert not [p for p in here if p["state"] == "fault"]
     assert any("ports: 25, 2525 filtered; Postfix is taken to be" in p["what"] for p in here)
 
@@ -187,13 +189,13 @@ def test_two_files_with_the_same_lines_would_count_them_twice(
     link.symlink_to(log)
     bare = config_file.read_text()
     _follow(config_file, log, link)
-    told = cli("check", "--json").json()["problems"]
-    assert not any("same lines" in problem["what"] for problem in told), "followed once"
+    findings = cli("check", "--json").json()["problems"]
+    assert not any("same lines" in problem["what"] for problem in findings), "followed once"
     syslog.write_text("Nov 22 10:00:01 mx cron[1]: x\n" + EVENT.format(HOST))
     config_file.write_text(bare)
     _follow(config_file, log, syslog, link)
-    told = cli("check", "--json").json()["problems"]
-    (problem,) = [problem for problem in told if "same lines" in problem["what"]]
+    findings = cli("check", "--json").json()["problems"]
+    (problem,) = [problem for problem in findings if "same lines" in problem["what"]]
     assert problem["state"] == "fault"
     assert {str(log), str(syslog)} < set(problem["what"].split())
 

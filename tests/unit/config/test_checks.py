@@ -208,9 +208,9 @@ BAD: dict[str, tuple[Config, str, str]] = {
 
 @pytest.mark.parametrize(("config", "key", "what"), BAD.values(), ids=BAD)
 def test_bad(config: Config, key: str, what: str) -> None:
-    [(at, told)] = checks.faults(config)
+    [(at, message)] = checks.faults(config)
     assert ".".join(at) == key
-    assert what in told
+    assert what in message
 
 
 def test_faults_do_not_hide_each_other() -> None:

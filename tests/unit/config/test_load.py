@@ -99,9 +99,9 @@ def test_all_faults_of_a_file_are_told_in_its_order() -> None:
 
 
 def test_very_many_faults_are_cut() -> None:
-    told = fault("\n".join(f"k{n} = 1" for n in range(5000))).splitlines()
-    assert len(told) == 21
-    assert told[-1] == "t.toml: and more of this kind"
+    lines = fault("\n".join(f"k{n} = 1" for n in range(5000))).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "t.toml: and more of this kind"
     assert "and more" not in fault("\n".join(f"k{n} = 1" for n in range(20)))
 
 

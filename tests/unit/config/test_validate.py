@@ -54,9 +54,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("document", "key", "what"), BAD, ids=range(len(BAD)))
 def test_bad(document: dict[str, Any], key: str, what: str) -> None:
-    [(at, told)] = validate.faults(document)
+    [(at, message)] = validate.faults(document)
     assert ".".join(at) == key
-    assert what in told
+    assert what in message
 
 
 def test_every_fault_is_found() -> None:
@@ -70,9 +70,9 @@ def test_every_fault_is_found() -> None:
 
 def test_too_many_names_are_one_fault_of_their_table() -> None:
     limits = {f"x{n}": {"count": "errors", "within": "1m"} for n in range(65)}
-    [(at, told)] = validate.faults({"limits": limits})
+    [(at, message)] = validate.faults({"limits": limits})
     assert at == ("limits",)
-    assert told == "must be a table of at most 64"
+    assert message == "must be a table of at most 64"
 
 
 def test_to_duration() -> None:

@@ -34,15 +34,15 @@ def left(store: Store) -> set[tuple[str, Scope]]:
 def test_the_store_is_told_of_one_of_a_scope_and_of_everybody(store: Store) -> None:
     freed = Pardons()
     freed.add([(A, "mx")], WALL + 1, WALL + 99)
-    freed.tell(store)
+    freed.flush(store)
     assert not freed
     assert left(store) == {(A, "submission"), (B, "mx"), (B, "submission")}
     assert store.past([(A, "mx")], WALL + 2)[A, "mx"].exempt_until == WALL + 99
     freed.add([("", "mx")], WALL + 1)
-    freed.tell(store)
+    freed.flush(store)
     assert left(store) == {(A, "submission"), (B, "submission")}
     freed.add([("", scope) for scope in SCOPES], WALL + 1)
-    freed.tell(store)
+    freed.flush(store)
     assert (left(store), bool(freed)) == (set(), False)
 
 
@@ -51,7 +51,7 @@ def test_what_it_cannot_be_told_waits(store: Store) -> None:
     freed = Pardons()
     freed.add([(A, "mx")], WALL + 1)
     with pytest.raises(StoreError):
-        freed.tell(store)
+        freed.flush(store)
     assert freed.others(store.snapshots(WALL, order="subject"))[0].scope == "submission"
 
 

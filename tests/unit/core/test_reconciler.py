@@ -188,11 +188,11 @@ def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Reconc
         await settled(guard)
         moment = now()
         # The latest: a sample of so few begins before them, wherever it begins.
-        for look, told in ((1, False), (2, True), (3, True)):
+        for look, reported in ((1, False), (2, True), (3, True)):
             guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS[-3:]])
             guard.tick(Moment(moment.wall, moment.boot + 20.0 * look))
             await settled(guard)
-            assert ("kernel-lacks" in [p.key for p in guard.problems(0.0)]) is told
+            assert ("kernel-lacks" in [p.key for p in guard.problems(0.0)]) is reported
         assert "lacks 3 elements" in guard.problems(0.0)[0].what
         guard.tick(Moment(moment.wall, moment.boot + 80.0))
         await settled(guard)

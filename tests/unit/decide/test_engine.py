@@ -117,9 +117,9 @@ def test_what_clients_reached_is_told_until_it_is_kept() -> None:
     run([event("connect")] * 3 + [event("auth_failure", user="a")], under=under)
     under.handshakes(A, "mx", 9, 1000.0)  # what the kernel saw is not noted
     connections = Peak(A, "mx", "connections", "connections", 60.0, 3)
-    told = under.noted(99)
-    assert connections in told
-    assert {(p.limit, p.value) for p in told} == {
+    reached = under.noted(99)
+    assert connections in reached
+    assert {(p.limit, p.value) for p in reached} == {
         ("connections", 3),
         ("auth", 1),
         ("auth-users", 1),
@@ -128,14 +128,14 @@ def test_what_clients_reached_is_told_until_it_is_kept() -> None:
     }
     assert len(under.noted(2)) == 2
     run([event("connect")], under=under)
-    under.recorded([*told, replace(connections, limit="gone")])
+    under.recorded([*reached, replace(connections, limit="gone")])
     assert under.noted(99) == [replace(connections, value=4)]
     under.reconfigure(Policy(max_clients=5000))
     assert under.noted(99) == [replace(connections, value=4)]
     assert engine().noted(99) == []
     assert ("mx", "connections", "connections", 60.0) in engine().watched()
     plain = engine()
-    plain.recorded(told)
+    plain.recorded(reached)
 
 
 def test_a_network_is_no_client_of_which_to_note_what_it_reached() -> None:

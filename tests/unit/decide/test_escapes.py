@@ -15,7 +15,7 @@ def escapes(*times: float, client: str = A) -> Escapes:
 
 
 @pytest.mark.parametrize(
-    ("times", "told"),
+    ("times", "expected"),
     [
         ((100.0, 105.0, 110.0), True),
         ((100.0, 110.0), False),  # too few
@@ -23,8 +23,8 @@ def escapes(*times: float, client: str = A) -> Escapes:
         ((100.0, 500.0, 504.0), False),  # after a silence it begins anew
     ],
 )
-def test_what_makes_an_escape(times: tuple[float, ...], *, told: bool) -> None:
-    assert bool(escapes(*times).found(max(times))) is told
+def test_what_makes_an_escape(times: tuple[float, ...], *, expected: bool) -> None:
+    assert bool(escapes(*times).found(max(times))) is expected
 
 
 def test_it_is_over_when_it_stops() -> None:

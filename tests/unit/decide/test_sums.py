@@ -125,10 +125,10 @@ def test_against_a_slow_and_exact_model(
     for pause, late, key, count in history:
         clock += pause
         seen[key].append((clock - late, count))
-        told = sums.add(key, clock - late, count)
-        assert told in (0, sums.value(key, clock), sums.value(key, clock - late))
+        sum_ = sums.add(key, clock - late, count)
+        assert sum_ in (0, sums.value(key, clock), sums.value(key, clock - late))
         within = sum(n for t, n in seen[key] if t > clock - T)
-        assert told >= within or within <= threshold or late
+        assert sum_ >= within or within <= threshold or late
         for each, times in seen.items():
             shown = sums.value(each, clock)
             assert sum(n for t, n in times if t > clock - T) <= shown

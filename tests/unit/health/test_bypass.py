@@ -91,7 +91,7 @@ def test_who_is_banned_and_comes_again_is_told_until_it_stops(host: Host) -> Non
     assert host.problems() == []
 
 
-def told(host: Host) -> str:
+def reason(host: Host) -> str:
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
     (problem,) = host.problems()
@@ -101,32 +101,32 @@ def told(host: Host) -> str:
 def test_a_proxy(host: Host) -> None:
     proxied = Service("/etc/postfix", "2525", "smtpd", "postfix", 2525, "mx", "haproxy")
     host.facts = Facts(services=(SERVICE, proxied))
-    assert told(host).startswith("2525 takes its clients from a proxy")
+    assert reason(host).startswith("2525 takes its clients from a proxy")
 
 
 def test_a_port_that_is_not_filtered(host: Host) -> None:
     host.facts = Facts(services=(Service("/etc/postfix", "26", "smtpd", "postfix", 26, "mx"),))
-    assert told(host).startswith("port 26 is not filtered for mx: add it to [firewall.ports]")
+    assert reason(host).startswith("port 26 is not filtered for mx: add it to [firewall.ports]")
 
 
 def test_a_service_that_nobody_knows(host: Host) -> None:
     host.facts = Facts()
-    assert told(host).startswith("no service that listens to the network logs as postfix")
+    assert reason(host).startswith("no service that listens to the network logs as postfix")
 
 
 def test_some_of_its_packets_are_dropped(host: Host) -> None:
     host.kernel.packets = 1234
-    assert told(host).startswith("1,234 of its packets were dropped")
+    assert reason(host).startswith("1,234 of its packets were dropped")
 
 
 def test_nobody_listens_here(host: Host) -> None:
     # Port 1: nobody has ever seen a tcpmux.
-    assert told(host).startswith("nobody listens at port 1 here: Postfix is in another network")
+    assert reason(host).startswith("nobody listens at port 1 here: Postfix is in another network")
 
 
 def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bypass, "listened", lambda: {1})
-    assert told(host).startswith("none of its packets came by our rules")
+    assert reason(host).startswith("none of its packets came by our rules")
 
     def refuses() -> set[int]:
         raise OSError
@@ -136,7 +136,7 @@ def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> None:
-    told(host)
+    reason(host)
     ladder = host.pipeline.ladder
     before, ladder.protection = ladder.protection, Protection.of(host.facts, Protect(), [CLIENT])
     assert host.problems() == []

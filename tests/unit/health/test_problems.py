@@ -31,7 +31,7 @@ def watched(
     return logs, LogReporter(logs, pipeline)
 
 
-def told(health: LogReporter, later: float = 0.0) -> list[Problem]:
+def findings(health: LogReporter, later: float = 0.0) -> list[Problem]:
     return list(health(now().boot + later))
 
 
@@ -52,12 +52,14 @@ def test_a_log_that_is_not_read_to_its_end(
 ) -> None:
     """More is there than is read in one turn; it is told after five seconds, until it is over."""
     found: list[tuple[list[Problem], list[Problem]]] = []
-    logs, health = watched(pipeline, lambda _: found.append((told(health, 4.0), told(health, 6.0))))
+    logs, health = watched(
+        pipeline, lambda _: found.append((findings(health, 4.0), findings(health, 6.0)))
+    )
     turn(logs.follow, [str(log)])
     log.write_text(LINE * 12_000)
     while pipeline.counts.lines < 12_000:
         turn()
-    assert told(health, 60.0) == []
+    assert findings(health, 60.0) == []
     turn(logs.close)
     early, (problem,) = found[0]
     assert early == []
@@ -75,17 +77,17 @@ def test_a_log_that_was_gone_before_it_was_read_to_its_end(
     logs, health = watched(pipeline)
     log.write_text(LINE * 9)
     turn(logs.follow, [str(log)])
-    assert told(health) == []
+    assert findings(health) == []
     turn(logs.close)
     log.unlink()
     log.write_text(LINE.replace("10:00:01", "11:00:01") * 4)
     logs, health = watched(pipeline)
     turn(logs.follow, [str(log)])
-    (problem,) = told(health)
+    (problem,) = findings(health)
     assert problem.key == f"log-gap:{log}"
     assert problem.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
-    assert told(health, 599.0) == [problem]
-    assert told(health, 601.0) == []
+    assert findings(health, 599.0) == [problem]
+    assert findings(health, 601.0) == []
     turn(logs.close)
     assert pipeline.counts.lines == 4
 

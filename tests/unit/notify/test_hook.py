@@ -53,22 +53,22 @@ def _saved(path: Path) -> tuple[str, ...]:
 
 
 def test_a_command_gets_what_happened_and_the_rest_is_counted(tmp_path: Path) -> None:
-    path = tmp_path / "told"
+    path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=EVERY, every=SOON))
     hook.decided([_ban(n % 250, "the \x1b\x7f\u202ebrake") for n in range(5000)])
     _until(hook, lambda: path.exists() and path.read_text().endswith("\n"))
     text = path.read_text()
     assert text.isascii()
     assert text[:-1].isprintable()
-    told = json.loads(text)
-    assert told["counts"] == {"ban": 5000, "alert": 1}
-    assert (len(told["events"]), told["more"]) == (EVENTS, 5001 - EVENTS)
-    assert told["events"][0]["subject"] == "198.51.100.0"
+    received = json.loads(text)
+    assert received["counts"] == {"ban": 5000, "alert": 1}
+    assert (len(received["events"]), received["more"]) == (EVENTS, 5001 - EVENTS)
+    assert received["events"][0]["subject"] == "198.51.100.0"
     assert hook.problem is None
 
 
 def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
-    path = tmp_path / "told"
+    path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=("health",), every=SOON))
     fault = Problem("fault", "the disk is full", "make room", "store")
     hook.decided([_ban(1)])  # not asked for
@@ -77,8 +77,8 @@ def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
     hook.health([fault])
     hook.health([])
     _until(hook, lambda: path.exists() and path.read_text().endswith("\n"))
-    told = json.loads(path.read_text())
-    assert [event["text"] for event in told["events"]] == [
+    received = json.loads(path.read_text())
+    assert [event["text"] for event in received["events"]] == [
         "fault: the disk is full",
         "well again: the disk is full",
     ]
@@ -108,7 +108,7 @@ def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_pat
     _until(hook, lambda: hook.problem)
     assert hook.problem is not None
     assert "ended with 7: no  way" in hook.problem.what
-    hook.settings = Notify(command=_saved(tmp_path / "told"), on=EVERY, every=SOON)
+    hook.settings = Notify(command=_saved(tmp_path / "received"), on=EVERY, every=SOON)
     hook.decided([_ban(2)])
     _until(hook, lambda: hook.problem is None)
     hook.settings = Notify(command=("/nowhere",), on=EVERY, every=SOON)
@@ -162,11 +162,11 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
 
 @contextmanager
 def _server(status: int) -> Iterator[tuple[str, list[Any]]]:
-    told: list[Any] = []
+    received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.end_headers()
 
@@ -176,18 +176,18 @@ def _server(status: int) -> Iterator[tuple[str, list[Any]]]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook?key=1", told
+        yield f"http://127.0.0.1:{server.server_port}/hook?key=1", received
         server.shutdown()
         thread.join()
 
 
 def test_a_webhook_gets_it_and_its_refusal_is_a_problem() -> None:
-    with _server(204) as (url, told):
+    with _server(204) as (url, received):
         hook = Hook(Notify(url=url, on=EVERY, every=SOON))
         hook.decided([_ban(1)])
-        _until(hook, lambda: told)
-        assert told[0]["text"] == "banned 198.51.100.1 in mx: 61 > 60"
-    with _server(302) as (url, told):
+        _until(hook, lambda: received)
+        assert received[0]["text"] == "banned 198.51.100.1 in mx: 61 > 60"
+    with _server(302) as (url, received):
         hook = Hook(Notify(url=url, on=EVERY, every=SOON))
         hook.decided([_ban(1)])
         _until(hook, lambda: hook.problem)

@@ -71,7 +71,7 @@ def check(
             yield Problem("warning", f"lines arriving: {what}", "see: postfix status")
             return
         seen = _await(tails, sources, client, begin + wait)
-        yield from _told(seen, sources, wait)
+        yield from _arrival(seen, sources, wait)
         if seen is None or seen.source not in sources or seen.source == JOURNAL or not learn:
             return
         if _named(facts, seen.event.host):
@@ -95,14 +95,14 @@ def _learnt(source: str, host: str, proof: _Seen | None, learn: Callable[[str], 
         return Problem("fault", what, f'if it is: [postfix] hosts = ["{host}"]')
     name = proof.event.host
     try:
-        told = learn(name)
+        answer = learn(name)
     except ThrottledError as error:
         what = f"host name: this host is {name} in {source}, which is not recorded: {error.message}"
         return Problem("fault", what, f'[postfix] hosts = ["{name}"]')
-    return Problem("ok", f"host name: this host is {name} in {source}; recorded: {told}")
+    return Problem("ok", f"host name: this host is {name} in {source}; recorded: {answer}")
 
 
-def _told(seen: _Seen | None, sources: Sequence[str], wait: float) -> Iterator[Problem]:
+def _arrival(seen: _Seen | None, sources: Sequence[str], wait: float) -> Iterator[Problem]:
     if seen is None:
         what = f"lines arriving: Postfix's line about a connection did not, within {wait:g} s"
         hint = (

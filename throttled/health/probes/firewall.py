@@ -64,11 +64,11 @@ def _proof(backend: Backend) -> Problem:
     made = False
     try:
         try:
-            told = prove(backend)
+            proof = prove(backend)
         except BackendError:  # mostly because there are no rules of ours yet
             made = not backend.setup(_RULES)
-            told = prove(backend)
+            proof = prove(backend)
     finally:
         if made:
             backend.teardown()
-    return Problem("ok", f"firewall {backend.name}: {told}")
+    return Problem("ok", f"firewall {backend.name}: {proof}")

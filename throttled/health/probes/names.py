@@ -37,8 +37,8 @@ def _host(name: str, end: float) -> Problem:
     if not others:
         what = f"[protect] names: {name} matches its addresses: {', '.join(found)}"
         return Problem("ok", what)
-    told = ", ".join(f"{each} ({called or 'no name'})" for each, called in others)
-    what = f"[protect] names: {name} does not match {told}: the reverse name must be the same"
+    listed = ", ".join(f"{each} ({called or 'no name'})" for each, called in others)
+    what = f"[protect] names: {name} does not match {listed}: the reverse name must be the same"
     return Problem("warning", what, f"to allow all its addresses: throttled allow --resolve {name}")
 
 

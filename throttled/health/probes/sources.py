@@ -46,13 +46,13 @@ def _twice(paths: Sequence[str]) -> Iterator[Problem]:
     """Say which logs hold the same events, as rsyslog writes mail.log and syslog."""
     parse = Parser(local_zone(), time.time()).event
     known: dict[str, str] = {}
-    told = set()
+    found = set()
     for path in paths if len(paths) > 1 else ():
-        with suppress(SourceError):  # told by itself
+        with suppress(SourceError):  # reported by another check
             for line in _end(path):
                 other = known.setdefault(line, path) if parse(line) else path
-                if other != path and (other, path) not in told:
-                    told.add((other, path))
+                if other != path and (other, path) not in found:
+                    found.add((other, path))
                     what = f"log: {other} and {path} hold the same lines, which count twice"
                     yield Problem("fault", what, "leave one of them out of [log] files")
 
@@ -66,23 +66,23 @@ def _file(path: str, facts: Facts) -> Problem:
     lines = _end(path)
     parser = Parser(local_zone(), time.time())
     hosts = Counter(event.host for line in lines if (event := parser.event(line)) is not None)
-    told = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
+    found = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
     if lines and not hosts:
         if any(map(parser.unknown, lines)):
-            return Problem("warning", told, f"see: throttled parse --unknown {path}")
+            return Problem("warning", found, f"see: throttled parse --unknown {path}")
         if not any("postfix" in line for line in lines):
             hint = (
                 "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
             )
-            return Problem("warning", f"{told}, none names Postfix", hint)
+            return Problem("warning", f"{found}, none names Postfix", hint)
     others = _others(hosts, facts)
     if others:
         names = ", ".join(others[:_SHOWN])
         hint = f'if that is this host: [postfix] hosts = ["{others[0]}"]'
         return Problem(
-            "fault", f"{told}, but all of other hosts, which do not count: {names}", hint
+            "fault", f"{found}, but all of other hosts, which do not count: {names}", hint
         )
-    return Problem("ok", told)
+    return Problem("ok", found)
 
 
 def _others(seen: Iterable[str], facts: Facts) -> list[str]:

@@ -25,7 +25,7 @@ def test_repeated_lines_held_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "expected"),
     [
         ({}, "10000 lines in 30s"),
         ({"etc/systemd/journald.conf": "[Journal]\n#RateLimitBurst=0\n"}, "10000 lines in 30s"),
@@ -41,15 +41,15 @@ def test_repeated_lines_held_back(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_journald_drops(tmp_path: Path, files: dict[str, str], told: str) -> None:
+def test_what_journald_drops(tmp_path: Path, files: dict[str, str], expected: str) -> None:
     for name, text in files.items():
         _write(tmp_path, name, text)
     problems = list(loggers.check([JOURNAL], tmp_path))
-    assert [told in problem.what for problem in problems] == ([True] if told else [])
+    assert [expected in problem.what for problem in problems] == ([True] if expected else [])
 
 
 @pytest.mark.parametrize(
-    ("shown", "told"),
+    ("shown", "expected"),
     [
         ("LogRateLimitIntervalUSec=0\nLogRateLimitBurst=0\n", 1),
         ("LogRateLimitIntervalUSec=1s\nLogRateLimitBurst=1000000\n", 0),
@@ -57,11 +57,11 @@ def test_what_journald_drops(tmp_path: Path, files: dict[str, str], told: str) -
     ],
 )
 def test_a_limit_of_the_units_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, told: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, expected: int
 ) -> None:
     """systemd is not the init here: its answer is put in its place."""
     monkeypatch.setattr(loggers, "run", lambda *_command: shown)
-    assert len(list(loggers.check([JOURNAL], tmp_path))) == told
+    assert len(list(loggers.check([JOURNAL], tmp_path))) == expected
 
 
 @pytest.mark.parametrize(
