@@ -365,7 +365,7 @@ class Fill(Struct, frozen=True):
     name: str
     scope: Scope
     action: Action
-    held: int  # what has run out may count for a minute more
+    used: int  # what has run out may count for a minute more
     size: int
 
 

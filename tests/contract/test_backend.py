@@ -294,9 +294,9 @@ def test_a_full_set_can_be_renewed_and_emptied(backend: Backend) -> None:
     )
     assert left(backend, ban(first[0])) <= 300.0
     assert not backend.lookup([ban(first[1])])
-    held = keys(backend.dump())
-    assert len(held) <= 100
-    assert bool(applied.full) == (("198.18.0.101", "mx", "ban") not in held)
+    present = keys(backend.dump())
+    assert len(present) <= 100
+    assert bool(applied.full) == (("198.18.0.101", "mx", "ban") not in present)
 
 
 def test_a_full_set_does_not_keep_others_from_what_is_theirs(backend: Backend) -> None:
@@ -385,13 +385,15 @@ def test_how_full_it_is(backend: Backend) -> None:
     put(backend, *EVERY_KIND, throttle("198.18.0.2"))
     fills = backend.fill()
     if fills:  # a kernel that does not count says nothing
-        held: Counter[tuple[Scope, Action]] = Counter()
+        present: Counter[tuple[Scope, Action]] = Counter()
         for fill in fills:
-            held[fill.scope, fill.action] += fill.held
-        assert held == Counter((e.scope, e.action) for e in (*EVERY_KIND, throttle("198.18.0.2")))
+            present[fill.scope, fill.action] += fill.used
+        assert present == Counter(
+            (e.scope, e.action) for e in (*EVERY_KIND, throttle("198.18.0.2"))
+        )
         assert {fill.size for fill in fills} == {RULESET.size}
     backend.teardown()
-    assert sum(fill.held for fill in backend.fill()) == 0
+    assert sum(fill.used for fill in backend.fill()) == 0
 
 
 def test_word_of_what_somebody_else_does(backend: Backend) -> None:

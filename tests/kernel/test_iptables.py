@@ -533,8 +533,8 @@ def test_the_lock_of_the_programs_is_waited_for(
     lock = tmp_path / "lock"  # not that of this machine's other tests
     monkeypatch.setattr(tables, "_LOCKFILE", lock)
     monkeypatch.setattr(tables, "_LOCK", 0.1)
-    with lock.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with lock.open("a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
         with pytest.raises(BackendError, match="another program holds"):
             tables.remove(4, ruleset.CHAINS)
     assert host.backend.intact()
@@ -550,9 +550,9 @@ def test_a_lock_that_is_held_costs_no_bans(
     lock = tmp_path / "lock"
     monkeypatch.setattr(tables, "_LOCKFILE", lock)
     monkeypatch.setattr(tables, "_LOCK", 0.1)
-    with lock.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        release = threading.Timer(0.15, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+    with lock.open("a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        release = threading.Timer(0.15, lambda: fcntl.flock(opened, fcntl.LOCK_UN))
         release.start()
         with suppress(BackendError):
             host.backend.setup(RULESET)

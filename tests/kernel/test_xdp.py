@@ -145,9 +145,9 @@ def older_layout(pins: Path) -> None:
     """Make of what is in force what a version might have left whose elements were shorter."""
     home, older = pins / f"v{layout.LAYOUT}", pins / "v0"
     for name in ("mx_ban4", "mx_ban4_networks"):
-        held = Map.pinned(home / name)
-        keys, values, count, _cursor = held.read()
-        short = Map.hash(name, held.key_size, 16, 100)
+        pinned = Map.pinned(home / name)
+        keys, values, count, _cursor = pinned.read()
+        short = Map.hash(name, pinned.key_size, 16, 100)
         parts = [values[n * ELEMENT.size :][:16] for n in range(count)]
         assert short.update_batch(keys, b"".join(parts), count) == (count, 0)
         (home / name).unlink()
@@ -235,15 +235,15 @@ def test_one_by_ip_link_too(wire: Wire, pins: Path, tmp_path: Path) -> None:
 
 
 def test_where_others_are_everywhere_it_does_not_start(pins: Path) -> None:
-    with namespace("held") as place, place.entered():
+    with namespace("other") as place, place.entered():
         ip("link add a0 type veth peer b0 address 02:00:00:00:00:09")
-        held = [other_program(at(name).number) for name in ("a0", "b0")]
+        others = [other_program(at(name).number) for name in ("a0", "b0")]
         made = Xdp(pins=pins)
         assert [problem.state for problem in made.check()] == ["fault", "fault"]
         with pytest.raises(BackendError, match="has another XDP program") as caught:
             made.setup(RULESET)
         assert "nftables" in caught.value.hint
-        assert held
+        assert others
         made.teardown()
 
 
@@ -438,15 +438,15 @@ def test_what_has_expired_is_collected_piece_by_piece(
     until(lambda: len(list(backend.dump())) == 10_000, "the others ended")
     home = pins / f"v{layout.LAYOUT}"
 
-    def held() -> int:
+    def count() -> int:
         names = ("mx_ban4", "mx_ban6_networks")
         return sum(len(list(Map.pinned(home / name).keys())) for name in names)
 
-    assert held() == 22_000
+    assert count() == 22_000
     left = [22_000]
     while left[-1] > 10_000 and len(left) < 1000:
         backend.collect()
-        left.append(held())
+        left.append(count())
     # Some at a time: it does not hold anybody up. And no set keeps another from its turn.
     assert max(before - after for before, after in pairwise(left)) < 5000
     assert left[-1] == 10_000
@@ -633,7 +633,7 @@ def test_how_full_each_set_is(backend: Xdp, monkeypatch: pytest.MonkeyPatch) -> 
     backend.setup(msgspec.structs.replace(RULESET, size=300_000))
     backend.apply([ban(f"198.18.{n >> 8}.{n & 255}") for n in range(5000)])
     backend.apply([ban(f"2001:db8:b:{n:x}::/64", action="throttle") for n in range(77)])
-    found = {(fill.name, fill.held, fill.size) for fill in backend.fill()}
+    found = {(fill.name, fill.used, fill.size) for fill in backend.fill()}
     if not found:
         pytest.skip("Linux says what a map takes since 6.3")
     assert found == {("mx_ban4", 5000, 300_000), ("mx_throttle6_networks", 77, 300_000)}

@@ -126,10 +126,10 @@ def test_without_the_sensor_it_is_not(busy: Busy) -> None:
 def test_those_that_wait_for_a_busy_postfix_count(busy: Busy) -> None:
     lab, guard, _ = busy
     guard.start()
-    held = [lab.client.connect(V4, SERVER4, 25) for _ in range(61)]
+    connections = [lab.client.connect(V4, SERVER4, 25) for _ in range(61)]
     netns.until(lambda: has(guard, V4, "throttle", "mx"), "it is throttled")
     assert values(guard, V4) == (0, 61)
-    for sock in held:
+    for sock in connections:
         sock.close()
 
 

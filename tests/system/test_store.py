@@ -51,14 +51,14 @@ class Guarded:
                 text = f"warning: non-SMTP command from unknown[{address}]: GET /"
                 log.write(f"{stamp} mx postfix/smtpd[{pid + 1}]: {text}\n")
 
-    def held(self, address: str) -> bool:
+    def in_kernel(self, address: str) -> bool:
         """Tell whether the kernel drops this address."""
         got = ("nft", "get", "element", "inet", "throttled", "mx_ban4", f"{{ {address} }}")
         return self.server.run(*got, check=False).returncode == 0
 
     def bans(self, address: str) -> None:
         self.garbage(address)
-        netns.until(lambda: self.held(address), f"{address} is banned in the kernel")
+        netns.until(lambda: self.in_kernel(address), f"{address} is banned in the kernel")
 
     def faults(self) -> list[Problem]:
         return [p for p in self.guard.status().health if p.key.startswith("store")]
@@ -128,7 +128,7 @@ def test_mounted_read_only(guarded: Guarded, small: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     guarded.guard.start()
     guarded.fault("read-only")
-    assert guarded.held(A)
+    assert guarded.in_kernel(A)
     guarded.bans(B)
     subprocess.run(["mount", "-o", "remount,rw", str(small)], check=True)
     guarded.well()
@@ -156,18 +156,18 @@ def test_damaged(guarded: Guarded, damage: Callable[[Path], None], *, running: b
     guarded.guard.stop()  # all is in the main file now
     if running:
         guarded.guard.start()
-        netns.until(lambda: guarded.held(A), "adopted")
+        netns.until(lambda: guarded.in_kernel(A), "adopted")
     damage(guarded.path)
     before = guarded.path.read_bytes()
     if not running:
         guarded.guard.start()
     guarded.bans(B)
     guarded.fault("damaged" if damage is middle else "database")
-    assert guarded.held(A)
+    assert guarded.in_kernel(A)
     assert guarded.guard.command("unban", B).returncode == 0
-    assert not guarded.held(B)
+    assert not guarded.in_kernel(B)
     assert guarded.guard.command("ban", B).returncode == 0
-    assert guarded.held(B)
+    assert guarded.in_kernel(B)
     guarded.bans(C)
     if not running:
         assert guarded.path.read_bytes() == before
@@ -177,8 +177,8 @@ def test_damaged(guarded: Guarded, damage: Callable[[Path], None], *, running: b
             left.rename(f"{left}.damaged")
     guarded.well()
     netns.until(lambda: C in guarded.recorded(), "remembered in a new file")
-    assert guarded.held(A)
-    assert guarded.held(C)
+    assert guarded.in_kernel(A)
+    assert guarded.in_kernel(C)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -217,7 +217,7 @@ def test_no_line_is_missed_while_the_daemon_was_away(
         guarded.garbage(B)
         guarded.guard.start()
         guarded.fault({"locked": "locked", "full": "no space", "read-only": "read-only"}[fault])
-        netns.until(lambda: guarded.held(B), "what was logged meanwhile counts")
+        netns.until(lambda: guarded.in_kernel(B), "what was logged meanwhile counts")
 
 
 def test_of_a_newer_version(guarded: Guarded) -> None:
@@ -289,9 +289,9 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
             return all(abs(rows.get(s, 0.0) - until[s] - by) < 1 for s in until)
 
         netns.until(moved, "the ends are moved")
-        assert guarded.held(A)
-        assert guarded.held(B)
-    netns.until(lambda: not guarded.held(B), "a ban ends when it was meant to")
+        assert guarded.in_kernel(A)
+        assert guarded.in_kernel(B)
+    netns.until(lambda: not guarded.in_kernel(B), "a ban ends when it was meant to")
     netns.until(
         lambda: {(r.subject, r.action) for r in guarded.guard.rows()} == {(A, "ban")},
         "and is listed no longer",
@@ -299,7 +299,7 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
     guarded.bans(C)
     guarded.guard.stop()
     guarded.guard.start()
-    assert guarded.held(A)
+    assert guarded.in_kernel(A)
     assert {row.subject for row in guarded.guard.rows()} == {A, C}
 
 
@@ -310,17 +310,19 @@ def test_who_is_freed_on_a_full_disk_is_free(guarded: Guarded, small: Path) -> N
     ballast = fill(small)
     done = guarded.guard.command("unban", A)
     assert (done.returncode, "no space left" in done.stdout) == (0, True), done
-    assert not guarded.held(A)
+    assert not guarded.in_kernel(A)
     guarded.server.run("nft", "delete", "table", "inet", "throttled")
-    netns.until(lambda: guarded.held(B) and guarded.held(C), "those not freed are put back")
-    assert not guarded.held(A)
+    netns.until(
+        lambda: guarded.in_kernel(B) and guarded.in_kernel(C), "those not freed are put back"
+    )
+    assert not guarded.in_kernel(A)
     done = guarded.guard.command("unban", "--all", "--scope", "mx")
     assert (done.returncode, "2 unbanned" in done.stdout) == (0, True), done
-    assert not guarded.held(B)
+    assert not guarded.in_kernel(B)
     guarded.bans(B)  # anew
     done = guarded.guard.command("unban", "--all")
     assert (done.returncode, "no space left" in done.stdout) == (0, True), done
-    assert not guarded.held(B)
+    assert not guarded.in_kernel(B)
     ballast.unlink()
     guarded.well()
     netns.until(lambda: guarded.recorded() == set(), "recorded")

@@ -104,7 +104,7 @@ def test_elements_that_wait_for_the_kernel(
 def test_elements_of_a_set(pipeline: Pipeline) -> None:
     pipeline.decide(decisions(0, 150), NOW)
     assert pipeline.enforcer.backend
-    assert sum(fill.held for fill in pipeline.enforcer.backend.fill()) == 100
+    assert sum(fill.used for fill in pipeline.enforcer.backend.fill()) == 100
     assert sum(pipeline.recorder.store.counts(NOW.wall).values()) == 150
     assert pipeline.errors() == 50
 

@@ -284,9 +284,9 @@ class Object:
         if getattr(self, "_pointer", None):
             self._library.bpf_object__close(self._pointer)
 
-    def reuse(self, name: str, held: Map) -> None:
+    def reuse(self, name: str, existing: Map) -> None:
         """Before `load`: take a map that there is, instead of making it."""
-        checked(self._library.bpf_map__reuse_fd(self._map(name), held.fd))
+        checked(self._library.bpf_map__reuse_fd(self._map(name), existing.fd))
 
     def load(self) -> None:
         """Make the maps and load the programs.

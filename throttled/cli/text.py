@@ -105,8 +105,8 @@ def _in_force(status: StatusResult) -> Iterator[tuple[str, str]]:
         yield "exempt", _by_scope(status.exempt)
     yield "dropped", f"{number(status.packets_dropped)} packets"
     how = "counted by the kernel" if status.counted else "judged by a sample and by what it refused"
-    held = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
-    yield "kernel", held
+    elements = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
+    yield "kernel", elements
 
 
 def _tail(tail: TailStatus) -> list[str]:

@@ -163,8 +163,8 @@ class Reconciler:
         """
         self.fills = self.backend.fill()
         if self.fills:
-            held = _held(self.fills)
-            return sum(min(count, held[kind]) for kind, count in desired.items()), True
+            used = _used(self.fills)
+            return sum(min(count, used[kind]) for kind, count in desired.items()), True
         if not self.backend.intact():  # then it has no sets to count, or asks none
             return 0, True
         refused = self._pipeline.enforcer.refused.counts
@@ -222,13 +222,13 @@ class Reconciler:
         known = {problem.key for problem in found}
         counted = [
             Problem(
-                "fault" if fill.held >= fill.size else "warning",
-                f"the set {fill.name} holds {fill.held:,} of {fill.size:,} at most",
+                "fault" if fill.used >= fill.size else "warning",
+                f"the set {fill.name} holds {fill.used:,} of {fill.size:,} at most",
                 hint,
                 f"set-full:{fill.name}",
             )
             for fill in self.fills
-            if fill.held >= _NEARLY * fill.size
+            if fill.used >= _NEARLY * fill.size
         ]
         return found + [problem for problem in counted if problem.key not in known]
 
@@ -269,7 +269,7 @@ class Reconciler:
 
     def _is_full(self) -> bool:
         """Tell whether a set is full, so that it is no wonder that elements are missing."""
-        return any(fill.held >= fill.size for fill in self.fills) or bool(
+        return any(fill.used >= fill.size for fill in self.fills) or bool(
             self._pipeline.enforcer.refused.sets()
         )
 
@@ -277,7 +277,7 @@ class Reconciler:
         """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
         store = self._pipeline.recorder.store
         self.fills = self.backend.fill()
-        held = _held(self.fills)
+        used = _used(self.fills)
         found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
         sample = self._pipeline.recorder.pardons.others(sample)
@@ -288,7 +288,7 @@ class Reconciler:
         self.sampled, self.absent = len(sample), unexplained
         complete = not self._pipeline.recorder.pardons  # else the store counts too many
         desired = store.counts(moment.wall) if self.fills and complete else {}
-        fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
+        fewer = sum(max(0, count - used[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
         return self.lacking > 0
 
@@ -324,10 +324,10 @@ class Reconciler:
             for e in entries
             if (past := pasts[e.subject, e.scope]).action == e.action
         ]
-        held = self.backend.lookup(entries)
-        absent = missing(self._pipeline.recorder.pardons.others(desired), held)
+        elements = self.backend.lookup(entries)
+        absent = missing(self._pipeline.recorder.pardons.others(desired), elements)
         self._pipeline.enforcer.apply(absent, moment)
-        others = judge(self._pipeline, held, moment)
+        others = judge(self._pipeline, elements, moment)
         if absent or others:
             self.disturbed.append(moment.boot)
             what = "somebody else changed %d elements in the firewall: %d put back, first %s"
@@ -371,10 +371,10 @@ class Reconciler:
         bare = _KINDS
         try:
             if adopting:
-                held = _held(fills := self.backend.fill())
+                used = _used(fills := self.backend.fill())
                 counts = self._pipeline.recorder.store.counts(now().wall)
                 # Where it has little, renewing that is cheaper than asking for each.
-                bare = frozenset(k for k in _KINDS if fills and held[k] * 10 <= counts[k])
+                bare = frozenset(k for k in _KINDS if fills and used[k] * 10 <= counts[k])
             count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
         except ThrottledError as error:
             self._refused(error)
@@ -407,8 +407,8 @@ class Reconciler:
             self._pipeline.enforcer.fault = error  # the next tick repairs, and compares again
 
 
-def _held(fills: Sequence[Fill]) -> Counter[Kind]:
-    held: Counter[Kind] = Counter()
+def _used(fills: Sequence[Fill]) -> Counter[Kind]:
+    used: Counter[Kind] = Counter()
     for fill in fills:
-        held[fill.scope, fill.action] += fill.held
-    return held
+        used[fill.scope, fill.action] += fill.used
+    return used

@@ -82,20 +82,22 @@ async def adopt(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment
     return unknown
 
 
-def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+def judge(pipeline: Pipeline, elements: Sequence[Seen], now: Moment) -> int:
     """Take over, or remove, those of these elements that the store does not want; return how many.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    return sum(pipeline.skipped.each("row", held, lambda some: _judge(pipeline, some, now)))
+    return sum(pipeline.skipped.each("row", elements, lambda some: _judge(pipeline, some, now)))
 
 
-def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
-    pasts = pipeline.recorder.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
+def _judge(pipeline: Pipeline, elements: Sequence[Seen], now: Moment) -> int:
+    pasts = pipeline.recorder.store.past(
+        [(seen.subject, seen.scope) for seen in elements], now.wall
+    )
     adopted: list[Decision] = []
     removed: list[Entry] = []
-    for seen in held:
+    for seen in elements:
         past = pasts.get((seen.subject, seen.scope))
         in_force = None if past is None else past.action
         # A throttle may outlive the ban's begin.

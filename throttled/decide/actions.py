@@ -207,8 +207,8 @@ class Actions:
 
     def _escaped(self, state: Scoped, event: Event, at: float) -> None:
         """Note a session of a client that the kernel should not let in."""
-        held = state.held.get(event.client)
-        if held is not None and held.banned_since + LATE < at < held.banned_until:
+        current = state.active.get(event.client)
+        if current is not None and current.banned_since + LATE < at < current.banned_until:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:

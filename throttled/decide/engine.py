@@ -196,7 +196,7 @@ class Engine:
 
     def release(self, subject: str, scope: Scope) -> None:
         """Learn that nothing is in force against a subject: what it does next is judged again."""
-        self._scopes[scope].held.release(subject)
+        self._scopes[scope].active.release(subject)
 
     def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
         """Learn what was spared a subject in one limit, so that it is not judged again for that.
@@ -211,7 +211,7 @@ class Engine:
 
     def in_force(self, subject: str, scope: Scope, at: float) -> float:
         """Return when what is in force against a subject ends, as far as known; 0.0: nothing is."""
-        return self._scopes[scope].held.until(subject, at)
+        return self._scopes[scope].active.until(subject, at)
 
     def forget(self, subject: str, scope: Scope | None = None) -> None:
         """Forget what a client did: an operator unbanned it."""

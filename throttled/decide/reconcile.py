@@ -8,14 +8,14 @@ from throttled.model import Entry, Seen
 _SLACK = 5.0
 
 
-def missing(desired: Sequence[Entry], held: Iterable[Seen]) -> list[Entry]:
+def missing(desired: Sequence[Entry], elements: Iterable[Seen]) -> list[Entry]:
     """Return the entries that the kernel does not hold, or holds with another end or rate.
 
     Args:
         desired: what should be in force.
-        held: what the kernel answered about these very subjects.
+        elements: what the kernel answered about these very subjects.
     """
-    left = {(s.subject, s.scope, s.action, s.rate): s.seconds for s in held}
+    left = {(s.subject, s.scope, s.action, s.rate): s.seconds for s in elements}
     return [
         e
         for e in desired

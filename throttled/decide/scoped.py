@@ -35,7 +35,7 @@ class Scoped:
         self.gauges = Gauges.of(policy, scope, noted)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
-        self.held = Active(policy.max_clients)
+        self.active = Active(policy.max_clients)
         #: The latest moment known, where that is not the latest line's, see `Engine.now`.
         self.now = 0.0
         self._policy = policy
@@ -44,7 +44,7 @@ class Scoped:
 
     def adopt(self, before: "Scoped") -> None:
         """Take over all that another policy leaves as it is."""
-        self.held, self.now = before.held, before.now
+        self.active, self.now = before.active, before.now
         self.screening, self.handover = before.screening, before.handover
         self._pending, self._further = before._pending, before._further  # noqa: SLF001 - its own
         self.gauges.adopt(before.gauges)
@@ -61,16 +61,16 @@ class Scoped:
     ) -> None:
         """Learn what is in force against a subject, see `Engine.hold`."""
         if action == "ban":
-            self.held.ban(subject, until, at, enforced=enforced)
+            self.active.ban(subject, until, at, enforced=enforced)
         elif action == "throttle":
             given = self._policy.throttle
             pace = given.rate / given.per if rate is None else rate.count / rate.per
-            self.held.throttle(subject, until, at, pace)
+            self.active.throttle(subject, until, at, pace)
 
     def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
         """Learn what was spared a subject in one limit, see `Engine.excuse`."""
         excuse = Excuse(crossing.action, value, until)
-        self.held.excuse(crossing.subject, crossing.limit, excuse, at)
+        self.active.excuse(crossing.subject, crossing.limit, excuse, at)
 
     def forget(self, subject: str) -> None:
         """Forget what a subject did."""
@@ -80,14 +80,14 @@ class Scoped:
             gauge.table.pop(subject)
             gauge.networks.pop(subject)
             self._pending.pop((subject, gauge.limit), None)
-        self.held.forget(subject, limits)
+        self.active.forget(subject, limits)
 
     def forget_all(self) -> None:
         """Forget what all did."""
         for gauge in self.gauges.all():
             gauge.table.clear()
             gauge.networks.clear()
-        self.held.clear()
+        self.active.clear()
         self._pending = {}
 
     def drain(self) -> tuple[list[Crossing], list[Crossing]]:
@@ -167,9 +167,9 @@ class Scoped:
         Returns:
             Whether the subject is banned already.
         """
-        held = self.held
+        active = self.active
         now = max(at, self.now)
-        known = held.get(subject)
+        known = active.get(subject)
         if known is not None and now < known.banned_until:
             return True
         plain_soft, plain_hard = gauge.plain(subject)
@@ -184,7 +184,7 @@ class Scoped:
         if value <= threshold or (
             not (gauge.slow and subject is event.client)
             if further
-            else held.excuses(subject, gauge.limit, action, value, now)
+            else active.excuses(subject, gauge.limit, action, value, now)
         ):
             return False
         crossing = Crossing(

@@ -117,9 +117,9 @@ class DryRun:
     def fill(self) -> list[Fill]:
         """Return what is remembered, in sets that share one room."""
         size = 0 if self._ruleset is None else min(self._ruleset.size, _ELEMENTS)
-        held = Counter((scope, action) for _subject, scope, action in self._ends)
+        used = Counter((scope, action) for _subject, scope, action in self._ends)
         return [
-            Fill(_set(scope, action), scope, action, held[scope, action], size)
+            Fill(_set(scope, action), scope, action, used[scope, action], size)
             for scope in SCOPES
             for action in ACTIONS
         ]

@@ -39,11 +39,11 @@ def problems(
         return []  # told by itself
     packets = {(s.subject, s.scope): s.packets for s in seen}
     # What the kernel does not hold, the guard puts back and tells.
-    held = [e for e in escapes if (e.client, e.scope) in packets]
-    if not held:
+    counted = [e for e in escapes if (e.client, e.scope) in packets]
+    if not counted:
         return []
-    first = held[0]
-    others = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+    first = counted[0]
+    others = f" (and {len(counted) - 1} more)" if len(counted) > 1 else ""
     what = (
         f"{first.client}{others} is banned in {first.scope}, and yet began {first.sessions} "
         f"sessions with {first.instance}"

@@ -34,7 +34,7 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     if refused:
         raise refused[0]
     wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
-    confirmed = len(desk.held(wanted) or ()) == len(scopes)
+    confirmed = len(desk.lookup(wanted) or ()) == len(scopes)
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     verb = "banned" if action == "ban" else "throttled"
     where = " and ".join(scopes)

@@ -114,7 +114,7 @@ class Desk(Struct, frozen=True):
             log.error("%s. %s", error.message, error.hint)
             return []
 
-    def held(self, entries: Iterable[Entry]) -> list[Seen] | None:
+    def lookup(self, entries: Iterable[Entry]) -> list[Seen] | None:
         """Return which of these entries the kernel holds; None where it cannot be asked.
 
         Raises:

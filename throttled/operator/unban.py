@@ -36,7 +36,7 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     moment = desk.clock()
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in RESTRICTING]
-    was_held = desk.held(entries)
+    before = desk.lookup(entries)
     until = exempt_until(scopes, rows, request.exempt and moment.wall + request.exempt)
     rows = [row for row in rows if row.action != "exempt"]
     later = unrecorded(desk, desk.unusable)
@@ -49,7 +49,7 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     exempted = exemptions(subject, until, moment.wall)
     desk.pipeline.decide(exempted, moment)
     still = _blocking(desk, subject, scopes)
-    if not rows and was_held == [] and not request.exempt:
+    if not rows and before == [] and not request.exempt:
         message = f"{subject} is neither throttled nor banned"
         if still:
             raise RefusedError(f"{message} itself, but {sentence(still)}")

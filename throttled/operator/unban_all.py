@@ -85,14 +85,14 @@ async def _remove_found(desk: Desk, scope: Scope) -> tuple[int, int]:
 
     It is read to its end first: a dump is not to be disturbed by our own changes.
     """
-    held = []
+    elements = []
     dump = desk.backend.dump()
     while piece := list(islice(dump, _PIECE)):
-        held += [s for s in piece if s.scope == scope and s.action in RESTRICTING]
+        elements += [s for s in piece if s.scope == scope and s.action in RESTRICTING]
         await asyncio.sleep(0)
-    for at in range(0, len(held), _PIECE):
-        desk.remove(held[at : at + _PIECE])
+    for at in range(0, len(elements), _PIECE):
+        desk.remove(elements[at : at + _PIECE])
         await asyncio.sleep(0)
     # The daemon knows of what the kernel refused; without one it is looked for.
-    entries = [Entry(s.subject, s.scope, s.action, 0.0) for s in held]
-    return len(held), 0 if desk.running else len(desk.backend.lookup(entries))
+    entries = [Entry(s.subject, s.scope, s.action, 0.0) for s in elements]
+    return len(elements), 0 if desk.running else len(desk.backend.lookup(entries))

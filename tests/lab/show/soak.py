@@ -373,9 +373,9 @@ def _print(console: Console, o: Outcome) -> None:
     for first in range(0, len(cells), 6):
         happened.add_row(*cells[first : first + 6])
     console.print(happened)
-    held = Table(title="\nWhat must hold", title_justify="left", box=None, show_header=False)
-    held.add_column()
-    held.add_column(justify="right")
+    required = Table(title="\nWhat must hold", title_justify="left", box=None, show_header=False)
+    required.add_column()
+    required.add_column(justify="right")
     starts = sorted(o.start)
     for what, figure in (
         ("lines in the logs", f"{o.lines:,}"),
@@ -391,8 +391,8 @@ def _print(console: Console, o: Outcome) -> None:
         ("ready after a start, at most", f"{starts[-1] if starts else 0:.2f} s"),
         ("memory, at most / one daemon's growth, at most", _megabytes(o.memory, o.grown)),
     ):
-        held.add_row(what, figure)
-    console.print(held)
+        required.add_row(what, figure)
+    console.print(required)
     console.print(f"\n{o.seconds:.0f} s, seed {o.seed}: {len(o.faults)} faults")
 
 

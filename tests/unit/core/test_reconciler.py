@@ -41,7 +41,7 @@ def guard(request: pytest.FixtureRequest) -> Iterator[Reconciler]:
     store.close()
 
 
-def held(guard: Reconciler) -> set[str]:
+def in_kernel(guard: Reconciler) -> set[str]:
     return {seen.subject for seen in guard.backend.dump()}
 
 
@@ -55,12 +55,12 @@ def test_what_is_missing_is_found_by_looking(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
         guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS])
         guard.tick(now())
         await settled(guard)
         assert len(guard.disturbed) == 1
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
 
     asyncio.run(story())
 
@@ -73,7 +73,7 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Reconciler) -> None:
         guard.tick(now())
         await settled(guard)
         assert guard.backend.intact()
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
 
     asyncio.run(story())
 
@@ -94,7 +94,7 @@ def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Recon
     moment = now()
     guard._pipeline.recorder.pardons.add([(SUBJECTS[0], "mx")], moment.wall)
     guard._judge([Entry(subject, "mx", "ban", 600.0) for subject in SUBJECTS])
-    assert held(guard) == set(SUBJECTS[1:])
+    assert in_kernel(guard) == set(SUBJECTS[1:])
 
 
 def test_what_happens_while_it_is_put_right_is_not_lost(
@@ -105,14 +105,14 @@ def test_what_happens_while_it_is_put_right_is_not_lost(
     async def story() -> None:
         guard.start()
         await asyncio.sleep(0)
-        assert 0 < len(held(guard)) < len(SUBJECTS)
+        assert 0 < len(in_kernel(guard)) < len(SUBJECTS)
         assert guard.state.name == "STARTING"
         guard.backend.teardown()
         guard._put_right(Foreign(rules=True, lost=True))
         guard._put_right(Foreign(rules=True))
         assert guard.state.name == "LOST"  # until it was looked for
         await settled(guard)
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
         assert guard.state.name == "STEADY"
         assert await guard.begun()
 
@@ -218,7 +218,7 @@ def test_what_lasts_too_long_after_a_sleep_is_removed(
         monkeypatch.setattr("throttled.core.reconciler.slept", lambda: 1e6)
         guard.tick(moment)
         await settled(guard)
-        assert held(guard) == set()
+        assert in_kernel(guard) == set()
         before = len(guard.disturbed)
         guard.tick(moment)
         await settled(guard)

@@ -36,7 +36,7 @@ def bans(subjects: list[str]) -> list[Decision]:
     return [Decision(NOW.wall, "ban", s, "mx", "errors", 1, NOW.wall + 600, "") for s in subjects]
 
 
-def held(pipeline: Pipeline) -> set[str]:
+def in_kernel(pipeline: Pipeline) -> set[str]:
     assert pipeline.enforcer.backend is not None
     return {seen.subject for seen in pipeline.enforcer.backend.dump()}
 
@@ -57,7 +57,7 @@ def test_what_is_stored_and_not_in_the_kernel_is_applied(pipeline: Pipeline) -> 
     pipeline.recorder.store.record(NOW.wall, bans(subjects))
     pipeline.enforcer.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects[:100]], NOW)
     assert run(pipeline) == (2_400, 0)
-    assert held(pipeline) == set(subjects)
+    assert in_kernel(pipeline) == set(subjects)
     assert run(pipeline) == (0, 0)
 
 
@@ -67,7 +67,7 @@ def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
     backend = pipeline.enforcer.backend
     assert backend is not None
     assert asyncio.run(restore(pipeline, backend, lambda: NOW, frozenset({("mx", "ban")}))) == 1_200
-    assert held(pipeline) == set(subjects)
+    assert in_kernel(pipeline) == set(subjects)
 
 
 def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
@@ -104,7 +104,7 @@ def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
         "198.18.0.1", "mx", NOW.wall
     )  # and killed before the kernel heard
     assert run(pipeline) == (0, 1)
-    assert held(pipeline) == {"198.18.0.2"}
+    assert in_kernel(pipeline) == {"198.18.0.2"}
 
 
 def test_what_takes_long_is_put_in_force_for_the_time_that_is_left(pipeline: Pipeline) -> None:

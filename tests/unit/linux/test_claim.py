@@ -52,14 +52,14 @@ def test_of_many_at_once_one_has_it(path: Path) -> None:
 
 def test_while_others_release_it_at_most_one_has_it(path: Path) -> None:
     """A file that was removed between opening and locking must not count."""
-    held = path.with_name("held")
+    marker = path.with_name("marker")
 
     def hold(_number: int) -> int:
         got = 0
         for _ in range(300):
             if claim := Claim.acquire(path):
-                os.close(os.open(held, os.O_CREAT | os.O_EXCL))  # fails if two have it
-                held.unlink()
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))  # fails if two have it
+                marker.unlink()
                 claim.release()
                 got += 1
         return got

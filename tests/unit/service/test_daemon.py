@@ -358,12 +358,12 @@ def test_what_is_flushed_comes_back_with_its_rate(tmp_path: Path) -> None:
             daemon.backend.apply(damage)
             daemon.reconciler.compare()
             assert await daemon.reconciler.begun()
-            held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
-            assert held == expected
+            elements = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
+            assert elements == expected
             daemon.backend.apply(damage)
             daemon.reconciler._judge(damage)
-            held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
-            assert held == expected
+            elements = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
+            assert elements == expected
 
     live(tmp_path, story)
 
@@ -376,8 +376,8 @@ def test_unban_all_of_one_scope(tmp_path: Path) -> None:
         assert change.confirmed
         assert "2 " in change.message
         assert await lab.listed(2) == [(A, "submission", "ban"), (B, "submission", "ban")]
-        held = lab.daemon.backend.dump()
-        assert {(seen.subject, seen.scope) for seen in held} == {
+        elements = lab.daemon.backend.dump()
+        assert {(seen.subject, seen.scope) for seen in elements} == {
             (A, "submission"),
             (B, "submission"),
         }

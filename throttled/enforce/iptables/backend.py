@@ -225,12 +225,12 @@ class Iptables(SetBackend[int]):
             log.warning("%s holds too much to be made anew: its size stays", header.name)
             return
         with self._ipsets.replacing(header.name, wanted):
-            held = (
+            existing = (
                 # Was rounded down.
                 Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1, seen.rate)
                 for seen in islice(self._ipsets.dump(of), most)
             )
-            self._ipsets.commit(plan(held, frozenset())[0], suffix=text.SPARE)
+            self._ipsets.commit(plan(existing, frozenset())[0], suffix=text.SPARE)
 
     def _try(self) -> None:
         """Let the kernel take a set and rules of all our kinds, under another name, and go."""

@@ -210,12 +210,12 @@ class Xdp:
     def _load(self) -> dict[str, Program]:
         """Load our programs, on the maps that are pinned; pin those that are new."""
         loaded = Object(OBJECTS / "xdp.o")
-        held = {name: self._home / name for name in _MAPS}
-        there = {name for name, pin in held.items() if pin.exists()}
+        table = {name: self._home / name for name in _MAPS}
+        there = {name for name, pin in table.items() if pin.exists()}
         for name in there:
             loaded.reuse(name, self._map(name))
         loaded.load()
-        for name, pin in held.items():
+        for name, pin in table.items():
             if name not in there:
                 loaded.map(name).pin(pin)
         return {name: loaded.program(name) for name in _PROGRAMS}
