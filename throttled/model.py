@@ -274,7 +274,7 @@ class Entry(Struct, frozen=True, gc=False):
     rate: Rate | None = None  # of a throttle; None = the configured one
 
 
-class Seen(Struct, frozen=True, gc=False):
+class Element(Struct, frozen=True, gc=False):
     """One element that the kernel does hold."""
 
     subject: str

@@ -107,7 +107,7 @@ def test_what_an_operator_put_in_by_hand_is_found_and_ends(host: Host) -> None:
     run("ipset", "add", "thr_mx_ban4", "198.18.0.1")
     run("ipset", "add", "thr_mx_ban4_24", "198.18.1.0/24", "timeout", "3600")
     run("ipset", "add", "thr_mx_ban4_24", "198.18.64.0/19", "timeout", "3600")  # not ours
-    found = {seen.subject: seen.seconds for seen in host.backend.dump()}
+    found = {element.subject: element.seconds for element in host.backend.dump()}
     assert found.keys() == {"198.18.0.1", "198.18.1.0/24"}
     assert 0 < found["198.18.0.1"] <= 600
 
@@ -326,8 +326,8 @@ def test_a_set_in_use_gets_another_size_with_what_it_holds(
 
 def test_the_longest_time_that_the_kernel_can_count(host: Host) -> None:
     host.backend.apply([ban("198.18.0.1", 1e15)])
-    (seen,) = host.backend.lookup([ban("198.18.0.1")])
-    assert 24 * 86400 < seen.seconds < 25 * 86400
+    (element,) = host.backend.lookup([ban("198.18.0.1")])
+    assert 24 * 86400 < element.seconds < 25 * 86400
 
 
 def test_what_is_to_last_longer_is_not_taken_for_another(host: Host) -> None:
@@ -352,7 +352,7 @@ def test_all_addresses_are_one_subject(host: Host) -> None:
     everyone = [ban("0.0.0.0/0"), ban("::/0", action="throttle")]
     host.backend.apply(everyone)
     assert not host.arrives("198.18.0.1")  # in the upper half
-    assert [seen.packets for seen in host.backend.lookup(everyone)] == [1, 0]
+    assert [element.packets for element in host.backend.lookup(everyone)] == [1, 0]
     assert len(list(host.backend.dump())) == 2
     host.backend.apply([ban("0.0.0.0/0", 0.0)])
     assert host.arrives("198.18.0.1")
@@ -366,7 +366,7 @@ def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.M
     found = host.backend.lookup([*many[:500], ban("198.19.0.1")])
     assert len(found) == 500
     unknown = host.backend.lookup(many[:500])  # the set is not even read again
-    assert all(math.isnan(seen.seconds) and seen.packets == 0 for seen in unknown)
+    assert all(math.isnan(element.seconds) and element.packets == 0 for element in unknown)
 
 
 # Check

@@ -27,7 +27,7 @@ from throttled.errors import BackendError
 from throttled.linux import netlink
 from throttled.linux.netlink import Message
 from throttled.linux.netlink_socket import Netlink, netfilter
-from throttled.model import Action, Entry, Rate, Seen
+from throttled.model import Action, Element, Entry, Rate
 
 pytestmark = pytest.mark.root
 
@@ -127,12 +127,12 @@ def test_what_an_operator_put_in_by_hand_is_found(host: Host) -> None:
     nft("add", "element", "inet", "throttled", "mx_ban4", '{ 198.18.0.1 comment "spammer" }')
     nft("add", "element", "inet", "throttled", "mx_ban4_24", "{ 198.18.1.0 timeout 1h }")
     nft("add", "set", "inet", "throttled", "mine", "{ type ipv4_addr; elements = { 1.2.3.4 } }")
-    found = {seen.subject: seen.seconds for seen in host.backend.dump()}
+    found = {element.subject: element.seconds for element in host.backend.dump()}
     assert found.keys() == {"198.18.0.1", "198.18.1.0/24"}
     assert found["198.18.0.1"] == 3650 * 86400
     host.backend.setup(RULESET)
     host.backend.apply([ban("198.18.0.1", 0.0)])
-    assert [seen.subject for seen in host.backend.dump()] == ["198.18.1.0/24"]
+    assert [element.subject for element in host.backend.dump()] == ["198.18.1.0/24"]
     assert "set mine" in nft("list", "table", "inet", "throttled")
 
 
@@ -298,9 +298,9 @@ def test_where_adding_does_not_renew_an_element_is_made_anew(
     host.backend.apply([ban("198.18.0.1")])
     assert not host.arrives("198.18.0.1")
     host.backend.apply([ban("198.18.0.1", 600.0)])
-    (seen,) = host.backend.lookup([ban("198.18.0.1")])
-    assert seen.seconds > 599.0
-    assert seen.packets == (1 if renews else 0)
+    (element,) = host.backend.lookup([ban("198.18.0.1")])
+    assert element.seconds > 599.0
+    assert element.packets == (1 if renews else 0)
 
 
 def test_a_set_cannot_become_smaller_than_what_it_holds(host: Host) -> None:
@@ -317,7 +317,7 @@ def test_an_element_in_its_last_moment_is_not_kept_for_ever(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Stands for a dump in the last millisecond, which cannot be met on purpose.
-    last = Seen("198.18.0.1", "mx", "ban", 0.0004)
+    last = Element("198.18.0.1", "mx", "ban", 0.0004)
     monkeypatch.setattr(
         elements.TableElements, "dump", lambda _self, of: [last] if of.name == "mx_ban4" else []
     )
@@ -452,7 +452,7 @@ def test_a_dump_and_a_batch_at_the_same_time(host: Host) -> None:
     dump = host.backend.dump()
     found = {next(dump).subject for _ in range(10)}
     assert not host.backend.apply([ban("198.18.9.9")]).failed
-    found |= {seen.subject for seen in dump}
+    found |= {element.subject for element in dump}
     assert len(found) >= 900
 
 

@@ -75,10 +75,10 @@ class Guarded(NamedTuple):
         """Return the subjects that the kernel holds as banned, and the packets dropped of each."""
         entries = [Entry(subject, "mx", "ban", 0.0) for subject in subjects]
         try:
-            seen = self.server.call(Nftables().lookup, entries)
+            elements = self.server.call(Nftables().lookup, entries)
         except BackendError:  # somebody else's set of that name
             return {}
-        return {each.subject: each.packets for each in seen}
+        return {each.subject: each.packets for each in elements}
 
     def repairs(self) -> int:
         """Return how often the daemon said that it put something right."""

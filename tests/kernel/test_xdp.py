@@ -163,7 +163,7 @@ def test_what_another_layout_holds_goes_on(host: Host, pins: Path) -> None:
     fresh = Xdp()
     assert fresh.setup(RULESET)
     assert [path.name for path in pins.iterdir()] == [f"v{layout.LAYOUT}"]
-    assert {(seen.subject, seen.packets) for seen in fresh.lookup(entries)} == {
+    assert {(element.subject, element.packets) for element in fresh.lookup(entries)} == {
         ("198.18.0.1", 1),
         ("198.18.16.0/20", 0),
     }
@@ -480,7 +480,7 @@ def test_a_dump_and_a_batch_at_the_same_time(backend: Xdp) -> None:
     dump = backend.dump()
     found = {next(dump).subject for _ in range(10)}
     assert not backend.apply([ban("198.19.9.9"), ban("198.18.0.1", 0.0)]).failed
-    found |= {seen.subject for seen in dump}
+    found |= {element.subject for element in dump}
     assert len(found) >= 8999
 
 
@@ -490,7 +490,7 @@ def test_a_renewal_keeps_counters_and_allowance(host: Host) -> None:
     assert [host.arrives("198.18.0.1") for _ in range(5)] == [True] * 3 + [False] * 2
     host.backend.apply([slow])
     assert not host.arrives("198.18.0.1")
-    assert [seen.packets for seen in host.backend.lookup([slow])] == [3]
+    assert [element.packets for element in host.backend.lookup([slow])] == [3]
 
 
 @pytest.mark.parametrize("rate", [Rate(1, 3600.0, 24), Rate(7, 3600.0, 2), Rate(1, 86400.0, 1)])
@@ -514,7 +514,7 @@ def test_a_ban_after_a_ban_begins_at_nothing(host: Host) -> None:
     assert not host.arrives("198.18.0.1")
     until(lambda: not host.backend.lookup([entry]), "it ended")
     host.backend.apply([ban("198.18.0.1")])
-    assert [seen.packets for seen in host.backend.lookup([entry])] == [0]
+    assert [element.packets for element in host.backend.lookup([entry])] == [0]
 
 
 # Foreign hands

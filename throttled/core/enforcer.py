@@ -16,7 +16,7 @@ from throttled.clock import Moment
 from throttled.core.refused import Refused
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError
-from throttled.model import Action, Applied, Entry, Scope, Seen
+from throttled.model import Action, Applied, Element, Entry, Scope
 from throttled.skipped import Skipped
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class Enforcer:
             return False
         return True
 
-    def counters(self, entries: Iterable[Entry]) -> Sequence[Seen]:
+    def counters(self, entries: Iterable[Entry]) -> Sequence[Element]:
         """Return elements with their packet counters; none where the kernel does not say."""
         asked = list(entries)
         if self.backend is None or not asked:

@@ -282,7 +282,7 @@ class Reconciler:
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
         sample = self._pipeline.recorder.pardons.others(sample)
         parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
-        absent = missing(sample, [seen for part in parts for seen in part])
+        absent = missing(sample, [element for part in parts for element in part])
         self._pipeline.enforcer.apply(absent, moment)
         unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained

@@ -23,11 +23,11 @@ from throttled.model import (
     Activity,
     Crossing,
     Decision,
+    Element,
     Evidence,
     NetworkPast,
     Past,
     Scope,
-    Seen,
 )
 from throttled.skipped import Skipped
 from throttled.store.store import Store, StoredPosition
@@ -232,12 +232,14 @@ class Recorder:
         refused -= {key for key in keys if self.pardons.holds(*key)}
         return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
 
-    def packets(self, seen: Sequence[Seen]) -> None:
+    def packets(self, elements: Sequence[Element]) -> None:
         """Add packet counters that are about to be set to zero to those of the store."""
-        if not seen or self.fault is not None:  # a locked one would hold each batch up for 0.1 s
+        if (
+            not elements or self.fault is not None
+        ):  # a locked one would hold each batch up for 0.1 s
             return
         try:
-            self.store.packets(seen)
+            self.store.packets(elements)
         except StoreError as error:
             log.warning("packet counters of renewed entries are lost: %s", error.message)
 

@@ -181,8 +181,8 @@ class Gauges(Struct):
         group: list[CountGauge] = getattr(self, count)
         group.append(Gauge(*about, table, Sums(within, networks, least), slow))
         if count == "connections":
-            seen = Sums(within, networks, least)
-            self.handshakes.append(Gauge(*about, Counters(within, clients), seen, kernel=True))
+            sums = Sums(within, networks, least)
+            self.handshakes.append(Gauge(*about, Counters(within, clients), sums, kernel=True))
 
     def all(self) -> "list[CountGauge | NameGauge]":
         """Return every gauge."""

@@ -20,6 +20,7 @@ from throttled.model import (
     SCOPES,
     Action,
     Applied,
+    Element,
     Entry,
     Fill,
     FullSet,
@@ -27,7 +28,6 @@ from throttled.model import (
     Rate,
     Ruleset,
     Scope,
-    Seen,
 )
 
 _ELEMENTS = 100_000
@@ -90,18 +90,18 @@ class DryRun:
                 failed.append((entry, "no more is remembered in a dry run"))
         return Applied(tuple(failed), frozenset(full))
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that are remembered."""
         found = []
         for entry in entries:
             with suppress(ValueError):
-                found += self._seen(_key(entry))
+                found += self._element(_key(entry))
         return found
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield all that is remembered."""
         for key in list(self._ends):
-            yield from self._seen(key)
+            yield from self._element(key)
 
     def dropped(self) -> int:
         """Return 0."""
@@ -137,10 +137,10 @@ class DryRun:
         self._ruleset = None
         self._ends = {}
 
-    def _seen(self, key: Key) -> list[Seen]:
+    def _element(self, key: Key) -> list[Element]:
         end, rate = self._ends.get(key, (0.0, None))
         left = end - self._clock()
-        return [Seen(*key, left, rate=rate)] if left > 0 else []
+        return [Element(*key, left, rate=rate)] if left > 0 else []
 
 
 def _set(scope: Scope, action: Action) -> str:

@@ -34,10 +34,10 @@ def problems(
     if not escapes:
         return []
     try:
-        seen = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
+        elements = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
     except BackendError:
         return []  # told by itself
-    packets = {(s.subject, s.scope): s.packets for s in seen}
+    packets = {(s.subject, s.scope): s.packets for s in elements}
     # What the kernel does not hold, the guard puts back and tells.
     counted = [e for e in escapes if (e.client, e.scope) in packets]
     if not counted:

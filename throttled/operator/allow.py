@@ -95,7 +95,7 @@ async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:
         return True, "; its entries remain listed until the database works"
     if desk.running is not None:
         return True, ""
-    still = [seen for each in subjects for seen in blocking(desk.backend, each, SCOPES)]
+    still = [element for each in subjects for element in blocking(desk.backend, each, SCOPES)]
     if still:
         return False, f" once the daemon runs, but {sentence(still)}"
     return True, _LATER

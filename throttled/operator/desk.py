@@ -18,7 +18,7 @@ from throttled.core.reconciler import Reconciler
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError
-from throttled.model import SCOPES, Action, Decision, Entry, Problem, Scope, Seen, Snapshot
+from throttled.model import SCOPES, Action, Decision, Element, Entry, Problem, Scope, Snapshot
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
@@ -114,7 +114,7 @@ class Desk(Struct, frozen=True):
             log.error("%s. %s", error.message, error.hint)
             return []
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen] | None:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element] | None:
         """Return which of these entries the kernel holds; None where it cannot be asked.
 
         Raises:
@@ -128,7 +128,7 @@ class Desk(Struct, frozen=True):
             log.error("%s; what was asked for is not confirmed. %s", error.message, error.hint)
             return None
 
-    def remove(self, named: Iterable[Entry | Seen]) -> None:
+    def remove(self, named: Iterable[Entry | Element]) -> None:
         """Remove throttles and bans of these subjects from the kernel."""
         removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in RESTRICTING]
         self.pipeline.enforcer.apply(removed, self.clock())

@@ -21,6 +21,7 @@ from throttled.model import (
     Activity,
     Change,
     Decision,
+    Element,
     Entry,
     Evidence,
     NetworkPast,
@@ -28,7 +29,6 @@ from throttled.model import (
     Peak,
     Report,
     Scope,
-    Seen,
     SenderDay,
     SenderRow,
     Snapshot,
@@ -249,14 +249,14 @@ class Store:
                 record.evidence(connection, evidence, now)
             record.positions(connection, positions)
 
-    def packets(self, seen: Iterable[Seen]) -> None:
+    def packets(self, elements: Iterable[Element]) -> None:
         """Record the kernel's counters, in transactions of 10,000.
 
         Packets add up while the same action goes on, also when an element is renewed (recorded
         first, counters read before) or made anew, which sets the kernel's counter to zero. What a
         backend could not read, its seconds are nan then, says nothing.
         """
-        every = (each for each in seen if not math.isnan(each.seconds))
+        every = (each for each in elements if not math.isnan(each.seconds))
         while chunk := list(islice(every, _CHUNK)):
             with self._database.transaction() as connection:
                 record.packets(connection, chunk)

@@ -71,7 +71,7 @@ class World:
 
     def in_kernel(self) -> dict[str, float]:
         wanted = [Entry(A, "mx", "ban", 0.0), Entry(A, "mx", "throttle", 0.0)]
-        return {seen.action: round(seen.seconds) for seen in self.kernel.lookup(wanted)}
+        return {element.action: round(element.seconds) for element in self.kernel.lookup(wanted)}
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from throttled.model import (
     Applied,
     Crossing,
     Decision,
+    Element,
     Entry,
     Event,
     Evidence,
@@ -31,7 +32,6 @@ from throttled.model import (
     Rate,
     Ruleset,
     Scope,
-    Seen,
 )
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -81,17 +81,17 @@ class Kernel:
                 self.elements[key] = entry.seconds
         return Applied(tuple((e, "no room") for e in entries if e.subject in self.refused))
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         found = []
         for entry in entries:
             seconds = self.elements.get((entry.subject, entry.scope, entry.action))
             if seconds is not None:
-                found.append(Seen(entry.subject, entry.scope, entry.action, seconds, 7))
+                found.append(Element(entry.subject, entry.scope, entry.action, seconds, 7))
         return found
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         for (subject, scope, action), seconds in self.elements.items():
-            yield Seen(subject, scope, action, seconds)  # type: ignore[arg-type]
+            yield Element(subject, scope, action, seconds)  # type: ignore[arg-type]
 
     def dropped(self) -> int:
         return 0
@@ -786,7 +786,7 @@ def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, stor
 def test_a_counter_that_raises_does_not_keep_a_decision_back(
     pipeline: Pipeline, kernel: Kernel
 ) -> None:
-    def fail(_: object) -> list[Seen]:
+    def fail(_: object) -> list[Element]:
         raise ValueError("not an IP address")
 
     kernel.lookup = fail  # type: ignore[method-assign,assignment]

@@ -42,7 +42,7 @@ def guard(request: pytest.FixtureRequest) -> Iterator[Reconciler]:
 
 
 def in_kernel(guard: Reconciler) -> set[str]:
-    return {seen.subject for seen in guard.backend.dump()}
+    return {element.subject for element in guard.backend.dump()}
 
 
 async def settled(guard: Reconciler) -> None:

@@ -38,7 +38,7 @@ def bans(subjects: list[str]) -> list[Decision]:
 
 def in_kernel(pipeline: Pipeline) -> set[str]:
     assert pipeline.enforcer.backend is not None
-    return {seen.subject for seen in pipeline.enforcer.backend.dump()}
+    return {element.subject for element in pipeline.enforcer.backend.dump()}
 
 
 def run(pipeline: Pipeline) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
     pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 2)
     assert pipeline.enforcer.backend is not None
-    assert [seen.action for seen in pipeline.enforcer.backend.dump()] == ["throttle"]
+    assert [element.action for element in pipeline.enforcer.backend.dump()] == ["throttle"]
 
 
 def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pipeline) -> None:
@@ -94,7 +94,7 @@ def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pip
     pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 1)  # but no exemption
     assert pipeline.enforcer.backend is not None
-    assert {seen.action for seen in pipeline.enforcer.backend.dump()} == {"ban", "throttle"}
+    assert {element.action for element in pipeline.enforcer.backend.dump()} == {"ban", "throttle"}
 
 
 def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
@@ -114,6 +114,6 @@ def test_what_takes_long_is_put_in_force_for_the_time_that_is_left(pipeline: Pip
     moments = iter(Moment(NOW.wall + n * 10, NOW.boot + n * 10) for n in range(100))
     assert pipeline.enforcer.backend is not None
     asyncio.run(restore(pipeline, pipeline.enforcer.backend, lambda: next(moments)))
-    left = [seen.seconds for seen in pipeline.enforcer.backend.dump()]
+    left = [element.seconds for element in pipeline.enforcer.backend.dump()]
     assert len(left) == 1200
     assert max(left) - min(left) > 20, "the later, the less"

@@ -11,7 +11,7 @@ from throttled.decide.protect import Protection
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
 from throttled.health import bypass
-from throttled.model import Entry, Facts, Problem, Ruleset, Seen, Service
+from throttled.model import Element, Entry, Facts, Problem, Ruleset, Service
 from throttled.parse.parser import Parser
 from throttled.settings import Policy, Protect
 from throttled.store.store import Store
@@ -31,11 +31,11 @@ class Kernel(DryRun):
         self.packets = 0
         self.fails = False
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         if self.fails:
             raise BackendError("gone", "")
         return [
-            Seen(s.subject, s.scope, s.action, s.seconds, self.packets)
+            Element(s.subject, s.scope, s.action, s.seconds, self.packets)
             for s in super().lookup(entries)
         ]
 

@@ -377,7 +377,7 @@ def test_unban_all_of_one_scope(tmp_path: Path) -> None:
         assert "2 " in change.message
         assert await lab.listed(2) == [(A, "submission", "ban"), (B, "submission", "ban")]
         elements = lab.daemon.backend.dump()
-        assert {(seen.subject, seen.scope) for seen in elements} == {
+        assert {(element.subject, element.scope) for element in elements} == {
             (A, "submission"),
             (B, "submission"),
         }
@@ -518,7 +518,9 @@ def test_a_reload_begins_and_ends_observing(tmp_path: Path) -> None:
 
 
 async def _enforced(lab: Lab) -> bool:
-    return {(seen.subject, seen.scope) for seen in lab.daemon.backend.dump()} == {(A, "mx")}
+    return {(element.subject, element.scope) for element in lab.daemon.backend.dump()} == {
+        (A, "mx")
+    }
 
 
 def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Path) -> None:

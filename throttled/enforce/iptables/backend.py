@@ -28,7 +28,7 @@ from throttled.enforce.iptables.watch import Outlines, TablesWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Problem, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Iptables(SetBackend[int]):
         applied = self._ipsets.commit(placed)
         return Applied((*unusable, *refused, *applied.failed), applied.full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds.
 
         In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known. Of one
@@ -102,7 +102,7 @@ class Iptables(SetBackend[int]):
         """
         return self._ipsets.lookup(plan(entries, self._known())[0])
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element."""
         for of in sorted(_subjects(self._ipsets.headers())):
             with suppress(GoneError):
@@ -198,12 +198,12 @@ class Iptables(SetBackend[int]):
     def _changed(self) -> bool:
         """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
         try:
-            seen = self._look()
+            state = self._look()
         except BackendError as error:
-            seen = error.message
-        if seen == self._looked:
+            state = error.message
+        if state == self._looked:
             return False
-        self._looked = seen
+        self._looked = state
         try:
             return not self.intact()
         except BackendError:
@@ -227,8 +227,8 @@ class Iptables(SetBackend[int]):
         with self._ipsets.replacing(header.name, wanted):
             existing = (
                 # Was rounded down.
-                Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1, seen.rate)
-                for seen in islice(self._ipsets.dump(of), most)
+                Entry(state.subject, state.scope, state.action, state.seconds + 1, state.rate)
+                for state in islice(self._ipsets.dump(of), most)
             )
             self._ipsets.commit(plan(existing, frozenset())[0], suffix=text.SPARE)
 

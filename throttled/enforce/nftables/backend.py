@@ -26,7 +26,7 @@ from throttled.enforce.nftables.watch import TableWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import BASE, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, FullSet, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, FullSet, Problem, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +91,11 @@ class Nftables(SetBackend[bytes]):
             full |= applied.full
         return Applied(tuple(failed), full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
         return self._elements.lookup(entries, self._known())
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element. Slow with more than 100,000 of them; may run in another thread."""
         for of in sorted(self._elements.definitions()):
             yield from self._elements.dump(of)
@@ -155,8 +155,8 @@ class Nftables(SetBackend[bytes]):
             elif definition != wanted:
                 most = min(_REMADE, ruleset.size)
                 elements = [
-                    (seen.subject, max(1, int(seen.seconds * 1000)))
-                    for seen in islice(self._elements.dump(of), most + 1)
+                    (element.subject, max(1, int(element.seconds * 1000)))
+                    for element in islice(self._elements.dump(of), most + 1)
                 ]
                 if len(elements) <= most:
                     remake[of] = elements

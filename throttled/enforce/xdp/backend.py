@@ -34,7 +34,7 @@ from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
 from throttled.linux.mounts import kind_at
-from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Problem, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +108,12 @@ class Xdp:
         with _refusals():
             return self._sets.apply(entries)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
         with _refusals():
             return self._sets.lookup(entries)
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element; may run in another thread."""
         with _refusals():
             yield from self._sets.dump()

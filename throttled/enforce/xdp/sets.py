@@ -25,7 +25,7 @@ from throttled.enforce.batch import Failure, Groups
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import ELEMENT, EVERY, Slot
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, FullSet, Seen
+from throttled.model import Applied, Element, Entry, Fill, FullSet
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4
@@ -101,24 +101,24 @@ class Sets:
                 full |= rest.full
         return Applied(tuple(failed), full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that are in force."""
         now = clock()
         groups, _unusable = plan(entries, now)
-        found: list[Seen] = []
+        found: list[Element] = []
         for of, items in groups.items():
             if table := self.open(of):
                 for key in items:
                     if value := table.lookup(key):
-                        found += _seen(of, key, value, now)
+                        found += _elements_of(of, key, value, now)
         return found
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element that is in force. May run in another thread."""
         for of in EVERY:
             if table := self.open(of):
                 for keys, values in _pieces(table):
-                    yield from _seen(of, keys, values, clock())
+                    yield from _elements_of(of, keys, values, clock())
 
     def fill(self) -> list[Fill]:
         """Return how many elements each set holds; what has expired counts until it is collected.
@@ -326,13 +326,13 @@ def _pieces(table: Map) -> Iterator[tuple[bytes, bytes]]:
             return
 
 
-def _seen(of: Slot, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
+def _elements_of(of: Slot, keys: bytes, values: bytes, now: int) -> Iterator[Element]:
     """Yield those elements of a piece that have not expired."""
     size = len(layout.key(_WIDEST[of.version]))
     for at, (expires, packets, rate) in enumerate(layout.elements(values)):
         if expires > now:
             subject = layout.subject(keys[at * size : (at + 1) * size])
-            yield Seen(subject, of.scope, of.action, (expires - now) / 1e9, packets, rate)
+            yield Element(subject, of.scope, of.action, (expires - now) / 1e9, packets, rate)
 
 
 def _sweep(table: Map) -> None:

@@ -36,7 +36,7 @@ _CLOCK = 5.0
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
-class _Seen(Struct):
+class _Arrived(Struct):
     source: str
     after: float  # seconds
     event: Event
@@ -70,17 +70,24 @@ def check(
             what = f"nothing answers on port {port} of this host: is Postfix running?"
             yield Problem("warning", f"lines arriving: {what}", "see: postfix status")
             return
-        seen = _await(tails, sources, client, begin + wait)
-        yield from _arrival(seen, sources, wait)
-        if seen is None or seen.source not in sources or seen.source == JOURNAL or not learn:
+        arrived = _await(tails, sources, client, begin + wait)
+        yield from _arrival(arrived, sources, wait)
+        if (
+            arrived is None
+            or arrived.source not in sources
+            or arrived.source == JOURNAL
+            or not learn
+        ):
             return
-        if _named(facts, seen.event.host):
+        if _named(facts, arrived.event.host):
             return
         word = f"throttled-check-{os.urandom(8).hex()}"
         client = _visit(facts, port, f"CONNECT {word}")
-        proof = _await(tails, [seen.source], client, time.time() + wait, word) if client else None
+        proof = (
+            _await(tails, [arrived.source], client, time.time() + wait, word) if client else None
+        )
     if proof is None or not _named(facts, proof.event.host):
-        yield _learnt(seen.source, seen.event.host, proof, learn)
+        yield _learnt(arrived.source, arrived.event.host, proof, learn)
 
 
 def _named(facts: Facts, host: str) -> bool:
@@ -88,7 +95,7 @@ def _named(facts: Facts, host: str) -> bool:
     return not host or local(host) or not facts.hostnames or facts.ours(host)
 
 
-def _learnt(source: str, host: str, proof: _Seen | None, learn: Callable[[str], str]) -> Problem:
+def _learnt(source: str, host: str, proof: _Arrived | None, learn: Callable[[str], str]) -> Problem:
     """Record a name that was proved to be this host's."""
     if proof is None or _HOST.fullmatch(proof.event.host) is None:
         what = f"host name: lines in {source} are of {host}; whether that is this host is not known"
@@ -102,8 +109,8 @@ def _learnt(source: str, host: str, proof: _Seen | None, learn: Callable[[str], 
     return Problem("ok", f"host name: this host is {name} in {source}; recorded: {answer}")
 
 
-def _arrival(seen: _Seen | None, sources: Sequence[str], wait: float) -> Iterator[Problem]:
-    if seen is None:
+def _arrival(arrived: _Arrived | None, sources: Sequence[str], wait: float) -> Iterator[Problem]:
+    if arrived is None:
         what = f"lines arriving: Postfix's line about a connection did not, within {wait:g} s"
         hint = (
             "does it log elsewhere (postconf maillog_file syslog_facility)? Is the logger "
@@ -111,14 +118,14 @@ def _arrival(seen: _Seen | None, sources: Sequence[str], wait: float) -> Iterato
         )
         yield Problem("fault", what, hint)
         return
-    if seen.source not in sources:
+    if arrived.source not in sources:
         what = f"lines arriving: in the journal, but not in {', '.join(sources)}"
         hint = "set [log] journal = true and files = []; or let rsyslog write the file"
         yield Problem("fault", what, hint)
         return
-    milliseconds = seen.after * 1000
-    yield Problem("ok", f"lines arriving: in {seen.source}, after {milliseconds:.0f} ms")
-    off = seen.event.time - time.time() if seen.event.time else 0.0
+    milliseconds = arrived.after * 1000
+    yield Problem("ok", f"lines arriving: in {arrived.source}, after {milliseconds:.0f} ms")
+    off = arrived.event.time - time.time() if arrived.event.time else 0.0
     if abs(off) > _CLOCK:
         what = f"clock: the line's own time is {off:+.0f} s off"
         hint = "the logger's time zone differs from this host's (timedatectl), or its clock"
@@ -163,7 +170,7 @@ def _await(
     client: str,
     until: float,
     word: str = "",
-) -> _Seen | None:
+) -> _Arrived | None:
     """Return where a line about the client arrived; elsewhere only if in none of the sources.
 
     Args:
@@ -185,9 +192,9 @@ def _await(
             for line in batch.lines if batch else ():
                 event = parser.event(line)
                 if event is not None and event.client == client and word in event.text:
-                    seen = _Seen(source, time.time() - begin, event)
+                    arrived = _Arrived(source, time.time() - begin, event)
                     if source in sources:
-                        return seen
-                    other = other or seen
+                        return arrived
+                    other = other or arrived
         select.select([tail.fileno() for tail in tails.values()], [], [], min(left, 0.05))
     return other

@@ -85,12 +85,12 @@ def _file(path: str, facts: Facts) -> Problem:
     return Problem("ok", found)
 
 
-def _others(seen: Iterable[str], facts: Facts) -> list[str]:
+def _others(present: Iterable[str], facts: Facts) -> list[str]:
     """Return the hosts of a log if none of them counts, as the daemon decides."""
     hosts = Hosts(facts)
-    for host in seen:
+    for host in present:
         hosts.see(0, host)
-    return [] if any(hosts.counts(0, host) for host in seen) else list(seen)
+    return [] if any(hosts.counts(0, host) for host in present) else list(present)
 
 
 def _end(path: str) -> list[str]:
