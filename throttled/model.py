@@ -396,13 +396,13 @@ class Applied(Struct, frozen=True):
     full: frozenset[FullSet] = frozenset()  # `failed` names what did not fit
 
 
-class Problem(Struct, frozen=True):
+class Finding(Struct, frozen=True):
     """One finding of a check."""
 
     state: Literal["ok", "warning", "fault"]
     what: str
     hint: str = ""
-    #: Of the daemon's health: which kind of problem it is, see `throttled.health.problems`.
+    #: Of the daemon's health: which kind of problem it is, see `throttled.health.findings`.
     key: str = ""
 
 

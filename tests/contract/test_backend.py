@@ -90,7 +90,7 @@ def put(backend: Backend, *entries: Entry) -> None:
 
 
 def test_check_finds_nothing_wrong_here(backend: Backend) -> None:
-    assert [problem.state for problem in backend.check()] == ["ok"]
+    assert [finding.state for finding in backend.check()] == ["ok"]
 
 
 def test_what_was_applied_is_there(backend: Backend) -> None:

@@ -76,16 +76,16 @@ def test_from_handshakes_to_a_throttle_and_on_without_a_sensor(
         assert [(d.subject, d.scope, d.action) for d in reported] == [(V4, "mx", "throttle")]
         assert pipeline.counts.events == {"handshake": 61}
         made[0].missed = 3
-        assert [problem.key for problem in ours.problems()] == ["sensor-missed"]
+        assert [finding.key for finding in ours.findings()] == ["sensor-missed"]
         # It fails: that is told, and it is tried again.
         made[0]._link.detach()
-        await happens(ours.problems)
+        await happens(ours.findings)
         await happens(lambda: "detached" in ours.finding().what)
         assert ours.finding().state == "warning"
-        assert [problem.key for problem in ours.problems()] == ["sensor"]
+        assert [finding.key for finding in ours.findings()] == ["sensor"]
         monkeypatch.setattr(module, "_PATIENCE", 0.0)
         await happens(lambda: len(made) == 2)
-        assert ours.problems() == []
+        assert ours.findings() == []
         # Switched off, and with nothing to look at.
         ours.follow(schema.Sensor(handshakes=False), FACTS)
         assert ours.finding().what == "off; connections are counted from the log alone"

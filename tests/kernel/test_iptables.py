@@ -295,8 +295,8 @@ def test_no_other_table_is_touched() -> None:
     """The table nat would turn connection tracking on for the whole host."""
     with namespace("alone") as place, place.entered():
         backend = Iptables()
-        assert [problem.state for problem in backend.check()] == ["ok"]
-        assert [problem.state for problem in backend.check()] == ["ok"]
+        assert [finding.state for finding in backend.check()] == ["ok"]
+        assert [finding.state for finding in backend.check()] == ["ok"]
         backend.setup(RULESET)
         names = [Path("/proc/thread-self/net", f"{ip}_tables_names") for ip in ("ip", "ip6")]
         made = [name.read_text().split() for name in names]
@@ -374,7 +374,7 @@ def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.M
 
 def test_check_changes_nothing() -> None:
     with namespace("check") as place, place.entered():
-        assert [problem.state for problem in Iptables().check()] == ["ok"]
+        assert [finding.state for finding in Iptables().check()] == ["ok"]
         assert [line for line in raw() if not line.startswith("-P ")] == []
         assert run("ipset", "list", "-n") == ""
 
@@ -386,18 +386,18 @@ def test_check_where_the_host_uses_the_nft_variant(
         (tmp_path / name).symlink_to(f"/usr/sbin/{name}")
     (tmp_path / "iptables").symlink_to("/usr/sbin/xtables-nft-multi")
     monkeypatch.setenv("PATH", str(tmp_path))
-    (problem,) = Iptables().check()
-    assert problem.state == "fault"
-    assert "nft variant" in problem.what
-    assert 'backend = "nftables"' in problem.hint
+    (finding,) = Iptables().check()
+    assert finding.state == "fault"
+    assert "nft variant" in finding.what
+    assert 'backend = "nftables"' in finding.hint
 
 
 def test_check_without_the_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with namespace("absent") as place, place.entered(), monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        (problem,) = Iptables().check()
-        assert problem.what == "iptables-legacy is not installed"
-        assert "apt-get install iptables" in problem.hint
+        (finding,) = Iptables().check()
+        assert finding.what == "iptables-legacy is not installed"
+        assert "apt-get install iptables" in finding.hint
         Iptables().teardown()  # there is nothing, and it does not need them to know
 
 
@@ -405,9 +405,9 @@ def test_check_where_a_kind_of_match_is_missing(monkeypatch: pytest.MonkeyPatch)
     # Stands for a kernel without xt_hashlimit, which cannot be had here.
     monkeypatch.setattr(ruleset, "_GC", "nonsense")
     with namespace("modules") as place, place.entered():
-        (problem,) = Iptables().check()
-        assert problem.state == "fault"
-        assert "xt_hashlimit" in problem.hint
+        (finding,) = Iptables().check()
+        assert finding.state == "fault"
+        assert "xt_hashlimit" in finding.hint
         assert run("ipset", "list", "-n") == ""
 
 
@@ -450,9 +450,9 @@ def test_check_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_LIBRARIES", ("xtables", "absent4", "absent6"))
     monkeypatch.delitem(sys.modules, "throttled.enforce.iptables.library", raising=False)
     with namespace("libraries") as place, place.entered():
-        (problem,) = Iptables().check()
-        assert problem.what == "libabsent4, libabsent6 not found"
-        assert "apt-get install iptables" in problem.hint
+        (finding,) = Iptables().check()
+        assert finding.what == "libabsent4, libabsent6 not found"
+        assert "apt-get install iptables" in finding.hint
         assert run("ipset", "list", "-n") == ""
 
 
@@ -460,9 +460,9 @@ def test_check_without_python_iptables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "throttled.enforce.iptables.library", raising=False)
     monkeypatch.setitem(sys.modules, "iptc", None)
     with namespace("package") as place, place.entered():
-        (problem,) = Iptables().check()
-        assert "iptc" in problem.what
-        assert "python3-iptables" in problem.hint
+        (finding,) = Iptables().check()
+        assert "iptc" in finding.what
+        assert "python3-iptables" in finding.hint
 
 
 # python-iptables

@@ -361,7 +361,7 @@ def test_what_the_kernel_refuses_is_found_among_many(host: Host) -> None:
 def test_check_changes_nothing(transactions: Transactions) -> None:
     with namespace("check") as place, place.entered():
         inside = Transactions()
-        assert [problem.state for problem in Nftables().check()] == ["ok"]
+        assert [finding.state for finding in Nftables().check()] == ["ok"]
         assert inside.count() == 0
         inside.socket.close()
         assert nft("list", "ruleset") == ""
@@ -379,19 +379,19 @@ def test_check_without_the_right() -> None:
 
 def test_check_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libnftables, "_LIBRARY", "libnftables-that-is-absent.so.1")
-    (problem,) = Nftables().check()
-    assert problem.state == "fault"
-    assert "libnftables-that-is-absent.so.1" in problem.what
-    assert "install libnftables1" in problem.hint
+    (finding,) = Nftables().check()
+    assert finding.state == "fault"
+    assert "libnftables-that-is-absent.so.1" in finding.what
+    assert "install libnftables1" in finding.hint
 
 
 def test_check_with_rules_that_this_kernel_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     # Stands for an older kernel, which cannot be had here.
     monkeypatch.setattr(ruleset, "_DROP", "no-such-statement drop")
-    (problem,) = Nftables().check()
-    assert problem.state == "fault"
-    assert "syntax error" in problem.what
-    assert "Linux 5.11" in problem.hint
+    (finding,) = Nftables().check()
+    assert finding.state == "fault"
+    assert "syntax error" in finding.what
+    assert "Linux 5.11" in finding.hint
 
 
 # The ways to the kernel

@@ -121,7 +121,7 @@ def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
     assert was_open < _LOOK / 2  # by the kernel's notification, not by the next look
     status = guarded.guard.status()
     assert (status.desired, status.enforced, status.counted) == (5, 5, True)
-    assert [problem for problem in status.health if problem.state == "fault"] == []
+    assert [finding for finding in status.health if finding.state == "fault"] == []
     # Counted there, since it was put back or all the time: packets came, and were dropped.
     assert guarded.in_kernel(BANNED)[BANNED] > 0
     assert guarded.guard.status().packets_dropped > 0

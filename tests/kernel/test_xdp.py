@@ -198,8 +198,8 @@ def test_a_program_of_somebody_else_stays(
         link, _object = other_program(at("eth0").number)
         before = at("eth0")
         made = Xdp(pins=pins)
-        (problem,) = made.check()
-        assert problem.state == "warning"
+        (finding,) = made.check()
+        assert finding.state == "warning"
         for _ in range(2):
             made.setup(RULESET)
         assert at("eth0") == before
@@ -207,7 +207,7 @@ def test_a_program_of_somebody_else_stays(
         made.teardown()
         assert at("eth0") == before
         (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        for text in (problem.what, said):
+        for text in (finding.what, said):
             assert "eth0 has another XDP program (internet, id" in text
         del link
 
@@ -239,7 +239,7 @@ def test_where_others_are_everywhere_it_does_not_start(pins: Path) -> None:
         ip("link add a0 type veth peer b0 address 02:00:00:00:00:09")
         others = [other_program(at(name).number) for name in ("a0", "b0")]
         made = Xdp(pins=pins)
-        assert [problem.state for problem in made.check()] == ["fault", "fault"]
+        assert [finding.state for finding in made.check()] == ["fault", "fault"]
         with pytest.raises(BackendError, match="has another XDP program") as caught:
             made.setup(RULESET)
         assert "nftables" in caught.value.hint
@@ -578,20 +578,20 @@ def test_a_program_that_was_detached_is_noticed_and_put_back(host: Host, pins: P
 
 def test_check_changes_nothing(wire: Wire, pins: Path) -> None:
     with wire.server.entered():
-        assert [problem.state for problem in Xdp(pins=pins).check()] == ["ok"]
+        assert [finding.state for finding in Xdp(pins=pins).check()] == ["ok"]
         assert not at("eth0").attached
         assert not pins.exists()
 
 
 def test_check_where_our_own_program_is(host: Host) -> None:
-    assert [problem.state for problem in host.backend.check()] == ["ok"]
+    assert [finding.state for finding in host.backend.check()] == ["ok"]
 
 
 def test_check_without_a_file_system(tmp_path: Path) -> None:
     made = Xdp(pins=tmp_path / "throttled")
-    (problem,) = made.check()
-    assert problem.state == "fault"
-    assert problem.hint == f"mount -t bpf bpf {tmp_path}"
+    (finding,) = made.check()
+    assert finding.state == "fault"
+    assert finding.hint == f"mount -t bpf bpf {tmp_path}"
     with pytest.raises(BackendError, match="no BPF file system"):
         made.setup(RULESET)
     assert not (tmp_path / "throttled").exists()

@@ -257,7 +257,7 @@ def test_a_full_disk_does_not_stop_protection(lab: Lab, guard: Daemon) -> None:
         assert b"No space" in filled.stderr
         attack(lab, "guess", [V4], 2.0)
         netns.until(lambda: not answers(lab, V4, 587), "it is banned all the same")
-        assert any(problem.state == "fault" for problem in guard.status().health)
+        assert any(finding.state == "fault" for finding in guard.status().health)
         ballast.unlink()
         netns.until(lambda: has(guard, V4, "ban", "submission"), "recorded when there is room")
         netns.until(lambda: not guard.status().health, "and well again")

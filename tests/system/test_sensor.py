@@ -168,7 +168,7 @@ def test_a_sensor_that_fails_leaves_counting_to_the_log(lab: Lab, guard: Daemon)
     guard.program = ("setpriv", "--bounding-set=-bpf,-sys_admin", *guard.program)
     guard.start()
     status = guard.status()
-    assert [problem.key for problem in status.health] == ["sensor"]
+    assert [finding.key for finding in status.health] == ["sensor"]
     assert "CAP_BPF" in guard.command("status").stdout
     for _ in range(3):
         assert answers(lab, V4, 25)

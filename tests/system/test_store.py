@@ -18,7 +18,7 @@ import pytest
 from lab.daemon.daemon import Daemon, daemon
 from lab.network import netns
 from lab.network.netns import Namespace
-from throttled.model import Problem
+from throttled.model import Finding
 from throttled.store.store import Store
 
 pytestmark = pytest.mark.root
@@ -60,21 +60,21 @@ class Guarded:
         self.garbage(address)
         netns.until(lambda: self.in_kernel(address), f"{address} is banned in the kernel")
 
-    def faults(self) -> list[Problem]:
+    def errors(self) -> list[Finding]:
         return [p for p in self.guard.status().health if p.key.startswith("store")]
 
-    def fault(self, word: str) -> None:
+    def error(self, word: str) -> None:
         """Wait until `status` shows a fault of the store, as an operator sees it."""
 
         def shown() -> bool:
             done = self.guard.command("status")
-            return word in " ".join(done.stdout.split()) and bool(self.faults())
+            return word in " ".join(done.stdout.split()) and bool(self.errors())
 
         netns.until(shown, f"status says {word!r}")
-        assert all(problem.hint for problem in self.faults())
+        assert all(finding.hint for finding in self.errors())
 
     def well(self) -> None:
-        netns.until(lambda: not self.faults(), "the fault is gone")
+        netns.until(lambda: not self.errors(), "the fault is gone")
 
     def recorded(self) -> set[str]:
         with closing(Store.open(str(self.path), readonly=True)) as store:
@@ -111,7 +111,7 @@ def fill(folder: Path) -> Path:
 def test_full_from_the_start(guarded: Guarded, small: Path) -> None:
     ballast = fill(small)
     guarded.guard.start()
-    guarded.fault("no space left")
+    guarded.error("no space left")
     guarded.bans(A)
     ballast.unlink()
     guarded.well()
@@ -127,7 +127,7 @@ def test_mounted_read_only(guarded: Guarded, small: Path) -> None:
     guarded.guard.stop()
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     guarded.guard.start()
-    guarded.fault("read-only")
+    guarded.error("read-only")
     assert guarded.in_kernel(A)
     guarded.bans(B)
     subprocess.run(["mount", "-o", "remount,rw", str(small)], check=True)
@@ -162,7 +162,7 @@ def test_damaged(guarded: Guarded, damage: Callable[[Path], None], *, running: b
     if not running:
         guarded.guard.start()
     guarded.bans(B)
-    guarded.fault("damaged" if damage is middle else "database")
+    guarded.error("damaged" if damage is middle else "database")
     assert guarded.in_kernel(A)
     assert guarded.guard.command("unban", B).returncode == 0
     assert not guarded.in_kernel(B)
@@ -192,7 +192,7 @@ def test_locked(guarded: Guarded, *, running: bool) -> None:
         if not running:
             guarded.guard.start()
         guarded.bans(A)
-        guarded.fault("locked")
+        guarded.error("locked")
         other.execute("ROLLBACK")
     guarded.well()
     netns.until(lambda: guarded.recorded() == {A}, "recorded")
@@ -200,23 +200,23 @@ def test_locked(guarded: Guarded, *, running: bool) -> None:
 
 @pytest.mark.parametrize("fault", ["locked", "full", "read-only"])
 def test_no_line_is_missed_while_the_daemon_was_away(
-    guarded: Guarded, small: Path, fault: str
+    guarded: Guarded, small: Path, error: str
 ) -> None:
     guarded.guard.start()
     guarded.bans(A)
     guarded.guard.signal(signal.SIGKILL)
     guarded.guard.kill()
     with closing(sqlite3.connect(guarded.path, isolation_level=None)) as other:
-        if fault == "locked":
+        if error == "locked":
             other.execute("BEGIN IMMEDIATE")
-        elif fault == "full":
+        elif error == "full":
             fill(small)
         else:
             other.close()
             subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
         guarded.garbage(B)
         guarded.guard.start()
-        guarded.fault({"locked": "locked", "full": "no space", "read-only": "read-only"}[fault])
+        guarded.error({"locked": "locked", "full": "no space", "read-only": "read-only"}[error])
         netns.until(lambda: guarded.in_kernel(B), "what was logged meanwhile counts")
 
 
@@ -226,7 +226,7 @@ def test_of_a_newer_version(guarded: Guarded) -> None:
         other.execute("PRAGMA user_version = 99")
     before = guarded.path.read_bytes()
     guarded.guard.start()
-    guarded.fault("version 99")
+    guarded.error("version 99")
     guarded.bans(A)
     assert guarded.path.read_bytes() == before
 
@@ -238,7 +238,7 @@ def test_of_an_earlier_build(guarded: Guarded) -> None:
         other.execute("ALTER TABLE active RENAME COLUMN packets TO dropped")
     before = guarded.path.read_bytes()
     guarded.guard.start()
-    guarded.fault("an earlier build")
+    guarded.error("an earlier build")
     guarded.bans(A)
     assert guarded.path.read_bytes() == before
 
@@ -249,7 +249,7 @@ def test_vanished(guarded: Guarded) -> None:
     for left in guarded.folder.iterdir():
         left.unlink()
     guarded.bans(B)
-    guarded.fault("removed or replaced")
+    guarded.error("removed or replaced")
     guarded.well()
     netns.until(lambda: guarded.recorded() == {A, B}, "what is in force is in the new file")
     guarded.guard.kill()

@@ -83,8 +83,8 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
         yield "lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     yield from _labelled("events", _columns(by_count))
-    for problem in status.health:
-        yield from output.paragraph(problem)
+    for finding in status.health:
+        yield from output.paragraph(finding)
 
 
 def _labelled(label: str, texts: list[str]) -> Iterator[tuple[str, str]]:

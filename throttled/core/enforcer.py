@@ -35,7 +35,7 @@ class Enforcer:
             skipped: where unexpected errors of single elements are counted.
         """
         self.backend = backend
-        self.fault: BackendError | None = None
+        self.error: BackendError | None = None
         #: What the kernel has no room for.
         self.refused = Refused()
         self.errors = 0
@@ -52,7 +52,7 @@ class Enforcer:
     def enforcing(self) -> bool:
         """Tell whether what is decided is in a kernel."""
         backend = self.backend
-        return backend is not None and backend.enforces and self.fault is None
+        return backend is not None and backend.enforces and self.error is None
 
     def apply(self, entries: Sequence[Entry], now: Moment) -> None:
         """Put entries in force; what the kernel refuses waits for `retry`.
@@ -88,14 +88,14 @@ class Enforcer:
             repair: puts the backend's table in place again.
             now: both clocks.
         """
-        if self.fault is None:
+        if self.error is None:
             return
         try:
             repair()
         except BackendError as error:
-            self.fault = error
+            self.error = error
             return
-        waiting, self._waiting, self.fault = self._waiting, {}, None
+        waiting, self._waiting, self.error = self._waiting, {}, None
         left = (_later(entry, now.boot - since) for entry, since in waiting.values())
         self.apply([entry for entry in left if entry is not None], now)
 
@@ -131,9 +131,9 @@ class Enforcer:
         return ()
 
     def _failed(self, error: BackendError) -> None:
-        if self.fault is None:
+        if self.error is None:
             log.error("%s. %s", error.message, error.hint)
-        self.fault = error
+        self.error = error
         self.errors += 1
 
     def _wait(self, entries: Sequence[Entry], now: Moment) -> None:

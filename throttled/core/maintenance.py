@@ -55,7 +55,7 @@ class Maintenance:
                 them, and how many there are.
         """
         self._ended = ended
-        self.fault: StoreError | None = None  # the store cannot be looked after
+        self.error: StoreError | None = None  # the store cannot be looked after
         self._pipeline = pipeline
         self._clock = clock
         moment = clock()
@@ -74,9 +74,9 @@ class Maintenance:
 
     async def run(self) -> None:
         """Do what is due, unless the store fails: what it says of ends may be out of date."""
-        if self._pipeline.recorder.fault is not None or self._pipeline.recorder.waiting():
+        if self._pipeline.recorder.error is not None or self._pipeline.recorder.waiting():
             return
-        fault = None
+        failed = None
         for step in (
             self._follow_clock,
             self._run_out,
@@ -88,13 +88,13 @@ class Maintenance:
             try:
                 await step()
             except StoreError as error:
-                if self.fault is None:
+                if self.error is None:
                     log.error("%s; what runs out waits. %s", error.message, error.hint)
-                fault = error
+                failed = error
                 break
             except Exception as error:  # noqa: BLE001 - the other steps go on
                 self._pipeline.skipped.add("step", error, step.__name__)
-        self.fault = fault
+        self.error = failed
 
     async def _follow_clock(self) -> None:
         moment = self._clock()

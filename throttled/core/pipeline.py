@@ -134,7 +134,7 @@ class Pipeline:
     def reports(self) -> list[Report]:
         """Return the senders that crossed a limit since the last call, and record them."""
         reports = self.senders.drain()
-        if reports and self.recorder.fault is None:
+        if reports and self.recorder.error is None:
             try:
                 self.recorder.store.record_reports(reports)
             except StoreError as error:
@@ -314,7 +314,7 @@ class Pipeline:
         self.skipped.run("decision", decisions, hold)
 
     def _keep_counters(self, decisions: Sequence[Decision], known: AbstractSet[Key]) -> None:
-        if not known or self.recorder.fault is not None:
+        if not known or self.recorder.error is not None:
             return
         again = (
             Entry(d.subject, d.scope, action, 0.0)

@@ -68,7 +68,7 @@ class Protected:
         if (
             self._waiting
             and idle
-            and pipeline.recorder.fault is None
+            and pipeline.recorder.error is None
             and not pipeline.recorder.waiting()
         ):
             self._task = asyncio.get_running_loop().create_task(self._work())

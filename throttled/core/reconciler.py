@@ -22,7 +22,7 @@ from throttled.core.restoring import Kind, adopt, judge, restore
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, RulesWatch
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset, Scope
+from throttled.model import ACTIONS, SCOPES, Entry, Fill, Finding, Foreign, Ruleset, Scope
 
 log = logging.getLogger("throttled")
 
@@ -187,30 +187,30 @@ class Reconciler:
         self._dropped = count
         return self._dropped_before + count
 
-    def problems(self, at: float) -> list[Problem]:
+    def findings(self, at: float) -> list[Finding]:
         """Return what an operator should know of the kernel.
 
         Args:
             at: now, on the boot clock.
         """
         found = self._full()
-        if self._lacked > 1 and not found and self._pipeline.enforcer.fault is None:
+        if self._lacked > 1 and not found and self._pipeline.enforcer.error is None:
             what = f"the kernel lacks {self.lacking:,} elements that should be in force"
             hint = "they are put in again and again: does another program take them out?"
-            found.append(Problem("warning", what, hint, "kernel-lacks"))
+            found.append(Finding("warning", what, hint, "kernel-lacks"))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
         if often >= _OFTEN[0]:
             what = f"somebody else changed our part of the firewall {often} times in ten minutes"
             hint = "which program loads its own rules? let it leave the table inet throttled alone"
-            found.append(Problem("warning", what, hint, "firewall-disturbed"))
+            found.append(Finding("warning", what, hint, "firewall-disturbed"))
         return found
 
-    def _full(self) -> list[Problem]:
+    def _full(self) -> list[Finding]:
         """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
         hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
         refused = self._pipeline.enforcer.refused
         found = [
-            Problem(
+            Finding(
                 "fault",
                 f"the set {each.name} is full: {refused.counts[each.scope, each.action]:,} "
                 f"{each.scope} {each.action}s do not fit",
@@ -219,9 +219,9 @@ class Reconciler:
             )
             for each in refused.sets()
         ]
-        known = {problem.key for problem in found}
+        known = {finding.key for finding in found}
         counted = [
-            Problem(
+            Finding(
                 "fault" if fill.used >= fill.size else "warning",
                 f"the set {fill.name} holds {fill.used:,} of {fill.size:,} at most",
                 hint,
@@ -230,19 +230,19 @@ class Reconciler:
             for fill in self.fills
             if fill.used >= _NEARLY * fill.size
         ]
-        return found + [problem for problem in counted if problem.key not in known]
+        return found + [finding for finding in counted if finding.key not in known]
 
     def tick(self, moment: Moment) -> None:
         """Try again what the kernel or the store refused; clear up in the kernel; look."""
-        if self._pipeline.enforcer.fault is None:
+        if self._pipeline.enforcer.error is None:
             try:
                 self.backend.collect()
                 self.dropped()
             except BackendError as error:
                 self._refused(error)
-        broken = self._pipeline.enforcer.fault
+        broken = self._pipeline.enforcer.error
         self._pipeline.enforcer.retry(self.repair, moment)
-        if broken and self._pipeline.enforcer.fault is None:
+        if broken and self._pipeline.enforcer.error is None:
             self._put_right(Foreign(rules=True, lost=True))
         if (asleep := slept()) > self._slept + _ENDS:
             # The clock by which elements of netfilter end stood still: they are too long now.
@@ -388,7 +388,7 @@ class Reconciler:
 
     def _broken_off(self) -> bool:
         """Tell whether to leave off comparing: it will begin anew."""
-        return self.state in _TO_COMPARE or self._pipeline.enforcer.fault is not None
+        return self.state in _TO_COMPARE or self._pipeline.enforcer.error is not None
 
     async def _adopt(self) -> None:
         """Take over what the kernel holds beyond the store."""
@@ -404,7 +404,7 @@ class Reconciler:
     def _refused(self, error: ThrottledError) -> None:
         log.error("%s. %s", error.message, error.hint)
         if isinstance(error, BackendError):
-            self._pipeline.enforcer.fault = error  # the next tick repairs, and compares again
+            self._pipeline.enforcer.error = error  # the next tick repairs, and compares again
 
 
 def _used(fills: Sequence[Fill]) -> Counter[Kind]:

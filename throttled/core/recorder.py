@@ -59,7 +59,7 @@ class Recorder:
             skipped: where unexpected errors of single rows are counted.
         """
         self.store = store
-        self.fault: StoreError | None = None  # it cannot be written
+        self.error: StoreError | None = None  # it cannot be written
         self.unread: StoreError | None = None  # it cannot be read
         self.pardons = Pardons()
         self.errors = 0
@@ -99,7 +99,7 @@ class Recorder:
         waited = bool(self._decisions)
         self._decisions = self._latest([*self._decisions, *decisions])
         self._evidence = self._latest(self._evidence)
-        if self.fault is not None and 0 <= now.boot - self._failed < _PATIENCE:
+        if self.error is not None and 0 <= now.boot - self._failed < _PATIENCE:
             return
         # New decisions go together, however many: they are recorded before they are applied.
         piece = self._decisions[: _PIECE if waited else None]
@@ -113,15 +113,15 @@ class Recorder:
             self.pardons.flush(self.store)
             self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
-            if self.fault is None:
+            if self.error is None:
                 log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
-            self.fault = error
+            self.error = error
             self._failed = now.boot
             self.errors += 1
             return
-        if self.fault is not None:
+        if self.error is not None:
             log.warning("the store works again; %d decisions waited", len(self._decisions))
-            self.fault = None
+            self.error = None
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
         activity.clear()
 
@@ -164,7 +164,7 @@ class Recorder:
                 before could not record, are recorded a piece at a time.
         """
         self.store = store
-        self.fault = self.unread = None
+        self.error = self.unread = None
         self._decisions[:0] = decisions
         self.record(now)
 
@@ -180,7 +180,7 @@ class Recorder:
         concerned = {subject for subject, _ in keys} | {network for network, _ in networks}
         evidence = [
             e
-            for e in (self._evidence if self.fault is None else ())
+            for e in (self._evidence if self.error is None else ())
             if e.subject in concerned or address.network_of(e.subject) in concerned
         ]
         try:
@@ -235,7 +235,7 @@ class Recorder:
     def packets(self, elements: Sequence[Element]) -> None:
         """Add packet counters that are about to be set to zero to those of the store."""
         if (
-            not elements or self.fault is not None
+            not elements or self.error is not None
         ):  # a locked one would hold each batch up for 0.1 s
             return
         try:

@@ -42,11 +42,11 @@ def open_or_without(path: str) -> tuple[Store, StoreError | None]:
         return Store.open(path), None
     except StoreError as error:
         log.error("%s; going on without it. %s", error.message, error.hint)
-        problem = error
+        finding = error
     memory = Store.open(":memory:")
     with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
         memory.record(time(), (), (), list(file.positions().values()))
-    return memory, problem
+    return memory, finding
 
 
 def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:

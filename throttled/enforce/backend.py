@@ -7,7 +7,7 @@ the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a l
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from throttled.model import Applied, Element, Entry, Fill, Foreign, Problem, Ruleset
+from throttled.model import Applied, Element, Entry, Fill, Finding, Foreign, Ruleset
 
 
 class RulesWatch(Protocol):
@@ -39,7 +39,7 @@ class Backend(Protocol):
     #: Whether its rules are at each network interface: set up again when these change.
     at_interfaces: bool
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say whether this backend can work here, and what is missing if not. Changes nothing."""
         ...
 

@@ -23,8 +23,8 @@ from throttled.model import (
     Element,
     Entry,
     Fill,
+    Finding,
     FullSet,
-    Problem,
     Rate,
     Ruleset,
     Scope,
@@ -54,9 +54,9 @@ class DryRun:
         self._ends: dict[Key, tuple[float, Rate | None]] = {}
         self._swept = -math.inf
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say that nothing is enforced."""
-        return [Problem("ok", "dry run: decisions are remembered, nothing is enforced")]
+        return [Finding("ok", "dry run: decisions are remembered, nothing is enforced")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Take the rules; what is remembered stays."""

@@ -11,15 +11,15 @@ from throttled.decide.escapes import Escape
 from throttled.enforce.backend import Backend
 from throttled.enforce.sockets import listened
 from throttled.errors import BackendError
-from throttled.model import Entry, Facts, Problem, Ruleset
+from throttled.model import Entry, Facts, Finding, Ruleset
 
 #: Of so many it is asked whether the kernel holds them.
 _ASKED = 16
 
 
-def problems(
+def findings(
     pipeline: Pipeline, backend: Backend, facts: Facts, ruleset: Callable[[], Ruleset], at: float
-) -> list[Problem]:
+) -> list[Finding]:
     """Return one warning if banned clients get through.
 
     Args:
@@ -49,7 +49,7 @@ def problems(
         f"sessions with {first.instance}"
     )
     why = _cause(first, packets[first.client, first.scope], facts, ruleset())
-    return [Problem("warning", what, why, "banned-but-seen")]
+    return [Finding("warning", what, why, "banned-but-seen")]
 
 
 def _cause(escape: Escape, packets: int, facts: Facts, ruleset: Ruleset) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 from throttled import subjects
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
-from throttled.model import Decision, Problem, Report
+from throttled.model import Decision, Finding, Report
 
 #: Told in full with one delivery.
 EVENTS = 20
@@ -42,10 +42,10 @@ class Hook:
     def __init__(self, settings: Notify) -> None:
         self.settings = settings
         self.would = False  # the daemon observes: nobody is banned
-        self.problem: Problem | None = None
+        self.finding: Finding | None = None
         self._events: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
-        self._wrong: dict[str, Problem] = {}
+        self._wrong: dict[str, Finding] = {}
         self._waiting = asyncio.Event()
 
     def decided(self, decisions: Sequence[Decision]) -> None:
@@ -70,16 +70,16 @@ class Hook:
             text = f"{who} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
             self._queue("alert", text, **fields)
 
-    def health(self, problems: Sequence[Problem]) -> None:
+    def health(self, findings: Sequence[Finding]) -> None:
         """Tell what is wrong now and was not before, and what is well again."""
-        wrong = {problem.key: problem for problem in problems if problem.key != "notify"}
-        for key, problem in wrong.items():
+        wrong = {finding.key: finding for finding in findings if finding.key != "notify"}
+        for key, finding in wrong.items():
             if key not in self._wrong:
-                message = f"{problem.state}: {problem.what}"
-                self._queue("health", message, key=key, state=problem.state, hint=problem.hint)
-        for key, problem in self._wrong.items():
+                message = f"{finding.state}: {finding.what}"
+                self._queue("health", message, key=key, state=finding.state, hint=finding.hint)
+        for key, finding in self._wrong.items():
             if key not in wrong:
-                self._queue("health", f"well again: {problem.what}", key=key, state="ok")
+                self._queue("health", f"well again: {finding.what}", key=key, state="ok")
         self._wrong = wrong
 
     async def run(self) -> None:
@@ -124,12 +124,12 @@ class Hook:
         if settings.url:
             failed += await self._webhook(message)
         if not failed:
-            self.problem = None
+            self.finding = None
             return
         what = f"notifying failed: {'; '.join(failed)}"
         log.warning("%s", what)
         hint = "see [notify]; what it was about is in the log, and not told again"
-        self.problem = Problem("warning", what, hint, "notify")
+        self.finding = Finding("warning", what, hint, "notify")
 
     async def reach(self) -> str:
         """Connect to the webhook, from where notifications are posted, and post nothing.

@@ -89,7 +89,7 @@ async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:
     """Apply the changed allowlist; return whether the kernel took it, and what to add."""
     desk.reconfigure()
     settled = await desk.protected.settled()
-    if desk.fault is not None:
+    if desk.error is not None:
         return False, f", but the rules of the kernel are not changed: {desk.refusal()}"
     if not settled:
         return True, "; its entries remain listed until the database works"
@@ -113,7 +113,7 @@ def disallow(desk: Desk, request: Disallow, _peer: Peer) -> ChangeResult:
         hint = "see `throttled allow`; what the file allows is in its [protect]"
         raise RefusedError(f"{what} was not allowed by hand", hint)
     desk.reconfigure()
-    if desk.fault is not None:
+    if desk.error is not None:
         message = f"{what} is not allowed any more, but the kernel's rules still allow it"
         return ChangeResult([], False, f"{message}: {desk.refusal()}")
     message = f"{what} is no longer allowed" + ("" if desk.running else _LATER)

@@ -44,9 +44,9 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
         message = f"{subject} is {verb} in {where}"
     else:
         message = f"{subject} is not {verb} in {where}: {desk.refusal()}"
-    fault = desk.pipeline.recorder.fault
-    if fault is not None:
-        message += f"; not in the database yet ({fault.message})"
+    error = desk.pipeline.recorder.error
+    if error is not None:
+        message += f"; not in the database yet ({error.message})"
     return ChangeResult(rows, confirmed, message)
 
 

@@ -32,7 +32,7 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
     if allowed:
         desk.reconfigure()
         await desk.protected.settled()
-    confirmed &= desk.fault is None
+    confirmed &= desk.error is None
     refused.sort(key=lambda refusal: refusal.index)
     return ImportResult(len(entries) - len(refused), refused, confirmed)
 

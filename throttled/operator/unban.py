@@ -81,7 +81,7 @@ def unrecorded(desk: Desk, error: StoreError | None) -> str:
 
 def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Element] | None:
     """Return what of the kernel blocks a subject; None where the kernel cannot be asked."""
-    if desk.running and desk.protection.reason(subject) and not desk.fault:
+    if desk.running and desk.protection.reason(subject) and not desk.error:
         return []  # the rules let it pass before any entry is looked at
     try:
         return blocking(desk.backend, subject, scopes)

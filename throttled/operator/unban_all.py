@@ -29,7 +29,7 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
         message, left = await _release(desk, request.scope)
     else:
         message = _flush(desk)
-    if desk.fault is not None:
+    if desk.error is not None:
         return ChangeResult([], False, f"not unbanned in the kernel: {desk.refusal()}")
     if desk.leftover is not None:
         return ChangeResult([], False, f"{message}, but {desk.leftover.what}")

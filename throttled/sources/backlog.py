@@ -73,7 +73,7 @@ class Backlog:
     async def run(self) -> None:
         """Read what there is to read; once that is done there is nothing more to do."""
         at = self._clock().boot
-        if self.done or not self._retry.due(at) or self._pipeline.recorder.fault is not None:
+        if self.done or not self._retry.due(at) or self._pipeline.recorder.error is not None:
             return
         try:
             await self._run()

@@ -44,20 +44,20 @@ class Follower(Struct):
     path: str
     number: int
     tail: FileTail | JournalTail
-    problem: str = ""
+    error: str = ""
     lines: int = 0
     rate: float = 0.0  # lines a second, over the last tick
     ticked: int = 0  # lines at the last tick
     #: Which file was read last, and whether its content tells it from others.
     identity: tuple[int, bool] = (0, False)
     behind: float = 0.0  # since when (boot clock) it has not been read to its end; 0: it has
-    logged: str = ""  # the problem that the journal names already
+    logged: str = ""  # the error that the journal names already
 
     paused: bool = False  # it is read when it is tried again, not when it is readable
 
-    def problems(self) -> list[str]:
+    def errors(self) -> list[str]:
         """Return what cannot be read just now, of this log or of its earlier generations."""
-        return list(filter(None, dict.fromkeys((self.problem, self.tail.state().problem))))
+        return list(filter(None, dict.fromkeys((self.error, self.tail.state().error))))
 
     def pause(self) -> None:
         """Do not read it at each turn of the loop: what raises leaves it readable."""
@@ -139,7 +139,7 @@ class Logs:
         for follower in list(self.followers):
             follower.rate = (follower.lines - follower.ticked) / passed
             follower.ticked = follower.lines
-            if follower.problems():
+            if follower.errors():
                 self._read(follower)
         for path in [path for path in self.unopened if self._retries[path].due(moment.boot)]:
             self._open(path)
@@ -168,7 +168,7 @@ class Logs:
         try:
             tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
         except SourceError as error:
-            if error.message != retry.problem:
+            if error.message != retry.error:
                 log.error("%s. %s", error.message, error.hint)
             retry.failed(now().boot, error.message)
             self.unopened[path] = error.message
@@ -176,7 +176,7 @@ class Logs:
         except Exception as error:  # noqa: BLE001 - of the saved position, most likely
             self._pipeline.skipped.add("log", error, path)
             retry.failed(now().boot, f"cannot read {path}: unexpected {type(error).__name__}")
-            self.unopened[path] = retry.problem
+            self.unopened[path] = retry.error
             return
         retry.succeeded()
         self.unopened.pop(path, None)
@@ -213,7 +213,7 @@ class Logs:
         batch = self._next(follower)
         if batch is None or batch.done:
             follower.behind = 0.0
-            if not follower.problems():
+            if not follower.errors():
                 follower.logged = ""
         elif not follower.behind:
             follower.behind = now().boot
@@ -228,21 +228,21 @@ class Logs:
 
     def _next(self, follower: Follower) -> Batch | None:
         """Return what is new in a log; what is in the way is in its `problem`."""
-        problem, batch = "", None
+        message, batch = "", None
         try:
             batch = follower.tail.read()
         except SourceError as error:
-            problem = error.message
-            if follower.logged != problem:
-                log.error("%s. %s", problem, error.hint)
-                follower.logged = problem
+            message = error.message
+            if follower.logged != message:
+                log.error("%s. %s", message, error.hint)
+                follower.logged = message
         except Exception as error:  # noqa: BLE001 - the others are read
             self._pipeline.skipped.add("log", error, follower.path)
-            problem = f"cannot read {follower.path}: unexpected {type(error).__name__}"
-            follower.problem = problem
+            message = f"cannot read {follower.path}: unexpected {type(error).__name__}"
+            follower.error = message
             follower.pause()
             return None
-        follower.problem = problem
+        follower.error = message
         follower.resume(self._read)
         return batch
 

@@ -162,8 +162,8 @@ class FileTail:
             rotations=self._rotations,
             gaps=self._gaps,
             last_line=self._last_line,
-            problem=self._retry.problem
-            or next((file.retry.problem for file in self._files if file.retry.problem), ""),
+            error=self._retry.error
+            or next((file.retry.error for file in self._files if file.retry.error), ""),
         )
 
     def close(self) -> None:

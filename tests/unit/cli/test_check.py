@@ -18,10 +18,10 @@ EVENT = "2026-07-22T10:00:01+02:00 {} postfix/smtpd[1]: connect from unknown[198
 
 
 def _find(ended: "Ended", words: str) -> dict[str, Any]:
-    found = [problem for problem in ended.json()["problems"] if words in problem["what"]]
+    found = [finding for finding in ended.json()["problems"] if words in finding["what"]]
     assert len(found) == 1, ended.out
-    problem: dict[str, Any] = found[0]
-    return problem
+    finding: dict[str, Any] = found[0]
+    return finding
 
 
 def _follow(config_file: Path, *logs: Path) -> None:
@@ -67,8 +67,8 @@ def test_text_and_exit_code(cli: "Cli", config_file: Path, tmp_path: Path) -> No
     assert ended.code == 1
     lines = ended.out.splitlines()
     assert lines[0] == f"ok       configuration: {config_file}"
-    fault = lines.index(f"fault    cannot read {tmp_path}/absent: No such file or directory")
-    assert lines[fault + 1].startswith("         see where Postfix logs")
+    error = lines.index(f"fault    cannot read {tmp_path}/absent: No such file or directory")
+    assert lines[error + 1].startswith("         see where Postfix logs")
 
 
 def test_json_has_the_same(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
@@ -190,17 +190,17 @@ def test_two_files_with_the_same_lines_would_count_them_twice(
     bare = config_file.read_text()
     _follow(config_file, log, link)
     findings = cli("check", "--json").json()["problems"]
-    assert not any("same lines" in problem["what"] for problem in findings), "followed once"
+    assert not any("same lines" in finding["what"] for finding in findings), "followed once"
     syslog.write_text("Nov 22 10:00:01 mx cron[1]: x\n" + EVENT.format(HOST))
     config_file.write_text(bare)
     _follow(config_file, log, syslog, link)
     findings = cli("check", "--json").json()["problems"]
-    (problem,) = [problem for problem in findings if "same lines" in problem["what"]]
-    assert problem["state"] == "fault"
-    assert {str(log), str(syslog)} < set(problem["what"].split())
+    (finding,) = [finding for finding in findings if "same lines" in finding["what"]]
+    assert finding["state"] == "fault"
+    assert {str(log), str(syslog)} < set(finding["what"].split())
 
 
 def test_for_want_of_a_file_the_journal_is_looked_for(cli: "Cli", config_file: Path) -> None:
     _follow(config_file)
-    problems = cli("check", "--json").json()["problems"]
-    assert any("journal" in problem["what"] for problem in problems)
+    findings = cli("check", "--json").json()["problems"]
+    assert any("journal" in finding["what"] for finding in findings)

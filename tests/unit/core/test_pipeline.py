@@ -28,7 +28,7 @@ from throttled.model import (
     Evidence,
     Facts,
     Fill,
-    Problem,
+    Finding,
     Rate,
     Ruleset,
     Scope,
@@ -61,10 +61,10 @@ class Kernel:
 
     def __init__(self) -> None:
         self.elements: dict[tuple[str, str, str], float] = {}
-        self.fault: BackendError | None = None
+        self.error: BackendError | None = None
         self.refused: set[str] = set()
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         return []
 
     def setup(self, ruleset: Ruleset) -> bool:
@@ -72,8 +72,8 @@ class Kernel:
         return True
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         for entry in entries:
             key = (entry.subject, entry.scope, entry.action)
             self.elements.pop(key, None)
@@ -249,7 +249,7 @@ def test_sessions_are_counted_with_the_position_of_their_lines(
     with sqlite3.connect(tmp_path / "t.db") as other:
         other.execute("BEGIN IMMEDIATE")
         pipeline.recorder.record(NOW, (), positions)
-        assert pipeline.recorder.fault is not None
+        assert pipeline.recorder.error is not None
         read(pipeline, FLOOD[:7])
     assert hours(store) == {("decision", "ban"): 1}, "killed here, the lines are read again"
     for seconds in (2, 3):
@@ -314,12 +314,12 @@ def test_a_full_disk_stops_recording_and_nothing_else(
     blocker.execute("BEGIN IMMEDIATE")  # whatever the reason, the store refuses to write
     assert len(read(pipeline, FLOOD)) == 1
     assert (A, "mx", "throttle") in kernel.elements
-    assert pipeline.recorder.fault is not None
+    assert pipeline.recorder.error is not None
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.recorder.record(later(1))
     assert [d.action for d in store.decisions(A)] == ["throttle"]
-    assert pipeline.recorder.fault is None
+    assert pipeline.recorder.error is None
 
 
 def test_a_store_that_fails_is_asked_once_a_second(
@@ -383,7 +383,7 @@ def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.recorder.record(later(1))
-    assert (pipeline.recorder.fault, store.snapshots(WALL)) == (None, [])
+    assert (pipeline.recorder.error, store.snapshots(WALL)) == (None, [])
 
 
 def test_a_full_disk_hides_nobodys_good_history(
@@ -420,37 +420,37 @@ def test_a_store_that_cannot_be_read_decides_without_history(
 
 
 def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
-    assert pipeline.enforcer.fault is kernel.fault
+    assert pipeline.enforcer.error is kernel.error
     assert pipeline.enforcer.waiting() == 1
     pipeline.enforcer.retry(lambda: None, NOW)
     assert pipeline.enforcer.waiting() == 1
-    kernel.fault = None
+    kernel.error = None
     repaired: list[bool] = []
     pipeline.enforcer.retry(lambda: repaired.append(True), NOW)
     assert repaired == [True]
     assert (A, "mx", "throttle") in kernel.elements
-    assert pipeline.enforcer.fault is None
+    assert pipeline.enforcer.error is None
 
 
 def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
     pipeline: Pipeline, kernel: Kernel
 ) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     entries = [Entry(f"198.18.0.{n}", "mx", "ban", 100.0 * n) for n in range(3)]
     pipeline.enforcer.apply(entries, NOW)
     kernel.elements = {("198.18.0.0", "mx", "ban"): 5.0}
-    kernel.fault = None
+    kernel.error = None
     pipeline.enforcer.retry(lambda: None, later(150))
     assert kernel.elements == {("198.18.0.2", "mx", "ban"): 50.0}
     assert pipeline.enforcer.waiting() == 0
 
 
 def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     pipeline.enforcer.apply([Entry(A, "mx", "ban", 600.0)], NOW)
-    kernel.fault = None  # somebody put the table back before we noticed
+    kernel.error = None  # somebody put the table back before we noticed
     pipeline.enforcer.apply([Entry(A, "mx", "ban", 0.0)], later(1))
     pipeline.enforcer.retry(lambda: None, later(2))
     assert kernel.elements == {}
@@ -460,15 +460,15 @@ def test_what_waits_for_the_kernel_has_a_cap(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("throttled.core.enforcer._WAITING", 3)
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
-    kernel.fault = None
+    kernel.error = None
     pipeline.enforcer.retry(lambda: None, NOW)
     assert [subject for subject, _, _ in kernel.elements] == [f"198.18.0.{n}" for n in (6, 7, 8)]
 
 
 def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
 
     def repair() -> None:
@@ -530,7 +530,7 @@ def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
     """The store still says that a ban is in force."""
     pipeline.decide([replace(decision(1), subject=A)], NOW)
     pipeline.recorder.pardons.add([(A, "mx")], WALL)
-    pipeline.recorder.fault = StoreError("full", "")
+    pipeline.recorder.error = StoreError("full", "")
     pipeline.recorder._failed = BOOT
     exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
     pipeline.decide([exempt], NOW)
@@ -560,7 +560,7 @@ def test_a_flush_goes_on_without_the_store(
     monkeypatch.setattr(pipeline.recorder.store, "active", _refuse)
     pipeline.flush(lambda: None, NOW)
     assert kernel.elements == {}
-    assert pipeline.enforcer.fault is None
+    assert pipeline.enforcer.error is None
 
 
 def _refuse(*_args: object) -> None:
@@ -760,7 +760,7 @@ def test_a_decision_that_cannot_be_recorded_stops_no_other(
     decisions = [decision(n) for n in range(5)]
     decisions[2] = replace(decisions[2], **bad)
     pipeline.decide(decisions, NOW)
-    assert pipeline.recorder.fault is None
+    assert pipeline.recorder.error is None
     assert pipeline.recorder.waiting() == 0
     assert {d.subject for d in store.decisions("", 9)} >= {
         decision(n).subject for n in (0, 1, 3, 4)
@@ -779,7 +779,7 @@ def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, stor
     pipeline.recorder.record(NOW, positions=places)
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 3
     assert store.positions().keys() == {"log"}
-    assert pipeline.recorder.fault is None
+    assert pipeline.recorder.error is None
     assert pipeline.skipped.counts == {"evidence": 2, "position": 1}
 
 

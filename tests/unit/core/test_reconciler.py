@@ -146,15 +146,15 @@ def test_full_sets_and_frequent_damage_are_told(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
-        assert guard.problems(1000.0) == []
+        assert guard.findings(1000.0) == []
         many = [Entry(f"198.18.1.{n}", "mx", "ban", 60.0) for n in range(1, 30)]
         guard._pipeline.enforcer.apply(many, now())
-        (problem,) = guard.problems(1000.0)
-        assert (problem.state, problem.key) == ("fault", "set-full:mx_ban")
-        assert problem.what == "the set mx_ban is full: 19 mx bans do not fit"
+        (finding,) = guard.findings(1000.0)
+        assert (finding.state, finding.key) == ("fault", "set-full:mx_ban")
+        assert finding.what == "the set mx_ban is full: 19 mx bans do not fit"
         guard.disturbed.extend([990.0, 995.0, 999.0])
-        assert guard.problems(1000.0)[-1].key == "firewall-disturbed"
-        assert "firewall-disturbed" not in [p.key for p in guard.problems(2000.0)]
+        assert guard.findings(1000.0)[-1].key == "firewall-disturbed"
+        assert "firewall-disturbed" not in [p.key for p in guard.findings(2000.0)]
 
     asyncio.run(story())
 
@@ -192,11 +192,11 @@ def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Reconc
             guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS[-3:]])
             guard.tick(Moment(moment.wall, moment.boot + 20.0 * look))
             await settled(guard)
-            assert ("kernel-lacks" in [p.key for p in guard.problems(0.0)]) is reported
-        assert "lacks 3 elements" in guard.problems(0.0)[0].what
+            assert ("kernel-lacks" in [p.key for p in guard.findings(0.0)]) is reported
+        assert "lacks 3 elements" in guard.findings(0.0)[0].what
         guard.tick(Moment(moment.wall, moment.boot + 80.0))
         await settled(guard)
-        assert guard.problems(0.0) == []
+        assert guard.findings(0.0) == []
 
     asyncio.run(story())
 

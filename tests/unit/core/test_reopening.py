@@ -35,15 +35,15 @@ def path(tmp_path: Path) -> str:
 def pipeline(path: str) -> Iterator[Pipeline]:
     kernel = DryRun()
     kernel.setup(RULES)
-    store, _problem = open_or_without(path)
+    store, _finding = open_or_without(path)
     made = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, NOW.wall))
     yield made
     made.recorder.store.close()
 
 
 def test_a_directory_is_made(path: str) -> None:
-    store, problem = open_or_without(path)
-    assert problem is None
+    store, finding = open_or_without(path)
+    assert finding is None
     assert Path(path).exists()
     store.close()
 
@@ -53,8 +53,8 @@ def test_without_the_file_and_back(path: str, pipeline: Pipeline) -> None:
     pipeline.recorder.store.close()
     Path(path).rename(path + ".moved")
     Path(path).write_bytes(b"no database" * 100)
-    pipeline.recorder.store, problem = open_or_without(path)
-    assert problem is not None
+    pipeline.recorder.store, finding = open_or_without(path)
+    assert finding is not None
     with pytest.raises(StoreError):
         reopen(pipeline, path, NOW)
     pipeline.decide([ban(A, 599, "adopted", 0), ban(B, 900), ban(C)], NOW)
@@ -87,7 +87,7 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
         left.unlink()
     assert pipeline.recorder.store.gone()
     pipeline.decide([replace(ban(B), origin="peer:mx2")], NOW)
-    assert pipeline.recorder.fault is not None
+    assert pipeline.recorder.error is not None
     reopen(pipeline, path, NOW)
     rows = pipeline.recorder.store.snapshots(NOW.wall)
     assert {row.subject: row.origin for row in rows} == {A: "log", B: "peer:mx2"}

@@ -11,7 +11,7 @@ from throttled.decide.protect import Protection
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
 from throttled.health import bypass
-from throttled.model import Element, Entry, Facts, Problem, Ruleset, Service
+from throttled.model import Element, Entry, Facts, Finding, Ruleset, Service
 from throttled.parse.parser import Parser
 from throttled.settings import Policy, Protect
 from throttled.store.store import Store
@@ -68,8 +68,8 @@ class Host:
         for seconds in after:
             self.logs(f"connect from unknown[{CLIENT}]", seconds)
 
-    def problems(self) -> list[Problem]:
-        return bypass.problems(self.pipeline, self.kernel, self.facts, lambda: self.rules, self.at)
+    def findings(self) -> list[Finding]:
+        return bypass.findings(self.pipeline, self.kernel, self.facts, lambda: self.rules, self.at)
 
 
 @pytest.fixture
@@ -82,20 +82,20 @@ def host() -> Iterator[Host]:
 def test_who_is_banned_and_comes_again_is_told_until_it_stops(host: Host) -> None:
     host.offends()
     host.comes_again(1.0, 1.0, 1.0, 1.0)  # what waited when it was banned
-    assert host.problems() == []
+    assert host.findings() == []
     host.comes_again(5.0, 3.0, 3.0)
-    (problem,) = host.problems()
-    assert (problem.state, problem.key) == ("warning", "banned-but-seen")
-    assert f"{CLIENT} is banned in mx, and yet began 3 sessions with postfix" in problem.what
+    (finding,) = host.findings()
+    assert (finding.state, finding.key) == ("warning", "banned-but-seen")
+    assert f"{CLIENT} is banned in mx, and yet began 3 sessions with postfix" in finding.what
     host.at += 301.0
-    assert host.problems() == []
+    assert host.findings() == []
 
 
 def reason(host: Host) -> str:
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
-    (problem,) = host.problems()
-    return problem.hint
+    (finding,) = host.findings()
+    return finding.hint
 
 
 def test_a_proxy(host: Host) -> None:
@@ -132,31 +132,31 @@ def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch)
         raise OSError
 
     monkeypatch.setattr(bypass, "listened", refuses)
-    assert host.problems()[0].hint.startswith("none of its packets came by our rules")
+    assert host.findings()[0].hint.startswith("none of its packets came by our rules")
 
 
 def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> None:
     reason(host)
     ladder = host.pipeline.ladder
     before, ladder.protection = ladder.protection, Protection.of(host.facts, Protect(), [CLIENT])
-    assert host.problems() == []
+    assert host.findings() == []
     ladder.protection = before
     host.kernel.fails = True
-    assert host.problems() == []
+    assert host.findings() == []
     host.kernel.fails = False
-    assert host.problems() != []
+    assert host.findings() != []
     host.kernel.apply([Entry(CLIENT, "mx", "ban", 0.0)])
-    assert host.problems() == []
+    assert host.findings() == []
     host.kernel.apply([Entry(CLIENT, "mx", "ban", 60.0)])
     host.pipeline.engine.forget(CLIENT)
-    assert host.problems() == []
+    assert host.findings() == []
 
 
 def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
     host.kernel.enforces = False
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
-    assert host.problems() == []
+    assert host.findings() == []
 
 
 def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
@@ -166,4 +166,4 @@ def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
     again.at = host.at
     again.offends()
     again.comes_again(10, 10, 10)
-    assert [problem.key for problem in again.problems()] == ["banned-but-seen"]
+    assert [finding.key for finding in again.findings()] == ["banned-but-seen"]

@@ -40,7 +40,7 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
-from throttled.model import Action, Decision, Entry, Mode, Problem, Rate, Scope
+from throttled.model import Action, Decision, Entry, Finding, Mode, Rate, Scope
 from throttled.service import daemon, schedule
 from throttled.service.configuration import Options
 from throttled.service.daemon import Daemon
@@ -480,9 +480,9 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
         with pytest.raises(ThrottledError) as caught:
             await lab.ask(protocol.Reload(), Done)
         assert caught.value.exit_code == ConfigError.exit_code
-        (problem,) = (await lab.ask(protocol.Status(), StatusResult)).health
-        assert (problem.key, problem.state) == ("config", "warning")
-        assert "soft" in problem.what
+        (finding,) = (await lab.ask(protocol.Status(), StatusResult)).health
+        assert (finding.key, finding.state) == ("config", "warning")
+        assert "soft" in finding.what
         lab.configure("[throttle]\n[ban]\n")
         lab.config.write_text(lab.config.read_text().replace("c.sock", "d.sock"))
         for _ in range(2):  # told again, as it is still so
@@ -530,8 +530,8 @@ def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Pa
     async def story(lab: Lab) -> None:
         lab.configure()
         with pytest.MonkeyPatch.context() as patch:
-            fault = Problem("fault", "no nftables here")
-            patch.setattr(Memory, "check", lambda _self: [fault])
+            error = Finding("fault", "no nftables here")
+            patch.setattr(Memory, "check", lambda _self: [error])
             with pytest.raises(ThrottledError, match="no nftables here"):
                 await lab.ask(protocol.Reload(), Done)
         assert (await lab.ask(protocol.Status(), StatusResult)).mode == "observe"
@@ -703,7 +703,7 @@ def test_a_database_that_is_none_does_not_stop_protection(tmp_path: Path) -> Non
 
     async def story(lab: Lab) -> None:
         status = await lab.ask(protocol.Status(), StatusResult)
-        assert "fault" in {problem.state for problem in status.health}
+        assert "fault" in {finding.state for finding in status.health}
         lab.garbage(A)
         await lab.listed(1)
 

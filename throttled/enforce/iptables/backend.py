@@ -28,7 +28,7 @@ from throttled.enforce.iptables.watch import Outlines, TablesWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Element, Entry, Fill, Problem, Ruleset
+from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,15 @@ class Iptables(SetBackend[int]):
     def _outlines(self) -> Outlines:
         return Outlines(_versions())
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Put a set and a chain of all our kinds of rules in place, that no packet comes to."""
         try:
             if tables.variant() == "nf_tables":
-                return [Problem("fault", "this host's iptables is the nft variant", _NFT)]
+                return [Finding("fault", "this host's iptables is the nft variant", _NFT)]
             self._try()
         except BackendError as error:
-            return [Problem("fault", error.message, error.hint or _MODULES)]
-        return [Problem("ok", f"iptables-legacy and ipset work, on Linux {os.uname().release}")]
+            return [Finding("fault", error.message, error.hint or _MODULES)]
+        return [Finding("ok", f"iptables-legacy and ipset work, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place, one step for each IP version; tell whether there were sets.

@@ -89,8 +89,8 @@ class Ipsets:
             try:
                 answers = self._netlink.dump(messages.headers())
                 return [header for each in answers if (header := messages.header_of(each))]
-            except OSError as problem:
-                if problem.errno != errno.EINVAL:  # this kernel has no ip_set
+            except OSError as failure:
+                if failure.errno != errno.EINVAL:  # this kernel has no ip_set
                     raise
         return []
 
@@ -312,12 +312,12 @@ def _refusals() -> Iterator[None]:
     """Turn what the kernel says into what the operator can read."""
     try:
         yield
-    except FileNotFoundError as problem:
+    except FileNotFoundError as failure:
         raise GoneError(
             "there is no set of ours in ip_set, or not this one",
             "a running throttled makes them, and puts them back when somebody destroyed them",
-        ) from problem
-    except OSError as problem:
-        hint = "run as root or with CAP_NET_ADMIN" if problem.errno == errno.EPERM else ""
-        why = messages.reason(problem.errno or 0) or problem.strerror
-        raise BackendError(f"ipset: {why}", hint) from problem
+        ) from failure
+    except OSError as failure:
+        hint = "run as root or with CAP_NET_ADMIN" if failure.errno == errno.EPERM else ""
+        why = messages.reason(failure.errno or 0) or failure.strerror
+        raise BackendError(f"ipset: {why}", hint) from failure

@@ -26,7 +26,7 @@ from throttled.enforce.nftables.watch import TableWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import BASE, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Element, Entry, Fill, FullSet, Problem, Ruleset
+from throttled.model import Applied, Element, Entry, Fill, Finding, FullSet, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Nftables(SetBackend[bytes]):
     def _libnftables(self) -> Libnftables:
         return Libnftables()
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Let the kernel go through all sets and rules under another name, and take them back."""
         trial = text.render(_TRIAL, BASE, BASE, {}, "throttled_check")
         try:
@@ -61,8 +61,8 @@ class Nftables(SetBackend[bytes]):
             self._libnftables.run(trial, trial=True)
         except BackendError as error:
             hint = error.hint or "needs Linux 5.11 or later; --mode observe does without a firewall"
-            return [Problem("fault", error.message, hint)]
-        return [Problem("ok", f"nftables works, on Linux {os.uname().release}")]
+            return [Finding("fault", error.message, hint)]
+        return [Finding("ok", f"nftables works, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place; tell whether our table was there.

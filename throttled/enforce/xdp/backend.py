@@ -34,7 +34,7 @@ from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
 from throttled.linux.mounts import kind_at
-from throttled.model import Applied, Element, Entry, Fill, Problem, Ruleset
+from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -74,21 +74,21 @@ class Xdp:
         self._occupied: frozenset[str] = frozenset()
         self._guarded: Sequence[int] = ()  # numbers of interfaces
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Let the kernel verify the program, and look who is at the interfaces."""
         if kind_at(self._pins) != "bpf":
             what = f"there is no BPF file system at {self._pins.parent}"
-            return [Problem("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
+            return [Finding("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
         try:
             Object(OBJECTS / "xdp.o").load()
             found = interfaces.interfaces()
         except BackendError as error:
-            return [Problem("fault", error.message, error.hint)]
+            return [Finding("fault", error.message, error.hint)]
         ours = {_number(pin) for pin in self._home.glob(f"{_LINK}*")}
         foreign = [each for each in found if each.attached and each.number not in ours]
         state: Literal["warning", "fault"] = "warning" if len(foreign) < len(found) else "fault"
-        return [Problem(state, *_occupied(each)) for each in foreign] or [
-            Problem("ok", f"XDP works, on Linux {os.uname().release}")
+        return [Finding(state, *_occupied(each)) for each in foreign] or [
+            Finding("ok", f"XDP works, on Linux {os.uname().release}")
         ]
 
     def setup(self, ruleset: Ruleset) -> bool:

@@ -19,8 +19,8 @@ def test_repeated_lines_held_back(tmp_path: Path) -> None:
     _write(tmp_path, "etc/rsyslog.conf", "# $RepeatedMsgReduction on\n")
     assert list(loggers.check(["/var/log/mail.log"], tmp_path)) == []
     _write(tmp_path, "etc/rsyslog.d/50.conf", "x\n $repeatedmsgreduction ON\n")
-    (problem,) = loggers.check(["/var/log/mail.log"], tmp_path)
-    assert "50.conf" in problem.what
+    (finding,) = loggers.check(["/var/log/mail.log"], tmp_path)
+    assert "50.conf" in finding.what
     assert next(loggers.check([JOURNAL], tmp_path)).what.startswith("journald")
 
 
@@ -44,8 +44,8 @@ def test_repeated_lines_held_back(tmp_path: Path) -> None:
 def test_what_journald_drops(tmp_path: Path, files: dict[str, str], expected: str) -> None:
     for name, text in files.items():
         _write(tmp_path, name, text)
-    problems = list(loggers.check([JOURNAL], tmp_path))
-    assert [expected in problem.what for problem in problems] == ([True] if expected else [])
+    findings = list(loggers.check([JOURNAL], tmp_path))
+    assert [expected in finding.what for finding in findings] == ([True] if expected else [])
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_unit_of_this_release_is_named_and_asked(
         return shown if "LoadState" in command[4] else limited[command[2]]
 
     monkeypatch.setattr(loggers, "run", systemctl)
-    (problem,) = loggers.check([JOURNAL], tmp_path)
-    assert f"systemctl edit {unit}:" in problem.hint
+    (finding,) = loggers.check([JOURNAL], tmp_path)
+    assert f"systemctl edit {unit}:" in finding.hint
     limited[unit] = "LogRateLimitIntervalUSec=1s\nLogRateLimitBurst=1000000\n"
     assert list(loggers.check([JOURNAL], tmp_path)) == []
 
@@ -94,5 +94,5 @@ def test_without_systemd_debians_older_name_is_named(
         raise HostError("systemctl cannot be run")
 
     monkeypatch.setattr(loggers, "run", missing)
-    (problem,) = loggers.check([JOURNAL], tmp_path)
-    assert "postfix@-.service" in problem.hint
+    (finding,) = loggers.check([JOURNAL], tmp_path)
+    assert "postfix@-.service" in finding.hint
