@@ -40,9 +40,9 @@ def command(
             raise UsageError(
                 "--for needs an address", "to stop acting: throttled run --mode observe"
             )
-        return report(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json, lifted=True)
+        return report(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json, removed=True)
     return report(
         ask_or_look(Unban(subject, scope, exempt or 0.0), ChangeResult),
         as_json=as_json,
-        lifted=True,
+        removed=True,
     )

@@ -90,18 +90,18 @@ class Pipeline:
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
-        self.engine.forget_lines()  # a store has its own numbers for log files
+        self.engine.clear_lines()  # a store has its own numbers for log files
         self.recorder.change_store(store, now, decisions)
 
-    def forget(
+    def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
-        """Forget what a subject did and what was decided; see `Recorder.forget`."""
+        """Forget what a subject did and what was decided; see `Recorder.unban`."""
         if subject:
-            self.engine.forget(subject, scope)
+            self.engine.reset(subject, scope)
         else:
-            self.engine.forget_all(scope)
-        return self.recorder.forget(subject, scope, now, exempt_until)
+            self.engine.reset_all(scope)
+        return self.recorder.unban(subject, scope, now, exempt_until)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
@@ -114,7 +114,7 @@ class Pipeline:
             return
         try:
             for entries in self.recorder.store.active(now.wall):  # exemptions
-                self.enforcer.apply(self.recorder.pardons.others(entries), now)
+                self.enforcer.apply(self.recorder.unbans.others(entries), now)
         except StoreError as error:
             log.error("%s; exemptions are restored later. %s", error.message, error.hint)
 

@@ -280,13 +280,13 @@ class Reconciler:
         used = _used(self.fills)
         found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
-        sample = self._pipeline.recorder.pardons.others(sample)
+        sample = self._pipeline.recorder.unbans.others(sample)
         parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
         absent = missing(sample, [element for part in parts for element in part])
         self._pipeline.enforcer.apply(absent, moment)
         unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained
-        complete = not self._pipeline.recorder.pardons  # else the store counts too many
+        complete = not self._pipeline.recorder.unbans  # else the store counts too many
         desired = store.counts(moment.wall) if self.fills and complete else {}
         fewer = sum(max(0, count - used[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
@@ -325,7 +325,7 @@ class Reconciler:
             if (past := pasts[e.subject, e.scope]).action == e.action
         ]
         elements = self.backend.lookup(entries)
-        absent = missing(self._pipeline.recorder.pardons.others(desired), elements)
+        absent = missing(self._pipeline.recorder.unbans.others(desired), elements)
         self._pipeline.enforcer.apply(absent, moment)
         others = judge(self._pipeline, elements, moment)
         if absent or others:

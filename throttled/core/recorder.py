@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from throttled import address
 from throttled.clock import Moment
-from throttled.core.pardons import Pardons
+from throttled.core.unbans import PendingUnbans
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import (
     SCOPES,
@@ -61,7 +61,7 @@ class Recorder:
         self.store = store
         self.error: StoreError | None = None  # it cannot be written
         self.unread: StoreError | None = None  # it cannot be read
-        self.pardons = Pardons()
+        self.unbans = PendingUnbans()
         self.errors = 0
         self.given_up = 0  # decisions and evidence, as too much waited
         self._skipped = skipped
@@ -110,7 +110,7 @@ class Recorder:
         else:
             activity = self._activity
         try:
-            self.pardons.flush(self.store)
+            self.unbans.flush(self.store)
             self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
             if self.error is None:
@@ -125,7 +125,7 @@ class Recorder:
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
         activity.clear()
 
-    def forget(
+    def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
         """Forget what was decided; what the kernel has is not touched.
@@ -134,13 +134,13 @@ class Recorder:
             subject: whom; "" = everybody.
             scope: where; None = everywhere.
             now: both clocks.
-            exempt_until: see `Store.forget`.
+            exempt_until: see `Store.unban`.
 
         Returns:
             How many rows were in force.
 
         Raises:
-            StoreError: it could not be recorded; it is as soon as the store works, see `pardons`.
+            StoreError: it could not be recorded; it is as soon as the store works, see `unbans`.
         """
         scopes = SCOPES if scope is None else (scope,)
         self._decisions = [
@@ -148,10 +148,10 @@ class Recorder:
         ]
         try:
             if subject:
-                return len(self.store.forget(subject, scope, now.wall, exempt_until))
+                return len(self.store.unban(subject, scope, now.wall, exempt_until))
             return self.store.clear(now.wall, scope)
         except StoreError:
-            self.pardons.add([(subject, one) for one in scopes], now.wall, exempt_until)
+            self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
@@ -191,8 +191,8 @@ class Recorder:
             self.unread = error
             return {}, {}
         self.unread = None
-        if self.pardons:
-            return self.pardons.pasts(found[0]), self.pardons.pasts(found[1])
+        if self.unbans:
+            return self.unbans.pasts(found[0]), self.unbans.pasts(found[1])
         return found
 
     def senders(
@@ -229,7 +229,7 @@ class Recorder:
         except StoreError:  # reported where it was recorded
             return decisions
         refused = {key for key, past in pasts.items() if past.action in ("throttle", "ban")}
-        refused -= {key for key in keys if self.pardons.holds(*key)}
+        refused -= {key for key in keys if self.unbans.covers(*key)}
         return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
 
     def packets(self, elements: Sequence[Element]) -> None:

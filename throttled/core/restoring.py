@@ -55,7 +55,7 @@ async def restore(
         # The store reckons from when it was asked; a million take longer than `missing` allows.
         passed = clock().boot - began.boot
         entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
-        entries = pipeline.recorder.pardons.others(entries)
+        entries = pipeline.recorder.unbans.others(entries)
         asked = [each for each in entries if (each.scope, each.action) not in bare]
         parts = pipeline.skipped.each("row", asked, lambda some: list(backend.lookup(some)))
         absent = missing(entries, [element for part in parts for element in part])

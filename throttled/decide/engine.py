@@ -213,23 +213,23 @@ class Engine:
         """Return when what is in force against a subject ends, as far as known; 0.0: nothing is."""
         return self._scopes[scope].active.until(subject, at)
 
-    def forget(self, subject: str, scope: Scope | None = None) -> None:
+    def reset(self, subject: str, scope: Scope | None = None) -> None:
         """Forget what a client did: an operator unbanned it."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
-                state.forget(subject)
-                self.escapes.forget(subject, state.scope)
-        self._trace.forget(subject)
+                state.reset(subject)
+                self.escapes.reset(subject, state.scope)
+        self._trace.reset(subject)
 
-    def forget_all(self, scope: Scope | None = None) -> None:
+    def reset_all(self, scope: Scope | None = None) -> None:
         """Forget what all clients did: an operator unbanned everybody. Sessions go on."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
-                state.forget_all()
+                state.reset_all()
         self.escapes.clear()
-        self.forget_lines()
+        self.clear_lines()
 
-    def forget_lines(self) -> None:
+    def clear_lines(self) -> None:
         """Forget where the lines stand that counted; they go on counting."""
         self._trace.clear()
 

@@ -72,7 +72,7 @@ class Scoped:
         excuse = Excuse(crossing.action, value, until)
         self.active.excuse(crossing.subject, crossing.limit, excuse, at)
 
-    def forget(self, subject: str) -> None:
+    def reset(self, subject: str) -> None:
         """Forget what a subject did."""
         limits = set()
         for gauge in self.gauges.all():
@@ -80,9 +80,9 @@ class Scoped:
             gauge.table.pop(subject)
             gauge.networks.pop(subject)
             self._pending.pop((subject, gauge.limit), None)
-        self.active.forget(subject, limits)
+        self.active.reset(subject, limits)
 
-    def forget_all(self) -> None:
+    def reset_all(self) -> None:
         """Forget what all did."""
         for gauge in self.gauges.all():
             gauge.table.clear()

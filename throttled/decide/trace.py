@@ -65,7 +65,7 @@ class Trace:
         """Return the clients of the latest lines, each once, the latest first."""
         return list(dict.fromkeys(reversed(self._clients)))
 
-    def forget(self, client: str) -> None:
+    def reset(self, client: str) -> None:
         """Forget the client's lines."""
         self._last.pop(client)
 

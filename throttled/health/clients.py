@@ -24,9 +24,9 @@ class ClientReporter:
 
     def _caps(self, at: float) -> Iterator[Finding]:
         pipeline = self._pipeline
-        forgotten = pipeline.engine.sizes()["dropped"]
-        if self._growths.lately("clients-full", forgotten, at):
-            what = f"more clients than are tracked: {forgotten:,} counters forgotten early"
+        evicted = pipeline.engine.sizes()["dropped"]
+        if self._growths.lately("clients-full", evicted, at):
+            what = f"more clients than are tracked: {evicted:,} counters forgotten early"
             hint = "bans go on; who comes seldom is missed: raise max_clients if there is memory"
             yield Finding("warning", what, hint, "clients-full")
         skipped = pipeline.skipped_by_kind()

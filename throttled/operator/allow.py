@@ -36,7 +36,7 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
     what = request.what
     store_entry(desk, what, request.seconds, request.note)
     named = address.is_subject(what)
-    lifted = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
+    removed = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
     confirmed, more = await _protect(desk, [what] if named else [])
     message = f"{what} is allowed{more}"
     if not confirmed:
@@ -45,7 +45,7 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
         message += "; what is throttled or banned already remains so: see `throttled list`"
     if desk.observing:
         message += f"; only while observing: to enforce, write {what} into [protect]"
-    return ChangeResult(lifted, True, message)
+    return ChangeResult(removed, True, message)
 
 
 def store_entry(desk: Desk, what: str, seconds: float | None, note: str) -> None:
@@ -70,12 +70,12 @@ async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
     until = wall + request.seconds if request.seconds else 0.0
     kept = None if request.refresh else (until, request.note)
     changed = desk.store.resolve(request.what, request.addresses, kept, wall)
-    lifted = [row for each in request.addresses for row in desk.active(each)]
+    removed = [row for each in request.addresses for row in desk.active(each)]
     confirmed, more = await _protect(desk, request.addresses)
     message = resolved(request, *changed) + more
     if desk.observing:
         message += "; only while observing"
-    return ChangeResult(lifted if confirmed else [], confirmed, message)
+    return ChangeResult(removed if confirmed else [], confirmed, message)
 
 
 def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:

@@ -66,14 +66,14 @@ def punish(
     pasts = _pasts(desk, keys, moment.wall)
     refused: dict[int, RefusedError] = {}
     decisions: dict[Key, Decision] = {}
-    by_hand = desk.pipeline.ladder.by_hand
+    manual = desk.pipeline.ladder.manual
     for at, entry in enumerate(entries):
         action: Action = "throttle" if entry.action == "throttle" else "ban"
         why = f"by hand, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
         try:
             for scope in scopes_of(entry.scope):
                 key = entry.subject, scope
-                decisions[key] = by_hand(
+                decisions[key] = manual(
                     action, *key, pasts[key], moment.wall, seconds=entry.seconds, why=why
                 )
         except RefusedError as error:

@@ -42,7 +42,7 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     later = unrecorded(desk, desk.unusable)
     for scope in scopes:
         try:
-            desk.pipeline.forget(subject, scope, moment, until.get(scope, 0.0))
+            desk.pipeline.unban(subject, scope, moment, until.get(scope, 0.0))
         except StoreError as error:  # a full disk must not keep anybody banned
             later = unrecorded(desk, error)
     desk.pipeline.enforcer.apply(entries, moment)

@@ -45,7 +45,7 @@ def _flush(desk: Desk) -> str:
     later = unrecorded(desk, desk.unusable)
     count = 0
     try:
-        count = desk.pipeline.forget("", None, desk.clock())
+        count = desk.pipeline.unban("", None, desk.clock())
     except StoreError as error:
         later = unrecorded(desk, error)
     if desk.running is None:  # the daemon's next start makes the rules again
@@ -70,7 +70,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     alone = bool(later) or desk.running is None or desk.pipeline.recorder.waiting() > 0
     later = unrecorded(desk, desk.unusable) or later
     try:
-        desk.pipeline.forget("", scope, desk.clock())
+        desk.pipeline.unban("", scope, desk.clock())
     except StoreError as error:
         alone, later = True, unrecorded(desk, error)
     left = 0

@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.clock import Moment, now
-from throttled.core.counting import Forgotten
+from throttled.core.counting import Unbanned
 from throttled.core.pipeline import Pipeline
 from throttled.errors import SourceError, StoreError
 from throttled.model import JOURNAL, Decision, Report
@@ -193,12 +193,12 @@ class Logs:
 
     def _rebuild(self, follower: Follower, position: Position) -> None:
         """Count again what was counted before the restart; what was decided then stays decided."""
-        forgotten: Forgotten = {}
+        unbanned: Unbanned = {}
         with suppress(StoreError):  # told when the next decision cannot be recorded
-            forgotten = self._pipeline.recorder.store.forgotten()
+            unbanned = self._pipeline.recorder.store.unbanned_since()
         try:
             for batch in before(position, _BEHIND):
-                self._count(follower, batch, forgotten)
+                self._count(follower, batch, unbanned)
         except (SourceError, OSError) as error:
             log.warning("%s: lines before the restart do not count: %s", follower.path, error)
         except Exception as error:  # noqa: BLE001 - it may not end each start
@@ -262,7 +262,7 @@ class Logs:
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
 
-    def _count(self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None) -> None:
+    def _count(self, follower: Follower, batch: Batch, unbanned: Unbanned | None = None) -> None:
         try:
             source = self._pipeline.recorder.store.source(
                 batch.path, batch.device, batch.inode, batch.mark
@@ -270,7 +270,7 @@ class Logs:
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
         self._pipeline.counting.read(
-            batch.lines, batch.offsets, now(), follower.number, source, forgotten=forgotten
+            batch.lines, batch.offsets, now(), follower.number, source, unbanned=unbanned
         )
 
 

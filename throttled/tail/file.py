@@ -137,7 +137,7 @@ class FileTail:
             if again is not None:
                 again.retry = file.retry
                 self._files[self._files.index(file)] = again
-                self._watch.forget(file.watch)
+                self._watch.unwatch(file.watch)
                 file.close()
                 self._stale = True  # it has no watch yet
         return failure
@@ -223,7 +223,7 @@ class FileTail:
         self._files.remove(file)
         self._gaps += file.damaged
         self._over_long += file.over_long
-        self._watch.forget(file.watch)
+        self._watch.unwatch(file.watch)
         file.close()
 
     def _look(self) -> None:

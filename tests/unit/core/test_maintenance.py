@@ -254,7 +254,7 @@ def test_what_is_allowed_and_exempt_moves_with_the_clock(world: World, jump: flo
     wall = world.moment.wall
     world.store.allow("198.51.100.0/24", wall + 3600, "", wall)
     world.store.allow(".example.com", 0.0, "", wall)
-    world.store.forget(A, "mx", wall, wall + 3600)
+    world.store.unban(A, "mx", wall, wall + 3600)
     world.set_clock(jump)
     world.wait(1)
     assert world.upkeep.moves == 1

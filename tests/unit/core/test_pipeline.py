@@ -379,7 +379,7 @@ def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
     blocker.execute("BEGIN IMMEDIATE")
     read(pipeline, GARBAGE)
     with pytest.raises(StoreError):
-        pipeline.forget(subject, None, NOW)
+        pipeline.unban(subject, None, NOW)
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.recorder.record(later(1))
@@ -529,7 +529,7 @@ def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
 ) -> None:
     """The store still says that a ban is in force."""
     pipeline.decide([replace(decision(1), subject=A)], NOW)
-    pipeline.recorder.pardons.add([(A, "mx")], WALL)
+    pipeline.recorder.unbans.add([(A, "mx")], WALL)
     pipeline.recorder.error = StoreError("full", "")
     pipeline.recorder._failed = BOOT
     exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
@@ -548,7 +548,7 @@ def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.Monke
 def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     pipeline.decide([exempt, decision(1)], NOW)
-    pipeline.forget("", None, NOW)
+    pipeline.unban("", None, NOW)
     pipeline.flush(lambda: None, NOW)
     assert kernel.elements.keys() == {(A, "mx", "exempt")}
 
@@ -581,12 +581,12 @@ def test_weeks_of_lines_read_again_are_no_burst(pipeline: Pipeline) -> None:
         stamp = datetime.fromtimestamp(WALL - (8 + age) * 86400, UTC).isoformat()
         text += lines(f"NOQUEUE: {error}: User unknown", 1, stamp)
     pipeline.counting.read([*text, *text], range(120), NOW)
-    pipeline.counting.read(text, range(60), NOW, forgotten={})
+    pipeline.counting.read(text, range(60), NOW, unbanned={})
     # No time at all: known to be of now only as it is written.
     timeless = [
         f"<22>1 - mx postfix/smtpd {pid} - - NOQUEUE: {error}: User unknown" for pid in range(1, 61)
     ]
-    pipeline.counting.read(timeless, range(60), NOW, forgotten={})
+    pipeline.counting.read(timeless, range(60), NOW, unbanned={})
     assert pipeline.settle(NOW)[0] == []
     assert all(meter.value == 0 for meter in pipeline.engine.meters(A, NOW.boot))
     pipeline.counting.read(timeless, range(60), NOW)
@@ -608,9 +608,9 @@ def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: P
     text.sort()
     other = [line.replace(A, "198.51.100.8") for line in text]
 
-    def values(forgotten: dict[str, dict[Scope, float]]) -> list[int]:
-        pipeline.engine.forget_all()
-        pipeline.counting.read([*text, *other], range(200), NOW, forgotten=forgotten)
+    def values(unbanned: dict[str, dict[Scope, float]]) -> list[int]:
+        pipeline.engine.reset_all()
+        pipeline.counting.read([*text, *other], range(200), NOW, unbanned=unbanned)
         pipeline.engine.drain()
         return [
             max(meter.value for meter in pipeline.engine.meters(client, BOOT))
@@ -629,7 +629,7 @@ def test_a_64_that_was_forgotten_stays_forgotten(pipeline: Pipeline) -> None:
         for n in range(1, 120)
     ]
     network = "2001:db8:0:1::/64"
-    pipeline.counting.read(crowd, range(119), NOW, forgotten={network: {"mx": WALL}})
+    pipeline.counting.read(crowd, range(119), NOW, unbanned={network: {"mx": WALL}})
     assert pipeline.settle(NOW)[0] == []
     (decision,) = read(pipeline, crowd)
     assert (decision.action, decision.subject) == ("ban", network)
@@ -649,13 +649,13 @@ PEAK = (
 )
 
 
-@pytest.mark.parametrize("forgotten", [None, {}, {"": {"mx": 1.0}}])
+@pytest.mark.parametrize("unbanned", [None, {}, {"": {"mx": 1.0}}])
 def test_a_peak_of_a_network(
-    pipeline: Pipeline, forgotten: dict[str, dict[Scope, float]] | None
+    pipeline: Pipeline, unbanned: dict[str, dict[Scope, float]] | None
 ) -> None:
     """Since Postfix 3.8; read back at a start it ended the daemon, at each start."""
     text = [PEAK, *FLOOD, PEAK]
-    pipeline.counting.read(text, range(len(text)), NOW, 0, 3, forgotten=forgotten)
+    pipeline.counting.read(text, range(len(text)), NOW, 0, 3, unbanned=unbanned)
     assert [d.subject for d in pipeline.settle(NOW)[0]] == [A]
     assert pipeline.counts.events == {"peak": 2, "connect": 61}
     assert pipeline.skipped.counts == {}
@@ -853,5 +853,5 @@ def test_senders_of_another_host_do_not_count(store: Store) -> None:
 def test_what_was_counted_before_a_restart_is_not_reported_again(store: Store) -> None:
     pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, WALL))
     lines = sends()
-    pipeline.counting.read(lines, range(len(lines)), NOW, forgotten={})
+    pipeline.counting.read(lines, range(len(lines)), NOW, unbanned={})
     assert (pipeline.reports(), pipeline.senders.days()) == ([], [])

@@ -92,7 +92,7 @@ def test_nothing_is_enforced_without_rules(guard: Reconciler) -> None:
 def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Reconciler) -> None:
     guard.repair()
     moment = now()
-    guard._pipeline.recorder.pardons.add([(SUBJECTS[0], "mx")], moment.wall)
+    guard._pipeline.recorder.unbans.add([(SUBJECTS[0], "mx")], moment.wall)
     guard._judge([Entry(subject, "mx", "ban", 600.0) for subject in SUBJECTS])
     assert in_kernel(guard) == set(SUBJECTS[1:])
 

@@ -115,8 +115,8 @@ def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
     pipeline.recorder.store.close()
     pipeline.recorder.store = Store.open(":memory:")  # as after a start with a full disk
     later = Moment(NOW.wall + 10, NOW.boot + 10)
-    pipeline.forget(A, "mx", later, later.wall + 3600)
-    pipeline.forget(C, "mx", later)
+    pipeline.unban(A, "mx", later, later.wall + 3600)
+    pipeline.unban(C, "mx", later)
     again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
     pipeline.decide([again], later)
     pipeline.recorder.store.allow(".example.com", 0.0, "", later.wall)

@@ -277,7 +277,7 @@ def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
     under.step(event("connect", A, instance="postfix/submission"), 1013.0)
     under.step(event("connect", A), 2001.0)  # the ban has run out
     assert found.sessions == 3
-    under.forget(A)
+    under.reset(A)
     assert under.escapes.found(1013.0) == []
 
 

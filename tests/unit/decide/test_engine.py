@@ -94,7 +94,7 @@ def test_handshakes_of_one_scope_do_not_count_in_another() -> None:
     (crossing,) = under.drain().crossings
     assert crossing.scope == "submission"
     assert under.worst(9, 1000.0)[0][0] == A
-    under.forget(A)
+    under.reset(A)
     assert all(meter.value == 0 for meter in under.meters(A, 1000.0))
 
 
@@ -108,7 +108,7 @@ def test_unban_of_all_forgets_who_was_noted() -> None:
     under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
     for at in (1006.0, 1010.0, 1012.0):
         under.step(event("connect", A), at)
-    under.forget_all("mx")
+    under.reset_all("mx")
     assert under.escapes.found(1012.0) == []
 
 
@@ -162,11 +162,11 @@ def test_what_is_released_or_forgotten_is_judged_again_in_its_scope() -> None:
     (crossing,) = run([event("connect")], under=under)
     under.excuse(crossing, 100, 2000.0, 1000.0)
     assert run([event("connect")], under=under) == []
-    under.forget(A, "submission")
+    under.reset(A, "submission")
     assert value(under, "connections") == 63
-    under.forget_all("submission")
+    under.reset_all("submission")
     assert value(under, "connections") == 63
-    under.forget(A)
+    under.reset(A)
     assert value(under, "connections") == 0
 
 

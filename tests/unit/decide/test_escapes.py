@@ -43,8 +43,8 @@ def test_most_sessions_first_and_who_is_freed_is_forgotten() -> None:
         made.add(B, "submission", "postfix/submission", at)
     first, *others = made.found(120.0)
     assert (first.client, first.scope, len(others)) == (A, "mx", 2)
-    made.forget(B, "mx")
-    made.forget(A, "mx")
+    made.reset(B, "mx")
+    made.reset(A, "mx")
     assert [(e.client, e.scope) for e in made.found(120.0)] == [(B, "submission")]
     made.clear()
     assert made.found(120.0) == []

@@ -194,11 +194,11 @@ def test_forget() -> None:
     under = engine()
     run([event("connect")] * 61, under=under)
     under.hold(A, "mx", "throttle", 1600.0, 1000.0)
-    under.forget(A, "submission")
+    under.reset(A, "submission")
     assert run([event("connect")], under=under) == []
     for _ in range(61):
         under.step(event("connect"), 1601.0)
-    under.forget(A)
+    under.reset(A)
     assert under.drain().crossings == []
     assert under.lines(A) == ()
     assert {m.value for m in under.meters(A, 1601.0)} == {0}
@@ -208,13 +208,13 @@ def test_forget_all() -> None:
     under = engine()
     run([event("connect"), event("connect", B, instance="postfix/submission")] * 130, under=under)
     under.hold(B, "submission", "throttle", 1600.0, 1000.0)
-    under.forget_all("mx")
+    under.reset_all("mx")
     assert {m.value for m in under.meters(A, 1000.0)} == {0}
     assert max(m.value for m in under.meters(B, 1000.0)) == 130
     assert run([event("connect", B, instance="postfix/submission")], under=under) == []
     for _ in range(61):
         under.step(event("connect"), 1601.0)
-    under.forget_all()
+    under.reset_all()
     assert under.drain().crossings == []
     assert {m.value for m in under.meters(B, 1000.0)} == {0}
 

@@ -44,8 +44,8 @@ def test_what_the_ring_has_overwritten_is_gone() -> None:
 def test_forget() -> None:
     trace = Trace(4, 100)
     trace.add("a", 1.0, 1, 0)
-    trace.forget("a")
-    trace.forget("nobody")
+    trace.reset("a")
+    trace.reset("nobody")
     assert trace.lines("a", 9) == ()
     trace.add("b", 1.0, 1, 1)
     trace.clear()

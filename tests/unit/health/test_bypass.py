@@ -148,7 +148,7 @@ def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> No
     host.kernel.apply([Entry(CLIENT, "mx", "ban", 0.0)])
     assert host.findings() == []
     host.kernel.apply([Entry(CLIENT, "mx", "ban", 60.0)])
-    host.pipeline.engine.forget(CLIENT)
+    host.pipeline.engine.reset(CLIENT)
     assert host.findings() == []
 
 

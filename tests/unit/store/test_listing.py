@@ -187,7 +187,7 @@ def test_counts_follow_every_change(store: Store) -> None:
     assert counted(NOW) == [0, 2, 1, 1, 0, 0]
     assert counted(NOW + 600) == [0, 0, 0, 1, 0, 0]
     assert store.total(NOW + 600) == 1
-    store.forget("198.51.100.1", None, NOW)
+    store.unban("198.51.100.1", None, NOW)
     assert counted(NOW) == [0, 1, 1, 0, 0, 0]
     store.record(NOW, [decide("198.51.100.3", "throttle")])
     assert counted(NOW) == [1, 1, 0, 0, 0, 0]
