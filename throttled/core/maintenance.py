@@ -74,7 +74,7 @@ class Maintenance:
 
     async def run(self) -> None:
         """Do what is due, unless the store fails: what it says of ends may be out of date."""
-        if self._pipeline.recorder.error is not None or self._pipeline.recorder.waiting():
+        if self._pipeline.recorder.error is not None or self._pipeline.recorder.pending():
             return
         failed = None
         for step in (

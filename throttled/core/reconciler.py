@@ -171,7 +171,7 @@ class Reconciler:
         total = sum(desired.values())
         known = sum(min(count, refused[kind]) for kind, count in desired.items())
         lacking = total * self.absent // self.sampled if self.sampled else 0
-        return max(0, total - known - max(lacking, self._pipeline.enforcer.waiting())), False
+        return max(0, total - known - max(lacking, self._pipeline.enforcer.pending())), False
 
     def dropped(self) -> int:
         """Return the packets dropped so far, also by a table that somebody deleted since.

@@ -1,6 +1,6 @@
 """What must be remembered: decisions, evidence and positions, on their way into the store.
 
-A store that fails stops nothing: what could not be recorded waits here (at most `_WAITING`
+A store that fails stops nothing: what could not be recorded waits here (at most `_PENDING`
 decisions, the oldest are given up) and is recorded, a piece at a time, when the store works again:
 it is tried once a second. Evidence and positions are one transaction: evidence that is recorded
 apart from the lines it came of is counted twice after a kill.
@@ -34,7 +34,7 @@ from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
-_WAITING = 100_000
+_PENDING = 100_000
 #: Of what waits so many go into one transaction: 0.1 s.
 _PIECE = 5_000
 #: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
@@ -45,7 +45,7 @@ _SENDERS, _SENDERS_64 = 256, 16
 
 Key = tuple[str, Scope]
 Pasts = tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]
-_Waiting = TypeVar("_Waiting", Decision, Evidence)
+_Pending = TypeVar("_Pending", Decision, Evidence)
 
 
 class Recorder:
@@ -70,7 +70,7 @@ class Recorder:
         self._activity: Counter[Activity] = Counter()
         self._failed = 0.0  # boot clock, when the store failed last
 
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Return how many decisions wait for the store to take them."""
         return len(self._decisions)
 
@@ -279,6 +279,6 @@ class Recorder:
             self._skipped.each("position", positions, lambda some: record(wall, (), (), some))
             self._skipped.run("activity", [activity], lambda one: record(wall, (), (), (), one))
 
-    def _latest(self, waiting: list[_Waiting]) -> list[_Waiting]:
-        self.given_up += max(0, len(waiting) - _WAITING)
-        return waiting[-_WAITING:]
+    def _latest(self, pending: list[_Pending]) -> list[_Pending]:
+        self.given_up += max(0, len(pending) - _PENDING)
+        return pending[-_PENDING:]

@@ -67,7 +67,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
         log.error("%s. %s", error.message, error.hint)
         later = "; found in the kernel, as the store failed"
     # Entries that could not be recorded meanwhile are in the kernel alone.
-    alone = bool(later) or desk.running is None or desk.pipeline.recorder.waiting() > 0
+    alone = bool(later) or desk.running is None or desk.pipeline.recorder.pending() > 0
     later = unrecorded(desk, desk.unusable) or later
     try:
         desk.pipeline.unban("", scope, desk.clock())

@@ -336,7 +336,7 @@ def test_a_store_that_fails_is_asked_once_a_second(
     for batch in range(100):
         pipeline.recorder.record(later(batch / 50), [decision(n) for n in range(1200)])
     assert asked == [1200, 5_000]
-    assert pipeline.recorder.waiting() == 100_000, "the oldest were let go"
+    assert pipeline.recorder.pending() == 100_000, "the oldest were let go"
 
 
 def test_evidence_is_recorded_with_positions_only(pipeline: Pipeline, store: Store) -> None:
@@ -365,7 +365,7 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
     for second in (1, 2, 3, 4, 5):
         assert store.positions() == {}
         pipeline.recorder.record(later(second), positions=[position])
-        left.append(pipeline.recorder.waiting())
+        left.append(pipeline.recorder.pending())
     assert left == [20_000, 15_000, 10_000, 5_000, 0]
     assert store.positions() == {"/var/log/mail.log": position}
     assert sum(store.counts(WALL).values()) == 25_000
@@ -423,9 +423,9 @@ def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel
     kernel.error = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
     assert pipeline.enforcer.error is kernel.error
-    assert pipeline.enforcer.waiting() == 1
+    assert pipeline.enforcer.pending() == 1
     pipeline.enforcer.retry(lambda: None, NOW)
-    assert pipeline.enforcer.waiting() == 1
+    assert pipeline.enforcer.pending() == 1
     kernel.error = None
     repaired: list[bool] = []
     pipeline.enforcer.retry(lambda: repaired.append(True), NOW)
@@ -444,7 +444,7 @@ def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
     kernel.error = None
     pipeline.enforcer.retry(lambda: None, later(150))
     assert kernel.elements == {("198.18.0.2", "mx", "ban"): 50.0}
-    assert pipeline.enforcer.waiting() == 0
+    assert pipeline.enforcer.pending() == 0
 
 
 def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None:
@@ -459,7 +459,7 @@ def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None
 def test_what_waits_for_the_kernel_has_a_cap(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.enforcer._WAITING", 3)
+    monkeypatch.setattr("throttled.core.enforcer._PENDING", 3)
     kernel.error = BackendError("table gone", "wait")
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
     kernel.error = None
@@ -475,7 +475,7 @@ def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel
         raise BackendError("no", "no")
 
     pipeline.enforcer.retry(repair, NOW)
-    assert pipeline.enforcer.waiting() == 1
+    assert pipeline.enforcer.pending() == 1
 
 
 def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel: Kernel) -> None:
@@ -761,7 +761,7 @@ def test_a_decision_that_cannot_be_recorded_stops_no_other(
     decisions[2] = replace(decisions[2], **bad)
     pipeline.decide(decisions, NOW)
     assert pipeline.recorder.error is None
-    assert pipeline.recorder.waiting() == 0
+    assert pipeline.recorder.pending() == 0
     assert {d.subject for d in store.decisions("", 9)} >= {
         decision(n).subject for n in (0, 1, 3, 4)
     }

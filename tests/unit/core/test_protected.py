@@ -107,7 +107,7 @@ def test_it_waits_for_a_store_that_fails_and_goes_on_by_itself(pipeline: Pipelin
         ban(pipeline, ["198.51.100.7"])
         query_only("PRAGMA query_only = 1")
         ban(pipeline, ["198.51.100.8"])
-        assert pipeline.recorder.waiting() == 1
+        assert pipeline.recorder.pending() == 1
         protected.follow(protect(pipeline, "198.51.100.0/24"))
         assert not await protected.settled()
         query_only("PRAGMA query_only = 0")

@@ -103,7 +103,7 @@ def test_who_was_active_last_is_so_in_a_file_that_is_made_anew(
     for left in Path(path).parent.iterdir():
         left.unlink()
     reopen(pipeline, path, NOW)
-    while pipeline.recorder.waiting():
+    while pipeline.recorder.pending():
         pipeline.recorder.record(NOW)
     assert [decision.subject for decision in store_of(path)] == [B, C, A]
 

@@ -99,7 +99,7 @@ def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_as
 
 
 async def _settled(lab: Lab) -> bool:
-    return lab.daemon.pipeline.enforcer.error is None and not lab.daemon.pipeline.enforcer.waiting()
+    return lab.daemon.pipeline.enforcer.error is None and not lab.daemon.pipeline.enforcer.pending()
 
 
 def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_force(
