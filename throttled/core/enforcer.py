@@ -74,7 +74,7 @@ class Enforcer:
                 self._pending.pop(_key(entry), None)
         failed = tuple(each for applied in outcomes for each in applied.failed)
         full = frozenset(name for applied in outcomes for name in applied.full)
-        self.refused.note(entries, Applied(failed, full), now.boot)
+        self.refused.update(entries, Applied(failed, full), now.boot)
         if not (full and self._full):  # once, not with each batch
             for entry, why in failed[:10]:
                 log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)

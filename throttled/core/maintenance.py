@@ -63,7 +63,7 @@ class Maintenance:
         self._pruned = moment.boot
         self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
-        self._noted = moment.boot
+        self._peaks_recorded = moment.boot
         self._senders_due = moment.boot
         self._learned = 0  # day since the epoch, when the highest days of senders were read
         self._counted = moment.boot - _DROPS
@@ -145,11 +145,11 @@ class Maintenance:
         return found
 
     async def _keep_peaks(self) -> None:
-        if self._clock().boot - self._noted < _PEAKS:
+        if self._clock().boot - self._peaks_recorded < _PEAKS:
             return
         for _ in self.keep_peaks():
             await asyncio.sleep(0)
-        self._noted = self._clock().boot
+        self._peaks_recorded = self._clock().boot
 
     async def _keep_senders(self) -> None:
         """Add to the days of senders once a minute; once a day read the highest of each."""
@@ -176,7 +176,7 @@ class Maintenance:
         engine = self._pipeline.engine
         watched = engine.watched()
         for _ in range(_PEAKS_PIECES):
-            peaks = engine.noted(_PEAKS_PIECE)
+            peaks = engine.peaks(_PEAKS_PIECE)
             self._pipeline.recorder.store.keep_peaks(peaks, watched, self._clock().wall)
             watched = []  # told once is enough
             engine.recorded(peaks)

@@ -75,7 +75,7 @@ class Pipeline:
         self.counts = Counts()
         self.recorder = Recorder(store, self.skipped)
         self.enforcer = Enforcer(backend, self.skipped)
-        self.engine = Engine(policy, facts, noting=backend is not None)
+        self.engine = Engine(policy, facts, peaks=backend is not None)
         self.senders = Senders(policy, facts)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)

@@ -31,13 +31,13 @@ Action = Callable[[Scoped, Event, float, SessionKey], int]
 class Actions:
     """What is done with an event, by its kind."""
 
-    def __init__(self, policy: Policy, streams: Streams, *, noting: bool) -> None:
+    def __init__(self, policy: Policy, streams: Streams, *, peaks: bool) -> None:
         """Begin with no evidence.
 
         Args:
             policy: points, and how many clients are tracked.
             streams: where sessions are.
-            noting: whether the gauges note the highest that clients reach.
+            peaks: whether the gauges note the highest that clients reach.
         """
         self.scale = Scale(policy.points)
         self.checks = HealthChecks(policy.max_clients)
@@ -48,7 +48,7 @@ class Actions:
         #: Host names of clients, where names protect: a handshake does not tell.
         self.names: Generations[str, str] | None = None
         self._streams = streams
-        self._noting = noting
+        self._peaks = peaks
         self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
         self.of: dict[str, Action] = {
             "connect": self._connect,
@@ -212,8 +212,8 @@ class Actions:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
-        if self._noting:
-            state.gauges.insist(event.client, at)
+        if self._peaks:
+            state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
         hour = int(event.time) // 3600
         if deliveries:

@@ -19,8 +19,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.decide.actions import Actions
+from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import CountGauge, Meter, NameGauge
-from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale
 from throttled.decide.streams import Streams
@@ -47,7 +47,7 @@ _LINES = 16
 #: How long host names are remembered.
 _NAMES = 86400.0
 #: Clients of which each limit notes what they reached, until the store has it.
-_NOTED = 20_000
+_PEAKS = 20_000
 
 
 class Outcome(Struct, frozen=True):
@@ -63,18 +63,18 @@ class Outcome(Struct, frozen=True):
 class Engine:
     """The counting half of deciding."""
 
-    def __init__(self, policy: Policy, facts: Facts, *, noting: bool = False) -> None:
+    def __init__(self, policy: Policy, facts: Facts, *, peaks: bool = False) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: limits and points.
             facts: what is so on this host.
-            noting: whether to note the highest that clients reach, for `noted`.
+            peaks: whether to note the highest that clients reach, for `peaks`.
         """
-        self._noted = _NOTED if noting else 0
-        self._scopes = {scope: Scoped(policy, scope, self._noted) for scope in SCOPES}
+        self._peaks = _PEAKS if peaks else 0
+        self._scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         self._streams = Streams(facts, self._scopes)
-        self._actions = Actions(policy, self._streams, noting=noting)
+        self._actions = Actions(policy, self._streams, peaks=peaks)
         self._trace = Trace(_TRACE, policy.max_clients)
         #: Whose lines count.
         self.hosts = self._streams.hosts
@@ -115,7 +115,7 @@ class Engine:
         elif self._actions.names is None:
             self._actions.names = Generations(_NAMES, policy.max_clients)
         self._actions.scale = Scale(policy.points)
-        scopes = {scope: Scoped(policy, scope, self._noted) for scope in SCOPES}
+        scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].adopt(before)
         self._scopes = scopes
@@ -166,7 +166,7 @@ class Engine:
         name = "" if names is None else names.get(client) or ""
         event = Event("connect", client, "", "", 0, 0.0, name=name)
         state.count(state.gauges.handshakes, event, at, count)
-        self._trace.note(client)
+        self._trace.record(client)
 
     def hold(  # noqa: PLR0913 - what, where, how long, and whether it is so
         self,
@@ -269,12 +269,12 @@ class Engine:
         """Return the gauges of every limit in every scope."""
         return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
 
-    def noted(self, most: int) -> list[Peak]:
+    def peaks(self, most: int) -> list[Peak]:
         """Return some of what was noted of clients, until `recorded` is told that it is kept."""
         every = (
             Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
             for gauge in self.gauges()
-            if isinstance(gauge.table, NotingCounters | NotingDistinct)
+            if isinstance(gauge.table, PeakCounters | PeakDistinct)
             for client, value in gauge.table.peaks.highest.items()
         )
         return list(islice(every, most))
@@ -288,7 +288,7 @@ class Engine:
         tables = {(g.scope, g.limit, g.within): g.table for g in self.gauges() if not g.kernel}
         for peak in peaks:
             table = tables.get((peak.scope, peak.limit, peak.within))
-            if isinstance(table, NotingCounters | NotingDistinct):
+            if isinstance(table, PeakCounters | PeakDistinct):
                 table.peaks.written(peak.client, peak.value)
 
     def lines(self, client: str) -> tuple[Line, ...]:

@@ -10,8 +10,8 @@ Of those that come later nothing is noted, and `full` says so. Of user names 256
 from msgspec import Struct
 
 from throttled.decide.engine import Engine
+from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
 from throttled.decide.limits import CountGauge, Meter, NameGauge
-from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.tables import Distinct
 from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.settings import Policy
@@ -68,9 +68,9 @@ class Scoped:
         watched = Watched(gauge, gauge.read("", 0.0), peaks)
         gauge.out_of_reach()
         if isinstance(gauge.table, Distinct):
-            gauge.table = NotingDistinct(gauge.within, cap, _NAMES, peaks)
+            gauge.table = PeakDistinct(gauge.within, cap, _NAMES, peaks)
         else:
-            gauge.table = NotingCounters(gauge.within, cap, peaks)
+            gauge.table = PeakCounters(gauge.within, cap, peaks)
         return watched
 
     def settle(self) -> None:

@@ -23,16 +23,16 @@ _HANDOVER = 60.0
 class Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope, noted: int) -> None:
+    def __init__(self, policy: Policy, scope: Scope, peaks: int) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: its limits.
             scope: it.
-            noted: see `Gauges.of`.
+            peaks: see `Gauges.of`.
         """
         self.scope = scope
-        self.gauges = Gauges.of(policy, scope, noted)
+        self.gauges = Gauges.of(policy, scope, peaks)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
         self.active = Active(policy.max_clients)

@@ -45,7 +45,7 @@ class Trace:
             self._offsets[slot] = offset
             self._before[slot] = before
 
-    def note(self, client: str) -> None:
+    def record(self, client: str) -> None:
         """Remember that something counted against the client that no line tells."""
         self._clients.append(client)
 

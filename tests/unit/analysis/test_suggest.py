@@ -114,7 +114,7 @@ def kept(tmp_path: Path) -> Config:
                 pipeline.counting.read(lines, [0] * len(lines), Moment(wall, wall))
                 pipeline.settle(Moment(wall, wall), ())
                 pipeline.recorder.record(Moment(wall, wall), positions=())
-                store.keep_peaks(pipeline.engine.noted(9999), pipeline.engine.watched(), wall)
+                store.keep_peaks(pipeline.engine.peaks(9999), pipeline.engine.watched(), wall)
     return config
 
 

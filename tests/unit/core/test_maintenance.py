@@ -285,7 +285,7 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
     world.wait(1)
     assert kept() == 2
     world.wait(60)
-    assert (kept(), world.pipeline.engine.noted(9)) == (3, [])
+    assert (kept(), world.pipeline.engine.peaks(9)) == (3, [])
 
 
 def failing(*_: object) -> None:

@@ -282,12 +282,12 @@ def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
 
 
 def test_who_delivers_is_noted_however_many_strangers_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("throttled.decide.engine._NOTED", 2)
-    under = Engine(Policy(), Facts(), noting=True)
+    monkeypatch.setattr("throttled.decide.engine._PEAKS", 2)
+    under = Engine(Policy(), Facts(), peaks=True)
     strangers = [event("connect", f"203.0.113.{n}") for n in range(5)]
     delivered = {"data": (1, 1), "commands": (5, 5)}
     run([*strangers, *session(commands=delivered)], under=under)
-    assert [p.client for p in under.noted(99)] == ["203.0.113.0", "203.0.113.1", A]
+    assert [p.client for p in under.peaks(99)] == ["203.0.113.0", "203.0.113.1", A]
 
 
 def test_the_end_of_a_postscreen_session_counts_nothing() -> None:

@@ -113,11 +113,11 @@ def test_unban_of_all_forgets_who_was_noted() -> None:
 
 
 def test_what_clients_reached_is_told_until_it_is_kept() -> None:
-    under = Engine(Policy(), Facts(), noting=True)
+    under = Engine(Policy(), Facts(), peaks=True)
     run([event("connect")] * 3 + [event("auth_failure", user="a")], under=under)
     under.handshakes(A, "mx", 9, 1000.0)  # what the kernel saw is not noted
     connections = Peak(A, "mx", "connections", "connections", 60.0, 3)
-    reached = under.noted(99)
+    reached = under.peaks(99)
     assert connections in reached
     assert {(p.limit, p.value) for p in reached} == {
         ("connections", 3),
@@ -126,22 +126,22 @@ def test_what_clients_reached_is_told_until_it_is_kept() -> None:
         ("auth-slow", 1),
         ("auth-day", 1),
     }
-    assert len(under.noted(2)) == 2
+    assert len(under.peaks(2)) == 2
     run([event("connect")], under=under)
     under.recorded([*reached, replace(connections, limit="gone")])
-    assert under.noted(99) == [replace(connections, value=4)]
+    assert under.peaks(99) == [replace(connections, value=4)]
     under.reconfigure(Policy(max_clients=5000))
-    assert under.noted(99) == [replace(connections, value=4)]
-    assert engine().noted(99) == []
+    assert under.peaks(99) == [replace(connections, value=4)]
+    assert engine().peaks(99) == []
     assert ("mx", "connections", "connections", 60.0) in engine().watched()
     plain = engine()
     plain.recorded(reached)
 
 
 def test_a_network_is_no_client_of_which_to_note_what_it_reached() -> None:
-    under = Engine(Policy(), Facts(), noting=True)
+    under = Engine(Policy(), Facts(), peaks=True)
     run([event("non_smtp_command", "2001:db8::1")], under=under)
-    assert {p.client for p in under.noted(99)} == {"2001:db8::1"}
+    assert {p.client for p in under.peaks(99)} == {"2001:db8::1"}
 
 
 def test_what_is_in_force_ends_by_the_latest_moment_known() -> None:

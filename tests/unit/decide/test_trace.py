@@ -14,7 +14,7 @@ def test_latest_lines_oldest_first() -> None:
 def test_a_client_without_a_line_is_among_the_latest() -> None:
     trace = Trace(10, 10)
     trace.add("a", 1.0, 1, 0)
-    trace.note("b")
+    trace.record("b")
     assert trace.latest() == ["b", "a"]
     assert trace.lines("b", 9) == ()
 
