@@ -28,7 +28,7 @@ from throttled.model import (
     Action,
     Applied,
     Entry,
-    Problem,
+    Finding,
     Rate,
     Ruleset,
     Scope,
@@ -84,9 +84,9 @@ class PolicyAnswers(Memory):
         self._protected = Cover(ruleset.protected)
         return super().setup(ruleset)
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say that it can work anywhere: Postfix asks, or it does not."""
-        return [Problem("ok", "answers Postfix's policy requests where Postfix asks")]
+        return [Finding("ok", "answers Postfix's policy requests where Postfix asks")]
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Add or remove elements."""

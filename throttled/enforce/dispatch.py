@@ -14,7 +14,7 @@ from throttled import address
 from throttled.enforce.answers import PolicyAnswers
 from throttled.enforce.backend import Backend, RulesWatch
 from throttled.enforce.cover import Cover
-from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
 
 
 class Dispatch:
@@ -37,7 +37,7 @@ class Dispatch:
         self._inside = self._apart = Cover()
         self._proxied = False
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say whether the firewall can work here."""
         return self.firewall.check()
 
@@ -63,7 +63,7 @@ class Dispatch:
         applied = self.firewall.apply(clients)
         return Applied((*answered.failed, *applied.failed), answered.full | applied.full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that there are; with a proxy: in both places."""
         senders, clients = self._split(entries)
         found = self.firewall.lookup(clients) if clients else []
@@ -72,7 +72,7 @@ class Dispatch:
             found = [s for s in found if (s.subject, s.scope, s.action) in copied]
         return [*self.senders.lookup(senders), *found]
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element."""
         return chain(self.senders.dump(), self.firewall.dump())
 

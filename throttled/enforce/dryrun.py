@@ -5,7 +5,7 @@ would, and no packet is dropped. State is in memory, see `throttled.enforce.memo
 """
 
 from throttled.enforce.memory import Memory
-from throttled.model import Problem
+from throttled.model import Finding
 
 
 class DryRun(Memory):
@@ -14,6 +14,6 @@ class DryRun(Memory):
     name = "dryrun"
     enforces = False
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say that nothing is enforced."""
-        return [Problem("ok", "dry run: decisions are remembered, nothing is enforced")]
+        return [Finding("ok", "dry run: decisions are remembered, nothing is enforced")]

@@ -18,13 +18,13 @@ from throttled.model import (
     SCOPES,
     Action,
     Applied,
+    Element,
     Entry,
     Fill,
     FullSet,
     Rate,
     Ruleset,
     Scope,
-    Seen,
 )
 
 _ELEMENTS = 100_000
@@ -82,18 +82,18 @@ class Memory:
                 failed.append((entry, f"no more than {room} elements fit"))
         return Applied(tuple(failed), frozenset(full))
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that there are."""
         found = []
         for entry in entries:
             with suppress(ValueError):
-                found += self._seen(_key(entry))
+                found += self._element(_key(entry))
         return found
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element."""
         for key in list(self._ends):
-            yield from self._seen(key)
+            yield from self._element(key)
 
     def dropped(self) -> int:
         """Return 0: there are no packets."""
@@ -129,10 +129,10 @@ class Memory:
         self._ruleset = None
         self._ends = {}
 
-    def _seen(self, key: Key) -> list[Seen]:
+    def _element(self, key: Key) -> list[Element]:
         end, rate = self._ends.get(key, (0.0, None))
         left = end - self._clock()
-        return [Seen(*key, left, self._packets(key), rate)] if left > 0 else []
+        return [Element(*key, left, self._packets(key), rate)] if left > 0 else []
 
     def _packets(self, key: Key) -> int:  # noqa: ARG002 - for those that count
         return 0

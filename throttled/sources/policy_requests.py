@@ -37,7 +37,7 @@ from throttled.enforce.answers import PASS, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
 from throttled.linux.unix_socket import BoundSocket
-from throttled.model import Decision, Facts, Problem, Report, Scope, Spool
+from throttled.model import Decision, Facts, Finding, Report, Scope, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer, event
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class PolicyRequests:
         self._report = report
         self._senders = senders
         self._listeners: dict[str, _Listener] = {}
-        self._problems: dict[str, str] = {}  # by queue directory
+        self._missing: dict[str, str] = {}  # by queue directory
         self._processes: dict[int, _Process] = {}
         self._connections: set[_Connection] = set()
         self._settling: asyncio.TimerHandle | None = None
@@ -110,7 +110,7 @@ class PolicyRequests:
         wanted = {spool.directory: spool for spool in facts.spools}
         for directory in [d for d, one in self._listeners.items() if wanted.get(d) != one.spool]:
             self._listeners.pop(directory).close()
-        self._problems = {d: p for d, p in self._problems.items() if d in wanted}
+        self._missing = {d: p for d, p in self._missing.items() if d in wanted}
         self.tick()
 
     def tick(self, _moment: Moment | None = None) -> None:
@@ -134,12 +134,12 @@ class PolicyRequests:
         for connection in list(self._connections):
             connection.abort()
 
-    def problems(self) -> list[Problem]:
+    def findings(self) -> list[Finding]:
         """Return where Postfix cannot ask."""
         hint = "Postfix accepts mail all the same; accounts and inside hosts are not slowed there"
         return [
-            Problem("warning", f"policy requests: {what}", hint, f"policy-requests:{directory}")
-            for directory, what in self._problems.items()
+            Finding("warning", f"policy requests: {what}", hint, f"policy-requests:{directory}")
+            for directory, what in self._missing.items()
         ]
 
     def _listen(self, spool: Spool) -> None:
@@ -147,11 +147,11 @@ class PolicyRequests:
             self._listeners[spool.directory] = _Listener(spool, self)
         except (OSError, KeyError, ValueError) as error:
             what = f"no socket {spool.directory}/{NAME}: {error}"
-            if self._problems.get(spool.directory) != what:
+            if self._missing.get(spool.directory) != what:
                 log.warning("policy requests: %s", what)
-            self._problems[spool.directory] = what
+            self._missing[spool.directory] = what
         else:
-            self._problems.pop(spool.directory, None)
+            self._missing.pop(spool.directory, None)
 
     # Connections
 

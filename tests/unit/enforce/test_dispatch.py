@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
-from throttled.model import Answers, Entry, Ruleset, Seen
+from throttled.model import Answers, Element, Entry, Ruleset
 
 ANSWERS = Answers(inside=("198.51.100.0/24", "127.0.0.0/8"), apart=("127.0.0.0/8", "198.51.100.1"))
 RULESET = Ruleset({}, (), rate=1, per=60.0, burst=1, size=1000, answers=ANSWERS)
@@ -20,7 +20,7 @@ def ban(subject: str, seconds: float = 60.0) -> Entry:
     return Entry(subject, "mx", "ban", seconds)
 
 
-def names(found: Iterable[Seen]) -> list[str]:
+def names(found: Iterable[Element]) -> list[str]:
     return sorted(seen.subject for seen in found)
 
 
@@ -40,7 +40,7 @@ def test_by_what_a_subject_is(both: Dispatch) -> None:
 
 
 def test_how_full_it_is(both: Dispatch) -> None:
-    held = sum(fill.held for fill in both.fill())
+    held = sum(fill.used for fill in both.fill())
     assert held == len(SENDERS) + len(CLIENTS)
 
 
@@ -75,7 +75,7 @@ def test_behind_a_proxy_the_answers_have_a_copy(both: Dispatch) -> None:
 
 def test_the_rest_is_the_firewalls(both: Dispatch) -> None:
     assert (both.name, both.enforces, both.at_interfaces) == ("dryrun", True, False)
-    assert [problem.state for problem in both.check()] == ["ok"]
+    assert [finding.state for finding in both.check()] == ["ok"]
     assert both.intact()
     assert both.dropped() == 0
     assert both.watch() is None

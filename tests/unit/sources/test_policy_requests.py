@@ -269,13 +269,13 @@ def test_where_no_socket_can_be(run: Run, spoil: str) -> None:
         else:
             place.path.parent.symlink_to("/")
         place.server.follow(place.facts(Spool("/etc/postfix", directory, user, 100)))
-        (problem,) = place.server.problems()
-        assert problem.state == "warning"
-        assert directory in problem.what
+        (finding,) = place.server.findings()
+        assert finding.state == "warning"
+        assert directory in finding.what
         if place.path.parent.is_symlink() or place.path.parent.exists():
             place.path.parent.unlink()
         place.server.follow(place.facts(place.spool))
-        assert place.server.problems() == []
+        assert place.server.findings() == []
 
     run(test)
 
