@@ -157,15 +157,24 @@ class Maintenance:
         if moment.boot < self._senders_due:
             return
         self._senders_due = moment.boot + _SENDERS
+        self.keep_days()
         senders, store = self._pipeline.senders, self._pipeline.recorder.store
-        if days := senders.days():
-            store.add_sender_days(days)
-            senders.stored()
         today = int(moment.wall // _LONG)
         if today != self._learned:
             self._learned = today
             highest = store.highest_days(today)
             senders.learn(highest, since=bool(highest))
+
+    def keep_days(self) -> None:
+        """Add what senders did to their days.
+
+        Raises:
+            StoreError: it is added the next time.
+        """
+        senders = self._pipeline.senders
+        if days := senders.days():
+            self._pipeline.recorder.store.add_sender_days(days)
+            senders.stored()
 
     def keep_peaks(self) -> Iterator[int]:
         """Record what was noted of clients, in pieces, and yield how many each had.

@@ -305,6 +305,8 @@ class Daemon:
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Stop looking; leave what is in force."""
         with suppress(StoreError):
+            self.logs.record()  # what is read again is not added to the days again
+            self.maintenance.keep_days()
             sum(self.maintenance.keep_peaks())
         for task in tasks:
             task.cancel()

@@ -47,6 +47,8 @@ NAME = "throttled/policy"
 
 _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
+#: Postfix that asked about nobody's mail for so many seconds may have ceased to ask.
+_SILENT = 3600.0
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
 #: Seconds from a request to the decisions that follow; those of the time between come together.
@@ -78,6 +80,7 @@ class PolicyRequests:
         answers: Dispatch | None,
         report: Callable[[Sequence[Decision]], None],
         senders: Callable[[Sequence[Report]], None],
+        connected: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Listen nowhere yet.
 
@@ -86,12 +89,15 @@ class PolicyRequests:
             answers: says what is answered; None: nothing is enforced.
             report: called with the decisions that requests led to.
             senders: called with the senders that crossed a limit.
+            connected: called when Postfix begins to ask, and when it did not for `_SILENT`.
         """
         self.unreadable = self.refused = 0  # requests, connections
         self._pipeline = pipeline
         self._answers = answers
         self._report = report
         self._senders = senders
+        self._connected = connected
+        self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
         self._listeners: dict[str, _Listener] = {}
         self._missing: dict[str, str] = {}  # by queue directory
         self._processes: dict[int, _Process] = {}
@@ -115,6 +121,9 @@ class PolicyRequests:
 
     def tick(self, _moment: Moment | None = None) -> None:
         """Listen where that could not be so far, or where the socket was removed."""
+        if self._asked and monotonic() - self._asked > _SILENT:
+            self._asked = 0.0
+            self._connected(False)
         self._processes = {p: one for p, one in self._processes.items() if one.connections}
         for directory, one in list(self._listeners.items()):
             if not one.bound.present():
@@ -188,6 +197,9 @@ class PolicyRequests:
         named = self._subjects(request)
         if not named:
             return PASS
+        if not self._asked:
+            self._connected(True)
+        self._asked = monotonic()
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
