@@ -25,7 +25,7 @@ from lab.mail.asking import (
     throttle,
 )
 from lab.mail.postfix import Lab
-from lab.network.netns import until
+from lab.network.netns import SERVER4, until
 from throttled.model import Rate
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
@@ -226,3 +226,78 @@ def test_a_compromised_smtpd_slows_nobody_it_does_not_name(lab: Lab, guard: Daem
     assert lab.mail.log.read_text("latin-1").count("problem talking to server") == before
     assert on_hold(lab) == 0
     assert not guard.rows()
+
+
+PROXY = "198.18.70.9"
+
+
+@pytest.fixture
+def proxied(lab: Lab) -> Iterator[None]:
+    """Let port 25 learn its clients from a proxy, and ask about each of them."""
+    config = ("postconf", "-c", str(lab.mail.config))
+    check = f"smtpd_client_restrictions={asking.check()}"
+    lab.server.run(*config, "-e", check, "smtpd_upstream_proxy_protocol=haproxy")
+    asking.reload(lab)
+    yield
+    lab.server.run(*config, "-X", "smtpd_client_restrictions", "smtpd_upstream_proxy_protocol")
+    asking.reload(lab)
+
+
+def through_proxy(lab: Lab, client: str, recipients: int = 1, port: int = 40000) -> str:
+    """Return the reply to the last recipient of a client, which a proxy names."""
+    with lab.client.connect(PROXY, SERVER4, 25, 30.0) as end, end.makefile("rb") as lines:
+        end.sendall(f"PROXY TCP4 {client} {SERVER4} {port} 25\r\n".encode())
+        reply = b""
+        for command in (
+            "",
+            "HELO client.example",
+            "MAIL FROM:<a@client.example>",
+            *["RCPT TO:<alice@example.test>"] * recipients,
+        ):
+            end.sendall(f"{command}\r\n".encode() if command else b"")
+            reply = lines.readline()
+            if reply.startswith(b"421 "):  # Postfix hangs up
+                break
+    return reply.decode()
+
+
+@pytest.mark.usefixtures("proxied")
+def test_a_client_behind_a_proxy_is_refused(lab: Lab, guard: Daemon) -> None:
+    """No firewall here can tell it from the others: Postfix is answered 421."""
+    banned, slow, network = "203.0.113.50", "203.0.113.60", "198.18.80.0/24"
+    decisions = (ban(banned), ban(network), throttle(slow, Rate(1, 60.0, 2)))
+    decided(guard.home / "throttled.db", *decisions)
+    guard.start()
+    assert through_proxy(lab, "203.0.113.51").startswith("250 ")
+    assert through_proxy(lab, banned).startswith("421 4.7.0 ")
+    assert through_proxy(lab, "198.18.80.9").startswith("421 4.7.0 ")
+    replies = [through_proxy(lab, slow, 3, port)[:3] for port in (1025, 1026, 1027)]
+    assert replies == ["250", "250", "421"]
+    assert guard.command("unban", banned).returncode == 0
+    assert through_proxy(lab, banned).startswith("250 ")
+    guard.ask("ban", "203.0.113.51")
+    assert through_proxy(lab, "203.0.113.51").startswith("421 4.7.0 ")
+
+
+@pytest.mark.usefixtures("proxied")
+def test_bans_of_clients_behind_a_proxy_outlast_a_restart(lab: Lab, guard: Daemon) -> None:
+    """The kernel has the bans still: the answers have to be filled from the store."""
+    guard.start()
+    guard.ask("ban", "203.0.113.51")
+    guard.stop()
+    guard.start()
+    until(lambda: through_proxy(lab, "203.0.113.51").startswith("421 "), "the ban is back")
+
+
+def test_ten_thousand_bans_meanwhile_hold_no_mail_up(lab: Lab, guard: Daemon) -> None:
+    guard.start()
+    many = guard.home / "many.txt"
+    many.write_text("".join(f"100.64.{n // 250}.{n % 250 + 1}\n" for n in range(10_000)))
+    thread = threading.Thread(target=lambda: guard.command("import", "--as", "ban", str(many)))
+    thread.start()
+    taken: list[float] = []
+    while thread.is_alive():
+        taken += send(lab, 5)
+    thread.join()
+    assert len(guard.rows()) >= 1000
+    assert max(taken) < 1.0

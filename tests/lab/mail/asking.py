@@ -26,7 +26,6 @@ count = "messages"
 within = "1d"
 soft = 1000000
 """
-_CHECK = "check_policy_service {{ unix:{path}, timeout=2s, default_action=DUNNO }}"
 _LETTER = "Subject: x\r\n\r\nx\r\n"
 
 
@@ -38,10 +37,15 @@ def connect(lab: Lab, path: str = "throttled/policy", *more: str) -> None:
         path: of the socket, below its queue directory.
         more: other parameters, as NAME=VALUE.
     """
-    check = _CHECK.format(path=path)
-    parameters = (f"mynetworks=127.0.0.0/8 {DEVICE}/32", f"smtpd_data_restrictions={check}", *more)
+    inside = f"mynetworks=127.0.0.0/8 {DEVICE}/32"
+    parameters = (inside, f"smtpd_data_restrictions={check(path)}", *more)
     lab.server.run("postconf", "-c", str(lab.mail.config), "-e", *parameters)
     reload(lab)
+
+
+def check(path: str = "throttled/policy") -> str:
+    """Return the restriction that asks at a socket below the queue directory."""
+    return f"check_policy_service {{ unix:{path}, timeout=2s, default_action=DUNNO }}"
 
 
 def reload(lab: Lab) -> None:
