@@ -322,6 +322,24 @@ def test_a_webhook_in_the_sandbox(site: Site) -> None:
             site.run("systemctl", "restart", "throttled")
 
 
+_ASK = """
+import socket
+end = socket.socket(socket.AF_UNIX)
+end.connect("/var/spool/postfix/throttled/policy")
+end.sendall(b"request=smtpd_access_policy\\nprotocol_state=DATA\\n\\n")
+print(end.recv(100).decode(), end="")
+"""
+
+
+def test_postfix_may_ask_in_the_sandbox(site: Site) -> None:
+    modes = "/var/spool/postfix/throttled", "/var/spool/postfix/throttled/policy"
+    asked = site.run("stat", "-c", "%A %U %G", *modes)
+    assert asked.split("\n")[:2] == ["drwx--x--- root postfix", "srw-rw---- root postfix"]
+    as_postfix = ("setpriv", "--reuid=postfix", "--regid=postfix", "--clear-groups")
+    assert site.run(*as_postfix, "python3", "-c", _ASK) == "action=DUNNO\n\n"
+    assert site.run("postfix", "check") == ""
+
+
 def test_the_timer_refreshes_names(site: Site) -> None:
     shown = site.run("systemctl", "is-enabled", "throttled-resolve.timer")
     assert shown == "enabled\n"

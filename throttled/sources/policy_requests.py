@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 import pwd
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -97,6 +98,8 @@ class PolicyRequests:
         self._report = report
         self._senders = senders
         self._connected = connected
+        #: Half of the descriptors that we may have: logs and the store need some.
+        self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
         self._listeners: dict[str, _Listener] = {}
         self._missing: dict[str, str] = {}  # by queue directory
@@ -155,6 +158,8 @@ class PolicyRequests:
         try:
             self._listeners[spool.directory] = _Listener(spool, self)
         except (OSError, KeyError, ValueError) as error:
+            if not Path(spool.directory, NAME).parent.exists():
+                return  # nor can Postfix be told to ask there
             what = f"no socket {spool.directory}/{NAME}: {error}"
             if self._missing.get(spool.directory) != what:
                 log.warning("policy requests: %s", what)
@@ -167,7 +172,7 @@ class PolicyRequests:
     def admit(self, connection: "_Connection", pid: int) -> _Process | None:
         """Return the process of a new connection; None if there are too many."""
         process = self._processes.setdefault(pid, _Process())
-        many = process.connections >= _EACH or len(self._connections) >= _CONNECTIONS
+        many = process.connections >= _EACH or len(self._connections) >= self._most
         if many or not process.may_ask():
             return None
         process.connections += 1
