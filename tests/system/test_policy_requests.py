@@ -4,9 +4,11 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -301,3 +303,39 @@ def test_ten_thousand_bans_meanwhile_hold_no_mail_up(lab: Lab, guard: Daemon) ->
     thread.join()
     assert len(guard.rows()) >= 1000
     assert max(taken) < 1.0
+
+
+def test_a_restart_in_the_middle_of_a_session(lab: Lab, guard: Daemon) -> None:
+    """As an upgrade does it: nothing is lost, and few messages are late."""
+    guard.start()
+    taken: list[float] = []
+    thread = threading.Thread(target=lambda: taken.extend(send(lab, 300)))
+    thread.start()
+    until(lambda: guard.status().events.get("policy_request", 0) > 20, "the session is under way")
+    guard.stop()
+    guard.start()
+    thread.join()
+    assert len(taken) == 300
+    assert max(taken) < 3.0
+    assert guard.status().events["policy_request"] > 0
+
+
+def test_a_full_disk_stops_no_answer(lab: Lab, guard: Daemon) -> None:
+    small = guard.home / "small"
+    small.mkdir()
+    run = partial(subprocess.run, check=True)
+    run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)])
+    try:
+        guard.configure(f'{LIMIT}[accounts]\nover = "defer"\n')
+        text = guard.config.read_text().replace("/throttled.db", "/small/throttled.db")
+        guard.config.write_text(text)
+        decided(small / "throttled.db", throttle(ACCOUNT, Rate(1, 60.0, 2)))
+        guard.start()
+        run(["dd", "if=/dev/zero", f"of={small}/ballast"], check=False, capture_output=True)
+        taken = send(lab, 20)
+        assert len(taken) == 20
+        assert max(taken) < 1.0
+        assert len(send(lab, 5, CLIENT, login=True)) == 2
+    finally:
+        guard.kill()
+        run(["umount", str(small)])

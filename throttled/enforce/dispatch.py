@@ -58,10 +58,11 @@ class Dispatch:
         answered = self.senders.apply(senders) if senders else Applied()
         if not clients:
             return answered
-        if self._proxied:
-            self.clients.apply(clients)  # what is no entry the firewall names
+        copied = self.clients.apply(clients) if self._proxied else Applied()
         applied = self.firewall.apply(clients)
-        return Applied((*answered.failed, *applied.failed), answered.full | applied.full)
+        failed = dict((*copied.failed, *applied.failed))  # of what both refuse the firewall's words
+        full = answered.full | copied.full | applied.full
+        return Applied((*answered.failed, *failed.items()), full)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that there are; with a proxy: in both places."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pytest
 from msgspec.structs import replace
 
+from throttled.enforce import memory
 from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
@@ -71,6 +72,15 @@ def test_behind_a_proxy_the_answers_have_a_copy(both: Dispatch) -> None:
     both.apply([ban("198.18.0.1")])
     both.setup(RULESET)
     assert list(both.clients.dump()) == []
+
+
+def test_a_copy_that_is_full_is_named(both: Dispatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    both.setup(replace(RULESET, answers=replace(ANSWERS, proxied=True)))
+    both.apply([ban(subject) for subject in CLIENTS])
+    monkeypatch.setattr(memory, "_ELEMENTS", len(CLIENTS))
+    applied = both.apply([ban("198.18.0.9"), ban("x")])
+    assert sorted(entry.subject for entry, _why in applied.failed) == ["198.18.0.9", "x"]
+    assert applied.full
 
 
 def test_the_rest_is_the_firewalls(both: Dispatch) -> None:

@@ -44,8 +44,13 @@ class Place:
         self.both.setup(RULES)
         self.reports: list[Report] = []
         self.decisions: list[Decision] = []
+        self.connected: list[bool] = []
         self.server = PolicyRequests(
-            pipeline, self.both, self.decisions.extend, self.reports.extend
+            pipeline,
+            self.both,
+            self.decisions.extend,
+            self.reports.extend,
+            self.connected.append,
         )
         self.spool = Spool("/etc/postfix", str(directory), getpass.getuser(), 100)
 
@@ -167,6 +172,23 @@ def test_clients_behind_a_proxy(run: Run) -> None:
             found = [await ask(client("203.0.113.8", port)) for port in (1, 1, 1, 2, 3)]
             assert found[:3] == [DUNNO] * 3  # three recipients of one session
             assert all(each.startswith(b"action=421 ") for each in found[3:])
+
+    run(test)
+
+
+def test_whether_postfix_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(place: Place) -> None:
+        async with connection(place.path) as ask:
+            await ask(text(client_address="203.0.113.9"))  # about nobody's mail
+            assert place.connected == []
+            for _ in range(2):
+                await ask(of("alice"))
+        place.server.tick()
+        assert place.connected == [True]
+        monkeypatch.setattr(policy_requests, "_SILENT", -1.0)
+        for _ in range(2):
+            place.server.tick()
+        assert place.connected == [True, False]
 
     run(test)
 
