@@ -351,7 +351,7 @@ class Facts(Struct, frozen=True):
         return tuple(sorted({s.port for s in self.services if s.scope == scope}))
 
 
-class Foreign(Struct, frozen=True):
+class Drift(Struct, frozen=True):
     """What somebody else did to what is ours in the kernel; all empty: nothing."""
 
     entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing

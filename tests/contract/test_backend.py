@@ -21,7 +21,7 @@ from throttled.enforce.backend import Backend
 from throttled.enforce.batch import RATES
 from throttled.enforce.registry import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Element, Entry, Foreign, Rate, Ruleset, Scope
+from throttled.model import Action, Drift, Element, Entry, Rate, Ruleset, Scope
 
 #: Two at once, and no more as long as a test lasts.
 SLOW = Rate(1, 3600.0, 2)
@@ -402,7 +402,7 @@ def test_word_of_what_somebody_else_does(backend: Backend) -> None:
         return
     put(backend, *EVERY_KIND)
     backend.setup(msgspec.structs.replace(RULESET, burst=7))
-    assert watch.drain() == Foreign()
+    assert watch.drain() == Drift()
     code = (
         "import sys; from throttled.enforce.registry import choose; choose(sys.argv[1]).teardown()"
     )

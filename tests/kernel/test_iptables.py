@@ -26,7 +26,7 @@ from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
 from throttled.enforce.registry import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Foreign, Rate
+from throttled.model import Action, Drift, Entry, Rate
 
 pytestmark = pytest.mark.root
 
@@ -231,13 +231,13 @@ def test_a_set_that_somebody_made_another_is_made_anew(host: Host) -> None:
 def test_sets_that_somebody_emptied_are_seen_and_filled_again(host: Host, damage: str) -> None:
     watch = host.backend.watch()
     assert watch is not None
-    assert watch.drain() == Foreign()
+    assert watch.drain() == Drift()
     run("ipset", *damage.split())
     assert not host.backend.intact()
-    assert watch.drain() == Foreign(rules=True, lost=True)
+    assert watch.drain() == Drift(rules=True, lost=True)
     assert host.backend.setup(RULESET)
     assert host.backend.intact()
-    assert watch.drain() == Foreign()
+    assert watch.drain() == Drift()
     watch.close()
     host.backend.apply([ban("198.18.0.1"), ban(CLIENT4)])
     assert not host.arrives("198.18.0.1")  # dropped, and counted
@@ -250,10 +250,10 @@ def test_what_others_do_to_the_tables_is_not_our_business(host: Host) -> None:
     rule = ("OUTPUT", "-d", "203.0.113.1", "-j", "ACCEPT")
     for verb in ("-A", "-D"):
         run("iptables-legacy", "-t", "raw", verb, *rule)
-        assert watch.drain() == Foreign()
+        assert watch.drain() == Drift()
     run("iptables-legacy", "-t", "raw", "-I", "PREROUTING", *rule[1:])
-    assert watch.drain() == Foreign(rules=True, lost=True)
-    assert watch.drain() == Foreign()  # told once
+    assert watch.drain() == Drift(rules=True, lost=True)
+    assert watch.drain() == Drift()  # told once
     run("iptables-legacy", "-t", "raw", "-D", "PREROUTING", *rule[1:])
     watch.close()
 
@@ -266,7 +266,7 @@ def test_a_look_costs_microseconds(host: Host) -> None:
     elapsed = []
     for _ in range(100):
         start = time.perf_counter()
-        assert watch.drain() == Foreign()
+        assert watch.drain() == Drift()
         elapsed.append(time.perf_counter() - start)
     watch.close()
     assert min(elapsed) < 0.001

@@ -15,7 +15,7 @@ from lab.figures import latency
 from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
-from throttled.core.reconciler import _LOOK
+from throttled.core.reconciler import _CHECK
 from throttled.enforce.nftables.backend import Nftables
 from throttled.errors import BackendError
 from throttled.model import Entry
@@ -118,7 +118,7 @@ def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
         until(lambda: time.monotonic() - (heard or [began])[-1] > 0.1, "it is silent")
     was_open = heard[-1] - heard[0] if heard else 0.0
     log.info("%s: open for %.1f ms", damage, was_open * 1e3)
-    assert was_open < _LOOK / 2  # by the kernel's notification, not by the next look
+    assert was_open < _CHECK / 2  # by the kernel's notification, not by the next look
     status = guarded.guard.status()
     assert (status.desired, status.enforced, status.counted) == (5, 5, True)
     assert [finding for finding in status.health if finding.state == "fault"] == []

@@ -9,7 +9,7 @@ import click
 from throttled import address
 from throttled.cli import output, text
 from throttled.cli.change import report
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
 from throttled.control.canonical import host_name
 from throttled.control.protocol import (
@@ -73,13 +73,13 @@ def command(  # noqa: PLR0913 - the words of the command
     if what is None:
         if resolve:
             raise UsageError("--resolve needs a NAME")
-        text.show(ask_or_look(Allowed(), AllowedResult), as_json=as_json)
+        text.show(ask_or_offline(Allowed(), AllowedResult), as_json=as_json)
         return None
     asked: Request = Allow(what, seconds, note, force)
     if resolve:
         name = host_name(what)
         asked = Resolve(name, _addresses(name), seconds, note)
-    code = report(ask_or_look(asked, ChangeResult), as_json=as_json, removed=True)
+    code = report(ask_or_offline(asked, ChangeResult), as_json=as_json, removed=True)
     if not resolve and not address.is_subject(what) and not as_json:
         click.echo(f"throttled: {matches(what)}", err=True)
     return code
@@ -114,7 +114,7 @@ def _addresses(name: str) -> list[str]:
 
 def _refresh(*, as_json: bool) -> int:
     """Resolve all names again, and send what changed; 1 where a name could not be refreshed."""
-    rows = [row for row in ask_or_look(Allowed(), AllowedResult).rows if row.name]
+    rows = [row for row in ask_or_offline(Allowed(), AllowedResult).rows if row.name]
     messages: list[str] = []
     failed: list[str] = []
     for name, group in groupby(rows, lambda row: row.name):
@@ -122,7 +122,7 @@ def _refresh(*, as_json: bool) -> int:
             found = _addresses(name)
             if changed(list(group), found, time.time()):
                 messages.append(
-                    ask_or_look(Resolve(name, found, refresh=True), ChangeResult).message
+                    ask_or_offline(Resolve(name, found, refresh=True), ChangeResult).message
                 )
         except ThrottledError as error:
             failed.append(f"{error.message}: its addresses stay")

@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli import text
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, for_option, json_option
 from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
 
@@ -35,6 +35,6 @@ def command(*, subject: str | None, seconds: float | None, most: int, as_json: b
     the edge of the screen; --json has it whole. With ADDRESS the exit
     code is 1 if nothing is known.
     """
-    result = ask_or_look(Audit(subject, seconds, most), AuditResult)
+    result = ask_or_offline(Audit(subject, seconds, most), AuditResult)
     text.show(result, as_json=as_json)
     return 1 if subject and not result.rows else 0

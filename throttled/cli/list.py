@@ -9,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 from throttled.cli import output, text
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, scope_option, subject
 from throttled.control.protocol import SORTS, List, ListResult
 from throttled.model import ACTIONS
@@ -61,7 +61,7 @@ def command(*, as_json: bool, **what: Any) -> int:
     nothing is in force there. LEFT is the time left, DROPPED counts packets. While the daemon only
     observes, ACTION says what it would do.
     """
-    return show(lambda request: ask_or_look(request, ListResult), as_json=as_json, **what)
+    return show(lambda request: ask_or_offline(request, ListResult), as_json=as_json, **what)
 
 
 def show(ask: _Ask, *, as_json: bool, max: int | None, **what: Any) -> int:  # noqa: A002 - option

@@ -29,7 +29,7 @@ from throttled.model import Facts
 _PROTECTION = Explain | Allow | Resolve | Disallow
 
 
-def ask_or_look(request: Request, kind: type[R], *, observed: bool = False) -> R:
+def ask_or_offline(request: Request, kind: type[R], *, observed: bool = False) -> R:
     """Send a request to the daemon, or answer it from the store where no daemon runs.
 
     Args:

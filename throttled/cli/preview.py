@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from throttled.cli.list import filtering, show
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command
 from throttled.control.protocol import List, ListResult
 from throttled.errors import RefusedError
@@ -31,7 +31,7 @@ def command(*, as_json: bool, **what: Any) -> int:
 
 
 def _observed(request: List) -> ListResult:
-    result = ask_or_look(request, ListResult, observed=True)
+    result = ask_or_offline(request, ListResult, observed=True)
     if not result.would:
         raise RefusedError("the daemon enforces: nothing is only observed", "see: throttled list")
     return result

@@ -248,8 +248,8 @@ def _audit(result: AuditResult) -> Iterator[str]:
         what = f"{change.op} {change.subject}".rstrip()
         yield f"{moment(change.time)} {what}: {failed}{change.outcome}"
         how = "without a daemon, " if change.offline else ""
-        who = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
-        yield output.cut(f"  by {who}: {change.request}")
+        origin = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
+        yield output.cut(f"  by {origin}: {change.request}")
 
 
 def _allowed(result: AllowedResult) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli.change import report
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, for_option, json_option, scope_option, subject
 from throttled.control.protocol import ChangeResult, Unban, UnbanAll
 from throttled.errors import UsageError
@@ -40,9 +40,9 @@ def command(
             raise UsageError(
                 "--for needs an address", "to stop acting: throttled run --mode observe"
             )
-        return report(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json, removed=True)
+        return report(ask_or_offline(UnbanAll(scope), ChangeResult), as_json=as_json, removed=True)
     return report(
-        ask_or_look(Unban(subject, scope, exempt or 0.0), ChangeResult),
+        ask_or_offline(Unban(subject, scope, exempt or 0.0), ChangeResult),
         as_json=as_json,
         removed=True,
     )

@@ -29,7 +29,7 @@ def expose(status: StatusResult) -> bytes:
         status: as `throttled status` shows it.
     """
     registry = CollectorRegistry()
-    registry.register(_Figures(status))
+    registry.register(_Metrics(status))
     ProcessCollector(
         registry=registry
     )  # process_cpu_seconds_total, process_resident_memory_bytes …
@@ -37,7 +37,7 @@ def expose(status: StatusResult) -> bytes:
     return text
 
 
-class _Figures(Collector):
+class _Metrics(Collector):
     """What prometheus-client asks for figures."""
 
     def __init__(self, status: StatusResult) -> None:

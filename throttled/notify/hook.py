@@ -63,11 +63,11 @@ class Hook:
         """Report senders that crossed a limit: whom only if that is switched on."""
         for one in reports:
             fields: dict[str, object] = {"limit": one.limit, "value": one.value}
-            who = f"a sender ({subjects.of(one.subject)})"
+            name = f"a sender ({subjects.of(one.subject)})"
             if self.settings.accounts:
-                who = one.shown
+                name = one.shown
                 fields["subject"] = one.subject
-            text = f"{who} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
+            text = f"{name} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
             self._queue("alert", text, **fields)
 
     def health(self, findings: Sequence[Finding]) -> None:

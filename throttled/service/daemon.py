@@ -505,7 +505,7 @@ class Daemon:
             (0, self._keep_kernel),
             (_REOPEN, self._reopen),
             (0, self._allowlist),
-            (_FACTS, self._look_at_host),
+            (_FACTS, self._check_host),
             (0, self._start_tasks),
             (0, self._report_health),
         ):
@@ -533,7 +533,7 @@ class Daemon:
             self._nodename = name
             self.host.ask_soon()
 
-    def _look_at_host(self, _moment: Moment) -> None:
+    def _check_host(self, _moment: Moment) -> None:
         if self.live.outdated() or not self.logs.followers or self.logs.unopened:
             self.host.ask_soon()
 

@@ -17,7 +17,7 @@ from throttled.clock import Moment, now
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
-from throttled.model import Decision, Entry, Foreign
+from throttled.model import Decision, Drift, Entry
 from throttled.service import daemon
 from throttled.store.store import Store
 from unit.service.test_daemon import BOUND, A, B, Lab, live
@@ -34,7 +34,7 @@ def writable(lab: Lab, *, yes: bool) -> None:
 async def put_right(lab: Lab) -> None:
     """Let the guard compare all with the store, as after a flush."""
     lab.daemon.backend.apply([Entry(B, "submission", "ban", 0.0)])
-    lab.daemon.reconciler._put_right(Foreign(rules=True, lost=True))
+    lab.daemon.reconciler._reconcile(Drift(rules=True, lost=True))
     assert lab.daemon.reconciler._task is not None
     await lab.daemon.reconciler._task
 

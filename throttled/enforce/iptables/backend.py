@@ -51,7 +51,7 @@ class Iptables(SetBackend[int]):
         self._ipsets = Ipsets()
         self._listed: Mapping[int, Sequence[str]] = {}
         self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
-        self._looked: object = None  # what the latest look of `watch` saw
+        self._state: object = None  # what the latest look of `watch` saw
 
     @cached_property
     def _outlines(self) -> Outlines:
@@ -179,7 +179,7 @@ class Iptables(SetBackend[int]):
             tables.put(version, text.CHAINS, text.render(ruleset, every, version))
         for of in idle:
             self._ipsets.destroy(text.name(of))
-        self._looked, self._fixed = self._look(), self._counts()
+        self._state, self._fixed = self._read_state(), self._counts()
         self._listed = self._rules()
         self._ruleset, self._sets = ruleset, frozenset(every)
         return bool(present)
@@ -192,18 +192,18 @@ class Iptables(SetBackend[int]):
         names = (of(version) for of in (text.dropped, text.protected) for version in text.VERSIONS)
         return {name: self._ipsets.count(name) for name in names}
 
-    def _look(self) -> object:
+    def _read_state(self) -> object:
         return self._outlines.read(), self._counts()
 
     def _changed(self) -> bool:
         """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
         try:
-            state = self._look()
+            state = self._read_state()
         except BackendError as error:
             state = error.message
-        if state == self._looked:
+        if state == self._state:
             return False
-        self._looked = state
+        self._state = state
         try:
             return not self.intact()
         except BackendError:

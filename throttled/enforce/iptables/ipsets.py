@@ -159,7 +159,7 @@ class Ipsets:
 
     def lookup(self, groups: Groups[SetId, int]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
-        return [element for of, items in groups.items() for element in self._look(of, items)]
+        return [element for of, items in groups.items() for element in self._lookup(of, items)]
 
     def dump(self, of: SetId) -> Iterator[Element]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
@@ -184,7 +184,7 @@ class Ipsets:
             )
         return 0
 
-    def _look(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Element]:
+    def _lookup(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Element]:
         present = self._present(of, items)
         if not present:
             return []
