@@ -267,7 +267,7 @@ def test_a_full_set_of_any_kind(backend: Backend, kind: Entry) -> None:
     put(backend, *(e for e in many if keys([e]) <= inside))  # what is there is renewed
 
 
-def test_a_full_set_takes_what_fits_and_names_the_rest(backend: Backend) -> None:
+def test_a_full_set_stores_what_fits_and_names_the_rest(backend: Backend) -> None:
     backend.setup(msgspec.structs.replace(RULESET, size=100))
     many = [ban(subject) for subject in addresses(137)]
     applied = backend.apply(many)
@@ -396,7 +396,7 @@ def test_how_full_it_is(backend: Backend) -> None:
     assert sum(fill.used for fill in backend.fill()) == 0
 
 
-def test_word_of_what_somebody_else_does(backend: Backend) -> None:
+def test_word_of_what_another_program_does(backend: Backend) -> None:
     watch = backend.watch()
     if watch is None:  # then `intact` and samples find it
         return

@@ -110,7 +110,7 @@ def guarded() -> Iterator[Guarded]:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
+def test_drift_is_repaired(guarded: Guarded, damage: str) -> None:
     began, repairs = time.monotonic(), guarded.repairs()
     with latency.knocking(guarded.client, BANNED) as heard:
         guarded.nft(DAMAGE[damage])

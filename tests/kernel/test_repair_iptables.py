@@ -50,7 +50,7 @@ def guarded() -> Iterator[tuple[Daemon, Namespace, Namespace]]:
         "ipset flush",
     ],
 )
-def test_damage_is_put_right(guarded: tuple[Daemon, Namespace, Namespace], damage: str) -> None:
+def test_drift_is_repaired(guarded: tuple[Daemon, Namespace, Namespace], damage: str) -> None:
     guard, server, client = guarded
     with latency.knocking(client, BANNED) as heard:
         server.run(*damage.split())

@@ -63,7 +63,7 @@ def readable(watch: TableWatch) -> bool:
         ("delete chain inet throttled prerouting", Drift(rules=True)),
     ],
 )
-def test_what_somebody_does_to_our_table_is_told_once(
+def test_what_another_program_does_to_our_table_is_reported_once(
     watch: TableWatch, command: str, drift: Drift
 ) -> None:
     if command.startswith("delete chain"):
@@ -76,7 +76,7 @@ def test_what_somebody_does_to_our_table_is_told_once(
     assert watch.drain() == NOTHING
 
 
-def test_what_somebody_does_elsewhere_is_not(watch: TableWatch) -> None:
+def test_what_another_program_does_elsewhere_is_not(watch: TableWatch) -> None:
     for command in (
         "add table inet throttled2",
         "add chain inet throttled2 mx",

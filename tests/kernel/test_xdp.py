@@ -191,7 +191,7 @@ def other_program(number: int, flags: int = XDP_GENERIC) -> tuple[Link, Object]:
     return made.program("internet").attach(number, libbpf.ATTACH_XDP, flags), made
 
 
-def test_a_program_of_somebody_else_stays(
+def test_an_xdp_program_of_another_program_stays(
     wire: Wire, pins: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with wire.server.entered():

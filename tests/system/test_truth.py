@@ -168,7 +168,7 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     assert site.run("preview") == (1, "throttled: the daemon enforces: nothing is only observed")
 
 
-def test_a_reload_removes_our_entries_and_brings_them_back(site: Site) -> None:
+def test_a_reload_removes_our_entries_and_restores_them(site: Site) -> None:
     site.guard.start()
     assert site.run(f"ban {ONE4}")[0] == 0
     assert not site.connects(ONE4)

@@ -119,7 +119,9 @@ def test_a_log_of_another_host_is_a_fault(cli: "Cli", config_file: Path, tmp_pat
 
 # The default backend keeps a netlink socket for as long as the process lives.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_faulty_configuration_is_told_and_the_rest_checked(cli: "Cli", config_file: Path) -> None:
+def test_a_faulty_configuration_is_reported_and_the_rest_checked(
+    cli: "Cli", config_file: Path
+) -> None:
     config_file.write_text("nonsense = 1")
     ended = cli("--socket", "/nonexistent/socket", "check", "--json")
     assert ended.code == 1

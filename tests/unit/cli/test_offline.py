@@ -123,7 +123,7 @@ def test_unban_all(cli: "Cli", store: Store) -> None:
     assert store.total(time.time()) == 0
 
 
-def test_allow_lifts_what_is_inside_and_disallow_takes_it_back(cli: "Cli", store: Store) -> None:
+def test_allow_lifts_what_is_inside_and_disallow_undoes_it(cli: "Cli", store: Store) -> None:
     ended = cli("allow", NETWORK, "--note", "the office")
     assert ended.code == 0
     assert f"{NETWORK} is allowed" in ended.out

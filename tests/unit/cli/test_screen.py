@@ -146,7 +146,7 @@ def test_markup_written_by_a_client_is_shown_as_it_is(tmp_path: Path) -> None:
     drive(tmp_path, story)
 
 
-def test_a_daemon_that_went_away_is_told_and_asked_again(tmp_path: Path) -> None:
+def test_a_daemon_that_went_away_is_reported_and_asked_again(tmp_path: Path) -> None:
     gone = True
 
     def ask(request: Request, kind: type[Any]) -> Any:

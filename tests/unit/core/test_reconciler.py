@@ -142,7 +142,7 @@ def test_a_comparison_that_fails_leaves_the_kernel_unknown(
     asyncio.run(story())
 
 
-def test_full_sets_and_frequent_damage_are_told(guard: Reconciler) -> None:
+def test_full_sets_and_frequent_drift_are_reported(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -182,7 +182,7 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Reconciler) -> None:
     asyncio.run(story())
 
 
-def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Reconciler) -> None:
+def test_what_is_missing_again_and_again_is_reported_until_it_is_there(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)

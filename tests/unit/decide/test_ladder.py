@@ -194,7 +194,7 @@ def test_a_throttle_is_no_obstacle_for_a_ban() -> None:
     assert one(HARD, Past(action="throttle", until=NOW + 1)).action == "ban"
 
 
-def test_a_ban_that_ran_out_is_no_obstacle() -> None:
+def test_a_ban_that_expired_is_no_obstacle() -> None:
     assert one(HARD, Past(action="ban", until=NOW - 1, offences=1)).action == "ban"
 
 
@@ -394,7 +394,7 @@ def manual(action: str = "ban", seconds: float | None = None, past: Past | None 
     )
 
 
-def test_by_hand() -> None:
+def test_a_manual_ban() -> None:
     assert manual(seconds=90).until == NOW + 90
     assert manual().until == NOW + 600
     assert manual(past=Past(offences=1, last_offence=NOW)).until == NOW + 3600
@@ -420,7 +420,7 @@ def test_next_ban() -> None:
     assert ladder().next_ban(Past(offences=2, last_offence=NOW), NOW) == 14400
 
 
-def test_by_hand_refuses_what_is_protected() -> None:
+def test_a_manual_ban_refuses_what_is_protected() -> None:
     with pytest.raises(RefusedError) as caught:
         ladder().manual("ban", "198.51.100.1", "mx", Past(), NOW, seconds=None, why="")
     assert caught.value.hint

@@ -79,7 +79,7 @@ def host() -> Iterator[Host]:
     store.close()
 
 
-def test_who_is_banned_and_comes_again_is_told_until_it_stops(host: Host) -> None:
+def test_who_is_banned_and_comes_again_is_reported_until_it_stops(host: Host) -> None:
     host.offends()
     host.comes_again(1.0, 1.0, 1.0, 1.0)  # what waited when it was banned
     assert host.findings() == []
@@ -135,7 +135,7 @@ def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch)
     assert host.findings()[0].hint.startswith("none of its packets came by our rules")
 
 
-def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> None:
+def test_who_is_allowed_unbanned_or_not_in_the_kernel_is_not_reported(host: Host) -> None:
     reason(host)
     ladder = host.pipeline.ladder
     before, ladder.protection = ladder.protection, Protection.of(host.facts, Protect(), [CLIENT])
@@ -159,7 +159,7 @@ def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
     assert host.findings() == []
 
 
-def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
+def test_who_was_banned_before_a_restart_is_reported_too(host: Host) -> None:
     host.offends()
     again = Host(host.pipeline.recorder.store)
     again.kernel = again.pipeline.enforcer.backend = host.kernel

@@ -112,7 +112,7 @@ def test_what_strangers_wrote_disturbs_no_terminal() -> None:
     assert worst(wrong) == shown
 
 
-def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
+def test_a_count_that_begins_anew_is_reported_when_it_grows_again() -> None:
     growth = Growth()
     assert growth.lately(5, 0.0)
     assert not growth.lately(0, 700.0)  # another parser, another log of that name

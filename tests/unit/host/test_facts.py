@@ -183,7 +183,7 @@ def test_without_postfix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert warning.startswith("postconf cannot be run: ")
 
 
-def test_a_host_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mock: no kernel here refuses to name its addresses."""
 
     def refuse(*_: object) -> None:

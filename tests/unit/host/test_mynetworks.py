@@ -68,7 +68,7 @@ def test_a_network_that_postfix_derived_may_not_be_wide_at_all() -> None:
     assert warning == "10.0.0.0/8 is too wide to be meant, and is not protected"
 
 
-def test_a_public_network_that_postfix_derived_is_told() -> None:
+def test_a_public_network_that_postfix_derived_is_reported() -> None:
     value = "203.0.113.7/32 192.168.0.0/24 [fe80::]/64 198.51.100.0/24 [2001:db8::]/64"
     result, warnings = trusted(value, given=False, style="subnet")
     assert result == [

@@ -201,7 +201,7 @@ def test_clients_that_come_through_a_proxy(found: Find, main: str, line: str) ->
     assert "smtp (port 25) takes its clients from a proxy (haproxy)" in warning
 
 
-def test_services_that_the_log_cannot_tell_apart(found: Find) -> None:
+def test_services_that_the_log_cannot_distinguish(found: Find) -> None:
     result, _ = found("", "smtp\nsubmission\nsmtps")
     assert list(alike(result)) == [
         f"smtp (port 25) and {name} (port {port}) both log as postfix/smtpd: what a client did on "
@@ -213,7 +213,7 @@ def test_services_that_the_log_cannot_tell_apart(found: Find) -> None:
     assert "give submission its own" in warning
 
 
-def test_services_that_the_log_can_tell_apart(found: Find) -> None:
+def test_services_that_the_log_can_distinguish(found: Find) -> None:
     master = """\
 smtp inet n - y - 1 postscreen
 smtpd pass - - y - - smtpd

@@ -126,7 +126,7 @@ def test_another_place(tmp_path: Path) -> None:
     _run(test)
 
 
-def test_a_store_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_store_that_fails_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
 
     def expose() -> bytes:
@@ -159,7 +159,7 @@ def test_strangers_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     _run(test)
 
 
-def test_more_than_the_cap_are_told_so_before_they_ask(tmp_path: Path) -> None:
+def test_connections_above_the_cap_are_refused_before_their_request(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
 
     async def test() -> None:
@@ -221,7 +221,7 @@ def test_a_socket_is_open_to_all_and_nobody_elses_is_touched(tmp_path: Path) -> 
     _run(test)
 
 
-def test_a_host_that_cannot_be_is_told() -> None:
+def test_a_host_that_cannot_be_is_reported() -> None:
     async def test() -> None:
         with pytest.raises(ConfigError, match="no figures at"):
             await MetricsServer(bytes).serve("a..b:9547")

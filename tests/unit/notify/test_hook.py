@@ -67,7 +67,7 @@ def test_a_command_gets_what_happened_and_the_rest_is_counted(tmp_path: Path) ->
     assert hook.finding is None
 
 
-def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
+def test_health_is_reported_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=("health",), every=SOON))
     error = Finding("fault", "the disk is full", "make room", "store")
