@@ -399,11 +399,16 @@ class Applied(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """One finding of a check."""
 
-    state: Literal["ok", "warning", "fault"]
+    state: Literal["ok", "warning", "fault"]  # on the wire; `label` is its word in text
     what: str
     hint: str = ""
-    #: Of the daemon's health: which kind of problem it is, see `throttled.health.findings`.
+    #: Of the daemon's health: the kind of finding, see `throttled.health.findings`.
     key: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the state as a word for text output."""
+        return "error" if self.state == "fault" else self.state
 
 
 class Snapshot(Struct, frozen=True):

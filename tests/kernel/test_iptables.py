@@ -320,7 +320,7 @@ def test_a_set_in_use_gets_another_size_with_what_it_holds(
     with caplog.at_level(logging.WARNING):
         host.backend.setup(msgspec.structs.replace(RULESET, size=7))
     assert [record.message for record in caplog.records] == [
-        "thr_mx_ban4 holds too much to be made anew: its size stays"
+        "thr_mx_ban4 has too many elements to be replaced: its size is unchanged"
     ]
     assert len(list(host.backend.dump())) == 11
     assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full

@@ -184,7 +184,9 @@ def test_a_flushed_firewall_is_reported_and_put_back(host: Host) -> None:
     host.backend.apply(entries)
     nft("flush", "ruleset")
     assert host.backend.lookup(entries) == []
-    with pytest.raises(BackendError, match="the table inet throttled is gone") as caught:
+    with pytest.raises(
+        BackendError, match="the table inet throttled or a set in it is missing"
+    ) as caught:
         host.backend.apply(entries)
     assert caught.value.hint
     host.backend.setup(RULESET)
@@ -280,7 +282,7 @@ def test_a_set_that_is_too_large_keeps_its_size(
     with caplog.at_level(logging.WARNING):
         host.backend.setup(msgspec.structs.replace(RULESET, size=7))
     assert [record.message for record in caplog.records] == [
-        "mx_ban4 holds too much to be made anew: its definition stays"
+        "mx_ban4 has too many elements to be replaced: its definition is unchanged"
     ]
     assert len(list(host.backend.dump())) == 11
     assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full

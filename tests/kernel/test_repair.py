@@ -83,7 +83,7 @@ class Guarded(NamedTuple):
     def repairs(self) -> int:
         """Return how often the daemon said that it put something right."""
         said = self.guard.log.read_text()
-        return said.count("putting it right") + said.count("put back")
+        return said.count("restoring them") + said.count(": restored")
 
     def nft(self, commands: str) -> None:
         """Do something to the firewall as somebody else."""

@@ -380,7 +380,7 @@ def test_native_where_the_driver_does_not_take_it(
         made = Xdp("native", pins)
         made.setup(RULESET)
         assert at("ifb9").mode == "generic"
-        assert "ifb9 does not take XDP in its driver" in caplog.text
+        assert "the driver of ifb9 does not support XDP" in caplog.text
         caplog.clear()
         made.setup(RULESET)
         assert not caplog.text

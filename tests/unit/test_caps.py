@@ -132,11 +132,11 @@ def test_status_reports_each() -> None:
     )  # fmt: skip
     text = "\n".join(shown.status(status))
     for words in (
-        "2 lines were too long, and cut",
-        "38,000 counters forgotten early",
-        "30 decisions wait for the store",
-        "29 elements wait for the firewall",
-        "20 of what waited were let go",
+        "2 lines were too long and truncated",
+        "38,000 counters evicted early",
+        "30 decisions not yet recorded",
+        "29 elements not yet in the kernel",
+        "20 pending decisions or elements were dropped",
         "holds 100 of 150 elements",
     ):
         assert words in text

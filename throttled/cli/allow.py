@@ -37,10 +37,12 @@ from throttled.store.names import GRACE
     ),
 )
 @click.argument("what", metavar="[ADDRESS|NAME]", required=False, type=allowable)
-@for_option("seconds", "How long: 4h, 1d, 2w. No end unless given.")
-@click.option("--note", default="", metavar="TEXT", help="Kept with it.")
+@for_option("seconds", "Duration: 4h, 1d, 2w (default: no end).")
+@click.option("--note", default="", metavar="TEXT", help="Comment, stored with the entry.")
 @click.option("--resolve", is_flag=True, help="Allow the addresses that NAME has in DNS.")
-@click.option("--refresh", is_flag=True, help="Resolve all such names again; see below.")
+@click.option(
+    "--refresh", is_flag=True, help="Resolve all names on the allowlist again; see below."
+)
 @force_option
 @json_option
 def command(  # noqa: PLR0913 - the words of the command
@@ -53,18 +55,17 @@ def command(  # noqa: PLR0913 - the words of the command
     force: bool,
     as_json: bool,
 ) -> int | None:
-    """Never act on an address, a network or a host name; or list those allowed.
+    """Allow an address, a network or a host name: never act on it. Without WHAT: list.
 
     .example.com is every host whose name ends so, example.com that host alone; the name is the
-    one in Postfix's log, which is confirmed by DNS in both directions. What is in force against
-    an address or network is lifted; entries have no host names, so a name counts from now on.
-    The exit code is 0 only if the kernel lets it through. [protect] in the configuration does the
-    same for good.
+    one in Postfix's log, which is confirmed by DNS in both directions. Throttles and bans of an
+    address or network are removed; those made before a host name was allowed remain. The exit
+    code is 0 only if the kernel lets its packets pass. [protect] in the configuration does the
+    same permanently.
 
-    A host whose addresses have no such name is allowed with --resolve: the command looks its
-    addresses up in DNS, at most 64. The package's timer throttled-resolve.timer runs allow
-    --refresh every 15 minutes. Addresses that DNS no longer returns stay for a day; while DNS
-    fails all stay.
+    --resolve allows a host whose addresses have no such name: the command looks them up in DNS,
+    at most 64. The package's timer throttled-resolve.timer runs allow --refresh every 15 minutes.
+    Addresses that DNS no longer returns are removed after a day; while DNS fails all remain.
     """
     if refresh:
         if what is not None or resolve:
@@ -125,7 +126,7 @@ def _refresh(*, as_json: bool) -> int:
                     ask_or_offline(Resolve(name, found, refresh=True), ChangeResult).message
                 )
         except ThrottledError as error:
-            failed.append(f"{error.message}: its addresses stay")
+            failed.append(f"{error.message}: its addresses are unchanged")
     if as_json:
         output.print_json({"changed": messages, "failed": failed})
     for line in () if as_json else messages:

@@ -18,7 +18,7 @@ from throttled.control.protocol import ChangeResult, Disallow
 @click.argument("what", metavar="ADDRESS|NAME", type=allowable)
 @json_option
 def command(*, what: str, as_json: bool) -> int:
-    """Take back what `throttled allow` allowed.
+    """Remove an entry of `throttled allow` from the allowlist.
 
     What the configuration protects stays protected.
     """

@@ -21,11 +21,11 @@ from throttled.errors import RefusedError
 )
 @filtering
 def command(*, as_json: bool, **what: Any) -> int:
-    """List who would be throttled or banned now if the daemon enforced, not only observed.
+    """List the throttles and bans that would be active if the daemon enforced.
 
-    For mode = "observe": what it decided is in a database of its own. Nothing of that is ever put
-    in force: enforcing begins with nobody banned. Works without a running daemon too. The exit
-    code is 1 if the daemon enforces already, or if nothing would be in force for ADDRESS.
+    For mode = "observe", whose decisions are in a database of their own. They are never enforced:
+    another mode starts with no bans. Works without a running daemon too. The exit code is 1 if the
+    daemon enforces already, or if there would be no entry for ADDRESS.
     """
     return show(_observed, as_json=as_json, **what)
 
@@ -33,5 +33,7 @@ def command(*, as_json: bool, **what: Any) -> int:
 def _observed(request: List) -> ListResult:
     result = ask_or_offline(request, ListResult, observed=True)
     if not result.would:
-        raise RefusedError("the daemon enforces: nothing is only observed", "see: throttled list")
+        raise RefusedError(
+            "the daemon enforces: there is nothing to preview", "see: throttled list"
+        )
     return result

@@ -17,10 +17,10 @@ from throttled.control.protocol import Status, StatusResult
 )
 @json_option
 def command(*, as_json: bool) -> int:
-    """Show how the daemon is doing.
+    """Show the state of the daemon.
 
-    Without a running daemon it shows what should be in force and whether the kernel holds it; the
-    exit code is then 3.
+    Without a running daemon it shows how many entries are stored and how many are in the kernel;
+    the exit code is then 3.
     """
     status = ask_or_offline(Status(), StatusResult)
     text.show(status, as_json=as_json)

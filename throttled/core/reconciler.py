@@ -195,19 +195,21 @@ class Reconciler:
         """
         found = self._full()
         if self._lacked > 1 and not found and self._pipeline.enforcer.error is None:
-            what = f"the kernel lacks {self.lacking:,} elements that should be in force"
-            hint = "they are put in again and again: does another program take them out?"
+            what = f"the kernel lacks {self.lacking:,} elements that it should have"
+            hint = "they are restored at each check: does another program remove them?"
             found.append(Finding("warning", what, hint, "kernel-lacks"))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
         if often >= _OFTEN[0]:
-            what = f"somebody else changed our part of the firewall {often} times in ten minutes"
-            hint = "which program loads its own rules? let it leave the table inet throttled alone"
+            what = f"another program changed the rules of throttled {often} times in ten minutes"
+            hint = (
+                "find the program that loads its own rules; it must not change those of throttled"
+            )
             found.append(Finding("warning", what, hint, "firewall-disturbed"))
         return found
 
     def _full(self) -> list[Finding]:
         """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
-        hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
+        hint = "what does not fit is stored, and added when there is room: raise [firewall] size"
         refused = self._pipeline.enforcer.refused
         found = [
             Finding(
@@ -223,7 +225,7 @@ class Reconciler:
         counted = [
             Finding(
                 "fault" if fill.used >= fill.size else "warning",
-                f"the set {fill.name} holds {fill.used:,} of {fill.size:,} at most",
+                f"the set {fill.name} has {fill.used:,} of at most {fill.size:,} elements",
                 hint,
                 f"set-full:{fill.name}",
             )
@@ -330,7 +332,7 @@ class Reconciler:
         others = judge(self._pipeline, elements, moment)
         if absent or others:
             self.disturbed.append(moment.boot)
-            what = "somebody else changed %d elements in the firewall: %d put back, first %s"
+            what = "another program changed %d elements in the firewall: restored %d, first %s"
             log.warning(what, len(entries), len(absent), entries[0].subject)
 
     def _reconcile(self, drift: Drift) -> None:
@@ -347,7 +349,7 @@ class Reconciler:
             lost, self.state = self.state is State.LOST, State.COMPARING
             moment = now()
             self.disturbed.append(moment.boot)
-            log.warning("what is ours in the firewall is not as it was left; putting it right")
+            log.warning("firewall rules changed by another program; restoring them")
             try:
                 adopting = self.repair()
                 self._pipeline.enforcer.retry(lambda: None, moment)  # what failed meanwhile
@@ -383,7 +385,7 @@ class Reconciler:
             self._pipeline.skipped.add("comparison", error)
             return False
         if count:
-            log.info("%d elements put into the kernel again", count)
+            log.info("restored %d elements in the kernel", count)
         return not self._interrupted()
 
     def _interrupted(self) -> bool:

@@ -72,7 +72,7 @@ class Silence:
         if len(self._unlogged) < _CONNECTIONS or silent < _SILENT:
             return []
         what = (
-            f"nothing of Postfix was logged for {silent:.0f} s, but at least "
+            f"Postfix logged nothing for {silent:.0f} s, but at least "
             f"{len(self._unlogged)} connections came"
         )
         hint = (

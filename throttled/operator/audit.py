@@ -122,7 +122,7 @@ def _outcome(result: Result) -> tuple[str, bool]:
         case ChangeResult():
             return result.message, result.confirmed
         case ImportResult():
-            return f"{result.done} done, {len(result.refused)} not", result.confirmed
+            return f"{result.done} done, {len(result.refused)} refused", result.confirmed
         case Done():
             return result.message, True
         case _:

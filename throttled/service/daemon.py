@@ -337,7 +337,7 @@ class Daemon:
             if self.logs.unopened:
                 self.logs.follow(self.config.logs(facts))
             return
-        log.info("this host changed: addresses, routes or Postfix's configuration")
+        log.info("addresses, routes or Postfix's configuration changed; applying the changes")
         self.live.facts = facts
         self.apply_configuration()
 
@@ -462,7 +462,7 @@ class Daemon:
         if self.leftovers.finding is not None:
             yield self.leftovers.finding
         if not any(self.live.ports().values()):
-            what = "no port of Postfix is known: none is protected"
+            what = "no SMTP port of Postfix is known: no port is filtered"
             hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
             yield Finding("fault", what, hint, "no-ports")
 
@@ -480,7 +480,7 @@ class Daemon:
         try:
             counts = self.store.counts(now().wall)
         except StoreError as error:
-            return f"fault: {error.message}"
+            return f"error: {error.message}"
         return summary(counts, observing=self.observing)
 
     def _events(self) -> int:

@@ -66,7 +66,7 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         await pilot.pause()
         assert "nftables, enforce" in _text(screen, "#head")
-        assert _text(screen, "#health") == "all is well"
+        assert _text(screen, "#health") == "ok"
         assert _rows(screen, "#worst") == [[A, "throttle", "errors", "mx", "25", "20", "50"]]
         assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
         lab.garbage(B, 11)

@@ -225,7 +225,7 @@ def test_evidence_counts_before_it_is_recorded(
     monkeypatch.setattr(pipeline.ladder, "judge", judging)
     (decision,) = read(pipeline, [*good, *GARBAGE])
     # 50, three for the one within the window, one for each of the two.
-    assert decision.why.endswith("2 deliveries on 2 days speak for it up to 55")
+    assert decision.why.endswith("2 deliveries on 2 days excuse it up to 55")
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 2
 
 

@@ -105,7 +105,7 @@ def test_what_is_remembered_turns_a_ban_into_a_throttle_up_to_a_bound(
 ) -> None:
     decision = one(replace(crossing, value=upto), past)
     assert decision.action == "throttle"
-    assert f"speak for it up to {upto}" in decision.why
+    assert f"excuse it up to {upto}" in decision.why
     ruling = ladder().judge([replace(crossing, value=upto)], {KEY: past}, {}, NOW)
     assert [value for _, value in ruling.excused] == [upto]
     assert one(replace(crossing, value=upto + 1), past).action == "ban"
@@ -154,7 +154,7 @@ def test_a_limit_may_have_a_throttle_of_its_own() -> None:
     known = Past(logins=9, last_login=NOW)
     decision = one(DAILY, known)
     assert (decision.rate, decision.until) == (None, NOW + 600)
-    assert "not by the limit's own rate: 9 logins in 30 days" in decision.why
+    assert "not at the limit's own rate: 9 logins in 30 days" in decision.why
     assert one(replace(DAILY, value=110), known).rate is not None
 
 

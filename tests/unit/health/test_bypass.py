@@ -86,7 +86,7 @@ def test_who_is_banned_and_comes_again_is_reported_until_it_stops(host: Host) ->
     host.comes_again(5.0, 3.0, 3.0)
     (finding,) = host.findings()
     assert (finding.state, finding.key) == ("warning", "banned-but-seen")
-    assert f"{CLIENT} is banned in mx, and yet began 3 sessions with postfix" in finding.what
+    assert f"{CLIENT} is banned in mx, but began 3 sessions with postfix" in finding.what
     host.at += 301.0
     assert host.findings() == []
 
@@ -101,7 +101,7 @@ def reason(host: Host) -> str:
 def test_a_proxy(host: Host) -> None:
     proxied = Service("/etc/postfix", "2525", "smtpd", "postfix", 2525, "mx", "haproxy")
     host.facts = Facts(services=(SERVICE, proxied))
-    assert reason(host).startswith("2525 takes its clients from a proxy")
+    assert reason(host).startswith("2525 gets its clients from a proxy")
 
 
 def test_a_port_that_is_not_filtered(host: Host) -> None:
@@ -111,7 +111,7 @@ def test_a_port_that_is_not_filtered(host: Host) -> None:
 
 def test_a_service_that_nobody_knows(host: Host) -> None:
     host.facts = Facts()
-    assert reason(host).startswith("no service that listens to the network logs as postfix")
+    assert reason(host).startswith("no network service of Postfix logs as postfix")
 
 
 def test_some_of_its_packets_are_dropped(host: Host) -> None:
@@ -121,18 +121,20 @@ def test_some_of_its_packets_are_dropped(host: Host) -> None:
 
 def test_nobody_listens_here(host: Host) -> None:
     # Port 1: nobody has ever seen a tcpmux.
-    assert reason(host).startswith("nobody listens at port 1 here: Postfix is in another network")
+    assert reason(host).startswith(
+        "no process listens on port 1 here: Postfix is in another network"
+    )
 
 
 def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bypass, "listened", lambda: {1})
-    assert reason(host).startswith("none of its packets came by our rules")
+    assert reason(host).startswith("none of its packets reached the rules")
 
     def refuses() -> set[int]:
         raise OSError
 
     monkeypatch.setattr(bypass, "listened", refuses)
-    assert host.findings()[0].hint.startswith("none of its packets came by our rules")
+    assert host.findings()[0].hint.startswith("none of its packets reached the rules")
 
 
 def test_who_is_allowed_unbanned_or_not_in_the_kernel_is_not_reported(host: Host) -> None:

@@ -65,7 +65,7 @@ def test_a_log_that_is_not_read_to_its_end(
     assert early == []
     assert finding.key == f"log-lag:{log}"
     assert finding.state == "warning"
-    assert finding.what.startswith(f"{log}: not read to its end for 6 s, ")
+    assert finding.what.startswith(f"{log}: reading has been behind for 6 s, ")
     assert finding.what.endswith(" bytes to go")
     assert found[-1] == ([], [])
 
@@ -85,7 +85,7 @@ def test_a_log_that_was_gone_before_it_was_read_to_its_end(
     iterate(logs.follow, [str(log)])
     (finding,) = findings(health)
     assert finding.key == f"log-gap:{log}"
-    assert finding.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
+    assert finding.what == f"{log}: deleted or damaged before it was read, 1 times"
     assert findings(health, 599.0) == [finding]
     assert findings(health, 601.0) == []
     iterate(logs.close)

@@ -577,7 +577,7 @@ def test_figures_are_served_and_move_with_a_reload(
         health = (await lab.ask(protocol.Status(), StatusResult)).health
         assert [(p.key, p.state) for p in health] == [("metrics", "warning")]
         assert "[metrics] listen" in health[0].hint
-        await lab.until(partial(notified, b"STATUS=warning: no figures at"))
+        await lab.until(partial(notified, b"STATUS=warning: no metrics at"))
         lab.metrics = lab.path / "n.sock"
         lab.configure()
         await lab.ask(protocol.Reload(), Done)
@@ -822,7 +822,7 @@ def test_a_log_of_other_hosts_only_is_a_fault_until_the_name_is_known(tmp_path: 
 
         await lab.until(explained)
         (what,) = await other_hosts(lab)
-        assert "all 40 events are of other hosts" in what
+        assert "all 40 events name other hosts" in what
         assert "renamed.example.net" in what
         assert await lab.listed(0) == []
         await lab.ask(protocol.AddHost("RENAMED.example.net"), Done)

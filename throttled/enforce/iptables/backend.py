@@ -82,7 +82,10 @@ class Iptables(SetBackend[int]):
         try:
             return self._install(ruleset, frozenset())
         except BackendError as error:
-            log.warning("what is ours in iptables cannot be used as it is: %s", error.message)
+            log.warning(
+                "the rules of throttled in iptables are unusable and are replaced: %s",
+                error.message,
+            )
         self.teardown()  # a set is of another type, a chain used by a stranger's rule …
         self._install(ruleset, frozenset())
         return False
@@ -152,8 +155,8 @@ class Iptables(SetBackend[int]):
 
     def _gone(self) -> BackendError:
         return GoneError(
-            "there are no rules of ours in iptables, or they are not ours to change",
-            "a running throttled makes them, and puts them back when somebody flushed them",
+            "the rules of throttled in iptables are missing, or may not be changed",
+            "a running throttled creates them, and restores them after a flush",
         )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
@@ -222,7 +225,9 @@ class Iptables(SetBackend[int]):
         """Give a set another size; what it holds goes along, packets counted do not."""
         most = min(_REMADE, wanted.size)
         if header.elements > most:
-            log.warning("%s holds too much to be made anew: its size stays", header.name)
+            log.warning(
+                "%s has too many elements to be replaced: its size is unchanged", header.name
+            )
             return
         with self._ipsets.replacing(header.name, wanted):
             existing = (

@@ -314,8 +314,8 @@ def _refusals() -> Iterator[None]:
         yield
     except FileNotFoundError as failure:
         raise GoneError(
-            "there is no set of ours in ip_set, or not this one",
-            "a running throttled makes them, and puts them back when somebody destroyed them",
+            "the ipset is missing",
+            "a running throttled creates the sets, and restores them",
         ) from failure
     except OSError as failure:
         hint = "run as root or with CAP_NET_ADMIN" if failure.errno == errno.EPERM else ""

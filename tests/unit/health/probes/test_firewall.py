@@ -34,7 +34,7 @@ RULES = Ruleset({"mx": (25,)}, (), 1, 1.0, 1, 1000)
 
 @pytest.mark.parametrize(
     ("backend", "words"),
-    [(Deaf(), "is not there"), (Stubborn(), "still there"), (Refusing(), "no room")],
+    [(Deaf(), "is missing"), (Stubborn(), "still there"), (Refusing(), "no room")],
 )
 def test_a_backend_that_does_not_do_what_it_is_asked(backend: DryRun, words: str) -> None:
     backend.setup(RULES)
