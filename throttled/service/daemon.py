@@ -417,12 +417,13 @@ class Daemon:
     # What follows a decision
 
     def _announce(self) -> None:
-        """Say who gets to know of decisions."""
+        """Set up what is called with decisions."""
         self.journal = Journal(lambda: now().boot, would=self.observing)
-        listeners: list[Listener] = [self.journal, alert, self.hook.decided]
+        single: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        self.announcer = Announcer(listeners, () if self.observing else (ender,))
+        always = () if self.observing else (ender,)
+        self.announcer = Announcer(single, (self.journal.bulk,), always)
 
     def _report(self, reports: Sequence[Report]) -> None:
         """Say which senders crossed a limit."""
