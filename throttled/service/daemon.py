@@ -2,7 +2,7 @@
 
 One thread, one asyncio loop: a readable log, a request, a changed host, a foreign hand on our
 table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
-pieces between them. Stopping leaves what is in force standing; starting adopts it.
+pieces between them. Stopping leaves what is active standing; starting adopts it.
 
 Owns the store, the pipeline, the logs and the reconciler.
 `throttled.operator.answer` answers requests, `throttled.health.findings` says what is wrong.
@@ -296,7 +296,7 @@ class Daemon:
             await self.leftovers.remove(now().boot)
 
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Stop looking; leave what is in force."""
+        """Stop looking; leave what is active."""
         with suppress(StoreError):
             sum(self.maintenance.keep_peaks())
         for task in tasks:
@@ -323,7 +323,7 @@ class Daemon:
         return self.live.ruleset(self.pipeline.ladder.protection, self._stored())
 
     def _stored(self) -> int:
-        """Return how many elements should be in force; 0 where the store does not say."""
+        """Return how many elements should be active; 0 where the store does not say."""
         try:
             return sum(self.store.counts(now().wall).values())
         except StoreError:
@@ -342,7 +342,7 @@ class Daemon:
         self.apply_configuration()
 
     def apply_configuration(self) -> None:
-        """Take changed facts, configuration or allowlist; what is in force stays."""
+        """Take changed facts, configuration or allowlist; what is active stays."""
         self.host.follow()
         self.protect()
         self.reconciler.reconfigure()
@@ -576,7 +576,7 @@ class Daemon:
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None, level: str = "info") -> int:
-    """Run the daemon in the foreground until it is told to stop.
+    """Run the daemon in the foreground until it is reported to stop.
 
     Args:
         config: the file named on the command line, or None.
