@@ -21,7 +21,7 @@ class Cover:
             self._members.setdefault(prefix, set()).add(packed)
 
     def __contains__(self, subject: str) -> bool:
-        """Tell whether an address, or a network as a whole, lies in one of them."""
+        """Return whether an address, or a network as a whole, lies in one of them."""
         if not self._members or not address.is_subject(subject):
             return False
         packed, length = address.parse(subject)

@@ -86,7 +86,7 @@ class Dispatch:
         self.firewall.collect()
 
     def intact(self) -> bool:
-        """Tell whether the firewall's rules stand."""
+        """Return whether the firewall's rules stand."""
         return self.firewall.intact()
 
     def fill(self) -> list[Fill]:
@@ -99,7 +99,7 @@ class Dispatch:
         return self.firewall.watch()
 
     def present(self) -> bool:
-        """Tell whether the kernel has entries of ours."""
+        """Return whether the kernel has entries of ours."""
         return self.firewall.present()
 
     def teardown(self) -> None:

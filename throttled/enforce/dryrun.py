@@ -16,4 +16,4 @@ class DryRun(Memory):
 
     def check(self) -> list[Finding]:
         """Say that nothing is enforced."""
-        return [Finding("ok", "dry run: decisions are remembered, nothing is enforced")]
+        return [Finding("ok", "dry run: entries are only in memory, nothing is enforced")]

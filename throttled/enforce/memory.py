@@ -103,7 +103,7 @@ class Memory:
         """Leave it to `apply`."""
 
     def intact(self) -> bool:
-        """Tell whether there are rules."""
+        """Return whether there are rules."""
         return self._ruleset is not None
 
     def fill(self) -> list[Fill]:

@@ -180,7 +180,7 @@ class PolicyRequests:
         return process
 
     def leave(self, connection: "_Connection", process: _Process) -> None:
-        """Learn that a connection has ended."""
+        """Stop counting a connection that has ended."""
         self._connections.discard(connection)
         process.connections -= 1
 
