@@ -251,7 +251,7 @@ def test_vanished(guarded: Guarded) -> None:
     guarded.bans(B)
     guarded.error("removed or replaced")
     guarded.well()
-    netns.until(lambda: guarded.recorded() == {A, B}, "what is in force is in the new file")
+    netns.until(lambda: guarded.recorded() == {A, B}, "active entries are in the new file")
     guarded.guard.kill()
     guarded.guard.start()
     assert {row.subject for row in guarded.guard.rows()} == {A, B}

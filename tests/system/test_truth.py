@@ -163,7 +163,7 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     _observes(site)
     site.guard.stop()
     site.guard.start()
-    until(lambda: not site.connects(ONE4), "what was really banned is in force again")
+    until(lambda: not site.connects(ONE4), "what was really banned is active again")
     assert site.connects(OTHER)  # what was only observed is not
     assert site.run("preview") == (1, "throttled: the daemon enforces: there is nothing to preview")
 
@@ -179,7 +179,7 @@ def test_a_reload_removes_our_entries_and_restores_them(site: Site) -> None:
         _observes(site)
         site.configure()
         assert site.run("reload") == (0, "reloaded")
-        until(lambda: not site.connects(ONE4), "what was really banned is in force again")
+        until(lambda: not site.connects(ONE4), "what was really banned is active again")
         assert site.connects(OTHER)  # what was only observed is not
         site.configure(first='mode = "observe"\n')
         assert site.run("reload") == (0, "reloaded")

@@ -14,7 +14,7 @@ def progress(files: Sequence[str]) -> Iterator[Callable[[str, int], None] | None
         files: the logs; "-" is standard input, of unknown length.
 
     Yields:
-        What is to be told the bytes consumed of a file so far; None where nobody looks.
+        A function to call with the bytes of a file consumed so far; None without a terminal.
     """
     if not sys.stderr.isatty():
         yield None

@@ -62,9 +62,9 @@ def alike(found: Iterable[Service]) -> Iterator[str]:
             later = max(known, service, key=lambda s: s.scope)  # "submission" is the greater word
             yield (
                 f"{known.name} (port {known.port}) and {service.name} (port {service.port}) both "
-                f"log as {service.tag}/{service.process}: what a client did on which cannot be "
-                f"told; in {later.instance}/master.cf give {later.name} its own, for example "
-                f"-o syslog_name=postfix/{later.scope}"
+                f"log as {service.tag}/{service.process}, so their clients cannot be "
+                f"distinguished; in {later.instance}/master.cf give {later.name} its own, for "
+                f"example -o syslog_name=postfix/{later.scope}"
             )
 
 

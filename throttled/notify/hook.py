@@ -5,7 +5,7 @@ Each delivery is one JSON object with what happened since the last one: at most 
 fed on standard input, killed with its children when its time is over: nothing of it can hold the
 loop. What fails is not tried again; health says so until a delivery succeeds.
 
-Owns what waits to be told, and the child.
+Owns the pending events, and the child.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Hook:
-    """Collects what is to be told, and tells it while `run` runs."""
+    """Collects events, and delivers them while `run` runs."""
 
     def __init__(self, settings: Notify) -> None:
         self.settings = settings

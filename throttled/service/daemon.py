@@ -1,11 +1,11 @@
 """The daemon: wires the rooms, and runs the loop.
 
-One thread, one asyncio loop: a readable log, a request, a changed host, a foreign hand on our
-table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
-pieces between them. Stopping leaves what is active standing; starting adopts it.
+One thread, one asyncio loop: a readable log, a request, a changed host, a firewall that another
+program changed and a timer are all callbacks; longer work (a million stored bans) is done in
+pieces between them. A stop leaves elements in the kernel; the next start adopts them.
 
 Owns the store, the pipeline, the logs and the reconciler.
-`throttled.operator.answer` answers requests, `throttled.health.findings` says what is wrong.
+`throttled.operator.answer` answers requests, `throttled.health.findings` returns the findings.
 """
 
 import asyncio

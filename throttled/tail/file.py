@@ -4,7 +4,7 @@ What is read, and in which order:
 
 - **Rename rotation** (logrotate's default, `postfix logrotate`): the renamed file is read to its
   end, then the new one from its start. The writer goes on writing to the renamed file until it
-  is reported to reopen, and of several writers (Postfix instances) one may be told later: the old
+  is signalled to reopen, and of several writers (Postfix instances) one may be later: the old
   file stays open and followed until the new one has data and the old one was quiet for `LINGER`
   seconds, or until it is the oldest of more than `MAX_FILES`. Several rotations at once are
   followed in order.
