@@ -249,7 +249,7 @@ def test_observing_without_a_daemon(site: Site) -> None:
     site.guard.kill()
     site.configure(first='mode = "observe"\n')
     done = site.guard.command("list")
-    assert "the kernel still holds entries of the nftables backend" in done.stderr
+    assert "the kernel still has elements of the nftables backend" in done.stderr
     assert not site.connects(ONE4)
     assert site.run(f"unban {ONE4}") == (0, f"{ONE4} is unbanned")
     assert site.connects(ONE4)

@@ -68,10 +68,10 @@ _FLAT = 30_000_000  # bytes that one daemon's memory may grow, from a second aft
 _SMALL = "48m"  # of the file system that the database is in
 #: What the daemon may call an error when the store, the firewall or the configuration is faulty.
 _FORESEEN = re.compile(
-    r"throttled.toml|recording waits|without history|disk|locked|database|table|allowlist stays"
+    r"throttled.toml|recorded later|without the history|disk|locked|database|table|allowlist is"
     r"|No such file|chain|set "
 )
-_UNFORESEEN = re.compile("unforeseen|Traceback")
+_UNFORESEEN = re.compile(r"unexpected error \(|Traceback")
 
 
 class Outcome(msgspec.Struct):
