@@ -83,11 +83,11 @@ class _Punish(_Op, frozen=True):
 
 
 class Ban(_Punish, frozen=True, tag="ban"):
-    """Ban manually. Answered with `ChangeResult`, once the kernel confirmed."""
+    """Ban a subject. Answered with `ChangeResult`, once the kernel confirmed."""
 
 
 class Throttle(_Punish, frozen=True, tag="throttle"):
-    """Throttle manually. Answered with `ChangeResult`, once the kernel confirmed."""
+    """Throttle a subject. Answered with `ChangeResult`, once the kernel confirmed."""
 
 
 class Unban(_Op, frozen=True, tag="unban"):
@@ -130,7 +130,7 @@ class Disallow(_Op, frozen=True, tag="disallow"):
 
 
 class Allowed(_Op, frozen=True, tag="allowed"):
-    """What was allowed manually? Answered with `AllowedResult`."""
+    """The allowlist. Answered with `AllowedResult`."""
 
 
 class Entered(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -307,7 +307,7 @@ class LogText(Struct, frozen=True):
 
 
 class AllowRow(Struct, frozen=True):
-    """One entry of the list of those allowed manually."""
+    """One entry of the allowlist."""
 
     what: str
     since: float
@@ -345,7 +345,7 @@ class ChangeResult(_Result, frozen=True, tag="change"):
 
 
 class AllowedResult(_Result, frozen=True, tag="allowed"):
-    """The list of those allowed manually."""
+    """The allowlist."""
 
     rows: list[AllowRow]
 

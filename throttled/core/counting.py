@@ -158,7 +158,7 @@ class Counting:
             # Peaks count nothing, and may be of a network; events of the server have no client.
             if event.kind == "peak" or not event.client:
                 return
-            # A client's network has meters too, and is evicted by itself.
+            # A client's network has meters of its own, which are reset too.
             for subject in (event.client, address.network_of(event.client)):
                 for since in (everybody, unbanned.get(subject, {})):
                     for scope, moment in since.items():

@@ -1,10 +1,10 @@
 """What every client reached at the most within the window of each limit. Pure: no clock, no I/O.
 
-An engine for each scope counts as ever, with thresholds out of reach, and its tables note peaks.
-Good is who delivered mail or logged in, in that scope; the others are strangers.
+An engine for each scope counts as ever, with thresholds out of reach, and its tables record peaks.
+Good clients delivered mail or logged in, in that scope; the others are strangers.
 
 Owns the peaks: at most `max_clients` strangers for each limit and scope, and as many good clients.
-Of those that come later nothing is noted, and `full` says so. Of user names 256 are reported apart.
+Later ones are left out, and `full` is set. Of user names 256 are distinguished.
 """
 
 from msgspec import Struct

@@ -11,14 +11,14 @@ from throttled.model import Applied, Drift, Element, Entry, Fill, Finding, Rules
 
 
 class RulesWatch(Protocol):
-    """Word of changes that another program makes to what is ours."""
+    """Notifications of changes that other programs make to the rules and elements of throttled."""
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when there is word."""
         ...
 
     def drain(self) -> Drift:
-        """Read what there is and return what another program did to what is ours.
+        """Read the pending notifications and return the drift.
 
         Our own changes do not count. Where word was lost everything is, as then nobody knows.
         """

@@ -1,4 +1,4 @@
-"""Tells the outside of bans, alerts and changed health: to a command, or to a webhook.
+"""Sends notifications of bans, alerts and changed health to a command or a webhook.
 
 Each delivery is one JSON object with what happened since the last one: at most one delivery every
 `notify.every`, at most `EVENTS` events in full, the rest counted. Delivering is a child process,

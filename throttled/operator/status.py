@@ -1,4 +1,4 @@
-"""`status`: how the daemon is; without one, what is stored and what of it is in the kernel."""
+"""`status`: the state of the daemon; without one, what is stored and what is in the kernel."""
 
 import os
 from collections.abc import Mapping

@@ -576,7 +576,7 @@ class Daemon:
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None, level: str = "info") -> int:
-    """Run the daemon in the foreground until it is reported to stop.
+    """Run the daemon in the foreground until it is asked to stop.
 
     Args:
         config: the file named on the command line, or None.

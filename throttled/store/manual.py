@@ -107,7 +107,7 @@ def unbanned_since(connection: sqlite3.Connection, most: int) -> dict[str, dict[
 def unbans(
     connection: sqlite3.Connection, most: int
 ) -> dict[tuple[str, Scope], tuple[float, float]]:
-    """Return since when subjects are evicted and until when they are exempt."""
+    """Return when subjects were unbanned and until when they are exempt."""
     rows = connection.execute(_PENDING, (most,))
     return {(subject, scope): (at, until) for subject, scope, at, until in rows}
 

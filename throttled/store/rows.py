@@ -27,7 +27,7 @@ class StoredPosition(Struct, frozen=True, gc=False):
 
 
 class Allowed(Struct, frozen=True):
-    """Something that the operator allowed manually."""
+    """An entry of the allowlist."""
 
     what: str  # subject or host-name suffix
     until: float  # wall clock; 0.0 = for ever

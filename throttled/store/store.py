@@ -451,7 +451,7 @@ class Store:
             return manual.unbanned_since(connection, _UNBANS)
 
     def unbans(self) -> dict[Key, tuple[float, float]]:
-        """Return since when, and exempt until when, subjects are evicted ("" for everybody)."""
+        """Return when subjects were unbanned, and until when they are exempt ("" for all)."""
         with self._database.guard() as connection:
             return manual.unbans(connection, _UNBANS)
 

@@ -116,7 +116,7 @@ class Nftables(SetBackend[bytes]):
         return self._elements.fill()
 
     def watch(self) -> TableWatch:
-        """Hear of changes that another program makes to our table."""
+        """Subscribe to changes of our table by other programs."""
         return TableWatch()
 
     def present(self) -> bool:
