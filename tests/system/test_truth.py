@@ -211,7 +211,7 @@ def _observes(site: Site) -> None:
         f"{OTHER} would be unbanned; observing, nothing is enforced",
     )
     assert site.run(f"throttle {OTHER} --scope mx")[1].startswith(f"{OTHER} would be throttled")
-    assert site.run("unban --all")[1].startswith("1 unbanned of those that would be")
+    assert site.run("unban --all")[1].startswith("1 unbanned (would-be")
     site.run(f"ban {OTHER}")
 
 

@@ -141,7 +141,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
 
     try:
         status = ask(Status(), StatusResult)
-    except ConfigError:  # told above
+    except ConfigError:  # reported above
         what = "the daemon and the firewall were not checked: the configuration is not valid"
         yield Finding("warning", what, "correct it first")
         return

@@ -39,5 +39,5 @@ def _size(path: str) -> int:
     """Return the bytes of a file; 0 where there is no knowing."""
     try:
         return Path(path).stat().st_size
-    except OSError:  # told by whoever reads it
+    except OSError:  # reported by the code that reads it
         return 0

@@ -51,7 +51,7 @@ class Status(_Op, frozen=True, tag="status"):
 
 
 class Top(_Op, frozen=True, tag="top"):
-    """What is going on? Answered with `TopResult`."""
+    """What is continuing? Answered with `TopResult`."""
 
     max: Annotated[int, Meta(ge=1, le=100)] = 20
 
@@ -91,7 +91,7 @@ class Throttle(_Punish, frozen=True, tag="throttle"):
 
 
 class Unban(_Op, frozen=True, tag="unban"):
-    """Lift throttle and ban, forget the meters. Answered with `ChangeResult`."""
+    """Remove throttle and ban, reset the counts. Answered with `ChangeResult`."""
 
     subject: _Subject
     scope: Scope | None = None  # both
@@ -280,7 +280,7 @@ class Worst(Struct, frozen=True):
 
 
 class TopResult(_Result, frozen=True, tag="top"):
-    """What is going on."""
+    """What is continuing."""
 
     time: float  # wall clock
     status: StatusResult

@@ -57,7 +57,7 @@ class Protected:
         self.tick()
 
     def again(self) -> None:
-        """Begin anew: it is another store."""
+        """Start again: it is another store."""
         self._pending = dict.fromkeys([*self._pending, *self._done])
         self._done = set()
 
@@ -74,7 +74,7 @@ class Protected:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     def close(self) -> None:
-        """Stop; the next start goes on."""
+        """Stop; the next start continues."""
         if self._task is not None:
             self._task.cancel()
 

@@ -88,7 +88,7 @@ class Recorder:
         """Record in one transaction, or remember.
 
         Where a store that failed works again, each call records a piece of what waits; positions
-        come with the last of it, so that no line is taken as dealt with whose decision waits.
+        come with the last of it, so that no line is taken as processed whose decision waits.
 
         Args:
             now: both clocks.
@@ -130,7 +130,7 @@ class Recorder:
     def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
-        """Forget what was decided; what the kernel has is not touched.
+        """Reset what was decided; what the kernel has is not touched.
 
         Args:
             subject: whom; "" = everybody.

@@ -9,7 +9,7 @@ hour, as the error may persist. So that offenders cannot keep it on, a client co
 and all IPv6 clients of a /64, which one host has, count as one.
 
 Owns who was counted: at most `_CLIENTS`, above that the longest ago are evicted. A wall clock
-that goes back begins anew.
+that goes back starts again.
 """
 
 from collections.abc import Iterable

@@ -140,7 +140,7 @@ class Ladder:
             past: what the store knows of it.
             now: wall clock.
             seconds: how long; None for the next step of the ladder.
-            why: his words.
+            why: its words.
 
         Raises:
             RefusedError: the subject is protected.

@@ -18,7 +18,7 @@ PROXY = "a host that may use XCLIENT"
 
 
 class Protection:
-    """What is protected, and why. Immutable: made anew when facts or configuration change."""
+    """What is protected, and why. Immutable: recreated when facts or configuration change."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Finding, Report
 
-#: Told in full with one delivery.
+#: Sent in full with one delivery.
 EVENTS = 20
 #: Seconds that a killed child has to end.
 _KILLED = 1.0
@@ -71,7 +71,7 @@ class Hook:
             self._queue("alert", text, **fields)
 
     def health(self, findings: Sequence[Finding]) -> None:
-        """Tell what is wrong now and was not before, and what is well again."""
+        """Report new findings, and those that are resolved."""
         wrong = {finding.key: finding for finding in findings if finding.key != "notify"}
         for key, finding in wrong.items():
             if key not in self._wrong:

@@ -82,7 +82,7 @@ def _not_running() -> Finding:
 
 
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:
-    """Return what is active; nothing, and one more problem, where the store cannot be read."""
+    """Return what is active; nothing, and one more finding, where the store cannot be read."""
     try:
         return desk.store.counts(desk.clock().wall)
     except StoreError as error:

@@ -176,7 +176,7 @@ def exempt_until(
 
     Args:
         scopes: of the unban.
-        rows: what is active: an exemption goes on unless another one is asked for.
+        rows: what is active: an exemption continues unless another one is asked for.
         asked: until when it shall be exempt; 0.0 = nothing was said of it.
     """
     if asked:

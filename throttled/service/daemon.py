@@ -124,7 +124,7 @@ class Daemon:
     # Start and stop
 
     async def run(self) -> None:
-        """Protect until told to stop.
+        """Protect until asked to stop.
 
         Raises:
             BackendError, NotPermittedError: the firewall cannot be used; says what is missing.
@@ -239,7 +239,7 @@ class Daemon:
         )
 
     async def _serve_metrics(self) -> None:
-        """Serve the figures where the configuration says; protecting goes on without them."""
+        """Serve the metrics where the configuration says; protecting continues without them."""
         self.metrics_error = None
         try:
             await self._metrics.serve(self.config.metrics.listen)
@@ -353,7 +353,7 @@ class Daemon:
         self._spawn(self.reload())
 
     async def reload(self) -> str:
-        """Read the configuration again; a bad one changes nothing. Return what to tell.
+        """Read the configuration again; a bad one changes nothing. Return the message.
 
         Raises:
             ConfigError: the file cannot be used; the old configuration stays.
@@ -382,7 +382,7 @@ class Daemon:
         return message
 
     async def _switch(self, config: Config) -> None:
-        """Begin or end observing: as a restart, but requests wait and notifications go on.
+        """Begin or end observing: as a restart, but requests wait and notifications continue.
 
         Each mode has its own database: what was only observed is never enforced. The entries of an
         enforcing daemon are removed as at a start.
@@ -514,7 +514,7 @@ class Daemon:
         return schedule
 
     def _report_health(self, _moment: Moment) -> None:
-        """Tell the hook and the service manager how we are; without that we are restarted."""
+        """Report the state to the hook and the service manager; without that we are restarted."""
         notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
         wrong = self.findings()
         notify(f"STATUS={self._summary(wrong)}")

@@ -43,7 +43,7 @@ ON CONFLICT (what) DO UPDATE SET
 def unban(
     connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
 ) -> list[Entry]:
-    """Remove a subject and forget its offences; return what was active."""
+    """Remove a subject and delete its offences; return what was active."""
     rows = connection.execute(
         "SELECT action FROM active WHERE subject = ? AND scope = ? AND until > ?", (*key, now)
     ).fetchall()
@@ -70,7 +70,7 @@ def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[E
 
 
 def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> None:
-    """Remove everything and forget all offences; exemptions stay.
+    """Remove everything and delete all offences; exemptions stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
     looks at each row: a million in one second instead of ten.

@@ -27,7 +27,7 @@ from throttled.model import Drift, Entry
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
 _GROUP_NFTABLES, _NETLINK_ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 7, 1, 26
 _PIECE = 1 << 16
-#: Somebody may load a list of countries into a table of his own. A bound; nothing is set aside.
+#: Somebody may load a list of countries into a table of its own. A bound; nothing is set aside.
 _RECEIVE = 32 << 20
 #: Datagrams read at a time.
 _MOST_READS = 5_000
