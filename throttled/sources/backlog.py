@@ -8,8 +8,8 @@ What comes of a piece of a log is one transaction with how far the log has been 
 continues there, and reads nothing again once it is done. The latest lines come first. It ends after
 `MAX_BYTES` of text, `MAX_SECONDS` of one run, or at lines older than evidence is kept.
 
-Owns its engine and the one task. The event loop continues every `_SLICE` lines (a millisecond); files
-are read and inflated in a thread.
+Owns its engine and the one task. The event loop continues every `_SLICE` lines (a millisecond);
+files are read and inflated in a thread.
 """
 
 import asyncio
