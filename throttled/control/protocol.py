@@ -172,6 +172,14 @@ class Purge(_Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
 
+class PostfixChange(_Op, frozen=True, tag="postfix"):
+    """Change a main.cf. Never sent: for the record of what was done offline."""
+
+    what: str  # the configuration directory
+    settings: dict[str, str | None]  # new values; None: removed
+    undo: bool = False
+
+
 Request = (
     Ping
     | Prove
