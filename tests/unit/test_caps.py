@@ -137,7 +137,7 @@ def test_status_reports_each() -> None:
         "30 decisions not yet recorded",
         "29 elements not yet in the kernel",
         "20 pending decisions or elements were dropped",
-        "holds 100 of 150 elements",
+        "has 100 of 150 elements",
     ):
         assert words in text
 

@@ -24,7 +24,7 @@ from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.database import Database
 from throttled.store.store import Store, StoredPosition
 
-#: Seconds of log time between two judgements, and between two looks at what expired.
+#: Seconds of log time between two judgements, and between two checks at what expired.
 _SLICE = 1.0
 #: A line that is so much earlier than those before: their clock was wrong, or it is another log.
 _BACK = 3600.0
@@ -125,7 +125,7 @@ class Replay:
 
         Args:
             paths: logs in any order; what each may be, see `throttled.sources.history.read`.
-            progress: told how much of which file has been read.
+            progress: called with how much of which file has been read.
 
         Raises:
             SourceError: a log cannot be read.

@@ -51,7 +51,7 @@ def suggest(
             hosts' lines do not count; of a log that has no line of this host all count.
         zone: of log lines that name none.
         paths: logs in any order; what each may be, see `throttled.sources.history.read`.
-        progress: told how much of which file has been read.
+        progress: called with how much of which file has been read.
 
     Raises:
         SourceError: a log cannot be read.

@@ -58,13 +58,14 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
-    from throttled.health.probes import arrival, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import arrival, limits, loggers, names, sources  # noqa: PLC0415
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
 
     known = facts(settings)
     logs = settings.logs(known)
     named = settings.firewall.ports
     yield from _guarded("Postfix", postfix.check, known, None if named == "auto" else named)
+    yield from _guarded("Postfix's limits", limits.check, known, settings.store.path)
     yield from _guarded("log", sources.check, logs, known)
     yield from _guarded("logger", loggers.check, logs)
     yield from _guarded("names", names.check, settings.protect.names)
@@ -141,7 +142,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
 
     try:
         status = ask(Status(), StatusResult)
-    except ConfigError:  # told above
+    except ConfigError:  # reported above
         what = "the daemon and the firewall were not checked: the configuration is not valid"
         yield Finding("warning", what, "correct it first")
         return

@@ -62,7 +62,7 @@ def ask(request: Request, kind: type[R]) -> R:
     """Send a request to the daemon and return its result, which is of this type.
 
     Raises:
-        NotRunningError: nobody answers.
+        NotRunningError: no answer.
         NotPermittedError: the socket may not be opened.
         ThrottledError: what the daemon says is wrong.
     """
@@ -90,5 +90,5 @@ def socket_path() -> str:
             raise
         default = Config().control.socket
         click.echo(f"throttled: {error.message}\nthrottled: trying {default}", err=True)
-        root.obj = (path, default)  # told once
+        root.obj = (path, default)  # reported once
         return default

@@ -51,7 +51,7 @@ class Status(_Op, frozen=True, tag="status"):
 
 
 class Top(_Op, frozen=True, tag="top"):
-    """What is going on? Answered with `TopResult`."""
+    """What is continuing? Answered with `TopResult`."""
 
     max: Annotated[int, Meta(ge=1, le=100)] = 20
 
@@ -83,15 +83,15 @@ class _Punish(_Op, frozen=True):
 
 
 class Ban(_Punish, frozen=True, tag="ban"):
-    """Ban manually. Answered with `ChangeResult`, once the kernel confirmed."""
+    """Ban a subject. Answered with `ChangeResult`, once the kernel confirmed."""
 
 
 class Throttle(_Punish, frozen=True, tag="throttle"):
-    """Throttle manually. Answered with `ChangeResult`, once the kernel confirmed."""
+    """Throttle a subject. Answered with `ChangeResult`, once the kernel confirmed."""
 
 
 class Unban(_Op, frozen=True, tag="unban"):
-    """Lift throttle and ban, forget the meters. Answered with `ChangeResult`."""
+    """Remove throttle and ban, reset the counts. Answered with `ChangeResult`."""
 
     subject: _Subject
     scope: Scope | None = None  # both
@@ -130,7 +130,7 @@ class Disallow(_Op, frozen=True, tag="disallow"):
 
 
 class Allowed(_Op, frozen=True, tag="allowed"):
-    """What was allowed manually? Answered with `AllowedResult`."""
+    """The allowlist. Answered with `AllowedResult`."""
 
 
 class Entered(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -170,6 +170,14 @@ class Reload(_Op, frozen=True, tag="reload"):
 
 class Purge(_Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
+
+
+class PostfixChange(_Op, frozen=True, tag="postfix"):
+    """Change a main.cf. Never sent: for the record of what was done offline."""
+
+    what: str  # the configuration directory
+    settings: dict[str, str | None]  # new values; None: removed
+    undo: bool = False
 
 
 Request = (
@@ -280,7 +288,7 @@ class Worst(Struct, frozen=True):
 
 
 class TopResult(_Result, frozen=True, tag="top"):
-    """What is going on."""
+    """What is continuing."""
 
     time: float  # wall clock
     status: StatusResult
@@ -307,7 +315,7 @@ class LogText(Struct, frozen=True):
 
 
 class AllowRow(Struct, frozen=True):
-    """One entry of the list of those allowed manually."""
+    """One entry of the allowlist."""
 
     what: str
     since: float
@@ -345,7 +353,7 @@ class ChangeResult(_Result, frozen=True, tag="change"):
 
 
 class AllowedResult(_Result, frozen=True, tag="allowed"):
-    """The list of those allowed manually."""
+    """The allowlist."""
 
     rows: list[AllowRow]
 

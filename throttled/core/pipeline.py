@@ -1,7 +1,7 @@
 """One batch on its way: parse, count, judge, record, apply. The daemon and `replay` both use it.
 
 Record, then apply: a decision is in the store before it is in the kernel. A line, an event or a
-decision that raises an unexpected error is skipped (`throttled.skipped`), the others go on.
+decision that raises an unexpected error is skipped (`throttled.skipped`), the others continue.
 
 Owns the engine, the senders, the ladder and the parsers. Blocks for as long as SQLite and the
 kernel take.
@@ -96,7 +96,7 @@ class Pipeline:
     def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
-        """Forget what a subject did and what was decided; see `Recorder.unban`."""
+        """Reset what a subject did and what was decided; see `Recorder.unban`."""
         if subject:
             self.engine.reset(subject, scope)
         else:
@@ -216,7 +216,7 @@ class Pipeline:
             pasts, networks = self.recorder.past(crossings, now)
             ruling = self.ladder.judge(crossings, pasts, networks, now.wall)
             _in_force(pasts, networks, now.wall)  # can be compared
-        except Exception as error:  # a row that somebody altered
+        except Exception as error:  # a row that another program altered
             if len(crossings) > 1:
                 raise
             self.skipped.add("row", error, crossings[0].subject)
@@ -230,7 +230,7 @@ class Pipeline:
         networks: Mapping[Key, NetworkPast],
         now: Moment,
     ) -> None:
-        """Let the engine know what is active already: after a restart it does not."""
+        """Tell the engine what is active already: after a restart it does not."""
         enforced = self.enforcer.enforcing()
 
         def hold(key: Key) -> None:

@@ -214,7 +214,7 @@ class Engine:
         return self._scopes[scope].active.until(subject, at)
 
     def reset(self, subject: str, scope: Scope | None = None) -> None:
-        """Forget what a client did: an operator unbanned it."""
+        """Reset what a client did: an operator unbanned it."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
                 state.reset(subject)
@@ -222,7 +222,7 @@ class Engine:
         self._trace.reset(subject)
 
     def reset_all(self, scope: Scope | None = None) -> None:
-        """Forget what all clients did: an operator unbanned everybody. Sessions go on."""
+        """Reset what all clients did: an operator unbanned everybody. Sessions continue."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
                 state.reset_all()
@@ -230,7 +230,7 @@ class Engine:
         self.clear_lines()
 
     def clear_lines(self) -> None:
-        """Forget where the lines stand that counted; they go on counting."""
+        """Clear where the lines stand that counted; they continue counting."""
         self._trace.clear()
 
     # What goes out
@@ -280,11 +280,11 @@ class Engine:
         return list(islice(every, most))
 
     def watched(self) -> list[tuple[Scope, str, Count, float]]:
-        """Return of which limits it is noted: scope, name, what it counts, window in seconds."""
+        """Return of which limits it is recorded: scope, name, what it counts, window in seconds."""
         return [(g.scope, g.limit, g.count, g.within) for g in self.gauges() if not g.kernel]
 
     def recorded(self, peaks: Iterable[Peak]) -> None:
-        """Forget what was noted and is kept elsewhere now."""
+        """Remove the peaks that are recorded in the store."""
         tables = {(g.scope, g.limit, g.within): g.table for g in self.gauges() if not g.kernel}
         for peak in peaks:
             table = tables.get((peak.scope, peak.limit, peak.within))

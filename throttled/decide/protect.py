@@ -1,4 +1,4 @@
-"""Who is never touched. Pure.
+"""Protected subjects: never throttled or banned. Pure.
 
 Protection is checked here, when a decision is made, and again by the firewall itself, as the first
 rule of its ruleset (`networks`). A host name can only be checked here: the one in Postfix's log is
@@ -18,7 +18,7 @@ PROXY = "a host that may use XCLIENT"
 
 
 class Protection:
-    """What is protected, and why. Immutable: made anew when facts or configuration change."""
+    """What is protected, and why. Immutable: recreated when facts or configuration change."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Protection:
         Args:
             facts: of this host.
             protect: the section of the configuration.
-            allowed: subjects and host names allowed manually.
+            allowed: subjects and host names on the allowlist.
         """
         by_kind: dict[bool, list[str]] = {True: [], False: []}
         for what in allowed:

@@ -73,7 +73,7 @@ class Scoped:
         self.active.excuse(crossing.subject, crossing.limit, excuse, at)
 
     def reset(self, subject: str) -> None:
-        """Forget what a subject did."""
+        """Reset what a subject did."""
         limits = set()
         for gauge in self.gauges.all():
             limits.add(gauge.limit)
@@ -83,7 +83,7 @@ class Scoped:
         self.active.reset(subject, limits)
 
     def reset_all(self) -> None:
-        """Forget what all did."""
+        """Reset what all did."""
         for gauge in self.gauges.all():
             gauge.table.clear()
             gauge.networks.clear()
@@ -159,10 +159,10 @@ class Scoped:
         at: float,
         event: Event,
     ) -> bool:
-        """Note a crossing, unless that much is active, was spared or is noted already.
+        """Note a crossing, unless that much is active, was spared or is recorded already.
 
         A slow throttle counts connections, but each may have 20 tries and last for hours: where a
-        limit has a rate of its own, what a client goes on doing above it ends its session.
+        limit has a rate of its own, what a client continues doing above it ends its session.
 
         Returns:
             Whether the subject is banned already.

@@ -58,7 +58,7 @@ class Streams:
         self._assign()
 
     def scopes(self, scopes: dict[Scope, Scoped]) -> None:
-        """Count in other states from now on; sessions go on."""
+        """Count in other states from now on; sessions continue."""
         self._scopes = scopes
         self._assign()
 
@@ -138,7 +138,7 @@ class Streams:
         return self._scopes[facts.scope_of(instance)]
 
     def _assign(self) -> None:
-        """Let the streams know that scopes or facts have changed; their sessions go on."""
+        """Let the streams know that scopes or facts have changed; their sessions continue."""
         for key, stream in self._streams.items():
             stream.state = self._state_of(*key)
             stream.ours = self.hosts.counts(stream.log, stream.host)

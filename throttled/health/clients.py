@@ -1,4 +1,4 @@
-"""What is odd about clients: more than are tracked, health checks, and what was skipped of them.
+"""Findings about clients: more than the cap, health checks, skipped events.
 
 Owns counts that should not grow.
 """

@@ -1,4 +1,4 @@
-"""`status`: how the daemon is; without one, what is stored and what of it is in the kernel."""
+"""`status`: the state of the daemon; without one, what is stored and what is in the kernel."""
 
 import os
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ def _not_running() -> Finding:
 
 
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:
-    """Return what is active; nothing, and one more problem, where the store cannot be read."""
+    """Return what is active; nothing, and one more finding, where the store cannot be read."""
     try:
         return desk.store.counts(desk.clock().wall)
     except StoreError as error:

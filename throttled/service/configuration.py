@@ -88,7 +88,7 @@ class LiveConfiguration:
             What would hold, and the names of settings that changed and need a restart.
 
         Raises:
-            ConfigError: it cannot be used; remembered in `problem`.
+            ConfigError: it cannot be used; stored in `error`.
         """
         try:
             config = self._options.load()

@@ -1,11 +1,11 @@
 """The daemon: wires the rooms, and runs the loop.
 
-One thread, one asyncio loop: a readable log, a request, a changed host, a foreign hand on our
-table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
-pieces between them. Stopping leaves what is active standing; starting adopts it.
+One thread, one asyncio loop: a readable log, a request, a changed host, a firewall that another
+program changed and a timer are all callbacks; longer work (a million stored bans) is done in
+pieces between them. A stop leaves elements in the kernel; the next start adopts them.
 
 Owns the store, the pipeline, the logs and the reconciler.
-`throttled.operator.answer` answers requests, `throttled.health.findings` says what is wrong.
+`throttled.operator.answer` answers requests, `throttled.health.findings` returns the findings.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ class Daemon:
     # Start and stop
 
     async def run(self) -> None:
-        """Protect until told to stop.
+        """Protect until asked to stop.
 
         Raises:
             BackendError, NotPermittedError: the firewall cannot be used; says what is missing.
@@ -245,7 +245,7 @@ class Daemon:
         )
 
     async def _serve_metrics(self) -> None:
-        """Serve the figures where the configuration says; protecting goes on without them."""
+        """Serve the metrics where the configuration says; protecting continues without them."""
         self.metrics_error = None
         try:
             await self._metrics.serve(self.config.metrics.listen)
@@ -363,7 +363,7 @@ class Daemon:
         self._spawn(self.reload())
 
     async def reload(self) -> str:
-        """Read the configuration again; a bad one changes nothing. Return what to tell.
+        """Read the configuration again; a bad one changes nothing. Return the message.
 
         Raises:
             ConfigError: the file cannot be used; the old configuration stays.
@@ -392,7 +392,7 @@ class Daemon:
         return message
 
     async def _switch(self, config: Config) -> None:
-        """Begin or end observing: as a restart, but requests wait and notifications go on.
+        """Begin or end observing: as a restart, but requests wait and notifications continue.
 
         Each mode has its own database: what was only observed is never enforced. The entries of an
         enforcing daemon are removed as at a start.
@@ -526,7 +526,7 @@ class Daemon:
         return schedule
 
     def _report_health(self, _moment: Moment) -> None:
-        """Tell the hook and the service manager how we are; without that we are restarted."""
+        """Report the state to the hook and the service manager; without that we are restarted."""
         notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
         wrong = self.findings()
         notify(f"STATUS={self._summary(wrong)}")
@@ -588,7 +588,7 @@ class Daemon:
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None, level: str = "info") -> int:
-    """Run the daemon in the foreground until it is reported to stop.
+    """Run the daemon in the foreground until it is asked to stop.
 
     Args:
         config: the file named on the command line, or None.

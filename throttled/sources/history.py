@@ -37,7 +37,7 @@ def in_order(paths: Iterable[str], zone: tzinfo) -> list[str]:
 def reference(path: str) -> float:
     """Return when a log was last written: lines without a year are from the year before that."""
     if path != "-":
-        with suppress(OSError):  # told by whoever reads it
+        with suppress(OSError):  # reported by the code that reads it
             return Path(path).stat().st_mtime
     return time.time()
 

@@ -2,7 +2,7 @@
 
 Owns the tails and how far each has been read. A log that cannot be read is logged once, shown in
 `status`, and tried again every second (`throttled.tail.backoff` says when that is done); the others
-go on. What raises here that no one foresaw is skipped (`throttled.skipped`).
+continue. What raises here that no one foresaw is skipped (`throttled.skipped`).
 """
 
 import asyncio
@@ -194,7 +194,7 @@ class Logs:
     def _rebuild(self, follower: Follower, position: Position) -> None:
         """Count again what was counted before the restart; what was decided then stays decided."""
         unbanned: Unbanned = {}
-        with suppress(StoreError):  # told when the next decision cannot be recorded
+        with suppress(StoreError):  # reported when the next decision cannot be recorded
             unbanned = self._pipeline.recorder.store.unbanned_since()
         try:
             for batch in before(position, _BEHIND):
@@ -227,7 +227,7 @@ class Logs:
             asyncio.get_running_loop().call_soon(self._read, follower)
 
     def _next(self, follower: Follower) -> Batch | None:
-        """Return what is new in a log; what is in the way is in its `problem`."""
+        """Return what is new in a log; what is in the way is in its `error`."""
         message, batch = "", None
         try:
             batch = follower.tail.read()
@@ -267,7 +267,7 @@ class Logs:
             source = self._pipeline.recorder.store.source(
                 batch.path, batch.device, batch.inode, batch.mark
             )
-        except StoreError:  # told when the next decision cannot be recorded
+        except StoreError:  # reported when the next decision cannot be recorded
             source = 0
         self._pipeline.counting.read(
             batch.lines, batch.offsets, now(), follower.number, source, unbanned=unbanned

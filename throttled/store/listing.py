@@ -82,8 +82,8 @@ class Shift(Struct):
 
     now: float  # wall clock, as it was before: what was decided later stays
     seconds: float  # forwards or back
-    number: int = 0  # of the last row that was dealt with
-    last: int = -1  # to be dealt with; -1 = not begun
+    number: int = 0  # of the last row that was processed
+    last: int = -1  # to be processed; -1 = not begun
 
 
 class Filter(Struct, frozen=True):

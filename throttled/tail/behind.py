@@ -1,4 +1,4 @@
-"""What was logged before a position: to build counters anew after a restart.
+"""What was logged before a position: to rebuild counters after a restart.
 
 Owns nothing; descriptors are closed when the iterator is exhausted or dropped.
 

@@ -7,7 +7,7 @@ not even looked at. Seen too are journald's own words that it suppressed lines.
 
 A position is the cursor of an entry, kept in `Position.fingerprint`; the offset of a line is the
 microsecond at which journald received it. Rotation, vacuuming and a restarted journald are
-libsystemd's business; if the entry of a position is gone, `gaps` counts it and reading goes on
+libsystemd's business; if the entry of a position is gone, `gaps` counts it and reading continues
 with the first one after it.
 
 journald writes through a memory map, which raises no event; it makes one up to 250 ms later, and
@@ -34,7 +34,7 @@ from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Batch, Position, State
 from throttled.tail.sdjournal import Reader
 
-INTERVAL = 0.01  # seconds between looks
+INTERVAL = 0.01  # seconds between checks
 IDLE_INTERVAL = 0.1
 QUIET = 60.0
 MAX_LINES = 512  # of a batch: a few milliseconds
@@ -50,7 +50,7 @@ class JournalTail:
     """What Postfix logs to the journal, as `FileTail` gives it from a file.
 
     Args:
-        position: where to go on; None begins with what comes.
+        position: where to continue; None begins with what comes.
         from_start: with no position, begin with the oldest entry.
 
     Raises:

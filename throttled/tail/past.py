@@ -26,7 +26,7 @@ class Place(Struct, frozen=True):
     begin: Position  # what is before it is the past; of the journal, what has not been read yet
     done: tuple[bytes, ...] = ()  # fingerprints of the generations that were read
     mark: bytes = b""  # of the one that is being read …
-    offset: int = 0  # … and where to go on in it
+    offset: int = 0  # … and where to continue in it
     started: bool = False  # of the journal: whether the entry of `begin` was read
 
 
@@ -36,7 +36,7 @@ class Piece(Struct):
     name: str  # of the file
     written: float  # wall clock, when the file was written last: lines may have no year
     lines: list[str]
-    place: Place  # where to go on after these
+    place: Place  # where to continue after these
 
 
 def pieces(place: Place, since: float, limit: int) -> Generator[Piece, None, None]:

@@ -3,8 +3,8 @@
 Owns nothing.
 
 Limits: `MAX_INFLATED` bytes of an archive are gone through, what comes after them is not found:
-too long for a loop that has other things to do. That an inode is used by another file now can be
-told by a fingerprint only; without one, an offset at which no line begins gives it away.
+too long for a loop that has other things to do. Whether another file now has the
+inode is known by the fingerprint only; without one, an offset at which no line begins shows it.
 """
 
 import os

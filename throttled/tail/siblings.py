@@ -4,7 +4,7 @@ A file is recognised by its inode, whatever it is called now, if it also begins 
 the position remembers; by these bytes alone where it was compressed or copied. The order of
 generations is in the names that rotation gives: `mail.log.2.gz` is older than `mail.log.1`
 (logrotate, savelog), `mail.log-20260821` older than `-20260822` (dateext, `postfix logrotate`).
-Owns no state; the directory is read anew each time.
+Owns no state; the directory is read again each time.
 
 Limits: rotated files are looked for in the directory of the log (symbolic links followed), not in
 another one (logrotate's `olddir`). Names that rotation does not give (`mail.log.save`) are found by

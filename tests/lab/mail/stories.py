@@ -1,4 +1,4 @@
-"""Logs of clients good and bad, as Postfix 3.7 writes them, to be told in a few lines of a test.
+"""Logs of clients good and bad, as Postfix 3.7 writes them, for tests of a few lines.
 
 A story is a set of sessions, told in any order; `lines` gives each an smtpd process that is free at
 its time, and puts the lines in order. Shapes: tests/samples, and the source of Postfix (smtpd.c).

@@ -408,7 +408,7 @@ def test_a_ban_of_a_stated_length_is_no_step_of_the_ladder() -> None:
     assert (manual(seconds=10).level, manual(past=past).level) == (0, 4)
     judge = ladder()
     (after,) = judge.ended([replace(ROW, limit="operator", level=0)], NOW)
-    assert (after.action, after.why) == ("release", "ban ran out")
+    assert (after.action, after.why) == ("release", "ban expired")
     (after,) = judge.ended([replace(ROW, limit="operator", level=1)], NOW)
     assert after.action == "throttle"
     (after,) = judge.ended([replace(ROW, limit="adopted", level=0)], NOW)
