@@ -339,3 +339,17 @@ def test_a_full_disk_stops_no_answer(lab: Lab, guard: Daemon) -> None:
     finally:
         guard.kill()
         run(["umount", str(small)])
+
+
+def test_observing_begins_and_ends_while_mail_flows(lab: Lab, guard: Daemon) -> None:
+    guard.configure(f'{LIMIT}[accounts]\nover = "defer"\n')
+    decided(guard.home / "throttled.db", throttle(ACCOUNT, Rate(1, 60.0, 1)))
+    guard.start()
+    assert len(send(lab, 4, CLIENT, login=True)) < 3
+    enforcing = guard.config.read_text()
+    guard.config.write_text(f'mode = "observe"\n{enforcing}')
+    assert guard.command("reload").returncode == 0
+    assert len(send(lab, 4, CLIENT, login=True)) == 4
+    guard.config.write_text(enforcing)
+    assert guard.command("reload").returncode == 0
+    assert len(send(lab, 4, CLIENT, login=True)) < 3

@@ -66,7 +66,7 @@ def spool(instance: Instance) -> Spool | None:
         if entry.processes == "-"
         else entry.processes
         for entry in instance.entries
-        if entry.process == "smtpd" and not _disabled(entry) and not _loopback_only(entry)
+        if entry.process == "smtpd" and not disabled(entry) and not _loopback_only(entry)
     ]
     counts = [int(text) for text in limits if text.isascii() and text.isdigit() and int(text)]
     return Spool(instance.directory, directory, owner, min(counts, default=_PROCESSES))
