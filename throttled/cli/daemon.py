@@ -14,7 +14,8 @@ from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
 from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
-from throttled.model import JOURNAL, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
 
@@ -55,7 +56,7 @@ def own_logs(settings: Config, known: Facts) -> list[str]:
     if not logs:
         hint = "name a file, or systemd's journal: journal; see also: [log] in the configuration"
         raise UsageError("the configuration names no log of this host", hint)
-    return [path for log in logs for path in ([log] if log == JOURNAL else rotated(log))]
+    return [path for log in logs for path in ([log] if is_journal(log) else rotated(log))]
 
 
 def ask(request: Request, kind: type[R]) -> R:

@@ -21,7 +21,8 @@ from throttled.control.protocol import (
     StatusResult,
     TailStatus,
 )
-from throttled.model import JOURNAL, SCOPES, Decision, Past, Scope, Snapshot
+from throttled.log_paths import is_journal
+from throttled.model import SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 
@@ -169,7 +170,7 @@ def explain(result: ExplainResult) -> Iterator[str]:
         yield "Log lines that counted:"
     for line in result.lines:
         # A place in the journal is a time, which the line begins with.
-        yield f"  {line.path}" + ("" if line.path == JOURNAL else f", byte {line.offset}")
+        yield f"  {line.path}" + ("" if is_journal(line.path) else f", byte {line.offset}")
         yield f"    {output.log_text(line.text) or '(no longer there)'}"
     if result.decisions:
         yield "Decisions, the latest first:"

@@ -17,7 +17,8 @@ from throttled.clock import Moment, now
 from throttled.core.counting import Forgotten
 from throttled.core.pipeline import Pipeline
 from throttled.errors import SourceError, StoreError
-from throttled.model import JOURNAL, Decision, Report
+from throttled.log_paths import is_journal
+from throttled.model import Decision, Report
 from throttled.store.store import StoredPosition
 from throttled.tail.backoff import Backoff
 from throttled.tail.behind import before
@@ -102,7 +103,8 @@ class Logs:
         """Follow these logs, and no others.
 
         Args:
-            paths: of files; `JOURNAL` for systemd's. Of two that are one file the first.
+            paths: of files, or of systemd's journal, see `throttled.log_paths`. Of two that are
+                one file the first.
         """
         paths = distinct(paths)
         for follower in [f for f in self.followers if f.path not in paths]:
@@ -166,7 +168,9 @@ class Logs:
         position = None if stored is None else _position(stored)
         retry = self._retries.setdefault(path, Backoff())
         try:
-            tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
+            tail = (
+                JournalTail(position, path=path) if is_journal(path) else FileTail(path, position)
+            )
         except SourceError as error:
             if error.message != retry.problem:
                 log.error("%s. %s", error.message, error.hint)
@@ -183,7 +187,7 @@ class Logs:
         follower = Follower(path, self._number, tail)
         self._number += 1
         self.followers.append(follower)
-        if path == JOURNAL:  # only this machine's is read
+        if is_journal(path):  # only this machine's is read
             self._pipeline.engine.hosts.local(follower.number)
         if position is not None and path not in self._counted:
             self._rebuild(follower, position)

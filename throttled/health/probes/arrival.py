@@ -22,6 +22,7 @@ from throttled import address
 from throttled.decide.hosts import local
 from throttled.errors import SourceError, ThrottledError
 from throttled.host.zone import local_zone
+from throttled.log_paths import is_journal
 from throttled.model import JOURNAL, Event, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.tail.file import FileTail
@@ -72,7 +73,7 @@ def check(
             return
         seen = _await(tails, sources, client, begin + wait)
         yield from _told(seen, sources, wait)
-        if seen is None or seen.source not in sources or seen.source == JOURNAL or not learn:
+        if seen is None or seen.source not in sources or is_journal(seen.source) or not learn:
             return
         if _named(facts, seen.event.host):
             return
@@ -132,7 +133,7 @@ def _open(opened: ExitStack, sources: Sequence[str]) -> dict[str, FileTail | Jou
     tails: dict[str, FileTail | JournalTail] = {}
     for source in (*sources, JOURNAL):
         try:
-            tail = JournalTail(None) if source == JOURNAL else FileTail(source, None)
+            tail = JournalTail(None, path=source) if is_journal(source) else FileTail(source, None)
             opened.enter_context(closing(tail))
             while tail.read():
                 pass

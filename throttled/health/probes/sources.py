@@ -11,6 +11,7 @@ from throttled.decide.hosts import Hosts
 from throttled.errors import SourceError
 from throttled.host.zone import local_zone
 from throttled.linux.failures import unreadable
+from throttled.log_paths import container_of, is_journal
 from throttled.model import JOURNAL, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.tail.finding import distinct, open_log
@@ -31,15 +32,15 @@ def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
     if not sources:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
         yield Problem("fault", "no log of Postfix is known", hint)
-    elif JOURNAL in sources and len(sources) > 1:
+    elif JOURNAL in sources and not all(map(is_journal, sources)):
         hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
         yield Problem("fault", "log: files and the journal are both read", hint)
     for source in sources:
         try:
-            yield _journal() if source == JOURNAL else _file(source, facts)
+            yield _journal(source) if is_journal(source) else _file(source, facts)
         except SourceError as error:
             yield Problem("fault", error.message, error.hint)
-    yield from _twice(distinct([source for source in sources if source != JOURNAL]))
+    yield from _twice(distinct([source for source in sources if not is_journal(source)]))
 
 
 def _twice(paths: Sequence[str]) -> Iterator[Problem]:
@@ -57,9 +58,11 @@ def _twice(paths: Sequence[str]) -> Iterator[Problem]:
                     yield Problem("fault", what, "leave one of them out of [log] files")
 
 
-def _journal() -> Problem:
-    JournalTail(None).close()
-    return Problem("ok", "log: systemd's journal, which can be read")
+def _journal(path: str) -> Problem:
+    JournalTail(None, path=path).close()
+    container = container_of(path)
+    part = f", the container {container}" if container else ""
+    return Problem("ok", f"log: systemd's journal{part}, which can be read")
 
 
 def _file(path: str, facts: Facts) -> Problem:
