@@ -51,12 +51,13 @@ def own_logs(settings: Config, known: Facts) -> list[str]:
         UsageError: the configuration names none.
     """
     from throttled.sources.history import rotated  # noqa: PLC0415 - as above
+    from throttled.tail.pattern import expand  # noqa: PLC0415 - as above
 
     logs = settings.logs(known)
     if not logs:
         hint = "name a file, or systemd's journal: journal; see also: [log] in the configuration"
         raise UsageError("the configuration names no log of this host", hint)
-    return [path for log in logs for path in ([log] if is_journal(log) else rotated(log))]
+    return [path for log in expand(logs) for path in ([log] if is_journal(log) else rotated(log))]
 
 
 def ask(request: Request, kind: type[R]) -> R:

@@ -17,6 +17,7 @@ from throttled.control.protocol import (
     ExplainResult,
     ListResult,
     MeterRow,
+    PatternStatus,
     Result,
     StatusResult,
     TailStatus,
@@ -69,7 +70,8 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     up = f"pid {status.pid}, up {output.lasting(status.uptime)} (since {moment(status.started)})"
     yield "throttled", f"{status.version}, {up if status.pid else 'not running'}"
     yield "firewall", f"{status.backend}, mode {status.mode}"
-    yield from _labelled("log", [text for tail in status.tails for text in _tail(tail)])
+    logs = [text for tail in status.tails for text in _tail(tail)]
+    yield from _labelled("log", [*logs, *map(_pattern, status.patterns)])
     if status.sensor:
         yield from _labelled("sensor", [status.sensor.what, *filter(None, [status.sensor.hint])])
     if status.backlog:
@@ -86,6 +88,12 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     yield from _labelled("events", _columns(by_count))
     for problem in status.health:
         yield from output.paragraph(problem)
+
+
+def _pattern(status: PatternStatus) -> str:
+    above = status.matching - status.followed
+    more = f" of {number(status.matching)} that match" if above else ""
+    return f"{status.pattern}: {status.followed} files{more}"
 
 
 def _labelled(label: str, texts: list[str]) -> Iterator[tuple[str, str]]:

@@ -66,7 +66,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto"] | Annotated[tuple[FilePath, ...], Meta(max_length=64)],
         Meta(
             description=(
-                'the files; "auto": maillog_file of Postfix, '
+                'the files, with * for any characters but /; "auto": maillog_file of Postfix, '
                 "else /var/log/mail.log or /var/log/maillog"
             )
         ),

@@ -211,6 +211,14 @@ class TailStatus(Struct, frozen=True):
     cut: int = 0  # lines that were too long, and cut
 
 
+class PatternStatus(Struct, frozen=True):
+    """A path with `*` in [log] files."""
+
+    pattern: str
+    followed: int  # files
+    matching: int  # files, also those above the cap
+
+
 class _Result(Struct, frozen=True, tag_field="kind"):
     pass
 
@@ -257,6 +265,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     exempt: dict[Scope, int] = {}
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
+    patterns: list[PatternStatus] = []
 
 
 class MeterRow(Struct, frozen=True):

@@ -16,6 +16,7 @@ from throttled.model import JOURNAL, Facts, Problem
 from throttled.parse.parser import Parser
 from throttled.tail.finding import distinct, open_log
 from throttled.tail.journal import JournalTail
+from throttled.tail.pattern import expand, is_pattern, scan
 
 #: Bytes at the end of each log that are looked at.
 _END = 2 * 1024 * 1024
@@ -35,6 +36,9 @@ def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
     elif JOURNAL in sources and not all(map(is_journal, sources)):
         hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
         yield Problem("fault", "log: files and the journal are both read", hint)
+    for pattern in filter(is_pattern, sources):
+        yield _pattern(pattern)
+    sources = expand(sources)
     for source in sources:
         try:
             yield _journal(source) if is_journal(source) else _file(source, facts)
@@ -56,6 +60,19 @@ def _twice(paths: Sequence[str]) -> Iterator[Problem]:
                     told.add((other, path))
                     what = f"log: {other} and {path} hold the same lines, which count twice"
                     yield Problem("fault", what, "leave one of them out of [log] files")
+
+
+def _pattern(pattern: str) -> Problem:
+    """Say which files a pattern means."""
+    found = scan(pattern)
+    if not found.files:
+        hint = "is the path right? * stands for any characters but /"
+        return Problem("warning", f"log: no file matches {pattern}", hint)
+    names = ", ".join(match.path for match in found.files[:_SHOWN])
+    more = len(found.files) - _SHOWN
+    names += f" (and {more} more)" if more > 0 else ""
+    above = f" of {found.total:,} that match" if found.total > len(found.files) else ""
+    return Problem("ok", f"log: {pattern} means {len(found.files)} files{above}: {names}")
 
 
 def _journal(path: str) -> Problem:
