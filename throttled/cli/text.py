@@ -169,10 +169,8 @@ def explain(result: ExplainResult) -> Iterator[str]:
     yield f"{heading}:" if result.active else f"{heading}: nothing"
     for snapshot in result.active:
         yield from _active(snapshot, would)
-    if result.meters:
-        yield "Meters:"
-        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
-        yield from map(_meter, result.meters)
+    yield from _proxied(result.proxied)
+    yield from _meters(result.meters)
     yield f"Sessions open: {result.sessions}"
     if result.lines:
         yield "Log lines that counted:"
@@ -203,11 +201,26 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         yield f"    {number(snapshot.packets)} packets dropped"
 
 
+def _proxied(rows: list[Snapshot]) -> Iterator[str]:
+    if rows:
+        yield "Behind a proxy, so not in force:"
+    for row in rows:
+        yield from _active(row, "would ")
+
+
+def _meters(rows: list[MeterRow]) -> Iterator[str]:
+    if rows:
+        yield "Meters:"
+        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
+        yield from map(_meter, rows)
+
+
 def _meter(row: MeterRow) -> str:
     soft, hard = (
         "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
     )
     limit = f"{row.limit} (kernel)" if row.kernel else row.limit
+    limit = f"{row.limit} (proxied)" if row.proxied else limit
     return (
         f"  {limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} {Duration(row.within)}"
     )

@@ -66,6 +66,7 @@ class List(_Op, frozen=True, tag="list"):
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
+    proxied: bool = False  # instead, what would be in force against clients behind a proxy
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -278,6 +279,7 @@ class MeterRow(Struct, frozen=True):
     hard: int | None
     within: float  # seconds
     kernel: bool = False  # connections that the kernel saw completed; else those in the log
+    proxied: bool = False  # what it did behind a proxy
 
 
 class Worst(Struct, frozen=True):
@@ -342,6 +344,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     next: str  # what would happen next, for people
     would: bool = False  # observing: nothing of what is active is in the kernel
     hint: str = ""  # what an operator might do, for people
+    proxied: list[Snapshot] = []  # what would be in force, were it not behind a proxy
 
 
 class ChangeResult(_Result, frozen=True, tag="change"):

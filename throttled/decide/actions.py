@@ -79,6 +79,8 @@ class Actions:
         return self._screened(state, event, at, key)
 
     def _screened(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
+        if state.behind:
+            return state.count(state.gauges.connections, event, at, event.count)
         if self.enforcing:
             self._escaped(state, event, at)
         self._activity[int(event.time) // 3600, state.scope, "session"] += event.count
@@ -212,9 +214,11 @@ class Actions:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
+        state.good(event.client, at, deliveries, logins)
+        if state.behind:
+            return 0
         if self._noting:
             state.gauges.insist(event.client, at)
-        state.good(event.client, at, deliveries, logins)
         hour = int(event.time) // 3600
         if deliveries:
             self._activity[hour, state.scope, "delivery"] += deliveries

@@ -5,6 +5,8 @@ Owns counts that should not grow.
 
 from collections.abc import Iterator
 
+from throttled.clock import now
+from throttled.core.behind import shown
 from throttled.core.pipeline import Pipeline
 from throttled.health.growth import Growths
 from throttled.model import Problem
@@ -20,6 +22,7 @@ class ClientReporter:
     def __call__(self, at: float) -> Iterator[Problem]:
         """Yield what is odd."""
         yield from self._health_checks(at)
+        yield from self._proxied()
         yield from self._caps(at)
 
     def _caps(self, at: float) -> Iterator[Problem]:
@@ -35,6 +38,14 @@ class ClientReporter:
             what = f"skipped because of unexpected errors since the start: {counts}"
             hint = "the rest goes on; the journal says where: please report it"
             yield Problem("warning", what, hint, "skipped")
+
+    def _proxied(self) -> Iterator[Problem]:
+        rows = self._pipeline.behind.active(now().wall)
+        if rows:
+            more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+            what = f"behind a proxy, so not stopped here: {shown(rows)}{more}"
+            hint = "see: throttled list --proxied; run throttled where their packets arrive"
+            yield Problem("warning", what, hint, "proxied-clients")
 
     def _health_checks(self, at: float) -> Iterator[Problem]:
         pipeline = self._pipeline

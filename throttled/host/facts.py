@@ -85,8 +85,8 @@ def _gather(
     if remote := [network for network in xclient if not address.is_loopback(network)]:
         warnings.append(
             f"{', '.join(remote)} may name other clients (smtpd_authorized_xclient_hosts): it is "
-            "protected, and whom it names does not count: no firewall here can stop those; run "
-            "throttled there"
+            "protected, and whom it names is counted apart and reported: no firewall here can stop "
+            "those; run throttled there"
         )
     facts = Facts(
         services=_services(instances, kept, unread, scopes, warnings),

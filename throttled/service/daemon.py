@@ -59,7 +59,14 @@ from throttled.operator.desk import Desk, Running
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
-from throttled.service.announce import Announcer, Listener, SessionEnder, alert, report
+from throttled.service.announce import (
+    Announcer,
+    Listener,
+    SessionEnder,
+    alert,
+    report,
+    report_behind,
+)
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
@@ -179,7 +186,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
         self._announce()
-        self.logs = Logs(self.pipeline, self.announcer, self._report)
+        self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)

@@ -88,6 +88,7 @@ class Logs:
         pipeline: Pipeline,
         report: Callable[[Sequence[Decision]], None],
         senders: Callable[[Sequence[Report]], None] = lambda _: None,
+        behind: Callable[[Sequence[Decision]], None] = lambda _: None,
     ) -> None:
         """Follow nothing yet.
 
@@ -95,8 +96,9 @@ class Logs:
             pipeline: where lines go.
             report: called with the decisions that lines led to.
             senders: called with the senders that crossed a limit.
+            behind: called with what would be done about clients behind a proxy.
         """
-        self._senders = senders
+        self._senders, self._behind = senders, behind
         self.followers: list[Follower] = []
         #: Logs that could not even be opened, and why.
         self.unopened: dict[str, str] = {}
@@ -344,6 +346,8 @@ class Logs:
         self._report(decisions)
         if reports := self._pipeline.reports():
             self._senders(reports)
+        if behind := self._pipeline.behind.take():
+            self._behind(behind)
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
 
