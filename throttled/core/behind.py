@@ -56,7 +56,7 @@ class Behind:
         self._pending += found
         self.enforce([_entry(row, now.wall) for row in map(_snapshot, found)])
 
-    def take(self) -> list[Decision]:
+    def drain(self) -> list[Decision]:
         """Return what was decided since the last call."""
         taken = list(self._pending)
         self._pending.clear()
@@ -71,7 +71,7 @@ class Behind:
             if not subject or address.inside(d.subject, subject)
         ]
 
-    def forget(self, subject: str, scope: Scope | None) -> None:
+    def unban(self, subject: str, scope: Scope | None) -> None:
         """Remove what would be in force against a subject ("": all)."""
         gone = [
             key

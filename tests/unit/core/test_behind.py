@@ -30,8 +30,8 @@ def test_a_client_is_reported_and_nothing_else_is_done(proxied: Pipeline) -> Non
     enforced: list[Entry] = []
     proxied.behind.enforce = enforced.extend
     connect(proxied, "203.0.113.9", 61)
-    (decision,) = proxied.behind.take()
-    assert proxied.behind.take() == []
+    (decision,) = proxied.behind.drain()
+    assert proxied.behind.drain() == []
     assert (decision.subject, decision.origin) == ("203.0.113.9", "proxy")
     assert proxied.recorder.store.decisions("203.0.113.9") == []
     (row,) = proxied.behind.active(NOW.wall)
@@ -40,7 +40,7 @@ def test_a_client_is_reported_and_nothing_else_is_done(proxied: Pipeline) -> Non
         ("203.0.113.9", "throttle", True)
     ]
     connect(proxied, "203.0.113.9", 5)
-    assert proxied.behind.take() == [], "it is throttled already"
+    assert proxied.behind.drain() == [], "it is throttled already"
 
 
 def test_what_would_be_in_force_ends(proxied: Pipeline) -> None:
@@ -56,12 +56,12 @@ def test_an_unban_removes_it(proxied: Pipeline) -> None:
     connect(proxied, "203.0.113.9", 61)
     connect(proxied, "203.0.113.10", 61)
     proxied.behind.enforce = enforced.extend
-    proxied.forget("203.0.113.9", "submission", NOW)
+    proxied.unban("203.0.113.9", "submission", NOW)
     assert len(proxied.behind.active(NOW.wall)) == 2
-    proxied.forget("203.0.113.9", None, NOW)
+    proxied.unban("203.0.113.9", None, NOW)
     assert [row.subject for row in proxied.behind.active(NOW.wall)] == ["203.0.113.10"]
     assert {(e.subject, e.seconds) for e in enforced} == {("203.0.113.9", 0.0)}
-    proxied.forget("", None, NOW)
+    proxied.unban("", None, NOW)
     assert proxied.behind.active(NOW.wall) == []
 
 

@@ -28,7 +28,7 @@ def test_who_is_named_by_a_proxy_is_counted_apart() -> None:
     under = engine(facts=Facts(services=(behind,)))
     for what in events:
         under.step(what, 1000.0)
-    outcome = under.take()
+    outcome = under.drain()
     assert (outcome.crossings, outcome.activity) == ([], {})
     (crossing,) = outcome.behind
     assert (crossing.subject, crossing.scope, crossing.value) == (A, "mx", 61)
@@ -105,7 +105,7 @@ def test_lines_of_two_instances_in_turn() -> None:
     for pid in range(61):
         under.step(event("connect", pid=pid), 1000.0)
         under.step(event("connect", pid=pid, instance="postfix/submission"), 1000.0)
-    assert [crossing.scope for crossing in under.take().crossings] == ["mx"]
+    assert [crossing.scope for crossing in under.drain().crossings] == ["mx"]
 
 
 def test_sessions_survive_a_reload() -> None:

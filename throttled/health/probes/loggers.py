@@ -7,7 +7,7 @@ from pathlib import Path
 from throttled.errors import HostError
 from throttled.host.command import run
 from throttled.log_paths import is_journal
-from throttled.model import JOURNAL, Problem
+from throttled.model import JOURNAL, Finding
 
 _RSYSLOG = ("rsyslog.conf", "rsyslog.d/*.conf")
 #: Later ones win (journald.conf(5)).
@@ -27,7 +27,7 @@ _INSTANCE = "postfix@-.service"
 _CONTAINERS = "docker.service"
 
 
-def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
+def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Finding]:
     """Yield what is in the way.
 
     Args:
@@ -39,7 +39,7 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
             if _REDUCTION.search(_read(path)):
                 what = f"rsyslog: {path} holds repeated lines back ($RepeatedMsgReduction on)"
                 hint = "they count, but late: set it to off, then: systemctl restart rsyslog"
-                yield Problem("warning", what, hint)
+                yield Finding("warning", what, hint)
     if any(map(is_journal, sources)) and (limit := _journald_limit(root)):
         what = f"journald drops what a service logs above {limit}: a flood is more"
         unit = _unit() if JOURNAL in sources else _CONTAINERS
@@ -48,7 +48,7 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
             f"or systemctl edit {unit}: [Service] LogRateLimitIntervalSec=1s "
             "LogRateLimitBurst=1000000"
         )
-        yield Problem("warning", what, hint)
+        yield Finding("warning", what, hint)
 
 
 def _journald_limit(root: Path) -> str:

@@ -12,7 +12,7 @@ from throttled.errors import SourceError
 from throttled.host.zone import local_zone
 from throttled.linux.failures import unreadable
 from throttled.log_paths import container_of, is_journal
-from throttled.model import JOURNAL, Facts, Problem
+from throttled.model import JOURNAL, Facts, Finding
 from throttled.parse.parser import Parser
 from throttled.tail.finding import distinct, open_log
 from throttled.tail.journal import JournalTail
@@ -23,7 +23,7 @@ _END = 2 * 1024 * 1024
 _SHOWN = 5  # names of other hosts
 
 
-def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
+def check(sources: Sequence[str], facts: Facts) -> Iterator[Finding]:
     """Say what there is in each log.
 
     Args:
@@ -32,10 +32,10 @@ def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
     """
     if not sources:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
-        yield Problem("fault", "no log of Postfix is known", hint)
+        yield Finding("fault", "no log of Postfix is known", hint)
     elif JOURNAL in sources and not all(map(is_journal, sources)):
         hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
-        yield Problem("fault", "log: files and the journal are both read", hint)
+        yield Finding("fault", "log: files and the journal are both read", hint)
     for pattern in filter(is_pattern, sources):
         yield _pattern(pattern)
     sources = expand(sources)
@@ -43,74 +43,74 @@ def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
         try:
             yield _journal(source) if is_journal(source) else _file(source, facts)
         except SourceError as error:
-            yield Problem("fault", error.message, error.hint)
+            yield Finding("fault", error.message, error.hint)
     yield from _twice(distinct([source for source in sources if not is_journal(source)]))
 
 
-def _twice(paths: Sequence[str]) -> Iterator[Problem]:
+def _twice(paths: Sequence[str]) -> Iterator[Finding]:
     """Say which logs hold the same events, as rsyslog writes mail.log and syslog."""
     parse = Parser(local_zone(), time.time()).event
     known: dict[str, str] = {}
-    told = set()
+    found = set()
     for path in paths if len(paths) > 1 else ():
-        with suppress(SourceError):  # told by itself
+        with suppress(SourceError):  # reported by another check
             for line in _end(path):
                 other = known.setdefault(line, path) if parse(line) else path
-                if other != path and (other, path) not in told:
-                    told.add((other, path))
+                if other != path and (other, path) not in found:
+                    found.add((other, path))
                     what = f"log: {other} and {path} hold the same lines, which count twice"
-                    yield Problem("fault", what, "leave one of them out of [log] files")
+                    yield Finding("fault", what, "leave one of them out of [log] files")
 
 
-def _pattern(pattern: str) -> Problem:
+def _pattern(pattern: str) -> Finding:
     """Say which files a pattern means."""
     found = scan(pattern)
     if not found.files:
         hint = "is the path right? * stands for any characters but /"
-        return Problem("warning", f"log: no file matches {pattern}", hint)
+        return Finding("warning", f"log: no file matches {pattern}", hint)
     names = ", ".join(match.path for match in found.files[:_SHOWN])
     more = len(found.files) - _SHOWN
     names += f" (and {more} more)" if more > 0 else ""
     above = f" of {found.total:,} that match" if found.total > len(found.files) else ""
-    return Problem("ok", f"log: {pattern} means {len(found.files)} files{above}: {names}")
+    return Finding("ok", f"log: {pattern} means {len(found.files)} files{above}: {names}")
 
 
-def _journal(path: str) -> Problem:
+def _journal(path: str) -> Finding:
     JournalTail(None, path=path).close()
     container = container_of(path)
     part = f", the container {container}" if container else ""
-    return Problem("ok", f"log: systemd's journal{part}, which can be read")
+    return Finding("ok", f"log: systemd's journal{part}, which can be read")
 
 
-def _file(path: str, facts: Facts) -> Problem:
+def _file(path: str, facts: Facts) -> Finding:
     lines = _end(path)
     parser = Parser(local_zone(), time.time())
     hosts = Counter(event.host for line in lines if (event := parser.event(line)) is not None)
-    told = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
+    found = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
     if lines and not hosts:
         if any(map(parser.unknown, lines)):
-            return Problem("warning", told, f"see: throttled parse --unknown {path}")
+            return Finding("warning", found, f"see: throttled parse --unknown {path}")
         if not any("postfix" in line for line in lines):
             hint = (
                 "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
             )
-            return Problem("warning", f"{told}, none names Postfix", hint)
+            return Finding("warning", f"{found}, none names Postfix", hint)
     others = _others(hosts, facts)
     if others:
         names = ", ".join(others[:_SHOWN])
         hint = f'if that is this host: [postfix] hosts = ["{others[0]}"]'
-        return Problem(
-            "fault", f"{told}, but all of other hosts, which do not count: {names}", hint
+        return Finding(
+            "fault", f"{found}, but all of other hosts, which do not count: {names}", hint
         )
-    return Problem("ok", told)
+    return Finding("ok", found)
 
 
-def _others(seen: Iterable[str], facts: Facts) -> list[str]:
+def _others(present: Iterable[str], facts: Facts) -> list[str]:
     """Return the hosts of a log if none of them counts, as the daemon decides."""
     hosts = Hosts(facts)
-    for host in seen:
+    for host in present:
         hosts.see(0, host)
-    return [] if any(hosts.counts(0, host) for host in seen) else list(seen)
+    return [] if any(hosts.counts(0, host) for host in present) else list(present)
 
 
 def _end(path: str) -> list[str]:
