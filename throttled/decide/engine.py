@@ -82,6 +82,8 @@ class Engine:
         self.hosts = self._streams.hosts
         #: Who is banned and gets through.
         self.escapes = self._actions.escapes
+        #: Which addresses stand for many clients.
+        self.shared = self._actions.shared
         #: Who looks like a health check.
         self.checks = self._actions.checks
 
@@ -103,6 +105,7 @@ class Engine:
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
         self._streams.facts(facts)
+        self.shared.facts = facts
 
     def reconfigure(self, policy: Policy, *, names: bool = False) -> None:
         """Take other limits; those that stay as they were keep their counts.
@@ -255,6 +258,8 @@ class Engine:
             pending, others = state.drain()
             crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
             further += others
+        if shared := self.shared.found():  # protected as soon as somebody asks
+            crossings = [c for c in crossings if c.subject not in shared]
         behind: list[Crossing] = []
         for state in self._behind.values():
             pending, _ = state.drain()

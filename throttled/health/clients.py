@@ -23,6 +23,7 @@ class ClientReporter:
         """Yield what is odd."""
         yield from self._health_checks(at)
         yield from self._proxied()
+        yield from self._shared()
         yield from self._caps(at)
 
     def _caps(self, at: float) -> Iterator[Finding]:
@@ -38,6 +39,15 @@ class ClientReporter:
             what = f"skipped because of unexpected errors since the start: {counts}"
             hint = "the rest goes on; the journal says where: please report it"
             yield Finding("warning", what, hint, "skipped")
+
+    def _shared(self) -> Iterator[Finding]:
+        for client, why in self._pipeline.engine.shared.found().items():
+            what = f"{client} stands for many clients ({why} within a day): it is not acted on"
+            hint = (
+                "a NAT or proxy rewrites their addresses, so none can be told from another: let "
+                "them through, see docs/proxies.md; if it is one host: [protect] networks"
+            )
+            yield Finding("warning", what, hint, "shared-address")
 
     def _proxied(self) -> Iterator[Finding]:
         rows = self._pipeline.behind.active(now().wall)

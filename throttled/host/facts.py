@@ -92,6 +92,7 @@ def _gather(
         services=_services(instances, kept, unread, scopes, warnings),
         log_files=_unique(*_logs(instances, log_files, warnings), *kept.log_files),
         own=_try(addresses.own, before.own, warnings) | _proxies(instances),
+        connected=_try(addresses.connected, before.connected, warnings),
         gateways=_try(addresses.gateways, before.gateways, warnings),
         resolvers=_try(addresses.resolvers, before.resolvers, warnings),
         relays=_relays(instances, before, warnings) | kept.relays,
