@@ -268,11 +268,12 @@ def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[objec
 
 
 def _where(what: Filter, now: float) -> tuple[str, dict[str, object]]:
-    values = {"now": now, "scope": what.scope, "action": what.action, "limit": what.limit}
+    values: dict[str, object] = {"now": now, "scope": what.scope, "action": what.action}
+    values["limit"] = what.limit
     if what.subject is not None:
         return f"{_FILTER} AND subject = :subject", values | {"subject": what.subject}
     if what.within is None:
         return _FILTER, values
     low, high = span(what.within)
-    more = {"low": low, "high": high, "within": what.within}
+    more: dict[str, object] = {"low": low, "high": high, "within": what.within}
     return f"{_FILTER} AND {_WITHIN}", values | more
