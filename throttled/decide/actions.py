@@ -220,11 +220,11 @@ class Actions:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
+        if self._peaks and not state.behind:
+            state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
         if state.behind:
             return 0
-        if self._peaks:
-            state.gauges.add_good_peaks(event.client, at)
         hour = int(event.time) // 3600
         if deliveries:
             self._activity[hour, state.scope, "delivery"] += deliveries

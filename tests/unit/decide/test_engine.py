@@ -209,6 +209,15 @@ def test_who_is_named_by_a_proxy_in_its_session_is_counted_apart() -> None:
     assert value(under, "errors") > 0
 
 
+def test_an_address_that_stands_for_many_crosses_nothing() -> None:
+    under = engine()
+    commands = {"data": (1, 1), "commands": (5, 5)}
+    for _ in range(20):
+        under.step(event("disconnect", "10.0.0.2", commands=commands), 1000.0)
+    connects = [event("connect", client) for client in ("10.0.0.2", B) for _ in range(200)]
+    assert {crossing.subject for crossing in run(connects, under=under)} == {B}
+
+
 def test_what_would_be_in_force_behind_a_proxy_is_remembered_and_forgotten() -> None:
     service = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
     under = engine(facts=Facts(services=(service,)))
