@@ -75,7 +75,7 @@ class Protection:
             facts: of this host.
             protect: the section of the configuration.
             shared: addresses that stand for many clients.
-            allowed: subjects and host names allowed by hand.
+            allowed: subjects and host names allowed manually.
         """
         by_kind: dict[bool, list[str]] = {True: [], False: []}
         for what in allowed:

@@ -54,7 +54,7 @@ def _decision(verb: str, decision: Decision) -> str:
 
 
 def expired(row: Snapshot) -> str:
-    """Return the end of what was in force as a line; `for` is how long it was."""
+    """Return the end of what was active as a line; `for` is how long it was."""
     fields = {"scope": row.scope, "limit": row.limit, "for": str(Duration(row.until - row.since))}
     if row.level:
         fields["level"] = str(row.level)
