@@ -6,7 +6,7 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint test deb bench demo fuzz soak machines clean
+.PHONY: help setup check lint test deb bench demo fuzz soak machines pythons clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -59,6 +59,10 @@ soak: setup
 machines: setup
 	scripts/bootstrap machines
 	$(PY) scripts/machines $(ARGS)
+
+## make pythons  the tests of make check with other Pythons found here: VERSIONS="3.12 3.13"
+pythons: setup
+	scripts/pythons $(VERSIONS)
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

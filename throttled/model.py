@@ -303,6 +303,7 @@ class Facts(Struct, frozen=True):
     services: tuple[Service, ...] = ()
     log_files: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()  # addresses of this host
+    connected: tuple[str, ...] = ()  # private networks that its interfaces are in
     gateways: frozenset[str] = frozenset()
     resolvers: frozenset[str] = frozenset()
     relays: frozenset[str] = frozenset()  # relayhost, resolved

@@ -78,6 +78,13 @@ def test_not_loopback(text: str) -> None:
     assert not address.is_loopback(text)
 
 
+def test_private() -> None:
+    for text in ("10.0.0.2", "172.31.255.1", "192.168.0.0/24", "100.64.0.1", "fd00::1"):
+        assert address.is_private(text)
+    for text in ("172.32.0.1", "100.128.0.1", "10.0.0.0/7", "2001:db8::1", "fe80::1", "account:a"):
+        assert not address.is_private(text)
+
+
 # Nobody else reads or makes the text of a subject
 
 PACKAGE = Path(address.__file__).parent

@@ -113,6 +113,7 @@ class Meter(Struct, frozen=True):
     hard: int
     kernel: bool = False  # see `Gauge`
     good: int = 0  # good events of the limit's kind within the window
+    proxied: bool = False  # what it did behind a proxy, which is counted apart
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached; above 1.0 that is crossed."""

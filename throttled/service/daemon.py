@@ -13,7 +13,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,14 @@ from throttled.operator.desk import Desk, Running
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
-from throttled.service.announce import Announcer, Listener, SessionEnder, alert, report
+from throttled.service.announce import (
+    Announcer,
+    Listener,
+    SessionEnder,
+    alert,
+    report,
+    report_behind,
+)
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
@@ -106,6 +113,7 @@ class Daemon:
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
+        self._shared: Collection[str] = ()  # addresses that stand for many clients, of these
         self.hook = Hook(self.config.notify)
         self.loop_errors = LoopErrors()
         self._trail = Trail(lambda: self.store, now)
@@ -179,7 +187,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
         self._announce()
-        self.logs = Logs(self.pipeline, self.announcer, self._report)
+        self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
@@ -309,7 +317,8 @@ class Daemon:
 
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and allowlist."""
-        protection = self.live.protection(self.store, now().wall)
+        self._shared = self.pipeline.engine.shared.found().keys()
+        protection = self.live.protection(self.store, now().wall, self._shared)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
         self.pipeline.senders.queue.facts(self.facts)
@@ -526,6 +535,7 @@ class Daemon:
 
     def _allowlist(self, moment: Moment) -> None:
         due = self.live.ended(moment.wall) or self.maintenance.moves != self._moves
+        due |= self.pipeline.engine.shared.found().keys() != self._shared
         # Where the clock is not steady, the ends are about to move with it.
         if due and self.maintenance.steady(moment):
             self._moves = self.maintenance.moves

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
-from throttled.model import Evidence, Facts
+from throttled.model import Evidence, Facts, Service
 from throttled.settings import Points, Policy
 
 LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}
@@ -16,6 +16,28 @@ def test_one_connection_seen_by_postscreen_and_smtpd_counts_once() -> None:
     passed = event("passed", process="postscreen", port=1)
     assert run([screened, passed, event("connect")] * 60) == []
     assert run([screened, passed, event("connect")] * 61) != []
+
+
+def test_what_is_done_behind_a_proxy_is_no_evidence_and_stands_for_nobody() -> None:
+    proxied = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
+    under = engine(facts=Facts(services=(proxied,)))
+    end = event("disconnect", "10.0.0.2", commands={"data": (1, 1), "commands": (5, 5)})
+    login = [event("login", "10.0.0.2", user=str(number)) for number in range(9)]
+    for what in [event("connect", "10.0.0.2"), *login, event("connect", "10.0.0.2"), end]:
+        under.step(what, 1000.0)
+    outcome = under.drain()
+    assert (outcome.evidence, outcome.activity, under.shared.found()) == ([], {}, {})
+
+
+def test_a_delivery_after_a_login_is_not_counted_as_a_shared_address_does() -> None:
+    services = (Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx"),)
+    under = engine(facts=Facts(services=services, connected=("10.0.0.0/24",)))
+    for count, commands in ((30, {"auth": (1, 1)}), (20, {})):
+        assert under.shared.found() == {}
+        ends = {"data": (1, 1), "commands": (5, 5), **commands}
+        for _ in range(count):
+            under.step(event("disconnect", "10.0.0.2", commands=ends), 1000.0)
+    assert list(under.shared.found()) == ["10.0.0.2"]
 
 
 def test_a_probe_every_ten_seconds_is_no_offender() -> None:
