@@ -99,6 +99,7 @@ def test_windows() -> None:
     for second in range(0, 600, 2):  # 30 a minute
         under.step(event("connect"), 1000.0 + second)
     assert under.drain().crossings == []
+    assert 30 <= value(under, "connections", 1598.0) <= 34
 
 
 def test_what_is_subtracted_of_a_network_too() -> None:
@@ -164,7 +165,8 @@ def test_a_network_has_no_session_to_be_ended() -> None:
     under.hold(network, "submission", "throttle", 9000.0, 1000.0, rate=rate)
     for number in range(501):
         under.step(auth("anna", client=f"2001:db8::{number + 1:x}", pid=number), 1000.0)
-    assert under.drain().further == []
+    outcome = under.drain()
+    assert ({c.limit for c in outcome.crossings}, outcome.further) == ({"auth"}, [])
 
 
 def test_what_is_active_is_not_asked_again_but_more_is() -> None:
@@ -192,12 +194,13 @@ def test_after_a_release_the_next_thing_it_does_is_judged_again() -> None:
 
 def test_forget() -> None:
     under = engine()
-    run([event("connect")] * 61, under=under)
+    assert run([event("connect")] * 61, under=under) != []
     under.hold(A, "mx", "throttle", 1600.0, 1000.0)
     under.reset(A, "submission")
     assert run([event("connect")], under=under) == []
     for _ in range(61):
         under.step(event("connect"), 1601.0)
+    assert value(under, "connections", 1601.0) == 61
     under.reset(A)
     assert under.drain().crossings == []
     assert under.lines(A) == ()
@@ -234,12 +237,18 @@ def test_two_logins_of_a_client_without_a_network() -> None:
     under = engine()
     failure = event("auth_failure", client, user="anna", reason="")
     login = event("login", client, user="anna")
-    run([event("connect", client), failure, login, login], under=under)
-    assert all(meter.value == 0 for meter in under.meters(client, 1000.0) if "auth" in meter.limit)
+    run([event("connect", client), failure], under=under)
+    failures = [m for m in under.meters(client, 1000.0) if "auth" in m.limit and m.scope == "mx"]
+    assert {meter.value for meter in failures} == {1}
+    run([login, login], under=under)
+    failures = [meter for meter in under.meters(client, 1000.0) if "auth" in meter.limit]
+    assert {meter.value for meter in failures} == {0}
     assert under.checks.hint(client, 1000.0) == ""
 
 
 def test_a_line_of_no_weight_counts_nothing() -> None:
     under = engine(Policy(points=Points(relay=0)))
-    assert run([event("reject", reason="relay", where="RCPT")] * 100, under=under) == []
+    refused = [event("reject", reason="relay", where="RCPT")] * 100
+    assert run(refused, under=under) == []
     assert value(under, "errors") == 0
+    assert run(refused) != []
