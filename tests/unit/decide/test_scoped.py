@@ -3,7 +3,7 @@
 import pytest
 
 from lab.daemon.events import A, B, auth, engine, event, run, session, value
-from throttled.model import Rate
+from throttled.model import Event, Rate
 from throttled.settings import Limit, Points, Policy, default_limits, duration
 
 
@@ -252,3 +252,61 @@ def test_a_line_of_no_weight_counts_nothing() -> None:
     assert run(refused, under=under) == []
     assert value(under, "errors") == 0
     assert run(refused) != []
+
+
+def garbage(first: int = 0) -> list[Event]:
+    """Return what bans, in sessions that were not seen before."""
+    return [event("non_smtp_command", pid=first + number) for number in range(11)]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_after_a_reset_nothing_is_known_of_a_client(*, everybody: bool) -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 9000.0, 1000.0)
+    assert run(garbage(), under=under) == []
+    under.reset_all("mx") if everybody else under.reset(A, "mx")
+    (crossing,) = run(garbage(100), under=under)
+    assert (crossing.action, crossing.value) == ("ban", 55)
+    under.excuse(crossing, 10_000, 9000.0, 1000.0)
+    assert run(garbage(200), under=under) == []
+    under.reset_all() if everybody else under.reset(A)
+    assert [found.value for found in run(garbage(300), under=under)] == [55]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_after_a_reset_nothing_is_known_of_a_network(*, everybody: bool) -> None:
+    under = engine()
+    network = "2001:db8::/64"
+    run([event("connect", f"2001:db8::{n:x}") for n in range(1, 10)], under=under)
+    assert max(meter.value for meter in under.meters(network, 1000.0)) == 9
+    under.reset_all() if everybody else under.reset(network)
+    assert {meter.value for meter in under.meters(network, 1000.0)} == {0}
+
+
+def test_what_is_in_force_counts_until_it_ends() -> None:
+    for action, events in (("ban", garbage()), ("throttle", [event("connect")] * 61)):
+        for at, judged in ((1599.0, False), (1600.0, True)):
+            under = engine()
+            under.hold(A, "mx", action, 1600.0, 1000.0)  # type: ignore[arg-type]  # an Action
+            assert bool(run(events, at, under)) is judged
+
+
+def test_good_events_of_clients_raise_the_thresholds_of_their_network() -> None:
+    under = engine()
+    delivered = {"data": (2, 2), "commands": (5, 5)}
+    run([event("disconnect", commands=delivered)], under=under)
+    for subject in (A, "198.51.100.0/24"):
+        meters = [meter for meter in under.meters(subject, 1000.0) if meter.scope == "mx"]
+        good = {meter.limit: meter.good for meter in meters}
+        assert (good["errors"], good["auth"]) == (2, 0)
+
+
+def test_what_a_client_does_above_its_own_threshold_is_not_its_networks() -> None:
+    under = engine()
+    run([event("connect", name="mx.example")] * 70, under=under)
+    (meter, *_) = under.meters("198.51.100.0/24", 1000.0)
+    assert (meter.limit, meter.value) == ("connections", 60)
+    run([event("connect", count=5)], under=under)
+    assert under.meters("198.51.100.0/24", 1000.0)[0].value == 60
+    run([event("connect", B, name="other.example")] * 60, under=under)
+    assert under.meters("198.51.100.0/24", 1000.0)[0].value == 120
