@@ -4,6 +4,7 @@ What a real store and a real pipeline make of it: test_pipeline.py, tests/system
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,9 +133,8 @@ def test_a_store_that_failed_is_asked_once_a_second(
         recorder.record(later(seconds))
         asked.append(len(store.take("record")))
     assert (asked, recorder.errors) == ([0, 0, 1, 0, 1], 3)
-    assert [r.getMessage() for r in caplog.records] == [
-        "no space left; deciding goes on, recording waits. free some"
-    ]
+    (record,) = caplog.records
+    assert re.fullmatch("no space left; .* free some", record.getMessage())
     caplog.clear()
     store.broken = set()
     recorder.record(later(60))
@@ -284,7 +284,8 @@ def test_good_senders_of_a_network(
     ]
     store.broken = {"senders"}
     assert recorder.senders("198.51.100.0/24", "mx", until, NOW) == []
-    assert "no entry of their own: no space left" in caplog.text
+    assert "198.51.100.0/24" in caplog.text
+    assert "no space left" in caplog.text
 
 
 def test_an_unforeseen_error_of_good_senders_is_counted(
@@ -322,7 +323,7 @@ def test_packet_counters(
     assert store.take("packets") == [([element],)]
     store.broken = {"packets", "record"}
     recorder.packets([element])
-    assert "packet counters of renewed entries are lost: no space left" in caplog.text
+    assert "no space left" in caplog.text
     recorder.record(NOW)
     store.take("packets")
     recorder.packets([element])
