@@ -310,3 +310,22 @@ def test_what_a_client_does_above_its_own_threshold_is_not_its_networks() -> Non
     assert under.meters("198.51.100.0/24", 1000.0)[0].value == 60
     run([event("connect", B, name="other.example")] * 60, under=under)
     assert under.meters("198.51.100.0/24", 1000.0)[0].value == 120
+
+
+def test_a_network_is_judged_by_each_event_of_a_client_that_is_not_banned() -> None:
+    under = engine()
+    for number in range(1, 7):
+        run([event("connect", f"198.51.100.{number}0")] * 60, under=under)
+    over = [event("connect", name="mx.example")] * 61
+    named = {(A, "mx.example"), ("198.51.100.0/24", "")}
+    assert {(crossing.subject, crossing.name) for crossing in run(over, under=under)} == named
+    # What is above its own threshold adds nothing to the network, and has it judged.
+    (meter, *_) = under.meters("198.51.100.0/24", 1000.0)
+    assert {(c.subject, c.name) for c in run(over[:1], under=under)} == named
+    assert under.meters("198.51.100.0/24", 1000.0)[0].value == meter.value
+    under.hold(A, "mx", "ban", 9000.0, 1000.0)
+    assert run(over[:1], under=under) == []
+    (network,) = run([event("connect", B)], under=under)
+    assert (network.subject, network.count) == ("198.51.100.0/24", "connections")
+    under.handshakes("203.0.113.9", "mx", 61, 1000.0)
+    assert [crossing.count for crossing in under.drain().crossings] == ["handshakes"]
