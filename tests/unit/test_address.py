@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled import address
@@ -202,7 +202,13 @@ def test_canonical_as_the_standard_library_has_it(
     assert address.canonical(text) == text
 
 
-@given(st.text(max_size=60))
+#: What is often an address or a network, and often nearly one.
+PARTS = ("198.51.100.", "7", "00", "300", "2001:DB8:", ":", "::ffff:", "a", "/", "24", "64", " ")
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(PARTS), max_size=6).map("".join))
+@example("198.51.100.7/24")
+@example("::FFFF:198.51.100.7")
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:
         address.subject(text)

@@ -158,7 +158,7 @@ class Gauges(Struct):
         limit = policy.limits[name]
         soft, hard = _thresholds(limit, scope)
         within, clients = float(limit.within), policy.max_clients
-        networks, multiple = max(1, clients // _PER_NETWORK), policy.network.multiple
+        networks, multiple = clients // _PER_NETWORK, policy.network.multiple
         least = multiple * min(soft, hard)
         count = cast("Count", limit.count)  # those of clients, see config/checks.py
         known = self.good[kind_of(count)].setdefault(within, Sums(within, clients, NEVER))
