@@ -1,0 +1,162 @@
+"""Content filters: whose a message is, in whatever order Postfix's daemons log.
+
+Lines of one process are in order, and what causes a line comes before it. All else is free: a
+second queue id may bounce and be removed before the filter's answer is logged.
+"""
+
+from collections import Counter
+from datetime import UTC
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from throttled.decide.queue import Queue
+from throttled.model import Facts
+from throttled.parse.parser import Parser
+
+FACTS = Facts(mynetworks=("127.0.0.0/8", "198.51.100.0/24"))
+CLIENTS = {"program": "127.0.0.1", "device": "198.51.100.9", "stranger": "203.0.113.9"}
+ORIGINS = ["account", "proxied account", "proxied stranger", *CLIENTS]
+#: A recipient, how an alias made it of another, and whether it bounces.
+RECIPIENTS = {
+    "dead": ("x@example.net", "", True),
+    "forwarded": ("y@example.net", "orig_to=<list@x.test>, ", True),
+    "well": ("z@example.net", "", False),
+}
+ID = "{:d}A5C01F{:d}B"
+
+
+class Message:
+    """A message on its way: the lines of its processes, and what each comes after."""
+
+    def __init__(self, number: int, origin: str, filters: list[bool], kinds: list[str]) -> None:
+        self.origin, self.filters = origin, filters
+        # Two filters and an alias: what comes after the second does not say so.
+        self.kinds = [kind for kind in kinds if kind != "forwarded" or len(filters) < 2]
+        self.kinds = self.kinds or ["dead"]
+        self.ids = [ID.format(step, number) for step in range(len(filters) + 1)]
+        self.lines: list[tuple[str, set[int]]] = []
+        if origin.startswith("proxied"):
+            self._behind_a_proxy(number)
+        else:
+            first = f"smtpd[1]: {self.ids[0]}: client=x[{CLIENTS.get(origin, '203.0.113.7')}]"
+            self._queued(0, self._line(first + self._login()))
+
+    def _login(self) -> str:
+        return ", sasl_method=PLAIN, sasl_username=alice" if "account" in self.origin else ""
+
+    def _line(self, body: str, *after: int) -> int:
+        self.lines.append((body, set(after)))
+        return len(self.lines) - 1
+
+    def _behind_a_proxy(self, number: int) -> None:
+        pid = 100 + number
+        begin = self._line(f"smtpd[{pid}]: NOQUEUE: client=x[203.0.113.7]{self._login()}")
+        client = self._line(f"smtpd[9]: {self.ids[0]}: client=localhost[127.0.0.1]", begin)
+        answer = f"250 2.0.0 Ok: queued as {self.ids[0]}; from=<a@x.test> to=<b@x.test>"
+        self._line(f"smtpd[{pid}]: proxy-accept: END-OF-MESSAGE: {answer}", client)
+        self._queued(0, client)
+
+    def _queued(self, step: int, client: int) -> None:
+        one, n = self.ids[step], len(self.kinds)
+        body = f"qmgr[2]: {one}: from=<a@x.test>, size=4, nrcpt={n} (queue active)"
+        active = self._line(body, client)
+        done = [active]
+        if step < len(self.filters):
+            second = self.ids[step + 1]
+            xforward = f", orig_queue_id={one}" if self.filters[step] else ""
+            again = self._line(f"smtpd[4]: {second}: client=x[127.0.0.1]{xforward}", active)
+            self._queued(step + 1, again)
+            for kind in self.kinds:
+                said = f"dsn=2.0.0, status=sent (250 Ok: queued as {second})"
+                done = [self._line(self._delivery("smtp", one, kind, said, step), again, *done)]
+        else:
+            for kind in self.kinds:
+                bounces = RECIPIENTS[kind][2]
+                said = f"dsn={'5.1.1, status=bounced' if bounces else '2.0.0, status=sent'} (x)"
+                done.append(self._line(self._delivery("error", one, kind, said, step), active))
+        self._line(f"qmgr[2]: {one}: removed", *done)
+
+    @staticmethod
+    def _delivery(process: str, one: str, kind: str, said: str, step: int) -> str:
+        recipient, alias, _ = RECIPIENTS[kind]
+        relay = "127.0.0.1[127.0.0.1]:10025" if process == "smtp" else "none"
+        alias = "" if step else alias  # what comes after a filter does not say so again
+        return f"{process}[3]: {one}: to=<{recipient}>, {alias}relay={relay}, delay=1, {said}"
+
+    def expected(self, *, answers: bool) -> Counter[tuple[str, str]]:
+        """Return what is its sender's.
+
+        Args:
+            answers: whether some message is known to be a filter's only by the filter's answer.
+        """
+        subject = CLIENTS.get(self.origin, "account:alice")
+        unknown = self.origin == "program" and not self.filters and answers
+        if unknown or self.origin in ("stranger", "proxied stranger"):
+            return Counter()
+        counted = {
+            "messages": 1,
+            "recipients": len(self.kinds),
+            "bounces": self.kinds.count("dead"),
+        }
+        return Counter({(subject, name): n for name, n in counted.items() if n})
+
+    def answered(self) -> bool:
+        """Tell whether a filter's answer is all that joins two of its queue ids."""
+        return "proxied" in self.origin or False in self.filters
+
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from(ORIGINS),
+        st.lists(st.booleans(), max_size=2),
+        st.lists(st.sampled_from(sorted(RECIPIENTS)), min_size=1, max_size=3, unique=True),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def shuffled(messages: list[Message], random: Random) -> list[str]:
+    """Return all lines in an order in which they may be logged."""
+    lines, written = [], [set[int]() for _ in messages]
+    while ready := [
+        (number, place)
+        for number, message in enumerate(messages)
+        for place, (_, after) in enumerate(message.lines)
+        if place not in written[number] and after <= written[number]
+    ]:
+        number, place = random.choice(ready)
+        written[number].add(place)
+        lines.append(messages[number].lines[place][0])
+    return lines
+
+
+def used(queue: Queue, lines: list[str]) -> Counter[tuple[str, str]]:
+    """Return what the lines say, and a line a minute later."""
+    parser = Parser(UTC, 1.8e9)
+    found: Counter[tuple[str, str]] = Counter()
+    last = "Nov 22 10:01:00 mx postfix/qmgr[2]: FFFFFFFFF: removed"
+    for line in [*(f"Nov 22 10:00:00 mx postfix/{body}" for body in lines), last]:
+        event = parser.event(line)
+        assert event is not None, line
+        for use in queue.step(event):
+            if use.counted not in ("bytes", "networks"):
+                found[use.subject, use.counted] += use.amount
+    return found
+
+
+@settings(max_examples=300)
+@given(MESSAGES, st.randoms(use_true_random=False))
+def test_every_order_of_lines(
+    specs: list[tuple[str, list[bool], list[str]]], random: Random
+) -> None:
+    queue = Queue(FACTS)
+    messages = [Message(number, *spec) for number, spec in enumerate(specs)]
+    answers = any(message.answered() for message in messages)
+    expected: Counter[tuple[str, str]] = Counter()
+    for message in messages:
+        expected += message.expected(answers=answers)
+    assert used(queue, shuffled(messages, random)) == expected
+    assert len(queue) == 0
