@@ -146,11 +146,12 @@ class Queue:
     # A method for each kind of event
 
     def _login(self, event: Event, message: Message) -> _Uses:
-        subject = subjects.account(event.user, self._local_domain)
+        login = subjects.from_log(event.user)
+        subject = subjects.account(login, self._local_domain)
         if subject not in self._names:
             if len(self._names) >= _NAMES:
                 self._names.clear()
-            self._names[subject] = f"account:{event.user}"
+            self._names[subject] = f"account:{login}"
         uses = self._queue(event, message.queue_id, Owner(subject))
         network = network_of(event.client) or event.client
         return (*uses, Use(subject, "networks", 1, network))
@@ -198,7 +199,7 @@ class Queue:
         if owner.state == "here":
             self._pending.add(queue_id, event)
             return _NOBODY
-        domain = subjects.domain(message.sender)
+        domain = subjects.domain(subjects.from_log(message.sender))
         owner = owner._replace(counted=True, domain=domain if domain in self._hosted else "")
         self._owners.change(queue_id, owner)
         uses: list[Use] = []
@@ -328,7 +329,8 @@ class Queue:
         """Count a message for the mailbox that it was delivered to, if that is here."""
         if event.process not in ("local", "virtual", "lmtp") or message.following:
             return _NOBODY
-        domain = subjects.domain(message.recipient)
+        recipient = subjects.from_log(message.recipient)
+        domain = subjects.domain(recipient)
         if domain and len(self._hosted) < _DOMAINS:
             self._hosted.add(domain)
-        return (Use(subjects.mailbox(message.recipient), "messages", event.count),)
+        return (Use(subjects.mailbox(recipient), "messages", event.count),)

@@ -84,6 +84,19 @@ def test_names_are_joined_and_shown_as_first_written(log: Log) -> None:
     assert log.queue.shown("uid:3") == "uid:3"
 
 
+def test_names_that_are_not_ascii(log: Log) -> None:
+    """A line has a character per byte, and a name in UTF-8 two for a letter with an umlaut."""
+    name = "J\u00dcRGEN".encode().decode("latin-1")
+    log(SUBMISSION.format("3A5C01F2B", name))
+    sent = SENT.format("lmtp", "3A5C01F2C", "x", "ok")
+    log(sent.replace("b@example", "\u00e4@\u00f6".encode().decode("latin-1")))
+    assert set(log.used) == {
+        ("account:j\u00fcrgen", "networks"),
+        ("mailbox:\u00e4@\u00f6.test", "messages"),
+    }
+    assert log.queue.shown("account:j\u00fcrgen") == "account:J\u00dcRGEN"
+
+
 def test_networks_of_a_login(log: Log) -> None:
     event = Event("login", "203.0.113.7", "smtpd", "postfix", 1, 0.0, user="a")  # no message
     parsed = Parser(UTC, 1.8e9).event(
