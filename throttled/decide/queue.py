@@ -148,10 +148,13 @@ class Queue:
     def _login(self, event: Event, message: Message) -> _Uses:
         login = subjects.from_log(event.user)
         subject = subjects.account(login, self._local_domain)
-        if subject not in self._names:
+        shown = self._names.get(subject)
+        if shown is None:
             if len(self._names) >= _NAMES:
                 self._names.clear()
-            self._names[subject] = f"account:{login}"
+            shown = self._names[subject] = f"account:{login}"
+        if shown == subject:
+            subject = shown  # one string for all of its messages
         uses = self._queue(event, message.queue_id, Owner(subject))
         network = network_of(event.client) or event.client
         return (*uses, Use(subject, "networks", 1, network))
@@ -185,7 +188,7 @@ class Queue:
             return self._queue(event, message.queue_id, Owner(subjects.uid(message.uid)))
         # postsuper -r: the uid is that of the queue file
         uses = self._settle(message.previous)
-        owner = self._owners.pop(message.previous, None)
+        owner = self._owners.pop(message.previous)
         return uses + self._queue(event, message.queue_id, owner)
 
     def _active(self, event: Event, message: Message) -> _Uses:
@@ -194,7 +197,7 @@ class Queue:
         if owner is None or owner.counted:
             return _NOBODY
         if not message.sender:
-            self._owners.pop(queue_id, None)
+            self._owners.pop(queue_id)
             return _NOBODY
         if owner.state == "here":
             self._pending.add(queue_id, event)
@@ -251,7 +254,7 @@ class Queue:
             return _NOBODY
         uses = self._settle(queue_id) if self._pending else _NOBODY
         if owner is None:
-            self._owners.pop(queue_id, None)
+            self._owners.pop(queue_id)
         else:
             self._owners.put(queue_id, owner)
         return uses
@@ -308,7 +311,7 @@ class Queue:
 
     def _drop(self, queue_id: str) -> None:
         """Learn that a message is nobody's, and so are those that a filter handed back for it."""
-        self._owners.pop(queue_id, None)
+        self._owners.pop(queue_id)
         self._pending.pop(queue_id)
         for one in self._seconds.pop(queue_id) or ():
             owner = self._owners.get(one)
@@ -317,7 +320,7 @@ class Queue:
 
     def _end(self, queue_id: str) -> _Uses:
         """Remove a message, and settle those that a filter handed back for it."""
-        self._owners.pop(queue_id, None)
+        self._owners.pop(queue_id)
         uses = _NOBODY
         for second in self._seconds.pop(queue_id) or ():
             owner = self._owners.get(second)
