@@ -69,9 +69,9 @@ def send(port: int, source: str, recipients: list[str], *, login: bool = False) 
 def drained(lab: Lab) -> bool:
     """Tell whether every message was delivered or returned: nothing is in the queue."""
     queue = lab.mail.home / "queue"
-    taken = lab.mail.log.read_text("latin-1").count(": removed")
+    removed = lab.mail.log.read_text("latin-1").count(": removed")
     left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]
-    return taken >= 3 * MESSAGES and not [path for path in left if path.is_file()]
+    return removed >= 3 * MESSAGES and not [path for path in left if path.is_file()]
 
 
 def used(log: Path) -> Counter[tuple[str, str]]:

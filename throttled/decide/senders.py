@@ -131,7 +131,7 @@ class Senders:
         for use in self.queue.step(event):
             self._count(use, at, event.time, again=again)
 
-    def take(self) -> list[Report]:
+    def drain(self) -> list[Report]:
         """Return the reports since the last call."""
         reports, self._reports = self._reports, []
         return reports

@@ -45,7 +45,7 @@ class Host:
         self.step("removed", at, Message(one))
 
     def reported(self) -> list[tuple[str, str, int]]:
-        return [(r.subject, r.limit, r.value) for r in self.senders.take()]
+        return [(r.subject, r.limit, r.value) for r in self.senders.drain()]
 
 
 def newsletter(host: Host) -> None:
@@ -104,11 +104,11 @@ def test_what_is_not_is(story: Callable[[Host], None], limit: str, value: int) -
 def test_a_report_says_all() -> None:
     host = Host()
     host.send(1.0, "Alice", recipients=20, bounces=11)
-    [report] = host.senders.take()
+    [report] = host.senders.drain()
     assert report == Report(
         *(1.0, "account:alice", "account-bounces", "bounces", 11, 10, HOUR, "account:Alice")
     )
-    assert host.senders.take() == []
+    assert host.senders.drain() == []
 
 
 def test_a_report_is_made_again_at_twice_the_value_or_after_the_window() -> None:
@@ -149,7 +149,7 @@ def test_bytes_are_counted_beyond_what_a_meter_holds_of_them() -> None:
     host = Host(x=limit("account", "bytes", 1_000_000_000))
     for _ in range(11):
         host.send(1.0, size=100_000_000)
-    [report] = host.senders.take()
+    [report] = host.senders.drain()
     assert report.value == pytest.approx(1_000_000_000, rel=0.01)
 
 
