@@ -139,6 +139,19 @@ class Queue:
         owner = self._owners.get(queue_id)
         return "" if owner is None else owner.subject
 
+    def learn(self, queue_id: str, login: str, client: str, sender: str) -> bool:
+        """Learn whose a message is from its queue file; return whether it is somebody's.
+
+        It was counted when it was queued. A client at an address of this host may be a filter.
+        """
+        if not sender or self._owners.get(queue_id) is not None:
+            return False
+        subject = self._account(login) if login else client
+        if not login and (client in self._here or client not in self._inside):
+            return False
+        self._owners.put(queue_id, Owner(subject, counted=True))
+        return True
+
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""
         return self._names.get(subject, subject)
@@ -146,15 +159,7 @@ class Queue:
     # A method for each kind of event
 
     def _login(self, event: Event, message: Message) -> _Uses:
-        login = subjects.from_log(event.user)
-        subject = subjects.account(login, self._local_domain)
-        shown = self._names.get(subject)
-        if shown is None:
-            if len(self._names) >= _NAMES:
-                self._names.clear()
-            shown = self._names[subject] = f"account:{login}"
-        if shown == subject:
-            subject = shown  # one string for all of its messages
+        subject = self._account(subjects.from_log(event.user))
         uses = self._queue(event, message.queue_id, Owner(subject))
         network = network_of(event.client) or event.client
         return (*uses, Use(subject, "networks", 1, network))
@@ -242,6 +247,16 @@ class Queue:
         return self._end(queue_id)
 
     # What these share
+
+    def _account(self, login: str) -> str:
+        """Return the subject of a login, and remember it as first written."""
+        subject = subjects.account(login, self._local_domain)
+        shown = self._names.get(subject)
+        if shown is None:
+            if len(self._names) >= _NAMES:
+                self._names.clear()
+            shown = self._names[subject] = f"account:{login}"
+        return shown if shown == subject else subject  # one string for all of its messages
 
     def _queue(self, event: Event, queue_id: str, owner: Owner | None) -> _Uses:
         """Learn whose a new message is; None = nobody's. Short queue ids are used again."""

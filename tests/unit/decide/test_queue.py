@@ -270,6 +270,20 @@ def test_everything_else_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(queue._here._known) <= 2
 
 
+def test_a_message_known_from_its_queue_file(log: Log) -> None:
+    log(SUBMISSION.format("3A5C01F2C", "bob"))
+    for one in ("3A5C01F2B", "3A5C01F2C"):
+        learned = log.queue.learn(one, "Alice", "203.0.113.7", "a@x.test")
+        assert learned == (one == "3A5C01F2B")
+        log(ACTIVE.format(one, "a@x.test", 3), BOUNCED.format(one))
+    assert log()["account:alice", "bounces"] == 1
+    assert ("account:alice", "messages") not in log()
+    assert log()["account:bob", "bounces"] == 1
+    assert log.queue.learn("3A5C01F21", "", "198.51.100.9", "a@x.test")
+    for client, sender in (("198.51.100.9", ""), ("127.0.0.1", "a@x.test"), ("", "a@x.test")):
+        assert not log.queue.learn("3A5C01F22", "", client, sender)
+
+
 IDS = st.sampled_from([f"3A5C01F{n}B" for n in range(4)])
 LINES = st.one_of(
     st.tuples(st.just(SUBMISSION), IDS, st.sampled_from(["alice", "bob"])),
