@@ -1,7 +1,8 @@
 """What postqueue(1) and postcat(1) print of messages in the queue. Pure, owns no state.
 
-Read off Postfix's source, postqueue/showq_compat.c and postcat/postcat.c, versions 2.7 to 3.11. What
-strangers wrote stands behind the names of its fields, so only the first field of each name counts.
+Read off Postfix's source, postqueue/showq_compat.c and postcat/postcat.c, versions 2.7 to
+3.11. What strangers wrote stands behind the names of its fields, so only the first field of each
+name counts.
 """
 
 import re
