@@ -168,7 +168,11 @@ class Queue:
         client = event.client
         if message.previous and client in self._filters:
             uses = self._queue(event, message.queue_id, None)
-            self._follow(message.previous, message.queue_id)
+            if self._owners.get(message.previous) is not None:
+                self._follow(message.previous, message.queue_id)
+            elif client in self._here:
+                # A stranger's; or of postsuper -r: XFORWARD has the id from before, the answer not.
+                self._owners.put(message.queue_id, Owner("", state="here"))
             return uses
         if client in self._here:
             return self._queue(event, message.queue_id, Owner(client, state="here"))
@@ -280,8 +284,11 @@ class Queue:
         if forwarded(message.original, message.recipient):
             self._forwarded.put((second, message.recipient), True, event.time)
         again = self._owners.get(second)
-        if again is not None and again.state == "here" and message.relay in self._here:
-            self._filtered = True
+        if again is None or not again.state or message.relay not in self._here:
+            return
+        owner = self._owners.get(first)
+        self._filtered |= again.state == "here" and again.subject != ""
+        if again.state == "here" or owner is None or owner.subject != again.subject:
             self._follow(first, second)
 
     def _follow(self, first: str, second: str) -> None:
@@ -311,7 +318,8 @@ class Queue:
         owner = self._owners.get(queue_id)
         if owner is None:
             return _NOBODY
-        if owner.state == "here" and self._filtered and self._seconds.get(queue_id) is None:
+        filtered = self._filtered and self._seconds.get(queue_id) is None
+        if owner.state == "here" and (filtered or not owner.subject):
             self._drop(queue_id)  # from a program here, or a filter whose answer is not understood
             return _NOBODY
         if owner.state:

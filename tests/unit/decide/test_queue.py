@@ -164,6 +164,26 @@ def test_a_content_filter_with_xforward(log: Log, client: str) -> None:
     assert log.later()["127.0.0.1", "messages"] == 1
 
 
+def test_a_filters_answer_outweighs_what_xforward_says(log: Log) -> None:
+    """After `postsuper -r` XFORWARD has a queue id from before, which may be used again by now."""
+    log(SUBMISSION.format("3A5C01F2B", "alice"), ACTIVE.format("3A5C01F2B", "a@x.test", 1))
+    log(SUBMISSION.format("4A5C01F2B", "bob"), ACTIVE.format("4A5C01F2B", "b@x.test", 1))
+    for number, first in enumerate(("3A5C01F2B", "5A5C01F2B")):
+        second = f"6A5C01F2{number}"
+        log(CLIENT.format(second, "127.0.0.1") + ", orig_queue_id=4A5C01F2B")
+        log(ACTIVE.format(second, "a@x.test", 1), BOUNCED.format(second))
+        log(SENT.format("smtp", first, "x[127.0.0.1]:10024", f"250 Ok: queued as {second}"))
+        log(REMOVED.format(first), BOUNCED.format(second))
+    assert log()["account:alice", "bounces"] == 2
+    assert ("account:bob", "bounces") not in log.later()
+
+
+def test_a_stranger_with_xforward_and_no_answer_is_nobody(log: Log) -> None:
+    log(CLIENT.format("3A5C01F2B", "127.0.0.1") + ", orig_queue_id=4A5C01F2B")
+    log(ACTIVE.format("3A5C01F2B", "a@x.test", 1), BOUNCED.format("3A5C01F2B"))
+    assert log.later() == {}
+
+
 def test_a_content_filter_without_xforward(log: Log) -> None:
     for number, first in enumerate(("3A5C01F2B", "3A5C01F2C")):
         second = f"4A5C01F2{number}"
