@@ -1,6 +1,8 @@
 """Whose mail it is: a real Postfix with SASL, a content filter, bounces and strangers."""
 
+import asyncio
 import os
+import re
 import signal
 import smtplib
 from collections import Counter
@@ -14,8 +16,10 @@ from lab.mail import postfix
 from lab.mail.postfix import PASSWORD, USER, Lab
 from lab.network.netns import SERVER4, until
 from throttled.decide.queue import Queue
+from throttled.host import command
 from throttled.model import Facts
 from throttled.parse.parser import Parser
+from throttled.sources import queue_files
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
@@ -57,12 +61,14 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield made
 
 
-def send(port: int, source: str, recipients: list[str], *, login: bool = False) -> None:
+def send(
+    port: int, source: str, recipients: list[str], *, login: bool = False, messages: int = MESSAGES
+) -> None:
     with smtplib.SMTP(SERVER4, port, timeout=30, source_address=(source, 0)) as session:
         session.ehlo("client.example.net")
         if login:
             session.login(USER, PASSWORD)
-        for _ in range(MESSAGES):
+        for _ in range(messages):
             session.sendmail("someone@example.net", recipients, "Subject: x\r\n\r\nx\r\n")
 
 
@@ -102,3 +108,33 @@ def test_every_bounce_is_of_who_sent_it(lab: Lab) -> None:
         (DEVICE, "recipients"): 2 * MESSAGES,
         (DEVICE, "bounces"): MESSAGES,
     }
+
+
+def test_messages_queued_before_the_start_are_known_from_their_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With no more rights than in the unit."""
+    unit = Path(__file__).parents[2] / "packaging/systemd/throttled.service"
+    [rights] = re.findall(r"^CapabilityBoundingSet=(.*)", unit.read_text(), re.MULTILINE)
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in rights.split())
+    limited = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{names}", "--")
+    monkeypatch.setattr(queue_files, "PAUSE", 0.0)
+    main = (
+        "transport_maps = inline:{{later.test=retry:4.4.1 later}}",
+        "smtpd_reject_unlisted_recipient = no",
+        f"mynetworks = 127.0.0.0/8 {DEVICE}/32",
+    )
+    with postfix.lab() as made:
+        made.server.run("postconf", "-c", str(made.mail.config), "-e", *main)
+        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        made.client.call(lambda: send(587, STRANGER, ["a@later.test"], login=True, messages=2))
+        made.client.call(lambda: send(25, DEVICE, ["a@later.test"], messages=3))
+        until(lambda: made.mail.log.read_text().count("=deferred") == 5, "five are deferred")
+        queue = Queue(Facts(mynetworks=("127.0.0.0/8", f"{DEVICE}/32")))
+
+        def run(*argv: str, seconds: float) -> str:
+            return command.run(*limited, *argv, seconds=seconds)
+
+        asyncio.run(queue_files.learn(queue, [str(made.mail.config)], run))
+        ids = re.findall(r": (\w+): client=", made.mail.log.read_text())
+    assert Counter(map(queue.subject, ids)) == {"account:alice": 2, DEVICE: 3}
