@@ -9,18 +9,18 @@ Owns at most `_EVENTS` events (about 5 MB); at that cap the message that waits l
 
 from msgspec import Struct
 
-from throttled.model import Event
+from throttled.model import Event, Message
 
 #: Seconds. A filter answers when Postfix has the message back; a busy machine is late with lines.
 WAIT = 30.0
 _EVENTS = 5_000
 
 
-class Message(Struct):
+class Waiting(Struct):
     """What waits of one message."""
 
     since: float  # time of the line that waits longest
-    events: list[Event]
+    events: list[tuple[Event, Message]]
     removed: bool = False  # Postfix has removed it
 
 
@@ -28,29 +28,29 @@ class Pending:
     """Events that wait, by queue id, in the order in which their messages began to."""
 
     def __init__(self) -> None:
-        self._messages: dict[str, Message] = {}
+        self._messages: dict[str, Waiting] = {}
         self._events = 0
         self.get = self._messages.get
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
-    def add(self, queue_id: str, event: Event) -> None:
+    def add(self, event: Event, message: Message) -> None:
         """Let an event wait."""
-        self._of(queue_id, event).events.append(event)
+        self._of(message.queue_id, event).events.append((event, message))
         self._events += 1
 
     def removed(self, queue_id: str, event: Event) -> None:
         """Let a message wait that Postfix has removed."""
         self._of(queue_id, event).removed = True
 
-    def _of(self, queue_id: str, event: Event) -> Message:
+    def _of(self, queue_id: str, event: Event) -> Waiting:
         message = self._messages.get(queue_id)
         if message is None:
-            message = self._messages[queue_id] = Message(event.time, [])
+            message = self._messages[queue_id] = Waiting(event.time, [])
         return message
 
-    def pop(self, queue_id: str) -> Message | None:
+    def pop(self, queue_id: str) -> Waiting | None:
         """Remove what waits of a message and return it."""
         message = self._messages.pop(queue_id, None)
         if message is not None:

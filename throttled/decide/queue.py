@@ -209,7 +209,7 @@ class Queue:
             self._owners.pop(queue_id)
             return _NOBODY
         if owner.state == "here":
-            self._pending.add(queue_id, event)
+            self._pending.add(event, message)
             return _NOBODY
         domain = subjects.domain(subjects.from_log(message.sender))
         owner = owner._replace(counted=True, domain=domain if domain in self._hosted else "")
@@ -234,7 +234,7 @@ class Queue:
         if owner is None or not counted:
             return _NOBODY
         if owner.state:
-            self._pending.add(message.queue_id, event)
+            self._pending.add(event, message)
             return _NOBODY
         if self._forwarded.get((message.queue_id, message.recipient)):
             return _NOBODY
@@ -327,9 +327,8 @@ class Queue:
         if waiting is None:
             return _NOBODY
         uses = _NOBODY
-        for event in waiting.events:
-            if event.message is not None:
-                uses += self._actions[event.kind](event, event.message)
+        for event, message in waiting.events:
+            uses += self._actions[event.kind](event, message)
         return uses + self._end(queue_id) if waiting.removed else uses
 
     def _drop(self, queue_id: str) -> None:

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from datetime import UTC
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.mail.orders import MESSAGES, shuffled
+from lab.mail.orders import Message as Filtered
 from throttled.decide import owners
 from throttled.decide import queue as room
 from throttled.decide.queue import Queue, Use
@@ -178,6 +181,30 @@ def test_a_filters_answer_outweighs_what_xforward_says(log: Log) -> None:
     assert ("account:bob", "bounces") not in log.later()
 
 
+def test_a_message_that_is_gone_when_it_is_known_whose_it_is(log: Log) -> None:
+    """Behind two filters: the last is evicted, or its id is used again, before the first's line."""
+    last = "5A5C01F2B"
+    for number, first in enumerate(("3A5C01F20", "3A5C01F21")):
+        if number == 0:  # else a stranger's
+            log(SUBMISSION.format(first, "alice"), ACTIVE.format(first, "a@x.test", 1))
+        second = f"4A5C01F2{number}"
+        for one in (second, last):
+            log(CLIENT.format(one, "127.0.0.1"), ACTIVE.format(one, "a@x.test", 1))
+        log(SENT.format("smtp", second, "x[127.0.0.1]:10025", f"250 Ok: queued as {last}"))
+        log(SUBMISSION.format(last, "bob"))
+        log(SENT.format("smtp", first, "x[127.0.0.1]:10024", f"250 Ok: queued as {second}"))
+    assert log.queue.subject(last) == "account:bob"
+    assert log.queue.subject("4A5C01F20") == "account:alice"
+    assert log.queue.subject("4A5C01F21") == ""
+
+
+def test_what_names_no_message_here(log: Log) -> None:
+    """XFORWARD of another host, and a filter before the queue whose answer is not a queue id's."""
+    log(CLIENT.format("3A5C01F2B", "192.0.2.9") + ", orig_queue_id=4A5C01F2B")
+    log("smtpd[1]: proxy-accept: END-OF-MESSAGE: 250 Ok: queued as 5A5C01F2B; from=<a@x.test>")
+    assert len(log.queue) == 0
+
+
 def test_a_stranger_with_xforward_and_no_answer_is_nobody(log: Log) -> None:
     log(CLIENT.format("3A5C01F2B", "127.0.0.1") + ", orig_queue_id=4A5C01F2B")
     log(ACTIVE.format("3A5C01F2B", "a@x.test", 1), BOUNCED.format("3A5C01F2B"))
@@ -331,3 +358,19 @@ def test_a_bounce_is_of_who_queued_that_id_last(lines: list[tuple[str, ...]]) ->
             expected[whose[queue_id]] += 1
     bounces = {subject: n for (subject, count), n in log.used.items() if count == "bounces"}
     assert bounces == dict(expected)
+
+
+@settings(max_examples=300)
+@given(MESSAGES, st.randoms(use_true_random=False))
+def test_a_filters_messages_in_every_order_of_lines(
+    specs: list[tuple[str, list[str], list[str]]], random: Random
+) -> None:
+    log = Log()
+    messages = [Filtered(number, *spec) for number, spec in enumerate(specs)]
+    answers = any(message.answered() for message in messages)
+    expected: Counter[tuple[str, str]] = Counter()
+    for message in messages:
+        expected += message.expected(answers=answers)
+    log(*shuffled(messages, random))
+    assert log.later() == expected
+    assert len(log.queue) == 0

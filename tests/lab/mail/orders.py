@@ -1,21 +1,14 @@
-"""Content filters: whose a message is, in whatever order Postfix's daemons log.
+"""Messages through content filters, and the orders in which Postfix's daemons may log them.
 
 Lines of one process are in order, and what causes a line comes before it. All else is free: a
 second queue id may bounce and be removed before the filter's answer is logged.
 """
 
 from collections import Counter
-from datetime import UTC
 from random import Random
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from throttled.decide.queue import Queue
-from throttled.model import Facts
-from throttled.parse.parser import Parser
-
-FACTS = Facts(mynetworks=("127.0.0.0/8", "198.51.100.0/24"))
 CLIENTS = {"program": "127.0.0.1", "device": "198.51.100.9", "stranger": "203.0.113.9"}
 ORIGINS = ["account", "proxied account", "proxied stranger", *CLIENTS]
 #: A recipient, how an alias made it of another, and whether it bounces.
@@ -133,32 +126,3 @@ def shuffled(messages: list[Message], random: Random) -> list[str]:
         written[number].add(place)
         lines.append(messages[number].lines[place][0])
     return lines
-
-
-def used(queue: Queue, lines: list[str]) -> Counter[tuple[str, str]]:
-    """Return what the lines say, and a line a minute later."""
-    parser = Parser(UTC, 1.8e9)
-    found: Counter[tuple[str, str]] = Counter()
-    last = "Nov 22 10:01:00 mx postfix/qmgr[2]: FFFFFFFFF: removed"
-    for line in [*(f"Nov 22 10:00:00 mx postfix/{body}" for body in lines), last]:
-        event = parser.event(line)
-        assert event is not None, line
-        for use in queue.step(event):
-            if use.counted not in ("bytes", "networks"):
-                found[use.subject, use.counted] += use.amount
-    return found
-
-
-@settings(max_examples=300)
-@given(MESSAGES, st.randoms(use_true_random=False))
-def test_every_order_of_lines(
-    specs: list[tuple[str, list[str], list[str]]], random: Random
-) -> None:
-    queue = Queue(FACTS)
-    messages = [Message(number, *spec) for number, spec in enumerate(specs)]
-    answers = any(message.answered() for message in messages)
-    expected: Counter[tuple[str, str]] = Counter()
-    for message in messages:
-        expected += message.expected(answers=answers)
-    assert used(queue, shuffled(messages, random)) == expected
-    assert len(queue) == 0
