@@ -73,7 +73,7 @@ def send(
 
 
 def drained(lab: Lab) -> bool:
-    """Tell whether every message was delivered or returned: nothing is in the queue."""
+    """Return whether every message was delivered or returned: nothing is in the queue."""
     queue = lab.mail.home / "queue"
     removed = lab.mail.log.read_text("latin-1").count(": removed")
     left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]

@@ -34,13 +34,13 @@ class _Accounts(Struct):
     ),
 )
 @click.argument("text", metavar="[TEXT]", default="")
-@click.option("--of", type=click.Choice(_KINDS), help="Of this kind only.")
+@click.option("--of", type=click.Choice(_KINDS), help="Only senders of this kind.")
 @click.option(
     "--sort",
     type=click.Choice(_SORTS),
     default="recipients",
     show_default=True,
-    help="By which column; the highest first.",
+    help="Column to sort by, the highest first.",
 )
 @click.option(
     "--max",
@@ -57,7 +57,7 @@ def command(*, text: str, of: str | None, sort: str, most: int, as_json: bool) -
     Accounts that log in, local users (uid:N), inside hosts, domains and mailboxes, of the last 35
     days. TEXT finds those whose name contains it. A day is one in UTC; the counts are up to a
     minute old. USUAL is the average of recipients of the earlier days with mail, HIGHEST the most
-    in one. It reads the database, which is root's. With TEXT the exit code is 1 if none is found.
+    in one. It reads the database and needs root. With TEXT the exit code is 1 if none is found.
     """
     path = config().database()
     if not Path(path).exists():

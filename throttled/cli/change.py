@@ -15,9 +15,9 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in (
         json_option,
         force_option,
-        click.option("--why", default="", metavar="TEXT", help="Kept with it, shown by list."),
+        click.option("--why", default="", metavar="TEXT", help="Reason, shown by list."),
         scope_option,
-        for_option("seconds", "How long: 10m, 4h, 1d. As configured unless given."),
+        for_option("seconds", "Duration: 10m, 4h, 1d (default: as configured)."),
         click.argument("subject", metavar="ADDRESS", type=subject),
     ):
         command = add(command)
@@ -30,7 +30,7 @@ def report(result: ChangeResult, *, as_json: bool, removed: bool = False) -> int
     Args:
         result: of the change.
         as_json: as JSON.
-        removed: what changed is in force no longer.
+        removed: what changed is active no longer.
     """
     text.show(result, as_json=as_json, removed=removed)
     return 0 if result.confirmed else 1

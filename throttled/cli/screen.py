@@ -1,8 +1,8 @@
-"""The screen of `throttled top`. Owns what it shows; every figure is the daemon's.
+"""The screen of `throttled top`. Owns what it shows; all numbers are the daemon's.
 
-A picture is taken every so many seconds, in a thread, as the daemon may take its time; a daemon
-that does not answer is told in the first line, and asked again. Rates are differences between two
-pictures. Whatever a client wrote goes through `printable`, and never as markup.
+The daemon is asked every few seconds, in a thread, because an answer may take long; a daemon that
+does not answer is reported in the first line, and asked again. Rates are differences between two
+answers. Text of clients goes through `printable`, and is never interpreted as markup.
 """
 
 from collections import deque
@@ -166,8 +166,8 @@ class Screen(App[None]):
             f"{verbs[1]} {output.number(sum(status.throttled.values()))}  "
             f"clients {output.number(status.clients)}",
         )
-        wrong = [f"{finding.state}: {finding.what}" for finding in status.health]
-        _put(self._health, wrong[0] if wrong else "all is well")
+        wrong = [f"{finding.label}: {finding.what}" for finding in status.health]
+        _put(self._health, wrong[0] if wrong else "ok")
         self._show_rates(before.status, status, passed)
         _fill(self._worst, {w.subject: _worst(w, would) for w in picture.worst})
         latest = {f"{d.time} {d.action} {d.scope} {d.subject}": d for d in picture.latest}

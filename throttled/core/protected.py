@@ -28,10 +28,10 @@ LIMIT = "protected"
 
 
 class Protected:
-    """Compares what is in force with what is protected.
+    """Compares what is active with what is protected.
 
     Args:
-        pipeline: its ladder knows what is protected, its store what is in force.
+        pipeline: its ladder knows what is protected, its store what is active.
         report: is given what was decided; called with the first decisions of each network only.
         clock: both clocks.
     """
@@ -90,7 +90,9 @@ class Protected:
             try:
                 await self._unban(network)
             except StoreError as error:
-                log.error("%s; entries of protected clients remain. %s", error.message, error.hint)
+                log.error(
+                    "%s; entries of protected clients remain for now. %s", error.message, error.hint
+                )
                 return
             self._pending.pop(network, None)
             self._done.add(network)

@@ -2,7 +2,7 @@
 
 Protection goes on in memory, and nothing is deleted or changed to "repair" a file. As soon as the
 file can be used (there is room again, nobody locks it, the damaged one was moved away), or another
-one is at its path, it takes over, with what is in force meanwhile, and with whom an operator freed
+one is at its path, it takes over, with what is active meanwhile, and with whom an operator freed
 and allowed while there was no file. Owns nothing.
 """
 
@@ -41,7 +41,7 @@ def open_or_without(path: str) -> tuple[Store, StoreError | None]:
     try:
         return Store.open(path), None
     except StoreError as error:
-        log.error("%s; going on without it. %s", error.message, error.hint)
+        log.error("%s; continuing without it. %s", error.message, error.hint)
         finding = error
     memory = Store.open(":memory:")
     with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
@@ -76,14 +76,14 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
         if past[row.subject, row.scope].until < row.until - _SAME
     ]
     pipeline.change_store(after, now, carried)
-    log.warning("the database %s is in use again; took along %d rows", path, len(carried))
+    log.warning("reopened database %s; carried over %d active entries", path, len(carried))
 
 
 def _rows(store: Store, now: Moment) -> list[Snapshot]:
     try:
         return store.snapshots(now.wall, count=_ROWS)
     except StoreError as error:
-        log.error("%s; what is in force is not known. %s", error.message, error.hint)
+        log.error("%s; active entries cannot be read. %s", error.message, error.hint)
         return []
 
 

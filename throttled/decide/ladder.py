@@ -100,11 +100,11 @@ class Ladder:
         return replace(ruling, decisions=self._strongest(found))
 
     def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
-        """Return what follows when a ban or throttle has run out: a throttle, or nothing more.
+        """Return what follows when a ban or throttle has expired: a throttle, or nothing more.
 
         A ban of a length that an operator stated ends without a throttle.
 
-        The throttle ends when it would have if it had begun in time: of a ban that ran out while
+        The throttle ends when it would have if it had begun in time: of a ban that expired while
         the daemon was stopped only the rest is left, or nothing.
         """
         decisions = []
@@ -115,7 +115,7 @@ class Ladder:
                 why = "a ban ends in a throttle"
                 found = Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
             else:
-                why = "exemption expired" if row.action == "exempt" else f"{row.action} ran out"
+                why = "exemption expired" if row.action == "exempt" else f"{row.action} expired"
                 found = Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
             decisions.append(replace(found, origin=row.origin))
         return decisions
@@ -210,7 +210,7 @@ class Ladder:
         if crossing.action == "throttle":
             rate, seconds = self._rate(crossing.limit)
             if upto and self._pace(rate) < self._pace(None):
-                why = f"{why}; not by the limit's own rate: {excuse}"
+                why = f"{why}; not at the limit's own rate: {excuse}"
                 return self._throttle(crossing, why, now, self.policy.throttle.time), upto
             return self._throttle(crossing, why, now, seconds, rate), 0
         if upto:
@@ -236,9 +236,9 @@ class Ladder:
         if crossing.value > upto:
             return 0, ""
         if kind_of(crossing.count) == "logins":
-            return upto, f"{known} logins in 30 days speak for it up to {upto}"
+            return upto, f"{known} logins in 30 days excuse it up to {upto}"
         days = f"deliveries on {past.delivery_days} days"
-        return upto, f"{known} {days} speak for it up to {upto}"
+        return upto, f"{known} {days} excuse it up to {upto}"
 
     def _rate(self, limit: str) -> tuple[Rate | None, float]:
         """Return the rate of a limit's throttle, None = the configured one, and its length."""
@@ -327,11 +327,11 @@ _UNKNOWN_NETWORK = NetworkPast()
 
 
 def _stated(row: Snapshot) -> bool:
-    """Tell whether an operator stated how long a ban lasts."""
+    """Return whether an operator stated how long a ban lasts."""
     return row.limit == OPERATOR and row.level == 0
 
 
 def offences(past: Past, forget: float, now: float) -> int:
-    """Return the bans that still count: one step is forgotten per `forget` seconds of peace."""
+    """Return the bans that still count: one step is evicted per `forget` seconds of peace."""
     lapsed = int(max(0.0, now - past.last_offence) // forget)
     return max(0, past.offences - lapsed)

@@ -234,7 +234,7 @@ def pace(policy: Policy, rate: ThrottleRate | None) -> float:
 
 
 def _names(soft: int, hard: int, times: int) -> int:
-    """Return how many names are told apart: one above the highest threshold."""
+    """Return how many names are reported apart: one above the highest threshold."""
     return 1 + times * (soft if hard == NEVER else hard)
 
 

@@ -65,7 +65,7 @@ class Protection:
         Args:
             facts: of this host.
             protect: the section of the configuration.
-            allowed: subjects and host names allowed by hand.
+            allowed: subjects and host names allowed manually.
         """
         by_kind: dict[bool, list[str]] = {True: [], False: []}
         for what in allowed:

@@ -94,10 +94,10 @@ class Session(Struct, gc=False):
     user: str = ""
     failures: tuple[tuple[float, int, str], ...] = ()  # time, failed logins counted, user name
     login: bool = False  # has logged in
-    proxy: bool = False  # the client may name others by XCLIENT: those are somebody else's
+    proxy: bool = False  # the client may name others by XCLIENT: those are another program's
 
     def idle(self, commands: dict[str, tuple[int, int]] | None) -> bool:
-        """Tell whether the session wanted nothing.
+        """Return whether the session wanted nothing.
 
         Args:
             commands: the counters of `disconnect`; None: it has none (postscreen).
@@ -105,7 +105,7 @@ class Session(Struct, gc=False):
         return not self.given and not self.auth_lines and _IDLE.issuperset(commands or ())
 
     def said(self) -> bool:
-        """Tell whether a line of its own reported anything."""
+        """Return whether a line of its own reported anything."""
         return self.harmless + self.errors + self.auth_lines + len(self.given) > 0
 
     def excused(self, user: str) -> list[tuple[float, int, str]]:
@@ -167,7 +167,7 @@ class Scale:
         """Return what a line weighs that is no refusal; note what it explains."""
         kind = event.kind
         if kind in ("pipelining", "non_smtp_command", "pregreet"):
-            return self._out_of_turn(session, event, scope)
+            return self._out_of_order(session, event, scope)
         if kind == "too_many_errors":
             # Postfix counts harmless errors towards its hard error limit too (smtpd.c:6258). What
             # was wrong with a message, cleanup says, so a limit met there is taken as harmless.
@@ -185,7 +185,7 @@ class Scale:
             return 0
         return self._kinds[kind]
 
-    def _out_of_turn(self, session: Session, event: Event, scope: Scope) -> int:
+    def _out_of_order(self, session: Session, event: Event, scope: Scope) -> int:
         """Return the points for what was sent before its turn, or is no SMTP."""
         if event.process == "smtpd":
             # With smtpd_forbid_unauth_pipelining the command fails for it; garbage always does.
@@ -287,7 +287,7 @@ def _unseen(session: Session, commands: dict[str, tuple[int, int]]) -> int:
 
 
 def _same(one: str, other: str) -> bool:
-    """Tell whether two user names are the same account's: one may lack the domain."""
+    """Return whether two user names are the same account's: one may lack the domain."""
     one, other = one.lower(), other.lower()
     if "@" in one and "@" in other:
         return one == other
@@ -295,7 +295,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def proves(user: str, name: str) -> bool:
-    """Tell whether a login as `user` proves that a failure under `name` was its own account's.
+    """Return whether a login as `user` proves that a failure under `name` was its own account's.
 
     No name, or one that lacks the domain, may be another account's.
     """

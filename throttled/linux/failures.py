@@ -11,7 +11,7 @@ _HINTS = {
     errno.EISDIR: "name the log files themselves, not their directory",
     errno.ENOENT: (
         "see where Postfix logs: postconf maillog_file, and the syslog configuration; "
-        "systemd's journal is named: journal"
+        "for systemd's journal write: journal"
     ),
     errno.ELOOP: "a symbolic link leads back to itself",
     errno.ENOSPC: "raise the limit: sysctl -w fs.inotify.max_user_watches=…",
@@ -25,7 +25,7 @@ _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 def shortage(error: BaseException) -> bool:
-    """Tell whether the same may work a moment later, as it is no fault of the file."""
+    """Return whether the same may work a moment later, as it is no fault of the file."""
     return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 

@@ -63,11 +63,11 @@ class Hook:
         """Report senders that crossed a limit: whom only if that is switched on."""
         for one in reports:
             fields: dict[str, object] = {"limit": one.limit, "value": one.value}
-            who = f"a sender ({subjects.of(one.subject)})"
+            name = f"a sender ({subjects.of(one.subject)})"
             if self.settings.accounts:
-                who = one.shown
+                name = one.shown
                 fields["subject"] = one.subject
-            text = f"{who} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
+            text = f"{name} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
             self._queue("alert", text, **fields)
 
     def health(self, findings: Sequence[Finding]) -> None:
@@ -75,15 +75,15 @@ class Hook:
         wrong = {finding.key: finding for finding in findings if finding.key != "notify"}
         for key, finding in wrong.items():
             if key not in self._wrong:
-                message = f"{finding.state}: {finding.what}"
+                message = f"{finding.label}: {finding.what}"
                 self._queue("health", message, key=key, state=finding.state, hint=finding.hint)
         for key, finding in self._wrong.items():
             if key not in wrong:
-                self._queue("health", f"well again: {finding.what}", key=key, state="ok")
+                self._queue("health", f"resolved: {finding.what}", key=key, state="ok")
         self._wrong = wrong
 
     async def run(self) -> None:
-        """Deliver what is told, for ever."""
+        """Deliver what is reported, for ever."""
         while True:
             await self._waiting.wait()
             await self._deliver(self._drain())
@@ -126,9 +126,9 @@ class Hook:
         if not failed:
             self.finding = None
             return
-        what = f"notifying failed: {'; '.join(failed)}"
+        what = f"notification failed: {'; '.join(failed)}"
         log.warning("%s", what)
-        hint = "see [notify]; what it was about is in the log, and not told again"
+        hint = "see [notify]; its events are in the journal, and are not sent again"
         self.finding = Finding("warning", what, hint, "notify")
 
     async def reach(self) -> str:

@@ -43,7 +43,7 @@ def line(decision: Decision, *, would: bool) -> str:
 
 
 def expired(row: Snapshot) -> str:
-    """Return the end of what was in force as a line; `for` is how long it was."""
+    """Return the end of what was active as a line; `for` is how long it was."""
     fields = {"scope": row.scope, "limit": row.limit, "for": str(Duration(row.until - row.since))}
     if row.level:
         fields["level"] = str(row.level)

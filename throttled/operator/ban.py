@@ -59,7 +59,7 @@ def punish(
         desk: what is changed.
         entries: subjects; none with the action `allow`.
         peer: who asked.
-        notice: the decisions are worth a notice.
+        notice: each decision is worth a notification; `import` makes too many.
     """
     moment = desk.clock()
     keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]
@@ -69,7 +69,7 @@ def punish(
     manual = desk.pipeline.ladder.manual
     for at, entry in enumerate(entries):
         action: Action = "throttle" if entry.action == "throttle" else "ban"
-        why = f"by hand, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
+        why = f"manual, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
         try:
             for scope in scopes_of(entry.scope):
                 key = entry.subject, scope

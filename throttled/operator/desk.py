@@ -102,7 +102,7 @@ class Desk(Struct, frozen=True):
             await self.running.leftovers.remove(self.clock().boot)
 
     def announce(self, decisions: Sequence[Decision], *, notice: bool) -> None:
-        """Let the daemon's listeners know of decisions; `notice`: they are worth a notice."""
+        """Pass decisions to the daemon's listeners; `notice`: each is worth a notification."""
         if self.running is not None:
             self.running.announce(decisions, notice)
 
@@ -125,7 +125,7 @@ class Desk(Struct, frozen=True):
         except BackendError as error:
             if self.running is None:
                 raise
-            log.error("%s; what was asked for is not confirmed. %s", error.message, error.hint)
+            log.error("%s; the change is not confirmed. %s", error.message, error.hint)
             return None
 
     def remove(self, named: Iterable[Entry | Element]) -> None:

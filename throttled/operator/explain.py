@@ -49,7 +49,7 @@ async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
         allowed=[row for row in allowlist(desk) if address.inside(subject, row.what)],
         next=_next(protected, active, meters, ban, would)
         if desk.running
-        else "nothing, while the daemon is not running",
+        else "unknown: the daemon is not running",
         hint="" if protected else engine.checks.hint(subject, moment.boot),
     )
 

@@ -6,7 +6,7 @@ networks do not apply to an exempt address. `unban --all` is in `unban_all`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
 from throttled.control.protocol import ChangeResult, Unban
@@ -57,12 +57,13 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     message, confirmed = _outcome(desk, subject, still)
     if confirmed:
         begun = exempted if request.exempt else []
-        desk.announce([*_releases(rows, moment.wall), *begun], notice=True)
+        keys = [(row.subject, row.scope) for row in rows]
+        desk.announce([*releases(keys, moment.wall), *begun], notice=True)
     if request.exempt:
         message += f"; exempt for {Duration(request.exempt)}"
         if address.is_network(subject):
-            message += f"; its addresses are judged one by one, `throttled allow {subject}`"
-            message += " spares them all"
+            message += f"; its addresses are still judged one by one, `throttled allow {subject}`"
+            message += " exempts them all"
     return ChangeResult(rows, confirmed, message + later)
 
 
@@ -71,7 +72,7 @@ def unrecorded(desk: Desk, error: StoreError | None) -> str:
     if error is None:
         return ""
     if desk.running is None:
-        return f"; but {error.message}: the next start of the daemon bans again"
+        return f"; but {error.message}: the next start of the daemon restores the ban"
     log.error("%s; unbans are recorded later. %s", error.message, error.hint)
     return (
         f"; will be recorded when the store works again ({error.message}), "
@@ -175,7 +176,7 @@ def exempt_until(
 
     Args:
         scopes: of the unban.
-        rows: what is in force: an exemption goes on unless another one is asked for.
+        rows: what is active: an exemption goes on unless another one is asked for.
         asked: until when it shall be exempt; 0.0 = nothing was said of it.
     """
     if asked:
@@ -195,11 +196,9 @@ def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[
     ]
 
 
-def _releases(rows: Sequence[Snapshot], wall: float) -> list[Decision]:
-    """Return what an unban of these rows is reported as."""
+def releases(keys: Iterable[tuple[str, Scope]], wall: float) -> list[Decision]:
+    """Return the decisions as which an unban of these subjects is announced."""
     return [
-        Decision(
-            wall, "release", r.subject, r.scope, OPERATOR, 0, wall, "unbanned", origin=OPERATOR
-        )
-        for r in rows
+        Decision(wall, "release", subject, scope, OPERATOR, 0, wall, "unbanned", origin=OPERATOR)
+        for subject, scope in keys
     ]

@@ -120,7 +120,7 @@ class LiveConfiguration:
         return gathered(self.config, self.facts)
 
     def outdated(self) -> bool:
-        """Tell whether a file that the facts were read from has changed."""
+        """Return whether a file that the facts were read from has changed."""
         return fingerprint(self.facts.files) != self._read
 
     def protection(self, store: Store, wall: float) -> Protection:
@@ -136,12 +136,12 @@ class LiveConfiguration:
             self._allowed = [row.what for row in rows]
             self._allowed_until = min((row.until for row in rows if row.until), default=math.inf)
         except StoreError as error:
-            log.error("%s; the allowlist stays as it was. %s", error.message, error.hint)
+            log.error("%s; the allowlist is unchanged. %s", error.message, error.hint)
             self._allowed_until = wall + _AGAIN
         return Protection.of(self.facts, self.config.protect, self._allowed)
 
     def ended(self, wall: float) -> bool:
-        """Tell whether an entry of the allowlist has ended since `protection` was asked."""
+        """Return whether an entry of the allowlist has ended since `protection` was asked."""
         return wall >= self._allowed_until
 
     def named(self, store: Store) -> Facts:
@@ -149,7 +149,7 @@ class LiveConfiguration:
         try:
             names = store.hosts()
         except StoreError as error:
-            log.error("%s; recorded host names are not known. %s", error.message, error.hint)
+            log.error("%s; recorded host names cannot be read. %s", error.message, error.hint)
             names = frozenset()
         own = self.facts.hostnames  # none known: every host's lines count
         return replace(self.facts, hostnames=own | names) if own else self.facts
@@ -163,7 +163,7 @@ class LiveConfiguration:
 
         Args:
             protection: whom they exempt.
-            stored: how many elements should be in force.
+            stored: how many elements should be active.
         """
         throttle = self.config.throttle
         return Ruleset(

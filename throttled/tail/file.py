@@ -4,7 +4,7 @@ What is read, and in which order:
 
 - **Rename rotation** (logrotate's default, `postfix logrotate`): the renamed file is read to its
   end, then the new one from its start. The writer goes on writing to the renamed file until it
-  is told to reopen, and of several writers (Postfix instances) one may be told later: the old
+  is reported to reopen, and of several writers (Postfix instances) one may be told later: the old
   file stays open and followed until the new one has data and the old one was quiet for `LINGER`
   seconds, or until it is the oldest of more than `MAX_FILES`. Several rotations at once are
   followed in order.
@@ -77,7 +77,7 @@ class FileTail:
         self._last_line = 0.0
         self._watch = Watch(path)
         with suppress(SourceError, OSError):  # the first read tries again, and raises
-            self._look()
+            self._check_path()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when `read` may have something.
@@ -115,7 +115,7 @@ class FileTail:
         """Look at the path if that is due; return what is in the way: what is open can be read."""
         try:
             if self._watch.changed() or (self._stale and self._retry.due(at)):
-                self._look()
+                self._check_path()
                 self._retry.succeeded()
         except (SourceError, OSError) as error:
             failure = unreadable(self.path, error) if isinstance(error, OSError) else error
@@ -174,7 +174,7 @@ class FileTail:
         self._watch.close()
 
     def _read(self, file: Plain | Packed, limit: int) -> Batch | None:
-        """Return what is new in one generation; let go of it when nothing can come any more."""
+        """Return what is new in one generation; evicted of it when nothing can come any more."""
         is_log = file is self._files[-1]
         try:
             lines, offsets, more = file.read(limit)
@@ -212,7 +212,7 @@ class FileTail:
         return self._batch(file, [], [], done=False)
 
     def _settled(self, file: Plain | Packed) -> bool:
-        """Tell whether an old generation that is read to its end may be given up."""
+        """Return whether an old generation that is read to its end may be given up."""
         if len(self._files) > MAX_FILES:
             return True
         if file.finished:  # behind one that is kept it would be looked for again after a restart
@@ -226,7 +226,7 @@ class FileTail:
         self._watch.unwatch(file.watch)
         file.close()
 
-    def _look(self) -> None:
+    def _check_path(self) -> None:
         """Find out which file the path means now, and what was written before that one."""
         self._stale = True
         unwatched = None

@@ -66,7 +66,7 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         await pilot.pause()
         assert "nftables, enforce" in _text(screen, "#head")
-        assert _text(screen, "#health") == "all is well"
+        assert _text(screen, "#health") == "ok"
         assert _rows(screen, "#worst") == [[A, "throttle", "errors", "mx", "25", "20", "50"]]
         assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
         lab.garbage(B, 11)
@@ -97,7 +97,7 @@ def test_keys_ban_unban_and_allow_what_is_under_the_cursor(tmp_path: Path) -> No
         assert await lab.listed(3) == banned
         await pilot.press("u", "y")
         await lab.listed(1)
-        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is forgotten
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is evicted
         await pilot.press("a", "enter")
         await lab.listed(0)
         allowed = await lab.ask(protocol.Allowed(), AllowedResult)
@@ -146,7 +146,7 @@ def test_markup_written_by_a_client_is_shown_as_it_is(tmp_path: Path) -> None:
     drive(tmp_path, story)
 
 
-def test_a_daemon_that_went_away_is_told_and_asked_again(tmp_path: Path) -> None:
+def test_a_daemon_that_went_away_is_reported_and_asked_again(tmp_path: Path) -> None:
     gone = True
 
     def ask(request: Request, kind: type[Any]) -> Any:

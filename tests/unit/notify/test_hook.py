@@ -67,20 +67,20 @@ def test_a_command_gets_what_happened_and_the_rest_is_counted(tmp_path: Path) ->
     assert hook.finding is None
 
 
-def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
+def test_health_is_reported_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=("health",), every=SOON))
     error = Finding("fault", "the disk is full", "make room", "store")
     hook.decided([_ban(1)])  # not asked for
-    hook.health([Finding("warning", "notifying failed", "", "notify")])  # would never end
+    hook.health([Finding("warning", "notification failed", "", "notify")])  # would never end
     hook.health([error])
     hook.health([error])
     hook.health([])
     _until(hook, lambda: path.exists() and path.read_text().endswith("\n"))
     received = json.loads(path.read_text())
     assert [event["text"] for event in received["events"]] == [
-        "fault: the disk is full",
-        "well again: the disk is full",
+        "error: the disk is full",
+        "resolved: the disk is full",
     ]
 
 
@@ -142,7 +142,7 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
         descriptors = []
         for _ in range(2):
             await hook._deliver(b"x")
-            await asyncio.sleep(0)  # closing takes a turn of the loop
+            await asyncio.sleep(0)  # closing takes a iteration of the event loop
             descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - a count
         assert descriptors[0] == descriptors[1]
         while any(Path(f"/proc/{group}").exists() for group in groups):  # noqa: ASYNC110, ASYNC240

@@ -17,7 +17,8 @@ from throttled.clock import Moment, now
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
-from throttled.model import Decision, Entry, Foreign
+from throttled.model import Decision, Drift, Entry, Scope
+from throttled.notify.journal import NOTICE
 from throttled.service import daemon
 from throttled.store.store import Store
 from unit.service.test_daemon import BOUND, A, B, Lab, live
@@ -34,7 +35,7 @@ def writable(lab: Lab, *, yes: bool) -> None:
 async def put_right(lab: Lab) -> None:
     """Let the guard compare all with the store, as after a flush."""
     lab.daemon.backend.apply([Entry(B, "submission", "ban", 0.0)])
-    lab.daemon.reconciler._put_right(Foreign(rules=True, lost=True))
+    lab.daemon.reconciler._reconcile(Drift(rules=True, lost=True))
     assert lab.daemon.reconciler._task is not None
     await lab.daemon.reconciler._task
 
@@ -47,7 +48,7 @@ async def put_right(lab: Lab) -> None:
         (protocol.UnbanAll(), set()),
     ],
 )
-def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
+def test_an_unban_lasts_while_the_store_cannot_be_written(
     tmp_path: Path, request_: protocol.Request, left: set[tuple[str, str]]
 ) -> None:
     async def story(lab: Lab) -> None:
@@ -67,7 +68,7 @@ def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
     live(tmp_path, story)
 
 
-def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_asked(
+def test_a_manual_ban_and_an_unban_are_recorded_while_the_firewall_cannot_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(lab: Lab) -> None:
@@ -212,7 +213,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
     live(tmp_path, story)
 
 
-def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_path: Path) -> None:
+def test_who_offends_during_unban_all_is_banned_only_if_it_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         ban_many(lab, 5000)
         freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))
@@ -226,5 +227,24 @@ def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_
         lab.garbage(B)
         assert await lab.listed(1) == [(B, "mx", "ban")]
         assert in_kernel(lab) == {(B, "mx")}
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("scope", [None, "mx"])
+def test_import_and_unban_all_have_a_line_for_each_entry_up_to_a_bound(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scope: Scope | None
+) -> None:
+    caplog.set_level(NOTICE)
+
+    def lines(verb: str) -> int:
+        return sum(message.startswith(f"{verb} 203.0.113.") for message in caplog.messages)
+
+    async def story(lab: Lab) -> None:
+        entries = [protocol.Entered(f"203.0.113.{n}", "ban", "mx") for n in range(1, 121)]
+        await lab.ask(protocol.Import(entries), ImportResult)
+        assert lines("ban") == 120
+        await lab.ask(protocol.UnbanAll(scope), ChangeResult)
+        assert lines("unban") == 100
 
     live(tmp_path, story)

@@ -67,7 +67,7 @@ class Host:
         os.utime(path, (moment, moment))
 
     def run(self, steps: int = 1_000_000, more: str = "") -> bool:
-        """Start, read for so many turns of the loop, end as if killed; tell whether all is read."""
+        """Start, read for some loop iterations, end as if killed; return whether all is read."""
         return asyncio.run(self._run(steps, more))
 
     async def _run(self, steps: int, more: str) -> bool:
@@ -133,7 +133,10 @@ def test_evidence_of_all_generations_and_no_decision(
     assert host.run()
     exact(host)
     assert "reading" in caplog.text
-    assert "existing logs are read: 0.0 MB read, 12 deliveries and 4 logins found" in caplog.text
+    assert (
+        "finished reading existing logs: 0.0 MB read, 12 deliveries and 4 logins found"
+        in caplog.text
+    )
 
 
 def test_a_restart_reads_nothing_again(host: Host, caplog: pytest.LogCaptureFixture) -> None:

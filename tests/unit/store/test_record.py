@@ -32,7 +32,7 @@ def in_force(store: Store, now: float) -> list[tuple[str, Action, float]]:
     return [(s.subject, s.action, s.until) for s in store.snapshots(now, order="subject")]
 
 
-# What is in force
+# What is active
 
 
 def test_a_ban_is_in_force_and_an_offence(store: Store) -> None:
@@ -103,7 +103,7 @@ def test_scopes_are_apart(store: Store) -> None:
     assert store.past([(A, "submission")], NOW)[A, "submission"].offences == 0
 
 
-def test_a_release_takes_away_and_remembers_the_offence(store: Store) -> None:
+def test_a_release_removes_and_remembers_the_offence(store: Store) -> None:
     store.record(NOW, [ban()])
     store.record(NOW + 60, [release(NOW + 60)])
     assert in_force(store, NOW + 60) == []

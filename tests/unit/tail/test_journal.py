@@ -1,4 +1,4 @@
-"""Following a real systemd-journald, run by hand in a mount namespace of its own.
+"""Following a real systemd-journald, run manually in a mount namespace of its own.
 
 The tests run in one thread, which alone is in that namespace: what it opens and what it starts
 sees the private journal, everybody else the host's.
@@ -268,7 +268,7 @@ def test_journald_restarted_while_following(inside: Inside) -> None:
     inside(test)
 
 
-def test_suppressed_lines_are_told(inside: Inside, tmp_path: Path) -> None:
+def test_suppressed_lines_are_reported(inside: Inside, tmp_path: Path) -> None:
     """Journald limits the rate of units only: here, it sees us as a process of Postfix's."""
     unit = tmp_path / "cgroup"
     unit.write_text("1:name=systemd:/system.slice/x.service\n0::/system.slice/x.service\n")

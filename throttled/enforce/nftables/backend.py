@@ -60,12 +60,12 @@ class Nftables(SetBackend[bytes]):
             self._elements.definitions()
             self._libnftables.run(trial, trial=True)
         except BackendError as error:
-            hint = error.hint or "needs Linux 5.11 or later; --mode observe does without a firewall"
+            hint = error.hint or "needs Linux 5.11 or later; --mode observe needs no firewall"
             return [Finding("fault", error.message, hint)]
         return [Finding("ok", f"nftables works, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Put the rules in place; tell whether our table was there.
+        """Put the rules in place; return whether our table was there.
 
         Sets of another size or rate are made anew with their elements. One that holds more than
         100,000, or more than the new size, stays as it is until it holds less; the log says so.
@@ -75,12 +75,12 @@ class Nftables(SetBackend[bytes]):
                 return self._install(ruleset, frozenset())
         # Its chain has another hook, a set is used by a stranger's rule, it is another table …
         self._libnftables.run(text.remove() + text.render(ruleset, BASE, BASE, {}))
-        log.warning("the table inet %s could not be used as it was: it is made anew", text.TABLE)
+        log.warning("the table inet %s was unusable and has been replaced", text.TABLE)
         self._note(ruleset, frozenset(BASE))
         return False
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Put a batch in force: one transaction for each 50,000 entries."""
+        """Apply a batch: one transaction for each 50,000 entries."""
         failed: list[tuple[Entry, str]] = []
         full: frozenset[FullSet] = frozenset()
         for at in range(0, len(entries), _BATCH):
@@ -108,7 +108,7 @@ class Nftables(SetBackend[bytes]):
         """Leave it to the kernel."""
 
     def intact(self) -> bool:
-        """Tell whether table, chains and rules are those that were put in place."""
+        """Return whether table, chains and rules are those that were put in place."""
         return bool(self._static) and self._elements.static() == self._static
 
     def fill(self) -> list[Fill]:
@@ -116,11 +116,11 @@ class Nftables(SetBackend[bytes]):
         return self._elements.fill()
 
     def watch(self) -> TableWatch:
-        """Hear of changes that somebody else makes to our table."""
+        """Hear of changes that another program makes to our table."""
         return TableWatch()
 
     def present(self) -> bool:
-        """Tell whether there is a table of ours with sets."""
+        """Return whether there is a table of ours with sets."""
         return bool(self._elements.definitions())
 
     def teardown(self) -> None:
@@ -133,8 +133,8 @@ class Nftables(SetBackend[bytes]):
 
     def _gone(self) -> BackendError:
         return BackendError(
-            f"there is no table inet {text.TABLE}, or it is not ours to change",
-            "a running throttled makes it, and puts it back when somebody flushed it",
+            f"there is no table inet {text.TABLE}, or it may not be changed",
+            "a running throttled creates it, and restores it after a flush",
         )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
@@ -161,7 +161,10 @@ class Nftables(SetBackend[bytes]):
                 if len(elements) <= most:
                     remake[of] = elements
                 else:
-                    log.warning("%s holds too much to be made anew: its definition stays", of.name)
+                    log.warning(
+                        "%s has too many elements to be replaced: its definition is unchanged",
+                        of.name,
+                    )
         make = [of for of in every if of not in present]
         self._libnftables.run(text.render(ruleset, every, make, remake, drop=idle))
         self._note(ruleset, frozenset(every))

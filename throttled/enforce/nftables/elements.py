@@ -66,7 +66,7 @@ class TableElements:
         return netfilter()
 
     def commit(self, groups: Groups[SetId, bytes]) -> Applied:
-        """Put a batch in force.
+        """Apply a batch.
 
         Raises:
             BackendError: nothing could be: the table is gone, or we are not permitted.
@@ -166,7 +166,7 @@ class TableElements:
         return errors
 
     def _piecemeal(self, of: SetId, items: Sequence[Item]) -> Applied:
-        """Put in force what can be: halve the piece at an error, double it after a success."""
+        """Apply what is possible: halve the piece at an error, double it after a success."""
         failed: list[Failure] = []
         at, step = 0, len(items)
         while at < len(items):
@@ -212,8 +212,8 @@ class TableElements:
             self.__dict__.pop("_netlink", None)
             what, hint = f"the kernel refused: {refused.strerror}", ""
             if refused.errno == errno.ENOENT:
-                what = f"the table inet {TABLE} is gone, or a set of it"
-                hint = "somebody flushed or changed the firewall; a running throttled puts it back"
+                what = f"the table inet {TABLE} or a set in it is missing"
+                hint = "another program changed the firewall; a running throttled restores it"
             elif refused.errno == errno.EPERM:
                 hint = "run as root or with CAP_NET_ADMIN"
             raise BackendError(what, hint) from refused

@@ -56,13 +56,13 @@ def _expires(now: int, entry: Entry, _key: bytes) -> int:
 
     Raises:
         ValueError: its time is not a number.
-        OverflowError: it is longer than the clock of the kernel can count.
+        OverflowError: it is longer than the kernel's clock can represent.
     """
     left = int(entry.seconds * 1000)
     if entry.seconds <= 0:
         return 0
     if left >> 42:
-        raise OverflowError("longer than the clock of the kernel can count")
+        raise OverflowError("longer than the kernel's clock can represent")
     return now + max(1, left) * 1_000_000
 
 
@@ -86,7 +86,7 @@ class Sets:
             return None
 
     def apply(self, entries: Iterable[Entry]) -> Applied:
-        """Put a batch in force; the sets that it needs are made.
+        """Apply a batch; missing sets are created.
 
         Raises:
             BackendError: a set is needed and nobody said how large it may be.
@@ -102,7 +102,7 @@ class Sets:
         return Applied(tuple(failed), full)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Element]:
-        """Return those of the named elements that are in force."""
+        """Return those of the named elements that are active."""
         now = clock()
         groups, _unusable = plan(entries, now)
         found: list[Element] = []
@@ -114,7 +114,7 @@ class Sets:
         return found
 
     def dump(self) -> Iterator[Element]:
-        """Yield every element that is in force. May run in another thread."""
+        """Yield every element that is active. May run in another thread."""
         for of in EVERY:
             if table := self.open(of):
                 for keys, values in _pieces(table):
@@ -194,7 +194,7 @@ class Sets:
         if table is None and wanted:
             if self.size is None:
                 raise BackendError(
-                    f"there is no set {of.name} yet", "a running throttled makes it when needed"
+                    f"there is no set {of.name} yet", "a running throttled creates it when needed"
                 )
             table = self._install(of, self._new(of, min(max(_FIRST, self.expected), self.size)))
         if of.networks and wanted:
