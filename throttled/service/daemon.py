@@ -71,6 +71,7 @@ from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
 from throttled.service.schedule import Schedule
+from throttled.sources import queue_files
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
@@ -218,6 +219,9 @@ class Daemon:
         self._closing.callback(self.handshakes.close)
         self._displacing = self._spawn(self._displace())
         self._spawn(self.schedule.run())
+        if self.config.accounts.enabled:
+            queue = self.pipeline.senders.queue
+            self._spawn(queue_files.learn(queue, self.facts.config_directories))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
 
