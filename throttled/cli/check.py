@@ -60,6 +60,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     # Libraries that --help needs not.
     from throttled.health.probes import arrival, limits, loggers, names, sources  # noqa: PLC0415
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
+    from throttled.tail.pattern import expand  # noqa: PLC0415
 
     known = facts(settings)
     logs = settings.logs(known)
@@ -71,7 +72,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     yield from _guarded("names", names.check, settings.protect.names)
     if visit:
         learn = partial(_add_host, settings)
-        yield from _guarded("visit", partial(arrival.check, learn=learn), known, logs)
+        yield from _guarded("visit", partial(arrival.check, learn=learn), known, expand(logs))
     yield from _guarded("store", _store, settings.database())
     yield from _guarded("daemon", _daemon, settings, known)
     yield from _guarded("notifications", _notify, settings.notify, Path(path))
