@@ -245,7 +245,9 @@ def proxied(lab: Lab) -> Iterator[None]:
     asking.reload(lab)
 
 
-def through_proxy(lab: Lab, client: str, recipients: int = 1, port: int = 40000) -> str:
+def through_proxy(
+    lab: Lab, client: str, recipients: int = 1, port: int = 40000, mailbox: str = "alice"
+) -> str:
     """Return the reply to the last recipient of a client, which a proxy names."""
     with lab.client.connect(PROXY, SERVER4, 25, 30.0) as end, end.makefile("rb") as lines:
         end.sendall(f"PROXY TCP4 {client} {SERVER4} {port} 25\r\n".encode())
@@ -254,7 +256,7 @@ def through_proxy(lab: Lab, client: str, recipients: int = 1, port: int = 40000)
             "",
             "HELO client.example",
             "MAIL FROM:<a@client.example>",
-            *["RCPT TO:<alice@example.test>"] * recipients,
+            *[f"RCPT TO:<{mailbox}@example.test>"] * recipients,
         ):
             end.sendall(f"{command}\r\n".encode() if command else b"")
             reply = lines.readline()
@@ -279,6 +281,21 @@ def test_a_client_behind_a_proxy_is_refused(lab: Lab, guard: Daemon) -> None:
     assert through_proxy(lab, banned).startswith("250 ")
     guard.ask("ban", "203.0.113.51")
     assert through_proxy(lab, "203.0.113.51").startswith("421 4.7.0 ")
+
+
+@pytest.mark.usefixtures("proxied")
+def test_what_a_client_behind_a_proxy_did_leads_to_421(lab: Lab, guard: Daemon) -> None:
+    guard.configure("[limits.errors]\nsoft = 2\nhard = 4\n")
+    guard.start()
+    source = "203.0.113.77"
+    until(
+        lambda: "(throttled)" in through_proxy(lab, source, 8, mailbox="nobody-here"),
+        "what it guessed led to a ban",
+    )
+    assert through_proxy(lab, "203.0.113.78").startswith("250 ")
+    assert guard.rows() == []  # the kernel has nothing of it
+    assert guard.command("unban", source).returncode == 0
+    assert through_proxy(lab, source).startswith("250 ")
 
 
 @pytest.mark.usefixtures("proxied")

@@ -193,6 +193,8 @@ class Daemon:
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         asked = answers(self.backend)
+        if asked is not None:
+            self.pipeline.behind.enforce = asked.clients.apply
         self.requests = PolicyRequests(self.pipeline, asked, self.announcer, self._report)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
