@@ -208,7 +208,7 @@ class PolicyRequests:
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
-        if found.taken:
+        if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
             if self._settling is None:
