@@ -47,13 +47,18 @@ SECTIONS = {
         "`submission` (587, 465) give a limit other thresholds there, each is counted by itself, "
         '`enabled = false` switches a limit off, and `throttle = { rate = 6, per = "1h", '
         "burst = 2 }` throttles by another rate than [throttle]. A limit of your own has any other "
-        "name and gives `count`, `within` and a threshold. There may be 16 different rates. Limits "
+        "name and gives `count`, `within` and a threshold. There may be 16 different rates. "
+        "`messages` and `recipients` of clients are off until you write such a limit; delivered "
+        'mail excuses nothing of them. `mode = "report"` writes a line into the journal and does '
+        "nothing else. Limits "
         'with another `of` than "client" count what senders do, as Postfix\'s queue shows it, and '
-        "only report: `messages`, `recipients`, `bytes`, `bounces` (5xx that speaks of the list or "
-        "the content, not of full mailboxes, size or loops), `deferrals` (4.7.x) of an `account` "
-        "that logged in, of a `uid` that called sendmail, of an `inside` host (of mynetworks) and "
-        "of a `domain` that is delivered here; `networks` from which an `account` logged in; "
-        "`messages` that a `mailbox` received. `soft`, `share` and `usual` must all be exceeded."
+        "only report unless `mode` says otherwise: `messages`, `recipients`, `bytes`, `bounces`"
+        " (5xx that speaks of the list or the content, not of full mailboxes, size or loops), "
+        "`deferrals` (4.7.x) of an `account` that logged in, of a `uid` that called sendmail, "
+        "of an `inside` host (of mynetworks) and of a `domain` that is delivered here; "
+        "`networks` from which an `account` logged in; `messages` that a `mailbox` and "
+        "`received` that a `domain` took in, `connections` of an `inside` host. `soft`, `share`"
+        " and `usual` must all be exceeded."
     ),
     "points": (
         "What each kind of misbehaviour adds to the count `errors`. What is refused for a while "

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+from typing import Literal
 
 from throttled import address
 from throttled.clock import Moment
@@ -80,6 +81,7 @@ class Pipeline:
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
         self._further: list[Crossing] = []
+        self._reports: list[Report] = []  # of clients, since they were last asked for
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
@@ -132,8 +134,9 @@ class Pipeline:
     # Deciding
 
     def reports(self) -> list[Report]:
-        """Return the senders that crossed a limit since the last call, and record them."""
-        reports = self.senders.take()
+        """Return who crossed a limit that only reports since the last call, and record them."""
+        reports = [*self._reports, *self.senders.take()]
+        self._reports = []
         if reports and self.recorder.fault is None:
             try:
                 self.recorder.store.record_reports(reports)
@@ -162,7 +165,8 @@ class Pipeline:
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
         newcomers = self._newcomers(outcome.evidence, now)
-        if not outcome.crossings:
+        crossings = self._acting(outcome.crossings, now)
+        if not crossings:
             if newcomers:
                 self.decide(newcomers, now, positions, began=began)
             return newcomers, []
@@ -170,11 +174,11 @@ class Pipeline:
         spared: list[tuple[Crossing, str]] = []
         renewed: list[Key] = []
         judge = partial(self._judge, now=now)
-        for ruling, pasts, networks in self.skipped.each("decision", outcome.crossings, judge):
+        for ruling, pasts, networks in self.skipped.each("decision", crossings, judge):
             if log.isEnabledFor(logging.DEBUG):
                 for text in explain(ruling, pasts, networks):
                     log.debug("%s", text)
-            self._hold(outcome.crossings, pasts, networks, now)
+            self._hold(crossings, pasts, networks, now)
             for crossing, value in ruling.excused:
                 self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.
@@ -183,6 +187,24 @@ class Pipeline:
             renewed += _in_force(pasts, networks, now.wall)
         self.decide(decisions, now, positions, renewed, began)
         return decisions, spared
+
+    def _acting(self, crossings: Sequence[Crossing], now: Moment) -> Sequence[Crossing]:
+        """Return the crossings of limits that act; of those that only report, note reports.
+
+        The next report of a subject and limit is made after the limit's window, or at twice the
+        value.
+        """
+        policy = self.ladder.policy
+        acting = [c for c in crossings if policy.mode_of(c.limit) != "report"]
+        for c in crossings if len(acting) < len(crossings) else ():
+            if policy.mode_of(c.limit) != "report":
+                continue
+            self.engine.excuse(c, 2 * c.value - 1, now.boot + c.within, now.boot)
+            if not self.ladder.protection.reason(c.subject, c.name):
+                above: Literal["soft", "hard"] = "hard" if c.action == "ban" else "soft"
+                about = c.subject, c.limit, c.count, c.value, c.threshold, c.within
+                self._reports.append(Report(now.wall, *about, c.subject, above))
+        return acting
 
     def further(self, now: Moment) -> list[Decision]:
         """Return the throttles in force whose clients went on, with the sessions to be ended.

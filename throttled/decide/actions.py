@@ -14,12 +14,15 @@ from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale, Session, failed, family, proves, unnamed
 from throttled.decide.streams import SessionKey, Streams
 from throttled.decide.tables import Counters, Generations
-from throttled.model import Activity, Event, Evidence
+from throttled.model import Activity, Event, Evidence, Scope
 from throttled.settings import Policy
 
 #: Failed logins that are not provably an account's own, but that logins of a client with that name
 #: excuse, within so many seconds: who has one account must not try others for nothing.
 _EXCUSES, _EXCUSE_TIME = 500, 86400.0
+
+#: Messages whose recipients qmgr has not logged yet, and how long they are waited for.
+_QUEUED, _QUEUED_TIME = 20_000, 3600.0
 
 _NONE = (0, 0)
 _UNSAID = (1, 1)  # `disconnect` does not tell how many commands there were
@@ -47,6 +50,8 @@ class Actions:
         self.enforcing = False  # whether anything of it is in a kernel
         #: Host names of clients, where names protect: a handshake does not tell.
         self.names: Generations[str, str] | None = None
+        #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
+        self.queued: Generations[str, tuple[Event, Scope]] = Generations(_QUEUED_TIME, _QUEUED)
         self._streams = streams
         self._noting = noting
         self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
@@ -57,6 +62,7 @@ class Actions:
             "disconnect": self._disconnect,
             "auth_failure": self._auth_failure,
             "login": self._login,
+            "accepted": self._accepted,
             "tls_failure": self._tls_failure,
             **dict.fromkeys(Scale.kinds(), self._error),
         }
@@ -117,7 +123,14 @@ class Actions:
 
     def _login(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
         self._logged_in(state, self._streams.session(event, at, key), event.user, at)
-        return self._good(state, event, at, deliveries=0, logins=event.count)
+        self._good(state, event, at, deliveries=0, logins=event.count)
+        return self._accepted(state, event, at, key)
+
+    def _accepted(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
+        gauges = state.gauges
+        if gauges.recipients and event.message is not None:
+            self.queued.put(event.message.queue_id, (event, state.scope), at)
+        return state.count(gauges.messages, event, at, 1) if gauges.messages else 0
 
     def _tls_failure(self, _state: Scoped, event: Event, at: float, key: SessionKey) -> int:
         self._streams.session(event, at, key).harmless += event.count

@@ -16,8 +16,9 @@ from typing import Literal
 from throttled.model import Past
 from throttled.settings import Count, Good
 
-Kind = Literal["deliveries", "logins"]
-KINDS: tuple[Kind, ...] = ("deliveries", "logins")
+#: "none": of limits that count mail, which mail does not speak for.
+Kind = Literal["deliveries", "logins", "none"]
+KINDS: tuple[Kind, ...] = ("deliveries", "logins", "none")
 
 _DAY = 86400.0
 _LOGIN_COUNTS = 30 * _DAY
@@ -29,6 +30,8 @@ _PROVEN = 2
 
 def kind_of(count: str) -> Kind:
     """Return which good events speak for what a limit counts."""
+    if count in ("messages", "recipients"):
+        return "none"
     return "logins" if count in ("auth_failures", "auth_users") else "deliveries"
 
 
@@ -49,7 +52,8 @@ def remembered(count: Count | Literal["handshakes"], past: Past, now: float) -> 
     """Return how many good events the store knows that speak for a client in a limit."""
     if kind_of(count) == "logins":
         return past.logins if now - past.last_login < _LOGIN_COUNTS else 0
-    return past.deliveries if past.delivery_days >= _DAYS else 0
+    known = past.deliveries if past.delivery_days >= _DAYS else 0
+    return known if kind_of(count) == "deliveries" else 0
 
 
 def lenient(plain: int, good: int, known: int, settings: Good) -> int:

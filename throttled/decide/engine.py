@@ -134,6 +134,8 @@ class Engine:
         action = self._actions.of.get(event.kind)
         client = event.client
         if action is None or not client:
+            if event.kind == "active":
+                self._recipients(event, at, source, offset)
             return
         state = self._streams.of(event, log).state
         if state is None:
@@ -144,6 +146,18 @@ class Engine:
             return
         if action(state, event, at, key) and offset >= 0:
             self._trace.add(client, at, source, offset)
+
+    def _recipients(self, event: Event, at: float, source: int, offset: int) -> None:
+        """Count the recipients of a message against who sent it; only where a limit asks for it."""
+        message = event.message
+        known = None if message is None else self._actions.queued.pop(message.queue_id)
+        if message is None or known is None:
+            return
+        sent, scope = known
+        state = self._scopes[scope]
+        state.count(state.gauges.recipients, sent, at, message.recipients)
+        if offset >= 0:
+            self._trace.add(sent.client, at, source, offset)
 
     def ours(self, event: Event, log: int) -> bool:
         """Tell whether a line about a message is of a host whose lines count.

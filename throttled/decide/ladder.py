@@ -223,7 +223,7 @@ class Ladder:
     def _excuse(self, crossing: Crossing, past: Past, now: float) -> tuple[int, str]:
         """Return up to which value a client is spared the worst, and why; 0 = it is not."""
         banning = crossing.action == "ban"
-        if banning and self.policy.mode == "throttle":
+        if banning and self.policy.mode_of(crossing.limit) == "throttle":
             return NEVER, "mode is throttle"
         if banning and crossing.count == "callouts" and past.deliveries + crossing.good:
             return NEVER, "it delivered, and whose forged mail it verifies is not its doing"

@@ -33,7 +33,16 @@ _DOMAINS = 10_000
 _ADDRESSES = 20_000
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
-Counted = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks"]
+Counted = Literal[
+    "messages",
+    "recipients",
+    "bytes",
+    "bounces",
+    "deferrals",
+    "networks",
+    "received",
+    "connections",
+]
 
 
 class Use(NamedTuple):
@@ -121,6 +130,10 @@ class Queue:
         """Return whose a message is; "" = nobody's, or not known."""
         owner = self._owners.get(queue_id)
         return "" if owner is None else owner.subject
+
+    def inside(self, client: str) -> bool:
+        """Tell whether a client is within mynetworks."""
+        return client in self._inside
 
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""
@@ -227,7 +240,8 @@ class Queue:
         domain = subjects.domain(message.recipient)
         if domain and len(self._hosted) < _DOMAINS:
             self._hosted.add(domain)
-        return (Use(subjects.mailbox(message.recipient), "messages", event.count),)
+        received = Use(subjects.mailbox(message.recipient), "messages", event.count)
+        return (received, Use(domain, "received", event.count)) if domain else (received,)
 
     def _put(self, queue_id: str, owner: _Owner) -> None:
         self._owners.pop(queue_id, None)

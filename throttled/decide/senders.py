@@ -24,6 +24,8 @@ _DAY = 86400.0
 #: Bytes are counted in these, rounded up: a meter ends at 8 million.
 _KIB = 1024
 _NEVER = 1 << 62
+#: What is stored of each day.
+_STORED = frozenset(SenderDay.__struct_fields__)
 
 
 class _Gauge:
@@ -108,6 +110,8 @@ class Senders:
             self._gauges.setdefault((limit.of, limit.count), []).append(gauge)
             if gauge.share:
                 self._shares.setdefault(limit.of, []).append(gauge)
+        #: Whether connections are counted too: those of inside hosts.
+        self.connections = ("inside", "connections") in self._gauges
 
     def learn(self, highest: Mapping[str, int], *, since: bool) -> None:
         """Learn the highest day of each sender so far.
@@ -119,7 +123,7 @@ class Senders:
         self._highest = highest if since else None
 
     def step(self, event: Event, at: float, *, again: bool = False) -> None:
-        """Take one event about a message.
+        """Take one event about a message, or a connection.
 
         Args:
             event: it.
@@ -127,6 +131,10 @@ class Senders:
             again: it was counted before a restart: its day has it, and it was reported.
         """
         if not self.enabled:
+            return
+        if event.kind == "connect":
+            if self.queue.inside(event.client):
+                self._count(Use(event.client, "connections", 1), at, event.time, again=again)
             return
         for use in self.queue.step(event):
             self._count(use, at, event.time, again=again)
@@ -165,7 +173,7 @@ class Senders:
 
     def _count(self, use: Use, at: float, wall: float, *, again: bool) -> None:
         kind = _kind(use.subject)
-        if not again and use.counted != "networks":
+        if not again and use.counted in _STORED:
             self._add_day(use, wall)
         if use.counted == "recipients":
             for gauge in self._shares.get(kind, ()):

@@ -23,6 +23,7 @@ from time import time
 from typing import Any
 
 from throttled import subjects
+from throttled.address import is_subject
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Problem, Report
@@ -60,14 +61,15 @@ class Hook:
             self._tell("alert", alert)
 
     def reported(self, reports: Sequence[Report]) -> None:
-        """Report senders that crossed a limit: whom only if that is switched on."""
+        """Report who crossed a limit: addresses, other senders only if that is switched on."""
         for one in reports:
             fields: dict[str, object] = {"limit": one.limit, "value": one.value}
             who = f"a sender ({subjects.of(one.subject)})"
-            if self.settings.accounts:
+            if self.settings.accounts or is_subject(one.subject):
                 who = one.shown
                 fields["subject"] = one.subject
-            text = f"{who} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
+            value = f"{one.value} {one.count}, {one.above} {one.threshold}"
+            text = f"{who} is above {one.limit}: {value}"
             self._tell("alert", text, **fields)
 
     def health(self, problems: Sequence[Problem]) -> None:

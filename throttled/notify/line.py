@@ -4,7 +4,7 @@
 
 The verb is `ban`, `throttle`, `exempt`, `unban` or `expire`; `would-ban` and so on for the
 beginnings where the daemon only observes. Keys come in this order, absent ones are left out.
-docs/monitoring.md describes it. A sender that crossed a limit, which does nothing, is
+docs/monitoring.md describes it. A subject that crossed a limit whose mode is "report" is
 
     report account:alice limit=account-bounces count=bounces value=11 soft=10 within=1h
 """
@@ -56,12 +56,12 @@ def _line(verb: str, subject: str, fields: dict[str, str]) -> str:
 
 
 def report(one: Report) -> str:
-    """Return as a line that a sender crossed a limit; nothing is done about it."""
+    """Return as a line that a subject crossed a limit whose mode is "report"."""
     fields = {
         "limit": one.limit,
         "count": one.count,
         "value": str(one.value),
-        "soft": str(one.threshold),
+        one.above: str(one.threshold),
         "within": str(Duration(one.within)),
     }
     return _line("report", _value(one.shown), fields)

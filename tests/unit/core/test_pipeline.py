@@ -33,8 +33,9 @@ from throttled.model import (
     Scope,
     Seen,
 )
+from throttled.notify import line
 from throttled.parse.parser import Parser
-from throttled.settings import Policy
+from throttled.settings import Policy, default_limits
 from throttled.store.store import Filter, Store, StoredPosition
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
@@ -855,3 +856,42 @@ def test_what_was_counted_before_a_restart_is_not_reported_again(store: Store) -
     lines = sends()
     pipeline.counting.read(lines, range(len(lines)), NOW, forgotten={})
     assert (pipeline.reports(), pipeline.senders.days()) == ([], [])
+
+
+def test_a_limit_that_only_reports(store: Store, kernel: Kernel) -> None:
+    limits = default_limits()
+    limits["connections"] = replace(limits["connections"], mode="report")
+    limits["errors"] = replace(limits["errors"], mode="report")
+    facts = Facts(mynetworks=("203.0.113.0/24",))
+    pipeline = Pipeline(Policy(limits=limits), facts, store, kernel, Parser(UTC, WALL))
+    assert read(pipeline, FLOOD) == []
+    (report,) = pipeline.reports()
+    assert (report.subject, report.limit, report.value, report.above) == (
+        A,
+        "connections",
+        61,
+        "soft",
+    )
+    assert line.report(report) == (
+        f"report {A} limit=connections count=connections value=61 soft=60 within=1m"
+    )
+    assert store.reports(0.0, A) == [report]
+    # Again at twice the value, or for the other threshold.
+    assert read(pipeline, FLOOD[:60]) == []
+    assert pipeline.reports() == []
+    assert read(pipeline, FLOOD[:1]) == []
+    assert [report.value for report in pipeline.reports()] == [122]
+    read(pipeline, GARBAGE)
+    assert [(r.limit, r.value, r.above) for r in pipeline.reports()] == [("errors", 55, "hard")]
+    read(pipeline, [text.replace(A, "203.0.113.7") for text in FLOOD])
+    assert pipeline.reports() == []
+    assert kernel.held == {}
+
+
+def test_a_limit_that_does_not_ban(store: Store, kernel: Kernel) -> None:
+    limits = default_limits()
+    limits["errors"] = replace(limits["errors"], mode="throttle")
+    pipeline = Pipeline(Policy(limits=limits), Facts(), store, kernel, Parser(UTC, WALL))
+    (decision,) = read(pipeline, GARBAGE)
+    assert (decision.action, decision.limit) == ("throttle", "errors")
+    assert decision.why.endswith("not banned: mode is throttle")

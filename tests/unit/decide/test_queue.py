@@ -219,6 +219,7 @@ def test_mailboxes_and_domains_that_are_delivered_for(log: Log) -> None:
     assert used == {
         ("mailbox:b@example.test", "messages"): 1,
         ("mailbox:b", "messages"): 1,
+        ("domain:example.test", "received"): 1,
         ("domain:example.test", "messages"): 1,
         ("domain:example.test", "recipients"): 2,
         ("domain:example.test", "bounces"): 1,

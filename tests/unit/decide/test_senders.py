@@ -256,3 +256,25 @@ def test_nothing_is_kept_where_it_is_switched_off() -> None:
     host.send(1.0, recipients=20, bounces=20)
     assert (host.reported(), host.senders.days(), len(host.senders.queue)) == ([], [], 0)
     assert host.senders.meters("account:alice", 1.0) == []
+
+
+def test_connections_of_inside_hosts() -> None:
+    host = Host(c=Limit(of="inside", count="connections", within=duration("1m"), soft=2))
+    assert host.senders.connections
+    for _ in range(3):
+        for client in ("198.51.100.7", "203.0.113.7"):
+            host.senders.step(Event("connect", client, "smtpd", "postfix", 1, 1.0), 1.0)
+    assert host.reported() == [("198.51.100.7", "c", 3)]
+    assert host.senders.days() == []
+    assert not Host().senders.connections
+
+
+def test_mail_that_a_domain_receives() -> None:
+    host = Host(d=Limit(of="domain", count="received", within=duration("1h"), soft=1))
+    message = Message("3A5C01F2B", recipient="b@example.test", status="sent")
+    for _ in range(2):
+        event = Event("delivery", "", "lmtp", "postfix", 1, 1.0, message=message)
+        host.senders.step(event, 1.0)
+    assert host.reported() == [("domain:example.test", "d", 2)]
+    days = {day.subject: (day.messages, day.received) for day in host.senders.days()}
+    assert days == {"mailbox:b@example.test": (2, 0), "domain:example.test": (0, 2)}

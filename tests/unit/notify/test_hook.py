@@ -208,3 +208,8 @@ def test_who_is_reported_is_named_only_if_that_is_switched_on(named: bool) -> No
     assert ("account:A" in event["text"]) == named
     assert event.get("subject") == ("account:a" if named else None)
     assert event["text"].endswith("is above x: 11 bounces, soft 10")
+    hook.reported(
+        [Report(1.0, "198.51.100.7", "x", "errors", 51, 50, 600.0, "198.51.100.7", "hard")]
+    )
+    [event] = json.loads(hook._take())["events"]
+    assert event["text"] == "198.51.100.7 is above x: 51 errors, hard 50"
