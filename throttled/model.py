@@ -141,16 +141,7 @@ class Crossing(Struct, frozen=True, gc=False):
     value: int
     threshold: int
     within: float  # seconds
-    count: Literal[
-        "connections",
-        "handshakes",
-        "errors",
-        "callouts",
-        "auth_failures",
-        "auth_users",
-        "messages",
-        "recipients",
-    ] = "errors"
+    count: str = "errors"  # what the limit counts; "handshakes": connections that the kernel saw
     name: str = ""  # host name, for protection by suffix
     lines: tuple[Line, ...] = ()
     pid: int = 0  # of the smtpd whose session crossed it; 0: none

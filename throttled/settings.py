@@ -345,8 +345,23 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     """What is counted of senders: see [limits.NAME] of."""
 
     enabled: Annotated[
-        bool, Meta(description="false: nothing of accounts, users, mailboxes or domains is kept")
+        bool,
+        Meta(
+            description=(
+                "false: nothing of accounts, users, inside hosts, mailboxes or domains is counted, "
+                "and what was stored of them is deleted"
+            )
+        ),
     ] = True
+    visible: Annotated[
+        Literal["root", "group"],
+        Meta(
+            description=(
+                'who may see them in accounts, find, explain and list: "root" alone, or "group": '
+                "also the members of [control] group"
+            )
+        ),
+    ] = "root"
 
 
 class Policy(Struct, frozen=True):
@@ -371,3 +386,8 @@ class Policy(Struct, frozen=True):
         else:
             own = limit.mode or ("enforce" if limit.of == "client" else "report")
         return "throttle" if own == "enforce" and self.mode == "throttle" else own
+
+    def of_senders(self, name: str) -> bool:
+        """Tell whether a limit counts what senders do (accounts …), not what clients do."""
+        limit = self.limits.get(name)
+        return limit is not None and limit.of != "client"

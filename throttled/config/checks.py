@@ -87,7 +87,7 @@ def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Fault]:
     given = {
         "mx": limit.mx,
         "submission": limit.submission,
-        "throttle": limit.throttle,
+        "throttle": None if limit.mode in ("throttle", "enforce") else limit.throttle,
         "factor": limit.factor,
     }
     only = {"share": limit.share, "usual": limit.usual}

@@ -97,7 +97,9 @@ SECTIONS = {
     "accounts": (
         "What senders on this host do, counted from Postfix's log: accounts that log in, local "
         'users, inside hosts, mailboxes and domains. Limits with another `of` than "client" '
-        "report it. Daily counts are stored for 35 days, the networks of logins not at all."
+        "report it. Daily counts and reports are stored for 35 days. Networks of logins are not "
+        "stored: in memory there are keyed tags of them, for the window of the limit. Names are in "
+        "no metric, and in notifications only with [notify] accounts = true."
     ),
     "firewall": "How the kernel is told.",
     "sensor": (

@@ -138,7 +138,7 @@ class Counting:
             step(event, at, log_number, source, offset)
             about = event.message is not None or (connections and kind == "connect")
             if about and self._engine.ours(event, log_number):
-                self._senders.step(event, at, again=again)
+                self._senders.step(event, at, again=again, source=source, offset=offset)
             if kind == "lines_lost":
                 self._counts.lines_lost += event.count
 

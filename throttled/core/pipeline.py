@@ -20,6 +20,7 @@ from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
 from throttled.core.explain import explain
 from throttled.core.recorder import Key, Recorder
+from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.networks import exempt
@@ -78,6 +79,7 @@ class Pipeline:
         self.enforcer = Enforcer(backend, self.skipped)
         self.engine = Engine(policy, facts, noting=backend is not None)
         self.senders = Senders(policy, facts)
+        self.answered(connected=False)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
         self._further: list[Crossing] = []
@@ -90,6 +92,14 @@ class Pipeline:
         self.ladder.policy = policy
         self.ladder.protection = protection
 
+    def answered(self, *, connected: bool) -> None:
+        """Learn whether Postfix asks about mail: what is decided about senders acts only then.
+
+        Where nothing is enforced, decisions about senders are taken as those about clients are.
+        """
+        backend = self.enforcer.backend
+        self.senders.acting = connected or backend is None or not backend.enforces
+
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
         self.engine.forget_lines()  # a store has its own numbers for log files
@@ -101,6 +111,7 @@ class Pipeline:
         """Forget what a subject did and what was decided; see `Recorder.forget`."""
         if subject:
             self.engine.forget(subject, scope)
+            self.senders.forget(subject)
         else:
             self.engine.forget_all(scope)
         return self.recorder.forget(subject, scope, now, exempt_until)
@@ -165,7 +176,7 @@ class Pipeline:
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
         newcomers = self._newcomers(outcome.evidence, now)
-        crossings = self._acting(outcome.crossings, now)
+        crossings = [*self._acting(outcome.crossings, now), *self.senders.crossings()]
         if not crossings:
             if newcomers:
                 self.decide(newcomers, now, positions, began=began)
@@ -180,7 +191,11 @@ class Pipeline:
                     log.debug("%s", text)
             self._hold(crossings, pasts, networks, now)
             for crossing, value in ruling.excused:
-                self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
+                if self.ladder.policy.of_senders(crossing.limit):
+                    excuse = Excuse(crossing.action, value, now.boot + _SPARED)
+                    self.senders.held.excuse(crossing.subject, crossing.limit, excuse, now.boot)
+                else:
+                    self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.
             decisions += [*self._exempt(ruling.decisions, now), *ruling.decisions]
             spared += ruling.spared
@@ -326,7 +341,9 @@ class Pipeline:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
-            if d.action == "release":
+            if address.is_named(d.subject) or self.ladder.policy.of_senders(d.limit):
+                self.senders.hold(d, until, now.boot)
+            elif d.action == "release":
                 self.engine.release(d.subject, d.scope)
             elif d.action != "exempt":
                 self.engine.hold(

@@ -24,6 +24,11 @@ WORDS = {
     "auth_users": "user names tried",
     "messages": "messages",
     "recipients": "recipients",
+    "bytes": "bytes",
+    "bounces": "bounces",
+    "deferrals": "deferrals for its reputation",
+    "networks": "networks that it logged in from",
+    "received": "messages received",
 }
 
 Key = tuple[str, Scope]

@@ -118,6 +118,13 @@ class Queue:
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
 
+    def clear(self) -> None:
+        """Evict everything, names of accounts too."""
+        self._owners.clear()
+        self._shared.clear()
+        self._names.clear()
+        self._forwarded.clear()
+
     def step(self, event: Event) -> tuple[Use, ...]:
         """Take one event; return what its subjects did."""
         action = self._actions.get(event.kind)

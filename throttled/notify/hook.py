@@ -23,7 +23,7 @@ from time import time
 from typing import Any
 
 from throttled import subjects
-from throttled.address import is_subject
+from throttled.address import is_named, is_subject
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Problem, Report
@@ -54,9 +54,15 @@ class Hook:
         verb = "would ban" if self.would else "banned"
         for d in decisions:
             if d.action == "ban":
-                text = f"{verb} {d.subject} in {d.scope}: {d.why}"
                 fields = {"subject": d.subject, "scope": d.scope, "until": d.until}
-                self._tell("ban", text, **fields, would=self.would)
+                who = f"{d.subject} in {d.scope}"
+                if is_named(d.subject):
+                    who = d.subject if self.settings.accounts else _unnamed(d.subject)
+                    fields = {
+                        "until": d.until,
+                        **({"subject": who} if self.settings.accounts else {}),
+                    }
+                self._tell("ban", f"{verb} {who}: {d.why}", **fields, would=self.would)
         for alert in {d.alert for d in decisions if d.alert}:
             self._tell("alert", alert)
 
@@ -64,7 +70,7 @@ class Hook:
         """Report who crossed a limit: addresses, other senders only if that is switched on."""
         for one in reports:
             fields: dict[str, object] = {"limit": one.limit, "value": one.value}
-            who = f"a sender ({subjects.of(one.subject)})"
+            who = _unnamed(one.subject)
             if self.settings.accounts or is_subject(one.subject):
                 who = one.shown
                 fields["subject"] = one.subject
@@ -187,6 +193,11 @@ class Hook:
                     await child.wait()
             transport.close()  # what left its group may hold the pipes open for ever
         return [f"{name} ended with {code}: {said}"] if code else []
+
+
+def _unnamed(subject: str) -> str:
+    """Return what a sender is, without its name."""
+    return f"a sender ({subjects.of(subject)})"
 
 
 def _summary(counts: dict[str, int], *, would: bool) -> str:

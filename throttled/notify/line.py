@@ -11,6 +11,7 @@ docs/monitoring.md describes it. A subject that crossed a limit whose mode is "r
 
 import re
 
+from throttled.address import is_named
 from throttled.model import Decision, Report, Snapshot
 from throttled.settings import Duration
 
@@ -24,7 +25,7 @@ def line(decision: Decision, *, would: bool) -> str:
         decision: what was decided.
         would: the daemon observes: nothing is enforced.
     """
-    fields = {"scope": decision.scope, "limit": decision.limit}
+    fields = {**_scope(decision), "limit": decision.limit}
     if decision.value:
         fields["value"] = str(decision.value)
     if decision.threshold and decision.above:
@@ -39,16 +40,22 @@ def line(decision: Decision, *, would: bool) -> str:
     fields["origin"] = decision.origin
     if decision.name:
         fields["name"] = decision.name
-    return _line(verb, decision.subject, fields)
+    return _line(verb, _value(decision.subject), fields)
 
 
 def expired(row: Snapshot) -> str:
     """Return the end of what was in force as a line; `for` is how long it was."""
-    fields = {"scope": row.scope, "limit": row.limit, "for": str(Duration(row.until - row.since))}
+    lasted = str(Duration(row.until - row.since))
+    fields = {**_scope(row), "limit": row.limit, "for": lasted}
     if row.level:
         fields["level"] = str(row.level)
     fields["origin"] = row.origin
-    return _line("expire", row.subject, fields)
+    return _line("expire", _value(row.subject), fields)
+
+
+def _scope(of: Decision | Snapshot) -> dict[str, str]:
+    """Return the scope of a subject that has one: accounts, users, mailboxes, domains have none."""
+    return {} if is_named(of.subject) else {"scope": of.scope}
 
 
 def _line(verb: str, subject: str, fields: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ the oldest are deleted when the next is written.
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import astuple
 
 from throttled import subjects
@@ -47,6 +48,7 @@ _PRUNE_DAYS = """
 DELETE FROM sender_day WHERE (subject, day) IN (
     SELECT subject, day FROM sender_day WHERE day < ? LIMIT ?)
 """
+_FORGET = 'DELETE FROM sender_report WHERE "limit" NOT IN (SELECT value FROM json_each(?))'
 _DAY_OF_ALL = """
 SELECT subject, sum((day = ?1) * messages), sum((day = ?1) * recipients), sum((day = ?1) * bytes),
     sum((day = ?1) * bounces), sum((day = ?1) * deferrals),
@@ -108,6 +110,12 @@ def of_day(
     """
     rows = structs(SenderRow, connection.execute(_DAY_OF_ALL, (day, text.casefold())), skipped)
     return [row for row in rows if not kind or subjects.of(row.subject) == kind]
+
+
+def forget(connection: sqlite3.Connection, limits: Sequence[str]) -> None:
+    """Delete all days, and all reports but those of some limits."""
+    connection.execute("DELETE FROM sender_day")
+    connection.execute(_FORGET, (msgspec.json.encode(limits).decode(),))
 
 
 def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:

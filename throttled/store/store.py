@@ -276,6 +276,11 @@ class Store:
         with self._database.transaction() as connection:
             senders.report(connection, reports)
 
+    def forget_senders(self, limits: Sequence[str]) -> None:
+        """Delete what senders did, and all reports but those of some limits."""
+        with self._database.transaction() as connection:
+            senders.forget(connection, limits)
+
     def reports(self, since: float = 0.0, subject: str = "", count: int = 100) -> list[Report]:
         """Return reports not before `since`, of one subject or all (""), the latest first."""
         with self._database.guard() as connection:
