@@ -275,7 +275,7 @@ class Entry(Struct, frozen=True, gc=False):
     rate: Rate | None = None  # of a throttle; None = the configured one
 
 
-class Seen(Struct, frozen=True, gc=False):
+class Element(Struct, frozen=True, gc=False):
     """One element that the kernel does hold."""
 
     subject: str
@@ -366,7 +366,7 @@ class Fill(Struct, frozen=True):
     name: str
     scope: Scope
     action: Action
-    held: int  # what has run out may count for a minute more
+    used: int  # what has run out may count for a minute more
     size: int
 
 
@@ -397,13 +397,13 @@ class Applied(Struct, frozen=True):
     full: frozenset[FullSet] = frozenset()  # `failed` names what did not fit
 
 
-class Problem(Struct, frozen=True):
+class Finding(Struct, frozen=True):
     """One finding of a check."""
 
     state: Literal["ok", "warning", "fault"]
     what: str
     hint: str = ""
-    #: Of the daemon's health: which kind of problem it is, see `throttled.health.problems`.
+    #: Of the daemon's health: which kind of problem it is, see `throttled.health.findings`.
     key: str = ""
 
 

@@ -106,10 +106,10 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
     for term, *between, meaning in rows[2:]:
         yield from (".TP", _inline(term), _verbatim(_inline(meaning), escaped=True))
         if between:
-            told = (
+            columns = (
                 f"{name.capitalize()}: {cell}." for name, cell in zip(names, between, strict=True)
             )
-            yield from (".br", _inline(" ".join(told)))
+            yield from (".br", _inline(" ".join(columns)))
 
 
 def _inline(text: str) -> str:

@@ -21,7 +21,7 @@ from throttled.enforce.backend import Backend
 from throttled.enforce.batch import RATES
 from throttled.enforce.registry import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Foreign, Rate, Ruleset, Scope, Seen
+from throttled.model import Action, Element, Entry, Foreign, Rate, Ruleset, Scope
 
 #: Two at once, and no more as long as a test lasts.
 SLOW = Rate(1, 3600.0, 2)
@@ -58,13 +58,13 @@ def addresses(count: int) -> list[str]:
     return [f"198.18.{n // 250}.{n % 250 + 1}" for n in range(count)]
 
 
-def keys(found: Iterable[Entry | Seen]) -> set[tuple[str, Scope, Action]]:
+def keys(found: Iterable[Entry | Element]) -> set[tuple[str, Scope, Action]]:
     return {(each.subject, each.scope, each.action) for each in found}
 
 
 def rates(backend: Backend, subject: str) -> list[Rate | None]:
     """Return the rates at which a subject is throttled: one, or none where it is not."""
-    looked = [seen.rate for seen in backend.lookup([throttle(subject)])]
+    looked = [element.rate for element in backend.lookup([throttle(subject)])]
     assert looked == [
         s.rate for s in backend.dump() if (s.subject, s.action) == (subject, "throttle")
     ]
@@ -78,7 +78,7 @@ def grain(backend: Backend) -> float:
 
 def left(backend: Backend, entry: Entry) -> float:
     """Return the seconds left of an element; 0 where there is none."""
-    return sum(seen.seconds for seen in backend.lookup([entry]))
+    return sum(element.seconds for element in backend.lookup([entry]))
 
 
 def put(backend: Backend, *entries: Entry) -> None:
@@ -90,14 +90,14 @@ def put(backend: Backend, *entries: Entry) -> None:
 
 
 def test_check_finds_nothing_wrong_here(backend: Backend) -> None:
-    assert [problem.state for problem in backend.check()] == ["ok"]
+    assert [finding.state for finding in backend.check()] == ["ok"]
 
 
 def test_what_was_applied_is_there(backend: Backend) -> None:
     put(backend, *EVERY_KIND)
     found = backend.lookup(EVERY_KIND)
     assert keys(found) == keys(EVERY_KIND)
-    assert all(59.0 - grain(backend) < seen.seconds <= 60.0 for seen in found)
+    assert all(59.0 - grain(backend) < element.seconds <= 60.0 for element in found)
     assert keys(backend.dump()) == keys(EVERY_KIND)
 
 
@@ -235,7 +235,7 @@ def test_a_throttle_has_one_rate(backend: Backend, subject: str) -> None:
 
 def test_a_ban_and_an_exemption_have_no_rate(backend: Backend) -> None:
     put(backend, *(Entry("198.18.0.1", "mx", action, 60.0, SLOW) for action in ("ban", "exempt")))
-    assert [seen.rate for seen in backend.dump()] == [None, None]
+    assert [element.rate for element in backend.dump()] == [None, None]
 
 
 def test_more_rates_than_can_be_kept(backend: Backend) -> None:
@@ -246,7 +246,7 @@ def test_more_rates_than_can_be_kept(backend: Backend) -> None:
     assert all("configured rate" in why for _entry, why in applied.failed)
     assert not applied.full
     expected = {e.subject: None if e.subject in refused else e.rate for e in many}
-    assert {seen.subject: seen.rate for seen in backend.dump()} == expected
+    assert {element.subject: element.rate for element in backend.dump()} == expected
     put(backend, throttle("198.18.0.200", rate=many[0].rate), ban("198.18.0.201"))
     # Rates that nobody has any more make room.
     put(backend, *(throttle(entry.subject, 0.0) for entry in many[:10]))
@@ -294,9 +294,9 @@ def test_a_full_set_can_be_renewed_and_emptied(backend: Backend) -> None:
     )
     assert left(backend, ban(first[0])) <= 300.0
     assert not backend.lookup([ban(first[1])])
-    held = keys(backend.dump())
-    assert len(held) <= 100
-    assert bool(applied.full) == (("198.18.0.101", "mx", "ban") not in held)
+    present = keys(backend.dump())
+    assert len(present) <= 100
+    assert bool(applied.full) == (("198.18.0.101", "mx", "ban") not in present)
 
 
 def test_a_full_set_does_not_keep_others_from_what_is_theirs(backend: Backend) -> None:
@@ -324,7 +324,7 @@ def test_setting_up_again_keeps_what_is_there(backend: Backend) -> None:
     backend.setup(Ruleset(other, ("198.51.100.0/24",), 7, 60.0, 9, 2000))
     found = backend.lookup(EVERY_KIND)
     assert keys(found) == keys(backend.dump()) == keys(EVERY_KIND)
-    assert all(58.0 - grain(backend) < seen.seconds <= 60.0 for seen in found)
+    assert all(58.0 - grain(backend) < element.seconds <= 60.0 for element in found)
 
 
 def test_nothing_can_be_applied_before_the_rules_are_there(backend: Backend) -> None:
@@ -385,13 +385,15 @@ def test_how_full_it_is(backend: Backend) -> None:
     put(backend, *EVERY_KIND, throttle("198.18.0.2"))
     fills = backend.fill()
     if fills:  # a kernel that does not count says nothing
-        held: Counter[tuple[Scope, Action]] = Counter()
+        present: Counter[tuple[Scope, Action]] = Counter()
         for fill in fills:
-            held[fill.scope, fill.action] += fill.held
-        assert held == Counter((e.scope, e.action) for e in (*EVERY_KIND, throttle("198.18.0.2")))
+            present[fill.scope, fill.action] += fill.used
+        assert present == Counter(
+            (e.scope, e.action) for e in (*EVERY_KIND, throttle("198.18.0.2"))
+        )
         assert {fill.size for fill in fills} == {RULESET.size}
     backend.teardown()
-    assert sum(fill.held for fill in backend.fill()) == 0
+    assert sum(fill.used for fill in backend.fill()) == 0
 
 
 def test_word_of_what_somebody_else_does(backend: Backend) -> None:
@@ -663,8 +665,8 @@ def test_a_rate_of_its_own_is_counted(host: Host, source: str) -> None:
     put(host.backend, throttle(source, rate=SLOW), throttle(other))
     assert [host.arrives(source) for _ in range(4)] == [True, True, False, False]
     assert [host.arrives(other) for _ in range(4)] == [True, True, True, False]
-    (seen,) = host.backend.lookup([throttle(source)])
-    assert (seen.packets, seen.rate) == (2, SLOW)
+    (element,) = host.backend.lookup([throttle(source)])
+    assert (element.packets, element.rate) == (2, SLOW)
 
 
 @pytest.mark.parametrize("network", ["198.18.1.0/24", "198.18.0.0/22"])
@@ -778,9 +780,9 @@ def test_dropped_packets_are_counted(host: Host) -> None:
     assert [host.arrives("198.18.0.1") for _ in range(4)] == [False] * 4
     assert [host.arrives("198.18.0.3") for _ in range(5)] == [True] * 3 + [False] * 2
     asked = [ban("198.18.0.1"), ban("198.18.0.2"), throttle("198.18.0.3")]
-    counted = {seen.subject: seen.packets for seen in host.backend.lookup(asked)}
+    counted = {element.subject: element.packets for element in host.backend.lookup(asked)}
     assert counted == {"198.18.0.1": 4, "198.18.0.2": 0, "198.18.0.3": 2}
-    assert {seen.subject: seen.packets for seen in host.backend.dump()} == counted
+    assert {element.subject: element.packets for element in host.backend.dump()} == counted
     assert host.backend.dropped() == 6
 
 

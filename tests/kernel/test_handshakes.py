@@ -69,28 +69,28 @@ def test_from_handshakes_to_a_throttle_and_on_without_a_sensor(
         with server.entered():
             ours.follow(MUST, FACTS)
         ours.start()
-        assert ours.told().what == "completed handshakes are counted at ports 25"
+        assert ours.finding().what == "completed handshakes are counted at ports 25"
         connect(server, client, 587, 130)
         connect(server, client, 25, 61)
         await happens(lambda: reported)
         assert [(d.subject, d.scope, d.action) for d in reported] == [(V4, "mx", "throttle")]
         assert pipeline.counts.events == {"handshake": 61}
         made[0].missed = 3
-        assert [problem.key for problem in ours.problems()] == ["sensor-missed"]
+        assert [finding.key for finding in ours.findings()] == ["sensor-missed"]
         # It fails: that is told, and it is tried again.
         made[0]._link.detach()
-        await happens(ours.problems)
-        await happens(lambda: "detached" in ours.told().what)
-        assert ours.told().state == "warning"
-        assert [problem.key for problem in ours.problems()] == ["sensor"]
+        await happens(ours.findings)
+        await happens(lambda: "detached" in ours.finding().what)
+        assert ours.finding().state == "warning"
+        assert [finding.key for finding in ours.findings()] == ["sensor"]
         monkeypatch.setattr(module, "_PATIENCE", 0.0)
         await happens(lambda: len(made) == 2)
-        assert ours.problems() == []
+        assert ours.findings() == []
         # Switched off, and with nothing to look at.
         ours.follow(schema.Sensor(handshakes=False), FACTS)
-        assert ours.told().what == "off; connections are counted from the log alone"
+        assert ours.finding().what == "off; connections are counted from the log alone"
         ours.follow(MUST, Facts())
-        assert ours.told().what.startswith("no service of Postfix is known")
+        assert ours.finding().what.startswith("no service of Postfix is known")
         ours.close()
 
     monkeypatch.setattr(module, "Sensor", Known)

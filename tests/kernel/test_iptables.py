@@ -107,7 +107,7 @@ def test_what_an_operator_put_in_by_hand_is_found_and_ends(host: Host) -> None:
     run("ipset", "add", "thr_mx_ban4", "198.18.0.1")
     run("ipset", "add", "thr_mx_ban4_24", "198.18.1.0/24", "timeout", "3600")
     run("ipset", "add", "thr_mx_ban4_24", "198.18.64.0/19", "timeout", "3600")  # not ours
-    found = {seen.subject: seen.seconds for seen in host.backend.dump()}
+    found = {element.subject: element.seconds for element in host.backend.dump()}
     assert found.keys() == {"198.18.0.1", "198.18.1.0/24"}
     assert 0 < found["198.18.0.1"] <= 600
 
@@ -263,13 +263,13 @@ def test_a_look_costs_microseconds(host: Host) -> None:
     host.backend.apply([ban(f"198.18.{n >> 8}.{n & 255}") for n in range(1, 50_000)])
     watch = host.backend.watch()
     assert watch is not None
-    took = []
+    elapsed = []
     for _ in range(100):
         start = time.perf_counter()
         assert watch.drain() == Foreign()
-        took.append(time.perf_counter() - start)
+        elapsed.append(time.perf_counter() - start)
     watch.close()
-    assert min(took) < 0.001
+    assert min(elapsed) < 0.001
 
 
 def test_sets_of_others_stay(host: Host) -> None:
@@ -295,8 +295,8 @@ def test_no_other_table_is_touched() -> None:
     """The table nat would turn connection tracking on for the whole host."""
     with namespace("alone") as place, place.entered():
         backend = Iptables()
-        assert [problem.state for problem in backend.check()] == ["ok"]
-        assert [problem.state for problem in backend.check()] == ["ok"]
+        assert [finding.state for finding in backend.check()] == ["ok"]
+        assert [finding.state for finding in backend.check()] == ["ok"]
         backend.setup(RULESET)
         names = [Path("/proc/thread-self/net", f"{ip}_tables_names") for ip in ("ip", "ip6")]
         made = [name.read_text().split() for name in names]
@@ -326,8 +326,8 @@ def test_a_set_in_use_gets_another_size_with_what_it_holds(
 
 def test_the_longest_time_that_the_kernel_can_count(host: Host) -> None:
     host.backend.apply([ban("198.18.0.1", 1e15)])
-    (seen,) = host.backend.lookup([ban("198.18.0.1")])
-    assert 24 * 86400 < seen.seconds < 25 * 86400
+    (element,) = host.backend.lookup([ban("198.18.0.1")])
+    assert 24 * 86400 < element.seconds < 25 * 86400
 
 
 def test_what_is_to_last_longer_is_not_taken_for_another(host: Host) -> None:
@@ -352,7 +352,7 @@ def test_all_addresses_are_one_subject(host: Host) -> None:
     everyone = [ban("0.0.0.0/0"), ban("::/0", action="throttle")]
     host.backend.apply(everyone)
     assert not host.arrives("198.18.0.1")  # in the upper half
-    assert [seen.packets for seen in host.backend.lookup(everyone)] == [1, 0]
+    assert [element.packets for element in host.backend.lookup(everyone)] == [1, 0]
     assert len(list(host.backend.dump())) == 2
     host.backend.apply([ban("0.0.0.0/0", 0.0)])
     assert host.arrives("198.18.0.1")
@@ -366,7 +366,7 @@ def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.M
     found = host.backend.lookup([*many[:500], ban("198.19.0.1")])
     assert len(found) == 500
     unknown = host.backend.lookup(many[:500])  # the set is not even read again
-    assert all(math.isnan(seen.seconds) and seen.packets == 0 for seen in unknown)
+    assert all(math.isnan(element.seconds) and element.packets == 0 for element in unknown)
 
 
 # Check
@@ -374,7 +374,7 @@ def test_of_a_large_set_only_presence_is_known(host: Host, monkeypatch: pytest.M
 
 def test_check_changes_nothing() -> None:
     with namespace("check") as place, place.entered():
-        assert [problem.state for problem in Iptables().check()] == ["ok"]
+        assert [finding.state for finding in Iptables().check()] == ["ok"]
         assert [line for line in raw() if not line.startswith("-P ")] == []
         assert run("ipset", "list", "-n") == ""
 
@@ -386,18 +386,18 @@ def test_check_where_the_host_uses_the_nft_variant(
         (tmp_path / name).symlink_to(f"/usr/sbin/{name}")
     (tmp_path / "iptables").symlink_to("/usr/sbin/xtables-nft-multi")
     monkeypatch.setenv("PATH", str(tmp_path))
-    (problem,) = Iptables().check()
-    assert problem.state == "fault"
-    assert "nft variant" in problem.what
-    assert 'backend = "nftables"' in problem.hint
+    (finding,) = Iptables().check()
+    assert finding.state == "fault"
+    assert "nft variant" in finding.what
+    assert 'backend = "nftables"' in finding.hint
 
 
 def test_check_without_the_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with namespace("absent") as place, place.entered(), monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        (problem,) = Iptables().check()
-        assert problem.what == "iptables-legacy is not installed"
-        assert "apt-get install iptables" in problem.hint
+        (finding,) = Iptables().check()
+        assert finding.what == "iptables-legacy is not installed"
+        assert "apt-get install iptables" in finding.hint
         Iptables().teardown()  # there is nothing, and it does not need them to know
 
 
@@ -405,9 +405,9 @@ def test_check_where_a_kind_of_match_is_missing(monkeypatch: pytest.MonkeyPatch)
     # Stands for a kernel without xt_hashlimit, which cannot be had here.
     monkeypatch.setattr(ruleset, "_GC", "nonsense")
     with namespace("modules") as place, place.entered():
-        (problem,) = Iptables().check()
-        assert problem.state == "fault"
-        assert "xt_hashlimit" in problem.hint
+        (finding,) = Iptables().check()
+        assert finding.state == "fault"
+        assert "xt_hashlimit" in finding.hint
         assert run("ipset", "list", "-n") == ""
 
 
@@ -450,9 +450,9 @@ def test_check_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_LIBRARIES", ("xtables", "absent4", "absent6"))
     monkeypatch.delitem(sys.modules, "throttled.enforce.iptables.library", raising=False)
     with namespace("libraries") as place, place.entered():
-        (problem,) = Iptables().check()
-        assert problem.what == "libabsent4, libabsent6 not found"
-        assert "apt-get install iptables" in problem.hint
+        (finding,) = Iptables().check()
+        assert finding.what == "libabsent4, libabsent6 not found"
+        assert "apt-get install iptables" in finding.hint
         assert run("ipset", "list", "-n") == ""
 
 
@@ -460,9 +460,9 @@ def test_check_without_python_iptables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "throttled.enforce.iptables.library", raising=False)
     monkeypatch.setitem(sys.modules, "iptc", None)
     with namespace("package") as place, place.entered():
-        (problem,) = Iptables().check()
-        assert "iptc" in problem.what
-        assert "python3-iptables" in problem.hint
+        (finding,) = Iptables().check()
+        assert "iptc" in finding.what
+        assert "python3-iptables" in finding.hint
 
 
 # python-iptables
@@ -533,8 +533,8 @@ def test_the_lock_of_the_programs_is_waited_for(
     lock = tmp_path / "lock"  # not that of this machine's other tests
     monkeypatch.setattr(tables, "_LOCKFILE", lock)
     monkeypatch.setattr(tables, "_LOCK", 0.1)
-    with lock.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with lock.open("a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
         with pytest.raises(BackendError, match="another program holds"):
             tables.remove(4, ruleset.CHAINS)
     assert host.backend.intact()
@@ -550,9 +550,9 @@ def test_a_lock_that_is_held_costs_no_bans(
     lock = tmp_path / "lock"
     monkeypatch.setattr(tables, "_LOCKFILE", lock)
     monkeypatch.setattr(tables, "_LOCK", 0.1)
-    with lock.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        release = threading.Timer(0.15, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+    with lock.open("a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        release = threading.Timer(0.15, lambda: fcntl.flock(opened, fcntl.LOCK_UN))
         release.start()
         with suppress(BackendError):
             host.backend.setup(RULESET)
@@ -598,12 +598,12 @@ def test_a_ban_costs_the_same_beside_many(host: Host) -> None:
     host.backend.setup(msgspec.structs.replace(RULESET, size=200_000))
 
     def median(first: int) -> float:
-        took = []
+        elapsed = []
         for number in range(1, 100):
             start = time.perf_counter()
             host.backend.apply([ban(f"198.18.{first}.{number}")])
-            took.append(time.perf_counter() - start)
-        return statistics.median(took)
+            elapsed.append(time.perf_counter() - start)
+        return statistics.median(elapsed)
 
     alone = median(1)
     host.backend.apply([ban(f"198.19.{n >> 8}.{n & 255}") for n in range(50_000)])

@@ -73,5 +73,5 @@ def test_purge_removes_what_a_killed_check_left(pins: Path, backend: str, killed
 def test_the_next_check_removes_what_a_killed_one_left(pins: Path, killed: str) -> None:
     run(pins, sys.executable, "-c", _CHECK, "iptables", killed)
     assert "thr_check" in left(pins)
-    assert [problem.state for problem in choose("iptables").check()] == ["ok"]
+    assert [finding.state for finding in choose("iptables").check()] == ["ok"]
     assert left(pins) == ""

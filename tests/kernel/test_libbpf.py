@@ -80,9 +80,9 @@ def test_nothing_stays_open() -> None:
     before = descriptors()
     loaded = Object(OBJECTS / "xdp.o")
     loaded.load()
-    held = [loaded.map("settings"), loaded.program("ethernet")]
+    objects = [loaded.map("settings"), loaded.program("ethernet")]
     assert descriptors() > before
-    del loaded, held
+    del loaded, objects
     assert descriptors() == before
 
 

@@ -45,9 +45,9 @@ def test_a_check_tries_what_the_unit_may(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with bpffs() as mounted, namespace("check") as place, place.entered():
         backend = Xdp(pins=mounted / "throttled")
         with limited(capabilities()):
-            (problem,) = backend.check()
-        assert (problem.state, problem.hint) == ("fault", RIGHTS)
-        assert [problem.state for problem in backend.check()] == ["ok"]
+            (finding,) = backend.check()
+        assert (finding.state, finding.hint) == ("fault", RIGHTS)
+        assert [finding.state for finding in backend.check()] == ["ok"]
 
 
 def systemctl(monkeypatch: pytest.MonkeyPatch, directory: Path, answer: str, code: int = 0) -> None:

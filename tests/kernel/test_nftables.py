@@ -27,7 +27,7 @@ from throttled.errors import BackendError
 from throttled.linux import netlink
 from throttled.linux.netlink import Message
 from throttled.linux.netlink_socket import Netlink, netfilter
-from throttled.model import Action, Entry, Rate, Seen
+from throttled.model import Action, Element, Entry, Rate
 
 pytestmark = pytest.mark.root
 
@@ -127,12 +127,12 @@ def test_what_an_operator_put_in_by_hand_is_found(host: Host) -> None:
     nft("add", "element", "inet", "throttled", "mx_ban4", '{ 198.18.0.1 comment "spammer" }')
     nft("add", "element", "inet", "throttled", "mx_ban4_24", "{ 198.18.1.0 timeout 1h }")
     nft("add", "set", "inet", "throttled", "mine", "{ type ipv4_addr; elements = { 1.2.3.4 } }")
-    found = {seen.subject: seen.seconds for seen in host.backend.dump()}
+    found = {element.subject: element.seconds for element in host.backend.dump()}
     assert found.keys() == {"198.18.0.1", "198.18.1.0/24"}
     assert found["198.18.0.1"] == 3650 * 86400
     host.backend.setup(RULESET)
     host.backend.apply([ban("198.18.0.1", 0.0)])
-    assert [seen.subject for seen in host.backend.dump()] == ["198.18.1.0/24"]
+    assert [element.subject for element in host.backend.dump()] == ["198.18.1.0/24"]
     assert "set mine" in nft("list", "table", "inet", "throttled")
 
 
@@ -221,12 +221,12 @@ def test_whatever_somebody_did_to_our_table_is_put_right(host: Host, damage: str
 
 def test_large_sets_of_others_do_not_slow_a_ban_down(host: Host) -> None:
     def median(first: int) -> float:
-        took = []
+        elapsed = []
         for number in range(50):
             start = time.perf_counter()
             host.backend.apply([ban(f"198.18.{first}.{number}")])
-            took.append(time.perf_counter() - start)
-        return statistics.median(took)
+            elapsed.append(time.perf_counter() - start)
+        return statistics.median(elapsed)
 
     alone = median(1)
     networks = ", ".join(f"10.{n >> 8}.{n & 255}.0/24" for n in range(0, 20_000, 2))
@@ -298,9 +298,9 @@ def test_where_adding_does_not_renew_an_element_is_made_anew(
     host.backend.apply([ban("198.18.0.1")])
     assert not host.arrives("198.18.0.1")
     host.backend.apply([ban("198.18.0.1", 600.0)])
-    (seen,) = host.backend.lookup([ban("198.18.0.1")])
-    assert seen.seconds > 599.0
-    assert seen.packets == (1 if renews else 0)
+    (element,) = host.backend.lookup([ban("198.18.0.1")])
+    assert element.seconds > 599.0
+    assert element.packets == (1 if renews else 0)
 
 
 def test_a_set_cannot_become_smaller_than_what_it_holds(host: Host) -> None:
@@ -317,7 +317,7 @@ def test_an_element_in_its_last_moment_is_not_kept_for_ever(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Stands for a dump in the last millisecond, which cannot be met on purpose.
-    last = Seen("198.18.0.1", "mx", "ban", 0.0004)
+    last = Element("198.18.0.1", "mx", "ban", 0.0004)
     monkeypatch.setattr(
         elements.TableElements, "dump", lambda _self, of: [last] if of.name == "mx_ban4" else []
     )
@@ -361,7 +361,7 @@ def test_what_the_kernel_refuses_is_found_among_many(host: Host) -> None:
 def test_check_changes_nothing(transactions: Transactions) -> None:
     with namespace("check") as place, place.entered():
         inside = Transactions()
-        assert [problem.state for problem in Nftables().check()] == ["ok"]
+        assert [finding.state for finding in Nftables().check()] == ["ok"]
         assert inside.count() == 0
         inside.socket.close()
         assert nft("list", "ruleset") == ""
@@ -379,19 +379,19 @@ def test_check_without_the_right() -> None:
 
 def test_check_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libnftables, "_LIBRARY", "libnftables-that-is-absent.so.1")
-    (problem,) = Nftables().check()
-    assert problem.state == "fault"
-    assert "libnftables-that-is-absent.so.1" in problem.what
-    assert "install libnftables1" in problem.hint
+    (finding,) = Nftables().check()
+    assert finding.state == "fault"
+    assert "libnftables-that-is-absent.so.1" in finding.what
+    assert "install libnftables1" in finding.hint
 
 
 def test_check_with_rules_that_this_kernel_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     # Stands for an older kernel, which cannot be had here.
     monkeypatch.setattr(ruleset, "_DROP", "no-such-statement drop")
-    (problem,) = Nftables().check()
-    assert problem.state == "fault"
-    assert "syntax error" in problem.what
-    assert "Linux 5.11" in problem.hint
+    (finding,) = Nftables().check()
+    assert finding.state == "fault"
+    assert "syntax error" in finding.what
+    assert "Linux 5.11" in finding.hint
 
 
 # The ways to the kernel
@@ -452,7 +452,7 @@ def test_a_dump_and_a_batch_at_the_same_time(host: Host) -> None:
     dump = host.backend.dump()
     found = {next(dump).subject for _ in range(10)}
     assert not host.backend.apply([ban("198.18.9.9")]).failed
-    found |= {seen.subject for seen in dump}
+    found |= {element.subject for element in dump}
     assert len(found) >= 900
 
 

@@ -71,14 +71,14 @@ class Guarded(NamedTuple):
     server: Namespace
     client: Namespace
 
-    def held(self, *subjects: str) -> dict[str, int]:
+    def in_kernel(self, *subjects: str) -> dict[str, int]:
         """Return the subjects that the kernel holds as banned, and the packets dropped of each."""
         entries = [Entry(subject, "mx", "ban", 0.0) for subject in subjects]
         try:
-            seen = self.server.call(Nftables().lookup, entries)
+            elements = self.server.call(Nftables().lookup, entries)
         except BackendError:  # somebody else's set of that name
             return {}
-        return {each.subject: each.packets for each in seen}
+        return {each.subject: each.packets for each in elements}
 
     def repairs(self) -> int:
         """Return how often the daemon said that it put something right."""
@@ -114,15 +114,15 @@ def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
     began, repairs = time.monotonic(), guarded.repairs()
     with latency.knocking(guarded.client, BANNED) as heard:
         guarded.nft(DAMAGE[damage])
-        until(lambda: guarded.held(*BANS).keys() == set(BANS), "every ban is held")
+        until(lambda: guarded.in_kernel(*BANS).keys() == set(BANS), "every ban is held")
         until(lambda: time.monotonic() - (heard or [began])[-1] > 0.1, "it is silent")
     was_open = heard[-1] - heard[0] if heard else 0.0
     log.info("%s: open for %.1f ms", damage, was_open * 1e3)
     assert was_open < _LOOK / 2  # by the kernel's notification, not by the next look
     status = guarded.guard.status()
     assert (status.desired, status.enforced, status.counted) == (5, 5, True)
-    assert [problem for problem in status.health if problem.state == "fault"] == []
+    assert [finding for finding in status.health if finding.state == "fault"] == []
     # Counted there, since it was put back or all the time: packets came, and were dropped.
-    assert guarded.held(BANNED)[BANNED] > 0
+    assert guarded.in_kernel(BANNED)[BANNED] > 0
     assert guarded.guard.status().packets_dropped > 0
     assert guarded.repairs() > repairs

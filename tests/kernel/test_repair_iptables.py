@@ -60,4 +60,4 @@ def test_damage_is_put_right(guarded: tuple[Daemon, Namespace, Namespace], damag
     assert heard[-1] - heard[0] < _LOOK / 2  # by an early look, not by the next one
     status = guard.status()
     assert (status.desired, status.enforced) == (1, 1)
-    assert [problem for problem in status.health if problem.state == "fault"] == []
+    assert [finding for finding in status.health if finding.state == "fault"] == []

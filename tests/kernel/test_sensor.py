@@ -49,12 +49,12 @@ def test_completed_connections_are_counted_by_client_and_scope(ends: Ends, senso
     connect(ends, V4, 587, 1)
     connect(ends, V4, 80, 5)
     counted = {(V4, "mx"): 3, (V6, "submission"): 2, (V4, "submission"): 1}
-    assert sensor.take() == counted
-    assert sensor.take() == {}
+    assert sensor.drain() == counted
+    assert sensor.drain() == {}
     sensor.watch({"mx": (80,)})
     connect(ends, V4, 25, 1)
     connect(ends, V4, 80, 1)
-    assert sensor.take() == {(V4, "mx"): 1}
+    assert sensor.drain() == {(V4, "mx"): 1}
 
 
 def test_ipv4_at_a_listener_for_both(ends: Ends, sensor: Sensor) -> None:
@@ -62,19 +62,19 @@ def test_ipv4_at_a_listener_for_both(ends: Ends, sensor: Sensor) -> None:
         both = socket.create_server(("::", 25), family=socket.AF_INET6, dualstack_ipv6=True)
     with both:
         ends[1].connect(V4, SERVER4, 25).close()
-    assert sensor.take() == {(V4, "mx"): 1}
+    assert sensor.drain() == {(V4, "mx"): 1}
 
 
 def test_another_network_namespace_is_not_ours(ends: Ends, sensor: Sensor) -> None:
     with ends[1].listen("127.0.0.1", 25):
         ends[1].connect("127.0.0.1", "127.0.0.1", 25).close()
-    assert sensor.take() == {}
+    assert sensor.drain() == {}
 
 
 def test_our_own_connections_to_others_are_not_counted(ends: Ends, sensor: Sensor) -> None:
     with ends[1].listen(netns.CLIENT4, 25):
         ends[0].connect(SERVER4, netns.CLIENT4, 25).close()
-    assert sensor.take() == {}
+    assert sensor.drain() == {}
 
 
 def test_a_syn_alone_counts_nothing(ends: Ends, sensor: Sensor) -> None:
@@ -82,7 +82,7 @@ def test_a_syn_alone_counts_nothing(ends: Ends, sensor: Sensor) -> None:
         before = opened(ends[0])
         spoof(ends[1], [f"198.18.{n // 250}.{n % 250}" for n in range(10_000)], SERVER4, 25, 1)
         assert opened(ends[0]) - before >= 10_000
-    assert sensor.take() == {}
+    assert sensor.drain() == {}
 
 
 def test_more_clients_than_there_is_room_for_are_missed(ends: Ends, sensor: Sensor) -> None:
@@ -91,23 +91,23 @@ def test_more_clients_than_there_is_room_for_are_missed(ends: Ends, sensor: Sens
         for n in range(SOURCES + more):
             ends[1].connect(f"198.19.{n // 250}.{n % 250}", SERVER4, 25).close()
             listener.accept()[0].close()
-    assert len(sensor.take()) == SOURCES
+    assert len(sensor.drain()) == SOURCES
     assert sensor.missed == more
     connect(ends, V4, 25, 1)
-    assert sensor.take() == {(V4, "mx"): 1}
+    assert sensor.drain() == {(V4, "mx"): 1}
 
 
 def test_two_at_once_both_count(ends: Ends, sensor: Sensor) -> None:
     other = ends[0].call(Sensor)
     other.watch({"mx": (25,)})
     connect(ends, V4, 25, 1)
-    assert sensor.take() == other.take() == {(V4, "mx"): 1}
+    assert sensor.drain() == other.drain() == {(V4, "mx"): 1}
 
 
 def test_a_sensor_that_was_detached_says_so(sensor: Sensor) -> None:
     sensor._link.detach()
     with pytest.raises(BackendError, match="detached"):
-        sensor.take()
+        sensor.drain()
 
 
 def test_a_control_group_without_the_listener_sees_nothing(ends: Ends) -> None:
@@ -119,7 +119,7 @@ def test_a_control_group_without_the_listener_sees_nothing(ends: Ends) -> None:
         made = ends[0].call(Sensor, path)
         made.watch({"mx": (25,)})
         connect(ends, V4, 25, 1)
-        assert made.take() == {}
+        assert made.drain() == {}
     finally:
         path.rmdir()
 
@@ -130,16 +130,16 @@ def test_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         Sensor()
     assert "cgroup2" in caught.value.hint
     for settings in (schema.Sensor(), schema.Sensor(handshakes=True)):
-        (told,) = check(settings)
-        assert (told.state, told.hint) == ("warning", caught.value.hint)
-        assert "from the log alone" in told.what
+        (finding,) = check(settings)
+        assert (finding.state, finding.hint) == ("warning", caught.value.hint)
+        assert "from the log alone" in finding.what
     with pytest.raises(BackendError, match="to attach it to /proc"):
         Sensor(Path("/proc"))
 
 
 def test_the_check() -> None:
-    assert [told.what for told in check(schema.Sensor())] == [
+    assert [finding.what for finding in check(schema.Sensor())] == [
         "sensor: completed handshakes can be counted"
     ]
-    (told,) = check(schema.Sensor(handshakes=False))
-    assert told.what.startswith("sensor: off")
+    (finding,) = check(schema.Sensor(handshakes=False))
+    assert finding.what.startswith("sensor: off")

@@ -145,9 +145,9 @@ def older_layout(pins: Path) -> None:
     """Make of what is in force what a version might have left whose elements were shorter."""
     home, older = pins / f"v{layout.LAYOUT}", pins / "v0"
     for name in ("mx_ban4", "mx_ban4_networks"):
-        held = Map.pinned(home / name)
-        keys, values, count, _cursor = held.read()
-        short = Map.hash(name, held.key_size, 16, 100)
+        pinned = Map.pinned(home / name)
+        keys, values, count, _cursor = pinned.read()
+        short = Map.hash(name, pinned.key_size, 16, 100)
         parts = [values[n * ELEMENT.size :][:16] for n in range(count)]
         assert short.update_batch(keys, b"".join(parts), count) == (count, 0)
         (home / name).unlink()
@@ -163,7 +163,7 @@ def test_what_another_layout_holds_goes_on(host: Host, pins: Path) -> None:
     fresh = Xdp()
     assert fresh.setup(RULESET)
     assert [path.name for path in pins.iterdir()] == [f"v{layout.LAYOUT}"]
-    assert {(seen.subject, seen.packets) for seen in fresh.lookup(entries)} == {
+    assert {(element.subject, element.packets) for element in fresh.lookup(entries)} == {
         ("198.18.0.1", 1),
         ("198.18.16.0/20", 0),
     }
@@ -198,8 +198,8 @@ def test_a_program_of_somebody_else_stays(
         link, _object = other_program(at("eth0").number)
         before = at("eth0")
         made = Xdp(pins=pins)
-        (problem,) = made.check()
-        assert problem.state == "warning"
+        (finding,) = made.check()
+        assert finding.state == "warning"
         for _ in range(2):
             made.setup(RULESET)
         assert at("eth0") == before
@@ -207,7 +207,7 @@ def test_a_program_of_somebody_else_stays(
         made.teardown()
         assert at("eth0") == before
         (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        for text in (problem.what, said):
+        for text in (finding.what, said):
             assert "eth0 has another XDP program (internet, id" in text
         del link
 
@@ -235,15 +235,15 @@ def test_one_by_ip_link_too(wire: Wire, pins: Path, tmp_path: Path) -> None:
 
 
 def test_where_others_are_everywhere_it_does_not_start(pins: Path) -> None:
-    with namespace("held") as place, place.entered():
+    with namespace("other") as place, place.entered():
         ip("link add a0 type veth peer b0 address 02:00:00:00:00:09")
-        held = [other_program(at(name).number) for name in ("a0", "b0")]
+        others = [other_program(at(name).number) for name in ("a0", "b0")]
         made = Xdp(pins=pins)
-        assert [problem.state for problem in made.check()] == ["fault", "fault"]
+        assert [finding.state for finding in made.check()] == ["fault", "fault"]
         with pytest.raises(BackendError, match="has another XDP program") as caught:
             made.setup(RULESET)
         assert "nftables" in caught.value.hint
-        assert held
+        assert others
         made.teardown()
 
 
@@ -438,15 +438,15 @@ def test_what_has_expired_is_collected_piece_by_piece(
     until(lambda: len(list(backend.dump())) == 10_000, "the others ended")
     home = pins / f"v{layout.LAYOUT}"
 
-    def held() -> int:
+    def count() -> int:
         names = ("mx_ban4", "mx_ban6_networks")
         return sum(len(list(Map.pinned(home / name).keys())) for name in names)
 
-    assert held() == 22_000
+    assert count() == 22_000
     left = [22_000]
     while left[-1] > 10_000 and len(left) < 1000:
         backend.collect()
-        left.append(held())
+        left.append(count())
     # Some at a time: it does not hold anybody up. And no set keeps another from its turn.
     assert max(before - after for before, after in pairwise(left)) < 5000
     assert left[-1] == 10_000
@@ -480,7 +480,7 @@ def test_a_dump_and_a_batch_at_the_same_time(backend: Xdp) -> None:
     dump = backend.dump()
     found = {next(dump).subject for _ in range(10)}
     assert not backend.apply([ban("198.19.9.9"), ban("198.18.0.1", 0.0)]).failed
-    found |= {seen.subject for seen in dump}
+    found |= {element.subject for element in dump}
     assert len(found) >= 8999
 
 
@@ -490,7 +490,7 @@ def test_a_renewal_keeps_counters_and_allowance(host: Host) -> None:
     assert [host.arrives("198.18.0.1") for _ in range(5)] == [True] * 3 + [False] * 2
     host.backend.apply([slow])
     assert not host.arrives("198.18.0.1")
-    assert [seen.packets for seen in host.backend.lookup([slow])] == [3]
+    assert [element.packets for element in host.backend.lookup([slow])] == [3]
 
 
 @pytest.mark.parametrize("rate", [Rate(1, 3600.0, 24), Rate(7, 3600.0, 2), Rate(1, 86400.0, 1)])
@@ -514,7 +514,7 @@ def test_a_ban_after_a_ban_begins_at_nothing(host: Host) -> None:
     assert not host.arrives("198.18.0.1")
     until(lambda: not host.backend.lookup([entry]), "it ended")
     host.backend.apply([ban("198.18.0.1")])
-    assert [seen.packets for seen in host.backend.lookup([entry])] == [0]
+    assert [element.packets for element in host.backend.lookup([entry])] == [0]
 
 
 # Foreign hands
@@ -578,20 +578,20 @@ def test_a_program_that_was_detached_is_noticed_and_put_back(host: Host, pins: P
 
 def test_check_changes_nothing(wire: Wire, pins: Path) -> None:
     with wire.server.entered():
-        assert [problem.state for problem in Xdp(pins=pins).check()] == ["ok"]
+        assert [finding.state for finding in Xdp(pins=pins).check()] == ["ok"]
         assert not at("eth0").attached
         assert not pins.exists()
 
 
 def test_check_where_our_own_program_is(host: Host) -> None:
-    assert [problem.state for problem in host.backend.check()] == ["ok"]
+    assert [finding.state for finding in host.backend.check()] == ["ok"]
 
 
 def test_check_without_a_file_system(tmp_path: Path) -> None:
     made = Xdp(pins=tmp_path / "throttled")
-    (problem,) = made.check()
-    assert problem.state == "fault"
-    assert problem.hint == f"mount -t bpf bpf {tmp_path}"
+    (finding,) = made.check()
+    assert finding.state == "fault"
+    assert finding.hint == f"mount -t bpf bpf {tmp_path}"
     with pytest.raises(BackendError, match="no BPF file system"):
         made.setup(RULESET)
     assert not (tmp_path / "throttled").exists()
@@ -633,7 +633,7 @@ def test_how_full_each_set_is(backend: Xdp, monkeypatch: pytest.MonkeyPatch) -> 
     backend.setup(msgspec.structs.replace(RULESET, size=300_000))
     backend.apply([ban(f"198.18.{n >> 8}.{n & 255}") for n in range(5000)])
     backend.apply([ban(f"2001:db8:b:{n:x}::/64", action="throttle") for n in range(77)])
-    found = {(fill.name, fill.held, fill.size) for fill in backend.fill()}
+    found = {(fill.name, fill.used, fill.size) for fill in backend.fill()}
     if not found:
         pytest.skip("Linux says what a map takes since 6.3")
     assert found == {("mx_ban4", 5000, 300_000), ("mx_throttle6_networks", 77, 300_000)}

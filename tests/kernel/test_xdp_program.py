@@ -252,12 +252,12 @@ def test_a_first_fragment_without_the_flags_opens_a_connection(
 
 def test_a_forged_flood_begins_and_lengthens_nothing(program: Guarded) -> None:
     """The program never makes an element, and never changes when one ends."""
-    before = {(seen.subject, seen.action) for seen in program.backend.dump()}
-    ends = min(seen.seconds for seen in program.backend.dump())
+    before = {(element.subject, element.action) for element in program.backend.dump()}
+    ends = min(element.seconds for element in program.backend.dump())
     for n in range(2000):
         program.verdict(ethernet(four(f"198.18.{n >> 8}.{n & 255}")))
-    assert {(seen.subject, seen.action) for seen in program.backend.dump()} == before
-    assert min(seen.seconds for seen in program.backend.dump()) < ends
+    assert {(element.subject, element.action) for element in program.backend.dump()} == before
+    assert min(element.seconds for element in program.backend.dump()) < ends
 
 
 def test_it_is_quick(program: Guarded) -> None:

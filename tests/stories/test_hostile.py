@@ -145,10 +145,10 @@ def counted(template: str, said: str, process: str = "smtpd") -> Counted:
     parser = Parser(UTC, MIDNIGHT + 60)
     events = 0
     for pid in range(12):
-        smtpd, told = f"{STAMP} postfix/smtpd[{pid}]: ", f"{STAMP} postfix/{process}[{pid}]: "
+        smtpd, prefix = f"{STAMP} postfix/smtpd[{pid}]: ", f"{STAMP} postfix/{process}[{pid}]: "
         for line in (
             f"{smtpd}connect from unknown[{CLIENT}]",
-            *[told + say(template, said)] * 3,
+            *[prefix + say(template, said)] * 3,
             f"{smtpd}disconnect from unknown[{CLIENT}] ehlo=1 mail=1 rcpt=0/3 quit=1 commands=3/6",
         ):
             event = parser.event(line)
@@ -157,7 +157,7 @@ def counted(template: str, said: str, process: str = "smtpd") -> Counted:
                 assert event.client == CLIENT
                 engine.step(event, 1000.0)
     assert engine.sizes()["clients"] == 1
-    return Counted(engine.meters(CLIENT, 1000.0), *_taken(engine), events)
+    return Counted(engine.meters(CLIENT, 1000.0), *_drained(engine), events)
 
 
 @lru_cache
@@ -166,8 +166,8 @@ def plainly(template: str, process: str = "smtpd") -> Counted:
     return counted(template, "x", process)
 
 
-def _taken(engine: Engine) -> tuple[list[Crossing], list[Evidence]]:
-    outcome = engine.take()
+def _drained(engine: Engine) -> tuple[list[Crossing], list[Evidence]]:
+    outcome = engine.drain()
     return outcome.crossings, outcome.evidence
 
 

@@ -12,11 +12,11 @@ from lab.mail.postfix import Lab
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 
-def problems(guard: Daemon, *options: str) -> tuple[int, dict[str, str]]:
+def findings(guard: Daemon, *options: str) -> tuple[int, dict[str, str]]:
     """Return the exit code, and the state of each finding by what it says."""
     done = guard.command("check", "--json", *options)
     found: list[dict[str, Any]] = json.loads(done.stdout)["problems"]
-    return done.returncode, {problem["what"]: problem["state"] for problem in found}
+    return done.returncode, {finding["what"]: finding["state"] for finding in found}
 
 
 def state(found: dict[str, str], words: str) -> str:
@@ -25,7 +25,7 @@ def state(found: dict[str, str], words: str) -> str:
 
 
 def test_all_is_proved_without_and_with_a_daemon(lab: Lab, guard: Daemon) -> None:
-    code, found = problems(guard)
+    code, found = findings(guard)
     assert code == 0, found
     assert state(found, "lines arriving: in ") == "ok"
     assert state(found, "clock") == "ok"
@@ -33,7 +33,7 @@ def test_all_is_proved_without_and_with_a_daemon(lab: Lab, guard: Daemon) -> Non
     assert "throttled" not in lab.server.run("nft", "list", "tables").stdout
     assert state(found, "the daemon is not running") == "warning"
     guard.start()
-    code, found = problems(guard)
+    code, found = findings(guard)
     assert code == 0, found
     assert state(found, "the daemon is running") == "ok"
     assert state(found, "an element was added, found and removed") == "ok"
@@ -45,16 +45,16 @@ def test_a_log_in_which_nothing_arrives_is_a_fault(guard: Daemon) -> None:
     silent = guard.home / "silent.log"
     silent.touch()
     guard.configure(f'[log]\nfiles = ["{silent}"]\n')
-    code, found = problems(guard)
+    code, found = findings(guard)
     assert code == 1
     assert state(found, "lines arriving") == "fault"
-    code, found = problems(guard, "--no-visit")
+    code, found = findings(guard, "--no-visit")
     assert code == 0, found
 
 
 def test_a_firewall_that_is_out_of_reach_is_a_fault(guard: Daemon) -> None:
     guard.within = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
-    code, found = problems(guard, "--no-visit")
+    code, found = findings(guard, "--no-visit")
     assert code == 1
     assert "fault" in {found[what] for what in found if what.startswith("firewall nftables")}
 
@@ -71,12 +71,12 @@ def test_the_name_of_this_host_in_the_log_is_found_and_used(lab: Lab, guard: Dae
     guard.within = ("unshare", "--uts", "sh", "-c", 'hostname renamed && exec "$@"', "sh")
     guard.start()
     for known in (False, True):
-        code, found = problems(guard)
-        told = [what for what in found if what.startswith("host name: this host is ")]
-        assert [found[what] for what in told] == ([] if known else ["ok"]), found
+        code, found = findings(guard)
+        names = [what for what in found if what.startswith("host name: this host is ")]
+        assert [found[what] for what in names] == ([] if known else ["ok"]), found
     assert code == 0, found
     guard.stop()
     guard.start()
-    code, found = problems(guard)
+    code, found = findings(guard)
     assert code == 0, found
     assert not any(what.startswith("host name") for what in found)

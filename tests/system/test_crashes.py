@@ -145,8 +145,8 @@ def test_killed_at_random_under_load(lab: Lab, guard: Daemon, log: Path) -> None
             guard.start()
         judged(guard, cohort, 0)
         netns.until(partial(read, guard), "all is read")
-    told = guard.command("replay", "--json", str(log)).stdout.splitlines()
-    decided = [json.loads(line) for line in told[:-1]]
+    output = guard.command("replay", "--json", str(log)).stdout.splitlines()
+    decided = [json.loads(line) for line in output[:-1]]
     fates = {row.subject: row.action for row in guard.rows() if row.subject != BANNED}
     assert {subject for subject, fate in fates.items() if fate == "ban"} == {
         each["subject"] for each in decided if each["action"] == "ban"

@@ -79,16 +79,16 @@ def test_a_good_neighbour_is_not_hurt(lab: Lab, guard: Daemon) -> None:
 def test_explain_tells_why(lab: Lab, guard: Daemon) -> None:
     guard.start()
     banned(lab, guard)
-    told = guard.ask("explain", V4)
-    (ban,) = [row for row in told["active"] if row["action"] == "ban"]
+    record = guard.ask("explain", V4)
+    (ban,) = [row for row in record["active"] if row["action"] == "ban"]
     assert ban["scope"] == "submission"
     since, until = (datetime.fromisoformat(ban[key]) for key in ("since", "until"))
     assert until - since == timedelta(minutes=10)
-    assert told["decisions"][0]["limit"] == ban["limit"]
-    assert str(told["decisions"][0]["threshold"]) in ban["why"]
+    assert record["decisions"][0]["limit"] == ban["limit"]
+    assert str(record["decisions"][0]["threshold"]) in ban["why"]
     log = lab.mail.log.read_bytes()
-    assert any("SASL PLAIN authentication failed" in line["text"] for line in told["lines"])
-    for line in told["lines"]:
+    assert any("SASL PLAIN authentication failed" in line["text"] for line in record["lines"])
+    for line in record["lines"]:
         assert line["path"] == str(lab.mail.log)
         assert f"[{V4}]" in line["text"]
         assert log[line["offset"] :].startswith(line["text"].encode("latin-1"))
@@ -257,7 +257,7 @@ def test_a_full_disk_does_not_stop_protection(lab: Lab, guard: Daemon) -> None:
         assert b"No space" in filled.stderr
         attack(lab, "guess", [V4], 2.0)
         netns.until(lambda: not answers(lab, V4, 587), "it is banned all the same")
-        assert any(problem.state == "fault" for problem in guard.status().health)
+        assert any(finding.state == "fault" for finding in guard.status().health)
         ballast.unlink()
         netns.until(lambda: has(guard, V4, "ban", "submission"), "recorded when there is room")
         netns.until(lambda: not guard.status().health, "and well again")

@@ -13,12 +13,12 @@ from lab.mail.bots import Bot
 from lab.mail.postfix import Lab
 from lab.network import netns
 from lab.network.netns import SERVER4
-from throttled.model import Problem
+from throttled.model import Finding
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
 
-def problem(guard: Daemon, key: str) -> Problem | None:
+def finding(guard: Daemon, key: str) -> Finding | None:
     return next((p for p in guard.status().health if p.key == key), None)
 
 
@@ -29,10 +29,10 @@ def test_a_banned_client_that_comes_by_an_unfiltered_port(lab: Lab, guard: Daemo
     bot = Bot(lab.client, "garbage", 60.0, [V4])
     try:
         netns.until(partial(has, guard, V4, "ban", "mx"), "it is banned, for what that is worth")
-        netns.until(lambda: problem(guard, "banned-but-seen"), "it is seen again")
+        netns.until(lambda: finding(guard, "banned-but-seen"), "it is seen again")
     finally:
         bot.end()
-    found = problem(guard, "banned-but-seen")
+    found = finding(guard, "banned-but-seen")
     assert found
     assert found.what.startswith(f"{V4} is banned in mx, and yet began ")
     assert found.hint == "port 25 is not filtered for mx: add it to [firewall.ports]"
@@ -49,13 +49,13 @@ def test_a_log_that_is_not_where_postfix_writes(lab: Lab, guard: Daemon) -> None
     guard.start()
     bot = Bot(lab.client, "flood", 60.0, [V4])
     try:
-        netns.until(lambda: problem(guard, "log-silent"), "it is silent")
+        netns.until(lambda: finding(guard, "log-silent"), "it is silent")
     finally:
         bot.end()
     assert "nothing of Postfix was logged for" in guard.command("status").stdout
     with elsewhere.open("a") as log:
         log.write(lab.mail.log.read_text().splitlines()[-1] + "\n")
-    netns.until(lambda: problem(guard, "log-silent") is None, "it speaks again")
+    netns.until(lambda: finding(guard, "log-silent") is None, "it speaks again")
 
 
 @contextmanager
@@ -117,8 +117,8 @@ def test_clients_that_a_proxy_names_are_not_banned(lab: Lab, guard: Daemon) -> N
         assert "postfix/proxied/smtpd" in log
         assert log.count(f"non-SMTP command from unknown[{NAMED}]") == 12
         assert {row.subject for row in guard.rows()} == {V4}
-        (told,) = [p.what for p in guard.status().health if p.key == "host"]
-        assert "2525 (port 2525) takes its clients from a proxy (haproxy)" in told
+        (finding,) = [p.what for p in guard.status().health if p.key == "host"]
+        assert "2525 (port 2525) takes its clients from a proxy (haproxy)" in finding
 
 
 def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> None:
@@ -144,5 +144,5 @@ def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> Non
         assert {row.subject for row in guard.rows()} == {V4}
         assert guard.ask("explain", PROXY)["protected"] == "a host that may use XCLIENT"
         assert guard.ask("explain", NAMED)["protected"] == ""
-        (told,) = [p.what for p in guard.status().health if p.key == "host"]
-        assert told.startswith(f"{PROXY} may name other clients")
+        (finding,) = [p.what for p in guard.status().health if p.key == "host"]
+        assert finding.startswith(f"{PROXY} may name other clients")

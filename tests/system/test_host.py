@@ -96,8 +96,8 @@ def test_check_compares_what_postfix_listens_on_with_the_rules(
 ) -> None:
     def ports() -> str:
         found = json.loads(guard.command("check", "--json", "--no-visit").stdout)["problems"]
-        (problem,) = (p for p in found if p["what"].startswith("ports: "))
-        return f"{problem['state']}: {problem['what']}"
+        (finding,) = (p for p in found if p["what"].startswith("ports: "))
+        return f"{finding['state']}: {finding['what']}"
 
     assert ports() == "ok: ports: all on which Postfix listens are filtered: 25, 465, 587"
     guard.start()

@@ -34,8 +34,8 @@ def test_without_a_daemon_everything_can_be_seen_and_undone(lab: Lab, guard: Dae
     assert len(guard.ask("explain", ONE)["active"]) == 4
     status = guard.command("status", "--json")
     assert status.returncode == 3
-    told = json.loads(status.stdout)
-    assert (told["desired"], told["enforced"], told["pid"]) == (8, 8, 0)
+    shown = json.loads(status.stdout)
+    assert (shown["desired"], shown["enforced"], shown["pid"]) == (8, 8, 0)
     unbanned = guard.command("unban", ONE)
     assert (unbanned.returncode, "still banned by 198.51.100.0/24" in unbanned.stdout) == (1, True)
     assert f"{ONE} timeout" not in kernel(lab)

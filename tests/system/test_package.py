@@ -59,8 +59,8 @@ class Site(NamedTuple):
         return words in self.run("journalctl", "--no-pager", "--unit=throttled")
 
     def rows(self, source: str) -> list[Any]:
-        told = self.run("throttled", "list", source, "--json", check=False)
-        rows: list[Any] = json.loads(told)["rows"]
+        answer = self.run("throttled", "list", source, "--json", check=False)
+        rows: list[Any] = json.loads(answer)["rows"]
         return rows
 
     def banned(self, source: str) -> bool:
@@ -96,10 +96,10 @@ def build(directory: Path, *version: str) -> Path:
 
 
 def dependencies(package: Path) -> list[str]:
-    told = subprocess.run(
+    answer = subprocess.run(
         ["dpkg-deb", "--field", package, "Depends"], capture_output=True, text=True, check=True
     )
-    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", told.stdout)))
+    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", answer.stdout)))
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +149,13 @@ def test_lintian_finds_nothing(package: Path) -> None:
 
 
 def test_the_sandbox_is_tight() -> None:
-    told = subprocess.run(
+    answer = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--threshold=22", SERVICE],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stdout.splitlines()[-1]
+    assert answer.returncode == 0, answer.stdout.splitlines()[-1]
 
 
 def test_it_protects_without_an_edit(site: Site) -> None:
@@ -177,10 +177,10 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     site.run("python3", "-IB", "-c", screen)  # what `throttled top` needs besides
     assert json.loads(site.run("throttled", "top", "--json"))["worst"]
     check = json.loads(site.run("throttled", "check", "--json"))
-    wrong = [problem["what"] for problem in check["problems"] if problem["state"] != "ok"]
+    wrong = [finding["what"] for finding in check["problems"] if finding["state"] != "ok"]
     assert len(wrong) == 1, wrong
     assert "journald drops what a service logs above 10000 lines in 30s" in wrong[0]
-    found = [problem["what"] for problem in check["problems"]]
+    found = [finding["what"] for finding in check["problems"]]
     assert any("lines arriving: in journal" in what for what in found), found
     assert any("an element was added, found and removed" in what for what in found), found
 
@@ -286,7 +286,7 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
 def check(site: Site) -> dict[str, dict[str, str]]:
     """Return what check finds, by what it says."""
     found = json.loads(site.run("throttled", "check", "--json", "--no-visit", check=False))
-    return {problem["what"]: problem for problem in found["problems"]}
+    return {finding["what"]: finding for finding in found["problems"]}
 
 
 def test_a_webhook_in_the_sandbox(site: Site) -> None:
@@ -302,10 +302,10 @@ def test_a_webhook_in_the_sandbox(site: Site) -> None:
         site.run("systemctl", "reload", "throttled")
         try:
             found = check(site)
-            (fault,) = (p for what, p in found.items() if "cannot reach the webhook" in what)
-            assert fault["state"] == "fault"
+            (error,) = (p for what, p in found.items() if "cannot reach the webhook" in what)
+            assert error["state"] == "fault"
             assert any("can read the webhook's URL" in what for what in found)
-            first, *lines, last = fault["hint"].splitlines()
+            first, *lines, last = error["hint"].splitlines()
             assert first == "write this to /etc/systemd/system/throttled.service.d/webhook.conf:"
             drop_in.parent.mkdir(parents=True, exist_ok=True)
             drop_in.write_text("\n".join(f"         {line}" for line in lines))  # as it is printed

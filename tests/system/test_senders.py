@@ -62,9 +62,9 @@ def send(port: int, source: str, recipients: list[str], *, login: bool = False) 
 def drained(lab: Lab) -> bool:
     """Tell whether every message was delivered or returned: nothing is in the queue."""
     queue = lab.mail.home / "queue"
-    taken = lab.mail.log.read_text("latin-1").count(" nrcpt=")
+    accepted = lab.mail.log.read_text("latin-1").count(" nrcpt=")
     left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]
-    return taken >= 6 * MESSAGES and not [path for path in left if path.is_file()]
+    return accepted >= 6 * MESSAGES and not [path for path in left if path.is_file()]
 
 
 def used(log: Path) -> Counter[tuple[str, str]]:

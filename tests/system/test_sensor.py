@@ -29,9 +29,9 @@ _RESET = struct.pack("ii", 1, 0)
 
 def values(guard: Daemon, source: str) -> tuple[int, int]:
     """Return how many connections the log and the kernel have counted, in mx."""
-    told = request(guard.socket, Explain(source))
-    assert isinstance(told, ExplainResult)
-    rows = [m for m in told.meters if (m.limit, m.scope) == ("connections", "mx")]
+    explained = request(guard.socket, Explain(source))
+    assert isinstance(explained, ExplainResult)
+    rows = [m for m in explained.meters if (m.limit, m.scope) == ("connections", "mx")]
     logged, seen = (sum(m.value for m in rows if m.kernel is kernel) for kernel in (False, True))
     return logged, seen
 
@@ -126,10 +126,10 @@ def test_without_the_sensor_it_is_not(busy: Busy) -> None:
 def test_those_that_wait_for_a_busy_postfix_count(busy: Busy) -> None:
     lab, guard, _ = busy
     guard.start()
-    held = [lab.client.connect(V4, SERVER4, 25) for _ in range(61)]
+    connections = [lab.client.connect(V4, SERVER4, 25) for _ in range(61)]
     netns.until(lambda: has(guard, V4, "throttle", "mx"), "it is throttled")
     assert values(guard, V4) == (0, 61)
-    for sock in held:
+    for sock in connections:
         sock.close()
 
 
@@ -168,7 +168,7 @@ def test_a_sensor_that_fails_leaves_counting_to_the_log(lab: Lab, guard: Daemon)
     guard.program = ("setpriv", "--bounding-set=-bpf,-sys_admin", *guard.program)
     guard.start()
     status = guard.status()
-    assert [problem.key for problem in status.health] == ["sensor"]
+    assert [finding.key for finding in status.health] == ["sensor"]
     assert "CAP_BPF" in guard.command("status").stdout
     for _ in range(3):
         assert answers(lab, V4, 25)

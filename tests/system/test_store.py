@@ -18,7 +18,7 @@ import pytest
 from lab.daemon.daemon import Daemon, daemon
 from lab.network import netns
 from lab.network.netns import Namespace
-from throttled.model import Problem
+from throttled.model import Finding
 from throttled.store.store import Store
 
 pytestmark = pytest.mark.root
@@ -51,30 +51,30 @@ class Guarded:
                 text = f"warning: non-SMTP command from unknown[{address}]: GET /"
                 log.write(f"{stamp} mx postfix/smtpd[{pid + 1}]: {text}\n")
 
-    def held(self, address: str) -> bool:
+    def in_kernel(self, address: str) -> bool:
         """Tell whether the kernel drops this address."""
         got = ("nft", "get", "element", "inet", "throttled", "mx_ban4", f"{{ {address} }}")
         return self.server.run(*got, check=False).returncode == 0
 
     def bans(self, address: str) -> None:
         self.garbage(address)
-        netns.until(lambda: self.held(address), f"{address} is banned in the kernel")
+        netns.until(lambda: self.in_kernel(address), f"{address} is banned in the kernel")
 
-    def faults(self) -> list[Problem]:
+    def errors(self) -> list[Finding]:
         return [p for p in self.guard.status().health if p.key.startswith("store")]
 
-    def fault(self, word: str) -> None:
+    def error(self, word: str) -> None:
         """Wait until `status` shows a fault of the store, as an operator sees it."""
 
         def shown() -> bool:
             done = self.guard.command("status")
-            return word in " ".join(done.stdout.split()) and bool(self.faults())
+            return word in " ".join(done.stdout.split()) and bool(self.errors())
 
         netns.until(shown, f"status says {word!r}")
-        assert all(problem.hint for problem in self.faults())
+        assert all(finding.hint for finding in self.errors())
 
     def well(self) -> None:
-        netns.until(lambda: not self.faults(), "the fault is gone")
+        netns.until(lambda: not self.errors(), "the fault is gone")
 
     def recorded(self) -> set[str]:
         with closing(Store.open(str(self.path), readonly=True)) as store:
@@ -111,7 +111,7 @@ def fill(folder: Path) -> Path:
 def test_full_from_the_start(guarded: Guarded, small: Path) -> None:
     ballast = fill(small)
     guarded.guard.start()
-    guarded.fault("no space left")
+    guarded.error("no space left")
     guarded.bans(A)
     ballast.unlink()
     guarded.well()
@@ -127,8 +127,8 @@ def test_mounted_read_only(guarded: Guarded, small: Path) -> None:
     guarded.guard.stop()
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     guarded.guard.start()
-    guarded.fault("read-only")
-    assert guarded.held(A)
+    guarded.error("read-only")
+    assert guarded.in_kernel(A)
     guarded.bans(B)
     subprocess.run(["mount", "-o", "remount,rw", str(small)], check=True)
     guarded.well()
@@ -156,18 +156,18 @@ def test_damaged(guarded: Guarded, damage: Callable[[Path], None], *, running: b
     guarded.guard.stop()  # all is in the main file now
     if running:
         guarded.guard.start()
-        netns.until(lambda: guarded.held(A), "adopted")
+        netns.until(lambda: guarded.in_kernel(A), "adopted")
     damage(guarded.path)
     before = guarded.path.read_bytes()
     if not running:
         guarded.guard.start()
     guarded.bans(B)
-    guarded.fault("damaged" if damage is middle else "database")
-    assert guarded.held(A)
+    guarded.error("damaged" if damage is middle else "database")
+    assert guarded.in_kernel(A)
     assert guarded.guard.command("unban", B).returncode == 0
-    assert not guarded.held(B)
+    assert not guarded.in_kernel(B)
     assert guarded.guard.command("ban", B).returncode == 0
-    assert guarded.held(B)
+    assert guarded.in_kernel(B)
     guarded.bans(C)
     if not running:
         assert guarded.path.read_bytes() == before
@@ -177,8 +177,8 @@ def test_damaged(guarded: Guarded, damage: Callable[[Path], None], *, running: b
             left.rename(f"{left}.damaged")
     guarded.well()
     netns.until(lambda: C in guarded.recorded(), "remembered in a new file")
-    assert guarded.held(A)
-    assert guarded.held(C)
+    assert guarded.in_kernel(A)
+    assert guarded.in_kernel(C)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -192,7 +192,7 @@ def test_locked(guarded: Guarded, *, running: bool) -> None:
         if not running:
             guarded.guard.start()
         guarded.bans(A)
-        guarded.fault("locked")
+        guarded.error("locked")
         other.execute("ROLLBACK")
     guarded.well()
     netns.until(lambda: guarded.recorded() == {A}, "recorded")
@@ -200,24 +200,24 @@ def test_locked(guarded: Guarded, *, running: bool) -> None:
 
 @pytest.mark.parametrize("fault", ["locked", "full", "read-only"])
 def test_no_line_is_missed_while_the_daemon_was_away(
-    guarded: Guarded, small: Path, fault: str
+    guarded: Guarded, small: Path, error: str
 ) -> None:
     guarded.guard.start()
     guarded.bans(A)
     guarded.guard.signal(signal.SIGKILL)
     guarded.guard.kill()
     with closing(sqlite3.connect(guarded.path, isolation_level=None)) as other:
-        if fault == "locked":
+        if error == "locked":
             other.execute("BEGIN IMMEDIATE")
-        elif fault == "full":
+        elif error == "full":
             fill(small)
         else:
             other.close()
             subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
         guarded.garbage(B)
         guarded.guard.start()
-        guarded.fault({"locked": "locked", "full": "no space", "read-only": "read-only"}[fault])
-        netns.until(lambda: guarded.held(B), "what was logged meanwhile counts")
+        guarded.error({"locked": "locked", "full": "no space", "read-only": "read-only"}[error])
+        netns.until(lambda: guarded.in_kernel(B), "what was logged meanwhile counts")
 
 
 def test_of_a_newer_version(guarded: Guarded) -> None:
@@ -226,7 +226,7 @@ def test_of_a_newer_version(guarded: Guarded) -> None:
         other.execute("PRAGMA user_version = 99")
     before = guarded.path.read_bytes()
     guarded.guard.start()
-    guarded.fault("version 99")
+    guarded.error("version 99")
     guarded.bans(A)
     assert guarded.path.read_bytes() == before
 
@@ -238,7 +238,7 @@ def test_of_an_earlier_build(guarded: Guarded) -> None:
         other.execute("ALTER TABLE active RENAME COLUMN packets TO dropped")
     before = guarded.path.read_bytes()
     guarded.guard.start()
-    guarded.fault("an earlier build")
+    guarded.error("an earlier build")
     guarded.bans(A)
     assert guarded.path.read_bytes() == before
 
@@ -249,7 +249,7 @@ def test_vanished(guarded: Guarded) -> None:
     for left in guarded.folder.iterdir():
         left.unlink()
     guarded.bans(B)
-    guarded.fault("removed or replaced")
+    guarded.error("removed or replaced")
     guarded.well()
     netns.until(lambda: guarded.recorded() == {A, B}, "what is in force is in the new file")
     guarded.guard.kill()
@@ -289,9 +289,9 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
             return all(abs(rows.get(s, 0.0) - until[s] - by) < 1 for s in until)
 
         netns.until(moved, "the ends are moved")
-        assert guarded.held(A)
-        assert guarded.held(B)
-    netns.until(lambda: not guarded.held(B), "a ban ends when it was meant to")
+        assert guarded.in_kernel(A)
+        assert guarded.in_kernel(B)
+    netns.until(lambda: not guarded.in_kernel(B), "a ban ends when it was meant to")
     netns.until(
         lambda: {(r.subject, r.action) for r in guarded.guard.rows()} == {(A, "ban")},
         "and is listed no longer",
@@ -299,7 +299,7 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
     guarded.bans(C)
     guarded.guard.stop()
     guarded.guard.start()
-    assert guarded.held(A)
+    assert guarded.in_kernel(A)
     assert {row.subject for row in guarded.guard.rows()} == {A, C}
 
 
@@ -310,17 +310,19 @@ def test_who_is_freed_on_a_full_disk_is_free(guarded: Guarded, small: Path) -> N
     ballast = fill(small)
     done = guarded.guard.command("unban", A)
     assert (done.returncode, "no space left" in done.stdout) == (0, True), done
-    assert not guarded.held(A)
+    assert not guarded.in_kernel(A)
     guarded.server.run("nft", "delete", "table", "inet", "throttled")
-    netns.until(lambda: guarded.held(B) and guarded.held(C), "those not freed are put back")
-    assert not guarded.held(A)
+    netns.until(
+        lambda: guarded.in_kernel(B) and guarded.in_kernel(C), "those not freed are put back"
+    )
+    assert not guarded.in_kernel(A)
     done = guarded.guard.command("unban", "--all", "--scope", "mx")
     assert (done.returncode, "2 unbanned" in done.stdout) == (0, True), done
-    assert not guarded.held(B)
+    assert not guarded.in_kernel(B)
     guarded.bans(B)  # anew
     done = guarded.guard.command("unban", "--all")
     assert (done.returncode, "no space left" in done.stdout) == (0, True), done
-    assert not guarded.held(B)
+    assert not guarded.in_kernel(B)
     ballast.unlink()
     guarded.well()
     netns.until(lambda: guarded.recorded() == set(), "recorded")

@@ -57,8 +57,8 @@ class Site(NamedTuple):
     def run(self, command: str) -> tuple[int, str]:
         """Return the exit code and the first line, of what went wrong if something did."""
         done = self.guard.command(*command.split())
-        told = [line for line in done.stderr.splitlines() if "looking into" not in line]
-        lines = [*done.stdout.splitlines(), *told]
+        output = [line for line in done.stderr.splitlines() if "looking into" not in line]
+        lines = [*done.stdout.splitlines(), *output]
         return done.returncode, lines[0] if lines else ""
 
 
@@ -113,10 +113,10 @@ def test_who_is_said_to_be_unbanned_can_connect(site: Site, one: str, *, running
             assert answer.confirmed
         if not running:
             site.guard.kill()
-        code, told = site.run(command)
-        assert re.match(expected, told), (before, command, told)
-        neither = "neither" in told and "still" not in told
-        assert (code == 0) == (site.connects(one) and not neither), (before, command, told)
+        code, output = site.run(command)
+        assert re.match(expected, output), (before, command, output)
+        neither = "neither" in output and "still" not in output
+        assert (code == 0) == (site.connects(one) and not neither), (before, command, output)
         site.guard.kill()
         for file in site.guard.home.glob("throttled.db*"):
             file.unlink()
@@ -131,9 +131,9 @@ def test_what_still_throttles_is_named(site: Site) -> None:
     )
     assert site.run(f"ban {ONE4}") == (0, f"{ONE4} is banned in mx and submission")
     assert not site.connects(ONE4)
-    code, told = site.run(f"unban {ONE4}")
+    code, output = site.run(f"unban {ONE4}")
     assert code == 1
-    assert "still throttled by 198.18.7.0/24 in mx and submission" in told
+    assert "still throttled by 198.18.7.0/24 in mx and submission" in output
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_reload_removes_our_entries_and_brings_them_back(site: Site) -> None:
 def _observes(site: Site) -> None:
     assert site.run("list") == (0, "nothing would be in force")
     assert site.run(f"unban {ONE4}") == (1, f"throttled: {ONE4} is neither throttled nor banned")
-    code, told = site.run(f"ban {OTHER} --why x")
-    assert (code, told) == (
+    code, output = site.run(f"ban {OTHER} --why x")
+    assert (code, output) == (
         0,
         f"{OTHER} would be banned in mx and submission; observing, nothing is enforced",
     )
@@ -205,8 +205,8 @@ def _observes(site: Site) -> None:
     assert "would ban" in site.guard.command("list", OTHER).stdout
     allowed = site.run(f"allow {ONE4}")[1]
     assert "only while observing" in allowed
-    code, told = site.run(f"unban {OTHER}")
-    assert (code, told) == (
+    code, output = site.run(f"unban {OTHER}")
+    assert (code, output) == (
         0,
         f"{OTHER} would be unbanned; observing, nothing is enforced",
     )
@@ -272,9 +272,9 @@ def test_what_becomes_protected_is_listed_as_banned_no_longer(site: Site, how: s
     until(lambda: [row.subject for row in site.guard.rows()] == [OTHER], "it is unbanned")
     assert site.connects(ONE4)
     assert site.guard.status().banned == {"mx": 1, "submission": 0}
-    told = site.guard.ask("explain", ONE4)
-    assert (told["active"], bool(told["protected"])) == ([], True)
-    assert told["decisions"][0]["why"] == "protected: allowed by the operator"
+    output = site.guard.ask("explain", ONE4)
+    assert (output["active"], bool(output["protected"])) == ([], True)
+    assert output["decisions"][0]["why"] == "protected: allowed by the operator"
     assert "unban 198.18.7.7 scope=mx limit=protected" in site.guard.log.read_text()
     assert ONE4 not in site.server.run("nft", "list", "set", "inet", "throttled", "mx_ban4").stdout
 
@@ -292,8 +292,8 @@ def test_a_list_is_whole(site: Site, tmp_path: Path, *, running: bool) -> None:
         done = site.guard.command("list", "--json", "--sort", sort)
         assert sorted(row["subject"] for row in json.loads(done.stdout)["rows"]) == sorted(many)
     assert site.guard.command("list", "--max", "9000").stdout.count("x" * 100) == 4500
-    code, told = site.run("list --limit operater")
-    assert (code, told) == (2, "throttled: no such limit: operater")
+    code, output = site.run("list --limit operater")
+    assert (code, output) == (2, "throttled: no such limit: operater")
     hint = site.guard.command("list", "--limit", "operater").stderr
     assert "did you mean operator? limits: " in hint
     assert site.run("list --limit network") == (0, "nothing is in force")

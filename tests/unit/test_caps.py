@@ -62,7 +62,7 @@ def test_sessions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_decisions_and_evidence_that_wait_for_the_store(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.recorder._WAITING", 30)
+    monkeypatch.setattr("throttled.core.recorder._PENDING", 30)
 
     def full(*_: object) -> None:
         raise StoreError("no space left", "free some")
@@ -78,7 +78,7 @@ def test_decisions_and_evidence_that_wait_for_the_store(
             pipeline.counting.read([f"{STAMP} {line}"], [0], NOW)
         pipeline.settle(NOW)
         pipeline.recorder.record(NOW, positions=())
-        assert (pipeline.recorder.waiting(), pipeline.recorder.given_up) == (30, 20)
+        assert (pipeline.recorder.pending(), pipeline.recorder.given_up) == (30, 20)
     pipeline.recorder.record(Moment(NOW.wall + 2, NOW.boot + 2), positions=())
     assert pipeline.recorder.store.counts(NOW.wall)["mx", "ban"] == 30
     assert not pipeline.recorder.store.decisions("198.18.0.9")
@@ -90,7 +90,7 @@ def test_decisions_and_evidence_that_wait_for_the_store(
 def test_elements_that_wait_for_the_kernel(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.enforcer._WAITING", 30)
+    monkeypatch.setattr("throttled.core.enforcer._PENDING", 30)
 
     def refuses(_entries: object) -> Applied:
         raise BackendError("gone", "wait")
@@ -98,13 +98,13 @@ def test_elements_that_wait_for_the_kernel(
     # It refuses really in tests/kernel/test_repair.py.
     monkeypatch.setattr(pipeline.enforcer.backend, "apply", refuses)
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(40)], NOW)
-    assert (pipeline.enforcer.waiting(), pipeline.enforcer.given_up) == (30, 10)
+    assert (pipeline.enforcer.pending(), pipeline.enforcer.given_up) == (30, 10)
 
 
 def test_elements_of_a_set(pipeline: Pipeline) -> None:
     pipeline.decide(decisions(0, 150), NOW)
     assert pipeline.enforcer.backend
-    assert sum(fill.held for fill in pipeline.enforcer.backend.fill()) == 100
+    assert sum(fill.used for fill in pipeline.enforcer.backend.fill()) == 100
     assert sum(pipeline.recorder.store.counts(NOW.wall).values()) == 150
     assert pipeline.errors() == 50
 

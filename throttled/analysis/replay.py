@@ -182,7 +182,7 @@ class Replay:
         decisions, _spared = self._pipeline.settle(Moment(counted, counted), ())
         self._due = at + _SLICE
         self.summary.first = self.summary.first or at
-        yield from self._tell(decisions)
+        yield from self._output(decisions)
         if not 0 <= at - self._ended < _ENDED:
             yield from self._run_out(at)
         if not 0 <= at - self._pruned < _PRUNE:
@@ -196,10 +196,10 @@ class Replay:
             for row in rows:
                 ended = self._pipeline.ladder.ended([row], row.until)
                 self._pipeline.decide(ended, Moment(row.until, row.until))
-                yield from self._tell(ended)
+                yield from self._output(ended)
         self._ended = at
 
-    def _tell(self, decisions: Sequence[Decision]) -> Iterator[Decision]:
+    def _output(self, decisions: Sequence[Decision]) -> Iterator[Decision]:
         for decision in decisions:
             if decision.action != "release":
                 subjects = self._seen.setdefault((decision.limit, decision.action), set())

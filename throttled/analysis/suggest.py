@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from throttled.config.schema import Config
 from throttled.decide import suggest as rule
+from throttled.decide.highest import Peaks
 from throttled.decide.limits import Gauges
-from throttled.decide.noting import Peaks
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
 from throttled.model import JOURNAL, SCOPES, Event, Facts

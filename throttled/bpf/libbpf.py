@@ -155,7 +155,7 @@ class Map(_Descriptor):
         """
         return self._read(library().bpf_map_lookup_batch, cursor)
 
-    def take(self) -> tuple[bytes, bytes]:
+    def drain(self) -> tuple[bytes, bytes]:
         """Take everything out of a hash; return the keys and the values.
 
         What a program adds to a value in the very moment between its reading and its removal is
@@ -164,8 +164,8 @@ class Map(_Descriptor):
         keys, values = [], []
         cursor: bytes | None = None
         while True:
-            take = library().bpf_map_lookup_and_delete_batch
-            some, of_them, _count, cursor = self._read(take, cursor)
+            drain = library().bpf_map_lookup_and_delete_batch
+            some, of_them, _count, cursor = self._read(drain, cursor)
             keys.append(some)
             values.append(of_them)
             if cursor is None:
@@ -284,9 +284,9 @@ class Object:
         if getattr(self, "_pointer", None):
             self._library.bpf_object__close(self._pointer)
 
-    def reuse(self, name: str, held: Map) -> None:
+    def reuse(self, name: str, existing: Map) -> None:
         """Before `load`: take a map that there is, instead of making it."""
-        checked(self._library.bpf_map__reuse_fd(self._map(name), held.fd))
+        checked(self._library.bpf_map__reuse_fd(self._map(name), existing.fd))
 
     def load(self) -> None:
         """Make the maps and load the programs.

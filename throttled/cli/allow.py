@@ -8,7 +8,7 @@ import click
 
 from throttled import address
 from throttled.cli import output, text
-from throttled.cli.change import tell
+from throttled.cli.change import report
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
 from throttled.control.canonical import host_name
@@ -79,7 +79,7 @@ def command(  # noqa: PLR0913 - the words of the command
     if resolve:
         name = host_name(what)
         asked = Resolve(name, _addresses(name), seconds, note)
-    code = tell(ask_or_look(asked, ChangeResult), as_json=as_json, lifted=True)
+    code = report(ask_or_look(asked, ChangeResult), as_json=as_json, removed=True)
     if not resolve and not address.is_subject(what) and not as_json:
         click.echo(f"throttled: {matches(what)}", err=True)
     return code
@@ -115,18 +115,20 @@ def _addresses(name: str) -> list[str]:
 def _refresh(*, as_json: bool) -> int:
     """Resolve all names again, and send what changed; 1 where a name could not be refreshed."""
     rows = [row for row in ask_or_look(Allowed(), AllowedResult).rows if row.name]
-    told: list[str] = []
+    messages: list[str] = []
     failed: list[str] = []
     for name, group in groupby(rows, lambda row: row.name):
         try:
             found = _addresses(name)
             if changed(list(group), found, time.time()):
-                told.append(ask_or_look(Resolve(name, found, refresh=True), ChangeResult).message)
+                messages.append(
+                    ask_or_look(Resolve(name, found, refresh=True), ChangeResult).message
+                )
         except ThrottledError as error:
             failed.append(f"{error.message}: its addresses stay")
     if as_json:
-        output.print_json({"changed": told, "failed": failed})
-    for line in () if as_json else told:
+        output.print_json({"changed": messages, "failed": failed})
+    for line in () if as_json else messages:
         click.echo(output.printable(line))
     for line in failed:
         click.echo(f"throttled: {output.printable(line)}", err=True)

@@ -24,13 +24,13 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def tell(result: ChangeResult, *, as_json: bool, lifted: bool = False) -> int:
+def report(result: ChangeResult, *, as_json: bool, removed: bool = False) -> int:
     """Print what was changed; return the exit code: 1 where the kernel did not confirm.
 
     Args:
         result: of the change.
         as_json: as JSON.
-        lifted: what changed is in force no longer.
+        removed: what changed is in force no longer.
     """
-    text.show(result, as_json=as_json, lifted=lifted)
+    text.show(result, as_json=as_json, removed=removed)
     return 0 if result.confirmed else 1

@@ -16,7 +16,7 @@ from throttled.config.load import DEFAULT_PATH
 from throttled.config.schema import Config, Notify
 from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
-from throttled.model import Facts, Problem
+from throttled.model import Facts, Finding
 from throttled.store.store import Store
 
 
@@ -37,25 +37,25 @@ def command(*, as_json: bool, visit: bool) -> int:
     the line about that arrive, and adds and removes an element in the firewall, of an address
     that is nobody's. The exit code is 1 if there is a fault.
     """
-    problems = list(_check(visit=visit))
+    findings = list(_check(visit=visit))
     if as_json:
-        output.print_json({"problems": problems})
+        output.print_json({"problems": findings})
     else:
-        for problem in problems:
-            for state, line in output.paragraph(problem):
+        for finding in findings:
+            for state, line in output.paragraph(finding):
                 click.echo(f"{state:<8} {output.printable(line)}".rstrip())
-    return int(any(problem.state == "fault" for problem in problems))
+    return int(any(finding.state == "fault" for finding in findings))
 
 
-def _check(*, visit: bool) -> Iterator[Problem]:
+def _check(*, visit: bool) -> Iterator[Finding]:
     path = click.get_current_context().find_root().obj[0] or DEFAULT_PATH
     try:
         settings = config()
         there = path if Path(path).exists() else f"{path} does not exist: all defaults"
-        yield Problem("ok", f"configuration: {there}")
+        yield Finding("ok", f"configuration: {there}")
     except ConfigError as error:
-        yield _fault(error)
-        yield Problem("warning", "what follows is of the defaults", "correct the file first")
+        yield _finding(error)
+        yield Finding("warning", "what follows is of the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
     from throttled.health.probes import arrival, loggers, names, sources  # noqa: PLC0415
@@ -77,16 +77,16 @@ def _check(*, visit: bool) -> Iterator[Problem]:
 
 
 def _guarded(
-    what: str, probe: Callable[..., Iterable[Problem]], *arguments: object
-) -> Iterator[Problem]:
+    what: str, probe: Callable[..., Iterable[Finding]], *arguments: object
+) -> Iterator[Finding]:
     """Yield what a probe finds; an error that no one foresaw is a fault and stops no other."""
     try:
         yield from probe(*arguments)
     except ThrottledError as error:
-        yield _fault(error)
+        yield _finding(error)
     except Exception as error:  # noqa: BLE001 - unforeseen is what this is for
         text = f"{what}: not checked to the end: unexpected {type(error).__name__}: {error}"
-        yield Problem("fault", text, "report this, with what is unusual about this host")
+        yield Finding("fault", text, "report this, with what is unusual about this host")
 
 
 def _add_host(settings: Config, name: str) -> str:
@@ -105,36 +105,36 @@ def _add_host(settings: Config, name: str) -> str:
     return result.message if isinstance(result, Done) else ""
 
 
-def _fault(error: ThrottledError) -> Problem:
-    return Problem("fault", error.message, error.hint)
+def _finding(error: ThrottledError) -> Finding:
+    return Finding("fault", error.message, error.hint)
 
 
-def _store(path: str) -> Iterator[Problem]:
+def _store(path: str) -> Iterator[Finding]:
     try:
         there = Path(path).exists()
     except OSError as error:  # mostly an ordinary user: the directory is root's
         hint = "run it as root (sudo); is [store] path right?"
-        yield Problem("fault", f"store: {path}: {error.strerror}", hint)
+        yield Finding("fault", f"store: {path}: {error.strerror}", hint)
         return
     if not there:
         directory = Path(path).parent
         if directory.is_dir():
-            yield Problem("ok", f"store: {path} will be made")
+            yield Finding("ok", f"store: {path} will be made")
         else:
             hint = f"make it: install -d -m 0750 {directory}; systemd makes the default one"
-            yield Problem("warning", f"store: the directory {directory} does not exist", hint)
+            yield Finding("warning", f"store: the directory {directory} does not exist", hint)
         return
     try:
         store = Store.open(path, readonly=True)
     except StoreError as error:
-        yield _fault(error)
+        yield _finding(error)
         return
     count = sum(store.counts(time.time()).values())
     store.close()
-    yield Problem("ok", f"store: {path}, {count} throttles and bans in force")
+    yield Finding("ok", f"store: {path}, {count} throttles and bans in force")
 
 
-def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
+def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
     """Check the firewall through the daemon, as it owns it; without a daemon, directly."""
     from throttled.health.probes import ports  # noqa: PLC0415 - as above
     from throttled.health.probes.unit import capabilities, limited  # noqa: PLC0415
@@ -143,35 +143,35 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Problem]:
         status = ask(Status(), StatusResult)
     except ConfigError:  # told above
         what = "the daemon and the firewall were not looked at: the configuration says which"
-        yield Problem("warning", what, "correct it first")
+        yield Finding("warning", what, "correct it first")
         return
     except ThrottledError as error:
-        yield Problem("warning", error.message, error.hint)
+        yield Finding("warning", error.message, error.hint)
         if isinstance(error, NotRunningError):
             with limited(capabilities()):  # as the daemon will be
                 yield from _firewall(settings)
                 yield from _sensor(settings)
             yield from ports.check(settings.filtered(known))
         return
-    yield Problem("ok", f"the daemon is running, mode {status.mode}")
+    yield Finding("ok", f"the daemon is running, mode {status.mode}")
     if status.mode != settings.mode:
         what = f"the daemon runs in mode {status.mode}, the configuration says {settings.mode}"
-        yield Problem("warning", what, "throttled reload")
+        yield Finding("warning", what, "throttled reload")
     yield from status.health
     if status.sensor is not None:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
     try:
-        told = ask(Prove(), Done).message
+        proof = ask(Prove(), Done).message
     except ThrottledError as error:
-        yield _fault(error)
+        yield _finding(error)
     else:
-        yield Problem("ok", f"firewall {status.backend}: {told}")
+        yield Finding("ok", f"firewall {status.backend}: {proof}")
     yield from ports.check(status.ports)
     with limited(capabilities()):
         yield from _firewall(settings, running=status.backend)
 
 
-def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
+def _notify(settings: Notify, path: Path) -> Iterator[Finding]:
     from throttled.health.probes.notify import check  # noqa: PLC0415 - as above
 
     try:
@@ -182,7 +182,7 @@ def _notify(settings: Notify, path: Path) -> Iterator[Problem]:
     yield from check(settings, path, reach)
 
 
-def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
+def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
     """Check the configured backend, unless it is the one that runs: the daemon owns that."""
     from throttled.enforce.registry import choose  # noqa: PLC0415
     from throttled.health.probes.firewall import check  # noqa: PLC0415 - as above
@@ -193,11 +193,11 @@ def _firewall(settings: Config, running: str = "") -> Iterator[Problem]:
         return
     if running:
         what = f"the daemon runs with backend {running}, the configuration says {backend.name}"
-        yield Problem("warning", what, "restart it: systemctl restart throttled")
+        yield Finding("warning", what, "restart it: systemctl restart throttled")
     yield from check(backend)
 
 
-def _sensor(settings: Config) -> Iterator[Problem]:
+def _sensor(settings: Config) -> Iterator[Finding]:
     from throttled.health.probes.sensor import check  # noqa: PLC0415 - as above
 
     yield from check(settings.sensor)

@@ -2,7 +2,7 @@
 
 import click
 
-from throttled.cli.change import tell
+from throttled.cli.change import report
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, allowable, json_option
 from throttled.control.protocol import ChangeResult, Disallow
@@ -22,4 +22,4 @@ def command(*, what: str, as_json: bool) -> int:
 
     What the configuration protects stays protected.
     """
-    return tell(ask_or_look(Disallow(what), ChangeResult), as_json=as_json)
+    return report(ask_or_look(Disallow(what), ChangeResult), as_json=as_json)

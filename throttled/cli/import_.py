@@ -18,7 +18,7 @@ from throttled.control.protocol import MAX_ENTRIES, MAX_REQUEST, Entered, Import
 from throttled.errors import ThrottledError, UsageError
 
 #: Bad entries told one by one on the screen.
-_TOLD = 100
+_SHOWN = 100
 
 
 class Imported(Struct):
@@ -78,7 +78,7 @@ def command(
     if as_json:
         output.print_json(result)
     else:
-        _tell(result)
+        _report(result)
     return 1 if result.skipped or not result.confirmed else 0
 
 
@@ -127,11 +127,11 @@ def _send(batch: list[tuple[int, Entered]], result: Imported, *, force: bool) ->
     result.would |= answer.would
 
 
-def _tell(result: Imported) -> None:
-    for bad in result.skipped[:_TOLD]:
+def _report(result: Imported) -> None:
+    for bad in result.skipped[:_SHOWN]:
         click.echo(output.printable(f"line {bad.line}: {bad.text}: {bad.why}; skipped"), err=True)
-    if len(result.skipped) > _TOLD:
-        more = len(result.skipped) - _TOLD
+    if len(result.skipped) > _SHOWN:
+        more = len(result.skipped) - _SHOWN
         click.echo(f"and {more:,} more; --json names them all", err=True)
     observed = "; observing, nothing is enforced" if result.would else ""
     click.echo(f"{result.done:,} done, {len(result.skipped):,} skipped{observed}")

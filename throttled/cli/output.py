@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 
-from throttled.model import Problem, Rate, Scope
+from throttled.model import Finding, Rate, Scope
 from throttled.settings import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
@@ -162,13 +162,13 @@ def print_json(value: Any) -> None:
     click.echo(to_json(result), nl=False)
 
 
-def paragraph(problem: Problem) -> list[tuple[str, str]]:
+def paragraph(finding: Finding) -> list[tuple[str, str]]:
     """Return a finding as (state, line); not yet printable.
 
     Only its first line has a state, so that no text, whoever wrote it, looks like another finding.
     """
-    lines = f"{problem.what}\n{problem.hint}".rstrip().split("\n")
-    return [(problem.state if number == 0 else "", line) for number, line in enumerate(lines)]
+    lines = f"{finding.what}\n{finding.hint}".rstrip().split("\n")
+    return [(finding.state if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def cut(line: str) -> str:

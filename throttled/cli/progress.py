@@ -28,11 +28,11 @@ def progress(files: Sequence[str]) -> Iterator[Callable[[str, int], None] | None
         task = bar.add_task("", total=sum(map(_size, files)) or None)
         read: dict[str, int] = {}
 
-        def told(path: str, consumed: int) -> None:
+        def advance(path: str, consumed: int) -> None:
             read[path] = consumed
             bar.update(task, completed=sum(read.values()))
 
-        yield told
+        yield advance
 
 
 def _size(path: str) -> int:

@@ -59,21 +59,21 @@ def command(*, all_: bool, yes: bool, as_json: bool) -> int:
         _stopped(socket, settings)
     clean, refused = teardown()
     _stopped(socket, settings)
-    faults: list[ThrottledError] = [*refused]
+    errors: list[ThrottledError] = [*refused]
     files = [socket, beside(socket), *(_databases(settings) if all_ else ())]
-    removed = [str(path) for path in files if _removed(path, faults)]
+    removed = [str(path) for path in files if _removed(path, errors)]
     if not all_:
-        _record(settings, clean, faults)
+        _record(settings, clean, errors)
     if as_json:
-        left = [{"message": fault.message, "hint": fault.hint} for fault in faults]
+        left = [{"message": left_over.message, "hint": left_over.hint} for left_over in errors]
         output.print_json({"clean": clean, "removed": removed, "faults": left})
     else:
         for name in clean:
             click.echo(f"{name}: nothing of throttled is left")
         for name in removed:
             click.echo(f"removed: {output.printable(name)}")
-    _tell(faults)
-    return int(bool(faults))
+    _print_errors(errors)
+    return int(bool(errors))
 
 
 def _stopped(socket: Path, settings: Config) -> None:
@@ -91,11 +91,11 @@ def _confirm(*, all_: bool) -> None:
     click.confirm(f"Remove everything of throttled from {what}?", abort=True, err=True)
 
 
-def _tell(faults: list[ThrottledError]) -> None:
-    for fault in faults:
-        click.echo(f"throttled: {output.printable(fault.message)}", err=True)
-        if fault.hint:
-            click.echo(f"hint: {output.printable(fault.hint)}", err=True)
+def _print_errors(errors: list[ThrottledError]) -> None:
+    for left_over in errors:
+        click.echo(f"throttled: {output.printable(left_over.message)}", err=True)
+        if left_over.hint:
+            click.echo(f"hint: {output.printable(left_over.hint)}", err=True)
 
 
 def _databases(settings: Config) -> list[Path]:
@@ -105,7 +105,7 @@ def _databases(settings: Config) -> list[Path]:
     return [Path(f"{path}{end}") for path in (real, observed) for end in _SUFFIXES]
 
 
-def _removed(path: Path, faults: list[ThrottledError]) -> bool:
+def _removed(path: Path, errors: list[ThrottledError]) -> bool:
     """Remove a file, and its directory if it is ours alone; tell whether it was there."""
     try:
         path.unlink()
@@ -113,7 +113,7 @@ def _removed(path: Path, faults: list[ThrottledError]) -> bool:
         return False
     except OSError as error:
         hint = "look at its attributes (lsattr) and its file system; remove it by hand"
-        faults.append(ThrottledError(f"cannot remove {path}: {error.strerror}", hint))
+        errors.append(ThrottledError(f"cannot remove {path}: {error.strerror}", hint))
         return False
     if path.parent.name == "throttled":
         with suppress(OSError):  # not empty, or a place where something is mounted
@@ -121,7 +121,7 @@ def _removed(path: Path, faults: list[ThrottledError]) -> bool:
     return True
 
 
-def _record(settings: Config, clean: list[str], faults: list[ThrottledError]) -> None:
+def _record(settings: Config, clean: list[str], errors: list[ThrottledError]) -> None:
     path = settings.store.path
     if not Path(path).exists():
         return
@@ -129,9 +129,9 @@ def _record(settings: Config, clean: list[str], faults: list[ThrottledError]) ->
         store = Store.open(path)
         trail = Trail(lambda: store, now, offline=True)
         with trail.recording(Purge(), this_process()) as results:
-            left = [fault.message for fault in faults]
-            told = [f"nothing is left of {', '.join(clean)}", *left]
-            results.append(Done("; ".join(told)))
+            left = [left_over.message for left_over in errors]
+            outcome = [f"nothing is left of {', '.join(clean)}", *left]
+            results.append(Done("; ".join(outcome)))
         store.close()
     except StoreError as error:
         click.echo(f"throttled: not recorded: {error.message}", err=True)

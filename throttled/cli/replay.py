@@ -48,8 +48,8 @@ def command(
     known = facts(settings)
     paths = files or own_logs(settings, known)
     replay = Replay(settings, known, zone or local_zone())
-    with progress(paths) as told:
-        for decision in replay.run(paths, told):
+    with progress(paths) as advance:
+        for decision in replay.run(paths, advance):
             if summary_only:
                 continue
             if as_json:

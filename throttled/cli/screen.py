@@ -166,7 +166,7 @@ class Screen(App[None]):
             f"{verbs[1]} {output.number(sum(status.throttled.values()))}  "
             f"clients {output.number(status.clients)}",
         )
-        wrong = [f"{problem.state}: {problem.what}" for problem in status.health]
+        wrong = [f"{finding.state}: {finding.what}" for finding in status.health]
         _put(self._health, wrong[0] if wrong else "all is well")
         self._show_rates(before.status, status, passed)
         _fill(self._worst, {w.subject: _worst(w, would) for w in picture.worst})
@@ -238,10 +238,10 @@ class Screen(App[None]):
     @work(thread=True)
     def _send(self, request: Request) -> None:
         try:
-            told = self._ask(request, ChangeResult).message
+            message = self._ask(request, ChangeResult).message
         except ThrottledError as error:
-            told = f"{error.message}. {error.hint}"
-        self.call_from_thread(self.notify, output.printable(told), markup=False)
+            message = f"{error.message}. {error.hint}"
+        self.call_from_thread(self.notify, output.printable(message), markup=False)
         self.call_from_thread(self.look)
 
     @work(thread=True)

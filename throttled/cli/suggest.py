@@ -69,8 +69,8 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
         findings = suggest_stored(settings, known, time.time())
     else:
         paths = files or own_logs(settings, known)
-        with progress(paths) as told:
-            findings = suggest(settings, known, zone or local_zone(), paths, told)
+        with progress(paths) as advance:
+            findings = suggest(settings, known, zone or local_zone(), paths, advance)
     snippet = "\n".join(_toml(findings.suggestions))
     if as_json:
         result = output.plain(findings) | {"toml": snippet}

@@ -25,13 +25,13 @@ from throttled.model import JOURNAL, SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 
-def show(result: Result, *, as_json: bool, lifted: bool = False) -> None:
+def show(result: Result, *, as_json: bool, removed: bool = False) -> None:
     """Print a result.
 
     Args:
         result: of a command.
         as_json: as JSON.
-        lifted: what a change names is in force no longer.
+        removed: what a change names is in force no longer.
     """
     if as_json:
         output.print_json(result)
@@ -42,7 +42,7 @@ def show(result: Result, *, as_json: bool, lifted: bool = False) -> None:
         case ExplainResult():
             lines = explain(result)
         case ChangeResult():
-            lines = _change(result, lifted=lifted)
+            lines = _change(result, removed=removed)
         case AuditResult():
             lines = _audit(result)
         case AllowedResult() if result.rows:
@@ -83,8 +83,8 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
         yield "lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     yield from _labelled("events", _columns(by_count))
-    for problem in status.health:
-        yield from output.paragraph(problem)
+    for finding in status.health:
+        yield from output.paragraph(finding)
 
 
 def _labelled(label: str, texts: list[str]) -> Iterator[tuple[str, str]]:
@@ -105,8 +105,8 @@ def _in_force(status: StatusResult) -> Iterator[tuple[str, str]]:
         yield "exempt", _by_scope(status.exempt)
     yield "dropped", f"{number(status.packets_dropped)} packets"
     how = "counted by the kernel" if status.counted else "judged by a sample and by what it refused"
-    held = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
-    yield "kernel", held
+    elements = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
+    yield "kernel", elements
 
 
 def _tail(tail: TailStatus) -> list[str]:
@@ -225,15 +225,15 @@ def _past(past: Past, title: str) -> Iterator[str]:
         yield f"Exempt until {moment(past.exempt_until)}"
 
 
-def _change(result: ChangeResult, *, lifted: bool) -> Iterator[str]:
+def _change(result: ChangeResult, *, removed: bool) -> Iterator[str]:
     yield result.message
     for snapshot in result.changed:
-        yield f"  {_changed(snapshot, lifted=lifted)}"
+        yield f"  {_changed(snapshot, removed=removed)}"
 
 
-def _changed(snapshot: Snapshot, *, lifted: bool) -> str:
+def _changed(snapshot: Snapshot, *, removed: bool) -> str:
     until = moment(snapshot.until)
-    end = f"removed, would have ended {until}" if lifted else f"until {until}"
+    end = f"removed, would have ended {until}" if removed else f"until {until}"
     return (
         f"{snapshot.subject} {snapshot.action} in {snapshot.scope} {end}, "
         f"{snapshot.limit}: {snapshot.why}"

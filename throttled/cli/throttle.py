@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from throttled.cli.change import punishing, tell
+from throttled.cli.change import punishing, report
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command
 from throttled.control.protocol import ChangeResult, Throttle
@@ -24,4 +24,4 @@ def command(*, as_json: bool, **punishment: Any) -> int:
     It may still connect, as often as [throttle] rate says; the rest is dropped. Answers after
     the kernel confirmed. Protected addresses are refused.
     """
-    return tell(ask(Throttle(**punishment), ChangeResult), as_json=as_json)
+    return report(ask(Throttle(**punishment), ChangeResult), as_json=as_json)

@@ -2,7 +2,7 @@
 
 import click
 
-from throttled.cli.change import tell
+from throttled.cli.change import report
 from throttled.cli.offline import ask_or_look
 from throttled.cli.options import Command, for_option, json_option, scope_option, subject
 from throttled.control.protocol import ChangeResult, Unban, UnbanAll
@@ -40,9 +40,9 @@ def command(
             raise UsageError(
                 "--for needs an address", "to stop acting: throttled run --mode observe"
             )
-        return tell(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json, lifted=True)
-    return tell(
+        return report(ask_or_look(UnbanAll(scope), ChangeResult), as_json=as_json, removed=True)
+    return report(
         ask_or_look(Unban(subject, scope, exempt or 0.0), ChangeResult),
         as_json=as_json,
-        lifted=True,
+        removed=True,
     )

@@ -14,7 +14,7 @@ from throttled.settings import Count, Duration, Limit, ThrottleRate, duration
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
-Fault = tuple[tuple[str, ...], str]
+Invalid = tuple[tuple[str, ...], str]
 
 #: ipset's longest timeout is 2147483 s (ipset(8)), just under 25 days; all backends keep to it.
 _LONGEST = duration("24d")
@@ -37,7 +37,7 @@ _COUNTS: dict[subjects.Of, tuple[str, ...]] = {
 _RESERVED = ("network", "ladder", "operator")
 
 
-def faults(config: Config) -> Iterator[Fault]:
+def errors(config: Config) -> Iterator[Invalid]:
     """Yield everything that does not go together."""
     for name, limit in config.limits.items():
         yield from _limit(name, limit)
@@ -53,7 +53,7 @@ def faults(config: Config) -> Iterator[Fault]:
         yield ("metrics", "listen"), "the port must be from 1 to 65535"
 
 
-def _limit(name: str, limit: Limit) -> Iterator[Fault]:
+def _limit(name: str, limit: Limit) -> Iterator[Invalid]:
     key = ("limits", name)
     if name in _RESERVED:
         yield key, f"{name} is a word of its own; give the limit another name"
@@ -74,7 +74,7 @@ def _limit(name: str, limit: Limit) -> Iterator[Fault]:
         yield key, "a limit needs soft, hard or both"
 
 
-def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Fault]:
+def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Invalid]:
     """Yield what does not go with whose a limit is, and what it counts."""
     counts = _COUNTS[limit.of]
     if limit.count not in counts:
@@ -103,7 +103,7 @@ def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Fault]:
         yield (*key, "hard"), 'only for limits of = "client", or with mode = "enforce"'
 
 
-def _overrides(key: tuple[str, ...], limit: Limit) -> Iterator[Fault]:
+def _overrides(key: tuple[str, ...], limit: Limit) -> Iterator[Invalid]:
     """Yield entries of `for` that are for another kind of subject, or crosswise."""
     outside = limit.of == "client"
     for subject, own in limit.for_.items():
@@ -116,7 +116,7 @@ def _overrides(key: tuple[str, ...], limit: Limit) -> Iterator[Fault]:
             yield at, f"soft ({soft}) must be below hard ({hard})"
 
 
-def _times(config: Config) -> Iterator[Fault]:
+def _times(config: Config) -> Iterator[Invalid]:
     times = config.ban.times
     if list(times) != sorted(times):
         yield ("ban", "times"), "each ban must be at least as long as the one before"
@@ -132,7 +132,7 @@ def _times(config: Config) -> Iterator[Fault]:
         yield ("throttle", "per"), 'must be "1s", "1m" or "1h"'
 
 
-def _rates(config: Config) -> Iterator[Fault]:
+def _rates(config: Config) -> Iterator[Invalid]:
     """Yield rates of their own that no kernel interface keeps exactly, or that are too many."""
     own: dict[tuple[str, ...], ThrottleRate | None] = {
         ("network", "throttle"): config.network.throttle,
@@ -150,7 +150,7 @@ def _rates(config: Config) -> Iterator[Fault]:
         yield list(given)[-1], f"there are more than {_RATES} different rates of their own"
 
 
-def _subjects(config: Config) -> Iterator[Fault]:
+def _subjects(config: Config) -> Iterator[Invalid]:
     if config.network.soft >= config.network.hard:
         soft, hard = config.network.soft, config.network.hard
         yield ("network", "soft"), f"soft ({soft}) must be below hard ({hard})"
@@ -164,7 +164,7 @@ def _subjects(config: Config) -> Iterator[Fault]:
             yield ("protect", "names"), f"{shown(name)} is no host name or .suffix"
 
 
-def _firewall(config: Config) -> Iterator[Fault]:
+def _firewall(config: Config) -> Iterator[Invalid]:
     ports = config.firewall.ports
     if not isinstance(ports, FirewallPorts):
         return

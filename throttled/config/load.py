@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from throttled.config import checks, validate
-from throttled.config.checks import Fault
+from throttled.config.checks import Invalid
 from throttled.config.describe import dotted, shown
 from throttled.config.schema import Config
 from throttled.errors import ConfigError
@@ -26,7 +26,7 @@ from throttled.settings import default_limits
 DEFAULT_PATH = "/etc/throttled/throttled.toml"
 
 _LARGEST = 1 << 20  # bytes
-_MOST_FAULTS = 20
+_MOST_ERRORS = 20
 _DEEPEST = 4  # limits.NAME.mx.soft
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _KEY = rf"[ \t]*({_PART}(?:[ \t]*\.[ \t]*{_PART})*)[ \t]*"
@@ -79,10 +79,10 @@ def loads(text: str, name: str) -> Config:
     if isinstance(document.get("limits"), dict):
         defaults = msgspec.to_builtins(default_limits(), enc_hook=str)
         document["limits"] = _over(defaults, document["limits"])
-    found = list(islice(validate.faults(document), _MOST_FAULTS + 1))
+    found = list(islice(validate.errors(document), _MOST_ERRORS + 1))
     if not found:
         config = msgspec.convert(document, Config, dec_hook=validate.to_duration)
-        found = list(checks.faults(config))
+        found = list(checks.errors(config))
         if not found:
             return config
     raise ConfigError(_message(found, document, text, name), _AFTER)
@@ -99,11 +99,11 @@ def _over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _message(found: list[Fault], document: dict[str, Any], text: str, name: str) -> str:
+def _message(found: list[Invalid], document: dict[str, Any], text: str, name: str) -> str:
     """Write the faults as FILE:LINE: KEY = VALUE: what is wrong, a line each, in file order."""
     lines = _lines(text)
-    told = []
-    for key, what in found[:_MOST_FAULTS]:
+    messages = []
+    for key, what in found[:_MOST_ERRORS]:
         line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), 0)
         value: Any = document
         for part in key:
@@ -111,11 +111,11 @@ def _message(found: list[Fault], document: dict[str, Any], text: str, name: str)
         setting = dotted(key)
         if value is not None and not isinstance(value, dict):
             setting += f" = {shown(value)}"
-        told.append(
+        messages.append(
             (line, f"{name}:{line}: {setting}: {what}" if line else f"{name}: {setting}: {what}")
         )
-    more = [f"{name}: and more of this kind"] if found[_MOST_FAULTS:] else []
-    return "\n".join([text for _, text in sorted(told)] + more)
+    more = [f"{name}: and more of this kind"] if found[_MOST_ERRORS:] else []
+    return "\n".join([text for _, text in sorted(messages)] + more)
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:

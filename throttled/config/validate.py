@@ -12,13 +12,13 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
-from throttled.config.checks import Fault
+from throttled.config.checks import Invalid
 from throttled.config.describe import allowed
 from throttled.config.schema import Config
 from throttled.settings import Duration
 
 
-def faults(document: dict[str, Any]) -> Iterator[Fault]:
+def errors(document: dict[str, Any]) -> Iterator[Invalid]:
     """Yield every key that is unknown, missing, or has a value that its type does not allow."""
     yield from _table(document, Config, ())
 
@@ -34,7 +34,7 @@ def to_duration(kind: type, value: object) -> Duration:
     raise ValueError("not a duration")
 
 
-def _table(table: dict[str, Any], kind: type[Struct], at: tuple[str, ...]) -> Iterator[Fault]:
+def _table(table: dict[str, Any], kind: type[Struct], at: tuple[str, ...]) -> Iterator[Invalid]:
     """Yield the faults of a table that a struct describes."""
     by_field = get_type_hints(kind, include_extras=True)
     hints = {f.encode_name: by_field[f.name] for f in msgspec.structs.fields(kind)}
@@ -52,7 +52,7 @@ def _required(kind: type[Struct]) -> set[str]:
     return {field.name for field in msgspec.structs.fields(kind) if field.required}
 
 
-def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Fault]:
+def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Invalid]:
     """Yield the faults of one value; a table is looked into, to name the key itself."""
     if isinstance(value, dict):
         for part in _parts(hint):
@@ -69,7 +69,7 @@ def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Fault]:
         yield at, f"must be {allowed(hint)}"
 
 
-def _named(table: dict[str, Any], hint: Any, at: tuple[str, ...]) -> Iterator[Fault]:
+def _named(table: dict[str, Any], hint: Any, at: tuple[str, ...]) -> Iterator[Invalid]:
     """Yield the faults of a table whose keys the operator chooses."""
     key_hint, value_hint = get_args(hint)
     for key, value in table.items():

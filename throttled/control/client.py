@@ -11,7 +11,7 @@ from time import monotonic
 from throttled.control import protocol, wire
 from throttled.control.protocol import Request, Result
 from throttled.errors import NotPermittedError, NotRunningError, ThrottledError, UsageError
-from throttled.linux.claim import taken
+from throttled.linux.claim import in_use
 from throttled.linux.unix_socket import answers
 
 TIMEOUT = 30.0
@@ -58,7 +58,7 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
 
 def alive(path: Path) -> bool:
     """Return whether a daemon has this socket, also one that does not answer or listen yet."""
-    return taken(path) or answers(path)
+    return in_use(path) or answers(path)
 
 
 def _receive(sock: socket.socket, deadline: float) -> bytes:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from throttled.histogram import Histogram
-from throttled.model import Action, Change, Decision, Mode, Past, Problem, Scope, Snapshot
+from throttled.model import Action, Change, Decision, Finding, Mode, Past, Scope, Snapshot
 
 MAX_REQUEST = 64 * 1024
 MAX_REPLY = 64 * 1024 * 1024
@@ -239,7 +239,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     desired: int  # elements that should be in the kernel
     enforced: int  # of these, how many the kernel holds
     counted: bool  # whether the kernel counted them; else it is judged by a sample of them
-    health: list[Problem]
+    health: list[Finding]
     events: dict[str, int]  # by kind
     lines: int
     lines_lost: int
@@ -253,7 +253,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     unapplied: int = 0  # elements that wait for the firewall
     let_go: int = 0  # of what waited: too much
     ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
-    sensor: Problem | None = None  # what the sensor does, or why there is none
+    sensor: Finding | None = None  # what the sensor does, or why there is none
     exempt: dict[Scope, int] = {}
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …

@@ -26,7 +26,7 @@ _GRAIN = 2.0
 #: year, of a clock that is ahead, is taken for last year's.
 _PLAUSIBLE = 300 * 86400.0
 
-Forgotten = Mapping[str, Mapping[Scope, float]]
+Unbanned = Mapping[str, Mapping[Scope, float]]
 
 
 class Counts(Struct):
@@ -76,7 +76,7 @@ class Counting:
         log_number: int = 0,
         source: int = 0,
         *,
-        forgotten: Forgotten | None = None,
+        unbanned: Unbanned | None = None,
     ) -> None:
         """Parse and count lines that just arrived.
 
@@ -89,18 +89,18 @@ class Counting:
             now: both clocks.
             log_number: of the log.
             source: of the file.
-            forgotten: when the lines are counted again after a restart: from when on subjects
-                count, see `Store.forgotten`.
+            unbanned: when the lines are counted again after a restart: from when on subjects
+                count, see `Store.unbanned_since`.
         """
         self._engine.now = now.boot
         pending = iter(lines)
         places = zip(pending, offsets, strict=True)
         parse = self._parser_of(log_number).event
-        step = self._engine.step if forgotten is None else self._forgetting(forgotten)
+        step = self._engine.step if unbanned is None else self._resetting(unbanned)
         while True:
             try:
                 self._read(
-                    places, parse, step, now, (log_number, source), again=forgotten is not None
+                    places, parse, step, now, (log_number, source), again=unbanned is not None
                 )
                 break
             except Exception as error:  # noqa: BLE001 - of the next lines nothing may be lost
@@ -151,9 +151,9 @@ class Counting:
             parser = self._parsers[log_number] = self.parser.another()
         return parser
 
-    def _forgetting(self, forgotten: Forgotten) -> Callable[[Event, float, int, int, int], None]:
+    def _resetting(self, unbanned: Unbanned) -> Callable[[Event, float, int, int, int], None]:
         """Return a step that forgets again what an operator made us forget."""
-        everybody = forgotten.get("", {})
+        everybody = unbanned.get("", {})
 
         def step(event: Event, at: float, log_number: int, source: int, offset: int) -> None:
             self._engine.step(event, at, log_number, source, offset)
@@ -162,9 +162,9 @@ class Counting:
                 return
             # A client's network has meters too, and is forgotten by itself.
             for subject in (event.client, address.network_of(event.client)):
-                for since in (everybody, forgotten.get(subject, {})):
+                for since in (everybody, unbanned.get(subject, {})):
                     for scope, moment in since.items():
                         if event.time <= moment:
-                            self._engine.forget(subject, scope)
+                            self._engine.reset(subject, scope)
 
         return step

@@ -1,6 +1,6 @@
 """What is to be in force, on its way into the kernel.
 
-What the kernel refused waits here for `retry` (at most `_WAITING` elements, the oldest are given
+What the kernel refused waits here for `retry` (at most `_PENDING` elements, the oldest are given
 up). One element that fails never stops the others.
 
 Owns the backend, what waits for it, and what found no room. Blocks as long as the kernel does.
@@ -16,12 +16,12 @@ from throttled.clock import Moment
 from throttled.core.refused import Refused
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError
-from throttled.model import Action, Applied, Entry, Scope, Seen
+from throttled.model import Action, Applied, Element, Entry, Scope
 from throttled.skipped import Skipped
 
 log = logging.getLogger(__name__)
 
-_WAITING = 100_000
+_PENDING = 100_000
 
 
 class Enforcer:
@@ -35,24 +35,24 @@ class Enforcer:
             skipped: where unexpected errors of single elements are counted.
         """
         self.backend = backend
-        self.fault: BackendError | None = None
+        self.error: BackendError | None = None
         #: What the kernel has no room for.
         self.refused = Refused()
         self.errors = 0
         self.given_up = 0  # elements, as too many waited
         self._skipped = skipped
         #: Elements by what they are for, and when (boot clock) they had their seconds left.
-        self._waiting: dict[tuple[str, Scope, Action], tuple[Entry, float]] = {}
+        self._pending: dict[tuple[str, Scope, Action], tuple[Entry, float]] = {}
         self._full = False  # at the latest batch
 
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Return how many elements wait for the kernel to take them."""
-        return len(self._waiting)
+        return len(self._pending)
 
     def enforcing(self) -> bool:
         """Tell whether what is decided is in a kernel."""
         backend = self.backend
-        return backend is not None and backend.enforces and self.fault is None
+        return backend is not None and backend.enforces and self.error is None
 
     def apply(self, entries: Sequence[Entry], now: Moment) -> None:
         """Put entries in force; what the kernel refuses waits for `retry`.
@@ -67,14 +67,14 @@ class Enforcer:
             outcomes = self._skipped.each("element", entries, self.backend.apply)
         except BackendError as error:
             self._failed(error)
-            self._wait(entries, now)
+            self._defer(entries, now)
             return
-        if self._waiting:  # what is decided later holds
+        if self._pending:  # what is decided later holds
             for entry in entries:
-                self._waiting.pop(_key(entry), None)
+                self._pending.pop(_key(entry), None)
         failed = tuple(each for applied in outcomes for each in applied.failed)
         full = frozenset(name for applied in outcomes for name in applied.full)
-        self.refused.note(entries, Applied(failed, full), now.boot)
+        self.refused.update(entries, Applied(failed, full), now.boot)
         if not (full and self._full):  # once, not with each batch
             for entry, why in failed[:10]:
                 log.error("%s %s in %s failed: %s", entry.action, entry.subject, entry.scope, why)
@@ -88,15 +88,15 @@ class Enforcer:
             repair: puts the backend's table in place again.
             now: both clocks.
         """
-        if self.fault is None:
+        if self.error is None:
             return
         try:
             repair()
         except BackendError as error:
-            self.fault = error
+            self.error = error
             return
-        waiting, self._waiting, self.fault = self._waiting, {}, None
-        left = (_later(entry, now.boot - since) for entry, since in waiting.values())
+        pending, self._pending, self.error = self._pending, {}, None
+        left = (_later(entry, now.boot - since) for entry, since in pending.values())
         self.apply([entry for entry in left if entry is not None], now)
 
     def flush(self, setup: Callable[[], object]) -> bool:
@@ -107,7 +107,7 @@ class Enforcer:
         """
         if self.backend is None:
             return False
-        self._waiting = {}
+        self._pending = {}
         self.refused.clear()
         try:
             self.backend.teardown()
@@ -117,7 +117,7 @@ class Enforcer:
             return False
         return True
 
-    def counters(self, entries: Iterable[Entry]) -> Sequence[Seen]:
+    def counters(self, entries: Iterable[Entry]) -> Sequence[Element]:
         """Return elements with their packet counters; none where the kernel does not say."""
         asked = list(entries)
         if self.backend is None or not asked:
@@ -131,19 +131,19 @@ class Enforcer:
         return ()
 
     def _failed(self, error: BackendError) -> None:
-        if self.fault is None:
+        if self.error is None:
             log.error("%s. %s", error.message, error.hint)
-        self.fault = error
+        self.error = error
         self.errors += 1
 
-    def _wait(self, entries: Sequence[Entry], now: Moment) -> None:
+    def _defer(self, entries: Sequence[Entry], now: Moment) -> None:
         for entry in entries:
-            self._waiting.pop(_key(entry), None)
-            self._waiting[_key(entry)] = entry, now.boot
-        too_many = list(islice(self._waiting, max(0, len(self._waiting) - _WAITING)))
+            self._pending.pop(_key(entry), None)
+            self._pending[_key(entry)] = entry, now.boot
+        too_many = list(islice(self._pending, max(0, len(self._pending) - _PENDING)))
         self.given_up += len(too_many)
         for key in too_many:
-            del self._waiting[key]
+            del self._pending[key]
 
 
 def _key(entry: Entry) -> tuple[str, Scope, Action]:

@@ -14,7 +14,7 @@ from math import inf
 
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import displace
-from throttled.model import Problem
+from throttled.model import Finding
 
 log = logging.getLogger("throttled")
 
@@ -29,7 +29,7 @@ class Leftovers:
     """
 
     def __init__(self, backend: Backend) -> None:
-        self.problem: Problem | None = None
+        self.finding: Finding | None = None
         self._backend = backend
         self._tried = inf  # boot clock
 
@@ -39,7 +39,7 @@ class Leftovers:
         Args:
             at: now, on the boot clock.
         """
-        return self.problem is not None and at - self._tried >= _AGAIN
+        return self.finding is not None and at - self._tried >= _AGAIN
 
     async def remove(self, at: float) -> None:
         """Remove them, in a thread: it may take seconds.
@@ -48,19 +48,19 @@ class Leftovers:
             at: now, on the boot clock.
         """
         self._tried = at
-        removed, faults = await asyncio.to_thread(displace, self._backend.name)
+        removed, errors = await asyncio.to_thread(displace, self._backend.name)
         for name in removed:
             log.info("removed entries left by the %s backend", name)
-        before, self.problem = self.problem, None
-        if not faults:
+        before, self.finding = self.finding, None
+        if not errors:
             return
-        what = f"entries left by another backend remain in the kernel: {faults[0].message}"
+        what = f"entries left by another backend remain in the kernel: {errors[0].message}"
         hint = "tried again every minute; or stop the daemon and run: throttled purge"
         if os.geteuid() != 0 and not self._backend.enforces:
             # Whoever observes without rights cannot even see whether there are any.
-            what = f"cannot look for entries of an enforcing daemon: {faults[0].message}"
+            what = f"cannot look for entries of an enforcing daemon: {errors[0].message}"
             log.warning("%s; if one ran here before, run as root: throttled purge", what)
             return
-        self.problem = Problem("fault", what, hint, "firewall-left")
+        self.finding = Finding("fault", what, hint, "firewall-left")
         if before is None:
             log.error("%s; %s", what, hint)

@@ -55,7 +55,7 @@ class Maintenance:
                 them, and how many there are.
         """
         self._ended = ended
-        self.fault: StoreError | None = None  # the store cannot be looked after
+        self.error: StoreError | None = None  # the store cannot be looked after
         self._pipeline = pipeline
         self._clock = clock
         moment = clock()
@@ -63,7 +63,7 @@ class Maintenance:
         self._pruned = moment.boot
         self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
-        self._noted = moment.boot
+        self._peaks_recorded = moment.boot
         self._senders_due = moment.boot
         self._emptied = False  # what senders did is deleted from the store: it is switched off
         self._learned = 0  # day since the epoch, when the highest days of senders were read
@@ -75,9 +75,9 @@ class Maintenance:
 
     async def run(self) -> None:
         """Do what is due, unless the store fails: what it says of ends may be out of date."""
-        if self._pipeline.recorder.fault is not None or self._pipeline.recorder.waiting():
+        if self._pipeline.recorder.error is not None or self._pipeline.recorder.pending():
             return
-        fault = None
+        failed = None
         for step in (
             self._follow_clock,
             self._run_out,
@@ -89,13 +89,13 @@ class Maintenance:
             try:
                 await step()
             except StoreError as error:
-                if self.fault is None:
+                if self.error is None:
                     log.error("%s; what runs out waits. %s", error.message, error.hint)
-                fault = error
+                failed = error
                 break
             except Exception as error:  # noqa: BLE001 - the other steps go on
                 self._pipeline.skipped.add("step", error, step.__name__)
-        self.fault = fault
+        self.error = failed
 
     async def _follow_clock(self) -> None:
         moment = self._clock()
@@ -146,11 +146,11 @@ class Maintenance:
         return found
 
     async def _keep_peaks(self) -> None:
-        if self._clock().boot - self._noted < _PEAKS:
+        if self._clock().boot - self._peaks_recorded < _PEAKS:
             return
         for _ in self.keep_peaks():
             await asyncio.sleep(0)
-        self._noted = self._clock().boot
+        self._peaks_recorded = self._clock().boot
 
     async def _keep_senders(self) -> None:
         """Add to the days of senders once a minute; once a day read the highest of each.
@@ -187,7 +187,7 @@ class Maintenance:
         engine = self._pipeline.engine
         watched = engine.watched()
         for _ in range(_PEAKS_PIECES):
-            peaks = engine.noted(_PEAKS_PIECE)
+            peaks = engine.peaks(_PEAKS_PIECE)
             self._pipeline.recorder.store.keep_peaks(peaks, watched, self._clock().wall)
             watched = []  # told once is enough
             engine.recorded(peaks)

@@ -77,7 +77,7 @@ class Pipeline:
         self.counts = Counts()
         self.recorder = Recorder(store, self.skipped)
         self.enforcer = Enforcer(backend, self.skipped)
-        self.engine = Engine(policy, facts, noting=backend is not None)
+        self.engine = Engine(policy, facts, peaks=backend is not None)
         self.senders = Senders(policy, facts)
         self.answered(connected=False)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
@@ -102,19 +102,19 @@ class Pipeline:
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
-        self.engine.forget_lines()  # a store has its own numbers for log files
+        self.engine.clear_lines()  # a store has its own numbers for log files
         self.recorder.change_store(store, now, decisions)
 
-    def forget(
+    def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
-        """Forget what a subject did and what was decided; see `Recorder.forget`."""
+        """Forget what a subject did and what was decided; see `Recorder.unban`."""
         if subject:
-            self.engine.forget(subject, scope)
-            self.senders.forget(subject)
+            self.engine.reset(subject, scope)
+            self.senders.reset(subject)
         else:
-            self.engine.forget_all(scope)
-        return self.recorder.forget(subject, scope, now, exempt_until)
+            self.engine.reset_all(scope)
+        return self.recorder.unban(subject, scope, now, exempt_until)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
@@ -127,7 +127,7 @@ class Pipeline:
             return
         try:
             for entries in self.recorder.store.active(now.wall):  # exemptions
-                self.enforcer.apply(self.recorder.pardons.others(entries), now)
+                self.enforcer.apply(self.recorder.unbans.others(entries), now)
         except StoreError as error:
             log.error("%s; exemptions are restored later. %s", error.message, error.hint)
 
@@ -146,9 +146,9 @@ class Pipeline:
 
     def reports(self) -> list[Report]:
         """Return who crossed a limit that only reports since the last call, and record them."""
-        reports = [*self._reports, *self.senders.take()]
+        reports = [*self._reports, *self.senders.drain()]
         self._reports = []
-        if reports and self.recorder.fault is None:
+        if reports and self.recorder.error is None:
             try:
                 self.recorder.store.record_reports(reports)
             except StoreError as error:
@@ -171,7 +171,7 @@ class Pipeline:
         Returns:
             The decisions taken, and the crossings that were spared with the reason.
         """
-        outcome = self.engine.take()
+        outcome = self.engine.drain()
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
@@ -193,7 +193,7 @@ class Pipeline:
             for crossing, value in ruling.excused:
                 if self.ladder.policy.of_senders(crossing.limit):
                     excuse = Excuse(crossing.action, value, now.boot + _SPARED)
-                    self.senders.held.excuse(crossing.subject, crossing.limit, excuse, now.boot)
+                    self.senders.active.excuse(crossing.subject, crossing.limit, excuse, now.boot)
                 else:
                     self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.
@@ -243,6 +243,7 @@ class Pipeline:
                 port=c.port,
             )
             for c in further
+            if self.ladder.policy.mode_of(c.limit) != "report"
         ]
 
     def _judge(
@@ -353,7 +354,7 @@ class Pipeline:
         self.skipped.run("decision", decisions, hold)
 
     def _keep_counters(self, decisions: Sequence[Decision], known: AbstractSet[Key]) -> None:
-        if not known or self.recorder.fault is not None:
+        if not known or self.recorder.error is not None:
             return
         again = (
             Entry(d.subject, d.scope, action, 0.0)

@@ -46,19 +46,19 @@ class Protected:
         self._report = report
         self._clock = clock
         self._done: set[str] = set()
-        self._waiting: dict[str, None] = {}
+        self._pending: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, protection: Protection) -> None:
         """Unban, soon, what the protection covers that was not covered before."""
         wanted = dict.fromkeys(protection.networks)
         self._done &= wanted.keys()
-        self._waiting = {network: None for network in wanted if network not in self._done}
+        self._pending = {network: None for network in wanted if network not in self._done}
         self.tick()
 
     def again(self) -> None:
         """Begin anew: it is another store."""
-        self._waiting = dict.fromkeys([*self._waiting, *self._done])
+        self._pending = dict.fromkeys([*self._pending, *self._done])
         self._done = set()
 
     def tick(self) -> None:
@@ -66,10 +66,10 @@ class Protected:
         pipeline = self._pipeline
         idle = self._task is None or self._task.done()
         if (
-            self._waiting
+            self._pending
             and idle
-            and pipeline.recorder.fault is None
-            and not pipeline.recorder.waiting()
+            and pipeline.recorder.error is None
+            and not pipeline.recorder.pending()
         ):
             self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -82,17 +82,17 @@ class Protected:
         """Wait for what is under way; return whether nothing waits any more."""
         while self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
-        return not self._waiting
+        return not self._pending
 
     async def _work(self) -> None:
-        while self._waiting:
-            network = next(iter(self._waiting))
+        while self._pending:
+            network = next(iter(self._pending))
             try:
                 await self._unban(network)
             except StoreError as error:
                 log.error("%s; entries of protected clients remain. %s", error.message, error.hint)
                 return
-            self._waiting.pop(network, None)
+            self._pending.pop(network, None)
             self._done.add(network)
 
     async def _unban(self, network: str) -> None:

@@ -22,7 +22,7 @@ from throttled.core.restoring import Kind, adopt, judge, restore
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, RulesWatch
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Entry, Fill, Foreign, Problem, Ruleset, Scope
+from throttled.model import ACTIONS, SCOPES, Entry, Fill, Finding, Foreign, Ruleset, Scope
 
 log = logging.getLogger("throttled")
 
@@ -163,15 +163,15 @@ class Reconciler:
         """
         self.fills = self.backend.fill()
         if self.fills:
-            held = _held(self.fills)
-            return sum(min(count, held[kind]) for kind, count in desired.items()), True
+            used = _used(self.fills)
+            return sum(min(count, used[kind]) for kind, count in desired.items()), True
         if not self.backend.intact():  # then it has no sets to count, or asks none
             return 0, True
         refused = self._pipeline.enforcer.refused.counts
         total = sum(desired.values())
         known = sum(min(count, refused[kind]) for kind, count in desired.items())
         lacking = total * self.absent // self.sampled if self.sampled else 0
-        return max(0, total - known - max(lacking, self._pipeline.enforcer.waiting())), False
+        return max(0, total - known - max(lacking, self._pipeline.enforcer.pending())), False
 
     def dropped(self) -> int:
         """Return the packets dropped so far, also by a table that somebody deleted since.
@@ -187,30 +187,30 @@ class Reconciler:
         self._dropped = count
         return self._dropped_before + count
 
-    def problems(self, at: float) -> list[Problem]:
+    def findings(self, at: float) -> list[Finding]:
         """Return what an operator should know of the kernel.
 
         Args:
             at: now, on the boot clock.
         """
         found = self._full()
-        if self._lacked > 1 and not found and self._pipeline.enforcer.fault is None:
+        if self._lacked > 1 and not found and self._pipeline.enforcer.error is None:
             what = f"the kernel lacks {self.lacking:,} elements that should be in force"
             hint = "they are put in again and again: does another program take them out?"
-            found.append(Problem("warning", what, hint, "kernel-lacks"))
+            found.append(Finding("warning", what, hint, "kernel-lacks"))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
         if often >= _OFTEN[0]:
             what = f"somebody else changed our part of the firewall {often} times in ten minutes"
             hint = "which program loads its own rules? let it leave the table inet throttled alone"
-            found.append(Problem("warning", what, hint, "firewall-disturbed"))
+            found.append(Finding("warning", what, hint, "firewall-disturbed"))
         return found
 
-    def _full(self) -> list[Problem]:
+    def _full(self) -> list[Finding]:
         """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
         hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
         refused = self._pipeline.enforcer.refused
         found = [
-            Problem(
+            Finding(
                 "fault",
                 f"the set {each.name} is full: {refused.counts[each.scope, each.action]:,} "
                 f"{each.scope} {each.action}s do not fit",
@@ -219,30 +219,30 @@ class Reconciler:
             )
             for each in refused.sets()
         ]
-        known = {problem.key for problem in found}
+        known = {finding.key for finding in found}
         counted = [
-            Problem(
-                "fault" if fill.held >= fill.size else "warning",
-                f"the set {fill.name} holds {fill.held:,} of {fill.size:,} at most",
+            Finding(
+                "fault" if fill.used >= fill.size else "warning",
+                f"the set {fill.name} holds {fill.used:,} of {fill.size:,} at most",
                 hint,
                 f"set-full:{fill.name}",
             )
             for fill in self.fills
-            if fill.held >= _NEARLY * fill.size
+            if fill.used >= _NEARLY * fill.size
         ]
-        return found + [problem for problem in counted if problem.key not in known]
+        return found + [finding for finding in counted if finding.key not in known]
 
     def tick(self, moment: Moment) -> None:
         """Try again what the kernel or the store refused; clear up in the kernel; look."""
-        if self._pipeline.enforcer.fault is None:
+        if self._pipeline.enforcer.error is None:
             try:
                 self.backend.collect()
                 self.dropped()
             except BackendError as error:
                 self._refused(error)
-        broken = self._pipeline.enforcer.fault
+        broken = self._pipeline.enforcer.error
         self._pipeline.enforcer.retry(self.repair, moment)
-        if broken and self._pipeline.enforcer.fault is None:
+        if broken and self._pipeline.enforcer.error is None:
             self._put_right(Foreign(rules=True, lost=True))
         if (asleep := slept()) > self._slept + _ENDS:
             # The clock by which elements of netfilter end stood still: they are too long now.
@@ -269,7 +269,7 @@ class Reconciler:
 
     def _is_full(self) -> bool:
         """Tell whether a set is full, so that it is no wonder that elements are missing."""
-        return any(fill.held >= fill.size for fill in self.fills) or bool(
+        return any(fill.used >= fill.size for fill in self.fills) or bool(
             self._pipeline.enforcer.refused.sets()
         )
 
@@ -277,18 +277,18 @@ class Reconciler:
         """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
         store = self._pipeline.recorder.store
         self.fills = self.backend.fill()
-        held = _held(self.fills)
+        used = _used(self.fills)
         found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
-        sample = self._pipeline.recorder.pardons.others(sample)
+        sample = self._pipeline.recorder.unbans.others(sample)
         parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
-        absent = missing(sample, [seen for part in parts for seen in part])
+        absent = missing(sample, [element for part in parts for element in part])
         self._pipeline.enforcer.apply(absent, moment)
         unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained
-        told = not self._pipeline.recorder.pardons  # else the store counts too many
-        desired = store.counts(moment.wall) if self.fills and told else {}
-        fewer = sum(max(0, count - held[kind]) for kind, count in desired.items())
+        complete = not self._pipeline.recorder.unbans  # else the store counts too many
+        desired = store.counts(moment.wall) if self.fills and complete else {}
+        fewer = sum(max(0, count - used[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
         return self.lacking > 0
 
@@ -324,10 +324,10 @@ class Reconciler:
             for e in entries
             if (past := pasts[e.subject, e.scope]).action == e.action
         ]
-        held = self.backend.lookup(entries)
-        absent = missing(self._pipeline.recorder.pardons.others(desired), held)
+        elements = self.backend.lookup(entries)
+        absent = missing(self._pipeline.recorder.unbans.others(desired), elements)
         self._pipeline.enforcer.apply(absent, moment)
-        others = judge(self._pipeline, held, moment)
+        others = judge(self._pipeline, elements, moment)
         if absent or others:
             self.disturbed.append(moment.boot)
             what = "somebody else changed %d elements in the firewall: %d put back, first %s"
@@ -371,10 +371,10 @@ class Reconciler:
         bare = _KINDS
         try:
             if adopting:
-                held = _held(fills := self.backend.fill())
+                used = _used(fills := self.backend.fill())
                 counts = self._pipeline.recorder.store.counts(now().wall)
                 # Where it has little, renewing that is cheaper than asking for each.
-                bare = frozenset(k for k in _KINDS if fills and held[k] * 10 <= counts[k])
+                bare = frozenset(k for k in _KINDS if fills and used[k] * 10 <= counts[k])
             count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
         except ThrottledError as error:
             self._refused(error)
@@ -388,7 +388,7 @@ class Reconciler:
 
     def _broken_off(self) -> bool:
         """Tell whether to leave off comparing: it will begin anew."""
-        return self.state in _TO_COMPARE or self._pipeline.enforcer.fault is not None
+        return self.state in _TO_COMPARE or self._pipeline.enforcer.error is not None
 
     async def _adopt(self) -> None:
         """Take over what the kernel holds beyond the store."""
@@ -404,11 +404,11 @@ class Reconciler:
     def _refused(self, error: ThrottledError) -> None:
         log.error("%s. %s", error.message, error.hint)
         if isinstance(error, BackendError):
-            self._pipeline.enforcer.fault = error  # the next tick repairs, and compares again
+            self._pipeline.enforcer.error = error  # the next tick repairs, and compares again
 
 
-def _held(fills: Sequence[Fill]) -> Counter[Kind]:
-    held: Counter[Kind] = Counter()
+def _used(fills: Sequence[Fill]) -> Counter[Kind]:
+    used: Counter[Kind] = Counter()
     for fill in fills:
-        held[fill.scope, fill.action] += fill.held
-    return held
+        used[fill.scope, fill.action] += fill.used
+    return used

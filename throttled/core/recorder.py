@@ -1,6 +1,6 @@
 """What must be remembered: decisions, evidence and positions, on their way into the store.
 
-A store that fails stops nothing: what could not be recorded waits here (at most `_WAITING`
+A store that fails stops nothing: what could not be recorded waits here (at most `_PENDING`
 decisions, the oldest are given up) and is recorded, a piece at a time, when the store works again:
 it is tried once a second. Evidence and positions are one transaction: evidence that is recorded
 apart from the lines it came of is counted twice after a kill.
@@ -16,25 +16,25 @@ from typing import TypeVar
 
 from throttled import address
 from throttled.clock import Moment
-from throttled.core.pardons import Pardons
+from throttled.core.unbans import PendingUnbans
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import (
     SCOPES,
     Activity,
     Crossing,
     Decision,
+    Element,
     Evidence,
     NetworkPast,
     Past,
     Scope,
-    Seen,
 )
 from throttled.skipped import Skipped
 from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
-_WAITING = 100_000
+_PENDING = 100_000
 #: Of what waits so many go into one transaction: 0.1 s.
 _PIECE = 5_000
 #: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
@@ -45,7 +45,7 @@ _SENDERS, _SENDERS_64 = 256, 16
 
 Key = tuple[str, Scope]
 Pasts = tuple[Mapping[Key, Past], Mapping[Key, NetworkPast]]
-_Waiting = TypeVar("_Waiting", Decision, Evidence)
+_Pending = TypeVar("_Pending", Decision, Evidence)
 
 
 class Recorder:
@@ -59,9 +59,9 @@ class Recorder:
             skipped: where unexpected errors of single rows are counted.
         """
         self.store = store
-        self.fault: StoreError | None = None  # it cannot be written
+        self.error: StoreError | None = None  # it cannot be written
         self.unread: StoreError | None = None  # it cannot be read
-        self.pardons = Pardons()
+        self.unbans = PendingUnbans()
         self.errors = 0
         self.given_up = 0  # decisions and evidence, as too much waited
         self._skipped = skipped
@@ -70,7 +70,7 @@ class Recorder:
         self._activity: Counter[Activity] = Counter()
         self._failed = 0.0  # boot clock, when the store failed last
 
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Return how many decisions wait for the store to take them."""
         return len(self._decisions)
 
@@ -99,7 +99,7 @@ class Recorder:
         waited = bool(self._decisions)
         self._decisions = self._latest([*self._decisions, *decisions])
         self._evidence = self._latest(self._evidence)
-        if self.fault is not None and 0 <= now.boot - self._failed < _PATIENCE:
+        if self.error is not None and 0 <= now.boot - self._failed < _PATIENCE:
             return
         # New decisions go together, however many: they are recorded before they are applied.
         piece = self._decisions[: _PIECE if waited else None]
@@ -110,22 +110,22 @@ class Recorder:
         else:
             activity = self._activity
         try:
-            self.pardons.tell(self.store)
+            self.unbans.flush(self.store)
             self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
-            if self.fault is None:
+            if self.error is None:
                 log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
-            self.fault = error
+            self.error = error
             self._failed = now.boot
             self.errors += 1
             return
-        if self.fault is not None:
+        if self.error is not None:
             log.warning("the store works again; %d decisions waited", len(self._decisions))
-            self.fault = None
+            self.error = None
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
         activity.clear()
 
-    def forget(
+    def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
         """Forget what was decided; what the kernel has is not touched.
@@ -134,13 +134,13 @@ class Recorder:
             subject: whom; "" = everybody.
             scope: where; None = everywhere.
             now: both clocks.
-            exempt_until: see `Store.forget`.
+            exempt_until: see `Store.unban`.
 
         Returns:
             How many rows were in force.
 
         Raises:
-            StoreError: it could not be recorded; it is as soon as the store works, see `pardons`.
+            StoreError: it could not be recorded; it is as soon as the store works, see `unbans`.
         """
         scopes = SCOPES if scope is None else (scope,)
         self._decisions = [
@@ -148,10 +148,10 @@ class Recorder:
         ]
         try:
             if subject:
-                return len(self.store.forget(subject, scope, now.wall, exempt_until))
+                return len(self.store.unban(subject, scope, now.wall, exempt_until))
             return self.store.clear(now.wall, scope)
         except StoreError:
-            self.pardons.add([(subject, one) for one in scopes], now.wall, exempt_until)
+            self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
@@ -164,7 +164,7 @@ class Recorder:
                 before could not record, are recorded a piece at a time.
         """
         self.store = store
-        self.fault = self.unread = None
+        self.error = self.unread = None
         self._decisions[:0] = decisions
         self.record(now)
 
@@ -180,7 +180,7 @@ class Recorder:
         concerned = {subject for subject, _ in keys} | {network for network, _ in networks}
         evidence = [
             e
-            for e in (self._evidence if self.fault is None else ())
+            for e in (self._evidence if self.error is None else ())
             if e.subject in concerned or address.network_of(e.subject) in concerned
         ]
         try:
@@ -191,8 +191,8 @@ class Recorder:
             self.unread = error
             return {}, {}
         self.unread = None
-        if self.pardons:
-            return self.pardons.pasts(found[0]), self.pardons.pasts(found[1])
+        if self.unbans:
+            return self.unbans.pasts(found[0]), self.unbans.pasts(found[1])
         return found
 
     def senders(
@@ -229,15 +229,17 @@ class Recorder:
         except StoreError:  # reported where it was recorded
             return decisions
         refused = {key for key, past in pasts.items() if past.action in ("throttle", "ban")}
-        refused -= {key for key in keys if self.pardons.holds(*key)}
+        refused -= {key for key in keys if self.unbans.covers(*key)}
         return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
 
-    def packets(self, seen: Sequence[Seen]) -> None:
+    def packets(self, elements: Sequence[Element]) -> None:
         """Add packet counters that are about to be set to zero to those of the store."""
-        if not seen or self.fault is not None:  # a locked one would hold each batch up for 0.1 s
+        if (
+            not elements or self.error is not None
+        ):  # a locked one would hold each batch up for 0.1 s
             return
         try:
-            self.store.packets(seen)
+            self.store.packets(elements)
         except StoreError as error:
             log.warning("packet counters of renewed entries are lost: %s", error.message)
 
@@ -277,6 +279,6 @@ class Recorder:
             self._skipped.each("position", positions, lambda some: record(wall, (), (), some))
             self._skipped.run("activity", [activity], lambda one: record(wall, (), (), (), one))
 
-    def _latest(self, waiting: list[_Waiting]) -> list[_Waiting]:
-        self.given_up += max(0, len(waiting) - _WAITING)
-        return waiting[-_WAITING:]
+    def _latest(self, pending: list[_Pending]) -> list[_Pending]:
+        self.given_up += max(0, len(pending) - _PENDING)
+        return pending[-_PENDING:]

@@ -27,7 +27,7 @@ class Refused:
         #: How many elements of each kind the kernel refused.
         self.counts: Counter[Kind] = Counter()
 
-    def note(self, entries: Sequence[Entry], applied: Applied, boot: float) -> None:
+    def update(self, entries: Sequence[Entry], applied: Applied, boot: float) -> None:
         """Take note of what became of a batch.
 
         Args:

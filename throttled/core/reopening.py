@@ -42,11 +42,11 @@ def open_or_without(path: str) -> tuple[Store, StoreError | None]:
         return Store.open(path), None
     except StoreError as error:
         log.error("%s; going on without it. %s", error.message, error.hint)
-        problem = error
+        finding = error
     memory = Store.open(":memory:")
     with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
         memory.record(time(), (), (), list(file.positions().values()))
-    return memory, problem
+    return memory, finding
 
 
 def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
@@ -64,12 +64,12 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
     rows = _rows(before, now) if vanished else []
     after = Store.open(path)
     if vanished:
-        rows = pipeline.recorder.pardons.others(rows)
+        rows = pipeline.recorder.unbans.others(rows)
     else:  # what operators did without the file, whose bans are all older
         rows = _rows(before, now)
-        _by_hand(before, after, pipeline, now)
+        _manual(before, after, pipeline, now)
     keys = [(row.subject, row.scope) for row in rows]
-    past = pipeline.recorder.pardons.pasts(after.past(keys, now.wall))
+    past = pipeline.recorder.unbans.pasts(after.past(keys, now.wall))
     carried = [
         _decision(row)
         for row in reversed(rows)
@@ -87,7 +87,7 @@ def _rows(store: Store, now: Moment) -> list[Snapshot]:
         return []
 
 
-def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
+def _manual(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
     names: dict[str, list[Allowed]] = {}
     for row in before.allowed(now.wall):
         if row.name:
@@ -99,8 +99,8 @@ def _by_hand(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> No
         kept = entries[0].until, entries[0].note
         with suppress(RefusedError):
             after.resolve(name, [row.what for row in entries], kept, now.wall)
-    for (subject, scope), (at, exempt_until) in before.pardoned().items():
-        pipeline.recorder.pardons.add([(subject, scope)], at, exempt_until)
+    for (subject, scope), (at, exempt_until) in before.unbans().items():
+        pipeline.recorder.unbans.add([(subject, scope)], at, exempt_until)
 
 
 def _decision(row: Snapshot) -> Decision:

@@ -19,7 +19,7 @@ from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend
-from throttled.model import Action, Decision, Entry, Scope, Seen
+from throttled.model import Action, Decision, Element, Entry, Scope
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ async def restore(
         # The store reckons from when it was asked; a million take longer than `missing` allows.
         passed = clock().boot - began.boot
         entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]
-        entries = pipeline.recorder.pardons.others(entries)
+        entries = pipeline.recorder.unbans.others(entries)
         asked = [each for each in entries if (each.scope, each.action) not in bare]
         parts = pipeline.skipped.each("row", asked, lambda some: list(backend.lookup(some)))
-        absent = missing(entries, [seen for part in parts for seen in part])
+        absent = missing(entries, [element for part in parts for element in part])
         pipeline.enforcer.apply(absent, clock())
         applied += len(absent)
         await asyncio.sleep(0)
@@ -82,33 +82,44 @@ async def adopt(pipeline: Pipeline, backend: Backend, clock: Callable[[], Moment
     return unknown
 
 
-def judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
+def judge(pipeline: Pipeline, elements: Sequence[Element], now: Moment) -> int:
     """Take over, or remove, those of these elements that the store does not want; return how many.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    return sum(pipeline.skipped.each("row", held, lambda some: _judge(pipeline, some, now)))
+    return sum(pipeline.skipped.each("row", elements, lambda some: _judge(pipeline, some, now)))
 
 
-def _judge(pipeline: Pipeline, held: Sequence[Seen], now: Moment) -> int:
-    pasts = pipeline.recorder.store.past([(seen.subject, seen.scope) for seen in held], now.wall)
+def _judge(pipeline: Pipeline, elements: Sequence[Element], now: Moment) -> int:
+    pasts = pipeline.recorder.store.past(
+        [(element.subject, element.scope) for element in elements], now.wall
+    )
     adopted: list[Decision] = []
     removed: list[Entry] = []
-    for seen in held:
-        past = pasts.get((seen.subject, seen.scope))
+    for element in elements:
+        past = pasts.get((element.subject, element.scope))
         in_force = None if past is None else past.action
         # A throttle may outlive the ban's begin.
-        if in_force == seen.action or (in_force, seen.action) == ("ban", "throttle"):
+        if in_force == element.action or (in_force, element.action) == ("ban", "throttle"):
             continue
-        known = in_force or pipeline.recorder.store.decisions(seen.subject, 1)
-        if known or pipeline.ladder.protection.reason(seen.subject):
-            removed.append(Entry(seen.subject, seen.scope, seen.action, 0.0))
+        known = in_force or pipeline.recorder.store.decisions(element.subject, 1)
+        if known or pipeline.ladder.protection.reason(element.subject):
+            removed.append(Entry(element.subject, element.scope, element.action, 0.0))
         else:
-            until = now.wall + seen.seconds
+            until = now.wall + element.seconds
             why = "found in the kernel, unknown to the store"
-            found = (now.wall, seen.action, seen.subject, seen.scope, "adopted", 0, until, why)
-            adopted.append(Decision(*found, rate=seen.rate))
+            found = (
+                now.wall,
+                element.action,
+                element.subject,
+                element.scope,
+                "adopted",
+                0,
+                until,
+                why,
+            )
+            adopted.append(Decision(*found, rate=element.rate))
     pipeline.recorder.record(now, adopted)
     pipeline.enforcer.apply(removed, now)
     if adopted or removed:

@@ -34,13 +34,13 @@ Action = Callable[[Scoped, Event, float, SessionKey], int]
 class Actions:
     """What is done with an event, by its kind."""
 
-    def __init__(self, policy: Policy, streams: Streams, *, noting: bool) -> None:
+    def __init__(self, policy: Policy, streams: Streams, *, peaks: bool) -> None:
         """Begin with no evidence.
 
         Args:
             policy: points, and how many clients are tracked.
             streams: where sessions are.
-            noting: whether the gauges note the highest that clients reach.
+            peaks: whether the gauges note the highest that clients reach.
         """
         self.scale = Scale(policy.points)
         self.checks = HealthChecks(policy.max_clients)
@@ -53,7 +53,7 @@ class Actions:
         #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
         self.queued: Generations[str, tuple[Event, Scope]] = Generations(_QUEUED_TIME, _QUEUED)
         self._streams = streams
-        self._noting = noting
+        self._peaks = peaks
         self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
         self.of: dict[str, Action] = {
             "connect": self._connect,
@@ -67,7 +67,7 @@ class Actions:
             **dict.fromkeys(Scale.kinds(), self._error),
         }
 
-    def take(self) -> tuple[list[Evidence], dict[Activity, int]]:
+    def drain(self) -> tuple[list[Evidence], dict[Activity, int]]:
         """Return the good evidence since the last call, and what happened by hour and scope."""
         evidence, self._evidence = self._evidence, {}
         activity, self._activity = self._activity, Counter()
@@ -106,7 +106,7 @@ class Actions:
             session.callout = at
             return state.count(state.gauges.callouts, event, at, 1)
         if before == 1 and session.callouts > 1:
-            state.take_back(state.gauges.callouts, event.client, session.callout, 1)
+            state.subtract(state.gauges.callouts, event.client, session.callout, 1)
         return state.count(state.gauges.errors, event, at, points)
 
     def _auth_failure(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
@@ -165,7 +165,7 @@ class Actions:
             if deliveries:
                 self._good(state, event, at, deliveries=deliveries, logins=0)
                 for then, points in session.pipelined:
-                    state.take_back(state.gauges.errors, event.client, then, points)
+                    state.subtract(state.gauges.errors, event.client, then, points)
         if "auth" in commands and commands["auth"][0] and not session.login:
             self._logged_in(state, session, "", at)
             self._good(state, event, at, deliveries=0, logins=1)
@@ -203,11 +203,11 @@ class Actions:
             return
         session.login = True
         for then, points in session.given:
-            state.take_back(state.gauges.errors, session.client, then, points)
+            state.subtract(state.gauges.errors, session.client, then, points)
         for then, count, name in session.excused(user):
             if not proves(user, name) and not self._excuses(session.client, user, count, at):
                 continue
-            state.take_back(state.gauges.auth_failures, session.client, then, count)
+            state.subtract(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
                 for each in {name, family(name)}:
                     gauge.table.remove(session.client, each)
@@ -220,13 +220,13 @@ class Actions:
 
     def _escaped(self, state: Scoped, event: Event, at: float) -> None:
         """Note a session of a client that the kernel should not let in."""
-        held = state.held.get(event.client)
-        if held is not None and held.banned_since + LATE < at < held.banned_until:
+        current = state.active.get(event.client)
+        if current is not None and current.banned_since + LATE < at < current.banned_until:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
-        if self._noting:
-            state.gauges.insist(event.client, at)
+        if self._peaks:
+            state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
         hour = int(event.time) // 3600
         if deliveries:

@@ -80,7 +80,7 @@ class Active:
         """Learn that nothing is in force any more; what was excused stays so."""
         self._in_force.pop(subject)
 
-    def forget(self, subject: str, limits: set[str]) -> None:
+    def reset(self, subject: str, limits: set[str]) -> None:
         """Forget what is in force against a subject, and what limits spared it."""
         self._in_force.pop(subject)
         for limit in limits:

@@ -1,7 +1,7 @@
 """Counts what clients do and says who crossed a limit. Pure: no clock, no I/O.
 
 `step` takes one event and the time at which it happened (`at`, on the boot clock when live, the
-line's own time in a replay). What came of it waits for `take`: crossings, for the ladder to judge
+line's own time in a replay). What came of it waits for `drain`: crossings, for the ladder to judge
 with the client's past, and good evidence, for the store. After judging, `hold` and `excuse` let the
 engine know what is in force and what was spared, so that a client is not judged again by every
 further line. Crossings are kept for each subject, scope and limit: none hides another.
@@ -19,8 +19,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.decide.actions import Actions
+from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import CountGauge, Meter, NameGauge
-from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale
 from throttled.decide.streams import Streams
@@ -47,7 +47,7 @@ _LINES = 16
 #: How long host names are remembered.
 _NAMES = 86400.0
 #: Clients of which each limit notes what they reached, until the store has it.
-_NOTED = 20_000
+_PEAKS = 20_000
 
 
 class Outcome(Struct, frozen=True):
@@ -63,18 +63,18 @@ class Outcome(Struct, frozen=True):
 class Engine:
     """The counting half of deciding."""
 
-    def __init__(self, policy: Policy, facts: Facts, *, noting: bool = False) -> None:
+    def __init__(self, policy: Policy, facts: Facts, *, peaks: bool = False) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: limits and points.
             facts: what is so on this host.
-            noting: whether to note the highest that clients reach, for `noted`.
+            peaks: whether to note the highest that clients reach, for `peaks`.
         """
-        self._noted = _NOTED if noting else 0
-        self._scopes = {scope: Scoped(policy, scope, self._noted) for scope in SCOPES}
+        self._peaks = _PEAKS if peaks else 0
+        self._scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         self._streams = Streams(facts, self._scopes)
-        self._actions = Actions(policy, self._streams, noting=noting)
+        self._actions = Actions(policy, self._streams, peaks=peaks)
         self._trace = Trace(_TRACE, policy.max_clients)
         #: Whose lines count.
         self.hosts = self._streams.hosts
@@ -115,7 +115,7 @@ class Engine:
         elif self._actions.names is None:
             self._actions.names = Generations(_NAMES, policy.max_clients)
         self._actions.scale = Scale(policy.points)
-        scopes = {scope: Scoped(policy, scope, self._noted) for scope in SCOPES}
+        scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].adopt(before)
         self._scopes = scopes
@@ -180,7 +180,7 @@ class Engine:
         name = "" if names is None else names.get(client) or ""
         event = Event("connect", client, "", "", 0, 0.0, name=name)
         state.count(state.gauges.handshakes, event, at, count)
-        self._trace.note(client)
+        self._trace.record(client)
 
     def hold(  # noqa: PLR0913 - what, where, how long, and whether it is so
         self,
@@ -210,7 +210,7 @@ class Engine:
 
     def release(self, subject: str, scope: Scope) -> None:
         """Learn that nothing is in force against a subject: what it does next is judged again."""
-        self._scopes[scope].held.release(subject)
+        self._scopes[scope].active.release(subject)
 
     def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
         """Learn what was spared a subject in one limit, so that it is not judged again for that.
@@ -225,39 +225,39 @@ class Engine:
 
     def in_force(self, subject: str, scope: Scope, at: float) -> float:
         """Return when what is in force against a subject ends, as far as known; 0.0: nothing is."""
-        return self._scopes[scope].held.until(subject, at)
+        return self._scopes[scope].active.until(subject, at)
 
-    def forget(self, subject: str, scope: Scope | None = None) -> None:
+    def reset(self, subject: str, scope: Scope | None = None) -> None:
         """Forget what a client did: an operator unbanned it."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
-                state.forget(subject)
-                self.escapes.forget(subject, state.scope)
-        self._trace.forget(subject)
+                state.reset(subject)
+                self.escapes.reset(subject, state.scope)
+        self._trace.reset(subject)
 
-    def forget_all(self, scope: Scope | None = None) -> None:
+    def reset_all(self, scope: Scope | None = None) -> None:
         """Forget what all clients did: an operator unbanned everybody. Sessions go on."""
         for state in self._scopes.values():
             if scope in (None, state.scope):
-                state.forget_all()
+                state.reset_all()
         self.escapes.clear()
-        self.forget_lines()
+        self.clear_lines()
 
-    def forget_lines(self) -> None:
+    def clear_lines(self) -> None:
         """Forget where the lines stand that counted; they go on counting."""
         self._trace.clear()
 
     # What goes out
 
-    def take(self) -> Outcome:
+    def drain(self) -> Outcome:
         """Return what the events since the last call came to."""
         crossings: list[Crossing] = []
         further: list[Crossing] = []
         for state in self._scopes.values():
-            pending, others = state.take()
+            pending, others = state.drain()
             crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
             further += others
-        return Outcome(crossings, *self._actions.take(), further)
+        return Outcome(crossings, *self._actions.drain(), further)
 
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what the meters of a client or network show, for `explain`.
@@ -283,12 +283,12 @@ class Engine:
         """Return the gauges of every limit in every scope."""
         return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
 
-    def noted(self, most: int) -> list[Peak]:
+    def peaks(self, most: int) -> list[Peak]:
         """Return some of what was noted of clients, until `recorded` is told that it is kept."""
         every = (
             Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
             for gauge in self.gauges()
-            if isinstance(gauge.table, NotingCounters | NotingDistinct)
+            if isinstance(gauge.table, PeakCounters | PeakDistinct)
             for client, value in gauge.table.peaks.highest.items()
         )
         return list(islice(every, most))
@@ -302,7 +302,7 @@ class Engine:
         tables = {(g.scope, g.limit, g.within): g.table for g in self.gauges() if not g.kernel}
         for peak in peaks:
             table = tables.get((peak.scope, peak.limit, peak.within))
-            if isinstance(table, NotingCounters | NotingDistinct):
+            if isinstance(table, PeakCounters | PeakDistinct):
                 table.peaks.written(peak.client, peak.value)
 
     def lines(self, client: str) -> tuple[Line, ...]:

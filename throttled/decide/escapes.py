@@ -56,7 +56,7 @@ class Escapes:
         known.last = max(known.last, at)
         known.instance = instance
 
-    def forget(self, client: str, scope: Scope) -> None:
+    def reset(self, client: str, scope: Scope) -> None:
         """Forget a client: it is banned no more."""
         self._known.pop((client, scope), None)
 

@@ -121,7 +121,7 @@ class Ladder:
             decisions.append(replace(found, origin=row.origin))
         return decisions
 
-    def by_hand(  # noqa: PLR0913 - the words of the operator's command
+    def manual(  # noqa: PLR0913 - the words of the operator's command
         self,
         action: Action,
         subject: str,
@@ -348,5 +348,5 @@ def _stated(row: Snapshot) -> bool:
 
 def offences(past: Past, forget: float, now: float) -> int:
     """Return the bans that still count: one step is forgotten per `forget` seconds of peace."""
-    forgotten = int(max(0.0, now - past.last_offence) // forget)
-    return max(0, past.offences - forgotten)
+    lapsed = int(max(0.0, now - past.last_offence) // forget)
+    return max(0, past.offences - lapsed)

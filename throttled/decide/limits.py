@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from throttled.address import is_network, version
 from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
-from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
+from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
 from throttled.decide.overrides import Overrides
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
@@ -161,22 +161,22 @@ class Gauges(Struct):
     )
 
     @classmethod
-    def of(cls, policy: Policy, scope: Scope, noted: int = 0) -> "Gauges":
+    def of(cls, policy: Policy, scope: Scope, peaks: int = 0) -> "Gauges":
         """Make the gauges, empty, that a policy asks for in a scope.
 
         Args:
             policy: its limits.
             scope: it.
-            noted: of how many clients each notes the highest value in the log; 0: of none.
+            peaks: of how many clients each notes the highest value in the log; 0: of none.
         """
         made = cls()
         for name, limit in policy.limits.items():
             soft, hard = _thresholds(limit, scope)
             if limit.of == "client" and limit.enabled and min(soft, hard) < NEVER:
-                made._add(policy, scope, name, noted)
+                made._add(policy, scope, name, peaks)
         return made
 
-    def _add(self, policy: Policy, scope: Scope, name: str, noted: int) -> None:
+    def _add(self, policy: Policy, scope: Scope, name: str, peaks: int) -> None:
         limit = policy.limits[name]
         soft, hard = _thresholds(limit, scope)
         within, clients = float(limit.within), policy.max_clients
@@ -193,21 +193,21 @@ class Gauges(Struct):
             highest = max([soft if hard == NEVER else hard, *others.thresholds])
             most = 1 + policy.good.memory * highest
             names = Distinct(within, clients, most)
-            if noted:
-                names = NotingDistinct(within, clients, most, Peaks(noted))
+            if peaks:
+                names = PeakDistinct(within, clients, most, Peaks(peaks))
             together = Distinct(within, networks, 1 + multiple * highest)
             gauge = Gauge(*about, names, together, slow)
             names.more = together.more = gauge.more_names
             self.auth_users.append(gauge)
             return
         table = Counters(within, clients)
-        if noted:
-            table = NotingCounters(within, clients, Peaks(noted))
+        if peaks:
+            table = PeakCounters(within, clients, Peaks(peaks))
         group: list[CountGauge] = getattr(self, count)
         group.append(Gauge(*about, table, Sums(within, networks, least), slow))
         if count == "connections":
-            seen = Sums(within, networks, least)
-            self.handshakes.append(Gauge(*about, Counters(within, clients), seen, kernel=True))
+            sums = Sums(within, networks, least)
+            self.handshakes.append(Gauge(*about, Counters(within, clients), sums, kernel=True))
 
     def all(self) -> "list[CountGauge | NameGauge]":
         """Return every gauge."""
@@ -222,12 +222,12 @@ class Gauges(Struct):
             *self.recipients,
         ]
 
-    def insist(self, client: str, at: float) -> None:
+    def add_good_peaks(self, client: str, at: float) -> None:
         """Note what a client that just proved good has reached, where there is no more room."""
         for gauge in self.all():
             table = gauge.table
-            if isinstance(table, NotingCounters | NotingDistinct) and table.peaks.full:
-                table.peaks.insist(client, table.value(client, at))
+            if isinstance(table, PeakCounters | PeakDistinct) and table.peaks.full:
+                table.peaks.add_good(client, table.value(client, at))
 
     def adopt(self, before: "Gauges") -> None:
         """Take over the counts of limits whose window stays; thresholds make no difference.

@@ -31,17 +31,17 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
         meter = tick << _BITS
     elif ahead > 0:
         meter = tick << _BITS | (meter << _LANE * ahead) & _MASK
-    held = (meter & _MASK) % _SUM
-    if held + count > FULL:
-        count = FULL - held
+    before = (meter & _MASK) % _SUM
+    if before + count > FULL:
+        count = FULL - before
     if ahead >= 0:
-        return meter + count, held + count
+        return meter + count, before + count
     if ahead <= -_LANES:
-        return meter, held
-    return meter + (count << -ahead * _LANE), held + count
+        return meter, before
+    return meter + (count << -ahead * _LANE), before + count
 
 
-def take_back(meter: int, tick: int, count: int) -> int:
+def subtract(meter: int, tick: int, count: int) -> int:
     """Return the meter with `count` less at `tick`, but not below what that eighth holds."""
     shift = ((meter >> _BITS) - tick) * _LANE
     if not 0 <= shift < _BITS:

@@ -10,8 +10,8 @@ Of those that come later nothing is noted, and `full` says so. Of user names 256
 from msgspec import Struct
 
 from throttled.decide.engine import Engine
+from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
 from throttled.decide.limits import CountGauge, Meter, NameGauge
-from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
 from throttled.decide.tables import Distinct
 from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.settings import Policy
@@ -19,7 +19,7 @@ from throttled.settings import Policy
 _NAMES = 256
 #: Clients whose peaks anvil told; at the cap the lower half is forgotten.
 _ANVIL = 10_000
-_TOLD = 10
+_RATES = 10
 #: Syslog names known; a host has a handful, a forger any number.
 _INSTANCES = 1000
 
@@ -68,14 +68,14 @@ class Scoped:
         watched = Watched(gauge, gauge.read("", 0.0), peaks)
         gauge.out_of_reach()
         if isinstance(gauge.table, Distinct):
-            gauge.table = NotingDistinct(gauge.within, cap, _NAMES, peaks)
+            gauge.table = PeakDistinct(gauge.within, cap, _NAMES, peaks)
         else:
-            gauge.table = NotingCounters(gauge.within, cap, peaks)
+            gauge.table = PeakCounters(gauge.within, cap, peaks)
         return watched
 
     def settle(self) -> None:
         """Take note of good evidence."""
-        for one in self.engine.take().evidence:
+        for one in self.engine.drain().evidence:
             known = self.good.get(one.subject)
             if known is None and len(self.good) >= self.cap:
                 self.full = True
@@ -134,7 +134,7 @@ class Watch:
 
     def anvil(self) -> list[Rate]:
         """Return the highest connection rates that anvil told."""
-        highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_TOLD]
+        highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_RATES]
         return [Rate(client, service, rate) for (client, service), rate in highest]
 
     def _engine(self, instance: str) -> Engine:

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 
-from throttled.model import Entry, Seen
+from throttled.model import Element, Entry
 
 #: An element whose time left differs by less is the same: both clocks tick between two looks.
 _SLACK = 5.0
 
 
-def missing(desired: Sequence[Entry], held: Iterable[Seen]) -> list[Entry]:
+def missing(desired: Sequence[Entry], elements: Iterable[Element]) -> list[Entry]:
     """Return the entries that the kernel does not hold, or holds with another end or rate.
 
     Args:
         desired: what should be in force.
-        held: what the kernel answered about these very subjects.
+        elements: what the kernel answered about these very subjects.
     """
-    left = {(s.subject, s.scope, s.action, s.rate): s.seconds for s in held}
+    left = {(s.subject, s.scope, s.action, s.rate): s.seconds for s in elements}
     return [
         e
         for e in desired

@@ -23,19 +23,19 @@ _HANDOVER = 60.0
 class Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope, noted: int) -> None:
+    def __init__(self, policy: Policy, scope: Scope, peaks: int) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: its limits.
             scope: it.
-            noted: see `Gauges.of`.
+            peaks: see `Gauges.of`.
         """
         self.scope = scope
-        self.gauges = Gauges.of(policy, scope, noted)
+        self.gauges = Gauges.of(policy, scope, peaks)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
-        self.held = Active(policy.max_clients)
+        self.active = Active(policy.max_clients)
         #: The latest moment known, where that is not the latest line's, see `Engine.now`.
         self.now = 0.0
         self._policy = policy
@@ -44,7 +44,7 @@ class Scoped:
 
     def adopt(self, before: "Scoped") -> None:
         """Take over all that another policy leaves as it is."""
-        self.held, self.now = before.held, before.now
+        self.active, self.now = before.active, before.now
         self.screening, self.handover = before.screening, before.handover
         self._pending, self._further = before._pending, before._further  # noqa: SLF001 - its own
         self.gauges.adopt(before.gauges)
@@ -61,18 +61,18 @@ class Scoped:
     ) -> None:
         """Learn what is in force against a subject, see `Engine.hold`."""
         if action == "ban":
-            self.held.ban(subject, until, at, enforced=enforced)
+            self.active.ban(subject, until, at, enforced=enforced)
         elif action == "throttle":
             given = self._policy.throttle
             pace = given.rate / given.per if rate is None else rate.count / rate.per
-            self.held.throttle(subject, until, at, pace)
+            self.active.throttle(subject, until, at, pace)
 
     def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
         """Learn what was spared a subject in one limit, see `Engine.excuse`."""
         excuse = Excuse(crossing.action, value, until)
-        self.held.excuse(crossing.subject, crossing.limit, excuse, at)
+        self.active.excuse(crossing.subject, crossing.limit, excuse, at)
 
-    def forget(self, subject: str) -> None:
+    def reset(self, subject: str) -> None:
         """Forget what a subject did."""
         limits = set()
         for gauge in self.gauges.all():
@@ -80,21 +80,21 @@ class Scoped:
             gauge.table.pop(subject)
             gauge.networks.pop(subject)
             self._pending.pop((subject, gauge.limit), None)
-        self.held.forget(subject, limits)
+        self.active.reset(subject, limits)
 
-    def forget_all(self) -> None:
+    def reset_all(self) -> None:
         """Forget what all did."""
         for gauge in self.gauges.all():
             gauge.table.clear()
             gauge.networks.clear()
-        self.held.clear()
+        self.active.clear()
         self._pending = {}
 
-    def take(self) -> tuple[list[Crossing], list[Crossing]]:
+    def drain(self) -> tuple[list[Crossing], list[Crossing]]:
         """Return the crossings since the last call, and those that only end their sessions."""
-        taken = list(self._pending.values()), list(self._further.values())
+        drained = list(self._pending.values()), list(self._further.values())
         self._pending, self._further = {}, {}
-        return taken
+        return drained
 
     def good(self, client: str, at: float, deliveries: int, logins: int) -> None:
         """Count good events of a client, and of its network."""
@@ -144,12 +144,12 @@ class Scoped:
             if together > gauge.network_least:
                 self._weigh(gauge, network, together, at, event)
 
-    def take_back(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
+    def subtract(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
         """Take back what was counted at a time, against a client and its network."""
         network = network_of(client)
         for gauge in group:
-            gauge.table.take_back(client, then, count)
-            gauge.networks.take_back(network, then, count)
+            gauge.table.subtract(client, then, count)
+            gauge.networks.subtract(network, then, count)
 
     def _weigh(
         self,
@@ -167,9 +167,9 @@ class Scoped:
         Returns:
             Whether the subject is banned already.
         """
-        held = self.held
+        active = self.active
         now = max(at, self.now)
-        known = held.get(subject)
+        known = active.get(subject)
         if known is not None and now < known.banned_until:
             return True
         plain_soft, plain_hard = gauge.plain(subject)
@@ -184,7 +184,7 @@ class Scoped:
         if value <= threshold or (
             not (gauge.slow and subject is event.client)
             if further
-            else held.excuses(subject, gauge.limit, action, value, now)
+            else active.excuses(subject, gauge.limit, action, value, now)
         ):
             return False
         crossing = Crossing(

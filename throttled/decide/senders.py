@@ -116,7 +116,7 @@ class Senders:
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         #: Whether what is decided about a sender has an effect: Postfix asks, or nothing has.
         self.acting = False
-        self.held = Active(_SENDERS)
+        self.active = Active(_SENDERS)
         self.trace = Trace(_TRACE, _SENDERS)
         self._days: dict[tuple[str, int], SenderDay] = {}
         #: Each account's highest day of recipients; None: there is no day to compare with.
@@ -180,7 +180,7 @@ class Senders:
                 self.trace.add(subject, at, source, offset)
             self._count(use, at, event.time, again=again)
 
-    def take(self) -> list[Report]:
+    def drain(self) -> list[Report]:
         """Return the reports since the last call."""
         reports, self._reports = self._reports, []
         return reports
@@ -193,20 +193,20 @@ class Senders:
     def hold(self, decision: Decision, until: float, at: float) -> None:
         """Learn what is in force against a sender; `until` and `at` on the clock of the windows."""
         if decision.action == "ban":
-            self.held.ban(decision.subject, until, at, enforced=False)
+            self.active.ban(decision.subject, until, at, enforced=False)
         elif decision.action == "throttle":
-            self.held.throttle(decision.subject, until, at, 0.0)
+            self.active.throttle(decision.subject, until, at, 0.0)
         elif decision.action == "release":
-            self.held.release(decision.subject)
+            self.active.release(decision.subject)
 
-    def forget(self, subject: str) -> None:
+    def reset(self, subject: str) -> None:
         """Forget what a sender did, and what was decided: an operator unbanned it."""
         for gauge in self.gauges():
             for table in (gauge.table, gauge.whole, gauge.names, gauge.reported):
                 table.pop(subject)
             self._pending.pop((subject, gauge.name), None)
-        self.held.forget(subject, {gauge.name for gauge in self.gauges()})
-        self.trace.forget(subject)
+        self.active.reset(subject, {gauge.name for gauge in self.gauges()})
+        self.trace.reset(subject)
 
     def days(self) -> list[SenderDay]:
         """Return what was counted of each sender and day, and is not stored yet."""
@@ -260,14 +260,14 @@ class Senders:
     ) -> None:
         """Note a crossing, unless as much is in force or was spared."""
         action: Action = "ban" if value > hard else "throttle"
-        known = self.held.get(subject)
+        known = self.active.get(subject)
         if known is not None:
             until = known.banned_until
             if action == "throttle":
                 until = max(until, known.throttled_until)
             if at < until:
                 return
-        if not self.held.excuses(subject, gauge.name, action, value, at):
+        if not self.active.excuses(subject, gauge.name, action, value, at):
             threshold = hard if action == "ban" else soft
             what = gauge.name, action, value, threshold, gauge.within, gauge.limit.count
             self._pending[subject, gauge.name] = Crossing(subject, _scope(subject), *what)

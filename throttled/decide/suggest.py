@@ -91,8 +91,8 @@ def suggest(
         spared: tells whether a client is protected: it is left out.
     """
     for scoped in scopes:
-        seen = scoped.good.keys() | {c for w in scoped.watched for c in w.peaks.highest}
-        clients = {client for client in seen if not spared(client)}
+        counted = scoped.good.keys() | {c for w in scoped.watched for c in w.peaks.highest}
+        clients = {client for client in counted if not spared(client)}
         good = {c: done for c, done in scoped.good.items() if c in clients}
         for watched in scoped.watched:
             yield _suggestion(watched, clients, good, span(watched))

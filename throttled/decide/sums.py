@@ -58,7 +58,7 @@ class Sums:
             self._make_room()
         return 0
 
-    def take_back(self, key: str, at: float, count: int) -> None:
+    def subtract(self, key: str, at: float, count: int) -> None:
         """Count less what was counted at `at`; never below zero."""
         behind = self._tick - int(at * self._per_second)
         if 0 <= behind < _LANES and key in self._lanes[behind]:

@@ -119,12 +119,12 @@ class Counters(Generations[str, int]):
         self._young[key], total = _add(value, int(at * self._per_second), count)
         return total
 
-    def take_back(self, key: str, at: float, count: int) -> None:
+    def subtract(self, key: str, at: float, count: int) -> None:
         """Count less what was counted at `at`; never below zero."""
         for generation in (self._young, self._old):
             if key in generation:
                 tick = int(at * self._per_second)
-                generation[key] = meter.take_back(generation[key], tick, count)
+                generation[key] = meter.subtract(generation[key], tick, count)
 
     def value(self, key: str, at: float) -> int:
         """Return how many there are within the window that ends at `at`."""

@@ -45,7 +45,7 @@ class Trace:
             self._offsets[slot] = offset
             self._before[slot] = before
 
-    def note(self, client: str) -> None:
+    def record(self, client: str) -> None:
         """Remember that something counted against the client that no line tells."""
         self._clients.append(client)
 
@@ -65,7 +65,7 @@ class Trace:
         """Return the clients of the latest lines, each once, the latest first."""
         return list(dict.fromkeys(reversed(self._clients)))
 
-    def forget(self, client: str) -> None:
+    def reset(self, client: str) -> None:
         """Forget the client's lines."""
         self._last.pop(client)
 

@@ -7,7 +7,7 @@ the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a l
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from throttled.model import Applied, Entry, Fill, Foreign, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Finding, Foreign, Ruleset
 
 
 class RulesWatch(Protocol):
@@ -39,7 +39,7 @@ class Backend(Protocol):
     #: Whether its rules are at each network interface: set up again when these change.
     at_interfaces: bool
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say whether this backend can work here, and what is missing if not. Changes nothing."""
         ...
 
@@ -71,14 +71,14 @@ class Backend(Protocol):
         """
         ...
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds, with time left and packets.
 
         Costs O(elements asked for), never O(elements held).
         """
         ...
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element the kernel holds. O(elements held): for start and rare checks."""
         ...
 

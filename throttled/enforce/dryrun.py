@@ -20,14 +20,14 @@ from throttled.model import (
     SCOPES,
     Action,
     Applied,
+    Element,
     Entry,
     Fill,
+    Finding,
     FullSet,
-    Problem,
     Rate,
     Ruleset,
     Scope,
-    Seen,
 )
 
 _ELEMENTS = 100_000
@@ -54,9 +54,9 @@ class DryRun:
         self._ends: dict[Key, tuple[float, Rate | None]] = {}
         self._swept = -math.inf
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Say that nothing is enforced."""
-        return [Problem("ok", "dry run: decisions are remembered, nothing is enforced")]
+        return [Finding("ok", "dry run: decisions are remembered, nothing is enforced")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Take the rules; what is remembered stays."""
@@ -90,18 +90,18 @@ class DryRun:
                 failed.append((entry, "no more is remembered in a dry run"))
         return Applied(tuple(failed), frozenset(full))
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that are remembered."""
         found = []
         for entry in entries:
             with suppress(ValueError):
-                found += self._seen(_key(entry))
+                found += self._element(_key(entry))
         return found
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield all that is remembered."""
         for key in list(self._ends):
-            yield from self._seen(key)
+            yield from self._element(key)
 
     def dropped(self) -> int:
         """Return 0."""
@@ -117,9 +117,9 @@ class DryRun:
     def fill(self) -> list[Fill]:
         """Return what is remembered, in sets that share one room."""
         size = 0 if self._ruleset is None else min(self._ruleset.size, _ELEMENTS)
-        held = Counter((scope, action) for _subject, scope, action in self._ends)
+        used = Counter((scope, action) for _subject, scope, action in self._ends)
         return [
-            Fill(_set(scope, action), scope, action, held[scope, action], size)
+            Fill(_set(scope, action), scope, action, used[scope, action], size)
             for scope in SCOPES
             for action in ACTIONS
         ]
@@ -137,10 +137,10 @@ class DryRun:
         self._ruleset = None
         self._ends = {}
 
-    def _seen(self, key: Key) -> list[Seen]:
+    def _element(self, key: Key) -> list[Element]:
         end, rate = self._ends.get(key, (0.0, None))
         left = end - self._clock()
-        return [Seen(*key, left, rate=rate)] if left > 0 else []
+        return [Element(*key, left, rate=rate)] if left > 0 else []
 
 
 def _set(scope: Scope, action: Action) -> str:

@@ -55,7 +55,7 @@ def choose(name: str, xdp_mode: Mode = "generic", *, observing: bool = False) ->
 
 def works(backend: Backend) -> bool:
     """Tell whether a backend finds no fault here."""
-    return all(problem.state != "fault" for problem in backend.check())
+    return all(finding.state != "fault" for finding in backend.check())
 
 
 def displace(name: str) -> tuple[list[str], list[BackendError]]:
@@ -67,15 +67,15 @@ def displace(name: str) -> tuple[list[str], list[BackendError]]:
     Returns:
         the names of those that left something, and what went wrong.
     """
-    displaced, faults = [], []
+    displaced, errors = [], []
     for other in _enforcing():
         try:
             if other.name != name and other.present():
                 other.teardown()
                 displaced.append(other.name)
         except BackendError as error:
-            faults.append(error)
-    return displaced, faults
+            errors.append(error)
+    return displaced, errors
 
 
 def present() -> list[str]:
@@ -94,15 +94,15 @@ def teardown() -> tuple[list[str], list[BackendError]]:
     Returns:
         the names of the backends of which nothing is left, and what went wrong with the others.
     """
-    clean, faults = [], []
+    clean, errors = [], []
     for each in _enforcing():
         try:
             each.teardown()
         except BackendError as error:
-            faults.append(error)
+            errors.append(error)
         else:
             clean.append(each.name)
-    return sorted(clean), faults
+    return sorted(clean), errors
 
 
 def _enforcing() -> Iterator[Backend]:

@@ -11,15 +11,15 @@ from throttled.decide.escapes import Escape
 from throttled.enforce.backend import Backend
 from throttled.enforce.sockets import listened
 from throttled.errors import BackendError
-from throttled.model import Entry, Facts, Problem, Ruleset
+from throttled.model import Entry, Facts, Finding, Ruleset
 
 #: Of so many it is asked whether the kernel holds them.
 _ASKED = 16
 
 
-def problems(
+def findings(
     pipeline: Pipeline, backend: Backend, facts: Facts, ruleset: Callable[[], Ruleset], at: float
-) -> list[Problem]:
+) -> list[Finding]:
     """Return one warning if banned clients get through.
 
     Args:
@@ -34,22 +34,22 @@ def problems(
     if not escapes:
         return []
     try:
-        seen = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
+        elements = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
     except BackendError:
         return []  # told by itself
-    packets = {(s.subject, s.scope): s.packets for s in seen}
+    packets = {(s.subject, s.scope): s.packets for s in elements}
     # What the kernel does not hold, the guard puts back and tells.
-    held = [e for e in escapes if (e.client, e.scope) in packets]
-    if not held:
+    counted = [e for e in escapes if (e.client, e.scope) in packets]
+    if not counted:
         return []
-    first = held[0]
-    others = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+    first = counted[0]
+    others = f" (and {len(counted) - 1} more)" if len(counted) > 1 else ""
     what = (
         f"{first.client}{others} is banned in {first.scope}, and yet began {first.sessions} "
         f"sessions with {first.instance}"
     )
     why = _cause(first, packets[first.client, first.scope], facts, ruleset())
-    return [Problem("warning", what, why, "banned-but-seen")]
+    return [Finding("warning", what, why, "banned-but-seen")]
 
 
 def _cause(escape: Escape, packets: int, facts: Facts, ruleset: Ruleset) -> str:

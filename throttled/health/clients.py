@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from throttled.core.pipeline import Pipeline
 from throttled.health.growth import Growths
-from throttled.model import Problem
+from throttled.model import Finding
 
 
 class ClientReporter:
@@ -17,30 +17,30 @@ class ClientReporter:
         self._pipeline = pipeline
         self._growths = Growths()
 
-    def __call__(self, at: float) -> Iterator[Problem]:
+    def __call__(self, at: float) -> Iterator[Finding]:
         """Yield what is odd."""
         yield from self._health_checks(at)
         yield from self._caps(at)
 
-    def _caps(self, at: float) -> Iterator[Problem]:
+    def _caps(self, at: float) -> Iterator[Finding]:
         pipeline = self._pipeline
-        forgotten = pipeline.engine.sizes()["dropped"]
-        if self._growths.lately("clients-full", forgotten, at):
-            what = f"more clients than are tracked: {forgotten:,} counters forgotten early"
+        evicted = pipeline.engine.sizes()["dropped"]
+        if self._growths.lately("clients-full", evicted, at):
+            what = f"more clients than are tracked: {evicted:,} counters forgotten early"
             hint = "bans go on; who comes seldom is missed: raise max_clients if there is memory"
-            yield Problem("warning", what, hint, "clients-full")
+            yield Finding("warning", what, hint, "clients-full")
         skipped = pipeline.skipped_by_kind()
         if self._growths.lately("skipped", sum(skipped.values()), at):
             counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped.items()))
             what = f"skipped because of unexpected errors since the start: {counts}"
             hint = "the rest goes on; the journal says where: please report it"
-            yield Problem("warning", what, hint, "skipped")
+            yield Finding("warning", what, hint, "skipped")
 
-    def _health_checks(self, at: float) -> Iterator[Problem]:
+    def _health_checks(self, at: float) -> Iterator[Finding]:
         pipeline = self._pipeline
         reason = pipeline.ladder.protection.reason
         clients = [c for c in pipeline.engine.checks.clients(at) if not reason(c)]
         if clients:
             what, _, hint = pipeline.engine.checks.hint(clients[0], at).partition("; ")
             more = f" (and {len(clients) - 1} more clients)" if len(clients) > 1 else ""
-            yield Problem("warning", f"{what}{more}", hint, "health-check")
+            yield Finding("warning", f"{what}{more}", hint, "health-check")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from throttled.core.pipeline import Pipeline
 from throttled.health.growth import Growths
-from throttled.model import Problem
+from throttled.model import Finding
 from throttled.sources.logs import Logs
 
 #: A log that has not been read to its end for so many seconds lags.
@@ -27,15 +27,15 @@ class LogReporter:
         self._growths = Growths()
         self._others: dict[str, float] = {}
 
-    def __call__(self, at: float) -> Iterator[Problem]:
+    def __call__(self, at: float) -> Iterator[Finding]:
         """Yield what is wrong with the logs."""
         logs, growths = self._logs, self._growths
-        unread = logs.unopened | {f.path: p[0] for f in logs.followers if (p := f.problems())}
+        unread = logs.unopened | {f.path: p[0] for f in logs.followers if (p := f.errors())}
         for path, what in unread.items():
-            yield Problem("fault", what, "see: throttled check", f"log-unread:{path}")
+            yield Finding("fault", what, "see: throttled check", f"log-unread:{path}")
         if not logs.followers:
             hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
-            yield Problem("fault", "no log is followed: nothing can be seen", hint, "no-log")
+            yield Finding("fault", "no log is followed: nothing can be seen", hint, "no-log")
         others = self._pipeline.engine.hosts.others()
         for follower in logs.followers:
             path, state = follower.path, follower.tail.state()
@@ -43,7 +43,7 @@ class LogReporter:
                 what = f"{path}: not read to its end for {at - follower.behind:.0f} s"
                 what += f", {state.lag:,} bytes to go" if state.lag else ""
                 hint = "more is written than can be read: is the CPU taken by others?"
-                yield Problem("warning", what, hint, f"log-lag:{path}")
+                yield Finding("warning", what, hint, f"log-lag:{path}")
             ignored = others.get(follower.number, {})
             if ignored and (
                 sum(ignored.values()) >= _STRANGERS
@@ -53,19 +53,19 @@ class LogReporter:
             if growths.lately(f"log-gap:{path}", state.gaps, at):
                 what = f"{path}: rotated and gone or damaged before it was read, {state.gaps} times"
                 hint = "let logrotate keep rotated logs for a day, in the same directory"
-                yield Problem("warning", what, hint, f"log-gap:{path}")
+                yield Finding("warning", what, hint, f"log-gap:{path}")
         lost = self._pipeline.counts.lines_lost
         if growths.lately("lines-lost", lost, at):
             what = f"the logger lost {lost:,} lines: who wrote them was not counted"
             hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
-            yield Problem("warning", what, hint, "lines-lost")
+            yield Finding("warning", what, hint, "lines-lost")
 
 
-def _others(path: str, ignored: Mapping[str, int]) -> Problem:
+def _others(path: str, ignored: Mapping[str, int]) -> Finding:
     """Say that no line of a log counts, as they are of other hosts, the first of which named."""
     names = ", ".join(list(ignored)[:_HOSTS])
     count = sum(ignored.values())
     what = f"{path}: all {count:,} events are of other hosts and do not count: {names}"
     first = next(iter(ignored))
     hint = f'if that is this host: throttled check, or [postfix] hosts = ["{first}"]'
-    return Problem("fault", what, hint, f"other-host:{path}")
+    return Finding("fault", what, hint, f"other-host:{path}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from throttled.core.pipeline import Pipeline
 from throttled.health.growth import Growths
-from throttled.model import Problem
+from throttled.model import Finding
 
 
 class SenderReporter:
@@ -17,19 +17,19 @@ class SenderReporter:
         self._pipeline = pipeline
         self._growths = Growths()
 
-    def __call__(self, at: float) -> Iterator[Problem]:
+    def __call__(self, at: float) -> Iterator[Finding]:
         """Yield what is odd."""
         senders, policy = self._pipeline.senders, self._pipeline.ladder.policy
         acting = sorted(g.name for g in senders.gauges() if policy.mode_of(g.name) != "report")
         if acting and not senders.acting:
             what = f"limits of senders that only report, as Postfix does not ask: {_list(acting)}"
             hint = 'connect Postfix, or set mode = "report" in these limits'
-            yield Problem("warning", what, hint, "not-connected")
+            yield Finding("warning", what, hint, "not-connected")
         dropped = senders.dropped + senders.queue.evicted
         if self._growths.lately("senders-full", dropped, at):
             what = f"more senders or messages than are tracked: {dropped:,} evicted early"
             hint = "the others are counted; is one host or account sending under many names?"
-            yield Problem("warning", what, hint, "senders-full")
+            yield Finding("warning", what, hint, "senders-full")
 
 
 def _list(names: list[str]) -> str:

@@ -11,7 +11,7 @@ Owns which connections came during the silence, at most `_MOST`.
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from throttled.model import Problem
+from throttled.model import Finding
 
 _LOOK = 5.0
 #: So many connections over so many seconds: a syslog daemon may hold lines back for a while.
@@ -62,7 +62,7 @@ class Silence:
             elif len(self._unlogged) < _MOST:
                 self._unlogged |= found - self._before
 
-    def problems(self, at: float) -> list[Problem]:
+    def findings(self, at: float) -> list[Finding]:
         """Return what an operator should know.
 
         Args:
@@ -79,4 +79,4 @@ class Silence:
             "nobody can be found out while that is so: where does Postfix log to (postconf "
             "maillog_file), does its syslog daemon run, is the disk full? see: throttled check"
         )
-        return [Problem("fault", what, hint, "log-silent")]
+        return [Finding("fault", what, hint, "log-silent")]

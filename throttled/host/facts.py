@@ -147,9 +147,9 @@ def _services(
             f"{', '.join(map(str, ports))}"
         )
     for instance in instances:
-        more, told = services.services(instance, scopes)
+        more, trouble = services.services(instance, scopes)
         found += more
-        warnings += told
+        warnings += trouble
     if instances and not found:
         warnings.append("no service of Postfix takes mail from the network: nothing to protect")
     warnings += services.alike(found)
@@ -190,17 +190,17 @@ def _proxies(instances: list[Instance]) -> set[str]:
 
 def _relays(instances: list[Instance], before: Facts, warnings: list[str]) -> frozenset[str]:
     hosts = [host for i in instances for host in split(i.parameters.get("relayhost", ""))]
-    found, told = relays.relays(hosts, _RESOLVE)
-    warnings += told
-    return frozenset(found) | (before.relays if told else frozenset())
+    found, trouble = relays.relays(hosts, _RESOLVE)
+    warnings += trouble
+    return frozenset(found) | (before.relays if trouble else frozenset())
 
 
 def _trusted(instances: list[Instance], before: Facts, warnings: list[str]) -> list[str]:
     found = []
     for instance in instances:
-        more, told = mynetworks.networks(instance, before.mynetworks)
+        more, trouble = mynetworks.networks(instance, before.mynetworks)
         found += more
-        warnings += told
+        warnings += trouble
     return found
 
 
@@ -209,9 +209,9 @@ def _authorised(
 ) -> list[str]:
     found = []
     for instance in instances:
-        more, told = mynetworks.authorised(instance, parameter, before)
+        more, trouble = mynetworks.authorised(instance, parameter, before)
         found += more
-        warnings += told
+        warnings += trouble
     return found
 
 

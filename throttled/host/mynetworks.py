@@ -74,9 +74,9 @@ def authorised(
     warnings: dict[str, None] = {}
     smtpd = (entry.parameters for entry in instance.entries if entry.process == "smtpd")
     for value in dict.fromkeys(known.get(parameter, "") for known in smtpd):
-        more, told = _networks(instance, parameter, value, before, given=True)
+        more, trouble = _networks(instance, parameter, value, before, given=True)
         found |= dict.fromkeys(more)
-        warnings |= dict.fromkeys(told)
+        warnings |= dict.fromkeys(trouble)
     return list(found), list(warnings)
 
 

@@ -21,7 +21,7 @@ class Claim:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, socket: Path) -> Self | None:
+    def acquire(cls, socket: Path) -> Self | None:
         """Claim a socket's path; None where another process has it.
 
         Raises:
@@ -45,7 +45,7 @@ class Claim:
         os.close(self._descriptor)
 
 
-def taken(socket: Path) -> bool:
+def in_use(socket: Path) -> bool:
     """Return whether a process has claimed a socket's path."""
     try:
         descriptor = os.open(beside(socket), _FLAGS)

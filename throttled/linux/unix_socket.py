@@ -23,7 +23,7 @@ class BoundSocket:
     """
 
     def __init__(self, path: Path, mode: int) -> None:
-        claim = Claim.take(path)
+        claim = Claim.acquire(path)
         if claim is None:
             raise OSError(errno.EADDRINUSE, "another program answers there")
         self._path, self._claim = path, claim

@@ -111,16 +111,16 @@ def _gauges(status: StatusResult) -> Iterator[Metric]:
         for scope, count in by_scope.items():
             subjects.add_metric([action, scope], count)
     yield subjects
-    problems = GaugeMetricFamily(
+    findings = GaugeMetricFamily(
         "throttled_problems", "What is wrong, as `throttled status` tells it.", labels=["state"]
     )
     for state in ("fault", "warning"):
-        problems.add_metric([state], sum(p.state == state for p in status.health))
-    yield problems
-    problem = GaugeMetricFamily("throttled_problem", "1: it is so now.", labels=["key", "state"])
+        findings.add_metric([state], sum(p.state == state for p in status.health))
+    yield findings
+    finding = GaugeMetricFamily("throttled_problem", "1: it is so now.", labels=["key", "state"])
     for key, state in sorted({(p.key, p.state) for p in status.health}):
-        problem.add_metric([key, state], 1)
-    yield problem
+        finding.add_metric([key, state], 1)
+    yield finding
 
 
 def _logs(status: StatusResult) -> Iterator[Metric]:

@@ -26,7 +26,7 @@ from throttled import subjects
 from throttled.address import is_named, is_subject
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
-from throttled.model import Decision, Problem, Report
+from throttled.model import Decision, Finding, Report
 
 #: Told in full with one delivery.
 EVENTS = 20
@@ -43,10 +43,10 @@ class Hook:
     def __init__(self, settings: Notify) -> None:
         self.settings = settings
         self.would = False  # the daemon observes: nobody is banned
-        self.problem: Problem | None = None
+        self.finding: Finding | None = None
         self._events: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
-        self._wrong: dict[str, Problem] = {}
+        self._wrong: dict[str, Finding] = {}
         self._waiting = asyncio.Event()
 
     def decided(self, decisions: Sequence[Decision]) -> None:
@@ -62,9 +62,9 @@ class Hook:
                         "until": d.until,
                         **({"subject": who} if self.settings.accounts else {}),
                     }
-                self._tell("ban", f"{verb} {who}: {d.why}", **fields, would=self.would)
+                self._queue("ban", f"{verb} {who}: {d.why}", **fields, would=self.would)
         for alert in {d.alert for d in decisions if d.alert}:
-            self._tell("alert", alert)
+            self._queue("alert", alert)
 
     def reported(self, reports: Sequence[Report]) -> None:
         """Report who crossed a limit: addresses, other senders only if that is switched on."""
@@ -76,28 +76,28 @@ class Hook:
                 fields["subject"] = one.subject
             value = f"{one.value} {one.count}, {one.above} {one.threshold}"
             text = f"{who} is above {one.limit}: {value}"
-            self._tell("alert", text, **fields)
+            self._queue("alert", text, **fields)
 
-    def health(self, problems: Sequence[Problem]) -> None:
+    def health(self, findings: Sequence[Finding]) -> None:
         """Tell what is wrong now and was not before, and what is well again."""
-        wrong = {problem.key: problem for problem in problems if problem.key != "notify"}
-        for key, problem in wrong.items():
+        wrong = {finding.key: finding for finding in findings if finding.key != "notify"}
+        for key, finding in wrong.items():
             if key not in self._wrong:
-                told = f"{problem.state}: {problem.what}"
-                self._tell("health", told, key=key, state=problem.state, hint=problem.hint)
-        for key, problem in self._wrong.items():
+                message = f"{finding.state}: {finding.what}"
+                self._queue("health", message, key=key, state=finding.state, hint=finding.hint)
+        for key, finding in self._wrong.items():
             if key not in wrong:
-                self._tell("health", f"well again: {problem.what}", key=key, state="ok")
+                self._queue("health", f"well again: {finding.what}", key=key, state="ok")
         self._wrong = wrong
 
     async def run(self) -> None:
         """Deliver what is told, for ever."""
         while True:
             await self._waiting.wait()
-            await self._deliver(self._take())
+            await self._deliver(self._drain())
             await asyncio.sleep(float(self.settings.every))
 
-    def _tell(self, event: str, text: str, **fields: object) -> None:
+    def _queue(self, event: str, text: str, **fields: object) -> None:
         settings = self.settings
         if event not in settings.on or not (settings.command or settings.url):
             return
@@ -106,14 +106,14 @@ class Hook:
             self._events.append({"event": event, "time": time(), "text": text, **fields})
         self._waiting.set()
 
-    def _take(self) -> bytes:
+    def _drain(self) -> bytes:
         events, counts = self._events, dict(self._counts)
         more = sum(counts.values()) - len(events)
         summary = _summary(counts, would=self.would)
         text = events[0]["text"] if len(events) == 1 and not more else summary
         self._events, self._counts = [], Counter()
         self._waiting.clear()
-        told = {
+        message = {
             "host": socket.gethostname(),
             "time": time(),
             "text": text,
@@ -122,7 +122,7 @@ class Hook:
             "more": more,
         }
         # ASCII, with every control character escaped: parts of it are clients' words.
-        return json.dumps(told).replace("\x7f", "\\u007f").encode() + b"\n"
+        return json.dumps(message).replace("\x7f", "\\u007f").encode() + b"\n"
 
     async def _deliver(self, message: bytes) -> None:
         settings = self.settings
@@ -132,12 +132,12 @@ class Hook:
         if settings.url:
             failed += await self._webhook(message)
         if not failed:
-            self.problem = None
+            self.finding = None
             return
         what = f"notifying failed: {'; '.join(failed)}"
         log.warning("%s", what)
         hint = "see [notify]; what it was about is in the log, and not told again"
-        self.problem = Problem("warning", what, hint, "notify")
+        self.finding = Finding("warning", what, hint, "notify")
 
     async def reach(self) -> str:
         """Connect to the webhook, from where notifications are posted, and post nothing.

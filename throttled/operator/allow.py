@@ -36,7 +36,7 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
     what = request.what
     store_entry(desk, what, request.seconds, request.note)
     named = address.is_subject(what)
-    lifted = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
+    removed = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
     confirmed, more = await _protect(desk, [what] if named else [])
     message = f"{what} is allowed{more}"
     if not confirmed:
@@ -45,7 +45,7 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
         message += "; what is throttled or banned already remains so: see `throttled list`"
     if desk.observing:
         message += f"; only while observing: to enforce, write {what} into [protect]"
-    return ChangeResult(lifted, True, message)
+    return ChangeResult(removed, True, message)
 
 
 def store_entry(desk: Desk, what: str, seconds: float | None, note: str) -> None:
@@ -70,32 +70,32 @@ async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
     until = wall + request.seconds if request.seconds else 0.0
     kept = None if request.refresh else (until, request.note)
     changed = desk.store.resolve(request.what, request.addresses, kept, wall)
-    lifted = [row for each in request.addresses for row in desk.active(each)]
+    removed = [row for each in request.addresses for row in desk.active(each)]
     confirmed, more = await _protect(desk, request.addresses)
     message = resolved(request, *changed) + more
     if desk.observing:
         message += "; only while observing"
-    return ChangeResult(lifted if confirmed else [], confirmed, message)
+    return ChangeResult(removed if confirmed else [], confirmed, message)
 
 
 def resolved(request: Resolve, added: Sequence[str], removed: Sequence[str]) -> str:
     """Return what became of a `Resolve`, as a sentence."""
-    told = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
-    told += f"; added: {', '.join(added)}" if added else ""
-    return told + (f"; removed: {', '.join(removed)}" if removed else "")
+    message = f"{request.what} is allowed by its addresses in DNS ({len(request.addresses)})"
+    message += f"; added: {', '.join(added)}" if added else ""
+    return message + (f"; removed: {', '.join(removed)}" if removed else "")
 
 
 async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:
     """Apply the changed allowlist; return whether the kernel took it, and what to add."""
     desk.reconfigure()
     settled = await desk.protected.settled()
-    if desk.fault is not None:
+    if desk.error is not None:
         return False, f", but the rules of the kernel are not changed: {desk.refusal()}"
     if not settled:
         return True, "; its entries remain listed until the database works"
     if desk.running is not None:
         return True, ""
-    still = [seen for each in subjects for seen in blocking(desk.backend, each, SCOPES)]
+    still = [element for each in subjects for element in blocking(desk.backend, each, SCOPES)]
     if still:
         return False, f" once the daemon runs, but {sentence(still)}"
     return True, _LATER
@@ -113,7 +113,7 @@ def disallow(desk: Desk, request: Disallow, _peer: Peer) -> ChangeResult:
         hint = "see `throttled allow`; what the file allows is in its [protect]"
         raise RefusedError(f"{what} was not allowed by hand", hint)
     desk.reconfigure()
-    if desk.fault is not None:
+    if desk.error is not None:
         message = f"{what} is not allowed any more, but the kernel's rules still allow it"
         return ChangeResult([], False, f"{message}: {desk.refusal()}")
     message = f"{what} is no longer allowed" + ("" if desk.running else _LATER)

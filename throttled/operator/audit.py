@@ -1,6 +1,6 @@
 """Who changed what, when and with what outcome: kept in the store and told to the log.
 
-Owns the changes that a failing store could not take: at most `WAITING`, written with the next one.
+Owns the changes that a failing store could not take: at most `PENDING`, written with the next one.
 A change is one line of the log, at notice, after it was made; at debug the request is logged before
 that too (`control.server`), so that it is known what a daemon was asked that was killed meanwhile.
 """
@@ -31,7 +31,7 @@ from throttled.model import Change
 from throttled.notify.journal import NOTICE
 from throttled.store.store import Store
 
-WAITING = 1000
+PENDING = 1000
 #: `loginuid` of a process that nobody's login started (proc(5)).
 _NOBODY = (1 << 32) - 1
 
@@ -53,7 +53,7 @@ class Trail:
         self._store = store
         self._clock = clock
         self._offline = offline
-        self._waiting: deque[Change] = deque(maxlen=WAITING)
+        self._pending: deque[Change] = deque(maxlen=PENDING)
 
     async def handle(
         self, request: Request, peer: Peer, handler: Callable[[Request, Peer], Awaitable[Result]]
@@ -100,11 +100,11 @@ class Trail:
             syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {_sentence(change)}")
         else:
             log.log(NOTICE, "%s", _sentence(change))
-        self._waiting.append(change)
+        self._pending.append(change)
         try:
-            while self._waiting:
-                self._store().write_change(self._waiting[0])
-                self._waiting.popleft()
+            while self._pending:
+                self._store().write_change(self._pending[0])
+                self._pending.popleft()
         except StoreError as error:  # it is done all the same
             log.error("%s; the audit record is %s. %s", error.message, where, error.hint)
 

@@ -34,7 +34,7 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     if refused:
         raise refused[0]
     wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
-    confirmed = len(desk.held(wanted) or ()) == len(scopes)
+    confirmed = len(desk.lookup(wanted) or ()) == len(scopes)
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     verb = "banned" if action == "ban" else "throttled"
     where = " and ".join(scopes)
@@ -44,9 +44,9 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
         message = f"{subject} is {verb} in {where}"
     else:
         message = f"{subject} is not {verb} in {where}: {desk.refusal()}"
-    fault = desk.pipeline.recorder.fault
-    if fault is not None:
-        message += f"; not in the database yet ({fault.message})"
+    error = desk.pipeline.recorder.error
+    if error is not None:
+        message += f"; not in the database yet ({error.message})"
     return ChangeResult(rows, confirmed, message)
 
 
@@ -66,14 +66,14 @@ def punish(
     pasts = _pasts(desk, keys, moment.wall)
     refused: dict[int, RefusedError] = {}
     decisions: dict[Key, Decision] = {}
-    by_hand = desk.pipeline.ladder.by_hand
+    manual = desk.pipeline.ladder.manual
     for at, entry in enumerate(entries):
         action: Action = "throttle" if entry.action == "throttle" else "ban"
         why = f"by hand, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
         try:
             for scope in scopes_of(entry.scope):
                 key = entry.subject, scope
-                decisions[key] = by_hand(
+                decisions[key] = manual(
                     action, *key, pasts[key], moment.wall, seconds=entry.seconds, why=why
                 )
         except RefusedError as error:

@@ -18,7 +18,7 @@ from throttled.core.reconciler import Reconciler
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, StoreError
-from throttled.model import SCOPES, Action, Decision, Entry, Problem, Scope, Seen, Snapshot
+from throttled.model import SCOPES, Action, Decision, Element, Entry, Finding, Scope, Snapshot
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
@@ -39,7 +39,7 @@ class Running(Struct, frozen=True):
     logs: Logs
     handshakes: Handshakes
     backlog: Backlog
-    problems: Callable[[], list[Problem]]
+    findings: Callable[[], list[Finding]]
     loop_errors: Callable[[], int]
     #: Lets listeners know of decisions; the second argument: they are worth a notice.
     announce: Callable[[Sequence[Decision], bool], None]
@@ -77,23 +77,23 @@ class Desk(Struct, frozen=True):
         return not self.backend.enforces
 
     @property
-    def fault(self) -> BackendError | None:
+    def error(self) -> BackendError | None:
         """Why the kernel does not take what is applied.
 
         None without a daemon: there may be no rules, which block nobody; what counts then is
         whether a lookup finds an entry afterwards.
         """
-        return self.pipeline.enforcer.fault if self.running else None
+        return self.pipeline.enforcer.error if self.running else None
 
     @property
-    def leftover(self) -> Problem | None:
+    def leftover(self) -> Finding | None:
         """What another backend left in the kernel and could not be removed."""
-        return self.running.leftovers.problem if self.running else None
+        return self.running.leftovers.finding if self.running else None
 
     def refusal(self) -> str:
         """Say why the kernel does not hold what it should."""
-        if self.fault is not None:
-            return f"{self.fault.message}; tried again every second"
+        if self.error is not None:
+            return f"{self.error.message}; tried again every second"
         return "the kernel did not confirm it; see: throttled status"
 
     async def remove_leftovers(self) -> None:
@@ -114,7 +114,7 @@ class Desk(Struct, frozen=True):
             log.error("%s. %s", error.message, error.hint)
             return []
 
-    def held(self, entries: Iterable[Entry]) -> list[Seen] | None:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element] | None:
         """Return which of these entries the kernel holds; None where it cannot be asked.
 
         Raises:
@@ -128,7 +128,7 @@ class Desk(Struct, frozen=True):
             log.error("%s; what was asked for is not confirmed. %s", error.message, error.hint)
             return None
 
-    def remove(self, named: Iterable[Entry | Seen]) -> None:
+    def remove(self, named: Iterable[Entry | Element]) -> None:
         """Remove throttles and bans of these subjects from the kernel."""
         removed = [Entry(each.subject, each.scope, a, 0.0) for each in named for a in RESTRICTING]
         self.pipeline.enforcer.apply(removed, self.clock())

@@ -32,7 +32,7 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
     if allowed:
         desk.reconfigure()
         await desk.protected.settled()
-    confirmed &= desk.fault is None
+    confirmed &= desk.error is None
     refused.sort(key=lambda refusal: refusal.index)
     return ImportResult(len(entries) - len(refused), refused, confirmed)
 
@@ -48,7 +48,7 @@ def _punish(desk: Desk, piece: Sequence[Numbered], peer: Peer, refused: list[Ref
         if at not in why and (action := entry.action) != "allow"
         for scope in scopes_of(entry.scope)
     }
-    return len(desk.held(last.values()) or ()) == len(last)
+    return len(desk.lookup(last.values()) or ()) == len(last)
 
 
 async def _allow(desk: Desk, entries: Sequence[Numbered], refused: list[Refusal]) -> int:

@@ -10,7 +10,7 @@ from throttled.clock import Moment
 from throttled.control.protocol import Status, StatusResult, TailStatus
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
-from throttled.model import SCOPES, Action, Problem, Scope
+from throttled.model import SCOPES, Action, Finding, Scope
 from throttled.operator.desk import Desk, Running
 from throttled.sources.logs import Follower
 
@@ -22,7 +22,7 @@ _SAMPLE = 1_000
 def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None) -> StatusResult:
     """Return the state of the daemon."""
     pipeline, running = desk.pipeline, desk.running
-    health = running.problems() if running else [_not_running()]
+    health = running.findings() if running else [_not_running()]
     counts = _counts(desk, health)
     desired = 0 if desk.observing else sum(counts.values())
     sizes = pipeline.engine.sizes()
@@ -49,9 +49,9 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         lines=pipeline.counts.lines,
         lines_lost=pipeline.counts.lines_lost,
         forgotten=sizes["dropped"],
-        unrecorded=pipeline.recorder.waiting(),
+        unrecorded=pipeline.recorder.pending(),
         skipped=pipeline.skipped_by_kind(),
-        unapplied=pipeline.enforcer.waiting(),
+        unapplied=pipeline.enforcer.pending(),
         let_go=pipeline.recorder.given_up + pipeline.enforcer.given_up,
         errors=pipeline.errors(),
         decisions=pipeline.counts.decisions,
@@ -70,29 +70,29 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
         uptime=moment.boot - running.started.boot,
         tails=[_tail(follower) for follower in running.logs.followers],
         ports=running.reconciler.ports,
-        sensor=running.handshakes.told(),
-        backlog=running.backlog.told,
+        sensor=running.handshakes.finding(),
+        backlog=running.backlog.progress,
         errors=result.errors + running.loop_errors(),
     )
 
 
-def _not_running() -> Problem:
+def _not_running() -> Finding:
     hint = "start it: systemctl start throttled, or: throttled run"
-    return Problem("fault", "the daemon is not running: nobody new is stopped", hint)
+    return Finding("fault", "the daemon is not running: nobody new is stopped", hint)
 
 
-def _counts(desk: Desk, health: list[Problem]) -> Mapping[tuple[Scope, Action], int]:
+def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:
     """Return what is active; nothing, and one more problem, where the store cannot be read."""
     try:
         return desk.store.counts(desk.clock().wall)
     except StoreError as error:
-        if all(problem.key != "store-unread" for problem in health):
-            health.append(Problem("fault", error.message, error.hint, "store-unread"))
+        if all(finding.key != "store-unread" for finding in health):
+            health.append(Finding("fault", error.message, error.hint, "store-unread"))
         return {}
 
 
 def _kernel(
-    desk: Desk, counts: Mapping[tuple[Scope, Action], int], desired: int, health: list[Problem]
+    desk: Desk, counts: Mapping[tuple[Scope, Action], int], desired: int, health: list[Finding]
 ) -> tuple[int, bool, int]:
     """Return how many entries the kernel holds, whether they were counted, and packets dropped."""
     if desk.running is not None:
@@ -110,7 +110,7 @@ def _kernel(
             some = desk.store.sample(wall, _SAMPLE)
             enforced = desired * len(backend.lookup(some)) // max(1, len(some))
     except BackendError as error:
-        health.append(Problem("fault", error.message, error.hint))
+        health.append(Finding("fault", error.message, error.hint))
     return enforced, counted, dropped
 
 
@@ -123,6 +123,6 @@ def _tail(follower: Follower) -> TailStatus:
         lines=state.lines,
         lines_per_second=follower.rate,
         last_line=state.last_line,
-        problems=follower.problems(),
+        problems=follower.errors(),
         cut=state.over_long,
     )

@@ -14,7 +14,7 @@ from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError, StoreError
-from throttled.model import Action, Decision, Entry, Scope, Seen, Snapshot
+from throttled.model import Action, Decision, Element, Entry, Scope, Snapshot
 from throttled.operator.desk import RESTRICTING, Desk, scopes_of
 from throttled.settings import Duration
 from throttled.store.store import Filter
@@ -36,20 +36,20 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     moment = desk.clock()
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in RESTRICTING]
-    was_held = desk.held(entries)
+    before = desk.lookup(entries)
     until = exempt_until(scopes, rows, request.exempt and moment.wall + request.exempt)
     rows = [row for row in rows if row.action != "exempt"]
     later = unrecorded(desk, desk.unusable)
     for scope in scopes:
         try:
-            desk.pipeline.forget(subject, scope, moment, until.get(scope, 0.0))
+            desk.pipeline.unban(subject, scope, moment, until.get(scope, 0.0))
         except StoreError as error:  # a full disk must not keep anybody banned
             later = unrecorded(desk, error)
     desk.pipeline.enforcer.apply(entries, moment)
     exempted = exemptions(subject, until, moment.wall)
     desk.pipeline.decide(exempted, moment)
     still = _blocking(desk, subject, scopes)
-    if not rows and was_held == [] and not request.exempt:
+    if not rows and before == [] and not request.exempt:
         message = f"{subject} is neither throttled nor banned"
         if still:
             raise RefusedError(f"{message} itself, but {sentence(still)}")
@@ -79,9 +79,9 @@ def unrecorded(desk: Desk, error: StoreError | None) -> str:
     )
 
 
-def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Seen] | None:
+def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Element] | None:
     """Return what of the kernel blocks a subject; None where the kernel cannot be asked."""
-    if desk.running and desk.protection.reason(subject) and not desk.fault:
+    if desk.running and desk.protection.reason(subject) and not desk.error:
         return []  # the rules let it pass before any entry is looked at
     try:
         return blocking(desk.backend, subject, scopes)
@@ -92,11 +92,11 @@ def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Seen] |
         return None
 
 
-def _outcome(desk: Desk, subject: str, still: list[Seen] | None) -> tuple[str, bool]:
+def _outcome(desk: Desk, subject: str, still: list[Element] | None) -> tuple[str, bool]:
     """Say whether a subject is unbanned; and return whether it is so."""
     if desk.leftover is not None:
         return f"{subject} is unbanned, but {desk.leftover.what}", False
-    if still is None or any(seen.subject == subject for seen in still):
+    if still is None or any(element.subject == subject for element in still):
         return f"{subject} is not unbanned in the kernel: {desk.refusal()}", False
     if still:
         return f"{subject} is unbanned itself, but {sentence(still)}", False
@@ -111,7 +111,7 @@ def _hint(desk: Desk, subject: str) -> str:
     return "nothing to do; `throttled explain` shows what is known of it"
 
 
-def blocking(backend: Backend, subject: str, scopes: Sequence[Scope]) -> list[Seen]:
+def blocking(backend: Backend, subject: str, scopes: Sequence[Scope]) -> list[Element]:
     """Return the kernel's entries that throttle or ban a subject, the narrowest first.
 
     A network is asked for of every length, as a set may hold any: some hundred questions, a few
@@ -132,11 +132,11 @@ def blocking(backend: Backend, subject: str, scopes: Sequence[Scope]) -> list[Se
     if not address.is_network(subject):
         asked += [Entry(subject, scope, "exempt", 0.0) for scope in scopes]
     place = {each: number for number, each in enumerate(around)}
-    seen = sorted(backend.lookup(asked), key=lambda seen: (place[seen.subject], seen.action))
-    exempt = {each.scope for each in seen if each.action == "exempt"}
+    elements = sorted(backend.lookup(asked), key=lambda one: (place[one.subject], one.action))
+    exempt = {each.scope for each in elements if each.action == "exempt"}
     return [
         each
-        for each in seen
+        for each in elements
         if each.action != "exempt" and (each.subject == subject or each.scope not in exempt)
     ]
 
@@ -148,15 +148,17 @@ def unbanned(subject: str, *, would: bool) -> str:
     return f"{subject} is unbanned"
 
 
-def sentence(still: Sequence[Seen]) -> str:
+def sentence(still: Sequence[Element]) -> str:
     """Say what still blocks a subject, and which command unbans that.
 
     Args:
         still: what `blocking` returned, at least one.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    for seen in still:
-        found.setdefault(seen.subject, {}).setdefault(_WORDS[seen.action], []).append(seen.scope)
+    for element in still:
+        found.setdefault(element.subject, {}).setdefault(_WORDS[element.action], []).append(
+            element.scope
+        )
     each = [
         f"{verb} by {subject} in {' and '.join(scopes)}"
         for subject, verbs in found.items()

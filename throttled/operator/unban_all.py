@@ -29,7 +29,7 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
         message, left = await _release(desk, request.scope)
     else:
         message = _flush(desk)
-    if desk.fault is not None:
+    if desk.error is not None:
         return ChangeResult([], False, f"not unbanned in the kernel: {desk.refusal()}")
     if desk.leftover is not None:
         return ChangeResult([], False, f"{message}, but {desk.leftover.what}")
@@ -45,7 +45,7 @@ def _flush(desk: Desk) -> str:
     later = unrecorded(desk, desk.unusable)
     count = 0
     try:
-        count = desk.pipeline.forget("", None, desk.clock())
+        count = desk.pipeline.unban("", None, desk.clock())
     except StoreError as error:
         later = unrecorded(desk, error)
     if desk.running is None:  # the daemon's next start makes the rules again
@@ -59,7 +59,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     """Unban all in a scope, in pieces; return how many that were, and how many the kernel kept."""
     count, later = 0, ""
     try:
-        for entries in desk.store.take(scope, _PIECE):
+        for entries in desk.store.unban_scope(scope, _PIECE):
             desk.remove(entries)
             count += len(entries)
             await asyncio.sleep(0)
@@ -67,10 +67,10 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
         log.error("%s. %s", error.message, error.hint)
         later = "; found in the kernel, as the store failed"
     # Entries that could not be recorded meanwhile are in the kernel alone.
-    alone = bool(later) or desk.running is None or desk.pipeline.recorder.waiting() > 0
+    alone = bool(later) or desk.running is None or desk.pipeline.recorder.pending() > 0
     later = unrecorded(desk, desk.unusable) or later
     try:
-        desk.pipeline.forget("", scope, desk.clock())
+        desk.pipeline.unban("", scope, desk.clock())
     except StoreError as error:
         alone, later = True, unrecorded(desk, error)
     left = 0
@@ -85,14 +85,14 @@ async def _remove_found(desk: Desk, scope: Scope) -> tuple[int, int]:
 
     It is read to its end first: a dump is not to be disturbed by our own changes.
     """
-    held = []
+    elements = []
     dump = desk.backend.dump()
     while piece := list(islice(dump, _PIECE)):
-        held += [s for s in piece if s.scope == scope and s.action in RESTRICTING]
+        elements += [s for s in piece if s.scope == scope and s.action in RESTRICTING]
         await asyncio.sleep(0)
-    for at in range(0, len(held), _PIECE):
-        desk.remove(held[at : at + _PIECE])
+    for at in range(0, len(elements), _PIECE):
+        desk.remove(elements[at : at + _PIECE])
         await asyncio.sleep(0)
     # The daemon knows of what the kernel refused; without one it is looked for.
-    entries = [Entry(s.subject, s.scope, s.action, 0.0) for s in held]
-    return len(held), 0 if desk.running else len(desk.backend.lookup(entries))
+    entries = [Entry(s.subject, s.scope, s.action, 0.0) for s in elements]
+    return len(elements), 0 if desk.running else len(desk.backend.lookup(entries))

@@ -21,7 +21,7 @@ _SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)(?=, |\Z)|failed: ?)
 
 #: Replies that blame our own authentication server (xsasl_dovecot_server.c; Cyrus' errstring; what
 #: Dovecot sends as `reason=`).
-_OUR_FAULT = (
+_OUR_ERROR = (
     "Connection lost to authentication server",
     "Can't connect to authentication server",
     "Authentication backend error",
@@ -65,7 +65,7 @@ def _sasl(text: str) -> Detail:
         user = ""
     if match[1]:
         return Detail(reason="aborted", user=user)
-    return Detail(reply, "", "", 0, "temporary" if reply.startswith(_OUR_FAULT) else "", user)
+    return Detail(reply, "", "", 0, "temporary" if reply.startswith(_OUR_ERROR) else "", user)
 
 
 #: Written at the first accepted recipient. `sasl_sender` comes only with a login (smtpd.c), so what

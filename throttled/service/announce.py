@@ -27,19 +27,19 @@ Listener = Callable[[Sequence[Decision]], None]
 class Announcer:
     """Lets listeners know of decisions that are in force."""
 
-    def __init__(self, told: Sequence[Listener], always: Sequence[Listener]) -> None:
+    def __init__(self, listeners: Sequence[Listener], always: Sequence[Listener]) -> None:
         """Take the listeners.
 
         Args:
-            told: of decisions that are worth a notice.
+            listeners: of decisions that are worth a notice.
             always: of all decisions.
         """
-        self._told = told
+        self._listeners = listeners
         self._always = always
 
-    def __call__(self, decisions: Sequence[Decision], *, told: bool = True) -> None:
-        """Let them know; `told`: the decisions are worth a notice."""
-        for listener in (*(self._told if told else ()), *self._always):
+    def __call__(self, decisions: Sequence[Decision], *, notice: bool = True) -> None:
+        """Let them know; `notice`: the decisions are worth a notice."""
+        for listener in (*(self._listeners if notice else ()), *self._always):
             listener(decisions)
 
 

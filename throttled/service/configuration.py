@@ -72,7 +72,7 @@ class LiveConfiguration:
         """
         self.config = options.load()
         self.facts = Facts()
-        self.problem: ConfigError | None = None  # of the last reload
+        self.error: ConfigError | None = None  # of the last reload
         self._options = options
         self._read: Fingerprint = ()  # of the files that the facts are of
         self._allowed: list[str] = []
@@ -93,7 +93,7 @@ class LiveConfiguration:
             config = self._options.load()
         except ConfigError as error:
             error.message = f"not reloaded: {error.message}"
-            self.problem = error
+            self.error = error
             raise
         running, wanted = self.config, config
         firewall = replace(

@@ -5,7 +5,7 @@ table and a timer are all callbacks; whatever takes longer (a million stored ban
 pieces between them. Stopping leaves what is in force standing; starting adopts it.
 
 Owns the store, the pipeline, the logs and the reconciler.
-`throttled.operator.answer` answers requests, `throttled.health.problems` says what is wrong.
+`throttled.operator.answer` answers requests, `throttled.health.findings` says what is wrong.
 """
 
 import asyncio
@@ -42,15 +42,15 @@ from throttled.errors import (
 )
 from throttled.health import bypass
 from throttled.health.clients import ClientReporter
+from throttled.health.findings import Reporter, failures, findings, summary, worst
 from throttled.health.logs import LogReporter
-from throttled.health.problems import Reporter, failures, problems, summary, worst
 from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
-from throttled.model import Facts, Mode, Problem, Report, Ruleset
+from throttled.model import Facts, Finding, Mode, Report, Ruleset
 from throttled.notify import journal
 from throttled.notify.hook import Hook
 from throttled.notify.journal import Journal
@@ -98,8 +98,8 @@ class Daemon:
         self.maintenance: Maintenance
         self.backlog: Backlog
         self.desk: Desk
-        self.store_problem: StoreError | None = None
-        self.metrics_problem: ConfigError | None = None
+        self.store_error: StoreError | None = None
+        self.metrics_error: ConfigError | None = None
         self.host: HostWatch
         self.announcer: Announcer
         self.journal: Journal
@@ -148,7 +148,7 @@ class Daemon:
                 notifying = asyncio.create_task(self.hook.run())
                 self._closing.callback(notifying.cancel)
                 self._ready.set()
-                notify(f"READY=1\nSTATUS={self._summary(self.problems())}")
+                notify(f"READY=1\nSTATUS={self._summary(self.findings())}")
                 await self._stop.wait()
                 notify("STOPPING=1")
                 if self._failed is not None:
@@ -171,7 +171,7 @@ class Daemon:
         """Open what there is to open, protect, and only then look at the log."""
         loop = asyncio.get_running_loop()
         live = self.live
-        store, self.store_problem = open_or_without(self.config.database())
+        store, self.store_error = open_or_without(self.config.database())
         if not live.facts.services:
             live.facts = last_facts.load(store)
         live.facts = await asyncio.to_thread(live.gather)
@@ -198,12 +198,12 @@ class Daemon:
             (signal.SIGHUP, self._reload_soon),
         ):
             loop.add_signal_handler(number, action)
-        self.host = HostWatch(live, self._take_facts)
+        self.host = HostWatch(live, self._apply_facts)
         self._closing.callback(self.host.close)
         await self._serve_metrics()
         self._closing.callback(self._metrics.stop)
         self.logs.follow(self.config.logs(self.facts))
-        if self.store_problem is None:
+        if self.store_error is None:
             with suppress(StoreError):  # tried again by the timer
                 self.backlog.begin()  # before a line is counted that came after that
         self.handshakes.follow(self.config.sensor, self.facts)
@@ -223,9 +223,9 @@ class Daemon:
             logs=self.logs,
             handshakes=self.handshakes,
             backlog=self.backlog,
-            problems=self.problems,
+            findings=self.findings,
             loop_errors=lambda: self.loop_errors.count,
-            announce=lambda decisions, told: self.announcer(decisions, told=told),
+            announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
         )
@@ -241,12 +241,12 @@ class Daemon:
 
     async def _serve_metrics(self) -> None:
         """Serve the figures where the configuration says; protecting goes on without them."""
-        self.metrics_problem = None
+        self.metrics_error = None
         try:
             await self._metrics.serve(self.config.metrics.listen)
         except ConfigError as error:
             log.warning("%s. %s", error.message, error.hint)
-            self.metrics_problem = error
+            self.metrics_error = error
 
     @property
     def observing(self) -> bool:
@@ -284,16 +284,16 @@ class Daemon:
     def _open_backend(config: Config) -> Backend:
         firewall = config.firewall
         backend = choose(firewall.backend, firewall.xdp_mode, observing=config.observing)
-        faults = [problem for problem in backend.check() if problem.state == "fault"]
-        if faults:
-            hint = faults[0].hint or "to decide and log without a firewall: --mode observe"
+        errors = [finding for finding in backend.check() if finding.state == "fault"]
+        if errors:
+            hint = errors[0].hint or "to decide and log without a firewall: --mode observe"
             error = NotPermittedError if os.geteuid() else BackendError
-            raise error("; ".join(problem.what for problem in faults), hint)
+            raise error("; ".join(finding.what for finding in errors), hint)
         return backend
 
     async def _displace(self) -> None:
         """Remove what another backend left, once this one enforces all that is stored."""
-        if self.observing or (self.store_problem is None and await self.reconciler.begun()):
+        if self.observing or (self.store_error is None and await self.reconciler.begun()):
             await self.leftovers.remove(now().boot)
 
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -330,7 +330,7 @@ class Daemon:
         except StoreError:
             return 0
 
-    def _take_facts(self, facts: Facts) -> None:
+    def _apply_facts(self, facts: Facts) -> None:
         if facts == self.facts:
             self.host.follow()  # a directory may have been replaced
             if self.backend.at_interfaces:
@@ -376,11 +376,11 @@ class Daemon:
             self.live.facts = await asyncio.to_thread(self.live.gather)
             self.apply_configuration()
             await self._serve_metrics()
-        self.live.problem = None
+        self.live.error = None
         self.hook.settings = config.notify
-        told = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
-        log.info(told)
-        return told
+        message = f"reloaded; needs a restart: {', '.join(kept)}" if kept else "reloaded"
+        log.info(message)
+        return message
 
     async def _switch(self, config: Config) -> None:
         """Begin or end observing: as a restart, but requests wait and notifications go on.
@@ -420,10 +420,10 @@ class Daemon:
     def _announce(self) -> None:
         """Say who gets to know of decisions."""
         self.journal = Journal(lambda: now().boot, would=self.observing)
-        told: list[Listener] = [self.journal, alert, self.hook.decided]
+        listeners: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        self.announcer = Announcer(told, () if self.observing else (ender,))
+        self.announcer = Announcer(listeners, () if self.observing else (ender,))
 
     def _report(self, reports: Sequence[Report]) -> None:
         """Say which senders crossed a limit."""
@@ -436,47 +436,47 @@ class Daemon:
         """Say who reports what is wrong."""
         pipeline, silence = self.pipeline, Silence(self._events, self._connections)
         self._reporters = [
-            self._faults,
+            self._errors,
             LogReporter(self.logs, pipeline),
-            silence.problems,
-            self.reconciler.problems,
-            lambda _: self.handshakes.problems(),
-            lambda at: bypass.problems(pipeline, self.backend, self.facts, self.ruleset, at),
+            silence.findings,
+            self.reconciler.findings,
+            lambda _: self.handshakes.findings(),
+            lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
             self._warnings,
         ]
         return silence
 
-    def problems(self) -> list[Problem]:
+    def findings(self) -> list[Finding]:
         """Return what is wrong; nothing when all is well."""
-        return problems(self._reporters, self.pipeline.skipped, now().boot)
+        return findings(self._reporters, self.pipeline.skipped, now().boot)
 
-    def _faults(self, _at: float) -> Iterator[Problem]:
+    def _errors(self, _at: float) -> Iterator[Finding]:
         recorder = self.pipeline.recorder
-        faults = {
-            "store-unusable": self.store_problem,
-            "store-unwritten": recorder.fault,
-            "store-unread": recorder.unread or self.maintenance.fault,
-            "firewall": self.pipeline.enforcer.fault,
+        errors = {
+            "store-unusable": self.store_error,
+            "store-unwritten": recorder.error,
+            "store-unread": recorder.unread or self.maintenance.error,
+            "firewall": self.pipeline.enforcer.error,
         }
-        yield from failures("fault", faults)
-        if self.leftovers.problem is not None:
-            yield self.leftovers.problem
+        yield from failures("fault", errors)
+        if self.leftovers.finding is not None:
+            yield self.leftovers.finding
         if not any(self.live.ports().values()):
             what = "no port of Postfix is known: none is protected"
             hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
-            yield Problem("fault", what, hint, "no-ports")
+            yield Finding("fault", what, hint, "no-ports")
 
-    def _warnings(self, _at: float) -> Iterator[Problem]:
-        if self.hook.problem:
-            yield self.hook.problem
-        errors = {"config": self.live.problem, "metrics": self.metrics_problem}
+    def _warnings(self, _at: float) -> Iterator[Finding]:
+        if self.hook.finding:
+            yield self.hook.finding
+        errors = {"config": self.live.error, "metrics": self.metrics_error}
         yield from failures("warning", errors)
         for what in self.facts.warnings:
-            yield Problem("warning", what, "see: throttled check", "host")
+            yield Finding("warning", what, "see: throttled check", "host")
 
-    def _summary(self, wrong: Sequence[Problem]) -> str:
+    def _summary(self, wrong: Sequence[Finding]) -> str:
         if wrong:
             return worst(wrong)
         try:
@@ -509,20 +509,20 @@ class Daemon:
             (0, self._allowlist),
             (_FACTS, self._look_at_host),
             (0, self._start_tasks),
-            (0, self._tell),
+            (0, self._report_health),
         ):
             schedule.every(seconds, job)
         return schedule
 
-    def _tell(self, _moment: Moment) -> None:
+    def _report_health(self, _moment: Moment) -> None:
         """Tell the hook and the service manager how we are; without that we are restarted."""
         notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
-        wrong = self.problems()
+        wrong = self.findings()
         notify(f"STATUS={self._summary(wrong)}")
         self.hook.health(wrong)
 
     def _keep_kernel(self, moment: Moment) -> None:
-        if self.maintenance.steady(moment) or self.pipeline.recorder.fault is not None:
+        if self.maintenance.steady(moment) or self.pipeline.recorder.error is not None:
             self.reconciler.tick(moment)
 
     def _allowlist(self, moment: Moment) -> None:
@@ -547,22 +547,22 @@ class Daemon:
         if self._keeping is None or self._keeping.done():
             self._keeping = self._spawn(self.maintenance.run())
         idle = self._learning is None or self._learning.done()
-        if idle and not self.backlog.done and self.store_problem is None:
+        if idle and not self.backlog.done and self.store_error is None:
             self._learning = self._spawn(self.backlog.run())
 
     def _reopen(self, moment: Moment) -> None:
         """Use the database's file as soon as that can be, or the one that is there now."""
-        if self.store_problem is None and self.pipeline.recorder.fault is None:
+        if self.store_error is None and self.pipeline.recorder.error is None:
             return
-        if self.store_problem is None and not self.store.gone():
+        if self.store_error is None and not self.store.gone():
             return  # it is the right one, and is tried again every second
         try:
             reopen(self.pipeline, self.config.database(), moment)
         except StoreError as error:
-            if self.store_problem is not None:
-                self.store_problem = error
+            if self.store_error is not None:
+                self.store_error = error
             return
-        self.store_problem = None
+        self.store_error = None
         self.protected.again()
         self.apply_configuration()
         self.reconciler.compare()

@@ -24,15 +24,15 @@ _SETTLED = 0.2
 class HostWatch:
     """Hears of changes, and asks for the facts again."""
 
-    def __init__(self, live: LiveConfiguration, take: Callable[[Facts], None]) -> None:
+    def __init__(self, live: LiveConfiguration, apply: Callable[[Facts], None]) -> None:
         """Watch from now on.
 
         Args:
             live: gathers facts.
-            take: is called with the facts after changes, whether they differ or not.
+            apply: is called with the facts after changes, whether they differ or not.
         """
         self._live = live
-        self._take = take
+        self._apply = apply
         self._files: FileWatch | None = None
         self._changed = False  # something, since the host was asked last
         self._task: asyncio.Task[None] | None = None
@@ -77,4 +77,4 @@ class HostWatch:
         while self._changed:
             await asyncio.sleep(_SETTLED)
             self._changed = False
-            self._take(await asyncio.to_thread(self._live.gather))
+            self._apply(await asyncio.to_thread(self._live.gather))

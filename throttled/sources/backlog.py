@@ -60,7 +60,7 @@ class Backlog:
             facts: of this host: whose lines count.
             clock: tells both clocks.
         """
-        self.told = ""  # what it does; "": nothing, or all is done
+        self.progress = ""  # what it does; "": nothing, or all is done
         self._pipeline = pipeline
         self._logs = logs
         self._facts = facts
@@ -73,7 +73,7 @@ class Backlog:
     async def run(self) -> None:
         """Read what there is to read; once that is done there is nothing more to do."""
         at = self._clock().boot
-        if self.done or not self._retry.due(at) or self._pipeline.recorder.fault is not None:
+        if self.done or not self._retry.due(at) or self._pipeline.recorder.error is not None:
             return
         try:
             await self._run()
@@ -83,7 +83,7 @@ class Backlog:
             self._pipeline.skipped.add("log", error)
             self.done = True
         finally:
-            self.told = ""
+            self.progress = ""
 
     async def _run(self) -> None:
         store = self._pipeline.recorder.store
@@ -134,18 +134,18 @@ class Backlog:
         source = pieces(place, now.wall - MEMORY * _DAY, MAX_BYTES - self._bytes)
         stopped = False
 
-        def take() -> Piece | None:
+        def next_piece() -> Piece | None:
             piece = next(source, None)
             if stopped:  # meanwhile
                 source.close()
             return piece
 
         try:
-            while (piece := await asyncio.to_thread(take)) is not None:
+            while (piece := await asyncio.to_thread(next_piece)) is not None:
                 evidence = await self._count(engine, parse, piece)
                 row = StoredPosition(path, msgpack.encode(piece.place))
                 self._pipeline.recorder.store.record_backlog(self._clock().wall, [row], evidence)
-                self._tell(piece.name)
+                self._progress(piece.name)
                 if self._bytes >= MAX_BYTES or self._clock().boot - self._began >= MAX_SECONDS:
                     log.info("existing logs: enough is read, older lines are left out")
                     break
@@ -167,25 +167,25 @@ class Backlog:
             if event is None:
                 return
             if day_of(event.time) != day:
-                found.extend(engine.take().evidence)
+                found.extend(engine.drain().evidence)
                 day = day_of(event.time)
             engine.step(event, event.time, offset=-1)
 
         for at in range(0, len(piece.lines), _SLICE):
             self._pipeline.skipped.run("line", piece.lines[at : at + _SLICE], count)
             await asyncio.sleep(0)
-        found += engine.take().evidence
+        found += engine.drain().evidence
         self._bytes += sum(map(len, piece.lines)) + len(piece.lines)
         self._deliveries += sum(one.deliveries for one in found)
         self._logins += sum(one.logins for one in found)
         return found
 
-    def _tell(self, name: str) -> None:
-        self.told = f"reading existing logs for deliveries and logins: {name}; {self._found()}"
+    def _progress(self, name: str) -> None:
+        self.progress = f"reading existing logs for deliveries and logins: {name}; {self._found()}"
         at = self._clock().boot
         if at - self._logged >= _LOGGED:
             self._logged = at
-            log.info("%s", self.told)
+            log.info("%s", self.progress)
 
     def _found(self) -> str:
         size = f"{self._bytes / 1e6:,.1f} MB"

@@ -16,7 +16,7 @@ from throttled.clock import now
 from throttled.config import schema
 from throttled.core.pipeline import Pipeline
 from throttled.errors import BackendError
-from throttled.model import SCOPES, Decision, Facts, Problem, Scope
+from throttled.model import SCOPES, Decision, Facts, Finding, Scope
 from throttled.sources.sensor import Sensor
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Handshakes:
         self._wanted = schema.Sensor().handshakes
         self._ports: Ports = {}
         self._sensor: Sensor | None = None
-        self._fault: BackendError | None = None
+        self._error: BackendError | None = None
         self._tried = 0.0  # boot clock, when the sensor was opened last
         self._timer: asyncio.TimerHandle | None = None
 
@@ -57,7 +57,7 @@ class Handshakes:
         """Count until `close`."""
         self._timer = asyncio.get_running_loop().call_later(_EVERY, self.start)
         if self._sensor is not None:
-            self._take(self._sensor)
+            self._drain(self._sensor)
         elif now().boot - self._tried > _PATIENCE:
             self._open()
 
@@ -67,33 +67,33 @@ class Handshakes:
             self._timer.cancel()
         self._sensor = None
 
-    def told(self) -> Problem:
+    def finding(self) -> Finding:
         """Return what `status` and `check` say; a warning if the kernel should count and cannot."""
         if self._sensor is not None:
             ports = ", ".join(str(port) for scope in SCOPES for port in self._ports[scope])
-            return Problem("ok", f"completed handshakes are counted at ports {ports}")
+            return Finding("ok", f"completed handshakes are counted at ports {ports}")
         alone = "connections are counted from the log alone"
-        if self._fault is not None:
-            return Problem("warning", f"{self._fault.message}; {alone}", self._fault.hint)
+        if self._error is not None:
+            return Finding("warning", f"{self._error.message}; {alone}", self._error.hint)
         what = "no service of Postfix is known" if self._wanted else "off"
-        return Problem("ok", f"{what}; {alone}")
+        return Finding("ok", f"{what}; {alone}")
 
-    def problems(self) -> list[Problem]:
+    def findings(self) -> list[Finding]:
         """Return what is wrong: nothing if a sensor is wanted only where it can be."""
         found = []
-        if self._fault is not None and self._wanted is True:
-            what = f"sensor: {self._fault.message}"
-            found.append(Problem("warning", what, self._fault.hint, "sensor"))
+        if self._error is not None and self._wanted is True:
+            what = f"sensor: {self._error.message}"
+            found.append(Finding("warning", what, self._error.hint, "sensor"))
         if self._sensor is not None and (missed := self._sensor.missed):
             what = f"the sensor missed {missed} handshakes: more clients at once than it counts"
-            found.append(Problem("warning", what, "see: throttled top", "sensor-missed"))
+            found.append(Finding("warning", what, "see: throttled top", "sensor-missed"))
         return found
 
     def _open(self) -> None:
         """Have a sensor that looks at our ports, if there is to be one."""
         self._tried = now().boot
         if not self._wanted or not any(self._ports.values()):
-            self._sensor = self._fault = None
+            self._sensor = self._error = None
             return
         try:
             if self._sensor is None:
@@ -102,31 +102,31 @@ class Handshakes:
         except BackendError as error:
             self._failed(error)
         else:
-            self._fault = None
+            self._error = None
 
-    def _take(self, sensor: Sensor) -> None:
+    def _drain(self, sensor: Sensor) -> None:
         began = time.perf_counter()
         try:
-            taken = sensor.take()
+            counted = sensor.drain()
         except BackendError as error:
             self._failed(error)
             return
-        if not taken:
+        if not counted:
             return
         moment = now()
         engine, events = self._pipeline.engine, self._pipeline.counts.events
-        for (client, scope), count in taken.items():
+        for (client, scope), count in counted.items():
             engine.handshakes(client, scope, count, moment.boot)
-        events["handshake"] = events.get("handshake", 0) + sum(taken.values())
+        events["handshake"] = events.get("handshake", 0) + sum(counted.values())
         decisions, _spared = self._pipeline.settle(moment, began=began)
         self._report(decisions)
 
     def _failed(self, error: BackendError) -> None:
         self._sensor = None
-        if self._fault is None:
+        if self._error is None:
             level = logging.WARNING if self._wanted is True else logging.INFO
             log.log(level, "sensor: %s; connections are counted from the log alone", error.message)
-        self._fault = error
+        self._error = error
 
 
 def direct(facts: Facts) -> Ports:

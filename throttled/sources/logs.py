@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.clock import Moment, now
-from throttled.core.counting import Forgotten
+from throttled.core.counting import Unbanned
 from throttled.core.pipeline import Pipeline
 from throttled.errors import SourceError, StoreError
 from throttled.model import JOURNAL, Decision, Report
@@ -44,20 +44,20 @@ class Follower(Struct):
     path: str
     number: int
     tail: FileTail | JournalTail
-    problem: str = ""
+    error: str = ""
     lines: int = 0
     rate: float = 0.0  # lines a second, over the last tick
     ticked: int = 0  # lines at the last tick
     #: Which file was read last, and whether its content tells it from others.
     identity: tuple[int, bool] = (0, False)
     behind: float = 0.0  # since when (boot clock) it has not been read to its end; 0: it has
-    logged: str = ""  # the problem that the journal names already
+    logged: str = ""  # the error that the journal names already
 
     paused: bool = False  # it is read when it is tried again, not when it is readable
 
-    def problems(self) -> list[str]:
+    def errors(self) -> list[str]:
         """Return what cannot be read just now, of this log or of its earlier generations."""
-        return list(filter(None, dict.fromkeys((self.problem, self.tail.state().problem))))
+        return list(filter(None, dict.fromkeys((self.error, self.tail.state().error))))
 
     def pause(self) -> None:
         """Do not read it at each turn of the loop: what raises leaves it readable."""
@@ -139,7 +139,7 @@ class Logs:
         for follower in list(self.followers):
             follower.rate = (follower.lines - follower.ticked) / passed
             follower.ticked = follower.lines
-            if follower.problems():
+            if follower.errors():
                 self._read(follower)
         for path in [path for path in self.unopened if self._retries[path].due(moment.boot)]:
             self._open(path)
@@ -168,7 +168,7 @@ class Logs:
         try:
             tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
         except SourceError as error:
-            if error.message != retry.problem:
+            if error.message != retry.error:
                 log.error("%s. %s", error.message, error.hint)
             retry.failed(now().boot, error.message)
             self.unopened[path] = error.message
@@ -176,7 +176,7 @@ class Logs:
         except Exception as error:  # noqa: BLE001 - of the saved position, most likely
             self._pipeline.skipped.add("log", error, path)
             retry.failed(now().boot, f"cannot read {path}: unexpected {type(error).__name__}")
-            self.unopened[path] = retry.problem
+            self.unopened[path] = retry.error
             return
         retry.succeeded()
         self.unopened.pop(path, None)
@@ -193,17 +193,17 @@ class Logs:
 
     def _rebuild(self, follower: Follower, position: Position) -> None:
         """Count again what was counted before the restart; what was decided then stays decided."""
-        forgotten: Forgotten = {}
+        unbanned: Unbanned = {}
         with suppress(StoreError):  # told when the next decision cannot be recorded
-            forgotten = self._pipeline.recorder.store.forgotten()
+            unbanned = self._pipeline.recorder.store.unbanned_since()
         try:
             for batch in before(position, _BEHIND):
-                self._count(follower, batch, forgotten)
+                self._count(follower, batch, unbanned)
         except (SourceError, OSError) as error:
             log.warning("%s: lines before the restart do not count: %s", follower.path, error)
         except Exception as error:  # noqa: BLE001 - it may not end each start
             self._pipeline.skipped.add("log", error, follower.path)
-        self._pipeline.engine.take()
+        self._pipeline.engine.drain()
 
     def _read(self, follower: Follower, *, again: bool = True) -> None:
         """Take what a log has to say, a piece at a time so that others get their turn."""
@@ -213,14 +213,14 @@ class Logs:
         batch = self._next(follower)
         if batch is None or batch.done:
             follower.behind = 0.0
-            if not follower.problems():
+            if not follower.errors():
                 follower.logged = ""
         elif not follower.behind:
             follower.behind = now().boot
         if batch is None:
             return
         try:
-            self._take(follower, batch, began)
+            self._process(follower, batch, began)
         except Exception as error:  # noqa: BLE001 - what comes after it is read
             self._pipeline.skipped.add("batch", error, follower.path)
         if again and not batch.done:
@@ -228,25 +228,25 @@ class Logs:
 
     def _next(self, follower: Follower) -> Batch | None:
         """Return what is new in a log; what is in the way is in its `problem`."""
-        problem, batch = "", None
+        message, batch = "", None
         try:
             batch = follower.tail.read()
         except SourceError as error:
-            problem = error.message
-            if follower.logged != problem:
-                log.error("%s. %s", problem, error.hint)
-                follower.logged = problem
+            message = error.message
+            if follower.logged != message:
+                log.error("%s. %s", message, error.hint)
+                follower.logged = message
         except Exception as error:  # noqa: BLE001 - the others are read
             self._pipeline.skipped.add("log", error, follower.path)
-            problem = f"cannot read {follower.path}: unexpected {type(error).__name__}"
-            follower.problem = problem
+            message = f"cannot read {follower.path}: unexpected {type(error).__name__}"
+            follower.error = message
             follower.pause()
             return None
-        follower.problem = problem
+        follower.error = message
         follower.resume(self._read)
         return batch
 
-    def _take(self, follower: Follower, batch: Batch, began: float) -> None:
+    def _process(self, follower: Follower, batch: Batch, began: float) -> None:
         """Count the lines of a batch, and decide."""
         self._count(follower, batch)
         follower.lines += len(batch.lines)
@@ -262,7 +262,7 @@ class Logs:
         for crossing, why in spared[:_LOGGED]:
             log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
 
-    def _count(self, follower: Follower, batch: Batch, forgotten: Forgotten | None = None) -> None:
+    def _count(self, follower: Follower, batch: Batch, unbanned: Unbanned | None = None) -> None:
         try:
             source = self._pipeline.recorder.store.source(
                 batch.path, batch.device, batch.inode, batch.mark
@@ -270,7 +270,7 @@ class Logs:
         except StoreError:  # told when the next decision cannot be recorded
             source = 0
         self._pipeline.counting.read(
-            batch.lines, batch.offsets, now(), follower.number, source, forgotten=forgotten
+            batch.lines, batch.offsets, now(), follower.number, source, unbanned=unbanned
         )
 
 

@@ -2,7 +2,7 @@
 
 Attached to the root of the control groups as far as this process sees them, counting in its network
 namespace alone. Nothing is pinned: with the `Sensor`, or the process that owns it, the program is
-gone. Between two calls of `take` at most `SOURCES` clients are counted; more are `missed`.
+gone. Between two calls of `drain` at most `SOURCES` clients are counted; more are `missed`.
 """
 
 import errno
@@ -71,7 +71,7 @@ class Sensor:
         except OSError as error:
             raise _refused(error) from error
 
-    def take(self) -> dict[tuple[str, Scope], int]:
+    def drain(self) -> dict[tuple[str, Scope], int]:
         """Return how many handshakes each client completed since the last call.
 
         Raises:
@@ -80,7 +80,7 @@ class Sensor:
         try:
             if not self._link.attached:
                 raise BackendError("the program was detached", "see: bpftool cgroup tree")
-            keys, values = self._counts.take()
+            keys, values = self._counts.drain()
             if len(values) // 8 >= sensor_maps.SOURCES:
                 self.missed = self._missed.total(0)
         except OSError as error:

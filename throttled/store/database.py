@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from throttled.skipped import Skipped
-from throttled.store import faults, migrate
+from throttled.store import errors, migrate
 
 MEMORY = ":memory:"
 BUSY = 0.1
@@ -52,7 +52,7 @@ class Database:
         if path != MEMORY:
             _ready(path, readonly=readonly)
         self._identity: tuple[int, int] | None = None
-        with faults.translated(path):
+        with errors.translated(path):
             self.connection = _connect(path, readonly=readonly)
         try:
             with self.guard():
@@ -70,7 +70,7 @@ class Database:
     @contextmanager
     def guard(self) -> Iterator[sqlite3.Connection]:
         """Give the connection, and raise SQLite's errors as StoreError."""
-        with faults.translated(self.path):
+        with errors.translated(self.path):
             yield self.connection
 
     @contextmanager
@@ -82,7 +82,7 @@ class Database:
         """
         with self.guard() as connection:
             if self.gone():
-                raise faults.gone(self.path)
+                raise errors.gone(self.path)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -117,7 +117,7 @@ class Database:
             version, complete = self._compared(migrations)
         if self._readonly:
             if version < len(migrations) or not complete:
-                raise faults.older(self.path, version, len(migrations))
+                raise errors.older(self.path, version, len(migrations))
             return
         connection.execute("PRAGMA journal_mode = WAL")
         for pragma in _PRAGMAS:
@@ -143,12 +143,12 @@ class Database:
         tables = _number(connection, "SELECT count(*) FROM sqlite_master")
         ours = _number(connection, "PRAGMA application_id") == _APPLICATION
         if not ours and (version or tables):
-            raise faults.foreign(self.path)
+            raise errors.foreign(self.path)
         if version > len(migrations):
-            raise faults.newer(self.path, version, len(migrations))
+            raise errors.newer(self.path, version, len(migrations))
         missing, other = migrate.differences(connection, version, migrations)
         if (missing or other) and not migrate.completable(version, other):
-            raise faults.earlier(self.path, missing + other)
+            raise errors.earlier(self.path, missing + other)
         return version, not missing
 
 
@@ -158,19 +158,19 @@ def _ready(path: str, *, readonly: bool) -> None:
             if Path(path).exists():
                 return
         except PermissionError as error:
-            raise faults.unreachable(path) from error
+            raise errors.unreachable(path) from error
         except OSError as error:  # a name too long, a failing disk
-            raise faults.inaccessible(error, path) from error
-        raise faults.missing(path)
+            raise errors.inaccessible(error, path) from error
+        raise errors.missing(path)
     try:
         # Never opened when it exists: closing would drop the locks of another connection of ours.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         # SQLite would open it, and fail at the first record.
         if not os.access(path, os.W_OK, effective_ids=True):
-            raise faults.read_only(path) from None
+            raise errors.read_only(path) from None
     except OSError as error:
-        raise faults.uncreatable(error, path) from error
+        raise errors.uncreatable(error, path) from error
 
 
 def _connect(path: str, *, readonly: bool) -> sqlite3.Connection:

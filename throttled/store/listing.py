@@ -53,7 +53,7 @@ _SHIFT = """
 UPDATE active SET since = since + ?4, until = until + ?4
     WHERE number > ?1 AND number <= ?2 AND since <= ?3 AND until > ?3
 """
-_SHIFT_BY_HAND = (
+_SHIFT_MANUAL = (
     "UPDATE allowed SET since = since + ?2, until = until + ?2 WHERE since <= ?1 AND until > ?1",
     "UPDATE resolved SET until = until + ?2 WHERE since <= ?1 AND until > ?1",
     "UPDATE pardon SET until = until + ?2 WHERE at <= ?1 AND until > ?1",
@@ -135,7 +135,7 @@ def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
     if how.last < 0:
         with database.transaction() as connection:
             (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
-            for statement in _SHIFT_BY_HAND:
+            for statement in _SHIFT_MANUAL:
                 connection.execute(statement, (how.now, how.seconds))
         how.last = last
     while how.number < how.last:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from throttled.errors import RefusedError
 from throttled.skipped import Skipped
-from throttled.store.byhand import ALLOWED
+from throttled.store.manual import ALLOWED
 from throttled.store.rows import Allowed, clip, structs
 
 GRACE = 86400.0

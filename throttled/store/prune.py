@@ -18,14 +18,14 @@ ACTIVE = 2_000_000
 GOOD = 1_000_000
 SOURCES = 10_000
 #: Of those that exempt nobody any more; no more are read at a start.
-PARDONS = 100_000
+UNBANS = 100_000
 
 _DAY = 86400.0
 #: Kept after the end, so that `ended` finds it.
 _GRACE = 3600.0
 _HISTORY = 90 * _DAY
 #: No limit looks back further than the logs that are read at a start.
-_PARDONS = 30 * _DAY
+_UNBANS_KEPT = 30 * _DAY
 _OFFENCES = 180 * _DAY
 
 # The latest decision stays: numbers are never used twice.
@@ -42,7 +42,7 @@ _ENDED = """
 DELETE FROM active WHERE number IN (SELECT number FROM active
     WHERE until <= ?2 ORDER BY until LIMIT ?1)
 """
-_FORGOTTEN = """
+_OLD_GOOD = """
 DELETE FROM good WHERE address IN (SELECT address FROM good
     WHERE seen <= ?2 ORDER BY seen LIMIT ?1)
 """
@@ -50,7 +50,7 @@ _PEAKS = """
 DELETE FROM peak WHERE (client, scope, "limit", count, within) IN (
     SELECT client, scope, "limit", count, within FROM peak WHERE at < ?2 ORDER BY at LIMIT ?1)
 """
-_PARDONED = """
+_OLD_UNBANS = """
 DELETE FROM pardon WHERE (subject, scope) IN (SELECT subject, scope FROM pardon
     WHERE at < max(?2, coalesce((SELECT at FROM pardon ORDER BY at DESC LIMIT 1 OFFSET ?4 - 1), 0))
     AND until <= ?3 ORDER BY at LIMIT ?1)
@@ -74,12 +74,12 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_OFFENCES_GONE, offences).rowcount,
         connection.execute(_ENDED, (BATCH, now - _GRACE)).rowcount,
         connection.execute(_ENDED, (_excess(connection, ACTIVE, good=False), _FOREVER)).rowcount,
-        connection.execute(_FORGOTTEN, (BATCH, day_of(now) - MEMORY)).rowcount,
+        connection.execute(_OLD_GOOD, (BATCH, day_of(now) - MEMORY)).rowcount,
         connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
         senders.prune(connection, now, BATCH),
         connection.execute(_HOURS, (BATCH, hourly.oldest(now))).rowcount,
-        connection.execute(_PARDONED, (BATCH, now - _PARDONS, now, PARDONS)).rowcount,
-        connection.execute(_FORGOTTEN, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
+        connection.execute(_OLD_UNBANS, (BATCH, now - _UNBANS_KEPT, now, UNBANS)).rowcount,
+        connection.execute(_OLD_GOOD, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,
     ]
     connection.execute("DELETE FROM watched WHERE until < ?", (now - peaks.MEMORY,))
     connection.execute("DELETE FROM allowed WHERE until <> 0 AND until <= ?", (now,))

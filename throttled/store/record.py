@@ -11,7 +11,7 @@ from itertools import groupby
 import msgspec
 
 from throttled import address
-from throttled.model import Decision, Evidence, Seen
+from throttled.model import Decision, Element, Evidence
 from throttled.store.good import Good
 from throttled.store.rows import StoredPosition, clip, write_lines, write_rate
 
@@ -114,7 +114,7 @@ def backlog(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -> 
     connection.executemany(_BACKLOG, ((p.path, p.state) for p in batch))
 
 
-def packets(connection: sqlite3.Connection, batch: Iterable[Seen]) -> None:
+def packets(connection: sqlite3.Connection, batch: Iterable[Element]) -> None:
     """Write the kernel's counters; one that is lower than before began at zero in between."""
     rows = ((s.packets, s.subject, s.scope, s.action) for s in batch)
     connection.executemany(_PACKETS, rows)

@@ -21,6 +21,7 @@ from throttled.model import (
     Activity,
     Change,
     Decision,
+    Element,
     Entry,
     Evidence,
     NetworkPast,
@@ -28,7 +29,6 @@ from throttled.model import (
     Peak,
     Report,
     Scope,
-    Seen,
     SenderDay,
     SenderRow,
     Snapshot,
@@ -36,11 +36,11 @@ from throttled.model import (
 from throttled.skipped import Skipped
 from throttled.store import (
     audit,
-    byhand,
     host,
     hourly,
     listing,
     load,
+    manual,
     names,
     peaks,
     record,
@@ -59,7 +59,7 @@ Key = tuple[str, Scope]
 _ALL = Filter()
 _CHUNK = 10_000
 _CACHED = 1000
-_FORGOTTEN = 100_000
+_UNBANS = 100_000
 _KNOWN = "SELECT value FROM known WHERE name = ? AND typeof(value) = 'blob'"
 
 
@@ -249,14 +249,14 @@ class Store:
                 record.evidence(connection, evidence, now)
             record.positions(connection, positions)
 
-    def packets(self, seen: Iterable[Seen]) -> None:
+    def packets(self, elements: Iterable[Element]) -> None:
         """Record the kernel's counters, in transactions of 10,000.
 
         Packets add up while the same action goes on, also when an element is renewed (recorded
         first, counters read before) or made anew, which sets the kernel's counter to zero. What a
         backend could not read, its seconds are nan then, says nothing.
         """
-        every = (each for each in seen if not math.isnan(each.seconds))
+        every = (each for each in elements if not math.isnan(each.seconds))
         while chunk := list(islice(every, _CHUNK)):
             with self._database.transaction() as connection:
                 record.packets(connection, chunk)
@@ -404,7 +404,7 @@ class Store:
 
     # The operator's doings
 
-    def forget(
+    def unban(
         self, subject: str, scope: Scope | None, now: float, exempt_until: float = 0.0
     ) -> list[Entry]:
         """Unban: take out of force and forget offences; the history keeps it, with the release.
@@ -422,16 +422,16 @@ class Store:
             return [
                 entry
                 for one in (SCOPES if scope is None else (scope,))
-                for entry in byhand.forget(connection, (subject, one), now, exempt_until)
+                for entry in manual.unban(connection, (subject, one), now, exempt_until)
             ]
 
-    def take(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
+    def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
         """Take the throttles and bans of a scope out of force in chunks; yield them, `seconds` 0.
 
         Writes no history and forgets nothing; `clear` does that at the end. The store can be
         written in between.
         """
-        return byhand.take(self._database, scope, chunk)
+        return manual.unban_scope(self._database, scope, chunk)
 
     def clear(self, now: float, scope: Scope | None = None) -> int:
         """Remove all throttles and bans and forget all offences; return how many were in force.
@@ -444,21 +444,21 @@ class Store:
                 for action in ACTIONS
                 if action != "exempt"
             )
-            byhand.clear(connection, scope, now)
+            manual.clear(connection, scope, now)
             return removed
 
-    def forgotten(self) -> dict[str, dict[Scope, float]]:
+    def unbanned_since(self) -> dict[str, dict[Scope, float]]:
         """Return from when on subjects count again, by subject ("" for everybody) and scope.
 
         At most the latest 100,000, for 30 days.
         """
         with self._database.guard() as connection:
-            return byhand.forgotten(connection, _FORGOTTEN)
+            return manual.unbanned_since(connection, _UNBANS)
 
-    def pardoned(self) -> dict[Key, tuple[float, float]]:
+    def unbans(self) -> dict[Key, tuple[float, float]]:
         """Return since when, and exempt until when, subjects are forgotten ("" for everybody)."""
         with self._database.guard() as connection:
-            return byhand.pardoned(connection, _FORGOTTEN)
+            return manual.unbans(connection, _UNBANS)
 
     def allow(self, what: str, until: float, note: str, now: float) -> None:
         """Put a subject or host-name suffix on the allowlist; `until` 0.0 = for ever.
@@ -467,7 +467,7 @@ class Store:
             RefusedError: the list is full.
         """
         with self._database.transaction() as connection:
-            byhand.allow(connection, Allowed(what, until, note, now))
+            manual.allow(connection, Allowed(what, until, note, now))
 
     def resolve(
         self, name: str, addresses: Sequence[str], kept: tuple[float, str] | None, now: float
@@ -496,13 +496,13 @@ class Store:
         """Take an entry, also a name's addresses, from the allowlist; tell whether it was there."""
         with self._database.transaction() as connection:
             # Both: an entry and a name may be the same.
-            return byhand.disallow(connection, what) | names.remove(connection, what)
+            return manual.disallow(connection, what) | names.remove(connection, what)
 
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist, and the addresses of its names."""
         with self._database.guard() as connection:
             return [
-                *byhand.allowed(connection, now, self.skipped),
+                *manual.allowed(connection, now, self.skipped),
                 *names.rows(connection, now, skipped=self.skipped),
             ]
 

@@ -14,20 +14,20 @@ class Backoff:
         self._most = most
         self._next = 0.0
         self.since = 0.0  # of the first failure of those in a row
-        self.problem = ""  # the latest failure; "": it works
+        self.error = ""  # the latest failure; "": it works
 
     def due(self, at: float) -> bool:
         """Tell whether to try now."""
-        return not self.problem or at >= self._next
+        return not self.error or at >= self._next
 
-    def failed(self, at: float, problem: str) -> None:
+    def failed(self, at: float, error: str) -> None:
         """Take note of a failure."""
-        if not self.problem:
+        if not self.error:
             self.since, self._wait = at, self._first
-        self.problem = problem
+        self.error = error
         self._next = at + self._wait
         self._wait = min(2 * self._wait, self._most)
 
     def succeeded(self) -> None:
         """Take note that it works."""
-        self.problem = ""
+        self.error = ""

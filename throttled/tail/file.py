@@ -137,7 +137,7 @@ class FileTail:
             if again is not None:
                 again.retry = file.retry
                 self._files[self._files.index(file)] = again
-                self._watch.forget(file.watch)
+                self._watch.unwatch(file.watch)
                 file.close()
                 self._stale = True  # it has no watch yet
         return failure
@@ -162,8 +162,8 @@ class FileTail:
             rotations=self._rotations,
             gaps=self._gaps,
             last_line=self._last_line,
-            problem=self._retry.problem
-            or next((file.retry.problem for file in self._files if file.retry.problem), ""),
+            error=self._retry.error
+            or next((file.retry.error for file in self._files if file.retry.error), ""),
         )
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class FileTail:
         self._files.remove(file)
         self._gaps += file.damaged
         self._over_long += file.over_long
-        self._watch.forget(file.watch)
+        self._watch.unwatch(file.watch)
         file.close()
 
     def _look(self) -> None:
@@ -238,7 +238,7 @@ class FileTail:
             self._find(self._resume)
         log = self._log()
         try:
-            self._take(log)
+            self._switch(log)
         except BaseException:
             if log is not None and log not in self._files:
                 log.close()
@@ -265,7 +265,7 @@ class FileTail:
             self._gaps += found.count(None)
             self._resume = None
 
-    def _take(self, log: Plain | None) -> None:
+    def _switch(self, log: Plain | None) -> None:
         """Take the file that is at the path now, if one is."""
         self._exists = log is not None
         if log is None:

@@ -114,8 +114,8 @@ class Plain(Generation):
         end = self.end
         lines, offsets = self._splitter.feed(chunk)
         if lines:
-            taken = self._splitter.start - end
-            self._before = chunk[taken - HEAD : taken] if taken >= HEAD else self._behind()
+            split = self._splitter.start - end
+            self._before = chunk[split - HEAD : split] if split >= HEAD else self._behind()
         return lines, offsets, len(chunk) == limit
 
     def restart(self) -> bool:

@@ -54,7 +54,7 @@ class State(Struct, frozen=True):
     rotations: int
     gaps: int  # times that lines may be missing: a file was gone before it was read to its end
     last_line: float  # wall-clock time of the latest one; 0.0: none yet
-    problem: str = ""  # what cannot be read just now, of this log or of an earlier generation
+    error: str = ""  # what cannot be read just now, of this log or of an earlier generation
 
 
 def fingerprint(head: bytes) -> bytes:

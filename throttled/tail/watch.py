@@ -120,7 +120,7 @@ class Watch:
         except OSError as error:
             raise unreadable(self._path, error) from error
 
-    def forget(self, watch: int) -> None:
+    def unwatch(self, watch: int) -> None:
         """Stop watching."""
         with suppress(OSError):  # the kernel did so already: the file or directory is gone
             self._inotify.rm_watch(watch)
@@ -141,7 +141,7 @@ class Watch:
             except SourceError as error:
                 refused = error  # the others are watched
         for watch in before.keys() - self._names.keys():
-            self.forget(watch)
+            self.unwatch(watch)
         if refused:
             raise refused
 

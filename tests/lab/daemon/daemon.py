@@ -81,9 +81,9 @@ class Daemon:
         """
         path = self.home / "notify.sock"
         path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, self.log.open("a") as log:
-            told.bind(str(path))
-            told.settimeout(0.2)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("a") as log:
+            notify.bind(str(path))
+            notify.settimeout(0.2)
             self._process = self.server.popen(
                 [*self.within, *self.program, "--config", str(self.config), "run", *options],
                 env={"NOTIFY_SOCKET": str(path), "PYTHONPATH": _TESTS},
@@ -93,7 +93,7 @@ class Daemon:
             )
             for _ in range(int(seconds / 0.2)):
                 with contextlib.suppress(TimeoutError):
-                    if b"READY=1" in told.recv(4096):
+                    if b"READY=1" in notify.recv(4096):
                         return
                 if self._process.poll() is not None:
                     break

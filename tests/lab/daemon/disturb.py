@@ -26,7 +26,7 @@ from throttled.control import client, protocol
 BACK = 2.0
 #: … within which a request must be answered.
 ANSWERED = 5.0
-_FAULT = 1.5  # seconds that a fault of the store lasts
+_ERROR = 1.5  # seconds that a fault of the store lasts
 _SLOW = 10  # clients of the control socket that never end their request
 _FOREIGN = """\
 flush ruleset
@@ -61,7 +61,7 @@ class Disturbances:
     ) -> None:
         self.counts: Counter[str] = Counter()
         #: What should not have been, found while disturbing.
-        self.faults: list[str] = []
+        self.errors: list[str] = []
         #: When (monotonic clock) somebody touched the firewall.
         self.touched: list[float] = []
         self.starts: list[float] = []  # seconds until it said that it is ready
@@ -112,9 +112,9 @@ class Disturbances:
         """Whether the store can do its work."""
         return not self._well_at
 
-    def end(self, after: float = _FAULT) -> None:
+    def end(self, after: float = _ERROR) -> None:
         """End a fault of the store that has lasted for so many seconds."""
-        if self._well_at and time.monotonic() >= self._well_at - _FAULT + after:
+        if self._well_at and time.monotonic() >= self._well_at - _ERROR + after:
             self._well_at = 0.0
             self._small.joinpath("ballast").unlink(missing_ok=True)
             if self._lock is not None:
@@ -135,7 +135,7 @@ class Disturbances:
 
     def _stop(self) -> None:
         if self._guard.stop() != 0:
-            self.faults.append("it did not end well when it was stopped")
+            self.errors.append("it did not end well when it was stopped")
         self._start()
 
     def _start(self) -> None:
@@ -190,7 +190,7 @@ class Disturbances:
     # The store
 
     def _full_disk(self) -> None:
-        self._well_at = time.monotonic() + _FAULT
+        self._well_at = time.monotonic() + _ERROR
         subprocess.run(
             ["dd", "if=/dev/zero", f"of={self._small}/ballast", "bs=64k"],
             capture_output=True,
@@ -199,7 +199,7 @@ class Disturbances:
 
     def _locked_store(self) -> None:
         if self._lock is None:
-            self._well_at = time.monotonic() + _FAULT
+            self._well_at = time.monotonic() + _ERROR
             path = self._small / "throttled.db"
             self._lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._lock.execute("BEGIN IMMEDIATE")

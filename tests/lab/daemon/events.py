@@ -29,7 +29,7 @@ def run(events: Iterable[Event], at: float = 1000.0, under: Engine | None = None
     under = under or engine()
     for number, what in enumerate(events):
         under.step(what, at, 0, 1, number)
-    return under.take().crossings
+    return under.drain().crossings
 
 
 def session(*inside: Event, commands: dict[str, tuple[int, int]] | None = None) -> list[Event]:

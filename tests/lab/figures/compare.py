@@ -138,9 +138,9 @@ def _kept(make: Make) -> Row:
         tool.kill()
         _bans(tool.start)
         time.sleep(10.0)
-        held = tool.banned()
-        restarted = len(set(held).intersection(sources))
-        doubles = len(held) - len(set(held))
+        still_banned = tool.banned()
+        restarted = len(set(still_banned).intersection(sources))
+        doubles = len(still_banned) - len(set(still_banned))
         tool.server.run("nft", "flush", "ruleset", seconds=120.0)
         time.sleep(10.0)
         flushed = _there(tool, sources)
@@ -291,8 +291,8 @@ def kinds(root: Path) -> list[Row]:
             name: sum(n in each and samples[n].client in {"", each[n]} for n in which)
             for name, each in blamed.items()
         }
-        told = ", ".join(f"{name} {number}" for name, number in count.items())
-        rows.append(Row(f"{kind}, {len(which)} lines", "", told, True, {**count}))
+        entry = ", ".join(f"{name} {number}" for name, number in count.items())
+        rows.append(Row(f"{kind}, {len(which)} lines", "", entry, True, {**count}))
     return rows
 
 
@@ -369,9 +369,9 @@ def _by_sshguard(marked: str, attacks: str) -> Blamed:
 def _by_crowdsec(said: str) -> Blamed:
     """Take what went into a scenario, with the address that its parser took for the source."""
     blamed = {}
-    for told in said.split("line: ")[1:]:
-        number = re.search(r"\[(\d+)\]: ", told)
-        who = re.search(r"source_ip\S* : (\S+)", told)
-        if number and who and re.search(r"Scenarios\s.*crowdsecurity/post", told, re.DOTALL):
+    for entry in said.split("line: ")[1:]:
+        number = re.search(r"\[(\d+)\]: ", entry)
+        who = re.search(r"source_ip\S* : (\S+)", entry)
+        if number and who and re.search(r"Scenarios\s.*crowdsecurity/post", entry, re.DOTALL):
             blamed[int(number[1])] = who[1]
     return blamed

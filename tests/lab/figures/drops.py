@@ -137,12 +137,12 @@ def _measure(
         def flood(count: int) -> int:
             """Return the nanoseconds a packet took; none where the wire lost one."""
             before = dropped() if dropped else 0
-            took = at.client.call(transmit, generator, at.frame, at.ifindex, count)
-            return took if not dropped or dropped() - before == count else 0
+            elapsed = at.client.call(transmit, generator, at.frame, at.ifindex, count)
+            return elapsed if not dropped or dropped() - before == count else 0
 
         once = next(filter(None, (flood(banned) for _ in range(_ROUNDS))))
         count = banned * max(1, _NANOSECONDS // (once * banned))  # each source as often
-        rounds = [took for _ in range(_ROUNDS) if (took := flood(count))]
+        rounds = [elapsed for _ in range(_ROUNDS) if (elapsed := flood(count))]
         if len(rounds) < _ROUNDS // 2:
             raise RuntimeError(f"{name}: not all that came was dropped")
     return Cost(name, 1e9 / min(rounds), min(rounds))

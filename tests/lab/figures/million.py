@@ -30,8 +30,8 @@ from throttled.store.store import Store
 def million(options: Options, backend: Literal["nftables", "xdp"] = "nftables") -> list[Row]:
     """Start with a million stored bans, first with an empty kernel and then with a full one."""
     sources = latency.sources(min(options.trials, 400) + 100)
-    held, first, second, rest = "198.19.255.77", sources[:50], sources[50:100], sources[100:]
-    stored = [held, *addresses(options.bans - 1, each=250)]
+    probe, first, second, rest = "198.19.255.77", sources[:50], sources[50:100], sources[100:]
+    stored = [probe, *addresses(options.bans - 1, each=250)]
     with rig(start=False, backend=backend) as at:
         fill(at.guard, stored)
         began = time.monotonic()
@@ -44,7 +44,7 @@ def million(options: Options, backend: Literal["nftables", "xdp"] = "nftables") 
         lost = len(sample) - in_kernel(at, sample)
         idle(at)
         steady = race(at, rest)
-        with latency.knocking(at.client, held, 0.005) as heard:
+        with latency.knocking(at.client, probe, 0.005) as heard:
             at.guard.stop(60.0)
             began = time.monotonic()
             at.guard.start()

@@ -124,7 +124,7 @@ def _spent(sensor: Sensor) -> tuple[int, int]:
 def _looks() -> tuple[float, float]:
     """Return the seconds of a look into an empty map, and into a full one."""
     sensor = Sensor()
-    empty = min(_timed(sensor.take) for _ in range(100))
+    empty = min(_timed(sensor.drain) for _ in range(100))
     keys = b"".join(
         bytes(10) + b"\xff\xff" + struct.pack("!I", 0xC6120000 + n) + bytes(4)
         for n in range(SOURCES)
@@ -134,7 +134,7 @@ def _looks() -> tuple[float, float]:
     engine = Engine(Policy(), Facts())
 
     def look() -> None:
-        for (source, scope), count in sensor.take().items():
+        for (source, scope), count in sensor.drain().items():
             engine.handshakes(source, scope, count, 1000.0)
 
     return empty, _timed(look)

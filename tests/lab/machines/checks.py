@@ -40,8 +40,8 @@ def _install(site: Site) -> str:
 
 def _check(site: Site) -> str:
     site.run("throttled check")
-    problems = site.json("check")["problems"]
-    return f"{len(problems)} findings, {sum(each['state'] != 'ok' for each in problems)} warnings"
+    findings = site.json("check")["problems"]
+    return f"{len(findings)} findings, {sum(each['state'] != 'ok' for each in findings)} warnings"
 
 
 def _abuse(site: Site) -> str:

@@ -74,9 +74,9 @@ def _record(labels: list[str], kind: int) -> bytes | None:
         return text + b"\0" if kind == _PTR else b""
     if labels[1:] != _ZONE.split(".") or not labels[0].startswith("client-"):
         return None
-    told = labels[0].removeprefix("client-")
-    dotted = "-" in told
-    address = ipaddress.ip_address(told.replace("-", ".") if dotted else bytes.fromhex(told))
+    encoded = labels[0].removeprefix("client-")
+    dotted = "-" in encoded
+    address = ipaddress.ip_address(encoded.replace("-", ".") if dotted else bytes.fromhex(encoded))
     right = (kind, address.version) in ((_A, 4), (_AAAA, 6)) and int(address) % 4 != 1
     return address.packed if right else b""
 

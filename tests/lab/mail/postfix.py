@@ -184,8 +184,8 @@ class Postfix:
             argv = ("postfix", "-c", str(self.config), "logrotate")
             if self.server.run(*argv, check=False).returncode:
                 lines = self.log.read_text("latin-1").splitlines()
-                told = [line for line in lines if "postfix-script" in line or "fatal" in line]
-                raise RuntimeError(f"postfix logrotate: {told[-5:]}")
+                errors = [line for line in lines if "postfix-script" in line or "fatal" in line]
+                raise RuntimeError(f"postfix logrotate: {errors[-5:]}")
 
     def stop(self) -> None:
         """End all of it within seconds. Idempotent."""

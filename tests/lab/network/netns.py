@@ -361,9 +361,11 @@ def _processes(mark: str) -> Iterator[tuple[int, str]]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):  # it ended while we looked
-            told = [entry.joinpath(name).read_bytes() for name in ("environ", "cmdline", "cgroup")]
-            if any(mark.encode() in each for each in told):
-                yield int(entry.name), told[1].replace(b"\0", b" ").decode(errors="replace")
+            contents = [
+                entry.joinpath(name).read_bytes() for name in ("environ", "cmdline", "cgroup")
+            ]
+            if any(mark.encode() in each for each in contents):
+                yield int(entry.name), contents[1].replace(b"\0", b" ").decode(errors="replace")
 
 
 def _kill(pids: Sequence[int]) -> None:

@@ -56,8 +56,8 @@ def transmit(program: Program, data: bytes, ifindex: int, repeat: int, batch: in
         batch_size=batch,
     )
     _run(program, options)
-    took: int = options.duration
-    return took
+    elapsed: int = options.duration
+    return elapsed
 
 
 def _run(program: Program, options: _TestRun) -> None:

@@ -57,22 +57,22 @@ class Outcome(msgspec.Struct):
     memory: int  # of throttled: bytes
     left_behind: list[str] = []
 
-    def faults(self) -> list[str]:
+    def errors(self) -> list[str]:
         """Return what is not as it should be; empty: the demo succeeded."""
-        faults = [
+        errors = [
             f"{_TITLES[kind]}: {verdict.stopped} of {verdict.sources} sources were stopped"
             for kind, verdict in self.attacks.items()
             if verdict.stopped < verdict.sources
         ]
-        faults += [
+        errors += [
             f"{_TITLES[kind]}: banned, and still answered: {', '.join(verdict.answered[:3])}"
             for kind, verdict in self.attacks.items()
             if verdict.answered
         ]
-        taken, sent = self.protected.delivered, self.protected.sent()
-        if taken < sent:
-            faults.append(f"good mail: {taken} of {sent} messages were delivered")
-        return faults + [f"left behind: {each}" for each in self.left_behind]
+        accepted, sent = self.protected.delivered, self.protected.sent()
+        if accepted < sent:
+            errors.append(f"good mail: {accepted} of {sent} messages were delivered")
+        return errors + [f"left behind: {each}" for each in self.left_behind]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(msgspec.json.format(msgspec.json.encode(_summary(outcome))).decode())
     else:
         _show(console, outcome)
-    for fault in outcome.faults():
-        console.print(f"[red]not so:[/] {fault}")
-    return 1 if outcome.faults() else 0
+    for error in outcome.errors():
+        console.print(f"[red]not so:[/] {error}")
+    return 1 if outcome.errors() else 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -195,8 +195,8 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
     """Return the figures without the single samples."""
     runs = {"quiet": outcome.quiet, "without": outcome.without, "with": outcome.protected}
     return {
-        "ok": not outcome.faults(),
-        "faults": outcome.faults(),
+        "ok": not outcome.errors(),
+        "faults": outcome.errors(),
         "attacks": outcome.attacks,
         "runs": {name: _figures(made) for name, made in runs.items()},
         "packets_dropped": outcome.dropped,
@@ -260,9 +260,9 @@ def _costs(outcome: Outcome) -> Table:
         "Postfix's CPU, % of a core": [f"{run['cpu']:.0%}" for run in runs],
         f"… in the last {_LAST:.0f} seconds": [f"{run['cpu_end']:.0%}" for run in runs],
         "open connections, the same": [f"{run['connections_end']:.0f}" for run in runs],
-        "good sender: delivered / sent": [_taken(run["sender"]) for run in runs],
+        "good sender: delivered / sent": [_delivered(run["sender"]) for run in runs],
         "… latency: median / p99": [_latency(run["sender"]) for run in runs],
-        "a bad neighbour's good user": [_taken(run["user"]) for run in runs],
+        "a bad neighbour's good user": [_delivered(run["user"]) for run in runs],
         "… latency: median / p99 ": [_latency(run["user"]) for run in runs],
     }
     for name, cells in rows.items():
@@ -274,7 +274,7 @@ def _after(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f} s"
 
 
-def _taken(good: dict[str, Any]) -> str:
+def _delivered(good: dict[str, Any]) -> str:
     return f"{good['taken']} / {good['sent']}"
 
 

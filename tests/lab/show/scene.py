@@ -82,7 +82,7 @@ class Run(Struct):
         """Return how many good messages there were."""
         return sum(self.reports[kind].sent for kind in GOOD)
 
-    def taken(self) -> int:
+    def accepted(self) -> int:
         """Return how many good messages the server took."""
         return sum(len(self.reports[kind].latencies) for kind in GOOD)
 
@@ -115,7 +115,7 @@ def run(
             time.sleep(0.2)
         made.reports = {kind: bot.report() for kind, bot in bots.items()}
     with contextlib.suppress(TimeoutError):
-        until(lambda: _delivered(lab.mail) - before >= made.taken(), "all mail is delivered")
+        until(lambda: _delivered(lab.mail) - before >= made.accepted(), "all mail is delivered")
     made.delivered = _delivered(lab.mail) - before
     return made
 

@@ -80,7 +80,7 @@ class Outcome(msgspec.Struct):
     seconds: float
     seed: int
     disturbed: dict[str, int] = {}
-    faults: list[str] = []
+    errors: list[str] = []
     lines: int = 0  # in the logs of Postfix, all of them
     traced: int = 0  # lines whose loss or repetition would have been seen
     lost: int = 0  # clients of which a line was lost
@@ -91,7 +91,7 @@ class Outcome(msgspec.Struct):
     answered: int = 0  # of these, in all
     back: list[float] = []  # seconds until blocked again, of each hand on the firewall
     good_sent: int = 0
-    good_taken: int = 0
+    good_accepted: int = 0
     start: list[float] = []  # seconds, of each start
     memory: int = 0  # bytes resident, at most
     grown: int = 0  # bytes that the memory of one daemon grew, at most
@@ -113,7 +113,7 @@ class Soak:
         self._sources = _attackers()
         self._bots: list[tuple[float, Bot]] = []  # (end, bot)
         self._life: tuple[int, int] = (0, 0)  # process, and its memory when it was young
-        self._faults: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
 
     def run(self, disturbances: Disturbances, rng: random.Random) -> None:
         """Let it all happen."""
@@ -141,11 +141,11 @@ class Soak:
             self._append(next(lines))
         self._end(good)
 
-    def fault(self, what: str) -> None:
+    def error(self, what: str) -> None:
         """Note what should not be."""
-        self._faults[what] += 1
-        self._outcome.faults = [
-            f"{text} ({count} times)" if count > 1 else text for text, count in self._faults.items()
+        self._errors[what] += 1
+        self._outcome.errors = [
+            f"{text} ({count} times)" if count > 1 else text for text, count in self._errors.items()
         ]
 
     def _lines(self) -> Iterator[list[str]]:
@@ -172,19 +172,19 @@ class Soak:
 
     def _look(self, disturbances: Disturbances) -> None:
         """See whether all that must hold does."""
-        with self._told("status"):
+        with self._catching("status"):
             for source in (*scene.SENDERS, *_USERS):
                 for row in self._guard.rows(source):
-                    self.fault(f"good {row.subject}: {row.action}, {row.why}")
+                    self.error(f"good {row.subject}: {row.action}, {row.why}")
         memory = self._guard.memory()
         self._outcome.memory = max(self._outcome.memory, memory)
         if self._life[0] != self._guard.pid:
             self._life = self._guard.pid, memory
         self._outcome.grown = max(self._outcome.grown, memory - self._life[1])
         if self._outcome.grown > _FLAT:
-            self.fault(f"the daemon's memory grew by more than {_FLAT / 1e6:.0f} MB")
+            self.error(f"the daemon's memory grew by more than {_FLAT / 1e6:.0f} MB")
         if self._guard.ended():
-            self.fault("the daemon ended by itself")
+            self.error("the daemon ended by itself")
             self._guard.start()
         if disturbances.well:
             self._judge(time.monotonic())
@@ -201,13 +201,13 @@ class Soak:
             self._outcome.lost += len(verdict.lost)
             self._outcome.twice += len(verdict.twice)
             if verdict.lost or verdict.twice:
-                self.fault(f"of {verdict.lost[:3]} lines were lost, of {verdict.twice[:3]} twice")
+                self.error(f"of {verdict.lost[:3]} lines were lost, of {verdict.twice[:3]} twice")
 
     def _end(self, good: Sequence[Bot]) -> None:
         outcome = self._outcome
         reports: list[Report] = [bot.report() for bot in good]
         outcome.good_sent = sum(report.sent for report in reports)
-        outcome.good_taken = sum(len(report.latencies) for report in reports)
+        outcome.good_accepted = sum(len(report.latencies) for report in reports)
         for _, bot in self._bots:
             bot.report()
         end = time.monotonic() + _DEADLINE
@@ -216,8 +216,8 @@ class Soak:
         self._judge(time.monotonic() + _DEADLINE)
         with contextlib.suppress(TimeoutError):
             netns.until(lambda: not self._guard.status().health, "it is well", 15.0)
-        for problem in self._guard.status().health:
-            self.fault(f"not well at the end: {problem.what}")
+        for finding in self._guard.status().health:
+            self.error(f"not well at the end: {finding.what}")
         rows = [row for row in self._guard.rows() if row.action == "ban"]
         outcome.banned = len({row.subject for row in rows})
         ours = [row for row in rows if row.subject.startswith("198.18.") and "/" not in row.subject]
@@ -228,30 +228,30 @@ class Soak:
                 gone = partial(answers, self._lab, row.subject, port)
                 netns.until(lambda gone=gone: not gone(), "it is blocked", 20.0)  # type: ignore[misc]
             except TimeoutError:
-                self.fault(f"{row.subject} is banned and answered")
+                self.error(f"{row.subject} is banned and answered")
         for line in self._guard.log.read_text(errors="replace").splitlines():
             if _UNFORESEEN.search(line) or (
                 line.startswith("throttled: error: ") and not _FORESEEN.search(line)
             ):
-                self.fault(f"the daemon says: {line[:100]}")
+                self.error(f"the daemon says: {line[:100]}")
 
     def _show(self, passed: float, doing: str) -> None:
         o = self._outcome
         text = (
             f"{passed:4.0f}/{o.seconds:.0f} s  traced {o.traced:5}  lost {o.lost}  twice {o.twice}"
         )
-        text += f"  memory {o.memory / 1e6:3.0f} MB  faults {len(o.faults)}  {doing:<18}"
+        text += f"  memory {o.memory / 1e6:3.0f} MB  faults {len(o.errors)}  {doing:<18}"
         if self._console.is_terminal:
             self._console.print(text[:79], end="\r")
         elif int(passed / 10) > int((passed - _TURN) / 10):
             self._console.print(text.rstrip(), soft_wrap=True)
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _catching(self, what: str) -> Iterator[None]:
         try:
             yield
         except ThrottledError as error:
-            self.fault(f"{what}: {error.message}")
+            self.error(f"{what}: {error.message}")
 
 
 def _attackers() -> Iterator[str]:
@@ -276,16 +276,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; everything was cleaned up")
         return 128 + signal.SIGINT
-    outcome.faults += [f"left behind: {each}" for each in netns.leftovers()]
+    outcome.errors += [f"left behind: {each}" for each in netns.leftovers()]
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
     else:
         _print(console, outcome)
-    for fault in outcome.faults:
-        console.print(f"[red]not so:[/] {fault}", markup=True)
+    for error in outcome.errors:
+        console.print(f"[red]not so:[/] {error}", markup=True)
     if outcome.log:
         console.print(f"what the daemon said: {outcome.log}")
-    return 1 if outcome.faults else 0
+    return 1 if outcome.errors else 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -321,13 +321,13 @@ def _play(outcome: Outcome, console: Console) -> None:
         try:
             soak.run(disturbances, rng)
         except (ThrottledError, TimeoutError, RuntimeError, OSError) as error:
-            soak.fault(f"{type(error).__name__}: {error}")
+            soak.error(f"{type(error).__name__}: {error}")
         outcome.start = disturbances.starts
         outcome.disturbed = dict(disturbances.counts)
-        outcome.faults += disturbances.faults
+        outcome.errors += disturbances.errors
         outcome.segments = vigil.sent
         _judge_answers(soak, outcome, vigil.answers, disturbances.touched)
-        if outcome.faults:
+        if outcome.errors:
             path = Path(tempfile.gettempdir(), f"soak-{os.getpid()}.log")
             shutil.copyfile(guard.log, path)
             outcome.log = str(path)
@@ -342,10 +342,10 @@ def _judge_answers(
     for begin, end in itertools.pairwise([*touched, float("inf")]):
         outcome.back.append(max((t - begin for t in heard if begin <= t < end), default=0.0))
     if any(t < min(touched, default=t + 1) for t in heard):
-        soak.fault("a banned client was answered before anybody touched the firewall")
+        soak.error("a banned client was answered before anybody touched the firewall")
     for late in outcome.back:
         if late > BACK:
-            soak.fault(f"a banned client was answered {late:.1f} s after a hand on the firewall")
+            soak.error(f"a banned client was answered {late:.1f} s after a hand on the firewall")
 
 
 def _count(log: Path) -> int:
@@ -373,9 +373,9 @@ def _print(console: Console, o: Outcome) -> None:
     for first in range(0, len(cells), 6):
         happened.add_row(*cells[first : first + 6])
     console.print(happened)
-    held = Table(title="\nWhat must hold", title_justify="left", box=None, show_header=False)
-    held.add_column()
-    held.add_column(justify="right")
+    required = Table(title="\nWhat must hold", title_justify="left", box=None, show_header=False)
+    required.add_column()
+    required.add_column(justify="right")
     starts = sorted(o.start)
     for what, figure in (
         ("lines in the logs", f"{o.lines:,}"),
@@ -387,13 +387,13 @@ def _print(console: Console, o: Outcome) -> None:
             "… blocked again after a hand on the firewall, at most",
             f"{max(o.back, default=0):.2f} s",
         ),
-        ("good mail: taken / sent", f"{o.good_taken} / {o.good_sent}"),
+        ("good mail: taken / sent", f"{o.good_accepted} / {o.good_sent}"),
         ("ready after a start, at most", f"{starts[-1] if starts else 0:.2f} s"),
         ("memory, at most / one daemon's growth, at most", _megabytes(o.memory, o.grown)),
     ):
-        held.add_row(what, figure)
-    console.print(held)
-    console.print(f"\n{o.seconds:.0f} s, seed {o.seed}: {len(o.faults)} faults")
+        required.add_row(what, figure)
+    console.print(required)
+    console.print(f"\n{o.seconds:.0f} s, seed {o.seed}: {len(o.errors)} faults")
 
 
 def _megabytes(*counts: int) -> str:

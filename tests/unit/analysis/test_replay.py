@@ -86,11 +86,11 @@ def test_what_is_above_the_caps_goes_while_it_runs(
 def test_a_line_of_a_clock_that_was_wrong_stops_no_judging(tmp_path: Path) -> None:
     wrong = "2099-01-01T00:00:00+00:00 mx postfix/smtpd[1]: connect from unknown[198.51.100.9]\n"
     text = garbage(A, 20) + garbage("198.51.100.8", 5, minute=59)
-    told = [
+    outcomes = [
         [(d.time, d.action, d.subject) for d in replay().run([write(tmp_path / "mail.log", log)])]
         for log in (text, wrong + text)
     ]
-    assert told[0] == told[1]
+    assert outcomes[0] == outcomes[1]
 
 
 def test_rotated_and_compressed_logs_in_any_order(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_whose_lines_count_as_in_the_daemon(
         event = parse(line)
         assert event is not None
         under.step(event, event.time)
-    counted = {crossing.subject for crossing in under.take().crossings}
+    counted = {crossing.subject for crossing in under.drain().crossings}
     assert counted == (set() if others else banned)
 
 

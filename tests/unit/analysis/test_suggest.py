@@ -51,13 +51,13 @@ def run(*paths: str, config: Config | None = None, facts: Facts | None = None) -
 def test_rotated_logs_of_another_host_in_any_order(tmp_path: Path) -> None:
     new = write(tmp_path / "mail.log", day(22))
     old = write(tmp_path / "mail.log.1.gz", day(20, errors=30))
-    told: list[tuple[str, int]] = []
+    progress: list[tuple[str, int]] = []
     facts = Facts(hostnames=frozenset({"elsewhere"}))
-    found = suggest(Config(), facts, UTC, [new, old], lambda *more: told.append(more))
+    found = suggest(Config(), facts, UTC, [new, old], lambda *more: progress.append(more))
     assert found.files == [old, new]
     assert found.lines == day(22).count("\n") + day(20, errors=30).count("\n")
     assert found.last - found.first == 2 * 86400 + 39
-    assert told[-1] == (new, Path(new).stat().st_size)
+    assert progress[-1] == (new, Path(new).stat().st_size)
     assert not found.full
     errors = next(s for s in found.suggestions if (s.limit, s.scope) == ("errors", "mx"))
     assert errors.highest == 30
@@ -114,7 +114,7 @@ def kept(tmp_path: Path) -> Config:
                 pipeline.counting.read(lines, [0] * len(lines), Moment(wall, wall))
                 pipeline.settle(Moment(wall, wall), ())
                 pipeline.recorder.record(Moment(wall, wall), positions=())
-                store.keep_peaks(pipeline.engine.noted(9999), pipeline.engine.watched(), wall)
+                store.keep_peaks(pipeline.engine.peaks(9999), pipeline.engine.watched(), wall)
     return config
 
 

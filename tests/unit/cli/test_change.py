@@ -58,8 +58,8 @@ def test_what_is_asked_for(cli: "Cli", daemon: "Daemon", arguments: str, request
     assert daemon.asked == [request_]
     matches = "it matches every client" in ended.err  # only a name needs it to be said
     assert (ended.code, matches or ended.err) == (0, arguments.startswith("allow .") or "")
-    lifted = arguments.split(maxsplit=1)[0] in ("unban", "allow")
-    end = "removed, would have ended" if lifted else "until"
+    removed = arguments.split(maxsplit=1)[0] in ("unban", "allow")
+    end = "removed, would have ended" if removed else "until"
     assert ended.out.splitlines() == [
         r"it is so\x1b",
         rf"  198.51.100.7 ban in mx {end} 2026-09-21 16:23:20, operator: by hand\x1b",

@@ -18,10 +18,10 @@ EVENT = "2026-07-22T10:00:01+02:00 {} postfix/smtpd[1]: connect from unknown[198
 
 
 def _find(ended: "Ended", words: str) -> dict[str, Any]:
-    found = [problem for problem in ended.json()["problems"] if words in problem["what"]]
+    found = [finding for finding in ended.json()["problems"] if words in finding["what"]]
     assert len(found) == 1, ended.out
-    problem: dict[str, Any] = found[0]
-    return problem
+    finding: dict[str, Any] = found[0]
+    return finding
 
 
 def _follow(config_file: Path, *logs: Path) -> None:
@@ -67,8 +67,8 @@ def test_text_and_exit_code(cli: "Cli", config_file: Path, tmp_path: Path) -> No
     assert ended.code == 1
     lines = ended.out.splitlines()
     assert lines[0] == f"ok       configuration: {config_file}"
-    fault = lines.index(f"fault    cannot read {tmp_path}/absent: No such file or directory")
-    assert lines[fault + 1].startswith("         see where Postfix logs")
+    error = lines.index(f"fault    cannot read {tmp_path}/absent: No such file or directory")
+    assert lines[error + 1].startswith("         see where Postfix logs")
 
 
 def test_json_has_the_same(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
@@ -163,8 +163,10 @@ def test_postfix_in_a_container(cli: "Cli", config_file: Path, tmp_path: Path) -
     postfix = f'[postfix]\nconfig_directories = ["{tmp_path}"]\nhosts = ["mx"]\n'
     named = "[firewall]\nports = { submission = [2525] }\n"
     config_file.write_text(postfix + config_file.read_text().replace("[firewall]\n", named))
-    told = cli("check", "--json").json()["problems"]
-    here = [p for p in told if not p["what"].startswith(("firewall ", "sensor"))]  # not this host's
+    findings = cli("check", "--json").json()["problems"]
+    here = [
+        p for p in findings if not p["what"].startswith(("firewall ", "sensor"))
+    ]  # not this host's
     assert not [p for p in here if p["state"] == "fault"]
     assert any("ports: 25, 2525 filtered; Postfix is taken to be" in p["what"] for p in here)
 
@@ -187,18 +189,18 @@ def test_two_files_with_the_same_lines_would_count_them_twice(
     link.symlink_to(log)
     bare = config_file.read_text()
     _follow(config_file, log, link)
-    told = cli("check", "--json").json()["problems"]
-    assert not any("same lines" in problem["what"] for problem in told), "followed once"
+    findings = cli("check", "--json").json()["problems"]
+    assert not any("same lines" in finding["what"] for finding in findings), "followed once"
     syslog.write_text("Nov 22 10:00:01 mx cron[1]: x\n" + EVENT.format(HOST))
     config_file.write_text(bare)
     _follow(config_file, log, syslog, link)
-    told = cli("check", "--json").json()["problems"]
-    (problem,) = [problem for problem in told if "same lines" in problem["what"]]
-    assert problem["state"] == "fault"
-    assert {str(log), str(syslog)} < set(problem["what"].split())
+    findings = cli("check", "--json").json()["problems"]
+    (finding,) = [finding for finding in findings if "same lines" in finding["what"]]
+    assert finding["state"] == "fault"
+    assert {str(log), str(syslog)} < set(finding["what"].split())
 
 
 def test_for_want_of_a_file_the_journal_is_looked_for(cli: "Cli", config_file: Path) -> None:
     _follow(config_file)
-    problems = cli("check", "--json").json()["problems"]
-    assert any("journal" in problem["what"] for problem in problems)
+    findings = cli("check", "--json").json()["problems"]
+    assert any("journal" in finding["what"] for finding in findings)

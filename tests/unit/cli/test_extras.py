@@ -50,11 +50,11 @@ def test_all_names_every_extra() -> None:
 
 def test_the_debian_package_has_or_suggests_every_extra() -> None:
     debian = ROOT / "packaging/debian"
-    brought = (debian / "vendored.txt").read_text() + (debian / "control").read_text()
+    packaged = (debian / "vendored.txt").read_text() + (debian / "control").read_text()
     extras = PROJECT["optional-dependencies"]
     for package in (one.partition(">=")[0] for name in EXTRAS for one in extras[name]):
         debians = package.replace("python-", "python3-")
-        assert f"\n{package}==" in brought or f" {debians} (" in brought, package
+        assert f"\n{package}==" in packaged or f" {debians} (" in packaged, package
 
 
 def test_help_and_list_work_without_extras(tmp_path: Path) -> None:

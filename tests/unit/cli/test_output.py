@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from throttled.cli import output
 from throttled.control.protocol import AllowRow
-from throttled.model import Problem
+from throttled.model import Finding
 
 NOW = 1_790_000_000.25
 
@@ -138,12 +138,12 @@ def test_a_locale_that_knows_few_characters() -> None:
 
 
 def test_a_finding_of_several_lines_has_one_state() -> None:
-    problem = Problem("fault", "refused\n0: R1=ctx()\nok       forged", "do this\nand that")
-    assert output.paragraph(problem) == [
+    finding = Finding("fault", "refused\n0: R1=ctx()\nok       forged", "do this\nand that")
+    assert output.paragraph(finding) == [
         ("fault", "refused"),
         ("", "0: R1=ctx()"),
         ("", "ok       forged"),
         ("", "do this"),
         ("", "and that"),
     ]
-    assert output.paragraph(Problem("ok", "well")) == [("ok", "well")]
+    assert output.paragraph(Finding("ok", "well")) == [("ok", "well")]

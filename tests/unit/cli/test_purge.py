@@ -29,8 +29,8 @@ def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: 
 def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
     cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fault = BackendError("not permitted", "be root")
-    monkeypatch.setattr(registry, "teardown", lambda: (["iptables"], [fault]))
+    error = BackendError("not permitted", "be root")
+    monkeypatch.setattr(registry, "teardown", lambda: (["iptables"], [error]))
     for name in ("throttled.db", "throttled.db-wal", "throttled.observe.db"):
         (tmp_path / name).touch()
     asked = cli("purge", "--all")

@@ -214,8 +214,8 @@ def test_without_a_terminal_json_is_asked_for(tmp_path: Path) -> None:
         refused = await asyncio.to_thread(run, command)
         assert refused.returncode == 2
         assert "throttled top --json" in refused.stderr
-        told = await asyncio.to_thread(run, [*command, "--json"])
-        assert json.loads(told.stdout)["status"]["backend"] == "nftables"
+        printed = await asyncio.to_thread(run, [*command, "--json"])
+        assert json.loads(printed.stdout)["status"]["backend"] == "nftables"
 
     live(tmp_path, story)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from throttled.control.protocol import Status, StatusResult, TailStatus
-from throttled.model import Problem
+from throttled.model import Finding
 
 if TYPE_CHECKING:
     from unit.cli.conftest import Cli, Daemon
@@ -30,7 +30,7 @@ RESULT = StatusResult(
     desired=1215,
     enforced=1215,
     counted=True,
-    health=[Problem("ok", "all is well"), Problem("fault", "full disk", "free some")],
+    health=[Finding("ok", "all is well"), Finding("fault", "full disk", "free some")],
     events={"connect": 10, "disconnect": 12, "auth_failure": 3, "reject": 1},
     lines=1_000_000,
     lines_lost=2,

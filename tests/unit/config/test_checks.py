@@ -79,7 +79,7 @@ GOOD = {
 
 @pytest.mark.parametrize("config", GOOD.values(), ids=GOOD)
 def test_good(config: Config) -> None:
-    assert list(checks.faults(config)) == []
+    assert list(checks.errors(config)) == []
 
 
 GOOD_SENDERS = limits(
@@ -92,7 +92,7 @@ GOOD_SENDERS = limits(
 
 
 def test_good_limits_of_senders() -> None:
-    assert list(checks.faults(GOOD_SENDERS)) == []
+    assert list(checks.errors(GOOD_SENDERS)) == []
 
 
 BAD: dict[str, tuple[Config, str, str]] = {
@@ -218,9 +218,9 @@ BAD: dict[str, tuple[Config, str, str]] = {
 
 @pytest.mark.parametrize(("config", "key", "what"), BAD.values(), ids=BAD)
 def test_bad(config: Config, key: str, what: str) -> None:
-    [(at, told)] = checks.faults(config)
+    [(at, message)] = checks.errors(config)
     assert ".".join(at) == key
-    assert what in told
+    assert what in message
 
 
 def test_faults_do_not_hide_each_other() -> None:
@@ -229,7 +229,7 @@ def test_faults_do_not_hide_each_other() -> None:
         ban=Ban(times=(duration("4w"), MINUTE)),
         network=Network(soft=10),
     )
-    keys = [".".join(at) for at, _ in checks.faults(config)]
+    keys = [".".join(at) for at, _ in checks.errors(config)]
     assert keys == [
         "limits.x.soft", "limits.network", "limits.network", "ban.times", "ban.times",
         "network.soft",

@@ -100,12 +100,12 @@ def test_check_tells_a_stale_file_from_a_fresh_one(tmp_path: Path) -> None:
         return done.returncode, done.stderr + done.stdout
 
     assert run("--check")[0] == 1
-    code, told = run()
+    code, output = run()
     assert code == 0
-    assert told.startswith("wrote packaging/throttled.toml\nwrote docs/reference/config.md\n")
+    assert output.startswith("wrote packaging/throttled.toml\nwrote docs/reference/config.md\n")
     assert run("--check") == (0, "")
     with (tmp_path / "packaging/throttled.toml").open("a") as file:
         file.write("x")
-    code, told = run("--check")
+    code, output = run("--check")
     assert code == 1
-    assert told == "packaging/throttled.toml is not what scripts/gen-docs writes: run it\n"
+    assert output == "packaging/throttled.toml is not what scripts/gen-docs writes: run it\n"

@@ -16,7 +16,7 @@ from throttled.errors import ConfigError
 from throttled.settings import Limit, Thresholds, default_limits, duration
 
 
-def fault(text: str) -> str:
+def error(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         loads(text, "t.toml")
     assert caught.value.hint
@@ -89,20 +89,20 @@ MESSAGES = {
 
 @pytest.mark.parametrize(("text", "message"), MESSAGES.items(), ids=range(len(MESSAGES)))
 def test_message(text: str, message: str) -> None:
-    assert fault(text) == message
+    assert error(text) == message
 
 
 def test_all_faults_of_a_file_are_told_in_its_order() -> None:
     text = '[limits.errors]\nhard = 0\nwithin = "x"\n\n[log]\nfile = []\n[ban]\ntimes = []'
-    lines = [line.partition(": ")[0] for line in fault(text).splitlines()]
+    lines = [line.partition(": ")[0] for line in error(text).splitlines()]
     assert lines == ["t.toml:2", "t.toml:3", "t.toml:6", "t.toml:8"]
 
 
 def test_very_many_faults_are_cut() -> None:
-    told = fault("\n".join(f"k{n} = 1" for n in range(5000))).splitlines()
-    assert len(told) == 21
-    assert told[-1] == "t.toml: and more of this kind"
-    assert "and more" not in fault("\n".join(f"k{n} = 1" for n in range(20)))
+    lines = error("\n".join(f"k{n} = 1" for n in range(5000))).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "t.toml: and more of this kind"
+    assert "and more" not in error("\n".join(f"k{n} = 1" for n in range(20)))
 
 
 def test_load_reads_the_file(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ GOOD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("document", GOOD, ids=str)
 def test_good(document: dict[str, Any]) -> None:
-    assert list(validate.faults(document)) == []
+    assert list(validate.errors(document)) == []
 
 
 _COUNTED = {"count": "errors", "within": "1m"}
@@ -54,14 +54,14 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("document", "key", "what"), BAD, ids=range(len(BAD)))
 def test_bad(document: dict[str, Any], key: str, what: str) -> None:
-    [(at, told)] = validate.faults(document)
+    [(at, message)] = validate.errors(document)
     assert ".".join(at) == key
-    assert what in told
+    assert what in message
 
 
 def test_every_fault_is_found() -> None:
     document = {"mode": 1, "log": {"x": 1, "files": 2}, "limits": {"a": {}, "b": {"soft": 0}}}
-    keys = [".".join(at) for at, _ in validate.faults(document)]
+    keys = [".".join(at) for at, _ in validate.errors(document)]
     assert keys == [
         "mode", "log.x", "log.files", "limits.a", "limits.a",
         "limits.b.soft", "limits.b", "limits.b",
@@ -70,9 +70,9 @@ def test_every_fault_is_found() -> None:
 
 def test_too_many_names_are_one_fault_of_their_table() -> None:
     limits = {f"x{n}": {"count": "errors", "within": "1m"} for n in range(65)}
-    [(at, told)] = validate.faults({"limits": limits})
+    [(at, message)] = validate.errors({"limits": limits})
     assert at == ("limits",)
-    assert told == "must be a table of at most 64"
+    assert message == "must be a table of at most 64"
 
 
 def test_to_duration() -> None:

@@ -223,7 +223,9 @@ def test_a_stop_lets_a_request_under_way_end(tmp_path: Path) -> None:
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def test() -> None:
         unforeseen: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: unforeseen.append(told))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: unforeseen.append(context)
+        )
         async with _running(tmp_path / "s"):
             reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
             await _ask(tmp_path / "s", PING)
@@ -243,7 +245,9 @@ def test_a_long_reply_is_no_surprise(tmp_path: Path) -> None:
 
     async def test() -> None:
         unforeseen: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: unforeseen.append(told))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: unforeseen.append(context)
+        )
         async with _running(tmp_path / "s", handler=long):
             for length in range(150_000, 300_000, 10_000):
                 assert len((await _ask(tmp_path / "s", PING))["result"]["message"]) == length

@@ -42,7 +42,7 @@ from throttled.control.protocol import (
 )
 from throttled.control.wire import Failed, Ok
 from throttled.errors import RefusedError, ThrottledError, UsageError
-from throttled.model import Decision, Line, Past, Problem, Snapshot
+from throttled.model import Decision, Finding, Line, Past, Snapshot
 
 REQUESTS: list[Request] = [
     Ping(),
@@ -86,7 +86,7 @@ RESULTS: list[Result] = [
         desired=3,
         enforced=3,
         counted=True,
-        health=[Problem("warning", "what", "hint")],
+        health=[Finding("warning", "what", "hint")],
         events={"connect": 1},
         lines=1,
         lines_lost=0,

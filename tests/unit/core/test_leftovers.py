@@ -27,9 +27,9 @@ def test_what_cannot_be_removed_is_a_problem_until_it_is(
     left = Leftovers(DryRun())
     assert not left.due(1e9)
     asyncio.run(left.remove(100.0))
-    assert left.problem is not None
-    assert (left.problem.state, left.problem.key) == ("fault", "firewall-left")
-    assert "the lock is taken" in left.problem.what
+    assert left.finding is not None
+    assert (left.finding.state, left.finding.key) == ("fault", "firewall-left")
+    assert "the lock is taken" in left.finding.what
     assert (left.due(159.0), left.due(160.0)) == (False, True)
     asyncio.run(left.remove(160.0))
     asyncio.run(left.remove(220.0))
@@ -46,4 +46,4 @@ def test_who_observes_without_rights_is_only_warned(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     left = Leftovers(backend)
     asyncio.run(left.remove(1.0))
-    assert (left.problem is not None) == wrong
+    assert (left.finding is not None) == wrong

@@ -72,7 +72,7 @@ class World:
 
     def in_kernel(self) -> dict[str, float]:
         wanted = [Entry(A, "mx", "ban", 0.0), Entry(A, "mx", "throttle", 0.0)]
-        return {seen.action: round(seen.seconds) for seen in self.kernel.lookup(wanted)}
+        return {element.action: round(element.seconds) for element in self.kernel.lookup(wanted)}
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def test_of_many_ends_the_first_are_reported_and_all_counted(world: World) -> No
 
 def test_nothing_runs_out_while_the_store_fails(world: World) -> None:
     world.ban()
-    world.pipeline.recorder.fault = StoreError("the disk is full", "make room")
+    world.pipeline.recorder.error = StoreError("the disk is full", "make room")
     world.wait(3700)
     assert [d.action for d in world.store.decisions(A)] == ["ban"]
-    world.pipeline.recorder.fault = None
+    world.pipeline.recorder.error = None
     world.wait(0)
     assert world.in_store() == {"throttle": 500}
 
@@ -212,17 +212,17 @@ def test_a_store_that_fails_waits_and_says_so(
         patch.setattr(world.store, "ended", damaged)
         world.wait(1)
         world.wait(1)
-    assert world.upkeep.fault is not None
+    assert world.upkeep.error is not None
     world.wait(1)
-    assert world.upkeep.fault is None
+    assert world.upkeep.error is None
 
 
 def test_a_jump_while_the_store_fails_is_followed_later(world: World) -> None:
     world.ban()
-    world.pipeline.recorder.fault = StoreError("full", "free space")
+    world.pipeline.recorder.error = StoreError("full", "free space")
     world.set_clock(DAY)
     world.wait(1)
-    world.pipeline.recorder.fault = None
+    world.pipeline.recorder.error = None
     world.wait(1)
     assert world.in_store() == world.in_kernel() == {"ban": 3598}
 
@@ -244,7 +244,7 @@ def test_a_move_that_a_failing_store_broke_off_goes_on_where_it_was(
         world.store._database.connection.execute("PRAGMA query_only = 0")
 
     asyncio.run(broken_off())
-    assert world.upkeep.fault
+    assert world.upkeep.error
     world.wait(1)
     rows = world.store.snapshots(world.moment.wall)
     assert [round(row.until - world.moment.wall) for row in rows] == [7199] * 3
@@ -255,7 +255,7 @@ def test_what_is_allowed_and_exempt_moves_with_the_clock(world: World, jump: flo
     wall = world.moment.wall
     world.store.allow("198.51.100.0/24", wall + 3600, "", wall)
     world.store.allow(".example.com", 0.0, "", wall)
-    world.store.forget(A, "mx", wall, wall + 3600)
+    world.store.unban(A, "mx", wall, wall + 3600)
     world.set_clock(jump)
     world.wait(1)
     assert world.upkeep.moves == 1
@@ -279,14 +279,14 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
     assert kept() == 0
     monkeypatch.setattr(world.store, "keep_peaks", failing)
     world.wait(1)
-    assert world.upkeep.fault is not None
+    assert world.upkeep.error is not None
     monkeypatch.undo()
     monkeypatch.setattr(upkeep, "_PEAKS_PIECE", 1)
     monkeypatch.setattr(upkeep, "_PEAKS_PIECES", 2)
     world.wait(1)
     assert kept() == 2
     world.wait(60)
-    assert (kept(), world.pipeline.engine.noted(9)) == (3, [])
+    assert (kept(), world.pipeline.engine.peaks(9)) == (3, [])
 
 
 def failing(*_: object) -> None:
@@ -313,7 +313,7 @@ def test_drops_are_counted_once_a_minute(world: World, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(world.kernel, "dropped", fail)
     world.wait(60)
-    assert (world.upkeep.fault, counted()) == (None, [7])
+    assert (world.upkeep.error, counted()) == (None, [7])
     assert world.pipeline.skipped.counts == {}
 
 
@@ -350,7 +350,7 @@ def test_what_senders_did_is_added_to_their_days(world: World) -> None:
     assert [day.recipients for day in store.sender_days("account:alice")] == [7, 140]
     for _ in range(6):
         send()
-    assert [report.limit for report in senders.take()] == ["account-volume"]
+    assert [report.limit for report in senders.drain()] == ["account-volume"]
 
 
 def test_what_the_store_does_not_take_is_added_later(

@@ -24,16 +24,16 @@ from throttled.model import (
     Applied,
     Crossing,
     Decision,
+    Element,
     Entry,
     Event,
     Evidence,
     Facts,
     Fill,
-    Problem,
+    Finding,
     Rate,
     Ruleset,
     Scope,
-    Seen,
 )
 from throttled.notify import line
 from throttled.parse.parser import Parser
@@ -63,11 +63,11 @@ class Kernel:
     enforces, at_interfaces = True, False
 
     def __init__(self) -> None:
-        self.held: dict[tuple[str, str, str], float] = {}
-        self.fault: BackendError | None = None
+        self.elements: dict[tuple[str, str, str], float] = {}
+        self.error: BackendError | None = None
         self.refused: set[str] = set()
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         return []
 
     def setup(self, ruleset: Ruleset) -> bool:
@@ -75,26 +75,26 @@ class Kernel:
         return True
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         for entry in entries:
             key = (entry.subject, entry.scope, entry.action)
-            self.held.pop(key, None)
+            self.elements.pop(key, None)
             if entry.seconds and entry.subject not in self.refused:
-                self.held[key] = entry.seconds
+                self.elements[key] = entry.seconds
         return Applied(tuple((e, "no room") for e in entries if e.subject in self.refused))
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         found = []
         for entry in entries:
-            seconds = self.held.get((entry.subject, entry.scope, entry.action))
+            seconds = self.elements.get((entry.subject, entry.scope, entry.action))
             if seconds is not None:
-                found.append(Seen(entry.subject, entry.scope, entry.action, seconds, 7))
+                found.append(Element(entry.subject, entry.scope, entry.action, seconds, 7))
         return found
 
-    def dump(self) -> Iterator[Seen]:
-        for (subject, scope, action), seconds in self.held.items():
-            yield Seen(subject, scope, action, seconds)  # type: ignore[arg-type]
+    def dump(self) -> Iterator[Element]:
+        for (subject, scope, action), seconds in self.elements.items():
+            yield Element(subject, scope, action, seconds)  # type: ignore[arg-type]
 
     def dropped(self) -> int:
         return 0
@@ -112,10 +112,10 @@ class Kernel:
         return
 
     def present(self) -> bool:
-        return bool(self.held)
+        return bool(self.elements)
 
     def teardown(self) -> None:
-        self.held.clear()
+        self.elements.clear()
 
 
 @pytest.fixture
@@ -156,11 +156,11 @@ def test_who_goes_on_above_a_slow_throttle_is_returned_and_not_decided_again(
     (decision,) = read(pipeline, lines(null, 61))
     assert (decision.limit, decision.rate) == ("callouts", Rate(30, 3600.0, 5))
     assert pipeline.further(NOW) == []
-    before = dict(kernel.held)
+    before = dict(kernel.elements)
     assert read(pipeline, lines(null, 62)[-1:]) == []
     assert [(d.action, d.subject, d.pid) for d in pipeline.further(NOW)] == [("throttle", A, 1061)]
     assert pipeline.further(NOW) == []
-    assert (kernel.held, len(store.decisions(A))) == (before, 1)
+    assert (kernel.elements, len(store.decisions(A))) == (before, 1)
     for count in (63, 64, 65):  # nobody asks: while observing, or in a replay
         assert read(pipeline, lines(null, count)[-1:]) == []
     assert [d.pid for d in pipeline.further(NOW)] == [1064]
@@ -170,7 +170,7 @@ def test_lines_become_a_throttle_in_store_and_kernel(
     pipeline: Pipeline, kernel: Kernel, store: Store
 ) -> None:
     (decision,) = read(pipeline, FLOOD)
-    assert kernel.held == {(A, "mx", "throttle"): 600.0}
+    assert kernel.elements == {(A, "mx", "throttle"): 600.0}
     # The session that caused it matters at once, or never.
     assert decision.pid == 1060
     assert store.decisions(A) == [replace(decision, pid=0, above="")]
@@ -183,7 +183,7 @@ def test_lines_become_a_throttle_in_store_and_kernel(
 def test_a_ban_follows_and_is_not_taken_twice(pipeline: Pipeline, kernel: Kernel) -> None:
     read(pipeline, FLOOD)
     assert [d.action for d in read(pipeline, GARBAGE)] == ["ban"]
-    assert (A, "mx", "ban") in kernel.held
+    assert (A, "mx", "ban") in kernel.elements
     assert read(pipeline, GARBAGE + FLOOD) == []
 
 
@@ -252,7 +252,7 @@ def test_sessions_are_counted_with_the_position_of_their_lines(
     with sqlite3.connect(tmp_path / "t.db") as other:
         other.execute("BEGIN IMMEDIATE")
         pipeline.recorder.record(NOW, (), positions)
-        assert pipeline.recorder.fault is not None
+        assert pipeline.recorder.error is not None
         read(pipeline, FLOOD[:7])
     assert hours(store) == {("decision", "ban"): 1}, "killed here, the lines are read again"
     for seconds in (2, 3):
@@ -292,7 +292,7 @@ def test_protected_is_spared_and_not_asked_again_soon(store: Store, kernel: Kern
     assert "mynetworks" in spared[0][1]
     pipeline.counting.read(FLOOD, range(61), NOW)
     assert pipeline.settle(NOW) == ([], [])
-    assert kernel.held == {}
+    assert kernel.elements == {}
 
 
 def test_counters_are_read_before_a_renewal(
@@ -301,7 +301,7 @@ def test_counters_are_read_before_a_renewal(
     read(pipeline, FLOOD)
     read(pipeline, GARBAGE)
     assert store.snapshots(WALL)[0].action == "ban"
-    kernel.held[A, "mx", "ban"] = 1.0
+    kernel.elements[A, "mx", "ban"] = 1.0
     pipeline.decide(
         [Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "by hand")],
         NOW,
@@ -316,13 +316,13 @@ def test_a_full_disk_stops_recording_and_nothing_else(
     blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")  # whatever the reason, the store refuses to write
     assert len(read(pipeline, FLOOD)) == 1
-    assert (A, "mx", "throttle") in kernel.held
-    assert pipeline.recorder.fault is not None
+    assert (A, "mx", "throttle") in kernel.elements
+    assert pipeline.recorder.error is not None
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.recorder.record(later(1))
     assert [d.action for d in store.decisions(A)] == ["throttle"]
-    assert pipeline.recorder.fault is None
+    assert pipeline.recorder.error is None
 
 
 def test_a_store_that_fails_is_asked_once_a_second(
@@ -339,7 +339,7 @@ def test_a_store_that_fails_is_asked_once_a_second(
     for batch in range(100):
         pipeline.recorder.record(later(batch / 50), [decision(n) for n in range(1200)])
     assert asked == [1200, 5_000]
-    assert pipeline.recorder.waiting() == 100_000, "the oldest were let go"
+    assert pipeline.recorder.pending() == 100_000, "the oldest were let go"
 
 
 def test_evidence_is_recorded_with_positions_only(pipeline: Pipeline, store: Store) -> None:
@@ -368,7 +368,7 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
     for second in (1, 2, 3, 4, 5):
         assert store.positions() == {}
         pipeline.recorder.record(later(second), positions=[position])
-        left.append(pipeline.recorder.waiting())
+        left.append(pipeline.recorder.pending())
     assert left == [20_000, 15_000, 10_000, 5_000, 0]
     assert store.positions() == {"/var/log/mail.log": position}
     assert sum(store.counts(WALL).values()) == 25_000
@@ -382,11 +382,11 @@ def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
     blocker.execute("BEGIN IMMEDIATE")
     read(pipeline, GARBAGE)
     with pytest.raises(StoreError):
-        pipeline.forget(subject, None, NOW)
+        pipeline.unban(subject, None, NOW)
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.recorder.record(later(1))
-    assert (pipeline.recorder.fault, store.snapshots(WALL)) == (None, [])
+    assert (pipeline.recorder.error, store.snapshots(WALL)) == (None, [])
 
 
 def test_a_full_disk_hides_nobodys_good_history(
@@ -419,73 +419,73 @@ def test_a_store_that_cannot_be_read_decides_without_history(
     monkeypatch.setattr(pipeline.recorder.store, "pasts", unreadable)
     assert len(read(pipeline, GARBAGE)) == 1
     assert pipeline.recorder.unread is not None
-    assert (A, "mx", "ban") in kernel.held
+    assert (A, "mx", "ban") in kernel.elements
 
 
 def test_a_kernel_that_refuses_is_asked_again(pipeline: Pipeline, kernel: Kernel) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
-    assert pipeline.enforcer.fault is kernel.fault
-    assert pipeline.enforcer.waiting() == 1
+    assert pipeline.enforcer.error is kernel.error
+    assert pipeline.enforcer.pending() == 1
     pipeline.enforcer.retry(lambda: None, NOW)
-    assert pipeline.enforcer.waiting() == 1
-    kernel.fault = None
+    assert pipeline.enforcer.pending() == 1
+    kernel.error = None
     repaired: list[bool] = []
     pipeline.enforcer.retry(lambda: repaired.append(True), NOW)
     assert repaired == [True]
-    assert (A, "mx", "throttle") in kernel.held
-    assert pipeline.enforcer.fault is None
+    assert (A, "mx", "throttle") in kernel.elements
+    assert pipeline.enforcer.error is None
 
 
 def test_what_waited_for_the_kernel_ends_when_it_was_meant_to(
     pipeline: Pipeline, kernel: Kernel
 ) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     entries = [Entry(f"198.18.0.{n}", "mx", "ban", 100.0 * n) for n in range(3)]
     pipeline.enforcer.apply(entries, NOW)
-    kernel.held = {("198.18.0.0", "mx", "ban"): 5.0}
-    kernel.fault = None
+    kernel.elements = {("198.18.0.0", "mx", "ban"): 5.0}
+    kernel.error = None
     pipeline.enforcer.retry(lambda: None, later(150))
-    assert kernel.held == {("198.18.0.2", "mx", "ban"): 50.0}
-    assert pipeline.enforcer.waiting() == 0
+    assert kernel.elements == {("198.18.0.2", "mx", "ban"): 50.0}
+    assert pipeline.enforcer.pending() == 0
 
 
 def test_what_is_decided_later_holds(pipeline: Pipeline, kernel: Kernel) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     pipeline.enforcer.apply([Entry(A, "mx", "ban", 600.0)], NOW)
-    kernel.fault = None  # somebody put the table back before we noticed
+    kernel.error = None  # somebody put the table back before we noticed
     pipeline.enforcer.apply([Entry(A, "mx", "ban", 0.0)], later(1))
     pipeline.enforcer.retry(lambda: None, later(2))
-    assert kernel.held == {}
+    assert kernel.elements == {}
 
 
 def test_what_waits_for_the_kernel_has_a_cap(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("throttled.core.enforcer._WAITING", 3)
-    kernel.fault = BackendError("table gone", "wait")
+    monkeypatch.setattr("throttled.core.enforcer._PENDING", 3)
+    kernel.error = BackendError("table gone", "wait")
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in range(9)], NOW)
-    kernel.fault = None
+    kernel.error = None
     pipeline.enforcer.retry(lambda: None, NOW)
-    assert [subject for subject, _, _ in kernel.held] == [f"198.18.0.{n}" for n in (6, 7, 8)]
+    assert [subject for subject, _, _ in kernel.elements] == [f"198.18.0.{n}" for n in (6, 7, 8)]
 
 
 def test_a_repair_that_fails_keeps_what_waits(pipeline: Pipeline, kernel: Kernel) -> None:
-    kernel.fault = BackendError("table gone", "wait")
+    kernel.error = BackendError("table gone", "wait")
     read(pipeline, FLOOD)
 
     def repair() -> None:
         raise BackendError("no", "no")
 
     pipeline.enforcer.retry(repair, NOW)
-    assert pipeline.enforcer.waiting() == 1
+    assert pipeline.enforcer.pending() == 1
 
 
 def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel: Kernel) -> None:
     kernel.refused = {A}
     other = [line.replace(A, "198.51.100.8") for line in FLOOD]
     read(pipeline, FLOOD + other)
-    assert set(kernel.held) == {("198.51.100.8", "mx", "throttle")}
+    assert set(kernel.elements) == {("198.51.100.8", "mx", "throttle")}
     assert pipeline.errors() == 1
 
 
@@ -494,7 +494,7 @@ def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel)
     read(pipeline, GARBAGE)
     release = Decision(WALL, "release", A, "mx", "operator", 0, WALL, "by hand")
     pipeline.decide([release], NOW)
-    assert kernel.held == {}
+    assert kernel.elements == {}
 
 
 def test_an_exemption_is_applied_and_goes_with_what_replaces_it(
@@ -502,10 +502,10 @@ def test_an_exemption_is_applied_and_goes_with_what_replaces_it(
 ) -> None:
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     pipeline.decide([exempt], NOW)
-    assert kernel.held == {(A, "mx", "exempt"): 9000.0}
+    assert kernel.elements == {(A, "mx", "exempt"): 9000.0}
     (throttled,) = read(pipeline, FLOOD)  # it is judged as before
     assert throttled.action == "throttle"
-    assert kernel.held.keys() == {(A, "mx", "throttle")}
+    assert kernel.elements.keys() == {(A, "mx", "throttle")}
 
 
 def test_an_exemption_that_the_store_refuses_is_not_applied(
@@ -515,7 +515,7 @@ def test_an_exemption_that_the_store_refuses_is_not_applied(
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     other = replace(exempt, subject="198.51.100.8")
     pipeline.decide([exempt, other], NOW)
-    assert kernel.held.keys() == {(A, "mx", "throttle"), ("198.51.100.8", "mx", "exempt")}
+    assert kernel.elements.keys() == {(A, "mx", "throttle"), ("198.51.100.8", "mx", "exempt")}
 
 
 def test_a_store_that_cannot_be_read_refuses_no_exemption(
@@ -524,7 +524,7 @@ def test_a_store_that_cannot_be_read_refuses_no_exemption(
     monkeypatch.setattr(pipeline.recorder.store, "past", _refuse)
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     pipeline.decide([exempt], NOW)
-    assert kernel.held.keys() == {(A, "mx", "exempt")}
+    assert kernel.elements.keys() == {(A, "mx", "exempt")}
 
 
 def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
@@ -532,12 +532,12 @@ def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
 ) -> None:
     """The store still says that a ban is in force."""
     pipeline.decide([replace(decision(1), subject=A)], NOW)
-    pipeline.recorder.pardons.add([(A, "mx")], WALL)
-    pipeline.recorder.fault = StoreError("full", "")
+    pipeline.recorder.unbans.add([(A, "mx")], WALL)
+    pipeline.recorder.error = StoreError("full", "")
     pipeline.recorder._failed = BOOT
     exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
     pipeline.decide([exempt], NOW)
-    assert (A, "mx", "exempt") in kernel.held
+    assert (A, "mx", "exempt") in kernel.elements
 
 
 def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,9 +551,9 @@ def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.Monke
 def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
     exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
     pipeline.decide([exempt, decision(1)], NOW)
-    pipeline.forget("", None, NOW)
+    pipeline.unban("", None, NOW)
     pipeline.flush(lambda: None, NOW)
-    assert kernel.held.keys() == {(A, "mx", "exempt")}
+    assert kernel.elements.keys() == {(A, "mx", "exempt")}
 
 
 def test_a_flush_goes_on_without_the_store(
@@ -562,8 +562,8 @@ def test_a_flush_goes_on_without_the_store(
     pipeline.decide([decision(1)], NOW)
     monkeypatch.setattr(pipeline.recorder.store, "active", _refuse)
     pipeline.flush(lambda: None, NOW)
-    assert kernel.held == {}
-    assert pipeline.enforcer.fault is None
+    assert kernel.elements == {}
+    assert pipeline.enforcer.error is None
 
 
 def _refuse(*_args: object) -> None:
@@ -584,12 +584,12 @@ def test_weeks_of_lines_read_again_are_no_burst(pipeline: Pipeline) -> None:
         stamp = datetime.fromtimestamp(WALL - (8 + age) * 86400, UTC).isoformat()
         text += lines(f"NOQUEUE: {error}: User unknown", 1, stamp)
     pipeline.counting.read([*text, *text], range(120), NOW)
-    pipeline.counting.read(text, range(60), NOW, forgotten={})
+    pipeline.counting.read(text, range(60), NOW, unbanned={})
     # No time at all: known to be of now only as it is written.
     timeless = [
         f"<22>1 - mx postfix/smtpd {pid} - - NOQUEUE: {error}: User unknown" for pid in range(1, 61)
     ]
-    pipeline.counting.read(timeless, range(60), NOW, forgotten={})
+    pipeline.counting.read(timeless, range(60), NOW, unbanned={})
     assert pipeline.settle(NOW)[0] == []
     assert all(meter.value == 0 for meter in pipeline.engine.meters(A, NOW.boot))
     pipeline.counting.read(timeless, range(60), NOW)
@@ -611,10 +611,10 @@ def test_what_was_forgotten_does_not_count_when_lines_are_read_again(pipeline: P
     text.sort()
     other = [line.replace(A, "198.51.100.8") for line in text]
 
-    def values(forgotten: dict[str, dict[Scope, float]]) -> list[int]:
-        pipeline.engine.forget_all()
-        pipeline.counting.read([*text, *other], range(200), NOW, forgotten=forgotten)
-        pipeline.engine.take()
+    def values(unbanned: dict[str, dict[Scope, float]]) -> list[int]:
+        pipeline.engine.reset_all()
+        pipeline.counting.read([*text, *other], range(200), NOW, unbanned=unbanned)
+        pipeline.engine.drain()
         return [
             max(meter.value for meter in pipeline.engine.meters(client, BOOT))
             for client in (A, "198.51.100.8")
@@ -632,7 +632,7 @@ def test_a_64_that_was_forgotten_stays_forgotten(pipeline: Pipeline) -> None:
         for n in range(1, 120)
     ]
     network = "2001:db8:0:1::/64"
-    pipeline.counting.read(crowd, range(119), NOW, forgotten={network: {"mx": WALL}})
+    pipeline.counting.read(crowd, range(119), NOW, unbanned={network: {"mx": WALL}})
     assert pipeline.settle(NOW)[0] == []
     (decision,) = read(pipeline, crowd)
     assert (decision.action, decision.subject) == ("ban", network)
@@ -652,13 +652,13 @@ PEAK = (
 )
 
 
-@pytest.mark.parametrize("forgotten", [None, {}, {"": {"mx": 1.0}}])
+@pytest.mark.parametrize("unbanned", [None, {}, {"": {"mx": 1.0}}])
 def test_a_peak_of_a_network(
-    pipeline: Pipeline, forgotten: dict[str, dict[Scope, float]] | None
+    pipeline: Pipeline, unbanned: dict[str, dict[Scope, float]] | None
 ) -> None:
     """Since Postfix 3.8; read back at a start it ended the daemon, at each start."""
     text = [PEAK, *FLOOD, PEAK]
-    pipeline.counting.read(text, range(len(text)), NOW, 0, 3, forgotten=forgotten)
+    pipeline.counting.read(text, range(len(text)), NOW, 0, 3, unbanned=unbanned)
     assert [d.subject for d in pipeline.settle(NOW)[0]] == [A]
     assert pipeline.counts.events == {"peak": 2, "connect": 61}
     assert pipeline.skipped.counts == {}
@@ -714,7 +714,7 @@ def test_a_decision_that_raises_is_skipped_alone(
 
     monkeypatch.setattr(pipeline.ladder, "judge", fail)
     assert len(read(pipeline, others(5) + GARBAGE + others(7)[55:])) == 7
-    assert len(kernel.held) == 7
+    assert len(kernel.elements) == 7
     assert pipeline.skipped.counts == {"row": 1, "decision": 1}
 
 
@@ -726,7 +726,7 @@ def test_a_row_that_cannot_be_used_is_as_if_it_were_not_there(
     connection.execute("UPDATE active SET until = 'soon' WHERE subject = ?", (A,))
     connection.execute("UPDATE offence SET ended = 'late', bans = 'many' WHERE subject = ?", (A,))
     assert len(read(pipeline, others(5) + GARBAGE)) == 6
-    assert (A, "mx", "ban") in kernel.held
+    assert (A, "mx", "ban") in kernel.elements
     assert pipeline.skipped.counts == {"row": 1}
     (row,) = store.snapshots(WALL, Filter(subject=A))
     assert row.until == WALL + 600
@@ -742,7 +742,7 @@ def test_an_element_that_raises_is_skipped_alone(pipeline: Pipeline, kernel: Ker
 
     kernel.apply = fail  # type: ignore[method-assign]
     assert len(read(pipeline, others(5) + GARBAGE)) == 6
-    assert len(kernel.held) == 5
+    assert len(kernel.elements) == 5
     assert pipeline.skipped.counts == {"element": 1}
 
 
@@ -763,12 +763,12 @@ def test_a_decision_that_cannot_be_recorded_stops_no_other(
     decisions = [decision(n) for n in range(5)]
     decisions[2] = replace(decisions[2], **bad)
     pipeline.decide(decisions, NOW)
-    assert pipeline.recorder.fault is None
-    assert pipeline.recorder.waiting() == 0
+    assert pipeline.recorder.error is None
+    assert pipeline.recorder.pending() == 0
     assert {d.subject for d in store.decisions("", 9)} >= {
         decision(n).subject for n in (0, 1, 3, 4)
     }
-    assert len(kernel.held) >= 4
+    assert len(kernel.elements) >= 4
     assert pipeline.skipped.total() >= 1
 
 
@@ -782,19 +782,19 @@ def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, stor
     pipeline.recorder.record(NOW, positions=places)
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 3
     assert store.positions().keys() == {"log"}
-    assert pipeline.recorder.fault is None
+    assert pipeline.recorder.error is None
     assert pipeline.skipped.counts == {"evidence": 2, "position": 1}
 
 
 def test_a_counter_that_raises_does_not_keep_a_decision_back(
     pipeline: Pipeline, kernel: Kernel
 ) -> None:
-    def fail(_: object) -> list[Seen]:
+    def fail(_: object) -> list[Element]:
         raise ValueError("not an IP address")
 
     kernel.lookup = fail  # type: ignore[method-assign,assignment]
     pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
-    assert len(kernel.held) == 1
+    assert len(kernel.elements) == 1
     assert pipeline.skipped.counts == {"counter": 1}
 
 
@@ -856,7 +856,7 @@ def test_senders_of_another_host_do_not_count(store: Store) -> None:
 def test_what_was_counted_before_a_restart_is_not_reported_again(store: Store) -> None:
     pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, WALL))
     lines = sends()
-    pipeline.counting.read(lines, range(len(lines)), NOW, forgotten={})
+    pipeline.counting.read(lines, range(len(lines)), NOW, unbanned={})
     assert (pipeline.reports(), pipeline.senders.days()) == ([], [])
 
 
@@ -887,7 +887,7 @@ def test_a_limit_that_only_reports(store: Store, kernel: Kernel) -> None:
     assert [(r.limit, r.value, r.above) for r in pipeline.reports()] == [("errors", 55, "hard")]
     read(pipeline, [text.replace(A, "203.0.113.7") for text in FLOOD])
     assert pipeline.reports() == []
-    assert kernel.held == {}
+    assert kernel.elements == {}
 
 
 def test_a_limit_that_does_not_ban(store: Store, kernel: Kernel) -> None:
@@ -937,11 +937,11 @@ def test_a_sender_is_throttled_where_postfix_asks(store: Store, kernel: Kernel) 
     assert line.line(decision, would=False) == (
         "throttle account:bob limit=account-bounces value=11 soft=10 for=10m origin=log"
     )
-    assert list(kernel.held) == [("account:bob", "submission", "throttle")]
+    assert list(kernel.elements) == [("account:bob", "submission", "throttle")]
     [row] = store.snapshots(WALL, Filter(within="account:bob"))
     assert line.expired(row) == "expire account:bob limit=account-bounces for=10m origin=log"
     assert read(pipeline, bounced("bob", 3, 11)) == []  # in force
-    pipeline.forget("account:bob", None, NOW)
+    pipeline.unban("account:bob", None, NOW)
     assert store.snapshots(WALL, Filter(subject="account:bob")) == []
     [decision] = read(pipeline, bounced("bob", 4, 11))  # from the beginning
     assert decision.value == 11

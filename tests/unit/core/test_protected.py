@@ -40,7 +40,7 @@ def ban(pipeline: Pipeline, subjects: Sequence[str]) -> None:
 def left(pipeline: Pipeline) -> set[str]:
     listed = {row.subject for row in pipeline.recorder.store.snapshots(WALL, count=10_000)}
     assert pipeline.enforcer.backend is not None
-    assert listed == {seen.subject for seen in pipeline.enforcer.backend.dump()}
+    assert listed == {element.subject for element in pipeline.enforcer.backend.dump()}
     return listed
 
 
@@ -107,7 +107,7 @@ def test_it_waits_for_a_store_that_fails_and_goes_on_by_itself(pipeline: Pipelin
         ban(pipeline, ["198.51.100.7"])
         query_only("PRAGMA query_only = 1")
         ban(pipeline, ["198.51.100.8"])
-        assert pipeline.recorder.waiting() == 1
+        assert pipeline.recorder.pending() == 1
         protected.follow(protect(pipeline, "198.51.100.0/24"))
         assert not await protected.settled()
         query_only("PRAGMA query_only = 0")

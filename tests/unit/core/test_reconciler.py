@@ -41,8 +41,8 @@ def guard(request: pytest.FixtureRequest) -> Iterator[Reconciler]:
     store.close()
 
 
-def held(guard: Reconciler) -> set[str]:
-    return {seen.subject for seen in guard.backend.dump()}
+def in_kernel(guard: Reconciler) -> set[str]:
+    return {element.subject for element in guard.backend.dump()}
 
 
 async def settled(guard: Reconciler) -> None:
@@ -55,12 +55,12 @@ def test_what_is_missing_is_found_by_looking(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
         guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS])
         guard.tick(now())
         await settled(guard)
         assert len(guard.disturbed) == 1
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
 
     asyncio.run(story())
 
@@ -73,7 +73,7 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Reconciler) -> None:
         guard.tick(now())
         await settled(guard)
         assert guard.backend.intact()
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
 
     asyncio.run(story())
 
@@ -92,9 +92,9 @@ def test_nothing_is_enforced_without_rules(guard: Reconciler) -> None:
 def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Reconciler) -> None:
     guard.repair()
     moment = now()
-    guard._pipeline.recorder.pardons.add([(SUBJECTS[0], "mx")], moment.wall)
+    guard._pipeline.recorder.unbans.add([(SUBJECTS[0], "mx")], moment.wall)
     guard._judge([Entry(subject, "mx", "ban", 600.0) for subject in SUBJECTS])
-    assert held(guard) == set(SUBJECTS[1:])
+    assert in_kernel(guard) == set(SUBJECTS[1:])
 
 
 def test_what_happens_while_it_is_put_right_is_not_lost(
@@ -105,14 +105,14 @@ def test_what_happens_while_it_is_put_right_is_not_lost(
     async def story() -> None:
         guard.start()
         await asyncio.sleep(0)
-        assert 0 < len(held(guard)) < len(SUBJECTS)
+        assert 0 < len(in_kernel(guard)) < len(SUBJECTS)
         assert guard.state.name == "STARTING"
         guard.backend.teardown()
         guard._put_right(Foreign(rules=True, lost=True))
         guard._put_right(Foreign(rules=True))
         assert guard.state.name == "LOST"  # until it was looked for
         await settled(guard)
-        assert held(guard) == set(SUBJECTS)
+        assert in_kernel(guard) == set(SUBJECTS)
         assert guard.state.name == "STEADY"
         assert await guard.begun()
 
@@ -146,15 +146,15 @@ def test_full_sets_and_frequent_damage_are_told(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
-        assert guard.problems(1000.0) == []
+        assert guard.findings(1000.0) == []
         many = [Entry(f"198.18.1.{n}", "mx", "ban", 60.0) for n in range(1, 30)]
         guard._pipeline.enforcer.apply(many, now())
-        (problem,) = guard.problems(1000.0)
-        assert (problem.state, problem.key) == ("fault", "set-full:mx_ban")
-        assert problem.what == "the set mx_ban is full: 19 mx bans do not fit"
+        (finding,) = guard.findings(1000.0)
+        assert (finding.state, finding.key) == ("fault", "set-full:mx_ban")
+        assert finding.what == "the set mx_ban is full: 19 mx bans do not fit"
         guard.disturbed.extend([990.0, 995.0, 999.0])
-        assert guard.problems(1000.0)[-1].key == "firewall-disturbed"
-        assert "firewall-disturbed" not in [p.key for p in guard.problems(2000.0)]
+        assert guard.findings(1000.0)[-1].key == "firewall-disturbed"
+        assert "firewall-disturbed" not in [p.key for p in guard.findings(2000.0)]
 
     asyncio.run(story())
 
@@ -188,15 +188,15 @@ def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Reconc
         await settled(guard)
         moment = now()
         # The latest: a sample of so few begins before them, wherever it begins.
-        for look, told in ((1, False), (2, True), (3, True)):
+        for look, reported in ((1, False), (2, True), (3, True)):
             guard.backend.apply([Entry(s, "mx", "ban", 0.0) for s in SUBJECTS[-3:]])
             guard.tick(Moment(moment.wall, moment.boot + 20.0 * look))
             await settled(guard)
-            assert ("kernel-lacks" in [p.key for p in guard.problems(0.0)]) is told
-        assert "lacks 3 elements" in guard.problems(0.0)[0].what
+            assert ("kernel-lacks" in [p.key for p in guard.findings(0.0)]) is reported
+        assert "lacks 3 elements" in guard.findings(0.0)[0].what
         guard.tick(Moment(moment.wall, moment.boot + 80.0))
         await settled(guard)
-        assert guard.problems(0.0) == []
+        assert guard.findings(0.0) == []
 
     asyncio.run(story())
 
@@ -218,7 +218,7 @@ def test_what_lasts_too_long_after_a_sleep_is_removed(
         monkeypatch.setattr("throttled.core.reconciler.slept", lambda: 1e6)
         guard.tick(moment)
         await settled(guard)
-        assert held(guard) == set()
+        assert in_kernel(guard) == set()
         before = len(guard.disturbed)
         guard.tick(moment)
         await settled(guard)

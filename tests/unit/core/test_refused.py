@@ -15,12 +15,12 @@ def entry(n: int, seconds: float = 60.0, action: Action = "ban", scope: Scope = 
 
 def refuse(refused: Refused, *entries: Entry, full: FullSet = BANS) -> None:
     failed = tuple((each, "full") for each in entries)
-    refused.note(entries, Applied(failed, frozenset({full})), 100.0)
+    refused.update(entries, Applied(failed, frozenset({full})), 100.0)
 
 
 def test_what_does_not_fit_is_counted_until_it_is_taken_or_would_have_expired() -> None:
     refused = Refused()
-    refused.note([entry(9)], Applied(((entry(9), "no address"),)), 100.0)
+    refused.update([entry(9)], Applied(((entry(9), "no address"),)), 100.0)
     assert refused.sets() == []
     refuse(refused, entry(1), entry(2, 600.0), entry(3))
     refuse(refused, entry(1), entry(4, action="throttle"), full=SLOW)  # an old ban, a bad throttle
@@ -29,7 +29,7 @@ def test_what_does_not_fit_is_counted_until_it_is_taken_or_would_have_expired() 
     assert refused.counts["mx", "throttle"] == 1
     assert entry(2) in refused
     assert entry(1) not in refused
-    refused.note([entry(3, 0.0)], Applied(), 101.0)
+    refused.update([entry(3, 0.0)], Applied(), 101.0)
     assert refused.counts["mx", "ban"] == 1
     refused.expire(161.0)
     assert refused.sets() == [BANS]
@@ -42,7 +42,7 @@ def test_a_set_is_full_as_long_as_something_of_its_kind_is_refused() -> None:
     refuse(refused, entry(1), full=OTHERS)
     refuse(refused, entry(2))
     assert refused.sets() == [BANS, OTHERS]
-    refused.note([entry(1), entry(2)], Applied(), 101.0)
+    refused.update([entry(1), entry(2)], Applied(), 101.0)
     assert refused.sets() == []
     refuse(refused, entry(2))
     assert refused.sets() == [BANS]  # not the one that had room since
@@ -56,5 +56,5 @@ def test_no_more_than_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
     refused = Refused()
     refuse(refused, *map(entry, range(1, 6)))
     assert refused.counts["mx", "ban"] == 3
-    refused.note([entry(1), entry(5)], Applied(), 101.0)
+    refused.update([entry(1), entry(5)], Applied(), 101.0)
     assert refused.counts["mx", "ban"] == 2

@@ -35,15 +35,15 @@ def path(tmp_path: Path) -> str:
 def pipeline(path: str) -> Iterator[Pipeline]:
     kernel = DryRun()
     kernel.setup(RULES)
-    store, _problem = open_or_without(path)
+    store, _finding = open_or_without(path)
     made = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, NOW.wall))
     yield made
     made.recorder.store.close()
 
 
 def test_a_directory_is_made(path: str) -> None:
-    store, problem = open_or_without(path)
-    assert problem is None
+    store, finding = open_or_without(path)
+    assert finding is None
     assert Path(path).exists()
     store.close()
 
@@ -53,8 +53,8 @@ def test_without_the_file_and_back(path: str, pipeline: Pipeline) -> None:
     pipeline.recorder.store.close()
     Path(path).rename(path + ".moved")
     Path(path).write_bytes(b"no database" * 100)
-    pipeline.recorder.store, problem = open_or_without(path)
-    assert problem is not None
+    pipeline.recorder.store, finding = open_or_without(path)
+    assert finding is not None
     with pytest.raises(StoreError):
         reopen(pipeline, path, NOW)
     pipeline.decide([ban(A, 599, "adopted", 0), ban(B, 900), ban(C)], NOW)
@@ -87,7 +87,7 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
         left.unlink()
     assert pipeline.recorder.store.gone()
     pipeline.decide([replace(ban(B), origin="peer:mx2")], NOW)
-    assert pipeline.recorder.fault is not None
+    assert pipeline.recorder.error is not None
     reopen(pipeline, path, NOW)
     rows = pipeline.recorder.store.snapshots(NOW.wall)
     assert {row.subject: row.origin for row in rows} == {A: "log", B: "peer:mx2"}
@@ -103,7 +103,7 @@ def test_who_was_active_last_is_so_in_a_file_that_is_made_anew(
     for left in Path(path).parent.iterdir():
         left.unlink()
     reopen(pipeline, path, NOW)
-    while pipeline.recorder.waiting():
+    while pipeline.recorder.pending():
         pipeline.recorder.record(NOW)
     assert [decision.subject for decision in store_of(path)] == [B, C, A]
 
@@ -115,8 +115,8 @@ def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
     pipeline.recorder.store.close()
     pipeline.recorder.store = Store.open(":memory:")  # as after a start with a full disk
     later = Moment(NOW.wall + 10, NOW.boot + 10)
-    pipeline.forget(A, "mx", later, later.wall + 3600)
-    pipeline.forget(C, "mx", later)
+    pipeline.unban(A, "mx", later, later.wall + 3600)
+    pipeline.unban(C, "mx", later)
     again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
     pipeline.decide([again], later)
     pipeline.recorder.store.allow(".example.com", 0.0, "", later.wall)

@@ -36,9 +36,9 @@ def bans(subjects: list[str]) -> list[Decision]:
     return [Decision(NOW.wall, "ban", s, "mx", "errors", 1, NOW.wall + 600, "") for s in subjects]
 
 
-def held(pipeline: Pipeline) -> set[str]:
+def in_kernel(pipeline: Pipeline) -> set[str]:
     assert pipeline.enforcer.backend is not None
-    return {seen.subject for seen in pipeline.enforcer.backend.dump()}
+    return {element.subject for element in pipeline.enforcer.backend.dump()}
 
 
 def run(pipeline: Pipeline) -> tuple[int, int]:
@@ -57,7 +57,7 @@ def test_what_is_stored_and_not_in_the_kernel_is_applied(pipeline: Pipeline) -> 
     pipeline.recorder.store.record(NOW.wall, bans(subjects))
     pipeline.enforcer.apply([Entry(subject, "mx", "ban", 600.0) for subject in subjects[:100]], NOW)
     assert run(pipeline) == (2_400, 0)
-    assert held(pipeline) == set(subjects)
+    assert in_kernel(pipeline) == set(subjects)
     assert run(pipeline) == (0, 0)
 
 
@@ -67,7 +67,7 @@ def test_an_empty_kernel_is_not_asked(pipeline: Pipeline) -> None:
     backend = pipeline.enforcer.backend
     assert backend is not None
     assert asyncio.run(restore(pipeline, backend, lambda: NOW, frozenset({("mx", "ban")}))) == 1_200
-    assert held(pipeline) == set(subjects)
+    assert in_kernel(pipeline) == set(subjects)
 
 
 def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
@@ -86,7 +86,7 @@ def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
     pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 2)
     assert pipeline.enforcer.backend is not None
-    assert [seen.action for seen in pipeline.enforcer.backend.dump()] == ["throttle"]
+    assert [element.action for element in pipeline.enforcer.backend.dump()] == ["throttle"]
 
 
 def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pipeline) -> None:
@@ -94,17 +94,17 @@ def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pip
     pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
     assert run(pipeline) == (0, 1)  # but no exemption
     assert pipeline.enforcer.backend is not None
-    assert {seen.action for seen in pipeline.enforcer.backend.dump()} == {"ban", "throttle"}
+    assert {element.action for element in pipeline.enforcer.backend.dump()} == {"ban", "throttle"}
 
 
 def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
     pipeline.recorder.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)
-    pipeline.recorder.store.forget(
+    pipeline.recorder.store.unban(
         "198.18.0.1", "mx", NOW.wall
     )  # and killed before the kernel heard
     assert run(pipeline) == (0, 1)
-    assert held(pipeline) == {"198.18.0.2"}
+    assert in_kernel(pipeline) == {"198.18.0.2"}
 
 
 def test_what_takes_long_is_put_in_force_for_the_time_that_is_left(pipeline: Pipeline) -> None:
@@ -114,6 +114,6 @@ def test_what_takes_long_is_put_in_force_for_the_time_that_is_left(pipeline: Pip
     moments = iter(Moment(NOW.wall + n * 10, NOW.boot + n * 10) for n in range(100))
     assert pipeline.enforcer.backend is not None
     asyncio.run(restore(pipeline, pipeline.enforcer.backend, lambda: next(moments)))
-    left = [seen.seconds for seen in pipeline.enforcer.backend.dump()]
+    left = [element.seconds for element in pipeline.enforcer.backend.dump()]
     assert len(left) == 1200
     assert max(left) - min(left) > 20, "the later, the less"

@@ -23,7 +23,7 @@ def test_a_probe_every_ten_seconds_is_no_offender() -> None:
     for second in range(0, 7200, 10):
         for what in session(commands=EMPTY):
             under.step(what, 1000.0 + second)
-    assert under.take().crossings == []
+    assert under.drain().crossings == []
 
 
 def test_a_probe_of_every_port_every_ten_seconds_is_no_offender() -> None:
@@ -31,7 +31,7 @@ def test_a_probe_of_every_port_every_ten_seconds_is_no_offender() -> None:
     for second in range(0, 7200, 10):
         for instance in ("postfix/submission", "postfix/smtps"):
             under.step(event("disconnect", instance=instance, commands=EMPTY), 1000.0 + second)
-    assert under.take().crossings == []
+    assert under.drain().crossings == []
 
 
 def test_a_quitting_probe_is_no_offender() -> None:
@@ -81,7 +81,7 @@ def test_a_login_without_a_mail_is_good_evidence() -> None:
     under = engine()
     for what in session(commands=LOGGED_IN | {"auth": (1, 1), "commands": (1, 1)}):
         under.step(what, 1000.0)
-    assert [e.logins for e in under.take().evidence] == [1]
+    assert [e.logins for e in under.drain().evidence] == [1]
 
 
 def test_failures_that_no_line_reported_count_beyond_three_after_a_login() -> None:
@@ -222,19 +222,19 @@ def test_good_evidence_is_added_up() -> None:
         event("login"),
     ]:
         under.step(what, 1000.0)
-    assert under.take().evidence == [Evidence(A, 50.0, 1, 1)]
+    assert under.drain().evidence == [Evidence(A, 50.0, 1, 1)]
 
 
 def test_evidence_of_bdat_counts_messages_not_chunks() -> None:
     under = engine()
     under.step(event("disconnect", commands={"bdat": (7, 7), "commands": (9, 9)}), 1000.0)
-    assert under.take().evidence == [Evidence(A, 50.0, 1, 0)]
+    assert under.drain().evidence == [Evidence(A, 50.0, 1, 0)]
 
 
 def test_data_that_failed_is_no_evidence() -> None:
     under = engine()
     under.step(event("disconnect", commands={"data": (0, 1), "commands": (4, 5)}), 1000.0)
-    assert under.take().evidence == []
+    assert under.drain().evidence == []
 
 
 def test_reconfigure_forgets_no_connection_that_postscreen_handed_over() -> None:
@@ -254,11 +254,11 @@ def test_the_name_of_a_handshake_is_the_one_in_the_log() -> None:
     under.reconfigure(Policy(), names=True)
     for client in (A, B):
         under.handshakes(client, "mx", 61, 1000.0)
-    names = {crossing.subject: crossing.name for crossing in under.take().crossings}
+    names = {crossing.subject: crossing.name for crossing in under.drain().crossings}
     assert names == {A: "", B: "mx.example.com"}
     under.reconfigure(Policy())
     under.handshakes(B, "mx", 1, 1000.0)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert crossing.name == ""
 
 
@@ -277,17 +277,17 @@ def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
     under.step(event("connect", A, instance="postfix/submission"), 1013.0)
     under.step(event("connect", A), 2001.0)  # the ban has run out
     assert found.sessions == 3
-    under.forget(A)
+    under.reset(A)
     assert under.escapes.found(1013.0) == []
 
 
 def test_who_delivers_is_noted_however_many_strangers_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("throttled.decide.engine._NOTED", 2)
-    under = Engine(Policy(), Facts(), noting=True)
+    monkeypatch.setattr("throttled.decide.engine._PEAKS", 2)
+    under = Engine(Policy(), Facts(), peaks=True)
     strangers = [event("connect", f"203.0.113.{n}") for n in range(5)]
     delivered = {"data": (1, 1), "commands": (5, 5)}
     run([*strangers, *session(commands=delivered)], under=under)
-    assert [p.client for p in under.noted(99)] == ["203.0.113.0", "203.0.113.1", A]
+    assert [p.client for p in under.peaks(99)] == ["203.0.113.0", "203.0.113.1", A]
 
 
 def test_the_end_of_a_postscreen_session_counts_nothing() -> None:

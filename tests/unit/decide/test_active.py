@@ -60,7 +60,7 @@ def test_forget() -> None:
     for subject in (A, "198.51.100.8"):
         active.ban(subject, 2000.0, 1000.0, enforced=True)
         active.excuse(subject, "errors", Excuse("ban", 60, 2000.0), 1000.0)
-    active.forget(A, {"errors", "auth"})
+    active.reset(A, {"errors", "auth"})
     assert active.get(A) is None
     assert not active.excuses(A, "errors", "ban", 60, 1000.0)
     assert active.excuses("198.51.100.8", "errors", "ban", 60, 1000.0)

@@ -26,7 +26,7 @@ def test_lines_that_nobody_will_ask_for_count_and_are_not_remembered() -> None:
     under = engine()
     for _ in range(61):
         under.step(event("connect"), 1000.0, offset=-1)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert (crossing.value, crossing.lines) == (61, ())
 
 
@@ -56,7 +56,7 @@ def test_what_a_bare_connection_does_never_bans(events: list[tuple[str, float]])
     under = engine()
     for kind, at in events:
         under.step(event(kind, count=50), 1000.0 + at)
-    assert all(crossing.action == "throttle" for crossing in under.take().crossings)
+    assert all(crossing.action == "throttle" for crossing in under.drain().crossings)
 
 
 def test_the_worst_are_those_nearest_to_a_threshold() -> None:
@@ -78,10 +78,10 @@ def test_handshakes_and_log_lines_are_never_added() -> None:
     under = engine()
     assert run([event("connect")] * 60, under=under) == []
     under.handshakes(A, "mx", 60, 1000.0)
-    assert under.take().crossings == []
+    assert under.drain().crossings == []
     assert [(m.value, m.kernel) for m in under.meters(A, 1000.0)[:2]] == [(60, False), (60, True)]
     under.handshakes(A, "mx", 1, 1000.0)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert (crossing.limit, crossing.count, crossing.value) == ("connections", "handshakes", 61)
     # Its line comes later, when the throttle is in force.
     under.hold(A, "mx", "throttle", 2000.0, 1000.0)
@@ -91,10 +91,10 @@ def test_handshakes_and_log_lines_are_never_added() -> None:
 def test_handshakes_of_one_scope_do_not_count_in_another() -> None:
     under = engine()
     under.handshakes(A, "submission", 121, 1000.0)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert crossing.scope == "submission"
     assert under.worst(9, 1000.0)[0][0] == A
-    under.forget(A)
+    under.reset(A)
     assert all(meter.value == 0 for meter in under.meters(A, 1000.0))
 
 
@@ -108,40 +108,40 @@ def test_unban_of_all_forgets_who_was_noted() -> None:
     under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
     for at in (1006.0, 1010.0, 1012.0):
         under.step(event("connect", A), at)
-    under.forget_all("mx")
+    under.reset_all("mx")
     assert under.escapes.found(1012.0) == []
 
 
 def test_what_clients_reached_is_told_until_it_is_kept() -> None:
-    under = Engine(Policy(), Facts(), noting=True)
+    under = Engine(Policy(), Facts(), peaks=True)
     run([event("connect")] * 3 + [event("auth_failure", user="a")], under=under)
     under.handshakes(A, "mx", 9, 1000.0)  # what the kernel saw is not noted
     connections = Peak(A, "mx", "connections", "connections", 60.0, 3)
-    told = under.noted(99)
-    assert connections in told
-    assert {(p.limit, p.value) for p in told} == {
+    reached = under.peaks(99)
+    assert connections in reached
+    assert {(p.limit, p.value) for p in reached} == {
         ("connections", 3),
         ("auth", 1),
         ("auth-users", 1),
         ("auth-slow", 1),
         ("auth-day", 1),
     }
-    assert len(under.noted(2)) == 2
+    assert len(under.peaks(2)) == 2
     run([event("connect")], under=under)
-    under.recorded([*told, replace(connections, limit="gone")])
-    assert under.noted(99) == [replace(connections, value=4)]
+    under.recorded([*reached, replace(connections, limit="gone")])
+    assert under.peaks(99) == [replace(connections, value=4)]
     under.reconfigure(Policy(max_clients=5000))
-    assert under.noted(99) == [replace(connections, value=4)]
-    assert engine().noted(99) == []
+    assert under.peaks(99) == [replace(connections, value=4)]
+    assert engine().peaks(99) == []
     assert ("mx", "connections", "connections", 60.0) in engine().watched()
     plain = engine()
-    plain.recorded(told)
+    plain.recorded(reached)
 
 
 def test_a_network_is_no_client_of_which_to_note_what_it_reached() -> None:
-    under = Engine(Policy(), Facts(), noting=True)
+    under = Engine(Policy(), Facts(), peaks=True)
     run([event("non_smtp_command", "2001:db8::1")], under=under)
-    assert {p.client for p in under.noted(99)} == {"2001:db8::1"}
+    assert {p.client for p in under.peaks(99)} == {"2001:db8::1"}
 
 
 def test_what_is_in_force_ends_by_the_latest_moment_known() -> None:
@@ -162,11 +162,11 @@ def test_what_is_released_or_forgotten_is_judged_again_in_its_scope() -> None:
     (crossing,) = run([event("connect")], under=under)
     under.excuse(crossing, 100, 2000.0, 1000.0)
     assert run([event("connect")], under=under) == []
-    under.forget(A, "submission")
+    under.reset(A, "submission")
     assert value(under, "connections") == 63
-    under.forget_all("submission")
+    under.reset_all("submission")
     assert value(under, "connections") == 63
-    under.forget(A)
+    under.reset(A)
     assert value(under, "connections") == 0
 
 
@@ -176,7 +176,7 @@ def test_what_changes_on_the_host_or_in_the_configuration() -> None:
     under.reconfigure(Policy(), names=True)
     under.step(event("connect", name="mx.example.org"), 1000.0)
     under.handshakes(A, "mx", 61, 1000.0)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert crossing.name == "mx.example.org"
     assert under.sessions(A) == 1
     under.facts(Facts(hostnames=frozenset({"mx.example.net"})))
@@ -203,14 +203,14 @@ def test_sessions_deliveries_and_logins_are_counted_by_hour_and_scope() -> None:
     hour = 3600.0
     under = engine()
     run(mailing(), under=under)
-    assert under.take().activity == {}, "taken with the crossings"
+    assert under.drain().activity == {}, "taken with the crossings"
     for what in (
         *mailing(),
         event("connect", instance="postfix/submission", pid=2, time=hour + 1, count=3),
         event("login", instance="postfix/submission", pid=2, time=hour + 2, user="alice"),
     ):
         under.step(what, 1000.0)
-    assert under.take().activity == {
+    assert under.drain().activity == {
         (0, "mx", "session"): 1,
         (0, "mx", "delivery"): 2,
         (1, "submission", "session"): 3,
@@ -226,7 +226,7 @@ def test_a_session_that_postscreen_handed_over_is_one() -> None:
         ("connect", "smtpd"),
     ):
         under.step(event(kind, process=process), 1000.0)
-    assert under.take().activity == {(0, "mx", "session"): 1}
+    assert under.drain().activity == {(0, "mx", "session"): 1}
 
 
 def test_messages_of_another_host_do_not_count() -> None:
@@ -270,7 +270,7 @@ def test_recipients_of_which_no_line_is_kept() -> None:
     under = engine(Policy(limits=MAIL))
     for one in sent("3A5C01F2B", 10):
         under.step(one, 1000.0, offset=-1)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert (crossing.limit, crossing.lines) == ("r", ())
 
 

@@ -15,7 +15,7 @@ def escapes(*times: float, client: str = A) -> Escapes:
 
 
 @pytest.mark.parametrize(
-    ("times", "told"),
+    ("times", "expected"),
     [
         ((100.0, 105.0, 110.0), True),
         ((100.0, 110.0), False),  # too few
@@ -23,8 +23,8 @@ def escapes(*times: float, client: str = A) -> Escapes:
         ((100.0, 500.0, 504.0), False),  # after a silence it begins anew
     ],
 )
-def test_what_makes_an_escape(times: tuple[float, ...], *, told: bool) -> None:
-    assert bool(escapes(*times).found(max(times))) is told
+def test_what_makes_an_escape(times: tuple[float, ...], *, expected: bool) -> None:
+    assert bool(escapes(*times).found(max(times))) is expected
 
 
 def test_it_is_over_when_it_stops() -> None:
@@ -43,8 +43,8 @@ def test_most_sessions_first_and_who_is_freed_is_forgotten() -> None:
         made.add(B, "submission", "postfix/submission", at)
     first, *others = made.found(120.0)
     assert (first.client, first.scope, len(others)) == (A, "mx", 2)
-    made.forget(B, "mx")
-    made.forget(A, "mx")
+    made.reset(B, "mx")
+    made.reset(A, "mx")
     assert [(e.client, e.scope) for e in made.found(120.0)] == [(B, "submission")]
     made.clear()
     assert made.found(120.0) == []

@@ -382,10 +382,8 @@ def test_a_ban_ends_in_a_throttle_and_a_throttle_in_nothing() -> None:
     assert after.action == "release"
 
 
-def by_hand(
-    action: str = "ban", seconds: float | None = None, past: Past | None = None
-) -> Decision:
-    return ladder().by_hand(
+def manual(action: str = "ban", seconds: float | None = None, past: Past | None = None) -> Decision:
+    return ladder().manual(
         action,  # type: ignore[arg-type]
         A,
         "mx",
@@ -397,17 +395,17 @@ def by_hand(
 
 
 def test_by_hand() -> None:
-    assert by_hand(seconds=90).until == NOW + 90
-    assert by_hand().until == NOW + 600
-    assert by_hand(past=Past(offences=1, last_offence=NOW)).until == NOW + 3600
-    assert by_hand("throttle").until == NOW + 600
-    assert by_hand("throttle").level == 0
-    assert by_hand().limit == "operator"
+    assert manual(seconds=90).until == NOW + 90
+    assert manual().until == NOW + 600
+    assert manual(past=Past(offences=1, last_offence=NOW)).until == NOW + 3600
+    assert manual("throttle").until == NOW + 600
+    assert manual("throttle").level == 0
+    assert manual().limit == "operator"
 
 
 def test_a_ban_of_a_stated_length_is_no_step_of_the_ladder() -> None:
     past = Past(offences=3, last_offence=NOW)
-    assert (by_hand(seconds=10).level, by_hand(past=past).level) == (0, 4)
+    assert (manual(seconds=10).level, manual(past=past).level) == (0, 4)
     judge = ladder()
     (after,) = judge.ended([replace(ROW, limit="operator", level=0)], NOW)
     assert (after.action, after.why) == ("release", "ban ran out")
@@ -424,7 +422,7 @@ def test_next_ban() -> None:
 
 def test_by_hand_refuses_what_is_protected() -> None:
     with pytest.raises(RefusedError) as caught:
-        ladder().by_hand("ban", "198.51.100.1", "mx", Past(), NOW, seconds=None, why="")
+        ladder().manual("ban", "198.51.100.1", "mx", Past(), NOW, seconds=None, why="")
     assert caught.value.hint
 
 

@@ -1,7 +1,7 @@
 from msgspec.structs import replace
 
+from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import NEVER, Gauges, Meter
-from throttled.decide.noting import NotingCounters, NotingDistinct
 from throttled.settings import (
     Limit,
     Network,
@@ -153,18 +153,18 @@ def test_what_the_kernel_saw_has_a_table_of_its_own() -> None:
 
 
 def test_what_clients_reach_in_the_log_is_noted_and_good_ones_though_it_is_full() -> None:
-    made = Gauges.of(Policy(), "mx", noted=1)
+    made = Gauges.of(Policy(), "mx", peaks=1)
     (logged,), (seen,), names = made.connections, made.handshakes, made.auth_users
     for client in ("198.51.100.1", "198.51.100.2"):
         logged.table.add(client, 1000.0, 3)
         seen.table.add(client, 1000.0, 3)
         names[0].table.add("198.51.100.1", 1000.0, client)
-    made.insist("198.51.100.2", 1000.0)
-    assert isinstance(logged.table, NotingCounters)
+    made.add_good_peaks("198.51.100.2", 1000.0)
+    assert isinstance(logged.table, PeakCounters)
     assert logged.table.peaks.highest == {"198.51.100.1": 3, "198.51.100.2": 3}
-    assert isinstance(names[0].table, NotingDistinct)
+    assert isinstance(names[0].table, PeakDistinct)
     assert names[0].table.peaks.highest == {"198.51.100.1": 2}
-    assert not isinstance(seen.table, NotingCounters)
+    assert not isinstance(seen.table, PeakCounters)
 
 
 def test_other_thresholds_for_addresses_and_networks() -> None:

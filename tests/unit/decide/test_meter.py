@@ -67,8 +67,8 @@ def test_equals_a_list_of_all_events(events: list[tuple[int, int]]) -> None:
 
 def test_what_is_taken_back_was_there() -> None:
     value = add(add(0, 100, 3), 104, 4)
-    assert meter.total(meter.take_back(value, 100, 2)) == 5
-    assert meter.total(meter.take_back(value, 100, 9)) == 4
-    assert meter.take_back(value, 101, 1) == value
-    assert meter.take_back(value, 105, 1) == value  # the future
-    assert meter.take_back(value, 95, 1) == value  # out of the window
+    assert meter.total(meter.subtract(value, 100, 2)) == 5
+    assert meter.total(meter.subtract(value, 100, 9)) == 4
+    assert meter.subtract(value, 101, 1) == value
+    assert meter.subtract(value, 105, 1) == value  # the future
+    assert meter.subtract(value, 95, 1) == value  # out of the window

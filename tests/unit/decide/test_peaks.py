@@ -49,7 +49,7 @@ def test_beyond_every_threshold_and_without_a_crossing() -> None:
     made = watch([*mail(STRANGER, 0, 5000), event("connect", "198.51.100.1")])
     assert peaks(made, "errors") == {STRANGER: 5000}
     assert peaks(made, "connections") == {"198.51.100.1": 1}
-    assert made.scopes["mx"].engine.take().crossings == []
+    assert made.scopes["mx"].engine.drain().crossings == []
 
 
 def test_the_thresholds_are_remembered() -> None:

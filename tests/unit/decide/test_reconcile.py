@@ -1,31 +1,31 @@
 from throttled.decide.reconcile import missing
-from throttled.model import Entry, Rate, Seen
+from throttled.model import Element, Entry, Rate
 
 
 def test_missing() -> None:
-    held = [
-        Seen("198.51.100.1", "mx", "ban", 600.0),
-        Seen("198.51.100.2", "mx", "ban", 60.0),
-        Seen("198.51.100.3", "mx", "throttle", 600.0),
-        Seen("198.51.100.4", "submission", "ban", 600.0),
+    elements = [
+        Element("198.51.100.1", "mx", "ban", 600.0),
+        Element("198.51.100.2", "mx", "ban", 60.0),
+        Element("198.51.100.3", "mx", "throttle", 600.0),
+        Element("198.51.100.4", "submission", "ban", 600.0),
     ]
     desired = [Entry(f"198.51.100.{n}", "mx", "ban", 603.0) for n in range(1, 6)]
-    assert missing(desired, held) == desired[1:]
+    assert missing(desired, elements) == desired[1:]
 
 
 def test_another_rate_is_another_element() -> None:
     slow, slower = Rate(6, 3600.0, 2), Rate(1, 3600.0, 2)
-    held = [Seen(f"198.51.100.{n}", "mx", "throttle", 600.0, 0, slow) for n in range(1, 4)]
+    elements = [Element(f"198.51.100.{n}", "mx", "throttle", 600.0, 0, slow) for n in range(1, 4)]
     desired = [
         Entry("198.51.100.1", "mx", "throttle", 600.0, slow),
         Entry("198.51.100.2", "mx", "throttle", 600.0, slower),
         Entry("198.51.100.3", "mx", "throttle", 600.0),
     ]
-    assert missing(desired, held) == desired[1:]
+    assert missing(desired, elements) == desired[1:]
 
 
 def test_nothing_desired() -> None:
-    assert missing([], [Seen("198.51.100.1", "mx", "ban", 600.0)]) == []
+    assert missing([], [Element("198.51.100.1", "mx", "ban", 600.0)]) == []
 
 
 def test_a_short_entry_is_missing_all_the_same() -> None:

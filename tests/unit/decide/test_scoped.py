@@ -33,7 +33,7 @@ def test_a_throttle_never_replaces_a_pending_ban() -> None:
     for at, count in ((1000.0, 11), (1700.0, 5)):
         for pid in range(count):
             under.step(event("non_smtp_command", pid=pid), at)
-    (crossing,) = under.take().crossings
+    (crossing,) = under.drain().crossings
     assert (crossing.action, crossing.value) == ("ban", 55)
 
 
@@ -98,7 +98,7 @@ def test_windows() -> None:
     under = engine()
     for second in range(0, 600, 2):  # 30 a minute
         under.step(event("connect"), 1000.0 + second)
-    assert under.take().crossings == []
+    assert under.drain().crossings == []
 
 
 def test_what_is_taken_back_of_a_network_too() -> None:
@@ -132,7 +132,7 @@ def test_a_phone_retrying_an_old_password_all_night_is_not_banned() -> None:
         at = 1000.0 + number * 120
         for what in (auth("anna", pid=number), auth("anna", pid=number)):
             under.step(what, at)
-    assert {(c.limit, c.action, c.value) for c in under.take().crossings} == {
+    assert {(c.limit, c.action, c.value) for c in under.drain().crossings} == {
         ("auth", "throttle", 12),
         ("auth-day", "throttle", 400),
     }
@@ -146,15 +146,15 @@ def test_who_goes_on_above_a_slow_throttle_has_the_session_ended(
     under = engine()
     for number in range(100):
         under.step(auth("anna", pid=number), 1000.0 + number * 300)
-    under.take()
+    under.drain()
     under.hold(A, "submission", "throttle", 90_000.0, 31_000.0, rate=rate)
     for pid in (101, 101):
         under.step(auth("anna", pid=pid), 31_000.0)
-    outcome = under.take()
+    outcome = under.drain()
     assert {c.pid for c in outcome.further} == ended
     assert {c.limit for c in outcome.crossings} == ({"auth-day"} if rate is None else set())
     under.step(event("non_smtp_command", pid=102), 31_000.0)
-    assert under.take().further == []
+    assert under.drain().further == []
 
 
 def test_a_network_has_no_session_to_be_ended() -> None:
@@ -164,7 +164,7 @@ def test_a_network_has_no_session_to_be_ended() -> None:
     under.hold(network, "submission", "throttle", 9000.0, 1000.0, rate=rate)
     for number in range(501):
         under.step(auth("anna", client=f"2001:db8::{number + 1:x}", pid=number), 1000.0)
-    assert under.take().further == []
+    assert under.drain().further == []
 
 
 def test_what_is_held_is_not_asked_again_but_more_is() -> None:
@@ -194,12 +194,12 @@ def test_forget() -> None:
     under = engine()
     run([event("connect")] * 61, under=under)
     under.hold(A, "mx", "throttle", 1600.0, 1000.0)
-    under.forget(A, "submission")
+    under.reset(A, "submission")
     assert run([event("connect")], under=under) == []
     for _ in range(61):
         under.step(event("connect"), 1601.0)
-    under.forget(A)
-    assert under.take().crossings == []
+    under.reset(A)
+    assert under.drain().crossings == []
     assert under.lines(A) == ()
     assert {m.value for m in under.meters(A, 1601.0)} == {0}
 
@@ -208,14 +208,14 @@ def test_forget_all() -> None:
     under = engine()
     run([event("connect"), event("connect", B, instance="postfix/submission")] * 130, under=under)
     under.hold(B, "submission", "throttle", 1600.0, 1000.0)
-    under.forget_all("mx")
+    under.reset_all("mx")
     assert {m.value for m in under.meters(A, 1000.0)} == {0}
     assert max(m.value for m in under.meters(B, 1000.0)) == 130
     assert run([event("connect", B, instance="postfix/submission")], under=under) == []
     for _ in range(61):
         under.step(event("connect"), 1601.0)
-    under.forget_all()
-    assert under.take().crossings == []
+    under.reset_all()
+    assert under.drain().crossings == []
     assert {m.value for m in under.meters(B, 1000.0)} == {0}
 
 

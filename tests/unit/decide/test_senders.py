@@ -47,7 +47,7 @@ class Host:
         self.step("removed", at, Message(one))
 
     def reported(self) -> list[tuple[str, str, int]]:
-        return [(r.subject, r.limit, r.value) for r in self.senders.take()]
+        return [(r.subject, r.limit, r.value) for r in self.senders.drain()]
 
 
 def newsletter(host: Host) -> None:
@@ -106,11 +106,11 @@ def test_what_is_not_is(story: Callable[[Host], None], limit: str, value: int) -
 def test_a_report_says_all() -> None:
     host = Host()
     host.send(1.0, "Alice", recipients=20, bounces=11)
-    [report] = host.senders.take()
+    [report] = host.senders.drain()
     assert report == Report(
         *(1.0, "account:alice", "account-bounces", "bounces", 11, 10, HOUR, "account:Alice")
     )
-    assert host.senders.take() == []
+    assert host.senders.drain() == []
 
 
 def test_a_report_is_made_again_at_twice_the_value_or_after_the_window() -> None:
@@ -151,7 +151,7 @@ def test_bytes_are_counted_beyond_what_a_meter_holds_of_them() -> None:
     host = Host(x=limit("account", "bytes", 1_000_000_000))
     for _ in range(11):
         host.send(1.0, size=100_000_000)
-    [report] = host.senders.take()
+    [report] = host.senders.drain()
     assert report.value == pytest.approx(1_000_000_000, rel=0.01)
 
 
@@ -324,7 +324,7 @@ def test_what_was_spared_a_sender_is_judged_again_above_that() -> None:
     host = acting()
     for _ in range(4):
         host.send(1.0)
-    host.senders.held.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
+    host.senders.active.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
     host.send(1.0)
     assert crossed(host) == [("account:alice", "throttle", 4, 3)]  # as of before
     host.send(1.0)
@@ -358,7 +358,7 @@ def test_a_sender_is_forgotten_and_so_are_its_lines() -> None:
             host.senders.step(event, 1.0, source=1, offset=offset)
     lines = tuple(Line(1, n) for n in (0, 0, 1, 1, 2, 2, 3, 3))
     assert [c.lines for c in host.senders.crossings()] == [lines]
-    host.senders.forget("account:a")
+    host.senders.reset("account:a")
     assert [m.value for m in host.senders.meters("account:a", 1.0)] == [0, 0, 0, 0]
     assert [m.hard for m in host.senders.meters("account:bob", 1.0)] == [0, 0, 0, 5]
     assert host.senders.trace.lines("account:a", 9) == ()

@@ -96,7 +96,7 @@ def test_lines_of_two_instances_in_turn() -> None:
     for pid in range(61):
         under.step(event("connect", pid=pid), 1000.0)
         under.step(event("connect", pid=pid, instance="postfix/submission"), 1000.0)
-    assert [crossing.scope for crossing in under.take().crossings] == ["mx"]
+    assert [crossing.scope for crossing in under.drain().crossings] == ["mx"]
 
 
 def test_sessions_survive_a_reload() -> None:

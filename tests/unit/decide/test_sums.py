@@ -46,12 +46,12 @@ def test_what_is_taken_back_is_never_below_zero() -> None:
     sums = Sums(T, 100, 900)
     sums.add("a", 1000.0, 5)
     sums.add("a", 1020.0, 1)
-    sums.take_back("a", 1000.0, 2)
+    sums.subtract("a", 1000.0, 2)
     assert sums.value("a", 1020.0) == 4
-    sums.take_back("a", 1020.0, 9)
+    sums.subtract("a", 1020.0, 9)
     assert sums.value("a", 1020.0) == 3
     for subject, at in (("a", 1010.0), ("nobody", 1000.0), ("a", 100.0), ("a", 1900.0)):
-        sums.take_back(subject, at, 9)
+        sums.subtract(subject, at, 9)
     assert sums.value("a", 1020.0) == 3
 
 
@@ -125,10 +125,10 @@ def test_against_a_slow_and_exact_model(
     for pause, late, key, count in history:
         clock += pause
         seen[key].append((clock - late, count))
-        told = sums.add(key, clock - late, count)
-        assert told in (0, sums.value(key, clock), sums.value(key, clock - late))
+        sum_ = sums.add(key, clock - late, count)
+        assert sum_ in (0, sums.value(key, clock), sums.value(key, clock - late))
         within = sum(n for t, n in seen[key] if t > clock - T)
-        assert told >= within or within <= threshold or late
+        assert sum_ >= within or within <= threshold or late
         for each, times in seen.items():
             shown = sums.value(each, clock)
             assert sum(n for t, n in times if t > clock - T) <= shown

@@ -133,12 +133,12 @@ def test_counts_are_taken_back_at_their_time_in_either_generation() -> None:
     table = Counters(80.0, 100)
     table.add("a", 1000.0, 5)
     table.add("b", 1095.0, 1)  # a is old now
-    table.take_back("a", 1000.0, 2)
+    table.subtract("a", 1000.0, 2)
     assert table.value("a", 1000.0) == 3
     table.add("a", 1060.0, 1)
-    table.take_back("a", 1000.0, 9)
+    table.subtract("a", 1000.0, 9)
     assert table.value("a", 1060.0) == 1
-    table.take_back("nobody", 1000.0, 1)
+    table.subtract("nobody", 1000.0, 1)
     assert table.value("nobody", 1000.0) == 0
 
 

@@ -14,7 +14,7 @@ def test_latest_lines_oldest_first() -> None:
 def test_a_client_without_a_line_is_among_the_latest() -> None:
     trace = Trace(10, 10)
     trace.add("a", 1.0, 1, 0)
-    trace.note("b")
+    trace.record("b")
     assert trace.latest() == ["b", "a"]
     assert trace.lines("b", 9) == ()
 
@@ -44,8 +44,8 @@ def test_what_the_ring_has_overwritten_is_gone() -> None:
 def test_forget() -> None:
     trace = Trace(4, 100)
     trace.add("a", 1.0, 1, 0)
-    trace.forget("a")
-    trace.forget("nobody")
+    trace.reset("a")
+    trace.reset("nobody")
     assert trace.lines("a", 9) == ()
     trace.add("b", 1.0, 1, 1)
     trace.clear()

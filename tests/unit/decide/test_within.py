@@ -70,7 +70,7 @@ def test_limits_of_clients_and_networks(kind: str, history: list[tuple[float, st
         clock += pause
         network = network_of(client)
         under.step(event(kind, client, pid, user if kind == "auth_failure" else ""), clock)
-        crossed = {(c.subject, c.limit) for c in under.take().crossings}
+        crossed = {(c.subject, c.limit) for c in under.drain().crossings}
         for count in LIMITS[kind]:
             model, names = models[count], count == "auth_users"
             model.seen[client].append((clock, 1, user))
@@ -114,8 +114,8 @@ def test_what_is_taken_back_is_not_counted(
         clock += pause
         if back and model.seen[key]:
             then, number, _ = model.seen[key].pop()
-            counters.take_back(key, then, number)
-            sums.take_back(key, then, number)
+            counters.subtract(key, then, number)
+            sums.subtract(key, then, number)
         else:
             model.seen[key].append((clock, count, ""))
             counters.add(key, clock, count)

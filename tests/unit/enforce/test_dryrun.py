@@ -44,5 +44,5 @@ def test_what_has_ended_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_says_that_nothing_is_enforced() -> None:
-    (problem,) = DryRun().check()
-    assert "nothing is enforced" in problem.what
+    (finding,) = DryRun().check()
+    assert "nothing is enforced" in finding.what

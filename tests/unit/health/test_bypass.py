@@ -11,7 +11,7 @@ from throttled.decide.protect import Protection
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
 from throttled.health import bypass
-from throttled.model import Entry, Facts, Problem, Ruleset, Seen, Service
+from throttled.model import Element, Entry, Facts, Finding, Ruleset, Service
 from throttled.parse.parser import Parser
 from throttled.settings import Policy, Protect
 from throttled.store.store import Store
@@ -31,11 +31,11 @@ class Kernel(DryRun):
         self.packets = 0
         self.fails = False
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         if self.fails:
             raise BackendError("gone", "")
         return [
-            Seen(s.subject, s.scope, s.action, s.seconds, self.packets)
+            Element(s.subject, s.scope, s.action, s.seconds, self.packets)
             for s in super().lookup(entries)
         ]
 
@@ -68,8 +68,8 @@ class Host:
         for seconds in after:
             self.logs(f"connect from unknown[{CLIENT}]", seconds)
 
-    def problems(self) -> list[Problem]:
-        return bypass.problems(self.pipeline, self.kernel, self.facts, lambda: self.rules, self.at)
+    def findings(self) -> list[Finding]:
+        return bypass.findings(self.pipeline, self.kernel, self.facts, lambda: self.rules, self.at)
 
 
 @pytest.fixture
@@ -82,81 +82,81 @@ def host() -> Iterator[Host]:
 def test_who_is_banned_and_comes_again_is_told_until_it_stops(host: Host) -> None:
     host.offends()
     host.comes_again(1.0, 1.0, 1.0, 1.0)  # what waited when it was banned
-    assert host.problems() == []
+    assert host.findings() == []
     host.comes_again(5.0, 3.0, 3.0)
-    (problem,) = host.problems()
-    assert (problem.state, problem.key) == ("warning", "banned-but-seen")
-    assert f"{CLIENT} is banned in mx, and yet began 3 sessions with postfix" in problem.what
+    (finding,) = host.findings()
+    assert (finding.state, finding.key) == ("warning", "banned-but-seen")
+    assert f"{CLIENT} is banned in mx, and yet began 3 sessions with postfix" in finding.what
     host.at += 301.0
-    assert host.problems() == []
+    assert host.findings() == []
 
 
-def told(host: Host) -> str:
+def reason(host: Host) -> str:
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
-    (problem,) = host.problems()
-    return problem.hint
+    (finding,) = host.findings()
+    return finding.hint
 
 
 def test_a_proxy(host: Host) -> None:
     proxied = Service("/etc/postfix", "2525", "smtpd", "postfix", 2525, "mx", "haproxy")
     host.facts = Facts(services=(SERVICE, proxied))
-    assert told(host).startswith("2525 takes its clients from a proxy")
+    assert reason(host).startswith("2525 takes its clients from a proxy")
 
 
 def test_a_port_that_is_not_filtered(host: Host) -> None:
     host.facts = Facts(services=(Service("/etc/postfix", "26", "smtpd", "postfix", 26, "mx"),))
-    assert told(host).startswith("port 26 is not filtered for mx: add it to [firewall.ports]")
+    assert reason(host).startswith("port 26 is not filtered for mx: add it to [firewall.ports]")
 
 
 def test_a_service_that_nobody_knows(host: Host) -> None:
     host.facts = Facts()
-    assert told(host).startswith("no service that listens to the network logs as postfix")
+    assert reason(host).startswith("no service that listens to the network logs as postfix")
 
 
 def test_some_of_its_packets_are_dropped(host: Host) -> None:
     host.kernel.packets = 1234
-    assert told(host).startswith("1,234 of its packets were dropped")
+    assert reason(host).startswith("1,234 of its packets were dropped")
 
 
 def test_nobody_listens_here(host: Host) -> None:
     # Port 1: nobody has ever seen a tcpmux.
-    assert told(host).startswith("nobody listens at port 1 here: Postfix is in another network")
+    assert reason(host).startswith("nobody listens at port 1 here: Postfix is in another network")
 
 
 def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bypass, "listened", lambda: {1})
-    assert told(host).startswith("none of its packets came by our rules")
+    assert reason(host).startswith("none of its packets came by our rules")
 
     def refuses() -> set[int]:
         raise OSError
 
     monkeypatch.setattr(bypass, "listened", refuses)
-    assert host.problems()[0].hint.startswith("none of its packets came by our rules")
+    assert host.findings()[0].hint.startswith("none of its packets came by our rules")
 
 
 def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> None:
-    told(host)
+    reason(host)
     ladder = host.pipeline.ladder
     before, ladder.protection = ladder.protection, Protection.of(host.facts, Protect(), [CLIENT])
-    assert host.problems() == []
+    assert host.findings() == []
     ladder.protection = before
     host.kernel.fails = True
-    assert host.problems() == []
+    assert host.findings() == []
     host.kernel.fails = False
-    assert host.problems() != []
+    assert host.findings() != []
     host.kernel.apply([Entry(CLIENT, "mx", "ban", 0.0)])
-    assert host.problems() == []
+    assert host.findings() == []
     host.kernel.apply([Entry(CLIENT, "mx", "ban", 60.0)])
-    host.pipeline.engine.forget(CLIENT)
-    assert host.problems() == []
+    host.pipeline.engine.reset(CLIENT)
+    assert host.findings() == []
 
 
 def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
     host.kernel.enforces = False
     host.offends()
     host.comes_again(6.0, 3.0, 3.0)
-    assert host.problems() == []
+    assert host.findings() == []
 
 
 def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
@@ -166,4 +166,4 @@ def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
     again.at = host.at
     again.offends()
     again.comes_again(10, 10, 10)
-    assert [problem.key for problem in again.problems()] == ["banned-but-seen"]
+    assert [finding.key for finding in again.findings()] == ["banned-but-seen"]

@@ -24,7 +24,7 @@ class Host:
     def pass_to(self, *moments: float) -> list[str]:
         for at in moments:
             self.silence.tick(at)
-        return [problem.key for problem in self.silence.problems(moments[-1])]
+        return [finding.key for finding in self.silence.findings(moments[-1])]
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_connections_that_nobody_logs_are_told_until_something_is(host: Host) ->
     host.there = {b"b", b"c"}  # those before are over
     assert host.pass_to(114.0) == []
     assert host.pass_to(116.0) == ["log-silent"]
-    (problem,) = host.silence.problems(120.0)
-    assert "for 20 s" in problem.what
-    assert "at least 3 connections" in problem.what
+    (finding,) = host.silence.findings(120.0)
+    assert "for 20 s" in finding.what
+    assert "at least 3 connections" in finding.what
     host.events += 1
     assert host.pass_to(121.0) == []
     assert host.pass_to(150.0) == []  # and what there was is forgotten

@@ -153,7 +153,7 @@ def test_inline_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ("mysql:/etc/postfix/nets.cf", "cannot be listed; see [protect] networks"),
         ("cidr:{{198.51.100.0/24 OK}}", "cannot be listed"),
@@ -169,11 +169,11 @@ def test_inline_tables() -> None:
         ("proxy:" * 9 + "hash:/x", "too many"),
     ],
 )
-def test_what_cannot_be_read_spoils_nothing_else(value: str, told: str) -> None:
+def test_what_cannot_be_read_spoils_nothing_else(value: str, expected: str) -> None:
     result, warnings = trusted(f"203.0.113.1 {value} 203.0.113.2")
     assert {"203.0.113.1", "203.0.113.2"} <= set(result)
-    assert told in "".join(warnings)
-    assert len(warnings) == bool(told)
+    assert expected in "".join(warnings)
+    assert len(warnings) == bool(expected)
 
 
 def test_caps(tmp_path: Path) -> None:

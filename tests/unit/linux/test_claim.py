@@ -9,13 +9,13 @@ from threading import Barrier
 
 import pytest
 
-from throttled.linux.claim import Claim, beside, taken
+from throttled.linux.claim import Claim, beside, in_use
 
 _HOLD = """
 import sys
 from pathlib import Path
 from throttled.linux.claim import Claim
-print(bool(Claim.take(Path(sys.argv[1]))), flush=True)
+print(bool(Claim.acquire(Path(sys.argv[1]))), flush=True)
 sys.stdin.read()
 """
 
@@ -26,13 +26,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_one_has_it(path: Path) -> None:
-    assert not taken(path)
-    claim = Claim.take(path)
+    assert not in_use(path)
+    claim = Claim.acquire(path)
     assert claim
-    assert taken(path)
-    assert Claim.take(path) is None
+    assert in_use(path)
+    assert Claim.acquire(path) is None
     claim.release()
-    assert not taken(path)
+    assert not in_use(path)
     assert not beside(path).exists()
 
 
@@ -41,7 +41,7 @@ def test_of_many_at_once_one_has_it(path: Path) -> None:
 
     def race() -> Claim | None:
         barrier.wait()
-        return Claim.take(path)
+        return Claim.acquire(path)
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(50):
@@ -52,14 +52,14 @@ def test_of_many_at_once_one_has_it(path: Path) -> None:
 
 def test_while_others_release_it_at_most_one_has_it(path: Path) -> None:
     """A file that was removed between opening and locking must not count."""
-    held = path.with_name("held")
+    marker = path.with_name("marker")
 
     def hold(_number: int) -> int:
         got = 0
         for _ in range(300):
-            if claim := Claim.take(path):
-                os.close(os.open(held, os.O_CREAT | os.O_EXCL))  # fails if two have it
-                held.unlink()
+            if claim := Claim.acquire(path):
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))  # fails if two have it
+                marker.unlink()
                 claim.release()
                 got += 1
         return got
@@ -73,29 +73,29 @@ def test_a_process_that_is_killed_has_it_no_longer(path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"True\n"
-        assert taken(path)
-        assert Claim.take(path) is None
+        assert in_use(path)
+        assert Claim.acquire(path) is None
         other.kill()
-    assert not taken(path)
-    claim = Claim.take(path)
+    assert not in_use(path)
+    claim = Claim.acquire(path)
     assert claim
     claim.release()
 
 
 def test_a_successors_file_is_left(path: Path) -> None:
-    first = Claim.take(path)
+    first = Claim.acquire(path)
     beside(path).unlink()
-    second = Claim.take(path)
+    second = Claim.acquire(path)
     assert first
     assert second
     first.release()
-    assert taken(path)
+    assert in_use(path)
     second.release()
 
 
 def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     beside(path).symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"):
-        Claim.take(path)
+        Claim.acquire(path)
     assert not (tmp_path / "precious").exists()
-    assert not taken(path)
+    assert not in_use(path)

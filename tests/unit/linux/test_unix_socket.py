@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from throttled.linux.claim import taken
+from throttled.linux.claim import in_use
 from throttled.linux.unix_socket import BoundSocket, answers
 
 
@@ -29,7 +29,7 @@ def test_the_mode_of_the_file(path: Path, mode: int) -> None:
     bound.socket.close()
     bound.close()
     assert not path.exists()
-    assert not taken(path)
+    assert not in_use(path)
 
 
 def test_what_a_killed_process_left_is_removed(path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_socket_that_is_in_use_stays(path: Path) -> None:
             BoundSocket(path, 0o600)
         assert caught.value.errno == errno.EADDRINUSE
     assert path.is_socket()
-    assert not taken(path)
+    assert not in_use(path)
 
 
 def test_one_that_is_bound_but_does_not_listen_yet_stays(path: Path) -> None:
@@ -65,7 +65,7 @@ def test_another_file_stays(path: Path) -> None:
     with pytest.raises(FileExistsError):
         BoundSocket(path, 0o600)
     assert path.read_text() == "precious"
-    assert not taken(path)
+    assert not in_use(path)
 
 
 def test_a_successors_socket_stays(path: Path) -> None:

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from throttled.control.protocol import StatusResult, TailStatus
 from throttled.histogram import Histogram
 from throttled.metrics.exposition import expose
-from throttled.model import Problem
+from throttled.model import Finding
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -34,9 +34,9 @@ def status() -> StatusResult:
         enforced=5,
         counted=True,
         health=[
-            Problem("fault", "a", key="store"),
-            Problem("warning", "b"),
-            Problem("warning", "c"),
+            Finding("fault", "a", key="store"),
+            Finding("warning", "b"),
+            Finding("warning", "c"),
         ],
         events={"connect": 9, "reject": 4},
         lines=100,

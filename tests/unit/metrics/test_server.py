@@ -70,10 +70,10 @@ def test_get_head_and_what_is_not_there(tmp_path: Path) -> None:
 def test_a_port_and_a_port_that_is_taken(host: str) -> None:
     async def test() -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as taken:
-            taken.bind((host.strip("[]"), 0))
-            taken.listen()
-            port = taken.getsockname()[1]
+        with socket.socket(family) as occupied:
+            occupied.bind((host.strip("[]"), 0))
+            occupied.listen()
+            port = occupied.getsockname()[1]
             with pytest.raises(ConfigError, match=f"no figures at .*{port}") as error:
                 await MetricsServer(bytes).serve(f"{host}:{port}")
             assert "[metrics] listen" in error.value.hint

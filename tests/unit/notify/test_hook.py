@@ -18,7 +18,7 @@ import pytest
 from lab.network import netns
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
-from throttled.model import Decision, Problem, Report
+from throttled.model import Decision, Finding, Report
 from throttled.notify import hook as hook_module
 from throttled.notify.hook import EVENTS, Hook
 from throttled.settings import Duration, duration
@@ -53,32 +53,32 @@ def _saved(path: Path) -> tuple[str, ...]:
 
 
 def test_a_command_gets_what_happened_and_the_rest_is_counted(tmp_path: Path) -> None:
-    path = tmp_path / "told"
+    path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=EVERY, every=SOON))
     hook.decided([_ban(n % 250, "the \x1b\x7f\u202ebrake") for n in range(5000)])
     _until(hook, lambda: path.exists() and path.read_text().endswith("\n"))
     text = path.read_text()
     assert text.isascii()
     assert text[:-1].isprintable()
-    told = json.loads(text)
-    assert told["counts"] == {"ban": 5000, "alert": 1}
-    assert (len(told["events"]), told["more"]) == (EVENTS, 5001 - EVENTS)
-    assert told["events"][0]["subject"] == "198.51.100.0"
-    assert hook.problem is None
+    received = json.loads(text)
+    assert received["counts"] == {"ban": 5000, "alert": 1}
+    assert (len(received["events"]), received["more"]) == (EVENTS, 5001 - EVENTS)
+    assert received["events"][0]["subject"] == "198.51.100.0"
+    assert hook.finding is None
 
 
 def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
-    path = tmp_path / "told"
+    path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=("health",), every=SOON))
-    fault = Problem("fault", "the disk is full", "make room", "store")
+    error = Finding("fault", "the disk is full", "make room", "store")
     hook.decided([_ban(1)])  # not asked for
-    hook.health([Problem("warning", "notifying failed", "", "notify")])  # would never end
-    hook.health([fault])
-    hook.health([fault])
+    hook.health([Finding("warning", "notifying failed", "", "notify")])  # would never end
+    hook.health([error])
+    hook.health([error])
     hook.health([])
     _until(hook, lambda: path.exists() and path.read_text().endswith("\n"))
-    told = json.loads(path.read_text())
-    assert [event["text"] for event in told["events"]] == [
+    received = json.loads(path.read_text())
+    assert [event["text"] for event in received["events"]] == [
         "fault: the disk is full",
         "well again: the disk is full",
     ]
@@ -100,20 +100,20 @@ def test_the_webhook_is_reached_without_posting() -> None:
 def test_what_hangs_is_killed_and_what_fails_is_a_problem_until_it_works(tmp_path: Path) -> None:
     hook = Hook(Notify(command=("sleep", "1000"), on=EVERY, every=SOON, timeout=SOON))
     hook.decided([_ban(1)])
-    _until(hook, lambda: hook.problem)
-    assert hook.problem is not None
-    assert "took longer than 0s and was killed" in hook.problem.what
+    _until(hook, lambda: hook.finding)
+    assert hook.finding is not None
+    assert "took longer than 0s and was killed" in hook.finding.what
     hook = Hook(Notify(command=("sh", "-c", "echo 'no\x1b way' >&2; exit 7"), on=EVERY, every=SOON))
     hook.decided([_ban(1)])
-    _until(hook, lambda: hook.problem)
-    assert hook.problem is not None
-    assert "ended with 7: no  way" in hook.problem.what
-    hook.settings = Notify(command=_saved(tmp_path / "told"), on=EVERY, every=SOON)
+    _until(hook, lambda: hook.finding)
+    assert hook.finding is not None
+    assert "ended with 7: no  way" in hook.finding.what
+    hook.settings = Notify(command=_saved(tmp_path / "received"), on=EVERY, every=SOON)
     hook.decided([_ban(2)])
-    _until(hook, lambda: hook.problem is None)
+    _until(hook, lambda: hook.finding is None)
     hook.settings = Notify(command=("/nowhere",), on=EVERY, every=SOON)
     hook.decided([_ban(3)])
-    _until(hook, lambda: hook.problem)
+    _until(hook, lambda: hook.finding)
 
 
 def test_the_children_of_what_hangs_are_killed_too(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_children_of_what_hangs_are_killed_too(tmp_path: Path) -> None:
     script = f"sleep 60 & echo $! > {left}; wait"
     hook = Hook(Notify(command=("sh", "-c", script), on=EVERY, every=SOON, timeout=STARTED))
     hook.decided([_ban(1)])
-    _until(hook, lambda: hook.problem)
+    _until(hook, lambda: hook.finding)
     child = Path(f"/proc/{left.read_text().strip()}/stat")
     # A zombie where nobody reaps orphans.
     assert not child.exists() or child.read_text().rpartition(") ")[2].startswith("Z")
@@ -150,7 +150,7 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
 
     try:
         asyncio.run(asyncio.wait_for(deliver(), netns.DEADMAN))
-        assert hook.problem is not None
+        assert hook.finding is not None
     finally:
         monkeypatch.undo()
         for group in groups:
@@ -162,11 +162,11 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
 
 @contextmanager
 def _server(status: int) -> Iterator[tuple[str, list[Any]]]:
-    told: list[Any] = []
+    received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.end_headers()
 
@@ -176,46 +176,46 @@ def _server(status: int) -> Iterator[tuple[str, list[Any]]]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook?key=1", told
+        yield f"http://127.0.0.1:{server.server_port}/hook?key=1", received
         server.shutdown()
         thread.join()
 
 
 def test_a_webhook_gets_it_and_its_refusal_is_a_problem() -> None:
-    with _server(204) as (url, told):
+    with _server(204) as (url, received):
         hook = Hook(Notify(url=url, on=EVERY, every=SOON))
         hook.decided([_ban(1)])
-        _until(hook, lambda: told)
-        assert told[0]["text"] == "banned 198.51.100.1 in mx: 61 > 60"
-    with _server(302) as (url, told):
+        _until(hook, lambda: received)
+        assert received[0]["text"] == "banned 198.51.100.1 in mx: 61 > 60"
+    with _server(302) as (url, received):
         hook = Hook(Notify(url=url, on=EVERY, every=SOON))
         hook.decided([_ban(1)])
-        _until(hook, lambda: hook.problem)
-        assert hook.problem is not None
-        assert hook.problem.what.endswith("the webhook ended with 1: the server answered 302")
+        _until(hook, lambda: hook.finding)
+        assert hook.finding is not None
+        assert hook.finding.what.endswith("the webhook ended with 1: the server answered 302")
     hook = Hook(Notify(url="http://[bad", on=EVERY, every=SOON))
     hook.decided([_ban(1)])
-    _until(hook, lambda: hook.problem)
-    assert hook.problem is not None
-    assert hook.problem.what.endswith("the webhook ended with 1: Invalid IPv6 URL")
+    _until(hook, lambda: hook.finding)
+    assert hook.finding is not None
+    assert hook.finding.what.endswith("the webhook ended with 1: Invalid IPv6 URL")
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_who_is_reported_is_named_only_if_that_is_switched_on(named: bool) -> None:  # noqa: FBT001 - a parameter
     hook = Hook(Notify(command=("/bin/true",), accounts=named))
     hook.reported([Report(1.0, "account:a", "x", "bounces", 11, 10, 3600.0, "account:A")])
-    [event] = json.loads(hook._take())["events"]
+    [event] = json.loads(hook._drain())["events"]
     assert ("account:A" in event["text"]) == named
     assert event.get("subject") == ("account:a" if named else None)
     assert event["text"].endswith("is above x: 11 bounces, soft 10")
     hook.reported(
         [Report(1.0, "198.51.100.7", "x", "errors", 51, 50, 600.0, "198.51.100.7", "hard")]
     )
-    [event] = json.loads(hook._take())["events"]
+    [event] = json.loads(hook._drain())["events"]
     assert event["text"] == "198.51.100.7 is above x: 51 errors, hard 50"
     hook.settings = Notify(command=("/bin/true",), accounts=named, on=("ban",))
     hook.decided([Decision(1.0, "ban", "account:a", "submission", "x", 1, 2.0, "61 > 60")])
-    message = hook._take()
+    message = hook._drain()
     [event] = json.loads(message)["events"]
     who = "account:a" if named else "a sender (account)"
     assert event["text"] == f"banned {who}: 61 > 60"

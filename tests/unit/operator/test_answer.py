@@ -23,7 +23,7 @@ from throttled.store.store import Store
 from unit.service.test_daemon import BOUND, A, B, Lab, live
 
 
-def held(lab: Lab) -> set[tuple[str, str]]:
+def in_kernel(lab: Lab) -> set[tuple[str, str]]:
     return {(seen.subject, seen.scope) for seen in lab.daemon.backend.dump()}
 
 
@@ -57,12 +57,12 @@ def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
         change = await lab.ask(request_, ChangeResult)
         assert change.confirmed
         assert "store" in change.message
-        assert held(lab) == left
+        assert in_kernel(lab) == left
         await put_right(lab)
-        assert held(lab) == left
+        assert in_kernel(lab) == left
         writable(lab, yes=True)
         await lab.listed(len(left))
-        assert held(lab) == left
+        assert in_kernel(lab) == left
 
     live(tmp_path, story)
 
@@ -87,19 +87,19 @@ def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_as
             )
             for n in range(1, 101)
         ]
-        brought = await lab.ask(protocol.Import(entries), ImportResult)
-        assert (brought.done, brought.refused, brought.confirmed) == (100, [], False)
+        imported = await lab.ask(protocol.Import(entries), ImportResult)
+        assert (imported.done, imported.refused, imported.confirmed) == (100, [], False)
         assert len(await lab.listed(99)) == 99
         assert "203.0.113.100" in lab.daemon.ruleset().protected
         monkeypatch.undo()
         await lab.until(lambda: _settled(lab))
-        assert held(lab) == {(B, "mx"), *((f"203.0.113.{n}", "mx") for n in range(1, 99))}
+        assert in_kernel(lab) == {(B, "mx"), *((f"203.0.113.{n}", "mx") for n in range(1, 99))}
 
     live(tmp_path, story)
 
 
 async def _settled(lab: Lab) -> bool:
-    return lab.daemon.pipeline.enforcer.fault is None and not lab.daemon.pipeline.enforcer.waiting()
+    return lab.daemon.pipeline.enforcer.error is None and not lab.daemon.pipeline.enforcer.pending()
 
 
 def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_force(
@@ -115,9 +115,9 @@ def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_f
 
         monkeypatch.setattr(lab.daemon.store, "allow", fails)
         entries = [protocol.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
-        brought = await lab.ask(protocol.Import(entries), ImportResult)
-        assert brought.done == 1
-        assert [refusal.index for refusal in brought.refused] == [1, 2]
+        imported = await lab.ask(protocol.Import(entries), ImportResult)
+        assert imported.done == 1
+        assert [refusal.index for refusal in imported.refused] == [1, 2]
         assert A in lab.daemon.ruleset().protected
 
     live(tmp_path, story)
@@ -139,9 +139,9 @@ def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: P
         turns = 0
         while not asked.done():
             await asyncio.sleep(0)
-            turns += bool(0 < len(held(lab)) < 2000)
+            turns += bool(0 < len(in_kernel(lab)) < 2000)
         assert turns >= 15
-        assert held(lab) == set()
+        assert in_kernel(lab) == set()
         assert len((await asked).changed) == 1000
 
     live(tmp_path, story)
@@ -176,7 +176,7 @@ def test_a_list_under_way_ends_before_the_store_is_closed(
         ]
         asked = asyncio.create_task(lab.ask(protocol.Import(entries), ImportResult))
         async with asyncio.timeout(BOUND):
-            while not held(lab):  # noqa: ASYNC110 - no event
+            while not in_kernel(lab):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0)
         lab.daemon.stop()
         assert (await asked).done == 500
@@ -217,14 +217,14 @@ def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_
         ban_many(lab, 5000)
         freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))
         async with asyncio.timeout(BOUND):
-            while len(held(lab)) == 5000:  # noqa: ASYNC110 - no event
+            while len(in_kernel(lab)) == 5000:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0)
-        assert held(lab)
+        assert in_kernel(lab)
         lab.garbage(B)
         assert (await freeing).message == "5001 unbanned"
-        assert held(lab) == set()
+        assert in_kernel(lab) == set()
         lab.garbage(B)
         assert await lab.listed(1) == [(B, "mx", "ban")]
-        assert held(lab) == {(B, "mx")}
+        assert in_kernel(lab) == {(B, "mx")}
 
     live(tmp_path, story)

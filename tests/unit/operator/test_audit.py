@@ -66,9 +66,9 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
         False,
     )
     assert (reload.op, reload.outcome, reload.ok) == ("reload", "internal error", False)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 4
-    assert all("\n" not in line for line in told)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 4
+    assert all("\n" not in line for line in lines)
 
 
 @pytest.mark.root

@@ -100,7 +100,7 @@ def essence(result: Result) -> Any:
     return found
 
 
-def told(ask: Callable[[], Result]) -> Any:
+def outcome(ask: Callable[[], Result]) -> Any:
     try:
         return essence(ask())
     except ThrottledError as error:
@@ -115,7 +115,7 @@ def without_rules(outcome: Any) -> Any:
     return text
 
 
-def held(lab: Lab) -> set[tuple[str, str, str]]:
+def in_kernel(lab: Lab) -> set[tuple[str, str, str]]:
     return {(seen.subject, seen.scope, seen.action) for seen in lab.daemon.backend.dump()}
 
 
@@ -127,8 +127,8 @@ def with_daemon(path: Path) -> list[tuple[Any, Any]]:
         for request in BEFORE:
             await lab.ask(request, ChangeResult)
         for request in ASKED:
-            asked = await asyncio.to_thread(told, partial(client.request, socket, request))
-            outcomes.append((asked, held(lab)))
+            asked = await asyncio.to_thread(outcome, partial(client.request, socket, request))
+            outcomes.append((asked, in_kernel(lab)))
 
     live(path, story)
     return outcomes
@@ -145,7 +145,7 @@ def without_daemon(path: Path) -> list[tuple[Any, Any]]:
     database = settings.database()
     for request in ASKED:
         ask = partial(answer_offline, settings, database, lab.daemon.backend, request, facts)
-        outcomes.append((told(ask), held(lab)))
+        outcomes.append((outcome(ask), in_kernel(lab)))
     return outcomes
 
 

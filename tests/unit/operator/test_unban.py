@@ -17,7 +17,7 @@ def kernel() -> DryRun:
 
 
 @pytest.mark.parametrize(
-    ("held", "subject", "blocks"),
+    ("elements", "subject", "blocks"),
     [
         ([A], A, [A]),
         (["198.51.100.0/24", "198.48.0.0/13", "0.0.0.0/0"], A, None),
@@ -29,11 +29,11 @@ def kernel() -> DryRun:
     ],
 )
 def test_every_network_around_it_is_asked_for(
-    kernel: DryRun, held: list[str], subject: str, blocks: list[str] | None
+    kernel: DryRun, elements: list[str], subject: str, blocks: list[str] | None
 ) -> None:
-    kernel.apply([Entry(each, "mx", "ban", 60.0) for each in held])
+    kernel.apply([Entry(each, "mx", "ban", 60.0) for each in elements])
     found = [seen.subject for seen in blocking(kernel, subject, ("mx", "submission"))]
-    assert found == (held if blocks is None else blocks)
+    assert found == (elements if blocks is None else blocks)
     assert blocking(kernel, subject, ("submission",)) == []
 
 

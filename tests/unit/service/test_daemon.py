@@ -40,7 +40,7 @@ from throttled.errors import (
     StoreError,
     ThrottledError,
 )
-from throttled.model import Action, Decision, Entry, Mode, Problem, Rate, Scope
+from throttled.model import Action, Decision, Entry, Finding, Mode, Rate, Scope
 from throttled.service import daemon, schedule
 from throttled.service.configuration import Options
 from throttled.service.daemon import Daemon
@@ -191,18 +191,18 @@ def test_a_ban_is_listed_and_explained_with_its_lines(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(A)
         assert await lab.listed(1) == [(A, "mx", "ban")]
-        told = await lab.ask(protocol.Explain(A), ExplainResult)
-        assert told.network == "198.51.100.0/24"
-        assert told.active[0].action == "ban"
-        assert len(told.lines) == 11
-        assert all("GET /" in line.text for line in told.lines)
-        assert {m.limit: m.value for m in told.meters if m.value} == {
+        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert explained.network == "198.51.100.0/24"
+        assert explained.active[0].action == "ban"
+        assert len(explained.lines) == 11
+        assert all("GET /" in line.text for line in explained.lines)
+        assert {m.limit: m.value for m in explained.meters if m.value} == {
             "errors": 55,
             "errors-day": 55,
         }
-        assert told.past.offences == 1
-        assert told.sessions == 11
-        assert "ban ends" in told.next
+        assert explained.past.offences == 1
+        assert explained.sessions == 11
+        assert "ban ends" in explained.next
 
     live(tmp_path, story)
 
@@ -213,15 +213,16 @@ def test_explain_before_anything_happened_and_of_the_protected(tmp_path: Path) -
         lab.garbage(A, 2)
 
         async def counted() -> bool:
-            told = await lab.ask(protocol.Explain(A), ExplainResult)
+            explained = await lab.ask(protocol.Explain(A), ExplainResult)
             return (
-                "throttled in mx after 11 more on limit errors (10 of 20 within 10m)" in told.next
+                "throttled in mx after 11 more on limit errors (10 of 20 within 10m)"
+                in explained.next
             )
 
         await lab.until(counted)
-        told = await lab.ask(protocol.Explain("127.0.0.1"), ExplainResult)
-        assert told.protected
-        assert "nothing" in told.next
+        explained = await lab.ask(protocol.Explain("127.0.0.1"), ExplainResult)
+        assert explained.protected
+        assert "nothing" in explained.next
         network = await lab.ask(protocol.Explain("198.51.100.0/24"), ExplainResult)
         assert network.network == ""
 
@@ -236,8 +237,8 @@ def test_unban_frees_and_forgets(tmp_path: Path) -> None:
         assert change.confirmed
         assert [row.action for row in change.changed] == ["ban"]
         assert await lab.listed(0) == []
-        told = await lab.ask(protocol.Explain(A), ExplainResult)
-        assert {m.value for m in told.meters} == {0}
+        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert {m.value for m in explained.meters} == {0}
         with pytest.raises(ThrottledError, match="neither"):
             await lab.ask(protocol.Unban(A), ChangeResult)
         lab.garbage(A)
@@ -357,12 +358,12 @@ def test_what_is_flushed_comes_back_with_its_rate(tmp_path: Path) -> None:
             daemon.backend.apply(damage)
             daemon.reconciler.compare()
             assert await daemon.reconciler.begun()
-            held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
-            assert held == expected
+            elements = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
+            assert elements == expected
             daemon.backend.apply(damage)
             daemon.reconciler._judge(damage)
-            held = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
-            assert held == expected
+            elements = {(s.subject, s.action, s.rate) for s in daemon.backend.dump()}
+            assert elements == expected
 
     live(tmp_path, story)
 
@@ -375,8 +376,8 @@ def test_unban_all_of_one_scope(tmp_path: Path) -> None:
         assert change.confirmed
         assert "2 " in change.message
         assert await lab.listed(2) == [(A, "submission", "ban"), (B, "submission", "ban")]
-        held = lab.daemon.backend.dump()
-        assert {(seen.subject, seen.scope) for seen in held} == {
+        elements = lab.daemon.backend.dump()
+        assert {(element.subject, element.scope) for element in elements} == {
             (A, "submission"),
             (B, "submission"),
         }
@@ -405,11 +406,11 @@ def test_what_operators_decide_has_its_origin_to_the_end(tmp_path: Path) -> None
         (decision,) = (await lab.ask(protocol.Explain(B), ExplainResult)).decisions
         assert decision.origin == "log"
         await lab.ask(protocol.Unban(A, scope="mx", exempt=60.0), ChangeResult)
-        told = await lab.ask(protocol.Explain(A), ExplainResult)
-        assert [row.origin for row in told.active] == ["operator"]
+        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert [row.origin for row in explained.active] == ["operator"]
         actions = ["exempt", "release", "throttle", "release", "ban"]
-        assert [d.action for d in told.decisions] == actions
-        assert {d.origin for d in told.decisions} == {"operator"}
+        assert [d.action for d in explained.decisions] == actions
+        assert {d.origin for d in explained.decisions} == {"operator"}
 
     live(tmp_path, story)
 
@@ -435,8 +436,8 @@ def test_allow_frees_and_protects_until_disallowed(tmp_path: Path) -> None:
         assert [(row.what, row.note, row.until) for row in rows] == [
             ("198.51.100.0/24", "branch", None)
         ]
-        told = await lab.ask(protocol.Explain(A), ExplainResult)
-        assert [row.what for row in told.allowed] == ["198.51.100.0/24"]
+        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert [row.what for row in explained.allowed] == ["198.51.100.0/24"]
         await lab.ask(protocol.Disallow("198.51.100.0/24"), ChangeResult)
         await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
         with pytest.raises(ThrottledError, match="not allowed by hand"):
@@ -479,9 +480,9 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
         with pytest.raises(ThrottledError) as caught:
             await lab.ask(protocol.Reload(), Done)
         assert caught.value.exit_code == ConfigError.exit_code
-        (problem,) = (await lab.ask(protocol.Status(), StatusResult)).health
-        assert (problem.key, problem.state) == ("config", "warning")
-        assert "soft" in problem.what
+        (finding,) = (await lab.ask(protocol.Status(), StatusResult)).health
+        assert (finding.key, finding.state) == ("config", "warning")
+        assert "soft" in finding.what
         lab.configure("[throttle]\n[ban]\n")
         lab.config.write_text(lab.config.read_text().replace("c.sock", "d.sock"))
         for _ in range(2):  # told again, as it is still so
@@ -517,7 +518,9 @@ def test_a_reload_begins_and_ends_observing(tmp_path: Path) -> None:
 
 
 async def _enforced(lab: Lab) -> bool:
-    return {(seen.subject, seen.scope) for seen in lab.daemon.backend.dump()} == {(A, "mx")}
+    return {(element.subject, element.scope) for element in lab.daemon.backend.dump()} == {
+        (A, "mx")
+    }
 
 
 def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Path) -> None:
@@ -527,8 +530,8 @@ def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Pa
     async def story(lab: Lab) -> None:
         lab.configure()
         with pytest.MonkeyPatch.context() as patch:
-            fault = Problem("fault", "no nftables here")
-            patch.setattr(Memory, "check", lambda _self: [fault])
+            error = Finding("fault", "no nftables here")
+            patch.setattr(Memory, "check", lambda _self: [error])
             with pytest.raises(ThrottledError, match="no nftables here"):
                 await lab.ask(protocol.Reload(), Done)
         assert (await lab.ask(protocol.Status(), StatusResult)).mode == "observe"
@@ -623,8 +626,8 @@ def test_what_an_unban_forgot_stays_forgotten_after_a_restart(
     tmp_path: Path, *, everybody: bool
 ) -> None:
     async def value(lab: Lab, subject: str) -> int:
-        told = await lab.ask(protocol.Explain(subject), ExplainResult)
-        return max(meter.value for meter in told.meters)
+        explained = await lab.ask(protocol.Explain(subject), ExplainResult)
+        return max(meter.value for meter in explained.meters)
 
     async def before(lab: Lab) -> None:
         lab.garbage(A)
@@ -655,9 +658,9 @@ def test_lines_are_shown_from_a_log_that_was_compressed_since(tmp_path: Path) ->
         await lab.until(read_on)
         rotated.with_name("mail.log.2.gz").write_bytes(gzip.compress(rotated.read_bytes()))
         rotated.unlink()
-        told = await lab.ask(protocol.Explain(A), ExplainResult)
-        assert len(told.lines) == 11
-        assert all("non-SMTP command" in line.text for line in told.lines)
+        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        assert len(explained.lines) == 11
+        assert all("non-SMTP command" in line.text for line in explained.lines)
 
     live(tmp_path, story)
 
@@ -700,7 +703,7 @@ def test_a_database_that_is_none_does_not_stop_protection(tmp_path: Path) -> Non
 
     async def story(lab: Lab) -> None:
         status = await lab.ask(protocol.Status(), StatusResult)
-        assert "fault" in {problem.state for problem in status.health}
+        assert "fault" in {finding.state for finding in status.health}
         lab.garbage(A)
         await lab.listed(1)
 
@@ -778,11 +781,11 @@ def test_a_database_that_somebody_altered(tmp_path: Path, seed: int) -> None:
         lab.garbage("198.51.100.99")
 
         async def banned() -> bool:
-            told = await lab.ask(protocol.Explain("198.51.100.99"), ExplainResult)
-            return [row.action for row in told.active] == ["ban"]
+            explained = await lab.ask(protocol.Explain("198.51.100.99"), ExplainResult)
+            return [row.action for row in explained.active] == ["ban"]
 
         await lab.until(banned)
-        lab.daemon._tell(now())
+        lab.daemon._report_health(now())
         for request, kind in ((protocol.Status(), StatusResult), (protocol.List(), ListResult)):
             await lab.ask(request, kind)
 
@@ -811,13 +814,13 @@ def test_a_log_of_other_hosts_only_is_a_fault_until_the_name_is_known(tmp_path: 
     async def story(lab: Lab) -> None:
         strangers(lab, "renamed.example.net", count=40)
 
-        async def told() -> bool:
+        async def explained() -> bool:
             return bool(await other_hosts(lab))
 
         async def well() -> bool:
             return not await other_hosts(lab)
 
-        await lab.until(told)
+        await lab.until(explained)
         (what,) = await other_hosts(lab)
         assert "all 40 events are of other hosts" in what
         assert "renamed.example.net" in what

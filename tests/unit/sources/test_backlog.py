@@ -57,7 +57,7 @@ class Host:
             self._put(f"mail.log.{number}.gz", gzip.compress(day(number).encode()), number)
         self._put("mail.log.4.gz", gzip.compress(day(60).encode()), 60)
         self.database = home / "t.db"
-        self.told: list[str] = []
+        self.progress: list[str] = []
         self.pasts: list[Past] = []
 
     def _put(self, name: str, data: str | bytes, days: float) -> None:
@@ -85,8 +85,8 @@ class Host:
                 if task.done():
                     break
                 await asyncio.wait({task}, timeout=0.001)
-                if backlog.told and backlog.told not in self.told:
-                    self.told.append(backlog.told)
+                if backlog.progress and backlog.progress not in self.progress:
+                    self.progress.append(backlog.progress)
                     self.pasts.append(self.past(store, GOOD))
         task.cancel()
         await asyncio.wait({task})
@@ -168,7 +168,7 @@ def test_the_latest_come_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("throttled.tail.behind.PIECE", 700)
     monkeypatch.setattr(module, "_SLICE", 1)
     host.run()
-    names = [text.partition(": ")[2].partition(";")[0] for text in host.told]
+    names = [text.partition(": ")[2].partition(";")[0] for text in host.progress]
     order = [Path(name).name for name in dict.fromkeys(names)]
     assert order == sorted(order)
     assert [past.deliveries for past in host.pasts] == sorted(p.deliveries for p in host.pasts)

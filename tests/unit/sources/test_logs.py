@@ -46,7 +46,7 @@ def logs(pipeline: Pipeline, turn: Callable[..., None]) -> Iterator[Logs]:
 
 def keys(logs: Logs, pipeline: Pipeline) -> list[str]:
     health = LogReporter(logs, pipeline)
-    return [problem.key for problem in health(now().boot)]
+    return [finding.key for finding in health(now().boot)]
 
 
 def append(path: Path, count: int) -> None:

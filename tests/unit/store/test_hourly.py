@@ -38,7 +38,7 @@ def test_decisions_are_counted_in_the_hour_they_were_taken_in(store: Store) -> N
 
 def test_an_unban_is_a_decision(store: Store) -> None:
     store.record(NOW, [ban()])
-    store.forget(A, None, NOW)
+    store.unban(A, None, NOW)
     assert rows(store)[-1] == (0, "mx", "decision", "release", "operator", 1)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from throttled import address
-from throttled.model import Action, Decision, Entry, Line, Rate, Scope, Seen
+from throttled.model import Action, Decision, Element, Entry, Line, Rate, Scope
 from throttled.store import listing
 from throttled.store.listing import Order
 from throttled.store.store import Filter, Store
@@ -115,7 +115,7 @@ def test_a_row_of_the_list(store: Store) -> None:
     lines = (Line(1, 10), Line(1, 20))
     decision = Decision(NOW, "ban", "2001:db8::7", "mx", "auth", 3, NOW + 60, "why", 9, 8, lines)
     store.record(NOW, [decision])
-    store.packets([Seen("2001:db8::7", "mx", "ban", 1.0, 42)])
+    store.packets([Element("2001:db8::7", "mx", "ban", 1.0, 42)])
     (row,) = store.snapshots(NOW)
     assert row == row.__class__(
         "2001:db8::7", "mx", "ban", "auth", 3, NOW, NOW + 60, "why", 42, lines
@@ -156,7 +156,7 @@ def test_orders_and_the_number_of_rows(store: Store) -> None:
     store.record(NOW + 1, [decide("198.51.100.1", at=NOW + 1, seconds=200)])
     store.record(NOW + 2, [decide("198.51.100.2", at=NOW + 2, seconds=100)])
     store.packets(
-        [Seen("198.51.100.3", "mx", "ban", 1, 5), Seen("198.51.100.1", "mx", "ban", 1, 9)]
+        [Element("198.51.100.3", "mx", "ban", 1, 5), Element("198.51.100.1", "mx", "ban", 1, 9)]
     )
     ends: dict[Order, str] = {"since": "213", "until": "213", "subject": "123", "packets": "132"}
     for order, expected in ends.items():
@@ -187,7 +187,7 @@ def test_counts_follow_every_change(store: Store) -> None:
     assert counted(NOW) == [0, 2, 1, 1, 0, 0]
     assert counted(NOW + 600) == [0, 0, 0, 1, 0, 0]
     assert store.total(NOW + 600) == 1
-    store.forget("198.51.100.1", None, NOW)
+    store.unban("198.51.100.1", None, NOW)
     assert counted(NOW) == [0, 1, 1, 0, 0, 0]
     store.record(NOW, [decide("198.51.100.3", "throttle")])
     assert counted(NOW) == [1, 1, 0, 0, 0, 0]
@@ -255,7 +255,7 @@ def test_pages_together_are_all_rows_of_every_order_and_filter(store: Store) -> 
     store.record(
         NOW, [*many(25), *(decide(f"198.18.0.{n}", "throttle", "submission") for n in range(9))]
     )
-    store.packets([Seen(f"198.18.0.{n}", "mx", "ban", 1.0, n // 3) for n in range(25)])
+    store.packets([Element(f"198.18.0.{n}", "mx", "ban", 1.0, n // 3) for n in range(25)])
     orders: tuple[Order, ...] = ("since", "until", "subject", "packets")
     for order in orders:
         for what in (

@@ -16,7 +16,7 @@ def ban(subject: str, at: float = NOW, seconds: float = 600.0) -> Decision:
 def test_all_that_is_known_of_a_subject(store: Store) -> None:
     subject = "2001:db8::7"
     store.record(NOW, [ban(subject)], [Evidence(subject, NOW, 3, 2)])
-    store.forget(subject, None, NOW, NOW + 900)
+    store.unban(subject, None, NOW, NOW + 900)
     store.record(NOW, [ban(subject)])
     assert store.past([(subject, "mx")], NOW) == {
         (subject, "mx"): Past(
@@ -55,7 +55,7 @@ def test_a_subject_is_never_read_as_anything_else(store: Store, hostile: str) ->
 def test_what_ended_is_not_in_force(store: Store) -> None:
     subject = "198.51.100.1"
     store.record(NOW, [ban(subject)])
-    store.forget(subject, "submission", NOW, NOW + 600)
+    store.unban(subject, "submission", NOW, NOW + 600)
     (before,) = store.past([(subject, "mx")], NOW + 599.9).values()
     (after,) = store.past([(subject, "mx")], NOW + 600).values()
     assert (before.action, before.until) == ("ban", NOW + 600)

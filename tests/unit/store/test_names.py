@@ -3,7 +3,7 @@
 import pytest
 
 from throttled.errors import RefusedError
-from throttled.store import byhand, names
+from throttled.store import manual, names
 from throttled.store.names import ADDRESSES, GRACE
 from throttled.store.store import Shift, Store
 
@@ -77,7 +77,7 @@ def test_names_and_entries_are_apart_and_disallowed_together(store: Store) -> No
 
 def test_the_list_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "ALLOWED", 2)
-    assert byhand.ALLOWED > 2
+    assert manual.ALLOWED > 2
     store.allow(C, 0.0, "", NOW)
     store.resolve(NAME, [A], KEPT, NOW)
     with pytest.raises(RefusedError, match="2 entries"):

@@ -24,7 +24,7 @@ def left(store: Store) -> list[str]:
 
 def test_what_is_young_stays(store: Store) -> None:
     store.record(NOW, [ban(1), ban(2, seconds=DAY)], [Evidence("198.51.100.1", NOW, 1)])
-    store.forget("203.0.113.1", "mx", NOW, NOW + 60)
+    store.unban("203.0.113.1", "mx", NOW, NOW + 60)
     store.allow("203.0.113.2", 0.0, "", NOW)
     store.allow("203.0.113.3", NOW + 60, "", NOW)
     assert store.prune(NOW + 59) is False
@@ -34,8 +34,8 @@ def test_what_is_young_stays(store: Store) -> None:
 
 def test_each_thing_has_its_time(store: Store) -> None:
     store.record(NOW, [ban(1), ban(2, seconds=1000 * DAY)], [Evidence("198.51.100.1", NOW, 1)])
-    store.forget("203.0.113.1", "mx", NOW - 1, NOW + 60)
-    store.forget("203.0.113.4", "mx", NOW - 1, NOW + 60 * DAY)
+    store.unban("203.0.113.1", "mx", NOW - 1, NOW + 60)
+    store.unban("203.0.113.4", "mx", NOW - 1, NOW + 60 * DAY)
     store.allow("203.0.113.2", 0.0, "", NOW)
     store.allow("203.0.113.3", NOW + 60, "", NOW)
     store.record(NOW + 60, [ban(3, NOW + 60, 1000 * DAY)])
@@ -135,9 +135,9 @@ def test_the_log_is_written_back(store: Store, path: str) -> None:
 def test_at_the_cap_the_oldest_unbans_go_and_no_exemption(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune, "PARDONS", 3)
+    monkeypatch.setattr(prune, "UNBANS", 3)
     for number in range(6):
         exempt = NOW + 600 if number == 0 else 0.0
-        store.forget(f"198.51.100.{number}", "mx", NOW - 10 + number, exempt)
+        store.unban(f"198.51.100.{number}", "mx", NOW - 10 + number, exempt)
     store.prune(NOW)
-    assert {subject[-1] for subject in store.forgotten()} == {"0", "3", "4", "5"}
+    assert {subject[-1] for subject in store.unbanned_since()} == {"0", "3", "4", "5"}

@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Action, Decision, Evidence, Line, Rate, Scope, Seen
+from throttled.model import Action, Decision, Element, Evidence, Line, Rate, Scope
 from throttled.store.rows import LINES, TEXT
 from throttled.store.store import Store, StoredPosition
 
@@ -227,7 +227,7 @@ def test_the_latest_position_of_a_path_is_kept(store: Store) -> None:
 
 
 def packets(store: Store, counter: int, action: Action = "ban") -> int:
-    store.packets([Seen(A, "mx", action, 1.0, counter)])
+    store.packets([Element(A, "mx", action, 1.0, counter)])
     return store.snapshots(NOW)[0].packets
 
 
@@ -260,15 +260,15 @@ def test_packets_begin_anew_with_another_action_or_after_a_pause(store: Store) -
 
 
 def test_counters_of_unknown_elements_are_ignored(store: Store) -> None:
-    store.packets([Seen(A, "mx", "ban", 1.0, 5)])
+    store.packets([Element(A, "mx", "ban", 1.0, 5)])
     assert store.snapshots(NOW) == []
 
 
 def test_counters_come_in_any_number(store: Store) -> None:
     store.record(NOW, [ban()])
-    unknown = (Seen(f"198.18.{n >> 8}.{n & 255}", "mx", "ban", 1.0, 1) for n in range(20_001))
+    unknown = (Element(f"198.18.{n >> 8}.{n & 255}", "mx", "ban", 1.0, 1) for n in range(20_001))
     store.packets(unknown)
-    store.packets(iter([Seen(A, "mx", "ban", 1.0, 5)]))
+    store.packets(iter([Element(A, "mx", "ban", 1.0, 5)]))
     assert store.snapshots(NOW)[0].packets == 5
 
 

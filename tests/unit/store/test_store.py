@@ -80,7 +80,7 @@ class Model(RuleBasedStateMachine):
         self.history: dict[str, list[str]] = {subject: [] for subject in SUBJECTS}
         self.delivered: dict[str, int] = {}
         self.banned: dict[tuple[str, Scope], float] = {}
-        self.forgotten: dict[tuple[str, Scope], float] = {}
+        self.unbanned_since: dict[tuple[str, Scope], float] = {}
 
     def teardown(self) -> None:
         self.store.close()
@@ -122,16 +122,16 @@ class Model(RuleBasedStateMachine):
         self.store.record(self.now, decisions, evidence)
 
     @rule(subject=subjects, scope=st.one_of(st.none(), scopes))
-    def forget(self, subject: str, scope: Scope | None) -> None:
+    def unban(self, subject: str, scope: Scope | None) -> None:
         keys = [(subject, s) for s in SCOPES if scope in (None, s)]
         in_force = self.in_force()
         expected = [Entry(*key, in_force[key][0], 0.0) for key in keys if key in in_force]
         for key in keys:
             self.active.pop(key, None)
             self.offences.pop(key, None)
-            self.forgotten[key] = self.now
+            self.unbanned_since[key] = self.now
         self.history[subject][:0] = ["release"] * len(expected)
-        assert self.store.forget(subject, scope, self.now) == expected
+        assert self.store.unban(subject, scope, self.now) == expected
         self.now += 1  # of two things at the same instant nobody knows which came first
 
     @rule(scope=st.one_of(st.none(), scopes))
@@ -172,7 +172,7 @@ class Model(RuleBasedStateMachine):
         for scope in SCOPES:
             key = ("198.51.100.0/24", scope)
             past = self.store.network_past([key], self.now)[key]
-            since = self.forgotten.get(key, 0.0)
+            since = self.unbanned_since.get(key, 0.0)
             counted = [s for s in SUBJECTS[:2] if (s, scope) in self.offences]
             assert past.banned == sum(self.banned[s, scope] > since for s in counted)
             assert past.good == sum(s in self.delivered for s in SUBJECTS[:2])

@@ -4,7 +4,7 @@ from throttled.tail.backoff import Backoff
 def test_works_until_it_fails() -> None:
     retry = Backoff()
     assert retry.due(0.0)
-    assert retry.problem == ""
+    assert retry.error == ""
 
 
 def test_waits_twice_as_long_each_time_up_to_a_bound() -> None:
@@ -17,7 +17,7 @@ def test_waits_twice_as_long_each_time_up_to_a_bound() -> None:
             at += 0.5
         waits.append(at - begin)
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
-    assert (retry.problem, retry.since) == ("no", 100.0)
+    assert (retry.error, retry.since) == ("no", 100.0)
 
 
 def test_begins_anew_once_it_worked() -> None:

@@ -831,11 +831,11 @@ for text in ("", "two\\n"):
         while batch := tail.read(): print(batch.lines)
     except SourceError as error:
         print(error)
-print(tail.state().problem)
+print(tail.state().error)
 limit.write_text("100")
 tail._retry._next = 0.0
 tail.read()
-print(repr(tail.state().problem))
+print(repr(tail.state().error))
 """
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", sys.executable, "-c", program],
@@ -843,9 +843,9 @@ print(repr(tail.state().problem))
         capture_output=True,
         text=True,
     )
-    one, two, problem, mended = done.stdout.splitlines()
+    one, two, error, mended = done.stdout.splitlines()
     assert (one, two, mended) == ("['one']", "['two']", "''")
-    assert "No space left" in problem
+    assert "No space left" in error
 
 
 class Clock:
@@ -875,12 +875,12 @@ def test_no_descriptor_at_a_rotation(log: Path, clock: Clock) -> None:
         clock.at += 100
         with pytest.raises(SourceError, match="Too many open files"):
             tail.now()
-    assert "Too many open files" in tail.tail.state().problem
+    assert "Too many open files" in tail.tail.state().error
     assert tail.quiet()
     assert tail.now() == []  # not yet
     clock.at += 30
     assert tail.now() == numbered(3, 9)
-    assert (tail.tail.state().problem, tail.tail.state().gaps) == ("", 0)
+    assert (tail.tail.state().error, tail.tail.state().gaps) == ("", 0)
 
 
 def test_no_descriptor_at_a_restart(log: Path, clock: Clock) -> None:
@@ -942,7 +942,7 @@ def test_an_old_generation_that_cannot_be_read_blocks_nothing(
     append(log, numbered(5, 7))
     with suppress(SourceError):
         assert tail.now() == numbered(5, 7)
-    assert os.strerror(code) in tail.tail.state().problem
+    assert os.strerror(code) in tail.tail.state().error
     assert tail.position is not None
     assert len(tail.position.older) == 1  # a restart tries it too
     for number in range(2, 9):
@@ -955,7 +955,7 @@ def test_an_old_generation_that_cannot_be_read_blocks_nothing(
     assert tail.tail.state().gaps == 1
     clock.at += 60
     assert tail.now() == []
-    assert tail.tail.state().problem == ""
+    assert tail.tail.state().error == ""
 
 
 def test_an_old_generation_that_can_be_read_again(log: Path, clock: Clock, disk: Disk) -> None:
@@ -972,7 +972,7 @@ def test_an_old_generation_that_can_be_read_again(log: Path, clock: Clock, disk:
     del disk.failing[inode]
     clock.at += 1
     assert tail.now() == numbered(3, 5)
-    assert (tail.tail.state().problem, tail.tail.state().gaps) == ("", 0)
+    assert (tail.tail.state().error, tail.tail.state().gaps) == ("", 0)
 
 
 def test_an_old_generation_is_given_up(log: Path, clock: Clock, disk: Disk) -> None:
@@ -986,7 +986,7 @@ def test_an_old_generation_is_given_up(log: Path, clock: Clock, disk: Disk) -> N
             tail.now()
         clock.at += module.PATIENCE
     assert (len(tail.tail._files), tail.tail.state().gaps) == (1, 1)
-    assert tail.tail.state().problem == ""
+    assert tail.tail.state().error == ""
 
 
 def test_a_stale_handle_of_the_log_is_opened_anew(log: Path, clock: Clock, disk: Disk) -> None:
@@ -1005,7 +1005,7 @@ def test_a_stale_handle_of_the_log_is_opened_anew(log: Path, clock: Clock, disk:
     assert tail.tail._files[0] is not file
     append(log, numbered(5, 6))
     assert tail.woken() == numbered(5, 6)
-    assert tail.tail.state().problem == ""
+    assert tail.tail.state().error == ""
 
 
 def overwrite(log: Path, text: bytes) -> None:

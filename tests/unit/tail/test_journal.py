@@ -278,19 +278,19 @@ def test_suppressed_lines_are_told(inside: Inside, tmp_path: Path) -> None:
         journald.stop()
         journald.start("RateLimitIntervalSec=1s", "RateLimitBurst=1")
         subprocess.run(["mount", "--bind", unit, cgroup], check=True)
-        told: list[str] = []
+        suppressed: list[str] = []
         try:
             with Follower() as follower:
                 deadline = time.monotonic() + BOUND
-                while not told and time.monotonic() < deadline:  # until the interval is over
+                while not suppressed and time.monotonic() < deadline:  # until the interval is over
                     send("again")
                     select.select([follower.tail], [], [], 0.1)
                     if batch := follower.tail.read():
-                        told = [line for line in batch.lines if "Suppressed" in line]
+                        suppressed = [line for line in batch.lines if "Suppressed" in line]
         finally:
             subprocess.run(["umount", cgroup], check=True)
-        assert " systemd-journald[" in told[0]
-        assert texts(told)[0].endswith(" messages from x.service")
+        assert " systemd-journald[" in suppressed[0]
+        assert texts(suppressed)[0].endswith(" messages from x.service")
 
     inside(test)
 
@@ -323,13 +323,13 @@ def test_batches_are_bounded(inside: Inside) -> None:
 def test_latency(inside: Inside) -> None:
     def test(_: Journald) -> None:
         with Follower() as follower:
-            took = []
+            elapsed = []
             for number in range(50):
                 began = time.monotonic()
                 send(f"{number}")
                 follower.until(f"{number}")
-                took.append(time.monotonic() - began)
-        assert min(took) < 0.02  # a busy machine makes any one late, a delay of ours all
+                elapsed.append(time.monotonic() - began)
+        assert min(elapsed) < 0.02  # a busy machine makes any one late, a delay of ours all
 
     inside(test)
 

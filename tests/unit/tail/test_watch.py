@@ -95,8 +95,8 @@ def test_followed_file(tmp_path: Path, watch: Watch) -> None:
     file.unlink()
     os.write(fd, b"x")
     assert descriptor in {event.wd for event in watch._inotify.read(timeout=0)}
-    watch.forget(descriptor)
-    watch.forget(descriptor)
+    watch.unwatch(descriptor)
+    watch.unwatch(descriptor)
     watch.changed()
     os.write(fd, b"x")
     assert watch._inotify.read(timeout=0) == []

@@ -28,7 +28,7 @@ from throttled.enforce.iptables.watch import Outlines, TablesWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,15 @@ class Iptables(SetBackend[int]):
     def _outlines(self) -> Outlines:
         return Outlines(_versions())
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Put a set and a chain of all our kinds of rules in place, that no packet comes to."""
         try:
             if tables.variant() == "nf_tables":
-                return [Problem("fault", "this host's iptables is the nft variant", _NFT)]
+                return [Finding("fault", "this host's iptables is the nft variant", _NFT)]
             self._try()
         except BackendError as error:
-            return [Problem("fault", error.message, error.hint or _MODULES)]
-        return [Problem("ok", f"iptables-legacy and ipset work, on Linux {os.uname().release}")]
+            return [Finding("fault", error.message, error.hint or _MODULES)]
+        return [Finding("ok", f"iptables-legacy and ipset work, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place, one step for each IP version; tell whether there were sets.
@@ -94,7 +94,7 @@ class Iptables(SetBackend[int]):
         applied = self._ipsets.commit(placed)
         return Applied((*unusable, *refused, *applied.failed), applied.full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds.
 
         In a set of more than 20,000 elements `seconds` is nan and `packets` 0: not known. Of one
@@ -102,7 +102,7 @@ class Iptables(SetBackend[int]):
         """
         return self._ipsets.lookup(plan(entries, self._known())[0])
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element."""
         for of in sorted(_subjects(self._ipsets.headers())):
             with suppress(GoneError):
@@ -198,12 +198,12 @@ class Iptables(SetBackend[int]):
     def _changed(self) -> bool:
         """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
         try:
-            seen = self._look()
+            state = self._look()
         except BackendError as error:
-            seen = error.message
-        if seen == self._looked:
+            state = error.message
+        if state == self._looked:
             return False
-        self._looked = seen
+        self._looked = state
         try:
             return not self.intact()
         except BackendError:
@@ -225,12 +225,12 @@ class Iptables(SetBackend[int]):
             log.warning("%s holds too much to be made anew: its size stays", header.name)
             return
         with self._ipsets.replacing(header.name, wanted):
-            held = (
+            existing = (
                 # Was rounded down.
-                Entry(seen.subject, seen.scope, seen.action, seen.seconds + 1, seen.rate)
-                for seen in islice(self._ipsets.dump(of), most)
+                Entry(state.subject, state.scope, state.action, state.seconds + 1, state.rate)
+                for state in islice(self._ipsets.dump(of), most)
             )
-            self._ipsets.commit(plan(held, frozenset())[0], suffix=text.SPARE)
+            self._ipsets.commit(plan(existing, frozenset())[0], suffix=text.SPARE)
 
     def _try(self) -> None:
         """Let the kernel take a set and rules of all our kinds, under another name, and go."""

@@ -31,7 +31,7 @@ from throttled.enforce.sets import SetId, place
 from throttled.errors import BackendError
 from throttled.linux.netlink import Message, error
 from throttled.linux.netlink_socket import Netlink, netfilter
-from throttled.model import Applied, Entry, FullSet, Seen
+from throttled.model import Applied, Element, Entry, FullSet
 
 #: Elements of a set that are read to answer a question: some 10 ms.
 _READ = 20_000
@@ -89,8 +89,8 @@ class Ipsets:
             try:
                 answers = self._netlink.dump(messages.headers())
                 return [header for each in answers if (header := messages.header_of(each))]
-            except OSError as problem:
-                if problem.errno != errno.EINVAL:  # this kernel has no ip_set
+            except OSError as failure:
+                if failure.errno != errno.EINVAL:  # this kernel has no ip_set
                     raise
         return []
 
@@ -157,11 +157,11 @@ class Ipsets:
                         full.add(FullSet(name, of.scope, of.action))
         return Applied(tuple(failed), frozenset(full))
 
-    def lookup(self, groups: Groups[SetId, int]) -> list[Seen]:
+    def lookup(self, groups: Groups[SetId, int]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
-        return [seen for of, items in groups.items() for seen in self._look(of, items)]
+        return [element for of, items in groups.items() for element in self._look(of, items)]
 
-    def dump(self, of: SetId) -> Iterator[Seen]:
+    def dump(self, of: SetId) -> Iterator[Element]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
         halves: list[IpsetElement] = []
         for answer in _read(ruleset.name(of)):
@@ -170,7 +170,7 @@ class Ipsets:
                 if of.prefix == 0:
                     halves.append(element)
                 elif element.prefix == of.prefix:  # others are not our doing
-                    yield _seen(of, element.key, element.seconds, element.packets)
+                    yield _element(of, element.key, element.seconds, element.packets)
         if halves:
             yield _whole(of, halves)
 
@@ -184,7 +184,7 @@ class Ipsets:
             )
         return 0
 
-    def _look(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Seen]:
+    def _look(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Element]:
         present = self._present(of, items)
         if not present:
             return []
@@ -192,7 +192,7 @@ class Ipsets:
             return list(self.dump(of))
         known = self._known(of, present)
         return [
-            _lasting(known[key], items[key][0]) if key in known else _seen(of, key, math.nan, 0)
+            _lasting(known[key], items[key][0]) if key in known else _element(of, key, math.nan, 0)
             for key in present
         ]
 
@@ -217,13 +217,13 @@ class Ipsets:
                         raise OSError(number, "test")
         return found
 
-    def _known(self, of: SetId, keys: Collection[bytes]) -> dict[bytes, Seen]:
+    def _known(self, of: SetId, keys: Collection[bytes]) -> dict[bytes, Element]:
         """Return times and packets of what a set holds; nothing for what comes too late in it."""
         now = time.monotonic()
         if self._large.get(of, -_LARGE) > now - _LARGE:
             return {}
         wanted, size = set(keys), len(next(iter(keys)))
-        found: dict[bytes, Seen] = {}
+        found: dict[bytes, Element] = {}
         count = 0
         for answer in _read(ruleset.name(of)):
             data = answer.data
@@ -231,7 +231,7 @@ class Ipsets:
                 count += 1
                 if messages.key_of(data, start, size) in wanted:
                     key, _prefix, seconds, packets = messages.read(data, start, end)
-                    found[key] = _seen(of, key, seconds, packets)
+                    found[key] = _element(of, key, seconds, packets)
             if count > _READ:
                 self._large[of] = now
                 break
@@ -281,24 +281,24 @@ def _packed(of: SetId, items: Iterable[tuple[bytes, int]]) -> list[bytes]:
     return packed
 
 
-def _seen(of: SetId, key: bytes, seconds: float, packets: int) -> Seen:
-    return Seen(of.subject(key), of.scope, of.action, seconds, packets, read(of.rate))
+def _element(of: SetId, key: bytes, seconds: float, packets: int) -> Element:
+    return Element(of.subject(key), of.scope, of.action, seconds, packets, read(of.rate))
 
 
-def _lasting(seen: Seen, wanted: Entry) -> Seen:
+def _lasting(element: Element, wanted: Entry) -> Element:
     """Return what is to last longer than the kernel can count as if it would, half of that time.
 
     Else it would be taken for another element; in the second half it is, and so renewed.
     """
-    if wanted.seconds > messages.LONGEST and seen.seconds > messages.LONGEST / 2:
-        return replace(seen, seconds=wanted.seconds)
-    return seen
+    if wanted.seconds > messages.LONGEST and element.seconds > messages.LONGEST / 2:
+        return replace(element, seconds=wanted.seconds)
+    return element
 
 
-def _whole(of: SetId, halves: Sequence[IpsetElement]) -> Seen:
+def _whole(of: SetId, halves: Sequence[IpsetElement]) -> Element:
     first = bytes(len(halves[0].key))
     packets = sum(half.packets for half in halves)
-    return _seen(of, first, min(half.seconds for half in halves), packets)
+    return _element(of, first, min(half.seconds for half in halves), packets)
 
 
 def _read(name: str) -> Iterator[Message]:
@@ -312,12 +312,12 @@ def _refusals() -> Iterator[None]:
     """Turn what the kernel says into what the operator can read."""
     try:
         yield
-    except FileNotFoundError as problem:
+    except FileNotFoundError as failure:
         raise GoneError(
             "there is no set of ours in ip_set, or not this one",
             "a running throttled makes them, and puts them back when somebody destroyed them",
-        ) from problem
-    except OSError as problem:
-        hint = "run as root or with CAP_NET_ADMIN" if problem.errno == errno.EPERM else ""
-        why = messages.reason(problem.errno or 0) or problem.strerror
-        raise BackendError(f"ipset: {why}", hint) from problem
+        ) from failure
+    except OSError as failure:
+        hint = "run as root or with CAP_NET_ADMIN" if failure.errno == errno.EPERM else ""
+        why = messages.reason(failure.errno or 0) or failure.strerror
+        raise BackendError(f"ipset: {why}", hint) from failure

@@ -85,8 +85,8 @@ class Raw(iptc.Table):
 
     def strerror(self) -> str:
         """Return what the last error was."""
-        told = super().strerror()
-        return told.decode() if isinstance(told, bytes) else told
+        message = super().strerror()
+        return message.decode() if isinstance(message, bytes) else message
 
     def unhook(self, chains: Sequence[str]) -> None:
         """Remove the rules of PREROUTING that lead to chains."""

@@ -107,9 +107,9 @@ def _opened(version: int) -> Iterator["Raw"]:
             finally:
                 table.close()
         except made.ERRORS as error:
-            told = str(error)
-            hint = "run as root or with CAP_NET_ADMIN" if "ermission" in told else ""
-            raise BackendError(f"{_PROGRAMS[version]}: {told}", hint) from error
+            message = str(error)
+            hint = "run as root or with CAP_NET_ADMIN" if "ermission" in message else ""
+            raise BackendError(f"{_PROGRAMS[version]}: {message}", hint) from error
 
 
 def _library() -> ModuleType:
@@ -163,10 +163,10 @@ def variant() -> str:
         BackendError: it failed.
     """
     try:
-        told = _run(("iptables", "-V"))
+        message = _run(("iptables", "-V"))
     except AbsentError:
         return ""
-    return "nf_tables" if "nf_tables" in told else "legacy"
+    return "nf_tables" if "nf_tables" in message else "legacy"
 
 
 class AbsentError(BackendError):
@@ -181,7 +181,7 @@ def _run(argv: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackendError(f"{argv[0]}: {error}") from error
     if done.returncode != 0:
-        told = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        hint = "run as root or with CAP_NET_ADMIN" if "ermission" in told else ""
-        raise BackendError(told if told.startswith("ip") else f"{argv[0]}: {told}", hint)
+        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        hint = "run as root or with CAP_NET_ADMIN" if "ermission" in message else ""
+        raise BackendError(message if message.startswith("ip") else f"{argv[0]}: {message}", hint)
     return done.stdout

@@ -26,7 +26,7 @@ from throttled.enforce.nftables.watch import TableWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import BASE, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, FullSet, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Finding, FullSet, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Nftables(SetBackend[bytes]):
     def _libnftables(self) -> Libnftables:
         return Libnftables()
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Let the kernel go through all sets and rules under another name, and take them back."""
         trial = text.render(_TRIAL, BASE, BASE, {}, "throttled_check")
         try:
@@ -61,8 +61,8 @@ class Nftables(SetBackend[bytes]):
             self._libnftables.run(trial, trial=True)
         except BackendError as error:
             hint = error.hint or "needs Linux 5.11 or later; --mode observe does without a firewall"
-            return [Problem("fault", error.message, hint)]
-        return [Problem("ok", f"nftables works, on Linux {os.uname().release}")]
+            return [Finding("fault", error.message, hint)]
+        return [Finding("ok", f"nftables works, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place; tell whether our table was there.
@@ -91,11 +91,11 @@ class Nftables(SetBackend[bytes]):
             full |= applied.full
         return Applied(tuple(failed), full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
         return self._elements.lookup(entries, self._known())
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element. Slow with more than 100,000 of them; may run in another thread."""
         for of in sorted(self._elements.definitions()):
             yield from self._elements.dump(of)
@@ -155,8 +155,8 @@ class Nftables(SetBackend[bytes]):
             elif definition != wanted:
                 most = min(_REMADE, ruleset.size)
                 elements = [
-                    (seen.subject, max(1, int(seen.seconds * 1000)))
-                    for seen in islice(self._elements.dump(of), most + 1)
+                    (element.subject, max(1, int(element.seconds * 1000)))
+                    for element in islice(self._elements.dump(of), most + 1)
                 ]
                 if len(elements) <= most:
                     remake[of] = elements

@@ -21,13 +21,13 @@ from throttled.enforce import batch
 from throttled.enforce.batch import Failure, Groups, Rivals
 from throttled.enforce.entries import read
 from throttled.enforce.nftables import messages
-from throttled.enforce.nftables.messages import Element, SetDefinition, Verb
+from throttled.enforce.nftables.messages import NftElement, SetDefinition, Verb
 from throttled.enforce.nftables.ruleset import COUNTER, TABLE
 from throttled.enforce.sets import SetId, parse_name, place
 from throttled.errors import BackendError
 from throttled.linux.netlink import ERROR, Message, error
 from throttled.linux.netlink_socket import Netlink, netfilter
-from throttled.model import Applied, Entry, Fill, FullSet, Seen
+from throttled.model import Applied, Element, Entry, Fill, FullSet
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000
@@ -87,21 +87,21 @@ class TableElements:
             full |= pieces.full
         return Applied(tuple(failed), full)
 
-    def lookup(self, entries: Iterable[Entry], present: AbstractSet[SetId]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry], present: AbstractSet[SetId]) -> list[Element]:
         """Return those of the named elements that the kernel holds in the sets that there are."""
         groups, _unusable = plan(entries, present)
         return [
-            seen
+            element
             for of, items in groups.items()
-            for seen in _seen(of, self._ask(of, items.values()))
+            for element in _elements_of(of, self._ask(of, items.values()))
         ]
 
-    def dump(self, of: SetId) -> Iterator[Seen]:
+    def dump(self, of: SetId) -> Iterator[Element]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
         reader = messages.ElementReader()
         with self._refusals(), netfilter() as netlink:
             for answer in netlink.dump(messages.dump_elements(TABLE, of.name)):
-                yield from _seen(of, reader.elements(answer))
+                yield from _elements_of(of, reader.elements(answer))
 
     def definitions(self) -> dict[SetId, SetDefinition]:
         """Return the sets that there are; none where there is no table."""
@@ -192,7 +192,7 @@ class TableElements:
         new = [it for key, it in items.items() if key not in present and it[0].seconds > 0]
         return [it for key, it in items.items() if key in present] + new
 
-    def _ask(self, of: SetId, items: Iterable[Item]) -> Iterator[Element]:
+    def _ask(self, of: SetId, items: Iterable[Item]) -> Iterator[NftElement]:
         """Yield those of the elements that a set has."""
         reader = messages.ElementReader()
         questions = [messages.get_element(TABLE, of.name, packed) for _entry, packed in items]
@@ -244,7 +244,7 @@ def _found(answers: Iterable[Message]) -> Iterator[Message]:
             raise OSError(number, os.strerror(number))
 
 
-def _seen(of: SetId, elements: Iterable[Element]) -> Iterator[Seen]:
+def _elements_of(of: SetId, elements: Iterable[NftElement]) -> Iterator[Element]:
     rate = read(of.rate)
     for key, milliseconds, packets in elements:
-        yield Seen(of.subject(key), of.scope, of.action, milliseconds / 1000, packets, rate)
+        yield Element(of.subject(key), of.scope, of.action, milliseconds / 1000, packets, rate)

@@ -43,7 +43,7 @@ class SetDefinition(NamedTuple):
     flags: int  # NFT_SET_*
 
 
-class Element(NamedTuple):
+class NftElement(NamedTuple):
     """One element that a set holds."""
 
     key: bytes
@@ -223,7 +223,7 @@ class ElementReader:
     def __init__(self) -> None:
         self._layouts: dict[int, _Layout] = {}
 
-    def elements(self, answer: Message) -> Iterator[Element]:
+    def elements(self, answer: Message) -> Iterator[NftElement]:
         """Yield the elements of one message."""
         data = answer.data
         body = nl.attributes(data, answer.start + 4, answer.end)
@@ -252,10 +252,10 @@ class _Layout(NamedTuple):
         heads = (data[at:key], data[expiration - 4 : expiration], data[packets - 4 : packets])
         return bool(self.expiration and self.packets) and heads == self.heads
 
-    def read(self, data: bytes, at: int) -> Element:
+    def read(self, data: bytes, at: int) -> NftElement:
         """Return the element at `at`."""
         expiration, packets = at + self.expiration, at + self.packets
-        return Element(
+        return NftElement(
             data[at + self.key : at + self.key_end],
             int.from_bytes(data[expiration : expiration + 8]) if self.expiration else _FOR_EVER,
             int.from_bytes(data[packets : packets + 8]) if self.packets else 0,

@@ -34,7 +34,7 @@ from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
 from throttled.linux.mounts import kind_at
-from throttled.model import Applied, Entry, Fill, Problem, Ruleset, Seen
+from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
 
 log = logging.getLogger(__name__)
 
@@ -74,21 +74,21 @@ class Xdp:
         self._occupied: frozenset[str] = frozenset()
         self._guarded: Sequence[int] = ()  # numbers of interfaces
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Finding]:
         """Let the kernel verify the program, and look who is at the interfaces."""
         if kind_at(self._pins) != "bpf":
             what = f"there is no BPF file system at {self._pins.parent}"
-            return [Problem("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
+            return [Finding("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
         try:
             Object(OBJECTS / "xdp.o").load()
             found = interfaces.interfaces()
         except BackendError as error:
-            return [Problem("fault", error.message, error.hint)]
+            return [Finding("fault", error.message, error.hint)]
         ours = {_number(pin) for pin in self._home.glob(f"{_LINK}*")}
         foreign = [each for each in found if each.attached and each.number not in ours]
         state: Literal["warning", "fault"] = "warning" if len(foreign) < len(found) else "fault"
-        return [Problem(state, *_occupied(each)) for each in foreign] or [
-            Problem("ok", f"XDP works, on Linux {os.uname().release}")
+        return [Finding(state, *_occupied(each)) for each in foreign] or [
+            Finding("ok", f"XDP works, on Linux {os.uname().release}")
         ]
 
     def setup(self, ruleset: Ruleset) -> bool:
@@ -108,12 +108,12 @@ class Xdp:
         with _refusals():
             return self._sets.apply(entries)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
         with _refusals():
             return self._sets.lookup(entries)
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element; may run in another thread."""
         with _refusals():
             yield from self._sets.dump()
@@ -183,7 +183,7 @@ class Xdp:
         self._sets.size, self._sets.expected = ruleset.size, ruleset.expected * 5 // 4
         others = [path for path in self._pins.glob("v*") if path != self._home]
         for older in others:
-            self._take_over(older)
+            self._carry_over(older)
         for of in self._sets.settle():
             log.warning("the set %s holds more than firewall.size: it stays as it is", of.name)
         protected, own = layout.tries(ruleset.protected), layout.tries(interfaces.own_networks())
@@ -210,21 +210,21 @@ class Xdp:
     def _load(self) -> dict[str, Program]:
         """Load our programs, on the maps that are pinned; pin those that are new."""
         loaded = Object(OBJECTS / "xdp.o")
-        held = {name: self._home / name for name in _MAPS}
-        there = {name for name, pin in held.items() if pin.exists()}
+        table = {name: self._home / name for name in _MAPS}
+        there = {name for name, pin in table.items() if pin.exists()}
         for name in there:
             loaded.reuse(name, self._map(name))
         loaded.load()
-        for name, pin in held.items():
+        for name, pin in table.items():
             if name not in there:
                 loaded.map(name).pin(pin)
         return {name: loaded.program(name) for name in _PROGRAMS}
 
-    def _take_over(self, older: Path) -> None:
+    def _carry_over(self, older: Path) -> None:
         """Go on with what another layout holds: its elements, and then its links."""
         for of in EVERY:
             if (pin := older / of.name).exists():
-                self._sets.take_over(of, Map.pinned(pin))
+                self._sets.carry_over(of, Map.pinned(pin))
         for pin in older.glob(f"{_LINK}*"):
             pin.rename(self._home / pin.name)
 

@@ -25,7 +25,7 @@ from throttled.enforce.batch import Failure, Groups
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import ELEMENT, EVERY, Slot
 from throttled.errors import BackendError
-from throttled.model import Applied, Entry, Fill, FullSet, Seen
+from throttled.model import Applied, Element, Entry, Fill, FullSet
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4
@@ -95,30 +95,30 @@ class Sets:
         made = {of: self._needed(of, items) for of, items in groups.items()}
         full: frozenset[FullSet] = frozenset()
         for of, items in groups.items():
-            if held := made[of]:
-                rest = self._put(of, held, items)
+            if table := made[of]:
+                rest = self._put(of, table, items)
                 failed += rest.failed
                 full |= rest.full
         return Applied(tuple(failed), full)
 
-    def lookup(self, entries: Iterable[Entry]) -> list[Seen]:
+    def lookup(self, entries: Iterable[Entry]) -> list[Element]:
         """Return those of the named elements that are in force."""
         now = clock()
         groups, _unusable = plan(entries, now)
-        found: list[Seen] = []
+        found: list[Element] = []
         for of, items in groups.items():
-            if held := self.open(of):
+            if table := self.open(of):
                 for key in items:
-                    if value := held.lookup(key):
-                        found += _seen(of, key, value, now)
+                    if value := table.lookup(key):
+                        found += _elements_of(of, key, value, now)
         return found
 
-    def dump(self) -> Iterator[Seen]:
+    def dump(self) -> Iterator[Element]:
         """Yield every element that is in force. May run in another thread."""
         for of in EVERY:
-            if held := self.open(of):
-                for keys, values in _pieces(held):
-                    yield from _seen(of, keys, values, clock())
+            if table := self.open(of):
+                for keys, values in _pieces(table):
+                    yield from _elements_of(of, keys, values, clock())
 
     def fill(self) -> list[Fill]:
         """Return how many elements each set holds; what has expired counts until it is collected.
@@ -126,9 +126,9 @@ class Sets:
         Nothing where the kernel does not say what a map takes for its elements.
         """
         return [
-            Fill(of.name, of.scope, of.action, scale.count(held), self.size or held.max_entries)
+            Fill(of.name, of.scope, of.action, scale.count(table), self.size or table.max_entries)
             for of in EVERY
-            if (held := self.open(of)) and (scale := _scale(held.key_size)).element
+            if (table := self.open(of)) and (scale := _scale(table.key_size)).element
         ]
 
     def collect(self) -> None:
@@ -136,11 +136,11 @@ class Sets:
         end = time.monotonic() + _COLLECT
         at, cursor = self._cursor
         for _ in EVERY:
-            held = self.open(EVERY[at])
-            cursor = cursor if held else None
-            while held:
-                keys, values, _count, cursor = held.read(cursor)
-                _remove_expired(held, keys, values)
+            table = self.open(EVERY[at])
+            cursor = cursor if table else None
+            while table:
+                keys, values, _count, cursor = table.read(cursor)
+                _remove_expired(table, keys, values)
                 if cursor is None or time.monotonic() >= end:
                     break
             if cursor is None:
@@ -157,21 +157,21 @@ class Sets:
         """
         above = []
         for of in EVERY:
-            if held := self.open(of):
-                if self.size is not None and held.max_entries > self.size:
-                    _sweep(held)
-                    above += [] if self._replace(of, held, self.size) else [of]
+            if table := self.open(of):
+                if self.size is not None and table.max_entries > self.size:
+                    _sweep(table)
+                    above += [] if self._replace(of, table, self.size) else [of]
                 else:
-                    self._slots(of).update(of.number.to_bytes(4, sys.byteorder), _descriptor(held))
+                    self._slots(of).update(of.number.to_bytes(4, sys.byteorder), _descriptor(table))
         return above
 
-    def take_over(self, of: Slot, held: Map) -> None:
+    def carry_over(self, of: Slot, table: Map) -> None:
         """Make a set from one of another layout, whose elements are shorter or longer at the end.
 
         Bans and throttles go on; where a set is there already it stays.
         """
-        if self.open(of) is None and held.key_size == len(layout.key(_WIDEST[of.version])):
-            self._replace(of, held, max(held.max_entries, _FIRST))
+        if self.open(of) is None and table.key_size == len(layout.key(_WIDEST[of.version])):
+            self._replace(of, table, max(table.max_entries, _FIRST))
             if of.networks:
                 made = self.open(of)
                 self.announce(of.version, map(layout.prefix_of, made.keys() if made else ()))
@@ -189,27 +189,27 @@ class Sets:
 
     def _needed(self, of: Slot, items: Items) -> Map | None:
         """Return a set, made where something is to be put in; None where nothing is to be done."""
-        held = self.open(of)
+        table = self.open(of)
         wanted = [key for key, (_entry, expires) in items.items() if expires]
-        if held is None and wanted:
+        if table is None and wanted:
             if self.size is None:
                 raise BackendError(
                     f"there is no set {of.name} yet", "a running throttled makes it when needed"
                 )
-            held = self._install(of, self._new(of, min(max(_FIRST, self.expected), self.size)))
+            table = self._install(of, self._new(of, min(max(_FIRST, self.expected), self.size)))
         if of.networks and wanted:
             self.announce(of.version, map(layout.prefix_of, wanted))
-        return held
+        return table
 
-    def _put(self, of: Slot, held: Map, items: Items) -> Applied:
+    def _put(self, of: Slot, table: Map, items: Items) -> Applied:
         """Put items in, what is there already first: a full set still takes it."""
         there, new = [], []
         for key, (entry, expires) in items.items():
             if not expires:
-                held.delete(key)
+                table.delete(key)
                 continue
             own = layout.own_rate(entry)
-            if (value := held.lookup(key)) and (old := ELEMENT.unpack(value))[0] > clock():
+            if (value := table.lookup(key)) and (old := ELEMENT.unpack(value))[0] > clock():
                 packets, due, rate = old[1:4] if own == old[4:] else (old[1], 0, 0)
                 there.append((key, ELEMENT.pack(expires, packets, due, rate, *own)))
             else:
@@ -217,29 +217,29 @@ class Sets:
         rest = there + new
         failed: list[Failure] = []
         while rest:
-            done, number = _fill(held, *map(b"".join, zip(*rest, strict=True)))
+            done, number = _fill(table, *map(b"".join, zip(*rest, strict=True)))
             rest = rest[done:]
             if number == errno.E2BIG:
-                larger = self._with_room(of, held)
+                larger = self._with_room(of, table)
                 if larger is None:
                     why = f"the set {of.name} is full"
                     full = frozenset({FullSet(of.name, of.scope, of.action)})
                     return Applied((*failed, *((items[key][0], why) for key, _ in rest)), full)
-                held = larger
+                table = larger
             elif number:
                 failed.append((items[rest.pop(0)[0]][0], os.strerror(number)))
         return Applied(tuple(failed))
 
-    def _with_room(self, of: Slot, held: Map) -> Map | None:
+    def _with_room(self, of: Slot, table: Map) -> Map | None:
         """Return a full set without what has expired, or a larger one; None if there is neither."""
         now = time.monotonic()
         if now - self._swept.get(of, -_SWEEP) >= _SWEEP:
             self._swept[of] = now
-            _sweep(held)
-            return held
-        if self.size is None or held.max_entries >= self.size:
+            _sweep(table)
+            return table
+        if self.size is None or table.max_entries >= self.size:
             return None
-        return self._replace(of, held, min(held.max_entries * _MORE, self.size))
+        return self._replace(of, table, min(table.max_entries * _MORE, self.size))
 
     def _new(self, of: Slot, size: int) -> Map:
         return Map.hash(of.name, len(layout.key(_WIDEST[of.version])), ELEMENT.size, size)
@@ -256,11 +256,11 @@ class Sets:
         self._slots(of).update(of.number.to_bytes(4, sys.byteorder), _descriptor(made))
         return made
 
-    def _replace(self, of: Slot, held: Map, size: int) -> Map | None:
+    def _replace(self, of: Slot, table: Map, size: int) -> Map | None:
         """Put a set of another size in place of one; None if its elements do not fit in."""
         made = self._new(of, size)
-        width = held.value_size
-        for keys, values in _pieces(held):
+        width = table.value_size
+        for keys, values in _pieces(table):
             fitted = values
             if width != ELEMENT.size:
                 each = (values[at : at + width] for at in range(0, len(values), width))
@@ -283,10 +283,10 @@ class _Scale(NamedTuple):
     bucket: int  # there are as many as the power of two that holds all elements
     element: int  # 0: it says only what it could take
 
-    def count(self, held: Map) -> int:
+    def count(self, table: Map) -> int:
         """Return how many elements a hash holds."""
-        buckets = 1 << (held.max_entries - 1).bit_length()
-        return (held.memory() - self.hash - buckets * self.bucket) // self.element
+        buckets = 1 << (table.max_entries - 1).bit_length()
+        return (table.memory() - self.hash - buckets * self.bucket) // self.element
 
 
 @cache
@@ -298,17 +298,17 @@ def _scale(key_size: int) -> _Scale:
     return _Scale(empty - bucket, bucket, one.memory() - empty)
 
 
-def _descriptor(held: Map) -> bytes:
-    return held.fd.to_bytes(4, sys.byteorder)
+def _descriptor(table: Map) -> bytes:
+    return table.fd.to_bytes(4, sys.byteorder)
 
 
-def _fill(held: Map, keys: bytes, values: bytes) -> tuple[int, int]:
+def _fill(table: Map, keys: bytes, values: bytes) -> tuple[int, int]:
     """Put elements in until one is refused; return how many are in, and the errno."""
-    count = len(keys) // held.key_size
+    count = len(keys) // table.key_size
     at, patience, number = 0, _PATIENCE, 0
     while at < count and patience:
-        rest = keys[at * held.key_size :], values[at * held.value_size :]
-        done, number = held.update_batch(*rest, count - at)
+        rest = keys[at * table.key_size :], values[at * table.value_size :]
+        done, number = table.update_batch(*rest, count - at)
         at += done
         if number != errno.ENOMEM:
             break
@@ -316,32 +316,32 @@ def _fill(held: Map, keys: bytes, values: bytes) -> tuple[int, int]:
     return at, number
 
 
-def _pieces(held: Map) -> Iterator[tuple[bytes, bytes]]:
+def _pieces(table: Map) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values of a set, some thousand at a time."""
     cursor: bytes | None = None
     while True:
-        keys, values, _count, cursor = held.read(cursor)
+        keys, values, _count, cursor = table.read(cursor)
         yield keys, values
         if cursor is None:
             return
 
 
-def _seen(of: Slot, keys: bytes, values: bytes, now: int) -> Iterator[Seen]:
+def _elements_of(of: Slot, keys: bytes, values: bytes, now: int) -> Iterator[Element]:
     """Yield those elements of a piece that have not expired."""
     size = len(layout.key(_WIDEST[of.version]))
     for at, (expires, packets, rate) in enumerate(layout.elements(values)):
         if expires > now:
             subject = layout.subject(keys[at * size : (at + 1) * size])
-            yield Seen(subject, of.scope, of.action, (expires - now) / 1e9, packets, rate)
+            yield Element(subject, of.scope, of.action, (expires - now) / 1e9, packets, rate)
 
 
-def _sweep(held: Map) -> None:
-    for piece in _pieces(held):
-        _remove_expired(held, *piece)
+def _sweep(table: Map) -> None:
+    for piece in _pieces(table):
+        _remove_expired(table, *piece)
 
 
-def _remove_expired(held: Map, keys: bytes, values: bytes) -> None:
+def _remove_expired(table: Map, keys: bytes, values: bytes) -> None:
     now = clock()
     for at, (expires, *_) in enumerate(layout.elements(values)):
         if expires <= now:
-            held.delete(keys[at * held.key_size : (at + 1) * held.key_size])
+            table.delete(keys[at * table.key_size : (at + 1) * table.key_size])

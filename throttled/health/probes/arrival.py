@@ -22,7 +22,7 @@ from throttled import address
 from throttled.decide.hosts import local
 from throttled.errors import SourceError, ThrottledError
 from throttled.host.zone import local_zone
-from throttled.model import JOURNAL, Event, Facts, Problem
+from throttled.model import JOURNAL, Event, Facts, Finding
 from throttled.parse.parser import Parser
 from throttled.tail.file import FileTail
 from throttled.tail.journal import JournalTail
@@ -36,7 +36,7 @@ _CLOCK = 5.0
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
-class _Seen(Struct):
+class _Arrived(Struct):
     source: str
     after: float  # seconds
     event: Event
@@ -47,7 +47,7 @@ def check(
     sources: Sequence[str],
     wait: float = WAIT,
     learn: Callable[[str], str] | None = None,
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     """Connect to Postfix and say where the line about it arrived.
 
     Args:
@@ -68,19 +68,26 @@ def check(
         client = _visit(facts, port, "QUIT")
         if not client:
             what = f"nothing answers on port {port} of this host: is Postfix running?"
-            yield Problem("warning", f"lines arriving: {what}", "see: postfix status")
+            yield Finding("warning", f"lines arriving: {what}", "see: postfix status")
             return
-        seen = _await(tails, sources, client, begin + wait)
-        yield from _told(seen, sources, wait)
-        if seen is None or seen.source not in sources or seen.source == JOURNAL or not learn:
+        arrived = _await(tails, sources, client, begin + wait)
+        yield from _arrival(arrived, sources, wait)
+        if (
+            arrived is None
+            or arrived.source not in sources
+            or arrived.source == JOURNAL
+            or not learn
+        ):
             return
-        if _named(facts, seen.event.host):
+        if _named(facts, arrived.event.host):
             return
         word = f"throttled-check-{os.urandom(8).hex()}"
         client = _visit(facts, port, f"CONNECT {word}")
-        proof = _await(tails, [seen.source], client, time.time() + wait, word) if client else None
+        proof = (
+            _await(tails, [arrived.source], client, time.time() + wait, word) if client else None
+        )
     if proof is None or not _named(facts, proof.event.host):
-        yield _learnt(seen.source, seen.event.host, proof, learn)
+        yield _learnt(arrived.source, arrived.event.host, proof, learn)
 
 
 def _named(facts: Facts, host: str) -> bool:
@@ -88,43 +95,43 @@ def _named(facts: Facts, host: str) -> bool:
     return not host or local(host) or not facts.hostnames or facts.ours(host)
 
 
-def _learnt(source: str, host: str, proof: _Seen | None, learn: Callable[[str], str]) -> Problem:
+def _learnt(source: str, host: str, proof: _Arrived | None, learn: Callable[[str], str]) -> Finding:
     """Record a name that was proved to be this host's."""
     if proof is None or _HOST.fullmatch(proof.event.host) is None:
         what = f"host name: lines in {source} are of {host}; whether that is this host is not known"
-        return Problem("fault", what, f'if it is: [postfix] hosts = ["{host}"]')
+        return Finding("fault", what, f'if it is: [postfix] hosts = ["{host}"]')
     name = proof.event.host
     try:
-        told = learn(name)
+        answer = learn(name)
     except ThrottledError as error:
         what = f"host name: this host is {name} in {source}, which is not recorded: {error.message}"
-        return Problem("fault", what, f'[postfix] hosts = ["{name}"]')
-    return Problem("ok", f"host name: this host is {name} in {source}; recorded: {told}")
+        return Finding("fault", what, f'[postfix] hosts = ["{name}"]')
+    return Finding("ok", f"host name: this host is {name} in {source}; recorded: {answer}")
 
 
-def _told(seen: _Seen | None, sources: Sequence[str], wait: float) -> Iterator[Problem]:
-    if seen is None:
+def _arrival(arrived: _Arrived | None, sources: Sequence[str], wait: float) -> Iterator[Finding]:
+    if arrived is None:
         what = f"lines arriving: Postfix's line about a connection did not, within {wait:g} s"
         hint = (
             "does it log elsewhere (postconf maillog_file syslog_facility)? Is the logger "
             "running, may it write there, has it lost lines? See: journalctl -t postfix/smtpd"
         )
-        yield Problem("fault", what, hint)
+        yield Finding("fault", what, hint)
         return
-    if seen.source not in sources:
+    if arrived.source not in sources:
         what = f"lines arriving: in the journal, but not in {', '.join(sources)}"
         hint = "set [log] journal = true and files = []; or let rsyslog write the file"
-        yield Problem("fault", what, hint)
+        yield Finding("fault", what, hint)
         return
-    milliseconds = seen.after * 1000
-    yield Problem("ok", f"lines arriving: in {seen.source}, after {milliseconds:.0f} ms")
-    off = seen.event.time - time.time() if seen.event.time else 0.0
+    milliseconds = arrived.after * 1000
+    yield Finding("ok", f"lines arriving: in {arrived.source}, after {milliseconds:.0f} ms")
+    off = arrived.event.time - time.time() if arrived.event.time else 0.0
     if abs(off) > _CLOCK:
         what = f"clock: the line's own time is {off:+.0f} s off"
         hint = "the logger's time zone differs from this host's (timedatectl), or its clock"
-        yield Problem("fault", what, hint)
+        yield Finding("fault", what, hint)
     else:
-        yield Problem("ok", "clock: the line's own time is right")
+        yield Finding("ok", "clock: the line's own time is right")
 
 
 def _open(opened: ExitStack, sources: Sequence[str]) -> dict[str, FileTail | JournalTail]:
@@ -163,7 +170,7 @@ def _await(
     client: str,
     until: float,
     word: str = "",
-) -> _Seen | None:
+) -> _Arrived | None:
     """Return where a line about the client arrived; elsewhere only if in none of the sources.
 
     Args:
@@ -185,9 +192,9 @@ def _await(
             for line in batch.lines if batch else ():
                 event = parser.event(line)
                 if event is not None and event.client == client and word in event.text:
-                    seen = _Seen(source, time.time() - begin, event)
+                    arrived = _Arrived(source, time.time() - begin, event)
                     if source in sources:
-                        return seen
-                    other = other or seen
+                        return arrived
+                    other = other or arrived
         select.select([tail.fileno() for tail in tails.values()], [], [], min(left, 0.05))
     return other

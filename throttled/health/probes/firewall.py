@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError
-from throttled.model import Entry, Problem, Ruleset
+from throttled.model import Entry, Finding, Ruleset
 
 #: Nobody's addresses; banned for a moment.
 _NOBODY = ("203.0.113.255", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")
@@ -16,22 +16,22 @@ _SECONDS = 5.0
 _RULES = Ruleset({"mx": (25,), "submission": (587,)}, (), 10, 60.0, 10, 1000)
 
 
-def check(backend: Backend) -> Iterator[Problem]:
+def check(backend: Backend) -> Iterator[Finding]:
     """Say what a backend needs and lacks, and prove that it works.
 
     Args:
         backend: with the daemon stopped, as what is in force is left alone, but rules of ours that
             are not there are put in place for a moment.
     """
-    problems = backend.check()
-    for problem in problems:
-        yield Problem(problem.state, f"firewall {backend.name}: {problem.what}", problem.hint)
-    if any(problem.state == "fault" for problem in problems):
+    findings = backend.check()
+    for finding in findings:
+        yield Finding(finding.state, f"firewall {backend.name}: {finding.what}", finding.hint)
+    if any(finding.state == "fault" for finding in findings):
         return
     try:
         yield _proof(backend)
     except BackendError as error:
-        yield Problem("fault", f"firewall {backend.name}: {error.message}", error.hint)
+        yield Finding("fault", f"firewall {backend.name}: {error.message}", error.hint)
 
 
 def prove(backend: Backend) -> str:
@@ -59,16 +59,16 @@ def prove(backend: Backend) -> str:
     return "an element was added, found and removed again"
 
 
-def _proof(backend: Backend) -> Problem:
+def _proof(backend: Backend) -> Finding:
     """Prove it, with rules of our own where there are none."""
     made = False
     try:
         try:
-            told = prove(backend)
+            proof = prove(backend)
         except BackendError:  # mostly because there are no rules of ours yet
             made = not backend.setup(_RULES)
-            told = prove(backend)
+            proof = prove(backend)
     finally:
         if made:
             backend.teardown()
-    return Problem("ok", f"firewall {backend.name}: {told}")
+    return Finding("ok", f"firewall {backend.name}: {proof}")

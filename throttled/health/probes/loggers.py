@@ -6,7 +6,7 @@ from pathlib import Path
 
 from throttled.errors import HostError
 from throttled.host.command import run
-from throttled.model import JOURNAL, Problem
+from throttled.model import JOURNAL, Finding
 
 _RSYSLOG = ("rsyslog.conf", "rsyslog.d/*.conf")
 #: Later ones win (journald.conf(5)).
@@ -24,7 +24,7 @@ _PLENTY = 100_000
 _INSTANCE = "postfix@-.service"
 
 
-def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
+def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Finding]:
     """Yield what is in the way.
 
     Args:
@@ -36,7 +36,7 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
             if _REDUCTION.search(_read(path)):
                 what = f"rsyslog: {path} holds repeated lines back ($RepeatedMsgReduction on)"
                 hint = "they count, but late: set it to off, then: systemctl restart rsyslog"
-                yield Problem("warning", what, hint)
+                yield Finding("warning", what, hint)
     if JOURNAL in sources and (limit := _journald_limit(root)):
         what = f"journald drops what a service logs above {limit}: a flood is more"
         hint = (
@@ -44,7 +44,7 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Problem]:
             f"or systemctl edit {_unit()}: [Service] LogRateLimitIntervalSec=1s "
             "LogRateLimitBurst=1000000"
         )
-        yield Problem("warning", what, hint)
+        yield Finding("warning", what, hint)
 
 
 def _journald_limit(root: Path) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from throttled.config.schema import Notify
 from throttled.errors import HostError, ThrottledError
 from throttled.host.command import run
-from throttled.model import Problem
+from throttled.model import Finding
 
 DROP_IN = "/etc/systemd/system/throttled.service.d/webhook.conf"
 #: As packaging/systemd/webhook.conf, which a test compares.
@@ -31,7 +31,7 @@ Network = IPv4Network | IPv6Network
 _PORTS = {"http": 80, "https": 443}
 
 
-def check(settings: Notify, path: Path, reach: Callable[[], object] | None) -> Iterator[Problem]:
+def check(settings: Notify, path: Path, reach: Callable[[], object] | None) -> Iterator[Finding]:
     """Check what is configured; yield nothing where nothing is.
 
     Args:
@@ -47,45 +47,45 @@ def check(settings: Notify, path: Path, reach: Callable[[], object] | None) -> I
         yield _from_daemon(settings.url, reach) if reach else _from_unit(settings.url)
 
 
-def _command(program: str) -> Problem:
+def _command(program: str) -> Finding:
     if shutil.which(program):
-        return Problem("ok", f"notify: the command {program} is there")
+        return Finding("ok", f"notify: the command {program} is there")
     hint = "correct [notify] command; it needs the permission to be executed"
-    return Problem("fault", f"notify: the command {program} cannot be run", hint)
+    return Finding("fault", f"notify: the command {program} cannot be run", hint)
 
 
-def _secret(path: Path) -> Iterator[Problem]:
+def _secret(path: Path) -> Iterator[Finding]:
     try:
         mode = path.stat().st_mode
     except OSError:
         return
     if mode & 0o004:
         what = f"notify: every local user can read the webhook's URL, a secret, in {path}"
-        yield Problem("warning", what, f"chmod o= {path}")
+        yield Finding("warning", what, f"chmod o= {path}")
 
 
-def _from_daemon(url: str, reach: Callable[[], object]) -> Problem:
+def _from_daemon(url: str, reach: Callable[[], object]) -> Finding:
     host = _host(url)
     try:
         reach()
     except ThrottledError as error:
         what = f"notify: the daemon cannot reach the webhook at {host}: {error.message}"
-        return Problem("fault", what, _TEXT if _denied(host) else error.hint)
-    return Problem("ok", f"notify: the daemon can reach the webhook at {host}")
+        return Finding("fault", what, _TEXT if _denied(host) else error.hint)
+    return Finding("ok", f"notify: the daemon can reach the webhook at {host}")
 
 
-def _from_unit(url: str) -> Problem:
+def _from_unit(url: str) -> Finding:
     host = _host(url)
     if denied := _denied(host):
         what = f"notify: the unit keeps the daemon from reaching {denied} (IPAddressDeny)"
-        return Problem("fault", what, _TEXT)
+        return Finding("fault", what, _TEXT)
     parts = urlsplit(url)
     try:
         socket.create_connection((host, parts.port or _PORTS[parts.scheme]), 5.0).close()
     except OSError as error:
         hint = "correct [notify] url; is there a firewall between?"
-        return Problem("warning", f"notify: the webhook at {host} cannot be reached: {error}", hint)
-    return Problem("ok", f"notify: the webhook at {host} can be reached from this host")
+        return Finding("warning", f"notify: the webhook at {host} cannot be reached: {error}", hint)
+    return Finding("ok", f"notify: the webhook at {host} can be reached from this host")
 
 
 def _host(url: str) -> str:

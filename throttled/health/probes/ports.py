@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import psutil
 
 from throttled import address
-from throttled.model import Problem, Scope
+from throttled.model import Finding, Scope
 
 
-def check(filtered: Mapping[Scope, Iterable[int]]) -> Iterator[Problem]:
+def check(filtered: Mapping[Scope, Iterable[int]]) -> Iterator[Finding]:
     """Compare what Postfix listens on with what is filtered.
 
     Args:
@@ -21,9 +21,9 @@ def check(filtered: Mapping[Scope, Iterable[int]]) -> Iterator[Problem]:
     if unfiltered := listening - filters:
         what = f"ports: Postfix listens on {_text(unfiltered)}, which is not filtered"
         hint = "banned clients can connect there; throttled reload, or name it in [firewall] ports"
-        yield Problem("fault", what, hint)
+        yield Finding("fault", what, hint)
     else:
-        yield Problem("ok", f"ports: all on which Postfix listens are filtered: {_text(listening)}")
+        yield Finding("ok", f"ports: all on which Postfix listens are filtered: {_text(listening)}")
 
 
 def postfix() -> set[int]:

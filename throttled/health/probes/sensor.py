@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 from throttled.config import schema
 from throttled.errors import BackendError
-from throttled.model import Problem
+from throttled.model import Finding
 from throttled.sources.sensor import Sensor
 
 
-def check(settings: schema.Sensor) -> Iterator[Problem]:
+def check(settings: schema.Sensor) -> Iterator[Finding]:
     """Try it, with the capabilities of the calling thread."""
     if not settings.handshakes:
-        yield Problem("ok", "sensor: off; connections are counted from the log alone")
+        yield Finding("ok", "sensor: off; connections are counted from the log alone")
         return
     try:
         Sensor()
     except BackendError as error:
         what = f"sensor: {error.message}; connections are counted from the log alone"
-        yield Problem("warning", what, error.hint)
+        yield Finding("warning", what, error.hint)
     else:
-        yield Problem("ok", "sensor: completed handshakes can be counted")
+        yield Finding("ok", "sensor: completed handshakes can be counted")

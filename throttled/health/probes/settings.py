@@ -7,7 +7,7 @@ from throttled.config.schema import FirewallPorts
 from throttled.errors import HostError
 from throttled.host.command import run
 from throttled.host.postconf import split
-from throttled.model import SCOPES, Facts, Problem
+from throttled.model import SCOPES, Facts, Finding
 
 #: Reply codes of what counts as an offence (postconf(5)).
 _CODES = (
@@ -30,7 +30,7 @@ _RELAY = "smtpd_relay_restrictions"  # the default has such a restriction
 _OTHERS = ("debug_peer_list", "maillog_file", "queue_directory", "soft_bounce", "syslog_facility")
 
 
-def check(facts: Facts, named: FirewallPorts | None = None) -> Iterator[Problem]:
+def check(facts: Facts, named: FirewallPorts | None = None) -> Iterator[Finding]:
     """Say which services there are, and what in each instance's settings is in our way.
 
     Args:
@@ -39,10 +39,10 @@ def check(facts: Facts, named: FirewallPorts | None = None) -> Iterator[Problem]
     """
     for scope in SCOPES:
         ports = ", ".join(map(str, facts.ports(scope)))
-        yield Problem("ok", f"Postfix, {scope}: " + (f"port {ports}" if ports else "no service"))
+        yield Finding("ok", f"Postfix, {scope}: " + (f"port {ports}" if ports else "no service"))
     yield from _filtered(facts, named)
     for warning in facts.warnings:
-        yield Problem("warning", warning)
+        yield Finding("warning", warning)
     for directory in facts.config_directories:
         try:
             known = _ask(directory, "-x", *_CODES, *_OTHERS)
@@ -62,17 +62,17 @@ def _ask(directory: str, *arguments: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines}
 
 
-def _softened(directory: str, known: dict[str, str], lists: dict[str, str]) -> Iterator[Problem]:
+def _softened(directory: str, known: dict[str, str], lists: dict[str, str]) -> Iterator[Finding]:
     """Name what answers a permanent refusal with 4xx: that is no way to avoid a limit."""
     found = list(_uses(lists, _DEFERRING))
     found += ["soft_bounce = yes"] if known.get("soft_bounce") == "yes" else []
     found += [f"{name} = {known[name]}" for name in _CODES if known.get(name, "").startswith("4")]
     if found:
         what = f"{directory}: 4xx instead of 5xx by {', '.join(found)}"
-        yield Problem("ok", f"{what}: such refusals count all the same")
+        yield Finding("ok", f"{what}: such refusals count all the same")
     if trying := list(_uses(lists, _TRYING)):
         what = f"{directory}: {', '.join(trying)}: what is not refused does not count"
-        yield Problem("ok", what)
+        yield Finding("ok", what)
 
 
 def _uses(lists: dict[str, str], words: Iterable[str]) -> Iterator[str]:
@@ -83,28 +83,28 @@ def _uses(lists: dict[str, str], words: Iterable[str]) -> Iterator[str]:
                 yield f"{word} in {name}"
 
 
-def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Problem]:
+def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Finding]:
     """Say which ports are filtered; where no Postfix is known the operator's word will do."""
     if named is not None:
         ports = ", ".join(map(str, (*named.mx, *named.submission)))
         elsewhere = "" if facts.services else "; Postfix is taken to be in a container"
-        yield Problem("ok", f"[firewall] ports: {ports} filtered{elsewhere}")
+        yield Finding("ok", f"[firewall] ports: {ports} filtered{elsewhere}")
     elif not facts.services:
         hint = "see: postconf -M; is it in a container? Set [firewall] ports and [log] files"
-        yield Problem("fault", "Postfix has no SMTP service on the network", hint)
+        yield Finding("fault", "Postfix has no SMTP service on the network", hint)
 
 
-def _settings(directory: str, known: dict[str, str]) -> Iterator[Problem]:
+def _settings(directory: str, known: dict[str, str]) -> Iterator[Finding]:
     if known.get("debug_peer_list"):
         what = f"{directory}: debug_peer_list makes Postfix log every step of some clients"
-        yield Problem("warning", what, "take it out when the trouble is found")
+        yield Finding("warning", what, "take it out when the trouble is found")
     if not known.get("maillog_file") and known.get("syslog_facility", "mail") != "mail":
         facility = known["syslog_facility"]
         what = f"{directory}: syslog_facility = {facility}: the journal is read for mail only"
-        yield Problem("warning", what, "set it to mail, or name the log in [log] files")
+        yield Finding("warning", what, "set it to mail, or name the log in [log] files")
 
 
-def _services(directory: str, known: dict[str, str], services: str) -> Iterator[Problem]:
+def _services(directory: str, known: dict[str, str], services: str) -> Iterator[Finding]:
     chrooted = False
     for line in services.splitlines():
         fields = line.split(maxsplit=7)
@@ -116,7 +116,7 @@ def _services(directory: str, known: dict[str, str], services: str) -> Iterator[
         chrooted |= chroot == "y"
         if "-v" in arguments.split():
             what = f"{directory}: {name} runs with -v: a flood of debug lines for each client"
-            yield Problem("warning", what, "take -v out of master.cf")
+            yield Finding("warning", what, "take -v out of master.cf")
     socket = Path(known.get("queue_directory", "/var/spool/postfix"), "dev/log")
     # systemd keeps /dev/log open while the logger behind it is restarted.
     by_syslogd = not known.get("maillog_file") and not _DEV_LOG.is_symlink()
@@ -126,4 +126,4 @@ def _services(directory: str, known: dict[str, str], services: str) -> Iterator[
             "after a restart of the syslog daemon its lines are lost: let rsyslog listen there "
             f'(input(type="imuxsock" Socket="{socket}")), or set chroot to n in master.cf'
         )
-        yield Problem("warning", what, hint)
+        yield Finding("warning", what, hint)

@@ -11,7 +11,7 @@ from throttled.decide.hosts import Hosts
 from throttled.errors import SourceError
 from throttled.host.zone import local_zone
 from throttled.linux.failures import unreadable
-from throttled.model import JOURNAL, Facts, Problem
+from throttled.model import JOURNAL, Facts, Finding
 from throttled.parse.parser import Parser
 from throttled.tail.finding import distinct, open_log
 from throttled.tail.journal import JournalTail
@@ -21,7 +21,7 @@ _END = 2 * 1024 * 1024
 _SHOWN = 5  # names of other hosts
 
 
-def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
+def check(sources: Sequence[str], facts: Facts) -> Iterator[Finding]:
     """Say what there is in each log.
 
     Args:
@@ -30,67 +30,67 @@ def check(sources: Sequence[str], facts: Facts) -> Iterator[Problem]:
     """
     if not sources:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
-        yield Problem("fault", "no log of Postfix is known", hint)
+        yield Finding("fault", "no log of Postfix is known", hint)
     elif JOURNAL in sources and len(sources) > 1:
         hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
-        yield Problem("fault", "log: files and the journal are both read", hint)
+        yield Finding("fault", "log: files and the journal are both read", hint)
     for source in sources:
         try:
             yield _journal() if source == JOURNAL else _file(source, facts)
         except SourceError as error:
-            yield Problem("fault", error.message, error.hint)
+            yield Finding("fault", error.message, error.hint)
     yield from _twice(distinct([source for source in sources if source != JOURNAL]))
 
 
-def _twice(paths: Sequence[str]) -> Iterator[Problem]:
+def _twice(paths: Sequence[str]) -> Iterator[Finding]:
     """Say which logs hold the same events, as rsyslog writes mail.log and syslog."""
     parse = Parser(local_zone(), time.time()).event
     known: dict[str, str] = {}
-    told = set()
+    found = set()
     for path in paths if len(paths) > 1 else ():
-        with suppress(SourceError):  # told by itself
+        with suppress(SourceError):  # reported by another check
             for line in _end(path):
                 other = known.setdefault(line, path) if parse(line) else path
-                if other != path and (other, path) not in told:
-                    told.add((other, path))
+                if other != path and (other, path) not in found:
+                    found.add((other, path))
                     what = f"log: {other} and {path} hold the same lines, which count twice"
-                    yield Problem("fault", what, "leave one of them out of [log] files")
+                    yield Finding("fault", what, "leave one of them out of [log] files")
 
 
-def _journal() -> Problem:
+def _journal() -> Finding:
     JournalTail(None).close()
-    return Problem("ok", "log: systemd's journal, which can be read")
+    return Finding("ok", "log: systemd's journal, which can be read")
 
 
-def _file(path: str, facts: Facts) -> Problem:
+def _file(path: str, facts: Facts) -> Finding:
     lines = _end(path)
     parser = Parser(local_zone(), time.time())
     hosts = Counter(event.host for line in lines if (event := parser.event(line)) is not None)
-    told = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
+    found = f"log: {path}, {hosts.total()} events in its last {len(lines)} lines"
     if lines and not hosts:
         if any(map(parser.unknown, lines)):
-            return Problem("warning", told, f"see: throttled parse --unknown {path}")
+            return Finding("warning", found, f"see: throttled parse --unknown {path}")
         if not any("postfix" in line for line in lines):
             hint = (
                 "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
             )
-            return Problem("warning", f"{told}, none names Postfix", hint)
+            return Finding("warning", f"{found}, none names Postfix", hint)
     others = _others(hosts, facts)
     if others:
         names = ", ".join(others[:_SHOWN])
         hint = f'if that is this host: [postfix] hosts = ["{others[0]}"]'
-        return Problem(
-            "fault", f"{told}, but all of other hosts, which do not count: {names}", hint
+        return Finding(
+            "fault", f"{found}, but all of other hosts, which do not count: {names}", hint
         )
-    return Problem("ok", told)
+    return Finding("ok", found)
 
 
-def _others(seen: Iterable[str], facts: Facts) -> list[str]:
+def _others(present: Iterable[str], facts: Facts) -> list[str]:
     """Return the hosts of a log if none of them counts, as the daemon decides."""
     hosts = Hosts(facts)
-    for host in seen:
+    for host in present:
         hosts.see(0, host)
-    return [] if any(hosts.counts(0, host) for host in seen) else list(seen)
+    return [] if any(hosts.counts(0, host) for host in present) else list(present)
 
 
 def _end(path: str) -> list[str]:

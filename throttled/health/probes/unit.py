@@ -29,12 +29,12 @@ def capabilities() -> int | None:
     """Return those of the installed unit, as a mask; None where there is none, or no systemd."""
     asked = ("systemctl", "show", "-p", "LoadState", "-p", "CapabilityBoundingSet", _UNIT)
     try:
-        told = subprocess.run(
+        properties = subprocess.run(
             asked, capture_output=True, text=True, check=True, timeout=_PATIENCE
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    values = dict(line.partition("=")[::2] for line in told.splitlines())
+    values = dict(line.partition("=")[::2] for line in properties.splitlines())
     if values.get("LoadState") != "loaded":
         return None
     names = values.get("CapabilityBoundingSet", "").split()

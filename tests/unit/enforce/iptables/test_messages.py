@@ -101,8 +101,8 @@ def test_elements_of_a_dump(wanted: list[tuple[bytes, int, int]]) -> None:
     message = answer(attribute(2, b"s\0") + body)
     spans = list(messages.elements(message))
     found = [messages.read(message.data, *span) for span in spans]
-    assert [(held.key, held.seconds, held.packets) for held in found] == wanted
-    assert {held.prefix for held in found} <= {32}
+    assert [(parsed.key, parsed.seconds, parsed.packets) for parsed in found] == wanted
+    assert {parsed.prefix for parsed in found} <= {32}
     assert [messages.key_of(message.data, span[0], 4) for span in spans] == [w[0] for w in wanted]
 
 

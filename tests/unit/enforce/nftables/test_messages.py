@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.enforce.nftables import messages
-from throttled.enforce.nftables.messages import Element, SetDefinition
+from throttled.enforce.nftables.messages import NftElement, SetDefinition
 from throttled.linux import netlink
 from throttled.linux.netlink import Message
 
@@ -68,7 +68,7 @@ COUNTER = bytes.fromhex(
 ABSENT = bytes.fromhex("2400000002000001000000001af86ecffeffffff500000000d0a01000000000000000000")
 
 
-def elements(data: bytes) -> list[Element]:
+def elements(data: bytes) -> list[NftElement]:
     reader = messages.ElementReader()
     return [each for message in netlink.messages(data) for each in reader.elements(message)]
 
@@ -80,16 +80,16 @@ def only(found: Iterable[Message]) -> Message:
 
 def test_elements_with_a_counter() -> None:
     assert elements(BANS) == [
-        Element(bytes([198, 18, 0, 3]), YEARS, 0),
-        Element(bytes([198, 18, 0, 1]), 599_996, 258),
-        Element(bytes([198, 18, 0, 2]), 59_996, 0),
-        Element(bytes([198, 18, 0, 4]), 119_996, 0),
+        NftElement(bytes([198, 18, 0, 3]), YEARS, 0),
+        NftElement(bytes([198, 18, 0, 1]), 599_996, 258),
+        NftElement(bytes([198, 18, 0, 2]), 59_996, 0),
+        NftElement(bytes([198, 18, 0, 4]), 119_996, 0),
     ]
 
 
 def test_elements_with_a_limit_and_a_counter() -> None:
     key = bytes.fromhex("20010db8000000000000000000000001")
-    assert elements(THROTTLES) == [Element(key, 3_599_988, 0)]
+    assert elements(THROTTLES) == [NftElement(key, 3_599_988, 0)]
 
 
 def test_an_element_that_matches_everything_is_no_subject() -> None:
@@ -190,7 +190,7 @@ def test_what_is_packed_is_read_back(
     message = only(netlink.messages(data))
     assert message.sequence == 9
     assert messages.table_of(message) == "throttled"
-    assert elements(data) == [Element(key, milliseconds, 0) for key in keys]
+    assert elements(data) == [NftElement(key, milliseconds, 0) for key in keys]
 
 
 def test_each_verb_is_another_request() -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from throttled.errors import NotRunningError, ThrottledError
 from throttled.health.probes.arrival import check
-from throttled.model import Facts, Problem, Service
+from throttled.model import Facts, Finding, Service
 
 LINE = "{} mx postfix/smtpd[7]: connect from localhost[127.0.0.1]\n"
 
@@ -41,7 +41,7 @@ def served(
         thread.join()
 
 
-def visit(tmp_path: Path, *lines: str) -> list[Problem]:
+def visit(tmp_path: Path, *lines: str) -> list[Finding]:
     log = tmp_path / "mail.log"
     log.write_text(LINE.format("2026-01-01T00:00:00Z"))  # an old one proves nothing
 
@@ -84,7 +84,7 @@ class Visits:
         self.learnt.append(name)
         return "done"
 
-    def check(self, *names: str) -> Problem:
+    def check(self, *names: str) -> Finding:
         with served(self.visited, self.said) as found:
             facts = replace(found, hostnames=frozenset(names))
             return list(check(facts, [str(self.log)], wait=0.5, learn=self.learn))[-1]
@@ -135,9 +135,9 @@ def test_a_clock_that_is_an_hour_off(tmp_path: Path) -> None:
 
 
 def test_a_line_that_does_not_arrive(tmp_path: Path) -> None:
-    (problem,) = visit(tmp_path)
-    assert problem.state == "fault"
-    assert "within 0.5 s" in problem.what
+    (finding,) = visit(tmp_path)
+    assert finding.state == "fault"
+    assert "within 0.5 s" in finding.what
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_nobody_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     facts = Facts(services=(Service("/x", "smtp", "smtpd", "postfix", port, "mx"),))
-    (problem,) = check(facts, [str(tmp_path / "mail.log")])
-    assert (problem.state, "nothing answers" in problem.what) == ("warning", True)
+    (finding,) = check(facts, [str(tmp_path / "mail.log")])
+    assert (finding.state, "nothing answers" in finding.what) == ("warning", True)
 
 
 def test_without_a_service_there_is_nothing_to_try(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
 from throttled.health.probes.firewall import check, prove
-from throttled.model import Applied, Entry, Problem, Ruleset
+from throttled.model import Applied, Entry, Finding, Ruleset
 
 
 class Deaf(DryRun):
@@ -44,7 +44,7 @@ def test_a_backend_that_does_not_do_what_it_is_told(backend: DryRun, words: str)
 
 
 def check_states(backend: DryRun) -> list[str]:
-    return [problem.state for problem in check(backend)]
+    return [finding.state for finding in check(backend)]
 
 
 def test_rules_that_were_not_there_are_taken_away_again() -> None:
@@ -58,8 +58,8 @@ def test_rules_that_were_not_there_are_taken_away_again() -> None:
 
 def test_what_cannot_work_is_not_tried() -> None:
     class Missing(Refusing):
-        def check(self) -> list[Problem]:
-            return [Problem("fault", "the kernel has none", "another kernel")]
+        def check(self) -> list[Finding]:
+            return [Finding("fault", "the kernel has none", "another kernel")]
 
-    (problem,) = check(Missing())
-    assert problem.what == "firewall dryrun: the kernel has none"
+    (finding,) = check(Missing())
+    assert finding.what == "firewall dryrun: the kernel has none"

@@ -19,13 +19,13 @@ def test_repeated_lines_held_back(tmp_path: Path) -> None:
     _write(tmp_path, "etc/rsyslog.conf", "# $RepeatedMsgReduction on\n")
     assert list(loggers.check(["/var/log/mail.log"], tmp_path)) == []
     _write(tmp_path, "etc/rsyslog.d/50.conf", "x\n $repeatedmsgreduction ON\n")
-    (problem,) = loggers.check(["/var/log/mail.log"], tmp_path)
-    assert "50.conf" in problem.what
+    (finding,) = loggers.check(["/var/log/mail.log"], tmp_path)
+    assert "50.conf" in finding.what
     assert next(loggers.check([JOURNAL], tmp_path)).what.startswith("journald")
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "expected"),
     [
         ({}, "10000 lines in 30s"),
         ({"etc/systemd/journald.conf": "[Journal]\n#RateLimitBurst=0\n"}, "10000 lines in 30s"),
@@ -41,15 +41,15 @@ def test_repeated_lines_held_back(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_journald_drops(tmp_path: Path, files: dict[str, str], told: str) -> None:
+def test_what_journald_drops(tmp_path: Path, files: dict[str, str], expected: str) -> None:
     for name, text in files.items():
         _write(tmp_path, name, text)
-    problems = list(loggers.check([JOURNAL], tmp_path))
-    assert [told in problem.what for problem in problems] == ([True] if told else [])
+    findings = list(loggers.check([JOURNAL], tmp_path))
+    assert [expected in finding.what for finding in findings] == ([True] if expected else [])
 
 
 @pytest.mark.parametrize(
-    ("shown", "told"),
+    ("shown", "expected"),
     [
         ("LogRateLimitIntervalUSec=0\nLogRateLimitBurst=0\n", 1),
         ("LogRateLimitIntervalUSec=1s\nLogRateLimitBurst=1000000\n", 0),
@@ -57,11 +57,11 @@ def test_what_journald_drops(tmp_path: Path, files: dict[str, str], told: str) -
     ],
 )
 def test_a_limit_of_the_units_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, told: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, expected: int
 ) -> None:
     """systemd is not the init here: its answer is put in its place."""
     monkeypatch.setattr(loggers, "run", lambda *_command: shown)
-    assert len(list(loggers.check([JOURNAL], tmp_path))) == told
+    assert len(list(loggers.check([JOURNAL], tmp_path))) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_unit_of_this_release_is_named_and_asked(
         return shown if "LoadState" in command[4] else limited[command[2]]
 
     monkeypatch.setattr(loggers, "run", systemctl)
-    (problem,) = loggers.check([JOURNAL], tmp_path)
-    assert f"systemctl edit {unit}:" in problem.hint
+    (finding,) = loggers.check([JOURNAL], tmp_path)
+    assert f"systemctl edit {unit}:" in finding.hint
     limited[unit] = "LogRateLimitIntervalUSec=1s\nLogRateLimitBurst=1000000\n"
     assert list(loggers.check([JOURNAL], tmp_path)) == []
 
@@ -94,5 +94,5 @@ def test_without_systemd_debians_older_name_is_named(
         raise HostError("systemctl cannot be run")
 
     monkeypatch.setattr(loggers, "run", missing)
-    (problem,) = loggers.check([JOURNAL], tmp_path)
-    assert "postfix@-.service" in problem.hint
+    (finding,) = loggers.check([JOURNAL], tmp_path)
+    assert "postfix@-.service" in finding.hint

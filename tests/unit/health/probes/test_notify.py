@@ -9,7 +9,7 @@ import pytest
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.health.probes.notify import _TEXT, check
-from throttled.model import Problem
+from throttled.model import Finding
 
 DENY = "LoadState=loaded\nIPAddressDeny=0.0.0.0/0 ::/0\nIPAddressAllow={}\n"
 SECRET = "http://203.0.113.9/services/T0/secret"
@@ -35,7 +35,7 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/hook"
 
 
-def found(settings: Notify, path: str = "/nowhere") -> list[Problem]:
+def found(settings: Notify, path: str = "/nowhere") -> list[Finding]:
     return list(check(settings, Path(path), None))
 
 
@@ -44,11 +44,11 @@ def test_nothing_configured() -> None:
 
 
 def test_a_command(tmp_path: Path) -> None:
-    (problem,) = found(Notify(command=("/bin/true",)))
-    assert problem.state == "ok"
+    (finding,) = found(Notify(command=("/bin/true",)))
+    assert finding.state == "ok"
     (tmp_path / "script").touch()
-    (problem,) = found(Notify(command=(f"{tmp_path}/script",)))
-    assert (problem.state, problem.what) == (
+    (finding,) = found(Notify(command=(f"{tmp_path}/script",)))
+    assert (finding.state, finding.what) == (
         "fault",
         f"notify: the command {tmp_path}/script cannot be run",
     )
@@ -60,38 +60,38 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path, server: str) -> None:
     path.touch()
     for mode, states in ((0o600, ["ok"]), (0o640, ["ok"]), (0o644, ["warning", "ok"])):
         path.chmod(mode)
-        problems = found(Notify(url=server), str(path))
-        assert [problem.state for problem in problems] == states
-    assert problems[0].hint == f"chmod o= {path}"
-    assert "secret" not in problems[1].what  # a host, not the whole of it
+        findings = found(Notify(url=server), str(path))
+        assert [finding.state for finding in findings] == states
+    assert findings[0].hint == f"chmod o= {path}"
+    assert "secret" not in findings[1].what  # a host, not the whole of it
 
 
 def test_a_unit_that_denies_it_and_the_drop_in_to_write(unit: Callable[[str], None]) -> None:
     unit(DENY.format("127.0.0.0/8 ::1/128"))
-    (problem,) = found(Notify(url=SECRET))
-    assert problem.state == "fault"
-    assert problem.what == (
+    (finding,) = found(Notify(url=SECRET))
+    assert finding.state == "fault"
+    assert finding.what == (
         "notify: the unit keeps the daemon from reaching 203.0.113.9 (IPAddressDeny)"
     )
-    assert "T0" not in problem.hint
+    assert "T0" not in finding.hint
     shipped = (Path(__file__).parents[4] / "packaging/systemd/webhook.conf").read_text()
     lines = [line for line in shipped.splitlines() if not line.startswith("#   ")]
-    assert "\n".join(lines) in problem.hint
-    (problem,) = found(Notify(url="https://nosuch.invalid/x"))
-    assert "from reaching nosuch.invalid" in problem.what
+    assert "\n".join(lines) in finding.hint
+    (finding,) = found(Notify(url="https://nosuch.invalid/x"))
+    assert "from reaching nosuch.invalid" in finding.what
 
 
 def test_a_unit_that_allows_it(unit: Callable[[str], None], server: str) -> None:
     unit(DENY.format("127.0.0.0/8 ::1/128"))
-    (problem,) = found(Notify(url=server))
-    assert problem.state == "ok"
+    (finding,) = found(Notify(url=server))
+    assert finding.state == "ok"
 
 
 @pytest.mark.usefixtures("unit")
 def test_nobody_there() -> None:
-    (problem,) = found(Notify(url="http://127.0.0.1:1/x"))
-    assert problem.state == "warning"
-    assert "Connection refused" in problem.what
+    (finding,) = found(Notify(url="http://127.0.0.1:1/x"))
+    assert finding.state == "warning"
+    assert "Connection refused" in finding.what
 
 
 @pytest.mark.parametrize("denied", [True, False])
@@ -101,16 +101,16 @@ def test_a_running_daemon_is_believed(unit: Callable[[str], None], *, denied: bo
     def fail() -> None:
         raise ThrottledError("Operation not permitted", "correct it")
 
-    (problem,) = check(Notify(url=SECRET), Path("/nowhere"), fail)
-    assert problem.state == "fault"
-    assert problem.what.endswith("at 203.0.113.9: Operation not permitted")
-    assert problem.hint == (_TEXT if denied else "correct it")
-    (problem,) = check(Notify(url=SECRET), Path("/nowhere"), lambda: None)
-    assert problem.state == "ok"
+    (finding,) = check(Notify(url=SECRET), Path("/nowhere"), fail)
+    assert finding.state == "fault"
+    assert finding.what.endswith("at 203.0.113.9: Operation not permitted")
+    assert finding.hint == (_TEXT if denied else "correct it")
+    (finding,) = check(Notify(url=SECRET), Path("/nowhere"), lambda: None)
+    assert finding.state == "ok"
 
 
 def test_without_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str) -> None:
     (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert [problem.state for problem in found(Notify(url=server))] == ["ok"]
+    assert [finding.state for finding in found(Notify(url=server))] == ["ok"]

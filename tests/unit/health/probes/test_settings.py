@@ -6,25 +6,25 @@ import pytest
 
 from lab.mail.maincf import settle
 from throttled.health.probes import settings
-from throttled.model import Facts, Problem
+from throttled.model import Facts, Finding
 
 STRICT = "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination"
 STOCK = "4xx instead of 5xx by defer_unauth_destination in smtpd_relay_restrictions"
 MASTER = "smtp inet n - {chroot} - - smtpd{more}\npickup unix n - y 60 1 pickup -v\n"
 
 
-def check(path: Path, main: str, chroot: str = "n", more: str = "") -> list[Problem]:
+def check(path: Path, main: str, chroot: str = "n", more: str = "") -> list[Finding]:
     queue = f"queue_directory = {path}/queue\n"
     (path / "main.cf").write_text(f"compatibility_level = 3.6\n{queue}{main}\n")
     settle(path / "main.cf")
     (path / "master.cf").write_text(MASTER.format(chroot=chroot, more=more))
     found = settings.check(Facts(config_directories=(str(path),)))
-    return [problem for problem in found if problem.what.startswith(str(path))]
+    return [finding for finding in found if finding.what.startswith(str(path))]
 
 
 def test_an_ordinary_configuration_is_not_in_the_way(tmp_path: Path) -> None:
-    (problem,) = check(tmp_path, "soft_bounce = no\nmaillog_file = /var/log/x", chroot="y")
-    assert problem == Problem("ok", f"{tmp_path}: {STOCK}: such refusals count all the same")
+    (finding,) = check(tmp_path, "soft_bounce = no\nmaillog_file = /var/log/x", chroot="y")
+    assert finding == Finding("ok", f"{tmp_path}: {STOCK}: such refusals count all the same")
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_an_ordinary_configuration_is_not_in_the_way(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_hides_offences(tmp_path: Path, main: str, words: str) -> None:
-    (problem,) = check(tmp_path, f"{STRICT}\n{main}")
-    assert words in problem.what
-    assert problem.state == "warning"
-    assert problem.hint
+    (finding,) = check(tmp_path, f"{STRICT}\n{main}")
+    assert words in finding.what
+    assert finding.state == "warning"
+    assert finding.hint
 
 
 @pytest.mark.parametrize(
@@ -68,27 +68,27 @@ def test_a_setting_that_hides_offences(tmp_path: Path, main: str, words: str) ->
 def test_what_answers_a_permanent_refusal_with_4xx_is_named(
     tmp_path: Path, main: str, more: str, words: str
 ) -> None:
-    (problem,) = check(tmp_path, main, more=more)
-    assert problem.what.endswith(f"{words}: such refusals count all the same")
-    assert (problem.state, problem.hint) == ("ok", "")
+    (finding,) = check(tmp_path, main, more=more)
+    assert finding.what.endswith(f"{words}: such refusals count all the same")
+    assert (finding.state, finding.hint) == ("ok", "")
 
 
 def test_restrictions_that_refuse_nothing_are_named(tmp_path: Path) -> None:
     recipients = "smtpd_recipient_restrictions = warn_if_reject reject_rbl_client x.example.com"
-    (problem,) = check(tmp_path, f"{STRICT}\n{recipients}")
-    assert "warn_if_reject in smtpd_recipient_restrictions: what is not refused" in problem.what
-    assert problem.state == "ok"
+    (finding,) = check(tmp_path, f"{STRICT}\n{recipients}")
+    assert "warn_if_reject in smtpd_recipient_restrictions: what is not refused" in finding.what
+    assert finding.state == "ok"
 
 
 def test_debug_lines(tmp_path: Path) -> None:
-    (problem,) = check(tmp_path, STRICT, more=" -v")
-    assert "runs with -v" in problem.what
+    (finding,) = check(tmp_path, STRICT, more=" -v")
+    assert "runs with -v" in finding.what
 
 
 def test_a_chroot_without_a_way_to_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_DEV_LOG", tmp_path / "log")  # syslogd's own, no link
-    (problem,) = check(tmp_path, STRICT, chroot="y")
-    assert f"{tmp_path}/queue/dev/log is not there" in problem.what
+    (finding,) = check(tmp_path, STRICT, chroot="y")
+    assert f"{tmp_path}/queue/dev/log is not there" in finding.what
     (tmp_path / "queue/dev").mkdir(parents=True)
     (tmp_path / "queue/dev/log").touch()
     assert check(tmp_path, STRICT, chroot="y") == []
@@ -106,4 +106,4 @@ def test_what_postconf_prints_is_no_service(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = list(settings.check(Facts(config_directories=(str(tmp_path),))))
-    assert [problem.state for problem in found] == ["ok", "ok", "fault"]  # no service is known
+    assert [finding.state for finding in found] == ["ok", "ok", "fault"]  # no service is known

@@ -3,7 +3,7 @@ from msgspec.structs import replace
 
 from throttled.errors import RefusedError
 from throttled.model import Decision, Entry, Evidence, Scope
-from throttled.store import byhand
+from throttled.store import manual
 from throttled.store.rows import TEXT
 from throttled.store.store import Allowed, Store
 
@@ -24,7 +24,7 @@ def throttle(subject: str = A) -> Decision:
 
 def test_unban_takes_out_of_force_and_forgets_offences(store: Store) -> None:
     store.record(NOW, [ban(), throttle(), ban("198.51.100.8")], [Evidence(A, NOW, 1)])
-    removed = store.forget(A, None, NOW)
+    removed = store.unban(A, None, NOW)
     assert removed == [Entry(A, "mx", "ban", 0.0), Entry(A, "submission", "throttle", 0.0)]
     past = store.past([(A, "mx")], NOW)[A, "mx"]
     assert (past.action, past.offences, past.exempt_until) == (None, 0, 0.0)
@@ -35,7 +35,7 @@ def test_unban_takes_out_of_force_and_forgets_offences(store: Store) -> None:
 
 def test_unban_is_history(store: Store) -> None:
     store.record(NOW, [ban()])
-    store.forget(A, None, NOW + 1)
+    store.unban(A, None, NOW + 1)
     release, banned = store.decisions(A)
     assert banned == ban()
     assert (release.action, release.limit, release.time) == ("release", "operator", NOW + 1)
@@ -43,31 +43,31 @@ def test_unban_is_history(store: Store) -> None:
 
 def test_unban_of_one_scope_leaves_the_other(store: Store) -> None:
     store.record(NOW, [ban(), throttle()])
-    assert store.forget(A, "submission", NOW) == [Entry(A, "submission", "throttle", 0.0)]
+    assert store.unban(A, "submission", NOW) == [Entry(A, "submission", "throttle", 0.0)]
     assert store.past([(A, "mx")], NOW)[A, "mx"].action == "ban"
 
 
 def test_unban_of_what_is_not_banned_finds_nothing(store: Store) -> None:
     store.record(NOW, [ban(seconds=1)])
-    assert store.forget("203.0.113.1", None, NOW) == []
-    assert store.forget(A, None, NOW + 1) == []  # it ended by itself
+    assert store.unban("203.0.113.1", None, NOW) == []
+    assert store.unban(A, None, NOW + 1) == []  # it ended by itself
     assert len(store.decisions(A)) == 1
 
 
 def test_unban_is_exact(store: Store) -> None:
     store.record(NOW, [ban()])
-    assert store.forget("198.51.100.0/24", None, NOW) == []
+    assert store.unban("198.51.100.0/24", None, NOW) == []
 
 
 def test_an_exemption_lasts_until_the_next_unban(store: Store) -> None:
     def exempt() -> float:
         return store.past([(A, "mx")], NOW)[A, "mx"].exempt_until
 
-    store.forget(A, None, NOW, NOW + 60)
+    store.unban(A, None, NOW, NOW + 60)
     assert exempt() == NOW + 60
-    store.forget(A, None, NOW, NOW + 90)
+    store.unban(A, None, NOW, NOW + 90)
     assert exempt() == NOW + 90
-    store.forget(A, None, NOW)
+    store.unban(A, None, NOW)
     assert exempt() == 0.0
 
 
@@ -75,7 +75,7 @@ def test_unban_of_a_network_forgets_whom_it_was_banned_for(store: Store) -> None
     key: tuple[str, Scope] = ("198.51.100.0/24", "mx")
     store.record(NOW, [ban(f"198.51.100.{n}") for n in range(9)])
     assert store.network_past([key], NOW)[key].banned == 9
-    store.forget("198.51.100.0/24", "mx", NOW + 1, NOW + 60)
+    store.unban("198.51.100.0/24", "mx", NOW + 1, NOW + 60)
     past = store.network_past([key], NOW + 1)[key]
     assert (past.banned, past.exempt_until) == (0, NOW + 60)
     single = store.past([(A, "mx")], NOW)[A, "mx"]
@@ -85,10 +85,10 @@ def test_unban_of_a_network_forgets_whom_it_was_banned_for(store: Store) -> None
 
 
 def test_from_when_on_it_counts_is_remembered(store: Store) -> None:
-    store.forget(A, None, NOW)
-    store.forget(A, "mx", NOW + 1)
+    store.unban(A, None, NOW)
+    store.unban(A, "mx", NOW + 1)
     store.clear(NOW + 2, "submission")
-    assert store.forgotten() == {
+    assert store.unbanned_since() == {
         "": {"submission": NOW + 2},
         A: {"mx": NOW + 1, "submission": NOW},
     }
@@ -128,15 +128,15 @@ def test_unbanning_all_leaves_exemptions(store: Store, scope: Scope | None) -> N
         ("mx", "ban"): 2,
         ("mx", "exempt"): 1,
     }
-    assert [e.subject for chunk in store.take("mx") for e in chunk] == [A, "198.51.100.8"]
+    assert [e.subject for chunk in store.unban_scope("mx") for e in chunk] == [A, "198.51.100.8"]
     assert [s.subject for s in store.snapshots(NOW)] == ["198.51.100.9"]
 
 
 def test_a_scope_is_taken_out_of_force_in_chunks(store: Store) -> None:
     store.record(NOW, [*(ban(f"198.18.0.{n}") for n in range(7)), throttle()])
-    taken = list(store.take("mx", 3))
-    assert [len(chunk) for chunk in taken] == [3, 3, 1]
-    assert {e for chunk in taken for e in chunk} == {
+    unbanned = list(store.unban_scope("mx", 3))
+    assert [len(chunk) for chunk in unbanned] == [3, 3, 1]
+    assert {e for chunk in unbanned for e in chunk} == {
         Entry(f"198.18.0.{n}", "mx", "ban", 0.0) for n in range(7)
     }
     assert sum(store.counts(NOW).values()) == 1
@@ -176,7 +176,7 @@ def test_disallow_says_whether_it_was_there(store: Store) -> None:
 
 
 def test_a_full_allowlist_refuses(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byhand, "ALLOWED", 2)
+    monkeypatch.setattr(manual, "ALLOWED", 2)
     store.allow("198.51.100.1", 0.0, "", NOW)
     store.allow("198.51.100.2", 0.0, "", NOW)
     with pytest.raises(RefusedError, match="2 entries") as caught:

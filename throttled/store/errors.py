@@ -8,7 +8,7 @@ from pathlib import Path
 from throttled.errors import StoreError
 
 #: Primary result code -> (what is wrong, what to do about it).
-_FAULTS = {
+_ERRORS = {
     sqlite3.SQLITE_FULL: (
         "no space left for the database {path}",
         "free space on its file system (df {directory}); recording then goes on by itself",
@@ -81,12 +81,12 @@ def translate(error: sqlite3.Error, path: str) -> StoreError:
     """Return the error to raise for one of SQLite's, with SQLite's own words in the message."""
     extended = getattr(error, "sqlite_errorcode", 0)
     code = _SAME.get(extended, extended & 0xFF)
-    return _fault(code, path, f": {error}")
+    return _error(code, path, f": {error}")
 
 
 def read_only(path: str) -> StoreError:
     """Return the error to raise for a file that cannot be written."""
-    return _fault(sqlite3.SQLITE_READONLY, path)
+    return _error(sqlite3.SQLITE_READONLY, path)
 
 
 def uncreatable(error: OSError, path: str) -> StoreError:
@@ -152,7 +152,7 @@ def gone(path: str) -> StoreError:
     return StoreError(f"the database {path} was removed or replaced", hint)
 
 
-def _fault(code: int, path: str, detail: str = "") -> StoreError:
-    message, hint = _FAULTS.get(code, _OTHER)
+def _error(code: int, path: str, detail: str = "") -> StoreError:
+    message, hint = _ERRORS.get(code, _OTHER)
     names = {"path": path, "directory": str(Path(path).parent)}
     return StoreError(message.format(**names) + detail, hint.format(**names))

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from throttled.errors import ThrottledError
-from throttled.model import Action, Problem, Scope
+from throttled.model import Action, Finding, Scope
 from throttled.skipped import Skipped
 
-Reporter = Callable[[float], Iterable[Problem]]
+Reporter = Callable[[float], Iterable[Finding]]
 
 
-def problems(reporters: Sequence[Reporter], skipped: Skipped, at: float) -> list[Problem]:
+def findings(reporters: Sequence[Reporter], skipped: Skipped, at: float) -> list[Finding]:
     """Return what is wrong; nothing when all is well. A reporter that raises hides no other.
 
     Args:
@@ -26,21 +26,21 @@ def problems(reporters: Sequence[Reporter], skipped: Skipped, at: float) -> list
         skipped: where those that raise are counted.
         at: now, on the boot clock.
     """
-    found: list[Problem] = []
+    found: list[Finding] = []
     skipped.run("probe", reporters, lambda reporter: found.extend(reporter(at)))
     return found
 
 
 def failures(
     state: Literal["warning", "fault"], errors: Mapping[str, ThrottledError | None]
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     """Yield a problem for each error that lasts, by its key."""
     for key, error in errors.items():
         if error is not None:
-            yield Problem(state, error.message, error.hint, key)
+            yield Finding(state, error.message, error.hint, key)
 
 
-def worst(wrong: Sequence[Problem]) -> str:
+def worst(wrong: Sequence[Finding]) -> str:
     """Return one line for `systemctl status`: the worst of what is wrong, at least one."""
     first = next((p for p in wrong if p.state == "fault"), wrong[0])
     more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""

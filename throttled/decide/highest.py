@@ -1,8 +1,8 @@
-"""Tables that note the highest value each client reached. Pure: no clock, no I/O.
+"""Tables that record peaks: the highest value of each client. Pure: no clock, no I/O.
 
-Owns what is noted: of at most `cap` clients a table, and as many again that prove good while it is
-full; of others nothing is noted then, and `full` says so. The daemon takes what is noted into its
-store and it is empty again; `suggest` keeps it to the end of its logs.
+Owns the peaks of at most `cap` clients a table, and of as many again that prove good while it is
+full; other clients are then left out, and `full` is set. The daemon moves the peaks into its store,
+which empties the table; `suggest` keeps them to the end of its logs.
 """
 
 from collections.abc import Container
@@ -16,12 +16,12 @@ class Peaks(Struct):
     """The highest value that each client reached."""
 
     cap: int
-    good: Container[str] = frozenset()  # these are noted when it is full, too
+    good: Container[str] = frozenset()  # recorded even when it is full
     highest: dict[str, int] = field(default_factory=dict)
     full: bool = False
 
-    def note(self, client: str, value: int) -> None:
-        """Take note of a value that a client has now."""
+    def add(self, client: str, value: int) -> None:
+        """Record the value that a client has now, if it is its highest."""
         before = self.highest.get(client, 0)
         if value <= before:
             return
@@ -30,20 +30,20 @@ class Peaks(Struct):
         else:
             self.full = True
 
-    def insist(self, client: str, value: int) -> None:
-        """Take note of a value of a client that just proved good, though it is full."""
+    def add_good(self, client: str, value: int) -> None:
+        """Record the value of a client that just proved good, even when it is full."""
         if len(self.highest) < 2 * self.cap:
             self.highest[client] = max(value, self.highest.get(client, 0))
 
     def written(self, client: str, value: int) -> None:
-        """Forget what has been recorded, unless it was surpassed since."""
+        """Remove a peak that is in the store, unless it was surpassed since."""
         if self.highest.get(client) == value:
             del self.highest[client]
             self.full = self.full and bool(self.highest)
 
 
-class NotingCounters(Counters):
-    """Counters that note peaks."""
+class PeakCounters(Counters):
+    """Counters that record peaks."""
 
     __slots__ = ("peaks",)
 
@@ -52,14 +52,14 @@ class NotingCounters(Counters):
         self.peaks = peaks
 
     def add(self, key: str, at: float, count: int) -> int:
-        """Count, note, and return how many there now are within the window."""
+        """Count, record the peak, and return how many there now are within the window."""
         value = super().add(key, at, count)
-        self.peaks.note(key, value)
+        self.peaks.add(key, value)
         return value
 
 
-class NotingDistinct(Distinct):
-    """Distinct names that note peaks."""
+class PeakDistinct(Distinct):
+    """Distinct names that record peaks."""
 
     __slots__ = ("peaks",)
 
@@ -68,7 +68,7 @@ class NotingDistinct(Distinct):
         self.peaks = peaks
 
     def add(self, key: str, at: float, name: str) -> int:
-        """Count, note, and return how many distinct names there are within the window."""
+        """Count, record the peak, return the number of distinct names within the window."""
         value = super().add(key, at, name)
-        self.peaks.note(key, value)
+        self.peaks.add(key, value)
         return value

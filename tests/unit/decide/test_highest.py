@@ -1,48 +1,48 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throttled.decide.noting import NotingCounters, NotingDistinct, Peaks
+from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
 
 A, B, C = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 9)), min_size=1))
 def test_the_highest_ever_shown(done: list[tuple[int, int]]) -> None:
-    counters = NotingCounters(60.0, 100, Peaks(10))
+    counters = PeakCounters(60.0, 100, Peaks(10))
     shown = [counters.add(A, float(at), count) for at, count in done]
     assert counters.peaks.highest == {A: max(shown)}
 
 
 def test_distinct_names() -> None:
-    names = NotingDistinct(60.0, 100, 3, Peaks(10))
+    names = PeakDistinct(60.0, 100, 3, Peaks(10))
     assert [names.add(A, 0.0, name) for name in "aabcd"] == [1, 1, 2, 3, 3]
     assert names.peaks.highest == {A: 3}
 
 
 def test_strangers_do_not_displace_who_proves_good() -> None:
     peaks = Peaks(1, good={B})
-    peaks.note(A, 5)
+    peaks.add(A, 5)
     assert not peaks.full
-    peaks.note(B, 2)
-    peaks.note(C, 3)
+    peaks.add(B, 2)
+    peaks.add(C, 3)
     assert (peaks.highest, peaks.full) == ({A: 5, B: 2}, True)
-    peaks.note(A, 6)
-    peaks.insist(C, 3)  # twice as many is all
+    peaks.add(A, 6)
+    peaks.add_good(C, 3)  # twice as many is all
     assert peaks.highest == {A: 6, B: 2}
 
 
 def test_insisting_is_no_lowering() -> None:
     peaks = Peaks(1)
-    peaks.insist(A, 5)
-    peaks.insist(A, 4)
+    peaks.add_good(A, 5)
+    peaks.add_good(A, 4)
     assert peaks.highest == {A: 5}
 
 
 def test_what_was_surpassed_since_it_was_written_stays() -> None:
     peaks = Peaks(1)
-    peaks.note(A, 5)
-    peaks.note(B, 1)
-    peaks.note(A, 6)
+    peaks.add(A, 5)
+    peaks.add(B, 1)
+    peaks.add(A, 6)
     peaks.written(A, 5)
     peaks.written(C, 1)
     assert (peaks.highest, peaks.full) == ({A: 6}, True)
@@ -52,7 +52,7 @@ def test_what_was_surpassed_since_it_was_written_stays() -> None:
 
 def test_what_is_recorded_is_no_longer_noted() -> None:
     peaks = Peaks(1)
-    peaks.note(A, 5)
+    peaks.add(A, 5)
     peaks.written(A, 4)
     assert peaks.highest == {A: 5}
     peaks.written(A, 5)
@@ -61,6 +61,6 @@ def test_what_is_recorded_is_no_longer_noted() -> None:
 
 
 def test_counters() -> None:
-    counters = NotingCounters(60.0, 100, Peaks(10))
+    counters = PeakCounters(60.0, 100, Peaks(10))
     assert [counters.add(A, at, 2) for at in (0.0, 1.0, 300.0)] == [2, 4, 2]
     assert counters.peaks.highest == {A: 4}

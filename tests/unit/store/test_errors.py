@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 
 from throttled.errors import StoreError
-from throttled.store import faults
+from throttled.store import errors
 
 PATH = "/var/lib/throttled/throttled.db"
 
@@ -32,7 +32,7 @@ def _error(code: int) -> sqlite3.Error:
     ],
 )
 def test_each_fault_has_its_own_hint(code: int, message: str, hint: str) -> None:
-    error = faults.translate(_error(code), PATH)
+    error = errors.translate(_error(code), PATH)
     assert message in error.message
     assert PATH in error.message
     assert error.message.endswith(": as SQLite says it")
@@ -41,39 +41,39 @@ def test_each_fault_has_its_own_hint(code: int, message: str, hint: str) -> None
 
 
 def test_an_error_without_a_code_is_told_too() -> None:
-    assert "does not work" in faults.translate(sqlite3.OperationalError("x"), PATH).message
+    assert "does not work" in errors.translate(sqlite3.OperationalError("x"), PATH).message
 
 
 def test_translated_raises_the_fault_and_keeps_the_cause() -> None:
     cause = _error(sqlite3.SQLITE_FULL)
-    with pytest.raises(StoreError, match="no space") as caught, faults.translated(PATH):
+    with pytest.raises(StoreError, match="no space") as caught, errors.translated(PATH):
         raise cause
     assert caught.value.__cause__ is cause
 
 
 def test_our_own_mistakes_surface_as_they_are() -> None:
-    with pytest.raises(sqlite3.ProgrammingError), faults.translated(PATH):
+    with pytest.raises(sqlite3.ProgrammingError), errors.translated(PATH):
         raise sqlite3.ProgrammingError("closed")
-    with pytest.raises(KeyError), faults.translated(PATH):
+    with pytest.raises(KeyError), errors.translated(PATH):
         raise KeyError
 
 
 def test_a_missing_directory_and_one_that_refuses_differ() -> None:
-    missing = faults.uncreatable(FileNotFoundError(2, "No such file"), PATH)
+    missing = errors.uncreatable(FileNotFoundError(2, "No such file"), PATH)
     assert "/var/lib/throttled does not exist" in missing.message
     assert "mkdir" in missing.hint
-    refused = faults.uncreatable(PermissionError(13, "Permission denied"), PATH)
+    refused = errors.uncreatable(PermissionError(13, "Permission denied"), PATH)
     assert "Permission denied" in refused.message
     assert "write to /var/lib/throttled" in refused.hint
 
 
 def test_versions_are_named() -> None:
-    assert "version 7, this throttled knows 1" in faults.newer(PATH, 7, 1).message
-    assert "version 0, this throttled needs 1" in faults.older(PATH, 0, 1).message
+    assert "version 7, this throttled knows 1" in errors.newer(PATH, 7, 1).message
+    assert "version 0, this throttled needs 1" in errors.older(PATH, 0, 1).message
 
 
 @pytest.mark.parametrize(
-    "error", [f(PATH) for f in (faults.missing, faults.foreign, faults.gone, faults.read_only)]
+    "error", [f(PATH) for f in (errors.missing, errors.foreign, errors.gone, errors.read_only)]
 )
 def test_the_rest_names_the_file_and_what_to_do(error: StoreError) -> None:
     assert PATH in error.message

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from throttled.core import pardons as module
-from throttled.core.pardons import Pardons
+from throttled.core import unbans as module
+from throttled.core.unbans import PendingUnbans
 from throttled.errors import StoreError
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.store.store import Store
@@ -32,48 +32,48 @@ def left(store: Store) -> set[tuple[str, Scope]]:
 
 
 def test_the_store_is_told_of_one_of_a_scope_and_of_everybody(store: Store) -> None:
-    freed = Pardons()
-    freed.add([(A, "mx")], WALL + 1, WALL + 99)
-    freed.tell(store)
-    assert not freed
+    pending = PendingUnbans()
+    pending.add([(A, "mx")], WALL + 1, WALL + 99)
+    pending.flush(store)
+    assert not pending
     assert left(store) == {(A, "submission"), (B, "mx"), (B, "submission")}
     assert store.past([(A, "mx")], WALL + 2)[A, "mx"].exempt_until == WALL + 99
-    freed.add([("", "mx")], WALL + 1)
-    freed.tell(store)
+    pending.add([("", "mx")], WALL + 1)
+    pending.flush(store)
     assert left(store) == {(A, "submission"), (B, "submission")}
-    freed.add([("", scope) for scope in SCOPES], WALL + 1)
-    freed.tell(store)
-    assert (left(store), bool(freed)) == (set(), False)
+    pending.add([("", scope) for scope in SCOPES], WALL + 1)
+    pending.flush(store)
+    assert (left(store), bool(pending)) == (set(), False)
 
 
 def test_what_it_cannot_be_told_waits(store: Store) -> None:
     store._database.connection.execute("PRAGMA query_only = 1")
-    freed = Pardons()
-    freed.add([(A, "mx")], WALL + 1)
+    pending = PendingUnbans()
+    pending.add([(A, "mx")], WALL + 1)
     with pytest.raises(StoreError):
-        freed.tell(store)
-    assert freed.others(store.snapshots(WALL, order="subject"))[0].scope == "submission"
+        pending.flush(store)
+    assert pending.others(store.snapshots(WALL, order="subject"))[0].scope == "submission"
 
 
 def test_nothing_is_known_against_those_who_are_free() -> None:
-    freed = Pardons()
-    freed.add([(A, "mx")], WALL, WALL + 99)
+    pending = PendingUnbans()
+    pending.add([(A, "mx")], WALL, WALL + 99)
     past = Past(3, WALL, "ban", WALL + 600, deliveries=5)
-    known = freed.pasts({(A, "mx"): past, (A, "submission"): past})
+    known = pending.pasts({(A, "mx"): past, (A, "submission"): past})
     assert known[A, "mx"] == Past(deliveries=5, exempt_until=WALL + 99)
     assert known[A, "submission"] == past
-    freed.add([("", "mx")], WALL)
+    pending.add([("", "mx")], WALL)
     network = NetworkPast(12, 1, "ban", WALL + 600)
-    assert freed.pasts({("n", "mx"): network}) == {("n", "mx"): NetworkPast(0, 1)}
+    assert pending.pasts({("n", "mx"): network}) == {("n", "mx"): NetworkPast(0, 1)}
 
 
 def test_at_the_cap_the_earliest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING", 2)
-    freed = Pardons()
+    monkeypatch.setattr(module, "PENDING", 2)
+    pending = PendingUnbans()
     for subject in (A, B, A, "203.0.113.1"):
-        freed.add([(subject, "mx")], WALL)
-    assert [freed.holds(s, "mx") for s in (A, B, "203.0.113.1")] == [True, False, True]
-    freed = Pardons()
-    freed.add([("", "submission")], WALL)
-    freed.add([(subject, "mx") for subject in (A, B, "203.0.113.1")], WALL)
-    assert freed.holds(A, "submission")
+        pending.add([(subject, "mx")], WALL)
+    assert [pending.covers(s, "mx") for s in (A, B, "203.0.113.1")] == [True, False, True]
+    pending = PendingUnbans()
+    pending.add([("", "submission")], WALL)
+    pending.add([(subject, "mx") for subject in (A, B, "203.0.113.1")], WALL)
+    assert pending.covers(A, "submission")

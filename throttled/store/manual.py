@@ -1,4 +1,4 @@
-"""What an operator does by hand: unban, exempt, allow. Inside the caller's transaction, but `take`.
+"""What operators change: unban, exempt, allow. Inside the caller's transaction, but `unban_scope`.
 
 Owns no state. Limits: `ALLOWED` entries on the allowlist; one more is refused.
 """
@@ -20,19 +20,19 @@ INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, 
     lines, alert, origin)
     VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '', 'operator')
 """
-_PARDON = """
+_RECORD_UNBAN = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
 """
-_TAKE = """
+_UNBAN_SCOPE = """
 DELETE FROM active WHERE number IN
     (SELECT number FROM active WHERE number > ?1 AND scope = ?2 AND action <> 'exempt'
         ORDER BY number LIMIT ?3)
 RETURNING number, subject, action
 """
 _EXEMPT = "SELECT * FROM active WHERE action = 'exempt'"
-_FORGOTTEN = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
-_PARDONED = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
+_UNBANS = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
+_PENDING = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
 _ALLOW = """
 INSERT INTO allowed (what, until, note, since, origin) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (what) DO UPDATE SET
@@ -40,7 +40,7 @@ ON CONFLICT (what) DO UPDATE SET
 """
 
 
-def forget(
+def unban(
     connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
 ) -> list[Entry]:
     """Take a subject out of force and forget its offences; return what was in force."""
@@ -49,7 +49,7 @@ def forget(
     ).fetchall()
     connection.execute("DELETE FROM active WHERE subject = ? AND scope = ?", key)
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
-    connection.execute(_PARDON, (*key, now, exempt_until))
+    connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
     if rows:
         connection.execute(_RELEASED, (now, *key))
         release = Decision(now, "release", *key, "operator", 0, now, "unbanned")
@@ -57,12 +57,12 @@ def forget(
     return [Entry(*key, action, 0.0) for (action,) in rows]
 
 
-def take(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:
+def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:
     """Take a scope out of force, `chunk` rows at a time; yield what was in force."""
     number = 0
     while True:
         with database.transaction() as connection:
-            rows = connection.execute(_TAKE, (number, scope, chunk)).fetchall()
+            rows = connection.execute(_UNBAN_SCOPE, (number, scope, chunk)).fetchall()
         if not rows:
             return
         number = max(row[0] for row in rows)
@@ -76,7 +76,7 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
     looks at each row: a million in one second instead of ten.
     """
     for one in SCOPES if scope is None else (scope,):
-        connection.execute(_PARDON, ("", one, now, 0.0))
+        connection.execute(_RECORD_UNBAN, ("", one, now, 0.0))
     if scope is not None:
         connection.execute("DELETE FROM active WHERE scope = ? AND action <> 'exempt'", (scope,))
         connection.execute("DELETE FROM offence WHERE scope = ?", (scope,))
@@ -96,19 +96,19 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
     connection.execute("DROP TABLE temp.kept")
 
 
-def forgotten(connection: sqlite3.Connection, most: int) -> dict[str, dict[Scope, float]]:
+def unbanned_since(connection: sqlite3.Connection, most: int) -> dict[str, dict[Scope, float]]:
     """Return from when on subjects count, by subject ("" for everybody) and scope; the latest."""
     found: dict[str, dict[Scope, float]] = {}
-    for subject, scope, at in connection.execute(_FORGOTTEN, (most,)):
+    for subject, scope, at in connection.execute(_UNBANS, (most,)):
         found.setdefault(subject, {})[scope] = at
     return found
 
 
-def pardoned(
+def unbans(
     connection: sqlite3.Connection, most: int
 ) -> dict[tuple[str, Scope], tuple[float, float]]:
     """Return since when subjects are forgotten and until when they are exempt."""
-    rows = connection.execute(_PARDONED, (most,))
+    rows = connection.execute(_PENDING, (most,))
     return {(subject, scope): (at, until) for subject, scope, at, until in rows}
 
 

@@ -14,10 +14,10 @@ from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
 from throttled.health.clients import ClientReporter
+from throttled.health.findings import worst
 from throttled.health.growth import Growth
 from throttled.health.logs import LogReporter
-from throttled.health.problems import worst
-from throttled.model import Facts, Problem
+from throttled.model import Facts, Finding
 from throttled.settings import Policy
 from throttled.sources.logs import Logs
 
@@ -31,7 +31,7 @@ def watched(
     return logs, LogReporter(logs, pipeline)
 
 
-def told(health: LogReporter, later: float = 0.0) -> list[Problem]:
+def findings(health: LogReporter, later: float = 0.0) -> list[Finding]:
     return list(health(now().boot + later))
 
 
@@ -51,20 +51,22 @@ def test_a_log_that_is_not_read_to_its_end(
     pipeline: Pipeline, log: Path, turn: Callable[..., None]
 ) -> None:
     """More is there than is read in one turn; it is told after five seconds, until it is over."""
-    found: list[tuple[list[Problem], list[Problem]]] = []
-    logs, health = watched(pipeline, lambda _: found.append((told(health, 4.0), told(health, 6.0))))
+    found: list[tuple[list[Finding], list[Finding]]] = []
+    logs, health = watched(
+        pipeline, lambda _: found.append((findings(health, 4.0), findings(health, 6.0)))
+    )
     turn(logs.follow, [str(log)])
     log.write_text(LINE * 12_000)
     while pipeline.counts.lines < 12_000:
         turn()
-    assert told(health, 60.0) == []
+    assert findings(health, 60.0) == []
     turn(logs.close)
-    early, (problem,) = found[0]
+    early, (finding,) = found[0]
     assert early == []
-    assert problem.key == f"log-lag:{log}"
-    assert problem.state == "warning"
-    assert problem.what.startswith(f"{log}: not read to its end for 6 s, ")
-    assert problem.what.endswith(" bytes to go")
+    assert finding.key == f"log-lag:{log}"
+    assert finding.state == "warning"
+    assert finding.what.startswith(f"{log}: not read to its end for 6 s, ")
+    assert finding.what.endswith(" bytes to go")
     assert found[-1] == ([], [])
 
 
@@ -75,17 +77,17 @@ def test_a_log_that_was_gone_before_it_was_read_to_its_end(
     logs, health = watched(pipeline)
     log.write_text(LINE * 9)
     turn(logs.follow, [str(log)])
-    assert told(health) == []
+    assert findings(health) == []
     turn(logs.close)
     log.unlink()
     log.write_text(LINE.replace("10:00:01", "11:00:01") * 4)
     logs, health = watched(pipeline)
     turn(logs.follow, [str(log)])
-    (problem,) = told(health)
-    assert problem.key == f"log-gap:{log}"
-    assert problem.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
-    assert told(health, 599.0) == [problem]
-    assert told(health, 601.0) == []
+    (finding,) = findings(health)
+    assert finding.key == f"log-gap:{log}"
+    assert finding.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
+    assert findings(health, 599.0) == [finding]
+    assert findings(health, 601.0) == []
     turn(logs.close)
     assert pipeline.counts.lines == 4
 
@@ -105,7 +107,7 @@ def test_a_log_of_two_names_is_read_once(
 
 def test_what_strangers_wrote_disturbs_no_terminal() -> None:
     what = "banned, and began sessions with postfix/\x9b31m\u202ex\n"
-    wrong = [Problem("warning", what, "", "k")]
+    wrong = [Finding("warning", what, "", "k")]
     shown = "warning: banned, and began sessions with postfix/ 31m x "
     assert worst(wrong) == shown
 
@@ -127,10 +129,10 @@ def test_a_client_that_looks_like_a_health_check_is_named(pipeline: Pipeline) ->
         ends = begin.replace(" connect from", " disconnect from") + " commands=0/0"
         lines = [begin, ends] * 30
         pipeline.counting.read(lines, range(len(lines)), at)
-        (problem,) = health(at.boot)
-        assert problem.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
-        assert problem.hint.endswith("throttled allow 198.51.100.7")
-    assert problem.what.endswith(" (and 1 more clients)")
+        (finding,) = health(at.boot)
+        assert finding.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
+        assert finding.hint.endswith("throttled allow 198.51.100.7")
+    assert finding.what.endswith(" (and 1 more clients)")
     own = Facts(own=frozenset({"198.51.100.7", "198.51.100.8"}))
     pipeline.reconfigure(Policy(), Protection.of(own, Policy().protect))
     assert list(health(at.boot)) == []
