@@ -7,7 +7,7 @@ that equal subjects are equal strings. Owns no state.
 
 from typing import Literal
 
-from throttled.address import is_subject, kind
+from throttled.address import is_named, is_subject, kind
 
 Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
 
@@ -42,6 +42,24 @@ def domain(recipient: str) -> str:
     """Return the subject of an address's domain; "" where it has none."""
     name = recipient.rpartition("@")[2] if "@" in recipient else ""
     return f"domain:{name.casefold()[:LONGEST]}" if name else ""
+
+
+def logged(text: str) -> str:
+    """Return what an operator wrote as a log has it: a character for each byte, case-folded."""
+    return text.encode("utf-8", "replace").decode("latin-1").casefold()
+
+
+def read(written: str) -> str:
+    """Return the canonical text of a subject that an operator wrote: account:Alice, uid:33.
+
+    Raises:
+        ValueError: it is none.
+    """
+    word, _, name = written.strip().partition(":")
+    found = f"{word.lower()}:{logged(name)[:LONGEST]}"
+    if not is_named(found) or of(found) is None:
+        raise ValueError(f"not an account, uid, mailbox or domain: {written!r}")
+    return found
 
 
 def of(subject: str) -> Of | None:

@@ -14,13 +14,15 @@ from throttled.control.protocol import Explain, ExplainResult
     examples=(
         "throttled explain 198.51.100.7",
         "throttled explain 2001:db8::/64 --json",
+        "throttled explain account:alice@example.test",
     ),
 )
-@click.argument("subject", metavar="ADDRESS", type=subject)
+@click.argument("subject", metavar="SUBJECT", type=subject)
 @json_option
 def command(*, subject: str, as_json: bool) -> None:
-    """Explain all that is known of a client, banned or not.
+    """Explain all that is known of a client or a sender, banned or not.
 
+    SUBJECT is an address, a network, or account:NAME, uid:N, mailbox:ADDRESS, domain:NAME.
     What is in force and why, meters against their limits, open sessions, the log lines that
     counted, earlier decisions, good evidence, protection, and what would happen next. Without
     a running daemon it tells what is stored.

@@ -41,6 +41,7 @@ COMMANDS = {
     "allow": "allow",
     "disallow": "disallow",
     "accounts": "accounts",
+    "find": "find",
     "audit": "audit",
     "import": "import_",
     "export": "export",

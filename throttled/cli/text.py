@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from throttled.cli import output
+from throttled.address import is_named
+from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.protocol import (
     AllowedResult,
@@ -147,14 +148,8 @@ def _columns(counts: list[tuple[str, int]]) -> list[str]:
 
 def explain(result: ExplainResult) -> Iterator[str]:
     """Yield what `explain` says, line by line; not yet printable."""
-    network = f" (network {result.network})" if result.network else ""
-    yield f"{result.subject}{network}"
-    if result.protected:
-        yield f"Protected: {result.protected}"
-    for row in result.allowed:
-        until = f"until {moment(row.until)}" if row.until else "for ever"
-        what = f"{row.what} of {row.name}" if row.name else row.what
-        yield f"Allowed by hand: {what}, since {moment(row.since)}, {until} {row.note}"
+    named = is_named(result.subject)
+    yield from _head(result)
     would = "would " if result.would else ""
     heading = "Would be in force (observing)" if result.would else "In force"
     yield f"{heading}:" if result.active else f"{heading}: nothing"
@@ -164,7 +159,10 @@ def explain(result: ExplainResult) -> Iterator[str]:
         yield "Meters:"
         yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
         yield from map(_meter, result.meters)
-    yield f"Sessions open: {result.sessions}"
+    if result.sender is not None:
+        yield from senders.facts(result.sender)
+    if not named:
+        yield f"Sessions open: {result.sessions}"
     if result.lines:
         yield "Log lines that counted:"
     for line in result.lines:
@@ -174,10 +172,28 @@ def explain(result: ExplainResult) -> Iterator[str]:
     if result.decisions:
         yield "Decisions, the latest first:"
         yield from (_decision(decision, would) for decision in result.decisions)
-    yield from _past(result.past, "Would-be bans" if result.would else "Bans")
+    if not named or result.past.offences:
+        yield from _past(result.past, "Would-be bans" if result.would else "Bans")
     yield f"Next: {result.next}"
     if result.hint:
         yield f"Hint: {result.hint}"
+
+
+def _head(result: ExplainResult) -> Iterator[str]:
+    """Yield who it is about, and what protects it."""
+    network = f" (network {result.network})" if result.network else ""
+    sender = result.sender
+    if sender is not None and is_named(result.subject):
+        name = output.from_log(sender.shown)
+        yield f"{name}: {senders.summary(result, sender)}"
+    else:
+        yield f"{result.subject}{network}"
+    if result.protected:
+        yield f"Protected: {result.protected}"
+    for row in result.allowed:
+        until = f"until {moment(row.until)}" if row.until else "for ever"
+        what = f"{row.what} of {row.name}" if row.name else row.what
+        yield f"Allowed by hand: {what}, since {moment(row.since)}, {until} {row.note}"
 
 
 def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
@@ -276,7 +292,7 @@ def table(first: ListResult, rows: list[Snapshot]) -> None:
     if not rows:
         click.echo(f"nothing {would}be in force" if would else "nothing is in force")
         return
-    columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
+    columns = ("SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
     output.print_table(columns, [_row(row, would) for row in rows])
     if first.total > len(rows):
         click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
@@ -291,7 +307,7 @@ def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
     return (
         snapshot.subject,
         action,
-        output.SCOPES[snapshot.scope],
+        "-" if is_named(snapshot.subject) else output.SCOPES[snapshot.scope],
         output.short_moment(snapshot.since),
         output.left(snapshot.until),
         output.short_number(snapshot.packets),

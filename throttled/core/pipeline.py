@@ -146,7 +146,8 @@ class Pipeline:
 
     def reports(self) -> list[Report]:
         """Return who crossed a limit that only reports since the last call, and record them."""
-        reports = [*self._reports, *self.senders.drain()]
+        allowed = self.ladder.protection.sender
+        reports = [*self._reports, *(r for r in self.senders.drain() if not allowed(r.subject))]
         self._reports = []
         if reports and self.recorder.error is None:
             try:

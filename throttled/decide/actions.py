@@ -6,6 +6,7 @@ that look like health checks or get through a ban.
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 
 from throttled.address import network_of
 from throttled.decide.escapes import LATE, Escapes
@@ -48,8 +49,9 @@ class Actions:
         self._evidence: dict[str, Evidence] = {}
         self._activity: Counter[Activity] = Counter()
         self.enforcing = False  # whether anything of it is in a kernel
-        #: Host names of clients, where names protect: a handshake does not tell.
-        self.names: Generations[str, str] | None = None
+        #: Host names of clients: a handshake does not name them.
+        self.names: Generations[str, str] | None = None  # None: not remembered, as in a replay
+        self._names = 0  # at most so many
         #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
         self.queued: Generations[str, tuple[Event, Scope]] = Generations(_QUEUED_TIME, _QUEUED)
         self._streams = streams
@@ -66,6 +68,17 @@ class Actions:
             "tls_failure": self._tls_failure,
             **dict.fromkeys(Scale.kinds(), self._error),
         }
+
+    def remember_names(self, lifetime: float, most: int) -> None:
+        """Remember host names of clients for some seconds; those known stay if `most` does."""
+        if most != self._names:
+            self.names, self._names = Generations(lifetime, most), most
+
+    def named(self, text: str, most: int) -> list[tuple[str, str]]:
+        """Return clients in whose host name a text is, with the name."""
+        text = text.casefold()
+        known = () if self.names is None else self.names.items()
+        return list(islice((item for item in known if text in item[1].casefold()), most))
 
     def drain(self) -> tuple[list[Evidence], dict[Activity, int]]:
         """Return the good evidence since the last call, and what happened by hour and scope."""

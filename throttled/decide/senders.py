@@ -12,6 +12,7 @@ until the store has it (`days`).
 """
 
 from collections.abc import Iterable, Mapping
+from heapq import nlargest
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ from throttled.model import (
     Decision,
     Event,
     Facts,
+    Line,
     Report,
     Scope,
     SenderDay,
@@ -102,6 +104,11 @@ class SenderMeter(Struct, frozen=True):
     value: int
     threshold: int  # soft; hard where there is no soft
     hard: int = 0  # 0: there is none, or it bans nobody
+    above: bool = False  # all thresholds are exceeded
+
+    def share(self) -> float:
+        """Return how much of its highest threshold is reached."""
+        return self.value / (self.hard or self.threshold or _NEVER)
 
 
 class Senders:
@@ -188,7 +195,11 @@ class Senders:
     def crossings(self) -> list[Crossing]:
         """Return who crossed a limit that acts since the last call."""
         pending, self._pending = self._pending, {}
-        return [replace(c, lines=self.trace.lines(c.subject, _LINES)) for c in pending.values()]
+        return [replace(c, lines=self.lines(c.subject)) for c in pending.values()]
+
+    def lines(self, subject: str) -> tuple[Line, ...]:
+        """Return where the latest lines stand that counted for a sender."""
+        return self.trace.lines(subject, _LINES)
 
     def hold(self, decision: Decision, until: float, at: float) -> None:
         """Learn what is in force against a sender; `until` and `at` on the clock of the windows."""
@@ -223,19 +234,35 @@ class Senders:
     def meters(self, subject: str, at: float) -> list[SenderMeter]:
         """Return what the limits show of a sender."""
         kind = _kind(subject)
-        return [
-            SenderMeter(
-                gauge.name,
-                gauge.limit.count,
-                gauge.within,
-                gauge.value(subject, at),
-                soft if soft < _NEVER else (0 if hard == _NEVER else hard),
-                hard if hard < _NEVER and self._policy.mode_of(gauge.name) == "enforce" else 0,
-            )
-            for gauge in self.gauges()
-            if gauge.limit.of == kind
-            for soft, hard in [gauge.thresholds(subject)]
-        ]
+        return [self._meter(g, subject, at) for g in self.gauges() if g.limit.of == kind]
+
+    def worst(self, most: int, at: float) -> list[tuple[str, SenderMeter, Scope]]:
+        """Return the senders of the latest lines that are nearest to a threshold, the worst first.
+
+        The scope is that of decisions about them.
+        """
+        found = []
+        for subject in self.trace.latest():
+            meter = max(self.meters(subject, at), key=SenderMeter.share, default=None)
+            if meter is not None and meter.value:
+                found.append((subject, meter, _scope(subject)))
+        return nlargest(most, found, key=lambda row: row[1].share())
+
+    def _meter(self, gauge: _Gauge, subject: str, at: float) -> SenderMeter:
+        value = gauge.value(subject, at)
+        soft, hard = gauge.thresholds(subject)
+        above = value > min(soft, hard) and self._exceeded(gauge, subject, value, at)
+        threshold = min(soft, hard) if soft == _NEVER else soft
+        bans = hard < _NEVER and self._policy.mode_of(gauge.name) == "enforce"
+        return SenderMeter(
+            gauge.name,
+            gauge.limit.count,
+            gauge.within,
+            value,
+            threshold if threshold < _NEVER else 0,
+            hard if bans else 0,
+            above,
+        )
 
     def _count(self, use: Use, at: float, wall: float, *, again: bool) -> None:
         kind = _kind(use.subject)

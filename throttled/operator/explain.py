@@ -13,25 +13,31 @@ from throttled.model import SCOPES, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
 from throttled.operator.desk import Desk
 from throttled.operator.list import count_packets
+from throttled.operator.senders import facts, next_step, refuse_invisible, visible
 from throttled.settings import Duration
 from throttled.tail.readback import lines_at
 
 
-async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
+async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
     """Return what is known of a subject; without a daemon there are no meters and sessions.
 
     Raises:
+        NotPermittedError: it is an account, and these are for root alone.
         StoreError: the store cannot be read.
     """
     subject, moment = request.subject, desk.clock()
     engine, ladder = desk.pipeline.engine, desk.pipeline.ladder
+    if address.is_named(subject):
+        refuse_invisible(desk, peer)
+    sender = facts(desk, subject) if visible(desk, peer) else None
     network = address.network_of(subject)
     count_packets(desk, desk.active(subject))
     active = [*desk.active(subject), *(desk.active(network) if network else ())]
     decisions = desk.store.decisions(subject)
     pasts = desk.store.past([(subject, scope) for scope in SCOPES], moment.wall)
     past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
-    lines = engine.lines(subject) or next((d.lines for d in decisions if d.lines), ())
+    lines = engine.lines(subject) or desk.pipeline.senders.lines(subject)
+    lines = lines or next((d.lines for d in decisions if d.lines), ())
     meters = [meter_row(meter) for meter in engine.meters(subject, moment.boot)]
     protected = ladder.protection.reason(subject)
     would = "would be " if desk.observing else ""
@@ -47,9 +53,10 @@ async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
         decisions=decisions,
         past=past,
         allowed=[row for row in allowlist(desk) if address.inside(subject, row.what)],
-        next=_next(protected, active, meters, ban, would)
+        next=(sender and next_step(sender)) or _next(protected, active, meters, ban, would)
         if desk.running
         else "nothing, while the daemon is not running",
+        sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
     )
 

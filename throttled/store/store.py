@@ -36,6 +36,7 @@ from throttled.model import (
 from throttled.skipped import Skipped
 from throttled.store import (
     audit,
+    find,
     host,
     hourly,
     listing,
@@ -497,6 +498,11 @@ class Store:
         with self._database.transaction() as connection:
             # Both: an entry and a name may be the same.
             return manual.disallow(connection, what) | names.remove(connection, what)
+
+    def matching(self, begin: str, now: float, count: int) -> dict[str, str]:
+        """Return clients whose address begins with a text; see `throttled.store.find`."""
+        with self._database.guard() as connection:
+            return find.clients(connection, begin, now, count)
 
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist, and the addresses of its names."""
