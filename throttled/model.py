@@ -174,7 +174,7 @@ class SenderDay(Struct, gc=False):
     bytes: int = 0
     bounces: int = 0
     deferrals: int = 0
-    received: int = 0  # messages for a domain
+    received: int = 0  # messages for a domain or a mailbox
 
 
 class SenderRow(Struct, frozen=True, gc=False):

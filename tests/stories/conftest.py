@@ -23,7 +23,7 @@ def decisions(tmp_path: Path) -> Callable[[Story], list[Decision]]:
         path.write_text("".join(f"{line}\n" for _, line in story.lines()), encoding="latin-1")
         os.utime(path, (MIDNIGHT + 3 * 86400, MIDNIGHT + 3 * 86400))
         done = Replay(Config(), Facts(), UTC).run([str(path)])
-        return [d for d in done if d.action != "release"]
+        return [d for d in done if isinstance(d, Decision) and d.action != "release"]
 
     return decided
 

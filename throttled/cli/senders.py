@@ -5,6 +5,8 @@ The first line answers what was asked; names come from the log and are not yet p
 
 from collections.abc import Iterator
 
+from msgspec.structs import astuple
+
 from throttled.cli import output
 from throttled.cli.output import moment, number
 from throttled.control.protocol import (
@@ -34,6 +36,8 @@ def summary(result: ExplainResult, sender: SenderFacts) -> str:
     ]
     if not said and sender.reports:
         said = [f"within its limits now; reported {moment(sender.reports[0].time)}"]
+    if not said and not (sender.days or any(astuple(sender.today)[1:])):
+        said = ["not known: no mail in 35 days"]
     return "; ".join(said) or "within its limits"
 
 

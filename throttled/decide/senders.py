@@ -330,7 +330,8 @@ class Senders:
                 self.dropped += 1
                 return
             day = self._days[key] = SenderDay(*key)
-        setattr(day, use.counted, getattr(day, use.counted) + use.amount)
+        counted = use.counted if _kind(use.subject) != "mailbox" else "received"
+        setattr(day, counted, getattr(day, counted) + use.amount)
 
 
 def _kind(subject: str) -> str:

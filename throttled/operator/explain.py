@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from throttled import address
-from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
+from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
@@ -36,9 +36,11 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
     decisions = desk.store.decisions(subject)
     pasts = desk.store.past([(subject, scope) for scope in SCOPES], moment.wall)
     past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
-    lines = engine.lines(subject) or desk.pipeline.senders.lines(subject)
-    lines = lines or next((d.lines for d in decisions if d.lines), ())
+    counted = [*engine.lines(subject), *(desk.pipeline.senders.lines(subject) if sender else ())]
+    lines = tuple(dict.fromkeys(counted)) or next((d.lines for d in decisions if d.lines), ())
     meters = [meter_row(meter) for meter in engine.meters(subject, moment.boot)]
+    if address.is_named(subject):
+        meters = []
     protected = ladder.protection.reason(subject)
     would = "would be " if desk.observing else ""
     ban = ladder.next_ban(past, moment.wall)
@@ -53,12 +55,19 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         decisions=decisions,
         past=past,
         allowed=[row for row in allowlist(desk) if address.inside(subject, row.what)],
-        next=(sender and next_step(sender)) or _next(protected, active, meters, ban, would)
-        if desk.running
-        else "nothing, while the daemon is not running",
+        next=_further(desk, sender, _next(protected, active, meters, ban, would)),
         sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
     )
+
+
+def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
+    """Return what would happen next: to a sender; else `client`, to a client."""
+    if desk.running is None:
+        return "nothing, while the daemon is not running"
+    if sender is None or desk.protection.sender(sender.today.subject):
+        return client
+    return next_step(sender) or client
 
 
 async def _read_back(desk: Desk, lines: Sequence[Line]) -> list[LogText]:

@@ -127,7 +127,7 @@ def facts(desk: Desk, subject: str) -> SenderFacts | None:
     days = desk.store.sender_days(subject)
     reports = desk.store.reports(0.0, subject, _REPORTS)
     inside = not address.is_named(subject) and senders.queue.inside(subject)
-    if not (days or reports or inside or address.is_named(subject)):
+    if not (days or inside or address.is_named(subject)):
         return None
     now = next((day for day in days if day.day == today), None)
     before = [day.recipients for day in days if day.day < today]
@@ -167,6 +167,9 @@ def merged(clients: list[Worst], senders: list[Worst], most: int) -> list[Worst]
 
 def next_step(sender: SenderFacts) -> str:
     """Say what would happen next to a sender; "" where it is near no threshold."""
+    for meter in sender.meters:
+        if meter.above and meter.mode == "report":
+            return f"reported again at twice the value, or after {Duration(meter.within)}"
     nearest: tuple[float, str] = (0.0, "")
     for meter in sender.meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
