@@ -278,3 +278,15 @@ def test_without_a_limit_of_mail_nothing_is_remembered_of_messages() -> None:
     under = engine()
     run(sent("3A5C01F2B", 4), under=under)
     assert not len(under._actions.queued)
+
+
+def test_clients_are_found_by_their_host_names() -> None:
+    under = engine()
+    run([event("connect", name="mx.Customer.example")], under=under)
+    assert under.named("customer", 9) == []  # as in a replay
+    under.reconfigure(Policy())
+    run([event("connect", name="mx.Customer.example"), event("connect", B)], under=under)
+    assert under.named("customer", 9) == [(A, "mx.Customer.example")]
+    assert under.named("customer", 0) == []
+    under.reconfigure(Policy())
+    assert under.named("mx", 9) == [(A, "mx.Customer.example")]

@@ -292,3 +292,11 @@ def test_a_bounce_is_of_who_queued_that_id_last(lines: list[tuple[str, ...]]) ->
             expected[whose[queue_id]] += 1
     bounces = {subject: n for (subject, count), n in log.used.items() if count == "bounces"}
     assert bounces == dict(expected)
+
+
+def test_what_is_evicted_when_senders_are_switched_off(log: Log) -> None:
+    log(SUBMISSION.format("3A5C01F2B", "Alice"))
+    log.queue.clear()
+    assert len(log.queue) == 0
+    assert log.queue.shown("account:alice") == "account:alice"
+    assert not log.queue.inside("203.0.113.99")

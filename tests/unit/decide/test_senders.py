@@ -279,7 +279,7 @@ def test_mail_that_a_domain_receives() -> None:
         host.senders.step(event, 1.0)
     assert host.reported() == [("domain:example.test", "d", 2)]
     days = {day.subject: (day.messages, day.received) for day in host.senders.days()}
-    assert days == {"mailbox:b@example.test": (2, 0), "domain:example.test": (0, 2)}
+    assert days == {"mailbox:b@example.test": (0, 2), "domain:example.test": (0, 2)}
 
 
 def acting(**others: Override) -> Host:
@@ -370,3 +370,22 @@ def test_switching_off_leaves_no_name_in_memory() -> None:
     host.senders.reconfigure(Policy(accounts=Accounts(enabled=False)))
     assert host.senders.days() == []
     assert host.senders.queue.shown("account:alice") == "account:alice"
+
+
+def test_the_worst_are_nearest_to_a_threshold() -> None:
+    host = acting(carol=Override(enabled=False))
+    message = Message("3A5C01F2B", sender="a@b.test", recipients=1)
+    for offset, user in enumerate(("alice", "bob", "bob", "carol")):
+        for kind in ("login", "active"):
+            event = Event(kind, "203.0.113.7", "x", "p", 1, 1.0, user=user, message=message)
+            host.senders.step(event, 1.0, source=1, offset=offset)
+    found = host.senders.worst(2, 1.0)
+    assert [(subject, meter.limit, meter.value, scope) for subject, meter, scope in found] == [
+        ("account:bob", "x", 2, "submission"),
+        ("account:alice", "x", 1, "submission"),
+    ]
+    off = next(m for m in host.senders.meters("account:carol", 1.0) if m.limit == "x")
+    assert (off.threshold, off.hard, off.above) == (0, 0, False)
+    host.senders.reset("account:alice")
+    host.senders.trace.add("account:alice", 1.0, 1, 9)
+    assert "account:alice" not in {subject for subject, _, _ in host.senders.worst(9, 1.0)}
