@@ -352,7 +352,7 @@ class Facts(Struct, frozen=True):
         return tuple(sorted({s.port for s in self.services if s.scope == scope}))
 
 
-class Foreign(Struct, frozen=True):
+class Drift(Struct, frozen=True):
     """What somebody else did to what is ours in the kernel; all empty: nothing."""
 
     entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing
@@ -400,11 +400,16 @@ class Applied(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """One finding of a check."""
 
-    state: Literal["ok", "warning", "fault"]
+    state: Literal["ok", "warning", "fault"]  # on the wire; `label` is its word in text
     what: str
     hint: str = ""
-    #: Of the daemon's health: which kind of problem it is, see `throttled.health.findings`.
+    #: Of the daemon's health: the kind of finding, see `throttled.health.findings`.
     key: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the state as a word for text output."""
+        return "error" if self.state == "fault" else self.state
 
 
 class Snapshot(Struct, frozen=True):

@@ -125,7 +125,7 @@ class ThrottleRate(Struct, frozen=True, forbid_unknown_fields=True):
     burst: Burst
     time: Annotated[
         Duration | None,
-        Meta(description="how long it lasts; else the time of [throttle], or of [network]"),
+        Meta(description="how long it lasts (default: as in [throttle] or [network])"),
     ] = None
 
     def as_rate(self) -> Rate:
@@ -138,7 +138,7 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
 
     count: Annotated[AnyCount, Meta(description="what is counted")]
     within: Annotated[Duration, Meta(description="the window that counts")]
-    of: Annotated[Of, Meta(description="whose it is counted")] = "client"
+    of: Annotated[Of, Meta(description="the subjects that are counted")] = "client"
     soft: Annotated[
         LimitThreshold | None,
         Meta(description='throttle above this many; of others than "client": report'),
@@ -150,7 +150,7 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
     ] = None
     usual: Annotated[
         Annotated[int, Meta(ge=1, le=1000)] | None,
-        Meta(description="and above so many times the subject's own highest day"),
+        Meta(description="and above this multiple of the subject's own highest day"),
     ] = None
     mode: Annotated[
         LimitMode | None,
@@ -166,11 +166,11 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
         Thresholds | None, Meta(description="other thresholds on submission ports")
     ] = None
     throttle: Annotated[
-        ThrottleRate | None, Meta(description="a rate of its own for who is above `soft`")
+        ThrottleRate | None, Meta(description="a throttle rate for clients above `soft`")
     ] = None
     factor: Annotated[
         Annotated[int, Meta(ge=1, le=1000)] | None,
-        Meta(description="instead of [good] factor and memory, where a limit needs another"),
+        Meta(description="replaces [good] factor and memory for this limit"),
     ] = None
     for_: Annotated[
         dict[SubjectName, Override],
@@ -182,7 +182,7 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
             ),
         ),
     ] = field(default_factory=dict)
-    enabled: Annotated[bool, Meta(description="false switches this limit off")] = True
+    enabled: Annotated[bool, Meta(description="false disables this limit")] = True
 
 
 def default_limits() -> dict[str, Limit]:
@@ -236,14 +236,14 @@ class Points(Struct, frozen=True, forbid_unknown_fields=True):
     pipelining: Annotated[Weight, Meta(description="did not wait for replies")] = 5
     bare_newline: Annotated[Weight, Meta(description="bare newline, as in SMTP smuggling")] = 5
     too_many_errors: Annotated[
-        Weight, Meta(description="Postfix hung up after errors most of which counted")
+        Weight, Meta(description="Postfix disconnected after errors most of which counted")
     ] = 5
     relay: Annotated[Weight, Meta(description="relay access denied")] = 3
     unknown_user: Annotated[Weight, Meta(description="recipient does not exist")] = 1
     syntax: Annotated[Weight, Meta(description="impossible address, HELO or command")] = 1
     dnsbl: Annotated[Weight, Meta(description="refused because a DNS list names it")] = 1
     access: Annotated[
-        Weight, Meta(description="refused by your access tables without a text of their own")
+        Weight, Meta(description="refused by an access table without its own text")
     ] = 1
     command_limit: Annotated[Weight, Meta(description="postscreen's command limits")] = 1
     rate_limit: Annotated[Weight, Meta(description="Postfix's own rate limits, IPv4 only")] = 1
@@ -252,7 +252,7 @@ class Points(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     per_session: Annotated[
         Weight,
-        Meta(description="so many in one session and minute; of what is beyond, a tenth counts"),
+        Meta(description="maximum per session and minute; a tenth of what is above counts"),
     ] = 10
 
 
@@ -273,7 +273,7 @@ class Ban(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(min_length=1, max_length=20, description="length of the first ban, the second, …"),
     ] = field(default_factory=lambda: tuple(duration(t) for t in ("10m", "1h", "4h", "12h", "24h")))
     forget: Annotated[
-        Duration, Meta(description="one step of the ladder is forgotten after so long")
+        Duration, Meta(description="one step of the ladder is removed after this time")
     ] = duration("10d")
 
 
@@ -288,7 +288,7 @@ class Good(Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=100, description="what one good event excuses from a ban, in a window")
     ] = 3
     factor: Annotated[
-        int, Meta(ge=1, le=1000, description="a threshold is raised to so many times at most")
+        int, Meta(ge=1, le=1000, description="maximum factor by which a threshold is raised")
     ] = 20
     memory: Annotated[
         int,
@@ -296,8 +296,8 @@ class Good(Struct, frozen=True, forbid_unknown_fields=True):
             ge=1,
             le=1000,
             description=(
-                "known for 30 days: a throttle in place of a ban, none for connections, up to so "
-                "many times"
+                "evidence of 30 days: a throttle instead of a ban, none for connections, up to "
+                "this multiple"
             ),
         ),
     ] = 5
@@ -308,10 +308,14 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
     multiple: Annotated[
         int,
-        Meta(ge=1, le=1000, description="its thresholds are so many times those of each limit"),
+        Meta(ge=1, le=1000, description="its thresholds are this multiple of those of each limit"),
     ] = 5
-    soft: Annotated[Threshold, Meta(description="throttle at this many banned in a day")] = 5
-    hard: Annotated[Threshold, Meta(description="ban at this many banned in a day")] = 10
+    soft: Annotated[
+        Threshold, Meta(description="throttle it if this many addresses are banned in a day")
+    ] = 5
+    hard: Annotated[
+        Threshold, Meta(description="ban it if this many addresses are banned in a day")
+    ] = 10
     time: Annotated[Duration, Meta(description="how long a network is throttled or banned")] = (
         duration("1h")
     )
@@ -336,7 +340,7 @@ class Protect(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=100_000,
-            description="more good senders than this about to be banned in a minute: no bans",
+            description="if more known good senders than this would be banned in a minute: no bans",
         ),
     ] = 5
 

@@ -21,7 +21,7 @@ from throttled.enforce.backend import Backend
 from throttled.enforce.batch import RATES
 from throttled.enforce.registry import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Element, Entry, Foreign, Rate, Ruleset, Scope
+from throttled.model import Action, Drift, Element, Entry, Rate, Ruleset, Scope
 
 #: Two at once, and no more as long as a test lasts.
 SLOW = Rate(1, 3600.0, 2)
@@ -267,7 +267,7 @@ def test_a_full_set_of_any_kind(backend: Backend, kind: Entry) -> None:
     put(backend, *(e for e in many if keys([e]) <= inside))  # what is there is renewed
 
 
-def test_a_full_set_takes_what_fits_and_names_the_rest(backend: Backend) -> None:
+def test_a_full_set_stores_what_fits_and_names_the_rest(backend: Backend) -> None:
     backend.setup(msgspec.structs.replace(RULESET, size=100))
     many = [ban(subject) for subject in addresses(137)]
     applied = backend.apply(many)
@@ -396,13 +396,13 @@ def test_how_full_it_is(backend: Backend) -> None:
     assert sum(fill.used for fill in backend.fill()) == 0
 
 
-def test_word_of_what_somebody_else_does(backend: Backend) -> None:
+def test_word_of_what_another_program_does(backend: Backend) -> None:
     watch = backend.watch()
     if watch is None:  # then `intact` and samples find it
         return
     put(backend, *EVERY_KIND)
     backend.setup(msgspec.structs.replace(RULESET, burst=7))
-    assert watch.drain() == Foreign()
+    assert watch.drain() == Drift()
     code = (
         "import sys; from throttled.enforce.registry import choose; choose(sys.argv[1]).teardown()"
     )

@@ -26,7 +26,7 @@ from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
 from throttled.enforce.registry import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Entry, Foreign, Rate
+from throttled.model import Action, Drift, Entry, Rate
 
 pytestmark = pytest.mark.root
 
@@ -103,7 +103,7 @@ def test_sets_of_rates_that_nobody_has_go(host: Host) -> None:
     assert host.backend.intact()
 
 
-def test_what_an_operator_put_in_by_hand_is_found_and_ends(host: Host) -> None:
+def test_an_element_added_manually_is_found_and_ends(host: Host) -> None:
     run("ipset", "add", "thr_mx_ban4", "198.18.0.1")
     run("ipset", "add", "thr_mx_ban4_24", "198.18.1.0/24", "timeout", "3600")
     run("ipset", "add", "thr_mx_ban4_24", "198.18.64.0/19", "timeout", "3600")  # not ours
@@ -185,7 +185,7 @@ def test_beside_ufw_and_docker(wire: Wire) -> None:
 
 
 @pytest.mark.usefixtures("others")
-def test_rules_that_somebody_restored_over_ours(host: Host) -> None:
+def test_rules_that_another_program_restored_over_ours(host: Host) -> None:
     host.backend.apply([ban("198.18.0.1")])
     assert not host.arrives("198.18.0.1")
     run("iptables-legacy-restore", stdin=DOCKER.partition("*nat")[0])  # flushes the whole table
@@ -208,7 +208,9 @@ def test_rules_that_somebody_restored_over_ours(host: Host) -> None:
         "ip6tables-legacy -t raw -F",
     ],
 )
-def test_whatever_somebody_did_to_our_rules_is_seen_and_put_right(host: Host, damage: str) -> None:
+def test_whatever_another_program_did_to_our_rules_is_found_and_repaired(
+    host: Host, damage: str
+) -> None:
     host.backend.apply([ban("198.18.0.1"), ban("2001:db8:b::1")])
     run(*damage.split())
     assert not host.backend.intact()
@@ -218,7 +220,7 @@ def test_whatever_somebody_did_to_our_rules_is_seen_and_put_right(host: Host, da
     assert not host.arrives("2001:db8:b::1")
 
 
-def test_a_set_that_somebody_made_another_is_made_anew(host: Host) -> None:
+def test_a_set_that_another_program_replaced_is_made_anew(host: Host) -> None:
     run("iptables-legacy", "-t", "raw", "-F")
     run("ipset", "destroy", "thr_mx_ban4")
     run("ipset", "create", "thr_mx_ban4", "hash:net")
@@ -228,16 +230,18 @@ def test_a_set_that_somebody_made_another_is_made_anew(host: Host) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flush", "flush thr_dropped4", "flush thr_protected4"])
-def test_sets_that_somebody_emptied_are_seen_and_filled_again(host: Host, damage: str) -> None:
+def test_sets_that_another_program_emptied_are_found_and_filled_again(
+    host: Host, damage: str
+) -> None:
     watch = host.backend.watch()
     assert watch is not None
-    assert watch.drain() == Foreign()
+    assert watch.drain() == Drift()
     run("ipset", *damage.split())
     assert not host.backend.intact()
-    assert watch.drain() == Foreign(rules=True, lost=True)
+    assert watch.drain() == Drift(rules=True, lost=True)
     assert host.backend.setup(RULESET)
     assert host.backend.intact()
-    assert watch.drain() == Foreign()
+    assert watch.drain() == Drift()
     watch.close()
     host.backend.apply([ban("198.18.0.1"), ban(CLIENT4)])
     assert not host.arrives("198.18.0.1")  # dropped, and counted
@@ -250,10 +254,10 @@ def test_what_others_do_to_the_tables_is_not_our_business(host: Host) -> None:
     rule = ("OUTPUT", "-d", "203.0.113.1", "-j", "ACCEPT")
     for verb in ("-A", "-D"):
         run("iptables-legacy", "-t", "raw", verb, *rule)
-        assert watch.drain() == Foreign()
+        assert watch.drain() == Drift()
     run("iptables-legacy", "-t", "raw", "-I", "PREROUTING", *rule[1:])
-    assert watch.drain() == Foreign(rules=True, lost=True)
-    assert watch.drain() == Foreign()  # told once
+    assert watch.drain() == Drift(rules=True, lost=True)
+    assert watch.drain() == Drift()  # told once
     run("iptables-legacy", "-t", "raw", "-D", "PREROUTING", *rule[1:])
     watch.close()
 
@@ -266,7 +270,7 @@ def test_a_look_costs_microseconds(host: Host) -> None:
     elapsed = []
     for _ in range(100):
         start = time.perf_counter()
-        assert watch.drain() == Foreign()
+        assert watch.drain() == Drift()
         elapsed.append(time.perf_counter() - start)
     watch.close()
     assert min(elapsed) < 0.001
@@ -279,7 +283,7 @@ def test_sets_of_others_stay(host: Host) -> None:
     run("ipset", "destroy", "thr_blocklist")
 
 
-def test_sets_that_are_gone_are_told(host: Host) -> None:
+def test_sets_that_are_gone_are_reported(host: Host) -> None:
     for program in ("iptables-legacy", "ip6tables-legacy"):
         run(program, "-t", "raw", "-F")
     run("ipset", "destroy")
@@ -316,7 +320,7 @@ def test_a_set_in_use_gets_another_size_with_what_it_holds(
     with caplog.at_level(logging.WARNING):
         host.backend.setup(msgspec.structs.replace(RULESET, size=7))
     assert [record.message for record in caplog.records] == [
-        "thr_mx_ban4 holds too much to be made anew: its size stays"
+        "thr_mx_ban4 has too many elements to be replaced: its size is unchanged"
     ]
     assert len(list(host.backend.dump())) == 11
     assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full
@@ -330,7 +334,7 @@ def test_the_longest_time_that_the_kernel_can_count(host: Host) -> None:
     assert 24 * 86400 < element.seconds < 25 * 86400
 
 
-def test_what_is_to_last_longer_is_not_taken_for_another(host: Host) -> None:
+def test_what_is_to_last_longer_is_not_mistaken_for_another(host: Host) -> None:
     long = ban("198.18.0.1", 90 * 86400.0)
     host.backend.apply([long])
     assert missing([long], host.backend.lookup([long])) == []
@@ -542,7 +546,7 @@ def test_the_lock_of_the_programs_is_waited_for(
     assert not host.backend.intact()
 
 
-def test_a_lock_that_is_held_costs_no_bans(
+def test_a_locked_xtables_lock_costs_no_bans(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A set that cannot be used is made anew, for which the lock is taken again."""
@@ -561,7 +565,7 @@ def test_a_lock_that_is_held_costs_no_bans(
 
 
 @pytest.mark.parametrize("left", range(6))
-def test_without_descriptors_it_is_told_and_the_process_goes_on(wire: Wire, left: int) -> None:
+def test_without_descriptors_it_is_reported_and_the_process_goes_on(wire: Wire, left: int) -> None:
     code = """if True:
         import os, resource, sys
         from throttled.enforce.registry import choose

@@ -123,7 +123,7 @@ def test_what_was_listed_can_be_loaded(host: Host) -> None:
     assert not host.arrives("198.18.0.1")
 
 
-def test_what_an_operator_put_in_by_hand_is_found(host: Host) -> None:
+def test_an_element_added_manually_is_found(host: Host) -> None:
     nft("add", "element", "inet", "throttled", "mx_ban4", '{ 198.18.0.1 comment "spammer" }')
     nft("add", "element", "inet", "throttled", "mx_ban4_24", "{ 198.18.1.0 timeout 1h }")
     nft("add", "set", "inet", "throttled", "mine", "{ type ipv4_addr; elements = { 1.2.3.4 } }")
@@ -179,12 +179,14 @@ def test_what_is_not_tcp_is_left_alone(host: Host) -> None:
 # Somebody else's hands
 
 
-def test_a_flushed_firewall_is_told_and_put_back(host: Host) -> None:
+def test_a_flushed_firewall_is_reported_and_put_back(host: Host) -> None:
     entries = [ban("198.18.0.1"), ban("198.18.16.0/20")]
     host.backend.apply(entries)
     nft("flush", "ruleset")
     assert host.backend.lookup(entries) == []
-    with pytest.raises(BackendError, match="the table inet throttled is gone") as caught:
+    with pytest.raises(
+        BackendError, match="the table inet throttled or a set in it is missing"
+    ) as caught:
         host.backend.apply(entries)
     assert caught.value.hint
     host.backend.setup(RULESET)
@@ -211,7 +213,7 @@ def test_a_table_that_is_gone_is_not_made_for_a_network_of_a_new_length(host: Ho
         "flush set inet throttled mx_ban4",
     ],
 )
-def test_whatever_somebody_did_to_our_table_is_put_right(host: Host, damage: str) -> None:
+def test_whatever_another_program_did_to_our_table_is_repaired(host: Host, damage: str) -> None:
     host.backend.apply([ban("198.18.0.1")])
     nft("-f", "-", stdin=damage.replace("; ", "\n"))
     host.backend.setup(RULESET)
@@ -280,7 +282,7 @@ def test_a_set_that_is_too_large_keeps_its_size(
     with caplog.at_level(logging.WARNING):
         host.backend.setup(msgspec.structs.replace(RULESET, size=7))
     assert [record.message for record in caplog.records] == [
-        "mx_ban4 holds too much to be made anew: its definition stays"
+        "mx_ban4 has too many elements to be replaced: its definition is unchanged"
     ]
     assert len(list(host.backend.dump())) == 11
     assert not host.backend.apply([ban(f"198.18.1.{n}") for n in range(9)]).full
@@ -397,7 +399,7 @@ def test_check_with_rules_that_this_kernel_does_not_know(monkeypatch: pytest.Mon
 # The ways to the kernel
 
 
-def test_without_descriptors_it_is_told_and_the_process_goes_on() -> None:
+def test_without_descriptors_it_is_reported_and_the_process_goes_on() -> None:
     """libnftables ends the process where it gets no socket, for a context and for interfaces."""
     code = """if True:
         import os, resource

@@ -15,7 +15,7 @@ from lab.figures import latency
 from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
-from throttled.core.reconciler import _LOOK
+from throttled.core.reconciler import _CHECK
 from throttled.enforce.nftables.backend import Nftables
 from throttled.errors import BackendError
 from throttled.model import Entry
@@ -83,7 +83,7 @@ class Guarded(NamedTuple):
     def repairs(self) -> int:
         """Return how often the daemon said that it put something right."""
         said = self.guard.log.read_text()
-        return said.count("putting it right") + said.count("put back")
+        return said.count("restoring them") + said.count(": restored")
 
     def nft(self, commands: str) -> None:
         """Do something to the firewall as somebody else."""
@@ -110,7 +110,7 @@ def guarded() -> Iterator[Guarded]:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
+def test_drift_is_repaired(guarded: Guarded, damage: str) -> None:
     began, repairs = time.monotonic(), guarded.repairs()
     with latency.knocking(guarded.client, BANNED) as heard:
         guarded.nft(DAMAGE[damage])
@@ -118,7 +118,7 @@ def test_damage_is_put_right(guarded: Guarded, damage: str) -> None:
         until(lambda: time.monotonic() - (heard or [began])[-1] > 0.1, "it is silent")
     was_open = heard[-1] - heard[0] if heard else 0.0
     log.info("%s: open for %.1f ms", damage, was_open * 1e3)
-    assert was_open < _LOOK / 2  # by the kernel's notification, not by the next look
+    assert was_open < _CHECK / 2  # by the kernel's notification, not by the next look
     status = guarded.guard.status()
     assert (status.desired, status.enforced, status.counted) == (5, 5, True)
     assert [finding for finding in status.health if finding.state == "fault"] == []

@@ -12,7 +12,7 @@ from lab.machine.legacy import legacy_path
 from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
 from throttled.control import protocol
-from throttled.core.reconciler import _LOOK
+from throttled.core.reconciler import _CHECK
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.root
@@ -50,14 +50,14 @@ def guarded() -> Iterator[tuple[Daemon, Namespace, Namespace]]:
         "ipset flush",
     ],
 )
-def test_damage_is_put_right(guarded: tuple[Daemon, Namespace, Namespace], damage: str) -> None:
+def test_drift_is_repaired(guarded: tuple[Daemon, Namespace, Namespace], damage: str) -> None:
     guard, server, client = guarded
     with latency.knocking(client, BANNED) as heard:
         server.run(*damage.split())
         until(lambda: heard, "it is open")
         until(lambda: time.monotonic() - heard[-1] > 0.1, "it is silent")
     log.info("%s: open for %.1f ms", damage, (heard[-1] - heard[0]) * 1e3)
-    assert heard[-1] - heard[0] < _LOOK / 2  # by an early look, not by the next one
+    assert heard[-1] - heard[0] < _CHECK / 2  # by an early look, not by the next one
     status = guard.status()
     assert (status.desired, status.enforced) == (1, 1)
     assert [finding for finding in status.health if finding.state == "fault"] == []

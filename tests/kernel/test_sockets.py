@@ -171,7 +171,7 @@ def test_a_session_whose_client_has_hung_up_ends(server: Server) -> None:
     assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
 
 
-def test_the_client_is_told_although_its_packets_are_dropped(host: Host) -> None:
+def test_the_client_is_reported_although_its_packets_are_dropped(host: Host) -> None:
     ends = host.session("198.18.0.1")
     assert ends
     host.backend.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])

@@ -11,16 +11,16 @@ from lab.daemon.guarded import RULESET
 from lab.network.netns import namespace
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.nftables.watch import TableWatch
-from throttled.model import Entry, Foreign
+from throttled.model import Drift, Entry
 
 pytestmark = pytest.mark.root
 
-NOTHING = Foreign()
-ALL = Foreign(rules=True, lost=True)
+NOTHING = Drift()
+ALL = Drift(rules=True, lost=True)
 
 
-def elements(*subjects: str) -> Foreign:
-    return Foreign(tuple(Entry(subject, "mx", "ban", 0.0) for subject in subjects))
+def elements(*subjects: str) -> Drift:
+    return Drift(tuple(Entry(subject, "mx", "ban", 0.0) for subject in subjects))
 
 
 @pytest.fixture
@@ -48,35 +48,35 @@ def readable(watch: TableWatch) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("command", "foreign"),
+    ("command", "drift"),
     [
         ("flush ruleset", ALL),
         ("delete table inet throttled", ALL),
-        ("flush chain inet throttled mx", Foreign(rules=True)),
-        ("insert rule inet throttled prerouting accept", Foreign(rules=True)),
+        ("flush chain inet throttled mx", Drift(rules=True)),
+        ("insert rule inet throttled prerouting accept", Drift(rules=True)),
         ("add element inet throttled mx_ban4 { 198.18.0.2 }", elements("198.18.0.2")),
         ("delete element inet throttled mx_ban4 { 198.18.0.1 }", elements("198.18.0.1")),
         ("flush set inet throttled mx_ban4", elements("198.18.0.1")),
-        ("flush set inet throttled protected4", Foreign(rules=True)),
-        ("add set inet throttled mine { type ipv4_addr; }", Foreign(rules=True)),
+        ("flush set inet throttled protected4", Drift(rules=True)),
+        ("add set inet throttled mine { type ipv4_addr; }", Drift(rules=True)),
         ("add table inet throttled { flags dormant; }", ALL),
-        ("delete chain inet throttled prerouting", Foreign(rules=True)),
+        ("delete chain inet throttled prerouting", Drift(rules=True)),
     ],
 )
-def test_what_somebody_does_to_our_table_is_told_once(
-    watch: TableWatch, command: str, foreign: Foreign
+def test_what_another_program_does_to_our_table_is_reported_once(
+    watch: TableWatch, command: str, drift: Drift
 ) -> None:
     if command.startswith("delete chain"):
         nft("flush chain inet throttled prerouting")
-        assert watch.drain() == Foreign(rules=True)
+        assert watch.drain() == Drift(rules=True)
     nft(command)
     assert readable(watch)
-    assert watch.drain() == foreign
+    assert watch.drain() == drift
     assert not readable(watch)
     assert watch.drain() == NOTHING
 
 
-def test_what_somebody_does_elsewhere_is_not(watch: TableWatch) -> None:
+def test_what_another_program_does_elsewhere_is_not(watch: TableWatch) -> None:
     for command in (
         "add table inet throttled2",
         "add chain inet throttled2 mx",

@@ -191,7 +191,7 @@ def other_program(number: int, flags: int = XDP_GENERIC) -> tuple[Link, Object]:
     return made.program("internet").attach(number, libbpf.ATTACH_XDP, flags), made
 
 
-def test_a_program_of_somebody_else_stays(
+def test_an_xdp_program_of_another_program_stays(
     wire: Wire, pins: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with wire.server.entered():
@@ -380,7 +380,7 @@ def test_native_where_the_driver_does_not_take_it(
         made = Xdp("native", pins)
         made.setup(RULESET)
         assert at("ifb9").mode == "generic"
-        assert "ifb9 does not take XDP in its driver" in caplog.text
+        assert "the driver of ifb9 does not support XDP" in caplog.text
         caplog.clear()
         made.setup(RULESET)
         assert not caplog.text

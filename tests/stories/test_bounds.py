@@ -122,7 +122,7 @@ def test_a_known_sender_with_an_old_list(judge: Judge) -> None:
     assert judge(_known_sender(200)) == {("throttle", A, "mx")}
 
 
-def test_the_twin_of_the_known_sender_is_taken_over(judge: Judge) -> None:
+def test_the_twin_of_the_known_sender_is_adopted(judge: Judge) -> None:
     """What speaks for it has an end: five times the limit."""
     assert ("ban", A, "mx") in judge(_known_sender(300))
 

@@ -76,7 +76,7 @@ def test_a_good_neighbour_is_not_hurt(lab: Lab, guard: Daemon) -> None:
     assert {row.subject for row in guard.rows()} == set(BOTH)
 
 
-def test_explain_tells_why(lab: Lab, guard: Daemon) -> None:
+def test_explain_gives_the_reason(lab: Lab, guard: Daemon) -> None:
     guard.start()
     banned(lab, guard)
     record = guard.ask("explain", V4)
@@ -111,7 +111,7 @@ def test_unban_lets_a_client_in_at_once(lab: Lab, guard: Daemon) -> None:
     assert not has(guard, V4, "ban", "submission")
 
 
-def test_ban_by_hand_is_in_the_kernel_when_it_answers(lab: Lab, guard: Daemon) -> None:
+def test_a_manual_ban_is_in_the_kernel_when_it_answers(lab: Lab, guard: Daemon) -> None:
     guard.start()
     assert answers(lab, V4, 25)
     assert guard.command("ban", V4, "--for", "1h", "--scope", "mx").returncode == 0
@@ -119,7 +119,7 @@ def test_ban_by_hand_is_in_the_kernel_when_it_answers(lab: Lab, guard: Daemon) -
     assert answers(lab, V4, 587)
 
 
-def test_a_good_configuration_is_taken_on_sighup(lab: Lab, guard: Daemon) -> None:
+def test_a_good_configuration_is_loaded_on_sighup(lab: Lab, guard: Daemon) -> None:
     guard.start()
     guard.configure('[limits.auth-users]\ncount = "auth_users"\nwithin = "10m"\nhard = 3\n')
     guard.signal(signal.SIGHUP)
@@ -225,7 +225,7 @@ def test_debug_lines_explain_a_decision(lab: Lab, guard: Daemon) -> None:
     assert "log lines (source:offset)" in explained[0]
 
 
-def test_a_flushed_firewall_is_put_right(lab: Lab, guard: Daemon) -> None:
+def test_a_flushed_firewall_is_repaired(lab: Lab, guard: Daemon) -> None:
     guard.start()
     banned(lab, guard)
     lab.server.run("nft", "flush", "ruleset")

@@ -180,7 +180,7 @@ def test_every_block_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.where)
-def test_what_is_told_to_type_does_what_is_said(block: Block, settled: Host) -> None:
+def test_commands_in_the_pages_do_what_is_said(block: Block, settled: Host) -> None:
     if "in place" in block.marks:
         shown = BLOCKS[BLOCKS.index(block) - 1]
         settled.configure(shown.text)

@@ -34,7 +34,7 @@ def test_a_banned_client_that_comes_by_an_unfiltered_port(lab: Lab, guard: Daemo
         bot.end()
     found = finding(guard, "banned-but-seen")
     assert found
-    assert found.what.startswith(f"{V4} is banned in mx, and yet began ")
+    assert found.what.startswith(f"{V4} is banned in mx, but began ")
     assert found.hint == "port 25 is not filtered for mx: add it to [firewall.ports]"
     assert V4 in guard.command("status").stdout
 
@@ -52,7 +52,7 @@ def test_a_log_that_is_not_where_postfix_writes(lab: Lab, guard: Daemon) -> None
         netns.until(lambda: finding(guard, "log-silent"), "it is silent")
     finally:
         bot.end()
-    assert "nothing of Postfix was logged for" in guard.command("status").stdout
+    assert "Postfix logged nothing for" in guard.command("status").stdout
     with elsewhere.open("a") as log:
         log.write(lab.mail.log.read_text().splitlines()[-1] + "\n")
     netns.until(lambda: finding(guard, "log-silent") is None, "it speaks again")
@@ -118,7 +118,7 @@ def test_clients_that_a_proxy_names_are_not_banned(lab: Lab, guard: Daemon) -> N
         assert log.count(f"non-SMTP command from unknown[{NAMED}]") == 12
         assert {row.subject for row in guard.rows()} == {V4}
         (finding,) = [p.what for p in guard.status().health if p.key == "host"]
-        assert "2525 (port 2525) takes its clients from a proxy (haproxy)" in finding
+        assert "2525 (port 2525) gets its clients from a proxy (haproxy)" in finding
 
 
 def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> None:

@@ -81,7 +81,7 @@ def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
     assert all(answers(lab, source, 587) for source in BOTH)
 
 
-def test_what_somebody_restored_over_ours_is_put_right(lab: Lab, guard: Daemon) -> None:
+def test_what_another_program_restored_over_ours_is_repaired(lab: Lab, guard: Daemon) -> None:
     guard.start()
     banned(lab, guard)
     lab.server.run("iptables-legacy-restore", stdin=_THEIRS)

@@ -85,7 +85,7 @@ class Writer:
         self._file: IO[str] = log.open("a")
         self._due = time.monotonic()
 
-    def turn(self, lines: list[str]) -> None:
+    def rotate(self, lines: list[str]) -> None:
         text = [*islice(self._load, int(self.RATE * self.every / 4)), *lines]
         self._file.writelines(text)
         self._file.flush()
@@ -111,19 +111,19 @@ def test_rotated_every_second_under_load_with_restarts(guard: Daemon, log: Path)
     for number, lines in enumerate(cohort.steps()):
         parts = [lines[part::9] for part in range(9)]
         for part in parts[:3]:
-            writer.turn(part)
+            writer.rotate(part)
         restarting = number % 2
         if restarting:
             guard.kill() if number % 4 == 1 else guard.stop()
         shift(log)
         for part in parts[3:6]:
-            writer.turn(part)
+            writer.rotate(part)
         writer.reopen()
         if restarting:
             pack(log)
             guard.start()
         for part in parts[6:]:
-            writer.turn(part)
+            writer.rotate(part)
     writer.close()
     judged(guard, cohort)
     assert len(list(log.parent.glob("*.gz"))) == STEPS // 2
@@ -238,10 +238,10 @@ def test_copytruncate_loses_what_is_written_in_between_and_no_more(
     rotations = 6
     for _ in range(rotations):
         for _ in range(10):
-            writer.turn([])
+            writer.rotate([])
         with subprocess.Popen(["logrotate", "-f", "-s", f"{log}.state", settings]) as rotating:
             while rotating.poll() is None:
-                writer.turn([])
+                writer.rotate([])
         assert rotating.returncode == 0
     writer.close()
     netns.until(partial(read, guard), "all is read")

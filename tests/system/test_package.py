@@ -195,7 +195,7 @@ def test_commands_without_a_file_read_the_journal(site: Site) -> None:
     assert f" ban      {source} " in site.run("throttled", "replay")
     assert site.run("throttled", "suggest").startswith("read journal\n")
     refused = site.host.run("throttled", "parse", "/var/log/mail.log", check=False)
-    assert "journal is named: journal" in refused.stderr
+    assert "systemd's journal write: journal" in refused.stderr
 
 
 def test_the_journal_has_priorities(site: Site) -> None:

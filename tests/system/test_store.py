@@ -303,7 +303,7 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
     assert {row.subject for row in guarded.guard.rows()} == {A, C}
 
 
-def test_who_is_freed_on_a_full_disk_is_free(guarded: Guarded, small: Path) -> None:
+def test_an_unban_on_a_full_disk_lasts(guarded: Guarded, small: Path) -> None:
     guarded.guard.start()
     for address in (A, B, C):
         guarded.bans(address)

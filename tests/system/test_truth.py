@@ -57,7 +57,7 @@ class Site(NamedTuple):
     def run(self, command: str) -> tuple[int, str]:
         """Return the exit code and the first line, of what went wrong if something did."""
         done = self.guard.command(*command.split())
-        output = [line for line in done.stderr.splitlines() if "looking into" not in line]
+        output = [line for line in done.stderr.splitlines() if "; reading " not in line]
         lines = [*done.stdout.splitlines(), *output]
         return done.returncode, lines[0] if lines else ""
 
@@ -165,10 +165,10 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     site.guard.start()
     until(lambda: not site.connects(ONE4), "what was really banned is in force again")
     assert site.connects(OTHER)  # what was only observed is not
-    assert site.run("preview") == (1, "throttled: the daemon enforces: nothing is only observed")
+    assert site.run("preview") == (1, "throttled: the daemon enforces: there is nothing to preview")
 
 
-def test_a_reload_removes_our_entries_and_brings_them_back(site: Site) -> None:
+def test_a_reload_removes_our_entries_and_restores_them(site: Site) -> None:
     site.guard.start()
     assert site.run(f"ban {ONE4}")[0] == 0
     assert not site.connects(ONE4)
@@ -190,7 +190,7 @@ def test_a_reload_removes_our_entries_and_brings_them_back(site: Site) -> None:
 
 
 def _observes(site: Site) -> None:
-    assert site.run("list") == (0, "nothing would be in force")
+    assert site.run("list") == (0, "nothing would be active")
     assert site.run(f"unban {ONE4}") == (1, f"throttled: {ONE4} is neither throttled nor banned")
     code, output = site.run(f"ban {OTHER} --why x")
     assert (code, output) == (
@@ -204,7 +204,7 @@ def _observes(site: Site) -> None:
     assert site.guard.ask("status")["desired"] == 0
     assert "would ban" in site.guard.command("list", OTHER).stdout
     allowed = site.run(f"allow {ONE4}")[1]
-    assert "only while observing" in allowed
+    assert "only in observe mode" in allowed
     code, output = site.run(f"unban {OTHER}")
     assert (code, output) == (
         0,
@@ -218,13 +218,13 @@ def _observes(site: Site) -> None:
 def _shown(site: Site) -> None:
     status = site.guard.command("status").stdout
     assert re.search(r"would      throttle 0 in mx.*\n           ban 1 in mx, 1 in subm", status)
-    assert "nothing is enforced: only observing" in status
+    assert "nothing is enforced (observe mode)" in status
     rows = site.guard.command("preview").stdout.splitlines()
     assert [row.split()[:3] for row in rows[1:]] == [[OTHER, "would", "ban"]] * 2
     assert site.guard.ask("preview")["would"] is True
     assert site.run(f"preview {ONE4}")[0] == 1
     explained = site.guard.command("explain", OTHER).stdout
-    assert "Would be in force (observing):\n  would ban of" in explained
+    assert "Would be active (observe mode):\n  would ban of" in explained
 
 
 def test_observing_without_a_daemon(site: Site) -> None:
@@ -296,5 +296,5 @@ def test_a_list_is_whole(site: Site, tmp_path: Path, *, running: bool) -> None:
     assert (code, output) == (2, "throttled: no such limit: operater")
     hint = site.guard.command("list", "--limit", "operater").stderr
     assert "did you mean operator? limits: " in hint
-    assert site.run("list --limit network") == (0, "nothing is in force")
+    assert site.run("list --limit network") == (0, "no active entries")
     assert site.run("list --scope mxx")[0] == 2

@@ -122,7 +122,7 @@ def test_the_longest_lines(tmp_path: Path) -> None:
     tail.close()
 
 
-def test_status_tells_of_each() -> None:
+def test_status_reports_each() -> None:
     status = StatusResult(
         "0", "nftables", "enforce", 1, 0.0, 0.0,
         [TailStatus("/log", exists=True, lag=0, lines=9, lines_per_second=0.0, last_line=0.0,
@@ -132,17 +132,17 @@ def test_status_tells_of_each() -> None:
     )  # fmt: skip
     text = "\n".join(shown.status(status))
     for words in (
-        "2 lines were too long, and cut",
-        "38,000 counters forgotten early",
-        "30 decisions wait for the store",
-        "29 elements wait for the firewall",
-        "20 of what waited were let go",
+        "2 lines were too long and truncated",
+        "38,000 counters evicted early",
+        "30 decisions not yet recorded",
+        "29 elements not yet in the kernel",
+        "20 pending decisions or elements were dropped",
         "holds 100 of 150 elements",
     ):
         assert words in text
 
 
-def test_what_only_happened_is_told_for_ten_minutes() -> None:
+def test_what_only_happened_is_reported_for_ten_minutes() -> None:
     growth = Growth()
     assert not growth.lately(0, 100.0)
     assert growth.lately(5, 200.0)

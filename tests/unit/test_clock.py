@@ -20,7 +20,7 @@ def test_a_line_from_before_the_boot_has_its_time() -> None:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_the_service_manager_is_told(
+def test_the_service_manager_is_notified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, abstract: bool
 ) -> None:
     name = f"{tmp_path}/notify"

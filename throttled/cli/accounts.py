@@ -5,7 +5,7 @@ from typing import get_args
 import click
 
 from throttled.cli import output
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option
 from throttled.cli.senders import show_accounts
 from throttled.control.protocol import MAX_ROWS, Accounts, AccountSort, AccountsResult
@@ -24,13 +24,14 @@ _KINDS = ("account", "uid", "inside", "domain", "mailbox")
     ),
 )
 @click.argument("text", metavar="[TEXT]", default="")
-@click.option("--of", type=click.Choice(_KINDS), help="Of this kind only.")
+@click.option("--of", type=click.Choice(_KINDS), help="Only senders of this kind.")
 @click.option(
     "--sort",
     type=click.Choice(get_args(AccountSort)),
+    metavar="COLUMN",
     default="recipients",
     show_default=True,
-    help="By which column; the highest first.",
+    help="Column to sort by, the highest first; by its name in the table.",
 )
 @click.option(
     "--max",
@@ -46,13 +47,13 @@ def command(*, text: str, of: Of | None, sort: AccountSort, most: int, as_json: 
 
     Accounts that log in, local users (uid:N), inside hosts, domains and mailboxes, of the last 35
     days. TEXT finds those whose name contains it. A day is one in UTC. RECEIVED are messages for a
-    domain, NETWORKS those from which an account logged in within the window of its limit (- without
-    a daemon). USUAL is the average of recipients of the earlier days with mail, HIGHEST the most in
-    one. Behind the name stand the limits that it is above now. With TEXT the exit code is 1 if none
-    is found. For root alone, unless [accounts] visible says otherwise.
+    domain or mailbox, NETWORKS those from which an account logged in within the window of its limit
+    (- without a daemon). USUAL is the average of recipients of the earlier days with mail, HIGHEST
+    the most in one. Limits that the sender is above now follow its name. With TEXT the exit code is
+    1 if none is found. Only root may use it, unless [accounts] visible is "group".
     """
     request = Accounts(text, of, sort, most)
-    result = ask_or_look(request, AccountsResult)
+    result = ask_or_offline(request, AccountsResult)
     if as_json:
         output.print_json(result)
     elif result.rows:

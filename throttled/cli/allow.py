@@ -9,7 +9,7 @@ import click
 from throttled import address
 from throttled.cli import output, text
 from throttled.cli.change import report
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
 from throttled.control.canonical import host_name
 from throttled.control.protocol import (
@@ -37,10 +37,12 @@ from throttled.store.names import GRACE
     ),
 )
 @click.argument("what", metavar="[ADDRESS|NAME]", required=False, type=allowable)
-@for_option("seconds", "How long: 4h, 1d, 2w. No end unless given.")
-@click.option("--note", default="", metavar="TEXT", help="Kept with it.")
+@for_option("seconds", "Duration: 4h, 1d, 2w (default: no end).")
+@click.option("--note", default="", metavar="TEXT", help="Comment, stored with the entry.")
 @click.option("--resolve", is_flag=True, help="Allow the addresses that NAME has in DNS.")
-@click.option("--refresh", is_flag=True, help="Resolve all such names again; see below.")
+@click.option(
+    "--refresh", is_flag=True, help="Resolve all names on the allowlist again; see below."
+)
 @force_option
 @json_option
 def command(  # noqa: PLR0913 - the words of the command
@@ -53,18 +55,17 @@ def command(  # noqa: PLR0913 - the words of the command
     force: bool,
     as_json: bool,
 ) -> int | None:
-    """Never act on an address, a network or a host name; or list those allowed.
+    """Allow an address, a network or a host name: never act on it. Without WHAT: list.
 
     .example.com is every host whose name ends so, example.com that host alone; the name is the
-    one in Postfix's log, which is confirmed by DNS in both directions. What is in force against
-    an address or network is lifted; entries have no host names, so a name counts from now on.
-    The exit code is 0 only if the kernel lets it through. [protect] in the configuration does the
-    same for good.
+    one in Postfix's log, which is confirmed by DNS in both directions. Throttles and bans of an
+    address or network are removed; those made before a host name was allowed remain. The exit
+    code is 0 only if the kernel lets its packets pass. [protect] in the configuration does the
+    same permanently.
 
-    A host whose addresses have no such name is allowed with --resolve: the command looks its
-    addresses up in DNS, at most 64. The package's timer throttled-resolve.timer runs allow
-    --refresh every 15 minutes. Addresses that DNS no longer returns stay for a day; while DNS
-    fails all stay.
+    --resolve allows a host whose addresses have no such name: the command looks them up in DNS,
+    at most 64. The package's timer throttled-resolve.timer runs allow --refresh every 15 minutes.
+    Addresses that DNS no longer returns are removed after a day; while DNS fails all remain.
     """
     if refresh:
         if what is not None or resolve:
@@ -73,13 +74,13 @@ def command(  # noqa: PLR0913 - the words of the command
     if what is None:
         if resolve:
             raise UsageError("--resolve needs a NAME")
-        text.show(ask_or_look(Allowed(), AllowedResult), as_json=as_json)
+        text.show(ask_or_offline(Allowed(), AllowedResult), as_json=as_json)
         return None
     asked: Request = Allow(what, seconds, note, force)
     if resolve:
         name = host_name(what)
         asked = Resolve(name, _addresses(name), seconds, note)
-    code = report(ask_or_look(asked, ChangeResult), as_json=as_json, removed=True)
+    code = report(ask_or_offline(asked, ChangeResult), as_json=as_json, removed=True)
     by_name = not (resolve or address.is_subject(what) or address.is_named(what))
     if by_name and not as_json:
         click.echo(f"throttled: {matches(what)}", err=True)
@@ -115,7 +116,7 @@ def _addresses(name: str) -> list[str]:
 
 def _refresh(*, as_json: bool) -> int:
     """Resolve all names again, and send what changed; 1 where a name could not be refreshed."""
-    rows = [row for row in ask_or_look(Allowed(), AllowedResult).rows if row.name]
+    rows = [row for row in ask_or_offline(Allowed(), AllowedResult).rows if row.name]
     messages: list[str] = []
     failed: list[str] = []
     for name, group in groupby(rows, lambda row: row.name):
@@ -123,10 +124,10 @@ def _refresh(*, as_json: bool) -> int:
             found = _addresses(name)
             if changed(list(group), found, time.time()):
                 messages.append(
-                    ask_or_look(Resolve(name, found, refresh=True), ChangeResult).message
+                    ask_or_offline(Resolve(name, found, refresh=True), ChangeResult).message
                 )
         except ThrottledError as error:
-            failed.append(f"{error.message}: its addresses stay")
+            failed.append(f"{error.message}: its addresses are unchanged")
     if as_json:
         output.print_json({"changed": messages, "failed": failed})
     for line in () if as_json else messages:

@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli import text
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, for_option, json_option
 from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
 
@@ -17,24 +17,23 @@ from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
     ),
 )
 @click.argument("subject", metavar="[ADDRESS|NAME]", required=False, type=allowable)
-@for_option("seconds", "Only the last so long: 1h, 1d, 2w.")
+@for_option("seconds", "Only changes of the last 1h, 1d, 2w.")
 @click.option(
     "--max",
     "most",
     type=click.IntRange(1, MAX_ROWS),
     default=100,
     show_default=True,
-    help="So many rows at most.",
+    help="Maximum number of rows.",
 )
 @json_option
 def command(*, subject: str | None, seconds: float | None, most: int, as_json: bool) -> int:
-    """Show what operators changed, and who it was; the latest first.
+    """Show the changes that operators made, and who made them; the latest first.
 
-    Every ban, throttle, unban, allow, disallow, import, reload and purge by hand is kept for a
-    year, also what was refused and what was done without a running daemon. What was asked is cut at
-    the edge of the screen; --json has it whole. With ADDRESS the exit
-    code is 1 if nothing is known.
+    Every manual ban, throttle, unban, allow, disallow, import, reload and purge is stored for a
+    year, also those that were refused or made without a running daemon. Requests are cut at the
+    edge of the screen; --json prints them whole. With ADDRESS the exit code is 1 if there is none.
     """
-    result = ask_or_look(Audit(subject, seconds, most), AuditResult)
+    result = ask_or_offline(Audit(subject, seconds, most), AuditResult)
     text.show(result, as_json=as_json)
     return 1 if subject and not result.rows else 0

@@ -19,9 +19,9 @@ from throttled.control.protocol import Ban, ChangeResult
 )
 @punishing
 def command(*, as_json: bool, **punishment: Any) -> int:
-    """Ban an address or a network by hand.
+    """Ban an address or a network.
 
     All its packets to this host's SMTP ports are dropped and its sessions are ended. Answers
-    after the kernel confirmed. Protected addresses are refused.
+    after the kernel has confirmed. Protected addresses are refused.
     """
     return report(ask(Ban(**punishment), ChangeResult), as_json=as_json)

@@ -15,9 +15,9 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in (
         json_option,
         force_option,
-        click.option("--why", default="", metavar="TEXT", help="Kept with it, shown by list."),
+        click.option("--why", default="", metavar="TEXT", help="Reason, shown by list."),
         scope_option,
-        for_option("seconds", "How long: 10m, 4h, 1d. As configured unless given."),
+        for_option("seconds", "Duration: 10m, 4h, 1d (default: as configured)."),
         click.argument("subject", metavar="ADDRESS", type=subject),
     ):
         command = add(command)

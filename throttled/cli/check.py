@@ -28,14 +28,14 @@ from throttled.store.store import Store
 @click.option(
     "--visit/--no-visit",
     default=True,
-    help="Connect to Postfix, to see that its line arrives.",
+    help="Connect to Postfix and wait for its log line.",
 )
 def command(*, as_json: bool, visit: bool) -> int:
     """Check that the whole chain works: Postfix, logs, store, firewall, the daemon.
 
-    Says what works, what does not, and what to do. It connects to Postfix from this host to see
-    the line about that arrive, and adds and removes an element in the firewall, of an address
-    that is nobody's. The exit code is 1 if there is a fault.
+    Prints what works, what does not, and what to do. It connects to Postfix from this host to see
+    whether the log line about that arrives, and adds and removes an element with an unused
+    address in the firewall. The exit code is 1 if there is an error.
     """
     findings = list(_check(visit=visit))
     if as_json:
@@ -55,7 +55,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("ok", f"configuration: {there}")
     except ConfigError as error:
         yield _finding(error)
-        yield Finding("warning", "what follows is of the defaults", "correct the file first")
+        yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
     from throttled.health.probes import arrival, loggers, names, sources  # noqa: PLC0415
@@ -79,14 +79,14 @@ def _check(*, visit: bool) -> Iterator[Finding]:
 def _guarded(
     what: str, probe: Callable[..., Iterable[Finding]], *arguments: object
 ) -> Iterator[Finding]:
-    """Yield what a probe finds; an error that no one foresaw is a fault and stops no other."""
+    """Yield what a probe finds; an unexpected exception is an error and stops no other probe."""
     try:
         yield from probe(*arguments)
     except ThrottledError as error:
         yield _finding(error)
     except Exception as error:  # noqa: BLE001 - unforeseen is what this is for
-        text = f"{what}: not checked to the end: unexpected {type(error).__name__}: {error}"
-        yield Finding("fault", text, "report this, with what is unusual about this host")
+        text = f"{what}: check aborted: unexpected {type(error).__name__}: {error}"
+        yield Finding("fault", text, "please report this, with what is special about this host")
 
 
 def _add_host(settings: Config, name: str) -> str:
@@ -119,9 +119,9 @@ def _store(path: str) -> Iterator[Finding]:
     if not there:
         directory = Path(path).parent
         if directory.is_dir():
-            yield Finding("ok", f"store: {path} will be made")
+            yield Finding("ok", f"store: {path} will be created")
         else:
-            hint = f"make it: install -d -m 0750 {directory}; systemd makes the default one"
+            hint = f"create it: install -d -m 0750 {directory}; systemd makes the default one"
             yield Finding("warning", f"store: the directory {directory} does not exist", hint)
         return
     try:
@@ -131,7 +131,7 @@ def _store(path: str) -> Iterator[Finding]:
         return
     count = sum(store.counts(time.time()).values())
     store.close()
-    yield Finding("ok", f"store: {path}, {count} throttles and bans in force")
+    yield Finding("ok", f"store: {path}, {count} active throttles and bans")
 
 
 def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
@@ -142,7 +142,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
     try:
         status = ask(Status(), StatusResult)
     except ConfigError:  # told above
-        what = "the daemon and the firewall were not looked at: the configuration says which"
+        what = "the daemon and the firewall were not checked: the configuration is not valid"
         yield Finding("warning", what, "correct it first")
         return
     except ThrottledError as error:

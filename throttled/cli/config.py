@@ -22,10 +22,10 @@ from throttled.config.schema import Config
         "throttled config --json | jq .limits",
     ),
 )
-@click.option("--default", is_flag=True, help="The default file instead, with its comments.")
+@click.option("--default", is_flag=True, help="Print the default file instead, with its comments.")
 @json_option
 def command(*, default: bool, as_json: bool) -> None:
-    """Print the configuration as it is understood, defaults included.
+    """Print the effective configuration, including the defaults.
 
     The output is a complete configuration file.
     """

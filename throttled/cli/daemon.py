@@ -69,7 +69,7 @@ def ask(request: Request, kind: type[R]) -> R:
     result = client.request(Path(socket_path()), request)
     if not isinstance(result, kind):
         hint = "the daemon and this command differ in version: restart the daemon"
-        raise ThrottledError("the daemon answered something else", hint)
+        raise ThrottledError("unexpected answer of the daemon", hint)
     return result
 
 

@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli.change import report
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, json_option
 from throttled.control.protocol import ChangeResult, Disallow
 
@@ -18,8 +18,8 @@ from throttled.control.protocol import ChangeResult, Disallow
 @click.argument("what", metavar="ADDRESS|NAME", type=allowable)
 @json_option
 def command(*, what: str, as_json: bool) -> int:
-    """Take back what `throttled allow` allowed.
+    """Remove an entry of `throttled allow` from the allowlist.
 
     What the configuration protects stays protected.
     """
-    return report(ask_or_look(Disallow(what), ChangeResult), as_json=as_json)
+    return report(ask_or_offline(Disallow(what), ChangeResult), as_json=as_json)

@@ -4,7 +4,7 @@ import click
 from msgspec.structs import replace
 
 from throttled.cli import output, text
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, subject
 from throttled.control.protocol import Explain, ExplainResult
 
@@ -20,14 +20,16 @@ from throttled.control.protocol import Explain, ExplainResult
 @click.argument("subject", metavar="SUBJECT", type=subject)
 @json_option
 def command(*, subject: str, as_json: bool) -> None:
-    """Explain all that is known of a client or a sender, banned or not.
+    """Show everything known about a client or a sender, banned or not.
 
     SUBJECT is an address, a network, or account:NAME, uid:N, mailbox:ADDRESS, domain:NAME.
-    What is in force and why, meters against their limits, open sessions, the log lines that
-    counted, earlier decisions, good evidence, protection, and what would happen next. Without
-    a running daemon it tells what is stored.
+
+    Active throttles and bans with their reasons, counts and limits, open sessions, the log lines
+    that counted, earlier decisions, good evidence, protection, and what would happen next. Of a
+    sender what it did today and usually, and its reports. Without a running daemon it shows what
+    is stored.
     """
-    result = ask_or_look(Explain(subject), ExplainResult)
+    result = ask_or_offline(Explain(subject), ExplainResult)
     if as_json:
         readable = [replace(line, text=output.from_log(line.text)) for line in result.lines]
         result = replace(result, lines=readable)

@@ -29,15 +29,15 @@ from throttled.store.store import Store
     "form",
     type=click.Choice(("text", "json")),
     default="text",
-    help="An entry a line, or JSON.",
+    help="One entry per line, or JSON.",
 )
 @json_option
 def command(*, which: str, form: str, as_json: bool) -> None:
-    """Write what is allowed by hand, or all that is throttled and banned, as a list.
+    """Write the allowlist, or all throttles and bans, as a list.
 
-    `throttled import` reads it, on another host too: with the action, the scope, the end and the
-    reason of each entry; what was only observed (mode = "observe") it refuses unless --as is given.
-    It is read from the database, so it needs no running daemon, and root.
+    `throttled import` reads it, also on another host: with the action, the scope, the end and the
+    reason of each entry. Entries that were only observed (mode = "observe") it refuses unless --as
+    is given. The list is read from the database, which needs root but no running daemon.
     """
     settings = config()
     if not os.access(settings.database(), os.R_OK) and os.geteuid() != 0:

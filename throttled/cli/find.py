@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli import output
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option
 from throttled.cli.senders import show_found
 from throttled.control.protocol import Find, FindResult
@@ -36,7 +36,7 @@ def command(*, text: str, most: int, as_json: bool) -> int:
     `list` and `unban`. The exit code is 1 if nothing is found. For root alone, unless
     [accounts] visible says otherwise.
     """
-    result = ask_or_look(Find(text, most), FindResult)
+    result = ask_or_offline(Find(text, most), FindResult)
     if as_json:
         output.print_json(result)
     elif result.rows:

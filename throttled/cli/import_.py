@@ -44,9 +44,9 @@ class Imported(Struct):
     "--as",
     "action",
     type=click.Choice(lists.WORDS),
-    help="With all of them; what the list says unless given.",
+    help="Action for every entry (default: as given in the list).",
 )
-@for_option("seconds", "How long: 10m, 4h, 1d. What the list says unless given.")
+@for_option("seconds", "Duration: 10m, 4h, 1d (default: as given in the list).")
 @force_option
 @json_option
 def command(
@@ -54,10 +54,10 @@ def command(
 ) -> int:
     """Ban, throttle or allow all addresses and networks on a list.
 
-    A list is text with an entry a line: an address or network; then, if you like, ban, throttle or
-    allow, mx or submission, and a time (4h, or until when). What follows # is kept as the reason.
-    JSON is what list, allow and export print. An entry that cannot be done is named, with its line,
-    and skipped; the exit code is then 1. What is protected is never banned.
+    A list is text with one entry per line: an address or network, then optionally ban, throttle or
+    allow, mx or submission, and a duration (4h) or end. Text after # is stored as the reason. JSON
+    is accepted as list, allow and export print it. Entries that cannot be imported are reported
+    with their line and skipped; the exit code is then 1. Protected addresses are never banned.
     """
     data = _data(file)
     result = Imported(0, [], confirmed=True)

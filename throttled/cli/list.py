@@ -9,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 from throttled.cli import output, text
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, scope_option, subject
 from throttled.control.protocol import SORTS, List, ListResult
 from throttled.model import ACTIONS
@@ -33,9 +33,9 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--sort", type=click.Choice(SORTS), default="since", show_default=True),
         click.option(
-            "--limit", metavar="NAME", help="Only what this limit led to (auth, operator, …)."
+            "--limit", metavar="NAME", help="Only entries made by this limit (auth, operator, …)."
         ),
-        click.option("--action", type=click.Choice(ACTIONS), help="Only these."),
+        click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
         click.argument("within", metavar="[ADDRESS]", required=False, type=subject),
     ):
@@ -57,11 +57,11 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
 def command(*, as_json: bool, **what: Any) -> int:
     """List throttles, bans and exemptions; works without a running daemon too.
 
-    ADDRESS is an address, or a network with everything in it; the exit code is then 1 if
-    nothing is in force there. LEFT is the time left, DROPPED counts packets. While the daemon only
-    observes, ACTION says what it would do.
+    ADDRESS is an address, or a network with everything in it; the exit code is then 1 if there
+    are no entries. LEFT is the time left, DROPPED counts packets. In observe mode ACTION is what
+    the daemon would do.
     """
-    return show(lambda request: ask_or_look(request, ListResult), as_json=as_json, **what)
+    return show(lambda request: ask_or_offline(request, ListResult), as_json=as_json, **what)
 
 
 def show(ask: _Ask, *, as_json: bool, max: int | None, **what: Any) -> int:  # noqa: A002 - option

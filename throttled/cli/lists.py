@@ -97,11 +97,11 @@ def _finished(found: dict[str, Any], wanted: Wanted) -> Entered:
     if wanted.seconds:
         found["seconds"] = wanted.seconds
     if found.get("action") is None:
-        raise UsageError("nothing says what to do with it: --as ban, throttle or allow")
+        raise UsageError("it names no action: use --as ban, throttle or allow")
     if found["action"] == "exempt":
         raise UsageError("an exemption is not imported: `throttled unban --for` makes one")
     if found["action"] in _OBSERVED:
-        raise UsageError(f"{found['action']}: it was only observed; to do it, say --as")
+        raise UsageError(f"{found['action']}: it was only observed; to enforce it, use --as")
     if found["action"] == "allow":
         found["scope"] = None
     try:

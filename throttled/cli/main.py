@@ -55,10 +55,10 @@ COMMANDS = {
 }
 
 _MOST_USED = """\
-  throttled status                  how the daemon is doing
-  throttled list                    who is throttled or banned, and why
-  throttled explain 198.51.100.7    all that is known of a client
-  throttled unban 198.51.100.7      let a client in again
+  throttled status                  the state of the daemon
+  throttled list                    throttled and banned clients, and why
+  throttled explain 198.51.100.7    everything known about a client
+  throttled unban 198.51.100.7      unban a client
   throttled check                   what works here, what does not
 """
 

@@ -29,7 +29,7 @@ from throttled.model import Facts
 _PROTECTION = Explain | Allow | Resolve | Disallow
 
 
-def ask_or_look(request: Request, kind: type[R], *, observed: bool = False) -> R:
+def ask_or_offline(request: Request, kind: type[R], *, observed: bool = False) -> R:
     """Send a request to the daemon, or answer it from the store where no daemon runs.
 
     Args:
@@ -52,7 +52,7 @@ def ask_or_look(request: Request, kind: type[R], *, observed: bool = False) -> R
         except (OSError, ConfigError):
             raise error from None
         if not (isinstance(request, List) and request.after):  # once, not for each piece
-            click.echo(f"throttled: {error.message}; looking into {paths[0]}", err=True)
+            click.echo(f"throttled: {error.message}; reading {paths[0]}", err=True)
             _warn_of_leftovers(settings)
         result = answer_without_daemon(settings, paths, request)
         assert isinstance(result, kind)  # noqa: S101 - each request has one type of result
@@ -105,14 +105,14 @@ def answer_without_daemon(settings: Config, paths: list[str], request: Request) 
 
 
 def _warn_of_leftovers(settings: Config) -> None:
-    """Say that the kernel still holds what an enforcing daemon put there, before one observed."""
+    """Warn that the kernel still has elements of an enforcing daemon, from before one observed."""
     if not settings.observing:
         return
     from throttled.enforce.registry import present  # noqa: PLC0415 - libraries that list needs not
 
     for name in present():
         click.echo(
-            f"throttled: the kernel still holds entries of the {name} backend, which really block; "
-            "a start of the daemon removes them, or: throttled purge",
+            f"throttled: the kernel still has elements of the {name} backend, which block clients; "
+            "start the daemon to remove them, or run: throttled purge",
             err=True,
         )

@@ -88,7 +88,7 @@ def json_option(command: _Command) -> _Command:
 def json_always_option(command: _Command) -> _Command:
     """Accept `--json` where nothing else is ever printed."""
     return click.option(
-        "--json", is_flag=True, expose_value=False, help="Always so; accepted for scripts."
+        "--json", is_flag=True, expose_value=False, help="Always on; accepted for scripts."
     )(command)
 
 
@@ -98,7 +98,7 @@ def zone_option(command: _Command) -> _Command:
         "--zone",
         type=zone,
         metavar="ZONE",
-        help="Of times in the log that name none: Europe/Berlin. This host's unless given.",
+        help="Time zone of timestamps without one, as Europe/Berlin (default: this host's).",
     )(command)
 
 
@@ -107,7 +107,7 @@ def scope_option(command: _Command) -> _Command:
     return click.option(
         "--scope",
         type=click.Choice(SCOPES),
-        help="mx (port 25) or submission (587, 465); both unless given.",
+        help="mx (port 25) or submission (587, 465) (default: both).",
     )(command)
 
 
@@ -119,5 +119,5 @@ def for_option(name: str, help_text: str) -> Callable[[_Command], _Command]:
 def force_option(command: _Command) -> _Command:
     """Add `--force`."""
     return click.option(
-        "--force", is_flag=True, help="Also a network wider than /16 (IPv4) or /32 (IPv6)."
+        "--force", is_flag=True, help="Accept a network wider than /16 (IPv4) or /32 (IPv6)."
     )(command)

@@ -29,7 +29,7 @@ _TURNING = frozenset(("R", "AL", "AN"))
 _NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
 
 #: What is said of a log in which nothing is understood.
-NO_EVENT = "no event is in it: is it Postfix's log? see: throttled parse --unknown FILE"
+NO_EVENT = "no events found: is it Postfix's log? see: throttled parse --unknown FILE"
 
 #: Scopes as narrow columns show them.
 SCOPES: dict[Scope, str] = {"mx": "mx", "submission": "subm"}
@@ -168,7 +168,7 @@ def paragraph(finding: Finding) -> list[tuple[str, str]]:
     Only its first line has a state, so that no text, whoever wrote it, looks like another finding.
     """
     lines = f"{finding.what}\n{finding.hint}".rstrip().split("\n")
-    return [(finding.state if number == 0 else "", line) for number, line in enumerate(lines)]
+    return [(finding.label if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def cut(line: str) -> str:

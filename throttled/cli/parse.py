@@ -90,16 +90,18 @@ class _Times:
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
 @zone_option
-@click.option("--unknown", is_flag=True, help="Instead: lines that look like events and are none.")
+@click.option(
+    "--unknown", is_flag=True, help="Print lines that look like events but are none instead."
+)
 @json_always_option
 def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> None:
     """Print the events in a log, one JSON object a line.
 
     FILE may be compressed (.gz, .xz, .bz2); - is standard input, journal is systemd's journal.
     Without FILE the logs that the daemon follows are read: files with their rotated ones, or the
-    journal. Lines that are no event print nothing. With several files each object names its file.
+    journal. Lines that are no event are skipped. With several files each object names its file.
     With --unknown one object for each shape of lines, the most frequent first: its first line and
-    how many there are.
+    their number.
     """
     paths = files
     if not files:

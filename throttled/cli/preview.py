@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from throttled.cli.list import filtering, show
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command
 from throttled.control.protocol import List, ListResult
 from throttled.errors import RefusedError
@@ -21,17 +21,19 @@ from throttled.errors import RefusedError
 )
 @filtering
 def command(*, as_json: bool, **what: Any) -> int:
-    """List who would be throttled or banned now if the daemon enforced, not only observed.
+    """List the throttles and bans that would be active if the daemon enforced.
 
-    For mode = "observe": what it decided is in a database of its own. Nothing of that is ever put
-    in force: enforcing begins with nobody banned. Works without a running daemon too. The exit
-    code is 1 if the daemon enforces already, or if nothing would be in force for ADDRESS.
+    For mode = "observe", whose decisions are in a database of their own. They are never enforced:
+    another mode starts with no bans. Works without a running daemon too. The exit code is 1 if the
+    daemon enforces already, or if there would be no entry for ADDRESS.
     """
     return show(_observed, as_json=as_json, **what)
 
 
 def _observed(request: List) -> ListResult:
-    result = ask_or_look(request, ListResult, observed=True)
+    result = ask_or_offline(request, ListResult, observed=True)
     if not result.would:
-        raise RefusedError("the daemon enforces: nothing is only observed", "see: throttled list")
+        raise RefusedError(
+            "the daemon enforces: there is nothing to preview", "see: throttled list"
+        )
     return result

@@ -37,15 +37,17 @@ _SUFFIXES = ("", "-wal", "-shm", "-journal")
         "throttled purge --all --yes",
     ),
 )
-@click.option("--all", "all_", is_flag=True, help="The databases too: history, allowlist, audit.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--all", "all_", is_flag=True, help="Also remove the databases: history, allowlist, audit."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def command(*, all_: bool, yes: bool, as_json: bool) -> int:
     """Remove every trace of throttled from the kernel.
 
-    All that any backend puts there goes, whichever is configured; nobody is throttled or banned
-    any more. What the databases say is in force comes back when the daemon starts, unless they go
-    too (--all). The daemon must be stopped first.
+    Removes the rules and sets of every backend, whichever is configured; no client is throttled or
+    banned any more. The next start of the daemon restores what is in the databases, unless they
+    are removed too (--all). Stop the daemon first.
     """
     from throttled.enforce.registry import teardown  # noqa: PLC0415 - libraries that --help needs not
 
@@ -86,7 +88,10 @@ def _stopped(socket: Path, settings: Config) -> None:
 
 def _confirm(*, all_: bool) -> None:
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked", "if you mean it: throttled purge --yes")
+        raise UsageError(
+            "cannot ask for confirmation without a terminal",
+            "to purge without confirmation: throttled purge --yes",
+        )
     what = "the kernel and all databases" if all_ else "the kernel"
     click.confirm(f"Remove everything of throttled from {what}?", abort=True, err=True)
 
@@ -112,7 +117,7 @@ def _removed(path: Path, errors: list[ThrottledError]) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        hint = "look at its attributes (lsattr) and its file system; remove it by hand"
+        hint = "check its attributes (lsattr) and its file system; remove it yourself"
         errors.append(ThrottledError(f"cannot remove {path}: {error.strerror}", hint))
         return False
     if path.parent.name == "throttled":

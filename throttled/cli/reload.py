@@ -14,8 +14,8 @@ from throttled.control.protocol import Done, Reload
 )
 @json_option
 def command(*, as_json: bool) -> None:
-    """Let the daemon read its configuration again.
+    """Make the daemon read its configuration again.
 
-    A faulty file changes nothing and is told; what is in force stays in force.
+    If the file has errors, they are reported and nothing changes. Throttles and bans stay.
     """
     text.show(ask(Reload(), Done), as_json=as_json)

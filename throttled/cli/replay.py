@@ -30,17 +30,17 @@ _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why"
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
 @zone_option
-@click.option("--summary-only", is_flag=True, help="Leave the single decisions out.")
+@click.option("--summary-only", is_flag=True, help="Print only the summary.")
 @json_option
 def command(
     *, files: tuple[str, ...], zone: tzinfo | None, summary_only: bool, as_json: bool
 ) -> None:
-    """Show what would have been decided on old logs, with this configuration.
+    """Show what throttled would have decided on old logs, with this configuration.
 
-    Nothing is touched. Limits whose mode is "report" are reported. At the end: how many subjects
-    each limit hit, the twenty that were banned most often, and every client that delivered mail
-    or logged in and would have been banned.
-    As in the daemon only lines of this host count, but all of a log that has none of its lines.
+    Nothing is changed. Limits whose mode is "report" are reported. At the end: how many subjects
+    each limit hit, the twenty that were banned most often, and every client that delivered mail or
+    logged in and would have been banned.
+    As in the daemon only lines of this host are counted, but all lines of a log without any.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read: files with their
     rotated ones, or the journal. With --json each decision is an object on a line of its own, and
@@ -124,7 +124,7 @@ def _print(summary: Summary, *, summary_only: bool) -> None:
         click.echo("\nBanned although they delivered mail or logged in:")
         _print_banned(summary.good_and_banned)
     elif summary.top:
-        click.echo("\nNobody who delivered mail or logged in would have been banned.")
+        click.echo("\nNo client that delivered mail or logged in would have been banned.")
 
 
 def _print_banned(banned: list[Banned]) -> None:

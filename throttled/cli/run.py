@@ -14,11 +14,11 @@ from throttled.model import Mode
         "throttled run --mode observe --log-level debug",
     ),
 )
-@click.option("--backend", metavar="NAME", help="Instead of [firewall] backend.")
+@click.option("--backend", metavar="NAME", help="Backend (default: [firewall] backend).")
 @click.option(
     "--mode",
     type=click.Choice(["observe", "throttle", "enforce"]),
-    help="Instead of the configuration's mode. observe touches nothing.",
+    help="Mode (default: as configured). observe changes nothing.",
 )
 @click.option(
     "--log-level",
@@ -26,14 +26,14 @@ from throttled.model import Mode
     type=click.Choice(["debug", "info", "notice", "warning", "error"]),
     default="info",
     show_default=True,
-    help="Leave out of the log what is less important. debug explains each decision.",
+    help="Least important level that is logged. debug explains each decision.",
 )
 @click.pass_context
 def command(ctx: click.Context, backend: str | None, mode: Mode | None, level: str) -> int:
     """Run the daemon in the foreground.
 
-    Ends on SIGTERM and SIGINT, reads its configuration again on SIGHUP. What is in force
-    stays in force after the end, until it expires.
+    Stops on SIGTERM and SIGINT, reads its configuration again on SIGHUP. Throttles and bans
+    remain after a stop, until they expire.
     """
     from throttled.service.daemon import run  # noqa: PLC0415 - all rooms, which --help does not need
 

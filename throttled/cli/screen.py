@@ -166,8 +166,8 @@ class Screen(App[None]):
             f"{verbs[1]} {output.number(sum(status.throttled.values()))}  "
             f"clients {output.number(status.clients)}",
         )
-        wrong = [f"{finding.state}: {finding.what}" for finding in status.health]
-        _put(self._health, wrong[0] if wrong else "all is well")
+        wrong = [f"{finding.label}: {finding.what}" for finding in status.health]
+        _put(self._health, wrong[0] if wrong else "ok")
         self._show_rates(before.status, status, passed)
         _fill(self._worst, {w.subject: _worst(w, would) for w in picture.worst})
         latest = {f"{d.time} {d.action} {d.scope} {d.subject}": d for d in picture.latest}

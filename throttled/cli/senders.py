@@ -81,7 +81,7 @@ def _meter(row: SenderMeterRow) -> str:
 def show_accounts(result: AccountsResult) -> None:
     """Print the table of `accounts`."""
     titles = (
-        ">MESSAGES >RECIPIENTS >BOUNCES >DEFERRED >RECEIVED >BYTES >NETWORKS >USUAL >HIGHEST SENDER"
+        ">MESSAGES >RECIPIENTS >BOUNCES >DEFERRALS >RECEIVED >BYTES >NETWORKS >USUAL >HIGHEST SENDER"
     )
     rows = []
     for row in result.rows:
@@ -111,4 +111,4 @@ def show_found(result: FindResult) -> None:
         )
         for row in result.rows
     ]
-    output.print_table(("SUBJECT", "IN FORCE", "HOST NAME", "KNOWN"), rows)
+    output.print_table(("SUBJECT", "ACTIVE", "HOST NAME", "KNOWN"), rows)

@@ -3,7 +3,7 @@
 import click
 
 from throttled.cli import text
-from throttled.cli.offline import ask_or_look
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Status, StatusResult
 
@@ -17,11 +17,11 @@ from throttled.control.protocol import Status, StatusResult
 )
 @json_option
 def command(*, as_json: bool) -> int:
-    """Show how the daemon is doing.
+    """Show the state of the daemon.
 
-    Without a running daemon it shows what should be in force and whether the kernel holds it; the
-    exit code is then 3.
+    Without a running daemon it shows how many entries are stored and how many are in the kernel;
+    the exit code is then 3.
     """
-    status = ask_or_look(Status(), StatusResult)
+    status = ask_or_offline(Status(), StatusResult)
     text.show(status, as_json=as_json)
     return 0 if status.pid else 3

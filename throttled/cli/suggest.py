@@ -45,23 +45,26 @@ _PORTS: dict[Scope, str] = {"mx": "port 25", "submission": "submission"}
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
 @click.option(
-    "--store", "stored", is_flag=True, help="From what the daemon kept of the last 30 days."
+    "--store",
+    "stored",
+    is_flag=True,
+    help="Use the peaks that the daemon stored in the last 30 days.",
 )
 @zone_option
 @json_option
 def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_json: bool) -> None:
     """Propose soft and hard for each limit, from what clients did in the log.
 
-    Shows how high clients came within each limit's window, those that delivered mail or logged
-    in apart from strangers, and whom the present and the proposed values would hit. Nothing is
-    changed: what follows is printed as configuration to paste, and to try with throttled replay.
+    Shows the peaks of clients within each limit's window, those that delivered mail or logged in
+    apart from strangers, and which clients the present and the proposed values would hit. Nothing
+    is changed: the proposal is printed as configuration, to be tried with throttled replay.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
-    systemd's journal. Without FILE the logs that the daemon follows are read, with what rotation
-    left of them; the daemon itself need not run, and knows nothing that is not in them.
+    systemd's journal. Without FILE the logs that the daemon follows are read, with their rotated
+    files; the daemon need not run.
 
-    --store reads no log but the database, in which the daemon keeps the highest that each client
-    reached, for 30 days: where logs are rotated away sooner. What it saw within the last minute
-    is not in it yet. Who was throttled or banned could go no higher than the kernel let it.
+    --store reads the database instead of logs: the daemon stores the peaks of each client for 30
+    days, also where logs are deleted sooner. The last minute is not in it yet. The peaks of
+    throttled and banned clients are limited by what the kernel let through.
     """
     if stored and (files or zone):
         raise UsageError("--store reads no log", "leave out FILE and --zone, or --store")
@@ -90,16 +93,16 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
 def _head(findings: Findings) -> Iterator[str]:
     yield from (output.cut(f"read {path}") for path in findings.files)
     if findings.lines is None:
-        yield "what the daemon saw: who is throttled or banned reaches no more than gets through"
+        yield "peaks stored by the daemon; throttles and bans limit what a client can reach"
     else:
         yield f"{findings.lines:,} lines"
     if findings.first:
         yield f"from {output.moment(findings.first)} to {output.moment(findings.last)}"
     if findings.full:
-        yield "More clients than there is room for: of those that came later nothing is known."
+        yield "More clients than max_clients: those that came later are left out."
     yield "good: delivered mail or logged in; bars grow with the logarithm"
     if findings.anvil:
-        yield "\nHighest connection rates that anvil told (per 60s, or anvil_rate_time_unit):"
+        yield "\nHighest connection rates that anvil logged (per 60s, or anvil_rate_time_unit):"
         yield from map(_rate, findings.anvil)
 
 
@@ -113,7 +116,7 @@ def _block(suggestion: Suggestion) -> Iterator[str]:
         f"{_UNITS[suggestion.count]} within {Duration(suggestion.within)}"
     )
     if not suggestion.bins[-1].high:
-        yield "  nobody did it"
+        yield "  no client did it"
         return
     yield from _histogram(suggestion.bins)
     hit = f" {'good':>7} {'strangers':>9}"

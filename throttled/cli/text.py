@@ -50,7 +50,7 @@ def show(result: Result, *, as_json: bool, removed: bool = False) -> None:
             _allowed(result)
             return
         case AllowedResult():
-            lines = iter(["nothing is allowed by hand; see also [protect] in the configuration"])
+            lines = iter(["the allowlist is empty; see also [protect] in the configuration"])
         case Done():
             lines = iter([result.message])
         case _:
@@ -98,27 +98,27 @@ def _in_force(status: StatusResult) -> Iterator[tuple[str, str]]:
     if status.would:
         yield "would", f"throttle {_by_scope(status.throttled)}"
         yield "", f"ban {_by_scope(status.banned)}"
-        yield "kernel", "nothing is enforced: only observing; see: throttled preview"
+        yield "kernel", "nothing is enforced (observe mode); see: throttled preview"
         return
     yield "throttled", _by_scope(status.throttled)
     yield "banned", _by_scope(status.banned)
     if any(status.exempt.values()):
         yield "exempt", _by_scope(status.exempt)
     yield "dropped", f"{number(status.packets_dropped)} packets"
-    how = "counted by the kernel" if status.counted else "judged by a sample and by what it refused"
-    elements = f"holds {number(status.enforced)} of {number(status.desired)} elements, {how}"
+    how = "counted by the kernel" if status.counted else "estimated from a sample"
+    elements = f"has {number(status.enforced)} of {number(status.desired)} elements, {how}"
     yield "kernel", elements
 
 
 def _tail(tail: TailStatus) -> list[str]:
     if not tail.exists:
-        state = "does not exist; waiting for it"
+        state = "does not exist yet"
     else:
         state = (
             f"{tail.lines_per_second:.1f} lines/s, {number(tail.lag)} bytes behind, "
             f"last line {moment(tail.last_line)}"
         )
-    cut = [f"{number(tail.cut)} lines were too long, and cut"] if tail.cut else []
+    cut = [f"{number(tail.cut)} lines were too long and truncated"] if tail.cut else []
     return [tail.path, state, *cut, *tail.problems]
 
 
@@ -127,10 +127,10 @@ def _caps(status: StatusResult) -> list[tuple[str, str]]:
     return [
         ("", f"{number(count)} {what}")
         for count, what in (
-            (status.forgotten, "counters forgotten early: more clients than are tracked"),
-            (status.unrecorded, "decisions wait for the store"),
-            (status.unapplied, "elements wait for the firewall"),
-            (status.let_go, "of what waited were let go: there were too many"),
+            (status.forgotten, "counters evicted early: more clients than max_clients"),
+            (status.unrecorded, "decisions not yet recorded"),
+            (status.unapplied, "elements not yet in the kernel"),
+            (status.let_go, "pending decisions or elements were dropped: too many"),
         )
         if count
     ]
@@ -151,8 +151,8 @@ def explain(result: ExplainResult) -> Iterator[str]:
     named = is_named(result.subject)
     yield from _head(result)
     would = "would " if result.would else ""
-    heading = "Would be in force (observing)" if result.would else "In force"
-    yield f"{heading}:" if result.active else f"{heading}: nothing"
+    heading = "Would be active (observe mode)" if result.would else "Active"
+    yield f"{heading}:" if result.active else f"{heading}: none"
     for snapshot in result.active:
         yield from _active(snapshot, would)
     if result.meters:
@@ -168,7 +168,7 @@ def explain(result: ExplainResult) -> Iterator[str]:
     for line in result.lines:
         # A place in the journal is a time, which the line begins with.
         yield f"  {line.path}" + ("" if line.path == JOURNAL else f", byte {line.offset}")
-        yield f"    {output.log_text(line.text) or '(no longer there)'}"
+        yield f"    {output.log_text(line.text) or '(no longer in the log)'}"
     if result.decisions:
         yield "Decisions, the latest first:"
         yield from (_decision(decision, would) for decision in result.decisions)
@@ -191,9 +191,9 @@ def _head(result: ExplainResult) -> Iterator[str]:
     if result.protected:
         yield f"Protected: {result.protected}"
     for row in result.allowed:
-        until = f"until {moment(row.until)}" if row.until else "for ever"
+        until = f"until {moment(row.until)}" if row.until else "no end"
         what = f"{row.what} of {row.name}" if row.name else row.what
-        yield f"Allowed by hand: {what}, since {moment(row.since)}, {until} {row.note}"
+        yield f"On the allowlist: {what}, since {moment(row.since)}, {until} {row.note}"
 
 
 def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
@@ -258,14 +258,14 @@ def _changed(snapshot: Snapshot, *, removed: bool) -> str:
 
 def _audit(result: AuditResult) -> Iterator[str]:
     if not result.rows:
-        yield "nothing was changed by hand"
+        yield "no changes are recorded"
     for change in result.rows:
-        failed = "" if change.ok else "not done: "
+        failed = "" if change.ok else "failed: "
         what = f"{change.op} {change.subject}".rstrip()
         yield f"{moment(change.time)} {what}: {failed}{change.outcome}"
         how = "without a daemon, " if change.offline else ""
-        who = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
-        yield output.cut(f"  by {who}: {change.request}")
+        origin = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
+        yield output.cut(f"  by {origin}: {change.request}")
 
 
 def _allowed(result: AllowedResult) -> None:
@@ -290,7 +290,7 @@ def table(first: ListResult, rows: list[Snapshot]) -> None:
     """
     would = "would " if first.would else ""
     if not rows:
-        click.echo(f"nothing {would}be in force" if would else "nothing is in force")
+        click.echo(f"nothing {would}be active" if would else "no active entries")
         return
     columns = ("SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
     output.print_table(columns, [_row(row, would) for row in rows])

@@ -19,9 +19,9 @@ from throttled.control.protocol import ChangeResult, Throttle
 )
 @punishing
 def command(*, as_json: bool, **punishment: Any) -> int:
-    """Throttle an address or a network by hand.
+    """Throttle an address or a network.
 
-    It may still connect, as often as [throttle] rate says; the rest is dropped. Answers after
-    the kernel confirmed. Protected addresses are refused.
+    It may still open new connections at the rate in [throttle]; more are dropped. Answers after
+    the kernel has confirmed. Protected addresses are refused.
     """
     return report(ask(Throttle(**punishment), ChangeResult), as_json=as_json)

@@ -21,15 +21,15 @@ from throttled.errors import ExtraError, UsageError
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often it looks.",
+    help="Seconds between two updates.",
 )
 @json_option
 def command(*, every: float, as_json: bool) -> int:
-    """Watch what is going on: rates, the worst clients, the latest decisions.
+    """Watch the daemon: rates, the worst clients, the latest decisions.
 
-    The worst are those that are nearest to a threshold, or furthest above it, among the clients
-    of the latest 200 lines that counted. Keys: b ban, u unban, a allow, e explain, q quit; Tab
-    goes from one table to the other. With --json it prints what is now, once.
+    The worst clients are nearest to a threshold, or furthest above it, among those of the latest
+    200 lines that counted. Keys: b ban, u unban, a allow, e explain, q quit; Tab switches between
+    the tables. With --json it prints one update and ends.
     """
     if as_json:
         output.print_json(ask(Top(), TopResult))

@@ -28,29 +28,28 @@ Times are written as {DURATION}."""
 
 _HEAD = f"""\
 The configuration of throttled. Every setting is shown with its default. To change one, take away
-the # in front of it; what stays a comment, or is deleted, keeps its default.
+the # in front of it; what is a comment, or deleted, has its default.
 
 Times are written as {DURATION}.
 After a change: throttled check, then systemctl reload throttled. Throttles and bans stay."""
 
 #: What each section is for.
 SECTIONS = {
-    "log": "Where Postfix's log is read. Lines of smtpd, postscreen and anvil are looked at.",
+    "log": "The log of Postfix that is read.",
     "postfix": (
         "Ports, syslog names, mynetworks and the log file are learnt from Postfix's own "
-        "configuration, and again when it changes."
+        "configuration, and read again when it changes."
     ),
     "limits": (
-        "A limit counts what one client does within a time. Above `soft` the client is throttled, "
-        "above `hard` it is banned; either may be left out. Only what you write is changed: "
-        "[limits.errors] with hard = 100 keeps the rest of that limit. `mx` (port 25) and "
-        "`submission` (587, 465) give a limit other thresholds there, each is counted by itself, "
-        '`enabled = false` switches a limit off, and `throttle = { rate = 6, per = "1h", '
-        "burst = 2 }` throttles by another rate than [throttle]. A limit of your own has any other "
-        "name and gives `count`, `within` and a threshold. There may be 16 different rates. "
-        "`messages` and `recipients` of clients are off until you write such a limit; delivered "
-        'mail excuses nothing of them. `mode = "report"` writes a line into the journal and does '
-        "nothing else. Limits "
+        "A limit counts what one client does within a time window. Above `soft` the client is "
+        "throttled, above `hard` it is banned; either may be left out. Keys that you leave out "
+        "have their defaults: [limits.errors] may name `hard` alone. `mx` (port 25) and "
+        "`submission` (587, 465) set other thresholds there; each scope is counted by itself. "
+        '`enabled = false` disables a limit. `throttle = { rate = 6, per = "1h", '
+        "burst = 2 }` replaces the rate of [throttle]. A limit of your own may have any other "
+        "name and needs `count`, `within` and a threshold. There may be 16 different rates. "
+        "`messages` and `recipients` of clients have no limit by default; delivered mail excuses "
+        'nothing of them. `mode = "report"` only writes a line into the journal. Limits '
         'with another `of` than "client" count what senders do, as Postfix\'s queue shows it, and '
         "only report unless `mode` says otherwise: `messages`, `recipients`, `bytes`, `bounces`"
         " (5xx that speaks of the list or the content, not of full mailboxes, size or loops), "
@@ -61,38 +60,36 @@ SECTIONS = {
         " and `usual` must all be exceeded."
     ),
     "points": (
-        "What each kind of misbehaviour adds to the count `errors`. What is refused for a while "
-        "(greylisting), for its content, by a policy service, for our own trouble, or to a client "
-        "that has logged in adds nothing. A refusal that settings turn into 4xx (stock Debian's "
-        "454 Relay access denied, soft_bounce) counts as the refusal that it is. 0 ignores a kind."
+        "The points that each kind of misbehaviour adds to the count `errors`. These add none: "
+        "temporary refusals (greylisting), refusals for content, by a policy service, because of "
+        "this server's own errors, or of a client that has logged in. A refusal that settings turn "
+        "into 4xx (stock Debian's 454 Relay access denied, soft_bounce) adds its usual points. 0 "
+        "ignores a kind."
     ),
-    "throttle": (
-        "A throttled client may still connect, but only so often; the kernel drops the rest."
-    ),
+    "throttle": ("A throttled client may open connections up to this rate; the kernel drops more."),
     "ban": (
-        "A banned client reaches no SMTP port of the scope in which it offended. Each further ban "
-        "is longer. Mail servers try again for five days: with bans shorter than that a wrong one "
-        "delays mail and loses none."
+        "All packets of a banned client to the SMTP ports of the scope in which it offended are "
+        "dropped. Each further ban is longer. Mail servers retry for five days: a wrong ban that "
+        "is shorter delays mail but loses none."
     ),
     "good": (
         "What good evidence excuses, for limits of its own kind only: delivered mail for "
         "connections, errors and callouts, logins for failed logins and user names tried. Within a "
-        "limit's window each event raises the thresholds, up to `factor` times; what is remembered "
-        "for 30 days (deliveries on two days, or logins) turns a ban into a throttle, one point an "
-        "event, up to `memory` times the threshold."
+        "limit's window each event raises the thresholds, up to `factor` times. Evidence of the "
+        "last 30 days (deliveries on two days, or logins) turns a ban into a throttle, one point "
+        "per event, up to `memory` times the threshold."
     ),
     "network": (
         "Each limit is also summed over the client's network (an IPv4 /24, an IPv6 /64), so that "
-        "addresses that take turns avoid no limit: above `multiple` times `soft` the network is "
-        "throttled, and a /64 banned above `multiple` times `hard`. A /24 is never banned for a "
-        "sum. Where many addresses of it are banned, the network is acted on as a whole. Known "
-        "good senders inside get an entry of their own that goes first. The rate of its throttle "
-        "is one of its own, for all addresses of the network together: at [throttle]'s rate, "
-        "addresses that take turns would go on."
+        "rotating addresses does not avoid it: above `multiple` times `soft` the network is "
+        "throttled, and a /64 banned above `multiple` times `hard`. A /24 is never banned for its "
+        "sum. If many of its addresses are banned, the whole network is throttled or banned. Known "
+        "good senders in it are exempt. The throttle of a network has a rate of its own, for all "
+        "its addresses together."
     ),
     "protect": (
-        "Who is left alone. Loopback, this host's own addresses, its gateways, its resolvers and "
-        "Postfix's relayhost always are."
+        "Clients that are never throttled or banned. Loopback, this host's own addresses, its "
+        "gateways, its resolvers and Postfix's relayhost are always protected."
     ),
     "accounts": (
         "What senders on this host do, counted from Postfix's log: accounts that log in, local "
@@ -101,56 +98,56 @@ SECTIONS = {
         "stored: in memory there are keyed tags of them, for the window of the limit. Names are in "
         "no metric, and in notifications only with [notify] accounts = true."
     ),
-    "firewall": "How the kernel is told.",
+    "firewall": "The kernel's packet filter: backend, ports and sizes.",
     "sensor": (
-        "When Postfix is too busy to take up all connections, they are not in its log. A handshake "
-        "cannot be completed under a forged address."
+        "Counts connections in the kernel, because a Postfix that is too busy does not log all of "
+        "them. Only completed handshakes count, which a forged address cannot make."
     ),
-    "store": "Where decisions are kept, so that they outlive a restart.",
-    "control": "How throttled status, list, unban and the other commands reach the daemon.",
+    "store": "The database of decisions, so that they survive a restart.",
+    "control": "The socket by which throttled status, list, unban and others reach the daemon.",
     "notify": (
-        "Who is told of bans, alerts and changed health: a program, a webhook, or both. The "
-        "program runs as the daemon does, usually as root. A URL that holds a secret makes this "
-        "file a secret: mode 0600."
+        "Notifications of bans, alerts and changed health: by a program, a webhook, or both. The "
+        "program runs as the user of the daemon, usually root. If the URL contains a secret, this "
+        "file must have mode 0600."
     ),
-    "metrics": "Figures for Prometheus, over HTTP without a password: keep it on loopback.",
+    "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
 }
 
 #: What each limit that is there from the start is against.
 LIMITS = {
-    "connections": "Floods of connections. A rate is answered by a rate: a throttle, and no ban.",
+    "connections": "Floods of connections. Throttles only, never bans.",
     "errors": "Misbehaviour, in points (see [points]).",
     "errors-day": (
-        "The same, by those who take their time: the points of a whole day beyond the messages "
-        "delivered. A throttle of its own, and no ban."
+        "Slow misbehaviour: the points of a whole day beyond the messages delivered. Throttles at "
+        "a rate of its own, never bans."
     ),
     "callouts": (
-        "Unknown recipients of the null sender (or of Postfix's double-bounce), one in a session: "
-        "an honest server that verifies or returns mail somebody forged in our name, or a "
-        "harvester that looks like one: a throttle of its own. Two in one session count as errors."
+        "Unknown recipients of the null sender (or of Postfix's double-bounce), one per session: "
+        "an honest server that verifies or returns mail with a forged sender of this domain, or a "
+        "harvester that looks like one. Throttles at a rate of its own. Two in one session count "
+        "as errors."
     ),
     "auth": (
         "Guessing of passwords. Each failure counts, also one that only `disconnect` reports. A "
-        "login later in the session takes back failures with its own name, and three without any "
-        "name."
+        "login later in the session cancels failures with its own name, and three without a name."
     ),
     "auth-users": "Guessing of user names: distinct names tried.",
-    "auth-slow": "The same, by those who take their time: the names of a whole day.",
+    "auth-slow": "Slow guessing of user names: the names of a whole day.",
     "auth-day": (
-        "Slow guessing of passwords: failures of a whole day, also where no name is known. A "
-        "device that retries one old password looks the same: a throttle of its own, and no ban."
+        "Slow guessing of passwords: failures of a whole day, also those without a name. A device "
+        "that retries an old password looks the same. Throttles at a rate of its own, never bans."
     ),
     "account-bounces": (
         "A stolen login that sends to a bought list. A newsletter with some dead addresses stays "
-        "below the share. Reported, nothing else."
+        "below the share. Only reported."
     ),
     "account-volume": (
-        "A login that sends far more than it ever did in a day. Reported, nothing else, and only "
-        "after a first day of counts."
+        "A login that sends far more than on any day before. Only reported, and only after a "
+        "first day of counts."
     ),
     "account-networks": (
-        "A login used from many networks (/24, /64) at once: a botnet, not a traveller. Reported, "
-        "nothing else."
+        "A login used from many networks (/24, /64) at once: a botnet, not a traveller. Only "
+        "reported."
     ),
 }
 

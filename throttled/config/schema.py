@@ -72,7 +72,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Postfix(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which Postfix is watched over."""
+    """The Postfix whose clients are counted."""
 
     config_directories: Annotated[
         Literal["auto"] | Annotated[tuple[FilePath, ...], Meta(min_length=1, max_length=64)],
@@ -90,7 +90,7 @@ class Postfix(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             max_length=64,
             description=(
-                "where master.cf does not tell: the scope of a syslog name, "
+                "scopes of syslog names that are not in master.cf, "
                 'as { "postfix/2525" = "submission" }'
             ),
         ),
@@ -112,8 +112,8 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             description=(
                 '"auto": nftables, or iptables where only that works, never XDP; "iptables": for '
-                'hosts whose iptables is the legacy one; "xdp": before the network stack, '
-                'where a flood is larger than that; "dryrun": nothing is touched'
+                'hosts with legacy iptables; "xdp": before the network stack, '
+                'for larger floods; "dryrun": nothing is changed'
             )
         ),
     ] = "auto"
@@ -136,29 +136,29 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
     on_stop: Annotated[
         Literal["leave", "remove"],
-        Meta(description='"leave": what is in force stays until it expires; "remove": all is open'),
+        Meta(description='"leave": entries stay until they expire; "remove": all are removed'),
     ] = "leave"
     size: Annotated[
-        int, Meta(ge=1_000, le=16_000_000, description="addresses that each set may hold")
+        int, Meta(ge=1_000, le=16_000_000, description="maximum number of addresses in each set")
     ] = 2_000_000
 
 
 class Sensor(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is seen without the log."""
+    """The sensor, which counts connections without the log."""
 
     handshakes: Annotated[
         Literal["auto"] | bool,
         Meta(
             description=(
-                "let the kernel count the connections that clients complete, so that those count "
-                'that Postfix is too busy to log; "auto": where it can; true: and warn where not'
+                "count completed connections in the kernel, also those that Postfix is too busy to "
+                'log; "auto": if the kernel can; true: warn if it cannot'
             )
         ),
     ] = "auto"
 
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where decisions are remembered."""
+    """The database of decisions."""
 
     path: Annotated[FilePath, Meta(description="the SQLite database")] = (
         "/var/lib/throttled/throttled.db"
@@ -176,13 +176,13 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             pattern=r"\A(?:[A-Za-z_][A-Za-z0-9_.-]{0,31})?\Z",
             extra={"form": "the name of a group"},
-            description='who may use it besides root; "": nobody',
+            description='the group that may use it besides root; "": none',
         ),
     ] = ""
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
 
     listen: Annotated[
         str,
@@ -193,7 +193,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
             ),
             extra={"form": "ADDRESS:PORT, or the path of a UNIX socket"},
             description=(
-                "where they are served over HTTP, without a password: ADDRESS:PORT, "
+                "where metrics are served over HTTP, without a password: ADDRESS:PORT, "
                 'or the path of a UNIX socket; "": nowhere'
             ),
         ),
@@ -201,7 +201,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Notify(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom to tell."""
+    """Notifications."""
 
     command: Annotated[
         tuple[Annotated[str, Meta(max_length=4096)], ...],
@@ -223,16 +223,19 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Literal["ban", "alert", "health"], ...],
         Meta(
             max_length=3,
-            description='"ban": each ban; "alert": what you should look at; "health": what changed',
+            description='"ban": each ban; "alert": needs attention; "health": changed findings',
         ),
     ] = ("alert", "health")
     accounts: Annotated[
         bool, Meta(description="name accounts, users, mailboxes and domains that are reported")
     ] = False
     every: Annotated[
-        Duration, Meta(description="at most one message in this time; it holds all that happened")
+        Duration,
+        Meta(description="at most one message in this time, with all events since the last"),
     ] = duration("30s")
-    timeout: Annotated[Duration, Meta(description="what takes longer is killed")] = duration("10s")
+    timeout: Annotated[
+        Duration, Meta(description="after this time the program or request is ended")
+    ] = duration("10s")
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -242,7 +245,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         Mode,
         Meta(
             description=(
-                '"observe": decide and log, touch nothing; "throttle": never ban; '
+                '"observe": decide and log, change nothing; "throttle": never ban; '
                 '"enforce": throttle and ban'
             )
         ),
@@ -252,7 +255,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1_000,
             le=10_000_000,
-            description="clients that are counted at a time; above that the idlest are forgotten",
+            description="clients counted at a time; above that the longest idle are evicted",
         ),
     ] = _POLICY.max_clients
     log: Log = Log()

@@ -131,7 +131,7 @@ def refuse_wide(canonical: str, *, force: bool) -> None:
     floor = FLOOR[address.version(canonical)]
     if address.parse(canonical)[1] < floor:
         raise RefusedError(
-            f"{canonical} is wider than /{floor}", "say --force if you mean that many addresses"
+            f"{canonical} is wider than /{floor}", "use --force for a network this wide"
         )
 
 

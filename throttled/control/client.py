@@ -50,9 +50,9 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
             raise UsageError(
                 f"the socket's path is too long: {path}", "107 bytes at most"
             ) from error
-        raise NotRunningError(f"the daemon is not running (nobody at {path})", _START) from error
+        raise NotRunningError(f"the daemon is not running (no answer at {path})", _START) from error
     if not line.endswith(b"\n"):
-        raise NotRunningError("the daemon ended without an answer", _START)
+        raise NotRunningError("the daemon closed the connection without an answer", _START)
     return wire.decode_reply(line)
 
 

@@ -90,7 +90,7 @@ class Server:
         try:
             sock = self._bind()
         except PermissionError as error:
-            hint = "run as root, or set [control] socket to a place that you may write to"
+            hint = "run as root, or set [control] socket to a path that you may write to"
             raise NotPermittedError(f"cannot make the control socket: {error}", hint) from error
         except OSError as error:
             hint = "set [control] socket to another path (at most 107 bytes long)"
@@ -148,12 +148,12 @@ class Server:
         try:
             return grp.getgrnam(self._group).gr_gid
         except KeyError as error:
-            hint = f"make it (addgroup --system {self._group}), or leave [control] group empty"
+            hint = f"create it (addgroup --system {self._group}), or leave [control] group empty"
             raise ConfigError(f"no such group: {self._group}", hint) from error
 
     def _refusal(self) -> RefusedError:
         hint = "stop it first (systemctl stop throttled), or set [control] socket to another path"
-        return RefusedError(f"another daemon has {self._path}", hint)
+        return RefusedError(f"another daemon uses {self._path}", hint)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -180,7 +180,7 @@ class Server:
                     await writer.wait_closed()
                 closed = True
         except (OSError, TimeoutError) as error:
-            _log.info("control client went away: %s", error or "too slow")
+            _log.info("control client disconnected: %s", error or "too slow")
         except asyncio.CancelledError:
             # By `stop`, which waits no longer; asyncio's own callback would call it an error.
             _log.info("control client was cut off: the daemon stops")

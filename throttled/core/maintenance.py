@@ -90,7 +90,7 @@ class Maintenance:
                 await step()
             except StoreError as error:
                 if self.error is None:
-                    log.error("%s; what runs out waits. %s", error.message, error.hint)
+                    log.error("%s; expiry is deferred. %s", error.message, error.hint)
                 failed = error
                 break
             except Exception as error:  # noqa: BLE001 - the other steps go on
@@ -111,7 +111,7 @@ class Maintenance:
             await asyncio.sleep(0)
         self._shift = None
         self.moves += 1
-        log.warning("the clock was set by %+.0f s: %d ends moved with it", jump, moved)
+        log.warning("wall clock changed by %+.0f s; moved the expiry of %d entries", jump, moved)
         self._offset += jump
         if jump > _LONG:
             self._pruned = moment.boot + _LONG

@@ -229,7 +229,7 @@ class Pipeline:
         client's allowance again.
         """
         further, self._further = self._further, []
-        why = "goes on above a limit with a slow throttle"
+        why = "still above a limit with a throttle rate of its own"
         return [
             Decision(
                 now.wall,

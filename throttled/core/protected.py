@@ -90,7 +90,9 @@ class Protected:
             try:
                 await self._unban(network)
             except StoreError as error:
-                log.error("%s; entries of protected clients remain. %s", error.message, error.hint)
+                log.error(
+                    "%s; entries of protected clients remain for now. %s", error.message, error.hint
+                )
                 return
             self._pending.pop(network, None)
             self._done.add(network)

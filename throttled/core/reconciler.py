@@ -22,7 +22,7 @@ from throttled.core.restoring import Kind, adopt, judge, restore
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, RulesWatch
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Entry, Fill, Finding, Foreign, Ruleset, Scope
+from throttled.model import ACTIONS, SCOPES, Drift, Entry, Fill, Finding, Ruleset, Scope
 
 log = logging.getLogger("throttled")
 
@@ -31,7 +31,7 @@ _BURST, _SETTLED = 1.0, 0.2
 #: What the kernel holds beyond the store is looked for, if the store has not more than this.
 _ADOPT = 50_000
 #: Seconds between looks; a look asks for so many places of the store, so many elements at each.
-_LOOK = 10.0
+_CHECK = 10.0
 _PLACES, _NEIGHBOURS = 16, 8
 #: An element that ends this soon is no witness.
 _ENDS = 5.0
@@ -88,7 +88,7 @@ class Reconciler:
         self._watch: RulesWatch | None = None
         self._task: asyncio.Task[None] | None = None
         self.state = State.STARTING
-        self._looked = self._distrusted = 0.0  # boot clock
+        self._checked = self._distrusted = 0.0  # boot clock
         self._slept = slept()
         self._dropped = self._dropped_before = 0  # packets: by this table, by those before
 
@@ -108,7 +108,7 @@ class Reconciler:
         """Wait for what `start` began; tell whether all that is stored is in force now."""
         if self._task is not None:
             await asyncio.wait({self._task})
-        return self.state is State.STEADY and not self._broken_off()
+        return self.state is State.STEADY and not self._interrupted()
 
     def repair(self) -> bool:
         """Put the backend's rules in place; tell whether there was anything of ours.
@@ -130,7 +130,7 @@ class Reconciler:
 
     def compare(self) -> None:
         """Compare all with the store, soon: it is another one."""
-        self._put_right(Foreign(rules=True, lost=True))
+        self._reconcile(Drift(rules=True, lost=True))
 
     def close(self) -> None:
         """Stop looking; what is in force stays."""
@@ -195,19 +195,21 @@ class Reconciler:
         """
         found = self._full()
         if self._lacked > 1 and not found and self._pipeline.enforcer.error is None:
-            what = f"the kernel lacks {self.lacking:,} elements that should be in force"
-            hint = "they are put in again and again: does another program take them out?"
+            what = f"the kernel lacks {self.lacking:,} elements that it should have"
+            hint = "they are restored at each check: does another program remove them?"
             found.append(Finding("warning", what, hint, "kernel-lacks"))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
         if often >= _OFTEN[0]:
-            what = f"somebody else changed our part of the firewall {often} times in ten minutes"
-            hint = "which program loads its own rules? let it leave the table inet throttled alone"
+            what = f"another program changed the rules of throttled {often} times in ten minutes"
+            hint = (
+                "find the program that loads its own rules; it must not change those of throttled"
+            )
             found.append(Finding("warning", what, hint, "firewall-disturbed"))
         return found
 
     def _full(self) -> list[Finding]:
         """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
-        hint = "what does not fit is recorded, and put in when there is room: raise [firewall] size"
+        hint = "what does not fit is stored, and added when there is room: raise [firewall] size"
         refused = self._pipeline.enforcer.refused
         found = [
             Finding(
@@ -223,7 +225,7 @@ class Reconciler:
         counted = [
             Finding(
                 "fault" if fill.used >= fill.size else "warning",
-                f"the set {fill.name} holds {fill.used:,} of {fill.size:,} at most",
+                f"the set {fill.name} has {fill.used:,} of at most {fill.size:,} elements",
                 hint,
                 f"set-full:{fill.name}",
             )
@@ -243,21 +245,21 @@ class Reconciler:
         broken = self._pipeline.enforcer.error
         self._pipeline.enforcer.retry(self.repair, moment)
         if broken and self._pipeline.enforcer.error is None:
-            self._put_right(Foreign(rules=True, lost=True))
+            self._reconcile(Drift(rules=True, lost=True))
         if (asleep := slept()) > self._slept + _ENDS:
             # The clock by which elements of netfilter end stood still: they are too long now.
             self._slept = asleep
-            self._put_right(Foreign(rules=True, lost=True))
-        if moment.boot - self._looked >= _LOOK and (self._task is None or self._task.done()):
-            self._looked = moment.boot
+            self._reconcile(Drift(rules=True, lost=True))
+        if moment.boot - self._checked >= _CHECK and (self._task is None or self._task.done()):
+            self._checked = moment.boot
             try:
-                self._look(moment)
+                self._check(moment)
             except ThrottledError as error:
                 self._refused(error)
 
-    def _look(self, moment: Moment) -> None:
+    def _check(self, moment: Moment) -> None:
         if not self.backend.intact():
-            self._put_right(Foreign(rules=True, lost=True))
+            self._reconcile(Drift(rules=True, lost=True))
             return
         was_full = self._is_full()
         self._pipeline.enforcer.refused.expire(moment.boot)
@@ -265,7 +267,7 @@ class Reconciler:
         self._lacked = self._lacked + 1 if lacking else 0
         if lacking and not self._is_full() and (was_full or moment.boot >= self._distrusted):
             self._distrusted = moment.boot + _DISTRUST
-            self._put_right(Foreign(rules=True, lost=True))
+            self._reconcile(Drift(rules=True, lost=True))
 
     def _is_full(self) -> bool:
         """Tell whether a set is full, so that it is no wonder that elements are missing."""
@@ -299,15 +301,15 @@ class Reconciler:
         except BackendError as error:
             log.warning("%s; changes are found by samples only", error.message)
         if self._watch is not None:
-            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._heard)
+            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._changed)
 
-    def _heard(self) -> None:
-        foreign = Foreign() if self._watch is None else self._watch.drain()
-        if foreign.rules or foreign.lost:
-            self._put_right(foreign)
-        if foreign.entries:
+    def _changed(self) -> None:
+        drift = Drift() if self._watch is None else self._watch.drain()
+        if drift.rules or drift.lost:
+            self._reconcile(drift)
+        if drift.entries:
             try:
-                self._judge(foreign.entries)
+                self._judge(drift.entries)
             except ThrottledError as error:
                 self._refused(error)
 
@@ -330,12 +332,12 @@ class Reconciler:
         others = judge(self._pipeline, elements, moment)
         if absent or others:
             self.disturbed.append(moment.boot)
-            what = "somebody else changed %d elements in the firewall: %d put back, first %s"
+            what = "another program changed %d elements in the firewall: restored %d, first %s"
             log.warning(what, len(entries), len(absent), entries[0].subject)
 
-    def _put_right(self, foreign: Foreign) -> None:
+    def _reconcile(self, drift: Drift) -> None:
         """Set up again and compare; once more if anything happens meanwhile."""
-        lost = foreign.lost or self.state is State.LOST
+        lost = drift.lost or self.state is State.LOST
         self.state = State.LOST if lost else State.DISTURBED
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
@@ -347,7 +349,7 @@ class Reconciler:
             lost, self.state = self.state is State.LOST, State.COMPARING
             moment = now()
             self.disturbed.append(moment.boot)
-            log.warning("what is ours in the firewall is not as it was left; putting it right")
+            log.warning("firewall rules changed by another program; restoring them")
             try:
                 adopting = self.repair()
                 self._pipeline.enforcer.retry(lambda: None, moment)  # what failed meanwhile
@@ -375,7 +377,7 @@ class Reconciler:
                 counts = self._pipeline.recorder.store.counts(now().wall)
                 # Where it has little, renewing that is cheaper than asking for each.
                 bare = frozenset(k for k in _KINDS if fills and used[k] * 10 <= counts[k])
-            count = await restore(self._pipeline, self.backend, now, bare, self._broken_off)
+            count = await restore(self._pipeline, self.backend, now, bare, self._interrupted)
         except ThrottledError as error:
             self._refused(error)
             return False
@@ -383,10 +385,10 @@ class Reconciler:
             self._pipeline.skipped.add("comparison", error)
             return False
         if count:
-            log.info("%d elements put into the kernel again", count)
-        return not self._broken_off()
+            log.info("restored %d elements in the kernel", count)
+        return not self._interrupted()
 
-    def _broken_off(self) -> bool:
+    def _interrupted(self) -> bool:
         """Tell whether to leave off comparing: it will begin anew."""
         return self.state in _TO_COMPARE or self._pipeline.enforcer.error is not None
 

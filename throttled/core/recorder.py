@@ -71,7 +71,7 @@ class Recorder:
         self._failed = 0.0  # boot clock, when the store failed last
 
     def pending(self) -> int:
-        """Return how many decisions wait for the store to take them."""
+        """Return how many decisions not yet recorded to take them."""
         return len(self._decisions)
 
     def add(self, evidence: Sequence[Evidence], activity: Mapping[Activity, int]) -> None:
@@ -114,13 +114,15 @@ class Recorder:
             self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
             if self.error is None:
-                log.error("%s; deciding goes on, recording waits. %s", error.message, error.hint)
+                log.error(
+                    "%s; decisions are enforced, and recorded later. %s", error.message, error.hint
+                )
             self.error = error
             self._failed = now.boot
             self.errors += 1
             return
         if self.error is not None:
-            log.warning("the store works again; %d decisions waited", len(self._decisions))
+            log.warning("the database works again; %d decisions were pending", len(self._decisions))
             self.error = None
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
         activity.clear()
@@ -187,7 +189,9 @@ class Recorder:
             found = self._past_with(evidence, keys, sorted(networks), now.wall)
         except StoreError as error:
             if self.unread is None:
-                log.error("%s; deciding without history. %s", error.message, error.hint)
+                log.error(
+                    "%s; deciding without the history of clients. %s", error.message, error.hint
+                )
             self.unread = error
             return {}, {}
         self.unread = None
@@ -214,7 +218,7 @@ class Recorder:
                 network, scope, until, now.wall, most, evidence=evidence, only=only
             )
         except StoreError as error:
-            log.warning("good senders in %s get no entry of their own: %s", network, error.message)
+            log.warning("known good senders in %s are not exempt: %s", network, error.message)
         except Exception as error:  # noqa: BLE001 - the decision on the network stands
             self._skipped.add("row", error, network)
         return []

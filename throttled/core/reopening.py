@@ -41,7 +41,7 @@ def open_or_without(path: str) -> tuple[Store, StoreError | None]:
     try:
         return Store.open(path), None
     except StoreError as error:
-        log.error("%s; going on without it. %s", error.message, error.hint)
+        log.error("%s; continuing without it. %s", error.message, error.hint)
         finding = error
     memory = Store.open(":memory:")
     with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
@@ -76,14 +76,14 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
         if past[row.subject, row.scope].until < row.until - _SAME
     ]
     pipeline.change_store(after, now, carried)
-    log.warning("the database %s is in use again; took along %d rows", path, len(carried))
+    log.warning("reopened database %s; carried over %d active entries", path, len(carried))
 
 
 def _rows(store: Store, now: Moment) -> list[Snapshot]:
     try:
         return store.snapshots(now.wall, count=_ROWS)
     except StoreError as error:
-        log.error("%s; what is in force is not known. %s", error.message, error.hint)
+        log.error("%s; active entries cannot be read. %s", error.message, error.hint)
         return []
 
 

@@ -108,7 +108,7 @@ def _judge(pipeline: Pipeline, elements: Sequence[Element], now: Moment) -> int:
             removed.append(Entry(element.subject, element.scope, element.action, 0.0))
         else:
             until = now.wall + element.seconds
-            why = "found in the kernel, unknown to the store"
+            why = "found in the kernel, not in the database"
             found = (
                 now.wall,
                 element.action,
@@ -123,5 +123,9 @@ def _judge(pipeline: Pipeline, elements: Sequence[Element], now: Moment) -> int:
     pipeline.recorder.record(now, adopted)
     pipeline.enforcer.apply(removed, now)
     if adopted or removed:
-        log.info("adopted %d elements, removed %d", len(adopted), len(removed))
+        log.info(
+            "adopted %d elements that were not in the database, removed %d",
+            len(adopted),
+            len(removed),
+        )
     return len(adopted) + len(removed)

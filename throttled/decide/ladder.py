@@ -116,7 +116,7 @@ class Ladder:
                 why = "a ban ends in a throttle"
                 found = Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
             else:
-                why = "exemption expired" if row.action == "exempt" else f"{row.action} ran out"
+                why = "exemption expired" if row.action == "exempt" else f"{row.action} expired"
                 found = Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
             decisions.append(replace(found, origin=row.origin))
         return decisions
@@ -223,7 +223,7 @@ class Ladder:
         if crossing.action == "throttle":
             rate, seconds = self._rate(crossing.limit)
             if upto and self._pace(rate) < self._pace(None):
-                why = f"{why}; not by the limit's own rate: {excuse}"
+                why = f"{why}; not at the limit's own rate: {excuse}"
                 return self._throttle(crossing, why, now, self.policy.throttle.time), upto
             return self._throttle(crossing, why, now, seconds, rate), 0
         if upto:
@@ -251,9 +251,9 @@ class Ladder:
         if crossing.value > upto:
             return 0, ""
         if kind_of(crossing.count) == "logins":
-            return upto, f"{known} logins in 30 days speak for it up to {upto}"
+            return upto, f"{known} logins in 30 days excuse it up to {upto}"
         days = f"deliveries on {past.delivery_days} days"
-        return upto, f"{known} {days} speak for it up to {upto}"
+        return upto, f"{known} {days} excuse it up to {upto}"
 
     def _rate(self, limit: str) -> tuple[Rate | None, float]:
         """Return the rate of a limit's throttle, None = the configured one, and its length."""

@@ -167,7 +167,7 @@ class Scale:
         """Return what a line weighs that is no refusal; note what it explains."""
         kind = event.kind
         if kind in ("pipelining", "non_smtp_command", "pregreet"):
-            return self._out_of_turn(session, event, scope)
+            return self._out_of_order(session, event, scope)
         if kind == "too_many_errors":
             # Postfix counts harmless errors towards its hard error limit too (smtpd.c:6258). What
             # was wrong with a message, cleanup says, so a limit met there is taken as harmless.
@@ -185,7 +185,7 @@ class Scale:
             return 0
         return self._kinds[kind]
 
-    def _out_of_turn(self, session: Session, event: Event, scope: Scope) -> int:
+    def _out_of_order(self, session: Session, event: Event, scope: Scope) -> int:
         """Return the points for what was sent before its turn, or is no SMTP."""
         if event.process == "smtpd":
             # With smtpd_forbid_unauth_pipelining the command fails for it; garbage always does.

@@ -7,7 +7,7 @@ the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a l
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from throttled.model import Applied, Element, Entry, Fill, Finding, Foreign, Ruleset
+from throttled.model import Applied, Drift, Element, Entry, Fill, Finding, Ruleset
 
 
 class RulesWatch(Protocol):
@@ -17,7 +17,7 @@ class RulesWatch(Protocol):
         """Return a descriptor that becomes readable when there is word."""
         ...
 
-    def drain(self) -> Foreign:
+    def drain(self) -> Drift:
         """Read what there is and return what somebody else did to what is ours.
 
         Our own changes do not count. Where word was lost everything is, as then nobody knows.

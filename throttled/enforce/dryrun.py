@@ -56,7 +56,7 @@ class DryRun:
 
     def check(self) -> list[Finding]:
         """Say that nothing is enforced."""
-        return [Finding("ok", "dry run: decisions are remembered, nothing is enforced")]
+        return [Finding("ok", "dry run: entries are only in memory, nothing is enforced")]
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Take the rules; what is remembered stays."""
@@ -87,7 +87,7 @@ class DryRun:
                 self._ends[key] = now + entry.seconds, rate
             else:
                 full.add(FullSet(_set(entry.scope, entry.action), entry.scope, entry.action))
-                failed.append((entry, "no more is remembered in a dry run"))
+                failed.append((entry, "the dry run's memory is full"))
         return Applied(tuple(failed), frozenset(full))
 
     def lookup(self, entries: Iterable[Entry]) -> list[Element]:

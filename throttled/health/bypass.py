@@ -45,7 +45,7 @@ def findings(
     first = counted[0]
     others = f" (and {len(counted) - 1} more)" if len(counted) > 1 else ""
     what = (
-        f"{first.client}{others} is banned in {first.scope}, and yet began {first.sessions} "
+        f"{first.client}{others} is banned in {first.scope}, but began {first.sessions} "
         f"sessions with {first.instance}"
     )
     why = _cause(first, packets[first.client, first.scope], facts, ruleset())
@@ -56,19 +56,19 @@ def _cause(escape: Escape, packets: int, facts: Facts, ruleset: Ruleset) -> str:
     services = [service for service in facts.services if service.tag == escape.instance]
     if proxied := [service for service in services if service.proxy]:
         names = ", ".join(service.name for service in proxied)
-        return f"{names} takes its clients from a proxy: no firewall here can stop them; run there"
+        return f"{names} gets its clients from a proxy: run throttled there, not here"
     filtered = ruleset.ports[escape.scope]
     if unfiltered := sorted({service.port for service in services} - set(filtered)):
         ports = _listing(unfiltered)
         return f"port {ports} is not filtered for {escape.scope}: add it to [firewall.ports]"
     if not services:
         return (
-            f"no service that listens to the network logs as {escape.instance}: is it behind a "
+            f"no network service of Postfix logs as {escape.instance}: is it behind a "
             "proxy on this host, or in a container? name the ports in [firewall.ports]"
         )
     if packets:
         return (
-            f"{packets:,} of its packets were dropped, so others come another way: a proxy or a "
+            f"{packets:,} of its packets were dropped, so others arrive another way: a proxy or a "
             "tunnel on this host, an interface that is not filtered?"
         )
     return _unseen(filtered)
@@ -82,11 +82,11 @@ def _unseen(filtered: Sequence[int]) -> str:
         listening = True  # not known
     if not listening:
         return (
-            f"nobody listens at port {_listing(filtered)} here: Postfix is in another network "
+            f"no process listens on port {_listing(filtered)} here: Postfix is in another network "
             "namespace (a container?); run throttled in that one"
         )
     return (
-        "none of its packets came by our rules: is there a proxy, docker-proxy or a tunnel in "
+        "none of its packets reached the rules: is there a proxy, docker-proxy or a tunnel in "
         "front of Postfix?"
     )
 

@@ -26,14 +26,14 @@ class ClientReporter:
         pipeline = self._pipeline
         evicted = pipeline.engine.sizes()["dropped"]
         if self._growths.lately("clients-full", evicted, at):
-            what = f"more clients than are tracked: {evicted:,} counters forgotten early"
-            hint = "bans go on; who comes seldom is missed: raise max_clients if there is memory"
+            what = f"more clients than max_clients: {evicted:,} counters evicted early"
+            hint = "rare clients are missed: raise max_clients if there is memory"
             yield Finding("warning", what, hint, "clients-full")
         skipped = pipeline.skipped_by_kind()
         if self._growths.lately("skipped", sum(skipped.values()), at):
             counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped.items()))
-            what = f"skipped because of unexpected errors since the start: {counts}"
-            hint = "the rest goes on; the journal says where: please report it"
+            what = f"skipped after unexpected errors since the start: {counts}"
+            hint = "everything else continues; the journal has the details: please report it"
             yield Finding("warning", what, hint, "skipped")
 
     def _health_checks(self, at: float) -> Iterator[Finding]:

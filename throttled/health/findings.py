@@ -45,7 +45,7 @@ def worst(wrong: Sequence[Finding]) -> str:
     first = next((p for p in wrong if p.state == "fault"), wrong[0])
     more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
     # A syslog tag, which a local user may write, can be in it; systemctl shows it as it is.
-    line = f"{first.state}: {first.what}{more}"
+    line = f"{first.label}: {first.what}{more}"
     return "".join(char if char.isprintable() else " " for char in line)
 
 

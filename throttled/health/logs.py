@@ -35,14 +35,14 @@ class LogReporter:
             yield Finding("fault", what, "see: throttled check", f"log-unread:{path}")
         if not logs.followers:
             hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
-            yield Finding("fault", "no log is followed: nothing can be seen", hint, "no-log")
+            yield Finding("fault", "no log is read: no client can be counted", hint, "no-log")
         others = self._pipeline.engine.hosts.others()
         for follower in logs.followers:
             path, state = follower.path, follower.tail.state()
             if follower.behind and at - follower.behind > _BEHIND:
-                what = f"{path}: not read to its end for {at - follower.behind:.0f} s"
+                what = f"{path}: reading has been behind for {at - follower.behind:.0f} s"
                 what += f", {state.lag:,} bytes to go" if state.lag else ""
-                hint = "more is written than can be read: is the CPU taken by others?"
+                hint = "the log grows faster than it is read: is the CPU busy with other work?"
                 yield Finding("warning", what, hint, f"log-lag:{path}")
             ignored = others.get(follower.number, {})
             if ignored and (
@@ -51,7 +51,7 @@ class LogReporter:
             ):
                 yield _others(path, ignored)
             if growths.lately(f"log-gap:{path}", state.gaps, at):
-                what = f"{path}: rotated and gone or damaged before it was read, {state.gaps} times"
+                what = f"{path}: deleted or damaged before it was read, {state.gaps} times"
                 hint = "let logrotate keep rotated logs for a day, in the same directory"
                 yield Finding("warning", what, hint, f"log-gap:{path}")
         lost = self._pipeline.counts.lines_lost
@@ -65,7 +65,7 @@ def _others(path: str, ignored: Mapping[str, int]) -> Finding:
     """Say that no line of a log counts, as they are of other hosts, the first of which named."""
     names = ", ".join(list(ignored)[:_HOSTS])
     count = sum(ignored.values())
-    what = f"{path}: all {count:,} events are of other hosts and do not count: {names}"
+    what = f"{path}: all {count:,} events name other hosts and are not counted: {names}"
     first = next(iter(ignored))
     hint = f'if that is this host: throttled check, or [postfix] hosts = ["{first}"]'
     return Finding("fault", what, hint, f"other-host:{path}")

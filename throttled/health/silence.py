@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 
 from throttled.model import Finding
 
-_LOOK = 5.0
+_CHECK = 5.0
 #: So many connections over so many seconds: a syslog daemon may hold lines back for a while.
 _CONNECTIONS, _SILENT = 3, 15.0
 _MOST = 1000
@@ -35,7 +35,7 @@ class Silence:
         self._connections = connections
         self._heard = -1
         self._since = 0.0  # on the clock of `tick`
-        self._looked = 0.0
+        self._checked = 0.0
         self._before: AbstractSet[bytes] | None = None  # logged, or older than the silence
         self._unlogged: set[bytes] = set()
 
@@ -48,11 +48,11 @@ class Silence:
         events = self._events()
         if events != self._heard:
             self._heard = events
-            self._since = self._looked = at
+            self._since = self._checked = at
             self._before = None
             self._unlogged = set()
-        elif at - self._looked >= _LOOK:
-            self._looked = at
+        elif at - self._checked >= _CHECK:
+            self._checked = at
             try:
                 found = self._connections()
             except OSError:  # a kernel that does not tell leaves it at that
@@ -72,7 +72,7 @@ class Silence:
         if len(self._unlogged) < _CONNECTIONS or silent < _SILENT:
             return []
         what = (
-            f"nothing of Postfix was logged for {silent:.0f} s, but at least "
+            f"Postfix logged nothing for {silent:.0f} s, but at least "
             f"{len(self._unlogged)} connections came"
         )
         hint = (

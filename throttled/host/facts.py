@@ -59,8 +59,8 @@ def gather(
     try:
         return _gather(config_directories, scopes or {}, hosts, before, log_files)
     except Exception as error:
-        log.exception("host facts cannot be learnt")
-        what = f"host facts cannot be learnt: unexpected {type(error).__name__}"
+        log.exception("facts about this host cannot be read")
+        what = f"facts about this host cannot be read: unexpected {type(error).__name__}"
         return replace(before, warnings=_unique(*before.warnings, what))
 
 
@@ -116,7 +116,7 @@ def _usable(facts: Facts) -> Facts:
     if not bad:
         return facts
     good = {n: type(group)(a for a in group if a not in bad) for n, group in found.items()}  # type: ignore[call-arg]
-    warnings = [f"a host fact is no address, and skipped: {text!a}" for text in bad]
+    warnings = [f"not an address, skipped: {text!a}" for text in bad]
     return replace(facts, **good, warnings=(*facts.warnings, *warnings))
 
 
@@ -143,7 +143,7 @@ def _services(
     for directory in sorted({service.instance for service in found}):
         ports = sorted({service.port for service in found if service.instance == directory})
         warnings.append(
-            f"{directory} cannot be read: what was last known of it is used, ports "
+            f"{directory} cannot be read: the last known services are used, ports "
             f"{', '.join(map(str, ports))}"
         )
     for instance in instances:
@@ -151,7 +151,7 @@ def _services(
         found += more
         warnings += trouble
     if instances and not found:
-        warnings.append("no service of Postfix takes mail from the network: nothing to protect")
+        warnings.append("no service of Postfix accepts mail from the network: nothing to protect")
     warnings += services.alike(found)
     return tuple(found)
 
@@ -162,7 +162,9 @@ def _logs(instances: list[Instance], log_files: Sequence[str], warnings: list[st
     by_syslog = [path for path in log_files if Path(path).exists()][:1]
     for path in [i.parameters.get("maillog_file", "") for i in instances] or [""]:
         if path.startswith("/dev/"):
-            warnings.append(f"Postfix logs to {path}, which nobody else can read: see [log] files")
+            warnings.append(
+                f"Postfix logs to {path}, which no other program can read: see [log] files"
+            )
         else:
             found += [path] if path else by_syslog
     return found

@@ -90,12 +90,12 @@ def _networks(
         if not positive:
             excluded.append(network)
         elif _too_wide(network, given=given):
-            reader.warn(f"{network} is too wide to be meant, and is not protected")
+            reader.warn(f"{network} is wider than plausible, and is not protected")
         else:
             if not given and _public(network) and network.num_addresses > 1:
                 style = instance.parameters.get("mynetworks_style", "")
                 reader.warn(
-                    f"{network} comes from mynetworks_style={style}: strangers may be in it"
+                    f"{network} comes from mynetworks_style={style}: other hosts may be in it"
                 )
             trusted |= dict.fromkeys(map(_text, _without(network, excluded)))
         if len(trusted) + len(excluded) > _MOST:
@@ -136,7 +136,7 @@ class _Reader:
     def _pattern(self, pattern: str, depth: int) -> Iterator[tuple[bool, Network]]:
         kind, colon, rest = pattern.partition(":")
         if depth == _DEEPEST and (pattern.startswith("/") or kind == "proxy"):
-            self.warn(f"{pattern}: files within files, too many")
+            self.warn(f"{pattern}: files nested too deeply")
         elif pattern.startswith("/"):
             yield from self.patterns(" ".join(_lines(pattern)), depth + 1)
         elif not colon or pattern.startswith("["):
@@ -161,7 +161,7 @@ class _Reader:
             try:
                 yield True, _network(pattern)
             except ValueError:  # also if, endif, !pattern
-                self.warn(f"cidr:{path}: {line}: not understood; see [protect] networks")
+                self.warn(f"cidr:{path}: {line}: unreadable; see [protect] networks")
 
 
 def _lines(path: str) -> list[str]:

@@ -36,7 +36,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
             continue
         port = _port(entry.name)
         if port is None:
-            warnings.append(f"{instance.directory}/master.cf: {entry.name} is no known port")
+            warnings.append(f"{instance.directory}/master.cf: {entry.name} has no known port")
             continue
         protocol = entry.parameters.get(_PROXY[entry.process], "")
         for behind in (entry, *_behind(instance, entry)):
@@ -46,7 +46,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
             found.append(Service(*known))
         if protocol:
             warnings.append(
-                f"{entry.name} (port {port}) takes its clients from a proxy ({protocol}): their "
+                f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
                 "packets do not come here, so no firewall here can stop them: they do not count, "
                 "unless another service logs under the same name; run throttled there"
             )

@@ -11,7 +11,7 @@ _HINTS = {
     errno.EISDIR: "name the log files themselves, not their directory",
     errno.ENOENT: (
         "see where Postfix logs: postconf maillog_file, and the syslog configuration; "
-        "systemd's journal is named: journal"
+        "for systemd's journal write: journal"
     ),
     errno.ELOOP: "a symbolic link leads back to itself",
     errno.ENOSPC: "raise the limit: sysctl -w fs.inotify.max_user_watches=…",

@@ -25,7 +25,7 @@ class BoundSocket:
     def __init__(self, path: Path, mode: int) -> None:
         claim = Claim.acquire(path)
         if claim is None:
-            raise OSError(errno.EADDRINUSE, "another program answers there")
+            raise OSError(errno.EADDRINUSE, "another program listens there")
         self._path, self._claim = path, claim
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -71,5 +71,5 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if answers(path):  # a daemon of before the claim, or another program
-        raise OSError(errno.EADDRINUSE, "another program answers there")
+        raise OSError(errno.EADDRINUSE, "another program listens there")
     path.unlink()

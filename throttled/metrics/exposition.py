@@ -29,7 +29,7 @@ def expose(status: StatusResult) -> bytes:
         status: as `throttled status` shows it.
     """
     registry = CollectorRegistry()
-    registry.register(_Figures(status))
+    registry.register(_Metrics(status))
     ProcessCollector(
         registry=registry
     )  # process_cpu_seconds_total, process_resident_memory_bytes …
@@ -37,7 +37,7 @@ def expose(status: StatusResult) -> bytes:
     return text
 
 
-class _Figures(Collector):
+class _Metrics(Collector):
     """What prometheus-client asks for figures."""
 
     def __init__(self, status: StatusResult) -> None:
@@ -62,7 +62,7 @@ class _Figures(Collector):
         )
         yield _histogram(
             "throttled_enforcement_seconds",
-            "From a batch of lines read to its decisions in force in the kernel.",
+            "From a batch of lines read to its decisions applied in the kernel.",
             status.enforced_in,
         )
 
@@ -71,8 +71,8 @@ def _counters(status: StatusResult) -> Iterator[Metric]:
     for name, text, value in (
         ("lines", "Log lines read.", status.lines),
         ("lines_lost", "Log lines that the logger says it lost.", status.lines_lost),
-        ("errors", "Errors met, each told in the daemon's log.", status.errors),
-        ("packets_dropped", "Packets that the kernel dropped for us.", status.packets_dropped),
+        ("errors", "Errors, each in the daemon's log.", status.errors),
+        ("packets_dropped", "Packets that the kernel dropped.", status.packets_dropped),
     ):
         yield CounterMetricFamily(f"throttled_{name}", text, value=value)
     events = CounterMetricFamily("throttled_events", "Events in the log.", labels=["kind"])
@@ -85,9 +85,7 @@ def _counters(status: StatusResult) -> Iterator[Metric]:
     for kind, count in sorted(status.skipped.items()):
         skipped.add_metric([kind], count)
     yield skipped
-    decisions = CounterMetricFamily(
-        "throttled_decisions", "Decisions taken.", labels=["action", "limit"]
-    )
+    decisions = CounterMetricFamily("throttled_decisions", "Decisions.", labels=["action", "limit"])
     for limit, by_action in sorted(status.decisions.items()):
         for action, count in sorted(by_action.items()):
             decisions.add_metric([action, limit], count)
@@ -99,12 +97,12 @@ def _gauges(status: StatusResult) -> Iterator[Metric]:
         ("start_time_seconds", "When the daemon started.", status.started),
         ("clients", "Clients that are counted now.", status.clients),
         ("clients_max", "Clients that can be counted at a time.", status.max_clients),
-        ("elements_desired", "Elements that should be in the kernel.", status.desired),
-        ("elements_enforced", "Elements that the kernel holds.", status.enforced),
+        ("elements_desired", "Entries that should be in the kernel.", status.desired),
+        ("elements_enforced", "Elements in the kernel.", status.enforced),
     ):
         yield GaugeMetricFamily(f"throttled_{name}", text, value=value)
     subjects = GaugeMetricFamily(
-        "throttled_subjects", "Subjects now active.", labels=["action", "scope"]
+        "throttled_subjects", "Active throttles, bans and exemptions.", labels=["action", "scope"]
     )
     by_action = {"throttle": status.throttled, "ban": status.banned, "exempt": status.exempt}
     for action, by_scope in by_action.items():
@@ -112,12 +110,14 @@ def _gauges(status: StatusResult) -> Iterator[Metric]:
             subjects.add_metric([action, scope], count)
     yield subjects
     findings = GaugeMetricFamily(
-        "throttled_problems", "What is wrong, as `throttled status` tells it.", labels=["state"]
+        "throttled_problems", "Findings of `throttled status`, by state.", labels=["state"]
     )
     for state in ("fault", "warning"):
         findings.add_metric([state], sum(p.state == state for p in status.health))
     yield findings
-    finding = GaugeMetricFamily("throttled_problem", "1: it is so now.", labels=["key", "state"])
+    finding = GaugeMetricFamily(
+        "throttled_problem", "1: the finding with this key is present.", labels=["key", "state"]
+    )
     for key, state in sorted({(p.key, p.state) for p in status.health}):
         finding.add_metric([key, state], 1)
     yield finding

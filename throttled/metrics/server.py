@@ -69,7 +69,7 @@ class MetricsServer:
         except (OSError, UnicodeError) as error:  # UnicodeError: no host can be called that
             self.stop()
             hint = 'another program may be there: set [metrics] listen to another place, or to ""'
-            raise ConfigError(f"no figures at {listen}: {error}", hint) from error
+            raise ConfigError(f"no metrics at {listen}: {error}", hint) from error
         self.listen = listen
 
     def stop(self) -> None:
@@ -115,7 +115,7 @@ class MetricsServer:
                 self._text = self._expose()
                 self._stale = monotonic() + FRESH
         except ThrottledError as error:  # a store that cannot be read
-            _log.warning("no figures: %s", error.message)
+            _log.warning("no metrics: %s", error.message)
             return _response("503 Service Unavailable", error.message.encode() + b"\n")
         return _response("200 OK", self._text, CONTENT_TYPE, head=method == b"HEAD")
 

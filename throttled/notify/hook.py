@@ -70,12 +70,12 @@ class Hook:
         """Report who crossed a limit: addresses, other senders only if that is switched on."""
         for one in reports:
             fields: dict[str, object] = {"limit": one.limit, "value": one.value}
-            who = _unnamed(one.subject)
+            name = _unnamed(one.subject)
             if self.settings.accounts or is_subject(one.subject):
-                who = one.shown
+                name = one.shown
                 fields["subject"] = one.subject
             value = f"{one.value} {one.count}, {one.above} {one.threshold}"
-            text = f"{who} is above {one.limit}: {value}"
+            text = f"{name} is above {one.limit}: {value}"
             self._queue("alert", text, **fields)
 
     def health(self, findings: Sequence[Finding]) -> None:
@@ -83,11 +83,11 @@ class Hook:
         wrong = {finding.key: finding for finding in findings if finding.key != "notify"}
         for key, finding in wrong.items():
             if key not in self._wrong:
-                message = f"{finding.state}: {finding.what}"
+                message = f"{finding.label}: {finding.what}"
                 self._queue("health", message, key=key, state=finding.state, hint=finding.hint)
         for key, finding in self._wrong.items():
             if key not in wrong:
-                self._queue("health", f"well again: {finding.what}", key=key, state="ok")
+                self._queue("health", f"resolved: {finding.what}", key=key, state="ok")
         self._wrong = wrong
 
     async def run(self) -> None:
@@ -134,9 +134,9 @@ class Hook:
         if not failed:
             self.finding = None
             return
-        what = f"notifying failed: {'; '.join(failed)}"
+        what = f"notification failed: {'; '.join(failed)}"
         log.warning("%s", what)
-        hint = "see [notify]; what it was about is in the log, and not told again"
+        hint = "see [notify]; its events are in the journal, and are not sent again"
         self.finding = Finding("warning", what, hint, "notify")
 
     async def reach(self) -> str:

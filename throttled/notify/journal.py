@@ -111,7 +111,7 @@ class Journal:
             self._began, self._left = self._clock(), _LINES
             if self._omitted:
                 log.warning(
-                    "%d decisions were not logged one by one: over %d lines in %d s",
+                    "suppressed the lines of %d decisions: more than %d in %d s",
                     *(self._omitted, _LINES, _WINDOW),
                 )
             self._omitted = 0

@@ -26,7 +26,7 @@ from throttled.operator.desk import Desk
 from throttled.operator.unban import blocking, sentence
 from throttled.store.store import Filter
 
-_LATER = "; the rules of the kernel follow when the daemon runs"
+_LATER = "; the rules in the kernel follow when the daemon starts"
 
 
 async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
@@ -47,9 +47,9 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
     if not confirmed:
         return ChangeResult([], False, message)
     if not named:
-        message += "; what is throttled or banned already remains so: see `throttled list`"
+        message += "; existing throttles and bans remain: see `throttled list`"
     if desk.observing:
-        message += f"; only while observing: to enforce, write {what} into [protect]"
+        message += f"; only in observe mode: to enforce it, add {what} to [protect]"
     return ChangeResult(removed, True, message)
 
 
@@ -91,7 +91,7 @@ async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
     confirmed, more = await _protect(desk, request.addresses)
     message = resolved(request, *changed) + more
     if desk.observing:
-        message += "; only while observing"
+        message += "; only in observe mode"
     return ChangeResult(removed if confirmed else [], confirmed, message)
 
 
@@ -107,7 +107,7 @@ async def _protect(desk: Desk, subjects: Sequence[str]) -> tuple[bool, str]:
     desk.reconfigure()
     settled = await desk.protected.settled()
     if desk.error is not None:
-        return False, f", but the rules of the kernel are not changed: {desk.refusal()}"
+        return False, f", but the kernel's rules are unchanged: {desk.refusal()}"
     if not settled:
         return True, "; its entries remain listed until the database works"
     if desk.running is not None:
@@ -127,11 +127,11 @@ def disallow(desk: Desk, request: Disallow, _peer: Peer) -> ChangeResult:
     """
     what = request.what
     if not desk.store.disallow(what):
-        hint = "see `throttled allow`; what the file allows is in its [protect]"
-        raise RefusedError(f"{what} was not allowed by hand", hint)
+        hint = "see `throttled allow`; the configuration's own entries are in [protect]"
+        raise RefusedError(f"{what} is not on the allowlist", hint)
     desk.reconfigure()
     if desk.error is not None:
-        message = f"{what} is not allowed any more, but the kernel's rules still allow it"
+        message = f"{what} is no longer allowed, but the kernel's rules still allow it"
         return ChangeResult([], False, f"{message}: {desk.refusal()}")
     message = f"{what} is no longer allowed" + ("" if desk.running else _LATER)
     reason = desk.protection.reason(what) if address.is_subject(what) else ""

@@ -48,7 +48,7 @@ def _audit(desk: Desk, request: protocol.Audit, _peer: Peer) -> AuditResult:
 def _prove(desk: Desk, _request: protocol.Prove, _peer: Peer) -> Done:
     if not desk.backend.intact():
         hint = "they are restored within seconds; if this lasts see: throttled status"
-        raise BackendError("the rules in the kernel are not those that were installed", hint)
+        raise BackendError("another program changed the rules in the kernel", hint)
     return Done(prove(desk.backend))
 
 

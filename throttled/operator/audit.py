@@ -76,7 +76,7 @@ class Trail:
         Yields:
             Where to put the result.
         """
-        who = user_name(peer), _program(peer.pid)  # before the process is gone
+        caller = user_name(peer), _program(peer.pid)  # before the process is gone
         results: list[Result] = []
         outcome = "internal error", False
         try:
@@ -90,7 +90,9 @@ class Trail:
             op = str(type(request).__struct_config__.tag)
             what = op, subject, wire.summary(request), *outcome
             wall = self._clock().wall
-            self._write(Change(wall, peer.uid, who[0], peer.pid, who[1], *what, self._offline))
+            self._write(
+                Change(wall, peer.uid, caller[0], peer.pid, caller[1], *what, self._offline)
+            )
 
     def _write(self, change: Change) -> None:
         where = "kept in memory"
@@ -120,7 +122,7 @@ def _outcome(result: Result) -> tuple[str, bool]:
         case ChangeResult():
             return result.message, result.confirmed
         case ImportResult():
-            return f"{result.done} done, {len(result.refused)} not", result.confirmed
+            return f"{result.done} done, {len(result.refused)} refused", result.confirmed
         case Done():
             return result.message, True
         case _:
@@ -129,8 +131,8 @@ def _outcome(result: Result) -> tuple[str, bool]:
 
 def _sentence(change: Change) -> str:
     """Return a record as a line for the log."""
-    who = f"{change.user} (uid {change.uid}, pid {change.pid}, {change.program})"
-    return f"{who} asked {change.request}: {change.outcome}"
+    caller = f"{change.user} (uid {change.uid}, pid {change.pid}, {change.program})"
+    return f"{caller} asked {change.request}: {change.outcome}"
 
 
 def user_name(peer: Peer) -> str:

@@ -69,7 +69,7 @@ def punish(
     manual = desk.pipeline.ladder.manual
     for at, entry in enumerate(entries):
         action: Action = "throttle" if entry.action == "throttle" else "ban"
-        why = f"by hand, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
+        why = f"manual, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
         try:
             _refuse_unenforceable(desk, entry.subject)
             for scope in scopes_of(entry.scope):

@@ -130,7 +130,7 @@ class Desk(Struct, frozen=True):
         except BackendError as error:
             if self.running is None:
                 raise
-            log.error("%s; what was asked for is not confirmed. %s", error.message, error.hint)
+            log.error("%s; the change is not confirmed. %s", error.message, error.hint)
             return None
 
     def remove(self, named: Iterable[Entry | Element]) -> None:

@@ -64,7 +64,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
 def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
     """Return what would happen next: to a sender; else `client`, to a client."""
     if desk.running is None:
-        return "nothing, while the daemon is not running"
+        return "unknown: the daemon is not running"
     if sender is None or desk.protection.sender(sender.today.subject):
         return client
     return next_step(sender) or client

@@ -126,7 +126,7 @@ def facts(desk: Desk, subject: str) -> SenderFacts | None:
     today = int(moment.wall // _DAY)
     days = desk.store.sender_days(subject)
     reports = desk.store.reports(0.0, subject, _REPORTS)
-    inside = not address.is_named(subject) and senders.queue.inside(subject)
+    inside = address.kind(subject) == "address" and senders.queue.inside(subject)
     if not (days or inside or address.is_named(subject)):
         return None
     now = next((day for day in days if day.day == today), None)

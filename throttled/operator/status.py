@@ -78,7 +78,7 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
 
 def _not_running() -> Finding:
     hint = "start it: systemctl start throttled, or: throttled run"
-    return Finding("fault", "the daemon is not running: nobody new is stopped", hint)
+    return Finding("fault", "the daemon is not running: new offenders are not blocked", hint)
 
 
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:

@@ -63,8 +63,8 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     if request.exempt:
         message += f"; exempt for {Duration(request.exempt)}"
         if address.is_network(subject):
-            message += f"; its addresses are judged one by one, `throttled allow {subject}`"
-            message += " spares them all"
+            message += f"; its addresses are still judged one by one, `throttled allow {subject}`"
+            message += " exempts them all"
     return ChangeResult(rows, confirmed, message + later)
 
 
@@ -73,7 +73,7 @@ def unrecorded(desk: Desk, error: StoreError | None) -> str:
     if error is None:
         return ""
     if desk.running is None:
-        return f"; but {error.message}: the next start of the daemon bans again"
+        return f"; but {error.message}: the next start of the daemon restores the ban"
     log.error("%s; unbans are recorded later. %s", error.message, error.hint)
     return (
         f"; will be recorded when the store works again ({error.message}), "

@@ -34,9 +34,9 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
     if desk.leftover is not None:
         return ChangeResult([], False, f"{message}, but {desk.leftover.what}")
     if left:
-        return ChangeResult([], False, f"{message}, but the kernel still holds {left} entries")
+        return ChangeResult([], False, f"{message}, but the kernel still has {left} elements")
     if desk.observing:
-        message += " of those that would be throttled or banned; observing, nothing is enforced"
+        message += " of the would-be throttles and bans; observing, nothing is enforced"
     return ChangeResult([], True, message)
 
 
@@ -65,7 +65,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
             await asyncio.sleep(0)
     except StoreError as error:
         log.error("%s. %s", error.message, error.hint)
-        later = "; found in the kernel, as the store failed"
+        later = "; read from the kernel, because the database failed"
     # Entries that could not be recorded meanwhile are in the kernel alone.
     alone = bool(later) or desk.running is None or desk.pipeline.recorder.pending() > 0
     later = unrecorded(desk, desk.unusable) or later

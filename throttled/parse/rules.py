@@ -130,8 +130,8 @@ class Table:
         known = self._known(what) if rest else None
         if known is not None:
             kind, where, text, read_rest = known
-            who, _, rest = rest.partition(" ")
-            found = client(who)
+            peer, _, rest = rest.partition(" ")
+            found = client(peer)
             detail = read_rest(rest) if rest else _NOTHING
         else:
             kind, where, text, found, detail = self.other(body)
@@ -197,9 +197,9 @@ class Table:
         ):
             found = match(body)
             if found is not None:
-                who, stage, service, text = found.group(*groups)
+                peer, stage, service, text = found.group(*groups)
                 detail = Detail(text, stage, service) if read is None else read(text)
-                return kind, where, "", client(who) if who else _NOBODY, detail
+                return kind, where, "", client(peer) if peer else _NOBODY, detail
         return UNMATCHED
 
 

@@ -87,11 +87,11 @@ class _Smtpd(Table):
         match = None if body.startswith("warning: ") else _QUEUED.match(body)
         if match is None:
             return super().other(body)
-        queue_id, who, user, previous = match.group("id", "client", "user", "previous")
+        queue_id, peer, user, previous = match.group("id", "client", "user", "previous")
         message = Message(queue_id, previous=previous or "") if queue_id else None
         kind: Kind = "accepted" if user is None else "login"
         name = _AFTER_USER.split(user, maxsplit=1)[0] if user else ""
-        return kind, "", "", client(who), Detail(user=name, message=message)
+        return kind, "", "", client(peer), Detail(user=name, message=message)
 
 
 TABLE = _Smtpd(

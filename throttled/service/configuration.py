@@ -136,7 +136,7 @@ class LiveConfiguration:
             self._allowed = [row.what for row in rows]
             self._allowed_until = min((row.until for row in rows if row.until), default=math.inf)
         except StoreError as error:
-            log.error("%s; the allowlist stays as it was. %s", error.message, error.hint)
+            log.error("%s; the allowlist is unchanged. %s", error.message, error.hint)
             self._allowed_until = wall + _AGAIN
         return Protection.of(self.facts, self.config.protect, self._allowed)
 
@@ -149,7 +149,7 @@ class LiveConfiguration:
         try:
             names = store.hosts()
         except StoreError as error:
-            log.error("%s; recorded host names are not known. %s", error.message, error.hint)
+            log.error("%s; recorded host names cannot be read. %s", error.message, error.hint)
             names = frozenset()
         own = self.facts.hostnames  # none known: every host's lines count
         return replace(self.facts, hostnames=own | names) if own else self.facts

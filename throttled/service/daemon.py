@@ -338,7 +338,7 @@ class Daemon:
             if self.logs.unopened:
                 self.logs.follow(self.config.logs(facts))
             return
-        log.info("this host changed: addresses, routes or Postfix's configuration")
+        log.info("addresses, routes or Postfix's configuration changed; applying the changes")
         self.live.facts = facts
         self.apply_configuration()
 
@@ -464,7 +464,7 @@ class Daemon:
         if self.leftovers.finding is not None:
             yield self.leftovers.finding
         if not any(self.live.ports().values()):
-            what = "no port of Postfix is known: none is protected"
+            what = "no SMTP port of Postfix is known: no port is filtered"
             hint = "correct Postfix's configuration (see: postconf -M), or set [firewall] ports"
             yield Finding("fault", what, hint, "no-ports")
 
@@ -482,7 +482,7 @@ class Daemon:
         try:
             counts = self.store.counts(now().wall)
         except StoreError as error:
-            return f"fault: {error.message}"
+            return f"error: {error.message}"
         return summary(counts, observing=self.observing)
 
     def _events(self) -> int:
@@ -507,7 +507,7 @@ class Daemon:
             (0, self._keep_kernel),
             (_REOPEN, self._reopen),
             (0, self._allowlist),
-            (_FACTS, self._look_at_host),
+            (_FACTS, self._check_host),
             (0, self._start_tasks),
             (0, self._report_health),
         ):
@@ -535,7 +535,7 @@ class Daemon:
             self._nodename = name
             self.host.ask_soon()
 
-    def _look_at_host(self, _moment: Moment) -> None:
+    def _check_host(self, _moment: Moment) -> None:
         if self.live.outdated() or not self.logs.followers or self.logs.unopened:
             self.host.ask_soon()
 

@@ -41,7 +41,7 @@ class HostWatch:
             try:
                 watch = kind()
             except HostError as error:
-                log.warning("%s; looked at once a minute only", error.message)
+                log.warning("%s; checked once a minute only", error.message)
                 continue
             loop = asyncio.get_running_loop()
             self._closing.callback(watch.close)

@@ -26,7 +26,7 @@ def load(store: Store) -> Facts:
     except StoreError as error:
         log.error("%s; the last known ports are not used. %s", error.message, error.hint)
     except msgspec.MsgspecError as error:  # written by a later release
-        log.warning("the last known facts about Postfix are not understood: %s", error)
+        log.warning("the last known facts about Postfix are unreadable: %s", error)
     return Facts()
 
 

@@ -40,5 +40,5 @@ class LoopErrors:
         else:
             what = str(context.get("message"))
             if times := self._repeats.due(f"{what}: {error!r}", now().boot):
-                log.error("unforeseen (%d times): %s", times, what, exc_info=error)
+                log.error("unexpected error (%d times): %s", times, what, exc_info=error)
         self.count += 1

@@ -93,14 +93,14 @@ class Backlog:
         self._began = self._logged = self._clock().boot
         left = {path: place for path, state in states.items() if (place := _place(state))}
         for path, place in left.items():
-            log.info("reading %s for deliveries and logins of before the first start", path)
+            log.info("reading %s for deliveries and logins before the first start", path)
             try:
                 await self._read(path, place)
             except (SourceError, OSError) as error:
-                log.warning("%s: not read to its end for evidence: %s", path, error)
+                log.warning("%s: reading has been behind for evidence: %s", path, error)
             store.record_backlog(self._clock().wall, [StoredPosition(path, b"")])
         if left:
-            log.info("existing logs are read: %s", self._found())
+            log.info("finished reading existing logs: %s", self._found())
         self._retry.succeeded()
         self.done = True
 
@@ -147,7 +147,7 @@ class Backlog:
                 self._pipeline.recorder.store.record_backlog(self._clock().wall, [row], evidence)
                 self._progress(piece.name)
                 if self._bytes >= MAX_BYTES or self._clock().boot - self._began >= MAX_SECONDS:
-                    log.info("existing logs: enough is read, older lines are left out")
+                    log.info("existing logs: limit reached, older lines are left out")
                     break
         finally:
             stopped = True

@@ -161,7 +161,7 @@ class Logs:
         try:
             stored = self._pipeline.recorder.store.positions().get(path)
         except StoreError as error:
-            log.error("%s; %s is read from its end. %s", error.message, path, error.hint)
+            log.error("%s; reading %s from its end. %s", error.message, path, error.hint)
             stored = None
         position = None if stored is None else _position(stored)
         retry = self._retries.setdefault(path, Backoff())
@@ -200,7 +200,7 @@ class Logs:
             for batch in before(position, _BEHIND):
                 self._count(follower, batch, unbanned)
         except (SourceError, OSError) as error:
-            log.warning("%s: lines before the restart do not count: %s", follower.path, error)
+            log.warning("%s: lines before the restart are not counted: %s", follower.path, error)
         except Exception as error:  # noqa: BLE001 - it may not end each start
             self._pipeline.skipped.add("log", error, follower.path)
         self._pipeline.engine.drain()
@@ -260,7 +260,7 @@ class Logs:
         if reports := self._pipeline.reports():
             self._senders(reports)
         for crossing, why in spared[:_LOGGED]:
-            log.info("%s in %s spared: %s", crossing.subject, crossing.scope, why)
+            log.info("no action against %s in %s: %s", crossing.subject, crossing.scope, why)
 
     def _count(self, follower: Follower, batch: Batch, unbanned: Unbanned | None = None) -> None:
         try:

@@ -11,14 +11,14 @@ from throttled.errors import StoreError
 _ERRORS = {
     sqlite3.SQLITE_FULL: (
         "no space left for the database {path}",
-        "free space on its file system (df {directory}); recording then goes on by itself",
+        "free space on its file system (df {directory}); recording then continues",
     ),
     sqlite3.SQLITE_READONLY: (
         "the database {path} cannot be written",
         "make it and {directory} writable for this user; look for a file system mounted read-only",
     ),
     sqlite3.SQLITE_BUSY: (
-        "another process keeps the database {path} locked",
+        "another process has locked the database {path}",
         "end the program that has it open (fuser {path})",
     ),
     sqlite3.SQLITE_CORRUPT: (
@@ -107,7 +107,7 @@ def missing(path: str) -> StoreError:
 
 def unreachable(path: str) -> StoreError:
     """Return the error to raise where this user may not even look."""
-    return StoreError(f"the database {path} is closed to this user", "run as root")
+    return StoreError(f"this user may not read the database {path}", "run as root")
 
 
 def inaccessible(error: OSError, path: str) -> StoreError:
@@ -133,7 +133,7 @@ def older(path: str, version: int, known: int) -> StoreError:
     """Return the error to raise for reading a database that must be migrated first."""
     return StoreError(
         f"the database {path} is of version {version}, this throttled needs {known}",
-        "start the daemon: it brings the database up to date",
+        "start the daemon: it upgrades the database",
     )
 
 
@@ -148,7 +148,7 @@ def earlier(path: str, names: Sequence[str]) -> StoreError:
 
 def gone(path: str) -> StoreError:
     """Return the error to raise where the file was deleted or replaced while it was open."""
-    hint = "a running throttled makes a new one, or uses what is there, within some seconds"
+    hint = "a running throttled creates a new one, or opens the one that is there, within seconds"
     return StoreError(f"the database {path} was removed or replaced", hint)
 
 

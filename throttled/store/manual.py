@@ -119,7 +119,7 @@ def allow(connection: sqlite3.Connection, entry: Allowed) -> None:
     ).fetchone()
     if others >= ALLOWED:
         raise RefusedError(
-            f"{ALLOWED} entries are allowed by hand already",
+            f"{ALLOWED} entries are on the allowlist already",
             "write networks instead of addresses, or use protect.networks in the configuration",
         )
     connection.execute(

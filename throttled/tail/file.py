@@ -77,7 +77,7 @@ class FileTail:
         self._last_line = 0.0
         self._watch = Watch(path)
         with suppress(SourceError, OSError):  # the first read tries again, and raises
-            self._look()
+            self._check_path()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when `read` may have something.
@@ -115,7 +115,7 @@ class FileTail:
         """Look at the path if that is due; return what is in the way: what is open can be read."""
         try:
             if self._watch.changed() or (self._stale and self._retry.due(at)):
-                self._look()
+                self._check_path()
                 self._retry.succeeded()
         except (SourceError, OSError) as error:
             failure = unreadable(self.path, error) if isinstance(error, OSError) else error
@@ -226,7 +226,7 @@ class FileTail:
         self._watch.unwatch(file.watch)
         file.close()
 
-    def _look(self) -> None:
+    def _check_path(self) -> None:
         """Find out which file the path means now, and what was written before that one."""
         self._stale = True
         unwatched = None

@@ -76,7 +76,7 @@ def _checked(result: int, function: Callable[..., int], _arguments: object) -> i
         call = getattr(function, "__name__", "a call")
         raise SourceError(
             f"cannot read the journal: {call}: {os.strerror(-result)}",
-            "journalctl --verify tells whether its files are damaged",
+            "journalctl --verify checks its files",
         )
     return result
 

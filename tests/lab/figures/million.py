@@ -100,4 +100,4 @@ def fill(guard: Daemon, subjects: Sequence[str]) -> None:
 
 def restored(at: Rig) -> bool:
     """Tell whether the daemon said that everything is in the kernel."""
-    return "elements put into the kernel" in at.guard.log.read_text()
+    return "elements in the kernel" in at.guard.log.read_text()

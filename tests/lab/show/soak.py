@@ -61,7 +61,7 @@ _USERS = ("198.18.254.22", "2001:db8:b:fe::22")
 _WAVE = 6.0  # seconds that attackers stay; one wave follows the other
 _ATTACKERS = 10  # of each IP version and kind in a wave
 _COHORT = 20
-_TURN = 0.2
+_STEP = 0.2
 _DEADLINE = 15.0  # seconds until the last line of a cohort is surely counted
 _ASKED = 10  # of those banned at the end, how many are to knock once more: 0.7 s each
 _FLAT = 30_000_000  # bytes that one daemon's memory may grow, from a second after its start
@@ -134,7 +134,7 @@ class Soak:
             disturbances.end()
             self._look(disturbances)
             self._show(now - begin, doing)
-            time.sleep(max(0.0, now + _TURN - time.monotonic()))  # so many lines a second
+            time.sleep(max(0.0, now + _STEP - time.monotonic()))  # so many lines a second
             now = time.monotonic()
         disturbances.close()
         for _ in range(STEPS):  # the cohort that is under way
@@ -243,7 +243,7 @@ class Soak:
         text += f"  memory {o.memory / 1e6:3.0f} MB  faults {len(o.errors)}  {doing:<18}"
         if self._console.is_terminal:
             self._console.print(text[:79], end="\r")
-        elif int(passed / 10) > int((passed - _TURN) / 10):
+        elif int(passed / 10) > int((passed - _STEP) / 10):
             self._console.print(text.rstrip(), soft_wrap=True)
 
     @contextlib.contextmanager

@@ -85,7 +85,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     assert all(s.proposed is None for s in found.suggestions)
 
 
-def test_what_anvil_told(tmp_path: Path) -> None:
+def test_what_anvil_reported(tmp_path: Path) -> None:
     line = (
         "Nov 22 14:16:52 mx postfix/anvil[1]: statistics: max connection rate 61/60s "
         "for (smtp:198.51.100.7) at Nov 22 14:16:48\n"

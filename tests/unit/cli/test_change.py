@@ -100,7 +100,7 @@ def test_bad_values(cli: "Cli", arguments: str) -> None:
 
 def test_the_allowlist(cli: "Cli", daemon: "Daemon") -> None:
     daemon.answer = AllowedResult([])
-    assert "nothing is allowed by hand" in cli("allow").out
+    assert "the allowlist is empty" in cli("allow").out
     daemon.answer = AllowedResult(
         [AllowRow(".example.com", NOW, None), AllowRow("x", NOW, 1.0, "n")]
     )

@@ -41,7 +41,7 @@ def test_a_broken_default_configuration_stops_no_command(
     assert ended.code != 2
 
 
-def test_a_broken_configuration_is_told_once(
+def test_a_broken_configuration_is_reported_once(
     config_file: Path, monkeypatch: "pytest.MonkeyPatch", capsys: "pytest.CaptureFixture[str]"
 ) -> None:
     """`check` asks the daemon twice."""

@@ -46,9 +46,9 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     assert ended.out.splitlines() == [
         "198.51.100.7 (network 198.51.100.0/24)",
         "Protected: in Postfix's mynetworks",
-        r"Allowed by hand: 198.51.100.0/24, since 2026-09-21 16:13:20, for ever n\x1b",
-        "Allowed by hand: x, since 2026-09-21 16:13:20, until 2026-09-21 16:13:20",
-        "In force:",
+        r"On the allowlist: 198.51.100.0/24, since 2026-09-21 16:13:20, no end n\x1b",
+        "On the allowlist: x, since 2026-09-21 16:13:20, until 2026-09-21 16:13:20",
+        "Active:",
         "  ban number 2 of 198.51.100.7 in mx since 2026-09-21 16:13:20, 9m50s left",
         "    auth: 61 > 60",
         "    1,234 packets dropped",
@@ -61,7 +61,7 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         "  /var/log/mail.log, byte 12345",
         r"    Nov 22 café \x1b\u202e",
         "  /var/log/mail.log, byte 99",
-        "    (no longer there)",
+        "    (no longer in the log)",
         "  journal",
         "    Nov 22",
         "Decisions, the latest first:",
@@ -81,7 +81,7 @@ def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:
     daemon.answer = replace(_result(), active=[slow, replace(ban, action="exempt", level=0)])
     lines = cli("explain", "198.51.100.7").out.splitlines()
     since = "since 2026-09-21 16:13:20, 9m50s left"
-    at = lines.index("In force:")
+    at = lines.index("Active:")
     assert lines[at + 1 : at + 6] == [
         f"  throttle to 6/1h, 2 at once, of 198.51.100.7 in mx {since}",
         "    auth: 61 > 60",
@@ -97,7 +97,7 @@ def test_an_unknown_client(cli: "Cli", daemon: "Daemon") -> None:
     )
     assert cli("explain", "2001:db8::/64").out.splitlines() == [
         "2001:db8::/64",
-        "In force: nothing",
+        "Active: none",
         "Sessions open: 0",
         "Bans so far: none",
         "Good evidence: none",

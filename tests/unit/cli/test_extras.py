@@ -73,7 +73,7 @@ def test_run_works_without_extras(tmp_path: Path) -> None:
     with namespace("extras") as server, daemon(server, tmp_path) as guard:
         guard.program = without_extras()
         guard.start("--mode", "observe")
-        assert guard.command("list").stdout == "nothing would be in force\n"
+        assert guard.command("list").stdout == "nothing would be active\n"
         assert guard.stop() == 0
         assert "Traceback" not in guard.log.read_text()
 

@@ -19,7 +19,7 @@ def test_who_is_meant(cli: "Cli", daemon: "Daemon") -> None:
     assert daemon.asked == [Find("ali", 100)]
     assert ended.code == 0
     assert [line.split() for line in ended.out.splitlines()] == [
-        ["SUBJECT", "IN", "FORCE", "HOST", "NAME", "KNOWN"],
+        ["SUBJECT", "ACTIVE", "HOST", "NAME", "KNOWN"],
         ["account:alice\\x1b[2J", "throttled", "-", "3", "messages"],
         ["198.51.100.7", "-", "mx.example.net"],
     ]

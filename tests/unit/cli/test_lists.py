@@ -30,7 +30,7 @@ def test_a_line_says_whom_what_where_how_long_and_why() -> None:
         f"2001:DB8::1 mx {output.iso(NOW + 60)}\n"
         ".Example.com allow 1d #office\n"
     )
-    untold = "nothing says what to do with it: --as ban, throttle or allow"
+    untold = "it names no action: use --as ban, throttle or allow"
     assert read(text, Wanted()) == [
         Bad(3, "198.51.100.7", untold),
         (4, Entered("198.51.100.0/24", "throttle", "submission", 14400.0, "spam; often")),

@@ -237,7 +237,7 @@ def test_in_a_directory_that_was_deleted(
     assert ended.returncode in ({0, 1} if argv[0] == "check" else {0}), ended.stderr
 
 
-def test_what_the_system_refuses_is_told(
+def test_what_the_system_refuses_is_reported(
     cli: "Cli", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*_args: object, **_more: object) -> None:

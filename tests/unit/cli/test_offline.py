@@ -64,7 +64,7 @@ def test_a_daemon_that_answers_is_believed(cli: "Cli", store: Store, daemon: "Da
     daemon.answer = ListResult([], 0)
     assert store.total(time.time()) == 4
     ended = cli("list")
-    assert (ended.out, ended.err) == ("nothing is in force\n", "")
+    assert (ended.out, ended.err) == ("no active entries\n", "")
 
 
 def test_explain(cli: "Cli", store: Store) -> None:
@@ -85,7 +85,7 @@ def test_explain(cli: "Cli", store: Store) -> None:
     text = cli("explain", NETWORK)
     assert text.code == 0
     assert f"throttle of {NETWORK} in mx since" in text.out
-    assert "Next: nothing, while the daemon is not running" in text.out
+    assert "Next: unknown: the daemon is not running" in text.out
 
 
 def test_unban(cli: "Cli", store: Store) -> None:
@@ -123,7 +123,7 @@ def test_unban_all(cli: "Cli", store: Store) -> None:
     assert store.total(time.time()) == 0
 
 
-def test_allow_lifts_what_is_inside_and_disallow_takes_it_back(cli: "Cli", store: Store) -> None:
+def test_allow_lifts_what_is_inside_and_disallow_undoes_it(cli: "Cli", store: Store) -> None:
     ended = cli("allow", NETWORK, "--note", "the office")
     assert ended.code == 0
     assert f"{NETWORK} is allowed" in ended.out
@@ -157,7 +157,7 @@ def test_status_says_that_nobody_watches_and_what_should_be_in_force(cli: "Cli")
 
 
 def test_changes_are_recorded_and_looks_are_not(cli: "Cli", store: Store) -> None:
-    assert cli("audit").out == "nothing was changed by hand\n"
+    assert cli("audit").out == "no changes are recorded\n"
     assert cli("audit", BANNED).code == 1
     cli("list")
     cli("unban", BANNED)
@@ -172,7 +172,7 @@ def test_changes_are_recorded_and_looks_are_not(cli: "Cli", store: Store) -> Non
     assert (done.offline, done.ok, refused.ok) == (True, True, False)
     text = cli("audit", BANNED, "--max", "1").out
     assert "without a daemon" in text
-    assert f"not done: {BANNED} is neither throttled nor banned" in text
+    assert f"failed: {BANNED} is neither throttled nor banned" in text
     assert len(cli("audit", "--for", "1h", "--json").json()["rows"]) == 2
 
 
@@ -217,7 +217,7 @@ def held():
     return sorted(seen.subject for seen in backend.lookup(entries))
 
 assert run("unban", "198.51.100.7") == 0 and held() == ["198.51.100.8", "2001:db8::1"], held()
-assert run("unban", "198.51.100.8") == 0 and held() == ["2001:db8::1"], "unknown to the store"
+assert run("unban", "198.51.100.8") == 0 and held() == ["2001:db8::1"], "not in the database"
 assert run("unban", "198.51.100.8") == 1
 assert run("unban", "--all", "--scope", "submission") == 0 and held() == ["2001:db8::1"], held()
 assert run("unban", "--all", "--scope", "mx") == 0 and held() == [], held()
@@ -297,4 +297,4 @@ def test_on_a_full_disk_unban_frees_in_the_kernel_and_says_what_it_is_worth(
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("the next start of the daemon bans again") == 3, ended
+    assert ended.stdout.count("the next start of the daemon restores the ban") == 3, ended

@@ -140,7 +140,7 @@ def test_a_locale_that_knows_few_characters() -> None:
 def test_a_finding_of_several_lines_has_one_state() -> None:
     finding = Finding("fault", "refused\n0: R1=ctx()\nok       forged", "do this\nand that")
     assert output.paragraph(finding) == [
-        ("fault", "refused"),
+        ("error", "refused"),
         ("", "0: R1=ctx()"),
         ("", "ok       forged"),
         ("", "do this"),

@@ -72,7 +72,7 @@ def test_what_becomes_of_a_message(cli: "Cli", tmp_path: Path) -> None:
     assert accepted["message"] == {"queue_id": "3A5C01F2B"}
 
 
-def test_several_files_are_told_apart_and_compressed_ones_are_read(
+def test_several_files_are_distinguished_and_compressed_ones_are_read(
     cli: "Cli", tmp_path: Path
 ) -> None:
     (tmp_path / "log").write_text(LOG)

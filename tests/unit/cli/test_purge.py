@@ -26,7 +26,7 @@ def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: 
     assert (tmp_path / "throttled.db").exists()
 
 
-def test_what_stays_in_the_kernel_is_told_and_the_rest_is_removed(
+def test_what_stays_in_the_kernel_is_reported_and_the_rest_is_removed(
     cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = BackendError("not permitted", "be root")

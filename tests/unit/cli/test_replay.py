@@ -49,7 +49,7 @@ def test_table_and_summary(cli: "Cli", log: Path) -> None:
     top = lines[lines.index("Banned most often:") + 1 :]
     assert top[0].split() == ["subject", "bans", "latest", "mails", "logins", "limit"]
     assert top[1].split() == ["203.0.113.7", "1", "2026-07-22", "10:00", "0", "0", "errors"]
-    assert top[-1] == "Nobody who delivered mail or logged in would have been banned."
+    assert top[-1] == "No client that delivered mail or logged in would have been banned."
     assert max(map(len, lines[lines.index("") :])) <= 80
 
 
@@ -124,7 +124,7 @@ def test_compressed_and_nothing(cli: "Cli", log: Path, tmp_path: Path) -> None:
     assert cli("replay", str(tmp_path / "empty")).out == "\n0 lines, 0 events\n"
     (tmp_path / "other").write_text("root:x:0:0\n")
     out = cli("replay", str(tmp_path / "other")).out
-    assert out.startswith("\n1 lines, 0 events\nno event is in it: is it Postfix's log?")
+    assert out.startswith("\n1 lines, 0 events\nno events found: is it Postfix's log?")
     assert cli("replay", str(tmp_path / "absent")).code == 1
 
 

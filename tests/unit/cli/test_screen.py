@@ -66,7 +66,7 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         await pilot.pause()
         assert "nftables, enforce" in _text(screen, "#head")
-        assert _text(screen, "#health") == "all is well"
+        assert _text(screen, "#health") == "ok"
         assert _rows(screen, "#worst") == [[A, "throttle", "errors", "mx", "25", "20", "50"]]
         assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
         lab.garbage(B, 11)
@@ -146,7 +146,7 @@ def test_markup_written_by_a_client_is_shown_as_it_is(tmp_path: Path) -> None:
     drive(tmp_path, story)
 
 
-def test_a_daemon_that_went_away_is_told_and_asked_again(tmp_path: Path) -> None:
+def test_a_daemon_that_went_away_is_reported_and_asked_again(tmp_path: Path) -> None:
     gone = True
 
     def ask(request: Request, kind: type[Any]) -> Any:

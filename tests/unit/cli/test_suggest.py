@@ -71,7 +71,7 @@ def test_blocks_and_snippet(cli: "Cli", log: Path) -> None:
         "    2001:db8:1111:2222:3333:4444:5555:1          80    160 mails     0 logins",
     ]
     assert block[-1] == "    and 2 more"
-    assert "  nobody did it" in lines
+    assert "  no client did it" in lines
     assert "  nothing is proposed: no good client did it" in lines
 
 
@@ -95,7 +95,7 @@ def test_too_little(cli: "Cli", log: Path) -> None:
     assert out.endswith("\n# Nothing to change.\n")
     log.write_text("root:x:0:0\n")
     out = cli("suggest", str(log)).out
-    assert "no event is in it: is it Postfix's log?" in out
+    assert "no events found: is it Postfix's log?" in out
     assert "Nothing to change" not in out
 
 
@@ -128,7 +128,7 @@ def test_more_clients_than_are_counted(cli: "Cli", log: Path, config_file: Path)
                 f"2026-07-22T12:00:00+02:00 mx postfix/smtpd[1]: "
                 f"connect from unknown[198.18.{n // 250}.{n % 250}]\n"
             )
-    assert "More clients than there is room for" in cli("suggest", str(log)).out
+    assert "More clients than max_clients" in cli("suggest", str(log)).out
 
 
 def test_a_locale_that_knows_few_characters(log: Path, config_file: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_the_daemon_kept(cli: "Cli", config_file: Path) -> None:
     lines = cli("suggest", "--store").out.splitlines()
     assert lines[:2] == [
         f"read {path}",
-        "what the daemon saw: who is throttled or banned reaches no more than gets through",
+        "peaks stored by the daemon; throttles and bans limit what a client can reach",
     ]
     assert any(line.split()[:1] == ["9-16"] for line in lines)
     found = cli("suggest", "--store", "--json").json()

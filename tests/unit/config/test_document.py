@@ -88,7 +88,7 @@ def test_the_files_in_the_tree_are_what_is_written() -> None:
     assert (ROOT / "docs/reference/config.md").read_text() == document.reference(), hint
 
 
-def test_check_tells_a_stale_file_from_a_fresh_one(tmp_path: Path) -> None:
+def test_check_distinguishes_a_stale_file_from_a_fresh_one(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts/reference", tmp_path / "scripts/reference")
     script = tmp_path / "scripts/gen-docs"
     script.write_bytes((ROOT / "scripts/gen-docs").read_bytes())

@@ -92,7 +92,7 @@ def test_message(text: str, message: str) -> None:
     assert error(text) == message
 
 
-def test_all_faults_of_a_file_are_told_in_its_order() -> None:
+def test_all_faults_of_a_file_are_reported_in_its_order() -> None:
     text = '[limits.errors]\nhard = 0\nwithin = "x"\n\n[log]\nfile = []\n[ban]\ntimes = []'
     lines = [line.partition(": ")[0] for line in error(text).splitlines()]
     assert lines == ["t.toml:2", "t.toml:3", "t.toml:6", "t.toml:8"]

@@ -184,7 +184,7 @@ def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
     _run(test)
 
 
-def test_too_many_connections_are_told_so(tmp_path: Path) -> None:
+def test_too_many_connections_are_refused_with_the_reason(tmp_path: Path) -> None:
     async def test() -> None:
         async with _running(tmp_path / "s"):
             most = CONNECTIONS if os.geteuid() == 0 else PER_USER

@@ -100,7 +100,7 @@ def test_of_many_ends_the_first_are_reported_and_all_counted(world: World) -> No
     assert (first, count) == ([("ban", "throttle")] * SHOWN, 1100)
 
 
-def test_nothing_runs_out_while_the_store_fails(world: World) -> None:
+def test_nothing_expires_while_the_store_fails(world: World) -> None:
     world.ban()
     world.pipeline.recorder.error = StoreError("the disk is full", "make room")
     world.wait(3700)
@@ -111,7 +111,7 @@ def test_nothing_runs_out_while_the_store_fails(world: World) -> None:
 
 
 @pytest.mark.parametrize(("stopped", "left"), [(3900.0, {"throttle": 300}), (9000.0, {})])
-def test_what_ran_out_while_no_daemon_ran(
+def test_what_expired_while_no_daemon_ran(
     world: World, stopped: float, left: dict[str, float]
 ) -> None:
     world.ban()
@@ -164,7 +164,9 @@ def test_a_slewed_clock_is_followed(world: World) -> None:
     assert world.in_store() == {"ban": 3585}
 
 
-def test_a_jump_while_bans_run_out_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_jump_while_bans_expire_is_noticed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upkeep, "_PIECE", 1)
     world.ban("198.51.100.8", 10)
     world.ban(seconds=20)

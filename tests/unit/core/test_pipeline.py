@@ -180,7 +180,7 @@ def test_lines_become_a_throttle_in_store_and_kernel(
     assert pipeline.counts.lines == 61
 
 
-def test_a_ban_follows_and_is_not_taken_twice(pipeline: Pipeline, kernel: Kernel) -> None:
+def test_a_ban_follows_and_is_not_made_twice(pipeline: Pipeline, kernel: Kernel) -> None:
     read(pipeline, FLOOD)
     assert [d.action for d in read(pipeline, GARBAGE)] == ["ban"]
     assert (A, "mx", "ban") in kernel.elements
@@ -228,7 +228,7 @@ def test_evidence_counts_before_it_is_recorded(
     monkeypatch.setattr(pipeline.ladder, "judge", judging)
     (decision,) = read(pipeline, [*good, *GARBAGE])
     # 50, three for the one within the window, one for each of the two.
-    assert decision.why.endswith("2 deliveries on 2 days speak for it up to 55")
+    assert decision.why.endswith("2 deliveries on 2 days excuse it up to 55")
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 2
 
 
@@ -375,7 +375,7 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
 
 
 @pytest.mark.parametrize("subject", [A, ""])
-def test_who_is_freed_is_not_banned_by_what_waited_for_the_store(
+def test_who_is_unbanned_is_not_banned_by_what_waited_for_the_store(
     pipeline: Pipeline, store: Store, tmp_path: Path, subject: str
 ) -> None:
     blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
@@ -489,7 +489,7 @@ def test_one_bad_element_is_counted_and_stops_nothing(pipeline: Pipeline, kernel
     assert pipeline.errors() == 1
 
 
-def test_release_takes_away_ban_and_throttle(pipeline: Pipeline, kernel: Kernel) -> None:
+def test_release_removes_ban_and_throttle(pipeline: Pipeline, kernel: Kernel) -> None:
     read(pipeline, FLOOD)
     read(pipeline, GARBAGE)
     release = Decision(WALL, "release", A, "mx", "operator", 0, WALL, "by hand")
@@ -596,7 +596,7 @@ def test_weeks_of_lines_read_again_are_no_burst(pipeline: Pipeline) -> None:
     assert [d.action for d in pipeline.settle(NOW)[0]] == ["ban"]
 
 
-def test_what_ran_out_is_over_also_for_a_log_in_another_zone(pipeline: Pipeline) -> None:
+def test_what_expired_is_over_also_for_a_log_in_another_zone(pipeline: Pipeline) -> None:
     """Its lines look two hours old; the throttle of ten minutes is over after ten minutes."""
     for passed in (0.0, 700.0, 1400.0):
         stamp = datetime.fromtimestamp(WALL + passed - 7200, UTC).isoformat()

@@ -11,7 +11,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.reconciler import Reconciler
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import StoreError
-from throttled.model import Decision, Entry, Facts, Fill, Foreign, Ruleset
+from throttled.model import Decision, Drift, Entry, Facts, Fill, Ruleset
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store
@@ -97,7 +97,7 @@ def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Recon
     assert in_kernel(guard) == set(SUBJECTS[1:])
 
 
-def test_what_happens_while_it_is_put_right_is_not_lost(
+def test_what_happens_while_it_is_reconcile_is_not_lost(
     guard: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("throttled.core.restoring._PIECE", 2)
@@ -108,8 +108,8 @@ def test_what_happens_while_it_is_put_right_is_not_lost(
         assert 0 < len(in_kernel(guard)) < len(SUBJECTS)
         assert guard.state.name == "STARTING"
         guard.backend.teardown()
-        guard._put_right(Foreign(rules=True, lost=True))
-        guard._put_right(Foreign(rules=True))
+        guard._reconcile(Drift(rules=True, lost=True))
+        guard._reconcile(Drift(rules=True))
         assert guard.state.name == "LOST"  # until it was looked for
         await settled(guard)
         assert in_kernel(guard) == set(SUBJECTS)
@@ -142,7 +142,7 @@ def test_a_comparison_that_fails_leaves_the_kernel_unknown(
     asyncio.run(story())
 
 
-def test_full_sets_and_frequent_damage_are_told(guard: Reconciler) -> None:
+def test_full_sets_and_frequent_drift_are_reported(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
@@ -182,7 +182,7 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Reconciler) -> None:
     asyncio.run(story())
 
 
-def test_what_is_missing_again_and_again_is_told_until_it_is_there(guard: Reconciler) -> None:
+def test_what_is_missing_again_and_again_is_reported_until_it_is_there(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)

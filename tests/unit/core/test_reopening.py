@@ -108,7 +108,7 @@ def test_who_was_active_last_is_so_in_a_file_that_is_made_anew(
     assert [decision.subject for decision in store_of(path)] == [B, C, A]
 
 
-def test_who_was_freed_and_allowed_without_the_file_is_so_when_it_comes_back(
+def test_who_was_unbanned_and_allowed_without_the_file_is_so_when_it_comes_back(
     path: str, pipeline: Pipeline
 ) -> None:
     pipeline.decide([ban(A), ban(B), ban(C, 900)], NOW)

@@ -80,7 +80,7 @@ def test_what_the_store_never_heard_of_is_adopted(pipeline: Pipeline) -> None:
     assert run(pipeline) == (0, 0)
 
 
-def test_a_ban_that_became_a_throttle_is_taken_away(pipeline: Pipeline) -> None:
+def test_a_ban_that_became_a_throttle_is_removed(pipeline: Pipeline) -> None:
     throttle = replace(bans(["198.18.0.1"])[0], action="throttle")
     pipeline.recorder.store.record(NOW.wall, [throttle])
     pipeline.enforcer.apply([Entry("198.18.0.1", "mx", action, 600.0) for action in ACTIONS], NOW)
@@ -97,7 +97,7 @@ def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pip
     assert {element.action for element in pipeline.enforcer.backend.dump()} == {"ban", "throttle"}
 
 
-def test_what_the_store_released_is_taken_away(pipeline: Pipeline) -> None:
+def test_what_the_store_released_is_removed(pipeline: Pipeline) -> None:
     pipeline.recorder.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)
     pipeline.recorder.store.unban(

@@ -31,7 +31,7 @@ def left(store: Store) -> set[tuple[str, Scope]]:
     return {(row.subject, row.scope) for row in store.snapshots(WALL)}
 
 
-def test_the_store_is_told_of_one_of_a_scope_and_of_everybody(store: Store) -> None:
+def test_unbans_of_one_subject_of_a_scope_and_of_all_are_recorded(store: Store) -> None:
     pending = PendingUnbans()
     pending.add([(A, "mx")], WALL + 1, WALL + 99)
     pending.flush(store)
@@ -46,7 +46,7 @@ def test_the_store_is_told_of_one_of_a_scope_and_of_everybody(store: Store) -> N
     assert (left(store), bool(pending)) == (set(), False)
 
 
-def test_what_it_cannot_be_told_waits(store: Store) -> None:
+def test_what_cannot_be_recorded_stays_pending(store: Store) -> None:
     store._database.connection.execute("PRAGMA query_only = 1")
     pending = PendingUnbans()
     pending.add([(A, "mx")], WALL + 1)

@@ -262,7 +262,7 @@ def test_the_name_of_a_handshake_is_the_one_in_the_log() -> None:
     assert crossing.name == ""
 
 
-def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
+def test_who_is_banned_in_the_kernel_and_begins_sessions_is_recorded() -> None:
     under = engine()
     under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
     under.hold(B, "mx", "ban", 2000.0, 1000.0)  # spared: judged no more, but not banned
@@ -281,7 +281,9 @@ def test_who_is_banned_in_the_kernel_and_begins_sessions_is_noted() -> None:
     assert under.escapes.found(1013.0) == []
 
 
-def test_who_delivers_is_noted_however_many_strangers_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_delivers_is_recorded_however_many_strangers_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("throttled.decide.engine._PEAKS", 2)
     under = Engine(Policy(), Facts(), peaks=True)
     strangers = [event("connect", f"203.0.113.{n}") for n in range(5)]
@@ -294,7 +296,7 @@ def test_the_end_of_a_postscreen_session_counts_nothing() -> None:
     assert run([replace(event("disconnect"), process="postscreen")] * 100) == []
 
 
-def test_a_second_login_of_a_session_takes_nothing_back() -> None:
+def test_a_second_login_of_a_session_subtracts_nothing() -> None:
     under = engine()
     first, then = event("login", user="anna"), event("login", user="berta")
     run([first, event("auth_failure", user="berta"), then], under=under)

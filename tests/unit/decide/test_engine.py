@@ -103,7 +103,7 @@ def test_meters_of_the_kernel_are_shown_where_it_saw_something() -> None:
     assert not any(meter.kernel for meter in under.meters(A, 1000.0))
 
 
-def test_unban_of_all_forgets_who_was_noted() -> None:
+def test_unban_all_resets_what_was_recorded() -> None:
     under = engine()
     under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
     for at in (1006.0, 1010.0, 1012.0):
@@ -112,7 +112,7 @@ def test_unban_of_all_forgets_who_was_noted() -> None:
     assert under.escapes.found(1012.0) == []
 
 
-def test_what_clients_reached_is_told_until_it_is_kept() -> None:
+def test_what_clients_reached_is_reported_until_it_is_kept() -> None:
     under = Engine(Policy(), Facts(), peaks=True)
     run([event("connect")] * 3 + [event("auth_failure", user="a")], under=under)
     under.handshakes(A, "mx", 9, 1000.0)  # what the kernel saw is not noted

@@ -36,7 +36,7 @@ def test_it_is_over_when_it_stops() -> None:
     assert made.found(420.0) == []
 
 
-def test_most_sessions_first_and_who_is_freed_is_forgotten() -> None:
+def test_most_sessions_first_and_an_unbanned_client_is_reset() -> None:
     made = escapes(*map(float, range(100, 120)))
     for at in (100.0, 101.0, 110.0):
         made.add(B, "mx", "postfix", at)

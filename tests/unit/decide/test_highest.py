@@ -31,7 +31,7 @@ def test_strangers_do_not_displace_who_proves_good() -> None:
     assert peaks.highest == {A: 6, B: 2}
 
 
-def test_insisting_is_no_lowering() -> None:
+def test_adding_a_good_client_lowers_no_peak() -> None:
     peaks = Peaks(1)
     peaks.add_good(A, 5)
     peaks.add_good(A, 4)
@@ -50,7 +50,7 @@ def test_what_was_surpassed_since_it_was_written_stays() -> None:
     assert (peaks.highest, peaks.full) == ({}, False)
 
 
-def test_what_is_recorded_is_no_longer_noted() -> None:
+def test_a_peak_in_the_store_is_removed() -> None:
     peaks = Peaks(1)
     peaks.add(A, 5)
     peaks.written(A, 4)

@@ -105,7 +105,7 @@ def test_what_is_remembered_turns_a_ban_into_a_throttle_up_to_a_bound(
 ) -> None:
     decision = one(replace(crossing, value=upto), past)
     assert decision.action == "throttle"
-    assert f"speak for it up to {upto}" in decision.why
+    assert f"excuse it up to {upto}" in decision.why
     ruling = ladder().judge([replace(crossing, value=upto)], {KEY: past}, {}, NOW)
     assert [value for _, value in ruling.excused] == [upto]
     assert one(replace(crossing, value=upto + 1), past).action == "ban"
@@ -154,7 +154,7 @@ def test_a_limit_may_have_a_throttle_of_its_own() -> None:
     known = Past(logins=9, last_login=NOW)
     decision = one(DAILY, known)
     assert (decision.rate, decision.until) == (None, NOW + 600)
-    assert "not by the limit's own rate: 9 logins in 30 days" in decision.why
+    assert "not at the limit's own rate: 9 logins in 30 days" in decision.why
     assert one(replace(DAILY, value=110), known).rate is not None
 
 
@@ -194,7 +194,7 @@ def test_a_throttle_is_no_obstacle_for_a_ban() -> None:
     assert one(HARD, Past(action="throttle", until=NOW + 1)).action == "ban"
 
 
-def test_a_ban_that_ran_out_is_no_obstacle() -> None:
+def test_a_ban_that_expired_is_no_obstacle() -> None:
     assert one(HARD, Past(action="ban", until=NOW - 1, offences=1)).action == "ban"
 
 
@@ -394,7 +394,7 @@ def manual(action: str = "ban", seconds: float | None = None, past: Past | None 
     )
 
 
-def test_by_hand() -> None:
+def test_a_manual_ban() -> None:
     assert manual(seconds=90).until == NOW + 90
     assert manual().until == NOW + 600
     assert manual(past=Past(offences=1, last_offence=NOW)).until == NOW + 3600
@@ -420,7 +420,7 @@ def test_next_ban() -> None:
     assert ladder().next_ban(Past(offences=2, last_offence=NOW), NOW) == 14400
 
 
-def test_by_hand_refuses_what_is_protected() -> None:
+def test_a_manual_ban_refuses_what_is_protected() -> None:
     with pytest.raises(RefusedError) as caught:
         ladder().manual("ban", "198.51.100.1", "mx", Past(), NOW, seconds=None, why="")
     assert caught.value.hint
@@ -473,11 +473,11 @@ def test_a_sender_is_judged_by_its_limit_whatever_mail_it_delivered() -> None:
             "198.51.100.7",
             "mx",
             "x",
-            action,
+            action,  # type: ignore[arg-type]
             value,
             3,
             3600.0,
-            "connections",  # type: ignore[arg-type]
+            "connections",
         )
         ruling = ladder.judge([crossing], {("198.51.100.7", "mx"): past}, {}, 1000.0)
         assert [d.action for d in ruling.decisions] == [action]

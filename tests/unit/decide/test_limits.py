@@ -152,7 +152,7 @@ def test_what_the_kernel_saw_has_a_table_of_its_own() -> None:
     assert after.handshakes[0].read("a", 1000.0).value == 7
 
 
-def test_what_clients_reach_in_the_log_is_noted_and_good_ones_though_it_is_full() -> None:
+def test_what_clients_reach_in_the_log_is_recorded_and_good_ones_though_it_is_full() -> None:
     made = Gauges.of(Policy(), "mx", peaks=1)
     (logged,), (seen,), names = made.connections, made.handshakes, made.auth_users
     for client in ("198.51.100.1", "198.51.100.2"):

@@ -65,7 +65,7 @@ def test_equals_a_list_of_all_events(events: list[tuple[int, int]]) -> None:
         assert value.bit_length() <= 216 + 11
 
 
-def test_what_is_taken_back_was_there() -> None:
+def test_what_is_subtracted_was_there() -> None:
     value = add(add(0, 100, 3), 104, 4)
     assert meter.total(meter.subtract(value, 100, 2)) == 5
     assert meter.total(meter.subtract(value, 100, 9)) == 4

@@ -106,7 +106,7 @@ def test_at_the_cap_of_good_clients() -> None:
     assert seen(made).good["198.51.100.0"] == (4, 0)
 
 
-def test_rates_that_anvil_told() -> None:
+def test_rates_that_anvil_reported() -> None:
     made = Watch(Policy(), Facts())
     for client, rate, what in (
         ("198.51.100.1", 9, "connection rate"),

@@ -69,7 +69,7 @@ def test_host_names(name: str, *, protected: bool) -> None:
     assert bool(protection.reason("198.51.100.7", name)) is protected
 
 
-def test_configuration_and_what_is_allowed_by_hand() -> None:
+def test_configuration_and_allowlist() -> None:
     protect = Protect(networks=("203.0.113.1",), names=("mx.example.com",), mynetworks=False)
     protection = Protection.of(FACTS, protect, ["203.0.113.2", ".example.org"])
     assert protection.reason("203.0.113.1")

@@ -101,7 +101,7 @@ def test_windows() -> None:
     assert under.drain().crossings == []
 
 
-def test_what_is_taken_back_of_a_network_too() -> None:
+def test_what_is_subtracted_of_a_network_too() -> None:
     under = engine()
     client = "2001:db8:0:1::9"
     ends = {"auth": (1, 1), "commands": (1, 1)}
@@ -167,7 +167,7 @@ def test_a_network_has_no_session_to_be_ended() -> None:
     assert under.drain().further == []
 
 
-def test_what_is_held_is_not_asked_again_but_more_is() -> None:
+def test_what_is_active_is_not_asked_again_but_more_is() -> None:
     under = engine()
     assert run([event("connect")] * 61, under=under)
     under.hold(A, "mx", "throttle", 1600.0, 1000.0)
@@ -219,7 +219,7 @@ def test_forget_all() -> None:
     assert {m.value for m in under.meters(B, 1000.0)} == {0}
 
 
-def test_reconfigure_keeps_counts_and_what_is_held() -> None:
+def test_reconfigure_keeps_counts_and_what_is_active() -> None:
     under = engine()
     run([event("connect")] * 50, under=under)
     limits = default_limits()

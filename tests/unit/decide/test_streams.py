@@ -37,7 +37,7 @@ def test_another_hosts_lines_are_ignored() -> None:
     assert run([event("connect", B)] * 99, under=under) != []
 
 
-def test_postscreen_sessions_are_told_apart_by_port() -> None:
+def test_postscreen_sessions_are_distinguished_by_port() -> None:
     events = [event("pregreet", process="postscreen", port=port) for port in (1, 2, 3, 4)]
     assert run(events) == []
     (crossing,) = run([*events, event("pregreet", process="postscreen", port=5)])

@@ -42,7 +42,7 @@ def test_what_came_late_is_summed_for_as_long_as_it_counts() -> None:
     assert sums.add("a", 1090.0, 1) == 91
 
 
-def test_what_is_taken_back_is_never_below_zero() -> None:
+def test_what_is_subtracted_is_never_below_zero() -> None:
     sums = Sums(T, 100, 900)
     sums.add("a", 1000.0, 5)
     sums.add("a", 1020.0, 1)

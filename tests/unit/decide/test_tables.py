@@ -129,7 +129,7 @@ def test_distinct_names_are_exact_in_eighths_in_any_order(events: list[tuple[int
         assert table.add("a", 1000.0 + at, name) == len(latest)
 
 
-def test_counts_are_taken_back_at_their_time_in_either_generation() -> None:
+def test_counts_are_subtracted_at_their_time_in_either_generation() -> None:
     table = Counters(80.0, 100)
     table.add("a", 1000.0, 5)
     table.add("b", 1095.0, 1)  # a is old now

@@ -104,7 +104,7 @@ CHANGES = st.lists(
 
 
 @given(CHANGES)
-def test_what_is_taken_back_is_not_counted(
+def test_what_is_subtracted_is_not_counted(
     history: list[tuple[float, str, str, int, bool]],
 ) -> None:
     """A login takes back what its session counted: as if it had not happened."""

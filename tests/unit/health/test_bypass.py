@@ -79,14 +79,14 @@ def host() -> Iterator[Host]:
     store.close()
 
 
-def test_who_is_banned_and_comes_again_is_told_until_it_stops(host: Host) -> None:
+def test_who_is_banned_and_comes_again_is_reported_until_it_stops(host: Host) -> None:
     host.offends()
     host.comes_again(1.0, 1.0, 1.0, 1.0)  # what waited when it was banned
     assert host.findings() == []
     host.comes_again(5.0, 3.0, 3.0)
     (finding,) = host.findings()
     assert (finding.state, finding.key) == ("warning", "banned-but-seen")
-    assert f"{CLIENT} is banned in mx, and yet began 3 sessions with postfix" in finding.what
+    assert f"{CLIENT} is banned in mx, but began 3 sessions with postfix" in finding.what
     host.at += 301.0
     assert host.findings() == []
 
@@ -101,7 +101,7 @@ def reason(host: Host) -> str:
 def test_a_proxy(host: Host) -> None:
     proxied = Service("/etc/postfix", "2525", "smtpd", "postfix", 2525, "mx", "haproxy")
     host.facts = Facts(services=(SERVICE, proxied))
-    assert reason(host).startswith("2525 takes its clients from a proxy")
+    assert reason(host).startswith("2525 gets its clients from a proxy")
 
 
 def test_a_port_that_is_not_filtered(host: Host) -> None:
@@ -111,7 +111,7 @@ def test_a_port_that_is_not_filtered(host: Host) -> None:
 
 def test_a_service_that_nobody_knows(host: Host) -> None:
     host.facts = Facts()
-    assert reason(host).startswith("no service that listens to the network logs as postfix")
+    assert reason(host).startswith("no network service of Postfix logs as postfix")
 
 
 def test_some_of_its_packets_are_dropped(host: Host) -> None:
@@ -121,21 +121,23 @@ def test_some_of_its_packets_are_dropped(host: Host) -> None:
 
 def test_nobody_listens_here(host: Host) -> None:
     # Port 1: nobody has ever seen a tcpmux.
-    assert reason(host).startswith("nobody listens at port 1 here: Postfix is in another network")
+    assert reason(host).startswith(
+        "no process listens on port 1 here: Postfix is in another network"
+    )
 
 
 def test_its_packets_do_not_come_by(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bypass, "listened", lambda: {1})
-    assert reason(host).startswith("none of its packets came by our rules")
+    assert reason(host).startswith("none of its packets reached the rules")
 
     def refuses() -> set[int]:
         raise OSError
 
     monkeypatch.setattr(bypass, "listened", refuses)
-    assert host.findings()[0].hint.startswith("none of its packets came by our rules")
+    assert host.findings()[0].hint.startswith("none of its packets reached the rules")
 
 
-def test_who_is_allowed_freed_or_not_in_the_kernel_is_not_told(host: Host) -> None:
+def test_who_is_allowed_unbanned_or_not_in_the_kernel_is_not_reported(host: Host) -> None:
     reason(host)
     ladder = host.pipeline.ladder
     before, ladder.protection = ladder.protection, Protection.of(host.facts, Protect(), [CLIENT])
@@ -159,7 +161,7 @@ def test_where_nothing_is_enforced_nobody_escapes(host: Host) -> None:
     assert host.findings() == []
 
 
-def test_who_was_banned_before_a_restart_is_told_too(host: Host) -> None:
+def test_who_was_banned_before_a_restart_is_reported_too(host: Host) -> None:
     host.offends()
     again = Host(host.pipeline.recorder.store)
     again.kernel = again.pipeline.enforcer.backend = host.kernel

@@ -36,7 +36,7 @@ def findings(health: LogReporter, later: float = 0.0) -> list[Finding]:
 
 
 @pytest.fixture
-def turn() -> Iterator[Callable[..., None]]:
+def iterate() -> Iterator[Callable[..., None]]:
     """Run one turn of a loop, and in it a function."""
 
     async def one(function: Callable[..., None], *arguments: object) -> None:
@@ -48,60 +48,60 @@ def turn() -> Iterator[Callable[..., None]]:
 
 
 def test_a_log_that_is_not_read_to_its_end(
-    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+    pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
     """More is there than is read in one turn; it is told after five seconds, until it is over."""
     found: list[tuple[list[Finding], list[Finding]]] = []
     logs, health = watched(
         pipeline, lambda _: found.append((findings(health, 4.0), findings(health, 6.0)))
     )
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     log.write_text(LINE * 12_000)
     while pipeline.counts.lines < 12_000:
-        turn()
+        iterate()
     assert findings(health, 60.0) == []
-    turn(logs.close)
+    iterate(logs.close)
     early, (finding,) = found[0]
     assert early == []
     assert finding.key == f"log-lag:{log}"
     assert finding.state == "warning"
-    assert finding.what.startswith(f"{log}: not read to its end for 6 s, ")
+    assert finding.what.startswith(f"{log}: reading has been behind for 6 s, ")
     assert finding.what.endswith(" bytes to go")
     assert found[-1] == ([], [])
 
 
 def test_a_log_that_was_gone_before_it_was_read_to_its_end(
-    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+    pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
     """Rotated and deleted while no daemon ran: told for ten minutes; the new one is read."""
     logs, health = watched(pipeline)
     log.write_text(LINE * 9)
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     assert findings(health) == []
-    turn(logs.close)
+    iterate(logs.close)
     log.unlink()
     log.write_text(LINE.replace("10:00:01", "11:00:01") * 4)
     logs, health = watched(pipeline)
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     (finding,) = findings(health)
     assert finding.key == f"log-gap:{log}"
-    assert finding.what == f"{log}: rotated and gone or damaged before it was read, 1 times"
+    assert finding.what == f"{log}: deleted or damaged before it was read, 1 times"
     assert findings(health, 599.0) == [finding]
     assert findings(health, 601.0) == []
-    turn(logs.close)
+    iterate(logs.close)
     assert pipeline.counts.lines == 4
 
 
 def test_a_log_of_two_names_is_read_once(
-    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+    pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
     link = log.with_name("maillog")
     link.symlink_to(log)
     logs, _ = watched(pipeline)
-    turn(logs.follow, [str(log), str(link)])
+    iterate(logs.follow, [str(log), str(link)])
     assert [follower.path for follower in logs.followers] == [str(log)]
     log.write_text(LINE * 40)
-    turn(logs.close)
+    iterate(logs.close)
     assert pipeline.counts.lines == 40
 
 
@@ -112,7 +112,7 @@ def test_what_strangers_wrote_disturbs_no_terminal() -> None:
     assert worst(wrong) == shown
 
 
-def test_a_count_that_begins_anew_is_told_when_it_grows_again() -> None:
+def test_a_count_that_begins_anew_is_reported_when_it_grows_again() -> None:
     growth = Growth()
     assert growth.lately(5, 0.0)
     assert not growth.lately(0, 700.0)  # another parser, another log of that name

@@ -34,7 +34,7 @@ def host() -> Host:
     return made
 
 
-def test_connections_that_nobody_logs_are_told_until_something_is(host: Host) -> None:
+def test_connections_that_nobody_logs_are_reported_until_something_is(host: Host) -> None:
     host.there = {b"idle"}  # logged before
     assert host.pass_to(105.0) == []
     host.there = {b"idle", b"a"}
@@ -63,7 +63,7 @@ def test_while_the_log_speaks_nothing_is_asked(host: Host) -> None:
     assert host.asked == 0
 
 
-def test_a_kernel_that_does_not_tell(host: Host) -> None:
+def test_a_kernel_without_counts(host: Host) -> None:
     host.fails = True
     assert host.pass_to(105.0, 110.0, 130.0) == []
     assert host.asked == 3
@@ -77,7 +77,7 @@ def test_what_is_remembered_is_bounded(host: Host) -> None:
     assert len(host.silence._unlogged) < 2000
 
 
-def test_what_was_logged_between_two_silences_is_not_held_against_the_log(host: Host) -> None:
+def test_what_was_logged_between_two_silences_is_not_counted_against_the_log(host: Host) -> None:
     assert host.pass_to(105.0) == []
     host.events += 1
     host.there = {b"a", b"b", b"c"}

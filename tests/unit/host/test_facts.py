@@ -89,7 +89,7 @@ def test_a_log_that_is_no_file(tmp_path: Path) -> None:
     facts = gather([configure(tmp_path, "maillog_file = /dev/stdout", MASTER)])
     assert facts.log_files == ()
     assert facts.warnings == (
-        "Postfix logs to /dev/stdout, which nobody else can read: see [log] files",
+        "Postfix logs to /dev/stdout, which no other program can read: see [log] files",
     )
 
 
@@ -103,7 +103,7 @@ def test_a_postfix_that_takes_no_mail_from_the_network(tmp_path: Path) -> None:
     facts = gather([configure(tmp_path, "inet_interfaces = loopback-only", MASTER)])
     assert facts.services == ()
     assert facts.warnings == (
-        "no service of Postfix takes mail from the network: nothing to protect",
+        "no service of Postfix accepts mail from the network: nothing to protect",
     )
 
 
@@ -120,7 +120,7 @@ def test_a_broken_configuration_keeps_what_was_known(tmp_path: Path) -> None:
     assert set(now.mynetworks) == {"198.18.5.5", *before.mynetworks}
     [cause, kept] = now.warnings
     assert f"{one}/main.cf, line 3: missing '=' after attribute name" in cause
-    assert kept == f"{one} cannot be read: what was last known of it is used, ports 25, 587"
+    assert kept == f"{one} cannot be read: the last known services are used, ports 25, 587"
     assert now.files == (
         *(f"{directory}/{name}" for directory in (one, two) for name in ("main.cf", "master.cf")),
         "/etc/resolv.conf",
@@ -183,7 +183,7 @@ def test_without_postfix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert warning.startswith("postconf cannot be run: ")
 
 
-def test_a_host_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mock: no kernel here refuses to name its addresses."""
 
     def refuse(*_: object) -> None:
@@ -212,7 +212,7 @@ def test_addresses_that_are_none_are_skipped(
     monkeypatch.setattr("throttled.host.addresses.resolvers", lambda: bad)
     facts = gather([configure(tmp_path, "", MASTER)])
     assert facts.own == facts.resolvers == {"198.51.100.7"}
-    assert "a host fact is no address, and skipped: 'fe80::1%eth0'" in facts.warnings
+    assert "not an address, skipped: 'fe80::1%eth0'" in facts.warnings
     assert all(warning.isprintable() for warning in facts.warnings)
 
 
@@ -227,7 +227,10 @@ def test_what_no_one_foresaw_keeps_what_was_known(
     for _ in range(2):
         facts = gather([str(tmp_path)], before=before)
         assert facts.own == before.own
-        assert facts.warnings[-1] == "host facts cannot be learnt: unexpected ZeroDivisionError"
+        assert (
+            facts.warnings[-1]
+            == "facts about this host cannot be read: unexpected ZeroDivisionError"
+        )
 
 
 def test_a_changed_name_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

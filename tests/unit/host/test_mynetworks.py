@@ -59,24 +59,24 @@ def test_what_is_cut_out_leaves_the_rest() -> None:
 def test_too_wide_to_be_meant(value: str) -> None:
     result, [warning] = trusted(f"{value} 203.0.113.7")
     assert result == ["203.0.113.7"]
-    assert warning.endswith("is too wide to be meant, and is not protected")
+    assert warning.endswith("is wider than plausible, and is not protected")
 
 
 def test_a_network_that_postfix_derived_may_not_be_wide_at_all() -> None:
     result, [warning] = trusted("127.0.0.0/8 10.0.0.0/8 10.1.0.0/16", given=False, style="class")
     assert result == ["127.0.0.0/8", "10.1.0.0/16"]
-    assert warning == "10.0.0.0/8 is too wide to be meant, and is not protected"
+    assert warning == "10.0.0.0/8 is wider than plausible, and is not protected"
 
 
-def test_a_public_network_that_postfix_derived_is_told() -> None:
+def test_a_public_network_that_postfix_derived_is_reported() -> None:
     value = "203.0.113.7/32 192.168.0.0/24 [fe80::]/64 198.51.100.0/24 [2001:db8::]/64"
     result, warnings = trusted(value, given=False, style="subnet")
     assert result == [
         "203.0.113.7", "192.168.0.0/24", "fe80::/64", "198.51.100.0/24", "2001:db8::/64",
     ]  # fmt: skip
     assert warnings == [
-        "198.51.100.0/24 comes from mynetworks_style=subnet: strangers may be in it",
-        "2001:db8::/64 comes from mynetworks_style=subnet: strangers may be in it",
+        "198.51.100.0/24 comes from mynetworks_style=subnet: other hosts may be in it",
+        "2001:db8::/64 comes from mynetworks_style=subnet: other hosts may be in it",
     ]
     assert trusted("198.51.100.0/24")[1] == []
 
@@ -118,7 +118,7 @@ def test_a_file_that_names_itself(tmp_path: Path) -> None:
     loop.write_text(f"198.51.100.7 {loop}\n")
     result, [warning] = trusted(str(loop))
     assert result == ["198.51.100.7"]
-    assert warning == f"{loop}: files within files, too many"
+    assert warning == f"{loop}: files nested too deeply"
 
 
 def test_cidr_tables(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_inline_tables() -> None:
         ("[198.51.100.0/24", ""),
         ("$undefined", "not an IP address"),
         (".example.com", "not an IP address"),
-        ("proxy:" * 9 + "hash:/x", "too many"),
+        ("proxy:" * 9 + "hash:/x", "too deeply"),
     ],
 )
 def test_what_cannot_be_read_spoils_nothing_else(value: str, expected: str) -> None:

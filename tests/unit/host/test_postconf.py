@@ -54,7 +54,7 @@ def test_an_instance(tmp_path: Path) -> None:
     assert submission.parameters["smtpd_client_restrictions"] == "permit_sasl_authenticated, reject"
 
 
-def test_mynetworks_of_postfix_itself_is_told_from_a_given_one(
+def test_mynetworks_of_postfix_itself_is_distinguished_from_a_given_one(
     tmp_path: Path,
 ) -> None:
     instance = postconf.read(configure(tmp_path, "mynetworks_style = host"))

@@ -173,7 +173,7 @@ other pass - - y - - smtpd"""
 def test_a_port_that_is_none(found: Find, name: str) -> None:
     result, [warning] = found("", f"smtp\n{name} inet n - y - - smtpd")
     assert [service.port for service in result] == [25]
-    assert f"{name} is no known port" in warning
+    assert f"{name} has no known port" in warning
 
 
 def test_a_known_name_that_the_system_does_not_know(
@@ -198,10 +198,10 @@ def test_a_known_name_that_the_system_does_not_know(
 def test_clients_that_come_through_a_proxy(found: Find, main: str, line: str) -> None:
     [service], [warning] = found(main, line)
     assert (service.port, service.proxy) == (25, "haproxy")
-    assert "smtp (port 25) takes its clients from a proxy (haproxy)" in warning
+    assert "smtp (port 25) gets its clients from a proxy (haproxy)" in warning
 
 
-def test_services_that_the_log_cannot_tell_apart(found: Find) -> None:
+def test_services_that_the_log_cannot_distinguish(found: Find) -> None:
     result, _ = found("", "smtp\nsubmission\nsmtps")
     assert list(alike(result)) == [
         f"smtp (port 25) and {name} (port {port}) both log as postfix/smtpd: what a client did on "
@@ -213,7 +213,7 @@ def test_services_that_the_log_cannot_tell_apart(found: Find) -> None:
     assert "give submission its own" in warning
 
 
-def test_services_that_the_log_can_tell_apart(found: Find) -> None:
+def test_services_that_the_log_can_distinguish(found: Find) -> None:
     master = """\
 smtp inet n - y - 1 postscreen
 smtpd pass - - y - - smtpd

@@ -74,7 +74,7 @@ def test_a_port_and_a_port_that_is_taken(host: str) -> None:
             occupied.bind((host.strip("[]"), 0))
             occupied.listen()
             port = occupied.getsockname()[1]
-            with pytest.raises(ConfigError, match=f"no figures at .*{port}") as error:
+            with pytest.raises(ConfigError, match=f"no metrics at .*{port}") as error:
                 await MetricsServer(bytes).serve(f"{host}:{port}")
             assert "[metrics] listen" in error.value.hint
         async with _running(f"{host}:{port}"):
@@ -89,7 +89,7 @@ def test_a_port_and_a_port_that_is_taken(host: str) -> None:
 def test_a_socket_that_nobody_listens_on_yet_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
     first = BoundSocket(path, 0o666)
-    with first.socket, pytest.raises(ConfigError, match="another program answers there"):
+    with first.socket, pytest.raises(ConfigError, match="another program listens there"):
         asyncio.run(MetricsServer(bytes).serve(str(path)))
     assert path.is_socket()
     first.close()
@@ -126,7 +126,7 @@ def test_another_place(tmp_path: Path) -> None:
     _run(test)
 
 
-def test_a_store_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_store_that_fails_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
 
     def expose() -> bytes:
@@ -159,7 +159,7 @@ def test_strangers_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     _run(test)
 
 
-def test_more_than_the_cap_are_told_so_before_they_ask(tmp_path: Path) -> None:
+def test_connections_above_the_cap_are_refused_before_their_request(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
 
     async def test() -> None:
@@ -205,7 +205,7 @@ def test_a_socket_is_open_to_all_and_nobody_elses_is_touched(tmp_path: Path) -> 
     async def test() -> None:
         async with _running(str(path)):
             assert path.stat().st_mode & 0o777 == 0o666
-            with pytest.raises(ConfigError, match="answers"):
+            with pytest.raises(ConfigError, match="listens"):
                 await MetricsServer(bytes).serve(str(path))
             assert b"200 OK" in await _ask(path, GET)
             path.unlink()
@@ -221,9 +221,9 @@ def test_a_socket_is_open_to_all_and_nobody_elses_is_touched(tmp_path: Path) -> 
     _run(test)
 
 
-def test_a_host_that_cannot_be_is_told() -> None:
+def test_a_host_that_cannot_be_is_reported() -> None:
     async def test() -> None:
-        with pytest.raises(ConfigError, match="no figures at"):
+        with pytest.raises(ConfigError, match="no metrics at"):
             await MetricsServer(bytes).serve("a..b:9547")
 
     _run(test)

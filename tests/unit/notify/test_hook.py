@@ -67,20 +67,20 @@ def test_a_command_gets_what_happened_and_the_rest_is_counted(tmp_path: Path) ->
     assert hook.finding is None
 
 
-def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
+def test_health_is_reported_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "received"
     hook = Hook(Notify(command=_saved(path), on=("health",), every=SOON))
     error = Finding("fault", "the disk is full", "make room", "store")
     hook.decided([_ban(1)])  # not asked for
-    hook.health([Finding("warning", "notifying failed", "", "notify")])  # would never end
+    hook.health([Finding("warning", "notification failed", "", "notify")])  # would never end
     hook.health([error])
     hook.health([error])
     hook.health([])
     _until(hook, lambda: path.exists() and path.read_text().endswith("\n"))
     received = json.loads(path.read_text())
     assert [event["text"] for event in received["events"]] == [
-        "fault: the disk is full",
-        "well again: the disk is full",
+        "error: the disk is full",
+        "resolved: the disk is full",
     ]
 
 

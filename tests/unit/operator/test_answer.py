@@ -17,7 +17,7 @@ from throttled.clock import Moment, now
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
-from throttled.model import Decision, Entry, Foreign
+from throttled.model import Decision, Drift, Entry
 from throttled.service import daemon
 from throttled.store.store import Store
 from unit.service.test_daemon import BOUND, A, B, Lab, live
@@ -34,7 +34,7 @@ def writable(lab: Lab, *, yes: bool) -> None:
 async def put_right(lab: Lab) -> None:
     """Let the guard compare all with the store, as after a flush."""
     lab.daemon.backend.apply([Entry(B, "submission", "ban", 0.0)])
-    lab.daemon.reconciler._put_right(Foreign(rules=True, lost=True))
+    lab.daemon.reconciler._reconcile(Drift(rules=True, lost=True))
     assert lab.daemon.reconciler._task is not None
     await lab.daemon.reconciler._task
 
@@ -47,7 +47,7 @@ async def put_right(lab: Lab) -> None:
         (protocol.UnbanAll(), set()),
     ],
 )
-def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
+def test_an_unban_lasts_while_the_store_cannot_be_written(
     tmp_path: Path, request_: protocol.Request, left: set[tuple[str, str]]
 ) -> None:
     async def story(lab: Lab) -> None:
@@ -67,7 +67,7 @@ def test_who_is_freed_while_the_store_cannot_be_written_stays_free(
     live(tmp_path, story)
 
 
-def test_a_ban_by_hand_and_an_unban_are_recorded_while_the_firewall_cannot_be_asked(
+def test_a_manual_ban_and_an_unban_are_recorded_while_the_firewall_cannot_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(lab: Lab) -> None:
@@ -212,7 +212,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
     live(tmp_path, story)
 
 
-def test_who_offends_while_all_are_freed_is_free_and_banned_when_it_goes_on(tmp_path: Path) -> None:
+def test_who_offends_during_unban_all_is_banned_only_if_it_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         ban_many(lab, 5000)
         freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))

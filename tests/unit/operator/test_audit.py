@@ -72,7 +72,7 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
 
 
 @pytest.mark.root
-def test_the_login_behind_sudo_is_told() -> None:
+def test_the_login_behind_sudo_is_reported() -> None:
     script = "echo 1 > /proc/self/loginuid && echo set; read wait"
     with subprocess.Popen(
         ("sh", "-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

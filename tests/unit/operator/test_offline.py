@@ -73,7 +73,7 @@ ASKED: list[Request] = [
     protocol.UnbanAll(),
 ]
 #: What is said of the rules where no daemon runs that would change them.
-LATER = ("; the rules of the kernel follow when the daemon runs", " when the daemon runs")
+LATER = ("; the rules in the kernel follow when the daemon starts", " when the daemon runs")
 
 
 def essence(result: Result) -> Any:

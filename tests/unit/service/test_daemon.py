@@ -385,7 +385,7 @@ def test_unban_all_of_one_scope(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
-def test_by_hand_a_throttle_takes_the_place_of_a_ban(tmp_path: Path) -> None:
+def test_a_manual_throttle_replaces_a_ban(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
         change = await lab.ask(protocol.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
@@ -415,7 +415,7 @@ def test_what_operators_decide_has_its_origin_to_the_end(tmp_path: Path) -> None
     live(tmp_path, story)
 
 
-def test_protected_is_not_banned_by_hand(tmp_path: Path) -> None:
+def test_a_manual_ban_of_a_protected_address_is_refused(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         with pytest.raises(ThrottledError, match="protected"):
             await lab.ask(protocol.Ban("127.0.0.1"), ChangeResult)
@@ -577,7 +577,7 @@ def test_figures_are_served_and_move_with_a_reload(
         health = (await lab.ask(protocol.Status(), StatusResult)).health
         assert [(p.key, p.state) for p in health] == [("metrics", "warning")]
         assert "[metrics] listen" in health[0].hint
-        await lab.until(partial(notified, b"STATUS=warning: no figures at"))
+        await lab.until(partial(notified, b"STATUS=warning: no metrics at"))
         lab.metrics = lab.path / "n.sock"
         lab.configure()
         await lab.ask(protocol.Reload(), Done)
@@ -682,7 +682,7 @@ def test_a_ban_ends_in_a_throttle(tmp_path: Path) -> None:
     live(tmp_path, story, lab)
 
 
-def test_a_log_that_cannot_be_read_is_told_and_others_go_on(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_read_is_reported_and_others_go_on(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         status = await lab.ask(protocol.Status(), StatusResult)
         assert {tail.path: tail.exists for tail in status.tails} == {
@@ -768,7 +768,7 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_database_that_somebody_altered(tmp_path: Path, seed: int) -> None:
+def test_a_database_that_another_program_altered(tmp_path: Path, seed: int) -> None:
     """No row ends the daemon, now or at a start, nor keeps it from answering."""
 
     async def begin(lab: Lab) -> None:
@@ -822,7 +822,7 @@ def test_a_log_of_other_hosts_only_is_a_fault_until_the_name_is_known(tmp_path: 
 
         await lab.until(explained)
         (what,) = await other_hosts(lab)
-        assert "all 40 events are of other hosts" in what
+        assert "all 40 events name other hosts" in what
         assert "renamed.example.net" in what
         assert await lab.listed(0) == []
         await lab.ask(protocol.AddHost("RENAMED.example.net"), Done)

@@ -133,7 +133,10 @@ def test_evidence_of_all_generations_and_no_decision(
     assert host.run()
     exact(host)
     assert "reading" in caplog.text
-    assert "existing logs are read: 0.0 MB read, 12 deliveries and 4 logins found" in caplog.text
+    assert (
+        "finished reading existing logs: 0.0 MB read, 12 deliveries and 4 logins found"
+        in caplog.text
+    )
 
 
 def test_a_restart_reads_nothing_again(host: Host, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ LINE = "Nov 22 10:00:01 mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\
 
 
 @pytest.fixture
-def turn() -> Iterator[Callable[..., None]]:
+def iterate() -> Iterator[Callable[..., None]]:
     """Run a function in a loop, and what it leaves to be done at once."""
 
     async def one(function: Callable[..., None], *arguments: object) -> None:
@@ -38,10 +38,10 @@ def turn() -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def logs(pipeline: Pipeline, turn: Callable[..., None]) -> Iterator[Logs]:
+def logs(pipeline: Pipeline, iterate: Callable[..., None]) -> Iterator[Logs]:
     made = Logs(pipeline, lambda _: None)
     yield made
-    turn(made.close)
+    iterate(made.close)
 
 
 def keys(logs: Logs, pipeline: Pipeline) -> list[str]:
@@ -58,39 +58,39 @@ def test_no_descriptor_at_a_rotation(
     logs: Logs,
     pipeline: Pipeline,
     log: Path,
-    turn: Callable[..., None],
+    iterate: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing happens in the directory afterwards: the daemon's timer has it read."""
     append(log, 3)
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     log.rename(log.with_name("mail.log.1"))
     append(log, 2)
     with no_descriptors():
-        turn()
+        iterate()
         assert keys(logs, pipeline) == [f"log-unread:{log}"]
-    turn(logs.tick, now())
+    iterate(logs.tick, now())
     assert keys(logs, pipeline) == [f"log-unread:{log}"]
     later = time.monotonic() + 60.0
     monkeypatch.setattr(file, "monotonic", lambda: later)
-    turn(logs.tick, now())
+    iterate(logs.tick, now())
     assert pipeline.counts.lines == 2
     assert keys(logs, pipeline) == []
 
 
 def test_no_inotify_instance_at_a_start(
-    logs: Logs, pipeline: Pipeline, log: Path, turn: Callable[..., None]
+    logs: Logs, pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
     append(log, 3)
     with no_descriptors():
-        turn(logs.follow, [str(log)])
+        iterate(logs.follow, [str(log)])
         assert keys(logs, pipeline) == [f"log-unread:{log}", "no-log"]
-        turn(logs.tick, now())  # not yet
+        iterate(logs.tick, now())  # not yet
     logs._retries[str(log)]._next = 0.0
-    turn(logs.tick, now())
+    iterate(logs.tick, now())
     assert keys(logs, pipeline) == []
     append(log, 2)
-    turn()
+    iterate()
     assert pipeline.counts.lines == 2
 
 
@@ -98,13 +98,13 @@ def test_a_tail_that_raises_what_no_one_foresaw(
     logs: Logs,
     pipeline: Pipeline,
     log: Path,
-    turn: Callable[..., None],
+    iterate: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is not tried at each turn of the loop, which leaves the processor to the others."""
     append(log, 1)
     other = log.with_name("other.log")
-    turn(logs.follow, [str(log), str(other)])
+    iterate(logs.follow, [str(log), str(other)])
     tail = logs.followers[0].tail
     calls = []
 
@@ -117,34 +117,34 @@ def test_a_tail_that_raises_what_no_one_foresaw(
         append(log, 1)
         append(other, 5)
         for _ in range(10):
-            turn()
+            iterate()
         assert len(calls) == 1
         assert pipeline.counts.lines == 5
         assert keys(logs, pipeline) == [f"log-unread:{log}"]
         assert pipeline.skipped.counts == {"log": 1}
-        turn(logs.tick, now())
+        iterate(logs.tick, now())
         assert len(calls) == 2
-    turn(logs.tick, now())
+    iterate(logs.tick, now())
     assert pipeline.counts.lines == 6
     assert keys(logs, pipeline) == []
     append(log, 1)
-    turn()
+    iterate()
     assert pipeline.counts.lines == 7
 
 
 def test_a_report_that_raises_stops_no_log(
-    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+    pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
     def fail(_: object) -> None:
         raise ValueError("report")
 
     logs = Logs(pipeline, fail)
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     append(log, 10_000)  # several batches
     for _ in range(50):
-        turn()
+        iterate()
     assert pipeline.counts.lines == 10_000
-    turn(logs.close)
+    iterate(logs.close)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_saved_position_that_is_none(  # noqa: PLR0913
     logs: Logs,
     pipeline: Pipeline,
     log: Path,
-    turn: Callable[..., None],
+    iterate: Callable[..., None],
     saved: bytes | Position,
     *,
     journal: bool,
@@ -179,13 +179,13 @@ def test_a_saved_position_that_is_none(  # noqa: PLR0913
         state = saved
     if journal:
         pipeline.recorder.store.record(1.0, (), (), [StoredPosition(JOURNAL, state)])
-        turn(logs.follow, [JOURNAL, str(log)])
+        iterate(logs.follow, [JOURNAL, str(log)])
     append(log, 3)
     pipeline.recorder.store.record(1.0, (), (), [StoredPosition(str(log), state)])
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     before = pipeline.counts.lines
     append(log, 2)
-    turn()
+    iterate()
     assert pipeline.counts.lines == before + 2
 
 
@@ -193,33 +193,33 @@ def test_what_was_before_the_restart_cannot_be_read(  # noqa: PLR0913, PLR0917
     logs: Logs,
     pipeline: Pipeline,
     log: Path,
-    turn: Callable[..., None],
+    iterate: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     append(log, 3)
-    turn(logs.follow, [str(log)])
-    turn(logs.follow, [])
+    iterate(logs.follow, [str(log)])
+    iterate(logs.follow, [])
     logs._counted.clear()
 
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("throttled.sources.logs.before", fail)
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     assert "Input/output error" in caplog.text
     append(log, 2)
-    turn()
+    iterate()
     assert pipeline.counts.lines == 2
 
 
 def test_senders_that_cross_a_limit_are_reported(
-    pipeline: Pipeline, log: Path, turn: Callable[..., None]
+    pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
     found: list[str] = []
     logs = Logs(pipeline, lambda _: None, lambda reports: found.extend(r.limit for r in reports))
     head = LINE.partition("postfix")[0] + "postfix"
-    turn(logs.follow, [str(log)])
+    iterate(logs.follow, [str(log)])
     with log.open("a") as opened:
         login = "client=x[203.0.113.7], sasl_method=LOGIN, sasl_username=a"
         opened.write(f"{head}/smtpd[1]: 3A5C01F2B: {login}\n")
@@ -228,6 +228,6 @@ def test_senders_that_cross_a_limit_are_reported(
             "delays=0/0/0/1, dsn=5.1.1, status=bounced (no such user)\n"
             for n in range(11)
         )
-    turn()
+    iterate()
     assert found == ["account-bounces"]
-    turn(logs.close)
+    iterate(logs.close)

@@ -40,7 +40,7 @@ def test_each_fault_has_its_own_hint(code: int, message: str, hint: str) -> None
     assert "{" not in error.message + error.hint
 
 
-def test_an_error_without_a_code_is_told_too() -> None:
+def test_an_error_without_a_code_is_reported_too() -> None:
     assert "does not work" in errors.translate(sqlite3.OperationalError("x"), PATH).message
 
 

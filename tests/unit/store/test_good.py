@@ -27,7 +27,7 @@ def test_deliveries_of_a_day_add_up_and_are_one_day() -> None:
     assert good.seen == TODAY
 
 
-def test_two_days_are_told_from_one() -> None:
+def test_two_days_are_distinguished_from_one() -> None:
     good = Good()
     good.add(NOON - DAY, 1, 0, NOON - DAY)
     good.add(NOON, 1, 0, NOON)

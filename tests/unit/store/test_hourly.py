@@ -113,7 +113,7 @@ def test_what_is_old_goes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     assert rows(store) == []
 
 
-def test_a_row_that_somebody_altered_is_skipped(store: Store) -> None:
+def test_a_row_that_another_program_altered_is_skipped(store: Store) -> None:
     store.record(NOW, [ban()])
     store._database.connection.execute("INSERT INTO hourly VALUES (?, 'x', '', '', '', 1)", (HERE,))
     assert len(rows(store)) == 1

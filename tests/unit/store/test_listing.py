@@ -75,7 +75,7 @@ def test_a_clock_that_went_back_lengthens_nothing(store: Store) -> None:
     assert entry.seconds == 600
 
 
-def test_what_ran_out_comes_in_order(store: Store) -> None:
+def test_what_expired_comes_in_order(store: Store) -> None:
     store.record(NOW, [*many(10), *(decide(f"203.0.113.{n}", seconds=605) for n in range(5))])
     first = [s for chunk in store.ended(NOW + 605, chunk=2) for s in chunk]
     second = [s for chunk in store.ended(NOW + 10_000, chunk=2) for s in chunk]
@@ -86,7 +86,7 @@ def test_what_ran_out_comes_in_order(store: Store) -> None:
     assert len({s.subject for s in second}) == 15
 
 
-def test_what_was_replaced_or_released_did_not_run_out(store: Store) -> None:
+def test_what_was_replaced_or_released_did_not_expire(store: Store) -> None:
     one, two = "198.51.100.1", "198.51.100.2"
     store.record(NOW, [decide(one), decide(two)])
     store.record(
@@ -99,7 +99,7 @@ def test_what_was_replaced_or_released_did_not_run_out(store: Store) -> None:
     assert list(store.ended(NOW + 700)) == []
 
 
-def test_recording_between_two_chunks_of_what_ran_out(store: Store) -> None:
+def test_recording_between_two_chunks_of_what_expired(store: Store) -> None:
     store.record(NOW, many(20))
     seen = []
     for chunk in store.ended(NOW + 1000, chunk=3):

@@ -22,7 +22,7 @@ def throttle(subject: str = A) -> Decision:
 # Unban
 
 
-def test_unban_takes_out_of_force_and_forgets_offences(store: Store) -> None:
+def test_unban_ends_enforcement_and_resets_offences(store: Store) -> None:
     store.record(NOW, [ban(), throttle(), ban("198.51.100.8")], [Evidence(A, NOW, 1)])
     removed = store.unban(A, None, NOW)
     assert removed == [Entry(A, "mx", "ban", 0.0), Entry(A, "submission", "throttle", 0.0)]
@@ -132,7 +132,7 @@ def test_unbanning_all_leaves_exemptions(store: Store, scope: Scope | None) -> N
     assert [s.subject for s in store.snapshots(NOW)] == ["198.51.100.9"]
 
 
-def test_a_scope_is_taken_out_of_force_in_chunks(store: Store) -> None:
+def test_a_scope_is_unbanned_in_chunks(store: Store) -> None:
     store.record(NOW, [*(ban(f"198.18.0.{n}") for n in range(7)), throttle()])
     unbanned = list(store.unban_scope("mx", 3))
     assert [len(chunk) for chunk in unbanned] == [3, 3, 1]
@@ -154,7 +154,7 @@ def test_clear_of_one_scope(store: Store) -> None:
 # The allowlist
 
 
-def test_what_is_allowed_is_listed_until_it_runs_out(store: Store) -> None:
+def test_what_is_allowed_is_listed_until_it_expires(store: Store) -> None:
     store.allow("198.51.100.0/24", 0.0, "our office", NOW)
     store.allow(".example.com", NOW + 60, "", NOW)
     forever = Allowed("198.51.100.0/24", 0.0, "our office", NOW)

@@ -103,7 +103,7 @@ def test_scopes_are_apart(store: Store) -> None:
     assert store.past([(A, "submission")], NOW)[A, "submission"].offences == 0
 
 
-def test_a_release_takes_away_and_remembers_the_offence(store: Store) -> None:
+def test_a_release_removes_and_remembers_the_offence(store: Store) -> None:
     store.record(NOW, [ban()])
     store.record(NOW + 60, [release(NOW + 60)])
     assert in_force(store, NOW + 60) == []

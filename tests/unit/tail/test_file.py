@@ -1037,7 +1037,7 @@ def test_the_first_bytes_are_overwritten_while_nobody_reads(log: Path) -> None:
     assert tail.tail.state().gaps == 0
 
 
-def test_a_copy_with_another_begin_takes_the_place_of_the_log(log: Path) -> None:
+def test_a_copy_with_another_begin_replaces_the_log(log: Path) -> None:
     """As `sed -i` makes it, where the first line was changed."""
     append(log, numbered(0, 99))
     tail = Follower(log, from_start=True)

@@ -268,7 +268,7 @@ def test_journald_restarted_while_following(inside: Inside) -> None:
     inside(test)
 
 
-def test_suppressed_lines_are_told(inside: Inside, tmp_path: Path) -> None:
+def test_suppressed_lines_are_reported(inside: Inside, tmp_path: Path) -> None:
     """Journald limits the rate of units only: here, it sees us as a process of Postfix's."""
     unit = tmp_path / "cgroup"
     unit.write_text("1:name=systemd:/system.slice/x.service\n0::/system.slice/x.service\n")

@@ -51,7 +51,7 @@ class Iptables(SetBackend[int]):
         self._ipsets = Ipsets()
         self._listed: Mapping[int, Sequence[str]] = {}
         self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
-        self._looked: object = None  # what the latest look of `watch` saw
+        self._state: object = None  # what the latest look of `watch` saw
 
     @cached_property
     def _outlines(self) -> Outlines:
@@ -82,7 +82,10 @@ class Iptables(SetBackend[int]):
         try:
             return self._install(ruleset, frozenset())
         except BackendError as error:
-            log.warning("what is ours in iptables cannot be used as it is: %s", error.message)
+            log.warning(
+                "the rules of throttled in iptables are unusable and are replaced: %s",
+                error.message,
+            )
         self.teardown()  # a set is of another type, a chain used by a stranger's rule …
         self._install(ruleset, frozenset())
         return False
@@ -152,8 +155,8 @@ class Iptables(SetBackend[int]):
 
     def _gone(self) -> BackendError:
         return GoneError(
-            "there are no rules of ours in iptables, or they are not ours to change",
-            "a running throttled makes them, and puts them back when somebody flushed them",
+            "the rules of throttled in iptables are missing, or may not be changed",
+            "a running throttled creates them, and restores them after a flush",
         )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
@@ -179,7 +182,7 @@ class Iptables(SetBackend[int]):
             tables.put(version, text.CHAINS, text.render(ruleset, every, version))
         for of in idle:
             self._ipsets.destroy(text.name(of))
-        self._looked, self._fixed = self._look(), self._counts()
+        self._state, self._fixed = self._read_state(), self._counts()
         self._listed = self._rules()
         self._ruleset, self._sets = ruleset, frozenset(every)
         return bool(present)
@@ -192,18 +195,18 @@ class Iptables(SetBackend[int]):
         names = (of(version) for of in (text.dropped, text.protected) for version in text.VERSIONS)
         return {name: self._ipsets.count(name) for name in names}
 
-    def _look(self) -> object:
+    def _read_state(self) -> object:
         return self._outlines.read(), self._counts()
 
     def _changed(self) -> bool:
         """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
         try:
-            state = self._look()
+            state = self._read_state()
         except BackendError as error:
             state = error.message
-        if state == self._looked:
+        if state == self._state:
             return False
-        self._looked = state
+        self._state = state
         try:
             return not self.intact()
         except BackendError:
@@ -222,7 +225,9 @@ class Iptables(SetBackend[int]):
         """Give a set another size; what it holds goes along, packets counted do not."""
         most = min(_REMADE, wanted.size)
         if header.elements > most:
-            log.warning("%s holds too much to be made anew: its size stays", header.name)
+            log.warning(
+                "%s has too many elements to be replaced: its size is unchanged", header.name
+            )
             return
         with self._ipsets.replacing(header.name, wanted):
             existing = (

@@ -159,7 +159,7 @@ class Ipsets:
 
     def lookup(self, groups: Groups[SetId, int]) -> list[Element]:
         """Return those of the named elements that the kernel holds."""
-        return [element for of, items in groups.items() for element in self._look(of, items)]
+        return [element for of, items in groups.items() for element in self._lookup(of, items)]
 
     def dump(self, of: SetId) -> Iterator[Element]:
         """Yield all elements of a set. Has a socket of its own, so others can work meanwhile."""
@@ -184,7 +184,7 @@ class Ipsets:
             )
         return 0
 
-    def _look(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Element]:
+    def _lookup(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Element]:
         present = self._present(of, items)
         if not present:
             return []
@@ -314,8 +314,8 @@ def _refusals() -> Iterator[None]:
         yield
     except FileNotFoundError as failure:
         raise GoneError(
-            "there is no set of ours in ip_set, or not this one",
-            "a running throttled makes them, and puts them back when somebody destroyed them",
+            "the ipset is missing",
+            "a running throttled creates the sets, and restores them",
         ) from failure
     except OSError as failure:
         hint = "run as root or with CAP_NET_ADMIN" if failure.errno == errno.EPERM else ""

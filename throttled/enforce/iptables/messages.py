@@ -31,7 +31,7 @@ _REASONS = {
     4103: "no such element",
     4104: "not a prefix length",
     FULL: "the set is full",
-    4353: "the kernel takes no such element",
+    4353: "the kernel does not accept this element",
 }
 
 _ONLY_NEW = 0x200  # NLM_F_EXCL

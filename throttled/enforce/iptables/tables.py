@@ -123,7 +123,7 @@ def _library() -> ModuleType:
     try:
         absent = [name for name in _LIBRARIES if find_library(name) is None]
     except OSError as error:
-        raise BackendError(f"libraries cannot be looked for: {error.strerror}") from error
+        raise BackendError(f"libraries cannot be searched: {error.strerror}") from error
     if absent:
         raise AbsentError(f"lib{', lib'.join(absent)} not found", _ABSENT)
     try:
@@ -151,7 +151,9 @@ def _locked() -> Iterator[None]:
                     time.sleep(0.01)
             yield
     except BlockingIOError as error:
-        raise BackendError(f"another program holds {_LOCKFILE}", "wait for it to end") from error
+        raise BackendError(
+            f"another program has locked {_LOCKFILE}", "wait for it to end"
+        ) from error
     except OSError as error:
         raise BackendError(f"{_LOCKFILE}: {error.strerror}", "run as root") from error
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from throttled.errors import BackendError
 from throttled.linux.timer import Timer
-from throttled.model import Foreign
+from throttled.model import Drift
 
 _EVERY = 0.25  # seconds
 #: Address family, level and option (IPT_SO_GET_INFO, IP6T_SO_GET_INFO) of each IP version.
@@ -84,8 +84,8 @@ class TablesWatch(Timer):
         self._changed = changed
         self.every(_EVERY)
 
-    def drain(self) -> Foreign:
+    def drain(self) -> Drift:
         """Look; where anything of ours was changed nobody knows what else."""
         self.clear()
         changed = self._changed()
-        return Foreign(rules=changed, lost=changed)
+        return Drift(rules=changed, lost=changed)

@@ -60,7 +60,7 @@ class Nftables(SetBackend[bytes]):
             self._elements.definitions()
             self._libnftables.run(trial, trial=True)
         except BackendError as error:
-            hint = error.hint or "needs Linux 5.11 or later; --mode observe does without a firewall"
+            hint = error.hint or "needs Linux 5.11 or later; --mode observe needs no firewall"
             return [Finding("fault", error.message, hint)]
         return [Finding("ok", f"nftables works, on Linux {os.uname().release}")]
 
@@ -75,7 +75,7 @@ class Nftables(SetBackend[bytes]):
                 return self._install(ruleset, frozenset())
         # Its chain has another hook, a set is used by a stranger's rule, it is another table …
         self._libnftables.run(text.remove() + text.render(ruleset, BASE, BASE, {}))
-        log.warning("the table inet %s could not be used as it was: it is made anew", text.TABLE)
+        log.warning("the table inet %s was unusable and has been replaced", text.TABLE)
         self._note(ruleset, frozenset(BASE))
         return False
 
@@ -133,8 +133,8 @@ class Nftables(SetBackend[bytes]):
 
     def _gone(self) -> BackendError:
         return BackendError(
-            f"there is no table inet {text.TABLE}, or it is not ours to change",
-            "a running throttled makes it, and puts it back when somebody flushed it",
+            f"there is no table inet {text.TABLE}, or it may not be changed",
+            "a running throttled creates it, and restores it after a flush",
         )
 
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
@@ -161,7 +161,10 @@ class Nftables(SetBackend[bytes]):
                 if len(elements) <= most:
                     remake[of] = elements
                 else:
-                    log.warning("%s holds too much to be made anew: its definition stays", of.name)
+                    log.warning(
+                        "%s has too many elements to be replaced: its definition is unchanged",
+                        of.name,
+                    )
         make = [of for of in every if of not in present]
         self._libnftables.run(text.render(ruleset, every, make, remake, drop=idle))
         self._note(ruleset, frozenset(every))

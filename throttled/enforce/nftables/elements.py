@@ -212,8 +212,8 @@ class TableElements:
             self.__dict__.pop("_netlink", None)
             what, hint = f"the kernel refused: {refused.strerror}", ""
             if refused.errno == errno.ENOENT:
-                what = f"the table inet {TABLE} is gone, or a set of it"
-                hint = "somebody flushed or changed the firewall; a running throttled puts it back"
+                what = f"the table inet {TABLE} or a set in it is missing"
+                hint = "another program changed the firewall; a running throttled restores it"
             elif refused.errno == errno.EPERM:
                 hint = "run as root or with CAP_NET_ADMIN"
             raise BackendError(what, hint) from refused

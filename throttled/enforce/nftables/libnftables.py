@@ -27,7 +27,7 @@ class Libnftables:
         except OSError as error:
             raise BackendError(
                 f"{_LIBRARY} cannot be loaded: {error}",
-                "install libnftables1 (or nftables-libs); --mode observe does without",
+                "install libnftables1 (or nftables-libs); --mode observe needs no firewall",
             ) from error
         _spare_socket()
         self._context = self._library.nft_ctx_new(0)
@@ -99,4 +99,4 @@ def _load() -> ctypes.CDLL:
 def _reason(errors: str) -> str:
     """Return the first line; the next ones show the wrong line of what was run."""
     first = errors.partition("\n")[0].removeprefix("Error: ")
-    return f"nftables: {first or 'failed, and does not say why'}"
+    return f"nftables: {first or 'failed without a message'}"

@@ -22,7 +22,7 @@ from throttled.errors import BackendError
 from throttled.linux.netlink import Message
 from throttled.linux.netlink import messages as messages_in
 from throttled.linux.netlink_socket import NETFILTER, RCVBUFFORCE, SOL_NETLINK
-from throttled.model import Entry, Foreign
+from throttled.model import Drift, Entry
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
 _GROUP_NFTABLES, _NETLINK_ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 7, 1, 26
@@ -64,7 +64,7 @@ class TableWatch:
         """Return the descriptor to wait on."""
         return self._socket.fileno()
 
-    def drain(self) -> Foreign:
+    def drain(self) -> Drift:
         """Read what was announced; return what somebody else did to our table.
 
         Everything, when announcements were lost (ENOBUFS) or are very many, as then nobody knows.
@@ -83,7 +83,7 @@ class TableWatch:
                 continue
             if lost and rules:
                 continue
-            for message in self._foreign(data):
+            for message in self._by_others(data):
                 of = parse_name(messages.set_name(message))
                 if of and messages.is_of_elements(message):
                     entries |= dict.fromkeys(self._entries(of, message))
@@ -92,13 +92,13 @@ class TableWatch:
                 else:
                     rules = True
                     lost |= of is not None or messages.is_of_table(message)
-        return Foreign((), rules, lost) if lost else Foreign(tuple(entries), rules, lost)
+        return Drift((), rules, lost) if lost else Drift(tuple(entries), rules, lost)
 
     def close(self) -> None:
         """Stop watching. Idempotent."""
         self._socket.close()
 
-    def _foreign(self, data: bytes) -> list[Message]:
+    def _by_others(self, data: bytes) -> list[Message]:
         """Return the messages about our table that are somebody else's doing."""
         found = [each for each in messages_in(data) if messages.table_of(each) == TABLE]
         if any(each.port not in self._own for each in found):

@@ -185,7 +185,7 @@ class Xdp:
         for older in others:
             self._carry_over(older)
         for of in self._sets.settle():
-            log.warning("the set %s holds more than firewall.size: it stays as it is", of.name)
+            log.warning("the set %s has more elements than firewall.size: it is unchanged", of.name)
         protected, own = layout.tries(ruleset.protected), layout.tries(interfaces.own_networks())
         for version in (4, 6):
             _fill(self._map(f"protected{version}"), protected[version])
@@ -278,7 +278,7 @@ class Xdp:
                     return None
                 if mode == "generic":
                     raise
-                log.warning("%s does not take XDP in its driver: %s", at.name, error.strerror)
+                log.warning("the driver of %s does not support XDP: %s", at.name, error.strerror)
         return None
 
     def _map(self, name: str) -> Map:
@@ -299,7 +299,7 @@ class Xdp:
             if not Link.pinned(self._home / f"{_LINK}{number}").ifindex:
                 raise BackendError(
                     f"the XDP program of interface {number} was detached",
-                    "a running throttled puts it back",
+                    "a running throttled restores it",
                 )
 
     def _there(self) -> None:
@@ -310,7 +310,7 @@ class Xdp:
         """
         if not (self._home / "settings").exists():
             raise BackendError(
-                f"the maps in {self._home} are gone", "a running throttled puts them back"
+                f"the maps in {self._home} are missing", "a running throttled restores them"
             )
 
 
@@ -334,7 +334,7 @@ def _occupied(at: Interface) -> tuple[str, str]:
     except OSError:
         name = "of an unknown name"
     return (
-        f"{at.name} has another XDP program ({name}, id {at.attached}) and is not guarded",
+        f"{at.name} has another XDP program ({name}, id {at.attached}) and is not filtered",
         "remove that program, or set firewall.backend to nftables, which works beside it",
     )
 
@@ -358,6 +358,10 @@ def _refusals() -> Iterator[None]:
         hint = RIGHTS if error.errno in (errno.EPERM, errno.EACCES) else ""
         what = f"the kernel refused: {error.strerror}"
         if error.errno == errno.ENOENT:
-            what = f"a pin is gone: {error.filename}" if error.filename else "a pin of ours is gone"
-            hint = "a running throttled puts it back"
+            what = (
+                f"a pinned map is missing: {error.filename}"
+                if error.filename
+                else "a pinned map is missing"
+            )
+            hint = "a running throttled restores it"
         raise BackendError(what, hint) from error

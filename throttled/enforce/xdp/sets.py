@@ -56,13 +56,13 @@ def _expires(now: int, entry: Entry, _key: bytes) -> int:
 
     Raises:
         ValueError: its time is not a number.
-        OverflowError: it is longer than the clock of the kernel can count.
+        OverflowError: it is longer than the kernel's clock can represent.
     """
     left = int(entry.seconds * 1000)
     if entry.seconds <= 0:
         return 0
     if left >> 42:
-        raise OverflowError("longer than the clock of the kernel can count")
+        raise OverflowError("longer than the kernel's clock can represent")
     return now + max(1, left) * 1_000_000
 
 
@@ -194,7 +194,7 @@ class Sets:
         if table is None and wanted:
             if self.size is None:
                 raise BackendError(
-                    f"there is no set {of.name} yet", "a running throttled makes it when needed"
+                    f"there is no set {of.name} yet", "a running throttled creates it when needed"
                 )
             table = self._install(of, self._new(of, min(max(_FIRST, self.expected), self.size)))
         if of.networks and wanted:

@@ -98,7 +98,7 @@ def _named(facts: Facts, host: str) -> bool:
 def _learnt(source: str, host: str, proof: _Arrived | None, learn: Callable[[str], str]) -> Finding:
     """Record a name that was proved to be this host's."""
     if proof is None or _HOST.fullmatch(proof.event.host) is None:
-        what = f"host name: lines in {source} are of {host}; whether that is this host is not known"
+        what = f"host name: lines in {source} name {host}; whether that is this host is not known"
         return Finding("fault", what, f'if it is: [postfix] hosts = ["{host}"]')
     name = proof.event.host
     try:
@@ -111,7 +111,7 @@ def _learnt(source: str, host: str, proof: _Arrived | None, learn: Callable[[str
 
 def _arrival(arrived: _Arrived | None, sources: Sequence[str], wait: float) -> Iterator[Finding]:
     if arrived is None:
-        what = f"lines arriving: Postfix's line about a connection did not, within {wait:g} s"
+        what = f"lines arriving: no line about the test connection within {wait:g} s"
         hint = (
             "does it log elsewhere (postconf maillog_file syslog_facility)? Is the logger "
             "running, may it write there, has it lost lines? See: journalctl -t postfix/smtpd"

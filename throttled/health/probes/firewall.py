@@ -49,9 +49,9 @@ def prove(backend: Backend) -> str:
     try:
         applied = backend.apply(there)
         if applied.failed:
-            raise BackendError(f"an element is refused: {applied.failed[0][1]}", hint)
+            raise BackendError(f"the kernel refused an element: {applied.failed[0][1]}", hint)
         if len(backend.lookup(there)) != len(there):
-            raise BackendError("an element that was added is not there", hint)
+            raise BackendError("an element that was added is missing", hint)
     finally:
         backend.apply(gone)
     if backend.lookup(there):

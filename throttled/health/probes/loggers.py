@@ -34,11 +34,11 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Finding]:
     if any(source != JOURNAL for source in sources):
         for path in _files(root / "etc", _RSYSLOG):
             if _REDUCTION.search(_read(path)):
-                what = f"rsyslog: {path} holds repeated lines back ($RepeatedMsgReduction on)"
-                hint = "they count, but late: set it to off, then: systemctl restart rsyslog"
+                what = f"rsyslog: {path} delays repeated lines ($RepeatedMsgReduction on)"
+                hint = "they are counted late: set it to off, then: systemctl restart rsyslog"
                 yield Finding("warning", what, hint)
     if JOURNAL in sources and (limit := _journald_limit(root)):
-        what = f"journald drops what a service logs above {limit}: a flood is more"
+        what = f"journald drops what a service logs above {limit}, which a flood exceeds"
         hint = (
             "in /etc/systemd/journald.conf.d/mail.conf write [Journal] RateLimitBurst=0; "
             f"or systemctl edit {_unit()}: [Service] LogRateLimitIntervalSec=1s "

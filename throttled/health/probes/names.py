@@ -31,7 +31,7 @@ def _host(name: str, end: float) -> Finding:
     try:
         found = forward(name, _left(end))
     except HostError:
-        what = f"[protect] names: {name} does not resolve, so no client can have it confirmed"
+        what = f"[protect] names: {name} does not resolve, so it matches no client"
         return Finding("warning", what, f"correct the name; see: getent ahosts {name}")
     others = [(each, called) for each, called in _names(found, end) if called != name]
     if not others:

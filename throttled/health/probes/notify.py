@@ -49,7 +49,7 @@ def check(settings: Notify, path: Path, reach: Callable[[], object] | None) -> I
 
 def _command(program: str) -> Finding:
     if shutil.which(program):
-        return Finding("ok", f"notify: the command {program} is there")
+        return Finding("ok", f"notify: the command {program} exists")
     hint = "correct [notify] command; it needs the permission to be executed"
     return Finding("fault", f"notify: the command {program} cannot be run", hint)
 
@@ -77,7 +77,7 @@ def _from_daemon(url: str, reach: Callable[[], object]) -> Finding:
 def _from_unit(url: str) -> Finding:
     host = _host(url)
     if denied := _denied(host):
-        what = f"notify: the unit keeps the daemon from reaching {denied} (IPAddressDeny)"
+        what = f"notify: the unit's IPAddressDeny does not let the daemon reach {denied}"
         return Finding("fault", what, _TEXT)
     parts = urlsplit(url)
     try:

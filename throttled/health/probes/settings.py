@@ -69,9 +69,9 @@ def _softened(directory: str, known: dict[str, str], lists: dict[str, str]) -> I
     found += [f"{name} = {known[name]}" for name in _CODES if known.get(name, "").startswith("4")]
     if found:
         what = f"{directory}: 4xx instead of 5xx by {', '.join(found)}"
-        yield Finding("ok", f"{what}: such refusals count all the same")
+        yield Finding("ok", f"{what}: such refusals are counted too")
     if trying := list(_uses(lists, _TRYING)):
-        what = f"{directory}: {', '.join(trying)}: what is not refused does not count"
+        what = f"{directory}: {', '.join(trying)}: requests that are not refused are not counted"
         yield Finding("ok", what)
 
 
@@ -87,7 +87,7 @@ def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Finding]:
     """Say which ports are filtered; where no Postfix is known the operator's word will do."""
     if named is not None:
         ports = ", ".join(map(str, (*named.mx, *named.submission)))
-        elsewhere = "" if facts.services else "; Postfix is taken to be in a container"
+        elsewhere = "" if facts.services else "; Postfix seems to run in a container"
         yield Finding("ok", f"[firewall] ports: {ports} filtered{elsewhere}")
     elif not facts.services:
         hint = "see: postconf -M; is it in a container? Set [firewall] ports and [log] files"
@@ -97,7 +97,7 @@ def _filtered(facts: Facts, named: FirewallPorts | None) -> Iterator[Finding]:
 def _settings(directory: str, known: dict[str, str]) -> Iterator[Finding]:
     if known.get("debug_peer_list"):
         what = f"{directory}: debug_peer_list makes Postfix log every step of some clients"
-        yield Finding("warning", what, "take it out when the trouble is found")
+        yield Finding("warning", what, "remove it when the debugging is done")
     if not known.get("maillog_file") and known.get("syslog_facility", "mail") != "mail":
         facility = known["syslog_facility"]
         what = f"{directory}: syslog_facility = {facility}: the journal is read for mail only"
@@ -116,7 +116,7 @@ def _services(directory: str, known: dict[str, str], services: str) -> Iterator[
         chrooted |= chroot == "y"
         if "-v" in arguments.split():
             what = f"{directory}: {name} runs with -v: a flood of debug lines for each client"
-            yield Finding("warning", what, "take -v out of master.cf")
+            yield Finding("warning", what, "remove -v from master.cf")
     socket = Path(known.get("queue_directory", "/var/spool/postfix"), "dev/log")
     # systemd keeps /dev/log open while the logger behind it is restarted.
     by_syslogd = not known.get("maillog_file") and not _DEV_LOG.is_symlink()

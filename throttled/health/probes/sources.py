@@ -53,7 +53,7 @@ def _twice(paths: Sequence[str]) -> Iterator[Finding]:
                 other = known.setdefault(line, path) if parse(line) else path
                 if other != path and (other, path) not in found:
                     found.add((other, path))
-                    what = f"log: {other} and {path} hold the same lines, which count twice"
+                    what = f"log: {other} and {path} hold the same lines, which are counted twice"
                     yield Finding("fault", what, "leave one of them out of [log] files")
 
 
@@ -74,13 +74,13 @@ def _file(path: str, facts: Facts) -> Finding:
             hint = (
                 "does Postfix log there? see: postconf maillog_file, and the syslog configuration"
             )
-            return Finding("warning", f"{found}, none names Postfix", hint)
+            return Finding("warning", f"{found}, none from Postfix", hint)
     others = _others(hosts, facts)
     if others:
         names = ", ".join(others[:_SHOWN])
         hint = f'if that is this host: [postfix] hosts = ["{others[0]}"]'
         return Finding(
-            "fault", f"{found}, but all of other hosts, which do not count: {names}", hint
+            "fault", f"{found}, but all name other hosts, which are not counted: {names}", hint
         )
     return Finding("ok", found)
 

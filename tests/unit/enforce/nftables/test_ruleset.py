@@ -105,7 +105,7 @@ def test_a_set_that_no_rule_needs_goes_after_its_rule() -> None:
     assert not any("@mx_throttle4_1h2" in line for line in lines)
 
 
-def test_a_set_with_another_definition_takes_its_elements_along() -> None:
+def test_a_set_with_another_definition_keeps_its_elements() -> None:
     elements = [("198.18.0.1", 1500), ("198.18.0.2", 60000)]
     lines = ruleset.render(
         rules(), BASE, [], {BANNED: elements, THROTTLED: [], WIDE: [("198.18.16.0/20", 9)]}

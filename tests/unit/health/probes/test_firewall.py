@@ -34,9 +34,9 @@ RULES = Ruleset({"mx": (25,)}, (), 1, 1.0, 1, 1000)
 
 @pytest.mark.parametrize(
     ("backend", "words"),
-    [(Deaf(), "is not there"), (Stubborn(), "still there"), (Refusing(), "no room")],
+    [(Deaf(), "is missing"), (Stubborn(), "still there"), (Refusing(), "no room")],
 )
-def test_a_backend_that_does_not_do_what_it_is_told(backend: DryRun, words: str) -> None:
+def test_a_backend_that_does_not_do_what_it_is_asked(backend: DryRun, words: str) -> None:
     backend.setup(RULES)
     with pytest.raises(BackendError, match=words):
         prove(backend)
@@ -47,7 +47,7 @@ def check_states(backend: DryRun) -> list[str]:
     return [finding.state for finding in check(backend)]
 
 
-def test_rules_that_were_not_there_are_taken_away_again() -> None:
+def test_rules_that_were_not_there_are_removed_again() -> None:
     backend = DryRun()
     assert check_states(backend) == ["ok", "ok"]
     assert not backend.setup(RULES)

@@ -15,7 +15,7 @@ def _write(root: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
-def test_repeated_lines_held_back(tmp_path: Path) -> None:
+def test_repeated_lines_suppressed(tmp_path: Path) -> None:
     _write(tmp_path, "etc/rsyslog.conf", "# $RepeatedMsgReduction on\n")
     assert list(loggers.check(["/var/log/mail.log"], tmp_path)) == []
     _write(tmp_path, "etc/rsyslog.d/50.conf", "x\n $repeatedmsgreduction ON\n")

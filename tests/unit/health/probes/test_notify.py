@@ -71,14 +71,14 @@ def test_a_unit_that_denies_it_and_the_drop_in_to_write(unit: Callable[[str], No
     (finding,) = found(Notify(url=SECRET))
     assert finding.state == "fault"
     assert finding.what == (
-        "notify: the unit keeps the daemon from reaching 203.0.113.9 (IPAddressDeny)"
+        "notify: the unit's IPAddressDeny does not let the daemon reach 203.0.113.9"
     )
     assert "T0" not in finding.hint
     shipped = (Path(__file__).parents[4] / "packaging/systemd/webhook.conf").read_text()
     lines = [line for line in shipped.splitlines() if not line.startswith("#   ")]
     assert "\n".join(lines) in finding.hint
     (finding,) = found(Notify(url="https://nosuch.invalid/x"))
-    assert "from reaching nosuch.invalid" in finding.what
+    assert "does not let the daemon reach nosuch.invalid" in finding.what
 
 
 def test_a_unit_that_allows_it(unit: Callable[[str], None], server: str) -> None:

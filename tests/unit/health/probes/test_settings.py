@@ -24,7 +24,7 @@ def check(path: Path, main: str, chroot: str = "n", more: str = "") -> list[Find
 
 def test_an_ordinary_configuration_is_not_in_the_way(tmp_path: Path) -> None:
     (finding,) = check(tmp_path, "soft_bounce = no\nmaillog_file = /var/log/x", chroot="y")
-    assert finding == Finding("ok", f"{tmp_path}: {STOCK}: such refusals count all the same")
+    assert finding == Finding("ok", f"{tmp_path}: {STOCK}: such refusals are counted too")
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,17 @@ def test_what_answers_a_permanent_refusal_with_4xx_is_named(
     tmp_path: Path, main: str, more: str, words: str
 ) -> None:
     (finding,) = check(tmp_path, main, more=more)
-    assert finding.what.endswith(f"{words}: such refusals count all the same")
+    assert finding.what.endswith(f"{words}: such refusals are counted too")
     assert (finding.state, finding.hint) == ("ok", "")
 
 
 def test_restrictions_that_refuse_nothing_are_named(tmp_path: Path) -> None:
     recipients = "smtpd_recipient_restrictions = warn_if_reject reject_rbl_client x.example.com"
     (finding,) = check(tmp_path, f"{STRICT}\n{recipients}")
-    assert "warn_if_reject in smtpd_recipient_restrictions: what is not refused" in finding.what
+    assert (
+        "warn_if_reject in smtpd_recipient_restrictions: requests that are not refused"
+        in finding.what
+    )
     assert finding.state == "ok"
 
 
