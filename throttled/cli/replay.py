@@ -78,7 +78,7 @@ def _line(decision: Decision | Report) -> str:
     lasting = "" if decision.action == "release" else output.lasting(decision.until - decision.time)
     line = (
         f"{output.moment(decision.time)} {decision.action:<8} {decision.subject:<15} "
-        f"{output.SCOPES[decision.scope]:<4} {lasting:>6} {decision.limit}: {decision.why}"
+        f"{output.scope(decision.subject, decision.scope):<4} {lasting:>6} {decision.limit}: {decision.why}"
     )
     return _shown(line)
 

@@ -279,12 +279,12 @@ def _worst(row: Worst, would: str) -> tuple[str, ...]:
     meter = row.meter
     soft, hard = ("-" if n is None else output.short_number(n) for n in (meter.soft, meter.hard))
     value = output.short_number(meter.value)
-    scope = output.SCOPES[meter.scope]
+    scope = output.scope(row.subject, meter.scope)
     action = f"{would}{row.action}" if row.action else ""
-    return (row.subject, action, meter.limit, scope, value, soft, hard)
+    return (output.from_log(row.subject), action, meter.limit, scope, value, soft, hard)
 
 
 def _decision(decision: Decision, would: str) -> tuple[str, ...]:
     when = output.moment(decision.time).partition(" ")[2]
     action = f"{would}{decision.action}"
-    return (when, decision.subject, action, f"{decision.limit}: {decision.why}")
+    return (when, output.from_log(decision.subject), action, f"{decision.limit}: {decision.why}")

@@ -80,16 +80,14 @@ def _meter(row: SenderMeterRow) -> str:
 
 def show_accounts(result: AccountsResult) -> None:
     """Print the table of `accounts`."""
-    titles = (
-        ">MESSAGES >RECIPIENTS >BOUNCES >DEFERRALS >RECEIVED >BYTES >NETWORKS >USUAL >HIGHEST SENDER"
-    )
+    counts = ">MESSAGES >RECIPIENTS >BOUNCES >DEFERRALS >RECEIVED >BYTES >NETWORKS"
     rows = []
     for row in result.rows:
-        counts = row.messages, row.recipients, row.bounces, row.deferrals, row.received
+        numbers = row.messages, row.recipients, row.bounces, row.deferrals, row.received
         above = f"  above {', '.join(row.above)}" if row.above else ""
         rows.append(
             (
-                *map(number, counts),
+                *map(number, numbers),
                 output.short_number(row.bytes),
                 "-" if row.networks is None else number(row.networks),
                 number(row.usual),
@@ -97,7 +95,7 @@ def show_accounts(result: AccountsResult) -> None:
                 f"{output.from_log(row.subject)}{above}",
             )
         )
-    output.print_table(titles.split(), rows)
+    output.print_table([*counts.split(), ">USUAL", ">HIGHEST", "SENDER"], rows)
 
 
 def show_found(result: FindResult) -> None:

@@ -202,7 +202,8 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
     word = "exemption" if snapshot.action == "exempt" else snapshot.action
     yield (
-        f"  {would}{word}{step} of {snapshot.subject} in {snapshot.scope} "
+        f"  {would}{word}{step} of {output.from_log(snapshot.subject)}"
+        f"{output.within(snapshot.subject, snapshot.scope)} "
         f"since {moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
     yield f"    {snapshot.limit}: {snapshot.why}"
@@ -222,7 +223,8 @@ def _meter(row: MeterRow) -> str:
 
 def _decision(decision: Decision, would: str) -> str:
     return (
-        f"  {moment(decision.time)} {would}{decision.action} in {decision.scope}, "
+        f"  {moment(decision.time)} {would}{decision.action}"
+        f"{output.within(decision.subject, decision.scope)}, "
         f"{decision.limit}: {decision.why}"
     )
 
@@ -251,7 +253,8 @@ def _changed(snapshot: Snapshot, *, removed: bool) -> str:
     until = moment(snapshot.until)
     end = f"removed, would have ended {until}" if removed else f"until {until}"
     return (
-        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} {end}, "
+        f"{output.from_log(snapshot.subject)} {snapshot.action}"
+        f"{output.within(snapshot.subject, snapshot.scope)} {end}, "
         f"{snapshot.limit}: {snapshot.why}"
     )
 
@@ -305,9 +308,9 @@ def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
     elif snapshot.rate is not None:
         action += f" {output.rate(snapshot.rate)}"
     return (
-        snapshot.subject,
+        output.from_log(snapshot.subject),
         action,
-        "-" if is_named(snapshot.subject) else output.SCOPES[snapshot.scope],
+        output.scope(snapshot.subject, snapshot.scope),
         output.short_moment(snapshot.since),
         output.left(snapshot.until),
         output.short_number(snapshot.packets),

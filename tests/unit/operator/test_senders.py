@@ -15,7 +15,9 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.errors import NotPermittedError, ThrottledError
+from throttled.metrics.exposition import expose
 from throttled.operator.answer import answer
+from throttled.operator.status import status
 from unit.service.test_daemon import A, Lab, live
 
 ALICE = "account:alice"
@@ -128,6 +130,9 @@ def test_a_sender_that_is_throttled_is_listed_unbanned_and_allowed(tmp_path: Pat
         assert [row.subject for row in hidden.rows] == ["account:(hidden)"]
         [found] = (await lab.ask(protocol.Find("ali"), FindResult)).rows
         assert found.active == "throttle"
+        metrics = expose(status(lab.daemon.desk))
+        assert b"account-bounces" in metrics
+        assert b"alice" not in metrics
         gone = await lab.ask(protocol.Unban(ALICE), ChangeResult)
         assert (gone.confirmed, gone.message) == (True, f"{ALICE} is unbanned")
         assert (await lab.ask(protocol.List(), ListResult)).rows == []
