@@ -76,9 +76,11 @@ def _line(decision: Decision | Report) -> str:
     if isinstance(decision, Report):
         return _shown(_reported(decision))
     lasting = "" if decision.action == "release" else output.lasting(decision.until - decision.time)
+    subject = output.from_log(decision.subject)
+    scope = output.scope(decision.subject, decision.scope)
     line = (
-        f"{output.moment(decision.time)} {decision.action:<8} {decision.subject:<15} "
-        f"{output.scope(decision.subject, decision.scope):<4} {lasting:>6} {decision.limit}: {decision.why}"
+        f"{output.moment(decision.time)} {decision.action:<8} {subject:<15} "
+        f"{scope:<4} {lasting:>6} {decision.limit}: {decision.why}"
     )
     return _shown(line)
 

@@ -23,9 +23,10 @@ _MODES = {"report": "reported", "throttle": "throttled", "enforce": "throttled o
 
 
 def summary(result: ExplainResult, sender: SenderFacts) -> str:
-    """Return one sentence: what is in force, and which limits a sender is above."""
+    """Return one sentence: what is active, and which limits a sender is above."""
+    would = "would be " if result.would else ""
     said = [
-        f"{_DONE[row.action]} for {output.left(row.until)} more ({row.limit})"
+        f"{would}{_DONE[row.action]} for {output.left(row.until)} more ({row.limit})"
         for row in result.active
     ]
     said += [
@@ -34,11 +35,14 @@ def summary(result: ExplainResult, sender: SenderFacts) -> str:
         for m in sender.meters
         if m.above
     ]
-    if not said and sender.reports:
-        said = [f"within its limits now; reported {moment(sender.reports[0].time)}"]
-    if not said and not (sender.days or any(astuple(sender.today)[1:])):
+    known = sender.days or sender.reports or any(astuple(sender.today)[1:])
+    if not said and not known:
         said = ["not known: no mail in 35 days"]
-    return "; ".join(said) or "within its limits"
+    if not said:
+        said = ["within its limits now" if sender.meters else "no active entries"]
+        if sender.reports:
+            said.append(f"reported {moment(sender.reports[0].time)}")
+    return "; ".join(said)
 
 
 def facts(sender: SenderFacts) -> Iterator[str]:

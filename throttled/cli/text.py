@@ -207,7 +207,7 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         f"since {moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
     yield f"    {snapshot.limit}: {snapshot.why}"
-    if snapshot.action != "exempt":
+    if snapshot.action != "exempt" and not is_named(snapshot.subject):
         yield f"    {number(snapshot.packets)} packets dropped"
 
 

@@ -61,7 +61,9 @@ def _allow_sender(desk: Desk, what: str) -> ChangeResult:
         Decision(moment.wall, "release", what, row.scope, OPERATOR, 0, moment.wall, "allowed")
         for row in rows
     ]
-    desk.pipeline.decide([replace(d, origin=OPERATOR) for d in releases], moment)
+    decisions = [replace(d, origin=OPERATOR) for d in releases]
+    desk.pipeline.decide(decisions, moment)
+    desk.announce(decisions, notice=True)
     return ChangeResult(rows, True, f"{what} is allowed: it is not reported, throttled or banned")
 
 
