@@ -168,7 +168,7 @@ def network_of(canonical_subject: str) -> str:
 
 
 def inside(subject: str, outer: str) -> bool:
-    """Tell whether a subject is another one or lies inside it; nothing lies inside other text.
+    """Return whether a subject is another one or lies inside it; nothing lies inside other text.
 
     Raises:
         ValueError: the first is no subject.
@@ -198,6 +198,6 @@ def _network(written: str) -> tuple[bytes, int] | None:
 
 
 def contains(network: tuple[bytes, int], packed: bytes) -> bool:
-    """Tell whether a parsed network (see `parse`) contains a packed address."""
+    """Return whether a parsed network (see `parse`) contains a packed address."""
     base, prefix = network
     return len(base) == len(packed) and mask(packed, prefix) == base

@@ -67,7 +67,7 @@ Reason = Literal[
     "access",  # refused by the operator's own access rules, with access(5)'s own text
     "protocol",  # pipelining, bare newline, postscreen's protocol error
     "content",  # content, size, quota, sender domain, policy service: says nothing of the client
-    "milter",  # milter-reject: content, judged by somebody else's program
+    "milter",  # milter-reject: content, judged by another program's program
     "temporary",  # other 4xx; a DNS list's own error; AUTH: our authentication server is down
     "aborted",  # AUTH: the client gave up
 ]
@@ -196,14 +196,14 @@ class Past(Struct, frozen=True, gc=False):
 
     offences: int = 0  # bans so far
     last_offence: float = 0.0  # end of the latest ban
-    action: Action | None = None  # what is in force
+    action: Action | None = None  # what is active
     until: float = 0.0
     deliveries: int = 0  # messages accepted from it, remembered for 30 days
     delivery_days: int = 0  # distinct days with deliveries, in 30 days
     logins: int = 0
     last_login: float = 0.0
     exempt_until: float = 0.0  # an operator's unban with an exemption
-    rate: Rate | None = None  # of a throttle in force; None = the configured one
+    rate: Rate | None = None  # of a throttle active; None = the configured one
 
 
 class NetworkPast(Struct, frozen=True, gc=False):
@@ -214,7 +214,7 @@ class NetworkPast(Struct, frozen=True, gc=False):
     action: Action | None = None
     until: float = 0.0
     exempt_until: float = 0.0  # an operator's unban with an exemption
-    rate: Rate | None = None  # of a throttle in force; None = the configured one
+    rate: Rate | None = None  # of a throttle active; None = the configured one
 
 
 class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -224,7 +224,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     action: Literal["throttle", "ban", "exempt", "release"]
     subject: str
     scope: Scope
-    limit: str  # a limit's name; "network", "ladder"; "operator" by hand
+    limit: str  # a limit's name; "network", "ladder"; "operator" manually
     level: int  # step of the ladder: 0 throttle, n the n-th ban
     until: float
     why: str  # for people; client-written text in it is escaped
@@ -319,7 +319,7 @@ class Facts(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
     def ours(self, host: str) -> bool:
-        """Tell whether a host name in a log is one whose lines count.
+        """Return whether a host name in a log is one whose lines count.
 
         Case does not matter. Loggers write the whole name or its first label: a name without a dot
         is that of each name which begins with it, two whole names have to be the same.
@@ -343,7 +343,7 @@ class Facts(Struct, frozen=True):
         return "submission" if last.startswith(("submission", "smtps")) else "mx"
 
     def proxied(self, instance: str) -> bool:
-        """Tell whether all services of a syslog tag learn their clients from a proxy."""
+        """Return whether all services of a syslog tag learn their clients from a proxy."""
         proxies = [service.proxy for service in self.services if service.tag == instance]
         return bool(proxies) and all(proxies)
 
@@ -353,7 +353,7 @@ class Facts(Struct, frozen=True):
 
 
 class Drift(Struct, frozen=True):
-    """What somebody else did to what is ours in the kernel; all empty: nothing."""
+    """What another program did to what is ours in the kernel; all empty: nothing."""
 
     entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing
     rules: bool = False  # something else than elements: all that is static is to be set up again
@@ -366,7 +366,7 @@ class Fill(Struct, frozen=True):
     name: str
     scope: Scope
     action: Action
-    used: int  # what has run out may count for a minute more
+    used: int  # what has expired may count for a minute more
     size: int
 
 
@@ -391,7 +391,7 @@ class FullSet(Struct, frozen=True):
 
 
 class Applied(Struct, frozen=True):
-    """What became of a batch. Elements not named in `failed` are in force."""
+    """What became of a batch. Elements not named in `failed` are active."""
 
     failed: tuple[tuple[Entry, str], ...] = ()  # (entry, error)
     full: frozenset[FullSet] = frozenset()  # `failed` names what did not fit
@@ -413,7 +413,7 @@ class Finding(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """A row of `list`: what is in force against a subject."""
+    """A row of `list`: what is active against a subject."""
 
     subject: str
     scope: Scope

@@ -186,7 +186,7 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
 
 
 def default_limits() -> dict[str, Limit]:
-    """Return the limits that are in force where the file says nothing."""
+    """Return the limits that are active where the file says nothing."""
     return {
         "connections": Limit(
             count="connections",

@@ -5,7 +5,7 @@ No log line, event, decision, database row or host fact may end the daemon or st
 loop: what raises is passed over alone. `ThrottledError` is foreseen and passes through.
 
 Owns the counts, and when each kind of error was logged last. Limits: `_KINDS` kinds of errors are
-told apart.
+distinguished.
 """
 
 import logging

@@ -349,7 +349,7 @@ def test_after_teardown_nothing_is_there(backend: Backend) -> None:
     put(backend, *EVERY_KIND)
 
 
-# What somebody else does
+# What another program does
 
 
 def test_setting_up_says_whether_there_was_anything(backend: Backend) -> None:

@@ -77,7 +77,7 @@ def test_from_handshakes_to_a_throttle_and_on_without_a_sensor(
         assert pipeline.counts.events == {"handshake": 61}
         made[0].missed = 3
         assert [finding.key for finding in ours.findings()] == ["sensor-missed"]
-        # It fails: that is told, and it is tried again.
+        # It fails: that is reported, and it is tried again.
         made[0]._link.detach()
         await happens(ours.findings)
         await happens(lambda: "detached" in ours.finding().what)

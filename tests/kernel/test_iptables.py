@@ -172,7 +172,7 @@ def test_beside_ufw_and_docker(wire: Wire) -> None:
             peer, _ = wire.listeners[INSIDE4, 2525].accept()
             peer.close()
             sock.close()
-            # Somebody puts a rule in front of ours: it is told, and ours comes first again.
+            # Somebody puts a rule in front of ours: it is reported, and ours comes first again.
             hole = ("PREROUTING", "-s", "198.18.0.0/16", "-j", "ACCEPT")
             run("iptables-legacy", "-t", "raw", "-I", *hole)
             assert not host.backend.intact()
@@ -447,7 +447,7 @@ def test_auto_is_iptables_where_nftables_does_not_work(
     with namespace("auto") as place, place.entered(), monkeypatch.context() as patch:
         assert choose("auto").name == "iptables"
         patch.setenv("PATH", str(tmp_path))
-        assert choose("auto").name == "nftables"  # whose faults are told
+        assert choose("auto").name == "nftables"  # whose faults are reported
 
 
 def test_check_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,7 @@ def test_what_is_not_tcp_is_left_alone(host: Host) -> None:
     assert host.backend.dropped() == 0
 
 
-# Somebody else's hands
+# Another program's hands
 
 
 def test_a_flushed_firewall_is_reported_and_put_back(host: Host) -> None:

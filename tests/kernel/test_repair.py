@@ -76,7 +76,7 @@ class Guarded(NamedTuple):
         entries = [Entry(subject, "mx", "ban", 0.0) for subject in subjects]
         try:
             elements = self.server.call(Nftables().lookup, entries)
-        except BackendError:  # somebody else's set of that name
+        except BackendError:  # another program's set of that name
             return {}
         return {each.subject: each.packets for each in elements}
 
@@ -86,7 +86,7 @@ class Guarded(NamedTuple):
         return said.count("restoring them") + said.count(": restored")
 
     def nft(self, commands: str) -> None:
-        """Do something to the firewall as somebody else."""
+        """Do something to the firewall as another program."""
         self.server.run("nft", "-f", "-", stdin=commands)
 
 

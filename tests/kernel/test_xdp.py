@@ -142,7 +142,7 @@ def test_teardown_leaves_nothing(host: Host, pins: Path) -> None:
 
 
 def older_layout(pins: Path) -> None:
-    """Make of what is in force what a version might have left whose elements were shorter."""
+    """Make of what is active what a version might have left whose elements were shorter."""
     home, older = pins / f"v{layout.LAYOUT}", pins / "v0"
     for name in ("mx_ban4", "mx_ban4_networks"):
         pinned = Map.pinned(home / name)
@@ -182,7 +182,7 @@ def test_maps_that_do_not_fit_are_said(pins: Path) -> None:
     assert caught.value.hint
 
 
-# Somebody else's program
+# Another program's program
 
 
 def other_program(number: int, flags: int = XDP_GENERIC) -> tuple[Link, Object]:

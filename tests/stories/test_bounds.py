@@ -146,7 +146,7 @@ def test_the_twin_of_the_gateway_sends_a_mail_now_and_then(judge: Judge) -> None
 
 
 def test_a_list_server_at_four_sessions_a_second(judge: Judge) -> None:
-    """Each delivers; its evil twin is the probe of test_connecting.py that does not let go."""
+    """Each delivers; its evil twin is the probe of test_connecting.py that does not evicted."""
     story = Story()
     for number in range(2400):
         story.session(number / 4, A, ACCEPTED, commands=DELIVERED, seconds=0)

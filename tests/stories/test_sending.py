@@ -276,7 +276,7 @@ def test_connections_lost_after_data(judge: Judge) -> None:
 
 
 def test_the_twin_of_the_cut_off_gives_up_after_refused_recipients(judge: Judge) -> None:
-    """It hangs up after DATA as well, but it asked for somebody else's addresses before."""
+    """It hangs up after DATA as well, but it asked for another program's addresses before."""
     story = Story()
     lost = "lost connection after DATA from CLIENT"
     for number in range(2000):

@@ -88,7 +88,7 @@ def hourly(guard: Daemon) -> dict[str, int]:
 
 
 def read(guard: Daemon) -> bool:
-    """Tell whether the log was read, or the daemon did not live to do it."""
+    """Return whether the log was read, or the daemon did not live to do it."""
     try:
         return guard.ended() or guard.status().tails[0].lag == 0
     except NotRunningError:
@@ -125,7 +125,7 @@ def test_killed_at_every_step(lab: Lab, guard: Daemon, log: Path) -> None:
 
 
 def test_killed_at_random_under_load(lab: Lab, guard: Daemon, log: Path) -> None:
-    """What is in force at the end is what one that was never killed decides of the same log."""
+    """What is active at the end is what one that was never killed decides of the same log."""
     rng = random.Random(3)
     sources = [f"100.80.{n}.9" for n in range(50)]
     sessions = flood(sources, 10_000, time.time(), 10**9)

@@ -33,7 +33,7 @@ def counts(log: Path) -> Counter[tuple[str, Kind, Reason]]:
 
 
 def all_ended(log: Path) -> bool:
-    """Tell whether our clients' sessions are over; a test before may have left others."""
+    """Return whether our clients' sessions are over; a test before may have left others."""
     seen = Counter((event.client, event.kind) for event in events(log))
     return all(0 < seen[each, "connect"] == seen[each, "disconnect"] for each in SOURCES)
 

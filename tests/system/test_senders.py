@@ -60,7 +60,7 @@ def send(port: int, source: str, recipients: list[str], *, login: bool = False) 
 
 
 def drained(lab: Lab) -> bool:
-    """Tell whether every message was delivered or returned: nothing is in the queue."""
+    """Return whether every message was delivered or returned: nothing is in the queue."""
     queue = lab.mail.home / "queue"
     accepted = lab.mail.log.read_text("latin-1").count(" nrcpt=")
     left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]

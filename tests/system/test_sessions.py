@@ -71,7 +71,7 @@ def copies(lab: Lab, subject: str) -> int:
 
 
 def answered(client: Client) -> bool:
-    """Let a client speak once more, and tell whether the kernel shows that it was answered.
+    """Let a client speak once more, and return whether the kernel shows that it was answered.
 
     It does not where question, answer and acknowledgement fall into one tick of the kernel. No
     NOOP, and no error before: under stress Postfix ends the session at the second one.

@@ -1,6 +1,6 @@
 """Everything that can happen to the database, with the real daemon, nftables and SQLite.
 
-No Postfix is needed: its lines are written by hand. What must be so in each case: who offends is
+No Postfix is needed: its lines are written manually. What must be so in each case: who offends is
 banned in the kernel, `status` shows the fault with a hint, and the file stays as it is.
 """
 
@@ -52,7 +52,7 @@ class Guarded:
                 log.write(f"{stamp} mx postfix/smtpd[{pid + 1}]: {text}\n")
 
     def in_kernel(self, address: str) -> bool:
-        """Tell whether the kernel drops this address."""
+        """Return whether the kernel drops this address."""
         got = ("nft", "get", "element", "inet", "throttled", "mx_ban4", f"{{ {address} }}")
         return self.server.run(*got, check=False).returncode == 0
 

@@ -88,7 +88,7 @@ def site() -> Iterator[Site]:
 def test_who_is_said_to_be_unbanned_can_connect(site: Site, one: str, *, running: bool) -> None:
     net, wide = NETS[one]
     cases: list[tuple[str, str, str]] = [
-        # What is in force, the command, its first line.
+        # What is active, the command, its first line.
         ("", f"unban {one}", f"throttled: {one} is neither throttled nor banned"),
         (f"ban {one}", f"unban {one}", f"{one} is unbanned"),
         (f"throttle {one}", f"unban {one}", f"{one} is unbanned"),

@@ -3,7 +3,7 @@
 The same pipeline as the daemon's, with a database in memory, no kernel, and the log's own time for
 both clocks. What the daemon does at once is done here once per second of log time. Memory is flat
 in the length of the logs, but for the subjects of the summary, which are capped: of the later ones
-nothing is told then.
+nothing is reported then.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +24,14 @@ from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.database import Database
 from throttled.store.store import Store, StoredPosition
 
-#: Seconds of log time between two judgements, and between two looks at what ran out.
+#: Seconds of log time between two judgements, and between two looks at what expired.
 _SLICE = 1.0
 #: A line that is so much earlier than those before: their clock was wrong, or it is another log.
 _BACK = 3600.0
 _ENDED = 10.0
 _PRUNE = 3600.0
 _DAY = 86400.0
-#: Subjects of each kind that the summary tells apart.
+#: Subjects of each kind that the summary distinguishes.
 _SUBJECTS = 1_000_000
 _TOP = 20
 _NOTHING = 0, 0
@@ -224,7 +224,7 @@ class Replay:
             subjects.add(subject)
 
     def _run_out(self, at: float) -> Iterator[Decision]:
-        """Do what the daemon would have done when bans and throttles ran out, up to a time."""
+        """Do what the daemon would have done when bans and throttles expired, up to a time."""
         for rows in self._store.ended(at):
             for row in rows:
                 ended = self._pipeline.ladder.ended([row], row.until)

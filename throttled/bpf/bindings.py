@@ -115,7 +115,7 @@ def refusal(what: str, number: int) -> BackendError:
 
 
 def _may_read_kernel() -> bool:
-    """Tell whether this thread has CAP_PERFMON, or CAP_SYS_ADMIN, which includes it."""
+    """Return whether this thread has CAP_PERFMON, or CAP_SYS_ADMIN, which includes it."""
     status = Path("/proc/thread-self/status").read_text()
     (effective,) = (line for line in status.splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) & (1 << 38 | 1 << 21))

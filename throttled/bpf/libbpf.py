@@ -125,7 +125,7 @@ class Map(_Descriptor):
         checked(library().bpf_map_update_elem(self.fd, key, value, 0))
 
     def delete(self, key: bytes) -> bool:
-        """Take an element out; tell whether it was there."""
+        """Take an element out; return whether it was there."""
         number = -library().bpf_map_delete_elem(self.fd, key)
         if number not in (0, errno.ENOENT):
             raise OSError(number, os.strerror(number))

@@ -30,7 +30,7 @@ def report(result: ChangeResult, *, as_json: bool, removed: bool = False) -> int
     Args:
         result: of the change.
         as_json: as JSON.
-        removed: what changed is in force no longer.
+        removed: what changed is active no longer.
     """
     text.show(result, as_json=as_json, removed=removed)
     return 0 if result.confirmed else 1

@@ -65,7 +65,7 @@ def command(*, as_json: bool, **what: Any) -> int:
 
 
 def show(ask: _Ask, *, as_json: bool, max: int | None, **what: Any) -> int:  # noqa: A002 - option
-    """Print what is in force, in pieces; return the exit code.
+    """Print what is active, in pieces; return the exit code.
 
     Args:
         ask: answers a request.

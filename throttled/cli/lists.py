@@ -77,7 +77,7 @@ def read(data: bytes, wanted: Wanted, now: float) -> Iterator[Read]:
 
 
 def line(row: Snapshot, *, would: bool = False) -> str:
-    """Return what is in force, or would be, as a line of text that `read` understands."""
+    """Return what is active, or would be, as a line of text that `read` understands."""
     action = f"{WOULD}{row.action}" if would else row.action
     return f"{row.subject} {action} {row.scope} {output.iso(row.until)}{_comment(row.why)}"
 

@@ -111,7 +111,7 @@ def _databases(settings: Config) -> list[Path]:
 
 
 def _removed(path: Path, errors: list[ThrottledError]) -> bool:
-    """Remove a file, and its directory if it is ours alone; tell whether it was there."""
+    """Remove a file, and its directory if it is ours alone; return whether it was there."""
     try:
         path.unlink()
     except FileNotFoundError:

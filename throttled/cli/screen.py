@@ -1,8 +1,8 @@
-"""The screen of `throttled top`. Owns what it shows; every figure is the daemon's.
+"""The screen of `throttled top`. Owns what it shows; all numbers are the daemon's.
 
-A picture is taken every so many seconds, in a thread, as the daemon may take its time; a daemon
-that does not answer is told in the first line, and asked again. Rates are differences between two
-pictures. Whatever a client wrote goes through `printable`, and never as markup.
+The daemon is asked every few seconds, in a thread, because an answer may take long; a daemon that
+does not answer is reported in the first line, and asked again. Rates are differences between two
+answers. Text of clients goes through `printable`, and is never interpreted as markup.
 """
 
 from collections import deque

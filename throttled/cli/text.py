@@ -32,7 +32,7 @@ def show(result: Result, *, as_json: bool, removed: bool = False) -> None:
     Args:
         result: of a command.
         as_json: as JSON.
-        removed: what a change names is in force no longer.
+        removed: what a change names is active no longer.
     """
     if as_json:
         output.print_json(result)

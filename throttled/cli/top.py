@@ -40,7 +40,7 @@ def command(*, every: float, as_json: bool) -> int:
         from throttled.cli.screen import Screen  # noqa: PLC0415 - textual takes 0.3 s to load
     except ImportError as error:
         raise ExtraError(f"top needs textual: {error}", "top") from error
-    first = ask(Top(), TopResult)  # what is wrong is told on the plain terminal
+    first = ask(Top(), TopResult)  # what is wrong is reported on the plain terminal
     context = click.get_current_context()
 
     def ask_in_a_thread(request: Any, kind: Any) -> Any:

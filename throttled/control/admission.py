@@ -15,7 +15,7 @@ PER_USER = 8
 FOR_ROOT = 8
 RATE = 50.0
 BURST = 100.0
-#: Users remembered; those that asked for nothing lately are forgotten first.
+#: Users remembered; those that asked for nothing lately are evicted first.
 _USERS = 1000
 
 

@@ -64,7 +64,7 @@ class Ping(_Op, frozen=True, tag="ping"):
 
 
 class Prove(_Op, frozen=True, tag="prove"):
-    """Does the firewall do what it is told? Answered with `Done`, once it was tried."""
+    """Does the firewall do what it is reported? Answered with `Done`, once it was tried."""
 
 
 class Reach(_Op, frozen=True, tag="reach"):
@@ -82,7 +82,7 @@ class Top(_Op, frozen=True, tag="top"):
 
 
 class List(_Op, frozen=True, tag="list"):
-    """What is in force? Answered with `ListResult`. None = no filter."""
+    """What is active? Answered with `ListResult`. None = no filter."""
 
     scope: Scope | None = None
     action: Action | None = None
@@ -124,11 +124,11 @@ class _Punish(_Op, frozen=True):
 
 
 class Ban(_Punish, frozen=True, tag="ban"):
-    """Ban by hand. Answered with `ChangeResult`, once the kernel confirmed."""
+    """Ban manually. Answered with `ChangeResult`, once the kernel confirmed."""
 
 
 class Throttle(_Punish, frozen=True, tag="throttle"):
-    """Throttle by hand. Answered with `ChangeResult`, once the kernel confirmed."""
+    """Throttle manually. Answered with `ChangeResult`, once the kernel confirmed."""
 
 
 class Unban(_Op, frozen=True, tag="unban"):
@@ -171,7 +171,7 @@ class Disallow(_Op, frozen=True, tag="disallow"):
 
 
 class Allowed(_Op, frozen=True, tag="allowed"):
-    """What was allowed by hand? Answered with `AllowedResult`."""
+    """What was allowed manually? Answered with `AllowedResult`."""
 
 
 class Entered(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -319,7 +319,7 @@ class Worst(Struct, frozen=True):
 
     subject: str
     meter: MeterRow
-    action: Action | None  # in force in the meter's scope
+    action: Action | None  # active in the meter's scope
 
 
 class TopResult(_Result, frozen=True, tag="top"):
@@ -332,7 +332,7 @@ class TopResult(_Result, frozen=True, tag="top"):
 
 
 class ListResult(_Result, frozen=True, tag="list"):
-    """What is in force, at most `List.max` rows of `total`."""
+    """What is active, at most `List.max` rows of `total`."""
 
     rows: list[Snapshot]
     total: int  # 0 in all answers but the first, as counting takes its time
@@ -350,7 +350,7 @@ class LogText(Struct, frozen=True):
 
 
 class AllowRow(Struct, frozen=True):
-    """One entry of the list of those allowed by hand."""
+    """One entry of the list of those allowed manually."""
 
     what: str
     since: float
@@ -445,14 +445,14 @@ class FindResult(_Result, frozen=True, tag="find"):
 class ChangeResult(_Result, frozen=True, tag="change"):
     """What a command changed."""
 
-    changed: list[Snapshot]  # now in force; for unban, allow: those that no longer are
+    changed: list[Snapshot]  # now active; for unban, allow: those that no longer are
     confirmed: bool  # the kernel was asked, and it is so
     message: str  # one sentence for people
     would: bool = False  # observing: nothing changed in the kernel
 
 
 class AllowedResult(_Result, frozen=True, tag="allowed"):
-    """The list of those allowed by hand."""
+    """The list of those allowed manually."""
 
     rows: list[AllowRow]
 

@@ -6,9 +6,9 @@ for who connected, unix(7)) are checked again, so a socket opened to all by mist
 else. Root, the daemon's own user and the members of the group may do everything, others nothing.
 Changes are logged with who asked.
 
-Limits: connections and requests of each user, see `admission`; more connections are told to come
-back. A client has `TIME_LIMIT` seconds to send its request and as long to take the reply. The
-handler itself is never cut short: a change that is recorded must also be applied.
+Limits: connections and requests of each user, see `admission`; more connections are refused
+with the advice to try again. A client has `TIME_LIMIT` seconds to send its request, and as long to
+read the reply. The handler itself is never cancelled: a recorded change must also be applied.
 """
 
 import asyncio

@@ -36,7 +36,7 @@ class Counts(Struct):
     lines_lost: int = 0
     events: dict[str, int] = {}
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
-    #: From a batch of lines read to its decisions recorded, and to their being in force.
+    #: From a batch of lines read to its decisions recorded, and to their being active.
     decided: Histogram = field(default_factory=Histogram)
     enforced: Histogram = field(default_factory=Histogram)
 
@@ -160,7 +160,7 @@ class Counting:
             # Peaks count nothing, and may be of a network; events of the server have no client.
             if event.kind == "peak" or not event.client:
                 return
-            # A client's network has meters too, and is forgotten by itself.
+            # A client's network has meters too, and is evicted by itself.
             for subject in (event.client, address.network_of(event.client)):
                 for since in (everybody, unbanned.get(subject, {})):
                     for scope, moment in since.items():

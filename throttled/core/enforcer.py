@@ -1,4 +1,4 @@
-"""What is to be in force, on its way into the kernel.
+"""What is to be active, on its way into the kernel.
 
 What the kernel refused waits here for `retry` (at most `_PENDING` elements, the oldest are given
 up). One element that fails never stops the others.
@@ -31,7 +31,7 @@ class Enforcer:
         """Take a backend.
 
         Args:
-            backend: where elements are put in force; None in a replay.
+            backend: where elements are applied; None in a replay.
             skipped: where unexpected errors of single elements are counted.
         """
         self.backend = backend
@@ -50,12 +50,12 @@ class Enforcer:
         return len(self._pending)
 
     def enforcing(self) -> bool:
-        """Tell whether what is decided is in a kernel."""
+        """Return whether what is decided is in a kernel."""
         backend = self.backend
         return backend is not None and backend.enforces and self.error is None
 
     def apply(self, entries: Sequence[Entry], now: Moment) -> None:
-        """Put entries in force; what the kernel refuses waits for `retry`.
+        """Apply entries; what the kernel refuses stays pending for `retry`.
 
         Args:
             entries: elements with the seconds that they have left now.

@@ -34,7 +34,7 @@ class Leftovers:
         self._tried = inf  # boot clock
 
     def due(self, at: float) -> bool:
-        """Tell whether it is time to try again.
+        """Return whether it is time to try again.
 
         Args:
             at: now, on the boot clock.

@@ -1,11 +1,11 @@
-"""What the passing of time asks of the store: bans that run out, a clock that is set, tidying up.
+"""Periodic work on the store: expired entries, a changed wall clock, pruning.
 
-Whatever ran out is dealt with in pieces between which the loop goes on, also what did while no
-daemon ran. The store's ends are wall-clock times, the kernel's are not: when somebody sets the
-clock, the ends of what is in force are moved with it, so that nothing ends early or late. A daemon
-killed within the seconds that a million of them take leaves the rest where they were.
+Expired entries, also those of the time without a daemon, are processed in pieces between which the
+event loop continues. The store's expiry times are wall-clock times, the kernel's are not: when the
+clock is set, the expiry of active entries is moved with it. A daemon that is killed within the
+seconds that this takes for a million entries leaves the rest unmoved.
 
-Owns what it has seen of the clocks, and nothing else; the daemon runs one `run` at a time.
+Owns the last offset between the clocks; the daemon runs one `run` at a time.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from throttled.store.store import Shift
 log = logging.getLogger(__name__)
 
 _PRUNE = 3600.0
-#: What clients reached goes into the store once a minute, so many between two turns of the loop
+#: Seconds between writes of peaks into the store, and peaks per iteration of the event loop
 #: (some milliseconds), in at most so many pieces; the rest waits for the next minute.
 _PEAKS = 60.0
 _PEAKS_PIECE = 200
@@ -36,7 +36,7 @@ _DROPS = 60.0
 _JUMP = 2.0
 #: After a longer jump forwards nothing is deleted for as long: the clock may be wrong.
 _LONG = 86400.0
-#: Rows between two turns of the loop: some milliseconds.
+#: Rows between two iterations of the event loop: some milliseconds.
 _PIECE = 500
 
 Ended = Callable[[Sequence[tuple[Snapshot, Decision]], int], None]
@@ -70,7 +70,7 @@ class Maintenance:
         self._counted = moment.boot - _DROPS
 
     def steady(self, moment: Moment) -> bool:
-        """Tell whether the wall clock goes on as it did, and what the store says of ends holds."""
+        """Return whether the wall clock was not set, so that the store's expiry times are right."""
         return abs(moment.wall - moment.boot - self._offset) < _JUMP
 
     async def run(self) -> None:
@@ -133,7 +133,7 @@ class Maintenance:
                 self._ended(first, count)
 
     def _decide(self, rows: Sequence[Snapshot], moment: Moment) -> list[tuple[Snapshot, Decision]]:
-        """Decide what follows what expired, and put that in force."""
+        """Decide what follows expired entries, and apply it."""
         pipeline = self._pipeline
         found: list[tuple[Snapshot, Decision]] = []
 

@@ -162,7 +162,7 @@ class Pipeline:
         positions: Sequence[StoredPosition] | None = None,
         began: float | None = None,
     ) -> tuple[list[Decision], list[tuple[Crossing, str]]]:
-        """Judge what was counted since the last call, record it and put it in force.
+        """Judge what was counted since the last call, record it and apply it.
 
         Args:
             now: both clocks.
@@ -223,7 +223,7 @@ class Pipeline:
         return acting
 
     def further(self, now: Moment) -> list[Decision]:
-        """Return the throttles in force whose clients went on, with the sessions to be ended.
+        """Return the throttles active whose clients went on, with the sessions to be ended.
 
         They are nothing new: neither to be recorded nor to be applied, which would fill the
         client's allowance again.
@@ -269,7 +269,7 @@ class Pipeline:
         networks: Mapping[Key, NetworkPast],
         now: Moment,
     ) -> None:
-        """Let the engine know what is in force already: after a restart it does not."""
+        """Let the engine know what is active already: after a restart it does not."""
         enforced = self.enforcer.enforcing()
 
         def hold(key: Key) -> None:
@@ -293,7 +293,7 @@ class Pipeline:
         ]
 
     def _newcomers(self, evidence: Sequence[Evidence], now: Moment) -> list[Decision]:
-        """Return the same for who turned out good in a network that is in force."""
+        """Return the same for who turned out good in a network that is active."""
         found: list[Decision] = []
         for e in evidence:
             network = address.network_of(e.subject)
@@ -318,7 +318,7 @@ class Pipeline:
         renewed: Iterable[Key] = (),
         began: float | None = None,
     ) -> None:
-        """Record decisions, then put them in force.
+        """Record decisions, then apply them.
 
         Args:
             decisions: what was decided, by whomever.
@@ -369,7 +369,7 @@ class Pipeline:
 def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[Entry]:
     """Return the elements that a decision wants. A release removes whatever is there.
 
-    A throttle or ban also removes the exemption of a subject that was `known`: of what is in force
+    A throttle or ban also removes the exemption of a subject that was `known`: of what is active
     in the kernel the strictest applies, but an exemption may last longer.
     """
     subject, scope, action = decision.subject, decision.scope, decision.action

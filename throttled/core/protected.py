@@ -28,10 +28,10 @@ LIMIT = "protected"
 
 
 class Protected:
-    """Compares what is in force with what is protected.
+    """Compares what is active with what is protected.
 
     Args:
-        pipeline: its ladder knows what is protected, its store what is in force.
+        pipeline: its ladder knows what is protected, its store what is active.
         report: is given what was decided; called with the first decisions of each network only.
         clock: both clocks.
     """

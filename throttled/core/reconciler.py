@@ -1,12 +1,12 @@
-"""Keeps the kernel as it should be: sets it up, hears of foreign hands, looks, puts things right.
+"""Reconciles the kernel with the store: setup, change notifications, periodic checks, repair.
 
-Elements that somebody adds or removes by hand are judged one by one, as soon as the kernel tells.
-Of anything else the static rules are put back at once, then all that is stored is compared, in
-pieces between which the loop goes on; whatever happens meanwhile makes it begin anew. On a timer
-the rules are looked at and a random sample of what should be in force is asked back: that finds
-what no word came of (XDP tells nothing; iptables that a set was emptied only if all were).
+When the kernel announces that another program added or removed single elements, these are compared
+with the store at once. After any other change the static rules are restored at once, then all
+entries are compared, in pieces between which the event loop continues; a further change restarts
+that. A timer checks the rules and looks up a random sample of the active entries, which finds
+changes that were not announced (XDP announces none; iptables not that one of its sets was emptied).
 
-Owns the watch on the kernel, the one task that puts things right, and what was seen last.
+Owns the watch on the kernel, the one task that repairs, and the result of the last check.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ from throttled.model import ACTIONS, SCOPES, Drift, Entry, Fill, Finding, Rulese
 
 log = logging.getLogger("throttled")
 
-#: A firewall is reloaded in several steps: what follows so soon (_BURST) is waited for (_SETTLED).
+#: A firewall is reloaded in several steps: after a change within _BURST, wait for _SETTLED.
 _BURST, _SETTLED = 1.0, 0.2
-#: What the kernel holds beyond the store is looked for, if the store has not more than this.
+#: Unknown elements in the kernel are searched for if the store has at most this many entries.
 _ADOPT = 50_000
-#: Seconds between looks; a look asks for so many places of the store, so many elements at each.
+#: Seconds between checks; random places of the store per check, and entries at each place.
 _CHECK = 10.0
 _PLACES, _NEIGHBOURS = 16, 8
-#: An element that ends this soon is no witness.
+#: Elements that expire this soon are not checked.
 _ENDS = 5.0
-#: When samples found something missing: not all is compared again for so long.
+#: After a sample found elements missing: seconds until the next full comparison.
 _DISTRUST = 600.0
 
-#: A set that is so full is told; so is what had to be put right so often within so many seconds.
+#: Reported: a set filled to this share; this many repairs within this many seconds.
 _NEARLY = 0.9
 _OFTEN = (3, 600.0)
 
@@ -48,7 +48,7 @@ _KINDS: frozenset[Kind] = frozenset(product(SCOPES, ACTIONS))
 class State(Enum):
     """What is known of the kernel, compared with the store."""
 
-    STARTING = auto()  # what is stored is put in force
+    STARTING = auto()  # what is stored is applied
     STEADY = auto()  # as stored, as far as is known
     DISTURBED = auto()  # something of ours was changed: to be repaired and compared
     LOST = auto()  # so, and elements that are not stored may be there
@@ -60,7 +60,7 @@ _TO_COMPARE = (State.DISTURBED, State.LOST)
 
 
 class Reconciler:
-    """The kernel's side of the daemon."""
+    """Reconciles the kernel with the store; see the module."""
 
     def __init__(
         self, backend: Backend, pipeline: Pipeline, ruleset: Callable[[], Ruleset]
@@ -69,13 +69,13 @@ class Reconciler:
 
         Args:
             backend: the kernel.
-            pipeline: whose store says what should be in force, and which takes note of failures.
-            ruleset: tells the static rules that belong to the configuration and the host, now.
+            pipeline: whose store says what should be active, and which records failures.
+            ruleset: returns the static rules of the present configuration and host.
         """
         self.backend = backend
-        #: When something had to be put right, on the boot clock; the latest.
+        #: When something had to be repaired, on the boot clock; the latest times.
         self.disturbed: deque[float] = deque(maxlen=100)
-        #: Of the latest sample: how many should be in force, and how many of those were not and had
+        #: Of the latest sample: how many should be active, and how many of those were not and had
         #: not been refused.
         self.sampled = self.absent = 0
         #: How full the sets were at the latest look, how many elements were missing, and how many
@@ -95,7 +95,7 @@ class Reconciler:
     # Start and stop
 
     def start(self) -> None:
-        """Protect: at once with the rules and what the kernel still holds, then with all of it.
+        """Set up the rules at once, keeping the kernel's elements; then restore all entries.
 
         Raises:
             BackendError: the kernel refused.
@@ -105,13 +105,13 @@ class Reconciler:
         self._task = asyncio.get_running_loop().create_task(self._begin(adopting=adopting))
 
     async def begun(self) -> bool:
-        """Wait for what `start` began; tell whether all that is stored is in force now."""
+        """Wait for what `start` began; return whether all that is stored is active now."""
         if self._task is not None:
             await asyncio.wait({self._task})
         return self.state is State.STEADY and not self._interrupted()
 
     def repair(self) -> bool:
-        """Put the backend's rules in place; tell whether there was anything of ours.
+        """Put the backend's rules in place; return whether there was anything of ours.
 
         Raises:
             BackendError: the kernel refused.
@@ -122,18 +122,18 @@ class Reconciler:
         return adopting
 
     def reconfigure(self) -> None:
-        """Put changed rules in place; a kernel that refuses is told, and asked again."""
+        """Apply changed rules; if the kernel refuses, log it and try again later."""
         try:
             self.repair()
         except BackendError as error:
             self._refused(error)
 
     def compare(self) -> None:
-        """Compare all with the store, soon: it is another one."""
+        """Compare all elements with the store soon, because it is another database."""
         self._reconcile(Drift(rules=True, lost=True))
 
     def close(self) -> None:
-        """Stop looking; what is in force stays."""
+        """Stop; elements stay in the kernel."""
         if self._task is not None:
             self._task.cancel()
         if self._watch is not None:
@@ -147,7 +147,7 @@ class Reconciler:
         self._compared(State.STARTING, whole=whole)
         await self._work()
 
-    # What is seen
+    # Checks
 
     def enforced(self, desired: Mapping[Kind, int]) -> tuple[int, bool]:
         """Return how many elements the kernel holds of those that it should.
@@ -235,7 +235,7 @@ class Reconciler:
         return found + [finding for finding in counted if finding.key not in known]
 
     def tick(self, moment: Moment) -> None:
-        """Try again what the kernel or the store refused; clear up in the kernel; look."""
+        """Retry what the kernel or the store refused, remove expired elements, check."""
         if self._pipeline.enforcer.error is None:
             try:
                 self.backend.collect()
@@ -270,13 +270,13 @@ class Reconciler:
             self._reconcile(Drift(rules=True, lost=True))
 
     def _is_full(self) -> bool:
-        """Tell whether a set is full, so that it is no wonder that elements are missing."""
+        """Return whether a set is full, which explains missing elements."""
         return any(fill.used >= fill.size for fill in self.fills) or bool(
             self._pipeline.enforcer.refused.sets()
         )
 
     def _lacks(self, moment: Moment) -> bool:
-        """Tell whether the kernel lacks elements, by its count and a sample, which it gets back."""
+        """Return whether the kernel lacks elements, by count and by sample; restore the sample."""
         store = self._pipeline.recorder.store
         self.fills = self.backend.fill()
         used = _used(self.fills)
@@ -295,7 +295,7 @@ class Reconciler:
         return self.lacking > 0
 
     def _listen(self) -> None:
-        """Hear when somebody else changes what is ours."""
+        """Subscribe to changes that other programs make."""
         try:
             self._watch = self.backend.watch()
         except BackendError as error:
@@ -313,10 +313,10 @@ class Reconciler:
             except ThrottledError as error:
                 self._refused(error)
 
-    # What is done about it
+    # Repairs
 
     def _judge(self, entries: Sequence[Entry]) -> None:
-        """Put single elements back that should be there; take over or remove what should not."""
+        """Restore single elements that are missing; adopt or remove unknown ones."""
         moment = now()
         pasts = self._pipeline.recorder.store.past(
             [(e.subject, e.scope) for e in entries], moment.wall
@@ -336,7 +336,7 @@ class Reconciler:
             log.warning(what, len(entries), len(absent), entries[0].subject)
 
     def _reconcile(self, drift: Drift) -> None:
-        """Set up again and compare; once more if anything happens meanwhile."""
+        """Set up and compare; again if another change comes meanwhile."""
         lost = drift.lost or self.state is State.LOST
         self.state = State.LOST if lost else State.DISTURBED
         if self._task is None or self._task.done():
@@ -369,7 +369,7 @@ class Reconciler:
             self.state = State.STEADY if whole else State.UNKNOWN
 
     async def _restore(self, *, adopting: bool) -> bool:
-        """Put what is stored and missing into the kernel; tell whether that came to its end."""
+        """Put what is stored and missing into the kernel; return whether that came to its end."""
         bare = _KINDS
         try:
             if adopting:
@@ -389,18 +389,18 @@ class Reconciler:
         return not self._interrupted()
 
     def _interrupted(self) -> bool:
-        """Tell whether to leave off comparing: it will begin anew."""
+        """Return whether to stop comparing, because it will be restarted."""
         return self.state in _TO_COMPARE or self._pipeline.enforcer.error is not None
 
     async def _adopt(self) -> None:
-        """Take over what the kernel holds beyond the store."""
+        """Adopt elements that are not in the store."""
         try:
             # The kernel walks a set anew for each piece of a dump: a million take a minute.
             if sum(self._pipeline.recorder.store.counts(now().wall).values()) <= _ADOPT:
                 await adopt(self._pipeline, self.backend, now)
         except ThrottledError as error:
             self._refused(error)
-        except Exception as error:  # noqa: BLE001 - what is ours is in force
+        except Exception as error:  # noqa: BLE001 - what is ours is active
             self._pipeline.skipped.add("comparison", error)
 
     def _refused(self, error: ThrottledError) -> None:

@@ -139,7 +139,7 @@ class Recorder:
             exempt_until: see `Store.unban`.
 
         Returns:
-            How many rows were in force.
+            How many rows were active.
 
         Raises:
             StoreError: it could not be recorded; it is as soon as the store works, see `unbans`.
@@ -162,7 +162,7 @@ class Recorder:
         Args:
             store: it.
             now: both clocks.
-            decisions: what is in force and that store does not know; these, and what the one
+            decisions: what is active and that store does not know; these, and what the one
                 before could not record, are recorded a piece at a time.
         """
         self.store = store
@@ -206,7 +206,7 @@ class Recorder:
 
         Args:
             network: canonical.
-            scope: where it is in force.
+            scope: where it is active.
             until: when that ends, wall clock.
             now: both clocks.
             only: of this address alone.
@@ -224,7 +224,7 @@ class Recorder:
         return []
 
     def without_refused(self, decisions: Sequence[Decision], now: Moment) -> Sequence[Decision]:
-        """Leave out exemptions that the store did not take: a throttle or a ban is in force."""
+        """Leave out exemptions that the store did not take: a throttle or a ban is active."""
         keys = [(d.subject, d.scope) for d in decisions if d.action == "exempt"]
         if not keys:
             return decisions

@@ -1,4 +1,4 @@
-"""Elements that found no room in a set of the kernel: recorded, and not in force.
+"""Elements that found no room in a set of the kernel: recorded, and not active.
 
 Not every kernel counts the elements of a set (nftables since Linux 6.16, BPF maps since 6.3); each
 says when it refuses one. From that the daemon knows what is not enforced, and which set is full.
@@ -28,7 +28,7 @@ class Refused:
         self.counts: Counter[Kind] = Counter()
 
     def update(self, entries: Sequence[Entry], applied: Applied, boot: float) -> None:
-        """Take note of what became of a batch.
+        """Record what became of a batch.
 
         Args:
             entries: the batch.
@@ -47,7 +47,7 @@ class Refused:
         self._remove(list(islice(self._ends, max(0, len(self._ends) - LIMIT))))
 
     def __contains__(self, entry: Entry) -> bool:
-        """Tell whether an element is known to have found no room."""
+        """Return whether an element is known to have found no room."""
         return _key(entry) in self._ends
 
     def expire(self, boot: float) -> None:
@@ -55,7 +55,7 @@ class Refused:
         self._remove([key for key, end in self._ends.items() if end <= boot])
 
     def clear(self) -> None:
-        """Take note that nothing is wanted any more."""
+        """Record that nothing is wanted any more."""
         self._remove(list(self._ends))
 
     def sets(self) -> list[FullSet]:

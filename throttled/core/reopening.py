@@ -2,7 +2,7 @@
 
 Protection goes on in memory, and nothing is deleted or changed to "repair" a file. As soon as the
 file can be used (there is room again, nobody locks it, the damaged one was moved away), or another
-one is at its path, it takes over, with what is in force meanwhile, and with whom an operator freed
+one is at its path, it takes over, with what is active meanwhile, and with whom an operator freed
 and allowed while there was no file. Owns nothing.
 """
 

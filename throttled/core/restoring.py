@@ -1,6 +1,6 @@
 """Brings the kernel and the store together again, in pieces between which the loop goes on.
 
-At start and after somebody touched our table: what the store says should be in force and the
+At start and after somebody touched our table: what the store says should be active and the
 kernel does not hold is applied; what the kernel holds and the store never heard of (a lost
 database) is adopted; what the store released and the kernel still holds is removed.
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Kind = tuple[Scope, Action]
 
-#: Elements between two turns of the loop: some milliseconds.
+#: Elements between two iterations of the event loop: some milliseconds.
 _PIECE = 500
 
 
@@ -42,7 +42,7 @@ async def restore(
         pipeline: whose store it is.
         backend: the kernel.
         clock: both clocks.
-        bare: of what the kernel holds nothing: there is no use in asking.
+        bare: of what the kernel holds nothing: no lookup is needed.
         stop: asked between pieces: whether to leave the rest.
 
     Raises:

@@ -228,7 +228,7 @@ class Actions:
         session.given = session.pipelined = session.failures = ()
 
     def _excuses(self, client: str, user: str, count: int, at: float) -> bool:
-        """Tell whether a login excuses failures that may be another account's."""
+        """Return whether a login excuses failures that may be another account's."""
         return self._excused.add(f"{client} {user.lower()}", at, count) <= _EXCUSES
 
     def _escaped(self, state: Scoped, event: Event, at: float) -> None:

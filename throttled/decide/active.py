@@ -1,4 +1,4 @@
-"""What is in force against each subject of one scope, and what was excused. Pure.
+"""What is active against each subject of one scope, and what was excused. Pure.
 
 A client that is banned need not be judged by every further line, nor one that is throttled by every
 further line that asks for the same throttle. One that a limit spared is judged again by that limit
@@ -14,12 +14,12 @@ from msgspec import Struct
 from throttled.decide.tables import Generations
 from throttled.model import Action
 
-#: How long it is remembered what is in force, at least. Longer bans are asked of the store again.
+#: How long it is remembered what is active, at least. Longer bans are asked of the store again.
 _DAY = 86400.0
 
 
 class InForce(Struct, frozen=True, gc=False):
-    """What is in force against a subject."""
+    """What is active against a subject."""
 
     banned_until: float = 0.0
     banned_since: float = inf  # since when the kernel drops its packets; `inf`: it does not
@@ -36,7 +36,7 @@ class Excuse(Struct, frozen=True, gc=False):
 
 
 class Active:
-    """What is in force and what was excused."""
+    """What is active and what was excused."""
 
     def __init__(self, cap: int) -> None:
         self._in_force: Generations[str, InForce] = Generations(_DAY, cap)
@@ -60,28 +60,28 @@ class Active:
         self._excused.put((subject, limit), what, at)
 
     def get(self, subject: str) -> InForce | None:
-        """Return what is in force; its times may have passed."""
+        """Return what is active; its times may have passed."""
         return self._in_force.get(subject)
 
     def until(self, subject: str, at: float) -> float:
-        """Return when what is in force ends; 0.0: nothing is."""
+        """Return when what is active ends; 0.0: nothing is."""
         known = self._in_force.get(subject) or _NOTHING
         until = max(known.banned_until, known.throttled_until)
         return until if until > at else 0.0
 
     def excuses(self, subject: str, limit: str, action: Action, value: int, at: float) -> bool:
-        """Tell whether what a value asks for in a limit has been spared."""
+        """Return whether what a value asks for in a limit has been spared."""
         known = self._excused.get((subject, limit))
         if known is None or at >= known.until or value > known.value:
             return False
         return action in (known.action, "throttle")
 
     def release(self, subject: str) -> None:
-        """Learn that nothing is in force any more; what was excused stays so."""
+        """Learn that nothing is active any more; what was excused stays so."""
         self._in_force.pop(subject)
 
     def reset(self, subject: str, limits: set[str]) -> None:
-        """Forget what is in force against a subject, and what limits spared it."""
+        """Forget what is active against a subject, and what limits spared it."""
         self._in_force.pop(subject)
         for limit in limits:
             self._excused.pop((subject, limit))

@@ -77,7 +77,7 @@ def lenient(plain: int, good: int, known: int, settings: Good) -> int:
 
 
 def proven(count: str, past: Past, now: float) -> bool:
-    """Tell whether a client counts as good for the brake, by the kind that speaks in a limit.
+    """Return whether a client counts as good for the brake, by the kind that speaks in a limit.
 
     Anybody can deliver two tiny mails, but only one who prepared himself did so on two days.
     """

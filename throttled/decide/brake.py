@@ -8,7 +8,7 @@ passed in which fewer were counted; those that pressed it are spared by that lim
 the error goes on hitting them. So that offenders cannot keep it on, a client counts once an hour,
 and all IPv6 clients of a /64, which one host has, count as one.
 
-Owns who was counted: at most `_CLIENTS`, above that the longest ago are forgotten. A wall clock
+Owns who was counted: at most `_CLIENTS`, above that the longest ago are evicted. A wall clock
 that goes back begins anew.
 """
 
@@ -65,7 +65,7 @@ class Brake:
         return count
 
     def spares(self, banned: Banned, now: float) -> bool:
-        """Tell whether the brake kept a limit from banning a good client within an hour."""
+        """Return whether the brake kept a limit from banning a good client within an hour."""
         return _within(self._spared.get(banned), now)
 
 

@@ -3,7 +3,7 @@
 `step` takes one event and the time at which it happened (`at`, on the boot clock when live, the
 line's own time in a replay). What came of it waits for `drain`: crossings, for the ladder to judge
 with the client's past, and good evidence, for the store. After judging, `hold` and `excuse` let the
-engine know what is in force and what was spared, so that a client is not judged again by every
+engine know what is active and what was spared, so that a client is not judged again by every
 further line. Crossings are kept for each subject, scope and limit: none hides another.
 
 What is counted where: `scoped` (tables, crossings), `streams` (sessions), `actions` (what each kind
@@ -57,7 +57,7 @@ class Outcome(Struct, frozen=True):
     crossings: list[Crossing]
     evidence: list[Evidence]
     activity: dict[Activity, int]
-    #: What clients did above a limit whose slow throttle is in force: their sessions are to end.
+    #: What clients did above a limit whose slow throttle is active: their sessions are to end.
     further: list[Crossing] = []
 
 
@@ -88,7 +88,7 @@ class Engine:
     def now(self) -> float:
         """The latest moment known, where that is not the latest line's.
 
-        A log may be late, or in another zone. What is in force ends by it.
+        A log may be late, or in another zone. What is active ends by it.
         """
         return self._scopes["mx"].now
 
@@ -159,7 +159,7 @@ class Engine:
             self._trace.add(sent.client, at, source, offset)
 
     def ours(self, event: Event, log: int) -> bool:
-        """Tell whether a line about a message is of a host whose lines count.
+        """Return whether a line about a message is of a host whose lines count.
 
         Args:
             event: of the line.
@@ -173,7 +173,7 @@ class Engine:
     def handshakes(self, client: str, scope: Scope, count: int, at: float) -> None:
         """Count connections that the kernel saw a client complete, logged or not.
 
-        They are never added to those that the log tells of: see `throttled.decide.limits`.
+        They are never added to those that the log reports: see `throttled.decide.limits`.
         """
         state, names = self._scopes[scope], self._actions.names
         name = "" if names is None else names.get(client) or ""
@@ -192,12 +192,12 @@ class Engine:
         enforced: bool = False,
         rate: Rate | None = None,
     ) -> None:
-        """Learn what is in force against a subject, so that it is not judged for less before then.
+        """Learn what is active against a subject, so that it is not judged for less before then.
 
         Args:
             subject: an address or a network.
-            scope: where it is in force.
-            action: what is in force.
+            scope: where it is active.
+            action: what is active.
             until: end, on the clock of `at`.
             at: now.
             enforced: the kernel drops its packets: a further session means that it is bypassed.
@@ -208,7 +208,7 @@ class Engine:
         state.hold(subject, action, until, at, enforced=enforced, rate=rate)
 
     def release(self, subject: str, scope: Scope) -> None:
-        """Learn that nothing is in force against a subject: what it does next is judged again."""
+        """Learn that nothing is active against a subject: what it does next is judged again."""
         self._scopes[scope].active.release(subject)
 
     def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
@@ -223,7 +223,7 @@ class Engine:
         self._scopes[crossing.scope].excuse(crossing, value, until, at)
 
     def in_force(self, subject: str, scope: Scope, at: float) -> float:
-        """Return when what is in force against a subject ends, as far as known; 0.0: nothing is."""
+        """Return when what is active against a subject ends, as far as known; 0.0: nothing is."""
         return self._scopes[scope].active.until(subject, at)
 
     def reset(self, subject: str, scope: Scope | None = None) -> None:
@@ -283,7 +283,7 @@ class Engine:
         return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
 
     def peaks(self, most: int) -> list[Peak]:
-        """Return some of what was noted of clients, until `recorded` is told that it is kept."""
+        """Return some peaks of clients; the same again until `recorded` is called with them."""
         every = (
             Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
             for gauge in self.gauges()

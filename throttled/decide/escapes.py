@@ -68,7 +68,7 @@ class Escapes:
         """Return who got through again and again, and still does; most sessions first.
 
         Args:
-            at: now; who has been silent for minutes is forgotten.
+            at: now; who has been silent for minutes is evicted.
         """
         self._known = {k: e for k, e in self._known.items() if at - e.last <= _QUIET}
         found = (

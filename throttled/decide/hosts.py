@@ -3,7 +3,7 @@
 A log may hold the lines of many hosts; only this host's lead to decisions here. `localhost`, which
 loggers write until they have learnt the name, is this host in a log that names no other.
 
-Owns the names seen: at most `_NAMES` a log, further ones are told apart no more.
+Owns the names seen: at most `_NAMES` a log, further ones are reported apart no more.
 """
 
 from msgspec import Struct, field
@@ -36,7 +36,7 @@ class Hosts:
         self._logs.setdefault(log, _Log()).local = True
 
     def see(self, log: int, host: str) -> bool:
-        """Take note of a host in a log; tell whether this changes who counts there."""
+        """Record a host in a log; return whether this changes who counts there."""
         known = self._logs.setdefault(log, _Log())
         if host and len(known.ignored) < _NAMES:
             known.ignored.setdefault(host, 0)
@@ -46,7 +46,7 @@ class Hosts:
         return True
 
     def counts(self, log: int, host: str) -> bool:
-        """Tell whether the lines of a host in a log count."""
+        """Return whether the lines of a host in a log count."""
         known = self._logs.get(log) or _Log()
         if known.local or not host or not self.facts.hostnames:
             return True
@@ -73,5 +73,5 @@ class Hosts:
 
 
 def local(host: str) -> bool:
-    """Tell whether a name is `localhost`, which may be any host."""
+    """Return whether a name is `localhost`, which may be any host."""
     return host.lower().partition(".")[0] == _LOCALHOST

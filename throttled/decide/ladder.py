@@ -101,11 +101,11 @@ class Ladder:
         return replace(ruling, decisions=self._strongest(found))
 
     def ended(self, rows: Sequence[Snapshot], now: float) -> list[Decision]:
-        """Return what follows when a ban or throttle has run out: a throttle, or nothing more.
+        """Return what follows when a ban or throttle has expired: a throttle, or nothing more.
 
         A ban of a length that an operator stated ends without a throttle.
 
-        The throttle ends when it would have if it had begun in time: of a ban that ran out while
+        The throttle ends when it would have if it had begun in time: of a ban that expired while
         the daemon was stopped only the rest is left, or nothing.
         """
         decisions = []
@@ -342,11 +342,11 @@ _UNKNOWN_NETWORK = NetworkPast()
 
 
 def _stated(row: Snapshot) -> bool:
-    """Tell whether an operator stated how long a ban lasts."""
+    """Return whether an operator stated how long a ban lasts."""
     return row.limit == OPERATOR and row.level == 0
 
 
 def offences(past: Past, forget: float, now: float) -> int:
-    """Return the bans that still count: one step is forgotten per `forget` seconds of peace."""
+    """Return the bans that still count: one step is evicted per `forget` seconds of peace."""
     lapsed = int(max(0.0, now - past.last_offence) // forget)
     return max(0, past.offences - lapsed)

@@ -114,9 +114,9 @@ def exempt(
 
     Args:
         network: which.
-        scope: where it is in force.
+        scope: where it is active.
         senders: addresses that are known to be good, see `Store.senders`.
-        until: when what is in force against the network ends.
+        until: when what is active against the network ends.
         now: wall clock.
     """
     why = f"known good sender in {network}, which is throttled or banned"

@@ -2,7 +2,7 @@
 
 A bounce speaks of the sender where the recipient does not exist (a bad list) or the content or its
 sender is refused. A full mailbox, a message that is too large, a loop, a server in trouble speak of
-somebody else. Codes are those of RFC 3463 and IANA's registry of enhanced status codes.
+another program. Codes are those of RFC 3463 and IANA's registry of enhanced status codes.
 """
 
 from typing import Literal
@@ -45,7 +45,7 @@ def judge(event: Event) -> Literal["bounces", "deferrals", ""]:
 
 
 def forwarded(original: str, recipient: str) -> bool:
-    """Tell whether an alias sent a message to another domain than its sender did."""
+    """Return whether an alias sent a message to another domain than its sender did."""
     if not original:
         return False
     return original.rpartition("@")[2].casefold() != recipient.rpartition("@")[2].casefold()

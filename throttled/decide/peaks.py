@@ -4,7 +4,7 @@ An engine for each scope counts as ever, with thresholds out of reach, and its t
 Good is who delivered mail or logged in, in that scope; the others are strangers.
 
 Owns the peaks: at most `max_clients` strangers for each limit and scope, and as many good clients.
-Of those that come later nothing is noted, and `full` says so. Of user names 256 are told apart.
+Of those that come later nothing is noted, and `full` says so. Of user names 256 are reported apart.
 """
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.settings import Policy
 
 _NAMES = 256
-#: Clients whose peaks anvil told; at the cap the lower half is forgotten.
+#: Clients whose peaks anvil told; at the cap the lower half is evicted.
 _ANVIL = 10_000
 _RATES = 10
 #: Syslog names known; a host has a handful, a forger any number.
@@ -74,7 +74,7 @@ class Scoped:
         return watched
 
     def settle(self) -> None:
-        """Take note of good evidence."""
+        """Record good evidence."""
         for one in self.engine.drain().evidence:
             known = self.good.get(one.subject)
             if known is None and len(self.good) >= self.cap:
@@ -115,7 +115,7 @@ class Watch:
         engine.step(event, event.time, self._log)
 
     def settle(self) -> None:
-        """Take note of good evidence; to be called now and then."""
+        """Record good evidence; to be called now and then."""
         for scoped in self.scopes.values():
             scoped.settle()
 

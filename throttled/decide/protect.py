@@ -69,7 +69,7 @@ class Protection:
         Args:
             facts: of this host.
             protect: the section of the configuration.
-            allowed: subjects and host names allowed by hand.
+            allowed: subjects and host names allowed manually.
         """
         networks, names, senders = [*protect.networks], [*protect.names], []
         for what in allowed:

@@ -12,7 +12,7 @@ def missing(desired: Sequence[Entry], elements: Iterable[Element]) -> list[Entry
     """Return the entries that the kernel does not hold, or holds with another end or rate.
 
     Args:
-        desired: what should be in force.
+        desired: what should be active.
         elements: what the kernel answered about these very subjects.
     """
     left = {(s.subject, s.scope, s.action, s.rate): s.seconds for s in elements}

@@ -1,10 +1,10 @@
 """What is counted in one scope, and who crossed a limit there. Pure: no clock, no I/O.
 
 Crossings are kept for each subject and limit: none hides another. They wait for the engine to take
-them. What is in force or was spared is known here, so that a client is not judged again by every
+them. What is active or was spared is known here, so that a client is not judged again by every
 further line.
 
-Owns the gauges, what is in force, the connections that postscreen hands over, and the crossings.
+Owns the gauges, what is active, the connections that postscreen hands over, and the crossings.
 """
 
 from throttled.address import network_of
@@ -59,7 +59,7 @@ class Scoped:
         enforced: bool,
         rate: Rate | None,
     ) -> None:
-        """Learn what is in force against a subject, see `Engine.hold`."""
+        """Learn what is active against a subject, see `Engine.hold`."""
         if action == "ban":
             self.active.ban(subject, until, at, enforced=enforced)
         elif action == "throttle":
@@ -159,7 +159,7 @@ class Scoped:
         at: float,
         event: Event,
     ) -> bool:
-        """Note a crossing, unless that much is in force, was spared or is noted already.
+        """Note a crossing, unless that much is active, was spared or is noted already.
 
         A slow throttle counts connections, but each may have 20 tries and last for hours: where a
         limit has a rate of its own, what a client goes on doing above it ends its session.

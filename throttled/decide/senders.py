@@ -87,7 +87,7 @@ class _Gauge:
         return self.table.value(subject, at) * self.unit
 
     def again(self, subject: str, value: int, at: float) -> bool:
-        """Tell whether a report is due, and remember that it was made."""
+        """Return whether a report is due, and remember that it was made."""
         known = self.reported.get(subject)
         if known is not None and at < known[0] and value < 2 * known[1]:
             return False
@@ -300,7 +300,7 @@ class Senders:
             self._pending[subject, gauge.name] = Crossing(subject, _scope(subject), *what)
 
     def _exceeded(self, gauge: _Gauge, subject: str, value: int, at: float) -> bool:
-        """Tell whether a value is above the other thresholds of its limit too."""
+        """Return whether a value is above the other thresholds of its limit too."""
         if value <= gauge.share * gauge.whole.value(subject, at):
             return False
         usual = gauge.limit.usual

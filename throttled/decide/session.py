@@ -94,10 +94,10 @@ class Session(Struct, gc=False):
     user: str = ""
     failures: tuple[tuple[float, int, str], ...] = ()  # time, failed logins counted, user name
     login: bool = False  # has logged in
-    proxy: bool = False  # the client may name others by XCLIENT: those are somebody else's
+    proxy: bool = False  # the client may name others by XCLIENT: those are another program's
 
     def idle(self, commands: dict[str, tuple[int, int]] | None) -> bool:
-        """Tell whether the session wanted nothing.
+        """Return whether the session wanted nothing.
 
         Args:
             commands: the counters of `disconnect`; None: it has none (postscreen).
@@ -105,7 +105,7 @@ class Session(Struct, gc=False):
         return not self.given and not self.auth_lines and _IDLE.issuperset(commands or ())
 
     def said(self) -> bool:
-        """Tell whether a line of its own reported anything."""
+        """Return whether a line of its own reported anything."""
         return self.harmless + self.errors + self.auth_lines + len(self.given) > 0
 
     def excused(self, user: str) -> list[tuple[float, int, str]]:
@@ -287,7 +287,7 @@ def _unseen(session: Session, commands: dict[str, tuple[int, int]]) -> int:
 
 
 def _same(one: str, other: str) -> bool:
-    """Tell whether two user names are the same account's: one may lack the domain."""
+    """Return whether two user names are the same account's: one may lack the domain."""
     one, other = one.lower(), other.lower()
     if "@" in one and "@" in other:
         return one == other
@@ -295,7 +295,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def proves(user: str, name: str) -> bool:
-    """Tell whether a login as `user` proves that a failure under `name` was its own account's.
+    """Return whether a login as `user` proves that a failure under `name` was its own account's.
 
     No name, or one that lacks the domain, may be another account's.
     """

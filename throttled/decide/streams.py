@@ -12,7 +12,7 @@ from throttled.decide.tables import Generations
 from throttled.model import Event, Facts, Scope
 
 #: Sessions known at once in a stream; Postfix runs some hundred smtpd. At the cap those silent the
-#: longest are forgotten: their `disconnect` may then count again what their lines had said.
+#: longest are evicted: their `disconnect` may then count again what their lines had said.
 _SESSIONS = 20_000
 _SESSION_TIME = 3600.0
 #: Streams known; a host has a handful, a forger any number.
@@ -75,7 +75,7 @@ class Streams:
         return stream
 
     def foreign(self, event: Event, key: SessionKey) -> bool:
-        """Tell whether a client was named by XCLIENT in another one's session: no line says so."""
+        """Return whether XCLIENT named this client in another one's session: no line shows it."""
         if self._proxies is None or event.kind == "connect":
             return False
         session = self.current.sessions.get(key)

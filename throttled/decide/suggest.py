@@ -88,7 +88,7 @@ def suggest(
     Args:
         scopes: what clients did.
         span: tells how many seconds of a limit were seen.
-        spared: tells whether a client is protected: it is left out.
+        spared: returns whether a client is protected: it is left out.
     """
     for scoped in scopes:
         counted = scoped.good.keys() | {c for w in scoped.watched for c in w.peaks.highest}

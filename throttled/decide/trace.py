@@ -16,7 +16,7 @@ _LATEST = 200
 
 
 class Trace:
-    """The latest `size` lines that counted. Owns the ring; entries are forgotten after a day."""
+    """The latest `size` lines that counted. Owns the ring; entries are evicted after a day."""
 
     def __init__(self, size: int, cap: int) -> None:
         self._size = size

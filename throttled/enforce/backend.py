@@ -11,14 +11,14 @@ from throttled.model import Applied, Drift, Element, Entry, Fill, Finding, Rules
 
 
 class RulesWatch(Protocol):
-    """Word of changes that somebody else makes to what is ours."""
+    """Word of changes that another program makes to what is ours."""
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when there is word."""
         ...
 
     def drain(self) -> Drift:
-        """Read what there is and return what somebody else did to what is ours.
+        """Read what there is and return what another program did to what is ours.
 
         Our own changes do not count. Where word was lost everything is, as then nobody knows.
         """
@@ -60,7 +60,7 @@ class Backend(Protocol):
         ...
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Put a batch in force in one transaction; the last entry for an element wins.
+        """Apply a batch in one transaction; the last entry for an element wins.
 
         An entry with `seconds` > 0 is added, or renewed if the kernel holds it already; with 0 it
         is removed, and that it was not there is no failure. A failing element is found by
@@ -95,7 +95,7 @@ class Backend(Protocol):
         ...
 
     def intact(self) -> bool:
-        """Tell whether the static rules stand as this object's `setup` put them. For a timer.
+        """Return whether the static rules stand as this object's `setup` put them. For a timer.
 
         Costs milliseconds, whatever is held. What it looks at is up to the backend: at least that
         packets still come to the rules. False before `setup`.
@@ -105,7 +105,7 @@ class Backend(Protocol):
     def fill(self) -> list[Fill]:
         """Return how full each set is, in milliseconds; empty where the kernel does not count.
 
-        All sets of a scope and an action together hold at least what is in force there.
+        All sets of a scope and an action together hold at least what is active there.
         """
         ...
 
@@ -120,7 +120,7 @@ class Backend(Protocol):
         ...
 
     def present(self) -> bool:
-        """Tell whether this host's kernel has entries of ours, whoever set them up.
+        """Return whether this host's kernel has entries of ours, whoever set them up.
 
         Raises:
             BackendError: it cannot be seen.

@@ -111,7 +111,7 @@ class DryRun:
         """Leave it to `apply`."""
 
     def intact(self) -> bool:
-        """Tell whether there are rules."""
+        """Return whether there are rules."""
         return self._ruleset is not None
 
     def fill(self) -> list[Fill]:

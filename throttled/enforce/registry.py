@@ -32,7 +32,7 @@ def backends(xdp_mode: Mode = "generic") -> dict[str, Callable[[], Backend]]:
 
 
 def choose(name: str, xdp_mode: Mode = "generic", *, observing: bool = False) -> Backend:
-    """Return a backend, not yet set up; `check` tells whether it can work.
+    """Return a backend, not yet set up; `check` returns whether it can work.
 
     Args:
         name: of a backend; "auto" is nftables, or iptables where only that works.
@@ -54,7 +54,7 @@ def choose(name: str, xdp_mode: Mode = "generic", *, observing: bool = False) ->
 
 
 def works(backend: Backend) -> bool:
-    """Tell whether a backend finds no fault here."""
+    """Return whether a backend finds no fault here."""
     return all(finding.state != "fault" for finding in backend.check())
 
 

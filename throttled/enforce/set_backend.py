@@ -23,14 +23,14 @@ class SetBackend(ABC, Generic[Packed]):
 
     @abstractmethod
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
-        """Put the rules in place, with more sets; tell whether there was anything of ours."""
+        """Put the rules in place, with more sets; return whether there was anything of ours."""
 
     @abstractmethod
     def _gone(self) -> BackendError:
         """Return the error for an operator where there are no sets, or no rules to add one to."""
 
     def _known(self) -> AbstractSet[SetId]:
-        """Return the sets that there are; a command asks the kernel, which somebody else set up."""
+        """Return the existing sets; a command asks the kernel, because the daemon made them."""
         if not self._sets:
             self._sets = self._present()
         return self._sets

@@ -123,7 +123,7 @@ def listened() -> set[int]:
 
 
 def _answered(data: bytes, at: int, end: int, *, hung_up: bool) -> bool:
-    """Tell whether this end spoke last, or nothing was said to it.
+    """Return whether this end spoke last, or nothing was said to it.
 
     Times are in ticks of the kernel of up to 10 ms: where data went both ways within one, an
     acknowledgement that came after the latest data tells that there was an answer to acknowledge

@@ -53,7 +53,7 @@ def summary(counts: Mapping[tuple[Scope, Action], int], *, observing: bool) -> s
     """Return one line for `systemctl status` where nothing is wrong.
 
     Args:
-        counts: how many elements of each kind are in force.
+        counts: how many elements of each kind are active.
         observing: nothing is enforced.
     """
     banned, throttled = (

@@ -1,4 +1,4 @@
-"""Counts that should not grow: what only happened, like lines that were lost, is told for a while.
+"""Counters that should not grow, such as lost lines: an increase is reported for a while.
 
 Owns the counts, and when each grew last.
 """
@@ -18,7 +18,7 @@ class Growth(Struct):
     at: float = -inf  # boot clock
 
     def lately(self, value: int, at: float) -> bool:
-        """Take the count; tell whether it grew lately."""
+        """Take the count; return whether it grew lately."""
         if value > self.value:
             self.at = at
         self.value = value
@@ -32,5 +32,5 @@ class Growths:
         self._counts: dict[str, Growth] = {}
 
     def lately(self, key: str, value: int, at: float) -> bool:
-        """Take a count; tell whether it grew lately."""
+        """Take a count; return whether it grew lately."""
         return self._counts.setdefault(key, Growth()).lately(value, at)

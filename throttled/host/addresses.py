@@ -110,7 +110,7 @@ class AddressWatch:
         return self._socket.fileno()
 
     def drain(self) -> bool:
-        """Read what there is and tell whether anything changed. Returns soon, whatever comes."""
+        """Read what there is and return whether anything changed. Returns soon, whatever comes."""
         changed = False
         for _ in range(_MOST_READS):
             try:

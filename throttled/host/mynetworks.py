@@ -6,7 +6,7 @@ files and tables are read as postconf(5) says of `mynetworks`: `198.51.100.0/24`
 of `cidr:` networks). The first match decides, so what is excluded is cut out of what follows.
 
 Limits: `_MOST` networks; a table that cannot be listed (SQL, LDAP, regular expressions) and an
-`if` or `!` within a `cidr:` table are told, not guessed at.
+`if` or `!` within a `cidr:` table are reported, not guessed at.
 """
 
 from collections.abc import Iterable, Iterator
@@ -206,7 +206,7 @@ def _public(network: Network) -> bool:
 
 
 def _too_wide(network: Network, *, given: bool) -> bool:
-    """Tell whether a network is wider than is ever meant; what is written may be all of 10/8."""
+    """Return whether a network is wider than is ever meant; what is written may be all of 10/8."""
     if network.prefixlen >= _FLOOR[network.version] or network.is_loopback:
         return False
     return _public(network) or not given

@@ -1,7 +1,7 @@
 """The hosts that Postfix hands its mail to (`relayhost`), as addresses. Owns no state.
 
 A name is resolved as this system does (`throttled.host.resolve`). Its MX records are not: a
-`relayhost` without brackets is told.
+`relayhost` without brackets is reported.
 """
 
 import time

@@ -54,7 +54,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
 
 
 def alike(found: Iterable[Service]) -> Iterator[str]:
-    """Yield a warning for services of different scopes that the log cannot tell apart."""
+    """Yield a warning for services of different scopes that the log cannot distinguish."""
     first: dict[tuple[str, str], Service] = {}
     for service in found:
         known = first.setdefault((service.tag, service.process), service)
@@ -76,7 +76,7 @@ def _behind(instance: Instance, screen: Entry) -> Iterator[Entry]:
 
 
 def _disabled(entry: Entry) -> bool:
-    """Tell whether master_service_disable names it, as `inet`, `smtp/inet` (postconf(5))."""
+    """Return whether master_service_disable names it, as `inet`, `smtp/inet` (postconf(5))."""
     for pattern in split(entry.parameters.get("master_service_disable", "")):
         if pattern.lstrip("!") in (entry.kind, f"{entry.name}/{entry.kind}"):
             return not pattern.startswith("!")

@@ -1,6 +1,6 @@
 """Serves the figures over HTTP, on a loopback port or a UNIX socket.
 
-There is no password and no TLS: whoever reaches the place may read. Figures only: no address and no
+There is no password and no TLS: whoever reaches the place may read. Metrics only: no address and no
 other text of a client is in them. Owns the listening socket.
 
 Limits: a request of 8 KiB, `TIME_LIMIT` seconds, `MAX_CONNECTIONS` at once, more are hung up on;

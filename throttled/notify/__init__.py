@@ -1,1 +1,1 @@
-"""What others are told of decisions and health: journal lines, commands, webhooks."""
+"""What others are reported of decisions and health: journal lines, commands, webhooks."""

@@ -91,7 +91,7 @@ class Hook:
         self._wrong = wrong
 
     async def run(self) -> None:
-        """Deliver what is told, for ever."""
+        """Deliver what is reported, for ever."""
         while True:
             await self._waiting.wait()
             await self._deliver(self._drain())

@@ -71,7 +71,7 @@ def set_up(level: str, stream: TextIO = sys.stderr) -> None:
 
 
 class Journal:
-    """Writes a line for each decision, and for the end of what was in force."""
+    """Writes a line for each decision, and for the end of each entry."""
 
     def __init__(self, clock: Callable[[], float], *, would: bool) -> None:
         """Write nothing yet.
@@ -91,11 +91,21 @@ class Journal:
         lines = [line.line(decision, would=self._would) for decision in decisions[:SHOWN]]
         self._write(lines, len(decisions) - len(lines))
 
+    def bulk(self, decisions: Sequence[Decision]) -> None:
+        """Write decisions of `import` and `unban --all`, with half of the lines at most.
+
+        The other half is left to the decisions on clients that offend meanwhile.
+        """
+        room = max(0, self._left - _LINES // 2)
+        lines = [line.line(each, would=self._would) for each in decisions[: min(SHOWN, room)]]
+        self._write(lines, 0)
+        self._omitted += len(decisions) - len(lines)
+
     def ended(self, ended: Sequence[tuple[Snapshot, Decision]], count: int) -> None:
         """Write what expired, each with the throttle that follows a ban.
 
         Args:
-            ended: what was in force and what follows, the first of them.
+            ended: entries and what follows them, the first ones.
             count: how many there are.
         """
         lines = []

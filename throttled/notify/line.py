@@ -44,7 +44,7 @@ def line(decision: Decision, *, would: bool) -> str:
 
 
 def expired(row: Snapshot) -> str:
-    """Return the end of what was in force as a line; `for` is how long it was."""
+    """Return the end of what was active as a line; `for` is how long it was."""
     lasted = str(Duration(row.until - row.since))
     fields = {**_scope(row), "limit": row.limit, "for": lasted}
     if row.level:

@@ -59,7 +59,7 @@ def punish(
         desk: what is changed.
         entries: subjects; none with the action `allow`.
         peer: who asked.
-        notice: the decisions are worth a notice.
+        notice: each decision is worth a notification; `import` makes too many.
     """
     moment = desk.clock()
     keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]

@@ -107,7 +107,7 @@ class Desk(Struct, frozen=True):
             await self.running.leftovers.remove(self.clock().boot)
 
     def announce(self, decisions: Sequence[Decision], *, notice: bool) -> None:
-        """Let the daemon's listeners know of decisions; `notice`: they are worth a notice."""
+        """Pass decisions to the daemon's listeners; `notice`: each is worth a notification."""
         if self.running is not None:
             self.running.announce(decisions, notice)
 

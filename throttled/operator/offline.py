@@ -62,7 +62,7 @@ def answer_offline(
 def backends(settings: Config, path: str) -> list[Backend]:
     """Return the backends whose entries belong to a database.
 
-    Where the configuration observes, what was really in force before may be in any of them.
+    Where the configuration observes, what was really active before may be in any of them.
     """
     firewall = settings.firewall
     if settings.observing and path == settings.store.path:

@@ -6,7 +6,7 @@ networks do not apply to an exempt address. `unban --all` is in `unban_all`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
 from throttled.control.protocol import ChangeResult, Unban
@@ -59,7 +59,8 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     message, confirmed = _outcome(desk, subject, still)
     if confirmed:
         begun = exempted if request.exempt else []
-        desk.announce([*_releases(rows, moment.wall), *begun], notice=True)
+        keys = [(row.subject, row.scope) for row in rows]
+        desk.announce([*releases(keys, moment.wall), *begun], notice=True)
     if request.exempt:
         message += f"; exempt for {Duration(request.exempt)}"
         if address.is_network(subject):
@@ -179,7 +180,7 @@ def exempt_until(
 
     Args:
         scopes: of the unban.
-        rows: what is in force: an exemption goes on unless another one is asked for.
+        rows: what is active: an exemption goes on unless another one is asked for.
         asked: until when it shall be exempt; 0.0 = nothing was said of it.
     """
     if asked:
@@ -199,11 +200,9 @@ def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[
     ]
 
 
-def _releases(rows: Sequence[Snapshot], wall: float) -> list[Decision]:
-    """Return what an unban of these rows is reported as."""
+def releases(keys: Iterable[tuple[str, Scope]], wall: float) -> list[Decision]:
+    """Return the decisions as which an unban of these subjects is announced."""
     return [
-        Decision(
-            wall, "release", r.subject, r.scope, OPERATOR, 0, wall, "unbanned", origin=OPERATOR
-        )
-        for r in rows
+        Decision(wall, "release", subject, scope, OPERATOR, 0, wall, "unbanned", origin=OPERATOR)
+        for subject, scope in keys
     ]

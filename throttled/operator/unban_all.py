@@ -9,12 +9,14 @@ from throttled.control.server import Peer
 from throttled.errors import StoreError
 from throttled.model import Entry, Scope
 from throttled.operator.desk import RESTRICTING, Desk
-from throttled.operator.unban import unrecorded
+from throttled.operator.unban import releases, unrecorded
 
 log = logging.getLogger(__name__)
 
 #: Entries between two iterations of the event loop.
 _PIECE = 1000
+#: Entries of which the journal gets a line; the audit line has the number of all.
+_LOGGED = 100
 
 
 async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
@@ -43,7 +45,7 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
 def _flush(desk: Desk) -> str:
     """Remove all entries at once; return how many were unbanned, as a sentence."""
     later = unrecorded(desk, desk.unusable)
-    count = 0
+    count, first = 0, _first(desk)
     try:
         count = desk.pipeline.unban("", None, desk.clock())
     except StoreError as error:
@@ -52,7 +54,17 @@ def _flush(desk: Desk) -> str:
         desk.backend.teardown()
     else:
         desk.pipeline.flush(desk.running.reconciler.repair, desk.clock())
+    desk.announce(releases(first, desk.clock().wall), notice=False)
     return f"all unbanned{later}" if later else f"{count} unbanned"
+
+
+def _first(desk: Desk) -> list[tuple[str, Scope]]:
+    """Return the latest throttles and bans, of which the journal gets a line."""
+    try:
+        rows = desk.store.snapshots(desk.clock().wall, count=_LOGGED)
+    except StoreError:  # the unban itself reports it
+        return []
+    return [(row.subject, row.scope) for row in rows if row.action in RESTRICTING]
 
 
 async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
@@ -61,6 +73,8 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     try:
         for entries in desk.store.unban_scope(scope, _PIECE):
             desk.remove(entries)
+            first = [(entry.subject, scope) for entry in entries[: max(0, _LOGGED - count)]]
+            desk.announce(releases(first, desk.clock().wall), notice=False)
             count += len(entries)
             await asyncio.sleep(0)
     except StoreError as error:

@@ -134,7 +134,7 @@ def _reason(code: str, dsn: str | None, text: str) -> Reason:
 
 
 def _spared_by_next_server(text: str) -> bool:
-    """Tell whether the next server refused a recipient for what is no client's doing.
+    """Return whether the next server refused a recipient for what is no client's doing.
 
     A recipient that imitates its words stands in the line twice: in front, and as `to=<...>`.
     """
@@ -157,7 +157,7 @@ def _listed(text: str) -> Reason:
 
 
 def _null_sender(text: str) -> bool:
-    """Tell whether the sender is the null address; a client may write `; from=<` a second time."""
+    """Return whether the sender is the null address; a client may write a second `; from=<`."""
     return text.count("; from=<") == 1 and _NULL_SENDER.search(text) is not None
 
 

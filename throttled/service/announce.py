@@ -25,21 +25,24 @@ Listener = Callable[[Sequence[Decision]], None]
 
 
 class Announcer:
-    """Lets listeners know of decisions that are in force."""
+    """Passes decisions that are applied to its listeners."""
 
-    def __init__(self, listeners: Sequence[Listener], always: Sequence[Listener]) -> None:
-        """Take the listeners.
+    def __init__(
+        self, single: Sequence[Listener], bulk: Sequence[Listener], always: Sequence[Listener]
+    ) -> None:
+        """Store the listeners.
 
         Args:
-            listeners: of decisions that are worth a notice.
-            always: of all decisions.
+            single: called with decisions on single clients.
+            bulk: called with decisions of `import` and `unban --all`.
+            always: called with all decisions.
         """
-        self._listeners = listeners
+        self._single, self._bulk = single, bulk
         self._always = always
 
     def __call__(self, decisions: Sequence[Decision], *, notice: bool = True) -> None:
-        """Let them know; `notice`: the decisions are worth a notice."""
-        for listener in (*(self._listeners if notice else ()), *self._always):
+        """Call the listeners; `notice`: each decision is worth a notification."""
+        for listener in (*(self._single if notice else self._bulk), *self._always):
             listener(decisions)
 
 

@@ -120,7 +120,7 @@ class LiveConfiguration:
         return gathered(self.config, self.facts)
 
     def outdated(self) -> bool:
-        """Tell whether a file that the facts were read from has changed."""
+        """Return whether a file that the facts were read from has changed."""
         return fingerprint(self.facts.files) != self._read
 
     def protection(self, store: Store, wall: float) -> Protection:
@@ -141,7 +141,7 @@ class LiveConfiguration:
         return Protection.of(self.facts, self.config.protect, self._allowed)
 
     def ended(self, wall: float) -> bool:
-        """Tell whether an entry of the allowlist has ended since `protection` was asked."""
+        """Return whether an entry of the allowlist has ended since `protection` was asked."""
         return wall >= self._allowed_until
 
     def named(self, store: Store) -> Facts:
@@ -163,7 +163,7 @@ class LiveConfiguration:
 
         Args:
             protection: whom they exempt.
-            stored: how many elements should be in force.
+            stored: how many elements should be active.
         """
         throttle = self.config.throttle
         return Ruleset(

@@ -2,7 +2,7 @@
 
 One thread, one asyncio loop: a readable log, a request, a changed host, a foreign hand on our
 table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
-pieces between them. Stopping leaves what is in force standing; starting adopts it.
+pieces between them. Stopping leaves what is active standing; starting adopts it.
 
 Owns the store, the pipeline, the logs and the reconciler.
 `throttled.operator.answer` answers requests, `throttled.health.findings` says what is wrong.
@@ -297,7 +297,7 @@ class Daemon:
             await self.leftovers.remove(now().boot)
 
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Stop looking; leave what is in force."""
+        """Stop looking; leave what is active."""
         with suppress(StoreError):
             sum(self.maintenance.keep_peaks())
         for task in tasks:
@@ -324,7 +324,7 @@ class Daemon:
         return self.live.ruleset(self.pipeline.ladder.protection, self._stored())
 
     def _stored(self) -> int:
-        """Return how many elements should be in force; 0 where the store does not say."""
+        """Return how many elements should be active; 0 where the store does not say."""
         try:
             return sum(self.store.counts(now().wall).values())
         except StoreError:
@@ -343,7 +343,7 @@ class Daemon:
         self.apply_configuration()
 
     def apply_configuration(self) -> None:
-        """Take changed facts, configuration or allowlist; what is in force stays."""
+        """Take changed facts, configuration or allowlist; what is active stays."""
         self.host.follow()
         self.protect()
         self.reconciler.reconfigure()
@@ -418,12 +418,13 @@ class Daemon:
     # What follows a decision
 
     def _announce(self) -> None:
-        """Say who gets to know of decisions."""
+        """Set up what is called with decisions."""
         self.journal = Journal(lambda: now().boot, would=self.observing)
-        listeners: list[Listener] = [self.journal, alert, self.hook.decided]
+        single: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        self.announcer = Announcer(listeners, () if self.observing else (ender,))
+        always = () if self.observing else (ender,)
+        self.announcer = Announcer(single, (self.journal.bulk,), always)
 
     def _report(self, reports: Sequence[Report]) -> None:
         """Say which senders crossed a limit."""
@@ -577,7 +578,7 @@ class Daemon:
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None, level: str = "info") -> int:
-    """Run the daemon in the foreground until it is told to stop.
+    """Run the daemon in the foreground until it is reported to stop.
 
     Args:
         config: the file named on the command line, or None.

@@ -1,6 +1,6 @@
 """Log lines that would repeat many times a second: how often each is written. No clock of its own.
 
-Limits: `_KEYS` different ones; at more of them all are forgotten, and written once more.
+Limits: `_KEYS` different ones; at more of them all are evicted, and written once more.
 """
 
 #: Seconds between two lines about the same.

@@ -35,7 +35,7 @@ log = logging.getLogger("throttled")
 
 MAX_BYTES = 1 << 30  # of text, all logs together
 MAX_SECONDS = 600.0
-_SLICE = 100  # lines between two turns of the loop
+_SLICE = 100  # lines between two iterations of the event loop
 _LOGGED = 10.0  # seconds between two messages about progress
 _DAY = 86400.0
 #: Clients of which something is kept between two lines of a session.

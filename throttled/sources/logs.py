@@ -60,7 +60,7 @@ class Follower(Struct):
         return list(filter(None, dict.fromkeys((self.error, self.tail.state().error))))
 
     def pause(self) -> None:
-        """Do not read it at each turn of the loop: what raises leaves it readable."""
+        """Do not read it at each iteration of the event loop: what raises leaves it readable."""
         if not self.paused:
             self.paused = asyncio.get_running_loop().remove_reader(self.tail.fileno())
 

@@ -1,1 +1,1 @@
-"""What must survive: decisions, what is in force, good evidence, log offsets. SQLite, only here."""
+"""What must survive: decisions, what is active, good evidence, log offsets. SQLite, only here."""

@@ -103,7 +103,7 @@ class Database:
                     connection.execute("ROLLBACK")
 
     def gone(self) -> bool:
-        """Tell whether the file was deleted or replaced since it was opened."""
+        """Return whether the file was deleted or replaced since it was opened."""
         return self._identity is not None and _identity(self.path) != self._identity
 
     def checkpoint(self) -> None:

@@ -1,4 +1,4 @@
-"""What is in force: for the kernel, for `list` and `status`; moved in time. Owns no state.
+"""What is active: for the kernel, for `list` and `status`; moved in time. Owns no state.
 
 A million rows are read in pages, each a SELECT of its own: no long read transaction, no million
 Python objects. Rows that change meanwhile may come in their old or their new state, or in both.
@@ -97,24 +97,24 @@ class Filter(Struct, frozen=True):
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
-    """Yield what is in force, `chunk` rows at a time: who was active last comes first."""
+    """Yield what is active, `chunk` rows at a time: who was active last comes first."""
     for page in _pages(database, _ACTIVE, 1 << 62, now, chunk):
         yield [_entry(row) for row in page]
 
 
 def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry]:
-    """Return some of what is in force, decided one after the other from a random one on."""
+    """Return some of what is active, decided one after the other from a random one on."""
     return [_entry(row) for row in connection.execute(_SAMPLE, (now, count))]
 
 
 def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what is in force with all that is known of it, `chunk` rows at a time."""
+    """Yield what is active with all that is known of it, `chunk` rows at a time."""
     for page in _pages(database, _ROWS, 0, now, chunk):
         yield structs(Snapshot, map(_snapshot, page), database.skipped)
 
 
 def inside(database: Database, network: str, now: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what is in force inside a network or is it, in the order of the text of subjects.
+    """Yield what is active inside a network or is it, in the order of the text of subjects.
 
     `chunk` rows are looked at for each list, which may be empty: others have the same beginning.
     """
@@ -131,7 +131,7 @@ def inside(database: Database, network: str, now: float, chunk: int) -> Iterator
 
 
 def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
-    """Move what is in force, allowed and exempt in time; see `Store.shift`."""
+    """Move what is active, allowed and exempt in time; see `Store.shift`."""
     if how.last < 0:
         with database.transaction() as connection:
             (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
@@ -149,7 +149,7 @@ def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
 
 
 def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what ran out by then, the earliest first, `chunk` rows at a time."""
+    """Yield what expired by then, the earliest first, `chunk` rows at a time."""
     end, number = -math.inf, 0
     while True:
         with database.guard() as connection:
@@ -170,7 +170,7 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
     after: Cursor = (),
     skipped: Skipped,
 ) -> tuple[list[Snapshot], Cursor]:
-    """Return `count` rows of what is in force, and where the next page begins."""
+    """Return `count` rows of what is active, and where the next page begins."""
     where, values = _where(what, now)
     by, end, beyond = _ORDERS[order]
     if after:
@@ -204,7 +204,7 @@ def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
 
 
 def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Action], int]:
-    """Return how many are in force, without counting them."""
+    """Return how many are active, without counting them."""
     rows = dict(connection.execute("SELECT name, rows FROM tally").fetchall())
     for name, over in connection.execute(
         "SELECT scope || ' ' || action, count(*) FROM active WHERE until <= ? GROUP BY 1", (now,)

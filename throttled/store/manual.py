@@ -43,7 +43,7 @@ ON CONFLICT (what) DO UPDATE SET
 def unban(
     connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
 ) -> list[Entry]:
-    """Take a subject out of force and forget its offences; return what was in force."""
+    """Remove a subject and forget its offences; return what was active."""
     rows = connection.execute(
         "SELECT action FROM active WHERE subject = ? AND scope = ? AND until > ?", (*key, now)
     ).fetchall()
@@ -58,7 +58,7 @@ def unban(
 
 
 def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:
-    """Take a scope out of force, `chunk` rows at a time; yield what was in force."""
+    """Remove a scope, `chunk` rows at a time; yield what was active."""
     number = 0
     while True:
         with database.transaction() as connection:
@@ -70,7 +70,7 @@ def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[E
 
 
 def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> None:
-    """Take everything out of force and forget all offences; exemptions stay.
+    """Remove everything and forget all offences; exemptions stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
     looks at each row: a million in one second instead of ten.
@@ -107,7 +107,7 @@ def unbanned_since(connection: sqlite3.Connection, most: int) -> dict[str, dict[
 def unbans(
     connection: sqlite3.Connection, most: int
 ) -> dict[tuple[str, Scope], tuple[float, float]]:
-    """Return since when subjects are forgotten and until when they are exempt."""
+    """Return since when subjects are evicted and until when they are exempt."""
     rows = connection.execute(_PENDING, (most,))
     return {(subject, scope): (at, until) for subject, scope, at, until in rows}
 
@@ -128,12 +128,12 @@ def allow(connection: sqlite3.Connection, entry: Allowed) -> None:
 
 
 def disallow(connection: sqlite3.Connection, what: str) -> bool:
-    """Take an entry from the allowlist; tell whether it was there."""
+    """Take an entry from the allowlist; return whether it was there."""
     return connection.execute("DELETE FROM allowed WHERE what = ?", (what,)).rowcount > 0
 
 
 def allowed(connection: sqlite3.Connection, now: float, skipped: Skipped) -> list[Allowed]:
-    """Return the allowlist, without what ran out."""
+    """Return the allowlist, without what expired."""
     rows = connection.execute(
         "SELECT what, until, note, since, '', 0.0, origin FROM allowed"
         " WHERE until = 0 OR until > ? ORDER BY what",

@@ -2,7 +2,7 @@
 
 One call deletes at most `BATCH` rows of each table, in 25 ms at worst. At a cap go first:
 the oldest decisions, offences and unbans; the good evidence that is longest without news; of what
-is in force, what would end soonest (the kernel keeps it, only a restart would not restore it).
+is active, what would end soonest (the kernel keeps it, only a restart would not restore it).
 """
 
 import sqlite3
@@ -64,7 +64,7 @@ _FOREVER = 1e300
 
 
 def prune(connection: sqlite3.Connection, now: float) -> bool:
-    """Delete at most `BATCH` rows of each table; tell whether there may be more to delete."""
+    """Delete at most `BATCH` rows of each table; return whether there may be more to delete."""
     (latest,) = connection.execute("SELECT coalesce(max(number), 0) FROM decision").fetchone()
     over = latest - DECISIONS
     history = (BATCH, now - _HISTORY, over, latest)

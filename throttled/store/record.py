@@ -29,7 +29,7 @@ INSERT INTO decision (number, time, action, subject, scope, "limit", level, unti
     threshold, lines, alert, rate, origin)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# What is in force is not replaced by less: a ban is more than a throttle, that more than an
+# What is active is not replaced by less: a ban is more than a throttle, that more than an
 # exemption. Where the same action goes on, so do its packets; whether renewing set the kernel's
 # counter to zero (before Linux 6.12), `_PACKETS` notices.
 _ACTIVE = """
@@ -77,7 +77,7 @@ UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0
 
 
 def decisions(connection: sqlite3.Connection, batch: Sequence[Decision]) -> None:
-    """Write decisions into the history, what is in force and the offences."""
+    """Write decisions into the history, what is active and the offences."""
     (number,) = connection.execute(_NUMBER).fetchone()
     numbered = list(enumerate(sorted(batch, key=lambda d: d.subject), number))
     connection.executemany(_DECISION, (_decision(n, d) for n, d in numbered))

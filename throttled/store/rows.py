@@ -27,7 +27,7 @@ class StoredPosition(Struct, frozen=True, gc=False):
 
 
 class Allowed(Struct, frozen=True):
-    """Something that the operator allowed by hand."""
+    """Something that the operator allowed manually."""
 
     what: str  # subject or host-name suffix
     until: float  # wall clock; 0.0 = for ever
@@ -72,7 +72,7 @@ def structs(kind: type[Row], rows: Iterable[Sequence[object]], skipped: Skipped)
     Args:
         kind: of struct; its fields are the columns.
         rows: of SQLite, which puts a value of any type into a column.
-        skipped: takes note of the others.
+        skipped: records the others.
     """
     names = kind.__struct_fields__
     found: list[Row] = []

@@ -95,7 +95,7 @@ class Store:
         return self._database.skipped
 
     def gone(self) -> bool:
-        """Tell whether the file was deleted or replaced since it was opened."""
+        """Return whether the file was deleted or replaced since it was opened."""
         return self._database.gone()
 
     # Log sources
@@ -228,9 +228,9 @@ class Store:
     ) -> None:
         """Record a batch in one transaction.
 
-        A ban replaces what is in force against its subject and scope and, with a level, becomes
-        its `offences`. A throttle replaces a throttle or an exemption, not a ban that is in force;
-        an exemption replaces neither. A release takes away what is in force. Decisions about one
+        A ban replaces what is active against its subject and scope and, with a level, becomes
+        its `offences`. A throttle replaces a throttle or an exemption, not a ban that is active;
+        an exemption replaces neither. A release takes away what is active. Decisions about one
         subject count in their order.
 
         Args:
@@ -323,31 +323,31 @@ class Store:
         with self._database.guard() as connection:
             return peaks.read(connection, now)
 
-    # What is in force
+    # What is active
 
     def active(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
-        """Yield what should be in force, the latest decided first, in chunks.
+        """Yield what should be active, the latest decided first, in chunks.
 
         The store can be written in between; what is decided anew then may not come again.
         """
         return listing.active(self._database, now, chunk)
 
     def sample(self, now: float, count: int) -> list[Entry]:
-        """Return at most so many of what should be in force, neighbours from a random one on."""
+        """Return at most so many of what should be active, neighbours from a random one on."""
         with self._database.guard() as connection:
             return listing.sample(connection, now, count)
 
     def ended(self, until: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
-        """Yield what ran out by then and was not replaced, in chunks, without lines.
+        """Yield what expired by then and was not replaced, in chunks, without lines.
 
         Kept for an hour; the store can be written in between.
         """
         return listing.ended(self._database, until, chunk)
 
     def shift(self, how: Shift, chunk: int = _CHUNK) -> Iterator[int]:
-        """Move what is in force, allowed and exempt in time, in chunks: somebody set the clock.
+        """Move what is active, allowed and exempt in time, in chunks: somebody set the clock.
 
-        Yields how much of what is in force moved.
+        Yields how much of what is active moved.
 
         Args:
             how: by how much, and how far it has come: asked again after an error, it goes on there.
@@ -359,7 +359,7 @@ class Store:
     def snapshots(
         self, now: float, what: Filter = _ALL, order: Order = "since", count: int = 1000
     ) -> list[Snapshot]:
-        """Return what is in force: the latest decided, soonest ending or most dropped first.
+        """Return what is active: the latest decided, soonest ending or most dropped first.
 
         Ordering a million rows by packets, or looking through them for a limit, takes a second.
         """
@@ -383,23 +383,23 @@ class Store:
             )
 
     def rows(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
-        """Yield all that is in force, the earliest decided first, in chunks, without lines."""
+        """Yield all that is active, the earliest decided first, in chunks, without lines."""
         return listing.rows(self._database, now, chunk)
 
     def inside(self, network: str, now: float, chunk: int = _CHUNK) -> Iterator[list[Snapshot]]:
-        """Yield what is in force inside a network or is it, without lines; see `listing.inside`.
+        """Yield what is active inside a network or is it, without lines; see `listing.inside`.
 
         The store can be written in between.
         """
         return listing.inside(self._database, network, now, chunk)
 
     def total(self, now: float, what: Filter = _ALL) -> int:
-        """Return how many are in force."""
+        """Return how many are active."""
         with self._database.guard() as connection:
             return listing.total(connection, what, now)
 
     def counts(self, now: float) -> dict[tuple[Scope, Action], int]:
-        """Return how many are in force by scope and action."""
+        """Return how many are active by scope and action."""
         with self._database.guard() as connection:
             return listing.counts(connection, now)
 
@@ -408,7 +408,7 @@ class Store:
     def unban(
         self, subject: str, scope: Scope | None, now: float, exempt_until: float = 0.0
     ) -> list[Entry]:
-        """Unban: take out of force and forget offences; the history keeps it, with the release.
+        """Unban: remove and forget offences; the history keeps it, with the release.
 
         Args:
             subject: exactly this one; an address in a network is another subject.
@@ -417,7 +417,7 @@ class Store:
             exempt_until: `Past.exempt_until` from now on; not later than now for none.
 
         Returns:
-            What was in force, with `seconds` 0: what the kernel shall no longer hold.
+            What was active, with `seconds` 0: what the kernel shall no longer hold.
         """
         with self._database.transaction() as connection:
             return [
@@ -427,7 +427,7 @@ class Store:
             ]
 
     def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
-        """Take the throttles and bans of a scope out of force in chunks; yield them, `seconds` 0.
+        """Remove the throttles and bans of a scope in chunks; yield them, `seconds` 0.
 
         Writes no history and forgets nothing; `clear` does that at the end. The store can be
         written in between.
@@ -435,7 +435,7 @@ class Store:
         return manual.unban_scope(self._database, scope, chunk)
 
     def clear(self, now: float, scope: Scope | None = None) -> int:
-        """Remove all throttles and bans and forget all offences; return how many were in force.
+        """Remove all throttles and bans and forget all offences; return how many were active.
 
         Writes no history. Good evidence, exemptions and the allowlist stay.
         """
@@ -457,7 +457,7 @@ class Store:
             return manual.unbanned_since(connection, _UNBANS)
 
     def unbans(self) -> dict[Key, tuple[float, float]]:
-        """Return since when, and exempt until when, subjects are forgotten ("" for everybody)."""
+        """Return since when, and exempt until when, subjects are evicted ("" for everybody)."""
         with self._database.guard() as connection:
             return manual.unbans(connection, _UNBANS)
 
@@ -494,7 +494,7 @@ class Store:
             return names.put(connection, name, addresses, kept, now)
 
     def disallow(self, what: str) -> bool:
-        """Take an entry, also a name's addresses, from the allowlist; tell whether it was there."""
+        """Remove an entry, or a name's addresses, from the allowlist; return whether it existed."""
         with self._database.transaction() as connection:
             # Both: an entry and a name may be the same.
             return manual.disallow(connection, what) | names.remove(connection, what)
@@ -546,7 +546,7 @@ class Store:
             return audit.read(connection, since, subject, count)
 
     def prune(self, now: float) -> bool:
-        """Delete some of what is old, write the log back; tell whether to call again soon."""
+        """Delete some of what is old, write the log back; return whether to call again soon."""
         with self._database.transaction() as connection:
             more = prune(connection, now)
         self._database.checkpoint()

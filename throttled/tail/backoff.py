@@ -17,11 +17,11 @@ class Backoff:
         self.error = ""  # the latest failure; "": it works
 
     def due(self, at: float) -> bool:
-        """Tell whether to try now."""
+        """Return whether to try now."""
         return not self.error or at >= self._next
 
     def failed(self, at: float, error: str) -> None:
-        """Take note of a failure."""
+        """Record a failure."""
         if not self.error:
             self.since, self._wait = at, self._first
         self.error = error
@@ -29,5 +29,5 @@ class Backoff:
         self._wait = min(2 * self._wait, self._most)
 
     def succeeded(self) -> None:
-        """Take note that it works."""
+        """Record that it works."""
         self.error = ""

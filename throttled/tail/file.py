@@ -4,7 +4,7 @@ What is read, and in which order:
 
 - **Rename rotation** (logrotate's default, `postfix logrotate`): the renamed file is read to its
   end, then the new one from its start. The writer goes on writing to the renamed file until it
-  is told to reopen, and of several writers (Postfix instances) one may be told later: the old
+  is reported to reopen, and of several writers (Postfix instances) one may be told later: the old
   file stays open and followed until the new one has data and the old one was quiet for `LINGER`
   seconds, or until it is the oldest of more than `MAX_FILES`. Several rotations at once are
   followed in order.
@@ -174,7 +174,7 @@ class FileTail:
         self._watch.close()
 
     def _read(self, file: Plain | Packed, limit: int) -> Batch | None:
-        """Return what is new in one generation; let go of it when nothing can come any more."""
+        """Return what is new in one generation; evicted of it when nothing can come any more."""
         is_log = file is self._files[-1]
         try:
             lines, offsets, more = file.read(limit)
@@ -212,7 +212,7 @@ class FileTail:
         return self._batch(file, [], [], done=False)
 
     def _settled(self, file: Plain | Packed) -> bool:
-        """Tell whether an old generation that is read to its end may be given up."""
+        """Return whether an old generation that is read to its end may be given up."""
         if len(self._files) > MAX_FILES:
             return True
         if file.finished:  # behind one that is kept it would be looked for again after a restart

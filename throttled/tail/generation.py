@@ -82,7 +82,7 @@ class Plain(Generation):
         self.finished = final
 
     def same(self, other: "Plain") -> bool:
-        """Tell whether both are the same file."""
+        """Return whether both are the same file."""
         return (self.device, self.inode) == (other.device, other.inode)
 
     def seek(self, offset: int) -> None:
@@ -137,7 +137,7 @@ class Plain(Generation):
         return True
 
     def continues(self, position: Position) -> bool:
-        """Tell whether up to a position the file holds what another one held."""
+        """Return whether up to a position the file holds what another one held."""
         length = covered(position.before)
         if not recognisable(position.before):
             return False
@@ -156,7 +156,7 @@ class Plain(Generation):
         return super().position(path)
 
     def _recognised(self) -> bool:
-        """Tell whether the file begins as before; learn its head as it grows."""
+        """Return whether the file begins as before; learn its head as it grows."""
         head = os.pread(self.fd, HEAD, 0)
         if head != self.head:
             if not head.startswith(self.head):

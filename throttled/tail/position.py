@@ -68,7 +68,7 @@ def covered(mark: bytes) -> int:
 
 
 def fits(mark: bytes, head: bytes) -> bool:
-    """Tell whether a file that begins with `head` can be the one the fingerprint was taken of.
+    """Return whether a file that begins with `head` can be the one the fingerprint was taken of.
 
     A fingerprint of an empty file fits every file.
     """
@@ -77,5 +77,5 @@ def fits(mark: bytes, head: bytes) -> bool:
 
 
 def recognisable(mark: bytes) -> bool:
-    """Tell whether a fingerprint alone is enough to know a file by."""
+    """Return whether a fingerprint alone is enough to know a file by."""
     return covered(mark) >= _RECOGNISABLE

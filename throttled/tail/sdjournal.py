@@ -114,7 +114,7 @@ class Reader:
             raise
 
     def fileno(self) -> int:
-        """Return the descriptor that tells of changed files, up to half a second late."""
+        """Return the descriptor that reports changed files, up to half a second late."""
         return int(self._library.sd_journal_get_fd(self._handle))
 
     def process(self) -> None:
@@ -146,7 +146,7 @@ class Reader:
         self._library.sd_journal_seek_cursor(self._handle, cursor)
 
     def at_cursor(self, cursor: bytes) -> bool:
-        """Tell whether this is that entry."""
+        """Return whether this is that entry."""
         return bool(self._library.sd_journal_test_cursor(self._handle, cursor))
 
     def seek_time(self, usec: int) -> bool:

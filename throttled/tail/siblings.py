@@ -120,7 +120,7 @@ def scan(path: str) -> list[Sibling]:
 
 
 def unchanged(path: str, files: list[Sibling]) -> bool:
-    """Tell whether the directory still has the same files under the same names."""
+    """Return whether the directory still has the same files under the same names."""
     return [(file.path, file.inode) for file in scan(path)] == [
         (file.path, file.inode) for file in files
     ]

@@ -85,7 +85,7 @@ class Watch:
         return fd
 
     def changed(self) -> bool:
-        """Take in what happened; tell whether the path has to be looked at again."""
+        """Take in what happened; return whether the path has to be looked at again."""
         changed = False
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:

@@ -59,7 +59,7 @@ class Chain:
         return asyncio.run(self._session(lines))
 
     def banned(self, client: str) -> bool:
-        """Tell whether a client is banned, as far as the database knows."""
+        """Return whether a client is banned, as far as the database knows."""
         with closing(Store.open(str(self.database))) as store:
             rows = store.snapshots(time.time(), Filter(subject=client))
             return any(row.action == "ban" for row in rows)

@@ -118,7 +118,7 @@ class Daemon:
             self.kill()
 
     def ended(self) -> bool:
-        """Tell whether it is not running: not started, or ended by itself."""
+        """Return whether it is not running: not started, or ended by itself."""
         return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
@@ -145,7 +145,7 @@ class Daemon:
         return json.loads(done.stdout)
 
     def rows(self, within: str | None = None, scope: Scope | None = None) -> list[Snapshot]:
-        """Return what it says is in force, asked over its socket: 1 ms."""
+        """Return what it says is active, asked over its socket: 1 ms."""
         asked = protocol.List(scope=scope, within=within, max=protocol.MAX_ROWS)
         answer = client.request(self.socket, asked)
         assert isinstance(answer, protocol.ListResult)

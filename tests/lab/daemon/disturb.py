@@ -22,7 +22,7 @@ from lab.mail.postfix import Lab
 from lab.network import netns
 from throttled.control import client, protocol
 
-#: Seconds within which a ban must be in force again after a hand on the firewall.
+#: Seconds within which a ban must be active again after a hand on the firewall.
 BACK = 2.0
 #: … within which a request must be answered.
 ANSWERED = 5.0
@@ -51,7 +51,7 @@ class Disturbances:
     Args:
         lab: the server.
         guard: the daemon; runs.
-        vigil: watches a ban that was made by hand.
+        vigil: watches a ban that was made manually.
         small: the tmpfs that the database is in.
         rng: chooses.
     """

@@ -2,7 +2,7 @@
 
 At the defaults a line of theirs weighs 5 points; above 20 is throttled, above 50 banned. So with
 4 lines nothing happens, with 5 to 10 a throttle, with 11 a ban: one line that is lost makes less
-of the client's fate, one that is counted twice makes more. That is seen in what is in force
+of the client's fate, one that is counted twice makes more. That is seen in what is active
 whatever happens to the daemon meanwhile; a count of lines would end with its process.
 
 Addresses of 100.64.0.0/10, each in a network of its own, are text in logs and elements in sets;
@@ -64,7 +64,7 @@ class Cohort:
         return map(self.step, range(STEPS))
 
     def judge(self, rows: Sequence[Snapshot]) -> Verdict:
-        """Tell what was lost or counted twice, from all that is in force."""
+        """Tell what was lost or counted twice, from all that is active."""
         seen = {row.subject: _RANK[row.action] for row in rows}
         verdict = Verdict(sum(self.clients.values()), [], [])
         for client, lines in self.clients.items():

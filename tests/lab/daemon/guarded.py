@@ -81,7 +81,7 @@ class Host:
         return sock, self.opened.enter_context(peer)
 
     def arrives(self, source: str, port: int = 25, target: str = "") -> bool:
-        """Tell whether a session of a source comes about; it is closed again."""
+        """Return whether a session of a source comes about; it is closed again."""
         ends = self.session(source, port, target)
         for end in ends or ():
             end.close()

@@ -15,7 +15,7 @@ BOTH = (V4, V6)
 
 
 def has(guard: Daemon, subject: str, action: Action, scope: Scope) -> bool:
-    """Tell whether a subject is throttled or banned, as the daemon says."""
+    """Return whether a subject is throttled or banned, as the daemon says."""
     return any((row.action, row.scope) == (action, scope) for row in guard.rows(subject))
 
 
@@ -41,7 +41,7 @@ def banned(
 
 
 def answers(lab: Lab, source: str, port: int) -> bool:
-    """Tell whether Postfix greets a source."""
+    """Return whether Postfix greets a source."""
     target = SERVER6 if ":" in source else SERVER4
     try:
         with lab.client.connect(source, target, port, 0.7) as sock:
@@ -57,5 +57,5 @@ def sessions(lab: Lab, source: str) -> str:
 
 
 def no_sessions(lab: Lab, source: str) -> bool:
-    """Tell whether the server has no connection with a source."""
+    """Return whether the server has no connection with a source."""
     return not sessions(lab, source)

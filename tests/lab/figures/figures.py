@@ -255,7 +255,7 @@ def _filled(stack: contextlib.ExitStack, there: int) -> Nftables:
 
 
 def _apply_seconds(count: int) -> float:
-    """Return the seconds in which the backend puts so many bans in force."""
+    """Return the seconds in which the backend applies so many bans."""
     entries = [Entry(each, "mx", "ban", 3600.0) for each in addresses(count)]
     with netns.namespace("apply") as where, where.entered():
         backend = _backend()

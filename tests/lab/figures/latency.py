@@ -45,7 +45,7 @@ class Probe:
         self.heard = 0  # the latest segment that was answered
 
     def answered(self, seconds: float = _ANSWER_SECONDS) -> bool:
-        """Send a segment and tell whether it was answered within so many seconds."""
+        """Send a segment and return whether it was answered within so many seconds."""
         self._send(_ACK)
         end = time.perf_counter() + seconds
         while self.heard < self._sent and time.perf_counter() < end:
@@ -55,7 +55,7 @@ class Probe:
         return self.heard == self._sent
 
     def poke(self) -> bool:
-        """Send a segment and tell whether one was answered since the last call; wait for nothing.
+        """Send a segment and return whether one was answered since the last call; wait for nothing.
 
         An answer is there when the next segment is sent: nothing is polled for.
         """

@@ -99,5 +99,5 @@ def fill(guard: Daemon, subjects: Sequence[str]) -> None:
 
 
 def restored(at: Rig) -> bool:
-    """Tell whether the daemon said that everything is in the kernel."""
+    """Return whether the daemon said that everything is in the kernel."""
     return "elements in the kernel" in at.guard.log.read_text()

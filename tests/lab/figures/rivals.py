@@ -197,7 +197,7 @@ _canaries = (f"198.19.{a}.{b}" for a in range(200, 250) for b in range(1, 250))
 
 
 def canary(tool: Tool, seconds: float = 60.0) -> bool:
-    """Tell whether a new offender, who goes on offending, is banned within so many seconds.
+    """Return whether a new offender, who goes on offending, is banned within so many seconds.
 
     Raises:
         TimeoutError: no; the text is what the tool said.

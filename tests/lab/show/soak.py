@@ -6,7 +6,7 @@ New attackers come every few seconds; good people send mail all the time; meanwh
 - each line of the log counts, and once, whatever happens to the log and the daemon (`lab.exact`);
 - a client that is banned gets no answer, but for BACK seconds after a hand on the firewall;
 - good people are never throttled or banned, and all their mail is delivered;
-- every request is answered, the daemon ends only when it is told to, says nothing of the
+- every request is answered, the daemon ends only when it is reported to, says nothing of the
   unforeseen, its memory stays flat, and at the end it is well.
 
 Everything is in network namespaces of this machine and gone afterwards. Owns nothing but what it

@@ -1,4 +1,4 @@
-"""`throttled config` prints a file that means what is in force."""
+"""`throttled config` prints a file that means what is active."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`throttled import`: what is sent to the daemon, and what is told."""
+"""`throttled import`: what is sent to the daemon, and what is reported."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -97,7 +97,7 @@ def test_keys_ban_unban_and_allow_what_is_under_the_cursor(tmp_path: Path) -> No
         assert await lab.listed(3) == banned
         await pilot.press("u", "y")
         await lab.listed(1)
-        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is forgotten
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is evicted
         await pilot.press("a", "enter")
         await lab.listed(0)
         allowed = await lab.ask(protocol.Allowed(), AllowedResult)

@@ -530,7 +530,7 @@ def test_a_store_that_cannot_be_read_refuses_no_exemption(
 def test_who_is_exempted_after_an_unban_that_waits_is_exempt(
     pipeline: Pipeline, kernel: Kernel
 ) -> None:
-    """The store still says that a ban is in force."""
+    """The store still says that a ban is active."""
     pipeline.decide([replace(decision(1), subject=A)], NOW)
     pipeline.recorder.unbans.add([(A, "mx")], WALL)
     pipeline.recorder.error = StoreError("full", "")

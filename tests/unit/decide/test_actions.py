@@ -275,7 +275,7 @@ def test_who_is_banned_in_the_kernel_and_begins_sessions_is_recorded() -> None:
     (found,) = under.escapes.found(1012.0)
     assert (found.client, found.scope, found.sessions) == (A, "mx", 3)
     under.step(event("connect", A, instance="postfix/submission"), 1013.0)
-    under.step(event("connect", A), 2001.0)  # the ban has run out
+    under.step(event("connect", A), 2001.0)  # the ban has expired
     assert found.sessions == 3
     under.reset(A)
     assert under.escapes.found(1013.0) == []

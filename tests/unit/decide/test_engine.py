@@ -83,7 +83,7 @@ def test_handshakes_and_log_lines_are_never_added() -> None:
     under.handshakes(A, "mx", 1, 1000.0)
     (crossing,) = under.drain().crossings
     assert (crossing.limit, crossing.count, crossing.value) == ("connections", "handshakes", 61)
-    # Its line comes later, when the throttle is in force.
+    # Its line comes later, when the throttle is active.
     under.hold(A, "mx", "throttle", 2000.0, 1000.0)
     assert run([event("connect")], under=under) == []
 

@@ -50,7 +50,7 @@ def iterate() -> Iterator[Callable[..., None]]:
 def test_a_log_that_is_not_read_to_its_end(
     pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
-    """More is there than is read in one turn; it is told after five seconds, until it is over."""
+    """A log that is not read to its end is reported after five seconds, until it is."""
     found: list[tuple[list[Finding], list[Finding]]] = []
     logs, health = watched(
         pipeline, lambda _: found.append((findings(health, 4.0), findings(health, 6.0)))

@@ -142,7 +142,7 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
         descriptors = []
         for _ in range(2):
             await hook._deliver(b"x")
-            await asyncio.sleep(0)  # closing takes a turn of the loop
+            await asyncio.sleep(0)  # closing takes a iteration of the event loop
             descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - a count
         assert descriptors[0] == descriptors[1]
         while any(Path(f"/proc/{group}").exists() for group in groups):  # noqa: ASYNC110, ASYNC240

@@ -76,6 +76,24 @@ def test_journald_is_never_given_more_than_it_takes(
     assert len(caplog.messages) == 3
 
 
+def test_bulk_decisions_leave_half_of_the_lines(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(clock, would=False)
+    for _ in range(60):
+        journal.bulk([BAN] * (SHOWN + 7))
+    assert len(caplog.messages) == 2500
+    journal([BAN] * SHOWN)
+    assert len(caplog.messages) == 2500 + SHOWN
+    caplog.clear()
+    clock.now = 30.0
+    journal([BAN])
+    missing = 60 * (SHOWN + 7) - 2500
+    assert caplog.messages[0] == (
+        f"suppressed the lines of {missing} decisions: more than 5000 in 30 s"
+    )
+
+
 @pytest.mark.parametrize(
     ("level", "priority", "shown"),
     [

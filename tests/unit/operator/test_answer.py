@@ -17,7 +17,8 @@ from throttled.clock import Moment, now
 from throttled.control import protocol
 from throttled.control.protocol import ChangeResult, ImportResult
 from throttled.errors import BackendError
-from throttled.model import Decision, Drift, Entry
+from throttled.model import Decision, Drift, Entry, Scope
+from throttled.notify.journal import NOTICE
 from throttled.service import daemon
 from throttled.store.store import Store
 from unit.service.test_daemon import BOUND, A, B, Lab, live
@@ -226,5 +227,24 @@ def test_who_offends_during_unban_all_is_banned_only_if_it_goes_on(tmp_path: Pat
         lab.garbage(B)
         assert await lab.listed(1) == [(B, "mx", "ban")]
         assert in_kernel(lab) == {(B, "mx")}
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("scope", [None, "mx"])
+def test_import_and_unban_all_have_a_line_for_each_entry_up_to_a_bound(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scope: Scope | None
+) -> None:
+    caplog.set_level(NOTICE)
+
+    def lines(verb: str) -> int:
+        return sum(message.startswith(f"{verb} 203.0.113.") for message in caplog.messages)
+
+    async def story(lab: Lab) -> None:
+        entries = [protocol.Entered(f"203.0.113.{n}", "ban", "mx") for n in range(1, 121)]
+        await lab.ask(protocol.Import(entries), ImportResult)
+        assert lines("ban") == 120
+        await lab.ask(protocol.UnbanAll(scope), ChangeResult)
+        assert lines("unban") == 100
 
     live(tmp_path, story)

@@ -107,7 +107,7 @@ def test_the_hour_that_occurs_twice() -> None:
 
 
 def test_the_hour_that_does_not_occur() -> None:
-    """Somebody else's clock: any moment near will do."""
+    """Another program's clock: any moment near will do."""
     placed = Clock(BERLIN, NOW).time("Mar 29 02:30:00")
     assert placed is not None
     assert abs(placed - utc(2026, 3, 29, 1)) <= 3600

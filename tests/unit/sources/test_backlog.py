@@ -67,7 +67,7 @@ class Host:
         os.utime(path, (moment, moment))
 
     def run(self, steps: int = 1_000_000, more: str = "") -> bool:
-        """Start, read for so many turns of the loop, end as if killed; tell whether all is read."""
+        """Start, read for some loop iterations, end as if killed; return whether all is read."""
         return asyncio.run(self._run(steps, more))
 
     async def _run(self, steps: int, more: str) -> bool:

@@ -101,7 +101,7 @@ def test_a_tail_that_raises_what_no_one_foresaw(
     iterate: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is not tried at each turn of the loop, which leaves the processor to the others."""
+    """It is not tried at each iteration of the event loop, so others get the processor."""
     append(log, 1)
     other = log.with_name("other.log")
     iterate(logs.follow, [str(log), str(other)])

@@ -32,7 +32,7 @@ def in_force(store: Store, now: float) -> list[tuple[str, Action, float]]:
     return [(s.subject, s.action, s.until) for s in store.snapshots(now, order="subject")]
 
 
-# What is in force
+# What is active
 
 
 def test_a_ban_is_in_force_and_an_offence(store: Store) -> None:

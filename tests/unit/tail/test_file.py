@@ -631,7 +631,7 @@ def test_restart_after_rotations_of_a_log_that_was_empty(log: Path) -> None:
 
 
 def test_restart_after_the_inode_of_an_empty_log_was_reused(tmp_path: Path) -> None:
-    # Somebody else on this file system may take the inode first: then all over again.
+    # Another program on this file system may take the inode first: then all over again.
     assert any(_inode_of_an_empty_log_reused(tmp_path / str(n)) for n in range(20))
 
 

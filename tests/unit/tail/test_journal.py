@@ -1,4 +1,4 @@
-"""Following a real systemd-journald, run by hand in a mount namespace of its own.
+"""Following a real systemd-journald, run manually in a mount namespace of its own.
 
 The tests run in one thread, which alone is in that namespace: what it opens and what it starts
 sees the private journal, everybody else the host's.

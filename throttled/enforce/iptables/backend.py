@@ -68,7 +68,7 @@ class Iptables(SetBackend[int]):
         return [Finding("ok", f"iptables-legacy and ipset work, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Put the rules in place, one step for each IP version; tell whether there were sets.
+        """Put the rules in place, one step for each IP version; return whether there were sets.
 
         Sets of another size are made anew with their elements. One that holds more than 100,000,
         or more than the new size, stays as it is until it holds less; the log says so.
@@ -91,7 +91,7 @@ class Iptables(SetBackend[int]):
         return False
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Put a batch in force, one element after the other."""
+        """Apply a batch, one element after the other."""
         groups, unusable = plan(entries, self._known())
         placed, refused = self._placed(groups)
         applied = self._ipsets.commit(placed)
@@ -128,7 +128,7 @@ class Iptables(SetBackend[int]):
         ]
 
     def intact(self) -> bool:
-        """Tell whether the rules stand as they were put in place, ours first, and their sets."""
+        """Return whether the rules stand as they were put in place, ours first, and their sets."""
         return (
             bool(self._listed) and self._fixed == self._counts() and self._listed == self._rules()
         )
@@ -138,7 +138,7 @@ class Iptables(SetBackend[int]):
         return TablesWatch(self._changed)
 
     def present(self) -> bool:
-        """Tell whether there are sets of ours; without the table raw no rule could ask them."""
+        """Return whether there are sets of ours; without the table raw no rule could ask them."""
         return any(map(tables.exists, text.VERSIONS)) and bool(self._ipsets.headers())
 
     def teardown(self) -> None:
@@ -199,7 +199,7 @@ class Iptables(SetBackend[int]):
         return self._outlines.read(), self._counts()
 
     def _changed(self) -> bool:
-        """Tell, once, whether somebody changed what is ours; others may change what is theirs."""
+        """Return, once, whether somebody changed what is ours; others may change what is theirs."""
         try:
             state = self._read_state()
         except BackendError as error:

@@ -131,7 +131,7 @@ class Ipsets:
     # Elements
 
     def commit(self, groups: Groups[SetId, int], *, suffix: str = "") -> Applied:
-        """Put a batch in force.
+        """Apply a batch.
 
         Args:
             groups: the entries by their sets.

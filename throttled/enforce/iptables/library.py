@@ -81,7 +81,7 @@ def ours() -> Iterator[None]:
 
 
 class Raw(iptc.Table):
-    """The table raw of IPv4. Nothing is in force before `commit`."""
+    """The table raw of IPv4. Nothing is active before `commit`."""
 
     def strerror(self) -> str:
         """Return what the last error was."""

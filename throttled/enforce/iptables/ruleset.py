@@ -41,7 +41,7 @@ _SHORT = {"mx_throttle": "mx_t", "submission_throttle": "sub_t"}
 _RATED = re.compile(r"(mx|sub)_t([46].*)")
 CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
 
-#: Default of a set: what an operator adds by hand and without a time. It also makes the kernel
+#: Default of a set: what an operator adds manually and without a time. It also makes the kernel
 #: look for expired elements every three minutes, a part of the set at a time.
 _TIMEOUT = 600
 _UNITS = {"sec": 1, "min": 60, "hour": 3600, "day": 86_400}
@@ -89,7 +89,7 @@ def subjects(name: str) -> SetId | None:
 
 
 def is_set(name: str) -> bool:
-    """Tell whether an ipset of this name is ours: others may have names that begin like ours."""
+    """Return whether an ipset of this name is ours: others may have names that begin like ours."""
     name = name.removesuffix(SPARE)
     fixed = [of(version) for of in (protected, dropped) for version in VERSIONS]
     return name in fixed or subjects(name) is not None
@@ -165,7 +165,7 @@ def render(ruleset: Ruleset, every: Sequence[SetId], version: int) -> list[Rule]
 
 
 def is_ours(line: str) -> bool:
-    """Tell whether a line of `iptables -S` is about one of our chains, or leads to one."""
+    """Return whether a line of `iptables -S` is about one of our chains, or leads to one."""
     words = line.split()
     return words[1:2] in ([chain] for chain in CHAINS) or _leads_to_us(line)
 

@@ -42,7 +42,7 @@ _ABSENT = "install iptables (Debian: apt-get install iptables)"
 
 
 def exists(version: int) -> bool:
-    """Tell whether the kernel has made the table raw: until then there are no rules in it."""
+    """Return whether the kernel has made the table raw: until then there are no rules in it."""
     try:
         names = Path("/proc/thread-self/net", _TABLES[version]).read_text()
     except OSError:

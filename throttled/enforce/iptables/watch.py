@@ -72,7 +72,7 @@ class TablesWatch(Timer):
         """Begin to look.
 
         Args:
-            changed: tells whether somebody changed what is ours since it was last asked.
+            changed: returns whether somebody changed what is ours since it was last asked.
 
         Raises:
             BackendError: the kernel gives no timer.

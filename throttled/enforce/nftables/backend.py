@@ -65,7 +65,7 @@ class Nftables(SetBackend[bytes]):
         return [Finding("ok", f"nftables works, on Linux {os.uname().release}")]
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Put the rules in place; tell whether our table was there.
+        """Put the rules in place; return whether our table was there.
 
         Sets of another size or rate are made anew with their elements. One that holds more than
         100,000, or more than the new size, stays as it is until it holds less; the log says so.
@@ -80,7 +80,7 @@ class Nftables(SetBackend[bytes]):
         return False
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Put a batch in force: one transaction for each 50,000 entries."""
+        """Apply a batch: one transaction for each 50,000 entries."""
         failed: list[tuple[Entry, str]] = []
         full: frozenset[FullSet] = frozenset()
         for at in range(0, len(entries), _BATCH):
@@ -108,7 +108,7 @@ class Nftables(SetBackend[bytes]):
         """Leave it to the kernel."""
 
     def intact(self) -> bool:
-        """Tell whether table, chains and rules are those that were put in place."""
+        """Return whether table, chains and rules are those that were put in place."""
         return bool(self._static) and self._elements.static() == self._static
 
     def fill(self) -> list[Fill]:
@@ -116,11 +116,11 @@ class Nftables(SetBackend[bytes]):
         return self._elements.fill()
 
     def watch(self) -> TableWatch:
-        """Hear of changes that somebody else makes to our table."""
+        """Hear of changes that another program makes to our table."""
         return TableWatch()
 
     def present(self) -> bool:
-        """Tell whether there is a table of ours with sets."""
+        """Return whether there is a table of ours with sets."""
         return bool(self._elements.definitions())
 
     def teardown(self) -> None:

@@ -66,7 +66,7 @@ class TableElements:
         return netfilter()
 
     def commit(self, groups: Groups[SetId, bytes]) -> Applied:
-        """Put a batch in force.
+        """Apply a batch.
 
         Raises:
             BackendError: nothing could be: the table is gone, or we are not permitted.
@@ -166,7 +166,7 @@ class TableElements:
         return errors
 
     def _piecemeal(self, of: SetId, items: Sequence[Item]) -> Applied:
-        """Put in force what can be: halve the piece at an error, double it after a success."""
+        """Apply what is possible: halve the piece at an error, double it after a success."""
         failed: list[Failure] = []
         at, step = 0, len(items)
         while at < len(items):

@@ -1,7 +1,7 @@
 """nfnetlink messages about sets, their elements and counters: packed and parsed. Pure.
 
 Elements do not go through libnftables: before it adds one, it reads every interval set of the
-host into a cache, so a list of countries in somebody else's table makes each ban dear (0.2 ms, but
+host into a cache, so a list of countries in another program's table makes each ban slow (0.2 ms;
 40 ms beside a set of 20,000 networks); asked for one element that is absent, it fails the whole
 request; and it cannot list a set without reading all elements. Here the kernel is asked for just
 what is meant. Layout: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
@@ -28,7 +28,7 @@ _COUNTER = 1  # NFT_OBJECT_COUNTER
 _INVERTED = 1  # NFT_LIMIT_F_INV: "over"
 _SHAPE = 0xFF  # of NFT_SET_*: those that say what a set can hold
 
-#: An element that somebody put in by hand and without an end: as long as any duration may be.
+#: An element that somebody put in manually and without an end: as long as any duration may be.
 _FOR_EVER = 3650 * 86_400_000
 
 Verb = Callable[[str, str, Sequence[bytes], int], bytes]
@@ -167,12 +167,12 @@ def body(answer: Message) -> bytes:
 
 
 def is_of_elements(answer: Message) -> bool:
-    """Tell whether a notification is about elements of a set."""
+    """Return whether a notification is about elements of a set."""
     return answer.kind in (_NEW_ELEMENTS, _DELETE_ELEMENTS)
 
 
 def is_of_table(answer: Message) -> bool:
-    """Tell whether a notification is about a table as a whole."""
+    """Return whether a notification is about a table as a whole."""
     return answer.kind in (_NEW_TABLE, _DELETE_TABLE)
 
 
@@ -216,7 +216,7 @@ def packets_of(answer: Message) -> int:
 class ElementReader:
     """Reads elements out of answers about one set.
 
-    Elements of one length are laid out alike unless somebody put them in by hand: a layout once
+    Elements of one length are laid out alike unless somebody put them in manually: a layout once
     found is tried on the next, which is three times as fast as taking each apart.
     """
 
@@ -247,7 +247,7 @@ class _Layout(NamedTuple):
     heads: tuple[bytes, bytes, bytes]
 
     def fits(self, data: bytes, at: int) -> bool:
-        """Tell whether the element at `at` is laid out like this."""
+        """Return whether the element at `at` is laid out like this."""
         key, expiration, packets = at + self.key, at + self.expiration, at + self.packets
         heads = (data[at:key], data[expiration - 4 : expiration], data[packets - 4 : packets])
         return bool(self.expiration and self.packets) and heads == self.heads

@@ -1,4 +1,4 @@
-"""Tells what somebody else did to our table: which elements, or that it was more than that.
+"""Tells what another program did to our table: which elements, or that it was more than that.
 
 The kernel announces every transaction, ours too: the number of a message's port says whose socket
 sent it, and those of this process are not foreign. A filter in the kernel keeps our own batches,
@@ -65,7 +65,7 @@ class TableWatch:
         return self._socket.fileno()
 
     def drain(self) -> Drift:
-        """Read what was announced; return what somebody else did to our table.
+        """Read what was announced; return what another program did to our table.
 
         Everything, when announcements were lost (ENOBUFS) or are very many, as then nobody knows.
         """
@@ -99,7 +99,7 @@ class TableWatch:
         self._socket.close()
 
     def _by_others(self, data: bytes) -> list[Message]:
-        """Return the messages about our table that are somebody else's doing."""
+        """Return the messages about our table that are another program's doing."""
         found = [each for each in messages_in(data) if messages.table_of(each) == TABLE]
         if any(each.port not in self._own for each in found):
             self._filter()  # libnftables may have opened a socket since

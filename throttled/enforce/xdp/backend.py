@@ -2,7 +2,7 @@
 
 A program at each interface, pinned with its maps below /sys/fs/bpf/throttled: it guards on when the
 daemon ends, and the next one takes it over. State is the kernel's; kept here are only the loaded
-programs, and which interfaces have one and which somebody else holds.
+programs, and which interfaces have one and which another program holds.
 
 Limits. Who is new on a wire is not guarded before `setup` is called again. Tunnels but PPP, tun and
 WireGuard are not guarded. A host's own packets over the loopback are never judged: no program is
@@ -92,9 +92,9 @@ class Xdp:
         ]
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Load, fill and attach what is missing; tell whether there was anything of ours.
+        """Load, fill and attach what is missing; return whether there was anything of ours.
 
-        An interface that somebody else's XDP program holds is left to it, and the log says so.
+        An interface that another program's XDP program holds is left to it, and the log says so.
 
         Raises:
             BackendError: the kernel refused, or all interfaces are held by others.
@@ -103,7 +103,7 @@ class Xdp:
             return self._setup(ruleset)
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Put a batch in force."""
+        """Apply a batch."""
         self._there()
         with _refusals():
             return self._sets.apply(entries)
@@ -138,7 +138,7 @@ class Xdp:
             self._sets.collect()
 
     def intact(self) -> bool:
-        """Tell whether all pins are there, and the programs at their interfaces."""
+        """Return whether all pins are there, and the programs at their interfaces."""
         try:
             self._at_its_place()
         except (BackendError, OSError):
@@ -151,7 +151,7 @@ class Xdp:
             return self._sets.fill()
 
     def present(self) -> bool:
-        """Tell whether a program of ours is at an interface of this network namespace."""
+        """Return whether a program of ours is at an interface of this network namespace."""
         with _refusals():
             ours = {Link.pinned(pin).program for pin in self._pins.glob(f"v*/{_LINK}*")}
         return bool(ours) and any(each.attached in ours for each in interfaces.interfaces())
@@ -250,7 +250,7 @@ class Xdp:
             raise BackendError(*next(iter(occupied.values())))
 
     def _attach(self, at: Interface, *, starts: bool) -> bool:
-        """Have our program at an interface; tell whether nobody else's is there."""
+        """Have our program at an interface; return whether nobody else's is there."""
         pin = self._home / f"{_LINK}{at.number}"
         program = self._programs[at.program]
         if pin.exists():
@@ -269,7 +269,7 @@ class Xdp:
         return made is not None
 
     def _attached(self, at: Interface, program: Program) -> Link | None:
-        """Attach in the mode asked for, else generic; None if somebody else was faster."""
+        """Attach in the mode asked for, else generic; None if another program was faster."""
         for mode in dict.fromkeys((self._mode, "generic")):
             try:
                 return program.attach(at.number, ATTACH_XDP, _FLAGS[mode])

@@ -86,7 +86,7 @@ class Sets:
             return None
 
     def apply(self, entries: Iterable[Entry]) -> Applied:
-        """Put a batch in force; the sets that it needs are made.
+        """Apply a batch; missing sets are created.
 
         Raises:
             BackendError: a set is needed and nobody said how large it may be.
@@ -102,7 +102,7 @@ class Sets:
         return Applied(tuple(failed), full)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Element]:
-        """Return those of the named elements that are in force."""
+        """Return those of the named elements that are active."""
         now = clock()
         groups, _unusable = plan(entries, now)
         found: list[Element] = []
@@ -114,7 +114,7 @@ class Sets:
         return found
 
     def dump(self) -> Iterator[Element]:
-        """Yield every element that is in force. May run in another thread."""
+        """Yield every element that is active. May run in another thread."""
         for of in EVERY:
             if table := self.open(of):
                 for keys, values in _pieces(table):

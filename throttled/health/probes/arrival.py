@@ -63,7 +63,7 @@ def check(
     with ExitStack() as opened:
         tails = _open(opened, sources)
         if not tails.keys() & set(sources):
-            return  # that they cannot be read is told elsewhere
+            return  # that they cannot be read is reported elsewhere
         begin = time.time()
         client = _visit(facts, port, "QUIT")
         if not client:
@@ -91,7 +91,7 @@ def check(
 
 
 def _named(facts: Facts, host: str) -> bool:
-    """Tell whether the host of a line is known to be this one, or no host at all."""
+    """Return whether the host of a line is known to be this one, or no host at all."""
     return not host or local(host) or not facts.hostnames or facts.ours(host)
 
 

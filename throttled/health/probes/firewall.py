@@ -1,4 +1,4 @@
-"""Whether the firewall does what it is told: an element is really added, found and removed.
+"""Whether the firewall does what it is reported: an element is really added, found and removed.
 
 The addresses are of networks that exist in documentation only (RFC 5737, RFC 3849).
 """
@@ -20,7 +20,7 @@ def check(backend: Backend) -> Iterator[Finding]:
     """Say what a backend needs and lacks, and prove that it works.
 
     Args:
-        backend: with the daemon stopped, as what is in force is left alone, but rules of ours that
+        backend: with the daemon stopped, as what is active is left alone, but rules of ours that
             are not there are put in place for a moment.
     """
     findings = backend.check()

@@ -46,7 +46,7 @@ def postfix() -> set[int]:
 
 
 def _is_postfix(pid: int) -> bool:
-    """Tell whether it is a process of Postfix: master, or one that has a socket of its as well."""
+    """Return whether it is a process of Postfix: master, or one that shares a socket with it."""
     try:
         return "postfix" in psutil.Process(pid).exe()
     except psutil.Error:

@@ -14,7 +14,7 @@ from throttled.linux.netlink import Message
 YEARS = 3650 * 86_400_000
 
 # What Linux 6.18 answered about sets that nft 1.0.6 had made and filled.
-#: 198.18.0.3 comment "by hand", .1 with 258 packets timeout 10m, .2 timeout 1m,
+#: 198.18.0.3 comment "manually", .1 with 258 packets timeout 10m, .2 timeout 1m,
 #: .4 timeout 2m comment "x"
 BANS = bytes.fromhex(
     "840100000c0a0200000000002d0163f901002b260e0001007468726f74746c65640000000c0002006d785f62616e"

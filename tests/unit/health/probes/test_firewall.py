@@ -1,4 +1,4 @@
-"""The proof, on backends that do not do what they are told. On the kernel: tests/system."""
+"""The proof, on backends that do not do what they are reported. On the kernel: tests/system."""
 
 from collections.abc import Sequence
 
