@@ -4,6 +4,7 @@ Accounts, local users, mailboxes and domains are people's: who may use the contr
 being root sees none of them, unless [accounts] visible says so. Owns no state.
 """
 
+import os
 from collections.abc import Iterable
 from heapq import nlargest
 from typing import Literal
@@ -38,7 +39,7 @@ _STRENGTH: tuple[Action, ...] = ("exempt", "throttle", "ban")
 
 def visible(desk: Desk, peer: Peer) -> bool:
     """Tell whether who asks may see accounts, users, mailboxes and domains."""
-    return peer.uid == 0 or desk.config().accounts.visible == "group"
+    return peer.uid in (0, os.geteuid()) or desk.config().accounts.visible == "group"
 
 
 def refuse_invisible(desk: Desk, peer: Peer) -> None:
