@@ -45,6 +45,7 @@ Kind = Literal[
     "passed",
     "accepted",
     "login",
+    "proxied",
     "queued",
     "active",
     "delivery",
@@ -67,7 +68,7 @@ Reason = Literal[
     "access",  # refused by the operator's own access rules, with access(5)'s own text
     "protocol",  # pipelining, bare newline, postscreen's protocol error
     "content",  # content, size, quota, sender domain, policy service: says nothing of the client
-    "milter",  # milter-reject: content, judged by another program's program
+    "milter",  # milter-reject: content, judged by another program
     "temporary",  # other 4xx; a DNS list's own error; AUTH: our authentication server is down
     "aborted",  # AUTH: the client gave up
 ]
@@ -76,10 +77,11 @@ Reason = Literal[
 class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a line says of a message in Postfix's queue."""
 
-    queue_id: str  # as written; short ids are used again
+    queue_id: str  # as written; short ids are used again; "" before a filter before the queue
     #: The queue id that it had before a content filter (XFORWARD) or `postsuper -r`.
     previous: str = ""
-    following: str = ""  # `delivery`: the id at the next server, in that server's words
+    #: `delivery`, `proxied`: the id at the next server or the filter, in its words.
+    following: str = ""
     sender: str | None = None  # of the envelope, as written; None: not in this line
     recipient: str = ""
     original: str = ""  # the recipient before it was rewritten (orig_to)
@@ -224,7 +226,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     action: Literal["throttle", "ban", "exempt", "release"]
     subject: str
     scope: Scope
-    limit: str  # a limit's name; "network", "ladder"; "operator" manually
+    limit: str  # a limit's name; "network", "ladder"; "operator": manual
     level: int  # step of the ladder: 0 throttle, n the n-th ban
     until: float
     why: str  # for people; client-written text in it is escaped
@@ -304,6 +306,7 @@ class Facts(Struct, frozen=True):
     services: tuple[Service, ...] = ()
     log_files: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()  # addresses of this host
+    connected: tuple[str, ...] = ()  # private networks that its interfaces are in
     gateways: frozenset[str] = frozenset()
     resolvers: frozenset[str] = frozenset()
     relays: frozenset[str] = frozenset()  # relayhost, resolved
@@ -353,7 +356,7 @@ class Facts(Struct, frozen=True):
 
 
 class Drift(Struct, frozen=True):
-    """What another program did to what is ours in the kernel; all empty: nothing."""
+    """What another program changed of our elements and rules; all empty: nothing."""
 
     entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing
     rules: bool = False  # something else than elements: all that is static is to be set up again

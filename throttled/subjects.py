@@ -5,7 +5,6 @@ network is written as it is (`throttled.address`). The part behind the colon is 
 that equal subjects are equal strings. Owns no state.
 """
 
-from contextlib import suppress
 from typing import Literal
 
 from throttled.address import is_named, is_subject, kind
@@ -16,6 +15,13 @@ Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
 LONGEST = 320
 
 
+def from_log(text: str) -> str:
+    """Return text of a log line, one character per byte, as the UTF-8 that Postfix writes."""
+    if text.isascii():
+        return text
+    return text.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
+
+
 def account(login: str, local_domain: str = "") -> str:
     """Return the subject of a login name.
 
@@ -23,9 +29,9 @@ def account(login: str, local_domain: str = "") -> str:
         login: as the client wrote it.
         local_domain: of smtpd_sasl_local_domain, which names the same account as no domain.
     """
-    key = folded(login)[:LONGEST]
+    key = login.casefold()[:LONGEST]
     if local_domain:
-        key = key.removesuffix(f"@{folded(local_domain)}")
+        key = key.removesuffix(f"@{local_domain.casefold()}")
     return f"account:{key}"
 
 
@@ -36,26 +42,13 @@ def uid(number: int) -> str:
 
 def mailbox(recipient: str) -> str:
     """Return the subject of a recipient's address."""
-    return f"mailbox:{folded(recipient)[:LONGEST]}"
+    return f"mailbox:{recipient.casefold()[:LONGEST]}"
 
 
 def domain(recipient: str) -> str:
     """Return the subject of an address's domain; "" where it has none."""
     name = recipient.rpartition("@")[2] if "@" in recipient else ""
-    return f"domain:{folded(name)[:LONGEST]}" if name else ""
-
-
-def folded(text: str) -> str:
-    """Return text case-folded, in the form of the log: a character for each byte of UTF-8.
-
-    Args:
-        text: of the log, or what an operator wrote; what is folded already stays so.
-    """
-    if text.isascii():
-        return text.casefold()
-    with suppress(UnicodeError):  # what an operator wrote, or no UTF-8
-        text = text.encode("latin-1").decode()
-    return text.casefold().encode("utf-8", "replace").decode("latin-1")
+    return f"domain:{name.casefold()[:LONGEST]}" if name else ""
 
 
 def read(written: str) -> str:
@@ -65,7 +58,7 @@ def read(written: str) -> str:
         ValueError: it is none.
     """
     word, _, name = written.strip().partition(":")
-    found = f"{word.lower()}:{folded(name)[:LONGEST]}"
+    found = f"{word.lower()}:{name.casefold()[:LONGEST]}"
     if not is_named(found) or of(found) is None:
         raise ValueError(f"not an account, uid, mailbox or domain: {written!r}")
     return found

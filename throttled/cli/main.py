@@ -42,6 +42,7 @@ COMMANDS = {
     "disallow": "disallow",
     "accounts": "accounts",
     "find": "find",
+    "postfix": "postfix",
     "audit": "audit",
     "import": "import_",
     "export": "export",
@@ -185,7 +186,7 @@ def _refused(error: OSError) -> tuple[str, str, int]:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    """Tell an error and return its exit code."""
+    """Print an error and return its exit code."""
     from throttled.cli.output import printable, to_json  # noqa: PLC0415 - 40 ms, for errors only
 
     if "--json" in sys.argv[1:]:

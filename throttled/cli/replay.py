@@ -76,10 +76,9 @@ def _line(decision: Decision | Report) -> str:
     if isinstance(decision, Report):
         return _shown(_reported(decision))
     lasting = "" if decision.action == "release" else output.lasting(decision.until - decision.time)
-    subject = output.from_log(decision.subject)
     scope = output.scope(decision.subject, decision.scope)
     line = (
-        f"{output.moment(decision.time)} {decision.action:<8} {subject:<15} "
+        f"{output.moment(decision.time)} {decision.action:<8} {decision.subject:<15} "
         f"{scope:<4} {lasting:>6} {decision.limit}: {decision.why}"
     )
     return _shown(line)
@@ -87,7 +86,7 @@ def _line(decision: Decision | Report) -> str:
 
 def _reported(report: Report) -> str:
     """Return a report as a line."""
-    subject, within = output.from_log(report.shown), Duration(report.within)
+    subject, within = report.shown, Duration(report.within)
     return (
         f"{output.moment(report.time)} report   {subject:<15} {'':<4} {'':>6} {report.limit}: "
         f"{report.value} {report.count} within {within}, {report.above} limit {report.threshold}"

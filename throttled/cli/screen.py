@@ -281,10 +281,10 @@ def _worst(row: Worst, would: str) -> tuple[str, ...]:
     value = output.short_number(meter.value)
     scope = output.scope(row.subject, meter.scope)
     action = f"{would}{row.action}" if row.action else ""
-    return (output.from_log(row.subject), action, meter.limit, scope, value, soft, hard)
+    return (row.subject, action, meter.limit, scope, value, soft, hard)
 
 
 def _decision(decision: Decision, would: str) -> tuple[str, ...]:
     when = output.moment(decision.time).partition(" ")[2]
     action = f"{would}{decision.action}"
-    return (when, output.from_log(decision.subject), action, f"{decision.limit}: {decision.why}")
+    return (when, decision.subject, action, f"{decision.limit}: {decision.why}")

@@ -96,7 +96,7 @@ def show_accounts(result: AccountsResult) -> None:
                 "-" if row.networks is None else number(row.networks),
                 number(row.usual),
                 number(row.highest),
-                f"{output.from_log(row.subject)}{above}",
+                f"{row.subject}{above}",
             )
         )
     output.print_table([*counts.split(), ">USUAL", ">HIGHEST", "SENDER"], rows)
@@ -106,7 +106,7 @@ def show_found(result: FindResult) -> None:
     """Print what `find` found."""
     rows = [
         (
-            output.from_log(row.subject),
+            row.subject,
             "-" if row.active is None else _DONE[row.active],
             row.name or "-",
             row.known,

@@ -18,11 +18,13 @@ from throttled.control.protocol import (
     ExplainResult,
     ListResult,
     MeterRow,
+    PatternStatus,
     Result,
     StatusResult,
     TailStatus,
 )
-from throttled.model import JOURNAL, SCOPES, Decision, Past, Scope, Snapshot
+from throttled.log_paths import is_journal
+from throttled.model import SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 
@@ -69,7 +71,8 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     up = f"pid {status.pid}, up {output.lasting(status.uptime)} (since {moment(status.started)})"
     yield "throttled", f"{status.version}, {up if status.pid else 'not running'}"
     yield "firewall", f"{status.backend}, mode {status.mode}"
-    yield from _labelled("log", [text for tail in status.tails for text in _tail(tail)])
+    logs = [text for tail in status.tails for text in _tail(tail)]
+    yield from _labelled("log", [*logs, *map(_pattern, status.patterns)])
     if status.sensor:
         yield from _labelled("sensor", [status.sensor.what, *filter(None, [status.sensor.hint])])
     if status.backlog:
@@ -86,6 +89,12 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     yield from _labelled("events", _columns(by_count))
     for finding in status.health:
         yield from output.paragraph(finding)
+
+
+def _pattern(status: PatternStatus) -> str:
+    above = status.matching - status.followed
+    more = f" of {number(status.matching)} that match" if above else ""
+    return f"{status.pattern}: {status.followed} files{more}"
 
 
 def _labelled(label: str, texts: list[str]) -> Iterator[tuple[str, str]]:
@@ -155,10 +164,8 @@ def explain(result: ExplainResult) -> Iterator[str]:
     yield f"{heading}:" if result.active else f"{heading}: none"
     for snapshot in result.active:
         yield from _active(snapshot, would)
-    if result.meters:
-        yield "Meters:"
-        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
-        yield from map(_meter, result.meters)
+    yield from _proxied(result.proxied)
+    yield from _meters(result.meters)
     if result.sender is not None:
         yield from senders.facts(result.sender)
     if not named:
@@ -167,7 +174,7 @@ def explain(result: ExplainResult) -> Iterator[str]:
         yield "Log lines that counted:"
     for line in result.lines:
         # A place in the journal is a time, which the line begins with.
-        yield f"  {line.path}" + ("" if line.path == JOURNAL else f", byte {line.offset}")
+        yield f"  {line.path}" + ("" if is_journal(line.path) else f", byte {line.offset}")
         yield f"    {output.log_text(line.text) or '(no longer in the log)'}"
     if result.decisions:
         yield "Decisions, the latest first:"
@@ -184,7 +191,7 @@ def _head(result: ExplainResult) -> Iterator[str]:
     network = f" (network {result.network})" if result.network else ""
     sender = result.sender
     if sender is not None and is_named(result.subject):
-        name = output.from_log(sender.shown)
+        name = sender.shown
         yield f"{name}: {senders.summary(result, sender)}"
     else:
         yield f"{result.subject}{network}"
@@ -202,7 +209,7 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
     word = "exemption" if snapshot.action == "exempt" else snapshot.action
     yield (
-        f"  {would}{word}{step} of {output.from_log(snapshot.subject)}"
+        f"  {would}{word}{step} of {snapshot.subject}"
         f"{output.within(snapshot.subject, snapshot.scope)} "
         f"since {moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
@@ -211,11 +218,26 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         yield f"    {number(snapshot.packets)} packets dropped"
 
 
+def _proxied(rows: list[Snapshot]) -> Iterator[str]:
+    if rows:
+        yield "Behind a proxy, so not in force:"
+    for row in rows:
+        yield from _active(row, "would ")
+
+
+def _meters(rows: list[MeterRow]) -> Iterator[str]:
+    if rows:
+        yield "Meters:"
+        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
+        yield from map(_meter, rows)
+
+
 def _meter(row: MeterRow) -> str:
     soft, hard = (
         "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
     )
     limit = f"{row.limit} (kernel)" if row.kernel else row.limit
+    limit = f"{row.limit} (proxied)" if row.proxied else limit
     return (
         f"  {limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} {Duration(row.within)}"
     )
@@ -253,7 +275,7 @@ def _changed(snapshot: Snapshot, *, removed: bool) -> str:
     until = moment(snapshot.until)
     end = f"removed, would have ended {until}" if removed else f"until {until}"
     return (
-        f"{output.from_log(snapshot.subject)} {snapshot.action}"
+        f"{snapshot.subject} {snapshot.action}"
         f"{output.within(snapshot.subject, snapshot.scope)} {end}, "
         f"{snapshot.limit}: {snapshot.why}"
     )
@@ -308,7 +330,7 @@ def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
     elif snapshot.rate is not None:
         action += f" {output.rate(snapshot.rate)}"
     return (
-        output.from_log(snapshot.subject),
+        snapshot.subject,
         action,
         output.scope(snapshot.subject, snapshot.scope),
         output.short_moment(snapshot.since),

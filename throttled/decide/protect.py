@@ -1,4 +1,4 @@
-"""Who is never touched. Pure.
+"""Protected subjects: never throttled or banned. Pure.
 
 Protection is checked here, when a decision is made, and again by the firewall itself, as the first
 rule of its ruleset (`networks`). A host name can only be checked here: the one in Postfix's log is
@@ -19,9 +19,9 @@ _ALLOWED = "allowed by the operator"
 
 
 class Protection:
-    """What is protected, and why. Immutable: made anew when facts or configuration change."""
+    """What is protected, and why. Immutable: recreated when facts or configuration change."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whom, by what it is
         self,
         facts: Facts,
         *,
@@ -29,6 +29,7 @@ class Protection:
         names: Iterable[str] = (),
         mynetworks: bool = True,
         senders: Iterable[str] = (),
+        shared: Iterable[str] = (),
     ) -> None:
         """Collect what is protected.
 
@@ -38,6 +39,7 @@ class Protection:
             names: host names (`mail.example.com`) and suffixes (`.example.com`) that he allows.
             mynetworks: whether Postfix's mynetworks count.
             senders: subjects that are no address, as account:alice, that the operator allows.
+            shared: addresses that stand for many clients, see `throttled.decide.shared`.
         """
         groups: tuple[tuple[str, Iterable[str]], ...] = (
             ("loopback or link-local", _ALWAYS),
@@ -49,6 +51,7 @@ class Protection:
             (PROXY, facts.xclient),
             ("a host that may use XFORWARD", facts.xforward),
             (_ALLOWED, networks),
+            ("it stands for many clients: a NAT or proxy in front", shared),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}
         self.networks: list[str] = []
@@ -63,13 +66,20 @@ class Protection:
         self._suffixes = tuple(name.lower() for name in names if name.startswith("."))
 
     @classmethod
-    def of(cls, facts: Facts, protect: Protect, allowed: Iterable[str] = ()) -> "Protection":
+    def of(
+        cls,
+        facts: Facts,
+        protect: Protect,
+        allowed: Iterable[str] = (),
+        shared: Iterable[str] = (),
+    ) -> "Protection":
         """Collect what facts, configuration and `throttled allow` protect.
 
         Args:
             facts: of this host.
             protect: the section of the configuration.
-            allowed: subjects and host names allowed manually.
+            shared: addresses that stand for many clients.
+            allowed: subjects and host names on the allowlist.
         """
         networks, names, senders = [*protect.networks], [*protect.names], []
         for what in allowed:
@@ -78,7 +88,12 @@ class Protection:
             else:
                 (networks if address.is_subject(what) else names).append(what)
         return cls(
-            facts, networks=networks, names=names, mynetworks=protect.mynetworks, senders=senders
+            facts,
+            networks=networks,
+            names=names,
+            mynetworks=protect.mynetworks,
+            senders=senders,
+            shared=shared,
         )
 
     @property

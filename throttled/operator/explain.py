@@ -58,6 +58,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         next=_further(desk, sender, _next(protected, active, meters, ban, would)),
         sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
+        proxied=desk.pipeline.behind.active(moment.wall, subject),
     )
 
 
@@ -95,7 +96,14 @@ def meter_row(meter: Meter) -> MeterRow:
     """Return a meter as it is shown."""
     soft, hard = meter.soft or None, meter.hard or None
     return MeterRow(
-        meter.limit, meter.scope, meter.value, soft, hard, meter.within, kernel=meter.kernel
+        meter.limit,
+        meter.scope,
+        meter.value,
+        soft,
+        hard,
+        meter.within,
+        kernel=meter.kernel,
+        proxied=meter.proxied,
     )
 
 
@@ -117,7 +125,7 @@ def _next(
     nearest: tuple[float, str] = (0.0, "")
     for meter in meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
-            if threshold is None or not 0 < meter.value <= threshold:
+            if threshold is None or not 0 < meter.value <= threshold or meter.proxied:
                 continue
             left = threshold - meter.value + 1
             length = f" for {Duration(ban)}" if word == "banned" else ""

@@ -78,7 +78,7 @@ def accounts(desk: Desk, request: Accounts, peer: Peer) -> AccountsResult:
     refuse_invisible(desk, peer)
     moment = desk.clock()
     _store_days(desk)
-    text = subjects.folded(request.text)
+    text = request.text.casefold()
     found = desk.store.senders_of_day(int(moment.wall // _DAY), text, request.of or "")
     rows = [_account(desk, row, moment.boot) for row in found]
     rows.sort(key=lambda row: (-(getattr(row, request.sort) or 0), row.subject))
@@ -94,7 +94,7 @@ def find(desk: Desk, request: Find, peer: Peer) -> FindResult:
         StoreError: the store cannot be read.
     """
     refuse_invisible(desk, peer)
-    moment, text, most = desk.clock(), subjects.folded(request.text), request.max
+    moment, text, most = desk.clock(), request.text.casefold(), request.max
     _store_days(desk)
     found: dict[str, Found] = {}
     for row in desk.store.senders_of_day(int(moment.wall // _DAY), text, ""):
