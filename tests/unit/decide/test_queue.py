@@ -50,7 +50,7 @@ class Log:
             assert event is not None, body
             for use in self.queue.step(event):
                 self.used[use.subject, use.counted] += use.amount
-        return {key: n for key, n in self.used.items() if key[1] not in ("bytes", "networks", "received")}
+        return {key: n for key, n in self.used.items() if key[1] not in ("bytes", "networks")}
 
     def later(self) -> dict[tuple[str, str], int]:
         """Let the time of all that waits be over."""
