@@ -370,3 +370,47 @@ def test_observing_begins_and_ends_while_mail_flows(lab: Lab, guard: Daemon) -> 
     guard.config.write_text(enforcing)
     assert guard.command("reload").returncode == 0
     assert len(send(lab, 4, CLIENT, login=True)) < 3
+
+
+MINE = """
+[limits.slow]
+of = "{of}"
+count = "messages"
+within = "1h"
+soft = 10
+mode = "throttle"
+throttle = {{ rate = 2, per = "1s", burst = 1 }}
+"""
+
+
+@pytest.mark.parametrize("login", [False, True])
+def test_a_limit_slows_who_is_above_it(lab: Lab, guard: Daemon, *, login: bool) -> None:
+    """From the request to the decision, its record and its answer."""
+    guard.configure(MINE.format(of="account" if login else "inside"))
+    guard.start()
+    accepted = send(lab, 30, CLIENT if login else DEVICE, login=login)
+    assert len(accepted) == 30
+    assert max(accepted[:10]) < 0.5
+    assert sum(accepted[11:]) == pytest.approx(len(accepted[13:]) / 2, abs=2.0)
+    (row,) = guard.rows()
+    assert (row.subject, row.limit) == (ACCOUNT if login else DEVICE, "slow")
+    guard.stop()
+    guard.start()  # adopts it from the store
+    began = time.monotonic()
+    assert len(send(lab, 10, CLIENT if login else DEVICE, login=login)) == 10
+    assert time.monotonic() - began > 3.0
+
+
+def test_a_limit_bans_who_is_far_above_it(lab: Lab, guard: Daemon) -> None:
+    """The account's mail is deferred, an inside host's is not touched; an unban lets it send."""
+    hard = MINE.format(of="account").replace('mode = "throttle"', 'hard = 20\nmode = "enforce"')
+    guard.configure(hard.replace("rate = 2", "rate = 100"))
+    guard.start()
+    accepted = send(lab, 40, CLIENT, login=True)
+    assert 20 < len(accepted) < 30
+    (row,) = guard.rows()
+    assert (row.subject, row.action) == (ACCOUNT, "ban")
+    assert "skipped" not in guard.log.read_text()
+    assert len(send(lab, 3)) == 3
+    assert guard.command("unban", ACCOUNT).returncode == 0
+    assert len(send(lab, 3, CLIENT, login=True)) == 3
