@@ -68,7 +68,7 @@ Reason = Literal[
     "access",  # refused by the operator's own access rules, with access(5)'s own text
     "protocol",  # pipelining, bare newline, postscreen's protocol error
     "content",  # content, size, quota, sender domain, policy service: says nothing of the client
-    "milter",  # milter-reject: content, judged by another program's program
+    "milter",  # milter-reject: content, judged by another program
     "temporary",  # other 4xx; a DNS list's own error; AUTH: our authentication server is down
     "aborted",  # AUTH: the client gave up
 ]
@@ -225,7 +225,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     action: Literal["throttle", "ban", "exempt", "release"]
     subject: str
     scope: Scope
-    limit: str  # a limit's name; "network", "ladder"; "operator" manually
+    limit: str  # a limit's name; "network", "ladder"; "operator": manual
     level: int  # step of the ladder: 0 throttle, n the n-th ban
     until: float
     why: str  # for people; client-written text in it is escaped
@@ -305,6 +305,7 @@ class Facts(Struct, frozen=True):
     services: tuple[Service, ...] = ()
     log_files: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()  # addresses of this host
+    connected: tuple[str, ...] = ()  # private networks that its interfaces are in
     gateways: frozenset[str] = frozenset()
     resolvers: frozenset[str] = frozenset()
     relays: frozenset[str] = frozenset()  # relayhost, resolved
@@ -354,7 +355,7 @@ class Facts(Struct, frozen=True):
 
 
 class Drift(Struct, frozen=True):
-    """What another program did to what is ours in the kernel; all empty: nothing."""
+    """What another program changed of our elements and rules; all empty: nothing."""
 
     entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing
     rules: bool = False  # something else than elements: all that is static is to be set up again

@@ -1,4 +1,4 @@
-"""Unforeseen errors: counted, logged, skipped, so that what comes after goes on.
+"""Unexpected errors: counted, logged, skipped, so that what follows is still processed.
 
 No log line, event, decision, database row or host fact may end the daemon or stop a batch
 (docs/reliability.md). Whoever works through things that others wrote uses `Skipped` around the

@@ -14,24 +14,24 @@ _HEAD = """\
 `throttled` looks at and steers the daemon through its control socket. That socket is for root, and
 for the members of the group that `[control] group` names; whoever may open it may do everything.
 
-Without a running daemon `list`, `explain`, `status`, `audit`, `unban`, `allow` and `disallow` work
-on the database and the firewall themselves; `export`, `check`, `config`, `parse`, `replay` and
-`suggest` never need one, and `purge` wants none.
+Without a running daemon `list`, `explain`, `status`, `audit`, `unban`, `allow` and `disallow` use
+the database and the firewall directly; `export`, `check`, `config`, `parse`, `replay` and
+`suggest` never need one, and `purge` refuses to run beside one.
 
 ## For all commands
 
 Exit codes: 0 done; 1 the thing asked about is not so (an address that is not banned, a check that
-found a fault), or it could not be done; 2 bad usage or configuration; 3 the daemon is not running,
+found an error), or it failed; 2 bad usage or configuration; 3 the daemon is not running,
 or something is not permitted or not installed; 130 interrupted; 141 the reader of the output went
 away.
 
-An error is told on standard error, as `throttled: MESSAGE` and, where something can be done about
-it, `hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_code"}}` is printed on
+An error is printed on standard error, as `throttled: MESSAGE` and, if there is advice,
+`hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_code"}}` is printed on
 standard output too.
 
 Every command has `--help`. Tables are as wide as the terminal, or 80 columns. Times are this
-host's; in JSON they are ISO 8601 with zone, and null is never. What a client wrote is shown with
-control characters, and with those that change the direction of writing, as `\\x1b` and `\\u202e`.
+host's; in JSON they are ISO 8601 with zone, and null is never. In text written by clients control
+characters, and those that change the direction of writing, are shown as `\\x1b` and `\\u202e`.
 """
 
 

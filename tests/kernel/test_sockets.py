@@ -75,7 +75,7 @@ def server(namespaces: tuple[Namespace, Namespace]) -> Iterator[Server]:
 
 
 def is_ended(end: socket.socket) -> bool:
-    """Return whether an smtpd that reads from this would be told that it is over."""
+    """Return whether an smtpd that reads from this would see its end."""
     end.setblocking(False)
     try:
         end.recv(1)

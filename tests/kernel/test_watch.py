@@ -1,4 +1,4 @@
-"""Telling a foreign hand on our table from our own, on a real kernel."""
+"""Distinguishing changes by other programs from our own, on a real kernel."""
 
 import select
 import subprocess

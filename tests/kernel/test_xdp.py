@@ -460,7 +460,7 @@ def test_a_smaller_size_keeps_what_does_not_fit(
     backend.apply([*many, ban("2001:db8::1")])
     backend.setup(msgspec.structs.replace(RULESET, size=100))
     assert len(list(backend.dump())) == 201
-    assert "mx_ban4 holds more than firewall.size" in caplog.text
+    assert "mx_ban4 has more elements than firewall.size" in caplog.text
     assert "mx_ban6" not in caplog.text
 
 

@@ -229,7 +229,7 @@ def test_a_flushed_firewall_is_repaired(lab: Lab, guard: Daemon) -> None:
     guard.start()
     banned(lab, guard)
     lab.server.run("nft", "flush", "ruleset")
-    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force again")
+    netns.until(lambda: not answers(lab, V4, 587), "the ban is active again")
 
 
 def test_the_host_itself_is_never_banned(lab: Lab, guard: Daemon) -> None:

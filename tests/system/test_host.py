@@ -51,7 +51,7 @@ def test_a_start_with_a_broken_configuration_protects_the_last_known_ports(
     damage(postfix / "main.cf")
     lab.server.run("nft", "flush", "ruleset")
     guard.start()
-    netns.until(lambda: not answers(lab, V4, 25), "the ban is in force again")
+    netns.until(lambda: not answers(lab, V4, 25), "the ban is active again")
     assert not answers(lab, V4, 587)
     warnings = [p.what for p in guard.status().health if p.key == "host"]
     assert f"{postfix} cannot be read: the last known services are used, ports 25, 465, 587" in (

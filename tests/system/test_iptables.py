@@ -85,7 +85,7 @@ def test_what_another_program_restored_over_ours_is_repaired(lab: Lab, guard: Da
     guard.start()
     banned(lab, guard)
     lab.server.run("iptables-legacy-restore", stdin=_THEIRS)
-    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force again")
+    netns.until(lambda: not answers(lab, V4, 587), "the ban is active again")
     listed = lab.server.run("iptables-legacy", "-t", "raw", "-S", "PREROUTING").stdout.splitlines()
     assert listed[1] == "-A PREROUTING -p tcp -j throttled"
     assert "--dport 53" in listed[2]

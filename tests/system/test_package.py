@@ -385,7 +385,7 @@ def test_xdp_pins_that_are_removed_come_back_in_its_sandbox(site: Site) -> None:
         for _ in range(2):
             site.run("rm", "-r", pins)
             netns.until(site.host.path(pins).exists, "the pins are there again", 20.0)
-            netns.until(enforced, "all is in force again", 20.0)
+            netns.until(enforced, "all is active again", 20.0)
         writable = ["/sys/fs/bpf"]
         assert mounted_writable(site, "/sys", "/proc/sys") == writable
         site.run("systemctl", "stop", "throttled")

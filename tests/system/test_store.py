@@ -251,7 +251,7 @@ def test_vanished(guarded: Guarded) -> None:
     guarded.bans(B)
     guarded.error("removed or replaced")
     guarded.well()
-    netns.until(lambda: guarded.recorded() == {A, B}, "what is in force is in the new file")
+    netns.until(lambda: guarded.recorded() == {A, B}, "active entries are in the new file")
     guarded.guard.kill()
     guarded.guard.start()
     assert {row.subject for row in guarded.guard.rows()} == {A, B}
@@ -313,7 +313,7 @@ def test_an_unban_on_a_full_disk_lasts(guarded: Guarded, small: Path) -> None:
     assert not guarded.in_kernel(A)
     guarded.server.run("nft", "delete", "table", "inet", "throttled")
     netns.until(
-        lambda: guarded.in_kernel(B) and guarded.in_kernel(C), "those not freed are put back"
+        lambda: guarded.in_kernel(B) and guarded.in_kernel(C), "those not unbanned are restored"
     )
     assert not guarded.in_kernel(A)
     done = guarded.guard.command("unban", "--all", "--scope", "mx")

@@ -163,7 +163,7 @@ def test_nothing_of_ours_is_in_the_kernel_while_observing(
     _observes(site)
     site.guard.stop()
     site.guard.start()
-    until(lambda: not site.connects(ONE4), "what was really banned is in force again")
+    until(lambda: not site.connects(ONE4), "what was really banned is active again")
     assert site.connects(OTHER)  # what was only observed is not
     assert site.run("preview") == (1, "throttled: the daemon enforces: there is nothing to preview")
 
@@ -179,7 +179,7 @@ def test_a_reload_removes_our_entries_and_restores_them(site: Site) -> None:
         _observes(site)
         site.configure()
         assert site.run("reload") == (0, "reloaded")
-        until(lambda: not site.connects(ONE4), "what was really banned is in force again")
+        until(lambda: not site.connects(ONE4), "what was really banned is active again")
         assert site.connects(OTHER)  # what was only observed is not
         site.configure(first='mode = "observe"\n')
         assert site.run("reload") == (0, "reloaded")
@@ -211,7 +211,7 @@ def _observes(site: Site) -> None:
         f"{OTHER} would be unbanned; observing, nothing is enforced",
     )
     assert site.run(f"throttle {OTHER} --scope mx")[1].startswith(f"{OTHER} would be throttled")
-    assert site.run("unban --all")[1].startswith("1 unbanned of those that would be")
+    assert site.run("unban --all")[1].startswith("1 unbanned (would-be")
     site.run(f"ban {OTHER}")
 
 
@@ -249,7 +249,7 @@ def test_observing_without_a_daemon(site: Site) -> None:
     site.guard.kill()
     site.configure(first='mode = "observe"\n')
     done = site.guard.command("list")
-    assert "the kernel still holds entries of the nftables backend" in done.stderr
+    assert "the kernel still has elements of the nftables backend" in done.stderr
     assert not site.connects(ONE4)
     assert site.run(f"unban {ONE4}") == (0, f"{ONE4} is unbanned")
     assert site.connects(ONE4)

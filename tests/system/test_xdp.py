@@ -92,7 +92,7 @@ def test_pins_that_were_removed_come_back(lab: Lab, guard: Daemon, pins: Path) -
         else:
             each.unlink()
     netns.until(lambda: any(pins.glob("*/*")), "the pins are back")
-    netns.until(lambda: not answers(lab, V4, 587), "the ban is in force")
+    netns.until(lambda: not answers(lab, V4, 587), "the ban is active")
     netns.until(lambda: not guard.status().health, "and well again")
 
 

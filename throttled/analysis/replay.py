@@ -18,13 +18,14 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
-from throttled.model import JOURNAL, Activity, Decision, Evidence, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Activity, Decision, Evidence, Facts
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.database import Database
 from throttled.store.store import Store, StoredPosition
 
-#: Seconds of log time between two judgements, and between two looks at what expired.
+#: Seconds of log time between two judgements, and between two checks at what expired.
 _SLICE = 1.0
 #: A line that is so much earlier than those before: their clock was wrong, or it is another log.
 _BACK = 3600.0
@@ -125,7 +126,7 @@ class Replay:
 
         Args:
             paths: logs in any order; what each may be, see `throttled.sources.history.read`.
-            progress: told how much of which file has been read.
+            progress: called with how much of which file has been read.
 
         Raises:
             SourceError: a log cannot be read.
@@ -134,7 +135,7 @@ class Replay:
             self._pipeline.counting.parser = Parser(self._zone, reference(path))
             self._log += 1
             lines_of, others = with_hosts(path, self._facts, self._zone)
-            if path == JOURNAL or others:
+            if is_journal(path) or others:
                 self._pipeline.engine.hosts.local(self._log)
             if others:
                 self.summary.others[path] = others

@@ -16,7 +16,8 @@ from throttled.decide.highest import Peaks
 from throttled.decide.limits import Gauges
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
-from throttled.model import JOURNAL, SCOPES, Event, Facts
+from throttled.log_paths import is_journal
+from throttled.model import SCOPES, Event, Facts
 from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 from throttled.sources.history import in_order, reference, with_hosts
@@ -51,7 +52,7 @@ def suggest(
             hosts' lines do not count; of a log that has no line of this host all count.
         zone: of log lines that name none.
         paths: logs in any order; what each may be, see `throttled.sources.history.read`.
-        progress: told how much of which file has been read.
+        progress: called with how much of which file has been read.
 
     Raises:
         SourceError: a log cannot be read.
@@ -64,7 +65,7 @@ def suggest(
     for path in files:
         parse = Parser(zone, reference(path)).event
         batches, others = with_hosts(path, facts, zone)
-        watch.begin(every=path == JOURNAL or bool(others))
+        watch.begin(every=is_journal(path) or bool(others))
         for lines, consumed in batches:
             times = _count(lines, parse, watch, skipped)
             first = first or next(filter(None, times), 0.0)

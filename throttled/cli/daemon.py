@@ -14,7 +14,8 @@ from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
 from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
-from throttled.model import JOURNAL, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
 
@@ -50,19 +51,20 @@ def own_logs(settings: Config, known: Facts) -> list[str]:
         UsageError: the configuration names none.
     """
     from throttled.sources.history import rotated  # noqa: PLC0415 - as above
+    from throttled.tail.pattern import expand  # noqa: PLC0415 - as above
 
     logs = settings.logs(known)
     if not logs:
         hint = "name a file, or systemd's journal: journal; see also: [log] in the configuration"
         raise UsageError("the configuration names no log of this host", hint)
-    return [path for log in logs for path in ([log] if log == JOURNAL else rotated(log))]
+    return [path for log in expand(logs) for path in ([log] if is_journal(log) else rotated(log))]
 
 
 def ask(request: Request, kind: type[R]) -> R:
     """Send a request to the daemon and return its result, which is of this type.
 
     Raises:
-        NotRunningError: nobody answers.
+        NotRunningError: no answer.
         NotPermittedError: the socket may not be opened.
         ThrottledError: what the daemon says is wrong.
     """
@@ -90,5 +92,5 @@ def socket_path() -> str:
             raise
         default = Config().control.socket
         click.echo(f"throttled: {error.message}\nthrottled: trying {default}", err=True)
-        root.obj = (path, default)  # told once
+        root.obj = (path, default)  # reported once
         return default

@@ -17,7 +17,7 @@ from throttled.cli.progress import progress
 from throttled.control.protocol import MAX_ENTRIES, MAX_REQUEST, Entered, Import, ImportResult
 from throttled.errors import ThrottledError, UsageError
 
-#: Bad entries told one by one on the screen.
+#: Bad entries reported one by one on the screen.
 _SHOWN = 100
 
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "allow": "allow",
     "disallow": "disallow",
     "accounts": "accounts",
+    "postfix": "postfix",
     "audit": "audit",
     "import": "import_",
     "export": "export",
@@ -184,7 +185,7 @@ def _refused(error: OSError) -> tuple[str, str, int]:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    """Tell an error and return its exit code."""
+    """Print an error and return its exit code."""
     from throttled.cli.output import printable, to_json  # noqa: PLC0415 - 40 ms, for errors only
 
     if "--json" in sys.argv[1:]:

@@ -14,7 +14,7 @@ def progress(files: Sequence[str]) -> Iterator[Callable[[str, int], None] | None
         files: the logs; "-" is standard input, of unknown length.
 
     Yields:
-        What is to be told the bytes consumed of a file so far; None where nobody looks.
+        A function to call with the bytes of a file consumed so far; None without a terminal.
     """
     if not sys.stderr.isatty():
         yield None
@@ -39,5 +39,5 @@ def _size(path: str) -> int:
     """Return the bytes of a file; 0 where there is no knowing."""
     try:
         return Path(path).stat().st_size
-    except OSError:  # told by whoever reads it
+    except OSError:  # reported by the code that reads it
         return 0

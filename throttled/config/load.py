@@ -1,7 +1,7 @@
 """Reads the configuration file. Owns no state.
 
-Any file gives either a `Config` or a `ConfigError` that names every fault it can, each with file,
-line, key, value and what is allowed. Limits: 1 MiB a file, twenty faults told.
+Any file gives either a `Config` or a `ConfigError` that names every error it can, each with file,
+line, key, value and what is allowed. Limits: 1 MiB a file, twenty errors reported.
 
 Lines are found by a scan for headers and keys, since `tomllib` does not tell them: inside inline
 tables the line is that of the whole table, and text of several lines that looks like a key can

@@ -1,4 +1,4 @@
-"""Compares a TOML document with the schema, key by key, so that every fault is found. Pure.
+"""Compares a TOML document with the schema, key by key, so that every error is found. Pure.
 
 `msgspec.convert` alone stops at the first one, and does not name the keys that an operator chose
 (`[limits.NAME]`). Owns no state.
@@ -35,7 +35,7 @@ def to_duration(kind: type, value: object) -> Duration:
 
 
 def _table(table: dict[str, Any], kind: type[Struct], at: tuple[str, ...]) -> Iterator[Invalid]:
-    """Yield the faults of a table that a struct describes."""
+    """Yield the errors of a table that a struct describes."""
     by_field = get_type_hints(kind, include_extras=True)
     hints = {f.encode_name: by_field[f.name] for f in msgspec.structs.fields(kind)}
     for key, value in table.items():
@@ -53,7 +53,7 @@ def _required(kind: type[Struct]) -> set[str]:
 
 
 def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Invalid]:
-    """Yield the faults of one value; a table is looked into, to name the key itself."""
+    """Yield the errors of one value; a table is looked into, to name the key itself."""
     if isinstance(value, dict):
         for part in _parts(hint):
             if get_origin(part) is dict:
@@ -70,7 +70,7 @@ def _value(value: object, hint: Any, at: tuple[str, ...]) -> Iterator[Invalid]:
 
 
 def _named(table: dict[str, Any], hint: Any, at: tuple[str, ...]) -> Iterator[Invalid]:
-    """Yield the faults of a table whose keys the operator chooses."""
+    """Yield the errors of a table whose keys the operator chooses."""
     key_hint, value_hint = get_args(hint)
     for key, value in table.items():
         if not _fits(key, key_hint):

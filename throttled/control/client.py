@@ -27,7 +27,7 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
         timeout: seconds for the whole exchange.
 
     Raises:
-        NotRunningError: nobody answers at `path`, or not in time.
+        NotRunningError: no answer at `path`, or not in time.
         NotPermittedError: we may not open the socket.
         ThrottledError: what the daemon itself says is wrong, with its exit code.
     """

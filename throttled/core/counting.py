@@ -1,7 +1,7 @@
 """Lines on their way into the engine: parsed, given their time, counted.
 
 Owns a parser for each log, and how many lines and events there were. A line that raises an
-unexpected error is skipped, the others go on.
+unexpected error is skipped, the others continue.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from throttled.model import Event, Scope
 from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 
-#: Logs whose parsers are kept; they are numbered anew when they are opened anew.
+#: Logs whose parsers are kept; they are numbered again when they are reopened.
 _PARSERS = 100
 #: RFC 3164 has whole seconds: a line that looks so much older than its arrival is not.
 _GRAIN = 2.0
@@ -158,7 +158,7 @@ class Counting:
             # Peaks count nothing, and may be of a network; events of the server have no client.
             if event.kind == "peak" or not event.client:
                 return
-            # A client's network has meters too, and is evicted by itself.
+            # A client's network has meters of its own, which are reset too.
             for subject in (event.client, address.network_of(event.client)):
                 for since in (everybody, unbanned.get(subject, {})):
                     for scope, moment in since.items():

@@ -1,9 +1,10 @@
-"""What is to be active, on its way into the kernel.
+"""Applies entries to the kernel.
 
-What the kernel refused waits here for `retry` (at most `_PENDING` elements, the oldest are given
-up). One element that fails never stops the others.
+What the kernel refused stays pending here for `retry` (at most `_PENDING` elements, then the oldest
+are evicted). One element that fails never stops the others.
 
-Owns the backend, what waits for it, and what found no room. Blocks as long as the kernel does.
+Owns the backend, the pending elements, and those that did not fit into a full set. Blocks as long
+as the kernel does.
 """
 
 import logging

@@ -1,10 +1,10 @@
 """Removes what other backends than the one in use left in the kernel of this host.
 
-With the dry run in use (mode observe) that is every entry of ours: nothing that an enforcing daemon
-put there may go on blocking clients that no command of this one could unban. What cannot be removed
-is reported as a problem and tried again every minute.
+With the dry run (mode observe) these are all elements: those of an earlier enforcing daemon must
+not block clients that this daemon cannot unban. What cannot be removed is reported as a finding and
+tried again every minute.
 
-Owns what went wrong at the latest try.
+Owns the finding of the latest try.
 """
 
 import asyncio

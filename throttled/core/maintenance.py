@@ -43,19 +43,19 @@ Ended = Callable[[Sequence[tuple[Snapshot, Decision]], int], None]
 
 
 class Maintenance:
-    """Looks after the store once a second."""
+    """Maintains the store once a second."""
 
     def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment], ended: Ended) -> None:
-        """Look at the clocks.
+        """Read the clocks.
 
         Args:
             pipeline: whose store it is.
-            clock: tells both clocks.
+            clock: returns both clocks.
             ended: called with what expired, each with the decision that follows: the first of
                 them, and how many there are.
         """
         self._ended = ended
-        self.error: StoreError | None = None  # the store cannot be looked after
+        self.error: StoreError | None = None  # the store cannot be maintained
         self._pipeline = pipeline
         self._clock = clock
         moment = clock()
@@ -92,7 +92,7 @@ class Maintenance:
                     log.error("%s; expiry is deferred. %s", error.message, error.hint)
                 failed = error
                 break
-            except Exception as error:  # noqa: BLE001 - the other steps go on
+            except Exception as error:  # noqa: BLE001 - the other steps continue
                 self._pipeline.skipped.add("step", error, step.__name__)
         self.error = failed
 
@@ -168,17 +168,17 @@ class Maintenance:
             senders.learn(highest, since=bool(highest))
 
     def keep_peaks(self) -> Iterator[int]:
-        """Record what was noted of clients, in pieces, and yield how many each had.
+        """Record what peaks of clients, in pieces, and yield how many each had.
 
         Raises:
-            StoreError: what is left is noted still.
+            StoreError: what is left is still in memory.
         """
         engine = self._pipeline.engine
         watched = engine.watched()
         for _ in range(_PEAKS_PIECES):
             peaks = engine.peaks(_PEAKS_PIECE)
             self._pipeline.recorder.store.keep_peaks(peaks, watched, self._clock().wall)
-            watched = []  # told once is enough
+            watched = []  # reported once is enough
             engine.recorded(peaks)
             yield len(peaks)
             if len(peaks) < _PEAKS_PIECE:

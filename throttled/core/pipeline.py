@@ -1,7 +1,7 @@
 """One batch on its way: parse, count, judge, record, apply. The daemon and `replay` both use it.
 
 Record, then apply: a decision is in the store before it is in the kernel. A line, an event or a
-decision that raises an unexpected error is skipped (`throttled.skipped`), the others go on.
+decision that raises an unexpected error is skipped (`throttled.skipped`), the others continue.
 
 Owns the engine, the senders, the ladder and the parsers. Blocks for as long as SQLite and the
 kernel take.
@@ -15,6 +15,7 @@ from functools import partial
 
 from throttled import address
 from throttled.clock import Moment
+from throttled.core.behind import Behind
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
 from throttled.core.explain import explain
@@ -79,14 +80,16 @@ class Pipeline:
         self.senders = Senders(policy, facts)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
+        self.behind = Behind(Ladder(policy, self.ladder.protection), self.engine)
         self._further: list[Crossing] = []
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
         self.engine.reconfigure(policy, names=protection.by_name)
         self.senders.reconfigure(policy)
-        self.ladder.policy = policy
-        self.ladder.protection = protection
+        for ladder in (self.ladder, self.behind.ladder):
+            ladder.policy = policy
+            ladder.protection = protection
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
@@ -96,7 +99,8 @@ class Pipeline:
     def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
-        """Forget what a subject did and what was decided; see `Recorder.unban`."""
+        """Reset what a subject did and what was decided; see `Recorder.unban`."""
+        self.behind.unban(subject, scope)
         if subject:
             self.engine.reset(subject, scope)
         else:
@@ -158,6 +162,8 @@ class Pipeline:
             The decisions taken, and the crossings that were spared with the reason.
         """
         outcome = self.engine.drain()
+        if outcome.behind:
+            self.skipped.run("decision", [outcome.behind], lambda c: self.behind.judge(c, now))
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
@@ -216,7 +222,7 @@ class Pipeline:
             pasts, networks = self.recorder.past(crossings, now)
             ruling = self.ladder.judge(crossings, pasts, networks, now.wall)
             _in_force(pasts, networks, now.wall)  # can be compared
-        except Exception as error:  # a row that somebody altered
+        except Exception as error:  # a row that another program altered
             if len(crossings) > 1:
                 raise
             self.skipped.add("row", error, crossings[0].subject)
@@ -230,7 +236,7 @@ class Pipeline:
         networks: Mapping[Key, NetworkPast],
         now: Moment,
     ) -> None:
-        """Let the engine know what is active already: after a restart it does not."""
+        """Tell the engine what is active already: after a restart it does not."""
         enforced = self.enforcer.enforcing()
 
         def hold(key: Key) -> None:

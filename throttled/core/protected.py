@@ -1,12 +1,12 @@
 """Unbans what became protected after it was throttled or banned.
 
-The firewall lets a protected client through at once; without this, the store would go on saying
-that it is banned. Runs whenever the protection changed, and at start, in pieces between which the
-event loop goes on. While the store fails, or decisions wait for it, it waits.
+The firewall lets a protected client through at once; without this, the store would still list it as
+banned. Runs whenever the protection changed, and at start, in pieces between which the event loop
+continues. It is deferred while the store fails or decisions are pending.
 
 A client that only its host name protects is not found: entries have no names.
 
-Owns which networks are done, and which wait.
+Owns the networks that are done, and those that are pending.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Protected:
         self.tick()
 
     def again(self) -> None:
-        """Begin anew: it is another store."""
+        """Start again: it is another store."""
         self._pending = dict.fromkeys([*self._pending, *self._done])
         self._done = set()
 
@@ -74,7 +74,7 @@ class Protected:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     def close(self) -> None:
-        """Stop; the next start goes on."""
+        """Stop; the next start continues."""
         if self._task is not None:
             self._task.cancel()
 

@@ -53,7 +53,7 @@ class State(Enum):
     DISTURBED = auto()  # something of ours was changed: to be repaired and compared
     LOST = auto()  # so, and elements that are not stored may be there
     COMPARING = auto()
-    UNKNOWN = auto()  # a comparison failed; the next look finds what is missing
+    UNKNOWN = auto()  # a comparison failed; the next check finds what is missing
 
 
 _TO_COMPARE = (State.DISTURBED, State.LOST)
@@ -78,8 +78,8 @@ class Reconciler:
         #: Of the latest sample: how many should be active, and how many of those were not and had
         #: not been refused.
         self.sampled = self.absent = 0
-        #: How full the sets were at the latest look, how many elements were missing, and how many
-        #: looks in a row found some missing.
+        #: How full the sets were at the latest check, how many elements were missing, and how many
+        #: checks in a row found some missing.
         self.fills: Sequence[Fill] = ()
         self.ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
         self.lacking = self._lacked = 0
@@ -174,7 +174,7 @@ class Reconciler:
         return max(0, total - known - max(lacking, self._pipeline.enforcer.pending())), False
 
     def dropped(self) -> int:
-        """Return the packets dropped so far, also by a table that somebody deleted since.
+        """Return the packets dropped so far, also by a table that another program deleted since.
 
         What was dropped between the latest call and the deletion is not known; called every second.
 
@@ -381,7 +381,7 @@ class Reconciler:
         except ThrottledError as error:
             self._refused(error)
             return False
-        except Exception as error:  # noqa: BLE001 - the next look finds what is missing
+        except Exception as error:  # noqa: BLE001 - the next check finds what is missing
             self._pipeline.skipped.add("comparison", error)
             return False
         if count:

@@ -1,11 +1,11 @@
-"""What must be remembered: decisions, evidence and positions, on their way into the store.
+"""Records decisions, evidence and positions in the store.
 
-A store that fails stops nothing: what could not be recorded waits here (at most `_PENDING`
-decisions, the oldest are given up) and is recorded, a piece at a time, when the store works again:
-it is tried once a second. Evidence and positions are one transaction: evidence that is recorded
-apart from the lines it came of is counted twice after a kill.
+A store that fails stops nothing: what could not be recorded is pending here (at most `_PENDING`
+decisions, then the oldest are evicted) and is recorded, a piece at a time, when the store works
+again: it is tried once a second. Evidence and positions are one transaction: evidence that is
+recorded apart from the position of its lines is counted twice after a kill.
 
-Owns the store, what waits for it, and the unbans it is to learn of. Blocks as long as SQLite does.
+Owns the store, what is pending for it, and the pending unbans. Blocks as long as SQLite does.
 """
 
 import logging
@@ -88,7 +88,7 @@ class Recorder:
         """Record in one transaction, or remember.
 
         Where a store that failed works again, each call records a piece of what waits; positions
-        come with the last of it, so that no line is taken as dealt with whose decision waits.
+        come with the last of it, so that no line is taken as processed whose decision waits.
 
         Args:
             now: both clocks.
@@ -130,7 +130,7 @@ class Recorder:
     def unban(
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
-        """Forget what was decided; what the kernel has is not touched.
+        """Reset what was decided; what the kernel has is not touched.
 
         Args:
             subject: whom; "" = everybody.

@@ -1,9 +1,8 @@
-"""Opens the store, does without it where it cannot be used, and opens it again when it can.
+"""Opens the store, replaces it by one in memory if it cannot be used, and reopens it when it can.
 
-Protection goes on in memory, and nothing is deleted or changed to "repair" a file. As soon as the
-file can be used (there is room again, nobody locks it, the damaged one was moved away), or another
-one is at its path, it takes over, with what is active meanwhile, and with whom an operator freed
-and allowed while there was no file. Owns nothing.
+A file is never deleted or changed to "repair" it. As soon as the file can be used (there is space,
+no other process locks it, the damaged one was moved away), or another one is at its path, the
+active entries, unbans and allowlist of the time without it are written to it. Owns nothing.
 """
 
 import logging

@@ -1,8 +1,8 @@
-"""Brings the kernel and the store together again, in pieces between which the loop goes on.
+"""Compares the kernel with the store and repairs drift, a piece per iteration of the event loop.
 
-At start and after somebody touched our table: what the store says should be active and the
-kernel does not hold is applied; what the kernel holds and the store never heard of (a lost
-database) is adopted; what the store released and the kernel still holds is removed.
+At start and after another program changed the table: entries without an element are applied;
+elements that the store has never had (a lost database) are adopted; elements of entries that were
+released are removed.
 
 Owns nothing: state is the store's and the kernel's.
 """

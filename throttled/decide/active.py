@@ -81,7 +81,7 @@ class Active:
         self._in_force.pop(subject)
 
     def reset(self, subject: str, limits: set[str]) -> None:
-        """Forget what is active against a subject, and what limits spared it."""
+        """Reset what is active against a subject, and what limits spared it."""
         self._in_force.pop(subject)
         for limit in limits:
             self._excused.pop((subject, limit))

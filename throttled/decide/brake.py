@@ -1,15 +1,15 @@
-"""The brake: when bans are about to hit many good clients at once, something else is wrong. Pure.
+"""The brake: bans of many good clients at once are a sign of an error, and become throttles. Pure.
 
-A wrong limit or a broken service of our own bans good senders by the dozen. The brake starts in
-the batch in which more than `limit` good clients are about to be banned within a minute. Good is
-whom mail of two days or two logins speak for in that limit (`allowance.proven`).
-Nobody is banned in that batch, nor in later ones with a good client in them until a minute has
-passed in which fewer were counted; those that pressed it are spared by that limit for an hour, as
-the error goes on hitting them. So that offenders cannot keep it on, a client counts once an hour,
+A wrong limit or a broken service on this host would ban many good senders. The brake starts in the
+batch in which more than `limit` good clients would be banned within a minute. Good clients have
+mail of two days or two logins as evidence in that limit (`allowance.proven`).
+No client is banned in that batch, nor in later ones with a good client in them until a minute has
+passed in which fewer were counted; the clients that started it are not banned by that limit for an
+hour, as the error may persist. So that offenders cannot keep it on, a client counts once an hour,
 and all IPv6 clients of a /64, which one host has, count as one.
 
 Owns who was counted: at most `_CLIENTS`, above that the longest ago are evicted. A wall clock
-that goes back begins anew.
+that goes back starts again.
 """
 
 from collections.abc import Iterable

@@ -1,10 +1,10 @@
-"""Clients that are banned in the kernel and yet begin new sessions. Pure.
+"""Clients that are banned in the kernel but begin new sessions. Pure.
 
-Their packets come another way than through the kernel's hook: a proxy, a container, a port that is
-not filtered. What began before the ban or within seconds of it, and the moments in which somebody
-took the firewall's rules away, do not make an escape; see `Escapes.found`.
+Their packets arrive another way than through the kernel's hook: a proxy, a container, a port that
+is not filtered. Sessions from before the ban or within seconds of it, and from moments in which
+another program removed the rules, are no escapes; see `Escapes.found`.
 
-Owns what it noted of at most `_MOST` clients: an operator needs to hear of one.
+Owns the sessions of at most `_MOST` clients: one is enough for the finding.
 """
 
 from msgspec import Struct
@@ -68,7 +68,7 @@ class Escapes:
         """Return who got through again and again, and still does; most sessions first.
 
         Args:
-            at: now; who has been silent for minutes is evicted.
+            at: now; clients without sessions for minutes are evicted.
         """
         self._known = {k: e for k, e in self._known.items() if at - e.last <= _QUIET}
         found = (

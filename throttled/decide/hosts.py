@@ -3,7 +3,7 @@
 A log may hold the lines of many hosts; only this host's lead to decisions here. `localhost`, which
 loggers write until they have learnt the name, is this host in a log that names no other.
 
-Owns the names seen: at most `_NAMES` a log, further ones are reported apart no more.
+Owns the names seen: at most `_NAMES` a log, further ones are distinguished no more.
 """
 
 from msgspec import Struct, field

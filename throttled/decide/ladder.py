@@ -140,7 +140,7 @@ class Ladder:
             past: what the store knows of it.
             now: wall clock.
             seconds: how long; None for the next step of the ladder.
-            why: his words.
+            why: its words.
 
         Raises:
             RefusedError: the subject is protected.
@@ -332,6 +332,6 @@ def _stated(row: Snapshot) -> bool:
 
 
 def offences(past: Past, forget: float, now: float) -> int:
-    """Return the bans that still count: one step is evicted per `forget` seconds of peace."""
+    """Return the bans that still count: one less for each `forget` seconds without an offence."""
     lapsed = int(max(0.0, now - past.last_offence) // forget)
     return max(0, past.offences - lapsed)

@@ -24,7 +24,7 @@ FULL = 1 << 23
 def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     """Return the meter with `count` more at `tick`, moved on to `tick` if later, and its total.
 
-    A tick before the newest one is put where it belongs, or forgotten if it is out of the window.
+    A tick before the newest one is put where it belongs, or ignored if it is out of the window.
     """
     ahead = tick - (meter >> _BITS)
     if ahead >= _LANES:  # as `advance` does it; a call would cost as much as all the rest

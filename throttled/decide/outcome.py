@@ -1,8 +1,8 @@
 """What the outcome of a delivery says of the sender. Pure, owns no state.
 
 A bounce speaks of the sender where the recipient does not exist (a bad list) or the content or its
-sender is refused. A full mailbox, a message that is too large, a loop, a server in trouble speak of
-another program. Codes are those of RFC 3463 and IANA's registry of enhanced status codes.
+sender is refused. A full mailbox, a message that is too large, a loop, a server in trouble does
+not. Codes are those of RFC 3463 and IANA's registry of enhanced status codes.
 """
 
 from typing import Literal

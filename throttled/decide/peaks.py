@@ -1,10 +1,10 @@
 """What every client reached at the most within the window of each limit. Pure: no clock, no I/O.
 
-An engine for each scope counts as ever, with thresholds out of reach, and its tables note peaks.
-Good is who delivered mail or logged in, in that scope; the others are strangers.
+An engine for each scope counts as usual, with thresholds out of reach, and its tables record peaks.
+Good clients delivered mail or logged in, in that scope; the others are strangers.
 
 Owns the peaks: at most `max_clients` strangers for each limit and scope, and as many good clients.
-Of those that come later nothing is noted, and `full` says so. Of user names 256 are reported apart.
+Later ones are left out, and `full` is set. Of user names 256 are distinguished.
 """
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.settings import Policy
 
 _NAMES = 256
-#: Clients whose peaks anvil told; at the cap the lower half is evicted.
+#: Clients whose peaks anvil logged; at the cap the lower half is evicted.
 _ANVIL = 10_000
 _RATES = 10
 #: Syslog names known; a host has a handful, a forger any number.
@@ -27,7 +27,7 @@ Good = dict[str, tuple[int, int]]  # (deliveries, logins) by client
 
 
 class Rate(Struct, frozen=True):
-    """A connection rate that anvil(8) told, per anvil_rate_time_unit (60 s unless configured)."""
+    """A connection rate that anvil(8) logged, per anvil_rate_time_unit (60 s unless configured)."""
 
     client: str
     service: str
@@ -133,7 +133,7 @@ class Watch:
         )
 
     def anvil(self) -> list[Rate]:
-        """Return the highest connection rates that anvil told."""
+        """Return the highest connection rates that anvil logged."""
         highest = sorted(self._anvil.items(), key=lambda item: -item[1])[:_RATES]
         return [Rate(client, service, rate) for (client, service), rate in highest]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from throttled.model import Element, Entry
 
-#: An element whose time left differs by less is the same: both clocks tick between two looks.
+#: An element whose time left differs by less is the same: both clocks tick between two checks.
 _SLACK = 5.0
 
 

@@ -23,15 +23,17 @@ _HANDOVER = 60.0
 class Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope, peaks: int) -> None:
+    def __init__(self, policy: Policy, scope: Scope, peaks: int, *, behind: bool = False) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: its limits.
             scope: it.
             peaks: see `Gauges.of`.
+            behind: of clients behind a proxy: what they do says nothing of who sends packets here.
         """
         self.scope = scope
+        self.behind = behind
         self.gauges = Gauges.of(policy, scope, peaks)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)
@@ -73,7 +75,7 @@ class Scoped:
         self.active.excuse(crossing.subject, crossing.limit, excuse, at)
 
     def reset(self, subject: str) -> None:
-        """Forget what a subject did."""
+        """Reset what a subject did."""
         limits = set()
         for gauge in self.gauges.all():
             limits.add(gauge.limit)
@@ -83,7 +85,7 @@ class Scoped:
         self.active.reset(subject, limits)
 
     def reset_all(self) -> None:
-        """Forget what all did."""
+        """Reset what all did."""
         for gauge in self.gauges.all():
             gauge.table.clear()
             gauge.networks.clear()
@@ -159,10 +161,10 @@ class Scoped:
         at: float,
         event: Event,
     ) -> bool:
-        """Note a crossing, unless that much is active, was spared or is noted already.
+        """Note a crossing, unless that much is active, was spared or is recorded already.
 
         A slow throttle counts connections, but each may have 20 tries and last for hours: where a
-        limit has a rate of its own, what a client goes on doing above it ends its session.
+        limit has a rate of its own, what a client continues doing above it ends its session.
 
         Returns:
             Whether the subject is banned already.

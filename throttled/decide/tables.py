@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 
 class Generations(Generic[Key, Value]):
-    """A mapping of at most `cap` entries, each forgotten when untouched for `lifetime` seconds."""
+    """A mapping of at most `cap` entries, each evicted when untouched for `lifetime` seconds."""
 
     __slots__ = ("_due", "_half", "_lifetime", "_old", "_young", "dropped")
 

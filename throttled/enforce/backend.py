@@ -1,7 +1,7 @@
 """What every backend can do. The contract suite in tests/contract holds each one to it.
 
 A backend owns the state in the kernel and remembers none of it: what is asked is read back from
-the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a loop can go on.
+the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a loop can continue.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ from throttled.model import Applied, Drift, Element, Entry, Fill, Finding, Rules
 
 
 class RulesWatch(Protocol):
-    """Word of changes that another program makes to what is ours."""
+    """Notifications of changes that other programs make to the rules and elements of throttled."""
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when there is word."""
         ...
 
     def drain(self) -> Drift:
-        """Read what there is and return what another program did to what is ours.
+        """Read the pending notifications and return the drift.
 
         Our own changes do not count. Where word was lost everything is, as then nobody knows.
         """
@@ -47,12 +47,12 @@ class Backend(Protocol):
         """Put the static rules in place, in one transaction; elements already there stay.
 
         Whatever somebody made of what is ours, also something that cannot be used: then it is
-        made anew, and what elements there were are lost.
+        recreated, and what elements there were are lost.
 
         Returns whether there was anything of ours before: elements that may be adopted.
 
         Idempotent: called at start (adopting), on a changed configuration or host, and when
-        somebody flushed our table.
+        another program flushed our table.
 
         Raises:
             BackendError: the kernel refused; nothing has changed.
@@ -110,7 +110,7 @@ class Backend(Protocol):
         ...
 
     def watch(self) -> RulesWatch | None:
-        """Hear of foreign changes, once set up; None where the kernel does not tell.
+        """Subscribe to changes of other programs, once set up; None where the kernel does not tell.
 
         Then `intact` and samples on a timer find them.
 

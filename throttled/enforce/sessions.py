@@ -2,7 +2,7 @@
 
 Dropping packets is not enough: the server's side stays ESTABLISHED and holds an smtpd until
 `smtpd_timeout`, 300 seconds; and a throttle counts new connections only, so a session that has
-begun could go on for ever.
+begun could continue for ever.
 
 A session is ended only when the server has answered all that the client said. Between the final
 dot of a message and its reply the client does not know that the message was taken, and would send

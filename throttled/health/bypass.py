@@ -1,7 +1,7 @@
 """Says why a banned client gets through, as far as facts tell. Owns nothing.
 
-Who it is tells `throttled.decide.escapes`; a session that the kernel should have refused must have
-come by another way than through our hook.
+`throttled.decide.escapes` finds the clients; a session that the kernel should have refused must
+have arrived another way than through the hook.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
-"""What is wrong, as `status`, metrics, the hook and the service's status line tell it.
+"""Findings of the running daemon, for `status`, metrics, the hook and the service's status line.
 
-Each problem has a `key` that stays the same while it lasts and says which kind it is: lower-case
-words, for problems of one log followed by `:` and its path. No client-written text is in a key.
-`docs/monitoring.md` lists them. Each goes away when it is over.
+Each finding has a `key` that stays the same while it lasts and names its kind: lower-case words,
+for findings about one log followed by `:` and its path. No client-written text is in a key.
+`docs/monitoring.md` lists them. A finding disappears when its cause is over.
 
 Reporters are functions of the boot clock that return what is wrong with what they know; this module
 only asks them all. Owns no state.

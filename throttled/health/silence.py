@@ -1,9 +1,9 @@
 """A log that falls silent while connections arrive.
 
-Whatever Postfix takes, it logs. So while nothing of Postfix's comes, the connections to its ports
-are looked at every `_LOOK` seconds: those that were not there when the silence began are ones that
-nobody logged. While the log speaks nothing is asked. Sees only the connections of its own network
-namespace, and of those that the client hung up first only such as are open when it looks.
+Postfix logs every connection that it accepts. While there are no lines of Postfix, the connections
+to its ports are read every `_CHECK` seconds: those that were not there when the silence began were
+not logged. While there are lines nothing is read. Limits: only connections of this network
+namespace, and of those that the client closed first only such as are open at the check.
 
 Owns which connections came during the silence, at most `_MOST`.
 """

@@ -157,7 +157,7 @@ class _Reader:
         for line in _lines(path):
             pattern = line.split()[0]
             if line[0].isspace():
-                continue  # goes on with the line before
+                continue  # continues with the line before
             try:
                 yield True, _network(pattern)
             except ValueError:  # also if, endif, !pattern

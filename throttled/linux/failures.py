@@ -25,7 +25,7 @@ _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 def shortage(error: BaseException) -> bool:
-    """Return whether the same may work a moment later, as it is no fault of the file."""
+    """Return whether the same may work a moment later, as it is no error of the file."""
     return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 

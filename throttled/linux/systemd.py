@@ -5,7 +5,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Tell systemd, if it started us (sd_notify(3)); otherwise nothing happens.
+    """Notify systemd, if it started us (sd_notify(3)); otherwise nothing happens.
 
     Args:
         state: assignments, one a line: READY=1, STATUS=…, WATCHDOG=1, RELOADING=1.

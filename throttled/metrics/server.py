@@ -1,10 +1,10 @@
-"""Serves the figures over HTTP, on a loopback port or a UNIX socket.
+"""Serves the metrics over HTTP, on a loopback port or a UNIX socket.
 
 There is no password and no TLS: whoever reaches the place may read. Metrics only: no address and no
 other text of a client is in them. Owns the listening socket.
 
 Limits: a request of 8 KiB, `TIME_LIMIT` seconds, `MAX_CONNECTIONS` at once, more are hung up on;
-one a connection. The figures are worked out anew after `FRESH` seconds at the earliest.
+one a connection. The metrics are computed again after `FRESH` seconds at the earliest.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class MetricsServer:
     """Answers `GET /metrics`.
 
     Args:
-        expose: returns the figures as text.
+        expose: returns the metrics as text.
     """
 
     def __init__(self, expose: Callable[[], bytes]) -> None:

@@ -1,1 +1,1 @@
-"""What others are reported of decisions and health: journal lines, commands, webhooks."""
+"""Notifications of decisions and health: journal lines, commands, webhooks."""

@@ -1,11 +1,11 @@
-"""Tells the outside of bans, alerts and changed health: to a command, or to a webhook.
+"""Sends notifications of bans, alerts and changed health to a command or a webhook.
 
 Each delivery is one JSON object with what happened since the last one: at most one delivery every
 `notify.every`, at most `EVENTS` events in full, the rest counted. Delivering is a child process,
 fed on standard input, killed with its children when its time is over: nothing of it can hold the
 loop. What fails is not tried again; health says so until a delivery succeeds.
 
-Owns what waits to be told, and the child.
+Owns the pending events, and the child.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Finding, Report
 
-#: Told in full with one delivery.
+#: Sent in full with one delivery.
 EVENTS = 20
 #: Seconds that a killed child has to end.
 _KILLED = 1.0
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Hook:
-    """Collects what is to be told, and tells it while `run` runs."""
+    """Collects events, and delivers them while `run` runs."""
 
     def __init__(self, settings: Notify) -> None:
         self.settings = settings
@@ -71,7 +71,7 @@ class Hook:
             self._queue("alert", text, **fields)
 
     def health(self, findings: Sequence[Finding]) -> None:
-        """Tell what is wrong now and was not before, and what is well again."""
+        """Report new findings, and those that are resolved."""
         wrong = {finding.key: finding for finding in findings if finding.key != "notify"}
         for key, finding in wrong.items():
             if key not in self._wrong:

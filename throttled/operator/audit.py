@@ -1,4 +1,4 @@
-"""Who changed what, when and with what outcome: kept in the store and told to the log.
+"""Manual changes with user, time and outcome: recorded in the store and logged.
 
 Owns the changes that a failing store could not take: at most `PENDING`, written with the next one.
 A change is one line of the log, at notice, after it was made; at debug the request is logged before
@@ -21,6 +21,7 @@ from throttled.control.protocol import (
     ChangeResult,
     Done,
     ImportResult,
+    PostfixChange,
     Purge,
     Request,
     Result,
@@ -70,7 +71,9 @@ class Trail:
         return results[0]
 
     @contextmanager
-    def recording(self, request: Request | Purge, peer: Peer) -> Iterator[list[Result]]:
+    def recording(
+        self, request: Request | Purge | PostfixChange, peer: Peer
+    ) -> Iterator[list[Result]]:
         """Record what is done within.
 
         Yields:

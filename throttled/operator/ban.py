@@ -1,6 +1,6 @@
 """`ban` and `throttle`: manual decisions, recorded, applied and looked up before the answer.
 
-The answer's first words are true of the kernel, not of the store.
+The answer describes the kernel, not the store.
 """
 
 import logging

@@ -110,7 +110,7 @@ class Desk(Struct, frozen=True):
         """Return what the store says is active against a subject; nothing where it fails."""
         try:
             return self.store.snapshots(self.clock().wall, Filter(subject=subject))
-        except StoreError as error:  # what an operator does goes on without it
+        except StoreError as error:  # what an operator does continues without it
             log.error("%s. %s", error.message, error.hint)
             return []
 

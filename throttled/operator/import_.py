@@ -1,6 +1,6 @@
 """`import`: ban, throttle and allow what is on a list.
 
-A list is done in pieces, between which the event loop goes on; a refused entry stops no other.
+A list is done in pieces, between which the event loop continues; a refused entry stops no other.
 """
 
 import asyncio

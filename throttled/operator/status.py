@@ -1,4 +1,4 @@
-"""`status`: how the daemon is; without one, what is stored and what of it is in the kernel."""
+"""`status`: the state of the daemon; without one, what is stored and what is in the kernel."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.model import SCOPES, Action, Finding, Scope
@@ -69,6 +69,10 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
         started=running.started.wall,
         uptime=moment.boot - running.started.boot,
         tails=[_tail(follower) for follower in running.logs.followers],
+        patterns=[
+            PatternStatus(text, len(scan.files), scan.total)
+            for text, scan in running.logs.patterns.scans().items()
+        ],
         ports=running.reconciler.ports,
         sensor=running.handshakes.finding(),
         backlog=running.backlog.progress,
@@ -82,7 +86,7 @@ def _not_running() -> Finding:
 
 
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:
-    """Return what is active; nothing, and one more problem, where the store cannot be read."""
+    """Return what is active; nothing, and one more finding, where the store cannot be read."""
     try:
         return desk.store.counts(desk.clock().wall)
     except StoreError as error:

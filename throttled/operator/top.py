@@ -1,4 +1,4 @@
-"""`top`: what is going on: the worst clients and the latest decisions."""
+"""`top`: the worst clients and the latest decisions."""
 
 from throttled.control.protocol import Top, TopResult, Worst
 from throttled.control.server import Peer

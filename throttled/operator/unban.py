@@ -1,8 +1,8 @@
-"""`unban`: what it removes, whom it exempts, and what in the kernel still blocks a client after it.
+"""`unban`: remove entries, exempt a client, and name what in the kernel still blocks it.
 
-An operator's word to a customer ("you are unbanned") must be true: what counts is what the kernel
-holds, whatever the store says: entries of the client and of every network around it; those of
-networks do not apply to an exempt address. `unban --all` is in `unban_all`.
+The answer depends on the elements in the kernel, whatever the store says: those of the client and
+of every network around it; those of networks do not apply to an exempt address. `unban --all` is
+in `unban_all`.
 """
 
 import logging
@@ -176,7 +176,7 @@ def exempt_until(
 
     Args:
         scopes: of the unban.
-        rows: what is active: an exemption goes on unless another one is asked for.
+        rows: what is active: an exemption continues unless another one is asked for.
         asked: until when it shall be exempt; 0.0 = nothing was said of it.
     """
     if asked:

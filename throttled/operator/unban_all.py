@@ -38,7 +38,7 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
     if left:
         return ChangeResult([], False, f"{message}, but the kernel still has {left} elements")
     if desk.observing:
-        message += " of the would-be throttles and bans; observing, nothing is enforced"
+        message += " (would-be throttles and bans); observing, nothing is enforced"
     return ChangeResult([], True, message)
 
 

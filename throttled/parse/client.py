@@ -4,7 +4,7 @@ The name passed Postfix's `valid_hostname()`, so it holds no bracket, space or c
 bare inside the brackets; the port is there with `smtpd_client_port_logging=yes`
 (smtpd/smtpd.h). A client that hung up too early is `unknown[unknown]`: no address, no match.
 
-Owns one bounded cache, which forgets the least recently used client.
+Owns one bounded cache, which evicts the least recently used client.
 """
 
 import re

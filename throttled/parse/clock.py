@@ -5,7 +5,7 @@ day after a reference (now, or the last change of an old file): a line of 31 Dec
 January is last year's. An hour that occurs twice, when summer time ends, is taken for its second
 occurrence as soon as the reference has got there.
 
-A `Clock` owns one bounded cache; when it is full it starts anew.
+A `Clock` owns one bounded cache; when it is full it starts empty.
 """
 
 import re

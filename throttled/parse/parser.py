@@ -156,7 +156,7 @@ class Parser:
         found = last and repetition(line, self._clock, reference)
         if not last or not found or found[0] != last.host:
             return None
-        self._last = last  # it may be told again
+        self._last = last  # it may be repeated
         _, time, count = found
         return replace(last, time=time, count=count * last.count)
 

@@ -1,11 +1,11 @@
 """The daemon: wires the rooms, and runs the loop.
 
-One thread, one asyncio loop: a readable log, a request, a changed host, a foreign hand on our
-table and a timer are all callbacks; whatever takes longer (a million stored bans) is done in
-pieces between them. Stopping leaves what is active standing; starting adopts it.
+One thread, one asyncio loop: a readable log, a request, a changed host, a firewall that another
+program changed and a timer are all callbacks; longer work (a million stored bans) is done in
+pieces between them. A stop leaves elements in the kernel; the next start adopts them.
 
 Owns the store, the pipeline, the logs and the reconciler.
-`throttled.operator.answer` answers requests, `throttled.health.findings` says what is wrong.
+`throttled.operator.answer` answers requests, `throttled.health.findings` returns the findings.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,14 @@ from throttled.operator.desk import Desk, Running
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
-from throttled.service.announce import Announcer, Listener, SessionEnder, alert, report
+from throttled.service.announce import (
+    Announcer,
+    Listener,
+    SessionEnder,
+    alert,
+    report,
+    report_behind,
+)
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
@@ -107,6 +114,7 @@ class Daemon:
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
+        self._shared: Collection[str] = ()  # addresses that stand for many clients, of these
         self.hook = Hook(self.config.notify)
         self.loop_errors = LoopErrors()
         self._trail = Trail(lambda: self.store, now)
@@ -125,7 +133,7 @@ class Daemon:
     # Start and stop
 
     async def run(self) -> None:
-        """Protect until told to stop.
+        """Protect until asked to stop.
 
         Raises:
             BackendError, NotPermittedError: the firewall cannot be used; says what is missing.
@@ -180,7 +188,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
         self._announce()
-        self.logs = Logs(self.pipeline, self.announcer, self._report)
+        self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
@@ -243,7 +251,7 @@ class Daemon:
         )
 
     async def _serve_metrics(self) -> None:
-        """Serve the figures where the configuration says; protecting goes on without them."""
+        """Serve the metrics where the configuration says; protecting continues without them."""
         self.metrics_error = None
         try:
             await self._metrics.serve(self.config.metrics.listen)
@@ -313,7 +321,8 @@ class Daemon:
 
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and allowlist."""
-        protection = self.live.protection(self.store, now().wall)
+        self._shared = self.pipeline.engine.shared.found().keys()
+        protection = self.live.protection(self.store, now().wall, self._shared)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
         self.pipeline.senders.queue.facts(self.facts)
@@ -357,7 +366,7 @@ class Daemon:
         self._spawn(self.reload())
 
     async def reload(self) -> str:
-        """Read the configuration again; a bad one changes nothing. Return what to tell.
+        """Read the configuration again; a bad one changes nothing. Return the message.
 
         Raises:
             ConfigError: the file cannot be used; the old configuration stays.
@@ -386,7 +395,7 @@ class Daemon:
         return message
 
     async def _switch(self, config: Config) -> None:
-        """Begin or end observing: as a restart, but requests wait and notifications go on.
+        """Begin or end observing: as a restart, but requests wait and notifications continue.
 
         Each mode has its own database: what was only observed is never enforced. The entries of an
         enforcing daemon are removed as at a start.
@@ -518,7 +527,7 @@ class Daemon:
         return schedule
 
     def _report_health(self, _moment: Moment) -> None:
-        """Tell the hook and the service manager how we are; without that we are restarted."""
+        """Report the state to the hook and the service manager; without that we are restarted."""
         notify("WATCHDOG=1")  # the loop turns, whatever becomes of what follows
         wrong = self.findings()
         notify(f"STATUS={self._summary(wrong)}")
@@ -530,6 +539,7 @@ class Daemon:
 
     def _allowlist(self, moment: Moment) -> None:
         due = self.live.ended(moment.wall) or self.maintenance.moves != self._moves
+        due |= self.pipeline.engine.shared.found().keys() != self._shared
         # Where the clock is not steady, the ends are about to move with it.
         if due and self.maintenance.steady(moment):
             self._moves = self.maintenance.moves
@@ -580,7 +590,7 @@ class Daemon:
 
 
 def run(config: str | None, backend: str | None, mode: Mode | None, level: str = "info") -> int:
-    """Run the daemon in the foreground until it is reported to stop.
+    """Run the daemon in the foreground until it is asked to stop.
 
     Args:
         config: the file named on the command line, or None.

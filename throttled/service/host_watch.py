@@ -1,7 +1,7 @@
 """Watches this host: addresses, routes, and the files that Postfix's configuration is read from.
 
 Owns the two watches and the one task that asks the host again. Where the kernel allows no watch,
-the schedule's look once a minute finds what changed.
+the schedule's check once a minute finds what changed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _SETTLED = 0.2
 
 
 class HostWatch:
-    """Hears of changes, and asks for the facts again."""
+    """Subscribes to changes, and asks for the facts again."""
 
     def __init__(self, live: LiveConfiguration, apply: Callable[[Facts], None]) -> None:
         """Watch from now on.

@@ -1,4 +1,4 @@
-"""Errors that nothing awaited: logged, each kind once a minute, and the loop goes on.
+"""Errors that nothing awaited: logged, each kind once a minute, and the loop continues.
 
 Owns their count, and when each was logged last.
 """

@@ -1,4 +1,4 @@
-"""Log lines that would repeat many times a second: how often each is written. No clock of its own.
+"""Rate of log lines that could repeat many times a second. No clock of its own.
 
 Limits: `_KEYS` different ones; at more of them all are evicted, and written once more.
 """

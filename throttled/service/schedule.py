@@ -15,7 +15,7 @@ from throttled.skipped import Skipped
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at what is due.
+#: Seconds between two checks at what is due.
 _TICK = 1.0
 
 Job = Callable[[Moment], object]
@@ -45,7 +45,7 @@ class Schedule:
         """Do a job from now on.
 
         Args:
-            seconds: between two times; 0 = at every look, once a second.
+            seconds: between two times; 0 = at every check, once a second.
             job: what; it must not take long.
         """
         self._jobs.append(_Periodic(job, seconds, self._clock().boot))
@@ -67,5 +67,5 @@ class Schedule:
                 periodic.job(moment)
             except ThrottledError as error:
                 log.error("%s. %s", error.message, error.hint)
-            except Exception as error:  # noqa: BLE001 - the others go on
+            except Exception as error:  # noqa: BLE001 - the others continue
                 self._skipped.add("step", error, getattr(periodic.job, "__name__", "job"))

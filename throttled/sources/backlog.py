@@ -5,11 +5,11 @@ decisions are taken and applied meanwhile; who was not read of yet is judged as 
 comes of these lines: an engine without limits counts them, and its evidence alone is kept.
 
 What comes of a piece of a log is one transaction with how far the log has been read, so a restart
-goes on there, and reads nothing again once it is done. The latest lines come first. It ends after
+continues there, and reads nothing again once it is done. The latest lines come first. It ends after
 `MAX_BYTES` of text, `MAX_SECONDS` of one run, or at lines older than evidence is kept.
 
-Owns its engine and the one task. Between `_SLICE` lines (a millisecond) the loop goes on; files are
-read and inflated in a thread.
+Owns its engine and the one task. The event loop continues every `_SLICE` lines (a millisecond);
+files are read and inflated in a thread.
 """
 
 import asyncio
@@ -24,7 +24,8 @@ from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.decide.engine import Engine
 from throttled.errors import SourceError, StoreError
-from throttled.model import JOURNAL, Event, Evidence, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Event, Evidence, Facts
 from throttled.sources.logs import Logs
 from throttled.store.good import MEMORY, day_of
 from throttled.store.store import StoredPosition
@@ -58,7 +59,7 @@ class Backlog:
             pipeline: its store takes the evidence.
             logs: what is followed, and from where on.
             facts: of this host: whose lines count.
-            clock: tells both clocks.
+            clock: returns both clocks.
         """
         self.progress = ""  # what it does; "": nothing, or all is done
         self._pipeline = pipeline
@@ -78,8 +79,8 @@ class Backlog:
         try:
             await self._run()
         except StoreError as error:
-            self._retry.failed(at, error.message)  # told by whoever records
-        except Exception as error:  # noqa: BLE001 - it may not go on for ever
+            self._retry.failed(at, error.message)  # reported by the code that records
+        except Exception as error:  # noqa: BLE001 - it may not continue for ever
             self._pipeline.skipped.add("log", error)
             self.done = True
         finally:
@@ -115,7 +116,7 @@ class Backlog:
             return known
         positions = [f.tail.position for f in self._logs.followers]
         states = {
-            p.path: msgpack.encode(Place(p)) if p.inode or p.path == JOURNAL else b""
+            p.path: msgpack.encode(Place(p)) if p.inode or is_journal(p.path) else b""
             for p in positions
             if p is not None
         }
@@ -127,7 +128,7 @@ class Backlog:
         """Read the past of one log, a piece at a time."""
         policy = replace(self._pipeline.ladder.policy, limits={}, max_clients=_CLIENTS)
         engine = Engine(policy, self._facts())
-        if path == JOURNAL:  # only this machine's is read
+        if is_journal(path):  # only this machine's is read
             engine.hosts.local(0)
         parse = self._pipeline.counting.parser.another().event
         now = self._clock()
@@ -193,7 +194,7 @@ class Backlog:
 
 
 def _place(state: bytes) -> Place | None:
-    """Return where to go on; None where all is read, or somebody altered the row."""
+    """Return where to continue; None where all is read, or another program altered the row."""
     try:
         return msgpack.decode(state, type=Place) if state else None
     except (MsgspecError, ValueError):

@@ -1,8 +1,8 @@
 """Feeds the limits with what the kernel saw: connections that clients completed, logged or not.
 
 Five times a second what the sensor counted is taken out of the kernel, counted by the engine and
-judged, as a batch of log lines is. Where there is no sensor, or it fails, the log goes on counting;
-as the two are never added to each other (see `throttled.decide.limits`), nothing is switched.
+judged, as a batch of log lines is. Without a sensor, or if it fails, the log alone is counted; as
+the two are never added to each other (see `throttled.decide.limits`), nothing is switched.
 
 Owns the sensor. One batch has at most `throttled.sources.sensor_maps.SOURCES` clients.
 """

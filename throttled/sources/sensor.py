@@ -75,7 +75,7 @@ class Sensor:
         """Return how many handshakes each client completed since the last call.
 
         Raises:
-            BackendError: it no longer counts: somebody detached it, or the kernel refuses.
+            BackendError: it no longer counts: another program detached it, or the kernel refuses.
         """
         try:
             if not self._link.attached:

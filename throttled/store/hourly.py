@@ -75,7 +75,7 @@ def drops(connection: sqlite3.Connection, counter: int, now: float) -> None:
 
     Args:
         connection: of the database.
-        counter: the kernel's, which begins at 0 when the table is made anew. What it says at the
+        counter: the kernel's, which begins at 0 when the table is recreated. What it says at the
             first call of all was dropped at times that are not known.
         now: wall clock.
     """

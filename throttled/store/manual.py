@@ -43,7 +43,7 @@ ON CONFLICT (what) DO UPDATE SET
 def unban(
     connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
 ) -> list[Entry]:
-    """Remove a subject and forget its offences; return what was active."""
+    """Remove a subject and delete its offences; return what was active."""
     rows = connection.execute(
         "SELECT action FROM active WHERE subject = ? AND scope = ? AND until > ?", (*key, now)
     ).fetchall()
@@ -70,7 +70,7 @@ def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[E
 
 
 def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> None:
-    """Remove everything and forget all offences; exemptions stay.
+    """Remove everything and delete all offences; exemptions stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
     looks at each row: a million in one second instead of ten.
@@ -107,7 +107,7 @@ def unbanned_since(connection: sqlite3.Connection, most: int) -> dict[str, dict[
 def unbans(
     connection: sqlite3.Connection, most: int
 ) -> dict[tuple[str, Scope], tuple[float, float]]:
-    """Return since when subjects are evicted and until when they are exempt."""
+    """Return when subjects were unbanned and until when they are exempt."""
     rows = connection.execute(_PENDING, (most,))
     return {(subject, scope): (at, until) for subject, scope, at, until in rows}
 

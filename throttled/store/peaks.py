@@ -1,7 +1,7 @@
 """What clients reached within the windows of limits, for `suggest`. Owns no state.
 
 A row is the highest value of one client, limit and window; writing it again changes nothing. It is
-forgotten when for `MEMORY` the client has not reached as much. At `ROWS` only clients with good
+evicted when for `MEMORY` the client has not reached as much. At `ROWS` only clients with good
 evidence get a new row, at twice as many nobody does: strangers cannot displace good ones.
 """
 
@@ -47,7 +47,7 @@ class Kept(Struct):
     """What is kept of what clients reached."""
 
     highest: dict[Of, dict[str, int]]  # by limit, then client
-    times: dict[Of, tuple[float, float]]  # wall clock, from when until when they were noted
+    times: dict[Of, tuple[float, float]]  # wall clock, from when until when they were recorded
     good: dict[str, tuple[int, int]]  # (deliveries, logins) of the last 30 days, in any scope
     full: bool  # there was no room for more strangers
 

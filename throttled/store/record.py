@@ -18,7 +18,7 @@ from throttled.store.rows import StoredPosition, clip, write_lines, write_rate
 Row = tuple[int | float | str, ...]
 
 # Of a database that was damaged and recovered the latest decisions may be lost, and not the rest.
-# A number that somebody altered to be too large has no successor.
+# A number that another program altered to be too large has no successor.
 _NUMBER = """
 SELECT 1 + max((SELECT coalesce(max(number), 0) FROM decision WHERE number < 1 << 62),
     (SELECT coalesce(max(number), 0) FROM active WHERE number < 1 << 62),
@@ -30,7 +30,7 @@ INSERT INTO decision (number, time, action, subject, scope, "limit", level, unti
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # What is active is not replaced by less: a ban is more than a throttle, that more than an
-# exemption. Where the same action goes on, so do its packets; whether renewing set the kernel's
+# exemption. Where the same action continues, so do its packets; whether renewing set the kernel's
 # counter to zero (before Linux 6.12), `_PACKETS` notices.
 _ACTIVE = """
 INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why, rate, origin)

@@ -27,7 +27,7 @@ class StoredPosition(Struct, frozen=True, gc=False):
 
 
 class Allowed(Struct, frozen=True):
-    """Something that the operator allowed manually."""
+    """An entry of the allowlist."""
 
     what: str  # subject or host-name suffix
     until: float  # wall clock; 0.0 = for ever
@@ -58,7 +58,7 @@ def write_lines(lines: tuple[Line, ...]) -> str:
 
 
 def read_lines(column: str | None) -> tuple[Line, ...]:
-    """Return the lines of a decision; none where it is no longer there, or somebody altered it."""
+    """Return the lines of a decision; none if it was deleted, or altered by another program."""
     try:
         numbers = iter(_numbers.decode(column or "[]"))
         return tuple(Line(source, offset) for source, offset in zip(numbers, numbers, strict=True))
@@ -67,7 +67,7 @@ def read_lines(column: str | None) -> tuple[Line, ...]:
 
 
 def structs(kind: type[Row], rows: Iterable[Sequence[object]], skipped: Skipped) -> list[Row]:
-    """Return rows as structs, without those that somebody altered so that they are none.
+    """Return rows as structs, without those that another program altered so that they are none.
 
     Args:
         kind: of struct; its fields are the columns.

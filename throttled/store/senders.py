@@ -103,7 +103,7 @@ def of_day(
         day: since the epoch.
         text: only those in whose subject it is, in any case; "": all.
         kind: only those of it (`subjects.Of`); "": all.
-        skipped: records rows that somebody altered.
+        skipped: records rows that another program altered.
     """
     rows = structs(SenderRow, connection.execute(_DAY_OF_ALL, (day, text.casefold())), skipped)
     return [row for row in rows if not kind or subjects.of(row.subject) == kind]

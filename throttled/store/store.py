@@ -2,7 +2,7 @@
 
 Owns the connection and a cache of log sources. Every call blocks, for as long as SQLite takes, and
 belongs to the thread that opened the store. Every call may raise `StoreError`; then nothing of it
-was recorded, and the store can be used again as soon as the fault is gone. Limits: see `prune`.
+was recorded, and the store can be used again as soon as the error is gone. Limits: see `prune`.
 
 Times are wall-clock seconds since the epoch. Where the clock goes backwards, what had ended comes
 back for at most as long as it went back, and nothing stays longer than it was decided for.
@@ -90,7 +90,7 @@ class Store:
 
     @property
     def skipped(self) -> Skipped:
-        """Rows that somebody altered so that they are none."""
+        """Rows that another program altered so that they are none."""
         return self._database.skipped
 
     def gone(self) -> bool:
@@ -140,6 +140,11 @@ class Store:
         """Return how far each log has been read, by path."""
         with self._database.guard() as connection:
             return load.positions(connection)
+
+    def remove_positions(self, paths: Iterable[str]) -> None:
+        """Remove how far logs have been read that are gone."""
+        with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM position WHERE path = ?", ((p,) for p in paths))
 
     def backlog(self) -> dict[str, bytes]:
         """Return how far existing logs have been read for evidence, by path; empty: done."""
@@ -252,8 +257,8 @@ class Store:
     def packets(self, elements: Iterable[Element]) -> None:
         """Record the kernel's counters, in transactions of 10,000.
 
-        Packets add up while the same action goes on, also when an element is renewed (recorded
-        first, counters read before) or made anew, which sets the kernel's counter to zero. What a
+        Packets add up while the same action continues, also when an element is renewed (recorded
+        first, counters read before) or recreated, which sets the kernel's counter to zero. What a
         backend could not read, its seconds are nan then, says nothing.
         """
         every = (each for each in elements if not math.isnan(each.seconds))
@@ -306,7 +311,7 @@ class Store:
 
         Args:
             reached: it.
-            watched: the limits of which it is noted, whether anybody did it or not.
+            watched: the limits of which it is recorded, whether anybody did it or not.
             now: wall clock.
         """
         with self._database.transaction() as connection:
@@ -322,7 +327,7 @@ class Store:
     def active(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
         """Yield what should be active, the latest decided first, in chunks.
 
-        The store can be written in between; what is decided anew then may not come again.
+        The store can be written in between; what is decided again then may not come again.
         """
         return listing.active(self._database, now, chunk)
 
@@ -339,12 +344,12 @@ class Store:
         return listing.ended(self._database, until, chunk)
 
     def shift(self, how: Shift, chunk: int = _CHUNK) -> Iterator[int]:
-        """Move what is active, allowed and exempt in time, in chunks: somebody set the clock.
+        """Move the expiry of active, allowed and exempt entries, in chunks: the clock was set.
 
         Yields how much of what is active moved.
 
         Args:
-            how: by how much, and how far it has come: asked again after an error, it goes on there.
+            how: by how much, and how far it has come; after an error it continues there.
                 What was decided later than its `now` stays: by a clock that was right before.
             chunk: rows of one transaction; the store can be written in between.
         """
@@ -402,7 +407,7 @@ class Store:
     def unban(
         self, subject: str, scope: Scope | None, now: float, exempt_until: float = 0.0
     ) -> list[Entry]:
-        """Unban: remove and forget offences; the history keeps it, with the release.
+        """Unban: remove and delete offences; the history keeps it, with the release.
 
         Args:
             subject: exactly this one; an address in a network is another subject.
@@ -423,13 +428,13 @@ class Store:
     def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
         """Remove the throttles and bans of a scope in chunks; yield them, `seconds` 0.
 
-        Writes no history and forgets nothing; `clear` does that at the end. The store can be
+        Writes no history and resets nothing; `clear` does that at the end. The store can be
         written in between.
         """
         return manual.unban_scope(self._database, scope, chunk)
 
     def clear(self, now: float, scope: Scope | None = None) -> int:
-        """Remove all throttles and bans and forget all offences; return how many were active.
+        """Remove all throttles and bans and delete all offences; return how many were active.
 
         Writes no history. Good evidence, exemptions and the allowlist stay.
         """
@@ -451,7 +456,7 @@ class Store:
             return manual.unbanned_since(connection, _UNBANS)
 
     def unbans(self) -> dict[Key, tuple[float, float]]:
-        """Return since when, and exempt until when, subjects are evicted ("" for everybody)."""
+        """Return when subjects were unbanned, and until when they are exempt ("" for all)."""
         with self._database.guard() as connection:
             return manual.unbans(connection, _UNBANS)
 

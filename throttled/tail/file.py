@@ -3,15 +3,15 @@
 What is read, and in which order:
 
 - **Rename rotation** (logrotate's default, `postfix logrotate`): the renamed file is read to its
-  end, then the new one from its start. The writer goes on writing to the renamed file until it
-  is reported to reopen, and of several writers (Postfix instances) one may be told later: the old
+  end, then the new one from its start. The writer continues writing to the renamed file until it
+  is signalled to reopen, and of several writers (Postfix instances) one may be later: the old
   file stays open and followed until the new one has data and the old one was quiet for `LINGER`
   seconds, or until it is the oldest of more than `MAX_FILES`. Several rotations at once are
   followed in order.
-- **Truncation** (`: > log`, logrotate's copytruncate): reading goes on at 0. Lines that were not
+- **Truncation** (`: > log`, logrotate's copytruncate): reading continues at 0. Lines that were not
   read yet are read from the copy, where there is one. Lost for good is what was written after the
   copy and was not read before the truncation: copytruncate loses lines. Where only the end was
-  cut off, nothing is read twice: reading goes on at the new end.
+  cut off, nothing is read twice: reading continues at the new end.
 - **Not there**, vanished, moved away with its directory, a link that points elsewhere: waited for
   without polling, and what appears is read from its start; a file that comes back is read on.
 - **Restart**: `Position` says which generation was read how far; it is looked for by inode and
@@ -19,8 +19,8 @@ What is read, and in which order:
   read. If it is gone, `gaps` counts it and the log is read from its start.
 - A line is given out when its end was written; of an old generation the last one also without.
 - **A failure** (no descriptor or watch left, EIO, ESTALE): tried again by each `read`, at first
-  after a second, then less often; `State.problem` says so until it works. What else is there is
-  read meanwhile. A generation that fails is opened anew; an old one that fails for `PATIENCE`
+  after a second, then less often; `State.error` says so until it works. What else is there is
+  read meanwhile. A generation that fails is reopened; an old one that fails for `PATIENCE`
   seconds, or while more than `MAX_FILES` are open, is given up, which `gaps` counts.
 
 Owns the descriptors of the generations and the inotify instance.
@@ -57,7 +57,7 @@ class FileTail:
 
     Args:
         path: absolute; need not exist.
-        position: where to go on, from the latest batch dealt with; None begins at the end.
+        position: where to continue, from the latest batch processed; None begins at the end.
         from_start: with no position, begin at the start.
 
     Raises:
@@ -144,7 +144,7 @@ class FileTail:
 
     @property
     def position(self) -> Position | None:
-        """Where to go on after what was read; None as long as the log could not be looked for.
+        """Where to continue after what was read; None as long as the log could not be looked for.
 
         Inode 0 stands for a log that was not there yet: it is then read from its start.
         """

@@ -18,7 +18,7 @@ Read = tuple[list[str], list[int], bool]
 
 
 class RewrittenError(Exception):
-    """The file does not hold any more what was read from it: truncated, or written anew."""
+    """The file does not hold any more what was read from it: truncated, or rewritten."""
 
 
 class Generation:
@@ -28,7 +28,7 @@ class Generation:
         device: with `inode`, which file this is, or was before it was compressed.
         inode: see `device`.
         mark: its fingerprint.
-        offset: where reading goes on, the start of a line.
+        offset: where reading continues, the start of a line.
     """
 
     def __init__(self, device: int, inode: int, mark: bytes, offset: int) -> None:
@@ -58,7 +58,7 @@ class Generation:
         return self._splitter.flush()
 
     def position(self, path: str) -> Position:
-        """Return where to go on."""
+        """Return where to continue."""
         place = self.device, self.inode, self._splitter.start, self.mark
         return Position(path, *place, before=self._before and fingerprint(self._before))
 
@@ -122,7 +122,7 @@ class Plain(Generation):
         """Go on after `RewrittenError`: at 0, or where reading stands if all before it is there.
 
         Returns:
-            Whether it was truncated or written anew; False: its first bytes were overwritten.
+            Whether it was truncated or rewritten; False: its first bytes were overwritten.
         """
         if self._recognised():
             self.seek(self.end)
@@ -149,9 +149,9 @@ class Plain(Generation):
         return os.pread(self.fd, min(HEAD, start), max(0, start - HEAD))
 
     def position(self, path: str) -> Position:
-        """Return where to go on; with a fingerprint as long as the file allows by now."""
+        """Return where to continue; with a fingerprint as long as the file allows by now."""
         if len(self.head) < HEAD:
-            with suppress(OSError):  # told by `read`
+            with suppress(OSError):  # reported by `read`
                 self._recognised()
         return super().position(path)
 
@@ -169,7 +169,7 @@ class Plain(Generation):
         """Return the bytes not read yet; 0 where the file cannot be asked."""
         try:
             return max(0, os.fstat(self.fd).st_size - self.end)
-        except OSError:  # a stale handle of NFS; told by `read`
+        except OSError:  # a stale handle of NFS; reported by `read`
             return 0
 
     def close(self) -> None:
@@ -182,7 +182,7 @@ class Packed(Generation):
 
     Args:
         fd: of the compressed file, open for reading; owned from here on.
-        position: which generation that is, and where to go on; what comes before is inflated and
+        position: which generation that is, and where to continue; what comes before is inflated and
             thrown away, a piece with every `read`.
     """
 

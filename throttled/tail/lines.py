@@ -25,7 +25,7 @@ class Splitter:
     """
 
     def __init__(self, offset: int = 0) -> None:
-        self.start = offset  # of the line that is not complete yet: where a restart must go on
+        self.start = offset  # of the line that is not complete yet: where a restart must continue
         self.over_long = 0  # lines cut so far
         self._pending = ""
         self._discarded = 0  # bytes of the pending line after the first MAX_LINE

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 
 from msgspec import Struct
 
-from throttled.model import JOURNAL
+from throttled.log_paths import is_journal
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.behind import lines_between
@@ -26,7 +26,7 @@ class Place(Struct, frozen=True):
     begin: Position  # what is before it is the past; of the journal, what has not been read yet
     done: tuple[bytes, ...] = ()  # fingerprints of the generations that were read
     mark: bytes = b""  # of the one that is being read …
-    offset: int = 0  # … and where to go on in it
+    offset: int = 0  # … and where to continue in it
     started: bool = False  # of the journal: whether the entry of `begin` was read
 
 
@@ -36,7 +36,7 @@ class Piece(Struct):
     name: str  # of the file
     written: float  # wall clock, when the file was written last: lines may have no year
     lines: list[str]
-    place: Place  # where to go on after these
+    place: Place  # where to continue after these
 
 
 def pieces(place: Place, since: float, limit: int) -> Generator[Piece, None, None]:
@@ -50,7 +50,7 @@ def pieces(place: Place, since: float, limit: int) -> Generator[Piece, None, Non
     Raises:
         SourceError: the log, or its directory, cannot be read.
     """
-    if place.begin.path == JOURNAL:
+    if is_journal(place.begin.path):
         return _journal(place, since)
     return _files(place, since, limit)
 
@@ -59,7 +59,7 @@ def _journal(place: Place, since: float) -> Generator[Piece, None, None]:
     for lines, begin in journal.backwards(place.begin, inclusive=not place.started):
         place = Place(begin, started=True)
         written = begin.offset / 1e6
-        yield Piece(JOURNAL, written, lines, place)
+        yield Piece(begin.path, written, lines, place)
         if written < since:
             return
 

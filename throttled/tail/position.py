@@ -15,7 +15,7 @@ _RECOGNISABLE = 32  # a shorter head, less than a time and a host, could be any 
 
 
 class Position(Struct, frozen=True):
-    """Where to go on reading the log at `path`; kept by the store across restarts."""
+    """Where to continue reading the log at `path`; kept by the store across restarts."""
 
     path: str  # as configured
     device: int
@@ -38,7 +38,7 @@ class Batch(Struct):
     mark: bytes  # fingerprint of this generation; b"" of the journal
     lines: list[str]
     offsets: list[int]  # of each line in the (uncompressed) file
-    position: Position  # where to go on once these lines are dealt with
+    position: Position  # where to continue once these lines are processed
     done: bool  # nothing more to read just now; otherwise read again without waiting
 
 

@@ -1,4 +1,4 @@
-"""Figures of a flood from more clients than can be remembered: memory, and who is evicted.
+"""Measurements of a flood from more clients than can be remembered: memory, and who is evicted.
 
 Distinct clients with a line of each kind that is counted, half of them of one sprayed IPv6 /48;
 before them a sender that delivers, and after them offends like they do. Runs the pipeline that the

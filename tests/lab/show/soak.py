@@ -6,7 +6,7 @@ New attackers come every few seconds; good people send mail all the time; meanwh
 - each line of the log counts, and once, whatever happens to the log and the daemon (`lab.exact`);
 - a client that is banned gets no answer, but for BACK seconds after a hand on the firewall;
 - good people are never throttled or banned, and all their mail is delivered;
-- every request is answered, the daemon ends only when it is reported to, says nothing of the
+- every request is answered, the daemon ends only when it is asked to, says nothing of the
   unforeseen, its memory stays flat, and at the end it is well.
 
 Everything is in network namespaces of this machine and gone afterwards. Owns nothing but what it
@@ -68,10 +68,10 @@ _FLAT = 30_000_000  # bytes that one daemon's memory may grow, from a second aft
 _SMALL = "48m"  # of the file system that the database is in
 #: What the daemon may call an error when the store, the firewall or the configuration is faulty.
 _FORESEEN = re.compile(
-    r"throttled.toml|recording waits|without history|disk|locked|database|table|allowlist stays"
+    r"throttled.toml|recorded later|without the history|disk|locked|database|table|allowlist is"
     r"|No such file|chain|set "
 )
-_UNFORESEEN = re.compile("unforeseen|Traceback")
+_UNFORESEEN = re.compile(r"unexpected error \(|Traceback")
 
 
 class Outcome(msgspec.Struct):

@@ -66,7 +66,7 @@ class Daemon:
         await self._settle()
 
     async def _settle(self) -> None:
-        """Wait for who connected and went away at once: accepted, served, evicted, each a turn."""
+        """Wait until clients that connected and left at once were accepted, served and released."""
         for _ in range(10):
             await asyncio.sleep(0)
             await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})

@@ -145,7 +145,7 @@ def test_the_store(cli: "Cli", config_file: Path, tmp_path: Path) -> None:
 
 
 def test_the_daemon(cli: "Cli", daemon: "Daemon") -> None:
-    daemon.answer = Done()  # to everything, also where more is to be told
+    daemon.answer = Done()  # to everything, also where more is expected
     assert _find(cli("check", "--json"), "unexpected answer")["state"] == "warning"
 
 

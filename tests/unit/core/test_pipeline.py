@@ -336,7 +336,7 @@ def test_a_store_that_fails_is_asked_once_a_second(
     for batch in range(100):
         pipeline.recorder.record(later(batch / 50), [decision(n) for n in range(1200)])
     assert asked == [1200, 5_000]
-    assert pipeline.recorder.pending() == 100_000, "the oldest were let go"
+    assert pipeline.recorder.pending() == 100_000, "the oldest were evicted"
 
 
 def test_evidence_is_recorded_with_positions_only(pipeline: Pipeline, store: Store) -> None:

@@ -82,7 +82,7 @@ def test_limits_of_clients_and_networks(kind: str, history: list[tuple[float, st
             alone[network + count] |= shown[count] > SOFT
             members = [key for key in model.seen if network_of(key) == network]
             least = model.within(members, clock - T, names=names)
-            if names:  # one above the threshold are reported apart
+            if names:  # one above the threshold are distinguished
                 least = min(least, MULTIPLE * SOFT + 1)
             most = model.within(members, clock - T * 9 / 8 - 1e-6, names=names)
             shown = {m.limit: m.value for m in under.meters(network, clock) if m.scope == "mx"}

@@ -23,7 +23,7 @@ SERVICE = Service("/etc/postfix", "25", "smtpd", "postfix", 1, "mx")
 
 
 class Kernel(DryRun):
-    """Says that it is one, and counts what it is reported to."""
+    """Says that it is one, and counts what it is asked to."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ def test_connections_that_nobody_logs_are_reported_until_something_is(host: Host
     assert "at least 3 connections" in finding.what
     host.events += 1
     assert host.pass_to(121.0) == []
-    assert host.pass_to(150.0) == []  # and what there was is evicted
+    assert host.pass_to(150.0) == []  # and the earlier connections do not count
 
 
 def test_a_quiet_night_is_no_silence(host: Host) -> None:

@@ -204,9 +204,9 @@ def test_clients_that_come_through_a_proxy(found: Find, main: str, line: str) ->
 def test_services_that_the_log_cannot_distinguish(found: Find) -> None:
     result, _ = found("", "smtp\nsubmission\nsmtps")
     assert list(alike(result)) == [
-        f"smtp (port 25) and {name} (port {port}) both log as postfix/smtpd: what a client did on "
-        f"which cannot be told; in {result[0].instance}/master.cf give {name} its own, for example "
-        "-o syslog_name=postfix/submission"
+        f"smtp (port 25) and {name} (port {port}) both log as postfix/smtpd, so their clients "
+        f"cannot be distinguished; in {result[0].instance}/master.cf give {name} its own, for "
+        "example -o syslog_name=postfix/submission"
         for name, port in (("submission", 587), ("smtps", 465))
     ]
     [warning] = alike(reversed(result[:2]))

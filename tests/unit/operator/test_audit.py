@@ -23,9 +23,9 @@ ME = Peer(os.getpid(), os.getuid(), os.getgid())
 async def _handler(request: Request, _peer: Peer) -> Result:
     match request:
         case Ban(subject="192.0.2.7"):
-            return ChangeResult([], confirmed=True, message="in force")
+            return ChangeResult([], confirmed=True, message="done")
         case Ban(subject="192.0.2.8"):
-            return ChangeResult([], confirmed=False, message="in force?")
+            return ChangeResult([], confirmed=False, message="not confirmed")
         case Ban():
             raise RefusedError("it is protected")
         case Reload():
@@ -53,7 +53,7 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
     assert done.program
     assert (done.request, done.outcome, done.ok, done.offline) == (
         '{"op":"ban","subject":"192.0.2.7","why":"a\\nb"}',
-        "in force",
+        "done",
         True,
         False,
     )

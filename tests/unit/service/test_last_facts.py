@@ -81,7 +81,7 @@ def test_what_is_not_understood_is_passed_over(
 ) -> None:
     store.know("facts", b'{"services": 7}', NOW)
     assert known.load(store) == Facts()
-    assert "not understood" in caplog.text
+    assert "unreadable" in caplog.text
 
 
 def test_a_database_that_fails_is_no_reason_to_end(

@@ -8,7 +8,7 @@ from throttled.store import audit
 from throttled.store.store import Store
 
 CHANGE = Change(
-    1000.0, 0, "root", 7, "throttled", "ban", "192.0.2.7", "{}", "in force", ok=True, offline=True
+    1000.0, 0, "root", 7, "throttled", "ban", "192.0.2.7", "{}", "done", ok=True, offline=True
 )
 
 

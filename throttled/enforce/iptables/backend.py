@@ -32,7 +32,7 @@ from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
 
 log = logging.getLogger(__name__)
 
-#: A set that holds more is not made anew for another size: that would take seconds.
+#: A set that holds more is not recreated for another size: that would take seconds.
 _REMADE = 100_000
 
 _TRIAL = Ruleset({}, (), rate=1, per=60.0, burst=1, size=1000)
@@ -51,7 +51,7 @@ class Iptables(SetBackend[int]):
         self._ipsets = Ipsets()
         self._listed: Mapping[int, Sequence[str]] = {}
         self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
-        self._state: object = None  # what the latest look of `watch` saw
+        self._state: object = None  # what the latest check of `watch` saw
 
     @cached_property
     def _outlines(self) -> Outlines:
@@ -70,7 +70,7 @@ class Iptables(SetBackend[int]):
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place, one step for each IP version; return whether there were sets.
 
-        Sets of another size are made anew with their elements. One that holds more than 100,000,
+        Sets of another size are recreated with their elements. One that holds more than 100,000,
         or more than the new size, stays as it is until it holds less; the log says so.
         """
         try:
@@ -134,7 +134,7 @@ class Iptables(SetBackend[int]):
         )
 
     def watch(self) -> TablesWatch:
-        """Look four times a second whether somebody changed the rules, or emptied all sets."""
+        """Check four times a second whether another program changed rules or emptied all sets."""
         return TablesWatch(self._changed)
 
     def present(self) -> bool:
@@ -199,7 +199,7 @@ class Iptables(SetBackend[int]):
         return self._outlines.read(), self._counts()
 
     def _changed(self) -> bool:
-        """Return, once, whether somebody changed what is ours; others may change what is theirs."""
+        """Return, once, whether another program changed our rules or sets."""
         try:
             state = self._read_state()
         except BackendError as error:

@@ -1,7 +1,7 @@
 """The ipsets of ours: made, filled, asked, dumped. Over netlink, without the program ipset.
 
 ip_set knows no transactions: elements of a batch take effect one after the other, some
-microseconds apart. The kernel stops at an element that it refuses and names it; the batch goes on
+microseconds apart. The kernel stops at an element that it refuses and names it; the batch continues
 behind it.
 
 A set can be asked whether it holds an element, but not for its time left and its packets: these

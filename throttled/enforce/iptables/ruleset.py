@@ -2,7 +2,7 @@
 
     PREROUTING    jumps first of all, with TCP, to
     throttled     which passes on what comes to an SMTP port of this host's own addresses, not by
-                  loopback, to the chain of its scope. Back from there other people's rules go on.
+                  loopback, to the chain of its scope. After it other programs' rules follow.
     throttled_mx  returns who is protected, drops what is banned itself, and new connections of a
                   throttled address above its rate; returns what is exempt; then the bans and, for
                   new connections, the throttles of networks apply.

@@ -1,4 +1,4 @@
-"""Finds out that somebody changed the tables or emptied sets: the kernel tells nobody, so it looks.
+"""Detects changes of tables and sets by other programs; by polling, as the kernel announces none.
 
 Four times a second, by a timer of the kernel that is waited on like a socket. A look costs some
 0.1 ms, whatever is held: of the table raw of each IP version how many rules it has, how large they
@@ -72,7 +72,7 @@ class TablesWatch(Timer):
         """Begin to look.
 
         Args:
-            changed: returns whether somebody changed what is ours since it was last asked.
+            changed: returns whether another program changed what is ours since it was last asked.
 
         Raises:
             BackendError: the kernel gives no timer.

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Entries of one transaction, which takes 5 MB; more take several.
 _BATCH = 50_000
-#: A set that holds more is not made anew for another size or rate: that would take seconds.
+#: A set that holds more is not recreated for another size or rate: that would take seconds.
 _REMADE = 100_000
 
 _TRIAL = Ruleset({"mx": (25,)}, ("127.0.0.0/8", "::1"), rate=1, per=60.0, burst=1, size=1000)
@@ -67,7 +67,7 @@ class Nftables(SetBackend[bytes]):
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place; return whether our table was there.
 
-        Sets of another size or rate are made anew with their elements. One that holds more than
+        Sets of another size or rate are recreated with their elements. One that holds more than
         100,000, or more than the new size, stays as it is until it holds less; the log says so.
         """
         for _ in range(2):  # once more, as somebody may have been at it at the same moment
@@ -116,7 +116,7 @@ class Nftables(SetBackend[bytes]):
         return self._elements.fill()
 
     def watch(self) -> TableWatch:
-        """Hear of changes that another program makes to our table."""
+        """Subscribe to changes of our table by other programs."""
         return TableWatch()
 
     def present(self) -> bool:

@@ -28,7 +28,7 @@ _COUNTER = 1  # NFT_OBJECT_COUNTER
 _INVERTED = 1  # NFT_LIMIT_F_INV: "over"
 _SHAPE = 0xFF  # of NFT_SET_*: those that say what a set can hold
 
-#: An element that somebody put in manually and without an end: as long as any duration may be.
+#: An element that was added manually without a timeout: as long as any duration may be.
 _FOR_EVER = 3650 * 86_400_000
 
 Verb = Callable[[str, str, Sequence[bytes], int], bytes]
@@ -216,7 +216,7 @@ def packets_of(answer: Message) -> int:
 class ElementReader:
     """Reads elements out of answers about one set.
 
-    Elements of one length are laid out alike unless somebody put them in manually: a layout once
+    Elements of one length are laid out alike unless they were added manually: a layout once
     found is tried on the next, which is three times as fast as taking each apart.
     """
 

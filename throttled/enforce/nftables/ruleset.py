@@ -2,7 +2,7 @@
 
     prerouting    what is not new to us at all: no SMTP port of ours, loopback, not addressed to
                   this host, protected. The rest goes to the chain of its scope.
-    mx            drops what is banned itself; the rest goes on to one of
+    mx            drops what is banned itself; the rest continues to one of
     mx_open       for what opens no connection: leaves what is exempt alone, drops what a network's
                   ban covers
     mx_new        where a throttled address may open so many connections: its limit is in its
@@ -13,7 +13,7 @@ At priority raw, before connection tracking: open sessions end too, INPUT and FO
 are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
 its element and, for as long as the table exists, in the counter `dropped`.
 
-Linux takes a first fragment of IPv6 whose extension headers go on in the next fragment, so that
+Linux takes a first fragment of IPv6 whose extension headers continue in the next fragment, so that
 nobody knows yet whether TCP follows, and to which port. The chains of all scopes judge it, as a new
 connection.
 """
@@ -41,7 +41,7 @@ _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 _SOURCES = {4: "ip saddr", 6: "ip6 saddr"}
 _DROP = f"counter name {COUNTER} drop"
 
-#: What a set takes along when it is made anew: (subject, milliseconds left).
+#: What a set takes along when it is recreated: (subject, milliseconds left).
 Contents = Iterable[tuple[str, int]]
 
 
@@ -142,7 +142,7 @@ def _rules(ruleset: Ruleset, sets: Sequence[SetId]) -> dict[str, list[str]]:
         ]
         chains[scope] = [
             *_lookups(sets, scope, "ban"),
-            # A fragment that ends before the flags matches nothing: it goes on to the throttles.
+            # A fragment that ends before the flags matches nothing: it continues to the throttles.
             f"tcp flags & (syn | ack) != syn goto {scope}_open",
             f"goto {scope}_new",
         ]

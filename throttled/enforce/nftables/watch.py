@@ -1,4 +1,4 @@
-"""Tells what another program did to our table: which elements, or that it was more than that.
+"""Changes of other programs to our table: which elements, or that rules changed too.
 
 The kernel announces every transaction, ours too: the number of a message's port says whose socket
 sent it, and those of this process are not foreign. A filter in the kernel keeps our own batches,
@@ -27,7 +27,7 @@ from throttled.model import Drift, Entry
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
 _GROUP_NFTABLES, _NETLINK_ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 7, 1, 26
 _PIECE = 1 << 16
-#: Somebody may load a list of countries into a table of his own. A bound; nothing is set aside.
+#: Somebody may load a list of countries into a table of its own. A bound; nothing is set aside.
 _RECEIVE = 32 << 20
 #: Datagrams read at a time.
 _MOST_READS = 5_000
@@ -65,7 +65,7 @@ class TableWatch:
         return self._socket.fileno()
 
     def drain(self) -> Drift:
-        """Read what was announced; return what another program did to our table.
+        """Read the pending notifications; return the drift of our table.
 
         Everything, when announcements were lost (ENOBUFS) or are very many, as then nobody knows.
         """

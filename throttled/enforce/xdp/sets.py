@@ -29,7 +29,7 @@ from throttled.model import Applied, Element, Entry, Fill, FullSet
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4
-#: `collect` stops after so many seconds and goes on there the next time.
+#: `collect` stops after so many seconds and continues there the next time.
 _COLLECT = 0.005
 #: A full set is searched for what has expired at most once in so many seconds: that may take one.
 _SWEEP = 60.0
@@ -168,7 +168,7 @@ class Sets:
     def carry_over(self, of: Slot, table: Map) -> None:
         """Make a set from one of another layout, whose elements are shorter or longer at the end.
 
-        Bans and throttles go on; where a set is there already it stays.
+        Bans and throttles continue; where a set is there already it stays.
         """
         if self.open(of) is None and table.key_size == len(layout.key(_WIDEST[of.version])):
             self._replace(of, table, max(table.max_entries, _FIRST))

@@ -1,1 +1,1 @@
-"""What `throttled check` finds out. Each module yields `Problem`s; none of them owns state."""
+"""What `throttled check` finds out. Each module yields `Finding`s; none of them owns state."""

@@ -1,4 +1,4 @@
-"""Whether the firewall does what it is reported: an element is really added, found and removed.
+"""Whether the firewall does what it is asked: an element is really added, found and removed.
 
 The addresses are of networks that exist in documentation only (RFC 5737, RFC 3849).
 """
