@@ -110,7 +110,7 @@ class Site:
             Failed: not so.
         """
         source = self.source(v6=v6)
-        report = Bot(self.client, "sender", 3.0, [source]).report()
+        report = Bot(self.client, "sender", 3.0, [source], PATIENCE).report()
         if len(report.latencies) < report.sent:
             raise Failed(f"good sender: {len(report.latencies)} of {report.sent} messages taken")
         if self.guest.succeeds(f"throttled list {source}"):
