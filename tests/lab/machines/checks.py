@@ -47,7 +47,10 @@ def _install(site: Site) -> str:
     tails = [tail["path"] for tail in site.json("status")["tails"]]
     if tails != ["journal"]:
         raise Failed(f"the log is read from {tails}, not from the journal")
-    return site.run("uname -r; postconf -h mail_version").replace("\n", " Postfix ", 1).strip()
+    kernel, postfix, nft, python = site.run(
+        "uname -r; postconf -h mail_version; nft --version; python3 --version"
+    ).splitlines()
+    return f"Linux {kernel}, Postfix {postfix}, {nft.partition(' (')[0]}, {python}"
 
 
 def _check(site: Site) -> str:
@@ -92,7 +95,7 @@ def _iptables(site: Site) -> str:
             site.attack(site.source(v6=v6))
             site.good(v6=v6)
         site.run("throttled check")
-        return _restarted(site)
+        return f"{site.run('iptables -V').strip()}; {_restarted(site)}"
 
 
 def _xdp(site: Site) -> str:

@@ -49,7 +49,7 @@ class Site:
         Raises:
             Failed: not within `seconds`; the text says what did not happen.
         """
-        loop = f"timeout {seconds:.0f} sh -c {_quoted(f'until {command}; do sleep 1; done')}"
+        loop = f"timeout {seconds:.0f} bash -c {_quoted(f'until {command}; do sleep 1; done')}"
         if not self.guest.succeeds(loop, seconds + 60.0):
             log = self.run("journalctl --no-pager -q -o cat -u throttled -n 12")
             raise Failed(f"not within {seconds:g} s: {what}; its log: {log}")
@@ -76,9 +76,10 @@ class Site:
             Failed: it is not banned, or its SYNs are answered.
         """
         bot = Bot(self.client, kind, 2 * PATIENCE, [source])
+        # Waits for the line; this journalctl ends with the next one, which nobody reads.
+        log = "exec journalctl -q -f --no-tail -o cat -u throttled 2>/dev/null"
         try:
-            grep = f"grep -qE '(^| )ban {source} '"
-            self.until(f"journalctl -q -o cat -u throttled | {grep}", f"{source} is banned")
+            self.until(f"grep -qE '(^| )ban {source} ' < <({log})", f"{source} is banned")
         finally:
             bot.end()
         self.stopped(source)
