@@ -51,8 +51,11 @@ class Site:
         """
         loop = f"timeout {seconds:.0f} bash -c {_quoted(f'until {command}; do sleep 1; done')}"
         if not self.guest.succeeds(loop, seconds + 60.0):
-            log = self.run("journalctl --no-pager -q -o cat -u throttled -n 12")
-            raise Failed(f"not within {seconds:g} s: {what}; its log: {log}")
+            log = "journalctl --no-pager -q -o short-iso"
+            state = self.run(
+                f"{log} -u throttled -n 12; {log} --facility mail -n 6; throttled status || true"
+            )
+            raise Failed(f"not within {seconds:g} s: {what}:\n{state}")
 
     def install(self, package: str) -> None:
         """Install a package of the share with apt, as an administrator does."""
