@@ -6,6 +6,7 @@ in the length of the logs, but for the subjects of the summary, which are capped
 nothing is reported then.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from operator import length_hint
@@ -116,6 +117,7 @@ class Replay:
         self._facts = facts
         self._zone = zone
         self._store = _Store.open(":memory:")
+        weakref.finalize(self, self._store.close)
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
