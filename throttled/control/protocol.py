@@ -318,6 +318,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
     patterns: list[PatternStatus] = []
+    answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
 
 
 class MeterRow(Struct, frozen=True):
