@@ -6,7 +6,7 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint test deb bench demo fuzz soak machines clean
+.PHONY: help setup check lint test mutants deb bench demo fuzz soak machines pythons clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -32,6 +32,10 @@ test: lint
 	scripts/bootstrap deb
 	$(PYTEST) $(AT_ONCE) --cov --cov-context=test --cov-report=
 	.venv/bin/python scripts/check-coverage
+
+## make mutants  changes of a module that no test notices: ARGS=throttled/decide/limits.py
+mutants: setup
+	nice $(PY) scripts/mutate $(ARGS)
 
 ## make deb    the Debian package in dist/, checked by lintian; prints its path
 deb: setup
@@ -59,6 +63,10 @@ soak: setup
 machines: setup
 	scripts/bootstrap machines
 	$(PY) scripts/machines $(ARGS)
+
+## make pythons  the tests of make check with other Pythons found here: VERSIONS="3.12 3.13"
+pythons: setup
+	scripts/pythons $(VERSIONS)
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

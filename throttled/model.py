@@ -45,6 +45,7 @@ Kind = Literal[
     "passed",
     "accepted",
     "login",
+    "proxied",
     "queued",
     "active",
     "delivery",
@@ -76,10 +77,11 @@ Reason = Literal[
 class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a line says of a message in Postfix's queue."""
 
-    queue_id: str  # as written; short ids are used again
+    queue_id: str  # as written; short ids are used again; "" before a filter before the queue
     #: The queue id that it had before a content filter (XFORWARD) or `postsuper -r`.
     previous: str = ""
-    following: str = ""  # `delivery`: the id at the next server, in that server's words
+    #: `delivery`, `proxied`: the id at the next server or the filter, in its words.
+    following: str = ""
     sender: str | None = None  # of the envelope, as written; None: not in this line
     recipient: str = ""
     original: str = ""  # the recipient before it was rewritten (orig_to)
@@ -303,6 +305,7 @@ class Facts(Struct, frozen=True):
     services: tuple[Service, ...] = ()
     log_files: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()  # addresses of this host
+    connected: tuple[str, ...] = ()  # private networks that its interfaces are in
     gateways: frozenset[str] = frozenset()
     resolvers: frozenset[str] = frozenset()
     relays: frozenset[str] = frozenset()  # relayhost, resolved

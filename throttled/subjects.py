@@ -15,6 +15,13 @@ Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
 LONGEST = 320
 
 
+def from_log(text: str) -> str:
+    """Return text of a log line, one character per byte, as the UTF-8 that Postfix writes."""
+    if text.isascii():
+        return text
+    return text.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
+
+
 def account(login: str, local_domain: str = "") -> str:
     """Return the subject of a login name.
 

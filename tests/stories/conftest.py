@@ -1,14 +1,11 @@
-import os
 from collections.abc import Callable
-from datetime import UTC
 from pathlib import Path
 
 import pytest
 
-from lab.mail.stories import MIDNIGHT, Story
-from throttled.analysis.replay import Replay
+from lab.mail.stories import Story, replayed
 from throttled.config.schema import Config
-from throttled.model import Decision, Facts
+from throttled.model import Decision
 
 #: What was done: action, subject, scope.
 Done = set[tuple[str, str, str]]
@@ -19,10 +16,7 @@ def decisions(tmp_path: Path) -> Callable[[Story], list[Decision]]:
     """Replay a story with the default configuration; return what was decided, but releases."""
 
     def decided(story: Story) -> list[Decision]:
-        path = tmp_path / "mail.log"
-        path.write_text("".join(f"{line}\n" for _, line in story.lines()), encoding="latin-1")
-        os.utime(path, (MIDNIGHT + 3 * 86400, MIDNIGHT + 3 * 86400))
-        done = Replay(Config(), Facts(), UTC).run([str(path)])
+        done = replayed(story, Config(), tmp_path / "mail.log")
         return [d for d in done if d.action != "release"]
 
     return decided

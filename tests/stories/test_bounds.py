@@ -4,9 +4,7 @@ Each honest story has its evil twin. More of them: test_honest.py, test_sending.
 test_connecting.py; which limit each is about: docs/tuning.md.
 """
 
-import os
 from collections.abc import Callable
-from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -16,16 +14,14 @@ from lab.mail.stories import (
     DEAD,
     DELIVERED,
     HOUR,
-    MIDNIGHT,
     RELAY,
     SUBMISSION,
     Story,
     failed,
     login,
+    replayed,
 )
-from throttled.analysis.replay import Replay
 from throttled.config.schema import Config
-from throttled.model import Facts
 from throttled.settings import Protect
 
 Judge = Callable[[Story], set[tuple[str, str, str]]]
@@ -329,10 +325,8 @@ def _named(name: str, helo: str) -> Story:
 
 
 def _with_names(story: Story, path: Path) -> set[str]:
-    path.write_text("".join(f"{line}\n" for _, line in story.lines()))
-    os.utime(path, (MIDNIGHT + DAY, MIDNIGHT + DAY))
     config = Config(protect=Protect(names=("mx.partner.example", ".office.example")))
-    return {d.action for d in Replay(config, Facts(), UTC).run([str(path)])}
+    return {d.action for d in replayed(story, config, path)}
 
 
 @pytest.mark.parametrize("name", ["mx.partner.example", "pc1.office.example"])

@@ -76,9 +76,8 @@ def test_a_health_check_in_front_of_postscreen(judge: Judge, text: str) -> None:
         port = 20_000 + second
         story.line(second, POSTSCREEN, f"CONNECT from [{A}]:{port} to [198.51.100.2]:25")
         story.line(second, POSTSCREEN, f"PREGREET 6 after 0.1 from [{A}]:{port}: {text}")
-        story.line(
-            second, POSTSCREEN, f"HANGUP after 0 from [{A}]:{port} in tests before SMTP hand"
-        )
+        hangup = f"HANGUP after 0 from [{A}]:{port} in tests before SMTP handshake"
+        story.line(second, POSTSCREEN, hangup)
         story.line(second, POSTSCREEN, f"DISCONNECT [{A}]:{port}")
     assert judge(story) == set()
 

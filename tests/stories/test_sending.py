@@ -65,7 +65,7 @@ def test_milter_errors(judge: Judge) -> None:
 
     At the end of a message it is cleanup that says so; smtpd only counts a DATA that failed.
     """
-    story = Story()
+    story = Story(without_event=720)  # cleanup's
     later = "451 4.7.1 Service unavailable - try again later"
     stages = ("CONNECT", "EHLO", "MAIL", "RCPT")
     lines = [rejected(stage, later, prefix="NOQUEUE: milter-reject") for stage in stages]
@@ -288,7 +288,7 @@ def test_the_twin_of_the_cut_off_gives_up_after_refused_recipients(judge: Judge)
 
 def test_reject_warning(judge: Judge) -> None:
     """The operator tries a new restriction with warn_if_reject, and a thousand mails meet it."""
-    story = Story()
+    story = Story(without_event=1000)
     line = rejected(
         "RCPT",
         "554 5.7.1 Service unavailable; Client host [198.51.100.7] blocked using dnsbl.test",

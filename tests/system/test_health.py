@@ -104,6 +104,20 @@ NAMED, PROXY = "203.0.113.9", "198.18.9.9"
 GARBAGE = "-o smtpd_forbidden_commands=GET -o smtpd_sasl_auth_enable=yes"
 
 
+def assert_reported(guard: Daemon) -> None:
+    """The client behind the proxy is what the daemon would act on, and nothing else."""
+    rows = guard.ask("list", "--proxied")["rows"]
+    assert {(row["subject"], row["origin"]) for row in rows} == {(NAMED, "proxy")}
+    known = guard.ask("explain", NAMED)
+    assert (known["active"], known["proxied"][0]["subject"]) == ([], NAMED)
+    assert {meter["proxied"] for meter in known["meters"] if meter["value"]} == {True}
+    lines = [
+        line for line in guard.log.read_text().splitlines() if f"report {NAMED} scope=" in line
+    ]
+    assert lines
+    assert all(" origin=proxy" in line for line in lines)
+
+
 def test_clients_that_a_proxy_names_are_not_banned(lab: Lab, guard: Daemon) -> None:
     with service(
         lab,
@@ -117,8 +131,10 @@ def test_clients_that_a_proxy_names_are_not_banned(lab: Lab, guard: Daemon) -> N
         assert "postfix/proxied/smtpd" in log
         assert log.count(f"non-SMTP command from unknown[{NAMED}]") == 12
         assert {row.subject for row in guard.rows()} == {V4}
-        (finding,) = [p.what for p in guard.status().health if p.key == "host"]
-        assert "2525 (port 2525) gets its clients from a proxy (haproxy)" in finding
+        assert_reported(guard)
+        health = {p.key: p.what for p in guard.status().health}
+        assert "2525 (port 2525) gets its clients from a proxy (haproxy)" in health["host"]
+        assert f"not stopped here: {NAMED} would be " in health["proxied-clients"]
 
 
 def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> None:
@@ -144,5 +160,6 @@ def test_clients_named_by_xclient_are_not_banned(lab: Lab, guard: Daemon) -> Non
         assert {row.subject for row in guard.rows()} == {V4}
         assert guard.ask("explain", PROXY)["protected"] == "a host that may use XCLIENT"
         assert guard.ask("explain", NAMED)["protected"] == ""
+        assert_reported(guard)
         (finding,) = [p.what for p in guard.status().health if p.key == "host"]
         assert finding.startswith(f"{PROXY} may name other clients")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled import address
@@ -76,6 +76,13 @@ def test_loopback(text: str) -> None:
 @pytest.mark.parametrize("text", ["192.0.2.1", "0.0.0.0/0", "::", "::1234", "127.example", ""])
 def test_not_loopback(text: str) -> None:
     assert not address.is_loopback(text)
+
+
+def test_private() -> None:
+    for text in ("10.0.0.2", "172.31.255.1", "192.168.0.0/24", "100.64.0.1", "fd00::1"):
+        assert address.is_private(text)
+    for text in ("172.32.0.1", "100.128.0.1", "10.0.0.0/7", "2001:db8::1", "fe80::1", "account:a"):
+        assert not address.is_private(text)
 
 
 # Nobody else reads or makes the text of a subject
@@ -195,7 +202,13 @@ def test_canonical_as_the_standard_library_has_it(
     assert address.canonical(text) == text
 
 
-@given(st.text(max_size=60))
+#: What is often an address or a network, and often nearly one.
+PARTS = ("198.51.100.", "7", "00", "300", "2001:DB8:", ":", "::ffff:", "a", "/", "24", "64", " ")
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(PARTS), max_size=6).map("".join))
+@example("198.51.100.7/24")
+@example("::FFFF:198.51.100.7")
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:
         address.subject(text)

@@ -56,7 +56,13 @@ def test_sessions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in range(5_000):
         line = f"{STAMP} warning: non-SMTP command from x[198.18.0.{pid % 250}]: GET /"
         pipeline.counting.read([line.replace("[7]", f"[{pid}]")], [0], NOW)
-    assert pipeline.engine.sizes()["sessions"] <= 100
+    assert pipeline.engine.sizes() | {"clients": 0} == {
+        "clients": 0,
+        "sessions": 100,
+        "dropped": 4_900,
+    }
+    assert pipeline.engine.sessions(f"198.18.0.{4_999 % 250}") == 1
+    assert pipeline.engine.sessions(f"198.18.0.{4_899 % 250}") == 0
 
 
 def test_decisions_and_evidence_that_wait_for_the_store(

@@ -25,6 +25,14 @@ def test_an_account_is_one_in_any_case_with_and_without_its_domain(name: str, do
         assert subjects.account(login, domain) == subjects.account(name, domain)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("alice", "alice"), ("J\xc3\x9c", "J\u00dc"), ("\xff", "\\xff"), ("\u20ac", "\\u20ac")],
+)
+def test_text_of_a_log(text: str, expected: str) -> None:
+    assert subjects.from_log(text) == expected
+
+
 def test_mailbox_and_domain() -> None:
     assert subjects.mailbox("Bob@Example.ORG") == "mailbox:bob@example.org"
     assert subjects.domain("Bob@Example.ORG") == "domain:example.org"

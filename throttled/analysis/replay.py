@@ -18,7 +18,8 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
-from throttled.model import JOURNAL, Activity, Decision, Evidence, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Activity, Decision, Evidence, Facts
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.database import Database
@@ -134,7 +135,7 @@ class Replay:
             self._pipeline.counting.parser = Parser(self._zone, reference(path))
             self._log += 1
             lines_of, others = with_hosts(path, self._facts, self._zone)
-            if path == JOURNAL or others:
+            if is_journal(path) or others:
                 self._pipeline.engine.hosts.local(self._log)
             if others:
                 self.summary.others[path] = others

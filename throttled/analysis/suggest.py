@@ -16,7 +16,8 @@ from throttled.decide.highest import Peaks
 from throttled.decide.limits import Gauges
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
-from throttled.model import JOURNAL, SCOPES, Event, Facts
+from throttled.log_paths import is_journal
+from throttled.model import SCOPES, Event, Facts
 from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 from throttled.sources.history import in_order, reference, with_hosts
@@ -64,7 +65,7 @@ def suggest(
     for path in files:
         parse = Parser(zone, reference(path)).event
         batches, others = with_hosts(path, facts, zone)
-        watch.begin(every=path == JOURNAL or bool(others))
+        watch.begin(every=is_journal(path) or bool(others))
         for lines, consumed in batches:
             times = _count(lines, parse, watch, skipped)
             first = first or next(filter(None, times), 0.0)

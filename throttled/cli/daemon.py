@@ -14,7 +14,8 @@ from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
 from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
-from throttled.model import JOURNAL, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
 
@@ -50,12 +51,13 @@ def own_logs(settings: Config, known: Facts) -> list[str]:
         UsageError: the configuration names none.
     """
     from throttled.sources.history import rotated  # noqa: PLC0415 - as above
+    from throttled.tail.pattern import expand  # noqa: PLC0415 - as above
 
     logs = settings.logs(known)
     if not logs:
         hint = "name a file, or systemd's journal: journal; see also: [log] in the configuration"
         raise UsageError("the configuration names no log of this host", hint)
-    return [path for log in logs for path in ([log] if log == JOURNAL else rotated(log))]
+    return [path for log in expand(logs) for path in ([log] if is_journal(log) else rotated(log))]
 
 
 def ask(request: Request, kind: type[R]) -> R:

@@ -35,6 +35,11 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--limit", metavar="NAME", help="Only entries made by this limit (auth, operator, …)."
         ),
+        click.option(
+            "--proxied",
+            is_flag=True,
+            help="Clients behind a proxy: what would be done, were their packets not the proxy's.",
+        ),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
         click.argument("within", metavar="[ADDRESS]", required=False, type=subject),

@@ -41,6 +41,7 @@ COMMANDS = {
     "allow": "allow",
     "disallow": "disallow",
     "accounts": "accounts",
+    "postfix": "postfix",
     "audit": "audit",
     "import": "import_",
     "export": "export",

@@ -17,11 +17,13 @@ from throttled.control.protocol import (
     ExplainResult,
     ListResult,
     MeterRow,
+    PatternStatus,
     Result,
     StatusResult,
     TailStatus,
 )
-from throttled.model import JOURNAL, SCOPES, Decision, Past, Scope, Snapshot
+from throttled.log_paths import is_journal
+from throttled.model import SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 
@@ -68,7 +70,8 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     up = f"pid {status.pid}, up {output.lasting(status.uptime)} (since {moment(status.started)})"
     yield "throttled", f"{status.version}, {up if status.pid else 'not running'}"
     yield "firewall", f"{status.backend}, mode {status.mode}"
-    yield from _labelled("log", [text for tail in status.tails for text in _tail(tail)])
+    logs = [text for tail in status.tails for text in _tail(tail)]
+    yield from _labelled("log", [*logs, *map(_pattern, status.patterns)])
     if status.sensor:
         yield from _labelled("sensor", [status.sensor.what, *filter(None, [status.sensor.hint])])
     if status.backlog:
@@ -85,6 +88,12 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     yield from _labelled("events", _columns(by_count))
     for finding in status.health:
         yield from output.paragraph(finding)
+
+
+def _pattern(status: PatternStatus) -> str:
+    above = status.matching - status.followed
+    more = f" of {number(status.matching)} that match" if above else ""
+    return f"{status.pattern}: {status.followed} files{more}"
 
 
 def _labelled(label: str, texts: list[str]) -> Iterator[tuple[str, str]]:
@@ -160,16 +169,14 @@ def explain(result: ExplainResult) -> Iterator[str]:
     yield f"{heading}:" if result.active else f"{heading}: none"
     for snapshot in result.active:
         yield from _active(snapshot, would)
-    if result.meters:
-        yield "Meters:"
-        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
-        yield from map(_meter, result.meters)
+    yield from _proxied(result.proxied)
+    yield from _meters(result.meters)
     yield f"Sessions open: {result.sessions}"
     if result.lines:
         yield "Log lines that counted:"
     for line in result.lines:
         # A place in the journal is a time, which the line begins with.
-        yield f"  {line.path}" + ("" if line.path == JOURNAL else f", byte {line.offset}")
+        yield f"  {line.path}" + ("" if is_journal(line.path) else f", byte {line.offset}")
         yield f"    {output.log_text(line.text) or '(no longer in the log)'}"
     if result.decisions:
         yield "Decisions, the latest first:"
@@ -194,11 +201,26 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         yield f"    {number(snapshot.packets)} packets dropped"
 
 
+def _proxied(rows: list[Snapshot]) -> Iterator[str]:
+    if rows:
+        yield "Behind a proxy, so not applied:"
+    for row in rows:
+        yield from _active(row, "would ")
+
+
+def _meters(rows: list[MeterRow]) -> Iterator[str]:
+    if rows:
+        yield "Meters:"
+        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
+        yield from map(_meter, rows)
+
+
 def _meter(row: MeterRow) -> str:
     soft, hard = (
         "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
     )
     limit = f"{row.limit} (kernel)" if row.kernel else row.limit
+    limit = f"{row.limit} (proxied)" if row.proxied else limit
     return (
         f"  {limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} {Duration(row.within)}"
     )

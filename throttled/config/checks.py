@@ -44,8 +44,9 @@ def errors(config: Config) -> Iterator[Invalid]:
     yield from _rates(config)
     yield from _subjects(config)
     yield from _firewall(config)
-    if config.log.files == () and config.log.journal is False:
-        yield ("log", "files"), "nothing to read: no files, and journal is false"
+    log = config.log
+    if log.files == () and log.journal is False and not log.containers:
+        yield ("log", "files"), "nothing to read: no files, no containers, and journal is false"
     listen = config.metrics.listen
     _, colon, port = listen.rpartition(":")
     if colon and not listen.startswith("/") and not 1 <= int(port) <= 65535:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from throttled.log_paths import container_journal
 from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
 from throttled.settings import (
     Accounts,
@@ -43,6 +44,11 @@ SocketPath = Annotated[
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(max_length=15)]
 HostName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z", extra={"form": "a host name"})]
+#: As docker allows them, and podman.
+Container = Annotated[
+    str,
+    Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\Z", extra={"form": "a container's name"}),
+]
 Tag = Annotated[str, Meta(pattern=r"\A[\x21-\x7e]{1,255}\Z", extra={"form": "a syslog name"})]
 LimitName = Annotated[
     str,
@@ -60,15 +66,27 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto"] | Annotated[tuple[FilePath, ...], Meta(max_length=64)],
         Meta(
             description=(
-                'the files; "auto": maillog_file of Postfix, '
+                'the files, with * for any characters but /; "auto": maillog_file of Postfix, '
                 "else /var/log/mail.log or /var/log/maillog"
             )
         ),
     ] = "auto"
     journal: Annotated[
         Literal["auto"] | bool,
-        Meta(description='read systemd\'s journal; "auto": only where there is no file'),
+        Meta(
+            description='read systemd\'s journal; "auto": only where there is no file and container'
+        ),
     ] = "auto"
+    containers: Annotated[
+        tuple[Container, ...],
+        Meta(
+            max_length=64,
+            description=(
+                "names of containers that log to systemd's journal "
+                "(docker's or podman's journald driver, run by root)"
+            ),
+        ),
+    ] = ()
 
 
 class Postfix(Struct, frozen=True, forbid_unknown_fields=True):
@@ -299,7 +317,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return {scope: getattr(ports, scope) for scope in SCOPES}
 
     def logs(self, facts: Facts) -> list[str]:
-        """Return what is to be followed: files; `JOURNAL` where asked for, or no file is."""
-        files = list(facts.log_files if self.log.files == "auto" else self.log.files)
-        journal = not files if self.log.journal == "auto" else self.log.journal
-        return [*files, JOURNAL] if journal else files
+        """Return what is to be followed: files; `JOURNAL` where asked for, or nothing else is."""
+        paths = list(facts.log_files if self.log.files == "auto" else self.log.files)
+        paths += map(container_journal, self.log.containers)
+        journal = not paths if self.log.journal == "auto" else self.log.journal
+        return [*paths, JOURNAL] if journal else paths

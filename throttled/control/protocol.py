@@ -66,6 +66,7 @@ class List(_Op, frozen=True, tag="list"):
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
+    proxied: bool = False  # instead, what would be active against clients behind a proxy
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -172,6 +173,14 @@ class Purge(_Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
 
+class PostfixChange(_Op, frozen=True, tag="postfix"):
+    """Change a main.cf. Never sent: for the record of what was done offline."""
+
+    what: str  # the configuration directory
+    settings: dict[str, str | None]  # new values; None: removed
+    undo: bool = False
+
+
 Request = (
     Ping
     | Prove
@@ -209,6 +218,14 @@ class TailStatus(Struct, frozen=True):
     last_line: float  # wall clock; 0.0 = none yet
     problems: list[str] = []
     cut: int = 0  # lines that were too long, and cut
+
+
+class PatternStatus(Struct, frozen=True):
+    """A path with `*` in [log] files."""
+
+    pattern: str
+    followed: int  # files
+    matching: int  # files, also those above the cap
 
 
 class _Result(Struct, frozen=True, tag_field="kind"):
@@ -257,6 +274,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     exempt: dict[Scope, int] = {}
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
+    patterns: list[PatternStatus] = []
 
 
 class MeterRow(Struct, frozen=True):
@@ -269,6 +287,7 @@ class MeterRow(Struct, frozen=True):
     hard: int | None
     within: float  # seconds
     kernel: bool = False  # connections that the kernel saw completed; else those in the log
+    proxied: bool = False  # what it did behind a proxy
 
 
 class Worst(Struct, frozen=True):
@@ -333,6 +352,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     next: str  # what would happen next, for people
     would: bool = False  # observing: nothing of what is active is in the kernel
     hint: str = ""  # what an operator might do, for people
+    proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
 
 
 class ChangeResult(_Result, frozen=True, tag="change"):

@@ -15,6 +15,7 @@ from functools import partial
 
 from throttled import address
 from throttled.clock import Moment
+from throttled.core.behind import Behind
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
 from throttled.core.explain import explain
@@ -79,14 +80,16 @@ class Pipeline:
         self.senders = Senders(policy, facts)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
+        self.behind = Behind(Ladder(policy, self.ladder.protection), self.engine)
         self._further: list[Crossing] = []
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
         self.engine.reconfigure(policy, names=protection.by_name)
         self.senders.reconfigure(policy)
-        self.ladder.policy = policy
-        self.ladder.protection = protection
+        for ladder in (self.ladder, self.behind.ladder):
+            ladder.policy = policy
+            ladder.protection = protection
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
@@ -97,6 +100,7 @@ class Pipeline:
         self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
         """Reset what a subject did and what was decided; see `Recorder.unban`."""
+        self.behind.unban(subject, scope)
         if subject:
             self.engine.reset(subject, scope)
         else:
@@ -158,6 +162,8 @@ class Pipeline:
             The decisions taken, and the crossings that were spared with the reason.
         """
         outcome = self.engine.drain()
+        if outcome.behind:
+            self.skipped.run("decision", [outcome.behind], lambda c: self.behind.judge(c, now))
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)

@@ -12,6 +12,7 @@ from throttled.decide.escapes import LATE, Escapes
 from throttled.decide.health_checks import HealthChecks
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale, Session, failed, family, proves, unnamed
+from throttled.decide.shared import SharedAddresses
 from throttled.decide.streams import SessionKey, Streams
 from throttled.decide.tables import Counters, Generations
 from throttled.model import Activity, Event, Evidence
@@ -41,6 +42,7 @@ class Actions:
         """
         self.scale = Scale(policy.points)
         self.checks = HealthChecks(policy.max_clients)
+        self.shared = SharedAddresses(streams.hosts.facts)
         self.escapes = Escapes()
         self._evidence: dict[str, Evidence] = {}
         self._activity: Counter[Activity] = Counter()
@@ -79,6 +81,8 @@ class Actions:
         return self._screened(state, event, at, key)
 
     def _screened(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
+        if state.behind:
+            return state.count(state.gauges.connections, event, at, event.count)
         if self.enforcing:
             self._escaped(state, event, at)
         self._activity[int(event.time) // 3600, state.scope, "session"] += event.count
@@ -117,6 +121,8 @@ class Actions:
 
     def _login(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
         self._logged_in(state, self._streams.session(event, at, key), event.user, at)
+        if not state.behind:
+            self.shared.logged_in(event.client, event.user, at)
         return self._good(state, event, at, deliveries=0, logins=event.count)
 
     def _tls_failure(self, _state: Scoped, event: Event, at: float, key: SessionKey) -> int:
@@ -151,6 +157,8 @@ class Actions:
             deliveries = commands.get("data", _NONE)[0] + min(1, commands.get("bdat", _NONE)[0])
             if deliveries:
                 self._good(state, event, at, deliveries=deliveries, logins=0)
+                if not (state.behind or session.login or "auth" in commands):
+                    self.shared.delivered(event.client, at)
                 for then, points in session.pipelined:
                     state.subtract(state.gauges.errors, event.client, then, points)
         if "auth" in commands and commands["auth"][0] and not session.login:
@@ -212,9 +220,11 @@ class Actions:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
     def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
-        if self._peaks:
+        if self._peaks and not state.behind:
             state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
+        if state.behind:
+            return 0
         hour = int(event.time) // 3600
         if deliveries:
             self._activity[hour, state.scope, "delivery"] += deliveries

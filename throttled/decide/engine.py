@@ -11,7 +11,7 @@ of event does). Owns these and the trace. Its memory is bounded by `max_clients`
 `throttled.decide.tables` for what happens at the cap) and `streams`' cap of sessions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
 
@@ -58,6 +58,7 @@ class Outcome(Struct, frozen=True):
     activity: dict[Activity, int]
     #: What clients did above a limit whose slow throttle is active: their sessions are to end.
     further: list[Crossing] = []
+    behind: list[Crossing] = []  # of clients behind a proxy
 
 
 class Engine:
@@ -73,13 +74,16 @@ class Engine:
         """
         self._peaks = _PEAKS if peaks else 0
         self._scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
-        self._streams = Streams(facts, self._scopes)
+        self._behind = _behind(policy)
+        self._streams = Streams(facts, self._scopes, self._behind)
         self._actions = Actions(policy, self._streams, peaks=peaks)
         self._trace = Trace(_TRACE, policy.max_clients)
         #: Whose lines count.
         self.hosts = self._streams.hosts
         #: Who is banned and gets through.
         self.escapes = self._actions.escapes
+        #: Which addresses stand for many clients.
+        self.shared = self._actions.shared
         #: Who looks like a health check.
         self.checks = self._actions.checks
 
@@ -93,7 +97,7 @@ class Engine:
 
     @now.setter
     def now(self, now: float) -> None:
-        for state in self._scopes.values():
+        for state in self._all():
             state.now = now
 
     # What comes in
@@ -101,6 +105,7 @@ class Engine:
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
         self._streams.facts(facts)
+        self.shared.facts = facts
 
     def reconfigure(self, policy: Policy, *, names: bool = False) -> None:
         """Take other limits; those that stay as they were keep their counts.
@@ -118,8 +123,11 @@ class Engine:
         scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].adopt(before)
-        self._scopes = scopes
-        self._streams.scopes(scopes)
+        behind = _behind(policy)
+        for scope, before in self._behind.items():
+            behind[scope].adopt(before)
+        self._scopes, self._behind = scopes, behind
+        self._streams.scopes(scopes, behind)
 
     def step(self, event: Event, at: float, log: int = 0, source: int = 0, offset: int = 0) -> None:
         """Count one event.
@@ -135,13 +143,14 @@ class Engine:
         client = event.client
         if action is None or not client:
             return
-        state = self._streams.of(event, log).state
+        stream = self._streams.of(event, log)
+        state = stream.state
         if state is None:
             self.hosts.ignore(log, event.host)
             return
         key = event.pid if event.process != "postscreen" else (client, event.port)
-        if self._streams.foreign(event, key):
-            return
+        if stream.behind is not None and self._streams.foreign(event, key):
+            state = stream.behind
         if action(state, event, at, key) and offset >= 0:
             self._trace.add(client, at, source, offset)
 
@@ -178,6 +187,7 @@ class Engine:
         *,
         enforced: bool = False,
         rate: Rate | None = None,
+        behind: bool = False,
     ) -> None:
         """Learn what is active against a subject, so that it is not judged for less before then.
 
@@ -189,16 +199,19 @@ class Engine:
             at: now.
             enforced: the kernel drops its packets: a further session means that it is bypassed.
             rate: of a throttle; None: the configured one.
+            behind: it is a client behind a proxy, against which nothing is active but would be.
         """
         self._actions.enforcing |= enforced
-        state = self._scopes[scope]
+        state = (self._behind if behind else self._scopes)[scope]
         state.hold(subject, action, until, at, enforced=enforced, rate=rate)
 
     def release(self, subject: str, scope: Scope) -> None:
         """Learn that nothing is active against a subject: what it does next is judged again."""
         self._scopes[scope].active.release(subject)
 
-    def excuse(self, crossing: Crossing, value: int, until: float, at: float) -> None:
+    def excuse(
+        self, crossing: Crossing, value: int, until: float, at: float, *, behind: bool = False
+    ) -> None:
         """Learn what was spared a subject in one limit, so that it is not judged again for that.
 
         Args:
@@ -206,8 +219,10 @@ class Engine:
             value: up to which of the limit's values.
             until: end, on the clock of `at`.
             at: now.
+            behind: it is a client behind a proxy.
         """
-        self._scopes[crossing.scope].excuse(crossing, value, until, at)
+        state = (self._behind if behind else self._scopes)[crossing.scope]
+        state.excuse(crossing, value, until, at)
 
     def in_force(self, subject: str, scope: Scope, at: float) -> float:
         """Return when what is active against a subject ends, as far as known; 0.0: nothing is."""
@@ -215,7 +230,7 @@ class Engine:
 
     def reset(self, subject: str, scope: Scope | None = None) -> None:
         """Reset what a client did: an operator unbanned it."""
-        for state in self._scopes.values():
+        for state in self._all():
             if scope in (None, state.scope):
                 state.reset(subject)
                 self.escapes.reset(subject, state.scope)
@@ -223,7 +238,7 @@ class Engine:
 
     def reset_all(self, scope: Scope | None = None) -> None:
         """Reset what all clients did: an operator unbanned everybody. Sessions continue."""
-        for state in self._scopes.values():
+        for state in self._all():
             if scope in (None, state.scope):
                 state.reset_all()
         self.escapes.clear()
@@ -243,15 +258,23 @@ class Engine:
             pending, others = state.drain()
             crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
             further += others
-        return Outcome(crossings, *self._actions.drain(), further)
+        if shared := self.shared.found():  # protected as soon as somebody asks
+            crossings = [c for c in crossings if c.subject not in shared]
+        behind: list[Crossing] = []
+        for state in self._behind.values():
+            pending, _ = state.drain()
+            behind += (replace(c, lines=self.lines(c.subject)) for c in pending)
+        return Outcome(crossings, *self._actions.drain(), further, behind)
 
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what the meters of a client or network show, for `explain`.
 
-        The kernel's only if it saw something.
+        The kernel's only if it saw something, those behind a proxy only if it did something there.
         """
         meters = [gauge.read(client, at) for gauge in self.gauges()]
-        return [meter for meter in meters if meter.value or not meter.kernel]
+        meters = [meter for meter in meters if meter.value or not meter.kernel]
+        behind = [g.read(client, at) for s in self._behind.values() for g in s.gauges.all()]
+        return meters + [replace(meter, proxied=True) for meter in behind if meter.value]
 
     def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:
         """Return who is nearest to being banned or furthest above a threshold, for `top`.
@@ -260,7 +283,8 @@ class Engine:
         """
         found = []
         for client in self._trace.latest():
-            meter = max(self.meters(client, at), key=Meter.share, default=None)
+            meters = (meter for meter in self.meters(client, at) if not meter.proxied)
+            meter = max(meters, key=Meter.share, default=None)
             if meter is not None and meter.value:
                 found.append((client, meter))
         return nlargest(most, found, key=lambda row: row[1].share())
@@ -309,3 +333,11 @@ class Engine:
             "sessions": sessions,
             "dropped": dropped + sum(table.dropped for table in [*tables, *networks]),
         }
+
+    def _all(self) -> Iterator[Scoped]:
+        yield from self._scopes.values()
+        yield from self._behind.values()
+
+
+def _behind(policy: Policy) -> dict[Scope, Scoped]:
+    return {scope: Scoped(policy, scope, 0, behind=True) for scope in SCOPES}

@@ -113,6 +113,7 @@ class Meter(Struct, frozen=True):
     hard: int
     kernel: bool = False  # see `Gauge`
     good: int = 0  # good events of the limit's kind within the window
+    proxied: bool = False  # what it did behind a proxy, which is counted apart
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached; above 1.0 that is crossed."""
@@ -157,7 +158,7 @@ class Gauges(Struct):
         limit = policy.limits[name]
         soft, hard = _thresholds(limit, scope)
         within, clients = float(limit.within), policy.max_clients
-        networks, multiple = max(1, clients // _PER_NETWORK), policy.network.multiple
+        networks, multiple = clients // _PER_NETWORK, policy.network.multiple
         least = multiple * min(soft, hard)
         count = cast("Count", limit.count)  # those of clients, see config/checks.py
         known = self.good[kind_of(count)].setdefault(within, Sums(within, clients, NEVER))

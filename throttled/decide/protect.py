@@ -27,6 +27,7 @@ class Protection:
         networks: Iterable[str] = (),
         names: Iterable[str] = (),
         mynetworks: bool = True,
+        shared: Iterable[str] = (),
     ) -> None:
         """Collect what is protected.
 
@@ -35,6 +36,7 @@ class Protection:
             networks: addresses and networks that the operator allows.
             names: host names (`mail.example.com`) and suffixes (`.example.com`) that he allows.
             mynetworks: whether Postfix's mynetworks count.
+            shared: addresses that stand for many clients, see `throttled.decide.shared`.
         """
         groups: tuple[tuple[str, Iterable[str]], ...] = (
             ("loopback or link-local", _ALWAYS),
@@ -46,6 +48,7 @@ class Protection:
             (PROXY, facts.xclient),
             ("a host that may use XFORWARD", facts.xforward),
             ("allowed by the operator", networks),
+            ("it stands for many clients: a NAT or proxy in front", shared),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}
         self.networks: list[str] = []
@@ -59,12 +62,19 @@ class Protection:
         self._suffixes = tuple(name.lower() for name in names if name.startswith("."))
 
     @classmethod
-    def of(cls, facts: Facts, protect: Protect, allowed: Iterable[str] = ()) -> "Protection":
+    def of(
+        cls,
+        facts: Facts,
+        protect: Protect,
+        allowed: Iterable[str] = (),
+        shared: Iterable[str] = (),
+    ) -> "Protection":
         """Collect what facts, configuration and `throttled allow` protect.
 
         Args:
             facts: of this host.
             protect: the section of the configuration.
+            shared: addresses that stand for many clients.
             allowed: subjects and host names on the allowlist.
         """
         by_kind: dict[bool, list[str]] = {True: [], False: []}
@@ -75,6 +85,7 @@ class Protection:
             networks=[*protect.networks, *by_kind[True]],
             names=[*protect.names, *by_kind[False]],
             mynetworks=protect.mynetworks,
+            shared=shared,
         )
 
     @property

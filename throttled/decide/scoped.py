@@ -23,15 +23,17 @@ _HANDOVER = 60.0
 class Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope, peaks: int) -> None:
+    def __init__(self, policy: Policy, scope: Scope, peaks: int, *, behind: bool = False) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: its limits.
             scope: it.
             peaks: see `Gauges.of`.
+            behind: of clients behind a proxy: what they do says nothing of who sends packets here.
         """
         self.scope = scope
+        self.behind = behind
         self.gauges = Gauges.of(policy, scope, peaks)
         self.screening = False  # whether there is a postscreen that hands connections over
         self.handover: Generations[str, int] = Generations(_HANDOVER, policy.max_clients)

@@ -94,7 +94,8 @@ class Session(Struct, gc=False):
     user: str = ""
     failures: tuple[tuple[float, int, str], ...] = ()  # time, failed logins counted, user name
     login: bool = False  # has logged in
-    proxy: bool = False  # the client may name others by XCLIENT: those are of another host
+    proxy: bool = False  # the client may name others by XCLIENT: those are behind a proxy
+    named: bool = False  # the client was named so
 
     def idle(self, commands: dict[str, tuple[int, int]] | None) -> bool:
         """Return whether the session wanted nothing.

@@ -30,6 +30,7 @@ class Stream:
         self.instance = instance
         self.host = host
         self.state = state  # None for another host's
+        self.behind: Scoped | None = None  # of who is named by XCLIENT; None for another host's
         self.ours = True  # whether the lines of its host count
         self.sessions: Generations[SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
 
@@ -37,18 +38,21 @@ class Stream:
 class Streams:
     """All streams, and the one of the latest event."""
 
-    def __init__(self, facts: Facts, scopes: dict[Scope, Scoped]) -> None:
+    def __init__(
+        self, facts: Facts, scopes: dict[Scope, Scoped], behind: dict[Scope, Scoped]
+    ) -> None:
         """Begin with none.
 
         Args:
             facts: what is so on this host.
             scopes: the state of each.
+            behind: the same for clients behind a proxy.
         """
         self.hosts = Hosts(facts)
         self.current = Stream(-1, "", "", None)  # of the latest event
         self._streams: dict[tuple[int, str, str], Stream] = {}
         self._facts = facts
-        self._scopes = scopes
+        self._scopes, self._behind = scopes, behind
         self._proxies = _proxies(facts)
 
     def facts(self, facts: Facts) -> None:
@@ -57,9 +61,9 @@ class Streams:
         self._proxies = _proxies(facts)
         self._assign()
 
-    def scopes(self, scopes: dict[Scope, Scoped]) -> None:
+    def scopes(self, scopes: dict[Scope, Scoped], behind: dict[Scope, Scoped]) -> None:
         """Count in other states from now on; sessions continue."""
-        self._scopes = scopes
+        self._scopes, self._behind = scopes, behind
         self._assign()
 
     def of(self, event: Event, log: int) -> Stream:
@@ -75,11 +79,13 @@ class Streams:
         return stream
 
     def foreign(self, event: Event, key: SessionKey) -> bool:
-        """Return whether XCLIENT named this client in another one's session: no line shows it."""
+        """Return whether a client was named by XCLIENT in another's session: no line says so."""
         if self._proxies is None or event.kind == "connect":
             return False
         session = self.current.sessions.get(key)
-        return session is not None and session.proxy and session.client != event.client
+        if session is None or not session.proxy:
+            return False
+        return session.named or session.client != event.client
 
     def begin(self, event: Event, at: float, key: SessionKey) -> None:
         """Begin a session in the current stream."""
@@ -90,9 +96,10 @@ class Streams:
 
     def session(self, event: Event, at: float, key: SessionKey) -> Session:
         """Return the session of an event in the current stream, made where it is the first."""
-        session = self.current.sessions.get(key)
+        known = session = self.current.sessions.get(key)
         if session is None or session.client != event.client:
             session = Session(event.client, at)
+            session.proxy = session.named = known is not None and known.proxy
             self.current.sessions.put(key, session, at)
         return session
 
@@ -124,24 +131,25 @@ class Streams:
                 self._streams.clear()
             if self.hosts.see(log, event.host):
                 self._assign()
-            stream = Stream(*key, self._state_of(*key))
-            stream.ours = self.hosts.counts(log, event.host)
-            self._streams[key] = stream
+            stream = self._streams[key] = Stream(*key, None)
+            self._states(stream)
         return stream
 
-    def _state_of(self, log: int, instance: str, host: str) -> Scoped | None:
-        """Return the state that counts the lines of an instance; None where they do not count."""
-        facts = self._facts
-        ours = self.hosts.counts(log, host)
-        if not ours or facts.proxied(instance):  # who is behind a proxy sends no packets here
-            return None
-        return self._scopes[facts.scope_of(instance)]
+    def _states(self, stream: Stream) -> None:
+        """Give a stream the states that count its lines; none where they do not count."""
+        stream.ours = self.hosts.counts(stream.log, stream.host)
+        stream.state = stream.behind = None
+        if stream.ours:
+            scope = self._facts.scope_of(stream.instance)
+            stream.behind = self._behind[scope]
+            # Who is behind a proxy sends no packets here.
+            proxied = self._facts.proxied(stream.instance)
+            stream.state = stream.behind if proxied else self._scopes[scope]
 
     def _assign(self) -> None:
         """Let the streams know that scopes or facts have changed; their sessions continue."""
-        for key, stream in self._streams.items():
-            stream.state = self._state_of(*key)
-            stream.ours = self.hosts.counts(stream.log, stream.host)
+        for stream in self._streams.values():
+            self._states(stream)
 
 
 def _proxies(facts: Facts) -> Protection | None:

@@ -5,6 +5,8 @@ Owns counts that should not grow.
 
 from collections.abc import Iterator
 
+from throttled.clock import now
+from throttled.core.behind import shown
 from throttled.core.pipeline import Pipeline
 from throttled.health.growth import Growths
 from throttled.model import Finding
@@ -20,6 +22,8 @@ class ClientReporter:
     def __call__(self, at: float) -> Iterator[Finding]:
         """Yield what is odd."""
         yield from self._health_checks(at)
+        yield from self._proxied()
+        yield from self._shared()
         yield from self._caps(at)
 
     def _caps(self, at: float) -> Iterator[Finding]:
@@ -35,6 +39,23 @@ class ClientReporter:
             what = f"skipped after unexpected errors since the start: {counts}"
             hint = "everything else continues; the journal has the details: please report it"
             yield Finding("warning", what, hint, "skipped")
+
+    def _shared(self) -> Iterator[Finding]:
+        for client, why in self._pipeline.engine.shared.found().items():
+            what = f"{client} stands for many clients ({why} within a day): it is not acted on"
+            hint = (
+                "a NAT or proxy rewrites their addresses, so they cannot be distinguished: let "
+                "them through, see docs/proxies.md; if it is one host: [protect] networks"
+            )
+            yield Finding("warning", what, hint, "shared-address")
+
+    def _proxied(self) -> Iterator[Finding]:
+        rows = self._pipeline.behind.active(now().wall)
+        if rows:
+            more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+            what = f"behind a proxy, so not stopped here: {shown(rows)}{more}"
+            hint = "see: throttled list --proxied; run throttled where their packets arrive"
+            yield Finding("warning", what, hint, "proxied-clients")
 
     def _health_checks(self, at: float) -> Iterator[Finding]:
         pipeline = self._pipeline

@@ -9,6 +9,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.health.growth import Growths
 from throttled.model import Finding
 from throttled.sources.logs import Logs
+from throttled.tail.pattern import MAX_NAMES, Scan
 
 #: A log that has not been read to its end for so many seconds lags.
 _BEHIND = 5.0
@@ -36,12 +37,14 @@ class LogReporter:
         if not logs.followers:
             hint = "name the log in [log] files, or set maillog_file in Postfix's main.cf"
             yield Finding("fault", "no log is read: no client can be counted", hint, "no-log")
+        for pattern, scan in logs.patterns.scans().items():
+            yield from _matching(pattern, scan)
         others = self._pipeline.engine.hosts.others()
         for follower in logs.followers:
             path, state = follower.path, follower.tail.state()
             if follower.behind and at - follower.behind > _BEHIND:
                 what = f"{path}: reading has been behind for {at - follower.behind:.0f} s"
-                what += f", {state.lag:,} bytes to go" if state.lag else ""
+                what += f", {state.lag:,} bytes unread" if state.lag else ""
                 hint = "the log grows faster than it is read: is the CPU busy with other work?"
                 yield Finding("warning", what, hint, f"log-lag:{path}")
             ignored = others.get(follower.number, {})
@@ -59,6 +62,19 @@ class LogReporter:
             what = f"the logger lost {lost:,} lines: who wrote them was not counted"
             hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
             yield Finding("warning", what, hint, "lines-lost")
+
+
+def _matching(pattern: str, scan: Scan) -> Iterator[Finding]:
+    """Say that a pattern means no file, or more than are followed."""
+    if not scan.files:
+        hint = "new files are found within seconds; is the path right? see: throttled check"
+        yield Finding("warning", f"{pattern}: no file matches", hint, f"log-unmatched:{pattern}")
+    elif not scan.complete or scan.total > len(scan.files):
+        what = f"{pattern}: {scan.total:,} files match, {len(scan.files)} are followed"
+        if not scan.complete:
+            what += f"; only the first {MAX_NAMES:,} names were looked at"
+        hint = "those written last are followed: write a pattern that means fewer"
+        yield Finding("warning", what, hint, f"log-many:{pattern}")
 
 
 def _others(path: str, ignored: Mapping[str, int]) -> Finding:

@@ -41,6 +41,32 @@ def own() -> frozenset[str]:
     )
 
 
+def connected() -> tuple[str, ...]:
+    """Return the private networks that the interfaces are in: of containers, of a site.
+
+    Raises:
+        HostError: they cannot be read.
+    """
+    try:
+        interfaces = psutil.net_if_addrs()
+    except OSError as error:
+        raise HostError(f"own networks: {error}") from error
+    found = {
+        address.text(address.mask(packed, prefix), prefix)
+        for addresses in interfaces.values()
+        for a in addresses
+        if a.family in (socket.AF_INET, socket.AF_INET6) and a.netmask
+        for packed, prefix in [_network(a.address.partition("%")[0], a.netmask)]
+        if prefix < len(packed) * 8
+    }
+    return tuple(sorted(filter(address.is_private, found)))
+
+
+def _network(text: str, netmask: str) -> tuple[bytes, int]:
+    """Return an address, packed, and the length of its network's prefix."""
+    return address.pack(text), int.from_bytes(address.pack(netmask)).bit_count()
+
+
 def gateways() -> frozenset[str]:
     """Return the next hops of all default routes, of all routing tables.
 

@@ -85,13 +85,14 @@ def _gather(
     if remote := [network for network in xclient if not address.is_loopback(network)]:
         warnings.append(
             f"{', '.join(remote)} may name other clients (smtpd_authorized_xclient_hosts): it is "
-            "protected, and whom it names does not count: no firewall here can stop those; run "
-            "throttled there"
+            "protected, and whom it names is counted apart and reported: no firewall here can stop "
+            "those; run throttled there"
         )
     facts = Facts(
         services=_services(instances, kept, unread, scopes, warnings),
         log_files=_unique(*_logs(instances, log_files, warnings), *kept.log_files),
         own=_try(addresses.own, before.own, warnings) | _proxies(instances),
+        connected=_try(addresses.connected, before.connected, warnings),
         gateways=_try(addresses.gateways, before.gateways, warnings),
         resolvers=_try(addresses.resolvers, before.resolvers, warnings),
         relays=_relays(instances, before, warnings) | kept.relays,

@@ -30,11 +30,11 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
     found: list[Service] = []
     warnings: list[str] = []
     for entry in instance.entries:
-        if entry.kind != "inet" or entry.process not in _PROXY or _disabled(entry):
+        if entry.kind != "inet" or entry.process not in _PROXY or disabled(entry):
             continue
         if _loopback_only(entry):
             continue
-        port = _port(entry.name)
+        port = port_of(entry.name)
         if port is None:
             warnings.append(f"{instance.directory}/master.cf: {entry.name} has no known port")
             continue
@@ -47,8 +47,9 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
         if protocol:
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
-                "packets do not come here, so no firewall here can stop them: they do not count, "
-                "unless another service logs under the same name; run throttled there"
+                "packets do not come here, so no firewall here can block them: they are counted "
+                "apart and reported, unless another service logs under the same name; run "
+                "throttled there"
             )
     return found, warnings
 
@@ -75,7 +76,7 @@ def _behind(instance: Instance, screen: Entry) -> Iterator[Entry]:
         yield from (e for e in instance.entries if (e.name, e.kind) == (name, "pass"))
 
 
-def _disabled(entry: Entry) -> bool:
+def disabled(entry: Entry) -> bool:
     """Return whether master_service_disable names it, as `inet`, `smtp/inet` (postconf(5))."""
     for pattern in split(entry.parameters.get("master_service_disable", "")):
         if pattern.lstrip("!") in (entry.kind, f"{entry.name}/{entry.kind}"):
@@ -94,7 +95,8 @@ def _is_loopback(host: str) -> bool:
     return host in ("::1", "localhost", "loopback-only") or host.startswith("127.")
 
 
-def _port(name: str) -> int | None:
+def port_of(name: str) -> int | None:
+    """Return the port of a service's name in master.cf, or None where it is unknown."""
     text = name.rpartition(":")[2]
     if text.isascii() and text.isdigit():
         return int(text) if 0 < int(text[:6]) < 65536 else None

@@ -7,6 +7,7 @@ beginnings where the daemon only observes. Keys come in this order, absent ones 
 docs/monitoring.md describes it. A sender that crossed a limit, which does nothing, is
 
     report account:alice limit=account-bounces count=bounces value=11 soft=10 within=1h
+    report 203.0.113.9 scope=mx limit=garbage value=11 hard=10 for=10m level=1 origin=proxy
 """
 
 import re
@@ -24,15 +25,25 @@ def line(decision: Decision, *, would: bool) -> str:
         decision: what was decided.
         would: the daemon observes: nothing is enforced.
     """
+    if decision.action == "release":
+        verb = "unban"
+    else:
+        verb = f"would-{decision.action}" if would else decision.action
+    return _decision(verb, decision)
+
+
+def behind(decision: Decision) -> str:
+    """Return as a line what would be done about a client behind a proxy: `origin=proxy`."""
+    return _decision("report", decision)
+
+
+def _decision(verb: str, decision: Decision) -> str:
     fields = {"scope": decision.scope, "limit": decision.limit}
     if decision.value:
         fields["value"] = str(decision.value)
     if decision.threshold and decision.above:
         fields[decision.above] = str(decision.threshold)
-    if decision.action == "release":
-        verb = "unban"
-    else:
-        verb = f"would-{decision.action}" if would else decision.action
+    if decision.action != "release":
         fields["for"] = str(Duration(decision.until - decision.time))
     if decision.level:
         fields["level"] = str(decision.level)

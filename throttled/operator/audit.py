@@ -21,6 +21,7 @@ from throttled.control.protocol import (
     ChangeResult,
     Done,
     ImportResult,
+    PostfixChange,
     Purge,
     Request,
     Result,
@@ -70,7 +71,9 @@ class Trail:
         return results[0]
 
     @contextmanager
-    def recording(self, request: Request | Purge, peer: Peer) -> Iterator[list[Result]]:
+    def recording(
+        self, request: Request | Purge | PostfixChange, peer: Peer
+    ) -> Iterator[list[Result]]:
         """Record what is done within.
 
         Yields:

@@ -51,6 +51,7 @@ async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
         if desk.running
         else "unknown: the daemon is not running",
         hint="" if protected else engine.checks.hint(subject, moment.boot),
+        proxied=desk.pipeline.behind.active(moment.wall, subject),
     )
 
 
@@ -79,7 +80,14 @@ def meter_row(meter: Meter) -> MeterRow:
     """Return a meter as it is shown."""
     soft, hard = meter.soft or None, meter.hard or None
     return MeterRow(
-        meter.limit, meter.scope, meter.value, soft, hard, meter.within, kernel=meter.kernel
+        meter.limit,
+        meter.scope,
+        meter.value,
+        soft,
+        hard,
+        meter.within,
+        kernel=meter.kernel,
+        proxied=meter.proxied,
     )
 
 
@@ -101,7 +109,7 @@ def _next(
     nearest: tuple[float, str] = (0.0, "")
     for meter in meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
-            if threshold is None or not 0 < meter.value <= threshold:
+            if threshold is None or not 0 < meter.value <= threshold or meter.proxied:
                 continue
             left = threshold - meter.value + 1
             length = f" for {Duration(ban)}" if word == "banned" else ""

@@ -25,6 +25,8 @@ def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
         StoreError: the store cannot be read.
     """
     wall = desk.clock().wall
+    if request.proxied:
+        return _proxied(desk, request, wall)
     what = Filter(request.scope, request.action, request.limit, request.within)
     page = wall, what, request.sort, request.max, request.after
     rows, after = desk.store.page(*page)
@@ -34,6 +36,19 @@ def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
     if request.limit is not None and not request.after and not total:
         refuse_unknown_limit(request.limit, desk.config().limits)
     return ListResult(rows, total, next=after)
+
+
+def _proxied(desk: Desk, request: List, wall: float) -> ListResult:
+    """Return what would be active against clients behind a proxy: in one page, newest first."""
+    rows = [
+        row
+        for row in desk.pipeline.behind.active(wall, request.within or "")
+        if request.scope in (None, row.scope)
+        and request.action in (None, row.action)
+        and request.limit in (None, row.limit)
+    ]
+    rows.sort(key=lambda row: -row.since)
+    return ListResult(rows[: request.max], len(rows), would=True)
 
 
 def count_packets(desk: Desk, rows: Sequence[Snapshot]) -> bool:

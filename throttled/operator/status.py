@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.model import SCOPES, Action, Finding, Scope
@@ -69,6 +69,10 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
         started=running.started.wall,
         uptime=moment.boot - running.started.boot,
         tails=[_tail(follower) for follower in running.logs.followers],
+        patterns=[
+            PatternStatus(text, len(scan.files), scan.total)
+            for text, scan in running.logs.patterns.scans().items()
+        ],
         ports=running.reconciler.ports,
         sensor=running.handshakes.finding(),
         backlog=running.backlog.progress,

@@ -100,7 +100,7 @@ class _Other(NamedTuple):
 
 
 _NOTHING = Detail()
-_NOBODY = Client("", "", 0)
+NOBODY = Client("", "", 0)
 
 
 class Table:
@@ -199,7 +199,7 @@ class Table:
             if found is not None:
                 peer, stage, service, text = found.group(*groups)
                 detail = Detail(text, stage, service) if read is None else read(text)
-                return kind, where, "", client(peer) if peer else _NOBODY, detail
+                return kind, where, "", client(peer) if peer else NOBODY, detail
         return UNMATCHED
 
 

@@ -14,7 +14,7 @@ from throttled.model import Kind, Message
 from throttled.parse.client import client
 from throttled.parse.message import ID
 from throttled.parse.reply import milter, reject
-from throttled.parse.rules import FIELDS, Detail, Matched, Rule, Table
+from throttled.parse.rules import FIELDS, NOBODY, UNMATCHED, Detail, Matched, Rule, Table
 
 _COUNTER = re.compile(r"(?<![^ ])([a-z_]{1,20})=([0-9]{1,9})(?:/([0-9]{1,9}))?(?= |\Z)")
 _SASL = re.compile(r"[\w-]{1,20} authentication (?:(aborted)(?=, |\Z)|failed: ?)", re.ASCII)
@@ -79,16 +79,32 @@ _QUEUED = re.compile(
 _AFTER_USER = re.compile(", sasl_sender=|, orig_queue_id=|, orig_client=")
 
 
+#: What a filter before the queue answered (since 2.7), in its own words; the sender's come after.
+_PROXIED = re.compile(
+    rf"proxy-accept: END-OF-MESSAGE: 250 [^;<>]{{0,300}} queued as (?P<id>{ID})\)*; from=<"
+)
+
+
 class _Smtpd(Table):
-    """The entries, and `QUEUEID: client=CLIENT`, which says two things at once."""
+    """The entries, and two kinds of lines about messages.
+
+    `QUEUEID: client=CLIENT` says two things at once. With a filter before the queue there is no
+    queue id yet, and `proxy-accept` says which one the message got behind it.
+    """
 
     def other(self, body: str) -> Matched:
         """Match a line of another form than `WHAT from CLIENT REST`."""
+        if body.startswith("proxy-accept: "):
+            proxied = _PROXIED.match(body)
+            if proxied is None:
+                return UNMATCHED
+            message = Message("", following=proxied["id"])
+            return "proxied", "", "", NOBODY, Detail(message=message)
         match = None if body.startswith("warning: ") else _QUEUED.match(body)
         if match is None:
             return super().other(body)
         queue_id, peer, user, previous = match.group("id", "client", "user", "previous")
-        message = Message(queue_id, previous=previous or "") if queue_id else None
+        message = Message(queue_id or "", previous=previous or "")
         kind: Kind = "accepted" if user is None else "login"
         name = _AFTER_USER.split(user, maxsplit=1)[0] if user else ""
         return kind, "", "", client(peer), Detail(user=name, message=message)

@@ -51,6 +51,14 @@ def alert(decisions: Sequence[Decision]) -> None:
         log.warning("%s", text)
 
 
+def report_behind(decisions: Sequence[Decision]) -> None:
+    """Log what would be done about clients behind a proxy; nothing is."""
+    for decision in decisions[:_LOGGED]:
+        log.warning("%s", line.behind(decision))
+    if len(decisions) > _LOGGED:
+        log.warning("and %d more clients behind a proxy at once", len(decisions) - _LOGGED)
+
+
 def report(reports: Sequence[Report]) -> None:
     """Write senders that crossed a limit to the journal."""
     for one in reports[:_LOGGED]:

@@ -6,7 +6,7 @@ Owns all three, and what was wrong with the file at the latest reload.
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -123,10 +123,11 @@ class LiveConfiguration:
         """Return whether a file that the facts were read from has changed."""
         return fingerprint(self.facts.files) != self._read
 
-    def protection(self, store: Store, wall: float) -> Protection:
+    def protection(self, store: Store, wall: float, shared: Iterable[str] = ()) -> Protection:
         """Return what is protected, with the allowlist as it is now.
 
         Args:
+            shared: addresses that stand for many clients.
             store: has the allowlist; remembers the facts.
             wall: now, wall clock.
         """
@@ -138,7 +139,7 @@ class LiveConfiguration:
         except StoreError as error:
             log.error("%s; the allowlist is unchanged. %s", error.message, error.hint)
             self._allowed_until = wall + _AGAIN
-        return Protection.of(self.facts, self.config.protect, self._allowed)
+        return Protection.of(self.facts, self.config.protect, self._allowed, shared)
 
     def ended(self, wall: float) -> bool:
         """Return whether an entry of the allowlist has ended since `protection` was asked."""

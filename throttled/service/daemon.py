@@ -13,7 +13,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -59,11 +59,19 @@ from throttled.operator.desk import Desk, Running
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
-from throttled.service.announce import Announcer, Listener, SessionEnder, alert, report
+from throttled.service.announce import (
+    Announcer,
+    Listener,
+    SessionEnder,
+    alert,
+    report,
+    report_behind,
+)
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
 from throttled.service.schedule import Schedule
+from throttled.sources import queue_files
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
@@ -106,6 +114,7 @@ class Daemon:
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
+        self._shared: Collection[str] = ()  # addresses that stand for many clients, of these
         self.hook = Hook(self.config.notify)
         self.loop_errors = LoopErrors()
         self._trail = Trail(lambda: self.store, now)
@@ -179,7 +188,7 @@ class Daemon:
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
         self._announce()
-        self.logs = Logs(self.pipeline, self.announcer, self._report)
+        self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
@@ -210,6 +219,9 @@ class Daemon:
         self._closing.callback(self.handshakes.close)
         self._displacing = self._spawn(self._displace())
         self._spawn(self.schedule.run())
+        if self.config.accounts.enabled:
+            queue = self.pipeline.senders.queue
+            self._spawn(queue_files.learn(queue, self.facts.config_directories))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
 
@@ -309,7 +321,8 @@ class Daemon:
 
     def protect(self) -> None:
         """Make the protection anew: from facts, configuration and allowlist."""
-        protection = self.live.protection(self.store, now().wall)
+        self._shared = self.pipeline.engine.shared.found().keys()
+        protection = self.live.protection(self.store, now().wall, self._shared)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
         self.pipeline.senders.queue.facts(self.facts)
@@ -526,6 +539,7 @@ class Daemon:
 
     def _allowlist(self, moment: Moment) -> None:
         due = self.live.ended(moment.wall) or self.maintenance.moves != self._moves
+        due |= self.pipeline.engine.shared.found().keys() != self._shared
         # Where the clock is not steady, the ends are about to move with it.
         if due and self.maintenance.steady(moment):
             self._moves = self.maintenance.moves

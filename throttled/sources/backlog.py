@@ -24,7 +24,8 @@ from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.decide.engine import Engine
 from throttled.errors import SourceError, StoreError
-from throttled.model import JOURNAL, Event, Evidence, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Event, Evidence, Facts
 from throttled.sources.logs import Logs
 from throttled.store.good import MEMORY, day_of
 from throttled.store.store import StoredPosition
@@ -115,7 +116,7 @@ class Backlog:
             return known
         positions = [f.tail.position for f in self._logs.followers]
         states = {
-            p.path: msgpack.encode(Place(p)) if p.inode or p.path == JOURNAL else b""
+            p.path: msgpack.encode(Place(p)) if p.inode or is_journal(p.path) else b""
             for p in positions
             if p is not None
         }
@@ -127,7 +128,7 @@ class Backlog:
         """Read the past of one log, a piece at a time."""
         policy = replace(self._pipeline.ladder.policy, limits={}, max_clients=_CLIENTS)
         engine = Engine(policy, self._facts())
-        if path == JOURNAL:  # only this machine's is read
+        if is_journal(path):  # only this machine's is read
             engine.hosts.local(0)
         parse = self._pipeline.counting.parser.another().event
         now = self._clock()

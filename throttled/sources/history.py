@@ -12,7 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 from throttled.decide.hosts import local
-from throttled.model import JOURNAL, Facts
+from throttled.log_paths import is_journal
+from throttled.model import Facts
 from throttled.parse.parser import Parser
 from throttled.tail import siblings
 from throttled.tail.archive import read_log
@@ -53,15 +54,16 @@ def read(path: str) -> Iterator[tuple[list[str], int]]:
     """Yield the lines of a log in batches, each with the bytes consumed of a file so far.
 
     Args:
-        path: a file, plain or compressed; "-" is standard input, `JOURNAL` systemd's journal.
+        path: a file, plain or compressed; "-" is standard input; of systemd's journal see
+            `throttled.log_paths`.
 
     Raises:
         SourceError: it cannot be read, or is damaged; good lines before that were yielded.
     """
-    if path != JOURNAL:
+    if not is_journal(path):
         yield from read_log(path)
         return
-    with closing(JournalTail(None, from_start=True)) as tail:
+    with closing(JournalTail(None, from_start=True, path=path)) as tail:
         while batch := tail.read():
             yield batch.lines, 0
             if batch.done:
@@ -84,7 +86,7 @@ def with_hosts(
     Raises:
         SourceError: the log cannot be read.
     """
-    if path == JOURNAL or not facts.hostnames:
+    if is_journal(path) or not facts.hostnames:
         return read(path), []
     parse = Parser(zone, reference(path)).event
     labels = {f" {name.partition('.')[0]}".lower() for name in facts.hostnames}

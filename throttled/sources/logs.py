@@ -11,19 +11,23 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, Struct, field, msgpack
+from msgspec.structs import replace
 
 from throttled.clock import Moment, now
 from throttled.core.counting import Unbanned
 from throttled.core.pipeline import Pipeline
 from throttled.errors import SourceError, StoreError
-from throttled.model import JOURNAL, Decision, Report
+from throttled.log_paths import is_journal
+from throttled.model import Decision, Report
+from throttled.sources.matching import Patterns, claimed, renamed
 from throttled.store.store import StoredPosition
 from throttled.tail.backoff import Backoff
 from throttled.tail.behind import before
 from throttled.tail.file import FileTail
 from throttled.tail.finding import distinct
 from throttled.tail.journal import JournalTail
+from throttled.tail.pattern import Match, is_pattern
 from throttled.tail.position import Batch, Position, recognisable
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,10 @@ _BEHIND = 16 * 1024 * 1024
 _FARTHEST = 1 << 63  # an offset that a file can have
 #: Crossings without a decision of one batch that are logged one by one.
 _LOGGED = 20
+#: A file that matches a pattern no more is followed until it was silent for so many seconds.
+_SILENT = 60.0
+#: Positions kept of files that are gone: years of dated names.
+_GONE = 1_000
 #: Two looks sooner after each other than this many seconds say nothing of a rate.
 _GRAIN = 0.001
 
@@ -52,6 +60,7 @@ class Follower(Struct):
     identity: tuple[int, bool] = (0, False)
     behind: float = 0.0  # since when (boot clock) it has not been read to its end; 0: it has
     logged: str = ""  # the error that the journal names already
+    opened: float = field(default_factory=time.time)
 
     paused: bool = False  # it is read when it is tried again, not when it is readable
 
@@ -79,6 +88,7 @@ class Logs:
         pipeline: Pipeline,
         report: Callable[[Sequence[Decision]], None],
         senders: Callable[[Sequence[Report]], None] = lambda _: None,
+        behind: Callable[[Sequence[Decision]], None] = lambda _: None,
     ) -> None:
         """Follow nothing yet.
 
@@ -86,8 +96,9 @@ class Logs:
             pipeline: where lines go.
             report: called with the decisions that lines led to.
             senders: called with the senders that crossed a limit.
+            behind: called with what would be done about clients behind a proxy.
         """
-        self._senders = senders
+        self._senders, self._behind = senders, behind
         self.followers: list[Follower] = []
         #: Logs that could not even be opened, and why.
         self.unopened: dict[str, str] = {}
@@ -97,24 +108,77 @@ class Logs:
         self._number = 0
         self._ticked = now().boot
         self._counted: set[str] = set()  # logs whose latest lines are in the meters
+        self._named: list[str] = []
+        self.patterns = Patterns(self._follow)
 
     def follow(self, paths: Sequence[str]) -> None:
         """Follow these logs, and no others.
 
         Args:
-            paths: of files; `JOURNAL` for systemd's. Of two that are one file the first.
+            paths: of files, with `*` for any that match, or of systemd's journal, see
+                `throttled.log_paths`. Of two that are one file the first.
         """
-        paths = distinct(paths)
-        for follower in [f for f in self.followers if f.path not in paths]:
+        self._named = [path for path in paths if not is_pattern(path)]
+        wanted = [path for path in paths if is_pattern(path)]
+        self.patterns.follow(wanted, self._stored() if wanted else {}, now())
+        self._follow()
+
+    def _follow(self) -> None:
+        """Follow what was named, and what the patterns mean now."""
+        files = self.patterns.files()
+        paths = distinct([*self._named, *files])
+        gone = [f for f in self.followers if f.path not in paths and not self._lingers(f)]
+        if gone:
+            self.record()  # where another name of the file, or the same one later, continues
+        for follower in gone:
             self._drop(follower)
         followed = {follower.path for follower in self.followers}
         self.unopened = {}
         for path in paths:
-            if path not in followed:
+            if path in followed:
+                continue
+            if path in self._named:
                 self._open(path)
+            else:
+                self._open_match(files[path], paths)
         if followed != {follower.path for follower in self.followers}:
             # Where a log begins to be followed is known from now on, whenever we are killed.
             self.record()
+            self._prune()
+
+    def _open_match(self, match: Match, paths: Sequence[str]) -> None:
+        """Follow a file that a pattern means, unless the tail of another path reads it."""
+        stored = self._stored()
+        live = (follower.tail.position for follower in self.followers)
+        known = {path: stored[path] for path in paths if path in stored}
+        known |= {position.path: position for position in live if position is not None}
+        fresh = self.patterns.fresh(match.path)
+        if not claimed(match, known.values()):
+            former = None if match.path in stored else renamed(match, stored.values())
+            self._open(match.path, former, from_start=fresh)
+
+    def _lingers(self, follower: Follower) -> bool:
+        """Return whether a file that a pattern meant is not read to its end, or not silent yet."""
+        if not self.patterns.mean(follower.path):
+            return False
+        state = follower.tail.state()
+        return bool(state.lag) or time.time() - max(state.last_line, follower.opened) <= _SILENT
+
+    def _prune(self) -> None:
+        """Remove positions of files that are gone, where there are very many."""
+        known = {follower.path for follower in self.followers} | self.unopened.keys()
+        mean = self.patterns.mean
+        gone = [p for p in self._stored() if p not in known and mean(p) and not is_pattern(p)]
+        if len(gone) > _GONE:
+            with suppress(StoreError):  # tried again
+                self._pipeline.recorder.store.remove_positions(gone)
+
+    def _stored(self) -> dict[str, Position]:
+        """Return how far each log was read, as recorded; none where that cannot be read."""
+        with suppress(StoreError):  # reported when a log is opened
+            rows = self._pipeline.recorder.store.positions().values()
+            return {p.path: p for row in rows if (p := _decoded(row)) is not None}
+        return {}
 
     def positions(self) -> list[StoredPosition]:
         """Return how far each log has been read."""
@@ -126,7 +190,8 @@ class Logs:
                 found.append(StoredPosition(position.path, msgpack.encode(position)))
 
         self._pipeline.skipped.run("position", self.followers, add)
-        return found
+        patterns = self.patterns.positions(time.time())
+        return found + [StoredPosition(p.path, msgpack.encode(p)) for p in patterns]
 
     def record(self) -> None:
         """Record how far each log has been read, and what came of it."""
@@ -136,6 +201,7 @@ class Logs:
         """Work out lines per second since the last tick, and try again what could not be read."""
         passed = max(moment.boot - self._ticked, _GRAIN)
         self._ticked = moment.boot
+        self.patterns.tick(moment)
         for follower in list(self.followers):
             follower.rate = (follower.lines - follower.ticked) / passed
             follower.ticked = follower.lines
@@ -143,6 +209,12 @@ class Logs:
                 self._read(follower)
         for path in [path for path in self.unopened if self._retries[path].due(moment.boot)]:
             self._open(path)
+        files = self.patterns.files()
+        if any(
+            f.path not in files and f.path not in self._named and not self._lingers(f)
+            for f in self.followers
+        ):
+            self._follow()
 
     def close(self) -> None:
         """Read what is there, record how far that is, then follow nothing."""
@@ -157,16 +229,29 @@ class Logs:
         follower.tail.close()
         self.followers.remove(follower)
 
-    def _open(self, path: str) -> None:
+    def _open(self, path: str, former: Position | None = None, *, from_start: bool = False) -> None:
+        """Follow a log.
+
+        Args:
+            path: it.
+            former: how far it was read under another name.
+            from_start: without a position, begin at its start.
+        """
         try:
             stored = self._pipeline.recorder.store.positions().get(path)
         except StoreError as error:
             log.error("%s; reading %s from its end. %s", error.message, path, error.hint)
             stored = None
         position = None if stored is None else _position(stored)
+        if position is None and former is not None:
+            position = replace(former, path=path)
         retry = self._retries.setdefault(path, Backoff())
         try:
-            tail = JournalTail(position) if path == JOURNAL else FileTail(path, position)
+            tail: FileTail | JournalTail
+            if is_journal(path):
+                tail = JournalTail(position, path=path)
+            else:
+                tail = FileTail(path, position, from_start=from_start)
         except SourceError as error:
             if error.message != retry.error:
                 log.error("%s. %s", error.message, error.hint)
@@ -183,9 +268,10 @@ class Logs:
         follower = Follower(path, self._number, tail)
         self._number += 1
         self.followers.append(follower)
-        if path == JOURNAL:  # only this machine's is read
+        if is_journal(path):  # only this machine's is read
             self._pipeline.engine.hosts.local(follower.number)
-        if position is not None and path not in self._counted:
+        counted = {path, former.path if former else path} & self._counted
+        if position is not None and not counted:
             self._rebuild(follower, position)
         self._counted.add(path)
         asyncio.get_running_loop().add_reader(tail.fileno(), self._read, follower)
@@ -197,7 +283,8 @@ class Logs:
         with suppress(StoreError):  # reported when the next decision cannot be recorded
             unbanned = self._pipeline.recorder.store.unbanned_since()
         try:
-            for batch in before(position, _BEHIND):
+            share = _BEHIND // max(1, len(self.patterns.files()))
+            for batch in before(position, share if self.patterns.mean(follower.path) else _BEHIND):
                 self._count(follower, batch, unbanned)
         except (SourceError, OSError) as error:
             log.warning("%s: lines before the restart are not counted: %s", follower.path, error)
@@ -259,6 +346,8 @@ class Logs:
         self._report(decisions)
         if reports := self._pipeline.reports():
             self._senders(reports)
+        if behind := self._pipeline.behind.drain():
+            self._behind(behind)
         for crossing, why in spared[:_LOGGED]:
             log.info("no action against %s in %s: %s", crossing.subject, crossing.scope, why)
 
@@ -275,6 +364,14 @@ class Logs:
 
 
 def _position(stored: StoredPosition) -> Position | None:
+    position = _decoded(stored)
+    if position is None:
+        log.warning("%s: saved position is unreadable; starting at end of file", stored.path)
+    return position
+
+
+def _decoded(stored: StoredPosition) -> Position | None:
+    """Return a position; None: written by another version, or altered."""
     try:
         position = msgpack.decode(stored.state, type=Position)
         if all(
@@ -282,7 +379,6 @@ def _position(stored: StoredPosition) -> Position | None:
             for one in (position, *position.older)
         ):
             return position
-    except (MsgspecError, TypeError):  # written by another version, or altered
+    except (MsgspecError, TypeError):
         pass
-    log.warning("%s: saved position is unreadable; starting at end of file", stored.path)
     return None

@@ -59,18 +59,18 @@ _SHIFT_MANUAL = (
     "UPDATE pardon SET until = until + ?2 WHERE at <= ?1 AND until > ?1",
 )
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
-_FILTER = """+until > ?1 AND (?2 IS NULL OR scope = ?2) AND (?3 IS NULL OR action = ?3)
-    AND (?4 IS NULL OR "limit" = ?4)"""
-_WITHIN = "subject >= ?5 AND subject < ?6 AND inside(subject, ?7)"
+_FILTER = """+until > :now AND (:scope IS NULL OR scope = :scope)
+    AND (:action IS NULL OR action = :action) AND (:limit IS NULL OR "limit" = :limit)"""
+_WITHIN = "subject >= :low AND subject < :high AND inside(subject, :within)"
 #: By order: ORDER BY, what of a row says where the next page begins, and where that is.
 _ORDERS: dict[Order, tuple[str, str, str]] = {
-    "since": ("number DESC", "number, 0", "number < ?8 AND ?9 = 0"),
-    "until": ("until, number", "until, number", "(until, number) > (?8, ?9)"),
-    "subject": ("subject, scope", "subject, scope", "(subject, scope) > (?8, ?9)"),
+    "since": ("number DESC", "number, 0", "number < :first AND :second = 0"),
+    "until": ("until, number", "until, number", "(until, number) > (:first, :second)"),
+    "subject": ("subject, scope", "subject, scope", "(subject, scope) > (:first, :second)"),
     "packets": (
         "packets + counter DESC, number DESC",
         "packets + counter, number",
-        "(packets + counter, number) < (?8, ?9)",
+        "(packets + counter, number) < (:first, :second)",
     ),
 }
 #: Where a page ended; () = there is no more, or from the beginning.
@@ -175,7 +175,7 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
     by, end, beyond = _ORDERS[order]
     if after:
         where += f" AND {beyond}"
-        values = (*(*values, None, None, None)[:7], *(*after, 0)[:2])
+        values["first"], values["second"] = (*after, 0)[:2]
     found = connection.execute(
         f"""
         SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
@@ -267,10 +267,13 @@ def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[objec
     return *fields, lines, read_rate(rate), origin
 
 
-def _where(what: Filter, now: float) -> tuple[str, tuple[object, ...]]:
-    values = (now, what.scope, what.action, what.limit)
+def _where(what: Filter, now: float) -> tuple[str, dict[str, object]]:
+    values: dict[str, object] = {"now": now, "scope": what.scope, "action": what.action}
+    values["limit"] = what.limit
     if what.subject is not None:
-        return f"{_FILTER} AND subject = ?5", (*values, what.subject)
+        return f"{_FILTER} AND subject = :subject", values | {"subject": what.subject}
     if what.within is None:
         return _FILTER, values
-    return f"{_FILTER} AND {_WITHIN}", (*values, *span(what.within), what.within)
+    low, high = span(what.within)
+    more: dict[str, object] = {"low": low, "high": high, "within": what.within}
+    return f"{_FILTER} AND {_WITHIN}", values | more

@@ -141,6 +141,11 @@ class Store:
         with self._database.guard() as connection:
             return load.positions(connection)
 
+    def remove_positions(self, paths: Iterable[str]) -> None:
+        """Remove how far logs have been read that are gone."""
+        with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM position WHERE path = ?", ((p,) for p in paths))
+
     def backlog(self) -> dict[str, bytes]:
         """Return how far existing logs have been read for evidence, by path; empty: done."""
         with self._database.guard() as connection:

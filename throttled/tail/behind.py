@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from msgspec.structs import replace
 
-from throttled.model import JOURNAL
+from throttled.log_paths import is_journal
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import TRIES, open_generation
@@ -35,7 +35,7 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
     Raises:
         SourceError: the journal cannot be read.
     """
-    if position.path == JOURNAL:
+    if is_journal(position.path):
         return journal.before(position, limit)
     return _before(position, limit)
 

@@ -5,6 +5,11 @@ that one parser reads both. Seen are entries of the facility `mail` that root or
 wrote: who wrote an entry is recorded by the kernel (`_UID`), so a line that another user forges is
 not even looked at. Seen too are journald's own words that it suppressed lines.
 
+`journal:NAME` is what a container of that name wrote, by docker's or podman's journald driver: the
+entries with that CONTAINER_NAME that root wrote (dockerd, conmon). Each is a line of a log, in
+whatever form the container's Postfix or syslog daemon writes it, and has no facility. It comes out
+behind journald's time, as `docker logs --timestamps` writes it.
+
 A position is the cursor of an entry, kept in `Position.fingerprint`; the offset of a line is the
 microsecond at which journald received it. Rotation, vacuuming and a restarted journald are
 libsystemd's business; if the entry of a position is gone, `gaps` counts it and reading continues
@@ -20,7 +25,7 @@ is not known. Owns a handle of libsystemd, a timer and the descriptor that joins
 
 import select
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache
 from pwd import getpwnam
@@ -29,6 +34,7 @@ from time import gmtime, monotonic, strftime, time
 from throttled.errors import SourceError
 from throttled.linux.failures import unreadable
 from throttled.linux.timer import Timer
+from throttled.log_paths import container_of
 from throttled.model import JOURNAL
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Batch, Position, State
@@ -52,19 +58,22 @@ class JournalTail:
     Args:
         position: where to continue; None begins with what comes.
         from_start: with no position, begin with the oldest entry.
+        path: `JOURNAL`, or that of a container, see `container_journal`.
 
     Raises:
         SourceError: there is no journal, or it may not be read.
     """
 
-    path = JOURNAL
-
-    def __init__(self, position: Position | None, *, from_start: bool = False) -> None:
+    def __init__(
+        self, position: Position | None, *, from_start: bool = False, path: str = JOURNAL
+    ) -> None:
+        self.path = path
         self.position = position
         self._lines = self._over_long = self._gaps = 0
         self._last_line = 0.0
         self._heard = monotonic()
-        self._reader = _open()
+        self._reader = _open(path)
+        self._line = _form(path)
         try:
             self._timer = Timer()
         except OSError as error:
@@ -100,7 +109,7 @@ class JournalTail:
         while limit > 0 and len(lines) < MAX_LINES and not done:
             done = not self._next(lines)
             if not done:
-                text, usec = _line(self._reader)
+                text, usec = self._line(self._reader)
                 self._over_long += len(text) > MAX_LINE
                 lines.append(text[:MAX_LINE])
                 times.append(usec)
@@ -113,8 +122,8 @@ class JournalTail:
         self._heard = monotonic()
         self._lines += len(lines)
         self._last_line = time()
-        self.position = _here(self._reader)
-        return Batch(JOURNAL, 0, 0, b"", lines, times, self.position, done)
+        self.position = _here(self._reader, self.path)
+        return Batch(self.path, 0, 0, b"", lines, times, self.position, done)
 
     def _next(self, lines: list[str]) -> bool:
         """Go to the next entry; a failure has to wait until the lines so far are given out."""
@@ -129,12 +138,12 @@ class JournalTail:
         if position:
             self._gaps += not _seek(self._reader, position)
         elif not from_start and self._reader.seek_tail():
-            self.position = _here(self._reader)
+            self.position = _here(self._reader, self.path)
 
     def state(self) -> State:
         """Return what `status` says of the journal."""
         return State(
-            path=JOURNAL,
+            path=self.path,
             exists=True,
             lag=0,
             lines=self._lines,
@@ -155,10 +164,11 @@ class JournalTail:
 def before(position: Position, limit: int) -> Iterator[Batch]:
     """Yield the lines of the last `limit` bytes up to a position: see `behind.before`."""
     texts: deque[tuple[str, int]] = deque()
-    with closing(_open()) as reader:
+    line = _form(position.path)
+    with closing(_open(position.path)) as reader:
         found = _seek(reader, position) or reader.previous()
         while found:
-            text, usec = _line(reader)
+            text, usec = line(reader)
             limit -= len(text)
             if limit < 0:
                 break
@@ -167,7 +177,7 @@ def before(position: Position, limit: int) -> Iterator[Batch]:
     while texts:
         some = [texts.popleft() for _ in range(min(len(texts), MAX_LINES))]
         lines, times = map(list, zip(*some, strict=True))
-        yield Batch(JOURNAL, 0, 0, b"", lines, times, position, done=False)
+        yield Batch(position.path, 0, 0, b"", lines, times, position, done=False)
 
 
 def backwards(position: Position, *, inclusive: bool) -> Iterator[tuple[list[str], Position]]:
@@ -183,26 +193,31 @@ def backwards(position: Position, *, inclusive: bool) -> Iterator[tuple[list[str
     Raises:
         SourceError: the journal cannot be read.
     """
-    with closing(_open()) as reader:
+    line = _form(position.path)
+    with closing(_open(position.path)) as reader:
         found = _seek(reader, position)
         if not (found and inclusive):
             found = reader.previous()
         while found:
             lines: deque[str] = deque()
             while found and len(lines) < MAX_LINES:
-                lines.appendleft(_line(reader)[0][:MAX_LINE])
-                here = _here(reader)
+                lines.appendleft(line(reader)[0][:MAX_LINE])
+                here = _here(reader, position.path)
                 found = reader.previous()
             yield list(lines), here
 
 
-def lines_at(times: Sequence[int]) -> list[str | None]:
+def lines_at(path: str, times: Sequence[int]) -> list[str | None]:
     """Return the lines that journald received at these microseconds; None for one that is gone."""
-    with closing(_open()) as reader:
-        return [_line(reader)[0][:MAX_LINE] if reader.seek_time(usec) else None for usec in times]
+    line = _form(path)
+    with closing(_open(path)) as reader:
+        return [line(reader)[0][:MAX_LINE] if reader.seek_time(usec) else None for usec in times]
 
 
-def _open() -> Reader:
+def _open(path: str) -> Reader:
+    if container := container_of(path):
+        # Its name is the operator's choice; that dockerd or conmon wrote it, the kernel says.
+        return Reader([[b"CONTAINER_NAME=" + container.encode(), b"_UID=0"], _SUPPRESSED], MAX_LINE)
     users = {0}
     with suppress(KeyError):  # no Postfix is installed: only root is believed
         users.add(getpwnam("postfix").pw_uid)
@@ -219,16 +234,30 @@ def _seek(reader: Reader, position: Position) -> bool:
     return False
 
 
-def _here(reader: Reader) -> Position:
-    return Position(JOURNAL, 0, 0, reader.time(), reader.cursor())
+def _here(reader: Reader, path: str) -> Position:
+    return Position(path, 0, 0, reader.time(), reader.cursor())
+
+
+def _form(path: str) -> Callable[[Reader], tuple[str, int]]:
+    """Return what makes a line of an entry, and its time in microseconds."""
+    return _contained if container_of(path) else _line
+
+
+def _contained(reader: Reader) -> tuple[str, int]:
+    """Return what a container wrote, behind the time; journald's own entries as `_line` does."""
+    if not reader.field(b"CONTAINER_NAME"):
+        return _line(reader)
+    usec = reader.time()
+    # A terminal (docker run -t) ends lines with a carriage return.
+    text = reader.field(b"MESSAGE").rstrip(b"\r\n").replace(b"\n", b"?")
+    return (_stamp(usec) + b" " + text).decode("latin-1"), usec
 
 
 def _line(reader: Reader) -> tuple[str, int]:
     """Return an entry as a line of a log file, and its time in microseconds."""
     usec = reader.time()
-    header = b"%s.%06d+00:00 %s %s[%s]: " % (
-        _second(usec // 1_000_000),
-        usec % 1_000_000,
+    header = b"%s %s %s[%s]: " % (
+        _stamp(usec),
         reader.field(b"_HOSTNAME"),
         reader.field(b"SYSLOG_IDENTIFIER"),
         reader.field(b"SYSLOG_PID") or reader.field(b"_PID"),
@@ -236,6 +265,10 @@ def _line(reader: Reader) -> tuple[str, int]:
     # Postfix never writes a newline; an entry that has one must not become two lines.
     text = reader.field(b"MESSAGE").replace(b"\n", b"?")
     return (header + text).decode("latin-1"), usec
+
+
+def _stamp(usec: int) -> bytes:
+    return b"%s.%06d+00:00" % (_second(usec // 1_000_000), usec % 1_000_000)
 
 
 @lru_cache(maxsize=2)

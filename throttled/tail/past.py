@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 
 from msgspec import Struct
 
-from throttled.model import JOURNAL
+from throttled.log_paths import is_journal
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.behind import lines_between
@@ -50,7 +50,7 @@ def pieces(place: Place, since: float, limit: int) -> Generator[Piece, None, Non
     Raises:
         SourceError: the log, or its directory, cannot be read.
     """
-    if place.begin.path == JOURNAL:
+    if is_journal(place.begin.path):
         return _journal(place, since)
     return _files(place, since, limit)
 
@@ -59,7 +59,7 @@ def _journal(place: Place, since: float) -> Generator[Piece, None, None]:
     for lines, begin in journal.backwards(place.begin, inclusive=not place.started):
         place = Place(begin, started=True)
         written = begin.offset / 1e6
-        yield Piece(JOURNAL, written, lines, place)
+        yield Piece(begin.path, written, lines, place)
         if written < since:
             return
 

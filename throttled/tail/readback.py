@@ -10,7 +10,7 @@ inode is known by the fingerprint only; without one, an offset at which no line 
 import os
 from collections.abc import Sequence
 
-from throttled.model import JOURNAL
+from throttled.log_paths import is_journal
 from throttled.tail import journal, siblings
 from throttled.tail.archive import PIECE
 from throttled.tail.finding import open_generation
@@ -36,8 +36,8 @@ def lines_at(
     Raises:
         SourceError: the journal cannot be read.
     """
-    if path == JOURNAL:
-        return journal.lines_at(offsets)
+    if is_journal(path):
+        return journal.lines_at(path, offsets)
     file = siblings.find(siblings.scan(path), inode, mark)
     generation = open_generation(file) if file and (mark or file.device == device) else None
     if generation is None:

@@ -25,7 +25,7 @@ from throttled.tail.archive import UNREADABLE, Counted, inflate
 from throttled.tail.position import HEAD, Position, covered, fits, recognisable
 
 MAX_COMPARED = 64  # newest first; each one costs an open and, if compressed, inflating a block
-_PACKED = (".gz", ".xz", ".bz2")
+PACKED = (".gz", ".xz", ".bz2")
 #: Seconds that a newer generation may have been written last before an older one: the old file of
 #: two was still written to. Left-overs of another naming scheme are far older.
 _SLACK = 3600.0
@@ -45,7 +45,7 @@ class Sibling(Struct, frozen=True):
     @property
     def packed(self) -> bool:
         """Compressed."""
-        return self.path.suffix in _PACKED
+        return self.path.suffix in PACKED
 
     def head(self) -> bytes:
         """Return the first bytes of what was logged; nothing where the file cannot be read.

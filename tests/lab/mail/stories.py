@@ -5,9 +5,15 @@ its time, and puts the lines in order. Shapes: tests/samples, and the source of 
 """
 
 import heapq
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+
+from throttled.analysis.replay import Replay
+from throttled.config.schema import Config
+from throttled.model import Decision, Facts
 
 #: Midnight, at which stories begin; their times are seconds since.
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
@@ -57,8 +63,9 @@ class _Session:
 
 @dataclass
 class Story:
-    """Sessions of clients."""
+    """Sessions of clients; all lines are events, except as many as `without_event` says."""
 
+    without_event: int = 0
     sessions: list[_Session] = field(default_factory=list)
 
     def session(  # noqa: PLR0913 - what varies between sessions
@@ -90,6 +97,21 @@ class Story:
                 written.append((at, len(written), f"{session.tag}[{session.pid}]: {body}"))
         for at, _, text in sorted(written):
             yield at, f"{datetime.fromtimestamp(at, UTC):%b %e %H:%M:%S} mx {text}"
+
+
+def replayed(story: Story, config: Config, path: Path) -> list[Decision]:
+    """Write a story to a file and replay it.
+
+    Raises:
+        AssertionError: lines were not read as events: such a story proves nothing.
+    """
+    path.write_text("".join(f"{line}\n" for _, line in story.lines()), encoding="latin-1")
+    os.utime(path, (MIDNIGHT + 3 * 86400, MIDNIGHT + 3 * 86400))
+    replay = Replay(config, Facts(), UTC)
+    done = list(replay.run([str(path)]))
+    assert replay.summary.lines == sum(len(session.bodies) for session in story.sessions) > 0
+    assert sum(replay.summary.events.values()) == replay.summary.lines - story.without_event
+    return done
 
 
 def _processes(sessions: Iterable[_Session]) -> Iterator[_Session]:

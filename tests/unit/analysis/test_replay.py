@@ -134,6 +134,7 @@ def test_other_limits(tmp_path: Path) -> None:
     path = write(tmp_path / "mail.log", garbage(A, 20))
     config = loads("[limits.errors]\nsoft = 500\nhard = 1000\n", "test")
     assert list(Replay(config, Facts(), UTC).run([path])) == []
+    assert list(replay().run([path])) != []
 
 
 def test_protected_by_this_hosts_facts(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ GOOD = {
     "a scope lifts both": limits(x=limit(3, 5, submission=Thresholds(soft=30, hard=50))),
     "equal bans": Config(ban=Ban(times=(MINUTE, MINUTE))),
     "one scope only": Config(firewall=Firewall(ports=FirewallPorts(mx=(25,), submission=()))),
+    "containers only": Config(log=Log(files=(), journal=False, containers=("mail",))),
     "journal only": Config(log=Log(files=(), journal=True)),
     "metrics": Config(metrics=Metrics(listen="[::1]:65535")),
     "metrics socket": Config(metrics=Metrics(listen="/run/a:b")),

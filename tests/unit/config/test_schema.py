@@ -6,7 +6,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from msgspec import Meta, Struct, ValidationError, convert
 
-from throttled.config.schema import Config, Firewall, Metrics
+from throttled.config.schema import Config, Firewall, Log, Metrics
+from throttled.model import JOURNAL, Facts
 from throttled.settings import Policy
 
 
@@ -76,3 +77,11 @@ def test_bounds(kind: type[Struct], key: str, good: list[object], bad: list[obje
 def test_observing_has_a_database_of_its_own() -> None:
     assert Config().database() == "/var/lib/throttled/throttled.db"
     assert Config(mode="observe").database() == "/var/lib/throttled/throttled.observe.db"
+
+
+def test_containers_are_logs_beside_files_or_alone() -> None:
+    log = Log(files=("/a",), containers=("mail", "mx.2"))
+    assert Config(log=log).logs(Facts()) == ["/a", "journal:mail", "journal:mx.2"]
+    assert Config(log=Log(containers=("mail",))).logs(Facts()) == ["journal:mail"]
+    both = Log(containers=("mail",), journal=True)
+    assert Config(log=both).logs(Facts()) == ["journal:mail", JOURNAL]

@@ -32,7 +32,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"within": "1m"}, "within", "unknown here; it belongs under [limits.NAME]"),
     ({"soft": 1}, "soft", "unknown here; it belongs under [limits.NAME] or [network]"),
     ({"log": {"hosts": []}}, "log.hosts", "unknown here; it belongs under [postfix]"),
-    ({"log": 3}, "log", "must be a table with files and journal"),
+    ({"log": 3}, "log", "must be a table with files, journal and containers"),
     ({"limits": []}, "limits", "must be a table, each value a table with count"),
     ({"limits": {"errors": {**_COUNTED, "for_": {}}}}, "limits.errors.for_", "did you mean for?"),
     ({"limits": {"x": {**_COUNTED, "for": {"a": 1}}}}, "limits.x.for.a", "must be a table with s"),

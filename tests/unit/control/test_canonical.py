@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled.control import canonical, wire
@@ -24,6 +24,9 @@ from throttled.errors import RefusedError, UsageError
 
 #: Without Hypothesis's table of all of Unicode, which takes seconds to build.
 _LATIN = st.integers(0, 0x250).map(chr)
+#: Text that is often, but not always, something that can be allowed.
+_PARTS = ["192.0.2.7", "2001:DB8::1", "::ffff:", "/24", "/64", ".", "Example", "com", "-", "7", " "]
+_LIKELY = st.lists(st.sampled_from(_PARTS), max_size=4).map("".join)
 
 
 def test_subjects_are_canonical() -> None:
@@ -70,7 +73,9 @@ def test_the_floor_itself_and_addresses_are_not_refused(narrow: str) -> None:
     canonical.refuse_wide(narrow, force=False)
 
 
-@given(st.text(_LATIN, max_size=80))
+@given(st.text(_LATIN, max_size=80) | _LIKELY)
+@example("192.0.2.7/24 ")
+@example(".Example.com")
 def test_allowable_is_idempotent_or_refuses(text: str) -> None:
     try:
         what = canonical.allowable(text)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled.control import wire
@@ -180,14 +180,26 @@ _VALUES = st.one_of(
         ["ban", "allow", "list", "explain", "unban", "mx", "192.0.2.7", "2001:db8::/31", ".b.de"]
     ),
 )
+#: Most of them are requests.
+_REQUESTS = st.fixed_dictionaries(
+    {"op": st.sampled_from(["ban", "throttle", "unban", "explain", "list", "status"])},
+    optional={
+        "subject": st.sampled_from(["192.0.2.7", " 2001:DB8::1", "192.0.2.9/24", "::/31", "x"]),
+        "scope": st.sampled_from(["mx", "submission", None, "x"]),
+        "seconds": st.floats(-1, 1e9) | st.none(),
+        "force": st.booleans(),
+    },
+)
 
 
 @given(
     st.one_of(
         st.binary(max_size=300),
         st.dictionaries(_KEYS, _VALUES).map(lambda d: json.dumps(d).encode()),
+        _REQUESTS.map(lambda d: json.dumps(d).encode()),
     )
 )
+@example(b'{"op":"explain","subject":"192.0.2.7"}')
 def test_any_bytes_are_a_request_or_a_usage_error(line: bytes) -> None:
     try:
         request = wire.decode_request(line)

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
-from throttled.model import Evidence, Facts
+from throttled.model import Evidence, Facts, Service
 from throttled.settings import Points, Policy
 
 LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}
@@ -18,24 +18,50 @@ def test_one_connection_seen_by_postscreen_and_smtpd_counts_once() -> None:
     assert run([screened, passed, event("connect")] * 61) != []
 
 
+def test_what_is_done_behind_a_proxy_is_no_evidence_and_stands_for_nobody() -> None:
+    proxied = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
+    under = engine(facts=Facts(services=(proxied,)))
+    end = event("disconnect", "10.0.0.2", commands={"data": (1, 1), "commands": (5, 5)})
+    login = [event("login", "10.0.0.2", user=str(number)) for number in range(9)]
+    for what in [event("connect", "10.0.0.2"), *login, event("connect", "10.0.0.2"), end]:
+        under.step(what, 1000.0)
+    outcome = under.drain()
+    assert (outcome.evidence, outcome.activity, under.shared.found()) == ([], {}, {})
+
+
+def test_a_delivery_after_a_login_is_not_counted_as_a_shared_address_does() -> None:
+    services = (Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx"),)
+    under = engine(facts=Facts(services=services, connected=("10.0.0.0/24",)))
+    for count, commands in ((30, {"auth": (1, 1)}), (20, {})):
+        assert under.shared.found() == {}
+        ends = {"data": (1, 1), "commands": (5, 5), **commands}
+        for _ in range(count):
+            under.step(event("disconnect", "10.0.0.2", commands=ends), 1000.0)
+    assert list(under.shared.found()) == ["10.0.0.2"]
+
+
 def test_a_probe_every_ten_seconds_is_no_offender() -> None:
     under = engine()
     for second in range(0, 7200, 10):
         for what in session(commands=EMPTY):
             under.step(what, 1000.0 + second)
     assert under.drain().crossings == []
+    assert value(under, "connections", 8190.0) == 7
 
 
 def test_a_probe_of_every_port_every_ten_seconds_is_no_offender() -> None:
-    under = engine()
-    for second in range(0, 7200, 10):
-        for instance in ("postfix/submission", "postfix/smtps"):
-            under.step(event("disconnect", instance=instance, commands=EMPTY), 1000.0 + second)
-    assert under.drain().crossings == []
+    for points, limits in ((0, set[str]()), (1, {"errors", "errors-day"})):
+        under = engine(Policy(points=Points(empty_session=points)))
+        for second in range(0, 7200, 10):
+            for instance in ("postfix/submission", "postfix/smtps"):
+                under.step(event("disconnect", instance=instance, commands=EMPTY), 1000.0 + second)
+        assert {crossing.limit for crossing in under.drain().crossings} == limits
 
 
 def test_a_quitting_probe_is_no_offender() -> None:
-    assert run(session(commands={"quit": (1, 1), "commands": (1, 1)}) * 30) == []
+    probe = session(commands={"quit": (1, 1), "commands": (1, 1)})
+    assert run(probe * 60) == []
+    assert [crossing.limit for crossing in run(probe * 61)] == ["connections"]
 
 
 def test_empty_sessions_in_a_row_weigh_nothing_unless_configured() -> None:
@@ -46,9 +72,12 @@ def test_empty_sessions_in_a_row_weigh_nothing_unless_configured() -> None:
 
 def test_an_empty_session_with_lines_of_its_own_is_not_empty() -> None:
     weighed = Policy(points=Points(empty_session=1))
-    for kind in ("tls_failure", "rate_limit"):
-        inside = session(event(kind), commands=EMPTY) * 20
-        assert run(inside, under=engine(weighed)) == []
+    for kind, points in (("tls_failure", 0), ("rate_limit", 20)):
+        under = engine(weighed)
+        run(session(event(kind), commands=EMPTY) * 20, under=under)
+        assert value(under, "errors") == points  # its own
+    run(session(commands=EMPTY) * 20, under=under)
+    assert value(under, "errors") == 40
 
 
 def test_a_failed_mechanism_before_the_login_does_not_count() -> None:
@@ -165,7 +194,8 @@ def test_failed_commands_that_only_disconnect_reports_are_spread_over_the_sessio
 
 
 def test_old_postfix_without_counters() -> None:
-    assert run(session() * 30) == []
+    assert run(session() * 60) == []
+    assert [crossing.limit for crossing in run(session() * 61)] == ["connections"]
 
 
 def test_what_disconnect_repeats_is_not_counted_twice() -> None:
@@ -193,13 +223,14 @@ def test_what_only_disconnect_says_is_counted() -> None:
 
 
 def test_our_own_authentication_server_being_down_counts_against_nobody() -> None:
-    events = [auth("anna", pid=pid, reason="temporary") for pid in range(200)]
     done = {"auth": (0, 1), "commands": (0, 1)}
     hangups = [
         event("disconnect", pid=pid, instance="postfix/submission", commands=done)
         for pid in range(200)
     ]
-    assert run(events + hangups) == []
+    for reason, limits in (("temporary", set[str]()), ("", {"auth", "auth-day"})):
+        events = [auth("anna", pid=pid, reason=reason) for pid in range(200)]
+        assert {crossing.limit for crossing in run(events + hangups)} == limits
 
 
 def test_auth_of_a_client_refused_before_is_no_failed_login() -> None:
@@ -207,7 +238,8 @@ def test_auth_of_a_client_refused_before_is_no_failed_login() -> None:
     commands = {"ehlo": (0, 1), "auth": (0, 1), "commands": (0, 2)}
     under = engine()
     run(session(refused, commands=commands) * 20, under=under)
-    assert {m.value for m in under.meters(A, 1000.0) if m.limit != "connections"} == {0}
+    values = {m.value for m in under.meters(A, 1000.0) if m.limit != "connections"}
+    assert (value(under, "connections"), values) == (20, {0})
 
 
 def test_good_evidence_is_added_up() -> None:
@@ -235,6 +267,8 @@ def test_data_that_failed_is_no_evidence() -> None:
     under = engine()
     under.step(event("disconnect", commands={"data": (0, 1), "commands": (4, 5)}), 1000.0)
     assert under.drain().evidence == []
+    under.step(event("disconnect", commands={"data": (1, 2), "commands": (4, 5)}), 1000.0)
+    assert under.drain().evidence == [Evidence(A, 50.0, 1, 0)]
 
 
 def test_reconfigure_forgets_no_connection_that_postscreen_handed_over() -> None:
@@ -244,6 +278,7 @@ def test_reconfigure_forgets_no_connection_that_postscreen_handed_over() -> None
     run([screened, passed] * 31, under=under)
     under.reconfigure(Policy())
     assert run([event("connect")] * 31, under=under) == []
+    assert value(under, "connections") == 31
 
 
 def test_the_name_of_a_handshake_is_the_one_in_the_log() -> None:
@@ -293,7 +328,15 @@ def test_who_delivers_is_recorded_however_many_strangers_came(
 
 
 def test_the_end_of_a_postscreen_session_counts_nothing() -> None:
-    assert run([replace(event("disconnect"), process="postscreen")] * 100) == []
+    under = engine()
+    end = replace(event("disconnect"), process="postscreen")
+    assert run([event("connect"), *[end] * 100], under=under) == []
+    assert {meter.limit: meter.value for meter in under.meters(A, 1000.0) if meter.value} == {
+        "connections": 1
+    }
+    assert under.sessions(A) == 1
+    run([event("disconnect")], under=under)
+    assert under.sessions(A) == 0
 
 
 def test_a_second_login_of_a_session_subtracts_nothing() -> None:

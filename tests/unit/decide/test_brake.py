@@ -16,6 +16,13 @@ def test_more_than_the_limit_within_a_minute() -> None:
     assert not brake.spares(SIX[0], NOW + 50)  # it was banned before anybody knew
 
 
+def test_a_minute_has_nine_eighths_at_most() -> None:
+    for after, pressed in ((67.4, 6), (67.5, 0)):
+        brake = Brake()
+        brake.press(SIX[:5], NOW, 5)  # begins an eighth
+        assert brake.press(SIX[5:], NOW + after, 5) == pressed
+
+
 def test_spread_over_minutes_is_no_accident() -> None:
     brake = Brake()
     assert [brake.press([one], NOW + 70 * n, 5) for n, one in enumerate(SIX)] == [0] * 6
@@ -43,6 +50,13 @@ def test_nobody_good_is_no_reason() -> None:
     brake = Brake()
     brake.press(SIX, NOW, 5)
     assert brake.press([], NOW + 1, 5) == 0
+
+
+def test_a_clock_that_goes_back_a_minute_goes_on() -> None:
+    brake = Brake()
+    brake.press(SIX, NOW, 5)
+    brake.press([], NOW - 60, 5)
+    assert brake.spares(SIX[0], NOW)
 
 
 def test_a_clock_that_goes_back_begins_anew() -> None:

@@ -18,6 +18,10 @@ def escapes(*times: float, client: str = A) -> Escapes:
     ("times", "expected"),
     [
         ((100.0, 105.0, 110.0), True),
+        ((400.0, 402.0, 405.0), True),
+        ((400.0, 402.0, 404.9), False),
+        ((100.0, 105.0, 405.0), True),
+        ((100.0, 105.0, 405.1), False),  # silent for too long
         ((100.0, 110.0), False),  # too few
         ((100.0, 100.3, 100.6, 101.0, 104.0), False),  # a moment without rules
         ((100.0, 500.0, 504.0), False),  # after a silence it begins anew
@@ -31,7 +35,10 @@ def test_it_is_over_when_it_stops() -> None:
     made = escapes(100.0, 105.0, 110.0)
     (found,) = made.found(400.0)
     assert (found.client, found.scope, found.instance, found.sessions) == (A, "mx", "postfix", 3)
-    assert made.found(411.0) == []
+    assert made.found(410.0) == [found]
+    made.add(A, "mx", "postfix/smtps", 410.0)
+    assert found.instance == "postfix/smtps"
+    assert made.found(711.0) == []
     made.add(A, "mx", "postfix", 420.0)
     assert made.found(420.0) == []
 

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from throttled.decide.ladder import Ladder, offences
+from throttled.decide.limits import NEVER
 from throttled.decide.protect import Protection
 from throttled.errors import RefusedError
 from throttled.model import (
@@ -57,6 +58,7 @@ def test_hard_bans_and_keeps_the_lines() -> None:
     assert (decision.action, decision.level, decision.until) == ("ban", 1, NOW + 600)
     assert decision.lines == (Line(1, 2),)
     assert "hard limit 50" in decision.why
+    assert (decision.above, one(SOFT).above) == ("hard", "soft")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,8 @@ def test_who_delivers_is_never_banned_for_callouts() -> None:
     assert one(CALLOUTS).action == "ban"
     assert one(CALLOUTS, Past(deliveries=1, delivery_days=1)).action == "throttle"
     assert one(replace(CALLOUTS, plain=600, good=1)).action == "throttle"
+    known = Past(deliveries=1, delivery_days=1)
+    assert one(replace(CALLOUTS, plain=600, good=1), known).action == "throttle"
 
 
 DAILY = replace(SOFT, limit="auth-day", count="auth_failures", value=101, threshold=100)
@@ -172,6 +176,38 @@ def test_a_slower_throttle_replaces_another_and_not_the_other_way_round() -> Non
     slow = Past(action="throttle", until=NOW + 600, rate=Rate(2, 3600.0, 1))
     assert one(DAILY, usual).rate is not None
     assert spared(DAILY, slow) == spared(SOFT, slow) == "already throttled"
+    assert ladder().judge([SOFT], {KEY: usual}, {}, NOW).excused == [(SOFT, 61)]
+    for over in (Past(action="throttle", until=NOW), Past(action="exempt", until=NOW + 600)):
+        assert one(SOFT, over).action == "throttle"
+
+
+def own_rate(rate: int, past: Past) -> Decision | str:
+    """Return what a limit whose throttle allows that many connections a minute does, or why not."""
+    own = ThrottleRate(rate, duration("1m"), 1, duration("1h"))
+    limits = {"auth-day": Limit(count="auth_failures", within=duration("1d"), throttle=own)}
+    ruling = ladder(Policy(limits=limits)).judge([DAILY], {KEY: past}, {}, NOW)
+    return ruling.decisions[0] if ruling.decisions else ruling.spared[0][1]
+
+
+def test_a_rate_is_slower_or_not_whatever_its_unit_of_time_is() -> None:
+    known = Past(logins=9, last_login=NOW)
+    for rate, seconds in ((9, 600), (10, 3600), (11, 3600)):  # [throttle] allows ten a minute
+        decision = own_rate(rate, known)
+        assert isinstance(decision, Decision)
+        assert decision.until == NOW + seconds
+    usual = Past(action="throttle", until=NOW + 600)
+    assert own_rate(11, usual) == own_rate(10, usual) == "already throttled"
+    assert isinstance(own_rate(9, usual), Decision)
+
+
+def test_of_two_that_are_the_same_the_first_stands() -> None:
+    decision = one_of([SOFT, replace(SOFT, limit="other")])
+    assert decision.limit == "connections"
+
+
+def one_of(crossings: list[Crossing]) -> Decision:
+    (decision,) = ladder().judge(crossings, {}, {}, NOW).decisions
+    return decision
 
 
 def test_leniency_for_one_limit_hides_no_other() -> None:
@@ -188,6 +224,8 @@ def test_spared() -> None:
     assert "exempted" in spared(HARD, Past(exempt_until=NOW + 1))
     assert "already banned" in spared(SOFT, Past(action="ban", until=NOW + 1))
     assert "already throttled" in spared(SOFT, Past(action="throttle", until=NOW + 1))
+    assert one(HARD, Past(exempt_until=NOW)).action == "ban"
+    assert one(HARD, Past(action="ban", until=NOW)).action == "ban"
 
 
 def test_a_throttle_is_no_obstacle_for_a_ban() -> None:
@@ -227,6 +265,7 @@ def test_brake_when_many_good_senders_would_be_banned() -> None:
     decisions = ladder().judge(crossings, good, {}, NOW).decisions
     assert {d.action for d in decisions} == {"throttle"}
     assert [bool(d.alert) for d in decisions] == [True] * 8 + [False]
+    assert {(d.level, d.until) for d in decisions} == {(0, NOW + 600)}
 
 
 def test_brake_looks_back_a_minute() -> None:
@@ -258,8 +297,13 @@ def test_what_hits_good_senders_goes_on_sparing_them() -> None:
     senders = bans(50, "198.18.1")
     good = {(c.subject, c.scope): Past(deliveries=2, delivery_days=2) for c in senders}
     for minute in range(60):
-        decisions = judge.judge(senders, good, {}, NOW + 60 * minute).decisions
-        assert {d.action for d in decisions} == {"throttle"}
+        ruling = judge.judge(senders, good, {}, NOW + 60 * minute)
+        assert {d.action for d in ruling.decisions} == {"throttle"}
+        assert {crossing.subject for crossing, _ in ruling.excused} == {s.subject for s in senders}
+        on = "is" if minute < 2 else "was"
+        assert {d.why.partition("; ")[2] for d in ruling.decisions} == {
+            f"not banned: the brake {on} on"
+        }
 
 
 def test_no_brake_for_strangers() -> None:
@@ -315,7 +359,9 @@ CROWD = Crossing(N, "mx", "errors", "ban", 501, 500, 600.0)
 
 
 def crowd(past: NetworkPast, policy: Policy | None = None, value: int = 501) -> Decision | str:
-    ruling = ladder(policy).judge([replace(CROWD, value=value)], {}, {(N, "mx"): past}, NOW)
+    crossing = replace(CROWD, value=value)
+    ruling = ladder(policy).judge([crossing], {}, {(N, "mx"): past}, NOW)
+    assert ruling.excused == ([] if ruling.decisions else [(crossing, NEVER)])
     return ruling.decisions[0] if ruling.decisions else ruling.spared[0][1]
 
 
@@ -370,10 +416,11 @@ def test_a_ban_ends_in_a_throttle_and_a_throttle_in_nothing() -> None:
     judge = ladder()
     (after,) = judge.ended([ROW], NOW)
     assert (after.action, after.limit, after.until) == ("throttle", "ladder", NOW + 600)
+    assert after.level == 0
     (after,) = judge.ended([ROW], NOW + 590)  # it ended while the daemon was stopped
     assert (after.action, after.until) == ("throttle", NOW + 600)
     (after,) = judge.ended([ROW], NOW + 600)
-    assert after.action == "release"
+    assert (after.action, after.level) == ("release", 0)
     (after,) = judge.ended([replace(ROW, action="exempt")], NOW)
     assert (after.action, after.why) == ("release", "exemption expired")
     (after,) = judge.ended([replace(ROW, action="throttle")], NOW)
@@ -448,5 +495,6 @@ def test_a_limit_may_have_a_factor_of_its_own_for_what_is_remembered() -> None:
     limits = Policy().limits
     (name,) = (name for name, limit in limits.items() if limit.factor is not None)
     past = Past(deliveries=100_000, delivery_days=9)
-    own = replace(SOFT, limit=name, count="errors", value=10**9, threshold=500, plain=500)
-    assert one(own, past).action == "throttle"  # above what any factor spares
+    own = replace(SOFT, limit=name, count="errors", value=100_000, threshold=500, plain=500)
+    assert one(own, past).rate is None  # not the limit's own: 200 times the threshold
+    assert one(replace(own, value=100_001), past).rate is not None

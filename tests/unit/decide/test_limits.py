@@ -1,8 +1,17 @@
 from msgspec.structs import replace
 
 from throttled.decide.highest import PeakCounters, PeakDistinct
-from throttled.decide.limits import NEVER, Gauges, Meter
-from throttled.settings import Limit, Network, Policy, Thresholds, default_limits, duration
+from throttled.decide.limits import NEVER, Gauges, Meter, pace
+from throttled.decide.sums import Sums
+from throttled.settings import (
+    Limit,
+    Network,
+    Policy,
+    Thresholds,
+    ThrottleRate,
+    default_limits,
+    duration,
+)
 
 
 def test_defaults_of_both_scopes() -> None:
@@ -20,6 +29,40 @@ def test_disabled_and_empty_limits_make_no_gauge() -> None:
         "none": Limit(count="errors", within=duration("1m")),
     }
     assert Gauges.of(Policy(limits=limits), "mx").all() == []
+
+
+def test_what_crosses_nothing_is_known_without_a_look_at_the_client() -> None:
+    limits = {"h": Limit(count="errors", within=duration("1m"), soft=20, hard=9)}
+    policy = Policy(limits=limits, network=Network(multiple=3))
+    (errors,) = Gauges.of(policy, "mx").errors
+    assert (errors.least, errors.network_least) == (9, 27)
+    network = "198.51.100.0/24"
+    # A network's table is asked only about what is above: it may say 0 below.
+    assert errors.networks.add(network, 1.0, 27 // 9) == 0
+    assert errors.networks.add(network, 1.0, 1) == 4
+
+
+def test_a_quarter_as_many_networks_as_clients_are_tracked() -> None:
+    for gauge in Gauges.of(Policy(max_clients=40), "mx").all():
+        networks = gauge.networks
+        for number in range(33):
+            name = 1 if isinstance(networks, Sums) else "anna"
+            networks.add(f"198.51.{number}.0/24", 1.0, name)  # type: ignore[arg-type]
+        # An eighth of a table of sums has ten; a generation of one of names has five.
+        assert networks.dropped == (33 if isinstance(networks, Sums) else 25)
+
+
+def test_which_throttle_is_slower_than_the_configured_one() -> None:
+    assert pace(Policy(), None) == 10 / 60
+    for rate, slow in ((9, True), (10, False), (11, False)):
+        own = ThrottleRate(rate, duration("1m"), 1)
+        limit = Limit(count="connections", within=duration("1m"), soft=5, throttle=own)
+        quick = Network(throttle=ThrottleRate(60, duration("1s"), 1))
+        made = Gauges.of(Policy(limits={"c": limit}, network=quick), "mx")
+        (logged,), (seen,) = made.connections, made.handshakes
+        assert logged.slow is slow
+        assert not seen.slow  # the kernel names no session that could be ended
+        assert logged.paces == (rate / 60, 60.0)
 
 
 def test_thresholds_of_a_scope() -> None:
@@ -97,7 +140,32 @@ def test_adopt_keeps_the_counts_of_unchanged_windows() -> None:
     after.adopt(before)
     assert after.connections[0].table.get("a") == 1
     assert after.connections[0].soft == 5
+    least = after.connections[0].network_least // 9  # above it a table has to say how many
+    assert after.connections[0].networks.add("198.51.100.0/24", 2.0, least + 1) == least + 1
     assert after.errors[0].table.get("a") is None
+
+
+def test_adopt_keeps_the_good_events_of_windows_that_a_limit_still_has() -> None:
+    before = Gauges.of(Policy(), "mx")
+    for gauge in before.all():
+        gauge.good.add("198.51.100.7", 1000.0, 1)
+    limits = default_limits()
+    limits["errors"] = replace(limits["errors"], within=duration("1h"))
+    for unchanged, after in (
+        (True, Gauges.of(Policy(), "mx")),
+        (False, Gauges.of(Policy(limits=limits), "mx")),
+    ):
+        windows = {kind: set(tables) for kind, tables in after.good.items()}
+        after.adopt(before)
+        assert {kind: set(tables) for kind, tables in after.good.items()} == windows
+        known = {gauge.limit: gauge.good.value("198.51.100.7", 1000.0) > 0 for gauge in after.all()}
+        assert known == {limit: unchanged or limit != "errors" for limit in known}
+
+
+def test_adopt_takes_no_table_that_no_limit_needs() -> None:
+    after = Gauges.of(Policy(limits={}), "mx")
+    after.adopt(Gauges.of(Policy(), "mx"))
+    assert not any(after.good.values())
 
 
 def test_names_are_kept_whatever_the_thresholds_are() -> None:
@@ -157,3 +225,5 @@ def test_what_clients_reach_in_the_log_is_recorded_and_good_ones_though_it_is_fu
     assert isinstance(names[0].table, PeakDistinct)
     assert names[0].table.peaks.highest == {"198.51.100.1": 2}
     assert not isinstance(seen.table, PeakCounters)
+    (plain,) = Gauges.of(Policy(), "mx").connections
+    assert not isinstance(plain.table, PeakCounters)

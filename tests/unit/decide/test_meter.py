@@ -42,9 +42,9 @@ def test_line_older_than_the_window_is_not_counted() -> None:
 
 def test_saturates() -> None:
     value = 0
-    for _ in range(20):
+    for number in range(1, 21):
         value = add(value, 7, 1_000_000)
-    assert meter.total(value) == meter.FULL
+        assert meter.total(value) == min(number * 1_000_000, meter.FULL)
 
 
 @given(
@@ -62,13 +62,25 @@ def test_equals_a_list_of_all_events(events: list[tuple[int, int]]) -> None:
             kept.append((tick, count))
         kept = [(t, c) for t, c in kept if newest - t < 9]
         assert meter.total(value) == sum(c for _, c in kept)
-        assert value.bit_length() <= 216 + 11
+        assert value == packed(newest, kept)
+        assert meter.advance(value, newest + 1) == packed(newest + 1, kept)
+
+
+def packed(newest: int, kept: list[tuple[int, int]]) -> int:
+    """Return the meter as its module describes it."""
+    lanes = sum(count << 24 * (newest - tick) for tick, count in kept if newest - tick < 9)
+    return newest << 216 | lanes
+
+
+def test_a_window_has_eight_eighths() -> None:
+    assert meter.EIGHTHS == 8
 
 
 def test_what_is_subtracted_was_there() -> None:
     value = add(add(0, 100, 3), 104, 4)
     assert meter.total(meter.subtract(value, 100, 2)) == 5
     assert meter.total(meter.subtract(value, 100, 9)) == 4
+    assert meter.subtract(value, 104, 3) == packed(104, [(100, 3), (104, 1)])
     assert meter.subtract(value, 101, 1) == value
     assert meter.subtract(value, 105, 1) == value  # the future
     assert meter.subtract(value, 95, 1) == value  # out of the window

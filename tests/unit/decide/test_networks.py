@@ -83,6 +83,8 @@ def test_so_many_banned_throttle_or_ban_it() -> None:
 
     assert [action(n, 1) for n in (3, 4, 8, 9)] == [None, "throttle", "throttle", "ban"]
     assert action(0, 10) == "ban"
+    above_of = {n: judge().banned(FOUR, "mx", NetworkPast(banned=n), 1, NOW) for n in (4, 9)}
+    assert [d and d.above for d in above_of.values()] == ["soft", "hard"]
     decision = judge().banned(FOUR, "mx", NetworkPast(banned=4), 1, NOW)
     assert decision is not None
     assert (decision.why, decision.value, decision.threshold) == (
@@ -105,8 +107,8 @@ def test_the_first_bans_of_a_batch_are_counted_by_network() -> None:
 
 def test_good_senders_get_entries_of_their_own_as_long_as_the_network() -> None:
     entries = exempt(FOUR, "mx", ["198.18.5.9"], NOW + 3600, NOW)
-    assert [(d.action, d.subject, d.scope, d.limit, d.until) for d in entries] == [
-        ("exempt", "198.18.5.9", "mx", "network", NOW + 3600)
+    assert [(d.action, d.subject, d.scope, d.limit, d.until, d.level) for d in entries] == [
+        ("exempt", "198.18.5.9", "mx", "network", NOW + 3600, 0)
     ]
     assert FOUR in entries[0].why
 

@@ -60,6 +60,7 @@ def test_mynetworks_can_be_left_out() -> None:
         ("a.b.example.org", True),
         ("example.org", False),
         ("notexample.org", False),
+        ("evilmail.example.com", False),
         ("mail.example.com.evil.test", False),
         ("", False),
     ],

@@ -13,6 +13,13 @@ def test_missing() -> None:
     assert missing(desired, elements) == desired[1:]
 
 
+def test_clocks_that_tick_between_make_no_difference() -> None:
+    elements = [Element(f"198.51.100.{n}", "mx", "ban", 600.0) for n in range(4)]
+    ends = (594.9, 595.0, 605.0, 605.1)
+    desired = [Entry(f"198.51.100.{n}", "mx", "ban", end) for n, end in enumerate(ends)]
+    assert missing(desired, elements) == [desired[0], desired[3]]
+
+
 def test_another_rate_is_another_element() -> None:
     slow, slower = Rate(6, 3600.0, 2), Rate(1, 3600.0, 2)
     elements = [Element(f"198.51.100.{n}", "mx", "throttle", 600.0, 0, slow) for n in range(1, 4)]

@@ -3,7 +3,7 @@
 import pytest
 
 from lab.daemon.events import A, B, auth, engine, event, run, session, value
-from throttled.model import Rate
+from throttled.model import Event, Rate
 from throttled.settings import Limit, Points, Policy, default_limits, duration
 
 
@@ -99,6 +99,7 @@ def test_windows() -> None:
     for second in range(0, 600, 2):  # 30 a minute
         under.step(event("connect"), 1000.0 + second)
     assert under.drain().crossings == []
+    assert 30 <= value(under, "connections", 1598.0) <= 34
 
 
 def test_what_is_subtracted_of_a_network_too() -> None:
@@ -164,7 +165,8 @@ def test_a_network_has_no_session_to_be_ended() -> None:
     under.hold(network, "submission", "throttle", 9000.0, 1000.0, rate=rate)
     for number in range(501):
         under.step(auth("anna", client=f"2001:db8::{number + 1:x}", pid=number), 1000.0)
-    assert under.drain().further == []
+    outcome = under.drain()
+    assert ({c.limit for c in outcome.crossings}, outcome.further) == ({"auth"}, [])
 
 
 def test_what_is_active_is_not_asked_again_but_more_is() -> None:
@@ -192,12 +194,13 @@ def test_after_a_release_the_next_thing_it_does_is_judged_again() -> None:
 
 def test_forget() -> None:
     under = engine()
-    run([event("connect")] * 61, under=under)
+    assert run([event("connect")] * 61, under=under) != []
     under.hold(A, "mx", "throttle", 1600.0, 1000.0)
     under.reset(A, "submission")
     assert run([event("connect")], under=under) == []
     for _ in range(61):
         under.step(event("connect"), 1601.0)
+    assert value(under, "connections", 1601.0) == 61
     under.reset(A)
     assert under.drain().crossings == []
     assert under.lines(A) == ()
@@ -234,12 +237,95 @@ def test_two_logins_of_a_client_without_a_network() -> None:
     under = engine()
     failure = event("auth_failure", client, user="anna", reason="")
     login = event("login", client, user="anna")
-    run([event("connect", client), failure, login, login], under=under)
-    assert all(meter.value == 0 for meter in under.meters(client, 1000.0) if "auth" in meter.limit)
+    run([event("connect", client), failure], under=under)
+    failures = [m for m in under.meters(client, 1000.0) if "auth" in m.limit and m.scope == "mx"]
+    assert {meter.value for meter in failures} == {1}
+    run([login, login], under=under)
+    failures = [meter for meter in under.meters(client, 1000.0) if "auth" in meter.limit]
+    assert {meter.value for meter in failures} == {0}
     assert under.checks.hint(client, 1000.0) == ""
 
 
 def test_a_line_of_no_weight_counts_nothing() -> None:
     under = engine(Policy(points=Points(relay=0)))
-    assert run([event("reject", reason="relay", where="RCPT")] * 100, under=under) == []
+    refused = [event("reject", reason="relay", where="RCPT")] * 100
+    assert run(refused, under=under) == []
     assert value(under, "errors") == 0
+    assert run(refused) != []
+
+
+def garbage(first: int = 0) -> list[Event]:
+    """Return what bans, in sessions that were not seen before."""
+    return [event("non_smtp_command", pid=first + number) for number in range(11)]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_after_a_reset_nothing_is_known_of_a_client(*, everybody: bool) -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 9000.0, 1000.0)
+    assert run(garbage(), under=under) == []
+    under.reset_all("mx") if everybody else under.reset(A, "mx")
+    (crossing,) = run(garbage(100), under=under)
+    assert (crossing.action, crossing.value) == ("ban", 55)
+    under.excuse(crossing, 10_000, 9000.0, 1000.0)
+    assert run(garbage(200), under=under) == []
+    under.reset_all() if everybody else under.reset(A)
+    assert [found.value for found in run(garbage(300), under=under)] == [55]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_after_a_reset_nothing_is_known_of_a_network(*, everybody: bool) -> None:
+    under = engine()
+    network = "2001:db8::/64"
+    run([event("connect", f"2001:db8::{n:x}") for n in range(1, 10)], under=under)
+    assert max(meter.value for meter in under.meters(network, 1000.0)) == 9
+    under.reset_all() if everybody else under.reset(network)
+    assert {meter.value for meter in under.meters(network, 1000.0)} == {0}
+
+
+def test_what_is_in_force_counts_until_it_ends() -> None:
+    for action, events in (("ban", garbage()), ("throttle", [event("connect")] * 61)):
+        for at, judged in ((1599.0, False), (1600.0, True)):
+            under = engine()
+            under.hold(A, "mx", action, 1600.0, 1000.0)  # type: ignore[arg-type]  # an Action
+            assert bool(run(events, at, under)) is judged
+
+
+def test_good_events_of_clients_raise_the_thresholds_of_their_network() -> None:
+    under = engine()
+    delivered = {"data": (2, 2), "commands": (5, 5)}
+    run([event("disconnect", commands=delivered)], under=under)
+    for subject in (A, "198.51.100.0/24"):
+        meters = [meter for meter in under.meters(subject, 1000.0) if meter.scope == "mx"]
+        good = {meter.limit: meter.good for meter in meters}
+        assert (good["errors"], good["auth"]) == (2, 0)
+
+
+def test_what_a_client_does_above_its_own_threshold_is_not_its_networks() -> None:
+    under = engine()
+    run([event("connect", name="mx.example")] * 70, under=under)
+    (meter, *_) = under.meters("198.51.100.0/24", 1000.0)
+    assert (meter.limit, meter.value) == ("connections", 60)
+    run([event("connect", count=5)], under=under)
+    assert under.meters("198.51.100.0/24", 1000.0)[0].value == 60
+    run([event("connect", B, name="other.example")] * 60, under=under)
+    assert under.meters("198.51.100.0/24", 1000.0)[0].value == 120
+
+
+def test_a_network_is_judged_by_each_event_of_a_client_that_is_not_banned() -> None:
+    under = engine()
+    for number in range(1, 7):
+        run([event("connect", f"198.51.100.{number}0")] * 60, under=under)
+    over = [event("connect", name="mx.example")] * 61
+    named = {(A, "mx.example"), ("198.51.100.0/24", "")}
+    assert {(crossing.subject, crossing.name) for crossing in run(over, under=under)} == named
+    # What is above its own threshold adds nothing to the network, and has it judged.
+    (meter, *_) = under.meters("198.51.100.0/24", 1000.0)
+    assert {(c.subject, c.name) for c in run(over[:1], under=under)} == named
+    assert under.meters("198.51.100.0/24", 1000.0)[0].value == meter.value
+    under.hold(A, "mx", "ban", 9000.0, 1000.0)
+    assert run(over[:1], under=under) == []
+    (network,) = run([event("connect", B)], under=under)
+    assert (network.subject, network.count) == ("198.51.100.0/24", "connections")
+    under.handshakes("203.0.113.9", "mx", 61, 1000.0)
+    assert [crossing.count for crossing in under.drain().crossings] == ["handshakes"]

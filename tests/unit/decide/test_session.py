@@ -69,6 +69,28 @@ def test_ten_points_in_a_session_and_minute_and_a_tenth_of_those_beyond() -> Non
     assert sum(scale.error(session, dead) for _ in range(2770)) == 10 + 276
 
 
+def test_a_line_that_stands_for_several_weighs_as_much() -> None:
+    assert Scale(Points()).error(Session("a"), event("bad_address", count=2)) == 2
+    assert Scale(Points(empty_session=2)).empty_session == 2
+
+
+def test_a_refusal_by_postscreen_counts_where_no_test_failed_before() -> None:
+    scale, session = Scale(Points()), Session("a")
+    refusal = event("reject", process="postscreen", reason="unknown_user")
+    assert scale.error(session, refusal) == 1
+    scale.error(session, event("pregreet", process="postscreen"))
+    assert scale.error(session, refusal) == 0
+
+
+def test_only_pipelining_after_a_message_is_given_back_for_mail() -> None:
+    scale, session = Scale(Points()), Session("a")
+    scale.error(session, event("pipelining", where="EHLO"))
+    scale.error(session, event("bare_newline", where="DATA"))
+    assert not session.pipelined
+    scale.error(session, event("pipelining", where="DATA"), 60.0)
+    assert session.pipelined == ((60.0, 5),)
+
+
 def test_what_is_remembered_of_a_session_is_bounded() -> None:
     scale, session = Scale(Points()), Session("a")
     for minute in range(100):
@@ -152,10 +174,13 @@ def test_one_recipient_of_the_null_sender_is_a_callout_and_two_are_a_harvest() -
 
 def test_unreported_failures_are_spread_over_the_session() -> None:
     scale = Scale(Points())
-    unreported = scale.unreported(Session("a", since=0.0), counters(unknown=(0, 25)), 600.0)
-    assert unreported[0] == (600.0, 3)
-    assert {points for _, points in unreported} == {3}
-    assert min(at for at, _ in unreported) == 0.0
+    unreported = scale.unreported(Session("a"), counters(unknown=(0, 25)), 600.0)
+    assert unreported == [(600.0 - 60.0 * n, 3) for n in range(11)]
+    unreported = scale.unreported(Session("a", since=480.0), counters(unknown=(0, 25)), 600.0)
+    assert unreported == [(600.0, 9), (540.0, 9), (480.0, 9)]
+    assert scale.unreported(Session("a", since=601.0), counters(unknown=(0, 1)), 600.0) == [
+        (600.0, 1)
+    ]
     day = scale.unreported(Session("a", since=0.0), counters(unknown=(0, 90_000)), 86400.0)
     # 63 a minute: ten, and a tenth of the others
     assert (len(day), {points for _, points in day}) == (61, {15})
@@ -184,7 +209,13 @@ def test_a_login_excuses_three_failures_without_a_name() -> None:
     scale, session = Scale(Points()), Session("a")
     scale.auth_failures(session, "", 1)
     scale.auth_failures(session, "", 8)
+    assert session.user == ""
     assert sum(count for _, count, _ in session.excused("anna")) == 1
+    for counts, excused in (((2, 1, 1), [2, 1]), ((3, 1), [3]), ((4, 2, 2), [2])):
+        session = Session("a")
+        for count in counts:
+            scale.auth_failures(session, "", count)
+        assert [count for _, count, _ in session.excused("anna")] == excused
     assert (unnamed(2), unnamed(5)) == (0, 2)
 
 
@@ -204,7 +235,9 @@ def test_a_session_that_wants_nothing(
     assert Session("a").idle(commands) == idle
     assert not Session("a", given=((0.0, 5),)).idle(commands)
     assert not Session("a", auth_lines=1).idle(commands)
-    assert Session("a", harmless=1).said()
+    reported = ({"harmless": 1}, {"errors": 1}, {"auth_lines": 1}, {"given": ((0.0, 5),)})
+    for fields in reported:
+        assert Session("a", **fields).said()
     assert not Session("a").said()
 
 
@@ -270,7 +303,9 @@ def test_what_no_line_said_is_counted_from_disconnect() -> None:
 
 
 def test_nothing_unreported() -> None:
-    assert points_of(Scale(Points()).unreported(Session("a"), counters(ehlo=(1, 1)))) == 0
+    for nothing in (counters(ehlo=(1, 1)), counters(auth=(0, 1)), counters(starttls=(0, 1))):
+        assert Scale(Points()).unreported(Session("a"), nothing) == []
+    assert Scale(Points()).unreported(Session("a"), counters(unknown=(0, 1))) == [(0.0, 1)]
 
 
 def test_a_message_that_failed_is_no_offence() -> None:
@@ -281,6 +316,7 @@ def test_a_message_that_failed_is_no_offence() -> None:
         points_of(scale.unreported(session, counters(mail=(2, 2), data=(0, 2), bdat=(0, 9)))) == 0
     )
     assert points_of(scale.unreported(session, counters(data=(0, 2)))) == 2
+    assert points_of(scale.unreported(session, counters(mail=(0, 1), data=(0, 2)))) == 3
 
 
 @pytest.mark.parametrize("where", ["CONNECT", "HELO", "EHLO", "MAIL"])
@@ -310,6 +346,7 @@ def test_each_failed_login_counts() -> None:
     scale, session = Scale(Points()), Session("a")
     assert [scale.auth_failures(session, "bob", 1, float(n)) for n in range(3)] == [1, 1, 1]
     assert session.failures == ((0.0, 1, "bob"), (1.0, 1, "bob"), (2.0, 1, "bob"))
+    assert session.user == "bob"
     assert session.excused("BOB@example.org") == list(session.failures)
 
 

@@ -21,11 +21,20 @@ def test_scope_is_learnt_from_the_host() -> None:
     assert run([event("connect", B, instance="mail/x")] * 61, under=under)[0].scope == "mx"
 
 
-def test_who_is_named_by_a_proxy_is_not_counted() -> None:
+def test_who_is_named_by_a_proxy_is_counted_apart() -> None:
     behind = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
     direct = Service("/etc/postfix", "2525", "smtpd", "postfix", 2525, "mx")
     events = [event("connect")] * 61
-    assert run(events, under=engine(facts=Facts(services=(behind,)))) == []
+    under = engine(facts=Facts(services=(behind,)))
+    for what in events:
+        under.step(what, 1000.0)
+    outcome = under.drain()
+    assert (outcome.crossings, outcome.activity) == ([], {})
+    (crossing,) = outcome.behind
+    assert (crossing.subject, crossing.scope, crossing.value) == (A, "mx", 61)
+    (meter,) = [meter for meter in under.meters(A, 1000.0) if meter.value]
+    assert meter.proxied
+    assert under.worst(9, 1000.0) == []
     # The log cannot tell them apart: rather one ban too many that hits nobody.
     assert run(events, under=engine(facts=Facts(services=(behind, direct)))) != []
 
@@ -109,7 +118,7 @@ def test_sessions_survive_a_reload() -> None:
     assert meters["errors", "mx"] == 3
 
 
-def test_who_is_named_by_xclient_is_not_counted() -> None:
+def test_who_is_named_by_xclient_is_counted_apart() -> None:
     facts = Facts(xclient=("198.51.100.0/24", "127.0.0.1"), own=frozenset({"198.51.100.1"}))
     garbage = [event("non_smtp_command", B) for _ in range(2)]
     end = event("disconnect", B, commands={"unknown": (0, 2), "commands": (1, 3)})
@@ -117,7 +126,7 @@ def test_who_is_named_by_xclient_is_not_counted() -> None:
     def points(proxy: str) -> int:
         under = engine(facts=facts)
         run([event("connect", proxy), *garbage, end] * 3, under=under)
-        return max(meter.value for meter in under.meters(B, 1000.0))
+        return max(meter.value for meter in under.meters(B, 1000.0) if not meter.proxied)
 
     assert points("198.51.100.9") == 0
     # A proxy on this host: the packets of its clients come here too.

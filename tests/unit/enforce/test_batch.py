@@ -41,6 +41,11 @@ def test_a_cap_on_rates() -> None:
     assert set(batch.every(present, more)) == present | more - {of(101)}
 
 
+def test_the_cap_on_rates_counts_those_that_are_added() -> None:
+    more = [PLAIN._replace(rate=f"{number}h1") for number in range(1, 41)]
+    assert len(batch.every(set(), more)) == len(BASE) + batch.RATES
+
+
 def test_bans_have_no_rivals() -> None:
     assert batch.Rivals(BASE).of(BANNED) == []
 
@@ -80,6 +85,8 @@ def test_sets_are_missing_that_something_is_added_to() -> None:
         batch.missing({PLAIN: {KEY: (gone, 0)}, BANNED: {KEY: (throttle(), 0)}}, {BANNED}) == set()
     )
     assert batch.missing({SLOW: {KEY: (throttle(), 0)}}, {PLAIN}) == {SLOW}
+    both = {KEY: (gone, 0), bytes((198, 18, 0, 2)): (throttle(), 0)}
+    assert batch.missing({SLOW: both}, {PLAIN}) == {SLOW}
 
 
 def test_throttles_above_the_cap_get_the_configured_rate() -> None:

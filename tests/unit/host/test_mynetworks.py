@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.mail.maincf import configure, settle
@@ -188,9 +188,16 @@ def test_caps(tmp_path: Path) -> None:
     assert len(trusted(str(many))[1]) == 20
 
 
-@given(st.text("0123456789.:/![]{}, ax", max_size=40))
+@given(
+    st.text("0123456789.:![]{}, ax", max_size=40)
+    | st.lists(
+        st.sampled_from(("198.51.100.", "7", "/32", "2001:db8::", "!", "[", "]", "{", "}", ", ")),
+        max_size=8,
+    ).map("".join)
+)
+@example("198.51.100.7, [2001:db8::]/32 !198.51.100.7")
 def test_any_text_gives_networks_and_warnings(value: str) -> None:
-    for network in trusted(value.replace("/", "/32"))[0]:
+    for network in trusted(value)[0]:
         ip_network(network)
 
 

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from throttled.model import Decision, Report, Snapshot
-from throttled.notify.line import expired, line, report
+from throttled.notify.line import behind, expired, line, report
 
 BAN = Decision(
     *(10.0, "ban", "198.51.100.7", "mx", "errors", 1, 610.0, "why", 56, 50),
@@ -59,6 +59,13 @@ TEXT = (
 )
 def test_line(decision: Decision, *, would: bool, expected: str) -> None:
     assert line(decision, would=would) == expected
+
+
+def test_behind_a_proxy() -> None:
+    known = ("errors", 2, 3610.0, "why", 56, 50)
+    decision = Decision(10.0, "ban", "203.0.113.9", "mx", *known, origin="proxy", above="hard")
+    expected = "scope=mx limit=errors value=56 hard=50 for=1h level=2 origin=proxy"
+    assert behind(decision) == f"report 203.0.113.9 {expected}"
 
 
 def test_an_end() -> None:

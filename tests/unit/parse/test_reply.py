@@ -136,3 +136,19 @@ def test_a_recipient_that_imitates_what_the_next_server_said() -> None:
         text = f"{text} table; from=<a@b.example> to=<"
         whole = f'{text}"{recipient}"@example.org> proto=ESMTP'
         assert reject(text if len(recipient) > 600 else whole).reason == "unknown_user"
+
+
+@pytest.mark.parametrize(
+    ("sender", "null"),
+    [
+        ("; from=<> to=<u@x> proto", True),
+        ("; from=<double-bounce@mx.example> to=<u@x>", True),
+        ("; from=<a@b> to=<u@x>", False),
+        ("", False),
+        ("; from=<a@b; from=<> to=<> to=<u@x>", False),  # the client wrote the second one
+    ],
+)
+def test_the_null_sender_is_what_postfix_says_it_is(sender: str, *, null: bool) -> None:
+    unknown = f"550 5.1.1 <x>: Recipient address rejected: User unknown{sender}"
+    assert reject(unknown).null_sender is null
+    assert not reject(f"554 5.7.1 <x>: Relay access denied{sender}").null_sender

@@ -138,7 +138,7 @@ def test_login(rest: str, user: str) -> None:
     ("line", "kind", "message"),
     [
         ("4A5B6C7D: client=x[203.0.113.8]", "accepted", Message("4A5B6C7D")),
-        ("NOQUEUE: client=x[203.0.113.8]", "accepted", None),
+        ("NOQUEUE: client=x[203.0.113.8]", "accepted", Message("")),
         (
             "4A5B6C7D: client=x[203.0.113.8], orig_queue_id=5A5B6C7D, orig_client=y[203.0.113.9]",
             "accepted",
@@ -163,3 +163,21 @@ def test_the_queue_id_of_a_message_that_is_taken(
     if kind == "accepted":
         assert event is not None
         assert event.message == message
+
+
+@pytest.mark.parametrize(
+    ("answer", "following"),
+    [
+        ("250 2.0.0 Ok: queued as 4A5B6C7D", "4A5B6C7D"),
+        ("250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 Ok: queued as 4A5B6C7D", "4A5B6C7D"),
+        ("250 Ok", None),
+        ('250 Ok; from=<"> queued as 4A5B6C7D', None),
+    ],
+)
+def test_what_a_filter_before_the_queue_answers(answer: str, following: str | None) -> None:
+    event = read(f"proxy-accept: END-OF-MESSAGE: {answer}; from=<a@x.test> to=<b@x.test>")
+    if following is None:
+        assert event is None
+    else:
+        assert event is not None
+        assert (event.kind, event.message) == ("proxied", Message("", following=following))

@@ -71,6 +71,9 @@ def test_evidence_that_comes_late_counts_for_its_own_day() -> None:
     good.add(NOON - DAY, 1, 0, NOON)
     assert good.at(NOON) == (2, 2, 0)
     assert good.day == TODAY
+    good.add(NOON - 2 * DAY, 1, 0, NOON)
+    assert good.at(NOON)[1] == 3
+    assert Good() == Good(day=0, days=0, deliveries=0, logins=0, last_login=0.0)
 
 
 def test_evidence_older_than_thirty_days_counts_for_nothing() -> None:

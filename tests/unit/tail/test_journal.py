@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from pathlib import Path
 from pwd import getpwnam
 from typing import Self
@@ -23,7 +24,9 @@ import pytest
 from lab.mail.journald import PROGRAM, SOCKET, Journald, private_mounts
 from lab.network import netns
 from throttled.errors import SourceError
+from throttled.log_paths import container_journal
 from throttled.model import JOURNAL
+from throttled.parse.parser import Parser
 from throttled.sources import history
 from throttled.tail import journal, sdjournal
 from throttled.tail.behind import before
@@ -73,6 +76,23 @@ def send(text: str, *, user: str = "root", tag: str = "postfix/smtpd", priority:
         sender.sendmsg([entry], ancillary, 0, SOCKET)
 
 
+def send_contained(text: str, *, container: str = "mail", user: str = "root") -> None:
+    """Log as dockerd and conmon do what a container wrote: a tag, but no facility."""
+    credentials = struct.pack("iII", os.getpid(), getpwnam(user).pw_uid, 0)
+    fields = {
+        "MESSAGE": text,
+        "PRIORITY": "6",
+        "CONTAINER_ID": "0123456789ab",
+        "CONTAINER_NAME": container,
+        "CONTAINER_TAG": "0123456789ab",
+        "SYSLOG_IDENTIFIER": "0123456789ab",
+    }
+    entry = "".join(f"{name}={value}\n" for name, value in fields.items()).encode("latin-1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
+        sender.sendmsg([entry], ancillary, 0, "/run/systemd/journal/socket")
+
+
 def texts(lines: list[str]) -> list[str]:
     """What follows the header."""
     return [line.partition("]: ")[2] for line in lines]
@@ -81,8 +101,10 @@ def texts(lines: list[str]) -> list[str]:
 class Follower:
     """Reads like the daemon: when the descriptor is readable."""
 
-    def __init__(self, position: Position | None = None, *, from_start: bool = False) -> None:
-        self.tail = JournalTail(position, from_start=from_start)
+    def __init__(
+        self, position: Position | None = None, *, from_start: bool = False, path: str = JOURNAL
+    ) -> None:
+        self.tail = JournalTail(position, from_start=from_start, path=path)
 
     def __enter__(self) -> Self:
         return self
@@ -476,6 +498,42 @@ def test_garbage_for_a_cursor(inside: Inside) -> None:
         with pytest.raises(SourceError, match="seek_cursor: Invalid argument") as caught:
             JournalTail(Position(JOURNAL, 0, 0, 0, b"garbage"))
         assert caught.value.hint
+
+    inside(test)
+
+
+def test_a_container_that_logs_to_the_journal(inside: Inside) -> None:
+    """Its own lines only, each read by the parser as it stands in `docker logs`."""
+    mail = container_journal("mail")
+    front = "connect from unknown[198.51.100."
+
+    def test(_: Journald) -> None:
+        with Follower(path=mail) as follower:
+            send(f"{front}1]")  # the host's Postfix
+            send_contained(f"postfix/smtpd[7]: {front}2]", container="web")
+            send_contained(f"postfix/smtpd[7]: {front}3]", user="nobody")
+            send_contained(f"postfix/smtpd[7]: {front}4]")
+            send_contained(f"Nov 22 10:00:00 mx postfix/smtpd[7]: {front}5]\r")
+            send_contained(f"INFO    postfix/smtpd[7]: {front}6]")
+            lines: list[str] = []
+            while len(lines) < 3:
+                select.select([follower.tail], [], [], BOUND)
+                batch = follower.tail.read()
+                lines += batch.lines if batch else []
+            assert batch
+            assert batch.path == batch.position.path == follower.tail.state().path == mail
+            parse = Parser(UTC, time.time()).event
+            events = [event for line in lines if (event := parse(line))]
+            assert [event.client for event in events] == [f"198.51.100.{n}" for n in (4, 5, 6)]
+            assert abs(events[0].time - time.time()) < BOUND
+            found = [line for batch in before(batch.position, 10_000) for line in batch.lines]
+            assert found == lines
+            assert lines_at(mail, 0, 0, b"", batch.offsets[-1:]) == lines[-1:]
+            place = Place(batch.position)
+            assert [p.name for p in pieces(place, 0.0, 10_000)] == [mail]
+            send_contained("postfix/smtpd[7]: after")
+        with Follower(batch.position, path=mail) as follower:
+            assert follower.until("after") == ["after"]
 
     inside(test)
 

@@ -22,6 +22,7 @@ from throttled import address
 from throttled.decide.hosts import local
 from throttled.errors import SourceError, ThrottledError
 from throttled.host.zone import local_zone
+from throttled.log_paths import is_journal
 from throttled.model import JOURNAL, Event, Facts, Finding
 from throttled.parse.parser import Parser
 from throttled.tail.file import FileTail
@@ -75,7 +76,7 @@ def check(
         if (
             arrived is None
             or arrived.source not in sources
-            or arrived.source == JOURNAL
+            or is_journal(arrived.source)
             or not learn
         ):
             return
@@ -139,7 +140,7 @@ def _open(opened: ExitStack, sources: Sequence[str]) -> dict[str, FileTail | Jou
     tails: dict[str, FileTail | JournalTail] = {}
     for source in (*sources, JOURNAL):
         try:
-            tail = JournalTail(None) if source == JOURNAL else FileTail(source, None)
+            tail = JournalTail(None, path=source) if is_journal(source) else FileTail(source, None)
             opened.enter_context(closing(tail))
             while tail.read():
                 pass

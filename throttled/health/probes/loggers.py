@@ -6,6 +6,7 @@ from pathlib import Path
 
 from throttled.errors import HostError
 from throttled.host.command import run
+from throttled.log_paths import is_journal
 from throttled.model import JOURNAL, Finding
 
 _RSYSLOG = ("rsyslog.conf", "rsyslog.d/*.conf")
@@ -22,6 +23,8 @@ _SETTING = re.compile(r"(?m)^\s*(RateLimitIntervalSec|RateLimitBurst)\s*=\s*(\S*
 _PLENTY = 100_000
 #: Debian 12's instance of postfix@.service that its postfix.service starts; see `_unit`.
 _INSTANCE = "postfix@-.service"
+#: Logs what containers write, under docker; under podman it is each container's own unit.
+_CONTAINERS = "docker.service"
 
 
 def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Finding]:
@@ -31,17 +34,18 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Finding]:
         sources: the logs that are followed.
         root: below which the configuration of the host is.
     """
-    if any(source != JOURNAL for source in sources):
+    if any(not is_journal(source) for source in sources):
         for path in _files(root / "etc", _RSYSLOG):
             if _REDUCTION.search(_read(path)):
                 what = f"rsyslog: {path} delays repeated lines ($RepeatedMsgReduction on)"
                 hint = "they are counted late: set it to off, then: systemctl restart rsyslog"
                 yield Finding("warning", what, hint)
-    if JOURNAL in sources and (limit := _journald_limit(root)):
+    if any(map(is_journal, sources)) and (limit := _journald_limit(root)):
         what = f"journald drops what a service logs above {limit}, which a flood exceeds"
+        unit = _unit() if JOURNAL in sources else _CONTAINERS
         hint = (
             "in /etc/systemd/journald.conf.d/mail.conf write [Journal] RateLimitBurst=0; "
-            f"or systemctl edit {_unit()}: [Service] LogRateLimitIntervalSec=1s "
+            f"or systemctl edit {unit}: [Service] LogRateLimitIntervalSec=1s "
             "LogRateLimitBurst=1000000"
         )
         yield Finding("warning", what, hint)

@@ -11,10 +11,12 @@ from throttled.decide.hosts import Hosts
 from throttled.errors import SourceError
 from throttled.host.zone import local_zone
 from throttled.linux.failures import unreadable
+from throttled.log_paths import container_of, is_journal
 from throttled.model import JOURNAL, Facts, Finding
 from throttled.parse.parser import Parser
 from throttled.tail.finding import distinct, open_log
 from throttled.tail.journal import JournalTail
+from throttled.tail.pattern import expand, is_pattern, scan
 
 #: Bytes at the end of each log that are looked at.
 _END = 2 * 1024 * 1024
@@ -31,15 +33,18 @@ def check(sources: Sequence[str], facts: Facts) -> Iterator[Finding]:
     if not sources:
         hint = "see: postconf maillog_file, and the syslog configuration; or set [log] files"
         yield Finding("fault", "no log of Postfix is known", hint)
-    elif JOURNAL in sources and len(sources) > 1:
+    elif JOURNAL in sources and not all(map(is_journal, sources)):
         hint = "lines that arrive by both count twice: set [log] journal = false, or files = []"
         yield Finding("fault", "log: files and the journal are both read", hint)
+    for pattern in filter(is_pattern, sources):
+        yield _pattern(pattern)
+    sources = expand(sources)
     for source in sources:
         try:
-            yield _journal() if source == JOURNAL else _file(source, facts)
+            yield _journal(source) if is_journal(source) else _file(source, facts)
         except SourceError as error:
             yield Finding("fault", error.message, error.hint)
-    yield from _twice(distinct([source for source in sources if source != JOURNAL]))
+    yield from _twice(distinct([source for source in sources if not is_journal(source)]))
 
 
 def _twice(paths: Sequence[str]) -> Iterator[Finding]:
@@ -57,9 +62,24 @@ def _twice(paths: Sequence[str]) -> Iterator[Finding]:
                     yield Finding("fault", what, "leave one of them out of [log] files")
 
 
-def _journal() -> Finding:
-    JournalTail(None).close()
-    return Finding("ok", "log: systemd's journal, which can be read")
+def _pattern(pattern: str) -> Finding:
+    """Say which files a pattern means."""
+    found = scan(pattern)
+    if not found.files:
+        hint = "is the path right? * stands for any characters but /"
+        return Finding("warning", f"log: no file matches {pattern}", hint)
+    names = ", ".join(match.path for match in found.files[:_SHOWN])
+    more = len(found.files) - _SHOWN
+    names += f" (and {more} more)" if more > 0 else ""
+    above = f" of {found.total:,} that match" if found.total > len(found.files) else ""
+    return Finding("ok", f"log: {pattern} means {len(found.files)} files{above}: {names}")
+
+
+def _journal(path: str) -> Finding:
+    JournalTail(None, path=path).close()
+    container = container_of(path)
+    part = f", the container {container}" if container else ""
+    return Finding("ok", f"log: systemd's journal{part}, which can be read")
 
 
 def _file(path: str, facts: Facts) -> Finding:

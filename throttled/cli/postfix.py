@@ -1,0 +1,275 @@
+"""`throttled postfix`."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from datetime import tzinfo
+
+import click
+from msgspec import Struct
+
+from throttled.analysis.limits import Reader, stored
+from throttled.cli import output
+from throttled.cli.daemon import config, facts, own_logs
+from throttled.cli.options import Command, json_option, zone_option
+from throttled.cli.progress import progress
+from throttled.config.schema import Config
+from throttled.errors import HostError, NotPermittedError, RefusedError, StoreError, UsageError
+from throttled.host import changes, limits, maincf, postconf
+from throttled.host.zone import local_zone
+from throttled.model import Facts
+from throttled.operator import maincf as changing
+from throttled.operator import postfix
+from throttled.operator.audit import this_process, user_name
+from throttled.operator.maincf import Target
+from throttled.operator.postfix import Instance, Plan, Row
+from throttled.store.store import Store
+
+_DAY = 86400.0
+_WIDTH = 14
+_DEFAULT = "Postfix's default"
+
+
+class _Shown(Struct):
+    """What is printed with --json."""
+
+    instances: list[Instance]
+    unread: list[str]  # logs that could not be read, and why
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled postfix",
+        "throttled postfix set smtpd_hard_error_limit=30",
+        "throttled postfix set --advised",
+        "throttled postfix undo",
+        "throttled postfix --json | jq '.instances[].rows[] | select(.hits > 0)'",
+    ),
+)
+@click.argument("action", type=click.Choice(("show", "set", "undo")), default="show")
+@click.argument("values", metavar="[NAME=VALUE]…", nargs=-1)
+@click.option("--advised", is_flag=True, help="Set what the table advises.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--instance", metavar="NAME", help="One Postfix of several: its name or its directory."
+)
+@zone_option
+@json_option
+def command(  # noqa: PLR0913 - a parameter for each option
+    *,
+    action: str,
+    values: tuple[str, ...],
+    advised: bool,
+    yes: bool,
+    instance: str | None,
+    zone: tzinfo | None,
+    as_json: bool,
+) -> None:
+    """Show, set and revert Postfix's own limits.
+
+    show: each limit with its value, Postfix's default, how often it was hit within the last day
+    (silent: Postfix logs nothing of it), the highest value of honest senders, and what it should
+    be. Honest is who delivered mail or logged in.
+
+    set: changes main.cf, shows the difference and asks. Values that stop mail are refused. After
+    one reload every service that greeted clients has to greet them again, and no daemon may fail;
+    if not, the old main.cf is restored and the exit code is 1.
+
+    undo: reverts the latest set that is active; again, the one before it. What others changed
+    since then stays and is named.
+    """
+    _usage(action, values, advised=advised, asks=not yes, as_json=as_json)
+    settings = config()
+    known = facts(settings)
+    if not known.config_directories:
+        raise HostError("no Postfix was found", "see: postconf config_directory")
+    if action == "show":
+        _show(settings, known, instance, zone, as_json=as_json)
+        return
+    if os.geteuid() != 0:
+        raise NotPermittedError("only root may change main.cf", "run it with sudo")
+    directory = postfix.chosen(known.config_directories, instance)
+    with maincf.locked(directory):
+        target = _target(settings, known, directory)
+        recovered = _recover(target)
+        if action == "undo" and recovered:
+            return
+        if action == "undo":
+            plan = postfix.plan_undo(target)
+        else:
+            wanted = _wanted(values)
+            if advised:
+                shown, _ = _instances(settings, known, [directory], zone)
+                wanted = {**shown[0].advised, **wanted}
+            plan = postfix.plan_set(directory, wanted)
+        _change(target, plan, settings, ask=not yes, as_json=as_json)
+
+
+def _usage(action: str, values: Sequence[str], *, advised: bool, asks: bool, as_json: bool) -> None:
+    """Refuse what does not go together."""
+    if action != "set" and (values or advised):
+        raise UsageError(f"{action} takes no values", "throttled postfix set NAME=VALUE")
+    if action == "set" and not values and not advised:
+        raise UsageError("set what?", "throttled postfix set NAME=VALUE, or --advised")
+    if action != "show" and asks and (as_json or not sys.stdin.isatty()):
+        raise UsageError("nobody can be asked", "if you mean it, add --yes")
+
+
+def _wanted(values: Iterable[str]) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for text in values:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"no NAME=VALUE: {text}", "throttled postfix set NAME=VALUE")
+        if wanted.setdefault(name.strip(), value.strip()) != value.strip():
+            raise UsageError(f"{name.strip()} is there twice")
+    return wanted
+
+
+def _target(settings: Config, known: Facts, directory: str) -> Target:
+    who = user_name(this_process())
+    journal = changes.journal(settings.store.path, directory).load()
+    return Target(directory, journal, tuple(settings.logs(known)), who)
+
+
+def _recover(target: Target) -> bool:
+    """Revert what a killed command left; return whether there was anything."""
+    if target.journal.pending() is None:
+        return False
+    result = changing.recover(target)
+    click.echo(f"throttled: {output.printable(result.message)}", err=True)
+    target.journal.load()
+    return True
+
+
+def _change(target: Target, plan: Plan, settings: Config, *, ask: bool, as_json: bool) -> None:
+    if not plan.settings:
+        postfix.settled(target, plan)
+        _report(plan, "nothing to change: main.cf says so already", as_json=as_json)
+        return
+    if ask:
+        for line in (*plan.diff, *plan.notes):
+            click.echo(output.printable(line), err=True)
+        click.confirm("Change main.cf and reload Postfix?", abort=True, err=True)
+    result = postfix.change(target, plan, settings.store.path)
+    if not result.applied:
+        raise RefusedError(f"not changed: {result.message}", result.hint)
+    _report(plan, result.message, as_json=as_json)
+
+
+def _report(plan: Plan, message: str, *, as_json: bool) -> None:
+    if as_json:
+        changed = [{"name": s.name, "before": s.before, "after": s.after} for s in plan.settings]
+        output.print_json({"changed": changed, "notes": plan.notes, "message": message})
+        return
+    click.echo(output.printable(message))
+    for one in plan.settings:
+        was, now = (_DEFAULT if v is None else v for v in (one.before, one.after))
+        click.echo(output.printable(f"{one.name} = {now} (was: {was})"))
+    for note in plan.notes:
+        click.echo(output.printable(note))
+    if plan.settings and not plan.reverts:
+        click.echo("to revert: throttled postfix undo")
+
+
+def _show(
+    settings: Config, known: Facts, wanted: str | None, zone: tzinfo | None, *, as_json: bool
+) -> None:
+    directories = list(known.config_directories)
+    if wanted is not None:
+        directories = [postfix.chosen(directories, wanted)]
+    instances, unread = _instances(settings, known, directories, zone)
+    if as_json:
+        output.print_json(_Shown(instances, unread))
+        return
+    for number, one in enumerate(instances):
+        if number:
+            click.echo()
+        for line in _head(one, several=len(known.config_directories) > 1, unread=unread):
+            click.echo(output.cut(line))
+        _table(one.rows)
+        for line in _below(one.rows):
+            click.echo(output.printable(line))
+
+
+def _instances(
+    settings: Config, known: Facts, directories: Sequence[str], zone: tzinfo | None
+) -> tuple[list[Instance], list[str]]:
+    """Read configurations, logs and store."""
+    tags = {d: changing.tags(postconf.read(d)) for d in directories}
+    now = time.time()
+    reader = Reader(tags, known, zone or local_zone(), now - _DAY)
+    try:
+        logs = own_logs(settings, known)
+        with progress(logs) as report:
+            reader.read(logs, report)
+    except UsageError as error:
+        reader.unread.append(error.message)
+    with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
+        stored(reader.found.values(), store, now)
+    rows = [
+        postfix.instance(limits.state(d), reader.found[d], known=not reader.unread)
+        for d in directories
+    ]
+    return rows, reader.unread
+
+
+def _head(one: Instance, *, several: bool, unread: Sequence[str]) -> Iterator[str]:
+    count = len(one.advised)
+    advised = f"{count or 'no'} change{'' if count == 1 else 's'} advised"
+    hit = sum(bool(row.hits) for row in one.rows)
+    was = f"{hit or 'no'} limit{' was' if hit == 1 else 's were'} hit within the last day"
+    if unread:
+        was = "whether limits were hit is not known"
+    yield f"{one.directory} (Postfix {one.version}): {advised}; {was}"
+    if count:
+        which = f" --instance {one.name or one.directory}" if several else ""
+        yield f"to set what is advised: throttled postfix set --advised{which}"
+    yield from (f"not read: {path}" for path in unread)
+
+
+def _table(rows: Iterable[Row]) -> None:
+    titles = "PARAMETER >VALUE >ADVISED >HITS >HONEST >DEFAULT SINCE"
+    output.print_table(
+        titles.split(),
+        [
+            (
+                row.name,
+                _short(row.value),
+                _short(row.advised),
+                _hits(row),
+                "" if row.honest is None else str(row.honest),
+                "=" if row.value == row.default else _short(row.default),
+                row.since,
+            )
+            for row in rows
+        ],
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def _hits(row: Row) -> str:
+    if row.silent:
+        return "silent"
+    return "?" if row.hits is None else str(row.hits)
+
+
+def _below(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield what does not go into a table: reasons, clients, services."""
+    for row in rows:
+        if row.advised:
+            yield f"advised: {row.name} = {row.advised}: {row.reason}"
+    for row in rows:
+        if row.hits:
+            most = ", ".join(f"{client} ({count})" for client, count in row.clients.items())
+            times = "once" if row.hits == 1 else f"{row.hits:,} times"
+            yield f"hit: {row.name}: {times}" + (f", most often by {most}" if most else "")
+    for row in rows:
+        for service, value in row.services.items():
+            yield f"{row.name} = {value} at {service} (master.cf)"

@@ -1,0 +1,117 @@
+"""Talks to an instance's services: which of them greet a client? Owns no state.
+
+Each is visited once, from this host, and left with QUIT. postscreen(8) lets a client wait for
+postscreen_greet_wait (6 s) unless it is in mynetworks; port 465 speaks TLS first; a service behind
+a proxy says nothing until that has said for whom it connects.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
+from msgspec import Struct
+
+from throttled.host.postconf import Entry, Instance, split
+from throttled.host.services import disabled, port_of
+
+#: Seconds until a greeting has to be there: postscreen_greet_wait is 6 s, a busy host is slow.
+SECONDS = 20.0
+_LONGEST = 65_536
+_LOOPBACK = ("127.0.0.1", "::1")
+_PROXY = {
+    "smtpd": "smtpd_upstream_proxy_protocol",
+    "postscreen": "postscreen_upstream_proxy_protocol",
+}
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a service listens."""
+
+    name: str  # as in master.cf
+    hosts: tuple[str, ...]  # addresses or names to try
+    port: int
+    tls: bool  # the client begins with a TLS handshake
+    proxy: bool  # the client begins with HAProxy's line
+    tag: str  # the syslog name of what answers
+
+
+def endpoints(instance: Instance) -> Iterator[Endpoint]:
+    """Yield the services of an instance that listen for SMTP, on loopback too."""
+    for entry in instance.entries:
+        if entry.kind != "inet" or entry.process not in _PROXY or disabled(entry):
+            continue
+        port = port_of(entry.name)
+        if port is not None:
+            tls = entry.parameters.get("smtpd_tls_wrappermode") == "yes"
+            proxy = bool(entry.parameters.get(_PROXY[entry.process]))
+            tag = entry.parameters.get("syslog_name", "postfix")
+            yield Endpoint(entry.name, _hosts(entry), port, tls, proxy, tag)
+
+
+def _hosts(entry: Entry) -> tuple[str, ...]:
+    """Return addresses at which a service listens: loopback where it does so everywhere."""
+    host, colon, _ = entry.name.rpartition(":")
+    named = [host] if colon else split(entry.parameters.get("inet_interfaces", "all"))
+    found = tuple(name.strip("[]") for name in named)
+    return _LOOPBACK if {"all", "loopback-only"} & {*found} else found
+
+
+def ask(
+    services: Iterable[Endpoint], seconds: float = SECONDS
+) -> tuple[ThreadPoolExecutor, dict[Endpoint, "Future[int]"]]:
+    """Visit services at the same time; return the pool and the codes that they greet with."""
+    wanted = list(services)
+    pool = ThreadPoolExecutor(max(1, len(wanted)))
+    return pool, {service: pool.submit(greeting, service, seconds) for service in wanted}
+
+
+def greeting(service: Endpoint, seconds: float = SECONDS) -> int:
+    """Return the SMTP code with which a service greets; 0 where it does not."""
+    for host in service.hosts:
+        try:
+            with socket.create_connection((host, service.port), seconds) as connection:
+                return _greeting(connection, service)
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+def _greeting(connection: socket.socket, service: Endpoint) -> int:
+    if service.proxy:
+        own, port = connection.getsockname()[:2]
+        family = "TCP6" if ":" in own else "TCP4"
+        line = f"PROXY {family} {own} {own} {port} {service.port}\r\n"
+        connection.sendall(line.encode("ascii"))
+    if service.tls:
+        with _context().wrap_socket(connection) as secure:
+            return _code(secure)
+    return _code(connection)
+
+
+def _code(connection: socket.socket) -> int:
+    """Read a greeting to its last line, and leave."""
+    text = b""
+    while len(text) < _LONGEST:
+        piece = connection.recv(4096)
+        if not piece:
+            return 0
+        text += piece
+        whole = text.endswith(b"\n")
+        last = text.splitlines()[-1]
+        if whole and last[3:4] != b"-":
+            with suppress(OSError):
+                connection.sendall(b"QUIT\r\n")
+                connection.recv(512)
+            return int(last[:3])
+    return 0
+
+
+def _context() -> ssl.SSLContext:
+    """Return a context that takes any certificate: it is this host, and nothing is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    return context

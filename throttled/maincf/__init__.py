@@ -1,0 +1,1 @@
+"""Postfix's own limits: parameters, their values, traps between them, advice. Pure."""

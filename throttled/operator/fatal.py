@@ -1,0 +1,86 @@
+"""New lines of one Postfix instance that say that a daemon of its cannot work."""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from throttled.errors import SourceError
+from throttled.host.zone import local_zone
+from throttled.model import JOURNAL
+from throttled.parse.clock import Clock
+from throttled.parse.header import nested, plain
+from throttled.tail.file import FileTail
+from throttled.tail.journal import JournalTail
+
+#: Commands that any local user runs, wrongly too; the rest are daemons.
+_USERS = ("sendmail", "postdrop", "postqueue")
+
+
+class Watch:
+    """Reads logs from their present end on.
+
+    Args:
+        sources: files, or `JOURNAL`; those that cannot be read are passed over.
+        tags: syslog names of the instance: `postfix`, `postfix/submission`.
+    """
+
+    def __init__(self, sources: Iterable[str], tags: Iterable[str]) -> None:
+        self._tags = frozenset(tags)
+        self._clock = Clock(local_zone(), time.time())
+        self._tails: list[FileTail | JournalTail] = []
+        self.fatal = ""  # the first such line
+        self._throttled = False
+        self.greeted = 0  # lines about clients that connected
+        for source in sources:
+            with suppress(SourceError):
+                tail = JournalTail(None) if source == JOURNAL else FileTail(source, None)
+                self._tails.append(tail)
+        self.read()
+        self.again()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for tail in self._tails:
+            tail.close()
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is no log to read."""
+        return not self._tails
+
+    def again(self) -> None:
+        """Count from here on."""
+        self.fatal, self.greeted = "", 0
+
+    def throttled(self) -> bool:
+        """Return whether master(8) starts no new process of some service for a minute."""
+        self.read()
+        return self._throttled
+
+    def read(self) -> str:
+        """Read what was written since; return the first line that begins with `fatal:`."""
+        for tail in self._tails:
+            with suppress(SourceError):
+                while batch := tail.read():
+                    for line in batch.lines:
+                        self._line(line)
+        return self.fatal
+
+    def _line(self, line: str) -> None:
+        head = plain(line, self._clock, None) or nested(line, self._clock, None)
+        if head is None or head[0].instance not in self._tags or head[0].process in _USERS:
+            return
+        body = head[2]
+        if body.startswith("fatal:"):
+            self.fatal = self.fatal or f"{head[0].process}: {body}"
+        self._throttled |= body.endswith("bad command startup -- throttling")
+        self.greeted += body.startswith(("connect from", "CONNECT from"))

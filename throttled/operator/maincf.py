@@ -1,0 +1,305 @@
+"""Changes a main.cf so that mail continues: tried first, verified after, reverted if it is worse.
+
+The steps, each of which a `kill -9` may be the last of (`throttled.linux.survivor` finishes it, or
+the next command does, by the journal):
+
+1. Every service is asked for its greeting, and an smtpd reads the new main.cf stand-alone.
+2. The journal has the old main.cf and the new one. 3. main.cf is replaced. 4. One reload.
+5. Every service that greeted before has to greet again, and no daemon of this instance may log a
+   line that begins with `fatal:`; else main.cf is reverted, and Postfix reloaded or started.
+
+A service whose smtpd could not start is throttled by master(8) for a minute, and a reload does not
+change that (Postfix 3.7.11): it is disabled and enabled again (master_service_disable).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+from msgspec import Struct
+
+from throttled.errors import HostError, RefusedError, ThrottledError
+from throttled.host import greeting, maincf, master, postconf
+from throttled.host.changes import Change, Journal, Setting
+from throttled.host.greeting import Endpoint
+from throttled.host.maincf import MainCf
+from throttled.linux.survivor import survive
+from throttled.operator.fatal import Watch
+
+#: Seconds for the log's lines about our own visits to arrive.
+_ARRIVAL = 3.0
+#: Seconds for a service that is not throttled to greet; less than for the verdict.
+_QUICK = 10.0
+_POLL = 0.05
+_TRIES = 3
+_DISABLE = "master_service_disable"
+
+
+class Target(Struct, frozen=True):
+    """The instance to change."""
+
+    directory: str
+    journal: Journal
+    sources: tuple[str, ...]  # its logs
+    user: str
+    #: Called after each step, with its name.
+    step: Callable[[str], None] = lambda _name: None
+
+
+class Result(Struct):
+    """What came of a change."""
+
+    applied: bool
+    message: str
+    hint: str = ""
+    #: Parameters that were not reverted, because another program changed them meanwhile.
+    kept: list[str] = []
+
+
+def apply(
+    target: Target,
+    main: MainCf,
+    text: bytes,
+    settings: list[Setting],
+    reverts: int = 0,
+) -> Result:
+    """Put a new main.cf into force, or leave everything as it was. The caller has the lock.
+
+    Args:
+        target: the instance.
+        main: its main.cf as it was read.
+        text: the new one.
+        settings: how they differ.
+        reverts: number of the change that this one takes back.
+
+    Raises:
+        ThrottledError: main.cf cannot be changed; nothing was.
+    """
+    if not master.running(target.directory):
+        hint = "start it first: nothing could be verified now"
+        raise RefusedError(f"the Postfix of {target.directory} is not running", hint)
+    change = Change(0, time.time(), target.user, "begun", settings, main.text, text, [], reverts)
+    encoded = survive(
+        partial(_encoded, partial(_apply, target, main, change)),
+        partial(_encoded, partial(recover, target)),
+    )
+    return _decoded(encoded)
+
+
+def recover(target: Target) -> Result:
+    """Revert a change that a killed command left unfinished. The caller has the lock."""
+    change = target.journal.load().pending()
+    if change is None:
+        return Result(applied=False, message="nothing was changed")
+    names = ", ".join(setting.name for setting in change.settings)
+    with Watch(target.sources, tags(postconf.read(target.directory))) as watch:
+        result = _restore(target, change, watch)
+    change.outcome = "interrupted"
+    target.journal.save()
+    what = f"a change of {names} by {change.user} was interrupted; {result.message}"
+    return Result(applied=False, message=what, hint=result.hint, kept=result.kept)
+
+
+def reverted(main: MainCf, change: Change) -> tuple[bytes, list[Setting], list[str]]:
+    """Return a main.cf without a change.
+
+    Returns:
+        The text, what differs, and the parameters that others changed since, which stay.
+
+    Raises:
+        HostError: postconf refuses.
+    """
+    if main.text == change.after:
+        return change.before, [_backwards(setting) for setting in change.settings], []
+    now = maincf.written(main, [setting.name for setting in change.settings])
+    ours = [s for s in change.settings if now.get(s.name) == s.after and s.after != s.before]
+    kept = [s.name for s in change.settings if now.get(s.name) not in (s.after, s.before)]
+    text = maincf.edited(main, {s.name: s.before for s in ours}) if ours else main.text
+    return text, [_backwards(setting) for setting in ours], kept
+
+
+def _backwards(setting: Setting) -> Setting:
+    return Setting(setting.name, setting.after, setting.before)
+
+
+def _apply(target: Target, main: MainCf, change: Change) -> Result:
+    instance = postconf.read(target.directory)
+    services = list(greeting.endpoints(instance))
+    with Watch(target.sources, tags(instance)) as watch:
+        change.answered = [service.name for service in _answering(services)]
+        _try(target, main, change, watch)
+        target.journal.load().add(change)
+        target.step("recorded")
+        try:
+            maincf.replace(main, change.after)
+        except ThrottledError:
+            _revert(target, change)
+            target.journal.changes.remove(change)
+            target.journal.save()
+            raise
+        target.step("replaced")
+        watch.again()
+        why = _reload(target.directory)
+        target.step("reloaded")
+        why = why or _verdict([s for s in services if s.name in change.answered], watch)
+        target.step("verified")
+        if why:
+            result = _restore(target, change, watch)
+            change.outcome, change.why = "restored", why
+            result.message = f"{why}; {result.message}"
+        else:
+            change.outcome = "undo" if change.reverts else "applied"
+            for one in target.journal.changes:
+                if one.number == change.reverts:
+                    one.outcome = "undone"
+            result = Result(applied=True, message=_verified(change, watch))
+        target.journal.save()
+        target.step("finished")
+        return result
+
+
+def _verified(change: Change, watch: Watch) -> str:
+    names = ", ".join(change.answered)
+    greets = f"{names} greet clients" if len(change.answered) > 1 else f"{names} greets clients"
+    log = "its log cannot be read" if watch.blind else "no daemon of it failed"
+    done = "changed back" if change.reverts else "changed"
+    return f"{done}; Postfix is reloaded: {greets if names else 'no service greets clients'}, {log}"
+
+
+def _try(target: Target, main: MainCf, change: Change, watch: Watch) -> None:
+    """Let an smtpd read the new main.cf before anything is changed.
+
+    Raises:
+        RefusedError: it cannot start with it.
+    """
+    try:
+        with maincf.scratch(msgspec.structs.replace(main, text=change.after)) as place:
+            master.try_smtpd(target.directory, str(place))
+    except HostError as error:
+        end = time.monotonic() + _ARRIVAL
+        while not watch.read() and time.monotonic() < end:
+            time.sleep(_POLL)
+        what = f"smtpd does not start with it: {watch.fatal or error.message}"
+        raise RefusedError(what, "nothing was changed") from error
+
+
+def _reload(directory: str) -> str:
+    """Reload an instance; return why it does not."""
+    try:
+        master.reload(directory)
+    except HostError as error:
+        return error.message
+    return ""
+
+
+def _verdict(services: list[Endpoint], watch: Watch) -> str:
+    """Return what is wrong after a reload; "" if every service greets and nothing is fatal."""
+    greets = _answering(services, lambda: bool(watch.read()))
+    end = time.monotonic() + _ARRIVAL
+    while not watch.blind and watch.greeted < len(greets) and time.monotonic() < end:
+        watch.read()
+        time.sleep(_POLL)
+    if fatal := watch.read():
+        return f"Postfix logged: {fatal}"
+    silent = [service.name for service in services if service not in greets]
+    return f"no greeting any more from {', '.join(silent)}" if silent else ""
+
+
+def _answering(
+    services: Iterable[Endpoint],
+    enough: Callable[[], bool] = lambda: False,
+    seconds: float = greeting.SECONDS,
+) -> list[Endpoint]:
+    """Return the services that greet clients, or did so until it is `enough`."""
+    pool, asked = greeting.ask(services, seconds)
+    pool.shutdown(wait=False)
+    while not enough() and not all(future.done() for future in asked.values()):
+        time.sleep(_POLL)
+    return [service for service, f in asked.items() if f.done() and f.result() == 220]
+
+
+def _restore(target: Target, change: Change, watch: Watch) -> Result:
+    """Revert a change, and see to it that the services which greeted before do so again."""
+    kept, reverted_any = _revert(target, change)
+    if not master.running(target.directory):
+        master.start(target.directory)
+    elif reverted_any:
+        _reload(target.directory)
+    instance = postconf.read(target.directory)
+    services = [s for s in greeting.endpoints(instance) if s.name in change.answered]
+    greets = _answering(services, watch.throttled, _QUICK)
+    if dead := [service for service in services if service not in greets]:
+        _unthrottle(target, change, dead)
+        greets = _answering(services, seconds=_QUICK)
+    message = "main.cf is as before" if not kept else "other programs' changes were left"
+    if silent := [service.name for service in services if service not in greets]:
+        hint = f"postfix -c {target.directory} stop; postfix -c {target.directory} start"
+        return Result(
+            applied=False, message=f"{message}; NO GREETING from {', '.join(silent)}", hint=hint
+        )
+    return Result(applied=False, message=f"{message}, Postfix works", kept=kept)
+
+
+def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
+    """Write main.cf without a change; return what others changed, and whether it was written."""
+    for left in reversed(range(_TRIES)):
+        main = maincf.read(target.directory)
+        text, _, kept = reverted(main, change)
+        if text == main.text:
+            return kept, False
+        try:
+            maincf.replace(main, text)
+        except RefusedError:  # another program writes it at this moment
+            if not left:
+                raise
+        else:
+            break
+    return kept, True
+
+
+def _unthrottle(target: Target, change: Change, dead: list[Endpoint]) -> None:
+    """Disable and enable services: master(8) makes them anew, and starts their smtpd at once."""
+    main = maincf.read(target.directory)
+    before = maincf.written(main, [_DISABLE]).get(_DISABLE)
+    names = " ".join([before or "", *(f"{service.name}/inet" for service in dead)]).strip()
+    settings: Mapping[str, str | None] = {_DISABLE: names}
+    change.settings = [Setting(_DISABLE, before, names)]
+    change.before, change.after = main.text, maincf.edited(main, settings)
+    target.journal.save()
+    with suppress(ThrottledError):
+        maincf.replace(main, change.after)
+        master.reload(target.directory)
+    _revert(target, change)
+    master.reload(target.directory)
+
+
+def tags(instance: postconf.Instance) -> set[str]:
+    """Return the syslog names of an instance and its services."""
+    every = [instance.parameters, *(entry.parameters for entry in instance.entries)]
+    return {parameters.get("syslog_name", "postfix") for parameters in every}
+
+
+class _Failed(Struct):
+    """An error, on its way from the process that did the work."""
+
+    message: str
+    hint: str
+    refused: bool
+
+
+def _encoded(work: Callable[[], Result]) -> bytes:
+    try:
+        return msgspec.json.encode((work(), None))
+    except ThrottledError as error:
+        failed = _Failed(error.message, error.hint, isinstance(error, RefusedError))
+        return msgspec.json.encode((None, failed))
+
+
+def _decoded(encoded: bytes) -> Result:
+    result, failed = msgspec.json.decode(encoded, type=tuple[Result | None, _Failed | None])
+    if failed is not None:
+        raise (RefusedError if failed.refused else HostError)(failed.message, failed.hint)
+    assert result is not None  # noqa: S101 - one of both
+    return result

@@ -1,0 +1,55 @@
+"""Learns whose the messages are that were in Postfix's queue before what was read of the log.
+
+Their `client=` lines may be days old. postqueue(1) lists them once, at the start, and postcat(1)
+shows who sent each. Both need root's right to read, which the unit's CAP_DAC_READ_SEARCH gives, and
+run in a thread: the loop never waits. A message takes 10 ms, so there are pauses between them.
+
+A message that a content filter handed back, or that sendmail(1) queued, has no login or client in
+its file: it stays nobody's. Owns no state.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from throttled.decide.queue import Queue
+from throttled.errors import HostError
+from throttled.host.command import run
+from throttled.parse.queue_file import listed, read
+
+log = logging.getLogger(__name__)
+
+#: Messages at most; seconds between two of them, for one answer and for the list.
+MESSAGES = 20_000
+PAUSE, _ANSWER, _LIST = 0.05, 5.0, 60.0
+
+
+async def learn(queue: Queue, directories: Iterable[str], command: Callable[..., str] = run) -> int:
+    """Look messages up that the table does not know; return how many were somebody's.
+
+    Args:
+        queue: the table.
+        directories: with the configuration of each Postfix instance.
+        command: runs a program and returns its output.
+    """
+    known = 0
+    for directory in directories:
+        try:
+            text = await asyncio.to_thread(
+                command, "postqueue", "-c", directory, "-p", seconds=_LIST
+            )
+        except HostError as error:
+            log.info("messages already queued are not attributed: %s", error.message)
+            continue
+        for queue_id in listed(text)[:MESSAGES]:
+            if queue.subject(queue_id):
+                continue
+            argv = ("postcat", "-c", directory, "-e", "-q", queue_id)
+            try:
+                text = await asyncio.to_thread(command, *argv, seconds=_ANSWER)
+            except HostError:  # delivered since
+                continue
+            found = read(text)
+            known += queue.learn(queue_id, found.login, found.client, found.sender)
+            await asyncio.sleep(PAUSE)
+    return known
