@@ -81,7 +81,8 @@ def command(  # noqa: PLR0913 - the words of the command
         name = host_name(what)
         asked = Resolve(name, _addresses(name), seconds, note)
     code = report(ask_or_offline(asked, ChangeResult), as_json=as_json, removed=True)
-    if not resolve and not address.is_subject(what) and not as_json:
+    by_name = not (resolve or address.is_subject(what) or address.is_named(what))
+    if by_name and not as_json:
         click.echo(f"throttled: {matches(what)}", err=True)
     return code
 

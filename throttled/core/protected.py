@@ -112,7 +112,7 @@ class Protected:
             log.log(NOTICE, "unbanned %d protected clients in %s", count, network)
 
     def _decision(self, row: Snapshot, wall: float) -> Decision | None:
-        reason = self._pipeline.ladder.protection.reason(row.subject)
+        reason = self._pipeline.ladder.protected(row.subject, row.limit)
         if not reason or row.action == "exempt":
             return None
         why = f"protected: {reason}"

@@ -155,5 +155,7 @@ def _key(entry: Entry) -> Key:
     """
     if not math.isfinite(entry.seconds):
         raise ValueError(f"not a time: {entry.seconds}")
+    if address.is_named(entry.subject):
+        return entry.subject, entry.scope, entry.action
     entries.parse(entry)
     return address.subject(entry.subject), entry.scope, entry.action

@@ -48,6 +48,7 @@ class Change(Struct):
     answered: list[str] = []  # services that greeted clients before
     reverts: int = 0  # number of the change that this one takes back
     why: str = ""  # it was not applied
+    command: str = "set"  # that made it
 
 
 class Journal:
@@ -120,9 +121,10 @@ class Journal:
         """Return the change that was begun and neither finished nor reverted."""
         return next((one for one in self.changes if one.outcome == "begun"), None)
 
-    def latest(self) -> Change | None:
-        """Return the latest change that is active."""
-        return next((one for one in reversed(self.changes) if one.outcome == "applied"), None)
+    def latest(self, command: str) -> Change | None:
+        """Return the latest change of a command that is active."""
+        of = (one for one in reversed(self.changes) if one.command == command)
+        return next((one for one in of if one.outcome == "applied"), None)
 
 
 def journal(store: str, directory: str) -> Journal:

@@ -44,6 +44,7 @@ class Target(Struct, frozen=True):
     journal: Journal
     sources: tuple[str, ...]  # its logs
     user: str
+    command: str = "set"  # what changes it: another command's changes are not this one's to undo
     #: Called after each step, with its name.
     step: Callable[[str], None] = lambda _name: None
 
@@ -81,6 +82,7 @@ def apply(
         hint = "start it first: nothing could be verified now"
         raise RefusedError(f"the Postfix of {target.directory} is not running", hint)
     change = Change(0, time.time(), target.user, "begun", settings, main.text, text, [], reverts)
+    change.command = target.command
     encoded = survive(
         partial(_encoded, partial(_apply, target, main, change)),
         partial(_encoded, partial(recover, target)),
@@ -155,9 +157,18 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
                 if one.number == change.reverts:
                     one.outcome = "undone"
             result = Result(applied=True, message=_verified(change, watch))
-        target.journal.save()
+        _finish(target, result)
         target.step("finished")
         return result
+
+
+def _finish(target: Target, result: Result) -> None:
+    """Record how a change ended; a full disk does not undo what was verified."""
+    try:
+        target.journal.save()
+    except HostError as error:
+        result.message += f"; not recorded: {error.message}"
+        result.hint = "until it is, the next throttled postfix set or undo reverts it"
 
 
 def _verified(change: Change, watch: Watch) -> str:

@@ -182,7 +182,7 @@ def plan_undo(target: Target) -> Plan:
     Raises:
         RefusedError: there is none.
     """
-    change = target.journal.latest()
+    change = target.journal.latest(target.command)
     if change is None:
         raise RefusedError(f"nothing to undo in {target.directory}", "see: throttled postfix")
     main = maincf.read(target.directory)

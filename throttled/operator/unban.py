@@ -36,6 +36,8 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     moment = desk.clock()
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in RESTRICTING]
+    if not desk.enforceable(subject):
+        entries = []
     before = desk.lookup(entries)
     until = exempt_until(scopes, rows, request.exempt and moment.wall + request.exempt)
     rows = [row for row in rows if row.action != "exempt"]
@@ -82,6 +84,8 @@ def unrecorded(desk: Desk, error: StoreError | None) -> str:
 
 def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Element] | None:
     """Return what of the kernel blocks a subject; None where the kernel cannot be asked."""
+    if not desk.enforceable(subject):
+        return []
     if desk.running and desk.protection.reason(subject) and not desk.error:
         return []  # the rules let it pass before any entry is looked at
     try:

@@ -44,6 +44,7 @@ from throttled.health import bypass
 from throttled.health.clients import ClientReporter
 from throttled.health.findings import Reporter, failures, findings, summary, worst
 from throttled.health.logs import LogReporter
+from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
@@ -456,6 +457,7 @@ class Daemon:
             lambda _: self.handshakes.findings(),
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
+            SenderReporter(pipeline),
             self._warnings,
         ]
         return silence
