@@ -1,4 +1,4 @@
-"""Changes a main.cf so that mail goes on: tried first, verified after, reverted if it is worse.
+"""Changes a main.cf so that mail continues: tried first, verified after, reverted if it is worse.
 
 The steps, each of which a `kill -9` may be the last of (`throttled.linux.survivor` finishes it, or
 the next command does, by the journal):
