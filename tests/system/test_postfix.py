@@ -254,7 +254,7 @@ def test_a_kill_at_any_step_leaves_a_working_postfix(site: Site, step: str, who:
 
 
 def running(site: Site) -> bool:
-    """Tell whether a process of the command is left."""
+    """Return whether a process of the command is left."""
     lines = [Path(f"/proc/{pid}/cmdline") for pid in site.lab.server.pids()]
     return any(
         str(site.guard.config).encode() in path.read_bytes() for path in lines if path.exists()

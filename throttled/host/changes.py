@@ -122,7 +122,7 @@ class Journal:
         return [one for one in reversed(self.changes) if one.outcome == "begun"]
 
     def latest(self, command: str) -> Change | None:
-        """Return the latest change of a command that is in force."""
+        """Return the latest active change of a command."""
         of = (one for one in reversed(self.changes) if one.command == command)
         return next((one for one in of if one.outcome == "applied"), None)
 

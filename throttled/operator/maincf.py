@@ -68,7 +68,7 @@ def apply(
     settings: list[Setting],
     reverts: int = 0,
 ) -> Result:
-    """Put a new main.cf into force, or leave everything as it was. The caller has the lock.
+    """Apply a new main.cf, or leave everything as it was. The caller has the lock.
 
     Args:
         target: the instance.
