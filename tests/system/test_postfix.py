@@ -220,8 +220,7 @@ def test_what_is_fatal_all_the_same_is_reverted(site: Site, value: str, words: s
     assert "main.cf is as before, Postfix works" in done.stderr
     assert site.main.read_bytes() == before
     site.mail_flows()
-    (one,) = site.journal()
-    assert one["outcome"] == "restored"
+    assert {one["outcome"] for one in site.journal()} == {"restored"}
     assert "nothing to undo" in site.run("undo", "--yes").stderr
 
 

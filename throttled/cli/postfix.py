@@ -137,7 +137,7 @@ def _target(settings: Config, known: Facts, directory: str) -> Target:
 
 def _recover(target: Target) -> bool:
     """Revert what a killed command left; return whether there was anything."""
-    if target.journal.pending() is None:
+    if not target.journal.pending():
         return False
     result = changing.recover(target)
     click.echo(f"throttled: {output.printable(result.message)}", err=True)
