@@ -410,6 +410,6 @@ class Policy(Struct, frozen=True):
         return "throttle" if own == "enforce" and self.mode == "throttle" else own
 
     def of_senders(self, name: str) -> bool:
-        """Tell whether a limit counts what senders do (accounts …), not what clients do."""
+        """Return whether a limit counts what senders do (accounts …), not what clients do."""
         limit = self.limits.get(name)
         return limit is not None and limit.of != "client"

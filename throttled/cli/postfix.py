@@ -78,7 +78,7 @@ def command(  # noqa: PLR0913 - a parameter for each option
     one reload every service that greeted clients has to greet them again, and no daemon may fail;
     if not, the old main.cf is restored and the exit code is 1.
 
-    undo: reverts the latest set that is in force; again, the one before it. What others changed
+    undo: reverts the latest set that is active; again, the one before it. What others changed
     since then stays and is named.
     """
     _usage(action, values, advised=advised, asks=not yes, as_json=as_json)
@@ -137,7 +137,7 @@ def _target(settings: Config, known: Facts, directory: str) -> Target:
 
 def _recover(target: Target) -> bool:
     """Revert what a killed command left; return whether there was anything."""
-    if target.journal.pending() is None:
+    if not target.journal.pending():
         return False
     result = changing.recover(target)
     click.echo(f"throttled: {output.printable(result.message)}", err=True)

@@ -227,7 +227,7 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
 
 def _proxied(rows: list[Snapshot]) -> Iterator[str]:
     if rows:
-        yield "Behind a proxy, so not in force:"
+        yield "Behind a proxy, so not applied:"
     for row in rows:
         yield from _active(row, "would ")
 

@@ -91,7 +91,7 @@ class List(_Op, frozen=True, tag="list"):
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
-    proxied: bool = False  # instead, what would be in force against clients behind a proxy
+    proxied: bool = False  # instead, what would be active against clients behind a proxy
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -419,7 +419,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     next: str  # what would happen next, for people
     would: bool = False  # observing: nothing of what is active is in the kernel
     hint: str = ""  # what an operator might do, for people
-    proxied: list[Snapshot] = []  # what would be in force, were it not behind a proxy
+    proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
 
 

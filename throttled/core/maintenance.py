@@ -165,7 +165,7 @@ class Maintenance:
         if not senders.enabled:
             if not self._emptied:
                 limits = self._pipeline.ladder.policy.limits
-                store.forget_senders([n for n, limit in limits.items() if limit.of == "client"])
+                store.remove_senders([n for n, limit in limits.items() if limit.of == "client"])
             self._emptied = True
             return
         self._emptied = False

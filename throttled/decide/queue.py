@@ -159,7 +159,7 @@ class Queue:
         return "" if owner is None else owner.subject
 
     def inside(self, client: str) -> bool:
-        """Tell whether a client is within mynetworks."""
+        """Return whether a client is within mynetworks."""
         return client in self._inside
 
     def learn(self, queue_id: str, login: str, client: str, sender: str) -> bool:

@@ -117,12 +117,12 @@ class Journal:
         except OSError as error:
             raise HostError(f"{self._path}: {error.strerror}", "nothing was changed") from error
 
-    def pending(self) -> Change | None:
-        """Return the change that was begun and neither finished nor reverted."""
-        return next((one for one in self.changes if one.outcome == "begun"), None)
+    def pending(self) -> list[Change]:
+        """Return changes that were begun and neither finished nor reverted, the latest first."""
+        return [one for one in reversed(self.changes) if one.outcome == "begun"]
 
     def latest(self, command: str) -> Change | None:
-        """Return the latest change of a command that is in force."""
+        """Return the latest active change of a command."""
         of = (one for one in reversed(self.changes) if one.command == command)
         return next((one for one in of if one.outcome == "applied"), None)
 

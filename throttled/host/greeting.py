@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from throttled import address
 from throttled.host.postconf import Entry, Instance, split
 from throttled.host.services import disabled, port_of
 
@@ -81,7 +82,7 @@ def greeting(service: Endpoint, seconds: float = SECONDS) -> int:
 def _greeting(connection: socket.socket, service: Endpoint) -> int:
     if service.proxy:
         own, port = connection.getsockname()[:2]
-        family = "TCP6" if ":" in own else "TCP4"
+        family = f"TCP{address.version(own)}"
         line = f"PROXY {family} {own} {own} {port} {service.port}\r\n"
         connection.sendall(line.encode("ascii"))
     if service.tls:

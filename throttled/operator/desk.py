@@ -92,7 +92,7 @@ class Desk(Struct, frozen=True):
         return self.running.leftovers.finding if self.running else None
 
     def enforceable(self, subject: str) -> bool:
-        """Tell whether a backend has entries of a subject: of accounts only where Postfix asks."""
+        """Return whether a backend has entries of a subject: accounts only if Postfix asks."""
         return not address.is_named(subject) or self.pipeline.senders.acting
 
     def refusal(self) -> str:

@@ -282,7 +282,7 @@ class Store:
         with self._database.transaction() as connection:
             senders.report(connection, reports)
 
-    def forget_senders(self, limits: Sequence[str]) -> None:
+    def remove_senders(self, limits: Sequence[str]) -> None:
         """Delete what senders did, and all reports but those of some limits."""
         with self._database.transaction() as connection:
             senders.forget(connection, limits)
