@@ -9,6 +9,7 @@ import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from throttled.model import Rate
 from throttled.subjects import Of
@@ -228,6 +229,46 @@ def default_limits() -> dict[str, Limit]:
     }
 
 
+class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
+    """When an account counts as under attack, and what becomes of clients that fail on it."""
+
+    enabled: Annotated[bool, Meta(description="false disables this; so does [accounts]")] = True
+    tries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="above so many failed logins within `within` an account is under attack",
+        ),
+    ] = 30
+    tries_each: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="maximum that counts of one address (IPv6: of a /64)"),
+    ] = 3
+    within: Annotated[Duration, Meta(description="the window that counts")] = duration("1d")
+    accounts: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=100,
+            description=(
+                "ban a client that failed on so many accounts under attack; on fewer: throttle it"
+            ),
+        ),
+    ] = 2
+    mode: Annotated[
+        LimitMode | None,
+        Meta(description='"report", "throttle" or "enforce"; unless given the mode of the daemon'),
+    ] = None
+    throttle: Annotated[ThrottleRate, Meta(description="the throttle rate for such clients")] = (
+        field(default_factory=lambda: ThrottleRate(2, duration("1h"), 1, duration("4h")))
+    )
+
+
+#: What decisions for [guessing] name as their limit.
+GUESSING = "guessing"
+
+
 class Points(Struct, frozen=True, forbid_unknown_fields=True):
     """What each kind of misbehaviour adds to the count `errors`."""
 
@@ -399,15 +440,23 @@ class Policy(Struct, frozen=True):
     network: Network = field(default_factory=Network)
     protect: Protect = Protect()
     accounts: Accounts = Accounts()
+    guessing: Guessing = field(default_factory=Guessing)
 
     def mode_of(self, name: str) -> LimitMode:
         """Return the mode of a limit: its own, but no more than the daemon's."""
         limit = self.limits.get(name)
-        if limit is None:
-            own: LimitMode = "enforce"
+        if name == GUESSING:
+            own: LimitMode = self.guessing.mode or "enforce"
+        elif limit is None:
+            own = "enforce"
         else:
             own = limit.mode or ("enforce" if limit.of == "client" else "report")
         return "throttle" if own == "enforce" and self.mode == "throttle" else own
+
+    def guesses(self) -> Guessing:
+        """Return [guessing], disabled where nothing of accounts is to be counted."""
+        enabled = self.guessing.enabled and self.accounts.enabled
+        return replace(self.guessing, enabled=enabled)
 
     def of_senders(self, name: str) -> bool:
         """Return whether a limit counts what senders do (accounts …), not what clients do."""

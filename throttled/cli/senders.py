@@ -65,6 +65,11 @@ def facts(sender: SenderFacts) -> Iterator[str]:
         titles = f"{'limit':<20} {'count':<11} {'value':>9} {'soft':>9} {'hard':>9}"
         yield f"  {titles} {'within':<7} then"
         yield from map(_meter, sender.meters)
+    if sender.guessed_from:
+        yield (
+            f"Failed logins: from {number(sender.guessed_from)} addresses (IPv6: /64) that did not "
+            "log in themselves"
+        )
     if sender.reports:
         yield "Reports, the latest first:"
     for one in sender.reports:

@@ -34,7 +34,7 @@ _COUNTS: dict[subjects.Of, tuple[str, ...]] = {
     "mailbox": ("messages",),
 }
 #: Decisions that no limit made carry these in the place of a limit's name.
-_RESERVED = ("network", "ladder", "operator")
+_RESERVED = ("network", "ladder", "operator", "guessing")
 
 
 def errors(config: Config) -> Iterator[Invalid]:
@@ -125,6 +125,7 @@ def _times(config: Config) -> Iterator[Invalid]:
         ("ban", "times"): max(times),
         ("throttle", "time"): config.throttle.time,
         ("network", "time"): config.network.time,
+        ("guessing", "within"): config.guessing.within,
     }
     for key, time in lasting.items():
         if not _SHORTEST_WINDOW <= time <= _LONGEST:
@@ -137,6 +138,7 @@ def _rates(config: Config) -> Iterator[Invalid]:
     """Yield rates of their own that no kernel interface keeps exactly, or that are too many."""
     own: dict[tuple[str, ...], ThrottleRate | None] = {
         ("network", "throttle"): config.network.throttle,
+        ("guessing", "throttle"): config.guessing.throttle,
         **{("limits", name, "throttle"): limit.throttle for name, limit in config.limits.items()},
     }
     given = {key: throttle for key, throttle in own.items() if throttle is not None}

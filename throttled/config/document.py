@@ -98,6 +98,12 @@ SECTIONS = {
         "stored: in memory there are keyed tags of them, for the window of the limit. Names are in "
         "no metric, and in notifications only with [notify] accounts = true."
     ),
+    "guessing": (
+        "Passwords of one account guessed from many addresses, each with a few tries. A client "
+        "that fails on an account under attack is throttled after its first try, unless it logged "
+        "in within 30 days: then only the other limits apply. The account itself is never locked. "
+        "Journal lines and `list` name the limit guessing."
+    ),
     "firewall": "The kernel's packet filter: backend, ports and sizes.",
     "sensor": (
         "Counts connections in the kernel, because a Postfix that is too busy does not log all of "

@@ -17,6 +17,7 @@ from throttled.settings import (
     Ban,
     Duration,
     Good,
+    Guessing,
     Limit,
     Network,
     Points,
@@ -288,6 +289,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     network: Network = field(default_factory=Network)
     protect: Protect = _POLICY.protect
     accounts: Accounts = _POLICY.accounts
+    guessing: Guessing = field(default_factory=Guessing)
     firewall: Firewall = Firewall()
     sensor: Sensor = Sensor()
     store: Store = Store()

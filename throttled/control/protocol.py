@@ -401,6 +401,8 @@ class SenderFacts(Struct, frozen=True):
     days: int  # earlier days with mail, of 35
     meters: list[SenderMeterRow]  # none without a daemon
     reports: list[Report]  # newest first
+    #: Addresses (IPv6: /64) without good evidence whose logins on the account failed.
+    guessed_from: int = 0
 
 
 class ExplainResult(_Result, frozen=True, tag="explain"):

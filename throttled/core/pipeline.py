@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -43,7 +44,7 @@ from throttled.model import (
     Scope,
 )
 from throttled.parse.parser import Parser
-from throttled.settings import Policy
+from throttled.settings import GUESSING, Policy
 from throttled.skipped import Skipped
 from throttled.store.store import Store, StoredPosition
 
@@ -182,6 +183,7 @@ class Pipeline:
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
+        self._reports += self._attacked(now)
         newcomers = self._newcomers(outcome.evidence, now)
         crossings = [*self._acting(outcome.crossings, now), *self.senders.crossings()]
         if not crossings:
@@ -209,6 +211,25 @@ class Pipeline:
             renewed += _in_force(pasts, networks, now.wall)
         self.decide(decisions, now, positions, renewed, began)
         return decisions, spared
+
+    def _attacked(self, now: Moment) -> list[Report]:
+        """Return reports of the accounts that came under attack, each once in the window.
+
+        After a restart the lines before it are counted again, so the store is asked.
+        """
+        settings = self.ladder.policy.guessing
+        within = float(settings.within)
+        found = []
+        for target in self.engine.guessing.drain():
+            if self.ladder.protection.sender(target.account):
+                continue
+            with suppress(StoreError):  # reported where it is written
+                known = self.recorder.store.reports(now.wall - within, target.account)
+                if any(report.limit == GUESSING for report in known):
+                    continue
+            about = GUESSING, "guesses", target.tries, settings.tries, within, target.account
+            found.append(Report(now.wall, target.account, *about))
+        return found
 
     def _acting(self, crossings: Sequence[Crossing], now: Moment) -> Sequence[Crossing]:
         """Return the crossings of limits that act; of those that only report, note reports.

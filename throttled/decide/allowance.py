@@ -27,6 +27,7 @@ _KINDS: dict[str, Kind] = {
     "callouts": "deliveries",
     "auth_failures": "logins",
     "auth_users": "logins",
+    "guesses": "logins",
 }
 _DAY = 86400.0
 _LOGIN_COUNTS = 30 * _DAY

@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.decide.actions import Actions
+from throttled.decide.guessing import Guessing
 from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.scoped import Scoped
@@ -89,6 +90,11 @@ class Engine:
         self.checks = self._actions.checks
 
     @property
+    def guessing(self) -> Guessing:
+        """Which accounts are guessed from many addresses."""
+        return self._actions.guessing
+
+    @property
     def now(self) -> float:
         """The latest moment known, where that is not the latest line's.
 
@@ -119,6 +125,7 @@ class Engine:
         most = policy.max_clients if names else min(_NAMED, policy.max_clients)
         self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
+        self._actions.guessing = self.guessing.reconfigured(policy.guesses())
         scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         for scope, before in self._scopes.items():
             scopes[scope].adopt(before)
@@ -248,6 +255,7 @@ class Engine:
                 state.reset(subject)
                 self.escapes.reset(subject, state.scope)
         self._trace.reset(subject)
+        self.guessing.reset(subject)
 
     def reset_all(self, scope: Scope | None = None) -> None:
         """Reset what all clients did: an operator unbanned everybody. Sessions continue."""
@@ -255,6 +263,7 @@ class Engine:
             if scope in (None, state.scope):
                 state.reset_all()
         self.escapes.clear()
+        self.guessing.clear()
         self.clear_lines()
 
     def clear_lines(self) -> None:
@@ -348,7 +357,9 @@ class Engine:
         return {
             "clients": max((table.size() for table in tables), default=0),
             "sessions": sessions,
-            "dropped": dropped + sum(table.dropped for table in [*tables, *networks]),
+            "dropped": dropped
+            + self.guessing.dropped
+            + sum(table.dropped for table in [*tables, *networks]),
         }
 
     def _all(self) -> Iterator[Scoped]:

@@ -28,7 +28,7 @@ from throttled.model import (
     Scope,
     Snapshot,
 )
-from throttled.settings import Policy
+from throttled.settings import GUESSING, Policy
 
 #: Counts of connections: a throttle for these is spared whom remembered mail speaks for.
 _CONNECTIONS = frozenset({"connections", "handshakes"})
@@ -214,6 +214,8 @@ class Ladder:
             return "exempted by the operator"
         if past.until > now and past.action == "ban":
             return "already banned"
+        if crossing.limit == GUESSING and remembered(crossing.count, past, now):
+            return "it logged in within 30 days: only the other limits apply"
         return ""
 
     def _decide(self, crossing: Crossing, past: Past, now: float) -> tuple[Decision, int]:
@@ -259,6 +261,8 @@ class Ladder:
         """Return the rate of a limit's throttle, None = the configured one, and its length."""
         settings = self.policy.limits.get(limit)
         own = None if settings is None else settings.throttle
+        if limit == GUESSING:
+            own = self.policy.guessing.throttle
         if own is None:
             return None, self.policy.throttle.time
         return own.as_rate(), own.time or self.policy.throttle.time

@@ -125,6 +125,8 @@ def exempt(
 
 def above(crossing: Crossing) -> str:
     """Return how far a limit was crossed, in words."""
+    if crossing.count == "guesses":
+        return f"failed logins on {crossing.value} of the accounts under attack"
     which = "hard" if crossing.action == "ban" else "soft"
     text = f"{crossing.value} {WORDS[crossing.count]} within {Duration(crossing.within)}"
     plain = crossing.plain or crossing.threshold

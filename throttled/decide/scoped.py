@@ -10,11 +10,11 @@ Owns the gauges, what is active, the connections that postscreen hands over, and
 from throttled.address import network_of
 from throttled.decide.active import Active, Excuse
 from throttled.decide.allowance import Kind
-from throttled.decide.limits import CountGauge, Gauges, NameGauge
+from throttled.decide.limits import CountGauge, Gauges, NameGauge, pace
 from throttled.decide.session import family
 from throttled.decide.tables import Generations
 from throttled.model import Action, Crossing, Event, Rate, Scope
-from throttled.settings import Policy
+from throttled.settings import GUESSING, Policy
 
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
@@ -76,12 +76,13 @@ class Scoped:
 
     def reset(self, subject: str) -> None:
         """Reset what a subject did."""
-        limits = set()
+        limits = {GUESSING}
         for gauge in self.gauges.all():
             limits.add(gauge.limit)
             gauge.table.pop(subject)
             gauge.networks.pop(subject)
-            self._pending.pop((subject, gauge.limit), None)
+        for limit in limits:
+            self._pending.pop((subject, limit), None)
         self.active.reset(subject, limits)
 
     def reset_all(self) -> None:
@@ -152,6 +153,50 @@ class Scoped:
         for gauge in group:
             gauge.table.subtract(client, then, count)
             gauge.networks.subtract(network, then, count)
+
+    def accuse(self, subject: str, event: Event, at: float, value: int) -> None:
+        """Note a failed login on an account under attack.
+
+        The throttle for it is slow, so what a client continues doing ends its session.
+
+        Args:
+            subject: the client, or its /64.
+            event: the failure.
+            at: when.
+            value: on how many accounts under attack it failed.
+        """
+        settings = self._policy.guessing
+        bans = value >= settings.accounts
+        action: Action = "ban" if bans else "throttle"
+        now = max(at, self.now)
+        known = self.active.get(subject)
+        if known is not None and now < known.banned_until:
+            return
+        crossing = Crossing(
+            subject,
+            self.scope,
+            GUESSING,
+            action,
+            value,
+            settings.accounts - 1 if bans else 0,
+            float(settings.within),
+            "guesses",
+            event.name,
+            (),
+            event.pid,
+            event.port,
+        )
+        slow = pace(self._policy, settings.throttle)
+        if not bans and known is not None and now < known.throttled_until and known.pace <= slow:
+            if subject == event.client and slow < pace(self._policy, None):
+                self._further[subject, event.pid, event.port] = crossing
+        elif not self.active.excuses(subject, GUESSING, action, value, now):
+            self._pending[subject, GUESSING] = crossing
+
+    def acquit(self, client: str) -> None:
+        """Learn of a login: what the client failed before, in this batch, accuses it no more."""
+        for subject in (client, network_of(client)):
+            self._pending.pop((subject, GUESSING), None)
 
     def _weigh(
         self,

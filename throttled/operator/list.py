@@ -15,7 +15,7 @@ from throttled.store.store import Filter
 log = logging.getLogger(__name__)
 
 #: What stands in the place of a limit's name where none led to a decision.
-OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
+OTHER_LIMITS = ("network", "guessing", "operator", "ladder", "adopted")
 
 
 def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:

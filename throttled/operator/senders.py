@@ -25,11 +25,12 @@ from throttled.control.protocol import (
     Worst,
 )
 from throttled.control.server import Peer
+from throttled.decide.guessing import Target
 from throttled.decide.senders import SenderMeter
 from throttled.errors import NotPermittedError
 from throttled.model import Action, Decision, SenderRow, Snapshot
 from throttled.operator.desk import Desk
-from throttled.settings import Duration
+from throttled.settings import GUESSING, Duration
 from throttled.store.store import Filter
 
 _DAY = 86400.0
@@ -81,6 +82,7 @@ def accounts(desk: Desk, request: Accounts, peer: Peer) -> AccountsResult:
     text = request.text.casefold()
     found = desk.store.senders_of_day(int(moment.wall // _DAY), text, request.of or "")
     rows = [_account(desk, row, moment.boot) for row in found]
+    rows = _under_attack(desk, rows, request)
     rows.sort(key=lambda row: (-(getattr(row, request.sort) or 0), row.subject))
     enabled = desk.config().accounts.enabled
     return AccountsResult(rows[: request.max], len(rows), enabled)
@@ -142,7 +144,11 @@ def facts(desk: Desk, subject: str) -> SenderFacts | None:
     row = SenderRow(subject, *counts, usual, max(before, default=0), received)
     shown = reports[0].shown if reports else senders.queue.shown(subject)
     meters = [_meter(desk, m) for m in senders.meters(subject, moment.boot)] if desk.running else []
-    return SenderFacts(shown, row, len(before), meters, reports)
+    target = desk.pipeline.engine.guessing.target(subject, moment.boot)
+    if target is None:
+        return SenderFacts(shown, row, len(before), meters, reports)
+    meters.append(_guesses(desk, target))
+    return SenderFacts(shown, row, len(before), meters, reports, target.sources)
 
 
 def worst(desk: Desk, most: int) -> list[Worst]:
@@ -169,6 +175,8 @@ def merged(clients: list[Worst], senders: list[Worst], most: int) -> list[Worst]
 def next_step(sender: SenderFacts) -> str:
     """Say what would happen next to a sender; "" where it is near no threshold."""
     for meter in sender.meters:
+        if meter.above and meter.limit == GUESSING:
+            return "clients whose logins on it fail are throttled; the account is never locked"
         if meter.above and meter.mode == "report":
             return f"reported again at twice the value, or after {Duration(meter.within)}"
     nearest: tuple[float, str] = (0.0, "")
@@ -230,6 +238,26 @@ def _meter(desk: Desk, meter: SenderMeter) -> SenderMeterRow:
         policy.mode_of(meter.limit) if desk.pipeline.senders.acting else "report",
         meter.above,
     )
+
+
+def _guesses(desk: Desk, target: Target) -> SenderMeterRow:
+    settings = desk.pipeline.ladder.policy.guessing
+    about = GUESSING, "guesses", target.tries, settings.tries, None, float(settings.within)
+    return SenderMeterRow(*about, "report", target.attacked)
+
+
+def _under_attack(desk: Desk, rows: list[AccountRow], request: Accounts) -> list[AccountRow]:
+    """Return rows of `accounts` with the accounts under attack, also those that send nothing."""
+    if request.of not in (None, "account"):
+        return rows
+    text, attacked = request.text.casefold(), desk.pipeline.engine.guessing
+    names = {t.account for t in attacked.attacked(desk.clock().boot) if text in t.account}
+    found = [
+        replace(row, above=[*row.above, GUESSING]) if row.subject in names else row for row in rows
+    ]
+    others = names - {row.subject for row in rows}
+    nothing = 0, 0, 0, 0, 0, 0, 0, 0, 0
+    return found + [AccountRow(name, *nothing, [GUESSING]) for name in others]
 
 
 def _did(row: SenderRow) -> str:
