@@ -1,8 +1,10 @@
 """One account guessed from many addresses, each harmless alone; honest twins; defaults."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from lab.mail.stories import DELIVERED, HOUR, MIDNIGHT, SUBMISSION, Story, failed, login
+from lab.mail.stories import DELIVERED, HOUR, MIDNIGHT, SUBMISSION, Story, failed, login, replayed
+from throttled.config.schema import Config
 from throttled.model import Decision, Rate
 
 Decide = Callable[[Story], list[Decision]]
@@ -17,12 +19,10 @@ def bot(number: int) -> str:
     return f"198.{18 + number % 2}.{number // 2 % 256}.{1 + number // 512}"
 
 
-def attack(
-    story: Story, bots: int, tries: int, every: float, user: str = BOSS, start: float = 0.0
-) -> None:
-    """Let bots take turns: one session with one try each time."""
-    for number in range(bots * tries):
-        at = start + number * every
+def attack(story: Story, bots: int, sessions: int, every: float, user: str = BOSS) -> None:
+    """Let bots take turns: one try in each session."""
+    for number in range(sessions):
+        at = number * every
         story.session(at, bot(number % bots), failed(user), tag=SUBMISSION, commands=DENIED)
 
 
@@ -52,7 +52,7 @@ def test_152_addresses_with_three_tries_each(decisions: Decide) -> None:
 
 def test_152_addresses_that_take_turns(decisions: Decide) -> None:
     story = Story()
-    attack(story, 152, 3, 30.0)
+    attack(story, 152, 3 * 152, 30.0)
     done = guessing(decisions(story))
     assert {d.action for d in done} == {"throttle"}
     # From its 31st address on: 30 tries, then one of each; the first 30 have one more.
@@ -63,7 +63,7 @@ def test_152_addresses_that_take_turns(decisions: Decide) -> None:
 def test_20_000_addresses_with_one_try_each(decisions: Decide) -> None:
     """Nothing is done that a single try can be denied by: each is throttled for its next."""
     story = Story()
-    attack(story, 20_000, 1, 4.0)
+    attack(story, 20_000, 20_000, 0.1)
     done = guessing(decisions(story))
     assert {d.action for d in done} == {"throttle"}
     assert len({d.subject for d in done}) == 20_000 - 30
@@ -71,8 +71,11 @@ def test_20_000_addresses_with_one_try_each(decisions: Decide) -> None:
 
 def test_a_botnet_that_guesses_two_accounts_is_banned(decisions: Decide) -> None:
     story = Story()
-    attack(story, 60, 1, 60.0)
-    attack(story, 60, 1, 60.0, "sales@example.org", start=2 * HOUR)
+    attack(story, 60, 60, 60.0)
+    for number in range(60):
+        at = 2 * HOUR + 60.0 * number
+        body = failed("sales@example.org")
+        story.session(at, bot(number), body, tag=SUBMISSION, commands=DENIED)
     done = guessing(decisions(story))
     assert {d.subject for d in done if d.action == "throttle"} == {bot(n) for n in range(30, 60)}
     assert {d.subject for d in done if d.action == "ban"} == {bot(n) for n in range(30, 60)}
@@ -81,7 +84,7 @@ def test_a_botnet_that_guesses_two_accounts_is_banned(decisions: Decide) -> None
 def test_the_addresses_of_a_64_count_as_one(decisions: Decide) -> None:
     """Who takes another address of the same /64 for each try gets the /64 throttled."""
     story = Story()
-    attack(story, 40, 1, 10.0)
+    attack(story, 40, 40, 10.0)
     for number in range(4):
         client = f"2001:db8:1:2::{number + 1:x}"
         story.session(HOUR + 700.0 * number, client, failed(BOSS), tag=SUBMISSION, commands=DENIED)
@@ -137,7 +140,7 @@ def test_an_authentication_server_that_refuses_everybody(decisions: Decide) -> N
 def test_the_owner_travels_while_the_account_is_attacked(decisions: Decide) -> None:
     """The right password from a hotel, then a mistyped one: the hotel is known by then."""
     story = Story()
-    attack(story, 200, 3, 60.0)
+    attack(story, 200, 600, 60.0)
     hotel = "203.0.113.9"
     ends = f"auth=1 {DELIVERED}"
     story.session(2 * HOUR, hotel, login(BOSS), tag=SUBMISSION, commands=ends)
@@ -150,7 +153,7 @@ def test_the_owner_travels_while_the_account_is_attacked(decisions: Decide) -> N
 def test_the_owner_mistypes_once_and_then_logs_in(decisions: Decide) -> None:
     """In one session: what the login excuses is not counted."""
     story = Story()
-    attack(story, 200, 3, 60.0)
+    attack(story, 200, 600, 60.0)
     hotel = "203.0.113.9"
     ends = f"auth=1/2 {DELIVERED}"
     bodies = failed(BOSS), login(BOSS)
@@ -158,10 +161,26 @@ def test_the_owner_mistypes_once_and_then_logs_in(decisions: Decide) -> None:
     assert hotel not in {d.subject for d in decisions(story)}
 
 
+def test_the_owner_mistypes_and_logs_in_a_minute_later(tmp_path: Path) -> None:
+    """The throttle that follows the mistyped password ends with the login."""
+    story = Story()
+    attack(story, 200, 600, 60.0)
+    hotel = "203.0.113.9"
+    story.session(2 * HOUR, hotel, failed(BOSS), tag=SUBMISSION, commands=DENIED)
+    ends = f"auth=1 {DELIVERED}"
+    for turn in range(3):
+        at = 2 * HOUR + 60.0 * (turn + 1)
+        story.session(at, hotel, login(BOSS), tag=SUBMISSION, commands=ends)
+    done = replayed(story, Config(), tmp_path / "mail.log")
+    found = [(d.action, d.limit, d.time - MIDNIGHT) for d in done if d.subject == hotel]
+    assert [what[:2] for what in found] == [("throttle", "guessing"), ("release", "guessing")]
+    assert 60.0 <= found[1][2] - 2 * HOUR < 70.0
+
+
 def test_nobody_gets_a_hotel_banned_by_one_account(decisions: Decide) -> None:
     """The twin: another guest, without evidence, fails all day on the account under attack."""
     story = Story()
-    attack(story, 200, 3, 60.0)
+    attack(story, 200, 600, 60.0)
     hotel = "203.0.113.9"
     for turn in range(60):
         story.session(2 * HOUR + 900.0 * turn, hotel, failed(BOSS), tag=SUBMISSION, commands=DENIED)

@@ -46,7 +46,7 @@ from throttled.model import (
 from throttled.parse.parser import Parser
 from throttled.settings import GUESSING, Policy
 from throttled.skipped import Skipped
-from throttled.store.store import Store, StoredPosition
+from throttled.store.store import Filter, Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +185,7 @@ class Pipeline:
         self.recorder.add(outcome.evidence, outcome.activity)
         self._reports += self._attacked(now)
         newcomers = self._newcomers(outcome.evidence, now)
+        newcomers += self._acquitted(outcome.acquitted, now)
         crossings = [*self._acting(outcome.crossings, now), *self.senders.crossings()]
         if not crossings:
             if newcomers:
@@ -211,6 +212,20 @@ class Pipeline:
             renewed += _in_force(pasts, networks, now.wall)
         self.decide(decisions, now, positions, renewed, began)
         return decisions, spared
+
+    def _acquitted(self, keys: Sequence[Key], now: Moment) -> list[Decision]:
+        """Return the end of the throttles for guessing whose clients logged in."""
+        found = []
+        for subject, scope in keys:
+            with suppress(StoreError):  # it expires by itself
+                rows = self.recorder.store.snapshots(now.wall, Filter(subject=subject))
+                about = (GUESSING, 0, now.wall, "it logged in")
+                found += [
+                    Decision(now.wall, "release", subject, scope, *about)
+                    for row in rows
+                    if (row.scope, row.action, row.limit) == (scope, "throttle", GUESSING)
+                ]
+        return found
 
     def _attacked(self, now: Moment) -> list[Report]:
         """Return reports of the accounts that came under attack, each once in the window.

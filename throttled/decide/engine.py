@@ -61,6 +61,8 @@ class Outcome(Struct, frozen=True):
     #: What clients did above a limit whose slow throttle is active: their sessions are to end.
     further: list[Crossing] = []
     behind: list[Crossing] = []  # of clients behind a proxy
+    #: Clients that failed on an account under attack, and logged in since.
+    acquitted: list[tuple[str, Scope]] = []
 
 
 class Engine:
@@ -286,7 +288,10 @@ class Engine:
         for state in self._behind.values():
             pending, _ = state.drain()
             behind += (replace(c, lines=self.lines(c.subject)) for c in pending)
-        return Outcome(crossings, *self._actions.drain(), further, behind)
+        acquitted = [
+            (client, state.scope) for state in self._scopes.values() for client in state.acquitted()
+        ]
+        return Outcome(crossings, *self._actions.drain(), further, behind, acquitted)
 
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what the meters of a client or network show, for `explain`.

@@ -16,6 +16,7 @@ from throttled.decide.tables import Generations
 from throttled.model import Action, Crossing, Event, Rate, Scope
 from throttled.settings import GUESSING, Policy
 
+_DAY = 86400.0
 #: Between PASS of postscreen and `connect` of smtpd for the same connection.
 _HANDOVER = 60.0
 
@@ -43,12 +44,16 @@ class Scoped:
         self._policy = policy
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         self._further: dict[tuple[str, int, int], Crossing] = {}  # by session
+        #: Clients that failed on accounts under attack; those of them that logged in since.
+        self._accused: Generations[str, bool] = Generations(_DAY, policy.max_clients)
+        self._acquitted: list[str] = []
 
     def adopt(self, before: "Scoped") -> None:
         """Take over all that another policy leaves as it is."""
         self.active, self.now = before.active, before.now
         self.screening, self.handover = before.screening, before.handover
         self._pending, self._further = before._pending, before._further  # noqa: SLF001 - its own
+        self._accused, self._acquitted = before._accused, before._acquitted  # noqa: SLF001
         self.gauges.adopt(before.gauges)
 
     def hold(  # noqa: PLR0913 - see `Engine.hold`
@@ -192,11 +197,19 @@ class Scoped:
                 self._further[subject, event.pid, event.port] = crossing
         elif not self.active.excuses(subject, GUESSING, action, value, now):
             self._pending[subject, GUESSING] = crossing
+            self._accused.put(subject, True, at)
 
     def acquit(self, client: str) -> None:
-        """Learn of a login: what the client failed before, in this batch, accuses it no more."""
+        """Learn of a login: what the client failed before accuses it no more."""
         for subject in (client, network_of(client)):
             self._pending.pop((subject, GUESSING), None)
+        if self._accused.pop(client):
+            self._acquitted.append(client)
+
+    def acquitted(self) -> list[str]:
+        """Return the clients that were accused and logged in since the last call."""
+        drained, self._acquitted = self._acquitted, []
+        return drained
 
     def _weigh(
         self,
