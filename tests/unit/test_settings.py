@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from throttled.model import Rate
 from throttled.settings import (
+    Accounts,
     Duration,
+    Guessing,
     Limit,
     LimitMode,
     Policy,
@@ -88,3 +90,13 @@ def test_mode_of_a_limit(
 def test_mode_of_what_is_no_limit() -> None:
     assert Policy().mode_of("operator") == "enforce"
     assert not Policy().of_senders("operator")
+
+
+def test_guessing() -> None:
+    settings = Policy().guesses()
+    assert (settings.tries, settings.tries_each, settings.accounts) == (30, 3, 2)
+    assert (str(settings.within), settings.enabled) == ("1d", True)
+    assert not Policy(accounts=Accounts(enabled=False)).guesses().enabled
+    assert Policy().mode_of("guessing") == "enforce"
+    assert Policy(mode="throttle").mode_of("guessing") == "throttle"
+    assert Policy(guessing=Guessing(mode="report")).mode_of("guessing") == "report"

@@ -11,6 +11,7 @@ from throttled.settings import (
     AnyCount,
     Ban,
     Duration,
+    Guessing,
     Limit,
     Network,
     Override,
@@ -168,6 +169,17 @@ BAD: dict[str, tuple[Config, str, str]] = {
         "network.throttle.burst",
         "in a day (1)",
     ),
+    "own rate of guessing": (
+        Config(guessing=Guessing(throttle=ThrottleRate(1, duration("1d"), 2))),
+        "guessing.throttle.burst",
+        "in a day (1)",
+    ),
+    "guessing too long": (
+        Config(guessing=Guessing(within=duration("4w"))),
+        "guessing.within",
+        "from 1s to 24d",
+    ),
+    "guessing as a limit": (limits(guessing=limit(3)), "limits.guessing", "a word of its own"),
     "own rates": (
         limits(**{f"x{n}": slow_limit(n, "1h", 1) for n in range(1, 18)}),
         "limits.x17.throttle",

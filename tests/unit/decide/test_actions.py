@@ -372,3 +372,23 @@ def test_host_names_are_remembered() -> None:
     assert actions.named("MX", 9) == [(A, "mx.example.net")]
     actions.remember_names(60.0, 8)
     assert actions.named("mx", 9) == []
+
+
+def test_failed_logins_count_against_their_account_whatever_domain_and_case() -> None:
+    under = engine(facts=Facts(sasl_domain="example.org"))
+    names = ("boss", "BOSS@Example.org", "")
+    for number in range(45):
+        under.step(auth(names[number % 3], client=f"203.0.113.{number}"), 1000.0)
+    found = under.guessing.target("account:boss", 1000.0)
+    assert found is not None
+    assert (found.tries, found.sources, found.attacked) == (30, 30, False)
+    under.step(auth("boss", reason="temporary"), 1000.0)
+    assert found == under.guessing.target("account:boss", 1000.0)
+    for number in range(2):
+        under.step(auth("boss", client=f"2001:db8::{number + 1}"), 1000.0)
+    crossings = {(c.subject, c.limit) for c in under.drain().crossings}
+    assert crossings == {
+        ("2001:db8::1", "guessing"),
+        ("2001:db8::2", "guessing"),
+        ("2001:db8::/64", "guessing"),
+    }

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lab.daemon.events import A, B, engine, event, run, value
+from lab.daemon.events import A, B, auth, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.engine import Engine
 from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Service
-from throttled.settings import Limit, Policy, duration
+from throttled.settings import Accounts, Limit, Policy, duration
 
 UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
 
@@ -348,3 +348,18 @@ def test_clients_are_found_by_their_host_names() -> None:
     assert under.named("customer", 0) == []
     under.reconfigure(Policy())
     assert under.named("mx", 9) == [(A, "mx.Customer.example")]
+
+
+def test_accounts_under_attack_outlast_another_policy_and_are_reset() -> None:
+    under = engine()
+    run([auth("boss", client=f"203.0.113.{n}") for n in range(40)], under=under)
+    under.reconfigure(Policy(limits={}))
+    assert [target.account for target in under.guessing.attacked(1000.0)] == ["account:boss"]
+    under.reset("account:boss")
+    assert list(under.guessing.attacked(1000.0)) == []
+    run([auth("boss", client=f"203.0.113.{n}") for n in range(40)], under=under)
+    under.reset_all()
+    assert list(under.guessing.attacked(1000.0)) == []
+    run([auth("boss", client=f"203.0.113.{n}") for n in range(40)], under=under)
+    under.reconfigure(Policy(accounts=Accounts(enabled=False)))
+    assert list(under.guessing.attacked(1000.0)) == []

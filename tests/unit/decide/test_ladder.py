@@ -531,3 +531,23 @@ def test_a_sender_is_judged_by_its_limit_whatever_mail_it_delivered() -> None:
         assert [d.action for d in ruling.decisions] == [action]
     assert ladder.protected("198.51.100.7", "errors") == "in Postfix's mynetworks"
     assert ladder.protected("198.51.100.7", "x") == ""
+
+
+GUESSES = Crossing(A, "submission", "guessing", "throttle", 1, 0, DAY, "guesses")
+
+
+def test_who_guesses_an_account_under_attack_is_throttled_at_a_rate_of_its_own() -> None:
+    decision = one(GUESSES)
+    assert (decision.action, decision.rate) == ("throttle", Rate(2, 3600.0, 1))
+    assert decision.until == NOW + 4 * 3600
+    assert decision.why == "failed logins on 1 of the accounts under attack"
+    twice = replace(GUESSES, action="ban", value=2, threshold=1)
+    assert (one(twice).action, one(twice).level) == ("ban", 1)
+    assert one(twice, policy=Policy(mode="throttle")).action == "throttle"
+    assert one(twice, Past(logins=1, last_login=NOW - 40 * DAY)).action == "ban"
+    assert one(twice, Past(deliveries=99, delivery_days=9)).action == "ban"
+
+
+def test_who_logged_in_within_30_days_is_spared_for_guessing() -> None:
+    why = "it logged in within 30 days: only the other limits apply"
+    assert spared(GUESSES, Past(logins=1, last_login=NOW - 20 * DAY)) == why

@@ -119,3 +119,8 @@ def test_in_words() -> None:
     assert above(raised) == (
         "251 points for errors within 10m, hard limit 250 and 30 for good evidence"
     )
+
+
+def test_the_reason_of_guessing_names_no_threshold() -> None:
+    crossing = Crossing(N, "mx", "guessing", "throttle", 1, 0, 86400.0, "guesses")
+    assert above(crossing) == "failed logins on 1 of the accounts under attack"

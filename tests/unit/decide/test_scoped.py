@@ -3,8 +3,17 @@
 import pytest
 
 from lab.daemon.events import A, B, auth, engine, event, run, session, value
+from throttled.decide.engine import Engine
 from throttled.model import Event, Rate
-from throttled.settings import Limit, Points, Policy, default_limits, duration
+from throttled.settings import (
+    Guessing,
+    Limit,
+    Points,
+    Policy,
+    ThrottleRate,
+    default_limits,
+    duration,
+)
 
 
 def test_a_64_counts_what_its_addresses_do_wrong() -> None:
@@ -329,3 +338,91 @@ def test_a_network_is_judged_by_each_event_of_a_client_that_is_not_banned() -> N
     assert (network.subject, network.count) == ("198.51.100.0/24", "connections")
     under.handshakes("203.0.113.9", "mx", 61, 1000.0)
     assert [crossing.count for crossing in under.drain().crossings] == ["handshakes"]
+
+
+def guessed(policy: Policy | None = None, account: str = "boss") -> Engine:
+    """Return an engine with an account under attack, whose crossings are drained."""
+    under = engine(policy)
+    run([auth(account, client=f"203.0.113.{n}") for n in range(31)], under=under)
+    return under
+
+
+def test_a_failure_on_an_account_under_attack_is_a_crossing() -> None:
+    under = guessed()
+    (crossing,) = run([auth("Boss", pid=9, port=7, name="x.example")], under=under)
+    assert (crossing.subject, crossing.scope, crossing.limit) == (A, "submission", "guessing")
+    assert (crossing.action, crossing.value, crossing.threshold) == ("throttle", 1, 0)
+    assert (crossing.pid, crossing.port, crossing.name) == (9, 7, "x.example")
+    assert run([auth("somebody-else", client=B)], under=under) == []
+
+
+def test_a_failure_on_a_second_account_is_a_ban() -> None:
+    under = guessed()
+    run([auth("sales", client=f"203.0.113.{n}") for n in range(40, 71)], under=under)
+    (first,) = run([auth("boss")], under=under)
+    (second,) = run([auth("sales")], under=under)
+    assert (first.action, second.action, second.value, second.threshold) == (
+        *("throttle", "ban"),
+        *(2, 1),
+    )
+    under.hold(A, "submission", "ban", 2000.0, 1000.0)
+    assert run([auth("sales")], under=under) == []
+
+
+def test_what_a_client_continues_under_the_slow_throttle_ends_its_session() -> None:
+    under = guessed()
+    rate = Rate(2, 3600.0, 1)
+    for subject in (A, "2001:db8::1"):
+        under.hold(subject, "submission", "throttle", 9000.0, 1000.0, rate=rate)
+    under.step(auth("boss", pid=9), 1001.0)
+    outcome = under.drain()
+    assert outcome.crossings == []
+    assert [(c.subject, c.pid, c.limit) for c in outcome.further] == [(A, 9, "guessing")]
+    # The /64 is no client: its entry ends no session, and is not made again.
+    under.hold("2001:db8::/64", "submission", "throttle", 9000.0, 1000.0, rate=rate)
+    under.step(auth("boss", client="2001:db8::1"), 1001.0)
+    under.step(auth("boss", client="2001:db8::1"), 1001.0)
+    outcome = under.drain()
+    assert (outcome.crossings, [c.subject for c in outcome.further]) == ([], ["2001:db8::1"])
+
+
+def test_a_throttle_for_guessing_as_fast_as_others_ends_no_session() -> None:
+    policy = Policy(guessing=Guessing(throttle=ThrottleRate(10, duration("1m"), 10)))
+    under = guessed(policy)
+    under.hold(A, "submission", "throttle", 9000.0, 1000.0)
+    under.step(auth("boss"), 1001.0)
+    outcome = under.drain()
+    assert (outcome.crossings, outcome.further) == ([], [])
+
+
+def test_guessing_that_was_spared_is_not_judged_again_at_once() -> None:
+    under = guessed()
+    (crossing,) = run([auth("boss")], under=under)
+    under.excuse(crossing, 1 << 62, 1060.0, 1000.0)
+    assert run([auth("boss")], under=under) == []
+    assert len(run([auth("boss")], at=1061.0, under=under)) == 1
+    run([auth("boss")], under=under)
+    under.step(auth("boss"), 1062.0)
+    under.reset(A)
+    assert under.drain().crossings == []
+
+
+def test_a_login_acquits() -> None:
+    """In the same batch nothing comes of the failure; later it ends what came of it."""
+    under = guessed()
+    login = event("login", instance="postfix/submission", user="boss", pid=4)
+    under.step(auth("boss", pid=3), 1000.0)
+    under.step(login, 1000.0)
+    outcome = under.drain()
+    assert (outcome.crossings, outcome.acquitted) == ([], [(A, "submission")])
+    under.step(login, 1001.0)
+    assert under.drain().acquitted == []
+    assert run([auth("boss", pid=5)], under=under) == []  # it is known now
+
+
+def test_who_was_accused_is_known_under_another_policy() -> None:
+    under = guessed()
+    assert len(run([auth("boss")], under=under)) == 1
+    under.reconfigure(Policy(limits={}))
+    under.step(event("login", instance="postfix/submission", user="boss"), 1001.0)
+    assert under.drain().acquitted == [(A, "submission")]
