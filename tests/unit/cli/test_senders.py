@@ -63,3 +63,13 @@ def test_all_of_it(cli: "Cli", daemon: "Daemon") -> None:
     assert " in submission" not in cli("explain", ALICE).out
     assert "packets" not in cli("explain", ALICE).out
     assert "Sessions" not in cli("explain", ALICE).out
+
+
+def test_from_how_many_addresses_an_account_is_guessed(cli: "Cli", daemon: "Daemon") -> None:
+    known = result(replace(ABOVE, limit="guessing", count="guesses", value=1234))
+    assert known.sender is not None
+    daemon.answer = replace(known, sender=replace(known.sender, guessed_from=1205))
+    lines = cli("explain", ALICE).out.splitlines()
+    assert lines[0].endswith("above guessing: 1,234 guesses within 1h, reported above 10")
+    from_where = "Failed logins: from 1,205 addresses (IPv6: /64) that did not log in themselves"
+    assert from_where in lines

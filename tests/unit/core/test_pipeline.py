@@ -37,7 +37,7 @@ from throttled.model import (
 )
 from throttled.notify import line
 from throttled.parse.parser import Parser
-from throttled.settings import Policy, default_limits
+from throttled.settings import Guessing, Policy, default_limits
 from throttled.store.store import Filter, Store, StoredPosition
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
@@ -969,3 +969,74 @@ def test_senders_beyond_the_caps_are_a_warning(pipeline: Pipeline) -> None:
     pipeline.senders.dropped = 7
     [finding] = reporter(2.0)
     assert (finding.key, "7 evicted" in finding.what) == ("senders-full", True)
+
+
+def guesses(count: int, first: int = 0) -> list[str]:
+    """Return failed logins on one account, each from another /24."""
+    failed = "SASL LOGIN authentication failed: authentication failure, sasl_username=Boss"
+    texts = (f"warning: unknown[198.18.{first + n}.1]: {failed}" for n in range(count))
+    return [line for text in texts for line in lines(text, 1)]
+
+
+def test_an_account_under_attack_is_reported_once(pipeline: Pipeline, store: Store) -> None:
+    assert read(pipeline, guesses(30)) == []
+    assert pipeline.reports() == []
+    (decision,) = read(pipeline, guesses(1, 30))
+    assert (decision.subject, decision.action, decision.limit) == (
+        *("198.18.30.1", "throttle"),
+        "guessing",
+    )
+    (report,) = pipeline.reports()
+    assert line.report(report) == (
+        "report account:boss limit=guessing count=guesses value=31 soft=30 within=1d"
+    )
+    assert store.reports(subject="account:boss") == [report]
+    read(pipeline, guesses(5, 40))
+    assert pipeline.reports() == []
+
+
+def test_an_account_under_attack_is_not_reported_again_after_a_restart(
+    pipeline: Pipeline, store: Store, kernel: Kernel
+) -> None:
+    read(pipeline, guesses(31))
+    assert len(pipeline.reports()) == 1
+    again = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
+    again.counting.read(guesses(31), range(31), later(5.0), 0, 3, unbanned={})
+    assert again.settle(later(5.0))[0] == []  # the one is throttled already
+    assert again.reports() == []
+    found = again.engine.guessing.target("account:boss", BOOT + 5.0)
+    assert found is not None
+    assert found.attacked
+
+
+def test_an_account_that_is_allowed_is_not_reported(store: Store, kernel: Kernel) -> None:
+    protection = Protection(Facts(), senders=["account:boss"])
+    pipeline = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, WALL))
+    pipeline.reconfigure(Policy(), protection)
+    assert len(read(pipeline, guesses(31))) == 1
+    assert pipeline.reports() == []
+
+
+def test_guessing_that_only_reports(store: Store, kernel: Kernel) -> None:
+    policy = Policy(guessing=Guessing(mode="report"))
+    pipeline = Pipeline(policy, Facts(), store, kernel, Parser(UTC, WALL))
+    assert read(pipeline, guesses(31)) == []
+    assert {report.subject for report in pipeline.reports()} == {"account:boss", "198.18.30.1"}
+    assert kernel.elements == {}
+
+
+def test_a_login_ends_the_throttle_for_guessing(pipeline: Pipeline, kernel: Kernel) -> None:
+    client = "198.18.30.1"
+    read(pipeline, guesses(31))
+    assert (client, "mx", "throttle") in kernel.elements
+    accepted = f"3A5C01F2B: client=unknown[{client}], sasl_method=PLAIN, sasl_username=boss"
+    (decision,) = read(pipeline, lines(accepted, 1))
+    assert (decision.action, decision.subject, decision.why) == ("release", client, "it logged in")
+    assert kernel.elements == {}
+    # A throttle for another limit stays.
+    read(pipeline, guesses(1, 50))
+    store = pipeline.recorder.store
+    (row,) = store.snapshots(WALL, Filter(subject="198.18.50.1"))
+    other = Decision(WALL, "throttle", row.subject, "mx", "errors", 0, WALL + 600, "because")
+    pipeline.decide([other], NOW)
+    assert read(pipeline, lines(accepted.replace(client, row.subject), 1)) == []

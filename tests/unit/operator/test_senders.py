@@ -178,3 +178,37 @@ def test_switched_off(tmp_path: Path) -> None:
         assert (known.sender.reports, known.sender.meters, known.lines) == ([], [], [])
 
     live(tmp_path, story)
+
+
+def test_an_account_that_is_guessed_from_many_addresses(tmp_path: Path) -> None:
+    """It sends nothing, and is shown all the same."""
+
+    async def story(lab: Lab) -> None:
+        failed = "SASL LOGIN authentication failed: x, sasl_username=Boss"
+        lab.write(*(f"warning: unknown[198.18.{n}.1]: {failed}" for n in range(35)))
+
+        async def counted() -> bool:
+            return bool((await lab.ask(protocol.Accounts(), AccountsResult)).rows)
+
+        await lab.until(counted)
+        [row] = (await lab.ask(protocol.Accounts("BOS", "account"), AccountsResult)).rows
+        assert (row.subject, row.messages, row.above) == ("account:boss", 0, ["guessing"])
+        for request in (protocol.Accounts("alice"), protocol.Accounts(of="uid")):
+            assert (await lab.ask(request, AccountsResult)).rows == []
+        known = await lab.ask(protocol.Explain("account:boss"), ExplainResult)
+        assert known.sender is not None
+        [meter] = [m for m in known.sender.meters if m.limit == "guessing"]
+        assert (meter.value, meter.soft, meter.above, known.sender.guessed_from) == (
+            *(35, 30),
+            *(True, 35),
+        )
+        assert [report.limit for report in known.sender.reports] == ["guessing"]
+        assert known.next.endswith("the account is never locked")
+        assert {row[2] for row in await lab.listed(5)} == {"throttle"}
+        # An account that sends has its row as before, and what it is above.
+        sends(lab, "boss", 11)
+        await explained(lab, "account:boss")
+        [row] = (await lab.ask(protocol.Accounts("boss"), AccountsResult)).rows
+        assert (row.messages, row.above) == (1, ["account-bounces", "guessing"])
+
+    live(tmp_path, story)
