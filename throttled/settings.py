@@ -261,7 +261,7 @@ class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description='"report", "throttle" or "enforce"; unless given the mode of the daemon'),
     ] = None
     throttle: Annotated[ThrottleRate, Meta(description="the throttle rate for such clients")] = (
-        field(default_factory=lambda: ThrottleRate(2, duration("1h"), 1, duration("4h")))
+        field(default_factory=lambda: ThrottleRate(1, duration("1d"), 1, duration("4h")))
     )
 
 

@@ -1,14 +1,20 @@
 """One account guessed from many addresses, each harmless alone; honest twins; defaults."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.mail.stories import DELIVERED, HOUR, MIDNIGHT, SUBMISSION, Story, failed, login, replayed
+from throttled.clock import Moment
 from throttled.config.schema import Config
-from throttled.model import Decision, Rate
+from throttled.core.pipeline import Pipeline
+from throttled.model import Decision, Facts, Rate
+from throttled.parse.parser import Parser
+from throttled.settings import Policy
+from throttled.store.store import Store
 
 Decide = Callable[[Story], list[Decision]]
-SLOW = Rate(2, 3600.0, 1)
+SLOW = Rate(1, 86400.0, 1)
 DENIED = "ehlo=1 auth=0/1 quit=1 commands=2/3"
 BOSS = "boss@example.org"
 TEMPORARY = "Connection lost to authentication server"
@@ -159,6 +165,43 @@ def test_the_owner_mistypes_once_and_then_logs_in(decisions: Decide) -> None:
     bodies = failed(BOSS), login(BOSS)
     story.session(2 * HOUR, hotel, *bodies, tag=SUBMISSION, commands=ends, seconds=0.5)
     assert hotel not in {d.subject for d in decisions(story)}
+
+
+def through(bots: int, every: float, hours: float) -> list[int]:
+    """Return how many tries of each bot reach Postfix if the kernel does what is decided.
+
+    Each bot tries once every so many seconds; a throttle lets the burst of its rate through.
+    """
+    store = Store.open(":memory:")
+    pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, MIDNIGHT))
+    reached, until, tokens = [0] * bots, [0.0] * bots, [0] * bots
+    for number in range(int(bots * hours * HOUR / every)):
+        at, bot_number = MIDNIGHT + number * every / bots, number % bots
+        if at < until[bot_number] and not tokens[bot_number]:
+            continue
+        tokens[bot_number] -= at < until[bot_number]
+        reached[bot_number] += 1
+        failure = (
+            f"{datetime.fromtimestamp(at, UTC).isoformat()} mx {SUBMISSION}[9]: {failed(BOSS)}"
+        )
+        line = failure.replace("CLIENT", f"unknown[{bot(bot_number)}]")
+        pipeline.counting.read([line], [0], Moment(at, at))
+        for decision in pipeline.settle(Moment(at, at), ())[0]:
+            assert (decision.action, decision.subject) == ("throttle", bot(bot_number))
+            assert decision.rate is not None
+            until[bot_number], tokens[bot_number] = decision.until, decision.rate.burst
+        for row in store.ended(at):
+            ended = [pipeline.ladder.ended([one], at)[0] for one in row]
+            pipeline.decide(ended, Moment(at, at))
+    store.close()
+    return reached
+
+
+def test_what_gets_through_of_a_botnet() -> None:
+    """152 bots that try once a minute for twelve hours: 720 tries each, were they let."""
+    reached = through(152, 60.0, 12.0)
+    assert max(reached) <= 7
+    assert sum(reached) <= 30 + 152 * 6
 
 
 def test_the_owner_mistypes_and_logs_in_a_minute_later(tmp_path: Path) -> None:

@@ -538,7 +538,7 @@ GUESSES = Crossing(A, "submission", "guessing", "throttle", 1, 0, DAY, "guesses"
 
 def test_who_guesses_an_account_under_attack_is_throttled_at_a_rate_of_its_own() -> None:
     decision = one(GUESSES)
-    assert (decision.action, decision.rate) == ("throttle", Rate(2, 3600.0, 1))
+    assert (decision.action, decision.rate) == ("throttle", Rate(1, DAY, 1))
     assert decision.until == NOW + 4 * 3600
     assert decision.why == "failed logins on 1 of the accounts under attack"
     twice = replace(GUESSES, action="ban", value=2, threshold=1)

@@ -371,7 +371,7 @@ def test_a_failure_on_a_second_account_is_a_ban() -> None:
 
 def test_what_a_client_continues_under_the_slow_throttle_ends_its_session() -> None:
     under = guessed()
-    rate = Rate(2, 3600.0, 1)
+    rate = Rate(1, 86400.0, 1)
     for subject in (A, "2001:db8::1"):
         under.hold(subject, "submission", "throttle", 9000.0, 1000.0, rate=rate)
     under.step(auth("boss", pid=9), 1001.0)
