@@ -26,7 +26,7 @@ from throttled.settings import Guessing as Settings
 
 #: Names tracked, sources of all of them together, and of one: beyond that an account is under
 #: attack anyway, and only how many they are is not known.
-_ACCOUNTS, _SOURCES, _OF_ONE = 10_000, 100_000, 25_000
+_ACCOUNTS, _SOURCES, _OF_ONE = 5_000, 100_000, 25_000
 #: Names that somebody logged in with, and how long they are known without another login.
 _OWNED, _OWNED_TIME = 50_000, 30 * 86400.0
 
