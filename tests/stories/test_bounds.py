@@ -180,13 +180,25 @@ def test_a_provider_whose_customers_mistype(judge: Judge) -> None:
 
 
 def test_the_twin_of_the_provider_takes_turns(judge: Judge) -> None:
-    """Each of 200 addresses fails once in twenty minutes."""
+    """Each of 200 addresses fails once in twenty minutes; none of 400 accounts is under attack."""
+    story = Story()
+    for number in range(1600):
+        client = f"203.0.113.{number % 200}"
+        line = failed(f"user{number % 400}")
+        story.session(number * 6.0, client, line, tag=SUBMISSION, commands=DENIED)
+    assert judge(story) == {("throttle", "203.0.113.0/24", "submission")}
+
+
+def test_the_twin_of_the_provider_guesses_three_accounts(judge: Judge) -> None:
+    """The same, but it tries three accounts, which are under attack after 90 tries."""
     story = Story()
     for number in range(1600):
         client = f"203.0.113.{number % 200}"
         line = failed(f"user{number % 3}")
         story.session(number * 6.0, client, line, tag=SUBMISSION, commands=DENIED)
-    assert judge(story) == {("throttle", "203.0.113.0/24", "submission")}
+    done = judge(story)
+    assert ("ban", "203.0.113.0/24", "submission") in done
+    assert {"203.0.113.100", "203.0.113.199"} <= subjects(done, "ban")
 
 
 GOOD = tuple(f"203.0.113.{number}" for number in (10, 11, 12))

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.mail.stories import DELIVERED, HOUR, MIDNIGHT, SUBMISSION, Story, failed, login, replayed
+from throttled.analysis.replay import Replay
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
-from throttled.model import Decision, Facts, Rate
+from throttled.model import Decision, Facts, Rate, Report
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store
@@ -228,3 +229,19 @@ def test_nobody_gets_a_hotel_banned_by_one_account(decisions: Decide) -> None:
     for turn in range(60):
         story.session(2 * HOUR + 900.0 * turn, hotel, failed(BOSS), tag=SUBMISSION, commands=DENIED)
     assert {d.action for d in decisions(story) if d.subject == hotel} == {"throttle"}
+
+
+def test_replay_reports_the_account_once(tmp_path: Path) -> None:
+    story = Story()
+    attack(story, 152, 3 * 152, 30.0)
+    path = tmp_path / "mail.log"
+    path.write_text("".join(f"{line}\n" for _, line in story.lines()))
+    replay = Replay(Config(), Facts(), UTC)
+    reports = [what for what in replay.run([str(path)]) if isinstance(what, Report)]
+    assert [(one.subject, one.limit, one.value) for one in reports] == [
+        (f"account:{BOSS}", "guessing", 31)
+    ]
+    assert (
+        replay.summary.limits["guessing"].throttled,
+        replay.summary.limits["guessing"].banned,
+    ) == (152, 0)

@@ -8,14 +8,15 @@ is new in each process), with a meter (`throttled.decide.meter`): a failure coun
 the window, and at most an eighth of it longer.
 
 At a cap the accounts without a failure in the window are evicted, then the lower half: first names
-that nobody logged in with, of these first those not under attack, of these first those with the
-fewest tries. Names that an attacker invents never evict an account that is used.
+that nobody logged in with, of these first those with the fewest tries. Names that an attacker
+invents never evict an account that is used.
 
 Owns the accounts that failed logins name, who logged in, and which accounts under attack each
 source failed on.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from msgspec import Struct
 
@@ -36,7 +37,7 @@ class Target(Struct, frozen=True):
 
     account: str  # subject
     tries: int  # those that count
-    sources: int  # distinct ones without good evidence; at most `_OF_ONE` are counted
+    sources: int  # distinct ones without good evidence, as far as the caps let count them
     attacked: bool
 
 
@@ -220,15 +221,18 @@ class Guessing:
         kept: dict[str, _Account] = {}
         sources = 0
         for name, known in recent[: _ACCOUNTS // 2]:
-            if sources + len(known.sources) <= _SOURCES // 2:
+            if sources + len(known.sources) > _SOURCES // 2:
+                # So many are enough for it to stay under attack.
+                known.sources = dict(islice(known.sources.items(), self.settings.tries + 1))
+                self._sum(known)
+            if sources + len(known.sources) <= _SOURCES * 3 // 4:
                 kept[name] = known
                 sources += len(known.sources)
         self.dropped += len(recent) - len(kept)
         self._accounts, self._sources = kept, sources
 
-    def _rank(self, name: str, known: _Account) -> tuple[bool, bool, int, int]:
-        attacked = known.tries > self.settings.tries
-        return self._owned.get(name) is not None, attacked, known.tries, known.tick
+    def _rank(self, name: str, known: _Account) -> tuple[bool, int, int]:
+        return self._owned.get(name) is not None, known.tries, known.tick
 
 
 def _source(client: str) -> str:

@@ -86,6 +86,8 @@ def test_exact_model(steps: list[tuple[float, str, str, str]]) -> None:
             assert found == (
                 Target(name, tries, len(recent), tries > SETTINGS.tries) if recent else None
             )
+        recent_of = ({s for t, s in model.failures[n] if t >= tick - 8} for n in (BOSS, SALES))
+        assert under.size()[1] == sum(map(len, recent_of))
     expected = {name for name in (BOSS, SALES) if model.tries(name, int(at / 10)) > SETTINGS.tries}
     assert {target.account for target in under.attacked(at)} == expected
 
@@ -177,12 +179,30 @@ def test_invented_names_do_not_evict_an_account(
         under.logged_in(BOSS, "203.0.113.1", 1000.0)
         under.failed(BOSS, v4(0), 1000.0)
     for number in range(5000):
-        under.failed(f"account:{number}", v4(number % 7), 1001.0)
+        for client in range(2):
+            under.failed(f"account:{number}", v4(number % 7 + client), 1001.0)
         assert under.size()[0] <= 100
     assert under.dropped >= 4800
     assert under.target(BOSS, 1001.0) == (
         Target(BOSS, 1, 1, attacked=False) if owned else Target(BOSS, 5, 5, attacked=True)
     )
+
+
+def test_an_account_stays_under_attack_at_the_cap_of_sources(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cap costs it addresses that are counted, not the state."""
+    monkeypatch.setattr(guessing, "_SOURCES", 1000)
+    under = Guessing(SETTINGS)
+    names = [f"account:{number}" for number in range(4)]
+    for name in names:
+        for number in range(250):
+            under.failed(name, v4(number), 1000.0)
+    under.failed(BOSS, v4(0), 1000.0)
+    assert under.size()[1] == 511
+    found = sorted((target.sources, target.account) for target in under.attacked(1000.0))
+    assert [sources for sources, _ in found] == [5, 5, 250, 250]
+    assert {account for _, account in found} == set(names)
 
 
 def test_the_cap_of_sources(monkeypatch: pytest.MonkeyPatch) -> None:
