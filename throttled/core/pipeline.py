@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -21,6 +20,8 @@ from throttled.core.behind import Behind
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
 from throttled.core.explain import explain
+from throttled.core.guessing import acquitted
+from throttled.core.guessing import reports as attacked
 from throttled.core.recorder import Key, Recorder
 from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
@@ -44,9 +45,9 @@ from throttled.model import (
     Scope,
 )
 from throttled.parse.parser import Parser
-from throttled.settings import GUESSING, Policy
+from throttled.settings import Policy
 from throttled.skipped import Skipped
-from throttled.store.store import Filter, Store, StoredPosition
+from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class Pipeline:
     def reports(self) -> list[Report]:
         """Return who crossed a limit that only reports since the last call, and record them."""
         allowed = self.ladder.protection.sender
-        reports = [*self._reports, *(r for r in self.senders.drain() if not allowed(r.subject))]
+        reports = [r for r in (*self._reports, *self.senders.drain()) if not allowed(r.subject)]
         self._reports = []
         if reports and self.recorder.error is None:
             try:
@@ -183,9 +184,10 @@ class Pipeline:
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
-        self._reports += self._attacked(now)
+        targets, settings = self.engine.guessing.drain(), self.ladder.policy.guessing
+        self._reports += attacked(targets, settings, self.recorder.store, now)
         newcomers = self._newcomers(outcome.evidence, now)
-        newcomers += self._acquitted(outcome.acquitted, now)
+        newcomers += acquitted(outcome.acquitted, self.recorder.store, now)
         crossings = [*self._acting(outcome.crossings, now), *self.senders.crossings()]
         if not crossings:
             if newcomers:
@@ -212,39 +214,6 @@ class Pipeline:
             renewed += _in_force(pasts, networks, now.wall)
         self.decide(decisions, now, positions, renewed, began)
         return decisions, spared
-
-    def _acquitted(self, keys: Sequence[Key], now: Moment) -> list[Decision]:
-        """Return the end of the throttles for guessing whose clients logged in."""
-        found = []
-        for subject, scope in keys:
-            with suppress(StoreError):  # it expires by itself
-                rows = self.recorder.store.snapshots(now.wall, Filter(subject=subject))
-                about = (GUESSING, 0, now.wall, "it logged in")
-                found += [
-                    Decision(now.wall, "release", subject, scope, *about)
-                    for row in rows
-                    if (row.scope, row.action, row.limit) == (scope, "throttle", GUESSING)
-                ]
-        return found
-
-    def _attacked(self, now: Moment) -> list[Report]:
-        """Return reports of the accounts that came under attack, each once in the window.
-
-        After a restart the lines before it are counted again, so the store is asked.
-        """
-        settings = self.ladder.policy.guessing
-        within = float(settings.within)
-        found = []
-        for target in self.engine.guessing.drain():
-            if self.ladder.protection.sender(target.account):
-                continue
-            with suppress(StoreError):  # reported where it is written
-                known = self.recorder.store.reports(now.wall - within, target.account)
-                if any(report.limit == GUESSING for report in known):
-                    continue
-            about = GUESSING, "guesses", target.tries, settings.tries, within, target.account
-            found.append(Report(now.wall, target.account, *about))
-        return found
 
     def _acting(self, crossings: Sequence[Crossing], now: Moment) -> Sequence[Crossing]:
         """Return the crossings of limits that act; of those that only report, note reports.
