@@ -60,7 +60,11 @@ def test_forget() -> None:
     for subject in (A, "198.51.100.8"):
         active.ban(subject, 2000.0, 1000.0, enforced=True)
         active.excuse(subject, "errors", Excuse("ban", 60, 2000.0), 1000.0)
+    active.excuse("198.51.100.9", "errors", Excuse("ban", 60, 2000.0), 1000.0)
+    active.ban("198.51.100.10", 2000.0, 1000.0, enforced=True)
+    assert active.subjects() == {A, *(f"198.51.100.{n}" for n in (8, 9, 10))}
     active.reset(A, {"errors", "auth"})
+    assert A not in active.subjects()
     assert active.get(A) is None
     assert not active.excuses(A, "errors", "ban", 60, 1000.0)
     assert active.excuses("198.51.100.8", "errors", "ban", 60, 1000.0)
