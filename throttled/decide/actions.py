@@ -55,7 +55,10 @@ class Actions:
         self.names: Generations[str, str] | None = None  # None: not remembered, as in a replay
         self._names = 0  # at most so many
         #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
-        self.queued: Generations[str, tuple[Event, Scope]] = Generations(_QUEUED_TIME, _QUEUED)
+        #: With its scope, and whether it is behind a proxy.
+        self.queued: Generations[str, tuple[Event, Scope, bool]] = Generations(
+            _QUEUED_TIME, _QUEUED
+        )
         self._streams = streams
         self._peaks = peaks
         self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
@@ -148,7 +151,7 @@ class Actions:
     def _accepted(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
         gauges = state.gauges
         if gauges.recipients and event.message is not None:
-            self.queued.put(event.message.queue_id, (event, state.scope), at)
+            self.queued.put(event.message.queue_id, (event, state.scope, state.behind), at)
         return state.count(gauges.messages, event, at, 1) if gauges.messages else 0
 
     def _tls_failure(self, _state: Scoped, event: Event, at: float, key: SessionKey) -> int:
