@@ -49,9 +49,9 @@ class Room:
     def read(self, *lines: str, **more: Any) -> None:
         self.counting.read(lines, range(len(lines)), NOW, **more)
 
-    def value(self, client: str, limit: str, scope: str = "mx") -> int:
+    def value(self, client: str, limit: str) -> int:
         meters = self.engine.meters(client, BOOT)
-        return {(m.limit, m.scope): m.value for m in meters}[limit, scope]
+        return {(m.limit, m.scope): m.value for m in meters}[limit, "mx"]
 
 
 def line(body: str, age: float = 0.0, host: str = "mx") -> str:
@@ -94,6 +94,7 @@ def test_the_time_of_a_line(age: float, counted: float | None, *, again: bool) -
     else:
         assert found == [(BOOT - (counted or 0.0), 3, 4, 0)]
     assert room.counts.events == {"connect": 1}
+    assert room.skipped.counts == {}
 
 
 def test_the_engine_knows_the_moment() -> None:
@@ -110,6 +111,8 @@ def test_lines_and_events_are_counted() -> None:
     room.read(f"{stamp} mx {lost}")
     assert (room.counts.lines, room.counts.lines_lost) == (5, 80)
     assert room.counts.events == {"connect": 2, "lines_lost": 2}
+    assert room.engine.steps[0][2:] == (0, 0, 0)
+    assert room.skipped.counts == {}
 
 
 def test_a_line_that_raises_is_skipped_alone(caplog: pytest.LogCaptureFixture) -> None:
