@@ -248,12 +248,14 @@ class Actions:
         if current is not None and current.banned_since + LATE < at < current.banned_until:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
-    def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
+    def _good(
+        self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int
+    ) -> None:
         if self._peaks and not state.behind:
             state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
         if state.behind:
-            return 0
+            return
         hour = int(event.time) // 3600
         if deliveries:
             self._activity[hour, state.scope, "delivery"] += deliveries
@@ -264,4 +266,3 @@ class Actions:
             deliveries += known.deliveries
             logins += known.logins
         self._evidence[event.client] = Evidence(event.client, event.time, deliveries, logins)
-        return 0
