@@ -1,6 +1,7 @@
 """`throttled replay`."""
 
 import sys
+from contextlib import nullcontext
 from datetime import tzinfo
 from typing import Any
 
@@ -50,14 +51,17 @@ def command(
     known = facts(settings)
     paths = files or own_logs(settings, known)
     replay = Replay(settings, known, zone or local_zone())
-    with progress(paths) as advance:
+    # JSON on a terminal: the bar would be drawn into its lines, which must not be wrapped either.
+    objects_shown = as_json and sys.stdout.isatty()
+    with nullcontext() if objects_shown else progress(paths) as advance:
         for decision in replay.run(paths, advance):
             if summary_only:
                 continue
             if as_json:
                 sys.stdout.buffer.write(output.to_json(_object(decision)))
             else:
-                click.echo(_line(decision))
+                # Not click.echo: it writes past the proxy that erases the bar first.
+                sys.stdout.write(_line(decision) + "\n")
     if as_json:
         sys.stdout.buffer.write(output.to_json({"summary": output.plain(replay.summary)}))
     else:
