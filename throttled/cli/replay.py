@@ -41,7 +41,7 @@ def command(
     Nothing is changed. Limits whose mode is "report" are reported. At the end: how many subjects
     each limit hit, the twenty that were banned most often, and every client that delivered mail or
     logged in and would have been banned.
-    As in the daemon only lines of this host are counted, but all lines of a log without any.
+    Only lines of this host are counted, as in the daemon; of a log without any such line all are.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read: files with their
     rotated ones, or the journal. With --json each decision is an object on a line of its own, and
