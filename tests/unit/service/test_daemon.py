@@ -219,8 +219,8 @@ def test_explain_before_anything_happened_and_of_the_protected(tmp_path: Path) -
         async def counted() -> bool:
             explained = await lab.ask(protocol.Explain(A), ExplainResult)
             return (
-                "throttled in mx after 11 more on limit errors (10 of 20 within 10m)"
-                in explained.next
+                "throttled in mx after 11 more counted by limit errors "
+                "(now 10, limit 20, within 10m)" in explained.next
             )
 
         await lab.until(counted)
