@@ -39,6 +39,27 @@ def test_the_distribution_and_the_package_have_one_name() -> None:
     assert not FOREIGN.search(install("top"))
 
 
+def test_the_copyright_file_names_what_the_package_contains() -> None:
+    pinned = (ROOT / "packaging/debian/vendored.txt").read_text()
+    contained = {
+        name.replace("-", "_") for name in re.findall(r"^([\w-]+)==", pinned, re.MULTILINE)
+    }
+    stated = (ROOT / "packaging/debian/copyright").read_text()
+    assert set(re.findall(r"^Files: wheels/(\w+)\*$", stated, re.MULTILINE)) == contained
+    # A licence without a text in its own stanza has one below.
+    texts = re.findall(r"^License: (\S+)\n (?=\S)", stated, re.MULTILINE)
+    named = re.findall(r"^License: (.+)$", stated, re.MULTILINE)
+    assert {each for name in named for each in name.split(" or ")} == set(texts)
+
+
+def test_the_metadata_is_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "MIT"
+    assert project["authors"]
+    assert project["classifiers"]
+    assert {"Homepage", "Changelog", "Documentation", "Issues"} <= set(project["urls"])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_packaged_pages_link_to_packaged_files(page: Path) -> None:
     text = page.read_text()
