@@ -87,3 +87,19 @@ def test_the_unit_finds_the_program_from_a_checkout_and_from_the_package() -> No
         assert re.search(r"^ExecStart=throttled ", unit.read_text(), re.MULTILINE), unit
     assert "/usr/local/sbin/throttled\n" in (ROOT / "docs/install.md").read_text()
     assert "$(ROOT)/usr/sbin/throttled\n" in (ROOT / "packaging/debian/rules").read_text()
+
+
+def test_the_architecture_page_has_the_layers_that_are_checked() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = re.search(r"^\| in `throttled/` .*\n.*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    assert table is not None
+    rows = [line.split("|")[1] for line in table[1].splitlines()]
+    shown = [set(re.findall(r"`(\w+)/?`", row)) for row in rows]
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (each["layers"] for each in linter["contracts"] if "layers" in each)
+    assert shown == [set(layer.split(" | ")) for layer in layers]
+    places = (ROOT / "throttled").iterdir()
+    present = {
+        path.stem for path in places if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set().union(*shown) == present - {"__init__", "__main__"}
