@@ -46,6 +46,13 @@ class Reach(_Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class Asked(_Op, frozen=True, tag="asked"):
+    """Did Postfix ask about a message of a session of this host? "asked" if it did."""
+
+    client: _Text  # address of the session's client
+    port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
+
+
 class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
@@ -184,6 +191,7 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
 Request = (
     Ping
     | Prove
+    | Asked
     | Reach
     | Status
     | Top
@@ -204,7 +212,7 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Prove | Reach | Status | Top | List | Explain | Allowed | Audit
+READS = Ping | Prove | Asked | Reach | Status | Top | List | Explain | Allowed | Audit
 
 
 class TailStatus(Struct, frozen=True):

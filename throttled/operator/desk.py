@@ -45,6 +45,8 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    #: Whether Postfix asked about a message of a session of this host: its address and port.
+    asked: Callable[[str, int], bool]
 
 
 class Desk(Struct, frozen=True):

@@ -245,6 +245,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            asked=self.requests.asked_about,
         )
         return Desk(
             pipeline=self.pipeline,

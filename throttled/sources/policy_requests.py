@@ -22,6 +22,7 @@ import pwd
 import resource
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,16 +39,17 @@ from throttled.enforce.answers import PASS, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
 from throttled.linux.unix_socket import BoundSocket
-from throttled.model import Decision, Facts, Finding, Report, Scope, Spool
+from throttled.model import POLICY_SOCKET, Decision, Facts, Finding, Report, Scope, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer, event
 
 log = logging.getLogger(__name__)
 
-#: Below queue_directory, so that it works inside and outside of smtpd's chroot.
-NAME = "throttled/policy"
+NAME = POLICY_SOCKET
 
 _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
+#: Sessions of this host that are remembered.
+_OWN = 1000
 #: Postfix that asked about nobody's mail for so many seconds may have ceased to ask.
 _SILENT = 3600.0
 #: A process that asks too often is not read for so many seconds.
@@ -106,6 +108,8 @@ class PolicyRequests:
         self._processes: dict[int, _Process] = {}
         self._connections: set[_Connection] = set()
         self._settling: asyncio.TimerHandle | None = None
+        #: Sessions of this host that Postfix asked about: `throttled postfix connect` makes some.
+        self._own: deque[tuple[str, int]] = deque(maxlen=_OWN)
         self._facts = Facts()
         self._inside = self._apart = Cover()
         self._ports: dict[int, Scope] = {}
@@ -154,6 +158,15 @@ class PolicyRequests:
             for directory, what in self._missing.items()
         ]
 
+    def asked_about(self, client: str, port: int) -> bool:
+        """Return whether Postfix asked about a message of a session of this host.
+
+        Args:
+            client: its address.
+            port: the client's.
+        """
+        return (client, port) in self._own
+
     def _listen(self, spool: Spool) -> None:
         try:
             self._listeners[spool.directory] = _Listener(spool, self)
@@ -199,6 +212,8 @@ class PolicyRequests:
             return self._answers.clients.client(request.client, scope, begins=begins)
         if request.stage != "data":
             return PASS
+        if request.client in self._apart:
+            self._own.append((request.client, request.port))
         named = self._subjects(request)
         if not named:
             return PASS

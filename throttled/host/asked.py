@@ -1,0 +1,72 @@
+"""Where an instance asks the daemon, as its own postconf says. Owns no state."""
+
+from collections.abc import Iterator
+from functools import cache
+
+from throttled.host import postconf
+from throttled.host.command import run
+from throttled.host.limits import pairs
+from throttled.host.postconf import Entry
+from throttled.host.services import disabled, loopback_only
+from throttled.maincf import asking
+from throttled.maincf.asking import CLIENT, DATA, RECIPIENT
+
+LISTS = (DATA, RECIPIENT, CLIENT)
+
+
+def findings(directory: str) -> Iterator[str]:
+    """Yield where an instance that was connected does not ask as it should.
+
+    Raises:
+        HostError: there is no Postfix, or the configuration there is broken.
+    """
+    lookup = written(directory)
+    if asking.NAME not in written_names(directory):
+        return
+    if lookup(asking.NAME) != asking.VALUE:
+        yield f"{asking.NAME} is not as throttled sets it: {lookup(asking.NAME)}"
+    if why := asking.finding(lookup(DATA), lookup):
+        yield f"{DATA} does not ask: {why}"
+    for entry, name, value in overrides(directory):
+        if name == DATA and not loopback_only(entry):
+            why = asking.finding(value, lookup)
+            if why:
+                yield f"{entry.name} does not ask: its -o {DATA} hides the check ({why})"
+
+
+def connected(directory: str) -> bool:
+    """Return whether an instance was connected.
+
+    Raises:
+        HostError: there is no Postfix, or the configuration there is broken.
+    """
+    return asking.NAME in written_names(directory)
+
+
+def written_names(directory: str) -> set[str]:
+    """Return the names of the parameters that main.cf sets."""
+    return set(pairs(run("postconf", "-c", directory, "-n")))
+
+
+def written(directory: str) -> asking.Lookup:
+    """Return what looks parameters of an instance up, as written in main.cf."""
+    names = written_names(directory)
+
+    @cache
+    def lookup(name: str) -> str:
+        if name not in names:
+            return ""
+        return run("postconf", "-c", directory, "-h", name).strip()
+
+    return lookup
+
+
+def overrides(directory: str) -> Iterator[tuple[Entry, str, str]]:
+    """Yield the lists that services of master.cf have as their own, as written there."""
+    entries = {f"{e.name}/{e.kind}": e for e in postconf.read(directory).entries}
+    for key, value in pairs(run("postconf", "-c", directory, "-P")).items():
+        service, _, name = key.rpartition("/")
+        entry = entries.get(service)
+        if entry is None or name not in LISTS or entry.process != "smtpd" or disabled(entry):
+            continue
+        yield entry, name, value
