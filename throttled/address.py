@@ -137,6 +137,11 @@ def kind(canonical_subject: str) -> Kind:
     return "network" if "/" in canonical_subject else "address"
 
 
+def is_named(canonical_subject: str) -> bool:
+    """Return whether a canonical subject is no address, but for example an account."""
+    return canonical_subject.partition(":")[0] in _NAMED
+
+
 def version(canonical_subject: str) -> int:
     """Return 4 or 6 for an address or a network, given as canonical subject."""
     return 6 if ":" in canonical_subject else 4
@@ -189,6 +194,8 @@ def inside(subject: str, outer: str) -> bool:
     Raises:
         ValueError: the first is no subject.
     """
+    if is_named(subject):
+        return subject == outer
     packed, prefix = parse(subject)
     network = _network(outer)
     return network is not None and network[1] <= prefix and contains(network, packed)
@@ -200,6 +207,8 @@ def around(subject: str) -> list[str]:
     Raises:
         ValueError: it is no subject.
     """
+    if is_named(subject):
+        return [subject]
     packed, prefix = parse(subject)
     return [text(mask(packed, n), n) for n in range(prefix, -1, -1)]
 

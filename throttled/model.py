@@ -148,9 +148,7 @@ class Crossing(Struct, frozen=True, gc=False):
     value: int
     threshold: int
     within: float  # seconds
-    count: Literal[
-        "connections", "handshakes", "errors", "callouts", "auth_failures", "auth_users"
-    ] = "errors"
+    count: str = "errors"  # what the limit counts; "handshakes": connections that the kernel saw
     name: str = ""  # host name, for protection by suffix
     lines: tuple[Line, ...] = ()
     pid: int = 0  # of the smtpd whose session crossed it; 0: none
@@ -160,7 +158,7 @@ class Crossing(Struct, frozen=True, gc=False):
 
 
 class Report(Struct, frozen=True, gc=False):
-    """A sender (an account, a local user …) that crossed a limit; nothing is done about it."""
+    """A subject that crossed a limit whose mode is "report"; nothing is done about it."""
 
     time: float
     subject: str
@@ -170,6 +168,7 @@ class Report(Struct, frozen=True, gc=False):
     threshold: int
     within: float  # seconds
     shown: str  # the subject as its name was first written
+    above: Literal["soft", "hard"] = "soft"  # which threshold `threshold` is
 
 
 class SenderDay(Struct, gc=False):
@@ -182,6 +181,7 @@ class SenderDay(Struct, gc=False):
     bytes: int = 0
     bounces: int = 0
     deferrals: int = 0
+    received: int = 0  # messages for a domain or a mailbox
 
 
 class SenderRow(Struct, frozen=True, gc=False):
@@ -195,6 +195,7 @@ class SenderRow(Struct, frozen=True, gc=False):
     deferrals: int
     usual: int  # recipients, on average of the earlier days with mail; 0: there is none
     highest: int  # recipients, of the earlier days
+    received: int = 0  # messages for a domain
 
 
 class Past(Struct, frozen=True, gc=False):

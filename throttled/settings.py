@@ -56,9 +56,17 @@ def duration(text: str) -> Duration:
     return Duration.parse(text)
 
 
-Count = Literal["connections", "errors", "callouts", "auth_failures", "auth_users"]
+Count = Literal[
+    "connections",
+    "errors",
+    "callouts",
+    "auth_failures",
+    "auth_users",
+    "messages",
+    "recipients",
+]
 #: What accounts and other senders do, as Postfix's queue shows it.
-Used = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks"]
+Used = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks", "received"]
 AnyCount = Literal[
     "connections",
     "errors",
@@ -71,7 +79,9 @@ AnyCount = Literal[
     "bounces",
     "deferrals",
     "networks",
+    "received",
 ]
+LimitMode = Literal["report", "throttle", "enforce"]
 Threshold = Annotated[int, Meta(ge=1, le=1_000_000)]
 #: Of bytes more than of anything else.
 LimitThreshold = Annotated[int, Meta(ge=1, le=8_000_000_000)]
@@ -96,9 +106,10 @@ class Thresholds(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Override(Struct, frozen=True, forbid_unknown_fields=True):
-    """Another threshold of a limit for one subject."""
+    """Other thresholds of a limit for one subject."""
 
-    soft: Annotated[LimitThreshold | None, Meta(description="report above this many")] = None
+    soft: Annotated[LimitThreshold | None, Meta(description="instead of the limit's soft")] = None
+    hard: Annotated[LimitThreshold | None, Meta(description="instead of the limit's hard")] = None
     enabled: Annotated[bool, Meta(description="false: the limit does not apply")] = True
 
 
@@ -142,8 +153,13 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
         Meta(description="and above this multiple of the subject's own highest day"),
     ] = None
     mode: Annotated[
-        Literal["report"] | None,
-        Meta(description='"report": only report, as all limits do that are not of clients'),
+        LimitMode | None,
+        Meta(
+            description=(
+                '"report": a line in the journal and nothing else; "throttle": no bans; "enforce": '
+                'both thresholds act. Unless given: "report", of clients the mode of the daemon'
+            )
+        ),
     ] = None
     mx: Annotated[Thresholds | None, Meta(description="other thresholds on port 25")] = None
     submission: Annotated[
@@ -160,7 +176,10 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
         dict[SubjectName, Override],
         Meta(
             max_length=1000,
-            description='other thresholds for named subjects: [limits.NAME.for."account:alice"]',
+            description=(
+                'other thresholds for named subjects: [limits.NAME.for."account:alice"]; of '
+                "clients for addresses and networks, of which the narrowest counts"
+            ),
         ),
     ] = field(default_factory=dict)
     enabled: Annotated[bool, Meta(description="false disables this limit")] = True
@@ -330,7 +349,13 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     """What is counted of senders: see [limits.NAME] of."""
 
     enabled: Annotated[
-        bool, Meta(description="false: store nothing about accounts, users, mailboxes and domains")
+        bool,
+        Meta(
+            description=(
+                "false: nothing of accounts, users, inside hosts, mailboxes or domains is counted, "
+                "and what was stored of them is deleted"
+            )
+        ),
     ] = True
     over: Annotated[
         Literal["hold", "defer"],
@@ -350,6 +375,15 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=100, description="… how many messages of one may wait at a time"),
     ] = 4
+    visible: Annotated[
+        Literal["root", "group"],
+        Meta(
+            description=(
+                'who may see them in accounts, find, explain and list: "root" alone, or "group": '
+                "also the members of [control] group"
+            )
+        ),
+    ] = "root"
 
 
 class Policy(Struct, frozen=True):
@@ -365,3 +399,17 @@ class Policy(Struct, frozen=True):
     network: Network = field(default_factory=Network)
     protect: Protect = Protect()
     accounts: Accounts = Accounts()
+
+    def mode_of(self, name: str) -> LimitMode:
+        """Return the mode of a limit: its own, but no more than the daemon's."""
+        limit = self.limits.get(name)
+        if limit is None:
+            own: LimitMode = "enforce"
+        else:
+            own = limit.mode or ("enforce" if limit.of == "client" else "report")
+        return "throttle" if own == "enforce" and self.mode == "throttle" else own
+
+    def of_senders(self, name: str) -> bool:
+        """Return whether a limit counts what senders do (accounts …), not what clients do."""
+        limit = self.limits.get(name)
+        return limit is not None and limit.of != "client"

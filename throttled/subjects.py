@@ -7,7 +7,7 @@ that equal subjects are equal strings. Owns no state.
 
 from typing import Literal
 
-from throttled.address import is_subject, kind
+from throttled.address import is_named, is_subject, kind
 
 Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
 
@@ -49,6 +49,19 @@ def domain(recipient: str) -> str:
     """Return the subject of an address's domain; "" where it has none."""
     name = recipient.rpartition("@")[2] if "@" in recipient else ""
     return f"domain:{name.casefold()[:LONGEST]}" if name else ""
+
+
+def read(written: str) -> str:
+    """Return the canonical text of a subject that an operator wrote: account:Alice, uid:33.
+
+    Raises:
+        ValueError: it is none.
+    """
+    word, _, name = written.strip().partition(":")
+    found = f"{word.lower()}:{name.casefold()[:LONGEST]}"
+    if not is_named(found) or of(found) is None:
+        raise ValueError(f"not an account, uid, mailbox or domain: {written!r}")
+    return found
 
 
 def of(subject: str) -> Of | None:

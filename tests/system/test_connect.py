@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,25 @@ from lab.network import netns
 from throttled.maincf.asking import VALUE
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+
+#: The command, killed after main.cf and before master.cf.
+_KILLED = """\
+import os, signal, sys
+import throttled.cli.main
+from throttled.operator import maincf
+def killed(*_):
+    for pid in ({who},):
+        os.kill(pid, signal.SIGKILL)
+original, maincf._replace = maincf._replace, killed
+recover = maincf.recover
+def recovering(target):
+    maincf._replace = original
+    return recover(target)
+maincf.recover = recovering
+sys.argv = ["throttled", "--config", {toml!r}, "postfix", "connect", "--yes"]
+throttled.cli.main.main()
+"""
 
 
 class Site:
@@ -43,6 +63,12 @@ class Site:
         findings = json.loads(self.guard.command("check", "--no-visit", "--json").stdout)
         lines = [f["state"] + ": " + f["what"] for f in findings["problems"]]
         return "\n".join(line for line in lines if "ask" in line or "throttled_check" in line)
+
+    def working(self) -> bool:
+        """Tell whether a process of a command is left."""
+        lines = [Path(f"/proc/{pid}/cmdline") for pid in self.lab.server.pids()]
+        texts = [path.read_bytes() for path in lines if path.exists()]
+        return any(b"-c\0" in text and str(self.guard.config).encode() in text for text in texts)
 
     def reload(self) -> None:
         self.lab.mail.command("reload")
@@ -86,10 +112,22 @@ def test_connected_postfix_asks_and_disconnected_is_as_before(site: Site) -> Non
     assert (code, "nothing to change" in said) == (0, True)
 
 
-def test_undo_reverts_it(site: Site) -> None:
-    before = site.files()
+def test_undo_of_a_limit_leaves_it_connected(site: Site) -> None:
     assert site.run("connect")[0] == 0
     code, said = site.run("undo")
+    assert (code, "nothing to undo" in said) == (1, True)
+
+
+@pytest.mark.parametrize("who", ["os.getpid()", "os.getppid(), os.getpid()"])
+def test_a_kill_between_the_two_files(site: Site, who: str) -> None:
+    site.postconf("-P", "smtp/inet/smtpd_data_restrictions=")
+    site.reload()
+    before = site.files()
+    script = _KILLED.format(who=who, toml=str(site.guard.config))
+    site.lab.server.run(sys.executable, "-c", script, check=False)
+    netns.until(lambda: not site.working(), "the command has ended")
+    site.mail_flows()
+    code, said = site.run("disconnect")
     assert code == 0, said
     assert site.files() == before
 

@@ -89,8 +89,8 @@ def test_the_rate_is_kept_and_nothing_lost(lab: Lab, guard: Daemon, *, login: bo
 def test_what_may_not_wait_is_put_on_hold(lab: Lab, guard: Daemon) -> None:
     decided(guard.home / "throttled.db", throttle(DEVICE, Rate(2, 1.0, 2)))
     guard.start()
-    taken = at_once(10, lambda: send(lab, 6, sessions=True))
-    assert len(taken) == 60
+    accepted = at_once(10, lambda: send(lab, 6, sessions=True))
+    assert len(accepted) == 60
     assert on_hold(lab) > 0
     assert "throttled" in lab.mail.log.read_text("latin-1")
 
@@ -127,9 +127,9 @@ def test_a_daemon_that_is_killed_costs_a_second(lab: Lab, guard: Daemon) -> None
     guard.start()
     assert len(send(lab, 1)) == 1
     guard.kill()
-    taken = send(lab, 3)
-    assert len(taken) == 3
-    assert max(taken) < 2.0
+    accepted = send(lab, 3)
+    assert len(accepted) == 3
+    assert max(accepted) < 2.0
     guard.start()
     send(lab, 1)  # finds out that the connection is dead
     assert sorted(send(lab, 3))[1] < 0.9
@@ -139,10 +139,10 @@ def test_a_daemon_that_hangs_costs_seconds_and_no_mail(lab: Lab, guard: Daemon) 
     """Two times the timeout, and the delay between: until the watchdog ends the daemon."""
     guard.start()
     os.kill(guard.pid, signal.SIGSTOP)
-    taken = send(lab, 2)
+    accepted = send(lab, 2)
     os.kill(guard.pid, signal.SIGCONT)
-    assert len(taken) == 2
-    assert max(taken) < 7.0
+    assert len(accepted) == 2
+    assert max(accepted) < 7.0
 
 
 def test_a_socket_that_was_removed_comes_back(lab: Lab, guard: Daemon) -> None:
@@ -161,7 +161,7 @@ def test_a_socket_that_was_removed_comes_back(lab: Lab, guard: Daemon) -> None:
 
 @pytest.mark.parametrize("garbage", [b"", b"\n\n", b"garbage\n\n", b"action\n\n", b"\0" * 9000])
 def test_garbage_for_an_answer_costs_no_mail(lab: Lab, garbage: bytes) -> None:
-    """Not that we would say such things: it is what Postfix is told to do then."""
+    """Not that we would say such things: Postfix does what its configuration says then."""
     with answering(lab, garbage):
         assert len(send(lab, 1)) == 1
 
@@ -222,9 +222,9 @@ def test_a_compromised_smtpd_slows_nobody_it_does_not_name(lab: Lab, guard: Daem
     before = lab.mail.log.read_text("latin-1").count("problem talking to server")
     with asking.as_postfix(lab, _COMPROMISED):
         until(lambda: guard.status().events.get("policy_request", 0) > 3000, "it asks and asks")
-        taken = [*send(lab, 20), *send(lab, 20, CLIENT, login=True)]
-    assert len(taken) == 40
-    assert sorted(taken)[20] < 0.2
+        accepted = [*send(lab, 20), *send(lab, 20, CLIENT, login=True)]
+    assert len(accepted) == 40
+    assert sorted(accepted)[20] < 0.2
     assert lab.mail.log.read_text("latin-1").count("problem talking to server") == before
     assert on_hold(lab) == 0
     assert not guard.rows()
@@ -245,7 +245,9 @@ def proxied(lab: Lab) -> Iterator[None]:
     asking.reload(lab)
 
 
-def through_proxy(lab: Lab, client: str, recipients: int = 1, port: int = 40000) -> str:
+def through_proxy(
+    lab: Lab, client: str, recipients: int = 1, port: int = 40000, mailbox: str = "alice"
+) -> str:
     """Return the reply to the last recipient of a client, which a proxy names."""
     with lab.client.connect(PROXY, SERVER4, 25, 30.0) as end, end.makefile("rb") as lines:
         end.sendall(f"PROXY TCP4 {client} {SERVER4} {port} 25\r\n".encode())
@@ -254,7 +256,7 @@ def through_proxy(lab: Lab, client: str, recipients: int = 1, port: int = 40000)
             "",
             "HELO client.example",
             "MAIL FROM:<a@client.example>",
-            *["RCPT TO:<alice@example.test>"] * recipients,
+            *[f"RCPT TO:<{mailbox}@example.test>"] * recipients,
         ):
             end.sendall(f"{command}\r\n".encode() if command else b"")
             reply = lines.readline()
@@ -282,6 +284,21 @@ def test_a_client_behind_a_proxy_is_refused(lab: Lab, guard: Daemon) -> None:
 
 
 @pytest.mark.usefixtures("proxied")
+def test_what_a_client_behind_a_proxy_did_leads_to_421(lab: Lab, guard: Daemon) -> None:
+    guard.configure("[limits.errors]\nsoft = 2\nhard = 4\n")
+    guard.start()
+    source = "203.0.113.77"
+    until(
+        lambda: "(throttled)" in through_proxy(lab, source, 8, mailbox="nobody-here"),
+        "what it guessed led to a ban",
+    )
+    assert through_proxy(lab, "203.0.113.78").startswith("250 ")
+    assert guard.rows() == []  # the kernel has nothing of it
+    assert guard.command("unban", source).returncode == 0
+    assert through_proxy(lab, source).startswith("250 ")
+
+
+@pytest.mark.usefixtures("proxied")
 def test_bans_of_clients_behind_a_proxy_outlast_a_restart(lab: Lab, guard: Daemon) -> None:
     """The kernel has the bans still: the answers have to be filled from the store."""
     guard.start()
@@ -297,26 +314,26 @@ def test_ten_thousand_bans_meanwhile_hold_no_mail_up(lab: Lab, guard: Daemon) ->
     many.write_text("".join(f"100.64.{n // 250}.{n % 250 + 1}\n" for n in range(10_000)))
     thread = threading.Thread(target=lambda: guard.command("import", "--as", "ban", str(many)))
     thread.start()
-    taken: list[float] = []
+    accepted: list[float] = []
     while thread.is_alive():
-        taken += send(lab, 5)
+        accepted += send(lab, 5)
     thread.join()
     assert len(guard.rows()) >= 1000
-    assert max(taken) < 1.0
+    assert max(accepted) < 1.0
 
 
 def test_a_restart_in_the_middle_of_a_session(lab: Lab, guard: Daemon) -> None:
     """As an upgrade does it: nothing is lost, and few messages are late."""
     guard.start()
-    taken: list[float] = []
-    thread = threading.Thread(target=lambda: taken.extend(send(lab, 300)))
+    accepted: list[float] = []
+    thread = threading.Thread(target=lambda: accepted.extend(send(lab, 300)))
     thread.start()
     until(lambda: guard.status().events.get("policy_request", 0) > 20, "the session is under way")
     guard.stop()
     guard.start()
     thread.join()
-    assert len(taken) == 300
-    assert max(taken) < 3.0
+    assert len(accepted) == 300
+    assert max(accepted) < 3.0
     assert guard.status().events["policy_request"] > 0
 
 
@@ -332,9 +349,9 @@ def test_a_full_disk_stops_no_answer(lab: Lab, guard: Daemon) -> None:
         decided(small / "throttled.db", throttle(ACCOUNT, Rate(1, 60.0, 2)))
         guard.start()
         run(["dd", "if=/dev/zero", f"of={small}/ballast"], check=False, capture_output=True)
-        taken = send(lab, 20)
-        assert len(taken) == 20
-        assert max(taken) < 1.0
+        accepted = send(lab, 20)
+        assert len(accepted) == 20
+        assert max(accepted) < 1.0
         assert len(send(lab, 5, CLIENT, login=True)) == 2
     finally:
         guard.kill()
@@ -353,3 +370,47 @@ def test_observing_begins_and_ends_while_mail_flows(lab: Lab, guard: Daemon) -> 
     guard.config.write_text(enforcing)
     assert guard.command("reload").returncode == 0
     assert len(send(lab, 4, CLIENT, login=True)) < 3
+
+
+MINE = """
+[limits.slow]
+of = "{of}"
+count = "messages"
+within = "1h"
+soft = 10
+mode = "throttle"
+throttle = {{ rate = 2, per = "1s", burst = 1 }}
+"""
+
+
+@pytest.mark.parametrize("login", [False, True])
+def test_a_limit_slows_who_is_above_it(lab: Lab, guard: Daemon, *, login: bool) -> None:
+    """From the request to the decision, its record and its answer."""
+    guard.configure(MINE.format(of="account" if login else "inside"))
+    guard.start()
+    accepted = send(lab, 30, CLIENT if login else DEVICE, login=login)
+    assert len(accepted) == 30
+    assert max(accepted[:10]) < 0.5
+    assert sum(accepted[11:]) == pytest.approx(len(accepted[13:]) / 2, abs=2.0)
+    (row,) = guard.rows()
+    assert (row.subject, row.limit) == (ACCOUNT if login else DEVICE, "slow")
+    guard.stop()
+    guard.start()  # adopts it from the store
+    began = time.monotonic()
+    assert len(send(lab, 10, CLIENT if login else DEVICE, login=login)) == 10
+    assert time.monotonic() - began > 3.0
+
+
+def test_a_limit_bans_who_is_far_above_it(lab: Lab, guard: Daemon) -> None:
+    """The account's mail is deferred, an inside host's is not touched; an unban lets it send."""
+    hard = MINE.format(of="account").replace('mode = "throttle"', 'hard = 20\nmode = "enforce"')
+    guard.configure(hard.replace("rate = 2", "rate = 100"))
+    guard.start()
+    accepted = send(lab, 40, CLIENT, login=True)
+    assert 20 < len(accepted) < 30
+    (row,) = guard.rows()
+    assert (row.subject, row.action) == (ACCOUNT, "ban")
+    assert "skipped" not in guard.log.read_text()
+    assert len(send(lab, 3)) == 3
+    assert guard.command("unban", ACCOUNT).returncode == 0
+    assert len(send(lab, 3, CLIENT, login=True)) == 3

@@ -92,17 +92,40 @@ def test_what_is_set_works_and_undo_reverts_it_exactly(site: Site) -> None:
     assert (done.returncode, "nothing to undo" in done.stderr) == (1, True)
 
 
+#: Values for which something else is advised, though Postfix works with them.
+_ODD = (
+    "smtpd_recipient_limit = 50",
+    "smtpd_hard_error_limit = 3",
+    "smtpd_client_connection_count_limit = 2",
+    "smtpd_client_message_rate_limit = 100",
+    "smtpd_client_event_limit_exceptions =",
+    "message_size_limit = 90000",
+    "line_length_limit = 600",
+    "header_size_limit = 4000",
+    "hopcount_limit = 20",
+    "soft_bounce = yes",
+    "unknown_local_recipient_reject_code = 450",
+)
+
+
 def test_every_advised_value_alone_and_all_together(site: Site) -> None:
+    directory = str(site.main.parent)
+    site.lab.server.run("postconf", "-c", directory, "-e", *_ODD)
+    os.utime(site.main, (1e9, 1e9))
+    before = site.main.read_bytes()
     advised = {name: row["advised"] for name, row in site.rows().items() if row["advised"]}
-    assert {"smtpd_forbid_unauth_pipelining", "smtpd_forbid_bare_newline"} <= set(advised)
+    odd = {text.partition(" ")[0] for text in _ODD} - {"smtpd_client_message_rate_limit"}
+    assert set(advised) == odd | {"smtpd_forbid_unauth_pipelining", "smtpd_forbid_bare_newline"}
     for name, value in advised.items():
         done = site.set(f"{name}={value}")
         assert done.returncode == 0, done.stderr
         assert site.value(name) == value
         site.mail_flows()
         assert site.run("undo", "--yes").returncode == 0
+    assert site.main.read_bytes() == before
     assert site.set("--advised").returncode == 0
     assert {name: site.value(name) for name in advised} == advised
+    site.mail_flows()
     assert not any(row["advised"] for row in site.rows().values())
 
 
@@ -197,8 +220,7 @@ def test_what_is_fatal_all_the_same_is_reverted(site: Site, value: str, words: s
     assert "main.cf is as before, Postfix works" in done.stderr
     assert site.main.read_bytes() == before
     site.mail_flows()
-    (one,) = site.journal()
-    assert one["outcome"] == "restored"
+    assert {one["outcome"] for one in site.journal()} == {"restored"}
     assert "nothing to undo" in site.run("undo", "--yes").stderr
 
 
@@ -232,7 +254,7 @@ def test_a_kill_at_any_step_leaves_a_working_postfix(site: Site, step: str, who:
 
 
 def running(site: Site) -> bool:
-    """Tell whether a process of the command is left."""
+    """Return whether a process of the command is left."""
     lines = [Path(f"/proc/{pid}/cmdline") for pid in site.lab.server.pids()]
     return any(
         str(site.guard.config).encode() in path.read_bytes() for path in lines if path.exists()
@@ -330,3 +352,22 @@ def test_no_postfix_runs_or_nobody_can_be_asked(site: Site) -> None:
     done = site.set("smtpd_soft_error_limit=12")
     assert (done.returncode, "is not running" in done.stderr) == (1, True)
     site.lab.mail.command("start")
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_it_shows_the_difference_and_asks(site: Site, answer: str) -> None:
+    program = str(Path(sys.executable).with_name("throttled"))
+    argv = [program, "--config", str(site.guard.config), "postfix", "set", "smtpd_timeout=200s"]
+    ours, theirs = os.openpty()
+    command = site.lab.server.popen(
+        argv, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.write(ours, f"{answer}\n".encode())
+    out, errors = command.communicate(timeout=netns.DEADMAN)
+    os.close(ours)
+    os.close(theirs)
+    assert "+smtpd_timeout = 200s" in errors
+    assert "Change main.cf and reload Postfix?" in errors
+    assert (command.returncode == 0) == (answer == "y"), errors
+    assert ("changed; Postfix is reloaded" in out) == (answer == "y")
+    assert (site.value("smtpd_timeout") == "200s") == (answer == "y")

@@ -87,7 +87,8 @@ def used(log: Path) -> Counter[tuple[str, str]]:
     for line in log.read_text("latin-1").splitlines():
         event = parser.event(line)
         for use in queue.step(event) if event is not None else ():
-            if use.counted not in ("bytes", "networks") and not use.subject.startswith("mailbox:"):
+            received = use.counted == "received" or use.subject.startswith("mailbox:")
+            if use.counted not in ("bytes", "networks") and not received:
                 found[use.subject, use.counted] += use.amount
     return found
 

@@ -233,3 +233,11 @@ def test_around(subject: str, narrowest: list[str], widest: str) -> None:
 
 def test_the_network_of_an_address_that_no_other_test_asked_for() -> None:
     assert address.network_of("192.0.2.213") == "192.0.2.0/24"
+
+
+def test_subjects_that_are_no_address() -> None:
+    assert address.is_named("account:a/b@example.test")
+    assert not address.is_named("2001:db8::7")
+    assert address.around("account:alice") == ["account:alice"]
+    assert address.inside("account:alice", "account:alice")
+    assert not address.inside("account:alice", "198.51.100.0/24")

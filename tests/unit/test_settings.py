@@ -1,9 +1,20 @@
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.model import Rate
-from throttled.settings import Duration, Policy, ThrottleRate, default_limits, duration
+from throttled.settings import (
+    Duration,
+    Limit,
+    LimitMode,
+    Policy,
+    ThrottleRate,
+    default_limits,
+    duration,
+)
+from throttled.subjects import Of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +61,30 @@ def test_defaults_are_those_of_the_design() -> None:
 
 def test_a_rate_of_its_own() -> None:
     assert ThrottleRate(6, duration("1h"), 2).as_rate() == Rate(6, 3600.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("of", "own", "daemon", "mode"),
+    [
+        ("client", None, "enforce", "enforce"),
+        ("client", None, "observe", "enforce"),
+        ("client", None, "throttle", "throttle"),
+        ("client", "enforce", "throttle", "throttle"),
+        ("client", "report", "enforce", "report"),
+        ("account", None, "enforce", "report"),
+        ("account", "throttle", "enforce", "throttle"),
+        ("account", "enforce", "throttle", "throttle"),
+    ],
+)
+def test_mode_of_a_limit(
+    of: Of, own: LimitMode | None, daemon: Literal["observe", "throttle", "enforce"], mode: str
+) -> None:
+    limit = Limit(count="messages", within=duration("1h"), of=of, soft=1, mode=own)
+    policy = Policy(mode=daemon, limits={"x": limit})
+    assert policy.mode_of("x") == mode
+    assert policy.of_senders("x") == (of != "client")
+
+
+def test_mode_of_what_is_no_limit() -> None:
+    assert Policy().mode_of("operator") == "enforce"
+    assert not Policy().of_senders("operator")

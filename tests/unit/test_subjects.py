@@ -59,3 +59,29 @@ def test_mailbox_and_domain() -> None:
 )
 def test_of(text: str, expected: str | None) -> None:
     assert subjects.of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "subject"),
+    [
+        (" account:Alice@Example.test ", "account:alice@example.test"),
+        ("Account:alice", "account:alice"),
+        ("uid:33", "uid:33"),
+        ("domain:EXAMPLE.test", "domain:example.test"),
+        ("account:M\u00dcLLER", "account:m\u00fcller"),
+    ],
+)
+def test_what_an_operator_writes(written: str, subject: str) -> None:
+    assert subjects.read(written) == subject
+    assert subjects.read(subject) == subject
+
+
+def test_a_name_that_is_not_ascii_is_that_of_the_log() -> None:
+    logged = "M\u00dcLLER".encode().decode("latin-1")
+    assert subjects.account(subjects.from_log(logged)) == subjects.read("account:m\u00fcller")
+
+
+@pytest.mark.parametrize("written", ["account:", "uid:x", "alice", "198.51.100.7", "user:alice"])
+def test_what_is_no_subject(written: str) -> None:
+    with pytest.raises(ValueError, match="not an account"):
+        subjects.read(written)

@@ -6,6 +6,7 @@ in the length of the logs, but for the subjects of the summary, which are capped
 nothing is reported then.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from operator import length_hint
@@ -19,7 +20,7 @@ from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
 from throttled.log_paths import is_journal
-from throttled.model import Activity, Decision, Evidence, Facts
+from throttled.model import Activity, Decision, Evidence, Facts, Report
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.database import Database
@@ -31,6 +32,7 @@ _SLICE = 1.0
 _BACK = 3600.0
 _ENDED = 10.0
 _PRUNE = 3600.0
+_DAY = 86400.0
 #: Subjects of each kind that the summary distinguishes.
 _SUBJECTS = 1_000_000
 _TOP = 20
@@ -44,6 +46,7 @@ class LimitSummary(Struct):
 
     throttled: int = 0
     banned: int = 0
+    reported: int = 0
 
 
 class Banned(Struct):
@@ -114,15 +117,19 @@ class Replay:
         self._facts = facts
         self._zone = zone
         self._store = _Store.open(":memory:")
+        weakref.finalize(self, self._store.close)
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
         self._bans: dict[str, Banned] = {}
         self._due = self._ended = self._pruned = 0.0
+        self._day = 0  # since the epoch, of the latest line judged
         self._log = 0  # number of the one that is read
 
-    def run(self, paths: Sequence[str], progress: Progress | None = None) -> Iterator[Decision]:
-        """Yield the decisions, in the order of the logs' time; `summary` is complete at the end.
+    def run(
+        self, paths: Sequence[str], progress: Progress | None = None
+    ) -> Iterator[Decision | Report]:
+        """Yield decisions and reports in the order of the logs' time; then `summary` is complete.
 
         Args:
             paths: logs in any order; what each may be, see `throttled.sources.history.read`.
@@ -147,7 +154,7 @@ class Replay:
             yield from self._settle(self.summary.last)
         self._summarise()
 
-    def _read(self, lines: Sequence[str]) -> Iterator[Decision]:
+    def _read(self, lines: Sequence[str]) -> Iterator[Decision | Report]:
         pending = iter(lines)
         while True:
             try:
@@ -158,11 +165,13 @@ class Replay:
                 self._pipeline.skipped.add("line", error, line)
         self.summary.lines += len(lines)
 
-    def _count(self, lines: Iterator[str]) -> Iterator[Decision]:
+    def _count(self, lines: Iterator[str]) -> Iterator[Decision | Report]:
         parse = self._pipeline.counting.parser.event
         step = self._pipeline.engine.step
         events = self.summary.events
         summary = self.summary
+        senders = self._pipeline.senders
+        connections = senders.connections
         due, log = self._due, self._log
         for line in lines:
             event = parse(line)
@@ -175,8 +184,11 @@ class Replay:
                 yield from self._settle(at)
                 due = self._due
             step(event, at, log, offset=-1)  # what is not kept needs no lines to be found again
+            about = event.message is not None or (connections and kind == "connect")
+            if about and self._pipeline.engine.ours(event, log):
+                senders.step(event, at)
 
-    def _settle(self, at: float) -> Iterator[Decision]:
+    def _settle(self, at: float) -> Iterator[Decision | Report]:
         """Judge what was counted, as of then, not of the next line; do what is due up to `at`."""
         now = Moment(at, at)
         counted = min(at, self._due)
@@ -184,12 +196,35 @@ class Replay:
         self._due = at + _SLICE
         self.summary.first = self.summary.first or at
         yield from self._output(decisions)
+        yield from self._reported()
+        if int(at // _DAY) != self._day:
+            self._begin_day(int(at // _DAY))
         if not 0 <= at - self._ended < _ENDED:
             yield from self._run_out(at)
         if not 0 <= at - self._pruned < _PRUNE:
             self._pipeline.recorder.record(now, positions=())
             self._store.prune(at)
             self._pruned = at
+
+    def _reported(self) -> Iterator[Report]:
+        for report in self._pipeline.reports():
+            self._note(report.limit, "report", report.subject)
+            yield report
+
+    def _begin_day(self, day: int) -> None:
+        """Let the limits of senders know what was usual up to a day (since the epoch)."""
+        senders = self._pipeline.senders
+        self._store.add_sender_days(senders.days())
+        senders.stored()
+        highest = self._store.highest_days(day)
+        senders.learn(highest, since=bool(highest))
+        self._day = day
+
+    def _note(self, limit: str, action: str, subject: str) -> None:
+        """Count a subject that a limit hit, once."""
+        subjects = self._seen.setdefault((limit, action), set())
+        if len(subjects) < _SUBJECTS:
+            subjects.add(subject)
 
     def _run_out(self, at: float) -> Iterator[Decision]:
         """Do what the daemon would have done when bans and throttles expired, up to a time."""
@@ -203,9 +238,7 @@ class Replay:
     def _output(self, decisions: Sequence[Decision]) -> Iterator[Decision]:
         for decision in decisions:
             if decision.action != "release":
-                subjects = self._seen.setdefault((decision.limit, decision.action), set())
-                if len(subjects) < _SUBJECTS:
-                    subjects.add(decision.subject)
+                self._note(decision.limit, decision.action, decision.subject)
             if decision.action == "ban":
                 self._banned(decision)
             yield decision
@@ -228,6 +261,8 @@ class Replay:
                 row.banned = len(subjects)
             elif action == "throttle":
                 row.throttled = len(subjects)
+            elif action == "report":
+                row.reported = len(subjects)
         self._pipeline.recorder.record(
             Moment(summary.last, summary.last), positions=()
         )  # evidence that still waits

@@ -1,27 +1,17 @@
 """`throttled accounts`."""
 
-import time
-from pathlib import Path
+from typing import get_args
 
 import click
-from msgspec import Struct
 
 from throttled.cli import output
-from throttled.cli.daemon import config
+from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option
-from throttled.errors import NotRunningError
-from throttled.model import SenderRow
-from throttled.store.store import Store
+from throttled.cli.senders import show_accounts
+from throttled.control.protocol import MAX_ROWS, Accounts, AccountSort, AccountsResult
+from throttled.subjects import Of
 
 _KINDS = ("account", "uid", "inside", "domain", "mailbox")
-_SORTS = ("recipients", "messages", "bounces", "deferrals", "bytes", "usual", "highest")
-_MOST = 10_000
-
-
-class _Accounts(Struct):
-    """What is printed with --json."""
-
-    rows: list[SenderRow]
 
 
 @click.command(
@@ -37,59 +27,41 @@ class _Accounts(Struct):
 @click.option("--of", type=click.Choice(_KINDS), help="Only senders of this kind.")
 @click.option(
     "--sort",
-    type=click.Choice(_SORTS),
+    type=click.Choice(get_args(AccountSort)),
+    metavar="COLUMN",
     default="recipients",
     show_default=True,
-    help="Column to sort by, the highest first.",
+    help="Column to sort by, the highest first; by its name in the table.",
 )
 @click.option(
     "--max",
     "most",
-    type=click.IntRange(1, _MOST),
+    type=click.IntRange(1, MAX_ROWS),
     default=100,
     show_default=True,
     help="Maximum number of rows.",
 )
 @json_option
-def command(*, text: str, of: str | None, sort: str, most: int, as_json: bool) -> int:
+def command(*, text: str, of: Of | None, sort: AccountSort, most: int, as_json: bool) -> int:
     """Show what accounts and other senders did today, and what is usual for them.
 
     Accounts that log in, local users (uid:N), inside hosts, domains and mailboxes, of the last 35
-    days. TEXT finds those whose name contains it. A day is one in UTC; the counts are up to a
-    minute old. USUAL is the average of recipients of the earlier days with mail, HIGHEST the most
-    in one. It reads the database and needs root. With TEXT the exit code is 1 if none is found.
+    days. TEXT finds those whose name contains it. A day is one in UTC. RECEIVED are messages for a
+    domain or mailbox, NETWORKS those from which an account logged in within the window of its limit
+    (- without a daemon). USUAL is the average of recipients of the earlier days with mail, HIGHEST
+    the most in one. Limits that the sender is above now follow its name. With TEXT the exit code is
+    1 if none is found. Only root may use it, unless [accounts] visible is "group".
     """
-    path = config().database()
-    if not Path(path).exists():
-        raise NotRunningError(f"there is no database {path}", "start the daemon: throttled run")
-    store = Store.open(path, readonly=True)
-    try:
-        rows = store.senders_of_day(int(time.time() // 86400), text, of or "")
-    finally:
-        store.close()
-    rows.sort(key=lambda row: (-getattr(row, sort), row.subject))
+    request = Accounts(text, of, sort, most)
+    result = ask_or_offline(request, AccountsResult)
     if as_json:
-        output.print_json(_Accounts(rows[:most]))
-    elif rows:
-        _show(rows[:most])
-        if len(rows) > most:
-            click.echo(f"and {len(rows) - most:,} more: --max")
+        output.print_json(result)
+    elif result.rows:
+        show_accounts(result)
+        if result.total > len(result.rows):
+            click.echo(f"and {result.total - len(result.rows):,} more: --max")
+    elif not result.enabled:
+        click.echo("senders are not counted: [accounts] enabled = false")
     else:
         click.echo("no sender is known" + (" by that name" if text else ""))
-    return 1 if text and not rows else 0
-
-
-def _show(rows: list[SenderRow]) -> None:
-    titles = ">MESSAGES >RECIPIENTS >BOUNCES >DEFERRED >BYTES >USUAL >HIGHEST SENDER"
-    output.print_table(
-        titles.split(),
-        [
-            (
-                *map(output.number, (row.messages, row.recipients, row.bounces, row.deferrals)),
-                output.short_number(row.bytes),
-                *map(output.number, (row.usual, row.highest)),
-                output.from_log(row.subject),
-            )
-            for row in rows
-        ],
-    )
+    return 1 if text and not result.rows else 0

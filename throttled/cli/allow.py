@@ -55,9 +55,9 @@ def command(  # noqa: PLR0913 - the words of the command
     force: bool,
     as_json: bool,
 ) -> int | None:
-    """Allow an address, a network or a host name: never act on it. Without WHAT: list.
+    """Allow an address, a network or a host name: never act on it. Without argument: list them.
 
-    .example.com is every host whose name ends so, example.com that host alone; the name is the
+    .example.com means every host whose name ends with it, example.com one host; the name is the
     one in Postfix's log, which is confirmed by DNS in both directions. Throttles and bans of an
     address or network are removed; those made before a host name was allowed remain. The exit
     code is 0 only if the kernel lets its packets pass. [protect] in the configuration does the
@@ -81,7 +81,8 @@ def command(  # noqa: PLR0913 - the words of the command
         name = host_name(what)
         asked = Resolve(name, _addresses(name), seconds, note)
     code = report(ask_or_offline(asked, ChangeResult), as_json=as_json, removed=True)
-    if not resolve and not address.is_subject(what) and not as_json:
+    by_name = not (resolve or address.is_subject(what) or address.is_named(what))
+    if by_name and not as_json:
         click.echo(f"throttled: {matches(what)}", err=True)
     return code
 

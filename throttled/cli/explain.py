@@ -14,16 +14,20 @@ from throttled.control.protocol import Explain, ExplainResult
     examples=(
         "throttled explain 198.51.100.7",
         "throttled explain 2001:db8::/64 --json",
+        "throttled explain account:alice@example.test",
     ),
 )
-@click.argument("subject", metavar="ADDRESS", type=subject)
+@click.argument("subject", metavar="SUBJECT", type=subject)
 @json_option
 def command(*, subject: str, as_json: bool) -> None:
-    """Show everything known about a client, banned or not.
+    """Show everything known about a client or a sender, banned or not.
+
+    SUBJECT is an address, a network, or account:NAME, uid:N, mailbox:ADDRESS, domain:NAME.
 
     Active throttles and bans with their reasons, counts and limits, open sessions, the log lines
-    that counted, earlier decisions, good evidence, protection, and what would happen next.
-    Without a running daemon it shows what is stored.
+    that counted, earlier decisions, good evidence, protection, and what would happen next. Of a
+    sender what it did today and usually, and its reports. Without a running daemon it shows what
+    is stored.
     """
     result = ask_or_offline(Explain(subject), ExplainResult)
     if as_json:

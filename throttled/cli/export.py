@@ -7,6 +7,7 @@ from itertools import chain
 
 import click
 
+from throttled.address import is_named
 from throttled.cli import lists, output
 from throttled.cli.daemon import config
 from throttled.cli.options import Command, json_option
@@ -61,7 +62,7 @@ def command(*, which: str, form: str, as_json: bool) -> None:
 def _banned(store: Store, *, as_json: bool, would: bool) -> Iterator[str]:
     for rows in store.rows(time.time()):
         for row in rows:
-            if row.action != "exempt":
+            if row.action != "exempt" and not is_named(row.subject):  # no list has accounts
                 yield _json(row) if as_json else lists.line(row, would=would) + "\n"
 
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "allow": "allow",
     "disallow": "disallow",
     "accounts": "accounts",
+    "find": "find",
     "postfix": "postfix",
     "audit": "audit",
     "import": "import_",

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import msgspec
 
+from throttled.address import is_named
 from throttled.model import Finding, Rate, Scope
 from throttled.settings import Duration
 
@@ -64,6 +65,16 @@ def _code(char: str) -> str:
 def from_log(text: str) -> str:
     """Return log text (one character per byte) as the UTF-8 it mostly is; not yet printable."""
     return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def scope(subject: str, scope: Scope) -> str:
+    """Return the narrow name of a scope; "-" for accounts and other names, which have none."""
+    return "-" if is_named(subject) else SCOPES[scope]
+
+
+def within(subject: str, scope: Scope) -> str:
+    """Return where something is active, as part of a sentence; "" for what has no scope."""
+    return "" if is_named(subject) else f" in {scope}"
 
 
 def log_text(line: str) -> str:

@@ -32,6 +32,7 @@ from throttled.operator.postfix import Instance, Plan, Row
 from throttled.store.store import Store
 
 ACTIONS = ("show", "set", "undo", "connect", "disconnect")
+_UNDO = {"set": "undo", "connect": "disconnect"}
 _DAY = 86400.0
 _WIDTH = 14
 _DEFAULT = "Postfix's default"
@@ -90,8 +91,8 @@ def command(  # noqa: PLR0913 - a parameter for each option
 
     disconnect: lets Postfix ask no more.
 
-    undo: reverts the latest set or connect that is in force; again, the one before it. What others
-    changed since then stays and is named.
+    undo: reverts the latest set that is active; again, the one before it. What others changed
+    since then stays and is named.
     """
     _usage(action, values, advised=advised, asks=not yes, as_json=as_json)
     settings = config()
@@ -152,7 +153,7 @@ def _target(settings: Config, known: Facts, directory: str) -> Target:
 
 def _recover(target: Target) -> bool:
     """Revert what a killed command left; return whether there was anything."""
-    if target.journal.pending() is None:
+    if not target.journal.pending():
         return False
     result = changing.recover(target)
     click.echo(f"throttled: {output.printable(result.message)}", err=True)
@@ -177,6 +178,7 @@ def _asking(  # noqa: PLR0913 - the words of the command
         with maincf.locked(directory):
             target = _target(settings, known, directory)
             _recover(target)
+            target = msgspec.structs.replace(target, command=action)
             if action == "disconnect":
                 plan = connect.plan_disconnect(target)
                 change = None if master.running(directory) else connect.disconnect
@@ -208,7 +210,7 @@ def _change(  # noqa: PLR0913 - how it is shown, how it is made
 ) -> None:
     if plan.empty:
         postfix.settled(target, plan)
-        _report(plan, "nothing to change: main.cf says so already", as_json=as_json)
+        _report(plan, "nothing to change: main.cf says so already", target.command, as_json=as_json)
         return
     if ask:
         for line in (*plan.diff, *plan.notes):
@@ -219,10 +221,10 @@ def _change(  # noqa: PLR0913 - how it is shown, how it is made
     if not result.applied:
         raise RefusedError(f"not changed: {result.message}", result.hint)
     plan.notes.extend(result.notes)
-    _report(plan, result.message, as_json=as_json)
+    _report(plan, result.message, target.command, as_json=as_json)
 
 
-def _report(plan: Plan, message: str, *, as_json: bool) -> None:
+def _report(plan: Plan, message: str, command: str, *, as_json: bool) -> None:
     if as_json:
         changed = [{"name": s.name, "before": s.before, "after": s.after} for s in plan.settings]
         output.print_json({"changed": changed, "notes": plan.notes, "message": message})
@@ -233,8 +235,8 @@ def _report(plan: Plan, message: str, *, as_json: bool) -> None:
         click.echo(output.printable(f"{one.name} = {now} (was: {was})"))
     for note in plan.notes:
         click.echo(output.printable(note))
-    if plan.settings and not plan.reverts:
-        click.echo("to revert: throttled postfix undo")
+    if undo := plan.settings and not plan.reverts and _UNDO.get(command):
+        click.echo(f"to revert: throttled postfix {undo}")
 
 
 def _show(

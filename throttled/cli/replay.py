@@ -12,7 +12,8 @@ from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
 from throttled.host.zone import local_zone
-from throttled.model import Decision
+from throttled.model import Decision, Report
+from throttled.settings import Duration
 
 #: What every decision says, in this order.
 _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why")
@@ -36,8 +37,9 @@ def command(
 ) -> None:
     """Show what throttled would have decided on old logs, with this configuration.
 
-    Nothing is changed. At the end: how many subjects each limit hit, the twenty that were banned
-    most often, and every client that delivered mail or logged in and would have been banned.
+    Nothing is changed. Limits whose mode is "report" are reported. At the end: how many subjects
+    each limit hit, the twenty that were banned most often, and every client that delivered mail or
+    logged in and would have been banned.
     As in the daemon only lines of this host are counted, but all lines of a log without any.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read: files with their
@@ -62,18 +64,36 @@ def command(
         _print(replay.summary, summary_only=summary_only)
 
 
-def _object(decision: Decision) -> dict[str, Any]:
+def _object(decision: Decision | Report) -> dict[str, Any]:
     fields: dict[str, Any] = output.plain(decision)
+    if isinstance(decision, Report):
+        return {"time": fields.pop("time"), "action": "report", **fields}
     fields.pop("lines", None)  # they say where in the store's logs, not in these
     return {name: fields[name] for name in _FIRST} | fields
 
 
-def _line(decision: Decision) -> str:
+def _line(decision: Decision | Report) -> str:
+    if isinstance(decision, Report):
+        return _shown(_reported(decision))
     lasting = "" if decision.action == "release" else output.lasting(decision.until - decision.time)
+    scope = output.scope(decision.subject, decision.scope)
     line = (
         f"{output.moment(decision.time)} {decision.action:<8} {decision.subject:<15} "
-        f"{output.SCOPES[decision.scope]:<4} {lasting:>6} {decision.limit}: {decision.why}"
+        f"{scope:<4} {lasting:>6} {decision.limit}: {decision.why}"
     )
+    return _shown(line)
+
+
+def _reported(report: Report) -> str:
+    """Return a report as a line."""
+    subject, within = report.shown, Duration(report.within)
+    return (
+        f"{output.moment(report.time)} report   {subject:<15} {'':<4} {'':>6} {report.limit}: "
+        f"{report.value} {report.count} within {within}, {report.above} limit {report.threshold}"
+    )
+
+
+def _shown(line: str) -> str:
     return output.cut(line) if sys.stdout.isatty() else output.printable(line)
 
 
@@ -93,8 +113,11 @@ def _print(summary: Summary, *, summary_only: bool) -> None:
         click.echo("  (the daemon counts none of their lines: see [postfix] hosts)")
     if summary.limits:
         click.echo("\nSubjects that each limit would have hit:")
-        rows = [(f"{row.throttled:,}", f"{row.banned:,}", n) for n, row in summary.limits.items()]
-        output.print_table((">throttled", ">banned", "limit"), rows)
+        rows = [
+            (f"{row.throttled:,}", f"{row.banned:,}", f"{row.reported:,}", n)
+            for n, row in summary.limits.items()
+        ]
+        output.print_table((">throttled", ">banned", ">reported", "limit"), rows)
     if summary.top:
         click.echo("\nBanned most often:")
         _print_banned(summary.top)

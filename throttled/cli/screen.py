@@ -279,7 +279,7 @@ def _worst(row: Worst, would: str) -> tuple[str, ...]:
     meter = row.meter
     soft, hard = ("-" if n is None else output.short_number(n) for n in (meter.soft, meter.hard))
     value = output.short_number(meter.value)
-    scope = output.SCOPES[meter.scope]
+    scope = output.scope(row.subject, meter.scope)
     action = f"{would}{row.action}" if row.action else ""
     return (row.subject, action, meter.limit, scope, value, soft, hard)
 

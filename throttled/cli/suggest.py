@@ -28,6 +28,8 @@ _UNITS: dict[Count, str] = {
     "callouts": "unknown recipients of the null sender",
     "auth_failures": "failed logins",
     "auth_users": "user names",
+    "messages": "messages",
+    "recipients": "recipients",
 }
 _PORTS: dict[Scope, str] = {"mx": "port 25", "submission": "submission"}
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from throttled.cli import output
+from throttled.address import is_named
+from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.protocol import (
     AllowedResult,
@@ -156,14 +157,8 @@ def _columns(counts: list[tuple[str, int]]) -> list[str]:
 
 def explain(result: ExplainResult) -> Iterator[str]:
     """Yield what `explain` says, line by line; not yet printable."""
-    network = f" (network {result.network})" if result.network else ""
-    yield f"{result.subject}{network}"
-    if result.protected:
-        yield f"Protected: {result.protected}"
-    for row in result.allowed:
-        until = f"until {moment(row.until)}" if row.until else "no end"
-        what = f"{row.what} of {row.name}" if row.name else row.what
-        yield f"On the allowlist: {what}, since {moment(row.since)}, {until} {row.note}"
+    named = is_named(result.subject)
+    yield from _head(result)
     would = "would " if result.would else ""
     heading = "Would be active (observe mode)" if result.would else "Active"
     yield f"{heading}:" if result.active else f"{heading}: none"
@@ -171,7 +166,10 @@ def explain(result: ExplainResult) -> Iterator[str]:
         yield from _active(snapshot, would)
     yield from _proxied(result.proxied)
     yield from _meters(result.meters)
-    yield f"Sessions open: {result.sessions}"
+    if result.sender is not None:
+        yield from senders.facts(result.sender)
+    if not named:
+        yield f"Sessions open: {result.sessions}"
     if result.lines:
         yield "Log lines that counted:"
     for line in result.lines:
@@ -181,10 +179,28 @@ def explain(result: ExplainResult) -> Iterator[str]:
     if result.decisions:
         yield "Decisions, the latest first:"
         yield from (_decision(decision, would) for decision in result.decisions)
-    yield from _past(result.past, "Would-be bans" if result.would else "Bans")
+    if not named or result.past.offences:
+        yield from _past(result.past, "Would-be bans" if result.would else "Bans")
     yield f"Next: {result.next}"
     if result.hint:
         yield f"Hint: {result.hint}"
+
+
+def _head(result: ExplainResult) -> Iterator[str]:
+    """Yield who it is about, and what protects it."""
+    network = f" (network {result.network})" if result.network else ""
+    sender = result.sender
+    if sender is not None and is_named(result.subject):
+        name = sender.shown
+        yield f"{name}: {senders.summary(result, sender)}"
+    else:
+        yield f"{result.subject}{network}"
+    if result.protected:
+        yield f"Protected: {result.protected}"
+    for row in result.allowed:
+        until = f"until {moment(row.until)}" if row.until else "no end"
+        what = f"{row.what} of {row.name}" if row.name else row.what
+        yield f"On the allowlist: {what}, since {moment(row.since)}, {until} {row.note}"
 
 
 def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
@@ -193,17 +209,18 @@ def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
         step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
     word = "exemption" if snapshot.action == "exempt" else snapshot.action
     yield (
-        f"  {would}{word}{step} of {snapshot.subject} in {snapshot.scope} "
+        f"  {would}{word}{step} of {snapshot.subject}"
+        f"{output.within(snapshot.subject, snapshot.scope)} "
         f"since {moment(snapshot.since)}, {output.left(snapshot.until)} left"
     )
     yield f"    {snapshot.limit}: {snapshot.why}"
-    if snapshot.action != "exempt":
+    if snapshot.action != "exempt" and not is_named(snapshot.subject):
         yield f"    {number(snapshot.packets)} packets dropped"
 
 
 def _proxied(rows: list[Snapshot]) -> Iterator[str]:
     if rows:
-        yield "Behind a proxy, so not in force:"
+        yield "Behind a proxy, so not applied:"
     for row in rows:
         yield from _active(row, "would ")
 
@@ -228,7 +245,8 @@ def _meter(row: MeterRow) -> str:
 
 def _decision(decision: Decision, would: str) -> str:
     return (
-        f"  {moment(decision.time)} {would}{decision.action} in {decision.scope}, "
+        f"  {moment(decision.time)} {would}{decision.action}"
+        f"{output.within(decision.subject, decision.scope)}, "
         f"{decision.limit}: {decision.why}"
     )
 
@@ -257,7 +275,8 @@ def _changed(snapshot: Snapshot, *, removed: bool) -> str:
     until = moment(snapshot.until)
     end = f"removed, would have ended {until}" if removed else f"until {until}"
     return (
-        f"{snapshot.subject} {snapshot.action} in {snapshot.scope} {end}, "
+        f"{snapshot.subject} {snapshot.action}"
+        f"{output.within(snapshot.subject, snapshot.scope)} {end}, "
         f"{snapshot.limit}: {snapshot.why}"
     )
 
@@ -298,7 +317,7 @@ def table(first: ListResult, rows: list[Snapshot]) -> None:
     if not rows:
         click.echo(f"nothing {would}be active" if would else "no active entries")
         return
-    columns = ("ADDRESS", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
+    columns = ("SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
     output.print_table(columns, [_row(row, would) for row in rows])
     if first.total > len(rows):
         click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
@@ -313,7 +332,7 @@ def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
     return (
         snapshot.subject,
         action,
-        output.SCOPES[snapshot.scope],
+        output.scope(snapshot.subject, snapshot.scope),
         output.short_moment(snapshot.since),
         output.left(snapshot.until),
         output.short_number(snapshot.packets),

@@ -5,11 +5,12 @@ Owns no state. Each check yields faults: (key, what is wrong).
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 from throttled import address, subjects
 from throttled.config.describe import shown
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import Duration, Limit, ThrottleRate, duration
+from throttled.settings import Count, Duration, Limit, ThrottleRate, duration
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
@@ -25,11 +26,11 @@ _RATES = 16
 _DAY = 86400
 _SENDS = ("messages", "recipients", "bytes", "bounces", "deferrals")
 _COUNTS: dict[subjects.Of, tuple[str, ...]] = {
-    "client": ("connections", "errors", "callouts", "auth_failures", "auth_users"),
+    "client": get_args(Count),
     "account": (*_SENDS, "networks"),
     "uid": _SENDS,
-    "inside": _SENDS,
-    "domain": _SENDS,
+    "inside": (*_SENDS, "connections"),
+    "domain": (*_SENDS, "received"),
     "mailbox": ("messages",),
 }
 #: Decisions that no limit made carry these in the place of a limit's name.
@@ -66,6 +67,7 @@ def _limit(name: str, limit: Limit) -> Iterator[Invalid]:
         if soft and hard and soft >= hard:
             at = (*key, scope, "soft") if scope else (*key, "soft")
             yield at, f"soft ({soft}) must be below hard ({hard})"
+    yield from _overrides(key, limit)
     yield from _senders(key, limit)
     if not any(
         given and (given.soft or given.hard) for given in (limit, limit.mx, limit.submission)
@@ -84,13 +86,12 @@ def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Invalid]:
             yield (*key, name), f"must be at most {most}"
     outside = limit.of == "client"
     given = {
-        "hard": limit.hard,
         "mx": limit.mx,
         "submission": limit.submission,
-        "throttle": limit.throttle,
+        "throttle": None if limit.mode in ("throttle", "enforce") else limit.throttle,
         "factor": limit.factor,
     }
-    only = {"share": limit.share, "usual": limit.usual, "mode": limit.mode, "for": limit.for_}
+    only = {"share": limit.share, "usual": limit.usual}
     for name, value in (only if outside else given).items():
         if value:
             which = "other limits than those" if outside else "limits"
@@ -99,9 +100,21 @@ def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Invalid]:
         yield (*key, "share"), "only with bounces or deferrals: it is a share of the recipients"
     if limit.usual and (limit.count != "recipients" or float(limit.within) != _DAY):
         yield (*key, "usual"), 'only with count = "recipients" and within = "1d"'
-    for subject in () if outside else limit.for_:
-        if subjects.of(subject) != limit.of:
-            yield (*key, "for", subject), f'is no subject of = "{limit.of}"'
+    if limit.hard and not outside and limit.mode != "enforce":
+        yield (*key, "hard"), 'only for limits of = "client", or with mode = "enforce"'
+
+
+def _overrides(key: tuple[str, ...], limit: Limit) -> Iterator[Invalid]:
+    """Yield entries of `for` that are for another kind of subject, or crosswise."""
+    outside = limit.of == "client"
+    for subject, own in limit.for_.items():
+        at = (*key, "for", subject)
+        if subjects.of(subject) != ("inside" if outside else limit.of):
+            of = "address or network" if outside else f'subject of = "{limit.of}"'
+            yield at, f"is no {of}"
+        soft, hard = own.soft or limit.soft, own.hard or limit.hard
+        if soft and hard and soft >= hard:
+            yield at, f"soft ({soft}) must be below hard ({hard})"
 
 
 def _times(config: Config) -> Iterator[Invalid]:

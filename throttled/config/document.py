@@ -47,13 +47,17 @@ SECTIONS = {
         "`submission` (587, 465) set other thresholds there; each scope is counted by itself. "
         '`enabled = false` disables a limit. `throttle = { rate = 6, per = "1h", '
         "burst = 2 }` replaces the rate of [throttle]. A limit of your own may have any other "
-        "name and needs `count`, `within` and a threshold. There may be 16 different rates. Limits "
+        "name and needs `count`, `within` and a threshold. There may be 16 different rates. "
+        "`messages` and `recipients` of clients have no limit by default; delivered mail excuses "
+        'nothing of them. `mode = "report"` only writes a line into the journal. Limits '
         'with another `of` than "client" count what senders do, as Postfix\'s queue shows it, and '
-        "only report: `messages`, `recipients`, `bytes`, `bounces` (5xx that speaks of the list or "
-        "the content, not of full mailboxes, size or loops), `deferrals` (4.7.x) of an `account` "
-        "that logged in, of a `uid` that called sendmail, of an `inside` host (of mynetworks) and "
-        "of a `domain` that is delivered here; `networks` from which an `account` logged in; "
-        "`messages` that a `mailbox` received. `soft`, `share` and `usual` must all be exceeded."
+        "only report unless `mode` says otherwise: `messages`, `recipients`, `bytes`, `bounces`"
+        " (5xx that speaks of the list or the content, not of full mailboxes, size or loops), "
+        "`deferrals` (4.7.x) of an `account` that logged in, of a `uid` that called sendmail, "
+        "of an `inside` host (of mynetworks) and of a `domain` that is delivered here; "
+        "`networks` from which an `account` logged in; `messages` that a `mailbox` and "
+        "`received` that a `domain` took in, `connections` of an `inside` host. `soft`, `share`"
+        " and `usual` must all be exceeded."
     ),
     "points": (
         "The points that each kind of misbehaviour adds to the count `errors`. These add none: "
@@ -90,7 +94,9 @@ SECTIONS = {
     "accounts": (
         "What senders on this host do, counted from Postfix's log: accounts that log in, local "
         'users, inside hosts, mailboxes and domains. Limits with another `of` than "client" '
-        "report it. Daily counts are stored for 35 days, the networks of logins not at all."
+        "report it. Daily counts and reports are stored for 35 days. Networks of logins are not "
+        "stored: in memory there are keyed tags of them, for the window of the limit. Names are in "
+        "no metric, and in notifications only with [notify] accounts = true."
     ),
     "firewall": "The kernel's packet filter: backend, ports and sizes.",
     "sensor": (

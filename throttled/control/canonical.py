@@ -4,7 +4,7 @@ import re
 
 from msgspec.structs import replace
 
-from throttled import address
+from throttled import address, subjects
 from throttled.control.protocol import (
     Allow,
     Audit,
@@ -66,15 +66,17 @@ def canonical(request: Request) -> Request:
 
 
 def subject(text: str) -> str:
-    """Return the canonical text of an address or network that an operator wrote.
+    """Return the canonical text of a subject that an operator wrote, as 192.0.2.7 or account:alice.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none.
     """
     try:
+        if address.is_named(text.strip().lower()):
+            return subjects.read(text)
         return address.subject(text.strip())
     except ValueError as error:
-        hint = "write an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/64"
+        hint = "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64, account:alice or domain:example.com"
         raise UsageError(str(error), hint) from error
 
 
@@ -101,7 +103,7 @@ def host_name(text: str) -> str:
         UsageError: it is an address, a suffix, or none of these.
     """
     name = allowable(text)
-    if address.is_subject(name) or name.startswith("."):
+    if address.is_subject(name) or address.is_named(name) or name.startswith("."):
         raise UsageError(f"not the name of a host: {text!r}", "write for example mail.example.com")
     return name
 

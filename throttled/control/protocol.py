@@ -11,7 +11,20 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from throttled.histogram import Histogram
-from throttled.model import Action, Change, Decision, Finding, Mode, Past, Scope, Snapshot
+from throttled.model import (
+    Action,
+    Change,
+    Decision,
+    Finding,
+    Mode,
+    Past,
+    Report,
+    Scope,
+    SenderRow,
+    Snapshot,
+)
+from throttled.settings import LimitMode
+from throttled.subjects import Of
 
 MAX_REQUEST = 64 * 1024
 MAX_REPLY = 64 * 1024 * 1024
@@ -21,6 +34,18 @@ MAX_ROWS = 10_000
 MAX_ENTRIES = 1_000
 #: Addresses of one `Resolve`.
 MAX_ADDRESSES = 64
+
+AccountSort = Literal[
+    "recipients",
+    "messages",
+    "bounces",
+    "deferrals",
+    "bytes",
+    "received",
+    "networks",
+    "usual",
+    "highest",
+]
 
 Sort = Literal["subject", "since", "until", "packets"]
 SORTS: tuple[Sort, ...] = ("subject", "since", "until", "packets")
@@ -73,13 +98,29 @@ class List(_Op, frozen=True, tag="list"):
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
-    proxied: bool = False  # instead, what would be in force against clients behind a proxy
+    proxied: bool = False  # instead, what would be active against clients behind a proxy
 
 
 class Explain(_Op, frozen=True, tag="explain"):
     """What is known of a subject? Answered with `ExplainResult`."""
 
     subject: _Subject
+
+
+class Accounts(_Op, frozen=True, tag="accounts"):
+    """What did senders do today? Answered with `AccountsResult`."""
+
+    text: _Text = ""  # only those whose name contains it
+    of: Of | None = None  # all
+    sort: AccountSort = "recipients"
+    max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 100
+
+
+class Find(_Op, frozen=True, tag="find"):
+    """Who is meant by a piece of a name or an address? Answered with `FindResult`."""
+
+    text: Annotated[str, Meta(min_length=2, max_length=300)]
+    max: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class _Punish(_Op, frozen=True):
@@ -197,6 +238,8 @@ Request = (
     | Top
     | List
     | Explain
+    | Accounts
+    | Find
     | Ban
     | Throttle
     | Unban
@@ -212,7 +255,9 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Prove | Asked | Reach | Status | Top | List | Explain | Allowed | Audit
+READS = (
+    Ping | Prove | Asked | Reach | Status | Top | List | Explain | Accounts | Find | Allowed | Audit
+)
 
 
 class TailStatus(Struct, frozen=True):
@@ -344,6 +389,29 @@ class AllowRow(Struct, frozen=True):
     missing: float | None = None  # since when DNS no longer returns it for the name
 
 
+class SenderMeterRow(Struct, frozen=True):
+    """One meter of a sender against its limit."""
+
+    limit: str
+    count: str
+    value: int
+    soft: int | None
+    hard: int | None
+    within: float  # seconds
+    mode: LimitMode
+    above: bool  # all thresholds of the limit are exceeded
+
+
+class SenderFacts(Struct, frozen=True):
+    """What is known of a subject as a sender."""
+
+    shown: str  # as its name was first written
+    today: SenderRow  # with what is usual
+    days: int  # earlier days with mail, of 35
+    meters: list[SenderMeterRow]  # none without a daemon
+    reports: list[Report]  # newest first
+
+
 class ExplainResult(_Result, frozen=True, tag="explain"):
     """All that is known of a subject."""
 
@@ -360,7 +428,48 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     next: str  # what would happen next, for people
     would: bool = False  # observing: nothing of what is active is in the kernel
     hint: str = ""  # what an operator might do, for people
-    proxied: list[Snapshot] = []  # what would be in force, were it not behind a proxy
+    proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
+    sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+
+
+class AccountRow(Struct, frozen=True):
+    """What a sender did today (UTC), and what is usual for it."""
+
+    subject: str
+    messages: int
+    recipients: int
+    bytes: int
+    bounces: int
+    deferrals: int
+    received: int
+    networks: int | None  # from which it logged in lately; None: not known without a daemon
+    usual: int  # recipients, on average of the earlier days with mail
+    highest: int  # recipients in one earlier day
+    above: list[str] = []  # limits that it is above now
+
+
+class AccountsResult(_Result, frozen=True, tag="accounts"):
+    """Senders of today, at most `Accounts.max` of `total`."""
+
+    rows: list[AccountRow]
+    total: int
+    enabled: bool = True  # whether senders are counted
+
+
+class Found(Struct, frozen=True):
+    """A subject that a text may mean."""
+
+    subject: str
+    kind: Literal["account", "uid", "inside", "mailbox", "domain", "client", "network"]
+    name: str = ""  # the host name of a client
+    active: Action | None = None
+    known: str = ""  # what it did, for people
+
+
+class FindResult(_Result, frozen=True, tag="find"):
+    """Who is meant, at most `Find.max`."""
+
+    rows: list[Found]
 
 
 class ChangeResult(_Result, frozen=True, tag="change"):
@@ -406,6 +515,8 @@ Result = (
     | TopResult
     | ListResult
     | ExplainResult
+    | AccountsResult
+    | FindResult
     | ChangeResult
     | AllowedResult
     | ImportResult

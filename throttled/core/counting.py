@@ -121,6 +121,7 @@ class Counting:
         log_number, source = origin
         events = self._counts.events
         wall, boot = now.wall, now.boot
+        connections = self._senders.connections
         for line, offset in places:
             event = parse(line, wall)
             if event is None:
@@ -135,8 +136,9 @@ class Counting:
             else:
                 at = boot
             step(event, at, log_number, source, offset)
-            if event.message is not None and self._engine.ours(event, log_number):
-                self._senders.step(event, at, again=again)
+            about = event.message is not None or (connections and kind == "connect")
+            if about and self._engine.ours(event, log_number):
+                self._senders.step(event, at, again=again, source=source, offset=offset)
             if kind == "lines_lost":
                 self._counts.lines_lost += event.count
 

@@ -65,6 +65,7 @@ class Maintenance:
         self._shift: Shift | None = None  # begun, and not yet done
         self._peaks_recorded = moment.boot
         self._senders_due = moment.boot
+        self._emptied = False  # what senders did is deleted from the store: it is switched off
         self._learned = 0  # day since the epoch, when the highest days of senders were read
         self._counted = moment.boot - _DROPS
 
@@ -152,13 +153,23 @@ class Maintenance:
         self._peaks_recorded = self._clock().boot
 
     async def _keep_senders(self) -> None:
-        """Add to the days of senders once a minute; once a day read the highest of each."""
+        """Add to the days of senders once a minute; once a day read the highest of each.
+
+        Where counting senders is switched off, delete what was stored of them.
+        """
         moment = self._clock()
         if moment.boot < self._senders_due:
             return
         self._senders_due = moment.boot + _SENDERS
-        self.keep_days()
         senders, store = self._pipeline.senders, self._pipeline.recorder.store
+        if not senders.enabled:
+            if not self._emptied:
+                limits = self._pipeline.ladder.policy.limits
+                store.remove_senders([n for n, limit in limits.items() if limit.of == "client"])
+            self._emptied = True
+            return
+        self._emptied = False
+        self.keep_days()
         today = int(moment.wall // _LONG)
         if today != self._learned:
             self._learned = today

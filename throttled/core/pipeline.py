@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+from typing import Literal
 
 from throttled import address
 from throttled.clock import Moment
@@ -20,6 +21,7 @@ from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
 from throttled.core.explain import explain
 from throttled.core.recorder import Key, Recorder
+from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.networks import exempt
@@ -78,10 +80,12 @@ class Pipeline:
         self.enforcer = Enforcer(backend, self.skipped)
         self.engine = Engine(policy, facts, peaks=backend is not None)
         self.senders = Senders(policy, facts)
+        self.answered(connected=False)
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
         self.behind = Behind(Ladder(policy, self.ladder.protection), self.engine)
         self._further: list[Crossing] = []
+        self._reports: list[Report] = []  # of clients, since they were last asked for
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
@@ -90,6 +94,14 @@ class Pipeline:
         for ladder in (self.ladder, self.behind.ladder):
             ladder.policy = policy
             ladder.protection = protection
+
+    def answered(self, *, connected: bool) -> None:
+        """Learn whether Postfix asks about mail: what is decided about senders acts only then.
+
+        Where nothing is enforced, decisions about senders are taken as those about clients are.
+        """
+        backend = self.enforcer.backend
+        self.senders.acting = connected or backend is None or not backend.enforces
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
@@ -103,6 +115,7 @@ class Pipeline:
         self.behind.unban(subject, scope)
         if subject:
             self.engine.reset(subject, scope)
+            self.senders.reset(subject)
         else:
             self.engine.reset_all(scope)
         return self.recorder.unban(subject, scope, now, exempt_until)
@@ -136,8 +149,10 @@ class Pipeline:
     # Deciding
 
     def reports(self) -> list[Report]:
-        """Return the senders that crossed a limit since the last call, and record them."""
-        reports = self.senders.drain()
+        """Return who crossed a limit that only reports since the last call, and record them."""
+        allowed = self.ladder.protection.sender
+        reports = [*self._reports, *(r for r in self.senders.drain() if not allowed(r.subject))]
+        self._reports = []
         if reports and self.recorder.error is None:
             try:
                 self.recorder.store.record_reports(reports)
@@ -168,7 +183,8 @@ class Pipeline:
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
         newcomers = self._newcomers(outcome.evidence, now)
-        if not outcome.crossings:
+        crossings = [*self._acting(outcome.crossings, now), *self.senders.crossings()]
+        if not crossings:
             if newcomers:
                 self.decide(newcomers, now, positions, began=began)
             return newcomers, []
@@ -176,19 +192,41 @@ class Pipeline:
         spared: list[tuple[Crossing, str]] = []
         renewed: list[Key] = []
         judge = partial(self._judge, now=now)
-        for ruling, pasts, networks in self.skipped.each("decision", outcome.crossings, judge):
+        for ruling, pasts, networks in self.skipped.each("decision", crossings, judge):
             if log.isEnabledFor(logging.DEBUG):
                 for text in explain(ruling, pasts, networks):
                     log.debug("%s", text)
-            self._hold(outcome.crossings, pasts, networks, now)
+            self._hold(crossings, pasts, networks, now)
             for crossing, value in ruling.excused:
-                self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
+                if self.ladder.policy.of_senders(crossing.limit):
+                    excuse = Excuse(crossing.action, value, now.boot + _SPARED)
+                    self.senders.active.excuse(crossing.subject, crossing.limit, excuse, now.boot)
+                else:
+                    self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.
             decisions += [*self._exempt(ruling.decisions, now), *ruling.decisions]
             spared += ruling.spared
             renewed += _in_force(pasts, networks, now.wall)
         self.decide(decisions, now, positions, renewed, began)
         return decisions, spared
+
+    def _acting(self, crossings: Sequence[Crossing], now: Moment) -> Sequence[Crossing]:
+        """Return the crossings of limits that act; of those that only report, note reports.
+
+        The next report of a subject and limit is made after the limit's window, or at twice the
+        value.
+        """
+        policy = self.ladder.policy
+        acting = [c for c in crossings if policy.mode_of(c.limit) != "report"]
+        for c in crossings if len(acting) < len(crossings) else ():
+            if policy.mode_of(c.limit) != "report":
+                continue
+            self.engine.excuse(c, 2 * c.value - 1, now.boot + c.within, now.boot)
+            if not self.ladder.protection.reason(c.subject, c.name):
+                above: Literal["soft", "hard"] = "hard" if c.action == "ban" else "soft"
+                about = c.subject, c.limit, c.count, c.value, c.threshold, c.within
+                self._reports.append(Report(now.wall, *about, c.subject, above))
+        return acting
 
     def further(self, now: Moment) -> list[Decision]:
         """Return the throttles active whose clients went on, with the sessions to be ended.
@@ -212,6 +250,7 @@ class Pipeline:
                 port=c.port,
             )
             for c in further
+            if self.ladder.policy.mode_of(c.limit) != "report"
         ]
 
     def _judge(
@@ -310,7 +349,9 @@ class Pipeline:
             by_action = self.counts.decisions.setdefault(d.limit, {})
             by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
-            if d.action == "release":
+            if address.is_named(d.subject) or self.ladder.policy.of_senders(d.limit):
+                self.senders.hold(d, until, now.boot)
+            elif d.action == "release":
                 self.engine.release(d.subject, d.scope)
             elif d.action != "exempt":
                 self.engine.hold(

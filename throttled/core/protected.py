@@ -112,15 +112,10 @@ class Protected:
             log.log(NOTICE, "unbanned %d protected clients in %s", count, network)
 
     def _decision(self, row: Snapshot, wall: float) -> Decision | None:
-        reason = self._pipeline.ladder.protection.reason(row.subject)
-        if not reason or row.action == "exempt" or self._wanted(row):
+        reason = self._pipeline.ladder.protected(row.subject, row.limit)
+        if not reason or row.action == "exempt":
             return None
         why = f"protected: {reason}"
         return Decision(
             wall, "release", row.subject, row.scope, LIMIT, 0, wall, why, origin=row.origin
         )
-
-    def _wanted(self, row: Snapshot) -> bool:
-        """Tell whether it is of a limit for inside hosts, which the operator lets slow them."""
-        limit = self._pipeline.ladder.policy.limits.get(row.limit)
-        return limit is not None and limit.of == "inside"

@@ -6,6 +6,7 @@ that look like health checks or get through a ban.
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 
 from throttled.address import network_of
 from throttled.decide.escapes import LATE, Escapes
@@ -15,12 +16,15 @@ from throttled.decide.session import Scale, Session, failed, family, proves, unn
 from throttled.decide.shared import SharedAddresses
 from throttled.decide.streams import SessionKey, Streams
 from throttled.decide.tables import Counters, Generations
-from throttled.model import Activity, Event, Evidence
+from throttled.model import Activity, Event, Evidence, Scope
 from throttled.settings import Policy
 
 #: Failed logins that are not provably an account's own, but that logins of a client with that name
 #: excuse, within so many seconds: who has one account must not try others for nothing.
 _EXCUSES, _EXCUSE_TIME = 500, 86400.0
+
+#: Messages whose recipients qmgr has not logged yet, and how long they are waited for.
+_QUEUED, _QUEUED_TIME = 20_000, 3600.0
 
 _NONE = (0, 0)
 _UNSAID = (1, 1)  # `disconnect` does not tell how many commands there were
@@ -47,8 +51,11 @@ class Actions:
         self._evidence: dict[str, Evidence] = {}
         self._activity: Counter[Activity] = Counter()
         self.enforcing = False  # whether anything of it is in a kernel
-        #: Host names of clients, where names protect: a handshake does not tell.
-        self.names: Generations[str, str] | None = None
+        #: Host names of clients: a handshake does not name them.
+        self.names: Generations[str, str] | None = None  # None: not remembered, as in a replay
+        self._names = 0  # at most so many
+        #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
+        self.queued: Generations[str, tuple[Event, Scope]] = Generations(_QUEUED_TIME, _QUEUED)
         self._streams = streams
         self._peaks = peaks
         self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
@@ -59,9 +66,21 @@ class Actions:
             "disconnect": self._disconnect,
             "auth_failure": self._auth_failure,
             "login": self._login,
+            "accepted": self._accepted,
             "tls_failure": self._tls_failure,
             **dict.fromkeys(Scale.kinds(), self._error),
         }
+
+    def remember_names(self, lifetime: float, most: int) -> None:
+        """Remember host names of clients for some seconds; those known stay if `most` does."""
+        if most != self._names:
+            self.names, self._names = Generations(lifetime, most), most
+
+    def named(self, text: str, most: int) -> list[tuple[str, str]]:
+        """Return clients in whose host name a text is, with the name."""
+        text = text.casefold()
+        known = () if self.names is None else self.names.items()
+        return list(islice((item for item in known if text in item[1].casefold()), most))
 
     def drain(self) -> tuple[list[Evidence], dict[Activity, int]]:
         """Return the good evidence since the last call, and what happened by hour and scope."""
@@ -123,7 +142,14 @@ class Actions:
         self._logged_in(state, self._streams.session(event, at, key), event.user, at)
         if not state.behind:
             self.shared.logged_in(event.client, event.user, at)
-        return self._good(state, event, at, deliveries=0, logins=event.count)
+        self._good(state, event, at, deliveries=0, logins=event.count)
+        return self._accepted(state, event, at, key)
+
+    def _accepted(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
+        gauges = state.gauges
+        if gauges.recipients and event.message is not None:
+            self.queued.put(event.message.queue_id, (event, state.scope), at)
+        return state.count(gauges.messages, event, at, 1) if gauges.messages else 0
 
     def _tls_failure(self, _state: Scoped, event: Event, at: float, key: SessionKey) -> int:
         self._streams.session(event, at, key).harmless += event.count

@@ -14,11 +14,20 @@ amount of good buys a dictionary attack:
 from typing import Literal
 
 from throttled.model import Past
-from throttled.settings import Count, Good
+from throttled.settings import Good
 
-Kind = Literal["deliveries", "logins"]
-KINDS: tuple[Kind, ...] = ("deliveries", "logins")
+#: "none": of limits that count mail, which mail does not speak for, and what senders do.
+Kind = Literal["deliveries", "logins", "none"]
+KINDS: tuple[Kind, ...] = ("deliveries", "logins", "none")
 
+_KINDS: dict[str, Kind] = {
+    "connections": "deliveries",
+    "handshakes": "deliveries",
+    "errors": "deliveries",
+    "callouts": "deliveries",
+    "auth_failures": "logins",
+    "auth_users": "logins",
+}
 _DAY = 86400.0
 _LOGIN_COUNTS = 30 * _DAY
 #: What the store knows speaks for a client from the second day with a delivery on.
@@ -29,7 +38,7 @@ _PROVEN = 2
 
 def kind_of(count: str) -> Kind:
     """Return which good events speak for what a limit counts."""
-    return "logins" if count in ("auth_failures", "auth_users") else "deliveries"
+    return _KINDS.get(count, "none")
 
 
 def threshold(plain: int, good: int, settings: Good, *, ban: bool) -> int:
@@ -45,11 +54,12 @@ def threshold(plain: int, good: int, settings: Good, *, ban: bool) -> int:
     return plain + min(forgives * good, (settings.factor - 1) * plain)
 
 
-def remembered(count: Count | Literal["handshakes"], past: Past, now: float) -> int:
+def remembered(count: str, past: Past, now: float) -> int:
     """Return how many good events the store knows that speak for a client in a limit."""
     if kind_of(count) == "logins":
         return past.logins if now - past.last_login < _LOGIN_COUNTS else 0
-    return past.deliveries if past.delivery_days >= _DAYS else 0
+    known = past.deliveries if past.delivery_days >= _DAYS else 0
+    return known if kind_of(count) == "deliveries" else 0
 
 
 def lenient(plain: int, good: int, known: int, settings: Good) -> int:
@@ -66,7 +76,7 @@ def lenient(plain: int, good: int, known: int, settings: Good) -> int:
     return plain + min(settings.forgives_ban * good + known, (settings.memory - 1) * plain)
 
 
-def proven(count: Count | Literal["handshakes"], past: Past, now: float) -> bool:
+def proven(count: str, past: Past, now: float) -> bool:
     """Return whether a client counts as good for the brake, by the kind that speaks in a limit.
 
     Anybody can deliver two tiny mails, but only one who prepared himself did so on two days.

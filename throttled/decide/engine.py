@@ -24,7 +24,6 @@ from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale
 from throttled.decide.streams import Streams
-from throttled.decide.tables import Generations
 from throttled.decide.trace import Trace
 from throttled.model import (
     SCOPES,
@@ -44,6 +43,8 @@ from throttled.settings import Count, Policy
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE = 1 << 18
 _LINES = 16
+#: Clients whose host names are remembered where no name protects.
+_NAMED = 20_000
 #: How long host names are remembered.
 _NAMES = 86400.0
 #: Clients of which each limit notes what they reached, until the store has it.
@@ -112,13 +113,11 @@ class Engine:
 
         Args:
             policy: them.
-            names: whether to remember the host names of clients that the log tells, for a day:
-                `handshakes` has none.
+            names: whether the host names of all clients that the log names are remembered, for a
+                day: `handshakes` has none. Else those of the latest, for `named`.
         """
-        if not names:
-            self._actions.names = None
-        elif self._actions.names is None:
-            self._actions.names = Generations(_NAMES, policy.max_clients)
+        most = policy.max_clients if names else min(_NAMED, policy.max_clients)
+        self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
         scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
         for scope, before in self._scopes.items():
@@ -142,6 +141,8 @@ class Engine:
         action = self._actions.of.get(event.kind)
         client = event.client
         if action is None or not client:
+            if event.kind == "active":
+                self._recipients(event, at, source, offset)
             return
         stream = self._streams.of(event, log)
         state = stream.state
@@ -153,6 +154,18 @@ class Engine:
             state = stream.behind
         if action(state, event, at, key) and offset >= 0:
             self._trace.add(client, at, source, offset)
+
+    def _recipients(self, event: Event, at: float, source: int, offset: int) -> None:
+        """Count the recipients of a message against who sent it; only where a limit asks for it."""
+        message = event.message
+        known = None if message is None else self._actions.queued.pop(message.queue_id)
+        if message is None or known is None:
+            return
+        sent, scope = known
+        state = self._scopes[scope]
+        state.count(state.gauges.recipients, sent, at, message.recipients)
+        if offset >= 0:
+            self._trace.add(sent.client, at, source, offset)
 
     def ours(self, event: Event, log: int) -> bool:
         """Return whether a line about a message is of a host whose lines count.
@@ -199,7 +212,7 @@ class Engine:
             at: now.
             enforced: the kernel drops its packets: a further session means that it is bypassed.
             rate: of a throttle; None: the configured one.
-            behind: it is a client behind a proxy, against which nothing is in force but would be.
+            behind: it is a client behind a proxy, against which nothing is active but would be.
         """
         self._actions.enforcing |= enforced
         state = (self._behind if behind else self._scopes)[scope]
@@ -318,6 +331,10 @@ class Engine:
     def lines(self, client: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted against a client."""
         return self._trace.lines(client, _LINES)
+
+    def named(self, text: str, most: int) -> list[tuple[str, str]]:
+        """Return clients in whose host name a text is, with the name."""
+        return self._actions.named(text, most)
 
     def sessions(self, client: str) -> int:
         """Return how many sessions a client has open."""

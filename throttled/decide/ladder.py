@@ -85,7 +85,8 @@ class Ladder:
                 judged.append((crossing, decision))
         found = self._braked(judged, pasts, ruling, now)
         judge = together.Judge(self.policy, self.protection)
-        for (network, scope), count in together.fresh(self._strongest(found)).items():
+        banned = [d for d in self._strongest(found) if not self.policy.of_senders(d.limit)]
+        for (network, scope), count in together.fresh(banned).items():
             known = networks.get((network, scope), _UNKNOWN_NETWORK)
             acted = judge.banned(network, scope, known, count, now)
             found += [] if acted is None else [acted]
@@ -111,7 +112,7 @@ class Ladder:
         for row in rows:
             ladder = row.action == "ban" and self.policy.mode != "observe" and not _stated(row)
             until = row.until + self.policy.throttle.time
-            if ladder and until > now and not self.protection.reason(row.subject):
+            if ladder and until > now and not self.protected(row.subject, row.limit):
                 why = "a ban ends in a throttle"
                 found = Decision(now, "throttle", row.subject, row.scope, "ladder", 0, until, why)
             else:
@@ -161,6 +162,18 @@ class Ladder:
         found = (action, subject, scope, OPERATOR, level, now + seconds, why)
         return Decision(now, *found, origin=OPERATOR)
 
+    def protected(self, subject: str, limit: str, name: str = "") -> str:
+        """Return why a subject is not acted on for a limit, or "".
+
+        Args:
+            subject: canonical.
+            limit: which: of clients or of senders.
+            name: the client's forward-confirmed host name, where known.
+        """
+        if self.policy.of_senders(limit):
+            return self.protection.sender(subject)
+        return self.protection.reason(subject, name)
+
     def next_ban(self, past: Past, now: float) -> float:
         """Return how many seconds the next ban would last."""
         return self._ban(past, now)[1]
@@ -194,7 +207,7 @@ class Ladder:
         return decision, upto, ""
 
     def _spared(self, crossing: Crossing, past: Past, now: float) -> str:
-        protected = self.protection.reason(crossing.subject, crossing.name)
+        protected = self.protected(crossing.subject, crossing.limit, crossing.name)
         if protected:
             return f"protected: {protected}"
         if past.exempt_until > now:
@@ -223,8 +236,10 @@ class Ladder:
     def _excuse(self, crossing: Crossing, past: Past, now: float) -> tuple[int, str]:
         """Return up to which value a client is spared the worst, and why; 0 = it is not."""
         banning = crossing.action == "ban"
-        if banning and self.policy.mode == "throttle":
+        if banning and self.policy.mode_of(crossing.limit) == "throttle":
             return NEVER, "mode is throttle"
+        if self.policy.of_senders(crossing.limit):
+            return 0, ""
         if banning and crossing.count == "callouts" and past.deliveries + crossing.good:
             return NEVER, "it delivered, and whose forged mail it verifies is not its doing"
         known = remembered(crossing.count, past, now)

@@ -20,12 +20,23 @@ from msgspec.structs import replace
 from throttled.address import is_network, version
 from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
 from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
+from throttled.decide.overrides import Overrides
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
 from throttled.model import Scope
 from throttled.settings import Count, Good, Limit, Policy, ThrottleRate
 
 NEVER = 1 << 62
+#: The groups of `Gauges` whose tables are counters.
+_COUNTED = (
+    "connections",
+    "handshakes",
+    "errors",
+    "callouts",
+    "auth_failures",
+    "messages",
+    "recipients",
+)
 #: Networks are fewer than clients: so many clients for each that is tracked.
 _PER_NETWORK = 4
 
@@ -46,20 +57,24 @@ class Gauge(Struct, Generic[Table, Crowd]):
     paces: tuple[float, float]  # connections a second that a throttle allows an address, a network
     good: Sums  # good events of its kind, of clients and networks
     settings: Good
+    others: Overrides
     table: Table
     networks: Crowd
     slow: bool = False  # the throttle of an address is slower than the configured one
     kernel: bool = False  # counts what the kernel saw; else what the log says
+    usual: int = 0  # the lower of `soft` and `hard`
     least: int = 0  # what is not above this crosses nothing, whoever it is
     network_least: int = 0
 
     def __post_init__(self) -> None:
-        self.least = min(self.soft, self.hard)
+        self.usual = min(self.soft, self.hard)
+        self.least = min(self.usual, *self.others.thresholds, NEVER)
         self.network_least = self.multiple * self.least
 
     def out_of_reach(self) -> None:
         """Count only: let no value cross."""
         self.soft = self.hard = NEVER
+        self.others = Overrides({})
         self.__post_init__()
 
     def thresholds(self, subject: str, at: float) -> tuple[int, int, int]:
@@ -75,9 +90,15 @@ class Gauge(Struct, Generic[Table, Crowd]):
 
     def plain(self, subject: str) -> tuple[int, int]:
         """Return soft and hard of an address or a network, whatever good it did."""
+        soft, hard = self.soft, self.hard
+        own = self.others.of(subject) if self.others else None
+        if own is not None:
+            if not own.enabled:
+                return NEVER, NEVER
+            soft, hard = own.soft or soft, own.hard or hard
         if not is_network(subject):
-            return self.soft, self.hard
-        soft, hard = (min(NEVER, self.multiple * each) for each in (self.soft, self.hard))
+            return soft, hard
+        soft, hard = (min(NEVER, self.multiple * each) for each in (soft, hard))
         return (soft, hard) if version(subject) == 6 else (min(soft, hard), NEVER)
 
     def more_names(self, subject: str, at: float) -> int:
@@ -117,7 +138,7 @@ class Meter(Struct, frozen=True):
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached; above 1.0 that is crossed."""
-        return self.value / (self.hard or self.soft)
+        return self.value / (self.hard or self.soft or NEVER)
 
 
 CountGauge = Gauge[Counters, Sums]
@@ -133,6 +154,8 @@ class Gauges(Struct):
     callouts: list[CountGauge] = field(default_factory=list)
     auth_failures: list[CountGauge] = field(default_factory=list)
     auth_users: list[NameGauge] = field(default_factory=list)
+    messages: list[CountGauge] = field(default_factory=list)
+    recipients: list[CountGauge] = field(default_factory=list)
     #: Tables of good events by kind and window, in seconds.
     good: dict[Kind, dict[float, Sums]] = field(
         default_factory=lambda: {kind: {} for kind in KINDS}
@@ -159,19 +182,21 @@ class Gauges(Struct):
         soft, hard = _thresholds(limit, scope)
         within, clients = float(limit.within), policy.max_clients
         networks, multiple = clients // _PER_NETWORK, policy.network.multiple
-        least = multiple * min(soft, hard)
+        others = Overrides(limit.for_)
+        least = multiple * min(soft, hard, *others.thresholds)
         count = cast("Count", limit.count)  # those of clients, see config/checks.py
         known = self.good[kind_of(count)].setdefault(within, Sums(within, clients, NEVER))
         paces = pace(policy, limit.throttle), pace(policy, policy.network.throttle)
         good = policy.good if limit.factor is None else replace(policy.good, factor=limit.factor)
         slow = paces[0] < pace(policy, None)
-        about = (name, count, scope, within, soft, hard, multiple, paces, known, good)
+        about = (name, count, scope, within, soft, hard, multiple, paces, known, good, others)
         if count == "auth_users":
-            most = _names(soft, hard, policy.good.memory)
+            highest = max([soft if hard == NEVER else hard, *others.thresholds])
+            most = 1 + policy.good.memory * highest
             names = Distinct(within, clients, most)
             if peaks:
                 names = PeakDistinct(within, clients, most, Peaks(peaks))
-            together = Distinct(within, networks, _names(soft, hard, multiple))
+            together = Distinct(within, networks, 1 + multiple * highest)
             gauge = Gauge(*about, names, together, slow)
             names.more = together.more = gauge.more_names
             self.auth_users.append(gauge)
@@ -194,6 +219,8 @@ class Gauges(Struct):
             *self.callouts,
             *self.auth_failures,
             *self.auth_users,
+            *self.messages,
+            *self.recipients,
         ]
 
     def add_good_peaks(self, client: str, at: float) -> None:
@@ -210,7 +237,7 @@ class Gauges(Struct):
         """
         for kind, tables in self.good.items():
             tables.update((w, t) for w, t in before.good[kind].items() if w in tables)
-        for group in ("connections", "handshakes", "errors", "callouts", "auth_failures"):
+        for group in _COUNTED:
             counted = {(gauge.limit, gauge.within): gauge for gauge in getattr(before, group)}
             for gauge in getattr(self, group):
                 gauge.good = self.good[kind_of(gauge.count)][gauge.within]
@@ -232,11 +259,6 @@ def pace(policy: Policy, rate: ThrottleRate | None) -> float:
     """Return the connections a second that a throttle allows; None: by the configured rate."""
     given = policy.throttle if rate is None else rate
     return given.rate / float(given.per)
-
-
-def _names(soft: int, hard: int, times: int) -> int:
-    """Return how many names are distinguished: one above the highest threshold."""
-    return 1 + times * (soft if hard == NEVER else hard)
 
 
 def _thresholds(limit: Limit, scope: Scope) -> tuple[int, int]:

@@ -22,6 +22,13 @@ WORDS = {
     "callouts": "unknown recipients of sender callouts or bounces",
     "auth_failures": "failed logins",
     "auth_users": "user names tried",
+    "messages": "messages",
+    "recipients": "recipients",
+    "bytes": "bytes",
+    "bounces": "bounces",
+    "deferrals": "deferrals for its reputation",
+    "networks": "networks that it logged in from",
+    "received": "messages received",
 }
 
 Key = tuple[str, Scope]
@@ -35,7 +42,7 @@ class Judge(Struct, frozen=True):
 
     def together(self, crossing: Crossing, past: NetworkPast, now: float) -> Decision | str:
         """Decide about a network for what its addresses did together, or say why not."""
-        banned = crossing.action == "ban" and self.policy.mode != "throttle"
+        banned = crossing.action == "ban" and self.policy.mode_of(crossing.limit) == "enforce"
         action: Literal["ban", "throttle"] = "ban" if banned else "throttle"
         spared = self._spared(crossing.subject, past, action, now)
         if spared:

@@ -45,6 +45,11 @@ class Owners:
         """Return whose a message is, if that is known."""
         return self._owners.get(queue_id)
 
+    def clear(self) -> None:
+        """Evict everything."""
+        self._owners.clear()
+        self._shared.clear()
+
     def pop(self, queue_id: str) -> Owner | None:
         """Remove a queue id; return whose it was."""
         return self._owners.pop(queue_id, None)

@@ -15,18 +15,20 @@ from throttled.settings import Protect
 _ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
 
 PROXY = "a host that may use XCLIENT"
+_ALLOWED = "allowed by the operator"
 
 
 class Protection:
     """What is protected, and why. Immutable: recreated when facts or configuration change."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whom, by what it is
         self,
         facts: Facts,
         *,
         networks: Iterable[str] = (),
         names: Iterable[str] = (),
         mynetworks: bool = True,
+        senders: Iterable[str] = (),
         shared: Iterable[str] = (),
     ) -> None:
         """Collect what is protected.
@@ -36,6 +38,7 @@ class Protection:
             networks: addresses and networks that the operator allows.
             names: host names (`mail.example.com`) and suffixes (`.example.com`) that he allows.
             mynetworks: whether Postfix's mynetworks count.
+            senders: subjects that are no address, as account:alice, that the operator allows.
             shared: addresses that stand for many clients, see `throttled.decide.shared`.
         """
         groups: tuple[tuple[str, Iterable[str]], ...] = (
@@ -47,7 +50,7 @@ class Protection:
             ("in Postfix's mynetworks", facts.mynetworks if mynetworks else ()),
             (PROXY, facts.xclient),
             ("a host that may use XFORWARD", facts.xforward),
-            ("allowed by the operator", networks),
+            (_ALLOWED, networks),
             ("it stands for many clients: a NAT or proxy in front", shared),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}
@@ -58,6 +61,7 @@ class Protection:
                 # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
                 self._reasons.setdefault(prefix, {}).setdefault(packed, reason)
                 self.networks.append(address.subject(member))
+        self._senders = frozenset(senders)
         self._names = frozenset(name.lower() for name in names if not name.startswith("."))
         self._suffixes = tuple(name.lower() for name in names if name.startswith("."))
 
@@ -77,14 +81,18 @@ class Protection:
             shared: addresses that stand for many clients.
             allowed: subjects and host names on the allowlist.
         """
-        by_kind: dict[bool, list[str]] = {True: [], False: []}
+        networks, names, senders = [*protect.networks], [*protect.names], []
         for what in allowed:
-            by_kind[address.is_subject(what)].append(what)
+            if address.is_named(what):
+                senders.append(what)
+            else:
+                (networks if address.is_subject(what) else names).append(what)
         return cls(
             facts,
-            networks=[*protect.networks, *by_kind[True]],
-            names=[*protect.names, *by_kind[False]],
+            networks=networks,
+            names=names,
             mynetworks=protect.mynetworks,
+            senders=senders,
             shared=shared,
         )
 
@@ -102,13 +110,35 @@ class Protection:
                 accepts those first.
             name: the client's forward-confirmed host name, where known.
         """
+        if address.is_named(subject):
+            return self.sender(subject)
+        reason = self._reason(subject)
+        if reason:
+            return reason
+        name = name.lower()
+        if name and (name in self._names or name.endswith(self._suffixes)):
+            return "a host name allowed by the operator"
+        return ""
+
+    def sender(self, subject: str) -> str:
+        """Return why what a subject sends is not acted on, or "".
+
+        An inside host is not protected as a sender: its mail is slowed, no packet is dropped.
+
+        Args:
+            subject: of a limit whose `of` is not "client".
+        """
+        if address.is_named(subject):
+            return _ALLOWED if subject in self._senders else ""
+        reason = self._reason(subject)
+        return reason if reason == _ALLOWED else ""
+
+    def _reason(self, subject: str) -> str:
+        """Return why an address or network is protected, whatever its host name, or ""."""
         packed, length = address.parse(subject)
         for prefix, members in self._reasons.items():
             if prefix <= length and prefix <= len(packed) * 8:
                 reason = members.get(address.mask(packed, prefix))
                 if reason is not None:
                     return reason
-        name = name.lower()
-        if name and (name in self._names or name.endswith(self._suffixes)):
-            return "a host name allowed by the operator"
         return ""

@@ -45,7 +45,16 @@ _FILTERED = 20_000
 #: Filters that are behind each other.
 _CHAIN = 8
 
-Counted = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks"]
+Counted = Literal[
+    "messages",
+    "recipients",
+    "bytes",
+    "bounces",
+    "deferrals",
+    "networks",
+    "received",
+    "connections",
+]
 
 
 class Use(NamedTuple):
@@ -124,6 +133,14 @@ class Queue:
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
 
+    def clear(self) -> None:
+        """Evict everything, names of accounts too."""
+        self._owners.clear()
+        self._pending = Pending()
+        for table in (self._forwarded, self._seconds, self._sessions):
+            table.clear()
+        self._names.clear()
+
     def step(self, event: Event) -> _Uses:
         """Take one event; return what its subjects did."""
         action = self._actions.get(event.kind)
@@ -140,6 +157,10 @@ class Queue:
         """Return whose a message is; "" = nobody's, or not known."""
         owner = self._owners.get(queue_id)
         return "" if owner is None else owner.subject
+
+    def inside(self, client: str) -> bool:
+        """Return whether a client is within mynetworks."""
+        return client in self._inside
 
     def learn(self, queue_id: str, login: str, client: str, sender: str) -> bool:
         """Learn whose a message is from its queue file; return whether it is somebody's.
@@ -382,7 +403,8 @@ class Queue:
         domain = subjects.domain(recipient)
         if domain and len(self._hosted) < _DOMAINS:
             self._hosted.add(domain)
-        return (Use(subjects.mailbox(recipient), "messages", event.count),)
+        received = Use(subjects.mailbox(recipient), "messages", event.count)
+        return (received, Use(domain, "received", event.count)) if domain else (received,)
 
 
 def _uses(owners: Iterable[str], message: Message, counted: Iterable[Counted]) -> _Uses:

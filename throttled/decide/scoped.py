@@ -122,7 +122,7 @@ class Scoped:
                 value = gauge.table.add(client, at, count)
                 share, banned = count, False
                 if value > gauge.least:
-                    share = max(0, share - (value - gauge.least))
+                    share = max(0, share - max(0, value - gauge.usual))
                     banned = self._weigh(gauge, client, value, at, event)
                 if network and (share or not banned):
                     value = gauge.networks.add(network, at, share)

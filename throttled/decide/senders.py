@@ -1,29 +1,50 @@
 """Counts what senders do and reports who crossed a limit. Pure: no clock, no I/O.
 
 Senders are accounts, local users, inside hosts, domains and mailboxes: the limits whose `of` is
-not "client". `step` takes an event about a message, `throttled.decide.queue` knows whose it is. A
-report is made when all thresholds of a limit are exceeded, and again only after the limit's window
-or at twice the value.
+not "client". `step` takes an event about a message, `throttled.decide.queue` knows whose it is.
+When all thresholds of a limit are exceeded, what follows depends on its `mode`: a report, made
+again only after the limit's window or at twice the value; or, if what is decided has an effect
+(`acting`), a crossing for the ladder to judge.
 
 Owns the queue's table, the meters (at most `_SENDERS` of each limit, the longest silent are
-evicted) and what was counted for each day until the store has it (`days`).
+evicted), what is active, where the lines stand that counted, and what was counted for each day
+until the store has it (`days`).
 """
 
 from collections.abc import Iterable, Mapping
+from heapq import nlargest
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from throttled.address import kind as kind_of
+from throttled.decide.active import Active
 from throttled.decide.queue import Queue, Use
 from throttled.decide.tables import Counters, Distinct, Generations
-from throttled.model import Event, Facts, Report, SenderDay
-from throttled.settings import Limit, Policy
+from throttled.decide.trace import Trace
+from throttled.model import (
+    Action,
+    Crossing,
+    Decision,
+    Event,
+    Facts,
+    Line,
+    Report,
+    Scope,
+    SenderDay,
+)
+from throttled.settings import Limit, Override, Policy
 
 _SENDERS = 50_000
 _DAY = 86400.0
 #: Bytes are counted in these, rounded up: a meter ends at 8 million.
 _KIB = 1024
 _NEVER = 1 << 62
+#: Lines remembered for `explain`, and how many of them go with a decision.
+_TRACE, _LINES = 1 << 16, 16
+_NO_OVERRIDE = Override()
+#: What is stored of each day.
+_STORED = frozenset(SenderDay.__struct_fields__)
 
 
 class _Gauge:
@@ -35,18 +56,23 @@ class _Gauge:
         self.within = float(limit.within)
         self.unit = _KIB if limit.count == "bytes" else 1
         self.share = float(limit.share.rstrip("%")) / 100 if limit.share else 0.0
-        most = max([limit.soft or 0, *(o.soft or 0 for o in limit.for_.values())])
+        given = (
+            limit.soft,
+            limit.hard,
+            *(n for o in limit.for_.values() for n in (o.soft, o.hard)),
+        )
+        most = max(n or 0 for n in given)
         self.names = Distinct(self.within, _SENDERS, 2 * most + 1)
         self.table = Counters(self.within, _SENDERS)
         self.whole = Counters(self.within, _SENDERS)  # recipients, for a share
         self.reported: Generations[str, tuple[float, int]] = Generations(self.within, _SENDERS)
 
-    def threshold(self, subject: str) -> int:
-        """Return above which value a subject is reported."""
-        own = self.limit.for_.get(subject)
-        if own is not None and not own.enabled:
-            return _NEVER
-        return (own.soft if own and own.soft else self.limit.soft) or _NEVER
+    def thresholds(self, subject: str) -> tuple[int, int]:
+        """Return soft and hard of a subject."""
+        own = self.limit.for_.get(subject) or _NO_OVERRIDE
+        if not own.enabled:
+            return _NEVER, _NEVER
+        return own.soft or self.limit.soft or _NEVER, own.hard or self.limit.hard or _NEVER
 
     def add(self, use: Use, at: float) -> int:
         """Count, and return what there is within the window."""
@@ -76,7 +102,13 @@ class SenderMeter(Struct, frozen=True):
     count: str
     within: float  # seconds
     value: int
-    threshold: int
+    threshold: int  # soft; hard where there is no soft
+    hard: int = 0  # 0: there is none, or it bans nobody
+    above: bool = False  # all thresholds are exceeded
+
+    def share(self) -> float:
+        """Return how much of its highest threshold is reached."""
+        return self.value / (self.hard or self.threshold or _NEVER)
 
 
 class Senders:
@@ -88,6 +120,11 @@ class Senders:
         self._gauges: dict[tuple[str, str], list[_Gauge]] = {}
         self._shares: dict[str, list[_Gauge]] = {}
         self._reports: list[Report] = []
+        self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
+        #: Whether what is decided about a sender has an effect: Postfix asks, or nothing has.
+        self.acting = False
+        self.active = Active(_SENDERS)
+        self.trace = Trace(_TRACE, _SENDERS)
         self._days: dict[tuple[str, int], SenderDay] = {}
         #: Each account's highest day of recipients; None: there is no day to compare with.
         self._highest: Mapping[str, int] | None = None
@@ -98,7 +135,12 @@ class Senders:
         """Take other limits; those that stay as they were keep their counts."""
         before = {gauge.name: gauge for gauge in self.gauges()}
         self._gauges, self._shares = {}, {}
+        self._policy = policy
         self.enabled = policy.accounts.enabled
+        if not self.enabled:
+            self.queue.clear()
+            self.trace.clear()
+            self._days, self._pending, self._reports = {}, {}, []
         for name, limit in policy.limits.items():
             if limit.of == "client" or not limit.enabled or not self.enabled:
                 continue
@@ -108,6 +150,8 @@ class Senders:
             self._gauges.setdefault((limit.of, limit.count), []).append(gauge)
             if gauge.share:
                 self._shares.setdefault(limit.of, []).append(gauge)
+        #: Whether connections are counted too: those of inside hosts.
+        self.connections = ("inside", "connections") in self._gauges
 
     def learn(self, highest: Mapping[str, int], *, since: bool) -> None:
         """Learn the highest day of each sender so far.
@@ -118,23 +162,62 @@ class Senders:
         """
         self._highest = highest if since else None
 
-    def step(self, event: Event, at: float, *, again: bool = False) -> None:
-        """Take one event about a message.
+    def step(
+        self, event: Event, at: float, *, again: bool = False, source: int = 0, offset: int = -1
+    ) -> None:
+        """Take one event about a message, or a connection.
 
         Args:
             event: it.
             at: when, on the clock of the windows.
             again: it was counted before a restart: its day has it, and it was reported.
+            source: number of the file, for `explain`.
+            offset: where in it the line stands, in bytes; -1: nobody will ask.
         """
         if not self.enabled:
             return
+        if event.kind == "connect":
+            if self.queue.inside(event.client):
+                self._count(Use(event.client, "connections", 1), at, event.time, again=again)
+            return
+        subject = ""
         for use in self.queue.step(event):
+            if offset >= 0 and use.subject != subject:
+                subject = use.subject
+                self.trace.add(subject, at, source, offset)
             self._count(use, at, event.time, again=again)
 
     def drain(self) -> list[Report]:
         """Return the reports since the last call."""
         reports, self._reports = self._reports, []
         return reports
+
+    def crossings(self) -> list[Crossing]:
+        """Return who crossed a limit that acts since the last call."""
+        pending, self._pending = self._pending, {}
+        return [replace(c, lines=self.lines(c.subject)) for c in pending.values()]
+
+    def lines(self, subject: str) -> tuple[Line, ...]:
+        """Return where the latest lines stand that counted for a sender."""
+        return self.trace.lines(subject, _LINES)
+
+    def hold(self, decision: Decision, until: float, at: float) -> None:
+        """Learn what is active against a sender; `until` and `at` on the clock of the windows."""
+        if decision.action == "ban":
+            self.active.ban(decision.subject, until, at, enforced=False)
+        elif decision.action == "throttle":
+            self.active.throttle(decision.subject, until, at, 0.0)
+        elif decision.action == "release":
+            self.active.release(decision.subject)
+
+    def reset(self, subject: str) -> None:
+        """Reset what a sender did, and what was decided: an operator unbanned it."""
+        for gauge in self.gauges():
+            for table in (gauge.table, gauge.whole, gauge.names, gauge.reported):
+                table.pop(subject)
+            self._pending.pop((subject, gauge.name), None)
+        self.active.reset(subject, {gauge.name for gauge in self.gauges()})
+        self.trace.reset(subject)
 
     def days(self) -> list[SenderDay]:
         """Return what was counted of each sender and day, and is not stored yet."""
@@ -151,32 +234,70 @@ class Senders:
     def meters(self, subject: str, at: float) -> list[SenderMeter]:
         """Return what the limits show of a sender."""
         kind = _kind(subject)
-        return [
-            SenderMeter(
-                gauge.name,
-                gauge.limit.count,
-                gauge.within,
-                gauge.value(subject, at),
-                gauge.threshold(subject),
-            )
-            for gauge in self.gauges()
-            if gauge.limit.of == kind
-        ]
+        return [self._meter(g, subject, at) for g in self.gauges() if g.limit.of == kind]
+
+    def worst(self, most: int, at: float) -> list[tuple[str, SenderMeter, Scope]]:
+        """Return the senders of the latest lines that are nearest to a threshold, the worst first.
+
+        The scope is that of decisions about them.
+        """
+        found = []
+        for subject in self.trace.latest():
+            meter = max(self.meters(subject, at), key=SenderMeter.share, default=None)
+            if meter is not None and meter.value:
+                found.append((subject, meter, _scope(subject)))
+        return nlargest(most, found, key=lambda row: row[1].share())
+
+    def _meter(self, gauge: _Gauge, subject: str, at: float) -> SenderMeter:
+        value = gauge.value(subject, at)
+        soft, hard = gauge.thresholds(subject)
+        above = value > min(soft, hard) and self._exceeded(gauge, subject, value, at)
+        threshold = min(soft, hard) if soft == _NEVER else soft
+        bans = hard < _NEVER and self._policy.mode_of(gauge.name) == "enforce"
+        return SenderMeter(
+            gauge.name,
+            gauge.limit.count,
+            gauge.within,
+            value,
+            threshold if threshold < _NEVER else 0,
+            hard if bans else 0,
+            above,
+        )
 
     def _count(self, use: Use, at: float, wall: float, *, again: bool) -> None:
         kind = _kind(use.subject)
-        if not again and use.counted != "networks":
+        if not again and use.counted in _STORED:
             self._add_day(use, wall)
         if use.counted == "recipients":
             for gauge in self._shares.get(kind, ()):
                 gauge.whole.add(use.subject, at, use.amount)
         for gauge in self._gauges.get((kind, use.counted), ()):
             value = gauge.add(use, at)
-            threshold = gauge.threshold(use.subject)
-            if value > threshold and self._exceeded(gauge, use.subject, value, at):
-                due = gauge.again(use.subject, value, at)
-                if due and not again:
-                    self._report(gauge, use.subject, wall, value, threshold)
+            soft, hard = gauge.thresholds(use.subject)
+            if value <= min(soft, hard) or not self._exceeded(gauge, use.subject, value, at):
+                continue
+            if self.acting and self._policy.mode_of(gauge.name) != "report":
+                if not again:
+                    self._cross(gauge, use.subject, at, value, soft, hard)
+            elif gauge.again(use.subject, value, at) and not again:
+                self._report(gauge, use.subject, wall, value, min(soft, hard))
+
+    def _cross(  # noqa: PLR0913, PLR0917 - who crossed what
+        self, gauge: _Gauge, subject: str, at: float, value: int, soft: int, hard: int
+    ) -> None:
+        """Note a crossing, unless as much is active or was spared."""
+        action: Action = "ban" if value > hard else "throttle"
+        known = self.active.get(subject)
+        if known is not None:
+            until = known.banned_until
+            if action == "throttle":
+                until = max(until, known.throttled_until)
+            if at < until:
+                return
+        if not self.active.excuses(subject, gauge.name, action, value, at):
+            threshold = hard if action == "ban" else soft
+            what = gauge.name, action, value, threshold, gauge.within, gauge.limit.count
+            self._pending[subject, gauge.name] = Crossing(subject, _scope(subject), *what)
 
     def _exceeded(self, gauge: _Gauge, subject: str, value: int, at: float) -> bool:
         """Return whether a value is above the other thresholds of its limit too."""
@@ -209,10 +330,19 @@ class Senders:
                 self.dropped += 1
                 return
             day = self._days[key] = SenderDay(*key)
-        setattr(day, use.counted, getattr(day, use.counted) + use.amount)
+        counted = use.counted if _kind(use.subject) != "mailbox" else "received"
+        setattr(day, counted, getattr(day, counted) + use.amount)
 
 
 def _kind(subject: str) -> str:
     """Return what a subject is; quicker than `subjects.of`, of subjects that are some."""
     found = kind_of(subject)
     return "inside" if found in ("address", "network") else found
+
+
+def _scope(subject: str) -> Scope:
+    """Return the scope that decisions about a sender carry; one of its own it has not.
+
+    Inside hosts and recipients have to do with port 25, accounts and users with submission.
+    """
+    return "submission" if _kind(subject) in ("account", "uid", "domain") else "mx"

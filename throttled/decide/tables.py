@@ -56,6 +56,11 @@ class Generations(Generic[Key, Value]):
         yield from self._young.values()
         yield from (value for key, value in self._old.items() if key not in self._young)
 
+    def items(self) -> Iterator[tuple[Key, Value]]:
+        """Yield every entry."""
+        yield from self._young.items()
+        yield from (item for item in self._old.items() if item[0] not in self._young)
+
     def put(self, key: Key, value: Value, at: float) -> None:
         """Set the entry and touch it."""
         self.swap(key, value, at)

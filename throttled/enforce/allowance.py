@@ -26,7 +26,7 @@ class Allowance:
         """Return the seconds until the next place, at most 0 where it is due."""
         return self._next(now) - now
 
-    def take(self, now: float) -> None:
+    def use(self, now: float) -> None:
         """Give the next place."""
         self._place = self._next(now)
 

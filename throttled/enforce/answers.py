@@ -52,7 +52,7 @@ class Answer(Struct, frozen=True, gc=False):
     verdict: Verdict
 
     @property
-    def taken(self) -> bool:
+    def accepted(self) -> bool:
         """Whether the message is taken, now or later."""
         return self.verdict in ("pass", "wait", "hold")
 
@@ -132,7 +132,7 @@ class PolicyAnswers(Memory):
         if seconds > 0 and not self._room(slowed, spool, processes, seconds, now):
             return self._negative(slowed[0][0], settings.over)
         for _key, allowance in slowed:
-            allowance.take(now)
+            allowance.use(now)
         if seconds <= 0:
             return PASS
         for name in {spool, *(key[0] for key, _allowance in slowed)}:
@@ -161,7 +161,7 @@ class PolicyAnswers(Memory):
                 allowance = self._allowance(key)
                 if allowance.wait(now) > 0:
                     return self._refuse(key)
-                allowance.take(now)
+                allowance.use(now)
         return PASS
 
     def _around(self, client: str, scope: Scope, now: float) -> list[str]:

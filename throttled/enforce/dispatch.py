@@ -53,7 +53,7 @@ class Dispatch:
         return self.firewall.setup(ruleset)
 
     def apply(self, entries: Sequence[Entry]) -> Applied:
-        """Put a batch in force: answers first, they cannot fail."""
+        """Apply a batch: the answers first, which cannot fail."""
         senders, clients = self._split(entries)
         answered = self.senders.apply(senders) if senders else Applied()
         if not clients:

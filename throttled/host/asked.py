@@ -15,16 +15,15 @@ LISTS = (DATA, RECIPIENT, CLIENT)
 
 
 def findings(directory: str) -> Iterator[str]:
-    """Yield where an instance that was connected does not ask as it should.
+    """Yield where an instance does not ask as it should.
 
     Raises:
         HostError: there is no Postfix, or the configuration there is broken.
     """
     lookup = written(directory)
-    if not lookup(asking.NAME):
-        return
     if lookup(asking.NAME) != asking.VALUE:
-        yield f"{asking.NAME} is not as throttled sets it: {lookup(asking.NAME)}"
+        found = lookup(asking.NAME) or "nothing refers to it"
+        yield f"{asking.NAME} is not as throttled sets it: {found}"
     if why := asking.finding(lookup(DATA), lookup):
         yield f"{DATA} does not ask: {why}"
     for entry, name, value in overrides(directory):
@@ -40,7 +39,9 @@ def connected(directory: str) -> bool:
     Raises:
         HostError: there is no Postfix, or the configuration there is broken.
     """
-    return bool(written(directory)(asking.NAME))
+    lookup = written(directory)
+    lists = (lookup(DATA), *(value for _, _, value in overrides(directory)))
+    return any(asking.disconnected(value) != value for value in lists) or bool(lookup(asking.NAME))
 
 
 def written(directory: str) -> asking.Lookup:
@@ -48,7 +49,7 @@ def written(directory: str) -> asking.Lookup:
 
     @cache
     def lookup(name: str) -> str:
-        # Not -n: it leaves out a parameter of ours that nothing refers to.
+        # postconf knows a parameter of ours only where something refers to it.
         return run("postconf", "-c", directory, "-h", name).strip()
 
     return lookup

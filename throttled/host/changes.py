@@ -61,6 +61,7 @@ class Change(Struct):
     reverts: int = 0  # number of the change that this one takes back
     why: str = ""  # it was not applied
     more: list[Replacement] = []  # files that were replaced after main.cf
+    command: str = "set"  # that made it
 
 
 class Journal:
@@ -129,13 +130,14 @@ class Journal:
         except OSError as error:
             raise HostError(f"{self._path}: {error.strerror}", "nothing was changed") from error
 
-    def pending(self) -> Change | None:
-        """Return the change that was begun and neither finished nor reverted."""
-        return next((one for one in self.changes if one.outcome == "begun"), None)
+    def pending(self) -> list[Change]:
+        """Return changes that were begun and neither finished nor reverted, the latest first."""
+        return [one for one in reversed(self.changes) if one.outcome == "begun"]
 
-    def latest(self) -> Change | None:
-        """Return the latest change that is in force."""
-        return next((one for one in reversed(self.changes) if one.outcome == "applied"), None)
+    def latest(self, command: str) -> Change | None:
+        """Return the latest active change of a command."""
+        of = (one for one in reversed(self.changes) if one.command == command)
+        return next((one for one in of if one.outcome == "applied"), None)
 
 
 def journal(store: str, directory: str) -> Journal:

@@ -49,7 +49,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
         if protocol:
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
-                "packets do not come here, so no firewall here can stop them: they are counted "
+                "packets do not come here, so no firewall here can block them: they are counted "
                 "apart and reported, unless another service logs under the same name; run "
                 "throttled there"
             )

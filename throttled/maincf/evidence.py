@@ -70,8 +70,11 @@ class Evidence(Struct):
             process: smtpd, postscreen, qmgr …
             body: what it wrote, behind the tag.
         """
-        if process == "smtpd" and (match := _DISCONNECT.match(body)):
-            self._session(match[1], match[2])
+        if process == "smtpd" and body.startswith("disconnect from "):
+            if (" data=" in body or " bdat=" in body or " auth=" in body) and (
+                match := _DISCONNECT.match(body)
+            ):
+                self._session(match[1], match[2])
         elif process == "smtpd" and (match := _LOGIN.match(body)):
             self._honest(match[1])
         elif process == "qmgr":

@@ -23,6 +23,7 @@ from time import time
 from typing import Any
 
 from throttled import subjects
+from throttled.address import is_named, is_subject
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Finding, Report
@@ -53,21 +54,28 @@ class Hook:
         verb = "would ban" if self.would else "banned"
         for d in decisions:
             if d.action == "ban":
-                text = f"{verb} {d.subject} in {d.scope}: {d.why}"
                 fields = {"subject": d.subject, "scope": d.scope, "until": d.until}
-                self._queue("ban", text, **fields, would=self.would)
+                who = f"{d.subject} in {d.scope}"
+                if is_named(d.subject):
+                    who = d.subject if self.settings.accounts else _unnamed(d.subject)
+                    fields = {
+                        "until": d.until,
+                        **({"subject": who} if self.settings.accounts else {}),
+                    }
+                self._queue("ban", f"{verb} {who}: {d.why}", **fields, would=self.would)
         for alert in {d.alert for d in decisions if d.alert}:
             self._queue("alert", alert)
 
     def reported(self, reports: Sequence[Report]) -> None:
-        """Report senders that crossed a limit: whom only if that is switched on."""
+        """Report who crossed a limit: addresses, other senders only if that is switched on."""
         for one in reports:
             fields: dict[str, object] = {"limit": one.limit, "value": one.value}
-            name = f"a sender ({subjects.of(one.subject)})"
-            if self.settings.accounts:
+            name = _unnamed(one.subject)
+            if self.settings.accounts or is_subject(one.subject):
                 name = one.shown
                 fields["subject"] = one.subject
-            text = f"{name} is above {one.limit}: {one.value} {one.count}, soft {one.threshold}"
+            value = f"{one.value} {one.count}, {one.above} {one.threshold}"
+            text = f"{name} is above {one.limit}: {value}"
             self._queue("alert", text, **fields)
 
     def health(self, findings: Sequence[Finding]) -> None:
@@ -185,6 +193,11 @@ class Hook:
                     await child.wait()
             transport.close()  # what left its group may hold the pipes open for ever
         return [f"{name} ended with {code}: {said}"] if code else []
+
+
+def _unnamed(subject: str) -> str:
+    """Return what a sender is, without its name."""
+    return f"a sender ({subjects.of(subject)})"
 
 
 def _summary(counts: dict[str, int], *, would: bool) -> str:

@@ -4,7 +4,7 @@
 
 The verb is `ban`, `throttle`, `exempt`, `unban` or `expire`; `would-ban` and so on for the
 beginnings where the daemon only observes. Keys come in this order, absent ones are left out.
-docs/monitoring.md describes it. A sender that crossed a limit, which does nothing, is
+docs/monitoring.md describes it. A subject that crossed a limit whose mode is "report" is
 
     report account:alice limit=account-bounces count=bounces value=11 soft=10 within=1h
     report 203.0.113.9 scope=mx limit=garbage value=11 hard=10 for=10m level=1 origin=proxy
@@ -12,6 +12,7 @@ docs/monitoring.md describes it. A sender that crossed a limit, which does nothi
 
 import re
 
+from throttled.address import is_named
 from throttled.model import Decision, Report, Snapshot
 from throttled.settings import Duration
 
@@ -38,7 +39,7 @@ def behind(decision: Decision) -> str:
 
 
 def _decision(verb: str, decision: Decision) -> str:
-    fields = {"scope": decision.scope, "limit": decision.limit}
+    fields = {**_scope(decision), "limit": decision.limit}
     if decision.value:
         fields["value"] = str(decision.value)
     if decision.threshold and decision.above:
@@ -50,16 +51,22 @@ def _decision(verb: str, decision: Decision) -> str:
     fields["origin"] = decision.origin
     if decision.name:
         fields["name"] = decision.name
-    return _line(verb, decision.subject, fields)
+    return _line(verb, _value(decision.subject), fields)
 
 
 def expired(row: Snapshot) -> str:
     """Return the end of what was active as a line; `for` is how long it was."""
-    fields = {"scope": row.scope, "limit": row.limit, "for": str(Duration(row.until - row.since))}
+    lasted = str(Duration(row.until - row.since))
+    fields = {**_scope(row), "limit": row.limit, "for": lasted}
     if row.level:
         fields["level"] = str(row.level)
     fields["origin"] = row.origin
-    return _line("expire", row.subject, fields)
+    return _line("expire", _value(row.subject), fields)
+
+
+def _scope(of: Decision | Snapshot) -> dict[str, str]:
+    """Return the scope of a subject that has one: accounts, users, mailboxes, domains have none."""
+    return {} if is_named(of.subject) else {"scope": of.scope}
 
 
 def _line(verb: str, subject: str, fields: dict[str, str]) -> str:
@@ -67,12 +74,12 @@ def _line(verb: str, subject: str, fields: dict[str, str]) -> str:
 
 
 def report(one: Report) -> str:
-    """Return as a line that a sender crossed a limit; nothing is done about it."""
+    """Return as a line that a subject crossed a limit whose mode is "report"."""
     fields = {
         "limit": one.limit,
         "count": one.count,
         "value": str(one.value),
-        "soft": str(one.threshold),
+        one.above: str(one.threshold),
         "within": str(Duration(one.within)),
     }
     return _line("report", _value(one.shown), fields)

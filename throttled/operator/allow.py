@@ -6,6 +6,8 @@ what is active against an allowed subject is unbanned at once all the same.
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from throttled import address
 from throttled.control.protocol import (
     Allow,
@@ -17,8 +19,9 @@ from throttled.control.protocol import (
     Resolve,
 )
 from throttled.control.server import Peer
+from throttled.decide.ladder import OPERATOR
 from throttled.errors import RefusedError
-from throttled.model import SCOPES
+from throttled.model import SCOPES, Decision
 from throttled.operator.desk import Desk
 from throttled.operator.unban import blocking, sentence
 from throttled.store.store import Filter
@@ -35,6 +38,8 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
     """
     what = request.what
     store_entry(desk, what, request.seconds, request.note)
+    if address.is_named(what):
+        return _allow_sender(desk, what)
     named = address.is_subject(what)
     removed = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
     confirmed, more = await _protect(desk, [what] if named else [])
@@ -46,6 +51,20 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
     if desk.observing:
         message += f"; only in observe mode: to enforce it, add {what} to [protect]"
     return ChangeResult(removed, True, message)
+
+
+def _allow_sender(desk: Desk, what: str) -> ChangeResult:
+    """Let limits of senders spare an account, user, mailbox or domain from now on."""
+    desk.reconfigure()
+    moment, rows = desk.clock(), desk.active(what)
+    releases = [
+        Decision(moment.wall, "release", what, row.scope, OPERATOR, 0, moment.wall, "allowed")
+        for row in rows
+    ]
+    decisions = [replace(d, origin=OPERATOR) for d in releases]
+    desk.pipeline.decide(decisions, moment)
+    desk.announce(decisions, notice=True)
+    return ChangeResult(rows, True, f"{what} is allowed: it is not reported, throttled or banned")
 
 
 def store_entry(desk: Desk, what: str, seconds: float | None, note: str) -> None:

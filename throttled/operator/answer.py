@@ -16,6 +16,7 @@ from throttled.operator.desk import Desk, Running
 from throttled.operator.explain import explain
 from throttled.operator.import_ import import_list
 from throttled.operator.list import active_rows
+from throttled.operator.senders import accounts, find
 from throttled.operator.status import status
 from throttled.operator.top import top
 from throttled.operator.unban import unban
@@ -85,6 +86,8 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.Top: top,
     protocol.List: active_rows,
     protocol.Explain: explain,
+    protocol.Accounts: accounts,
+    protocol.Find: find,
     protocol.Allowed: allowed,
     protocol.Audit: _audit,
     protocol.Ban: ban,

@@ -71,6 +71,7 @@ def punish(
         action: Action = "throttle" if entry.action == "throttle" else "ban"
         why = f"manual, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
         try:
+            _refuse_unenforceable(desk, entry.subject)
             for scope in scopes_of(entry.scope):
                 key = entry.subject, scope
                 decisions[key] = manual(
@@ -87,6 +88,17 @@ def punish(
     desk.pipeline.decide([*releases, *decisions.values()], moment, renewed=pasts)
     desk.announce(list(decisions.values()), notice=notice)
     return refused
+
+
+def _refuse_unenforceable(desk: Desk, subject: str) -> None:
+    """Refuse an account or another sender where nothing would act on it.
+
+    Raises:
+        RefusedError: it is so.
+    """
+    if not desk.enforceable(subject):
+        hint = "throttled explain shows what it did; limits of senders report it"
+        raise RefusedError(f"{subject} cannot be throttled or banned: Postfix does not ask", hint)
 
 
 def _pasts(desk: Desk, keys: Sequence[Key], wall: float) -> Mapping[Key, Past]:

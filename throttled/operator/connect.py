@@ -11,7 +11,7 @@ from throttled.errors import RefusedError
 from throttled.host import greeting, maincf, postconf
 from throttled.host import visit as sessions
 from throttled.host.asked import LISTS, overrides, written
-from throttled.host.changes import Change, Replacement, Setting
+from throttled.host.changes import Replacement, Setting
 from throttled.host.command import run
 from throttled.host.services import loopback_only
 from throttled.maincf import asking
@@ -168,7 +168,7 @@ def _exactly(target: Target) -> Plan | None:
     """Return what restores the files as they were before, where nobody changed them since."""
     main = maincf.read(target.directory)
     for change in reversed(target.journal.changes):
-        if change.outcome == "applied" and _connects(change) and change.after == main.text:
+        if (change.command, change.outcome) == ("connect", "applied") and change.after == main.text:
             break
     else:
         return None
@@ -181,10 +181,6 @@ def _exactly(target: Target) -> Plan | None:
         diff += difference(file, one.before)
     more = [one.backwards() for one in change.more]
     return Plan(main, change.before, settings, diff, [], change.number, more)
-
-
-def _connects(change: Change) -> bool:
-    return any(s.name == asking.NAME and s.before is None for s in change.settings)
 
 
 def _filters(directory: str, lookup: asking.Lookup) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from msgspec import Struct
 
+from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.leftovers import Leftovers
@@ -92,6 +93,10 @@ class Desk(Struct, frozen=True):
         """What another backend left in the kernel and could not be removed."""
         return self.running.leftovers.finding if self.running else None
 
+    def enforceable(self, subject: str) -> bool:
+        """Return whether a backend has entries of a subject: accounts only if Postfix asks."""
+        return not address.is_named(subject) or self.pipeline.senders.acting
+
     def refusal(self) -> str:
         """Say why the kernel does not hold what it should."""
         if self.error is not None:
@@ -123,7 +128,7 @@ class Desk(Struct, frozen=True):
             BackendError: it cannot be asked, and there is no daemon that would try again.
         """
         try:
-            return self.backend.lookup(entries)
+            return self.backend.lookup([e for e in entries if self.enforceable(e.subject)])
         except BackendError as error:
             if self.running is None:
                 raise

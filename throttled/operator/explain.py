@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from throttled import address
-from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
+from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
@@ -13,26 +13,34 @@ from throttled.model import SCOPES, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
 from throttled.operator.desk import Desk
 from throttled.operator.list import count_packets
+from throttled.operator.senders import facts, next_step, refuse_invisible, visible
 from throttled.settings import Duration
 from throttled.tail.readback import lines_at
 
 
-async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
+async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
     """Return what is known of a subject; without a daemon there are no meters and sessions.
 
     Raises:
+        NotPermittedError: it is an account, and these are for root alone.
         StoreError: the store cannot be read.
     """
     subject, moment = request.subject, desk.clock()
     engine, ladder = desk.pipeline.engine, desk.pipeline.ladder
+    if address.is_named(subject):
+        refuse_invisible(desk, peer)
+    sender = facts(desk, subject) if visible(desk, peer) else None
     network = address.network_of(subject)
     count_packets(desk, desk.active(subject))
     active = [*desk.active(subject), *(desk.active(network) if network else ())]
     decisions = desk.store.decisions(subject)
     pasts = desk.store.past([(subject, scope) for scope in SCOPES], moment.wall)
     past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
-    lines = engine.lines(subject) or next((d.lines for d in decisions if d.lines), ())
+    counted = [*engine.lines(subject), *(desk.pipeline.senders.lines(subject) if sender else ())]
+    lines = tuple(dict.fromkeys(counted)) or next((d.lines for d in decisions if d.lines), ())
     meters = [meter_row(meter) for meter in engine.meters(subject, moment.boot)]
+    if address.is_named(subject):
+        meters = []
     protected = ladder.protection.reason(subject)
     would = "would be " if desk.observing else ""
     ban = ladder.next_ban(past, moment.wall)
@@ -47,12 +55,20 @@ async def explain(desk: Desk, request: Explain, _peer: Peer) -> ExplainResult:
         decisions=decisions,
         past=past,
         allowed=[row for row in allowlist(desk) if address.inside(subject, row.what)],
-        next=_next(protected, active, meters, ban, would)
-        if desk.running
-        else "unknown: the daemon is not running",
+        next=_further(desk, sender, _next(protected, active, meters, ban, would)),
+        sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
         proxied=desk.pipeline.behind.active(moment.wall, subject),
     )
+
+
+def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
+    """Return what would happen next: to a sender; else `client`, to a client."""
+    if desk.running is None:
+        return "unknown: the daemon is not running"
+    if sender is None or desk.protection.sender(sender.today.subject):
+        return client
+    return next_step(sender) or client
 
 
 async def _read_back(desk: Desk, lines: Sequence[Line]) -> list[LogText]:

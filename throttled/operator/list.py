@@ -9,6 +9,7 @@ from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError, UsageError
 from throttled.model import Entry, Snapshot
 from throttled.operator.desk import Desk
+from throttled.operator.senders import visible, without_names
 from throttled.store.store import Filter
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 OTHER_LIMITS = ("network", "operator", "ladder", "adopted")
 
 
-def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
+def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     """Return a page of what is active.
 
     Raises:
@@ -32,6 +33,8 @@ def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
     rows, after = desk.store.page(*page)
     if count_packets(desk, rows):
         rows, after = desk.store.page(*page)
+    if not visible(desk, peer):
+        rows = without_names(rows)
     total = 0 if request.after else desk.store.total(wall, what)
     if request.limit is not None and not request.after and not total:
         refuse_unknown_limit(request.limit, desk.config().limits)
@@ -39,7 +42,7 @@ def active_rows(desk: Desk, request: List, _peer: Peer) -> ListResult:
 
 
 def _proxied(desk: Desk, request: List, wall: float) -> ListResult:
-    """Return what would be in force against clients behind a proxy: in one page, newest first."""
+    """Return what would be active against clients behind a proxy: in one page, newest first."""
     rows = [
         row
         for row in desk.pipeline.behind.active(wall, request.within or "")
@@ -56,7 +59,11 @@ def count_packets(desk: Desk, rows: Sequence[Snapshot]) -> bool:
 
     Without a daemon the store is not written by who only looks.
     """
-    wanted = [Entry(row.subject, row.scope, row.action, 0.0) for row in rows]
+    wanted = [
+        Entry(row.subject, row.scope, row.action, 0.0)
+        for row in rows
+        if desk.enforceable(row.subject)
+    ]
     if not wanted or desk.running is None:
         return False
     try:

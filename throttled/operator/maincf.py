@@ -1,4 +1,4 @@
-"""Changes a main.cf so that mail goes on: tried first, verified after, reverted if it is worse.
+"""Changes a main.cf so that mail continues: tried first, verified after, reverted if it is worse.
 
 The steps, each of which a `kill -9` may be the last of (`throttled.linux.survivor` finishes it, or
 the next command does, by the journal):
@@ -13,7 +13,7 @@ change that (Postfix 3.7.11): it is disabled and enabled again (master_service_d
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -30,6 +30,8 @@ from throttled.operator.fatal import Watch
 
 #: Seconds for the log's lines about our own visits to arrive.
 _ARRIVAL = 3.0
+#: Seconds for daemons that cannot work to end: each waits for one before it does (msg_fatal).
+_ENDING = 5.0
 #: Seconds for a service that is not throttled to greet; less than for the verdict.
 _QUICK = 10.0
 _POLL = 0.05
@@ -44,6 +46,7 @@ class Target(Struct, frozen=True):
     journal: Journal
     sources: tuple[str, ...]  # its logs
     user: str
+    command: str = "set"  # what changes it: another command's changes are not this one's to undo
     #: Called after each step, with its name.
     step: Callable[[str], None] = lambda _name: None
     #: Returns why a change does not do what it is for, though Postfix works; "" = it does.
@@ -71,7 +74,7 @@ def apply(  # noqa: PLR0913, PLR0917 - what a plan has
     reverts: int = 0,
     more: Iterable[Replacement] = (),
 ) -> Result:
-    """Put a new main.cf into force, or leave everything as it was. The caller has the lock.
+    """Apply a new main.cf, or leave everything as it was. The caller has the lock.
 
     Args:
         target: the instance.
@@ -89,6 +92,7 @@ def apply(  # noqa: PLR0913, PLR0917 - what a plan has
         raise RefusedError(f"the Postfix of {target.directory} is not running", hint)
     change = Change(0, time.time(), target.user, "begun", settings, main.text, text, [], reverts)
     change.more = list(more)
+    change.command = target.command
     encoded = survive(
         partial(_encoded, partial(_apply, target, main, change)),
         partial(_encoded, partial(recover, target)),
@@ -98,16 +102,16 @@ def apply(  # noqa: PLR0913, PLR0917 - what a plan has
 
 def recover(target: Target) -> Result:
     """Revert a change that a killed command left unfinished. The caller has the lock."""
-    change = target.journal.load().pending()
-    if change is None:
-        return Result(applied=False, message="nothing was changed")
-    names = ", ".join(setting.name for setting in change.settings)
-    with Watch(target.sources, tags(postconf.read(target.directory))) as watch:
-        result = _restore(target, change, watch)
-    change.outcome = "interrupted"
-    target.journal.save()
-    what = f"a change of {names} by {change.user} was interrupted; {result.message}"
-    return Result(applied=False, message=what, hint=result.hint, kept=result.kept)
+    pending = target.journal.load().pending()
+    result = Result(applied=False, message="nothing was changed")
+    for change in pending:
+        names = ", ".join(setting.name for setting in change.settings)
+        with Watch(target.sources, tags(postconf.read(target.directory))) as watch:
+            result = _restore(target, change, watch)
+        result.message = f"a change of {names} by {change.user} was interrupted; {result.message}"
+        change.outcome = "interrupted"
+        target.journal.save()
+    return result
 
 
 def reverted(main: MainCf, change: Change) -> tuple[bytes, list[Setting], list[str]]:
@@ -169,7 +173,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
                 if one.number == change.reverts:
                     one.outcome = "undone"
             result = Result(applied=True, message=_verified(change, watch), notes=notes)
-        target.journal.save()
+        _finish(target, result)
         target.step("finished")
         return result
 
@@ -179,6 +183,15 @@ def _tried(target: Target) -> tuple[str, list[str]]:
         return target.verify()
     except ThrottledError as error:
         return error.message, []
+
+
+def _finish(target: Target, result: Result) -> None:
+    """Record how a change ended; a full disk does not undo what was verified."""
+    try:
+        target.journal.save()
+    except HostError as error:
+        result.message += f"; not recorded: {error.message}"
+        result.hint = "until it is, the next throttled postfix set or undo reverts it"
 
 
 def _verified(change: Change, watch: Watch) -> str:
@@ -244,23 +257,36 @@ def _answering(
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
     kept, reverted_any = _revert(target, change)
-    if not master.running(target.directory):
-        master.start(target.directory)
-    elif reverted_any:
+    if reverted_any and master.running(target.directory):
         _reload(target.directory)
     instance = postconf.read(target.directory)
     services = [s for s in greeting.endpoints(instance) if s.name in change.answered]
-    greets = _answering(services, watch.throttled, _QUICK)
-    if dead := [service for service in services if service not in greets]:
-        _unthrottle(target, change, dead)
-        greets = _answering(services, seconds=_QUICK)
+    silent: list[Endpoint] = []
+    for _ in range(_TRIES):
+        _settle(watch)
+        if not master.running(target.directory):
+            master.start(target.directory)
+        throttled = {f"{e.name}/{e.kind}" for e in instance.entries if e.process in watch.throttled}
+        if stopped := throttled.union(f"{service.name}/inet" for service in silent):
+            watch.again()
+            _unthrottle(target, sorted(stopped))
+        greets = _answering(services, watch.fails, _QUICK)
+        silent = [service for service in services if service not in greets]
+        if not silent and not watch.fails():
+            break
     message = "main.cf is as before" if not kept else "other programs' changes were left"
-    if silent := [service.name for service in services if service not in greets]:
+    if silent:
+        names = ", ".join(service.name for service in silent)
         hint = f"postfix -c {target.directory} stop; postfix -c {target.directory} start"
-        return Result(
-            applied=False, message=f"{message}; NO GREETING from {', '.join(silent)}", hint=hint
-        )
+        return Result(applied=False, message=f"{message}; NO GREETING from {names}", hint=hint)
     return Result(applied=False, message=f"{message}, Postfix works", kept=kept)
+
+
+def _settle(watch: Watch) -> None:
+    """Wait until daemons that could not work have ended, and master(8) knows it."""
+    end = time.monotonic() + _ENDING
+    while watch.ending() > 0 and time.monotonic() < end:
+        time.sleep(_POLL)
 
 
 def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
@@ -319,20 +345,25 @@ def _revert_files(directory: str, change: Change) -> tuple[list[str], bool]:
     return kept, any_reverted
 
 
-def _unthrottle(target: Target, change: Change, dead: list[Endpoint]) -> None:
-    """Disable and enable services: master(8) makes them anew, and starts their smtpd at once."""
+def _unthrottle(target: Target, services: list[str]) -> None:
+    """Disable and enable services (`smtp/inet`): master(8) makes them anew, and starts them."""
     main = maincf.read(target.directory)
     before = maincf.written(main, [_DISABLE]).get(_DISABLE)
-    names = " ".join([before or "", *(f"{service.name}/inet" for service in dead)]).strip()
-    settings: Mapping[str, str | None] = {_DISABLE: names}
-    change.settings = [Setting(_DISABLE, before, names)]
-    change.before, change.after = main.text, maincf.edited(main, settings)
-    target.journal.save()
+    names = " ".join([before or "", *services]).strip()
+    text = maincf.edited(main, {_DISABLE: names})
+    setting = Setting(_DISABLE, before, names)
+    change = Change(0, time.time(), target.user, "begun", [setting], main.text, text)
+    change.command = "restore"
+    with suppress(HostError):  # a full disk: then without a record of it
+        target.journal.add(change)
     with suppress(ThrottledError):
-        maincf.replace(main, change.after)
+        maincf.replace(main, text)
         master.reload(target.directory)
     _revert(target, change)
-    master.reload(target.directory)
+    _reload(target.directory)
+    change.outcome = "restored"
+    with suppress(HostError):
+        target.journal.save()
 
 
 def tags(instance: postconf.Instance) -> set[str]:

@@ -188,21 +188,13 @@ def plan_undo(target: Target) -> Plan:
     Raises:
         RefusedError: there is none.
     """
-    change = target.journal.latest()
+    change = target.journal.latest(target.command)
     if change is None:
         raise RefusedError(f"nothing to undo in {target.directory}", "see: throttled postfix")
     main = maincf.read(target.directory)
     text, settings, kept = changing.reverted(main, change)
     notes = [f"{name} was changed meanwhile and stays as it is" for name in kept]
-    more, diff = [], difference(main, text)
-    for one in change.more:
-        file = maincf.read(target.directory, one.name)
-        if file.text == one.after:
-            more.append(one.backwards())
-            diff += difference(file, one.before)
-        else:
-            notes.append(f"{one.name} was changed meanwhile and stays as it is")
-    return Plan(main, text, settings, diff, notes, change.number, more)
+    return Plan(main, text, settings, difference(main, text), notes, change.number)
 
 
 def settled(target: Target, plan: Plan) -> None:

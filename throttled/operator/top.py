@@ -4,17 +4,23 @@ from throttled.control.protocol import Top, TopResult, Worst
 from throttled.control.server import Peer
 from throttled.operator.desk import Desk
 from throttled.operator.explain import meter_row
+from throttled.operator.senders import decisions_without_names, merged, visible, worst
 from throttled.operator.status import status
 
 
-def top(desk: Desk, request: Top, _peer: Peer) -> TopResult:
-    """Return the state of the daemon with the clients nearest to a threshold.
+def top(desk: Desk, request: Top, peer: Peer) -> TopResult:
+    """Return the state of the daemon with the clients and senders nearest to a threshold.
 
     Raises:
         StoreError: the store cannot be read.
     """
     moment = desk.clock()
-    worst = desk.pipeline.engine.worst(request.max, moment.boot)
-    pasts = desk.store.past([(client, meter.scope) for client, meter in worst], moment.wall)
-    rows = [Worst(c, meter_row(m), pasts[c, m.scope].action) for c, m in worst]
-    return TopResult(moment.wall, status(desk), rows, desk.store.decisions("", request.max))
+    found = desk.pipeline.engine.worst(request.max, moment.boot)
+    pasts = desk.store.past([(client, meter.scope) for client, meter in found], moment.wall)
+    rows = [Worst(c, meter_row(m), pasts[c, m.scope].action) for c, m in found]
+    latest = desk.store.decisions("", request.max)
+    if visible(desk, peer):
+        rows = merged(rows, worst(desk, request.max), request.max)
+    else:
+        latest = decisions_without_names(latest)
+    return TopResult(moment.wall, status(desk), rows, latest)

@@ -36,9 +36,14 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     moment = desk.clock()
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     entries = [Entry(subject, scope, action, 0.0) for scope in scopes for action in RESTRICTING]
+    if not desk.enforceable(subject):
+        entries = []
     before = desk.lookup(entries)
     until = exempt_until(scopes, rows, request.exempt and moment.wall + request.exempt)
     rows = [row for row in rows if row.action != "exempt"]
+    proxied = any(
+        row.subject == subject for row in desk.pipeline.behind.active(moment.wall, subject)
+    )
     later = unrecorded(desk, desk.unusable)
     for scope in scopes:
         try:
@@ -49,7 +54,7 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     exempted = exemptions(subject, until, moment.wall)
     desk.pipeline.decide(exempted, moment)
     still = _blocking(desk, subject, scopes)
-    if not rows and before == [] and not request.exempt:
+    if not rows and before == [] and not proxied and not request.exempt:
         message = f"{subject} is neither throttled nor banned"
         if still:
             raise RefusedError(f"{message} itself, but {sentence(still)}")
@@ -82,6 +87,8 @@ def unrecorded(desk: Desk, error: StoreError | None) -> str:
 
 def _blocking(desk: Desk, subject: str, scopes: Sequence[Scope]) -> list[Element] | None:
     """Return what of the kernel blocks a subject; None where the kernel cannot be asked."""
+    if not desk.enforceable(subject):
+        return []
     if desk.running and desk.protection.reason(subject) and not desk.error:
         return []  # the rules let it pass before any entry is looked at
     try:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from throttled.address import is_named
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.sessions import AGAIN, Endings
@@ -86,6 +87,7 @@ class SessionEnder:
 
     def __call__(self, decisions: Sequence[Decision]) -> None:
         """End the sessions that decisions are about; in those it owes a reply, Postfix gives it."""
+        decisions = [d for d in decisions if not is_named(d.subject)]
         banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
         ending = [*decisions, *self._pipeline.further(now())]
         self._endings.end(ending, self._ports(), now().boot, partial(self._spared, banned))

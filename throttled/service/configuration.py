@@ -184,5 +184,5 @@ class LiveConfiguration:
         accounts, facts = self.config.accounts, self.facts
         inside = facts.mynetworks if self.config.protect.mynetworks else ()
         apart = (*LOOPBACK, *sorted(facts.own))
-        proxied = any(service.proxy for service in facts.services)
+        proxied = bool(facts.xclient) or any(service.proxy for service in facts.services)
         return Answers(accounts.over, accounts.ban, accounts.waiting, inside, apart, proxied)

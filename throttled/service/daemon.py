@@ -44,6 +44,7 @@ from throttled.health import bypass
 from throttled.health.clients import ClientReporter
 from throttled.health.findings import Reporter, failures, findings, summary, worst
 from throttled.health.logs import LogReporter
+from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
@@ -193,7 +194,15 @@ class Daemon:
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         asked = answers(self.backend)
-        self.requests = PolicyRequests(self.pipeline, asked, self.announcer, self._report)
+        if asked is not None:
+            self.pipeline.behind.enforce = asked.clients.apply
+        self.requests = PolicyRequests(
+            self.pipeline,
+            asked,
+            self.announcer,
+            self._report,
+            lambda connected: self.pipeline.answered(connected=connected),
+        )
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
@@ -468,6 +477,7 @@ class Daemon:
             lambda _: self.requests.findings(),
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
+            SenderReporter(pipeline),
             self._warnings,
         ]
         return silence

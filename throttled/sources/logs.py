@@ -129,7 +129,7 @@ class Logs:
         paths = distinct([*self._named, *files])
         gone = [f for f in self.followers if f.path not in paths and not self._lingers(f)]
         if gone:
-            self.record()  # where another name of the file, or the same one later, goes on
+            self.record()  # where another name of the file, or the same one later, continues
         for follower in gone:
             self._drop(follower)
         followed = {follower.path for follower in self.followers}

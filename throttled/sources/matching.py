@@ -71,7 +71,7 @@ class Patterns:
         return [Position(text, 0, 0, int(wall), b"") for text in self._patterns]
 
     def scans(self) -> Mapping[str, Scan]:
-        """Return what each pattern meant at the latest look."""
+        """Return what each pattern meant at the latest check."""
         return {text: pattern.scan for text, pattern in self._patterns.items()}
 
     def mean(self, path: str) -> bool:

@@ -3,7 +3,7 @@
 smtpd(8) asks before each message's content, and, where an operator wired it so, about each client.
 A message of an account or an inside host becomes an event that is counted as a log line is; what is
 answered says the backend for policy answers, from what was decided and applied before. So the
-answer waits for nothing. Where nothing is in force, while observing, and of what is not understood,
+answer waits for nothing. Where no entry is active, while observing, and for what is no request,
 the answer is DUNNO: Postfix goes on as if it had not asked.
 
 The directory is 0710 root:postfix, the socket 0660; the peer's credentials (SO_PEERCRED, unix(7))
@@ -172,7 +172,7 @@ class PolicyRequests:
             self._listeners[spool.directory] = _Listener(spool, self)
         except (OSError, KeyError, ValueError) as error:
             if not Path(spool.directory, NAME).parent.exists():
-                return  # nor can Postfix be told to ask there
+                return  # nor can Postfix ask there
             what = f"no socket {spool.directory}/{NAME}: {error}"
             if self._missing.get(spool.directory) != what:
                 log.warning("policy requests: %s", what)
@@ -223,7 +223,7 @@ class PolicyRequests:
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
-        if found.taken:
+        if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
             if self._settling is None:

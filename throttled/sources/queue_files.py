@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 #: Messages at most; seconds between two of them, for one answer and for the list.
 MESSAGES = 20_000
-PAUSE, _ANSWER, _LIST = 0.05, 5.0, 60.0
+PAUSE, _ANSWER, _LIST = 0.05, 5.0, 10.0
 
 
 async def learn(queue: Queue, directories: Iterable[str], command: Callable[..., str] = run) -> int:

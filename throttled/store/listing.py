@@ -226,6 +226,8 @@ def span(outer: str) -> tuple[str, str]:
     groups of an IPv6 network before the first that is zero, and may be written as `::`; and the
     whole digits of the next group if it has four of them, as its first one is not zero.
     """
+    if address.is_named(outer):
+        return outer, outer + "\0"
     packed, prefix = address.parse(outer)
     if prefix == len(packed) * 8:
         return outer, outer + "\0"

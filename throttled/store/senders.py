@@ -7,6 +7,7 @@ the oldest are deleted when the next is written.
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import astuple
 
 from throttled import subjects
@@ -22,35 +23,37 @@ HIGHEST = 50_000
 
 _DAY = 86400.0
 _WRITE = """
-INSERT INTO sender_report (time, subject, "limit", count, value, threshold, within, shown)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO sender_report (time, subject, "limit", count, value, threshold, within, shown, above)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _PRUNE_REPORTS = """
 DELETE FROM sender_report WHERE time < ? OR number <= (SELECT max(number) FROM sender_report) - ?
 """
 _READ = """
-SELECT time, subject, "limit", count, value, threshold, within, shown FROM sender_report
+SELECT time, subject, "limit", count, value, threshold, within, shown, above FROM sender_report
     WHERE time >= ?1 AND (?2 = '' OR subject = ?2) ORDER BY number DESC LIMIT ?3
 """
 _MORE = """
 UPDATE sender_day SET messages = messages + ?3, recipients = recipients + ?4, bytes = bytes + ?5,
-    bounces = bounces + ?6, deferrals = deferrals + ?7 WHERE subject = ?1 AND day = ?2
+    bounces = bounces + ?6, deferrals = deferrals + ?7, received = received + ?8
+    WHERE subject = ?1 AND day = ?2
 """
-_ADD = "INSERT INTO sender_day VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ADD = "INSERT INTO sender_day VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ROWS = "SELECT count(*) FROM sender_day WHERE day = ?"
 _OF = """
-SELECT subject, day, messages, recipients, bytes, bounces, deferrals FROM sender_day
+SELECT subject, day, messages, recipients, bytes, bounces, deferrals, received FROM sender_day
     WHERE subject = ? ORDER BY day
 """
 _PRUNE_DAYS = """
 DELETE FROM sender_day WHERE (subject, day) IN (
     SELECT subject, day FROM sender_day WHERE day < ? LIMIT ?)
 """
+_REMOVE = 'DELETE FROM sender_report WHERE "limit" NOT IN (SELECT value FROM json_each(?))'
 _DAY_OF_ALL = """
 SELECT subject, sum((day = ?1) * messages), sum((day = ?1) * recipients), sum((day = ?1) * bytes),
     sum((day = ?1) * bounces), sum((day = ?1) * deferrals),
     CAST(coalesce(avg(CASE WHEN day < ?1 THEN recipients END), 0) AS INTEGER),
-    coalesce(max(CASE WHEN day < ?1 THEN recipients END), 0)
+    coalesce(max(CASE WHEN day < ?1 THEN recipients END), 0), sum((day = ?1) * received)
     FROM sender_day WHERE day <= ?1 AND (?2 = '' OR instr(subject, ?2) > 0) GROUP BY subject
 """
 _HIGHEST = """
@@ -101,12 +104,18 @@ def of_day(
     Args:
         connection: of the database.
         day: since the epoch.
-        text: only those in whose subject it is, in any case; "": all.
+        text: only those in whose subject it is, case-folded; "": all.
         kind: only those of it (`subjects.Of`); "": all.
         skipped: records rows that another program altered.
     """
-    rows = structs(SenderRow, connection.execute(_DAY_OF_ALL, (day, text.casefold())), skipped)
+    rows = structs(SenderRow, connection.execute(_DAY_OF_ALL, (day, text)), skipped)
     return [row for row in rows if not kind or subjects.of(row.subject) == kind]
+
+
+def forget(connection: sqlite3.Connection, limits: Sequence[str]) -> None:
+    """Delete all days, and all reports but those of some limits."""
+    connection.execute("DELETE FROM sender_day")
+    connection.execute(_REMOVE, (msgspec.json.encode(limits).decode(),))
 
 
 def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:

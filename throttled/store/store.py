@@ -36,6 +36,7 @@ from throttled.model import (
 from throttled.skipped import Skipped
 from throttled.store import (
     audit,
+    find,
     host,
     hourly,
     listing,
@@ -281,6 +282,11 @@ class Store:
         with self._database.transaction() as connection:
             senders.report(connection, reports)
 
+    def remove_senders(self, limits: Sequence[str]) -> None:
+        """Delete what senders did, and all reports but those of some limits."""
+        with self._database.transaction() as connection:
+            senders.forget(connection, limits)
+
     def reports(self, since: float = 0.0, subject: str = "", count: int = 100) -> list[Report]:
         """Return reports not before `since`, of one subject or all (""), the latest first."""
         with self._database.guard() as connection:
@@ -497,6 +503,11 @@ class Store:
         with self._database.transaction() as connection:
             # Both: an entry and a name may be the same.
             return manual.disallow(connection, what) | names.remove(connection, what)
+
+    def matching(self, begin: str, now: float, count: int) -> dict[str, str]:
+        """Return clients whose address begins with a text; see `throttled.store.find`."""
+        with self._database.guard() as connection:
+            return find.clients(connection, begin, now, count)
 
     def allowed(self, now: float) -> list[Allowed]:
         """Return the allowlist, and the addresses of its names."""

@@ -141,18 +141,18 @@ def _beside(at: Lab) -> list[Row]:
         visitor = threading.Thread(target=visit)
         visitor.start()
         began = time.monotonic()
-        taken = at_once(40, lambda: send(at, 2, sessions=True))
+        accepted = at_once(40, lambda: send(at, 2, sessions=True))
         lasted = time.monotonic() - began
         stop.set()
         visitor.join()
     median = statistics.median(good)
     return [
         Row(
-            "40 senders of a host slowed to 2/s at once, mail taken",
+            "40 senders of a host slowed to 2/s at once, mail accepted",
             "80 of 80",
-            f"{len(taken)} of 80 in {lasted:.1f} s",
-            len(taken) == 80,
-            {"taken": len(taken), "seconds": lasted},
+            f"{len(accepted)} of 80 in {lasted:.1f} s",
+            len(accepted) == 80,
+            {"accepted": len(accepted), "seconds": lasted},
         ),
         Row(
             "… a good client beside them",

@@ -50,7 +50,7 @@ def request(number: int) -> bytes:
 
 
 def main(path: str, connections: int, rate: float, seconds: float) -> list[float]:
-    """Ask, at a rate, and return the seconds that each answer took."""
+    """Ask, at a rate, and return the seconds that each answer lasted."""
     selector = selectors.DefaultSelector()
     idle: deque[socket.socket] = deque()
     for _ in range(connections):
@@ -78,5 +78,5 @@ def main(path: str, connections: int, rate: float, seconds: float) -> list[float
 
 
 if __name__ == "__main__":
-    for took in main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])):
-        print(f"{took:.6f}")
+    for lasted in main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])):
+        print(f"{lasted:.6f}")

@@ -160,8 +160,6 @@ def _mirrors(suite: str) -> list[str]:
         )
         if path.exists()
     )
-    found = re.findall(
-        r"^(?:URIs:|deb(?: \[[^]]*\])?) *(\S+/debian(?:-security)?)/?\s", text, re.MULTILINE
-    )
+    found = re.findall(_DEBIAN, text, re.MULTILINE)
     names = {uri: f"{suite}-security" if "security" in uri else suite for uri in found}
     return [f"deb {uri} {name} main" for uri, name in names.items()]

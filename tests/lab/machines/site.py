@@ -49,10 +49,13 @@ class Site:
         Raises:
             Failed: not within `seconds`; the text says what did not happen.
         """
-        loop = f"timeout {seconds:.0f} sh -c {_quoted(f'until {command}; do sleep 1; done')}"
+        loop = f"timeout {seconds:.0f} bash -c {_quoted(f'until {command}; do sleep 1; done')}"
         if not self.guest.succeeds(loop, seconds + 60.0):
-            log = self.run("journalctl --no-pager -q -o cat -u throttled -n 12")
-            raise Failed(f"not within {seconds:g} s: {what}; its log: {log}")
+            log = "journalctl --no-pager -q -o short-iso"
+            state = self.run(
+                f"{log} -u throttled -n 12; {log} --facility mail -n 6; throttled status || true"
+            )
+            raise Failed(f"not within {seconds:g} s: {what}:\n{state}")
 
     def install(self, package: str) -> None:
         """Install a package of the share with apt, as an administrator does."""
@@ -76,9 +79,10 @@ class Site:
             Failed: it is not banned, or its SYNs are answered.
         """
         bot = Bot(self.client, kind, 2 * PATIENCE, [source])
+        # Waits for the line; this journalctl ends with the next one, which nobody reads.
+        log = "exec journalctl -q -f --no-tail -o cat -u throttled 2>/dev/null"
         try:
-            grep = f"grep -qE '(^| )ban {source} '"
-            self.until(f"journalctl -q -o cat -u throttled | {grep}", f"{source} is banned")
+            self.until(f"grep -qE '(^| )ban {source} ' < <({log})", f"{source} is banned")
         finally:
             bot.end()
         self.stopped(source)
@@ -110,7 +114,7 @@ class Site:
             Failed: not so.
         """
         source = self.source(v6=v6)
-        report = Bot(self.client, "sender", 3.0, [source]).report()
+        report = Bot(self.client, "sender", 3.0, [source], PATIENCE).report()
         if len(report.latencies) < report.sent:
             raise Failed(f"good sender: {len(report.latencies)} of {report.sent} messages taken")
         if self.guest.succeeds(f"throttled list {source}"):

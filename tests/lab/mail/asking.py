@@ -65,7 +65,7 @@ def send(  # noqa: PLR0913 - who, how many, how
     sessions: bool = False,
     seconds: float = 60.0,
 ) -> list[float]:
-    """Send messages, never again what is not taken; return the seconds that each taken one took.
+    """Send messages, each once; return the seconds that each accepted one lasted.
 
     Args:
         lab: to its server.

@@ -159,11 +159,13 @@ async def attack(how: Attack, sources: Sequence[str], seconds: float) -> Report:
     return report
 
 
-async def correspond(sources: Sequence[str], seconds: float, port: int, every: float) -> Report:
+async def correspond(
+    sources: Sequence[str], seconds: float, port: int, every: float, patience: float
+) -> Report:
     """Send a message every so often, from one source after the other, until the time is over.
 
     Each message is retried every second until it is taken, as a mail server's queue does, at most
-    for as long again as the run took. On a submission port it is sent by `alice`, logged in.
+    for `patience` seconds after the last. On a submission port it is sent by `alice`, logged in.
     """
     report = Report(began=time.time())
     end = time.monotonic() + seconds
@@ -183,7 +185,7 @@ async def correspond(sources: Sequence[str], seconds: float, port: int, every: f
         report.sent += 1
         if await _stopped(every) or time.monotonic() > end:
             break
-    await _finish(tasks, seconds)
+    await _finish(tasks, patience)
     return report
 
 
@@ -237,14 +239,21 @@ class Bot:
     """A run of this module in another process."""
 
     def __init__(
-        self, client: Namespace, kind: str, seconds: float, sources: Sequence[str]
+        self,
+        client: Namespace,
+        kind: str,
+        seconds: float,
+        sources: Sequence[str],
+        patience: float = 0.0,
     ) -> None:
+        """Start it; a sender's messages may take `patience` seconds where `seconds` are fewer."""
+        patience = max(seconds, patience)
         self._process = client.popen(
-            [sys.executable, "-m", "lab.mail.bots", kind, str(seconds), *sources],
+            [sys.executable, "-m", "lab.mail.bots", kind, str(seconds), str(patience), *sources],
             env={"PYTHONPATH": str(Path(__file__).parents[2])},
             stdout=subprocess.PIPE,
         )
-        self._limit = 2 * seconds + DEADMAN
+        self._limit = seconds + patience + DEADMAN
 
     def report(self) -> Report:
         """Wait for the end and return what became of it.
@@ -267,12 +276,12 @@ class Bot:
         self._process.communicate()
 
 
-def main(kind: str, seconds: str, *sources: str) -> None:
+def main(kind: str, seconds: str, patience: str, *sources: str) -> None:
     """Talk, then print the report."""
     if kind == "sender":
-        run = correspond(sources, float(seconds), 25, 0.25)
+        run = correspond(sources, float(seconds), 25, 0.25, float(patience))
     elif kind == "user":
-        run = correspond(sources, float(seconds), 587, 1.0)
+        run = correspond(sources, float(seconds), 587, 1.0, float(patience))
     else:
         run = attack(ATTACKS[kind], sources, float(seconds))
     print(msgspec.json.encode(asyncio.run(_until_stopped(run))).decode())

@@ -31,7 +31,7 @@ examples:
   sudo scripts/demo --json | jq .attacks.flood
   sudo scripts/demo --keep         leave the lab up afterwards, to look around
 
-exit codes: 0 every attacker was stopped, all good mail arrived, nothing was left behind; 1 not so;
+exit codes: 0 every attacker was stopped, all good mail arrived, nothing was left behind; 1 if not;
 3 not root. The limits are those that throttled has by default, Postfix's limits are Postfix's own.
 """
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _show(console, outcome)
     for error in outcome.errors():
-        console.print(f"[red]not so:[/] {error}")
+        console.print(f"[red]failed:[/] {error}")
     return 1 if outcome.errors() else 0
 
 
@@ -107,7 +107,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="fewer attackers, less time")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--keep", action="store_true", help="leave the lab up, until Ctrl-C")
     return parser.parse_args(argv)
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from throttled.control.protocol import AccountRow, Accounts, AccountsResult
 from throttled.model import SenderDay
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
-    from unit.cli.conftest import Cli
+    from unit.cli.conftest import Cli, Daemon
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_what_senders_did_today(cli: "Cli") -> None:
     assert ended.code == 0
     title, first, *_ = lines = ended.out.splitlines()
     assert title.split()[-1] == "SENDER"
-    assert first.split() == [*"2 1,500 3 4 30k 10 10".split(), "account:alice@example.test"]  # noqa: SIM905 - a row
+    assert first.split() == [*"2 1,500 3 4 0 30k - 10 10".split(), "account:alice@example.test"]  # noqa: SIM905 - a row
     assert len(lines) == 4
     assert "\x1b" not in ended.out
 
@@ -57,9 +58,23 @@ def test_sorting_and_finding(cli: "Cli") -> None:
 def test_without_a_database(cli: "Cli") -> None:
     ended = cli("accounts")
     assert ended.code == 3
-    assert "there is no database" in ended.err
+    assert "the daemon is not running" in ended.err
 
 
 def test_an_empty_database(cli: "Cli", tmp_path: Path) -> None:
     Store.open(str(tmp_path / "throttled.db")).close()
     assert (cli("accounts").code, cli("accounts").out) == (0, "no sender is known\n")
+
+
+def test_of_a_running_daemon(cli: "Cli", daemon: "Daemon") -> None:
+    row = AccountRow("account:alice", 1, 2, 3, 4, 5, 6, 7, 8, 9, ["account-bounces"])
+    daemon.answer = AccountsResult([row], 2)
+    ended = cli("accounts", "ALICE", "--of", "account", "--sort", "networks", "--max", "1")
+    assert daemon.asked == [Accounts("ALICE", "account", "networks", 1)]
+    lines = ended.out.splitlines()
+    assert lines[1].split() == [
+        *"1 2 4 5 6 3 7 8 9 account:alice above account-bounces".split(),  # noqa: SIM905 - a row
+    ]
+    assert lines[2] == "and 1 more: --max"
+    daemon.answer = AccountsResult([], 0, enabled=False)
+    assert cli("accounts").out == "senders are not counted: [accounts] enabled = false\n"

@@ -30,7 +30,7 @@ def test_a_table_in_a_pipe_is_whole(cli: "Cli", daemon: "Daemon") -> None:
     ended = cli("list")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0].split() == ["ADDRESS", "ACTION", "SCOPE", "SINCE", "LEFT", "DROPPED", "WHY"]
+    assert lines[0].split() == ["SUBJECT", "ACTION", "SCOPE", "SINCE", "LEFT", "DROPPED", "WHY"]
     assert lines[1].split(maxsplit=4)[:3] == ["198.51.100.7", "ban", "mx"]
     assert lines[2].startswith(f"{LONGEST} throttle subm  01-01 23h58m   1000M o")
     assert lines[2].endswith(r"x\x1b" * 90)

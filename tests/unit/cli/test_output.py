@@ -147,3 +147,10 @@ def test_a_finding_of_several_lines_has_one_state() -> None:
         ("", "and that"),
     ]
     assert output.paragraph(Finding("ok", "well")) == [("ok", "well")]
+
+
+def test_accounts_have_no_scope() -> None:
+    assert output.scope("account:alice", "submission") == "-"
+    assert output.within("account:alice", "submission") == ""
+    assert output.scope("2001:db8::7", "submission") == "subm"
+    assert output.within("198.51.100.7", "mx") == " in mx"

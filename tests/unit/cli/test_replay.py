@@ -43,8 +43,8 @@ def test_table_and_summary(cli: "Cli", log: Path) -> None:
     assert lines[lines.index("") + 1] == "33 lines, 33 events"
     table = lines[lines.index("Subjects that each limit would have hit:") + 1 :]
     assert [row.split() for row in table[:2]] == [
-        ["throttled", "banned", "limit"],
-        ["1", "1", "errors"],
+        ["throttled", "banned", "reported", "limit"],
+        ["1", "1", "0", "errors"],
     ]
     top = lines[lines.index("Banned most often:") + 1 :]
     assert top[0].split() == ["subject", "bans", "latest", "mails", "logins", "limit"]

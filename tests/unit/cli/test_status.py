@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
 from throttled.model import Finding
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     ]
     assert max(map(len, ended.out.splitlines())) <= 80
     assert daemon.asked == [Status()]
+
+
+def test_patterns_follow_the_logs(cli: "Cli", daemon: "Daemon") -> None:
+    patterns = [PatternStatus("/a/*.log", 2, 2), PatternStatus("/b/*", 64, 1000)]
+    daemon.answer = replace(RESULT, patterns=patterns)
+    out = cli("status").out
+    assert "           /a/*.log: 2 files\n" in out
+    assert "           /b/*: 64 files of 1,000 that match\n" in out
 
 
 def test_exemptions_are_counted_apart(cli: "Cli", daemon: "Daemon") -> None:

@@ -178,21 +178,31 @@ BAD: dict[str, tuple[Config, str, str]] = {
         "limits.x.count",
         'of = "account" counts messages or recipients or bytes or bounces or deferrals or networks',
     ),
-    "a client's messages": (
-        limits(x=replace(limit(3), count="messages")),
+    "a client's bounces": (
+        limits(x=replace(limit(3), count="bounces")),
         "limits.x.count",
         'of = "client" counts connections',
     ),
     "too many": (limits(x=limit(1_000_001)), "limits.x.soft", "at most 1000000"),
-    "share of a client's": (
-        limits(x=replace(limit(3), mode="report")),
-        "limits.x.mode",
+    "usual of a client's": (
+        limits(x=replace(limit(3), count="recipients", within=duration("1d"), usual=3)),
+        "limits.x.usual",
         'only for other limits than those of = "client"',
     ),
     "ban of an account": (
         limits(x=sender("bounces", hard=30)),
         "limits.x.hard",
-        'only for limits of = "client"',
+        'only for limits of = "client", or with mode = "enforce"',
+    ),
+    "for no address": (
+        limits(x=replace(limit(3), for_={"account:a": Override(soft=3)})),
+        "limits.x.for.account:a",
+        "is no address or network",
+    ),
+    "for with soft above hard": (
+        limits(x=replace(limit(3, 9), for_={"198.51.100.7": Override(soft=9)})),
+        "limits.x.for.198.51.100.7",
+        "soft (9) must be below hard (9)",
     ),
     "share of messages": (limits(x=sender("messages", share="5%")), "limits.x.share", "bounces"),
     "usual messages": (limits(x=sender("messages", usual=5)), "limits.x.usual", "recipients"),

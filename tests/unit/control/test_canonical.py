@@ -43,6 +43,10 @@ def test_subjects_are_canonical() -> None:
         "mail.example.com"
     )
     assert wire.decode_request(b'{"op":"disallow","what":"192.0.2.7/32"}') == Disallow("192.0.2.7")
+    assert wire.decode_request(b'{"op":"unban","subject":"Account:Alice"}') == Unban(
+        "account:alice"
+    )
+    assert wire.decode_request(b'{"op":"allow","what":"domain:A.test"}') == Allow("domain:a.test")
     assert wire.decode_request(b'{"op":"audit","subject":"192.0.2.7/32"}') == Audit("192.0.2.7")
     assert wire.decode_request(b'{"op":"audit"}') == Audit()
 
@@ -110,6 +114,7 @@ def test_a_host_and_its_addresses_are_made_canonical() -> None:
     [
         (".example.com", ["192.0.2.7"]),
         ("192.0.2.7", ["192.0.2.7"]),
+        ("account:alice", ["192.0.2.7"]),
         ("example.com", ["192.0.2.0/24"]),
         ("example.com", ["nonsense"]),
         ("example.com", []),

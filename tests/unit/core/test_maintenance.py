@@ -18,13 +18,14 @@ from throttled.model import (
     Event,
     Facts,
     Message,
+    Report,
     Ruleset,
     SenderDay,
     Snapshot,
 )
 from throttled.notify.journal import SHOWN
 from throttled.parse.parser import Parser
-from throttled.settings import Policy
+from throttled.settings import Accounts, Policy
 from throttled.store.store import Store
 
 DAY = 86400.0
@@ -370,3 +371,22 @@ def test_what_the_store_does_not_take_is_added_later(
 
 def refuse(_days: object) -> None:
     raise StoreError("full", "make room")
+
+
+def test_what_is_stored_of_senders_is_deleted_once_they_are_switched_off(world: World) -> None:
+    store, day = world.store, SenderDay("account:alice", 20_000, 1)
+    store.add_sender_days([day])
+    store.record_reports(
+        [
+            Report(world.moment.wall, "account:alice", "account-bounces", "x", 1, 1, 1.0, "x"),
+            Report(world.moment.wall, A, "errors", "errors", 1, 1, 1.0, A),
+        ]
+    )
+    off = Policy(accounts=Accounts(enabled=False))
+    world.pipeline.reconfigure(off, world.pipeline.ladder.protection)
+    world.wait(61.0)
+    assert store.sender_days("account:alice") == []
+    assert [report.subject for report in store.reports()] == [A]
+    store.add_sender_days([day])
+    world.wait(61.0)
+    assert store.sender_days("account:alice") == [day]  # once is enough

@@ -17,7 +17,9 @@ from msgspec.structs import replace
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import Ruling
+from throttled.decide.protect import Protection
 from throttled.errors import BackendError, StoreError
+from throttled.health.senders import SenderReporter
 from throttled.model import (
     Applied,
     Crossing,
@@ -33,8 +35,9 @@ from throttled.model import (
     Ruleset,
     Scope,
 )
+from throttled.notify import line
 from throttled.parse.parser import Parser
-from throttled.settings import Policy
+from throttled.settings import Policy, default_limits
 from throttled.store.store import Filter, Store, StoredPosition
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC
@@ -855,3 +858,114 @@ def test_what_was_counted_before_a_restart_is_not_reported_again(store: Store) -
     lines = sends()
     pipeline.counting.read(lines, range(len(lines)), NOW, unbanned={})
     assert (pipeline.reports(), pipeline.senders.days()) == ([], [])
+
+
+def test_a_limit_that_only_reports(store: Store, kernel: Kernel) -> None:
+    limits = default_limits()
+    limits["connections"] = replace(limits["connections"], mode="report")
+    limits["errors"] = replace(limits["errors"], mode="report")
+    facts = Facts(mynetworks=("203.0.113.0/24",))
+    pipeline = Pipeline(Policy(limits=limits), facts, store, kernel, Parser(UTC, WALL))
+    assert read(pipeline, FLOOD) == []
+    (report,) = pipeline.reports()
+    assert (report.subject, report.limit, report.value, report.above) == (
+        A,
+        "connections",
+        61,
+        "soft",
+    )
+    assert line.report(report) == (
+        f"report {A} limit=connections count=connections value=61 soft=60 within=1m"
+    )
+    assert store.reports(0.0, A) == [report]
+    # Again at twice the value, or for the other threshold.
+    assert read(pipeline, FLOOD[:60]) == []
+    assert pipeline.reports() == []
+    assert read(pipeline, FLOOD[:1]) == []
+    assert [report.value for report in pipeline.reports()] == [122]
+    read(pipeline, GARBAGE)
+    assert [(r.limit, r.value, r.above) for r in pipeline.reports()] == [("errors", 55, "hard")]
+    read(pipeline, [text.replace(A, "203.0.113.7") for text in FLOOD])
+    assert pipeline.reports() == []
+    assert kernel.elements == {}
+
+
+def test_a_limit_that_does_not_ban(store: Store, kernel: Kernel) -> None:
+    limits = default_limits()
+    limits["errors"] = replace(limits["errors"], mode="throttle")
+    pipeline = Pipeline(Policy(limits=limits), Facts(), store, kernel, Parser(UTC, WALL))
+    (decision,) = read(pipeline, GARBAGE)
+    assert (decision.action, decision.limit) == ("throttle", "errors")
+    assert decision.why.endswith("not banned: mode is throttle")
+
+
+def bounced(user: str, one: int, bounces: int) -> list[str]:
+    queue_id = f"3A5C0{one:04X}"
+    lines = [
+        f"smtpd[1]: {queue_id}: client=x[198.18.0.7], sasl_method=PLAIN, sasl_username={user}",
+        f"qmgr[1]: {queue_id}: from=<a@b.test>, size=9, nrcpt={bounces} (queue active)",
+        *[
+            f"smtp[1]: {queue_id}: to=<{n}@c.test>, relay=none, delay=1, dsn=5.1.1, "
+            "status=bounced (unknown)"
+            for n in range(bounces)
+        ],
+    ]
+    return [f"{STAMP} mx postfix/{line}" for line in lines]
+
+
+def sending(store: Store, kernel: Kernel | None, **mode: Any) -> Pipeline:
+    limits = default_limits()
+    limits["account-bounces"] = replace(limits["account-bounces"], **mode)
+    return Pipeline(Policy(limits=limits), Facts(), store, kernel, Parser(UTC, WALL))
+
+
+def test_a_sender_is_throttled_where_postfix_asks(store: Store, kernel: Kernel) -> None:
+    pipeline = sending(store, kernel, mode="throttle")
+    assert read(pipeline, bounced("alice", 1, 11)) == []
+    assert [r.subject for r in pipeline.reports()] == ["account:alice"]
+    [finding] = SenderReporter(pipeline)(1.0)
+    assert finding.key == "not-connected"
+    pipeline.answered(connected=True)
+    assert list(SenderReporter(pipeline)(1.0)) == []
+    [decision] = read(pipeline, bounced("bob", 2, 11))
+    assert (decision.action, decision.subject, decision.limit, decision.value) == (
+        *("throttle", "account:bob", "account-bounces"),
+        11,
+    )
+    assert decision.why == "11 bounces within 1h, soft limit 10"
+    assert decision.lines
+    assert line.line(decision, would=False) == (
+        "throttle account:bob limit=account-bounces value=11 soft=10 for=10m origin=log"
+    )
+    assert list(kernel.elements) == [("account:bob", "submission", "throttle")]
+    [row] = store.snapshots(WALL, Filter(within="account:bob"))
+    assert line.expired(row) == "expire account:bob limit=account-bounces for=10m origin=log"
+    assert read(pipeline, bounced("bob", 3, 11)) == []  # active
+    pipeline.unban("account:bob", None, NOW)
+    assert store.snapshots(WALL, Filter(subject="account:bob")) == []
+    [decision] = read(pipeline, bounced("bob", 4, 11))  # from the beginning
+    assert decision.value == 11
+
+
+def test_a_sender_is_banned_only_if_the_limit_says_so(store: Store) -> None:
+    """And where nothing is enforced, as in a replay, what is decided is decided."""
+    pipeline = sending(store, None, mode="enforce", hard=20)
+    [decision] = read(pipeline, bounced("alice", 1, 21))
+    assert (decision.action, decision.threshold, decision.level) == ("ban", 20, 1)
+    [after] = pipeline.ladder.ended(store.snapshots(WALL, Filter()), decision.until)
+    assert (after.action, after.limit) == ("throttle", "ladder")
+
+
+def test_an_allowed_sender_is_spared(store: Store) -> None:
+    pipeline = sending(store, None, mode="throttle")
+    pipeline.ladder.protection = Protection.of(Facts(), Policy().protect, ["account:alice"])
+    for one in range(2):
+        assert read(pipeline, bounced("alice", one, 11)) == []
+
+
+def test_senders_beyond_the_caps_are_a_warning(pipeline: Pipeline) -> None:
+    reporter = SenderReporter(pipeline)
+    assert list(reporter(1.0)) == []
+    pipeline.senders.dropped = 7
+    [finding] = reporter(2.0)
+    assert (finding.key, "7 evicted" in finding.what) == ("senders-full", True)

@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
-from throttled.model import Evidence, Facts, Service
-from throttled.settings import Points, Policy
+from throttled.model import Evidence, Facts, Message, Service
+from throttled.settings import Limit, Points, Policy, duration
 
 LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}
 
@@ -344,3 +344,31 @@ def test_a_second_login_of_a_session_subtracts_nothing() -> None:
     first, then = event("login", user="anna"), event("login", user="berta")
     run([first, event("auth_failure", user="berta"), then], under=under)
     assert value(under, "auth") == 1
+
+
+def test_mail_counts_where_a_limit_asks_for_it() -> None:
+    limits = {
+        "m": Limit(count="messages", within=duration("1m"), soft=9),
+        "r": Limit(count="recipients", within=duration("1m"), soft=9),
+    }
+    under = engine(Policy(limits=limits))
+    message = Message("3A5C01F2B")
+    run(
+        [event("accepted", message=message), event("login", user="a", message=message)], under=under
+    )
+    run([event("accepted")], under=under)  # as an older log may have it
+    assert value(under, "m") == 3
+    assert len(under._actions.queued) == 1
+
+
+def test_host_names_are_remembered() -> None:
+    under = engine()
+    actions = under._actions
+    run([event("connect", name="mx.example.net")], under=under)
+    assert actions.named("mx", 9) == []
+    actions.remember_names(60.0, 9)
+    run([event("connect", name="mx.example.net"), event("connect", B)], under=under)
+    actions.remember_names(60.0, 9)
+    assert actions.named("MX", 9) == [(A, "mx.example.net")]
+    actions.remember_names(60.0, 8)
+    assert actions.named("mx", 9) == []

@@ -20,6 +20,8 @@ DEFAULT = Good()
         ("callouts", "deliveries"),
         ("auth_failures", "logins"),
         ("auth_users", "logins"),
+        ("messages", "none"),
+        ("recipients", "none"),
     ],
 )
 def test_what_speaks_for_what(count: str, kind: str) -> None:
@@ -41,6 +43,7 @@ def test_a_threshold_is_raised_to_twenty_times_at_most() -> None:
 def test_deliveries_are_remembered_from_the_second_day_on() -> None:
     assert remembered("errors", Past(deliveries=9, delivery_days=1), NOW) == 0
     assert remembered("errors", Past(deliveries=9, delivery_days=2), NOW) == 9
+    assert remembered("messages", Past(deliveries=9, delivery_days=2), NOW) == 0
     assert remembered("errors", Past(logins=9, last_login=NOW), NOW) == 0
 
 

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from lab.daemon.events import A, B, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.engine import Engine
-from throttled.model import Crossing, Event, Facts, Line, Peak, Service
-from throttled.settings import Policy
+from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Service
+from throttled.settings import Limit, Policy, duration
 
 UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
 
@@ -294,3 +294,57 @@ def test_messages_of_another_host_do_not_count() -> None:
     before = under.hosts.total()
     assert not under.ours(event("removed", "", host="other.example"), 0)
     assert under.hosts.total() == before + 1
+
+
+MAIL = {
+    "m": Limit(count="messages", within=duration("1m"), soft=2),
+    "r": Limit(count="recipients", within=duration("1m"), soft=9),
+}
+
+
+def sent(one: str, recipients: int, **fields: str) -> list[Event]:
+    """A message, whose recipients qmgr logs at each try."""
+    active = event("active", "", message=Message(one, sender="a@b.test", recipients=recipients))
+    kind = "login" if fields.get("user") else "accepted"
+    return [event(kind, message=Message(one), **fields), active, active]
+
+
+def test_messages_and_their_recipients_count_against_the_client() -> None:
+    under = engine(Policy(limits=MAIL))
+    assert run([*sent("3A5C01F2B", 4), *sent("3A5C01F2C", 5)], under=under) == []
+    assert (value(under, "m"), value(under, "r")) == (2, 9)
+    messages, recipients = run(sent("3A5C01F2D", 1, user="alice"), under=under)
+    assert (messages.limit, messages.value, messages.action) == ("m", 3, "throttle")
+    assert (recipients.limit, recipients.value, recipients.subject) == ("r", 10, A)
+    assert recipients.lines == tuple(Line(1, n) for n in (0, 1, 3, 4, 0, 1))
+    # Nobody's: a message that came before, or of a client that does not count.
+    assert (
+        run([event("active", "", message=Message("3A5C01F2E", recipients=99))], under=under) == []
+    )
+    under.step(event("active", "", message=Message("3A5C01F2E", recipients=9)), 1000.0, offset=-1)
+
+
+def test_recipients_of_which_no_line_is_kept() -> None:
+    under = engine(Policy(limits=MAIL))
+    for one in sent("3A5C01F2B", 10):
+        under.step(one, 1000.0, offset=-1)
+    (crossing,) = under.drain().crossings
+    assert (crossing.limit, crossing.lines) == ("r", ())
+
+
+def test_without_a_limit_of_mail_nothing_is_remembered_of_messages() -> None:
+    under = engine()
+    run(sent("3A5C01F2B", 4), under=under)
+    assert not len(under._actions.queued)
+
+
+def test_clients_are_found_by_their_host_names() -> None:
+    under = engine()
+    run([event("connect", name="mx.Customer.example")], under=under)
+    assert under.named("customer", 9) == []  # as in a replay
+    under.reconfigure(Policy())
+    run([event("connect", name="mx.Customer.example"), event("connect", B)], under=under)
+    assert under.named("customer", 9) == [(A, "mx.Customer.example")]
+    assert under.named("customer", 0) == []
+    under.reconfigure(Policy())
+    assert under.named("mx", 9) == [(A, "mx.Customer.example")]

@@ -498,3 +498,36 @@ def test_a_limit_may_have_a_factor_of_its_own_for_what_is_remembered() -> None:
     own = replace(SOFT, limit=name, count="errors", value=100_000, threshold=500, plain=500)
     assert one(own, past).rate is None  # not the limit's own: 200 times the threshold
     assert one(replace(own, value=100_001), past).rate is not None
+
+
+def test_a_sender_is_judged_by_its_limit_whatever_mail_it_delivered() -> None:
+    """And an inside host, whose connections nothing would touch, is judged as a sender."""
+    limits = {
+        "x": Limit(
+            of="inside",
+            count="connections",
+            within=duration("1h"),
+            soft=3,
+            hard=9,
+            mode="enforce",
+        )
+    }
+    facts = Facts(mynetworks=("198.51.100.0/24",))
+    policy = Policy(limits=limits)
+    ladder = Ladder(policy, Protection.of(facts, policy.protect))
+    past = Past(deliveries=900, delivery_days=30)
+    for action, value in (("throttle", 5), ("ban", 10)):
+        crossing = Crossing(
+            "198.51.100.7",
+            "mx",
+            "x",
+            action,  # type: ignore[arg-type]
+            value,
+            3,
+            3600.0,
+            "connections",
+        )
+        ruling = ladder.judge([crossing], {("198.51.100.7", "mx"): past}, {}, 1000.0)
+        assert [d.action for d in ruling.decisions] == [action]
+    assert ladder.protected("198.51.100.7", "errors") == "in Postfix's mynetworks"
+    assert ladder.protected("198.51.100.7", "x") == ""

@@ -6,6 +6,7 @@ from throttled.decide.sums import Sums
 from throttled.settings import (
     Limit,
     Network,
+    Override,
     Policy,
     Thresholds,
     ThrottleRate,
@@ -227,3 +228,44 @@ def test_what_clients_reach_in_the_log_is_recorded_and_good_ones_though_it_is_fu
     assert not isinstance(seen.table, PeakCounters)
     (plain,) = Gauges.of(Policy(), "mx").connections
     assert not isinstance(plain.table, PeakCounters)
+
+
+def test_other_thresholds_for_addresses_and_networks() -> None:
+    others = {
+        "198.51.100.0/24": Override(soft=100, hard=200),
+        "198.51.100.7": Override(soft=5),
+        "203.0.113.7": Override(enabled=False),
+    }
+    limit = Limit(count="errors", within=duration("10m"), soft=20, hard=50, for_=others)
+    (gauge,) = Gauges.of(Policy(limits={"e": limit}), "mx").errors
+    assert gauge.plain("198.51.100.7") == (5, 50)
+    assert gauge.plain("198.51.100.8") == (100, 200)
+    assert gauge.plain("198.51.100.0/24") == (500, NEVER)
+    assert gauge.plain("198.18.0.7") == (20, 50)
+    assert gauge.plain("203.0.113.7") == (NEVER, NEVER)
+    assert (gauge.usual, gauge.least, gauge.network_least) == (20, 5, 25)
+    gauge.table.add("203.0.113.7", 1000.0, 3)
+    meter = gauge.read("203.0.113.7", 1000.0)
+    assert (meter.soft, meter.hard) == (0, 0)
+    assert meter.share() < 0.01
+    gauge.out_of_reach()
+    assert gauge.plain("198.51.100.7") == (NEVER, NEVER)
+
+
+def test_names_are_distinguished_up_to_the_highest_threshold() -> None:
+    limit = Limit(
+        count="auth_users",
+        within=duration("1d"),
+        soft=3,
+        for_={"198.51.100.7": Override(soft=30)},
+    )
+    (gauge,) = Gauges.of(Policy(limits={"u": limit}), "mx").auth_users
+    assert gauge.table.most == 1 + 5 * 30
+
+
+def test_mail_does_not_speak_for_limits_of_mail() -> None:
+    limit = Limit(count="messages", within=duration("1m"), soft=3)
+    made = Gauges.of(Policy(limits={"m": limit}), "mx")
+    (gauge,) = made.messages
+    made.good["deliveries"] = {}
+    assert gauge.good is made.good["none"][60.0]

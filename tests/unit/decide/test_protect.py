@@ -105,3 +105,17 @@ def test_whether_names_protect() -> None:
     assert not Protection(FACTS).by_name
     assert Protection(FACTS, names=("mx.example.com",)).by_name
     assert Protection(FACTS, names=(".example.com",)).by_name
+
+
+def test_senders_are_protected_only_where_the_operator_says_so() -> None:
+    facts = Facts(mynetworks=("198.51.100.0/24",))
+    allowed = ["account:alice", "198.51.100.9", ".example.com"]
+    found = Protection.of(facts, Protect(), allowed)
+    assert found.reason("account:alice") == "allowed by the operator"
+    assert not found.reason("account:bob")
+    assert found.reason("198.51.100.7") == "in Postfix's mynetworks"
+    assert not found.sender("198.51.100.7")
+    assert not found.sender("203.0.113.7")
+    assert found.sender("account:alice")
+    with_host = Protection.of(Facts(), Protect(), allowed)
+    assert with_host.sender("198.51.100.9") == "allowed by the operator"

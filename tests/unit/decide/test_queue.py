@@ -96,6 +96,7 @@ def test_names_that_are_not_ascii(log: Log) -> None:
     sent = SENT.format("lmtp", "3A5C01F2C", "x", "ok")
     log(sent.replace("b@example", "\u00e4@\u00f6".encode().decode("latin-1")))
     assert set(log.used) == {
+        ("domain:ö.test", "received"),
         ("account:j\u00fcrgen", "networks"),
         ("mailbox:\u00e4@\u00f6.test", "messages"),
     }
@@ -287,6 +288,7 @@ def test_mailboxes_and_domains_that_are_delivered_for(log: Log) -> None:
     assert used == {
         ("mailbox:b@example.test", "messages"): 1,
         ("mailbox:b", "messages"): 1,
+        ("domain:example.test", "received"): 1,
         ("domain:example.test", "messages"): 1,
         ("domain:example.test", "recipients"): 2,
         ("domain:example.test", "bounces"): 1,
@@ -376,6 +378,14 @@ def test_a_filters_messages_in_every_order_of_lines(
     log(*shuffled(messages, random))
     assert log.later() == expected
     assert len(log.queue) == 0
+
+
+def test_what_is_evicted_when_senders_are_switched_off(log: Log) -> None:
+    log(SUBMISSION.format("3A5C01F2B", "Alice"))
+    log.queue.clear()
+    assert len(log.queue) == 0
+    assert log.queue.shown("account:alice") == "account:alice"
+    assert not log.queue.inside("203.0.113.99")
 
 
 # Policy requests: what Postfix asks before it takes a message

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.decide import senders as room
+from throttled.decide.active import Excuse
 from throttled.decide.senders import Senders
-from throttled.model import Event, Facts, Message, Report
+from throttled.model import Decision, Event, Facts, Line, Message, Report
 from throttled.settings import Accounts, Limit, Override, Policy, default_limits, duration
 
 HOUR, DAY = 3600.0, 86400.0
@@ -256,3 +258,134 @@ def test_nothing_is_kept_where_it_is_switched_off() -> None:
     host.send(1.0, recipients=20, bounces=20)
     assert (host.reported(), host.senders.days(), len(host.senders.queue)) == ([], [], 0)
     assert host.senders.meters("account:alice", 1.0) == []
+
+
+def test_connections_of_inside_hosts() -> None:
+    host = Host(c=Limit(of="inside", count="connections", within=duration("1m"), soft=2))
+    assert host.senders.connections
+    for _ in range(3):
+        for client in ("198.51.100.7", "203.0.113.7"):
+            host.senders.step(Event("connect", client, "smtpd", "postfix", 1, 1.0), 1.0)
+    assert host.reported() == [("198.51.100.7", "c", 3)]
+    assert host.senders.days() == []
+    assert not Host().senders.connections
+
+
+def test_mail_that_a_domain_receives() -> None:
+    host = Host(d=Limit(of="domain", count="received", within=duration("1h"), soft=1))
+    message = Message("3A5C01F2B", recipient="b@example.test", status="sent")
+    for _ in range(2):
+        event = Event("delivery", "", "lmtp", "postfix", 1, 1.0, message=message)
+        host.senders.step(event, 1.0)
+    assert host.reported() == [("domain:example.test", "d", 2)]
+    days = {day.subject: (day.messages, day.received) for day in host.senders.days()}
+    assert days == {"mailbox:b@example.test": (0, 2), "domain:example.test": (0, 2)}
+
+
+def acting(**others: Override) -> Host:
+    """A host whose limit x acts: above 3 messages throttled, above 6 banned."""
+    for_ = {f"account:{name}": override for name, override in others.items()}
+    host = Host(x=limit("account", "messages", hard=6, mode="enforce", for_=for_))
+    host.senders.acting = True
+    return host
+
+
+def crossed(host: Host) -> list[tuple[str, str, int, int]]:
+    return [(c.subject, c.action, c.value, c.threshold) for c in host.senders.crossings()]
+
+
+def test_a_limit_that_acts_makes_crossings() -> None:
+    host = acting()
+    for _ in range(4):
+        host.send(1.0)
+    (crossing,) = host.senders.crossings()
+    assert (crossing.scope, crossing.limit, crossing.count, crossing.lines) == (
+        *("submission", "x", "messages"),
+        (),
+    )
+    decision = Decision(1.0, "throttle", "account:alice", "submission", "x", 0, 601.0, "")
+    host.senders.hold(decision, 601.0, 1.0)
+    host.send(2.0)
+    assert crossed(host) == []
+    host.send(3.0)
+    host.send(3.0)
+    assert crossed(host) == [("account:alice", "ban", 7, 6)]
+    host.senders.hold(replace(decision, action="ban"), 700.0, 3.0)
+    host.send(4.0)
+    assert crossed(host) == []
+    host.senders.hold(replace(decision, action="exempt"), 700.0, 4.0)
+    host.senders.hold(replace(decision, action="release"), 5.0, 5.0)
+    host.send(5.0)
+    assert crossed(host) == [("account:alice", "ban", 9, 6)]
+    assert host.reported() == []
+
+
+def test_what_was_spared_a_sender_is_judged_again_above_that() -> None:
+    host = acting()
+    for _ in range(4):
+        host.send(1.0)
+    host.senders.active.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
+    host.send(1.0)
+    assert crossed(host) == [("account:alice", "throttle", 4, 3)]  # as of before
+    host.send(1.0)
+    assert crossed(host) == [("account:alice", "throttle", 6, 3)]
+
+
+def test_what_has_no_effect_is_reported() -> None:
+    host = acting()
+    host.senders.acting = False
+    for _ in range(4):
+        host.send(1.0)
+    assert (host.reported(), crossed(host)) == ([("account:alice", "x", 4)], [])
+
+
+def test_no_crossing_for_what_was_counted_before_a_restart() -> None:
+    host = acting()
+    message = Message("3A5C01F2B", sender="a@b.test", recipients=1)
+    for _ in range(9):
+        for kind in ("login", "active"):
+            event = Event(kind, "203.0.113.7", "x", "p", 1, 1.0, user="a", message=message)
+            host.senders.step(event, 1.0, again=True)
+    assert crossed(host) == []
+
+
+def test_a_sender_is_forgotten_and_so_are_its_lines() -> None:
+    host = acting(bob=Override(hard=5))
+    message = Message("3A5C01F2B", sender="a@b.test", recipients=1)
+    for offset in range(4):
+        for kind in ("login", "active"):
+            event = Event(kind, "203.0.113.7", "x", "p", 1, 1.0, user="a", message=message)
+            host.senders.step(event, 1.0, source=1, offset=offset)
+    lines = tuple(Line(1, n) for n in (0, 0, 1, 1, 2, 2, 3, 3))
+    assert [c.lines for c in host.senders.crossings()] == [lines]
+    host.senders.reset("account:a")
+    assert [m.value for m in host.senders.meters("account:a", 1.0)] == [0, 0, 0, 0]
+    assert [m.hard for m in host.senders.meters("account:bob", 1.0)] == [0, 0, 0, 5]
+    assert host.senders.trace.lines("account:a", 9) == ()
+
+
+def test_switching_off_leaves_no_name_in_memory() -> None:
+    host = acting()
+    host.send(1.0, "Alice")
+    host.senders.reconfigure(Policy(accounts=Accounts(enabled=False)))
+    assert host.senders.days() == []
+    assert host.senders.queue.shown("account:alice") == "account:alice"
+
+
+def test_the_worst_are_nearest_to_a_threshold() -> None:
+    host = acting(carol=Override(enabled=False))
+    message = Message("3A5C01F2B", sender="a@b.test", recipients=1)
+    for offset, user in enumerate(("alice", "bob", "bob", "carol")):
+        for kind in ("login", "active"):
+            event = Event(kind, "203.0.113.7", "x", "p", 1, 1.0, user=user, message=message)
+            host.senders.step(event, 1.0, source=1, offset=offset)
+    found = host.senders.worst(2, 1.0)
+    assert [(subject, meter.limit, meter.value, scope) for subject, meter, scope in found] == [
+        ("account:bob", "x", 2, "submission"),
+        ("account:alice", "x", 1, "submission"),
+    ]
+    off = next(m for m in host.senders.meters("account:carol", 1.0) if m.limit == "x")
+    assert (off.threshold, off.hard, off.above) == (0, 0, False)
+    host.senders.reset("account:alice")
+    host.senders.trace.add("account:alice", 1.0, 1, 9)
+    assert "account:alice" not in {subject for subject, _, _ in host.senders.worst(9, 1.0)}

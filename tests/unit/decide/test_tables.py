@@ -242,3 +242,11 @@ def test_names_tried_while_the_list_is_full_are_not_lost() -> None:
     assert table.add("a", 1000.0 + T + 50, "another") == 3
     table.more = lambda _key, _at: 2
     assert table.add("a", 1000.0 + T + 51, "more") == 4
+
+
+def test_items_are_those_of_both_generations() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    table.put("a", 1, 1.0)
+    table.put("b", 2, 1.0)
+    table.put("a", 3, 11.0)
+    assert sorted(table.items()) == [("a", 3), ("b", 2)]

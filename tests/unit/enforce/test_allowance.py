@@ -14,7 +14,7 @@ def send(rate: Rate, gaps: list[float]) -> list[float]:
     for gap in gaps:
         now += gap
         seconds = whole(allowance.wait(now))
-        allowance.take(now)
+        allowance.use(now)
         now += seconds
         gone.append(now - 1000.0)
     return gone

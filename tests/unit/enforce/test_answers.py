@@ -50,7 +50,7 @@ def test_nothing_in_force_passes() -> None:
     place.put(ban("account:bob"))
     assert place.answers.message([ALICE, HOST], "/etc/postfix", 100) is PASS
     assert PASS.action == "DUNNO"
-    assert PASS.taken
+    assert PASS.accepted
 
 
 def test_before_the_rules_are_there() -> None:
@@ -63,7 +63,7 @@ def test_a_throttled_sender_waits_its_turn(scope: Scope) -> None:
     place.put(throttle(ALICE, scope=scope))
     found = [place.answers.message([ALICE], "/etc/postfix", 100) for _ in range(4)]
     assert [each.action for each in found] == ["DUNNO", "DUNNO", "sleep 1", "sleep 2"]
-    assert all(each.taken for each in found)
+    assert all(each.accepted for each in found)
     assert place.asked(HOST) == "pass"
 
 
@@ -127,7 +127,7 @@ def test_a_banned_sender(how: str, action: str) -> None:
     assert found.action.startswith(action)
     assert found.action.isascii()
     assert "alice" not in found.action
-    assert found.taken == (how == "hold")
+    assert found.accepted == (how == "hold")
 
 
 def test_entries_expire_and_are_removed() -> None:
@@ -176,7 +176,7 @@ def test_a_banned_client_is_refused(subject: str) -> None:
     place.put(ban(subject), ban("2001:db8::/64"))
     found = place.answers.client("198.18.0.1", "mx", begins=False)
     assert found.action.startswith("421 4.7.0 ")
-    assert not found.taken
+    assert not found.accepted
     assert client(place, "198.18.0.1", "submission") == "pass"
     assert client(place, "198.20.0.1") == "pass"
     assert client(place, "") == "pass"

@@ -41,8 +41,8 @@ def test_by_what_a_subject_is(both: Dispatch) -> None:
 
 
 def test_how_full_it_is(both: Dispatch) -> None:
-    held = sum(fill.used for fill in both.fill())
-    assert held == len(SENDERS) + len(CLIENTS)
+    used = sum(fill.used for fill in both.fill())
+    assert used == len(SENDERS) + len(CLIENTS)
 
 
 def test_what_is_no_subject_fails_and_the_rest_goes_in(both: Dispatch) -> None:

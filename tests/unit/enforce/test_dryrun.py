@@ -46,3 +46,11 @@ def test_what_has_ended_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_that_nothing_is_enforced() -> None:
     (finding,) = DryRun().check()
     assert "nothing is enforced" in finding.what
+
+
+def test_accounts_are_remembered_too() -> None:
+    under = DryRun()
+    under.setup(Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=1, size=1000))
+    entry = Entry("account:a/b", "submission", "throttle", 60.0)
+    assert under.apply([entry]).failed == ()
+    assert [element.subject for element in under.lookup([entry])] == ["account:a/b"]

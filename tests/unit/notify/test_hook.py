@@ -208,3 +208,15 @@ def test_who_is_reported_is_named_only_if_that_is_switched_on(named: bool) -> No
     assert ("account:A" in event["text"]) == named
     assert event.get("subject") == ("account:a" if named else None)
     assert event["text"].endswith("is above x: 11 bounces, soft 10")
+    hook.reported(
+        [Report(1.0, "198.51.100.7", "x", "errors", 51, 50, 600.0, "198.51.100.7", "hard")]
+    )
+    [event] = json.loads(hook._drain())["events"]
+    assert event["text"] == "198.51.100.7 is above x: 51 errors, hard 50"
+    hook.settings = Notify(command=("/bin/true",), accounts=named, on=("ban",))
+    hook.decided([Decision(1.0, "ban", "account:a", "submission", "x", 1, 2.0, "61 > 60")])
+    message = hook._drain()
+    [event] = json.loads(message)["events"]
+    who = "account:a" if named else "a sender (account)"
+    assert event["text"] == f"banned {who}: 61 > 60"
+    assert (b"account:a" in message) == named

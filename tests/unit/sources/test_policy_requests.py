@@ -92,7 +92,7 @@ async def connection(path: Path) -> AsyncIterator[Asking]:
 
 async def happened(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60.0):
-        while not condition():  # noqa: ASYNC110 - nobody is told
+        while not condition():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.001)
 
 

@@ -2,7 +2,7 @@
 
 - Its rules look for the chain that they jump to in every table of the kernel, which makes them,
   `nat` with connection tracking too: here they look in their own table.
-- An option's scratch memory is freed before it is used (hashlimit): here it lives with the match.
+- An option's scratch memory is released before its use (hashlimit): here it lives with the match.
 - A rule's last check reads the match back by turning the process's standard output round: here
   each match is checked as soon as its options are set.
 - An IPv6 rule compares one bit of each letter of an interface's name: here all of them.

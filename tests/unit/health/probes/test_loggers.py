@@ -6,6 +6,7 @@ import pytest
 
 from throttled.errors import HostError
 from throttled.health.probes import loggers
+from throttled.log_paths import container_journal
 from throttled.model import JOURNAL
 
 
@@ -22,6 +23,8 @@ def test_repeated_lines_suppressed(tmp_path: Path) -> None:
     (finding,) = loggers.check(["/var/log/mail.log"], tmp_path)
     assert "50.conf" in finding.what
     assert next(loggers.check([JOURNAL], tmp_path)).what.startswith("journald")
+    (finding,) = loggers.check([container_journal("mail")], tmp_path)
+    assert "systemctl edit docker.service" in finding.hint
 
 
 @pytest.mark.parametrize(

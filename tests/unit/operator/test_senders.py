@@ -1,0 +1,180 @@
+"""What operators ask about senders, of a daemon in this process that reads a log."""
+
+from pathlib import Path
+
+import pytest
+
+from throttled.control import protocol
+from throttled.control.protocol import (
+    AccountsResult,
+    ChangeResult,
+    ExplainResult,
+    FindResult,
+    ListResult,
+    TopResult,
+)
+from throttled.control.server import Peer
+from throttled.errors import NotPermittedError, ThrottledError
+from throttled.metrics.exposition import expose
+from throttled.operator.answer import answer
+from throttled.operator.status import status
+from unit.service.test_daemon import A, Lab, live
+
+ALICE = "account:alice"
+OTHER = Peer(1, 1000, 1000)
+THROTTLE = '[limits.account-bounces]\nmode = "throttle"\n'
+
+
+def sends(lab: Lab, user: str, bounces: int, queue_id: str = "3A5C01F2B") -> None:
+    lab.write(
+        f"connect from mx.customer.example[{A}]",
+        f"{queue_id}: client=mx.customer.example[{A}], sasl_method=PLAIN, sasl_username={user}",
+        process="postfix/submission/smtpd",
+    )
+    active = f"{queue_id}: from=<a@b.test>, size=9, nrcpt={bounces} (queue active)"
+    lab.write(active, process="postfix/qmgr")
+    bounce = f"{queue_id}: to=<x@c.test>, relay=none, delay=1, dsn=5.1.1, status=bounced (unknown)"
+    lab.write(*[bounce] * bounces, process="postfix/smtp")
+
+
+async def explained(lab: Lab, subject: str = ALICE, bounces: int = 11) -> ExplainResult:
+    """Return what is known of a sender, once all its bounces are counted."""
+
+    async def counted() -> bool:
+        known = await lab.ask(protocol.Explain(subject), ExplainResult)
+        return known.sender is not None and known.sender.today.bounces == bounces
+
+    await lab.until(counted)
+    return await lab.ask(protocol.Explain(subject), ExplainResult)
+
+
+def test_what_is_known_of_an_account(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        sends(lab, "Alice", 11)
+        known = await explained(lab)
+        assert known.sender is not None
+        assert (known.sender.shown, known.sender.days) == ("account:Alice", 0)
+        assert known.sender.today.recipients == 11
+        above = {m.limit: (m.value, m.soft, m.mode) for m in known.sender.meters if m.above}
+        assert above == {"account-bounces": (11, 10, "report")}
+        assert [report.limit for report in known.sender.reports] == ["account-bounces"]
+        assert (known.meters, known.active) == ([], [])
+        assert known.lines[-1].text.endswith("status=bounced (unknown)")
+        assert known.next == "reported again at twice the value, or after 1h"
+        # Its address is a client's as before, and no sender.
+        assert (await lab.ask(protocol.Explain(A), ExplainResult)).sender is None
+        nobody = await lab.ask(protocol.Explain("account:bob"), ExplainResult)
+        assert nobody.sender is not None
+        assert nobody.next == "nothing: no counted offences"
+        sends(lab, "bob", 9, "3A5C01F2C")
+        assert (await explained(lab, "account:bob", 9)).next == (
+            "reported after 2 more bounces on limit account-bounces (9 of 10 within 1h)"
+        )
+
+    live(tmp_path, story)
+
+
+def test_accounts_and_find(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        sends(lab, "alice", 11)
+        await explained(lab)
+        [row] = (await lab.ask(protocol.Accounts("ALI"), AccountsResult)).rows
+        assert (row.subject, row.messages, row.bounces, row.networks, row.above) == (
+            *(ALICE, 1, 11, 1),
+            ["account-bounces"],
+        )
+        assert (await lab.ask(protocol.Accounts(of="uid"), AccountsResult)).total == 0
+        for text, subject in (("lic", ALICE), ("Customer", A), (A[:6], A)):
+            [found] = (await lab.ask(protocol.Find(text), FindResult)).rows
+            assert found.subject == subject
+        assert found.name == ("mx.customer.example" if text == "Customer" else "")
+        assert (await lab.ask(protocol.Find("carol"), FindResult)).rows == []
+
+    live(tmp_path, story)
+
+
+def test_who_is_not_root_sees_no_account_unless_the_operator_says_so(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        sends(lab, "alice", 11)
+        await explained(lab)
+        desk = lab.daemon.desk
+        for request in (protocol.Accounts(), protocol.Find("ali"), protocol.Explain(ALICE)):
+            with pytest.raises(NotPermittedError, match="root alone"):
+                await answer(desk, request, OTHER)
+        found = await answer(desk, protocol.Top(), OTHER)
+        assert isinstance(found, TopResult)
+        assert "alice" not in str(found)
+        mine = await lab.ask(protocol.Top(), TopResult)
+        assert ALICE in [row.subject for row in mine.worst]
+        lab.configure('[accounts]\nvisible = "group"\n')
+        await lab.ask(protocol.Reload(), protocol.Done)
+        shown = await answer(desk, protocol.Accounts(), OTHER)
+        assert isinstance(shown, AccountsResult)
+        assert [row.subject for row in shown.rows] == [ALICE]
+
+    live(tmp_path, story)
+
+
+def test_a_sender_that_is_throttled_is_listed_unbanned_and_allowed(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.configure(THROTTLE)
+        await lab.ask(protocol.Reload(), protocol.Done)
+        lab.daemon.pipeline.answered(connected=True)
+        sends(lab, "alice", 11)
+        known = await explained(lab)
+        assert [row.action for row in known.active] == ["throttle"]
+        [row] = (await lab.ask(protocol.List(within=ALICE), ListResult)).rows
+        assert (row.subject, row.limit) == (ALICE, "account-bounces")
+        hidden = await answer(lab.daemon.desk, protocol.List(), OTHER)
+        assert isinstance(hidden, ListResult)
+        assert [row.subject for row in hidden.rows] == ["account:(hidden)"]
+        [found] = (await lab.ask(protocol.Find("ali"), FindResult)).rows
+        assert found.active == "throttle"
+        metrics = expose(status(lab.daemon.desk))
+        assert b"account-bounces" in metrics
+        assert b"alice" not in metrics
+        gone = await lab.ask(protocol.Unban(ALICE), ChangeResult)
+        assert (gone.confirmed, gone.message) == (True, f"{ALICE} is unbanned")
+        assert (await lab.ask(protocol.List(), ListResult)).rows == []
+        sends(lab, "alice", 11, "3A5C01F2C")
+        await explained(lab, bounces=22)
+        assert len((await lab.ask(protocol.List(), ListResult)).rows) == 1
+        allowed = await lab.ask(protocol.Allow(ALICE), ChangeResult)
+        assert [row.subject for row in allowed.changed] == [ALICE]
+        sends(lab, "alice", 40, "3A5C01F2D")
+        after = await explained(lab, bounces=62)
+        assert (after.active, after.protected) == ([], "allowed by the operator")
+        assert after.next == "nothing: allowed by the operator"
+
+    live(tmp_path, story)
+
+
+def test_what_has_no_effect_is_refused(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        lab.configure(THROTTLE)
+        await lab.ask(protocol.Reload(), protocol.Done)
+        for request in (protocol.Ban(ALICE), protocol.Throttle("uid:33"), protocol.Unban(ALICE)):
+            with pytest.raises(ThrottledError, match=r"does not ask|neither"):
+                await lab.ask(request, ChangeResult)
+        status = await lab.ask(protocol.Status(), protocol.StatusResult)
+        assert "not-connected" in {finding.key for finding in status.health}
+
+    live(tmp_path, story)
+
+
+def test_switched_off(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        sends(lab, "alice", 11)
+        await explained(lab)
+        lab.configure("[accounts]\nenabled = false\n")
+        await lab.ask(protocol.Reload(), protocol.Done)
+        lab.daemon.maintenance._senders_due = 0.0
+        await lab.daemon.maintenance.run()
+        result = await lab.ask(protocol.Accounts(), AccountsResult)
+        assert (result.rows, result.enabled) == ([], False)
+        assert (await lab.ask(protocol.Find("ali"), FindResult)).rows == []
+        known = await lab.ask(protocol.Explain(ALICE), ExplainResult)
+        assert known.sender is not None
+        assert (known.sender.reports, known.sender.meters, known.lines) == ([], [], [])
+
+    live(tmp_path, story)

@@ -1,0 +1,46 @@
+"""`throttled find`."""
+
+import click
+
+from throttled.cli import output
+from throttled.cli.offline import ask_or_offline
+from throttled.cli.options import Command, json_option
+from throttled.cli.senders import show_found
+from throttled.control.protocol import Find, FindResult
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "throttled find alice",
+        "throttled find mail.example.com",
+        "throttled find 198.51.100. --json | jq -r '.rows[].subject'",
+    ),
+)
+@click.argument("text", metavar="TEXT")
+@click.option(
+    "--max",
+    "most",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Maximum number of rows.",
+)
+@json_option
+def command(*, text: str, most: int, as_json: bool) -> int:
+    """Find accounts, mailboxes, domains, host names and addresses by a piece of them.
+
+    For what a customer says on the phone: TEXT, at least two characters, is looked for in the
+    names of accounts, users, mailboxes and domains of the last 35 days, in the host names of the
+    latest clients, and at the beginning of addresses. What is found is a subject for `explain`,
+    `list` and `unban`. The exit code is 1 if nothing is found. For root alone, unless
+    [accounts] visible says otherwise.
+    """
+    result = ask_or_offline(Find(text, most), FindResult)
+    if as_json:
+        output.print_json(result)
+    elif result.rows:
+        show_found(result)
+    else:
+        click.echo(f"nothing is known by {output.printable(text)}")
+    return 0 if result.rows else 1
