@@ -229,6 +229,14 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
     undo: bool = False
 
 
+class MailChange(_Op, frozen=True, tag="mail"):
+    """Change queued mail. Never sent: for the record of what was done offline."""
+
+    what: str  # hold, release, delete
+    subject: str
+    ids: list[str] = []  # queue ids, where these were named
+
+
 Request = (
     Ping
     | Prove
@@ -328,6 +336,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
     patterns: list[PatternStatus] = []
+    on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
 
 
 class MeterRow(Struct, frozen=True):

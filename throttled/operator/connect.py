@@ -172,6 +172,9 @@ def _exactly(target: Target) -> Plan | None:
             break
     else:
         return None
+    earlier = (change.before, *(one.before for one in change.more))
+    if any(asking.NAME.encode() in text for text in earlier):
+        return None
     files = [maincf.read(target.directory, one.name) for one in change.more]
     if any(file.text != one.after for file, one in zip(files, change.more, strict=True)):
         return None

@@ -10,6 +10,7 @@ from throttled.clock import Moment
 from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
+from throttled.host.on_hold import OnHold
 from throttled.model import SCOPES, Action, Finding, Scope
 from throttled.operator.desk import Desk, Running
 from throttled.sources.logs import Follower
@@ -57,6 +58,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         decisions=pipeline.counts.decisions,
         decided_in=pipeline.counts.decided,
         enforced_in=pipeline.counts.enforced,
+        on_hold=OnHold(desk.config().database()).count(),
     )
     return _of_daemon(result, running, desk.clock()) if running else result
 

@@ -46,6 +46,7 @@ from throttled.health.findings import Reporter, failures, findings, summary, wor
 from throttled.health.logs import LogReporter
 from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
+from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
@@ -203,6 +204,7 @@ class Daemon:
             self._report,
             lambda connected: self.pipeline.answered(connected=connected),
         )
+        self.requests.on_hold = OnHold(self.config.database())
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
@@ -230,6 +232,7 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
+        self.requests.hold = self.config.accounts.hold
         self.requests.follow(self.facts)
         self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
@@ -380,6 +383,7 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self.requests.hold = self.config.accounts.hold
         self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:

@@ -35,9 +35,10 @@ from throttled import subjects
 from throttled.address import LOOPBACK
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
-from throttled.enforce.answers import PASS, Answer
+from throttled.enforce.answers import PASS, UNRECORDED, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
+from throttled.host.on_hold import Held, OnHold
 from throttled.linux.unix_socket import BoundSocket
 from throttled.model import POLICY_SOCKET, Decision, Facts, Finding, Report, Scope, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer, event
@@ -100,6 +101,10 @@ class PolicyRequests:
         self._report = report
         self._senders = senders
         self._connected = connected
+        #: Where messages that are put on hold are recorded; None: nowhere.
+        self.on_hold: OnHold | None = None
+        self._unrecorded = ""  # why the latest message could not be recorded
+        self.hold = 3600.0  # seconds until mail is released
         #: Half of the descriptors that we may have: logs and the store need some.
         self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
@@ -223,12 +228,33 @@ class PolicyRequests:
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
+            if found.verdict == "hold":
+                found = self._recorded(found, request.queue_id, spool)
         if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
             if self._settling is None:
                 loop = asyncio.get_running_loop()
                 self._settling = loop.call_later(_TOGETHER, self._settle)
+        return found
+
+    def _recorded(self, found: Answer, queue_id: str, spool: Spool) -> Answer:
+        """Return the answer, once it is recorded that a message is put on hold, and until when."""
+        if self.on_hold is None or found.rate is None:
+            return found
+        if not queue_id:
+            return UNRECORDED
+        wall = now().wall
+        until = wall + self.hold
+        rate = found.rate.count, found.rate.per
+        try:
+            self.on_hold.add(Held(spool.instance, queue_id, found.subject, wall, until, *rate))
+        except OSError as error:
+            if self._unrecorded != str(error):
+                self._unrecorded = str(error)
+                log.warning("messages are deferred, not put on hold: %s", error)
+            return UNRECORDED
+        self._unrecorded = ""
         return found
 
     def _subjects(self, request: Request) -> list[str]:
