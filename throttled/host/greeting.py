@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from throttled import address
 from throttled.host.postconf import Entry, Instance, split
 from throttled.host.services import disabled, port_of
 
@@ -83,7 +84,7 @@ def begin(connection: socket.socket, service: Endpoint) -> socket.socket:
     """Say what a service expects before it greets: for whom a proxy connects, a TLS handshake."""
     if service.proxy:
         own, port = connection.getsockname()[:2]
-        family = "TCP6" if ":" in own else "TCP4"
+        family = f"TCP{address.version(own)}"
         line = f"PROXY {family} {own} {own} {port} {service.port}\r\n"
         connection.sendall(line.encode("ascii"))
     return context().wrap_socket(connection) if service.tls else connection

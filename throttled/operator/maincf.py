@@ -359,6 +359,7 @@ def _unthrottle(target: Target, services: list[str]) -> None:
     with suppress(ThrottledError):
         maincf.replace(main, text)
         master.reload(target.directory)
+    target.step("disabled")
     _revert(target, change)
     _reload(target.directory)
     change.outcome = "restored"
