@@ -1,5 +1,6 @@
 """`throttled mail` on a real Postfix, and mail that the daemon had put on hold."""
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ def run(guard: Daemon, *argv: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def configure(lab: Lab, *argv: str) -> None:
+    lab.server.run("postconf", "-c", str(lab.mail.config), *argv)
+
+
 def records(guard: Daemon) -> OnHold:
     return OnHold(str(guard.home / "throttled.db"))
 
@@ -69,7 +74,8 @@ def test_mail_on_hold_is_released_at_the_rate_after_the_daemons_death(
     assert (len(taken), held > 20) == (60, True)
     assert guard.status().on_hold == held
     guard.signal(signal.SIGKILL)
-    assert guard.ask("status")["on_hold"] == held
+    shown = json.loads(guard.command("status", "--json").stdout)  # exit code 3: no daemon
+    assert shown["on_hold"] == held
     until(lambda: time.time() > max(one.deadline for one in records(guard).all()), "all are due")
     began = time.monotonic()
     code, said = run(guard, "release", "--due")
@@ -147,11 +153,11 @@ def test_queued_mail_of_an_account(lab: Lab, guard: Daemon) -> None:
 
 def test_messages_by_queue_id(lab: Lab, guard: Daemon) -> None:
     """Of sendmail(1) no queue file says whose it is."""
-    lab.server.run("postconf", "-c", str(lab.mail.config), "-e", "defer_transports = local")
+    configure(lab, "-e", "defer_transports = local")
     lab.mail.command("reload")
     try:
-        lab.mail.command  # noqa: B018
-        lab.server.run("sendmail", "-C", str(lab.mail.config), "alice@example.test", input="x\n")
+        handed = f"echo x | sendmail -C {lab.mail.config} alice@example.test"
+        lab.server.run("sh", "-c", handed)
         until(lambda: bool(queued(lab)), "it is queued")
         (queue_id,) = queued(lab)
         code, said = run(guard, "hold", "--id", queue_id)
@@ -159,7 +165,7 @@ def test_messages_by_queue_id(lab: Lab, guard: Daemon) -> None:
         assert on_hold(lab) == 1
         assert run(guard, "hold", "uid:0")[0] == 2
     finally:
-        lab.server.run("postconf", "-c", str(lab.mail.config), "-X", "defer_transports")
+        configure(lab, "-X", "defer_transports")
         lab.mail.command("reload")
 
 
@@ -178,3 +184,34 @@ def test_everything_on_hold_is_released_at_once(lab: Lab, guard: Daemon) -> None
     code, said = run(guard, "release", "--all")
     assert (code, said) == (0, "5 messages released\n")
     assert on_hold(lab) == 0
+
+
+def test_operators_throttle_and_ban_accounts_and_inside_hosts(lab: Lab, guard: Daemon) -> None:
+    """Of the words of the commands, and with what mail that is sent meanwhile comes to."""
+    guard.start()
+    done = guard.command("ban", ACCOUNT)
+    assert (done.returncode, "throttled postfix connect" in done.stderr) == (1, True)
+    assert len(send(lab, 1)) == 1
+    for subject in (ACCOUNT, DEVICE):
+        done = guard.command("throttle", subject, "--rate", "2/s")
+        assert (done.returncode, done.stderr) == (0, "")
+        login = subject == ACCOUNT
+        began = time.monotonic()
+        assert len(send(lab, 20, CLIENT if login else DEVICE, login=login)) == 20
+        assert time.monotonic() - began > 4
+        done = guard.command("ban", subject)
+        assert (done.returncode, done.stderr) == (0, "")
+        before = on_hold(lab)
+        assert len(send(lab, 2, CLIENT if login else DEVICE, login=login)) == 2
+        assert on_hold(lab) == before + 2
+    guard.stop()
+    guard.start()
+    assert {row.subject for row in guard.rows()} == {ACCOUNT, DEVICE}
+    for subject in (ACCOUNT, DEVICE):
+        done = guard.command("unban", subject)
+        assert (done.returncode, done.stderr) == (0, "")
+        login = subject == ACCOUNT
+        before = on_hold(lab)
+        assert len(send(lab, 2, CLIENT if login else DEVICE, login=login)) == 2
+        assert on_hold(lab) == before
+    assert guard.command("throttle", ACCOUNT, "--rate", "fast").returncode == 2

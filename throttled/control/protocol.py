@@ -138,6 +138,9 @@ class Ban(_Punish, frozen=True, tag="ban"):
 class Throttle(_Punish, frozen=True, tag="throttle"):
     """Throttle a subject. Answered with `ChangeResult`, once the kernel confirmed."""
 
+    rate: Annotated[int, Meta(ge=1, le=100_000)] | None = None  # None = that of [throttle]
+    per: Literal[1, 60, 3600, 86400] = 60  # seconds, for `rate`
+
 
 class Unban(_Op, frozen=True, tag="unban"):
     """Remove throttle and ban, reset the counts. Answered with `ChangeResult`."""

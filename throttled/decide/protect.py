@@ -14,6 +14,7 @@ from throttled.settings import Protect
 #: Loopback, link-local, and what is no client's address.
 _ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
 
+INSIDE = "in Postfix's mynetworks"
 PROXY = "a host that may use XCLIENT"
 _ALLOWED = "allowed by the operator"
 
@@ -47,7 +48,7 @@ class Protection:
             ("a gateway of this host", facts.gateways),
             ("a resolver of this host", facts.resolvers),
             ("a relayhost", facts.relays),
-            ("in Postfix's mynetworks", facts.mynetworks if mynetworks else ()),
+            (INSIDE, facts.mynetworks if mynetworks else ()),
             (PROXY, facts.xclient),
             ("a host that may use XFORWARD", facts.xforward),
             (_ALLOWED, networks),

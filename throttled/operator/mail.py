@@ -36,7 +36,7 @@ class Message(Struct, frozen=True):
     subject: str  # whose it is
 
 
-def queued(
+def queued(  # noqa: PLR0913 - what is asked for
     directories: Iterable[str],
     subject: str,
     sasl_domain: str,

@@ -204,7 +204,6 @@ class Daemon:
             self._report,
             lambda connected: self.pipeline.answered(connected=connected),
         )
-        self.requests.on_hold = OnHold(self.config.database())
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
@@ -232,8 +231,7 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
-        self.requests.hold = self.config.accounts.hold
-        self.requests.follow(self.facts)
+        self._follow_requests()
         self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
         self._spawn(self.schedule.run())
@@ -383,7 +381,12 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self._follow_requests()
+
+    def _follow_requests(self) -> None:
+        """Answer policy requests as the configuration and the facts say."""
         self.requests.hold = self.config.accounts.hold
+        self.requests.on_hold = OnHold(self.config.database())
         self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:

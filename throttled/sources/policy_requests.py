@@ -51,7 +51,7 @@ _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
 #: Sessions of this host that are remembered.
 _OWN = 1000
-#: Postfix that asked about nobody's mail for so many seconds may have ceased to ask.
+#: Postfix that asked about no mail for so many seconds may have ceased to ask.
 _SILENT = 3600.0
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
@@ -219,12 +219,12 @@ class PolicyRequests:
             return PASS
         if request.client in self._apart:
             self._own.append((request.client, request.port))
-        named = self._subjects(request)
-        if not named:
-            return PASS
         if not self._asked:
             self._connected(True)
         self._asked = monotonic()
+        named = self._subjects(request)
+        if not named:
+            return PASS
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
