@@ -24,6 +24,7 @@ def command(*, as_json: bool, **punishment: Any) -> int:
 
     Mail of an account or a host within mynetworks, once Postfix asks (throttled postfix connect),
     is deferred or put on hold ([accounts] ban). Of others all packets to this host's SMTP ports
-    are dropped and sessions are ended. Answers after the kernel has confirmed. Protected addresses are refused.
+    are dropped and sessions are ended. Answers after the kernel has confirmed. Protected addresses
+    are refused.
     """
     return report(ask(Ban(**punishment), ChangeResult), as_json=as_json)

@@ -85,6 +85,13 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     if status.pid:
         lost = f"{number(status.lines_lost)} lost by the logger"
         yield "lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
+    if status.answers:
+        named = {"pass": "at once", "wait": "late", "hold": "on hold", "defer": "deferred"}
+        named["refuse"] = "refused"
+        shown = [
+            f"{number(status.answers[v])} {w}" for v, w in named.items() if v in status.answers
+        ]
+        yield "answers", f"to Postfix: {', '.join(shown)}"
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     yield from _labelled("events", _columns(by_count))
     for finding in status.health:

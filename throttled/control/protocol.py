@@ -340,6 +340,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
+    answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
 
 
 class MeterRow(Struct, frozen=True):

@@ -52,6 +52,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         forgotten=sizes["dropped"],
         unrecorded=pipeline.recorder.pending(),
         skipped=pipeline.skipped_by_kind(),
+        answers=dict(pipeline.counts.answers),
         unapplied=pipeline.enforcer.pending(),
         let_go=pipeline.recorder.given_up + pipeline.enforcer.given_up,
         errors=pipeline.errors(),

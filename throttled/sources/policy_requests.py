@@ -212,11 +212,17 @@ class PolicyRequests:
             spool: of the instance that asks.
             begins: whether the client's session is asked about for the first time.
         """
-        if request.stage == "client" and self._answers is not None:
+        found = PASS
+        if request.stage == "data":
+            found = self._message(request, spool)
+        elif request.stage == "client" and self._answers is not None:
             scope = self._ports.get(request.server_port, "mx")
-            return self._answers.clients.client(request.client, scope, begins=begins)
-        if request.stage != "data":
-            return PASS
+            found = self._answers.clients.client(request.client, scope, begins=begins)
+        counts = self._pipeline.counts.answers
+        counts[found.verdict] = counts.get(found.verdict, 0) + 1
+        return found
+
+    def _message(self, request: Request, spool: Spool) -> Answer:
         if request.client in self._apart:
             self._own.append((request.client, request.port))
         if not self._asked:
