@@ -203,7 +203,7 @@ def test_the_journal_has_priorities(site: Site) -> None:
     notices = site.run("journalctl", "-u", "throttled", "-p", "notice..notice", "-o", "cat")
     assert re.search(r"^ban 198\.18\.14\.7 scope=mx limit=", notices, re.MULTILINE)
     infos = site.run("journalctl", "-u", "throttled", "-p", "info..info", "-o", "cat")
-    assert re.search(r"^throttled \S+: nftables, mode enforce$", infos, re.MULTILINE)
+    assert re.search(r"^version \S+ started: backend nftables, mode enforce$", infos, re.MULTILINE)
 
 
 def test_what_an_operator_types(site: Site) -> None:

@@ -79,7 +79,7 @@ def command(  # noqa: PLR0913 - a parameter for each option
 
     show: each limit with its value, Postfix's default, how often it was hit within the last day
     (silent: Postfix logs nothing of it), the highest value of honest senders, and what it should
-    be. Honest is who delivered mail or logged in.
+    be. Honest senders delivered mail or logged in.
 
     set: changes main.cf, shows the difference and asks. Values that stop mail are refused. After
     one reload every service that greeted clients has to greet them again, and no daemon may fail;

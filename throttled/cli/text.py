@@ -264,9 +264,10 @@ def _past(past: Past, title: str) -> Iterator[str]:
     bans = f"{past.offences}, the latest until {moment(past.last_offence)}"
     yield f"{title} so far: {bans if past.offences else 'none'}"
     if past.deliveries or past.logins:
+        latest = f", the latest {moment(past.last_login)}" if past.logins else ""
         yield (
-            f"Good evidence: {past.deliveries} messages on {past.delivery_days} days, "
-            f"{past.logins} logins, the latest {moment(past.last_login)}"
+            f"Good evidence: {past.deliveries} messages, days with mail: {past.delivery_days}; "
+            f"{past.logins} logins{latest}"
         )
     else:
         yield "Good evidence: none"

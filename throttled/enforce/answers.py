@@ -3,14 +3,14 @@
 Before a message's content Postfix asks, and does what is answered (access(5)): `sleep N` delays a
 message of a throttled subject to its rate; where too many wait already, or one would wait too
 long, it is put on hold or deferred; mail of a banned subject is deferred or put on hold. Subjects
-here are accounts, local users, domains and inside hosts. What is of no such subject passes.
+here are accounts, local users, domains and inside hosts. All other mail passes.
 
-For clients behind a proxy, whose packets no firewall here can tell apart, the same entries are
+For clients behind a proxy, whose packets no firewall here can distinguish, the same entries are
 looked up by address, and the session is refused with 421.
 
 Texts are fixed, and nothing that a client wrote is in them. Owns the elements (in memory, restored
-from the store at a start), what each throttled subject was allowed, and who waits: at most
-`Ruleset.answers.waiting` of one subject, and a fifth of the smtpd processes.
+from the store at a start), the allowance of each throttled subject, and the messages that wait:
+at most `Ruleset.answers.waiting` of one subject, and a fifth of the smtpd processes.
 """
 
 import time
@@ -34,7 +34,7 @@ from throttled.model import (
     Scope,
 )
 
-#: Nobody waits longer than so many seconds: clients give up after 30 s, some sooner.
+#: Longest wait of a message, seconds: clients give up after 30 s, some sooner.
 _LONGEST = 20
 #: So many of the smtpd processes may wait: one of five.
 _SHARE = 5
@@ -84,7 +84,7 @@ class PolicyAnswers(Memory):
         self._reset()
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Use these rules; elements stay, and who waits waits."""
+        """Use these rules; elements stay, and waiting messages continue to wait."""
         self._protected = Cover(ruleset.protected)
         return super().setup(ruleset)
 

@@ -20,8 +20,8 @@ from throttled.parse.message import ID
 
 REQUEST, LINE, ATTRIBUTES = 16_384, 4096, 100
 
-#: Where in the session it is asked: while the client says who it is and what it wants, once for
-#: each message before its content, or where nothing is decided.
+#: When in the session Postfix asks: "client" at connect, HELO, MAIL and RCPT, "data" once for each
+#: message before its content; "" is any other protocol state, in which nothing is decided.
 Stage = Literal["client", "data", ""]
 _STAGES: dict[str, Stage] = {
     **dict.fromkeys(("CONNECT", "HELO", "EHLO", "MAIL", "RCPT"), "client"),

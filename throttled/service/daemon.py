@@ -239,7 +239,12 @@ class Daemon:
             queue = self.pipeline.senders.queue
             self._spawn(queue_files.learn(queue, self.facts.config_directories))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
-        log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+        log.info(
+            "version %s started: backend %s, mode %s",
+            __version__,
+            self.backend.name,
+            self.config.mode,
+        )
 
     def _desk(self) -> Desk:
         """Return what operators' commands work on."""

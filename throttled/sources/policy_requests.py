@@ -1,13 +1,13 @@
 """Answers Postfix's policy requests: a UNIX socket below the queue directory of each instance.
 
-smtpd(8) asks before each message's content, and, where an operator wired it so, about each client.
-A message of an account or an inside host becomes an event that is counted as a log line is; what is
-answered says the backend for policy answers, from what was decided and applied before. So the
-answer waits for nothing. Where no entry is active, while observing, and for what is no request,
+smtpd(8) asks before each message's content, and, if main.cf says so, about each client.
+A message of an account or an inside host becomes an event that is counted like a log line. The
+backend for policy answers returns the answer, from the entries applied before, so no request waits
+for a decision. Where no entry is active, while observing, and for what is no request,
 the answer is DUNNO: Postfix goes on as if it had not asked.
 
 The directory is 0710 root:postfix, the socket 0660; the peer's credentials (SO_PEERCRED, unix(7))
-must be root's, mail_owner's or our own. Whoever can send requests can only slow what they name.
+must be root's, mail_owner's or this process's. A request can only slow the sender it names.
 
 Limits: see `throttled.parse.policy_request` for a request's; `_CONNECTIONS` in all, `_EACH` of a
 process, and `_RATE` requests a second of a process; `_UNREAD` bytes that it does not read.
@@ -51,7 +51,7 @@ _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
 #: Sessions of this host that are remembered.
 _OWN = 1000
-#: Postfix that asked about no mail for so many seconds may have ceased to ask.
+#: If Postfix asked about no message for so many seconds, it may have ceased to ask.
 _SILENT = 3600.0
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
@@ -105,7 +105,7 @@ class PolicyRequests:
         self.on_hold: OnHold | None = None
         self._unrecorded = ""  # why the latest message could not be recorded
         self.hold = 3600.0  # seconds until mail is released
-        #: Half of the descriptors that we may have: logs and the store need some.
+        #: Half of this process's limit of descriptors: logs and the store need some.
         self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
         self._listeners: dict[str, _Listener] = {}
@@ -399,7 +399,7 @@ def _make_directory(path: Path, gid: int) -> None:
     """Make a directory that root and a group may enter, or check the one that is there.
 
     Raises:
-        OSError: it cannot be made, or is not ours.
+        OSError: it cannot be made, or has another owner.
     """
     with suppress(FileExistsError):
         path.mkdir(mode=0o710)
@@ -412,6 +412,6 @@ def _make_directory(path: Path, gid: int) -> None:
 
 
 def _peer(sock: socket.socket) -> tuple[int, int, int]:
-    """Return pid, uid and gid of who connected."""
+    """Return pid, uid and gid of the peer."""
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid, gid

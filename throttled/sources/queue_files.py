@@ -1,11 +1,12 @@
-"""Learns whose the messages are that were in Postfix's queue before what was read of the log.
+"""Learns the senders of messages that were queued before the part of the log that was read.
 
-Their `client=` lines may be days old. postqueue(1) lists them once, at the start, and postcat(1)
-shows who sent each. Both need root's right to read, which the unit's CAP_DAC_READ_SEARCH gives, and
-run in a thread: the loop never waits. A message takes 10 ms, so there are pauses between them.
+Their `client=` lines may be days old. postqueue(1) lists the queue once, at the start, and
+postcat(1) shows the sender of each message. Both need root's right to read, which the unit's
+CAP_DAC_READ_SEARCH gives, and run in a thread: the loop never waits. A message takes 10 ms, so
+there are pauses between them.
 
-A message that a content filter handed back, or that sendmail(1) queued, has no login or client in
-its file: it stays nobody's. Owns no state.
+A message that a content filter returned, or that sendmail(1) queued, has no login or client in
+its file: it is attributed to no sender. Owns no state.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ PAUSE, _ANSWER, _LIST = 0.05, 5.0, 10.0
 
 
 async def learn(queue: Queue, directories: Iterable[str], command: Callable[..., str] = run) -> int:
-    """Look messages up that the table does not know; return how many were somebody's.
+    """Look up messages that the table does not have; return how many have a known sender.
 
     Args:
         queue: the table.

@@ -324,6 +324,16 @@ def test_messages_and_their_recipients_count_against_the_client() -> None:
     under.step(event("active", "", message=Message("3A5C01F2E", recipients=9)), 1000.0, offset=-1)
 
 
+def test_recipients_of_a_client_behind_a_proxy_are_counted_apart() -> None:
+    service = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
+    under = engine(Policy(limits=MAIL), Facts(services=(service,)))
+    for one in sent("3A5C01F2B", 10):
+        under.step(one, 1000.0)
+    outcome = under.drain()
+    assert outcome.crossings == []
+    assert [(c.limit, c.value) for c in outcome.behind] == [("r", 10)]
+
+
 def test_recipients_of_which_no_line_is_kept() -> None:
     under = engine(Policy(limits=MAIL))
     for one in sent("3A5C01F2B", 10):
