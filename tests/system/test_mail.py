@@ -215,3 +215,12 @@ def test_operators_throttle_and_ban_accounts_and_inside_hosts(lab: Lab, guard: D
         assert len(send(lab, 2, CLIENT if login else DEVICE, login=login)) == 2
         assert on_hold(lab) == before
     assert guard.command("throttle", ACCOUNT, "--rate", "fast").returncode == 2
+
+
+def test_mail_that_nobody_releases_is_reported(guard: Daemon) -> None:
+    before = time.time() - 8000
+    records(guard).add(Held("/nowhere", "3A5C01F2", DEVICE, before, before + 1, 1, 1.0))
+    guard.start()
+    health = {finding.key: finding.what for finding in guard.status().health}
+    assert health["on-hold"] == "messages on hold that should be released by now: 1"
+    assert "on hold    1 messages" in guard.command("status").stdout

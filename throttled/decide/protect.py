@@ -5,7 +5,7 @@ rule of its ruleset (`networks`). A host name can only be checked here: the one 
 forward-confirmed (smtpd_peer.c), so no DNS is needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from throttled import address
 from throttled.model import Facts
@@ -55,12 +55,16 @@ class Protection:
             ("it stands for many clients: a NAT or proxy in front", shared),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}
+        #: What the operator allows, which may be inside of what else is protected.
+        self._allowed: dict[int, dict[bytes, str]] = {}
         self.networks: list[str] = []
         for reason, members in groups:
             for member in members:
                 packed, prefix = address.parse(member)
                 # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
                 self._reasons.setdefault(prefix, {}).setdefault(packed, reason)
+                if reason == _ALLOWED:
+                    self._allowed.setdefault(prefix, {})[packed] = reason
                 self.networks.append(address.subject(member))
         self._senders = frozenset(senders)
         self._names = frozenset(name.lower() for name in names if not name.startswith("."))
@@ -113,7 +117,7 @@ class Protection:
         """
         if address.is_named(subject):
             return self.sender(subject)
-        reason = self._reason(subject)
+        reason = self._reason(subject, self._reasons)
         if reason:
             return reason
         name = name.lower()
@@ -131,13 +135,13 @@ class Protection:
         """
         if address.is_named(subject):
             return _ALLOWED if subject in self._senders else ""
-        reason = self._reason(subject)
-        return reason if reason == _ALLOWED else ""
+        return self._reason(subject, self._allowed)
 
-    def _reason(self, subject: str) -> str:
+    @staticmethod
+    def _reason(subject: str, reasons: Mapping[int, Mapping[bytes, str]]) -> str:
         """Return why an address or network is protected, whatever its host name, or ""."""
         packed, length = address.parse(subject)
-        for prefix, members in self._reasons.items():
+        for prefix, members in reasons.items():
             if prefix <= length and prefix <= len(packed) * 8:
                 reason = members.get(address.mask(packed, prefix))
                 if reason is not None:
