@@ -120,6 +120,8 @@ def _in_force(status: StatusResult) -> Iterator[tuple[str, str]]:
     yield "banned", _by_scope(status.banned)
     if any(status.exempt.values()):
         yield "exempt", _by_scope(status.exempt)
+    if status.on_hold:
+        yield "on hold", f"{number(status.on_hold)} messages, released after [accounts] hold"
     yield "dropped", f"{number(status.packets_dropped)} packets"
     how = "counted by the kernel" if status.counted else "estimated from a sample"
     elements = f"has {number(status.enforced)} of {number(status.desired)} elements, {how}"
