@@ -20,7 +20,7 @@ from functools import partial
 import msgspec
 from msgspec import Struct
 
-from throttled.errors import HostError, RefusedError, ThrottledError
+from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
 from throttled.host import greeting, maincf, master, postconf
 from throttled.host.changes import Change, Journal, Setting
 from throttled.host.greeting import Endpoint
@@ -137,6 +137,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         target.journal.load().add(change)
         target.step("recorded")
         try:
+            maincf.reserve(main)
             maincf.replace(main, change.after)
         except ThrottledError:
             _revert(target, change)
@@ -150,8 +151,9 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         why = why or _verdict([s for s in services if s.name in change.answered], watch)
         target.step("verified")
         if why:
+            change.why = why
             result = _restore(target, change, watch)
-            change.outcome, change.why = "restored", why
+            change.outcome = "restored"
             result.message = f"{why}; {result.message}"
         else:
             change.outcome = "undo" if change.reverts else "applied"
@@ -159,6 +161,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
                 if one.number == change.reverts:
                     one.outcome = "undone"
             result = Result(applied=True, message=_verified(change, watch))
+            maincf.release(target.directory)
         _finish(target, result)
         target.step("finished")
         return result
@@ -235,7 +238,12 @@ def _answering(
 
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
-    kept, reverted_any = _revert(target, change)
+    try:
+        kept, reverted_any = _revert(target, change)
+    except ThrottledError as error:
+        why = f"{change.why}; " if change.why else ""
+        hint = "correct that, then: throttled postfix undo"
+        raise HostError(f"{why}main.cf is NOT restored: {error.message}", hint) from error
     if reverted_any and master.running(target.directory):
         _reload(target.directory)
     instance = postconf.read(target.directory)
@@ -273,16 +281,16 @@ def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
     for left in reversed(range(_TRIES)):
         main = maincf.read(target.directory)
         text, _, kept = reverted(main, change)
-        if text == main.text:
-            return kept, False
         try:
-            maincf.replace(main, text)
+            if differs := text != main.text:
+                maincf.replace(main, text)
         except RefusedError:  # another program writes it at this moment
             if not left:
                 raise
         else:
             break
-    return kept, True
+    maincf.release(target.directory)
+    return kept, differs
 
 
 def _unthrottle(target: Target, services: list[str]) -> None:
@@ -318,20 +326,23 @@ class _Failed(Struct):
 
     message: str
     hint: str
-    refused: bool
+    kind: str
+
+
+_KINDS = {kind.__name__: kind for kind in (HostError, NotPermittedError, RefusedError)}
 
 
 def _encoded(work: Callable[[], Result]) -> bytes:
     try:
         return msgspec.json.encode((work(), None))
     except ThrottledError as error:
-        failed = _Failed(error.message, error.hint, isinstance(error, RefusedError))
+        failed = _Failed(error.message, error.hint, type(error).__name__)
         return msgspec.json.encode((None, failed))
 
 
 def _decoded(encoded: bytes) -> Result:
     result, failed = msgspec.json.decode(encoded, type=tuple[Result | None, _Failed | None])
     if failed is not None:
-        raise (RefusedError if failed.refused else HostError)(failed.message, failed.hint)
+        raise _KINDS.get(failed.kind, HostError)(failed.message, failed.hint)
     assert result is not None  # noqa: S101 - one of both
     return result
