@@ -39,6 +39,7 @@ _PRIVATE = tuple(
     )
 )
 _LOOPBACK = ((inet_pton(AF_INET, "127.0.0.0"), 8), (inet_pton(AF_INET6, "::1"), 128))
+LOOPBACK = ("127.0.0.0/8", "::1")
 
 
 def pack(address: str) -> bytes:

@@ -212,7 +212,7 @@ class Engine:
             at: now.
             enforced: the kernel drops its packets: a further session means that it is bypassed.
             rate: of a throttle; None: the configured one.
-            behind: it is a client behind a proxy, against which nothing is in force but would be.
+            behind: it is a client behind a proxy, against which nothing is active but would be.
         """
         self._actions.enforcing |= enforced
         state = (self._behind if behind else self._scopes)[scope]

@@ -7,7 +7,7 @@ again only after the limit's window or at twice the value; or, if what is decide
 (`acting`), a crossing for the ladder to judge.
 
 Owns the queue's table, the meters (at most `_SENDERS` of each limit, the longest silent are
-evicted), what is in force, where the lines stand that counted, and what was counted for each day
+evicted), what is active, where the lines stand that counted, and what was counted for each day
 until the store has it (`days`).
 """
 
@@ -216,7 +216,7 @@ class Senders:
         return self.trace.lines(subject, _LINES)
 
     def hold(self, decision: Decision, until: float, at: float) -> None:
-        """Learn what is in force against a sender; `until` and `at` on the clock of the windows."""
+        """Learn what is active against a sender; `until` and `at` on the clock of the windows."""
         if decision.action == "ban":
             self.active.ban(decision.subject, until, at, enforced=False)
         elif decision.action == "throttle":
@@ -314,7 +314,7 @@ class Senders:
     def _cross(  # noqa: PLR0913, PLR0917 - who crossed what
         self, gauge: _Gauge, subject: str, at: float, value: int, soft: int, hard: int
     ) -> None:
-        """Note a crossing, unless as much is in force or was spared."""
+        """Note a crossing, unless as much is active or was spared."""
         action: Action = "ban" if value > hard else "throttle"
         known = self.active.get(subject)
         if known is not None:

@@ -44,7 +44,7 @@ class ClientReporter:
         for client, why in self._pipeline.engine.shared.found().items():
             what = f"{client} stands for many clients ({why} within a day): it is not acted on"
             hint = (
-                "a NAT or proxy rewrites their addresses, so none can be told from another: let "
+                "a NAT or proxy rewrites their addresses, so they cannot be distinguished: let "
                 "them through, see docs/proxies.md; if it is one host: [protect] networks"
             )
             yield Finding("warning", what, hint, "shared-address")

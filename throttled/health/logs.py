@@ -44,7 +44,7 @@ class LogReporter:
             path, state = follower.path, follower.tail.state()
             if follower.behind and at - follower.behind > _BEHIND:
                 what = f"{path}: reading has been behind for {at - follower.behind:.0f} s"
-                what += f", {state.lag:,} bytes to go" if state.lag else ""
+                what += f", {state.lag:,} bytes unread" if state.lag else ""
                 hint = "the log grows faster than it is read: is the CPU busy with other work?"
                 yield Finding("warning", what, hint, f"log-lag:{path}")
             ignored = others.get(follower.number, {})

@@ -1,4 +1,4 @@
-"""Changes one main.cf: whole or not at all, with owner and mode as before.
+"""Changes one main.cf or master.cf: whole or not at all, with owner and mode as before.
 
 The text is edited by Postfix's own `postconf -e` in a copy, so that comments, order, continued
 lines and duplicates are its business. The file is replaced with Postfix's protocol for it
@@ -63,14 +63,14 @@ def locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read(directory: str) -> MainCf:
-    """Read an instance's main.cf.
+def read(directory: str, name: str = "main.cf") -> MainCf:
+    """Read an instance's main.cf, or its master.cf.
 
     Raises:
         RefusedError: it is a symbolic link or has several names: replacing it would break them.
         HostError: it cannot be read.
     """
-    path = f"{directory}/main.cf"
+    path = f"{directory}/{name}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -119,6 +119,26 @@ def scratch(main: MainCf, changes: Mapping[str, str | None] | None = None) -> It
             run("postconf", "-c", str(place), "-X", *removed)
             _settle(copy)
         yield place
+
+
+def master_edited(main: MainCf, master: MainCf, values: Mapping[str, str]) -> bytes:
+    """Return the text of a master.cf with changed parameters of services.
+
+    Args:
+        main: the main.cf beside it.
+        master: it.
+        values: by NAME/TYPE/PARAMETER, without white space.
+
+    Raises:
+        HostError: postconf refuses.
+    """
+    with scratch(main) as place:
+        copy = place / "master.cf"
+        copy.unlink()
+        copy.write_bytes(master.text)
+        if values:
+            run("postconf", "-c", str(place), "-P", *(f"{k}={v}" for k, v in values.items()))
+        return copy.read_bytes()
 
 
 def edited(main: MainCf, changes: Mapping[str, str | None]) -> bytes:
@@ -178,12 +198,12 @@ def replace(main: MainCf, text: bytes) -> MainCf:
     finally:
         os.close(descriptor)
     _sync(path.parent)
-    return read(main.directory)
+    return read(main.directory, path.name)
 
 
 def _same(main: MainCf) -> None:
     """Make sure that a main.cf is what was read."""
-    if read(main.directory).mark != main.mark:
+    if read(main.directory, Path(main.path).name).mark != main.mark:
         raise RefusedError(f"{main.path} was changed meanwhile by another program", "try again")
 
 

@@ -14,7 +14,7 @@ from throttled.clock import now as clock_now
 from throttled.control.protocol import ChangeResult, PostfixChange
 from throttled.errors import RefusedError, UsageError
 from throttled.host import limits, maincf
-from throttled.host.changes import Setting
+from throttled.host.changes import Replacement, Setting
 from throttled.host.maincf import MainCf
 from throttled.maincf.advice import advice
 from throttled.maincf.evidence import Evidence, Hits
@@ -68,6 +68,12 @@ class Plan(Struct):
     diff: list[str]
     notes: list[str]  # what the operator should know
     reverts: int = 0
+    more: list[Replacement] = []  # files beside main.cf
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would change."""
+        return not self.settings and not self.more
 
 
 def instance(state: State, evidence: Evidence, *, known: bool = True) -> Instance:
@@ -166,7 +172,7 @@ def plan_set(directory: str, wanted: Mapping[str, str]) -> Plan:
         for name in wanted
         for service, value in _elsewhere(now, name).items()
     ]
-    return Plan(main, text, settings, _diff(main, text), notes)
+    return Plan(main, text, settings, difference(main, text), notes)
 
 
 def _named(name: str) -> None:
@@ -188,7 +194,7 @@ def plan_undo(target: Target) -> Plan:
     main = maincf.read(target.directory)
     text, settings, kept = changing.reverted(main, change)
     notes = [f"{name} was changed meanwhile and stays as it is" for name in kept]
-    return Plan(main, text, settings, _diff(main, text), notes, change.number)
+    return Plan(main, text, settings, difference(main, text), notes, change.number)
 
 
 def settled(target: Target, plan: Plan) -> None:
@@ -199,8 +205,8 @@ def settled(target: Target, plan: Plan) -> None:
             target.journal.save()
 
 
-def _diff(main: MainCf, text: bytes) -> list[str]:
-    """Return the changed lines of main.cf."""
+def difference(main: MainCf, text: bytes) -> list[str]:
+    """Return the changed lines of a file."""
     before, after = (t.decode("utf-8", "replace").splitlines() for t in (main.text, text))
     lines = difflib.unified_diff(before, after, main.path, main.path, n=0, lineterm="")
     return [line for line in lines if not line.startswith("@@")]
@@ -227,4 +233,5 @@ def change(target: Target, plan: Plan, store: str) -> Result:
 
 
 def _apply(target: Target, plan: Plan) -> Result:
-    return changing.apply(target, plan.main, plan.text, plan.settings, plan.reverts)
+    parts = (plan.main, plan.text, plan.settings, plan.reverts, plan.more)
+    return changing.apply(target, *parts)
