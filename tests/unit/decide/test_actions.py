@@ -321,6 +321,8 @@ def test_callouts_are_counted_apart() -> None:
     assert (value(under, "callouts"), value(under, "errors")) == (3, 5)
     run(session(replace(callout, null_sender=False)), under=under)
     assert (value(under, "callouts"), value(under, "errors")) == (3, 6)
+    run(session(callout, replace(callout, null_sender=False)), under=under)
+    assert (value(under, "callouts"), value(under, "errors")) == (4, 7)
 
 
 def test_failed_commands_that_only_disconnect_reports_are_spread_over_the_session() -> None:

@@ -11,7 +11,7 @@ from lab.daemon.events import A, B, auth, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.engine import Engine
 from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Rate, Service
-from throttled.settings import Limit, Points, Policy, duration
+from throttled.settings import Limit, Points, Policy, default_limits, duration
 
 UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
 
@@ -108,10 +108,12 @@ def test_what_one_does_above_a_slow_throttle_ends_its_session() -> None:
 
 def test_other_limits_and_points_count_from_now_on() -> None:
     under = engine()
-    run([event("connect")] * 60, under=under)
-    under.reconfigure(Policy(points=Points(non_smtp_command=9)))
+    run([event("connect")] * 20, under=under)
+    limits = default_limits()
+    limits["connections"] = replace(limits["connections"], soft=10)
+    under.reconfigure(Policy(limits=limits, points=Points(non_smtp_command=9)))
     (crossing,) = run([event("connect"), event("non_smtp_command")], under=under)
-    assert (crossing.value, value(under, "errors")) == (61, 9)
+    assert (crossing.value, value(under, "errors")) == (21, 9)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +234,7 @@ def test_what_clients_reached_is_reported_until_it_is_kept() -> None:
         "auth_failures",
         "auth_users",
     }
+    assert len(engine().watched()) == len(set(engine().watched()))
     plain = engine()
     run([event("connect")], under=plain)
     assert plain.peaks(99) == []
