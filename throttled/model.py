@@ -15,6 +15,10 @@ SCOPES: tuple[Scope, ...] = ("mx", "submission")
 #: Stands for systemd's journal where else the path of a log file stands.
 JOURNAL = "journal"
 
+#: Where the daemon answers policy requests, below queue_directory, so that it works inside and
+#: outside of smtpd's chroot.
+POLICY_SOCKET = "throttled/policy"
+
 #: What the kernel does to a subject. "exempt", of a single address only: entries of the networks
 #: around it do not apply to it.
 Action = Literal["throttle", "ban", "exempt"]

@@ -371,6 +371,10 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["hold", "defer"],
         Meta(description="what happens to a message of a banned account or inside host"),
     ] = "defer"
+    hold: Annotated[
+        Duration,
+        Meta(description="… after so long on hold mail is released, at the subject's rate"),
+    ] = Duration(3600)
     waiting: Annotated[
         int,
         Meta(ge=1, le=100, description="… how many messages of one may wait at a time"),

@@ -262,9 +262,10 @@ def running(site: Site) -> bool:
 
 
 @pytest.mark.parametrize("who", ["os.getpid()", "os.getppid()", "os.getppid(), os.getpid()"])
-def test_a_kill_while_port_25_is_dead(site: Site, who: str) -> None:
+@pytest.mark.parametrize("step", ["reloaded", "disabled"])
+def test_a_kill_while_port_25_is_dead(site: Site, who: str, step: str) -> None:
     before = site.main.read_bytes()
-    code = _UNTRIED + _KILL.format(step="reloaded", pids=f"({who},)")
+    code = _UNTRIED + _KILL.format(step=step, pids=f"({who},)")
     run_with(site, code, "set", "smtpd_soft_error_limit=banana", "--yes")
     netns.until(lambda: not running(site), "the command has ended")
     site.run("undo", "--yes")

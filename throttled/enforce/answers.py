@@ -50,6 +50,8 @@ class Answer(Struct, frozen=True, gc=False):
 
     action: str  # of access(5)
     verdict: Verdict
+    subject: str = ""  # `hold`: whose entry it is
+    rate: Rate | None = None  # … and at what rate such mail may go
 
     @property
     def accepted(self) -> bool:
@@ -58,6 +60,8 @@ class Answer(Struct, frozen=True, gc=False):
 
 
 PASS = Answer("DUNNO", "pass")
+#: Where what is put on hold cannot be recorded: it could never be released.
+UNRECORDED = Answer(f"450 4.7.1 {_SLOWED}", "defer")
 _REFUSE = Answer(f"421 {_CLIENT}", "refuse")
 _NEGATIVE: dict[tuple[Action, str], Answer] = {
     ("throttle", "hold"): Answer(f"HOLD {_SLOWED}", "hold"),
@@ -183,13 +187,16 @@ class PolicyAnswers(Memory):
         return ends is not None and ends[0] > now
 
     def _allowance(self, key: Key) -> Allowance:
-        assert self._ruleset is not None  # noqa: S101 - there are elements, so it is set up
-        rules = self._ruleset
-        rate = self._ends[key][1] or Rate(rules.rate, rules.per, rules.burst)
+        rate = self._rate(key)
         known = self._allowances.get(key)
         if known is None or known[0] != rate:
             known = self._allowances[key] = rate, Allowance(rate)
         return known[1]
+
+    def _rate(self, key: Key) -> Rate:
+        assert self._ruleset is not None  # noqa: S101 - there are elements, so it is set up
+        rules = self._ruleset
+        return self._ends[key][1] or Rate(rules.rate, rules.per, rules.burst)
 
     def _room(
         self,
@@ -209,7 +216,10 @@ class PolicyAnswers(Memory):
 
     def _negative(self, key: Key, how: str) -> Answer:
         self._count(key)
-        return _NEGATIVE[key[2], how]
+        found = _NEGATIVE[key[2], how]
+        if found.verdict != "hold":
+            return found
+        return Answer(found.action, "hold", key[0], self._rate(key))
 
     def _refuse(self, key: Key) -> Answer:
         self._count(key)

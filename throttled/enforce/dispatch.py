@@ -113,10 +113,11 @@ class Dispatch:
         senders: list[Entry] = []
         clients: list[Entry] = []
         for entry in entries:
-            (senders if self._sends(entry.subject) else clients).append(entry)
+            (senders if self.sends(entry.subject) else clients).append(entry)
         return senders, clients
 
-    def _sends(self, subject: str) -> bool:
+    def sends(self, subject: str) -> bool:
+        """Return whether entries of a subject are answers alone: accounts and inside hosts."""
         kind = address.kind(subject)
         if kind == "address":
             return subject in self._inside and subject not in self._apart

@@ -68,6 +68,11 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
     return Done(await _running(desk).reach())
 
 
+def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
+    asked = _running(desk).asked(request.client, request.port)
+    return Done("asked" if asked else "")
+
+
 def _running(desk: Desk) -> Running:
     if desk.running is None:
         raise NotRunningError("the daemon is not running", "systemctl start throttled")
@@ -96,4 +101,5 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.AddHost: _add_host,
     protocol.Reload: _reload,
     protocol.Reach: _reach,
+    protocol.Asked: _asked,
 }

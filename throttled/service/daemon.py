@@ -46,6 +46,7 @@ from throttled.health.findings import Reporter, failures, findings, summary, wor
 from throttled.health.logs import LogReporter
 from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
+from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
@@ -230,7 +231,7 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
-        self.requests.follow(self.facts)
+        self._follow_requests()
         self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
         self._spawn(self.schedule.run())
@@ -259,6 +260,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            asked=self.requests.asked_about,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -384,6 +386,12 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self._follow_requests()
+
+    def _follow_requests(self) -> None:
+        """Answer policy requests as the configuration and the facts say."""
+        self.requests.hold = self.config.accounts.hold
+        self.requests.on_hold = OnHold(self.config.database())
         self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:

@@ -22,6 +22,7 @@ import pwd
 import resource
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,20 +35,22 @@ from throttled import subjects
 from throttled.address import LOOPBACK
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
-from throttled.enforce.answers import PASS, Answer
+from throttled.enforce.answers import PASS, UNRECORDED, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
+from throttled.host.on_hold import Held, OnHold
 from throttled.linux.unix_socket import BoundSocket
-from throttled.model import Decision, Facts, Finding, Report, Scope, Spool
+from throttled.model import POLICY_SOCKET, Decision, Facts, Finding, Report, Scope, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer, event
 
 log = logging.getLogger(__name__)
 
-#: Below queue_directory, so that it works inside and outside of smtpd's chroot.
-NAME = "throttled/policy"
+NAME = POLICY_SOCKET
 
 _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
+#: Sessions of this host that are remembered.
+_OWN = 1000
 #: If Postfix asked about no message for so many seconds, it may have ceased to ask.
 _SILENT = 3600.0
 #: A process that asks too often is not read for so many seconds.
@@ -98,6 +101,10 @@ class PolicyRequests:
         self._report = report
         self._senders = senders
         self._connected = connected
+        #: Where messages that are put on hold are recorded; None: nowhere.
+        self.on_hold: OnHold | None = None
+        self._unrecorded = ""  # why the latest message could not be recorded
+        self.hold = 3600.0  # seconds until mail is released
         #: Half of this process's limit of descriptors: logs and the store need some.
         self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
@@ -106,6 +113,8 @@ class PolicyRequests:
         self._processes: dict[int, _Process] = {}
         self._connections: set[_Connection] = set()
         self._settling: asyncio.TimerHandle | None = None
+        #: Sessions of this host that Postfix asked about: `throttled postfix connect` makes some.
+        self._own: deque[tuple[str, int]] = deque(maxlen=_OWN)
         self._facts = Facts()
         self._inside = self._apart = Cover()
         self._ports: dict[int, Scope] = {}
@@ -154,6 +163,15 @@ class PolicyRequests:
             for directory, what in self._missing.items()
         ]
 
+    def asked_about(self, client: str, port: int) -> bool:
+        """Return whether Postfix asked about a message of a session of this host.
+
+        Args:
+            client: its address.
+            port: the client's.
+        """
+        return (client, port) in self._own
+
     def _listen(self, spool: Spool) -> None:
         try:
             self._listeners[spool.directory] = _Listener(spool, self)
@@ -194,26 +212,55 @@ class PolicyRequests:
             spool: of the instance that asks.
             begins: whether the client's session is asked about for the first time.
         """
-        if request.stage == "client" and self._answers is not None:
+        found = PASS
+        if request.stage == "data":
+            found = self._message(request, spool)
+        elif request.stage == "client" and self._answers is not None:
             scope = self._ports.get(request.server_port, "mx")
-            return self._answers.clients.client(request.client, scope, begins=begins)
-        if request.stage != "data":
-            return PASS
-        named = self._subjects(request)
-        if not named:
-            return PASS
+            found = self._answers.clients.client(request.client, scope, begins=begins)
+        counts = self._pipeline.counts.answers
+        counts[found.verdict] = counts.get(found.verdict, 0) + 1
+        return found
+
+    def _message(self, request: Request, spool: Spool) -> Answer:
+        if request.client in self._apart:
+            self._own.append((request.client, request.port))
         if not self._asked:
             self._connected(True)
         self._asked = monotonic()
+        named = self._subjects(request)
+        if not named:
+            return PASS
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
+            if found.verdict == "hold":
+                found = self._recorded(found, request.queue_id, spool)
         if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
             if self._settling is None:
                 loop = asyncio.get_running_loop()
                 self._settling = loop.call_later(_TOGETHER, self._settle)
+        return found
+
+    def _recorded(self, found: Answer, queue_id: str, spool: Spool) -> Answer:
+        """Return the answer, once it is recorded that a message is put on hold, and until when."""
+        if self.on_hold is None or found.rate is None:
+            return found
+        if not queue_id:
+            return UNRECORDED
+        wall = now().wall
+        until = wall + self.hold
+        rate = found.rate.count, found.rate.per
+        try:
+            self.on_hold.add(Held(spool.instance, queue_id, found.subject, wall, until, *rate))
+        except OSError as error:
+            if self._unrecorded != str(error):
+                self._unrecorded = str(error)
+                log.warning("messages are deferred, not put on hold: %s", error)
+            return UNRECORDED
+        self._unrecorded = ""
         return found
 
     def _subjects(self, request: Request) -> list[str]:
