@@ -242,7 +242,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     rate: Rate | None = None  # of a throttle; None = the configured one
     pid: int = 0  # of the smtpd whose session caused it; 0: none
     port: int = 0  # the client's port in that session, where logged
-    #: log, operator, list:NAME, peer:NAME. By a factory: JSON shows it, also when it is this one.
+    #: log, operator, list:NAME. By a factory: JSON shows it, also when it is this one.
     origin: str = field(default_factory=lambda: "log")
     above: Literal["", "soft", "hard"] = ""  # which threshold `threshold` is
     name: str = ""  # the client's forward-confirmed host name, where the log names it

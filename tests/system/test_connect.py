@@ -65,7 +65,7 @@ class Site:
         return "\n".join(line for line in lines if "ask" in line or "throttled_check" in line)
 
     def working(self) -> bool:
-        """Tell whether a process of a command is left."""
+        """Return whether a process of a command is left."""
         lines = [Path(f"/proc/{pid}/cmdline") for pid in self.lab.server.pids()]
         texts = [path.read_bytes() for path in lines if path.exists()]
         return any(b"-c\0" in text and str(self.guard.config).encode() in text for text in texts)

@@ -178,6 +178,8 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     assert json.loads(site.run("throttled", "top", "--json"))["worst"]
     check = json.loads(site.run("throttled", "check", "--json"))
     wrong = [finding["what"] for finding in check["problems"] if finding["state"] != "ok"]
+    # Debian 12's Postfix has these two off; later versions have them on.
+    wrong = [what for what in wrong if not re.search(r"smtpd_forbid_\w+ = no", what)]
     assert len(wrong) == 1, wrong
     assert "journald drops what a service logs above 10000 lines in 30s" in wrong[0]
     found = [finding["what"] for finding in check["problems"]]

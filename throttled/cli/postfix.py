@@ -128,7 +128,10 @@ def _usage(action: str, values: Sequence[str], *, advised: bool, asks: bool, as_
     if action == "set" and not values and not advised:
         raise UsageError("set what?", "throttled postfix set NAME=VALUE, or --advised")
     if action != "show" and asks and (as_json or not sys.stdin.isatty()):
-        raise UsageError("nobody can be asked", "if you mean it, add --yes")
+        raise UsageError(
+            "there is no terminal to ask for confirmation",
+            "to change main.cf without it, add --yes",
+        )
 
 
 def _planned(  # noqa: PLR0913 - what the command was given

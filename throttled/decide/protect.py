@@ -52,7 +52,7 @@ class Protection:
             (PROXY, facts.xclient),
             ("a host that may use XFORWARD", facts.xforward),
             (_ALLOWED, networks),
-            ("it stands for many clients: a NAT or proxy in front", shared),
+            ("many clients share it: a NAT or proxy in front", shared),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}
         #: What the operator allows, which may be inside of what else is protected.

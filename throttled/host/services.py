@@ -50,8 +50,8 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
                 "packets do not come here, so no firewall here can block them: they are counted "
-                "apart and reported, unless another service logs under the same name; run "
-                "throttled there"
+                "separately and reported, unless another service logs under the same name; run "
+                "throttled on the proxy"
             )
     return found, warnings
 

@@ -118,7 +118,7 @@ def _names(value: str) -> bool:
 
 
 def _endpoint(word: str) -> bool:
-    """Tell whether the argument of a check_policy_service is our socket."""
+    """Return whether the argument of a check_policy_service is our socket."""
     return f"unix:{POLICY_SOCKET}" in re.split(r"[{},\s]+", word)
 
 

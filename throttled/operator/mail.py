@@ -210,7 +210,7 @@ def _same_time(one: Listed, held: Held) -> bool:
 
 
 def _same_owner(owner: Queued, subject: str, sasl_domain: str) -> bool:
-    """Tell whether a message is that of a record, whose subject may also be the sender's domain."""
+    """Whether a message is that of a record, whose subject may also be the sender's domain."""
     kind = address.kind(subject)
     if kind == "domain":
         return subjects.domain(owner.sender) == subject

@@ -405,7 +405,7 @@ def _make_directory(path: Path, gid: int) -> None:
         path.mkdir(mode=0o710)
     found = path.lstat()
     if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise PermissionError(f"{path} is no directory of ours")
+        raise PermissionError(f"{path} is not a directory of this user")
     if found.st_gid != gid:
         os.chown(path, -1, gid)
     path.chmod(0o710)

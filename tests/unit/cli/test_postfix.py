@@ -76,7 +76,7 @@ def test_a_log_that_cannot_be_read_hides_nothing_else(
         (("show", "a=b"), "show takes no values"),
         (("undo", "--advised"), "undo takes no values"),
         (("set",), "set what?"),
-        (("set", "a=b"), "nobody can be asked"),
+        (("set", "a=b"), "no terminal to ask"),
         (("set", "a", "--yes"), "no NAME=VALUE: a"),
         (("set", "a=b", "a=c", "--yes"), "a is there twice"),
         (("set", "a=b", "--yes"), "no parameter that this command sets: a"),
