@@ -133,13 +133,13 @@ def test_a_kill_between_the_two_files(site: Site, who: str) -> None:
 
 
 def test_no_mail_is_lost_meanwhile(site: Site) -> None:
-    taken: list[float] = []
-    sender = threading.Thread(target=lambda: taken.extend(send(site.lab, 200, sessions=True)))
+    accepted: list[float] = []
+    sender = threading.Thread(target=lambda: accepted.extend(send(site.lab, 200, sessions=True)))
     sender.start()
     codes = [site.run(action)[0] for action in ("connect", "disconnect", "connect")]
     sender.join()
     assert codes == [0, 0, 0]
-    assert len(taken) == 200
+    assert len(accepted) == 200
 
 
 def test_a_service_that_overrides_the_list_asks_too(site: Site) -> None:

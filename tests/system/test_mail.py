@@ -69,9 +69,9 @@ def test_mail_on_hold_is_released_at_the_rate_after_the_daemons_death(
     before = lab.mail.delivered()
     decided(guard.home / "throttled.db", throttle(DEVICE, Rate(10, 1.0, 2)))
     guard.start()
-    taken = at_once(10, lambda: send(lab, 6, sessions=True))
+    accepted = at_once(10, lambda: send(lab, 6, sessions=True))
     held = on_hold(lab)
-    assert (len(taken), held > 20) == (60, True)
+    assert (len(accepted), held > 20) == (60, True)
     assert guard.status().on_hold == held
     guard.signal(signal.SIGKILL)
     shown = json.loads(guard.command("status", "--json").stdout)  # exit code 3: no daemon

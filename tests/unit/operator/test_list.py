@@ -96,11 +96,11 @@ def calls(monkeypatch: pytest.MonkeyPatch, store: Store, name: str) -> list[obje
     """Return the calls of a method from now on."""
     method, found = getattr(store, name), list[object]()
 
-    def noting(*args: object) -> object:
+    def recorded(*args: object) -> object:
         found.append(args)
         return method(*args)
 
-    monkeypatch.setattr(store, name, noting)
+    monkeypatch.setattr(store, name, recorded)
     return found
 
 
