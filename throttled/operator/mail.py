@@ -190,14 +190,19 @@ def release_due(
             for held in some:
                 on_hold.remove(held)
         if on_hold.count():
-            sleep(_pause(on_hold, free, clock()))
+            sleep(_pause(on_hold, free, now, clock()))
     return done
 
 
-def _pause(on_hold: OnHold, free: dict[str, float], now: float) -> float:
-    """Return how long nothing has to be done; at most `_LOOK` seconds."""
+def _pause(on_hold: OnHold, free: dict[str, float], began: float, now: float) -> float:
+    """Return how long nothing has to be done; at most `_LOOK` seconds.
+
+    What was due when the pass began and is still recorded could not be released: its session has
+    not ended, or its instance is gone. It is looked at again with the next.
+    """
     times = [max(held.deadline, free.get(held.subject, 0.0)) for held in on_hold.all()]
-    return min(_LOOK, max(_SHORTEST, min(times, default=0.0) - now))
+    later = min((at for at in times if at > began), default=now + _LOOK)
+    return min(_LOOK, max(_SHORTEST, later - now))
 
 
 _LOOK, _SHORTEST = 30.0, 0.2

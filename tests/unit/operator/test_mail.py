@@ -51,3 +51,23 @@ def test_the_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secon
         assert count <= at - 5000.0 + 1  # never more than the rate
     assert queue.released[-1][0] - 5000.0 == pytest.approx(39, abs=4)
     assert mail.due(records, queue.now, "") == []
+
+
+def test_what_cannot_be_released_is_looked_at_twice_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session has not ended: it is in no queue yet."""
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.add(Held("/etc/postfix", "3A5C01F2", "account:alice", 4990.0, 4991.0, 60, 60.0))
+    queue = Queue([], 0.0)
+    looked: list[float] = []
+    for name in ("listed", "owners", "release"):
+        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+
+    def sleep(seconds: float) -> None:
+        looked.append(seconds)
+        queue.now += seconds
+
+    assert release_due(records, "", clock=lambda: queue.now, sleep=sleep) == 0
+    assert set(looked) == {30.0}
+    assert queue.now > 4990 + 3600  # then it is given up
