@@ -83,7 +83,8 @@ def command(  # noqa: PLR0913 - a parameter for each option
 
     set: changes main.cf, shows the difference and asks. Values that stop mail are refused. After
     one reload every service that greeted clients has to greet them again, and no daemon may fail;
-    if not, the old main.cf is restored and the exit code is 1.
+    if not, the old main.cf is restored and the exit code is 1. A limit that honest senders would
+    have hit within the last day is named.
 
     connect: lets Postfix ask the daemon about each message, so that accounts and inside hosts can
     be slowed. A message is begun at each service to see that it asks; if not, everything is
@@ -116,11 +117,7 @@ def command(  # noqa: PLR0913 - a parameter for each option
         if action == "undo":
             plan = postfix.plan_undo(target)
         else:
-            wanted = _wanted(values)
-            if advised:
-                shown, _ = _instances(settings, known, [directory], zone)
-                wanted = {**shown[0].advised, **wanted}
-            plan = postfix.plan_set(directory, wanted)
+            plan = _planned(settings, known, directory, zone, _wanted(values), advised=advised)
         _change(target, plan, settings, ask=not yes, as_json=as_json)
 
 
@@ -132,6 +129,26 @@ def _usage(action: str, values: Sequence[str], *, advised: bool, asks: bool, as_
         raise UsageError("set what?", "throttled postfix set NAME=VALUE, or --advised")
     if action != "show" and asks and (as_json or not sys.stdin.isatty()):
         raise UsageError("nobody can be asked", "if you mean it, add --yes")
+
+
+def _planned(  # noqa: PLR0913 - what the command was given
+    settings: Config,
+    known: Facts,
+    directory: str,
+    zone: tzinfo | None,
+    wanted: dict[str, str],
+    *,
+    advised: bool,
+) -> Plan:
+    """Return what `set` would change; its notes name honest senders who would be hit."""
+    if not advised and not postfix.measured(wanted):
+        return postfix.plan_set(directory, wanted)
+    (shown,), _ = _instances(settings, known, [directory], zone)
+    if advised:
+        wanted = {**shown.advised, **wanted}
+    plan = postfix.plan_set(directory, wanted)
+    plan.notes += postfix.below_honest(shown, wanted)
+    return plan
 
 
 def _wanted(values: Iterable[str]) -> dict[str, str]:

@@ -84,9 +84,9 @@ class _Place:
         if known is None:
             if len(self._known) >= _ADDRESSES:
                 self._known.clear()
-            known = self._known[address] = is_subject(address) and any(
-                contains(network, pack(address)) for network in self._networks
-            )
+            packed = pack(address) if is_subject(address) else b""
+            known = any(contains(network, packed) for network in self._networks)
+            self._known[address] = known
         return known
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from throttled.errors import HostError, NotPermittedError, RefusedError
@@ -162,6 +163,34 @@ def written(main: MainCf, names: Iterable[str]) -> dict[str, str]:
     return {name: found[name] for name in names if name in found}
 
 
+def reserve(main: MainCf) -> None:
+    """Write a copy beside main.cf: `replace` can return to it although the disk is full.
+
+    Raises:
+        HostError: it cannot be written (a full disk, for example).
+    """
+    spare = _spare(main.directory)
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(spare, flags, 0o600)
+        try:
+            _fill(descriptor, spare, main)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _unlink(spare)
+        raise HostError(f"{spare}: {error.strerror}") from error
+
+
+def release(directory: str) -> None:
+    """Remove the copy that `reserve` made, if there is one."""
+    _unlink(_spare(directory))
+
+
+def _spare(directory: str) -> Path:
+    return Path(f"{directory}/main.cf.spare")
+
+
 def replace(main: MainCf, text: bytes) -> MainCf:
     """Replace a main.cf by a new one, in one step; return that.
 
@@ -179,16 +208,19 @@ def replace(main: MainCf, text: bytes) -> MainCf:
     except OSError as error:
         raise HostError(f"{beside}: {error.strerror}") from error
     try:
-        while text:
-            text = text[os.write(descriptor, text) :]
-        now = path.lstat()
-        os.fchown(descriptor, now.st_uid, now.st_gid)
-        _attributes(path, descriptor)
-        os.fchmod(descriptor, stat.S_IMODE(now.st_mode))
-        os.fsync(descriptor)
-        _settle(beside)
+        spare = _spare(main.directory)
+        if reserved := _is(spare, text):
+            _settle(spare)
+        else:
+            _fill(descriptor, beside, msgspec.structs.replace(main, text=text))
         _same(main)
-        beside.rename(path)
+        (spare if reserved else beside).rename(path)
+        if reserved:
+            _unlink(beside)
+    except PermissionError as error:
+        _unlink(beside)
+        hint = f"is it immutable? lsattr {path}"
+        raise NotPermittedError(f"{path} may not be replaced", hint) from error
     except OSError as error:
         _unlink(beside)
         raise HostError(f"{path} cannot be replaced: {error.strerror}") from error
@@ -199,6 +231,26 @@ def replace(main: MainCf, text: bytes) -> MainCf:
         os.close(descriptor)
     _sync(path.parent)
     return read(main.directory, path.name)
+
+
+def _fill(descriptor: int, path: Path, main: MainCf) -> None:
+    """Write a new file's text, with owner, mode and attributes of main.cf, to the disk."""
+    text = main.text
+    while text:
+        text = text[os.write(descriptor, text) :]
+    now = Path(main.path).lstat()
+    os.fchown(descriptor, now.st_uid, now.st_gid)
+    _attributes(Path(main.path), descriptor)
+    os.fchmod(descriptor, stat.S_IMODE(now.st_mode))
+    os.fsync(descriptor)
+    _settle(path)
+
+
+def _is(path: Path, text: bytes) -> bool:
+    """Return whether a plain file has this text."""
+    with suppress(OSError):
+        return not path.is_symlink() and path.read_bytes() == text
+    return False
 
 
 def _same(main: MainCf) -> None:

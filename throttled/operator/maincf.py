@@ -20,7 +20,7 @@ from functools import partial
 import msgspec
 from msgspec import Struct
 
-from throttled.errors import HostError, RefusedError, ThrottledError
+from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
 from throttled.host import greeting, maincf, master, postconf
 from throttled.host.changes import Change, Journal, Replacement, Setting
 from throttled.host.greeting import Endpoint
@@ -145,6 +145,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         target.journal.load().add(change)
         target.step("recorded")
         try:
+            maincf.reserve(main)
             if main.text != change.after:
                 maincf.replace(main, change.after)
             for file in change.more:
@@ -164,8 +165,9 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
             why, notes = _tried(target)
         target.step("verified")
         if why:
+            change.why = why
             result = _restore(target, change, watch)
-            change.outcome, change.why = "restored", why
+            change.outcome = "restored"
             result.message = f"{why}; {result.message}"
         else:
             change.outcome = "undo" if change.reverts else "applied"
@@ -173,6 +175,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
                 if one.number == change.reverts:
                     one.outcome = "undone"
             result = Result(applied=True, message=_verified(change, watch), notes=notes)
+            maincf.release(target.directory)
         _finish(target, result)
         target.step("finished")
         return result
@@ -256,7 +259,12 @@ def _answering(
 
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
-    kept, reverted_any = _revert(target, change)
+    try:
+        kept, reverted_any = _revert(target, change)
+    except ThrottledError as error:
+        why = f"{change.why}; " if change.why else ""
+        hint = "correct that, then: throttled postfix undo"
+        raise HostError(f"{why}main.cf is NOT restored: {error.message}", hint) from error
     if reverted_any and master.running(target.directory):
         _reload(target.directory)
     instance = postconf.read(target.directory)
@@ -295,17 +303,16 @@ def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
     for left in reversed(range(_TRIES)):
         main = maincf.read(target.directory)
         text, _, kept = reverted(main, change)
-        kept = [*kept, *kept_files]
-        if text == main.text:
-            return kept, files
         try:
-            maincf.replace(main, text)
+            if differs := text != main.text:
+                maincf.replace(main, text)
         except RefusedError:  # another program writes it at this moment
             if not left:
                 raise
         else:
             break
-    return kept, True
+    maincf.release(target.directory)
+    return [*kept, *kept_files], differs or files
 
 
 def write(target: Target, main: MainCf, text: bytes, more: Iterable[Replacement]) -> None:
@@ -378,20 +385,23 @@ class _Failed(Struct):
 
     message: str
     hint: str
-    refused: bool
+    kind: str
+
+
+_KINDS = {kind.__name__: kind for kind in (HostError, NotPermittedError, RefusedError)}
 
 
 def _encoded(work: Callable[[], Result]) -> bytes:
     try:
         return msgspec.json.encode((work(), None))
     except ThrottledError as error:
-        failed = _Failed(error.message, error.hint, isinstance(error, RefusedError))
+        failed = _Failed(error.message, error.hint, type(error).__name__)
         return msgspec.json.encode((None, failed))
 
 
 def _decoded(encoded: bytes) -> Result:
     result, failed = msgspec.json.decode(encoded, type=tuple[Result | None, _Failed | None])
     if failed is not None:
-        raise (RefusedError if failed.refused else HostError)(failed.message, failed.hint)
+        raise _KINDS.get(failed.kind, HostError)(failed.message, failed.hint)
     assert result is not None  # noqa: S101 - one of both
     return result

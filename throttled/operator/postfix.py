@@ -21,7 +21,7 @@ from throttled.maincf.evidence import Evidence, Hits
 from throttled.maincf.parameters import PARAMETERS, TABLE
 from throttled.maincf.state import State
 from throttled.maincf.traps import refusals
-from throttled.maincf.values import unwritable
+from throttled.maincf.values import number, unwritable
 from throttled.operator import maincf as changing
 from throttled.operator.audit import Trail, this_process
 from throttled.operator.maincf import Result, Target
@@ -122,6 +122,26 @@ def _elsewhere(state: State, name: str) -> dict[str, str]:
         for service in state.services
         if service.values.get(name, state.values[name]) != state.values[name]
     }
+
+
+def measured(names: Iterable[str]) -> bool:
+    """Return whether honest senders are known to need something of one of these parameters."""
+    return any(name in PARAMETERS and PARAMETERS[name].measure for name in names)
+
+
+def below_honest(shown: Instance, wanted: Mapping[str, str]) -> list[str]:
+    """Return which of these limits honest senders would have hit, and how high they came."""
+    found = []
+    for row in shown.rows:
+        parameter = PARAMETERS[row.name]
+        value = number(parameter.kind, wanted.get(row.name, ""))
+        if value is None or row.honest is None or (value == 0 and parameter.off):
+            continue
+        if value < row.honest + (parameter.measure == "errors"):  # so many errors end a session
+            who = f" ({row.honest_client})" if row.honest_client else ""
+            what = f"{row.name} = {value} would have hit honest senders"
+            found.append(f"{what}: they reached {row.honest}{who}")
+    return found
 
 
 def chosen(directories: Iterable[str], wanted: str | None) -> str:

@@ -1,8 +1,10 @@
 """Streams and sessions, by way of the engine."""
 
+from msgspec.structs import replace
+
 from lab.daemon.events import A, B, engine, event, run, value
 from throttled.model import Facts, Service
-from throttled.settings import Policy
+from throttled.settings import Policy, default_limits
 
 
 def test_scopes_are_counted_apart() -> None:
@@ -157,12 +159,15 @@ def test_sessions_survive_a_reload() -> None:
     assert meters["errors", "mx"] == 3
 
 
-def test_lines_after_a_reload_count_with_those_before() -> None:
+def test_lines_after_a_reload_count_with_those_before_and_by_the_new_limits() -> None:
     under = engine()
-    run([event("connect")] * 60, under=under)
-    under.reconfigure(Policy())
+    run([event("connect")] * 20, under=under)
+    limits = default_limits()
+    under.reconfigure(
+        Policy(limits=limits | {"connections": replace(limits["connections"], soft=10)})
+    )
     (crossing,) = run([event("connect")], under=under)
-    assert crossing.value == 61
+    assert (crossing.value, crossing.threshold) == (21, 10)
 
 
 def test_who_is_named_by_xclient_is_counted_apart() -> None:

@@ -36,6 +36,7 @@ def test_the_environment_does_not_reach_the_command(monkeypatch: pytest.MonkeyPa
         (("echo", "a\0b"), "echo cannot be run: embedded null byte"),
         (("sh", "-c", "echo one >&2; echo two >&2; exit 3"), "two"),
         (("sh", "-c", "exit 3"), "exit status 3"),
+        (("sh", "-c", "exit 3", "x" * 99), f"sh -c exit 3 {'x' * 87}…: exit status 3"),
     ],
 )
 def test_failures(command: tuple[str, ...], message: str) -> None:
