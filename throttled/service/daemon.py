@@ -237,7 +237,7 @@ class Daemon:
         self._spawn(self.schedule.run())
         if self.config.accounts.enabled:
             queue = self.pipeline.senders.queue
-            self._spawn(queue_files.learn(queue, self.facts.config_directories))
+            self._spawn(queue_files.learn(queue, self.facts.spools))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         log.info(
             "version %s started: backend %s, mode %s",
