@@ -42,6 +42,8 @@ def run(*command: str, seconds: float = 10.0) -> str:
             raise HostError(f"{' '.join(command)}: no answer within {seconds:.2g} s") from error
         except OverflowError as error:
             raise HostError(f"{' '.join(command)}: more than {_LARGEST} bytes of output") from error
+        except OSError as error:  # no descriptor is left
+            raise HostError(f"{' '.join(command)}: its output cannot be read: {error}") from error
         finally:
             process.kill()
     if process.returncode:

@@ -1,5 +1,7 @@
 """Commands: what they print, and every way in which they do not."""
 
+import selectors
+
 import pytest
 
 from throttled.errors import HostError
@@ -54,3 +56,12 @@ def test_a_command_that_closes_its_output_and_hangs_is_ended() -> None:
 def test_a_command_that_writes_without_end_is_ended(where: str) -> None:
     with pytest.raises(HostError, match=r"more than 4194304 bytes of output"):
         run("sh", "-c", f"exec yes{where}", seconds=60.0)
+
+
+def test_no_descriptor_is_left_for_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(selectors, "DefaultSelector", none_left)
+    with pytest.raises(HostError, match=r"true: its output cannot be read: .*Too many open files"):
+        run("true")
