@@ -198,6 +198,13 @@ def test_mailboxes_and_users() -> None:
     assert sorted(host.reported()) == [("mailbox:bob@b.test", "x", 4), ("uid:33", "y", 4)]
 
 
+@pytest.mark.parametrize("share", range(1, 100))
+def test_exactly_the_share_is_not_above_it(share: int) -> None:
+    host = Host(x=limit("account", "bounces", 1, share=f"{share}%"))
+    host.send(0.0, recipients=100, bounces=share)
+    assert [r for r in host.reported() if r[1] == "x"] == []
+
+
 def test_overrides_for_named_subjects() -> None:
     named = {
         "account:alice": Override(soft=30),
@@ -340,6 +347,32 @@ def test_mail_that_a_domain_receives() -> None:
     assert host.reported() == [("domain:example.test", "d", 2)]
     days = {day.subject: (day.messages, day.received) for day in host.senders.days()}
     assert days == {"mailbox:b@example.test": (0, 2), "domain:example.test": (0, 2)}
+
+
+def test_overrides_are_found_however_they_are_written() -> None:
+    named = {f"account:{name}": Override(soft=30) for name in ("Alice@Local.test", "b@x.test")}
+    host = Host(x=limit("account", "messages", 3, for_=named))
+    for _ in range(4):
+        host.send(0.0, "B@X.test")
+        host.send(0.0, "ALICE")
+    assert host.reported() == [("account:alice", "x", 4)]  # another domain's
+    host.senders.facts(Facts(sasl_domain="local.test"))
+    for _ in range(5):
+        host.send(0.0, "alice")
+    assert host.reported() == []
+
+
+def test_an_override_for_a_network_of_inside_hosts() -> None:
+    named = {"198.51.100.0/28": Override(soft=30), "198.51.100.3": Override(soft=1)}
+    host = Host(x=limit("inside", "messages", 3, for_=named))
+    for client in ("198.51.100.3", "198.51.100.7", "198.51.100.77"):
+        for _ in range(4):
+            host.send(0.0, "", client=client)
+    assert host.reported() == [
+        ("198.51.100.3", "x", 2),
+        ("198.51.100.3", "x", 4),
+        ("198.51.100.77", "x", 4),
+    ]
 
 
 def acting(**others: Override) -> Host:
