@@ -175,6 +175,10 @@ class Queue:
         self._owners.put(queue_id, Owner(subject, counted=True))
         return True
 
+    def counted(self, subject: str) -> str:
+        """Return a canonical subject that an operator wrote as it is counted here."""
+        return subjects.counted(subject, self._local_domain)
+
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""
         return self._names.get(subject, subject)

@@ -11,15 +11,17 @@ evicted), what is active, where the lines stand that counted, and what was count
 until the store has it (`days`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled import subjects
 from throttled.address import kind as kind_of
 from throttled.decide.active import Active
+from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue, Use
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
@@ -76,10 +78,12 @@ class _Gauge:
         self.table = Counters(self.within, _SENDERS)
         self.whole = Counters(self.within, _SENDERS)  # recipients, for a share
         self.reported: Generations[str, tuple[float, int]] = Generations(self.within, _SENDERS)
+        #: Returns the entry of the limit's `for` that a subject has.
+        self.own: Callable[[str], Override | None] = Overrides({}).of
 
     def thresholds(self, subject: str) -> tuple[int, int]:
         """Return soft and hard of a subject."""
-        own = self.limit.for_.get(subject) or _NO_OVERRIDE
+        own = self.own(subject) or _NO_OVERRIDE
         if not own.enabled:
             return _NEVER, _NEVER
         return own.soft or self.limit.soft or _NEVER, own.hard or self.limit.hard or _NEVER
@@ -161,11 +165,18 @@ class Senders:
             gauge = before.get(name)
             if gauge is None or gauge.limit != limit:
                 gauge = _Gauge(name, limit)
+            gauge.own = self._overrides(limit)
             self._gauges.setdefault((limit.of, limit.count), []).append(gauge)
             if gauge.share:
                 self._shares.setdefault(limit.of, []).append(gauge)
         #: Whether connections are counted too: those of inside hosts.
         self.connections = ("inside", "connections") in self._gauges
+
+    def facts(self, facts: Facts) -> None:
+        """Learn what changed on this host."""
+        self.queue.facts(facts)
+        for gauge in self.gauges():
+            gauge.own = self._overrides(gauge.limit)
 
     def learn(self, highest: Mapping[str, int], *, since: bool) -> None:
         """Learn the highest day of each sender so far.
@@ -276,6 +287,13 @@ class Senders:
             if meter is not None and meter.value:
                 found.append((subject, meter, _scope(subject)))
         return nlargest(most, found, key=lambda row: row[1].share())
+
+    def _overrides(self, limit: Limit) -> Callable[[str], Override | None]:
+        """Return what finds a limit's `for` entry by subject, however the operator wrote it."""
+        if limit.of == "inside":
+            return Overrides(limit.for_).of
+        written = limit.for_.items()
+        return {self.queue.counted(subjects.read(name)): own for name, own in written}.get
 
     def _meter(self, gauge: _Gauge, subject: str, at: float) -> SenderMeter:
         value = gauge.value(subject, at)

@@ -350,7 +350,7 @@ class Daemon:
         protection = self.live.protection(self.store, now().wall, self._shared)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
-        self.pipeline.senders.queue.facts(self.facts)
+        self.pipeline.senders.facts(self.facts)
         self.protected.follow(protection)
 
     def _named(self) -> Facts:

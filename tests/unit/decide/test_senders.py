@@ -342,6 +342,32 @@ def test_mail_that_a_domain_receives() -> None:
     assert days == {"mailbox:b@example.test": (0, 2), "domain:example.test": (0, 2)}
 
 
+def test_overrides_are_found_however_they_are_written() -> None:
+    named = {f"account:{name}": Override(soft=30) for name in ("Alice@Local.test", "b@x.test")}
+    host = Host(x=limit("account", "messages", 3, for_=named))
+    for _ in range(4):
+        host.send(0.0, "B@X.test")
+        host.send(0.0, "ALICE")
+    assert host.reported() == [("account:alice", "x", 4)]  # another domain's
+    host.senders.facts(Facts(sasl_domain="local.test"))
+    for _ in range(5):
+        host.send(0.0, "alice")
+    assert host.reported() == []
+
+
+def test_an_override_for_a_network_of_inside_hosts() -> None:
+    named = {"198.51.100.0/28": Override(soft=30), "198.51.100.3": Override(soft=1)}
+    host = Host(x=limit("inside", "messages", 3, for_=named))
+    for client in ("198.51.100.3", "198.51.100.7", "198.51.100.77"):
+        for _ in range(4):
+            host.send(0.0, "", client=client)
+    assert host.reported() == [
+        ("198.51.100.3", "x", 2),
+        ("198.51.100.3", "x", 4),
+        ("198.51.100.77", "x", 4),
+    ]
+
+
 def acting(**others: Override) -> Host:
     """A host whose limit x acts: above 3 messages throttled, above 6 banned."""
     for_ = {f"account:{name}": override for name, override in others.items()}
