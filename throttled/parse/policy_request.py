@@ -17,6 +17,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.model import Event, Message
 from throttled.parse.message import ID
+from throttled.parse.rules import TEXT_LENGTH
 
 REQUEST, LINE, ATTRIBUTES = 16_384, 4096, 100
 
@@ -101,7 +102,7 @@ def read(text: bytes) -> Request:
         _number(get("client_port", "")),
         get("client_name", ""),
         _number(get("server_port", "")),
-        get("sasl_username", ""),
+        get("sasl_username", "")[:TEXT_LENGTH],  # as of a log line: the same account
         queue_id if _ID.fullmatch(queue_id) else "",
         get("sender", ""),
         _number(get("recipient_count", "")),
