@@ -175,9 +175,7 @@ def test_any_values(values: dict[str, str]) -> None:
 
 def test_a_long_login_is_the_same_as_in_the_log() -> None:
     login = "\xc3\xa9" * 300
-    line = (
-        "Nov 22 10:00:00 mx postfix/smtpd[1]: 3A5C01F2B: client=x[203.0.113.7], sasl_method=PLAIN"
-    )
+    line = "Nov 22 10:00:00 mx postfix/smtpd[1]: 3A5C01F2B: client=x[203.0.113.7]"
     logged = Parser(UTC, 1e9).event(f"{line}, sasl_method=PLAIN, sasl_username={login}")
     asked = read(f"request=smtpd_access_policy\nsasl_username={login}".encode("latin-1"))
     assert logged is not None
