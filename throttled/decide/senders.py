@@ -66,7 +66,8 @@ class _Gauge:
         self.limit = limit
         self.within = float(limit.within)
         self.unit = _KIB if limit.count == "bytes" else 1
-        self.share = float(limit.share.rstrip("%")) / 100 if limit.share else 0.0
+        #: In thousandths: as a float 29 % of 100 is less than 29.
+        self.share = round(10 * float(limit.share.rstrip("%"))) if limit.share else 0
         given = (
             limit.soft,
             limit.hard,
@@ -348,7 +349,7 @@ class Senders:
 
     def _exceeded(self, gauge: _Gauge, subject: str, value: int, at: float) -> bool:
         """Return whether a value is above the other thresholds of its limit too."""
-        if value <= gauge.share * gauge.whole.value(subject, at):
+        if 1000 * value <= gauge.share * gauge.whole.value(subject, at):
             return False
         usual = gauge.limit.usual
         if usual is None:

@@ -198,6 +198,13 @@ def test_mailboxes_and_users() -> None:
     assert sorted(host.reported()) == [("mailbox:bob@b.test", "x", 4), ("uid:33", "y", 4)]
 
 
+@pytest.mark.parametrize("share", range(1, 100))
+def test_exactly_the_share_is_not_above_it(share: int) -> None:
+    host = Host(x=limit("account", "bounces", 1, share=f"{share}%"))
+    host.send(0.0, recipients=100, bounces=share)
+    assert [r for r in host.reported() if r[1] == "x"] == []
+
+
 def test_overrides_for_named_subjects() -> None:
     named = {
         "account:alice": Override(soft=30),
