@@ -62,6 +62,8 @@ def test_who_is_not_throttled_notices_nothing(lab: Lab, guard: Daemon) -> None:
     assert len(send(lab, 10)) == 10
     assert len(send(lab, 10, CLIENT, login=True)) == 10
     assert guard.status().events["policy_request"] == 20
+    assert guard.status().answers == {"pass": 20}
+    assert "to Postfix: 20 at once" in guard.command("status").stdout
     assert on_hold(lab) == 0
 
 

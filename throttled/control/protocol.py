@@ -71,6 +71,13 @@ class Reach(_Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class Asked(_Op, frozen=True, tag="asked"):
+    """Did Postfix ask about a message of a session of this host? "asked" if it did."""
+
+    client: _Text  # address of the session's client
+    port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
+
+
 class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
@@ -130,6 +137,9 @@ class Ban(_Punish, frozen=True, tag="ban"):
 
 class Throttle(_Punish, frozen=True, tag="throttle"):
     """Throttle a subject. Answered with `ChangeResult`, once the kernel confirmed."""
+
+    rate: Annotated[int, Meta(ge=1, le=100_000)] | None = None  # None = that of [throttle]
+    per: Literal[1, 60, 3600, 86400] = 60  # seconds, for `rate`
 
 
 class Unban(_Op, frozen=True, tag="unban"):
@@ -222,9 +232,18 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
     undo: bool = False
 
 
+class MailChange(_Op, frozen=True, tag="mail"):
+    """Change queued mail. Never sent: for the record of what was done offline."""
+
+    what: str  # hold, release, delete
+    subject: str
+    ids: list[str] = []  # queue ids, where these were named
+
+
 Request = (
     Ping
     | Prove
+    | Asked
     | Reach
     | Status
     | Top
@@ -247,7 +266,9 @@ Request = (
 )
 
 #: Requests that change nothing.
-READS = Ping | Prove | Reach | Status | Top | List | Explain | Accounts | Find | Allowed | Audit
+READS = (
+    Ping | Prove | Asked | Reach | Status | Top | List | Explain | Accounts | Find | Allowed | Audit
+)
 
 
 class TailStatus(Struct, frozen=True):
@@ -318,6 +339,8 @@ class StatusResult(_Result, frozen=True, tag="status"):
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
     patterns: list[PatternStatus] = []
+    on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
+    answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
 
 
 class MeterRow(Struct, frozen=True):

@@ -36,6 +36,7 @@ class Counts(Struct):
     lines_lost: int = 0
     events: dict[str, int] = {}
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
+    answers: dict[str, int] = {}  # to Postfix's policy requests, see `throttled.enforce.answers`
     #: From a batch of lines read to its decisions recorded, and to their being active.
     decided: Histogram = field(default_factory=Histogram)
     enforced: Histogram = field(default_factory=Histogram)

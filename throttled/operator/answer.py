@@ -29,11 +29,26 @@ async def answer(desk: Desk, request: Request, peer: Peer) -> Result:
     Raises:
         ThrottledError: it cannot be done; says why.
     """
-    done = _COMMANDS[type(request)](desk, request, peer)
+    done = _COMMANDS[type(request)](desk, _counted(desk, request), peer)
     result = await done if isinstance(done, Awaitable) else done
     if desk.observing and isinstance(result, OBSERVED):
         return replace(result, would=True)
     return result
+
+
+def _counted(desk: Desk, request: Request) -> Request:
+    """Return a request whose account is named as it is counted: without the local domain."""
+    counted = desk.pipeline.senders.queue.counted
+    match request:
+        case protocol.Explain() | protocol.Unban() | protocol.Ban() | protocol.Throttle():
+            return replace(request, subject=counted(request.subject))
+        case protocol.Allow() | protocol.Disallow():
+            return replace(request, what=counted(request.what))
+        case protocol.Import():
+            entries = [replace(e, subject=counted(e.subject)) for e in request.entries]
+            return replace(request, entries=entries)
+        case _:
+            return request
 
 
 def _ping(_desk: Desk, _request: protocol.Ping, _peer: Peer) -> Done:
@@ -68,6 +83,11 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
     return Done(await _running(desk).reach())
 
 
+def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
+    asked = _running(desk).asked(request.client, request.port)
+    return Done("asked" if asked else "")
+
+
 def _running(desk: Desk) -> Running:
     if desk.running is None:
         raise NotRunningError("the daemon is not running", "systemctl start throttled")
@@ -96,4 +116,5 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.AddHost: _add_host,
     protocol.Reload: _reload,
     protocol.Reach: _reach,
+    protocol.Asked: _asked,
 }

@@ -46,6 +46,7 @@ from throttled.health.findings import Reporter, failures, findings, summary, wor
 from throttled.health.logs import LogReporter
 from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
+from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
@@ -230,7 +231,7 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
-        self.requests.follow(self.facts)
+        self._follow_requests()
         self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
         self._spawn(self.schedule.run())
@@ -238,7 +239,12 @@ class Daemon:
             queue = self.pipeline.senders.queue
             self._spawn(queue_files.learn(queue, self.facts.spools))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
-        log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+        log.info(
+            "version %s started: backend %s, mode %s",
+            __version__,
+            self.backend.name,
+            self.config.mode,
+        )
 
     def _desk(self) -> Desk:
         """Return what operators' commands work on."""
@@ -254,6 +260,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            asked=self.requests.asked_about,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -343,7 +350,7 @@ class Daemon:
         protection = self.live.protection(self.store, now().wall, self._shared)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
-        self.pipeline.senders.queue.facts(self.facts)
+        self.pipeline.senders.facts(self.facts)
         self.protected.follow(protection)
 
     def _named(self) -> Facts:
@@ -379,6 +386,12 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self._follow_requests()
+
+    def _follow_requests(self) -> None:
+        """Answer policy requests as the configuration and the facts say."""
+        self.requests.hold = self.config.accounts.hold
+        self.requests.on_hold = OnHold(self.config.database())
         self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:

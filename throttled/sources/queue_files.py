@@ -1,13 +1,13 @@
-"""Learns whose the messages are that were in Postfix's queue before what was read of the log.
+"""Learns the senders of messages that were queued before the part of the log that was read.
 
-Their `client=` lines may be days old. postqueue(1) lists them once, at the start, and postcat(1)
-shows who sent each. Both need root's right to read, which the unit's CAP_DAC_READ_SEARCH gives, and
-run in a thread: the loop never waits. A message takes 10 ms, so there are pauses between them.
-A stopped Postfix is asked again later: postqueue would run showq(8), which then has to change its
-user, which the unit forbids, and the log would get "fatal".
+Their `client=` lines may be days old. postqueue(1) lists the queue once, at the start, and
+postcat(1) shows the sender of each message. Both need root's right to read, which the unit's
+CAP_DAC_READ_SEARCH gives, and run in a thread: the loop never waits. A message takes 10 ms, so
+there are pauses between them. While Postfix is stopped postqueue is called later: it would run
+showq(8), which then has to change its user, which the unit forbids, and would log "fatal".
 
-A message that a content filter handed back, or that sendmail(1) queued, has no login or client in
-its file: it stays nobody's. Owns no state.
+A message that a content filter returned, or that sendmail(1) queued, has no login or client in
+its file: it is attributed to no sender. Owns no state.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ async def learn(
     command: Callable[..., str] = run,
     bound: Callable[[Path], bool] = is_bound,
 ) -> int:
-    """Look messages up that the table does not know; return how many were somebody's.
+    """Look up messages that the table does not have; return how many have a known sender.
 
     Args:
         queue: the table.
         spools: of each Postfix instance.
         command: runs a program and returns its output.
-        bound: tells whether a process has a socket open.
+        bound: returns whether a process has a socket open.
     """
     known, left = 0, list(spools)
     failed: dict[Spool, HostError] = {}
