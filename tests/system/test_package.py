@@ -539,6 +539,9 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     mine = [site.host.path(f"/{place}/throttled/mine") for place in ("etc", "var/lib")]
     for path in mine:
         path.write_text("precious")
+    changes = site.host.path("/var/lib/throttled/postfix")  # of `throttled postfix`
+    changes.mkdir()
+    changes.joinpath("%2Fetc%2Fpostfix.json").write_text("[]")
     site.run("apt-get", "purge", "--yes", NAME)
     assert all(path.read_text() == "precious" for path in mine)
     for path in mine:
