@@ -12,6 +12,7 @@ no name of an account is in an entry.
 Owns no state. Limits: `ROWS` rows and `BYTES` bytes in an entry.
 """
 
+import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from hmac import compare_digest
@@ -30,6 +31,7 @@ SECRET = 32  # bytes of the fleet's secret
 _MAC = 16
 _PERSON = b"throttled-fleet"
 _MICROSECONDS = 1e6
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LATEST = (1 << 63) - 1
 
 Kind = Literal["ban", "unban", "heartbeat"]
@@ -163,6 +165,11 @@ def pieces(rows: Sequence[Row]) -> list[Sequence[Row]]:
 def stream(site: str, peer: str) -> str:
     """Return the key of a host's stream."""
     return f"throttled:{site}:log:{peer}"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may be the name of a host."""
+    return _NAME.fullmatch(text) is not None
 
 
 def roster(site: str) -> str:

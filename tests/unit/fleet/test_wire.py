@@ -136,6 +136,11 @@ def test_keys() -> None:
     assert wire.roster("example") == "throttled:example:peers"
 
 
+def test_names_of_hosts() -> None:
+    assert wire.is_name("mx1.example_2-x")
+    assert not any(wire.is_name(n) for n in ("", ".mx", "a:b", "a\n", "x" * 64, "\x00", "a/b"))
+
+
 def test_stream_ids_are_numbers() -> None:
     assert wire.place("9-10") < wire.place("10-9")
     for text in ("", "1", "1-", "-1", "1-1-1", "x-1", "1-²", "1" * 21 + "-0"):
