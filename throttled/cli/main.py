@@ -42,6 +42,7 @@ COMMANDS = {
     "disallow": "disallow",
     "accounts": "accounts",
     "find": "find",
+    "fleet": "fleet",
     "postfix": "postfix",
     "audit": "audit",
     "import": "import_",

@@ -112,8 +112,8 @@ SECTIONS = {
     ),
     "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
     "fleet": (
-        "Shares bans with other hosts over a Redis server (at least 7.0) or Valkey; needs "
-        "throttled-fleet.service. Off while site is empty. See docs/fleet.md."
+        "Shares bans with other hosts over a Redis (7.0 or later) or Valkey server. Needs the unit "
+        "throttled-fleet. Off while site is empty. See docs/fleet.md."
     ),
 }
 

@@ -8,6 +8,7 @@ its position in one transaction, and applied; reading twice changes nothing. Wha
 Owns the state of each peer (at most `PEERS`).
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,8 @@ _PATIENCE = 10.0
 #: So many forged entries of a peer in a minute: it is not read for a minute.
 _FORGED, _PAUSE = 100, 60.0
 _BEGIN = "0-0"
+_PIECE = 1_000  # entries that are removed at once
+_DISTRUSTED = "fleet-distrusted"
 
 _RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 
@@ -92,6 +95,7 @@ class Fleet:
         self.up: Up | None = None
         self.down: Down | None = None
         self._down_since: float | None = None
+        self._reading = False  # the process knows which streams to read
         self._secret, self._pipeline = secret, pipeline
         self._positions, self._announce = positions, announce
         self.outbox = Outbox(settings, Seal(secret, settings.site, name), pipeline)
@@ -108,6 +112,7 @@ class Fleet:
         Raises:
             StoreError: the position cannot be read.
         """
+        self._reading = False
         self.outbox.connected(message, now)
         self.up, self.down, self._down_since = message, None, None
 
@@ -146,9 +151,10 @@ class Fleet:
         """
         known = self.settings.peers
         stored = self._store.positions()
-        before = self._readable(now)
+        before = self._readable(now) if self._reading else set()
+        distrusted = self.distrusted()
         for name, last in message.last.items():
-            if name == self.name or (known != "any" and name not in known):
+            if name == self.name or name in distrusted or (known != "any" and name not in known):
                 continue
             if name not in self.peers and len(self.peers) < PEERS and wire.is_name(name):
                 self.peers[name] = _peer(stored.get(f"fleet:{name}"), now)
@@ -160,12 +166,65 @@ class Fleet:
         readable = self._readable(now)
         if readable == before or self.up is None:
             return None
+        self._reading = True
         oldest = f"{max(0, self.up.server - int(self.settings.longest * 1000))}-0"
         after = {n: max(oldest, self.peers[n].id, key=wire.place) for n in readable}
         return Read(after)
 
     def _readable(self, now: Moment) -> set[str]:
         return {name for name, peer in self.peers.items() if peer.paused_until <= now.boot}
+
+    # What operators want
+
+    def distrusted(self) -> frozenset[str]:
+        """Return the hosts that are not listened to, whatever the configuration says.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        stored = self._store.known(_DISTRUSTED)
+        try:
+            return msgpack.decode(stored or b"\x90", type=frozenset[str])
+        except MsgspecError:
+            return frozenset()
+
+    def distrust(self, name: str, now: Moment) -> None:
+        """Listen to a host no more.
+
+        Raises:
+            StoreError: it cannot be recorded.
+        """
+        names = sorted(self.distrusted() | {name})
+        self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
+        self.peers.pop(name, None)
+
+    def trust(self, name: str, now: Moment) -> None:
+        """Listen to a host again, and end its brake.
+
+        Raises:
+            StoreError: it cannot be recorded.
+        """
+        names = sorted(self.distrusted() - {name})
+        self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
+        self.judge.release(name)
+
+    async def remove(self, name: str, clock: Callable[[], Moment]) -> int:
+        """Remove what came from a host, in pieces; return how many entries that were.
+
+        Raises:
+            StoreError: the rest is still there.
+        """
+        removed, what = 0, Filter(origin=f"peer:{name}")
+        while rows := self._store.snapshots(clock().wall, what, count=_PIECE):
+            now = clock()
+            about = [(r.subject, r.scope, OPERATOR, 0, now.wall, f"{name} removed") for r in rows]
+            found = [Decision(now.wall, "release", *a, origin=f"peer:{name}") for a in about]
+            self._pipeline.decide(found, now)
+            if self._pipeline.recorder.error is not None:
+                raise self._pipeline.recorder.error
+            removed += len(rows)
+            await asyncio.sleep(0)
+        return removed
 
     # What peers say
 

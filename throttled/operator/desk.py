@@ -12,6 +12,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
@@ -46,6 +47,7 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    fleet: Callable[[], Fleet | None] = lambda: None
 
 
 class Desk(Struct, frozen=True):

@@ -246,6 +246,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            fleet=lambda: None if self.fleet is None else self.fleet.fleet,
         )
         return Desk(
             pipeline=self.pipeline,

@@ -45,10 +45,11 @@ class Host:
         """Log what bans clients: not as Postfix would in a second, but by the default limits."""
         stamp = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds")
         text = "warning: non-SMTP command from unknown[{}]: GET / HTTP/1.1"
+        host = os.uname().nodename  # a line of another host does not count
         with self.log.open("a") as log:
             for client in clients:
                 for pid in range(1, count + 1):
-                    log.write(f"{stamp} {os.uname().nodename} postfix/smtpd[{pid}]: {text.format(client)}\n")
+                    log.write(f"{stamp} {host} postfix/smtpd[{pid}]: {text.format(client)}\n")
 
     def actions(self, subject: str) -> set[tuple[Action, str]]:
         """Return what is active against a subject, and where it came from."""
@@ -60,7 +61,7 @@ class Host:
 
     def health(self) -> set[str]:
         """Return the keys of what is wrong."""
-        return {finding.key for finding in self.guard.status().findings}
+        return {finding.key for finding in self.guard.status().health}
 
     def banned(self, subject: str, origin: str) -> None:
         """Wait until a subject is banned from there."""
