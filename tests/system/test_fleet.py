@@ -127,3 +127,22 @@ def test_a_killed_daemon_reads_on_and_publishes_on(fleet: list[Host]) -> None:
     fleet[1].guard.command("ban", "198.51.100.99", "--for", "1h")
     fleet[0].guard.start()
     fleet[0].banned("198.51.100.99", "peer:mx2")
+
+
+def test_the_command_shows_and_removes_what_came_from_a_host(fleet: list[Host]) -> None:
+    fleet[0].offend(A)
+    fleet[1].banned(A, "peer:mx1")
+    status = fleet[1].guard.ask("fleet", "status")
+    assert (status["site"], status["name"], status["connected"]) == ("lab", "mx2", True)
+    peers = {peer["name"]: peer for peer in status["peers"]}
+    assert peers["mx1"]["entries"] == 1
+    assert [row["subject"] for row in fleet[1].guard.ask("list", "--from", "mx1")["rows"]] == [A]
+    assert "peer:mx1" in fleet[1].guard.command("explain", A, "--json").stdout
+    assert fleet[1].guard.command("fleet", "remove", "mx1", "--distrust").returncode == 0
+    assert not fleet[1].bans()
+    assert not fleet[1].in_kernel(A)
+    fleet[0].offend(B)
+    fleet[2].banned(B, "peer:mx1")
+    assert not fleet[1].bans()
+    assert fleet[1].guard.command("fleet", "trust", "mx1").returncode == 0
+    fleet[1].banned(B, "peer:mx1")

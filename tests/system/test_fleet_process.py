@@ -21,7 +21,7 @@ from throttled.fleet.frames import (
     Frames,
     Names,
     Read,
-    Taken,
+    Recorded,
     ToDaemon,
     ToProcess,
     Up,
@@ -108,7 +108,7 @@ def test_the_next_entries_wait_until_the_daemon_took_these(server: Server, conne
     found: list[str] = []
     while len(found) < 9:
         found += [entry[0] for entry in two.next(Entries).entries]
-        two.send(Taken("mx1"))
+        two.send(Recorded("mx1"))
     assert found == ids
 
 

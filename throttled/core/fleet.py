@@ -95,7 +95,7 @@ class Fleet:
         self.up: Up | None = None
         self.down: Down | None = None
         self._down_since: float | None = None
-        self._reading = False  # the process knows which streams to read
+        self._reading: set[str] | None = None  # what the process was asked to read
         self._secret, self._pipeline = secret, pipeline
         self._positions, self._announce = positions, announce
         self.outbox = Outbox(settings, Seal(secret, settings.site, name), pipeline)
@@ -112,7 +112,7 @@ class Fleet:
         Raises:
             StoreError: the position cannot be read.
         """
-        self._reading = False
+        self._reading = None
         self.outbox.connected(message, now)
         self.up, self.down, self._down_since = message, None, None
 
@@ -151,7 +151,6 @@ class Fleet:
         """
         known = self.settings.peers
         stored = self._store.positions()
-        before = self._readable(now) if self._reading else set()
         distrusted = self.distrusted()
         for name, last in message.last.items():
             if name == self.name or name in distrusted or (known != "any" and name not in known):
@@ -162,11 +161,11 @@ class Fleet:
             if peer is not None and _before(last, peer.id):
                 log.warning("the Redis server lost entries of %s; reading from its first", name)
                 peer.id = _BEGIN
-                before = set()
+                self._reading = None
         readable = self._readable(now)
-        if readable == before or self.up is None:
+        if readable == self._reading or self.up is None:
             return None
-        self._reading = True
+        self._reading = readable
         oldest = f"{max(0, self.up.server - int(self.settings.longest * 1000))}-0"
         after = {n: max(oldest, self.peers[n].id, key=wire.place) for n in readable}
         return Read(after)

@@ -9,6 +9,7 @@ Owns which entry is on its way, and how far everything is published.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec import MsgspecError, Struct, msgpack
 
@@ -16,6 +17,7 @@ from throttled import __version__
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.core.pipeline import Pipeline
+from throttled.errors import StoreError
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Up
 from throttled.fleet.wire import Ban, Heartbeat, Row, Seal, Unban, WireError
@@ -50,6 +52,8 @@ class Outbox:
         self._again: int | None = None
         self._published, self._number = 0, 0
         self._loaded = False
+        with suppress(StoreError):  # tried again when it is connected
+            self._load()
 
     @property
     def _store(self) -> Store:
@@ -107,7 +111,7 @@ class Outbox:
         if sent.kind == "heartbeat":
             self._beat = now.boot
         self._done(sent)
-        state = msgpack.encode((self._published if self._again is None else 0, self._number))
+        state = msgpack.encode((self._published, self._number, self._again is not None))
         self._store.record(now.wall, (), (), [StoredPosition(_PATH, state)])
 
     def _done(self, sent: _Sent) -> None:
@@ -117,10 +121,8 @@ class Outbox:
         """Return rows of one kind, and how far everything is published with them."""
         share = self._settings.share
         if self._again is not None:
-            # What is decided meanwhile is behind the number from which the history is read on.
-            if self._again == 0:
-                self._published = self._store.last_decision()
-            found = self._store.own_bans(self._again, now.wall, wire.ROWS)
+            known = self._store.own_bans(self._again, now.wall, wire.ROWS)
+            found = [own for own in known if own.number <= self._published]  # else: in the history
             bans = [self._row(own, now) for own in found if "bans" in share]
             again = found[-1].number if len(found) == wire.ROWS else None
             return "ban", bans, _Sent(self._published, again)
@@ -163,11 +165,9 @@ class Outbox:
             return
         stored = self._store.positions().get(_PATH)
         try:
-            self._published, self._number = msgpack.decode(
-                stored.state if stored else b"", type=tuple[int, int]
-            )
-        except (MsgspecError, TypeError):
-            self._published = 0
-        if self._published == 0:
-            self._again = 0  # never published, or not to its end
+            state = msgpack.decode(stored.state if stored else b"", type=tuple[int, int, bool])
+        except (MsgspecError, TypeError):  # never published
+            state = self._store.last_decision(), 0, True
+        self._published, self._number, again = state
+        self._again = 0 if again else None
         self._loaded = True

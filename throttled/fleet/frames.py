@@ -38,7 +38,7 @@ class Read(Struct, frozen=True, tag="read"):
     after: dict[str, str]
 
 
-class Taken(Struct, frozen=True, tag="taken"):
+class Recorded(Struct, frozen=True, tag="recorded"):
     """The daemon: the entries of a peer are recorded, the next may come."""
 
     peer: str
@@ -74,7 +74,7 @@ class Names(Struct, frozen=True, tag="names"):
 
 
 class Entries(Struct, frozen=True, tag="entries"):
-    """The process: the next entries of a peer. No more of it come before `Taken`."""
+    """The process: the next entries of a peer. No more of it come before `Recorded`."""
 
     peer: str
     server: int  # the Redis server's time, milliseconds
@@ -87,7 +87,7 @@ class Added(Struct, frozen=True, tag="added"):
     id: str
 
 
-ToProcess = Connect | Read | Taken | Add
+ToProcess = Connect | Read | Recorded | Add
 ToDaemon = Up | Down | Names | Entries | Added
 Message = TypeVar("Message", bound=Struct)
 

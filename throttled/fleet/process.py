@@ -25,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from throttled.fleet import frames, wire
-from throttled.fleet.frames import Add, Added, Connect, Down, Entries, Names, Read, Taken, Up
+from throttled.fleet.frames import Add, Added, Connect, Down, Entries, Names, Read, Recorded, Up
 
 _CONNECT = 2.0  # seconds
 _WRITE = 2.0
@@ -72,15 +72,15 @@ class Mover:
         with suppress(frames.FrameError, OSError):
             while data := await self._reader.read(1 << 16):
                 for message in messages.feed(data):
-                    self._take(message)
+                    self._message(message)
 
-    def _take(self, message: frames.ToProcess) -> None:
+    def _message(self, message: frames.ToProcess) -> None:
         if isinstance(message, Connect):
             self._settings = message
         elif isinstance(message, Read):
             self._after = dict(message.after)
             self._busy &= self._after.keys()
-        elif isinstance(message, Taken):
+        elif isinstance(message, Recorded):
             self._busy.discard(message.peer)
         else:
             self._adds.put_nowait(message)

@@ -17,7 +17,7 @@ from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
 from throttled.errors import ConfigError, StoreError
 from throttled.fleet import frames, wire
-from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Taken, Up
+from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Recorded, Up
 from throttled.model import Decision, Finding
 from throttled.service.announce import Announcer
 from throttled.sources.logs import Logs
@@ -161,13 +161,13 @@ class FleetLink:
         elif isinstance(message, Entries):
             if message.peer in self._taking:
                 raise frames.FrameError("entries that were not asked for")
-            task = asyncio.create_task(self._take(message, writer))
+            task = asyncio.create_task(self._entries(message, writer))
             self._taking[message.peer] = task
         else:
             fleet.added(moment)
         self._wake.set()
 
-    async def _take(self, message: Entries, writer: asyncio.StreamWriter) -> None:
+    async def _entries(self, message: Entries, writer: asyncio.StreamWriter) -> None:
         """Process entries of a peer, one in an iteration of the loop, then let the next come."""
         wait = 0.0
         for entry in message.entries:
@@ -180,7 +180,7 @@ class FleetLink:
             await asyncio.sleep(0)
         await asyncio.sleep(wait)
         del self._taking[message.peer]
-        writer.write(frames.encode(Taken(message.peer)))
+        writer.write(frames.encode(Recorded(message.peer)))
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         while True:

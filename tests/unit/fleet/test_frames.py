@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.fleet import frames
-from throttled.fleet.frames import Add, Added, Down, Entries, FrameError, Frames, Read, Taken, Up
+from throttled.fleet.frames import Add, Added, Down, Entries, FrameError, Frames, Read, Recorded, Up
 
 TO_DAEMON = (
     Up(1_700_000_000_000, "7.0.15", "noeviction", ("1-0", b"d", b"m")),
@@ -28,7 +28,7 @@ def test_messages_come_whole_however_they_are_cut(cuts: list[int]) -> None:
 
 
 def test_each_direction_has_its_messages() -> None:
-    sent = [Read({"mx2": "0-0"}), Taken("mx2"), Add(b"d", b"m")]
+    sent = [Read({"mx2": "0-0"}), Recorded("mx2"), Add(b"d", b"m")]
     data = b"".join(map(frames.encode, sent))
     assert list(Frames(frames.to_process).feed(data)) == sent
     with pytest.raises(FrameError):
