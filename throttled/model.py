@@ -15,6 +15,10 @@ SCOPES: tuple[Scope, ...] = ("mx", "submission")
 #: Stands for systemd's journal where else the path of a log file stands.
 JOURNAL = "journal"
 
+#: Where the daemon answers policy requests, below queue_directory, so that it works inside and
+#: outside of smtpd's chroot.
+POLICY_SOCKET = "throttled/policy"
+
 #: What the kernel does to a subject. "exempt", of a single address only: entries of the networks
 #: around it do not apply to it.
 Action = Literal["throttle", "ban", "exempt"]
@@ -56,6 +60,7 @@ Kind = Literal[
     "peak",
     "saturated",
     "lines_lost",
+    "policy_request",
 ]
 
 #: Why a `reject` or an `auth_failure` happened, as far as points care. "" = none of these.
@@ -237,7 +242,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     rate: Rate | None = None  # of a throttle; None = the configured one
     pid: int = 0  # of the smtpd whose session caused it; 0: none
     port: int = 0  # the client's port in that session, where logged
-    #: log, operator, list:NAME, peer:NAME. By a factory: JSON shows it, also when it is this one.
+    #: log, operator, list:NAME. By a factory: JSON shows it, also when it is this one.
     origin: str = field(default_factory=lambda: "log")
     above: Literal["", "soft", "hard"] = ""  # which threshold `threshold` is
     name: str = ""  # the client's forward-confirmed host name, where the log names it
@@ -300,10 +305,20 @@ class Service(Struct, frozen=True):
     proxy: str = ""  # the protocol by which a proxy in front names the clients
 
 
+class Spool(Struct, frozen=True):
+    """The queue of one Postfix instance, below which its policy requests can be answered."""
+
+    instance: str  # configuration directory
+    directory: str  # queue_directory
+    owner: str  # mail_owner
+    processes: int  # smtpd processes that its smallest service may have
+
+
 class Facts(Struct, frozen=True):
     """What is so on this host. An input like any other; sent again when it changes."""
 
     services: tuple[Service, ...] = ()
+    spools: tuple[Spool, ...] = ()
     log_files: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()  # addresses of this host
     connected: tuple[str, ...] = ()  # private networks that its interfaces are in
@@ -373,6 +388,18 @@ class Fill(Struct, frozen=True):
     size: int
 
 
+class Answers(Struct, frozen=True):
+    """How Postfix's policy requests are answered."""
+
+    over: Literal["hold", "defer"] = "hold"  # what becomes of mail that may not wait
+    ban: Literal["hold", "defer"] = "defer"  # … of mail of a banned account or inside host
+    waiting: int = 4  # messages of one subject that may wait at a time
+    #: Addresses whose entries are policy answers, not elements of the kernel: mynetworks …
+    inside: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()  # … but for these: loopback and this host's own
+    proxied: bool = False  # some clients come by a proxy: entries of addresses are answers too
+
+
 class Ruleset(Struct, frozen=True):
     """The static part of what a backend enforces; changing it leaves the elements alone."""
 
@@ -383,6 +410,7 @@ class Ruleset(Struct, frozen=True):
     burst: int
     size: int  # elements that each set may hold
     expected: int = 0  # elements that are about to come: sets that are made have room for them
+    answers: Answers = Answers()
 
 
 class FullSet(Struct, frozen=True):

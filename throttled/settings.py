@@ -357,6 +357,28 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
             )
         ),
     ] = True
+    over: Annotated[
+        Literal["hold", "defer"],
+        Meta(
+            description=(
+                "if Postfix asks the daemon: what happens to a message of a throttled account or "
+                'inside host that may not wait; "hold": it is put into the hold queue; "defer": '
+                "the client gets 450 and has to try again"
+            )
+        ),
+    ] = "hold"
+    ban: Annotated[
+        Literal["hold", "defer"],
+        Meta(description="what happens to a message of a banned account or inside host"),
+    ] = "defer"
+    hold: Annotated[
+        Duration,
+        Meta(description="… after so long on hold mail is released, at the subject's rate"),
+    ] = Duration(3600)
+    waiting: Annotated[
+        int,
+        Meta(ge=1, le=100, description="… how many messages of one may wait at a time"),
+    ] = 4
     visible: Annotated[
         Literal["root", "group"],
         Meta(
@@ -396,6 +418,6 @@ class Policy(Struct, frozen=True):
         return "throttle" if own == "enforce" and self.mode == "throttle" else own
 
     def of_senders(self, name: str) -> bool:
-        """Tell whether a limit counts what senders do (accounts …), not what clients do."""
+        """Return whether a limit counts what senders do (accounts …), not what clients do."""
         limit = self.limits.get(name)
         return limit is not None and limit.of != "client"

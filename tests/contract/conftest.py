@@ -1,6 +1,7 @@
 """Each backend in turn. Another one is another name here."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from lab.daemon.guarded import RULESET, Host, Wire
 from lab.machine.bpffs import bpffs
 from lab.machine.legacy import legacy_path
 from lab.network.netns import namespace, unique
+from throttled.enforce.answers import PolicyAnswers
 from throttled.enforce.backend import Backend
-from throttled.enforce.registry import choose
+from throttled.enforce.dryrun import DryRun
+from throttled.enforce.registry import choose, with_answers
 
 KERNEL = [
     pytest.param("xdp", marks=pytest.mark.root),
@@ -64,16 +67,20 @@ def host(
         yield made
 
 
-@pytest.fixture(params=[*KERNEL, "dryrun"])
+#: Those that have a firewall's entries without a kernel, and a firewall with answers beside it.
+OTHERS = ["dryrun", "policy-answers", pytest.param("dispatch", marks=pytest.mark.root)]
+
+
+@pytest.fixture(params=[*KERNEL, *OTHERS])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """Give a backend that is set up and holds nothing."""
     name = named(request.param, monkeypatch)
-    if name == "dryrun":
-        made = choose(name)
-        made.setup(RULESET)
-        yield made
-        return
-    with namespace("backend") as place, place.entered():
-        made = choose(name)
+    with ExitStack() as stack:
+        if name in ("dryrun", "policy-answers"):
+            made: Backend = DryRun() if name == "dryrun" else PolicyAnswers()
+        else:
+            place = stack.enter_context(namespace("backend"))
+            stack.enter_context(place.entered())
+            made = with_answers(choose("nftables")) if name == "dispatch" else choose(name)
         made.setup(RULESET)
         yield made

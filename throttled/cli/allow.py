@@ -41,7 +41,7 @@ from throttled.store.names import GRACE
 @click.option("--note", default="", metavar="TEXT", help="Comment, stored with the entry.")
 @click.option("--resolve", is_flag=True, help="Allow the addresses that NAME has in DNS.")
 @click.option(
-    "--refresh", is_flag=True, help="Resolve all names on the allowlist again; see below."
+    "--refresh", is_flag=True, help="Resolve all names on the allowlist again; see above."
 )
 @force_option
 @json_option
@@ -55,9 +55,9 @@ def command(  # noqa: PLR0913 - the words of the command
     force: bool,
     as_json: bool,
 ) -> int | None:
-    """Allow an address, a network or a host name: never act on it. Without WHAT: list.
+    """Allow an address, a network or a host name: never act on it. Without argument: list them.
 
-    .example.com is every host whose name ends so, example.com that host alone; the name is the
+    .example.com means every host whose name ends with it, example.com one host; the name is the
     one in Postfix's log, which is confirmed by DNS in both directions. Throttles and bans of an
     address or network are removed; those made before a host name was allowed remain. The exit
     code is 0 only if the kernel lets its packets pass. [protect] in the configuration does the
@@ -69,7 +69,7 @@ def command(  # noqa: PLR0913 - the words of the command
     """
     if refresh:
         if what is not None or resolve:
-            raise UsageError("--refresh takes no NAME", "it is about all names on the list")
+            raise UsageError("--refresh accepts no NAME", "it resolves all names on the allowlist")
         return _refresh(as_json=as_json)
     if what is None:
         if resolve:

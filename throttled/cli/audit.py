@@ -17,7 +17,7 @@ from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
     ),
 )
 @click.argument("subject", metavar="[ADDRESS|NAME]", required=False, type=allowable)
-@for_option("seconds", "Only changes of the last 1h, 1d, 2w.")
+@for_option("seconds", "Only changes within this time: 1h, 1d, 2w.")
 @click.option(
     "--max",
     "most",

@@ -41,6 +41,7 @@ COMMANDS = {
     "allow": "allow",
     "disallow": "disallow",
     "accounts": "accounts",
+    "mail": "mail",
     "find": "find",
     "fleet": "fleet",
     "postfix": "postfix",

@@ -71,6 +71,13 @@ class Reach(_Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class Asked(_Op, frozen=True, tag="asked"):
+    """Did Postfix ask about a message of a session of this host? "asked" if it did."""
+
+    client: _Text  # address of the session's client
+    port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
+
+
 class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
@@ -91,7 +98,7 @@ class List(_Op, frozen=True, tag="list"):
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
-    proxied: bool = False  # instead, what would be in force against clients behind a proxy
+    proxied: bool = False  # instead, what would be active against clients behind a proxy
     peer: _Text | None = None  # only what came from this host of the fleet
 
 
@@ -131,6 +138,9 @@ class Ban(_Punish, frozen=True, tag="ban"):
 
 class Throttle(_Punish, frozen=True, tag="throttle"):
     """Throttle a subject. Answered with `ChangeResult`, once the kernel confirmed."""
+
+    rate: Annotated[int, Meta(ge=1, le=100_000)] | None = None  # None = that of [throttle]
+    per: Literal[1, 60, 3600, 86400] = 60  # seconds, for `rate`
 
 
 class Unban(_Op, frozen=True, tag="unban"):
@@ -240,9 +250,18 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
     undo: bool = False
 
 
+class MailChange(_Op, frozen=True, tag="mail"):
+    """Change queued mail. Never sent: for the record of what was done offline."""
+
+    what: str  # hold, release, delete
+    subject: str
+    ids: list[str] = []  # queue ids, where these were named
+
+
 Request = (
     Ping
     | Prove
+    | Asked
     | Reach
     | Status
     | Top
@@ -271,6 +290,7 @@ Request = (
 READS = (
     Ping
     | Prove
+    | Asked
     | Reach
     | Status
     | Top
@@ -352,6 +372,8 @@ class StatusResult(_Result, frozen=True, tag="status"):
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
     patterns: list[PatternStatus] = []
+    on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
+    answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
 
 
 class MeterRow(Struct, frozen=True):
@@ -452,7 +474,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     next: str  # what would happen next, for people
     would: bool = False  # observing: nothing of what is active is in the kernel
     hint: str = ""  # what an operator might do, for people
-    proxied: list[Snapshot] = []  # what would be in force, were it not behind a proxy
+    proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
 
 

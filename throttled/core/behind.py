@@ -1,7 +1,7 @@
 """Clients behind a proxy that went above a limit: what would be done about them.
 
 Their packets are the proxy's, so no decision about them reaches the kernel or the store. They are
-judged as all others are, without a history, and reported. What would be in force is kept in memory:
+judged as all others are, without a history, and reported. What would be active is kept in memory:
 at most `_MOST`, those that end first are evicted.
 
 Whoever can act on them, as Postfix's answers at the client stage can, is given each change as
@@ -29,7 +29,7 @@ Key = tuple[str, Scope]
 
 
 class Behind:
-    """What would be in force against clients behind a proxy."""
+    """What would be active against clients behind a proxy."""
 
     def __init__(self, ladder: Ladder, engine: Engine) -> None:
         """Begin with nothing.
@@ -42,7 +42,7 @@ class Behind:
         self._engine = engine
         self._active: dict[Key, Decision] = {}
         self._pending: deque[Decision] = deque(maxlen=_PENDING)
-        #: Puts entries in force where the kernel cannot; seconds 0 removes one.
+        #: Puts entries active where the kernel cannot; seconds 0 removes one.
         self.enforce: Callable[[Sequence[Entry]], object] = lambda _: None
 
     def judge(self, crossings: Sequence[Crossing], now: Moment) -> None:
@@ -58,12 +58,12 @@ class Behind:
 
     def drain(self) -> list[Decision]:
         """Return what was decided since the last call."""
-        taken = list(self._pending)
+        drained = list(self._pending)
         self._pending.clear()
-        return taken
+        return drained
 
     def active(self, wall: float, subject: str = "") -> list[Snapshot]:
-        """Return what would be in force: of one subject and what lies in it, or all ("")."""
+        """Return what would be active: of one subject and what lies in it, or all ("")."""
         self._active = {key: d for key, d in self._active.items() if d.until > wall}
         return [
             _snapshot(d)
@@ -72,7 +72,7 @@ class Behind:
         ]
 
     def unban(self, subject: str, scope: Scope | None) -> None:
-        """Remove what would be in force against a subject ("": all)."""
+        """Remove what would be active against a subject ("": all)."""
         gone = [
             key
             for key in self._active

@@ -36,6 +36,7 @@ class Counts(Struct):
     lines_lost: int = 0
     events: dict[str, int] = {}
     decisions: dict[str, dict[str, int]] = {}  # by limit and action
+    answers: dict[str, int] = {}  # to Postfix's policy requests, see `throttled.enforce.answers`
     #: From a batch of lines read to its decisions recorded, and to their being active.
     decided: Histogram = field(default_factory=Histogram)
     enforced: Histogram = field(default_factory=Histogram)
@@ -141,6 +142,19 @@ class Counting:
                 self._senders.step(event, at, again=again, source=source, offset=offset)
             if kind == "lines_lost":
                 self._counts.lines_lost += event.count
+
+    def request(self, event: Event, now: Moment) -> None:
+        """Count a message that Postfix asked about before it took it.
+
+        Args:
+            event: of the kind `policy_request`.
+            now: both clocks.
+        """
+        self._counts.events[event.kind] = self._counts.events.get(event.kind, 0) + 1
+        try:
+            self._senders.step(event, now.boot)
+        except Exception as error:  # noqa: BLE001 - the mail goes on
+            self._skipped.add("request", error, event.client)
 
     def _parser_of(self, log_number: int) -> Parser:
         """Return the parser of a log: what a line says may depend on the one before."""

@@ -165,18 +165,27 @@ class Maintenance:
         if not senders.enabled:
             if not self._emptied:
                 limits = self._pipeline.ladder.policy.limits
-                store.forget_senders([n for n, limit in limits.items() if limit.of == "client"])
+                store.remove_senders([n for n, limit in limits.items() if limit.of == "client"])
             self._emptied = True
             return
         self._emptied = False
-        if days := senders.days():
-            store.add_sender_days(days)
-            senders.stored()
+        self.keep_days()
         today = int(moment.wall // _LONG)
         if today != self._learned:
             self._learned = today
             highest = store.highest_days(today)
             senders.learn(highest, since=bool(highest))
+
+    def keep_days(self) -> None:
+        """Add what senders did to their days.
+
+        Raises:
+            StoreError: it is added the next time.
+        """
+        senders = self._pipeline.senders
+        if days := senders.days():
+            self._pipeline.recorder.store.add_sender_days(days)
+            senders.stored()
 
     def keep_peaks(self) -> Iterator[int]:
         """Record what peaks of clients, in pieces, and yield how many each had.

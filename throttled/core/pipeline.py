@@ -106,6 +106,7 @@ class Pipeline:
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
         self.engine.clear_lines()  # a store has its own numbers for log files
+        self.senders.trace.clear()
         self.recorder.change_store(store, now, decisions)
 
     def unban(
@@ -123,6 +124,7 @@ class Pipeline:
             self.senders.reset(subject)
         else:
             self.engine.reset_all(scope)
+            self.senders.reset_all(scope)
         return self.recorder.unban(subject, scope, now, exempt_until, origin)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:

@@ -161,8 +161,8 @@ class Engine:
         known = None if message is None else self._actions.queued.pop(message.queue_id)
         if message is None or known is None:
             return
-        sent, scope = known
-        state = self._scopes[scope]
+        sent, scope, behind = known
+        state = (self._behind if behind else self._scopes)[scope]
         state.count(state.gauges.recipients, sent, at, message.recipients)
         if offset >= 0:
             self._trace.add(sent.client, at, source, offset)
@@ -212,7 +212,7 @@ class Engine:
             at: now.
             enforced: the kernel drops its packets: a further session means that it is bypassed.
             rate: of a throttle; None: the configured one.
-            behind: it is a client behind a proxy, against which nothing is in force but would be.
+            behind: it is a client behind a proxy, against which nothing is active but would be.
         """
         self._actions.enforcing |= enforced
         state = (self._behind if behind else self._scopes)[scope]

@@ -24,6 +24,9 @@ class Owner(NamedTuple):
     #: "here": queued by a client at an address of this host, which may be a content filter.
     #: "again": handed back by a filter; lines of its first queue id may still come. "": settled.
     state: Literal["", "here", "again"] = ""
+    #: "asked": Postfix asked about it, its messages and recipients are counted; "early": the same,
+    #: and the line that queues it is not read yet.
+    asked: Literal["", "early", "asked"] = ""
 
 
 class Owners:

@@ -27,7 +27,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from throttled import subjects
-from throttled.address import contains, is_subject, network_of, pack, parse
+from throttled.address import LOOPBACK, contains, is_subject, network_of, pack, parse
 from throttled.decide.outcome import forwarded, judge
 from throttled.decide.owners import Owner, Owners
 from throttled.decide.pending import Pending
@@ -44,7 +44,6 @@ _ADDRESSES = 20_000
 _FILTERED = 20_000
 #: Filters that are behind each other.
 _CHAIN = 8
-_LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 Counted = Literal[
     "messages",
@@ -67,6 +66,8 @@ class Use(NamedTuple):
     name: str = ""  # `networks`: which
 
 
+#: What a message counts that is sent.
+_SENT: tuple[Counted, ...] = ("messages", "recipients", "bytes")
 _Uses = tuple[Use, ...]
 _NOBODY: _Uses = ()
 
@@ -83,9 +84,9 @@ class _Place:
         if known is None:
             if len(self._known) >= _ADDRESSES:
                 self._known.clear()
-            known = self._known[address] = is_subject(address) and any(
-                contains(network, pack(address)) for network in self._networks
-            )
+            packed = pack(address) if is_subject(address) else b""
+            known = any(contains(network, packed) for network in self._networks)
+            self._known[address] = known
         return known
 
 
@@ -107,6 +108,7 @@ class Queue:
         self._filtered = False  # a filter on this host hands messages back without XFORWARD
         self.facts(facts)
         self._actions: dict[str, Callable[[Event, Message], _Uses]] = {
+            "policy_request": self._policy_request,
             "login": self._login,
             "accepted": self._accepted,
             "proxied": self._proxied,
@@ -126,8 +128,8 @@ class Queue:
 
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
-        self._here = _Place((*_LOOPBACK, *facts.own))
-        self._filters = _Place((*_LOOPBACK, *facts.own, *facts.xforward))
+        self._here = _Place((*LOOPBACK, *facts.own))
+        self._filters = _Place((*LOOPBACK, *facts.own, *facts.xforward))
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
 
@@ -157,7 +159,7 @@ class Queue:
         return "" if owner is None else owner.subject
 
     def inside(self, client: str) -> bool:
-        """Tell whether a client is within mynetworks."""
+        """Return whether a client is within mynetworks."""
         return client in self._inside
 
     def learn(self, queue_id: str, login: str, client: str, sender: str) -> bool:
@@ -178,6 +180,27 @@ class Queue:
         return self._names.get(subject, subject)
 
     # A method for each kind of event
+
+    def _policy_request(self, event: Event, message: Message) -> _Uses:
+        """Count a message that smtpd asks about: now, not at `active`, so that it is in time."""
+        client, queue_id = event.client, message.queue_id
+        if event.user:
+            subject = self._account(subjects.from_log(event.user))
+        else:
+            subject = client if client in self._inside and client not in self._filters else ""
+        if not (subject and queue_id and message.sender):
+            return _NOBODY
+        known = self._owners.get(queue_id)
+        if known is None or known.counted:  # a short id that is used again
+            known = Owner(subject, asked="early")
+        elif known.asked:
+            return _NOBODY
+        else:
+            known = known._replace(asked="asked")
+        domain = self._domain(message)
+        if known.subject == subject:  # whose a message is the log says
+            self._owners.put(queue_id, known._replace(domain=domain))
+        return _uses((subject, domain), message, ("messages", "recipients"))
 
     def _login(self, event: Event, message: Message) -> _Uses:
         subject = self._account(subjects.from_log(event.user))
@@ -232,17 +255,10 @@ class Queue:
         if owner.state == "here":
             self._pending.add(event, message)
             return _NOBODY
-        domain = subjects.domain(subjects.from_log(message.sender))
-        owner = owner._replace(counted=True, domain=domain if domain in self._hosted else "")
-        self._owners.change(queue_id, owner)
-        uses: list[Use] = []
-        for subject in filter(None, (owner.subject, owner.domain)):
-            uses += (
-                Use(subject, "messages", 1),
-                Use(subject, "recipients", message.recipients),
-                Use(subject, "bytes", message.size),
-            )
-        return tuple(uses)
+        domain = self._domain(message)
+        counted: tuple[Counted, ...] = ("bytes",) if owner.asked else _SENT
+        self._owners.change(queue_id, owner._replace(counted=True, domain=domain, asked=""))
+        return _uses((owner.subject, domain), message, counted)
 
     def _delivery(self, event: Event, message: Message) -> _Uses:
         if message.following and message.relay in self._filters:
@@ -283,6 +299,11 @@ class Queue:
             shown = self._names[subject] = f"account:{login}"
         return shown if shown == subject else subject  # one string for all of its messages
 
+    def _domain(self, message: Message) -> str:
+        """Return the domain of a sender if it is hosted here."""
+        domain = subjects.domain(subjects.from_log(message.sender or ""))
+        return domain if domain in self._hosted else ""
+
     def _queue(self, event: Event, queue_id: str, owner: Owner | None) -> _Uses:
         """Learn whose a new message is; None = nobody's. Short queue ids are used again."""
         if not queue_id:
@@ -295,8 +316,11 @@ class Queue:
         uses = self._settle(queue_id) if self._pending else _NOBODY
         if owner is None:
             self._owners.pop(queue_id)
-        else:
-            self._owners.put(queue_id, owner)
+            return uses
+        known = self._owners.get(queue_id)
+        if known is not None and known.asked == "early" and known.subject == owner.subject:
+            owner = known._replace(asked="asked")
+        self._owners.put(queue_id, owner)
         return uses
 
     def _handed_over(self, event: Event, message: Message) -> None:
@@ -381,3 +405,8 @@ class Queue:
             self._hosted.add(domain)
         received = Use(subjects.mailbox(recipient), "messages", event.count)
         return (received, Use(domain, "received", event.count)) if domain else (received,)
+
+
+def _uses(owners: Iterable[str], message: Message, counted: Iterable[Counted]) -> _Uses:
+    amounts = {"messages": 1, "recipients": message.recipients, "bytes": message.size}
+    return tuple(Use(s, each, amounts[each]) for s in owners if s for each in counted)

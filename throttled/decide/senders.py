@@ -7,12 +7,13 @@ again only after the limit's window or at twice the value; or, if what is decide
 (`acting`), a crossing for the ladder to judge.
 
 Owns the queue's table, the meters (at most `_SENDERS` of each limit, the longest silent are
-evicted), what is in force, where the lines stand that counted, and what was counted for each day
+evicted), what is active, where the lines stand that counted, and what was counted for each day
 until the store has it (`days`).
 """
 
 from collections.abc import Iterable, Mapping
 from heapq import nlargest
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -43,6 +44,14 @@ _NEVER = 1 << 62
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE, _LINES = 1 << 16, 16
 _NO_OVERRIDE = Override()
+#: Inside hosts and recipients have to do with port 25, accounts and users with submission.
+_SCOPES: dict[str, Scope] = {
+    "account": "submission",
+    "uid": "submission",
+    "domain": "submission",
+    "inside": "mx",
+    "mailbox": "mx",
+}
 #: What is stored of each day.
 _STORED = frozenset(SenderDay.__struct_fields__)
 
@@ -62,7 +71,8 @@ class _Gauge:
             *(n for o in limit.for_.values() for n in (o.soft, o.hard)),
         )
         most = max(n or 0 for n in given)
-        self.names = Distinct(self.within, _SENDERS, 2 * most + 1)
+        # Reported above `most`, and again at twice that.
+        self.names = Distinct(self.within, _SENDERS, 2 * (most + 1))
         self.table = Counters(self.within, _SENDERS)
         self.whole = Counters(self.within, _SENDERS)  # recipients, for a share
         self.reported: Generations[str, tuple[float, int]] = Generations(self.within, _SENDERS)
@@ -86,6 +96,10 @@ class _Gauge:
             return self.names.value(subject, at)
         return self.table.value(subject, at) * self.unit
 
+    def tables(self) -> tuple[Generations[str, Any], ...]:
+        """Return all that is counted and reported."""
+        return self.table, self.whole, self.names, self.reported
+
     def again(self, subject: str, value: int, at: float) -> bool:
         """Return whether a report is due, and remember that it was made."""
         known = self.reported.get(subject)
@@ -103,8 +117,8 @@ class SenderMeter(Struct, frozen=True):
     within: float  # seconds
     value: int
     threshold: int  # soft; hard where there is no soft
-    hard: int = 0  # 0: there is none, or it bans nobody
-    above: bool = False  # all thresholds are exceeded
+    hard: int  # 0: there is none, or it bans nobody
+    above: bool  # all thresholds are exceeded
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached."""
@@ -202,7 +216,7 @@ class Senders:
         return self.trace.lines(subject, _LINES)
 
     def hold(self, decision: Decision, until: float, at: float) -> None:
-        """Learn what is in force against a sender; `until` and `at` on the clock of the windows."""
+        """Learn what is active against a sender; `until` and `at` on the clock of the windows."""
         if decision.action == "ban":
             self.active.ban(decision.subject, until, at, enforced=False)
         elif decision.action == "throttle":
@@ -211,13 +225,28 @@ class Senders:
             self.active.release(decision.subject)
 
     def reset(self, subject: str) -> None:
-        """Forget what a sender did, and what was decided: an operator unbanned it."""
+        """Reset what a sender did, and what was decided: an operator unbanned it."""
         for gauge in self.gauges():
-            for table in (gauge.table, gauge.whole, gauge.names, gauge.reported):
+            for table in gauge.tables():
                 table.pop(subject)
             self._pending.pop((subject, gauge.name), None)
         self.active.reset(subject, {gauge.name for gauge in self.gauges()})
         self.trace.reset(subject)
+
+    def reset_all(self, scope: Scope | None = None) -> None:
+        """Reset what senders did, and what was decided: an operator unbanned all of a scope."""
+        for gauge in self.gauges():
+            if scope in (None, _SCOPES[gauge.limit.of]):
+                for table in gauge.tables():
+                    table.clear()
+        pending = self._pending.items()
+        self._pending = {key: c for key, c in pending if scope not in (None, c.scope)}
+        limits = {gauge.name for gauge in self.gauges()}
+        for subject in self.active.subjects():
+            if scope in (None, _scope(subject)):
+                self.active.reset(subject, limits)
+        if scope is None:
+            self.trace.clear()
 
     def days(self) -> list[SenderDay]:
         """Return what was counted of each sender and day, and is not stored yet."""
@@ -252,7 +281,7 @@ class Senders:
         value = gauge.value(subject, at)
         soft, hard = gauge.thresholds(subject)
         above = value > min(soft, hard) and self._exceeded(gauge, subject, value, at)
-        threshold = min(soft, hard) if soft == _NEVER else soft
+        threshold = soft if soft < _NEVER else hard
         bans = hard < _NEVER and self._policy.mode_of(gauge.name) == "enforce"
         return SenderMeter(
             gauge.name,
@@ -285,7 +314,7 @@ class Senders:
     def _cross(  # noqa: PLR0913, PLR0917 - who crossed what
         self, gauge: _Gauge, subject: str, at: float, value: int, soft: int, hard: int
     ) -> None:
-        """Note a crossing, unless as much is in force or was spared."""
+        """Note a crossing, unless as much is active or was spared."""
         action: Action = "ban" if value > hard else "throttle"
         known = self.active.get(subject)
         if known is not None:
@@ -341,8 +370,5 @@ def _kind(subject: str) -> str:
 
 
 def _scope(subject: str) -> Scope:
-    """Return the scope that decisions about a sender carry; one of its own it has not.
-
-    Inside hosts and recipients have to do with port 25, accounts and users with submission.
-    """
-    return "submission" if _kind(subject) in ("account", "uid", "domain") else "mx"
+    """Return the scope that decisions about a sender carry; one of its own it has not."""
+    return _SCOPES[_kind(subject)]

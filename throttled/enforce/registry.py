@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from throttled.enforce.backend import Backend
+from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables.backend import Nftables
@@ -51,6 +52,16 @@ def choose(name: str, xdp_mode: Mode = "generic", *, observing: bool = False) ->
     if name not in known:
         raise ConfigError(f"no such backend: {name!r}", f"one of {', '.join(('auto', *known))}")
     return known[name]()
+
+
+def with_answers(firewall: Backend) -> Backend:
+    """Return a backend with policy answers beside it; one that enforces nothing as it is."""
+    return Dispatch(firewall) if firewall.enforces else firewall
+
+
+def answers(backend: Backend) -> Dispatch | None:
+    """Return where policy answers come from; None where nothing is enforced."""
+    return backend if isinstance(backend, Dispatch) else None
 
 
 def works(backend: Backend) -> bool:

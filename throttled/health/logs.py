@@ -44,7 +44,7 @@ class LogReporter:
             path, state = follower.path, follower.tail.state()
             if follower.behind and at - follower.behind > _BEHIND:
                 what = f"{path}: reading has been behind for {at - follower.behind:.0f} s"
-                what += f", {state.lag:,} bytes to go" if state.lag else ""
+                what += f", {state.lag:,} bytes unread" if state.lag else ""
                 hint = "the log grows faster than it is read: is the CPU busy with other work?"
                 yield Finding("warning", what, hint, f"log-lag:{path}")
             ignored = others.get(follower.number, {})
@@ -59,7 +59,7 @@ class LogReporter:
                 yield Finding("warning", what, hint, f"log-gap:{path}")
         lost = self._pipeline.counts.lines_lost
         if growths.lately("lines-lost", lost, at):
-            what = f"the logger lost {lost:,} lines: who wrote them was not counted"
+            what = f"the logger lost {lost:,} lines: their clients were not counted"
             hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
             yield Finding("warning", what, hint, "lines-lost")
 
@@ -72,8 +72,8 @@ def _matching(pattern: str, scan: Scan) -> Iterator[Finding]:
     elif not scan.complete or scan.total > len(scan.files):
         what = f"{pattern}: {scan.total:,} files match, {len(scan.files)} are followed"
         if not scan.complete:
-            what += f"; only the first {MAX_NAMES:,} names were looked at"
-        hint = "those written last are followed: write a pattern that means fewer"
+            what += f"; only the first {MAX_NAMES:,} names were checked"
+        hint = "those written last are followed: use a pattern that matches fewer"
         yield Finding("warning", what, hint, f"log-many:{pattern}")
 
 

@@ -35,6 +35,18 @@ class Setting(Struct, frozen=True):
     after: str | None
 
 
+class Replacement(Struct, frozen=True):
+    """Another file beside main.cf, before and after."""
+
+    name: str  # master.cf
+    before: bytes
+    after: bytes
+
+    def backwards(self) -> "Replacement":
+        """Return what reverts it."""
+        return Replacement(self.name, self.after, self.before)
+
+
 class Change(Struct):
     """One change of a main.cf."""
 
@@ -48,6 +60,7 @@ class Change(Struct):
     answered: list[str] = []  # services that greeted clients before
     reverts: int = 0  # number of the change that this one takes back
     why: str = ""  # it was not applied
+    more: list[Replacement] = []  # files that were replaced after main.cf
     command: str = "set"  # that made it
 
 
@@ -117,12 +130,12 @@ class Journal:
         except OSError as error:
             raise HostError(f"{self._path}: {error.strerror}", "nothing was changed") from error
 
-    def pending(self) -> Change | None:
-        """Return the change that was begun and neither finished nor reverted."""
-        return next((one for one in self.changes if one.outcome == "begun"), None)
+    def pending(self) -> list[Change]:
+        """Return changes that were begun and neither finished nor reverted, the latest first."""
+        return [one for one in reversed(self.changes) if one.outcome == "begun"]
 
     def latest(self, command: str) -> Change | None:
-        """Return the latest change of a command that is in force."""
+        """Return the latest active change of a command."""
         of = (one for one in reversed(self.changes) if one.command == command)
         return next((one for one in of if one.outcome == "applied"), None)
 

@@ -19,7 +19,7 @@ from throttled import address
 from throttled.errors import HostError
 from throttled.host import addresses, mynetworks, postconf, relays, services
 from throttled.host.postconf import Instance, split
-from throttled.model import Facts, Scope, Service
+from throttled.model import Facts, Scope, Service, Spool
 
 #: Where syslog daemons write it: Debian's way, and Red Hat's.
 LOG_FILES = ("/var/log/mail.log", "/var/log/maillog")
@@ -85,11 +85,12 @@ def _gather(
     if remote := [network for network in xclient if not address.is_loopback(network)]:
         warnings.append(
             f"{', '.join(remote)} may name other clients (smtpd_authorized_xclient_hosts): it is "
-            "protected, and whom it names is counted apart and reported: no firewall here can stop "
-            "those; run throttled there"
+            "protected; the clients that it names are counted separately and reported, as no "
+            "firewall here can stop them; run throttled on that host"
         )
     facts = Facts(
         services=_services(instances, kept, unread, scopes, warnings),
+        spools=_spools(instances, kept, unread),
         log_files=_unique(*_logs(instances, log_files, warnings), *kept.log_files),
         own=_try(addresses.own, before.own, warnings) | _proxies(instances),
         connected=_try(addresses.connected, before.connected, warnings),
@@ -155,6 +156,11 @@ def _services(
         warnings.append("no service of Postfix accepts mail from the network: nothing to protect")
     warnings += services.alike(found)
     return tuple(found)
+
+
+def _spools(instances: list[Instance], kept: Facts, unread: set[str]) -> tuple[Spool, ...]:
+    found = [spool for spool in kept.spools if spool.instance in unread]
+    return (*found, *filter(None, map(services.spool, instances)))
 
 
 def _logs(instances: list[Instance], log_files: Sequence[str], warnings: list[str]) -> list[str]:

@@ -13,7 +13,9 @@ from throttled.errors import HostError
 from throttled.host.command import run
 
 PARAMETERS = (
+    "default_process_limit",
     "inet_interfaces",
+    "mail_owner",
     "maillog_file",
     "master_service_disable",
     "myhostname",
@@ -21,6 +23,7 @@ PARAMETERS = (
     "mynetworks_style",
     "postscreen_upstream_proxy_protocol",
     "proxy_interfaces",
+    "queue_directory",
     "relayhost",
     "smtpd_authorized_xclient_hosts",
     "smtpd_authorized_xforward_hosts",
@@ -41,6 +44,7 @@ class Entry(Struct, frozen=True):
     process: str  # smtpd, postscreen …
     parameters: dict[str, str]  # main.cf's, and over them its own -o
     mua: bool  # some -o refers to $mua_…, the stock master.cf's word for settings of submission
+    processes: str = "-"  # at most; "-": default_process_limit, "0": any number
 
 
 class Instance(Struct, frozen=True):
@@ -86,7 +90,8 @@ def read(directory: str) -> Instance:
         service = f"{fields[0]}/{fields[1]}"
         process = fields[7].rpartition("/")[2]
         effective = {**parameters, **overrides.get(service, {})}
-        entries.append(Entry(fields[0], fields[1], process, effective, service in mua))
+        of = (fields[0], fields[1], process, effective, service in mua, fields[6])
+        entries.append(Entry(*of))
     return Instance(directory, parameters, given, tuple(entries))
 
 

@@ -8,10 +8,12 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 
 from throttled.host.postconf import Entry, Instance, split
-from throttled.model import Scope, Service
+from throttled.model import Scope, Service, Spool
 
 #: Where /etc/services is missing or too old: RFC 5321, RFC 6409, RFC 8314.
 _PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "submissions": 465, "urd": 465}
+#: Postfix's own default of default_process_limit.
+_PROCESSES = 100
 _SUBMISSION_PORTS = (465, 587)
 _SUBMISSION_WORDS = ("submission", "smtps")
 _PROXY = {
@@ -32,7 +34,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
     for entry in instance.entries:
         if entry.kind != "inet" or entry.process not in _PROXY or disabled(entry):
             continue
-        if _loopback_only(entry):
+        if loopback_only(entry):
             continue
         port = port_of(entry.name)
         if port is None:
@@ -47,11 +49,28 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
         if protocol:
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
-                "packets do not come here, so no firewall here can stop them: they are counted "
-                "apart and reported, unless another service logs under the same name; run "
-                "throttled there"
+                "packets do not come here, so no firewall here can block them: they are counted "
+                "separately and reported, unless another service logs under the same name; run "
+                "throttled on the proxy"
             )
     return found, warnings
+
+
+def spool(instance: Instance) -> Spool | None:
+    """Return the queue of an instance; None where postconf does not say where that is."""
+    parameters = instance.parameters
+    directory, owner = parameters.get("queue_directory", ""), parameters.get("mail_owner", "")
+    if not directory.startswith("/") or not owner:
+        return None
+    limits = [
+        entry.parameters.get("default_process_limit", "")
+        if entry.processes == "-"
+        else entry.processes
+        for entry in instance.entries
+        if entry.process == "smtpd" and not disabled(entry) and not loopback_only(entry)
+    ]
+    counts = [int(text) for text in limits if text.isascii() and text.isdigit() and int(text)]
+    return Spool(instance.directory, directory, owner, min(counts, default=_PROCESSES))
 
 
 def alike(found: Iterable[Service]) -> Iterator[str]:
@@ -84,7 +103,8 @@ def disabled(entry: Entry) -> bool:
     return False
 
 
-def _loopback_only(entry: Entry) -> bool:
+def loopback_only(entry: Entry) -> bool:
+    """Return whether only this host can reach a service, such as a filter's way back."""
     host, colon, _ = entry.name.rpartition(":")
     hosts = [host] if colon else split(entry.parameters.get("inet_interfaces", "all"))
     return bool(hosts) and all(map(_is_loopback, hosts))

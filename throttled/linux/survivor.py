@@ -1,6 +1,6 @@
 """Work that is finished although the process that asked for it is killed.
 
-The work is done by a child in a session of its own. If the parent is killed the child goes on; if
+The work is done by a child in a session of its own. If the parent is killed the child continues; if
 the child is killed the parent does what remains. SIGINT, SIGTERM and SIGHUP are ignored by both
 meanwhile. Only both killed at once leave it unfinished. Owns no state.
 """

@@ -43,6 +43,13 @@ class BoundSocket:
             claim.release()
             raise
 
+    def present(self) -> bool:
+        """Return whether the file is there and is ours."""
+        try:
+            return self._path.lstat().st_ino == self._inode
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Remove the file, unless it is a successor's, and end the claim."""
         with suppress(OSError):

@@ -85,6 +85,12 @@ def _counters(status: StatusResult) -> Iterator[Metric]:
     for kind, count in sorted(status.skipped.items()):
         skipped.add_metric([kind], count)
     yield skipped
+    answers = CounterMetricFamily(
+        "throttled_policy_answers", "Answers to Postfix's policy requests.", labels=["answer"]
+    )
+    for answer, count in sorted(status.answers.items()):
+        answers.add_metric([answer], count)
+    yield answers
     decisions = CounterMetricFamily("throttled_decisions", "Decisions.", labels=["action", "limit"])
     for limit, by_action in sorted(status.decisions.items()):
         for action, count in sorted(by_action.items()):

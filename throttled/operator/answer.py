@@ -69,6 +69,11 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
     return Done(await _running(desk).reach())
 
 
+def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
+    asked = _running(desk).asked(request.client, request.port)
+    return Done("asked" if asked else "")
+
+
 def _running(desk: Desk) -> Running:
     if desk.running is None:
         raise NotRunningError("the daemon is not running", "systemctl start throttled")
@@ -100,4 +105,5 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.FleetStatus: fleet_status,
     protocol.FleetRemove: fleet_remove,
     protocol.FleetTrust: fleet_trust,
+    protocol.Asked: _asked,
 }

@@ -1,5 +1,6 @@
 """New lines of one Postfix instance that say that a daemon of its cannot work."""
 
+import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,6 +18,9 @@ from throttled.tail.journal import JournalTail
 #: Commands that any local user runs, wrongly too; the rest are daemons.
 _USERS = ("sendmail", "postdrop", "postqueue")
 
+_EXIT = re.compile(r"warning: process \S+ pid [0-9]+ (?:exit status|killed by signal) ")
+_THROTTLING = re.compile(r"warning: (?:\S*/)?(\S+): bad command startup -- throttling")
+
 
 class Watch:
     """Reads logs from their present end on.
@@ -31,7 +35,8 @@ class Watch:
         self._clock = Clock(local_zone(), time.time())
         self._tails: list[FileTail | JournalTail] = []
         self.fatal = ""  # the first such line
-        self._throttled = False
+        self.throttled: set[str] = set()  # programs that master(8) does not start for a minute
+        self._failed = 0  # daemons that logged a fatal line, less those that ended since
         self.greeted = 0  # lines about clients that connected
         for source in sources:
             with suppress(SourceError):
@@ -59,12 +64,17 @@ class Watch:
 
     def again(self) -> None:
         """Count from here on."""
-        self.fatal, self.greeted = "", 0
+        self.fatal, self.greeted, self._failed = "", 0, 0
+        self.throttled.clear()
 
-    def throttled(self) -> bool:
-        """Return whether master(8) starts no new process of some service for a minute."""
+    def ending(self) -> int:
+        """Return how many daemons could not work and have not ended yet."""
         self.read()
-        return self._throttled
+        return self._failed
+
+    def fails(self) -> bool:
+        """Return whether a daemon could not work since `again`."""
+        return bool(self.read() or self.throttled)
 
     def read(self) -> str:
         """Read what was written since; return the first line that begins with `fatal:`."""
@@ -79,8 +89,12 @@ class Watch:
         head = plain(line, self._clock, None) or nested(line, self._clock, None)
         if head is None or head[0].instance not in self._tags or head[0].process in _USERS:
             return
-        body = head[2]
+        process, body = head[0].process, head[2]
         if body.startswith("fatal:"):
-            self.fatal = self.fatal or f"{head[0].process}: {body}"
-        self._throttled |= body.endswith("bad command startup -- throttling")
+            self.fatal = self.fatal or f"{process}: {body}"
+            self._failed += process != "master"
+        elif process == "master":
+            self._failed -= _EXIT.match(body) is not None
+            if match := _THROTTLING.match(body):
+                self.throttled.add(match[1])
         self.greeted += body.startswith(("connect from", "CONNECT from"))

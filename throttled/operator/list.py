@@ -43,7 +43,7 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
 
 
 def _proxied(desk: Desk, request: List, wall: float) -> ListResult:
-    """Return what would be in force against clients behind a proxy: in one page, newest first."""
+    """Return what would be active against clients behind a proxy: in one page, newest first."""
     rows = [
         row
         for row in desk.pipeline.behind.active(wall, request.within or "")

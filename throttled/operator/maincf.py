@@ -1,4 +1,4 @@
-"""Changes a main.cf so that mail goes on: tried first, verified after, reverted if it is worse.
+"""Changes a main.cf so that mail continues: tried first, verified after, reverted if it is worse.
 
 The steps, each of which a `kill -9` may be the last of (`throttled.linux.survivor` finishes it, or
 the next command does, by the journal):
@@ -13,16 +13,16 @@ change that (Postfix 3.7.11): it is disabled and enabled again (master_service_d
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
-from throttled.errors import HostError, RefusedError, ThrottledError
+from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
 from throttled.host import greeting, maincf, master, postconf
-from throttled.host.changes import Change, Journal, Setting
+from throttled.host.changes import Change, Journal, Replacement, Setting
 from throttled.host.greeting import Endpoint
 from throttled.host.maincf import MainCf
 from throttled.linux.survivor import survive
@@ -30,6 +30,8 @@ from throttled.operator.fatal import Watch
 
 #: Seconds for the log's lines about our own visits to arrive.
 _ARRIVAL = 3.0
+#: Seconds for daemons that cannot work to end: each waits for one before it does (msg_fatal).
+_ENDING = 5.0
 #: Seconds for a service that is not throttled to greet; less than for the verdict.
 _QUICK = 10.0
 _POLL = 0.05
@@ -47,6 +49,9 @@ class Target(Struct, frozen=True):
     command: str = "set"  # what changes it: another command's changes are not this one's to undo
     #: Called after each step, with its name.
     step: Callable[[str], None] = lambda _name: None
+    #: Returns why a change does not do what it is for, though Postfix works; "" = it does.
+    #: and what could not be tried.
+    verify: Callable[[], tuple[str, list[str]]] = lambda: ("", [])
 
 
 class Result(Struct):
@@ -57,16 +62,19 @@ class Result(Struct):
     hint: str = ""
     #: Parameters that were not reverted, because another program changed them meanwhile.
     kept: list[str] = []
+    #: What could not be tried.
+    notes: list[str] = []
 
 
-def apply(
+def apply(  # noqa: PLR0913, PLR0917 - what a plan has
     target: Target,
     main: MainCf,
     text: bytes,
     settings: list[Setting],
     reverts: int = 0,
+    more: Iterable[Replacement] = (),
 ) -> Result:
-    """Put a new main.cf into force, or leave everything as it was. The caller has the lock.
+    """Apply a new main.cf, or leave everything as it was. The caller has the lock.
 
     Args:
         target: the instance.
@@ -74,6 +82,7 @@ def apply(
         text: the new one.
         settings: how they differ.
         reverts: number of the change that this one takes back.
+        more: other files to replace after it.
 
     Raises:
         ThrottledError: main.cf cannot be changed; nothing was.
@@ -82,6 +91,7 @@ def apply(
         hint = "start it first: nothing could be verified now"
         raise RefusedError(f"the Postfix of {target.directory} is not running", hint)
     change = Change(0, time.time(), target.user, "begun", settings, main.text, text, [], reverts)
+    change.more = list(more)
     change.command = target.command
     encoded = survive(
         partial(_encoded, partial(_apply, target, main, change)),
@@ -92,16 +102,16 @@ def apply(
 
 def recover(target: Target) -> Result:
     """Revert a change that a killed command left unfinished. The caller has the lock."""
-    change = target.journal.load().pending()
-    if change is None:
-        return Result(applied=False, message="nothing was changed")
-    names = ", ".join(setting.name for setting in change.settings)
-    with Watch(target.sources, tags(postconf.read(target.directory))) as watch:
-        result = _restore(target, change, watch)
-    change.outcome = "interrupted"
-    target.journal.save()
-    what = f"a change of {names} by {change.user} was interrupted; {result.message}"
-    return Result(applied=False, message=what, hint=result.hint, kept=result.kept)
+    pending = target.journal.load().pending()
+    result = Result(applied=False, message="nothing was changed")
+    for change in pending:
+        names = ", ".join(setting.name for setting in change.settings)
+        with Watch(target.sources, tags(postconf.read(target.directory))) as watch:
+            result = _restore(target, change, watch)
+        result.message = f"a change of {names} by {change.user} was interrupted; {result.message}"
+        change.outcome = "interrupted"
+        target.journal.save()
+    return result
 
 
 def reverted(main: MainCf, change: Change) -> tuple[bytes, list[Setting], list[str]]:
@@ -135,7 +145,11 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         target.journal.load().add(change)
         target.step("recorded")
         try:
-            maincf.replace(main, change.after)
+            maincf.reserve(main)
+            if main.text != change.after:
+                maincf.replace(main, change.after)
+            for file in change.more:
+                _replace(target.directory, file)
         except ThrottledError:
             _revert(target, change)
             target.journal.changes.remove(change)
@@ -146,20 +160,32 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         why = _reload(target.directory)
         target.step("reloaded")
         why = why or _verdict([s for s in services if s.name in change.answered], watch)
+        notes: list[str] = []
+        if not why:
+            why, notes = _tried(target)
         target.step("verified")
         if why:
+            change.why = why
             result = _restore(target, change, watch)
-            change.outcome, change.why = "restored", why
+            change.outcome = "restored"
             result.message = f"{why}; {result.message}"
         else:
             change.outcome = "undo" if change.reverts else "applied"
             for one in target.journal.changes:
                 if one.number == change.reverts:
                     one.outcome = "undone"
-            result = Result(applied=True, message=_verified(change, watch))
+            result = Result(applied=True, message=_verified(change, watch), notes=notes)
+            maincf.release(target.directory)
         _finish(target, result)
         target.step("finished")
         return result
+
+
+def _tried(target: Target) -> tuple[str, list[str]]:
+    try:
+        return target.verify()
+    except ThrottledError as error:
+        return error.message, []
 
 
 def _finish(target: Target, result: Result) -> None:
@@ -233,57 +259,119 @@ def _answering(
 
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
-    kept, reverted_any = _revert(target, change)
-    if not master.running(target.directory):
-        master.start(target.directory)
-    elif reverted_any:
+    try:
+        kept, reverted_any = _revert(target, change)
+    except ThrottledError as error:
+        why = f"{change.why}; " if change.why else ""
+        hint = "correct that, then: throttled postfix undo"
+        raise HostError(f"{why}main.cf is NOT restored: {error.message}", hint) from error
+    if reverted_any and master.running(target.directory):
         _reload(target.directory)
     instance = postconf.read(target.directory)
     services = [s for s in greeting.endpoints(instance) if s.name in change.answered]
-    greets = _answering(services, watch.throttled, _QUICK)
-    if dead := [service for service in services if service not in greets]:
-        _unthrottle(target, change, dead)
-        greets = _answering(services, seconds=_QUICK)
+    silent: list[Endpoint] = []
+    for _ in range(_TRIES):
+        _settle(watch)
+        if not master.running(target.directory):
+            master.start(target.directory)
+        throttled = {f"{e.name}/{e.kind}" for e in instance.entries if e.process in watch.throttled}
+        if stopped := throttled.union(f"{service.name}/inet" for service in silent):
+            watch.again()
+            _unthrottle(target, sorted(stopped))
+        greets = _answering(services, watch.fails, _QUICK)
+        silent = [service for service in services if service not in greets]
+        if not silent and not watch.fails():
+            break
     message = "main.cf is as before" if not kept else "other programs' changes were left"
-    if silent := [service.name for service in services if service not in greets]:
+    if silent:
+        names = ", ".join(service.name for service in silent)
         hint = f"postfix -c {target.directory} stop; postfix -c {target.directory} start"
-        return Result(
-            applied=False, message=f"{message}; NO GREETING from {', '.join(silent)}", hint=hint
-        )
+        return Result(applied=False, message=f"{message}; NO GREETING from {names}", hint=hint)
     return Result(applied=False, message=f"{message}, Postfix works", kept=kept)
+
+
+def _settle(watch: Watch) -> None:
+    """Wait until daemons that could not work have ended, and master(8) knows it."""
+    end = time.monotonic() + _ENDING
+    while watch.ending() > 0 and time.monotonic() < end:
+        time.sleep(_POLL)
 
 
 def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
     """Write main.cf without a change; return what others changed, and whether it was written."""
+    kept_files, files = _revert_files(target.directory, change)
     for left in reversed(range(_TRIES)):
         main = maincf.read(target.directory)
         text, _, kept = reverted(main, change)
-        if text == main.text:
-            return kept, False
         try:
-            maincf.replace(main, text)
+            if differs := text != main.text:
+                maincf.replace(main, text)
         except RefusedError:  # another program writes it at this moment
             if not left:
                 raise
         else:
             break
-    return kept, True
+    maincf.release(target.directory)
+    return [*kept, *kept_files], differs or files
 
 
-def _unthrottle(target: Target, change: Change, dead: list[Endpoint]) -> None:
-    """Disable and enable services: master(8) makes them anew, and starts their smtpd at once."""
+def write(target: Target, main: MainCf, text: bytes, more: Iterable[Replacement]) -> None:
+    """Replace files without a reload or a verdict, main.cf last. The caller has the lock.
+
+    Raises:
+        ThrottledError: one cannot be replaced.
+    """
+    for one in more:
+        _replace(target.directory, one)
+    if text != main.text:
+        maincf.replace(main, text)
+
+
+def _replace(directory: str, one: Replacement) -> None:
+    """Replace a file beside main.cf.
+
+    Raises:
+        ThrottledError: it cannot be, or is no more what it was.
+    """
+    file = maincf.read(directory, one.name)
+    if file.text != one.before:
+        raise RefusedError(f"{file.path} was changed meanwhile by another program", "try again")
+    maincf.replace(file, one.after)
+
+
+def _revert_files(directory: str, change: Change) -> tuple[list[str], bool]:
+    """Write the files beside main.cf as before; return those that others changed, and whether."""
+    kept, any_reverted = [], False
+    for one in reversed(change.more):
+        text = maincf.read(directory, one.name).text
+        if text == one.after and text != one.before:
+            _replace(directory, one.backwards())
+            any_reverted = True
+        elif text != one.before:
+            kept.append(one.name)
+    return kept, any_reverted
+
+
+def _unthrottle(target: Target, services: list[str]) -> None:
+    """Disable and enable services (`smtp/inet`): master(8) makes them anew, and starts them."""
     main = maincf.read(target.directory)
     before = maincf.written(main, [_DISABLE]).get(_DISABLE)
-    names = " ".join([before or "", *(f"{service.name}/inet" for service in dead)]).strip()
-    settings: Mapping[str, str | None] = {_DISABLE: names}
-    change.settings = [Setting(_DISABLE, before, names)]
-    change.before, change.after = main.text, maincf.edited(main, settings)
-    target.journal.save()
+    names = " ".join([before or "", *services]).strip()
+    text = maincf.edited(main, {_DISABLE: names})
+    setting = Setting(_DISABLE, before, names)
+    change = Change(0, time.time(), target.user, "begun", [setting], main.text, text)
+    change.command = "restore"
+    with suppress(HostError):  # a full disk: then without a record of it
+        target.journal.add(change)
     with suppress(ThrottledError):
-        maincf.replace(main, change.after)
+        maincf.replace(main, text)
         master.reload(target.directory)
+    target.step("disabled")
     _revert(target, change)
-    master.reload(target.directory)
+    _reload(target.directory)
+    change.outcome = "restored"
+    with suppress(HostError):
+        target.journal.save()
 
 
 def tags(instance: postconf.Instance) -> set[str]:
@@ -297,20 +385,23 @@ class _Failed(Struct):
 
     message: str
     hint: str
-    refused: bool
+    kind: str
+
+
+_KINDS = {kind.__name__: kind for kind in (HostError, NotPermittedError, RefusedError)}
 
 
 def _encoded(work: Callable[[], Result]) -> bytes:
     try:
         return msgspec.json.encode((work(), None))
     except ThrottledError as error:
-        failed = _Failed(error.message, error.hint, isinstance(error, RefusedError))
+        failed = _Failed(error.message, error.hint, type(error).__name__)
         return msgspec.json.encode((None, failed))
 
 
 def _decoded(encoded: bytes) -> Result:
     result, failed = msgspec.json.decode(encoded, type=tuple[Result | None, _Failed | None])
     if failed is not None:
-        raise (RefusedError if failed.refused else HostError)(failed.message, failed.hint)
+        raise _KINDS.get(failed.kind, HostError)(failed.message, failed.hint)
     assert result is not None  # noqa: S101 - one of both
     return result

@@ -16,7 +16,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
-from throttled.enforce.registry import choose, present
+from throttled.enforce.registry import choose, present, with_answers
 from throttled.errors import StoreError
 from throttled.host.zone import local_zone
 from throttled.model import Facts
@@ -66,8 +66,9 @@ def backends(settings: Config, path: str) -> list[Backend]:
     """
     firewall = settings.firewall
     if settings.observing and path == settings.store.path:
-        return [choose(name, firewall.xdp_mode) for name in present() or [firewall.backend]]
-    return [choose(firewall.backend, firewall.xdp_mode, observing=settings.observing)]
+        names = present() or [firewall.backend]
+        return [with_answers(choose(name, firewall.xdp_mode)) for name in names]
+    return [with_answers(choose(firewall.backend, firewall.xdp_mode, observing=settings.observing))]
 
 
 def _desk(

@@ -38,7 +38,7 @@ _STRENGTH: tuple[Action, ...] = ("exempt", "throttle", "ban")
 
 
 def visible(desk: Desk, peer: Peer) -> bool:
-    """Tell whether who asks may see accounts, users, mailboxes and domains."""
+    """Return whether who asks may see accounts, users, mailboxes and domains."""
     return peer.uid in (0, os.geteuid()) or desk.config().accounts.visible == "group"
 
 

@@ -41,6 +41,9 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     before = desk.lookup(entries)
     until = exempt_until(scopes, rows, request.exempt and moment.wall + request.exempt)
     rows = [row for row in rows if row.action != "exempt"]
+    proxied = any(
+        row.subject == subject for row in desk.pipeline.behind.active(moment.wall, subject)
+    )
     later = unrecorded(desk, desk.unusable)
     for scope in scopes:
         try:
@@ -51,7 +54,7 @@ async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
     exempted = exemptions(subject, until, moment.wall)
     desk.pipeline.decide(exempted, moment)
     still = _blocking(desk, subject, scopes)
-    if not rows and before == [] and not request.exempt:
+    if not rows and before == [] and not proxied and not request.exempt:
         message = f"{subject} is neither throttled nor banned"
         if still:
             raise RefusedError(f"{message} itself, but {sentence(still)}")

@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled.address import LOOPBACK
 from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.decide.protect import Protection
 from throttled.errors import ConfigError, StoreError
 from throttled.host.facts import gather
 from throttled.host.files import Fingerprint, fingerprint
-from throttled.model import Facts, Mode, Ruleset, Scope
+from throttled.model import Answers, Facts, Mode, Ruleset, Scope
 from throttled.service import last_facts
 from throttled.store.store import Store
 
@@ -182,4 +183,13 @@ class LiveConfiguration:
             throttle.burst,
             self.config.firewall.size,
             stored,
+            self._answers(),
         )
+
+    def _answers(self) -> Answers:
+        """Return how policy requests are answered."""
+        accounts, facts = self.config.accounts, self.facts
+        inside = facts.mynetworks if self.config.protect.mynetworks else ()
+        apart = (*LOOPBACK, *sorted(facts.own))
+        proxied = bool(facts.xclient) or any(service.proxy for service in facts.services)
+        return Answers(accounts.over, accounts.ban, accounts.waiting, inside, apart, proxied)

@@ -31,7 +31,7 @@ from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
 from throttled.core.reopening import open_or_without, reopen
 from throttled.enforce.backend import Backend
-from throttled.enforce.registry import choose
+from throttled.enforce.registry import answers, choose, with_answers
 from throttled.enforce.sockets import connections
 from throttled.errors import (
     BackendError,
@@ -46,6 +46,7 @@ from throttled.health.findings import Reporter, failures, findings, summary, wor
 from throttled.health.logs import LogReporter
 from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
+from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
@@ -77,6 +78,7 @@ from throttled.sources import queue_files
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
+from throttled.sources.policy_requests import PolicyRequests
 from throttled.store.store import Store
 
 log = logging.getLogger("throttled")
@@ -103,6 +105,7 @@ class Daemon:
         self.leftovers: Leftovers
         self.protected: Protected
         self.handshakes: Handshakes
+        self.requests: PolicyRequests
         self.logs: Logs
         self.maintenance: Maintenance
         self.backlog: Backlog
@@ -195,6 +198,16 @@ class Daemon:
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.fleet = self._open_fleet()
         self.handshakes = Handshakes(self.pipeline, self.announcer)
+        asked = answers(self.backend)
+        if asked is not None:
+            self.pipeline.behind.enforce = asked.clients.apply
+        self.requests = PolicyRequests(
+            self.pipeline,
+            asked,
+            self.announcer,
+            self._report,
+            lambda connected: self.pipeline.answered(connected=connected),
+        )
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
@@ -222,15 +235,20 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
+        self._follow_requests()
+        self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
-        self._spawn(self.schedule.run())
-        if self.fleet is not None:
-            self._spawn(self.fleet.run())
+        self._spawn_loops()
         if self.config.accounts.enabled:
             queue = self.pipeline.senders.queue
             self._spawn(queue_files.learn(queue, self.facts.config_directories))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
-        log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+        log.info(
+            "version %s started: backend %s, mode %s",
+            __version__,
+            self.backend.name,
+            self.config.mode,
+        )
 
     def _desk(self) -> Desk:
         """Return what operators' commands work on."""
@@ -247,6 +265,7 @@ class Daemon:
             reload=self.reload,
             reach=self.hook.reach,
             fleet=lambda: None if self.fleet is None else self.fleet.fleet,
+            asked=self.requests.asked_about,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -257,6 +276,11 @@ class Daemon:
             clock=now,
             running=running,
         )
+
+    def _spawn_loops(self) -> None:
+        self._spawn(self.schedule.run())
+        if self.fleet is not None:
+            self._spawn(self.fleet.run())
 
     def _open_fleet(self) -> FleetLink | None:
         """Return the connection to the fleet; None: off, or its files cannot be used."""
@@ -316,7 +340,8 @@ class Daemon:
     @staticmethod
     def _open_backend(config: Config) -> Backend:
         firewall = config.firewall
-        backend = choose(firewall.backend, firewall.xdp_mode, observing=config.observing)
+        chosen = choose(firewall.backend, firewall.xdp_mode, observing=config.observing)
+        backend = with_answers(chosen)
         errors = [finding for finding in backend.check() if finding.state == "fault"]
         if errors:
             hint = errors[0].hint or "to decide and log without a firewall: --mode observe"
@@ -332,6 +357,8 @@ class Daemon:
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Stop looking; leave what is active."""
         with suppress(StoreError):
+            self.logs.record()  # what is read again is not added to the days again
+            self.maintenance.keep_days()
             sum(self.maintenance.keep_peaks())
         for task in tasks:
             task.cancel()
@@ -383,6 +410,13 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self._follow_requests()
+
+    def _follow_requests(self) -> None:
+        """Answer policy requests as the configuration and the facts say."""
+        self.requests.hold = self.config.accounts.hold
+        self.requests.on_hold = OnHold(self.config.database())
+        self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:
         self._spawn(self.reload())
@@ -476,6 +510,7 @@ class Daemon:
             silence.findings,
             self.reconciler.findings,
             lambda _: self.handshakes.findings(),
+            lambda _: self.requests.findings(),
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
@@ -542,6 +577,7 @@ class Daemon:
         schedule = Schedule(self.pipeline.skipped, now)
         for seconds, job in (
             (0, self.logs.tick),
+            (0, self.requests.tick),
             (0, lambda moment: silence.tick(moment.boot)),
             (0, lambda _: self.logs.record()),
             (0, self._keep_kernel),

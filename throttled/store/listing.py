@@ -99,7 +99,7 @@ class Filter(Struct, frozen=True):
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
-    """Yield what is active, `chunk` rows at a time: who was active last comes first."""
+    """Yield the active entries, `chunk` rows at a time; the latest active first."""
     for page in _pages(database, _ACTIVE, 1 << 62, now, chunk):
         yield [_entry(row) for row in page]
 

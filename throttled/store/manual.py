@@ -77,7 +77,7 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
     """Remove everything and delete all offences; exemptions stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
-    looks at each row: a million in one second instead of ten.
+    reads each row: a million in one second instead of ten.
     """
     for one in SCOPES if scope is None else (scope,):
         connection.execute(_RECORD_UNBAN, ("", one, now, 0.0))

@@ -48,7 +48,7 @@ _PRUNE_DAYS = """
 DELETE FROM sender_day WHERE (subject, day) IN (
     SELECT subject, day FROM sender_day WHERE day < ? LIMIT ?)
 """
-_FORGET = 'DELETE FROM sender_report WHERE "limit" NOT IN (SELECT value FROM json_each(?))'
+_REMOVE = 'DELETE FROM sender_report WHERE "limit" NOT IN (SELECT value FROM json_each(?))'
 _DAY_OF_ALL = """
 SELECT subject, sum((day = ?1) * messages), sum((day = ?1) * recipients), sum((day = ?1) * bytes),
     sum((day = ?1) * bounces), sum((day = ?1) * deferrals),
@@ -115,7 +115,7 @@ def of_day(
 def forget(connection: sqlite3.Connection, limits: Sequence[str]) -> None:
     """Delete all days, and all reports but those of some limits."""
     connection.execute("DELETE FROM sender_day")
-    connection.execute(_FORGET, (msgspec.json.encode(limits).decode(),))
+    connection.execute(_REMOVE, (msgspec.json.encode(limits).decode(),))
 
 
 def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What must survive a restart, in one SQLite file: the public face of this room.
+"""What must survive a restart, in one SQLite file: the interface of this package.
 
 Owns the connection and a cache of log sources. Every call blocks, for as long as SQLite takes, and
 belongs to the thread that opened the store. Every call may raise `StoreError`; then nothing of it
@@ -200,13 +200,13 @@ class Store:
     ) -> list[str]:
         """Return the good senders of a network that need an entry of their own, the best first.
 
-        Good is who delivered or logged in more than once within 30 days, is not throttled or
+        A good sender delivered or logged in more than once within 30 days, is not throttled or
         banned and was not banned within a day.
 
         Args:
             network: which.
             scope: where.
-            until: who has an entry until then needs none.
+            until: a sender with an entry until then needs none.
             now: wall clock.
             most: only the best so many of the network get an entry, those that have one included.
             evidence: what is not recorded yet.
@@ -283,7 +283,7 @@ class Store:
         with self._database.transaction() as connection:
             senders.report(connection, reports)
 
-    def forget_senders(self, limits: Sequence[str]) -> None:
+    def remove_senders(self, limits: Sequence[str]) -> None:
         """Delete what senders did, and all reports but those of some limits."""
         with self._database.transaction() as connection:
             senders.forget(connection, limits)
@@ -314,11 +314,11 @@ class Store:
             return senders.highest(connection, before)
 
     def keep_peaks(self, reached: Sequence[Peak], watched: Iterable[peaks.Of], now: float) -> None:
-        """Keep what clients reached where it is higher than before; see `throttled.store.peaks`.
+        """Store peaks that are higher than before; see `throttled.store.peaks`.
 
         Args:
-            reached: it.
-            watched: the limits of which it is recorded, whether anybody did it or not.
+            reached: the peaks.
+            watched: the limits whose peaks are recorded, also those without one now.
             now: wall clock.
         """
         with self._database.transaction() as connection:

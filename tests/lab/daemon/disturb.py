@@ -22,7 +22,7 @@ from lab.mail.postfix import Lab
 from lab.network import netns
 from throttled.control import client, protocol
 
-#: Seconds within which a ban must be active again after a hand on the firewall.
+#: Seconds within which a ban must be active again after a change of the firewall.
 BACK = 2.0
 #: … within which a request must be answered.
 ANSWERED = 5.0

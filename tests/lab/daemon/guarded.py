@@ -24,6 +24,7 @@ from lab.network.netns import (
 )
 from lab.network.packets import ip6, opening
 from throttled.enforce.backend import Backend
+from throttled.enforce.memory import Memory
 from throttled.enforce.registry import choose
 from throttled.model import Ruleset
 
@@ -148,3 +149,8 @@ def guarded(name: str, on: Wire, ruleset: Ruleset = RULESET) -> Iterator[Host]:
                 yield host
         finally:
             backend.teardown()
+
+
+def another(backend: Backend) -> Backend:
+    """Return another object for the same kernel, or for none."""
+    return type(backend)() if isinstance(backend, Memory) else choose(backend.name)

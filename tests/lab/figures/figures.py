@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lab.daemon.daemon import THROTTLED, daemon
 from lab.figures import latency
+from lab.figures.asked import asked
 from lab.figures.besieged import besieged
 from lab.figures.compare import compare
 from lab.figures.damage import damage
@@ -287,5 +288,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "spray": spray,
     "drops": drops,
     "sensor": sensed,
+    "policy": asked,
     "rivals": compare,
 }

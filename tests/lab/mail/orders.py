@@ -98,7 +98,7 @@ class Message:
         return Counter({(subject, name): n for name, n in counted.items() if n})
 
     def answered(self) -> bool:
-        """Tell whether a filter's answer is all that joins two of its queue ids."""
+        """Return whether a filter's answer is all that joins two of its queue ids."""
         return "proxied" in self.origin or "answer" in self.filters
 
 

@@ -4,7 +4,7 @@ New attackers come every few seconds; good people send mail all the time; meanwh
 `lab.disturb` happens, one after the other in random order. What must hold:
 
 - each line of the log counts, and once, whatever happens to the log and the daemon (`lab.exact`);
-- a client that is banned gets no answer, but for BACK seconds after a hand on the firewall;
+- a client that is banned gets no answer, but for BACK seconds after a change of the firewall;
 - good people are never throttled or banned, and all their mail is delivered;
 - every request is answered, the daemon ends only when it is asked to, says nothing of the
   unforeseen, its memory stays flat, and at the end it is well.
@@ -233,7 +233,7 @@ class Soak:
             if _UNFORESEEN.search(line) or (
                 line.startswith("throttled: error: ") and not _FORESEEN.search(line)
             ):
-                self.error(f"the daemon says: {line[:100]}")
+                self.error(f"the daemon logged: {line[:100]}")
 
     def _show(self, passed: float, doing: str) -> None:
         o = self._outcome
@@ -282,22 +282,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _print(console, outcome)
     for error in outcome.errors:
-        console.print(f"[red]not so:[/] {error}", markup=True)
+        console.print(f"[red]failed:[/] {error}", markup=True)
     if outcome.log:
-        console.print(f"what the daemon said: {outcome.log}")
+        console.print(f"the daemon's log: {outcome.log}")
     return 1 if outcome.errors else 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="soak",
-        description="A night of mishaps in minutes: crashes, rotations, floods, faults.",
+        description="Crashes, rotations, floods and errors of a night in minutes.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser.parse_args(argv)
 
 
@@ -342,10 +342,10 @@ def _judge_answers(
     for begin, end in itertools.pairwise([*touched, float("inf")]):
         outcome.back.append(max((t - begin for t in heard if begin <= t < end), default=0.0))
     if any(t < min(touched, default=t + 1) for t in heard):
-        soak.error("a banned client was answered before anybody touched the firewall")
+        soak.error("a banned client was answered before the firewall was changed")
     for late in outcome.back:
         if late > BACK:
-            soak.error(f"a banned client was answered {late:.1f} s after a hand on the firewall")
+            soak.error(f"a banned client was answered {late:.1f} s after a change of the firewall")
 
 
 def _count(log: Path) -> int:
@@ -365,7 +365,7 @@ def _tmpfs(where: Path) -> Iterator[Path]:
 
 
 def _print(console: Console, o: Outcome) -> None:
-    happened = Table(title="\nWhat happened", title_justify="left", box=None, show_header=False)
+    happened = Table(title="\nEvents", title_justify="left", box=None, show_header=False)
     for _ in range(3):
         happened.add_column()
         happened.add_column(justify="right")
@@ -373,7 +373,7 @@ def _print(console: Console, o: Outcome) -> None:
     for first in range(0, len(cells), 6):
         happened.add_row(*cells[first : first + 6])
     console.print(happened)
-    required = Table(title="\nWhat must hold", title_justify="left", box=None, show_header=False)
+    required = Table(title="\nRequirements", title_justify="left", box=None, show_header=False)
     required.add_column()
     required.add_column(justify="right")
     starts = sorted(o.start)
@@ -384,10 +384,10 @@ def _print(console: Console, o: Outcome) -> None:
         ("attackers / subjects banned at the end", f"{o.attackers:,} / {o.banned:,}"),
         ("segments sent by a banned client / answered", f"{o.segments:,} / {o.answered:,}"),
         (
-            "… blocked again after a hand on the firewall, at most",
+            "… blocked again after a change of the firewall, at most",
             f"{max(o.back, default=0):.2f} s",
         ),
-        ("good mail: taken / sent", f"{o.good_accepted} / {o.good_sent}"),
+        ("good mail: accepted / sent", f"{o.good_accepted} / {o.good_sent}"),
         ("ready after a start, at most", f"{starts[-1] if starts else 0:.2f} s"),
         ("memory, at most / one daemon's growth, at most", _megabytes(o.memory, o.grown)),
     ):

@@ -923,8 +923,8 @@ def test_a_sender_is_throttled_where_postfix_asks(store: Store, kernel: Kernel) 
     pipeline = sending(store, kernel, mode="throttle")
     assert read(pipeline, bounced("alice", 1, 11)) == []
     assert [r.subject for r in pipeline.reports()] == ["account:alice"]
-    [problem] = SenderReporter(pipeline)(1.0)
-    assert problem.key == "not-connected"
+    [finding] = SenderReporter(pipeline)(1.0)
+    assert finding.key == "not-connected"
     pipeline.answered(connected=True)
     assert list(SenderReporter(pipeline)(1.0)) == []
     [decision] = read(pipeline, bounced("bob", 2, 11))
@@ -940,11 +940,25 @@ def test_a_sender_is_throttled_where_postfix_asks(store: Store, kernel: Kernel) 
     assert list(kernel.elements) == [("account:bob", "submission", "throttle")]
     [row] = store.snapshots(WALL, Filter(within="account:bob"))
     assert line.expired(row) == "expire account:bob limit=account-bounces for=10m origin=log"
-    assert read(pipeline, bounced("bob", 3, 11)) == []  # in force
+    assert read(pipeline, bounced("bob", 3, 11)) == []  # active
     pipeline.unban("account:bob", None, NOW)
     assert store.snapshots(WALL, Filter(subject="account:bob")) == []
     [decision] = read(pipeline, bounced("bob", 4, 11))  # from the beginning
     assert decision.value == 11
+    pipeline.unban("", None, NOW)
+    [decision] = read(pipeline, bounced("bob", 5, 11))  # again
+    assert decision.value == 11
+
+
+def test_another_store_has_its_own_numbers_for_log_files(store: Store, tmp_path: Path) -> None:
+    pipeline = sending(store, None, mode="throttle")
+    read(pipeline, [*bounced("bob", 1, 9), *FLOOD[:9]])
+    assert pipeline.senders.lines("account:bob")
+    assert pipeline.engine.lines(A)
+    other = Store.open(str(tmp_path / "other.db"))
+    pipeline.change_store(other, NOW, [])
+    other.close()
+    assert pipeline.senders.lines("account:bob") == pipeline.engine.lines(A) == ()
 
 
 def test_a_sender_is_banned_only_if_the_limit_says_so(store: Store) -> None:
@@ -967,5 +981,5 @@ def test_senders_beyond_the_caps_are_a_warning(pipeline: Pipeline) -> None:
     reporter = SenderReporter(pipeline)
     assert list(reporter(1.0)) == []
     pipeline.senders.dropped = 7
-    [problem] = reporter(2.0)
-    assert (problem.key, "7 evicted" in problem.what) == ("senders-full", True)
+    [finding] = reporter(2.0)
+    assert (finding.key, "7 evicted" in finding.what) == ("senders-full", True)

@@ -33,7 +33,7 @@ def decision(number: int, action: Any = "ban") -> Decision:
     return Decision(NOW.wall, action, subject, "mx", "errors", 1, NOW.wall + 600, "")
 
 
-class Noting(Store):
+class Spy(Store):
     """A store that notes what it is asked."""
 
     def __init__(self, *given: Any) -> None:
@@ -65,7 +65,7 @@ class Noting(Store):
             else given
         )
 
-    def take(self, name: str) -> list[tuple[Any, ...]]:
+    def calls(self, name: str) -> list[tuple[Any, ...]]:
         """Return how a method was called since this was asked last."""
         found = [call[1:] for call in self.asked if call[0] == name]
         self.asked = []
@@ -73,48 +73,48 @@ class Noting(Store):
 
 
 @pytest.fixture
-def store() -> Iterator[Noting]:
-    opened = Noting.open(":memory:")
+def store() -> Iterator[Spy]:
+    opened = Spy.open(":memory:")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def recorder(store: Noting) -> Recorder:
+def recorder(store: Spy) -> Recorder:
     return Recorder(store, Skipped())
 
 
-def test_evidence_is_written_with_positions_once(recorder: Recorder, store: Noting) -> None:
+def test_evidence_is_written_with_positions_once(recorder: Recorder, store: Spy) -> None:
     evidence = Evidence(A, NOW.wall, 1)
     recorder.add([evidence], {SESSION: 2})
     recorder.add([], {SESSION: 1})
     recorder.record(NOW, [decision(1)])
-    assert store.take("record") == [(NOW.wall, [decision(1)], [], [], {})]
+    assert store.calls("record") == [(NOW.wall, [decision(1)], [], [], {})]
     assert recorder.pending() == 0
     recorder.record(NOW, [], PLACE)
-    assert store.take("record") == [(NOW.wall, [], [evidence], PLACE, {SESSION: 3})]
+    assert store.calls("record") == [(NOW.wall, [], [evidence], PLACE, {SESSION: 3})]
     recorder.record(NOW, [], PLACE)
-    assert store.take("record") == [(NOW.wall, [], [], PLACE, {})]
+    assert store.calls("record") == [(NOW.wall, [], [], PLACE, {})]
 
 
 def test_what_waits_is_written_a_piece_at_a_time(
-    recorder: Recorder, store: Noting, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, store: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("throttled.core.recorder._PIECE", 2)
     made = [decision(number) for number in range(5)]
     evidence = [Evidence(f"198.18.1.{number}", NOW.wall, 1) for number in range(3)]
     recorder.record(NOW, made)
-    assert store.take("record") == [(NOW.wall, made, [], [], {})], "new ones go together"
+    assert store.calls("record") == [(NOW.wall, made, [], [], {})], "new ones go together"
     store.broken = {"record"}
     recorder.add(evidence, {SESSION: 1})
     recorder.record(NOW, made, PLACE)
     assert recorder.pending() == 5
     store.broken = set()
-    store.take("record")
+    store.calls("record")
     parts: list[tuple[Any, ...]] = []
     for second in range(1, 4):
         recorder.record(later(second), [], PLACE)
-        parts += [call[1:] for call in store.take("record")]
+        parts += [call[1:] for call in store.calls("record")]
     assert parts == [
         (made[:2], evidence[:2], [], {}),
         (made[2:4], evidence[2:], [], {}),
@@ -123,15 +123,15 @@ def test_what_waits_is_written_a_piece_at_a_time(
 
 
 def test_a_store_that_failed_is_asked_once_a_second(
-    recorder: Recorder, store: Noting, caplog: pytest.LogCaptureFixture
+    recorder: Recorder, store: Spy, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.broken = {"record"}
     recorder.record(NOW, [decision(1)])
     asked = []
     for seconds in (0.0, 0.9, 1.0, 1.9, -5.0):  # the last: another boot's clock
-        store.take("record")
+        store.calls("record")
         recorder.record(later(seconds))
-        asked.append(len(store.take("record")))
+        asked.append(len(store.calls("record")))
     assert (asked, recorder.errors) == ([0, 0, 1, 0, 1], 3)
     (record,) = caplog.records
     assert re.fullmatch("no space left; .* free some", record.getMessage())
@@ -146,7 +146,7 @@ def test_a_store_that_failed_is_asked_once_a_second(
 
 
 def test_the_latest_are_retained_and_the_others_counted(
-    recorder: Recorder, store: Noting, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, store: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("throttled.core.recorder._PENDING", 3)
     store.broken = {"record"}
@@ -154,23 +154,23 @@ def test_the_latest_are_retained_and_the_others_counted(
     recorder.record(NOW, [decision(n) for n in range(5)])
     assert (recorder.given_up, recorder.pending()) == (3, 3)
     store.broken = set()
-    store.take("record")
+    store.calls("record")
     recorder.record(later(1), [], PLACE)
-    ((_, decisions, evidence, _, _),) = store.take("record")
+    ((_, decisions, evidence, _, _),) = store.calls("record")
     assert decisions == [decision(n) for n in (2, 3, 4)]
     assert [one.deliveries for one in evidence] == [1, 2, 3]
 
 
-def pending_after(recorder: Recorder, store: Noting, subject: str, scope: Any) -> list[str]:
+def pending_after(recorder: Recorder, store: Spy, subject: str, scope: Any) -> list[str]:
     """Return what is still to be written after an unban."""
     store.broken = {"record"}
     made = [decision(1), replace(decision(1), scope="submission"), decision(2)]
     recorder.record(NOW, made)
     recorder.unban(subject, scope, NOW)
     store.broken = set()
-    store.take("record")
+    store.calls("record")
     recorder.record(later(1))
-    ((_, decisions, *_),) = store.take("record")
+    ((_, decisions, *_),) = store.calls("record")
     return [f"{d.subject[-1]}{d.scope[0]}" for d in decisions]
 
 
@@ -184,20 +184,20 @@ def pending_after(recorder: Recorder, store: Noting, subject: str, scope: Any) -
     ],
 )
 def test_what_is_unbanned_is_not_written_later(
-    recorder: Recorder, store: Noting, subject: str, scope: Any, left: list[str]
+    recorder: Recorder, store: Spy, subject: str, scope: Any, left: list[str]
 ) -> None:
     assert pending_after(recorder, store, subject, scope) == left
 
 
-def test_an_unban_says_how_many_were_in_force(recorder: Recorder, store: Noting) -> None:
+def test_an_unban_says_how_many_were_in_force(recorder: Recorder, store: Spy) -> None:
     recorder.record(NOW, [decision(n) for n in range(3)])
     assert recorder.unban("198.18.0.1", None, NOW, NOW.wall + 60) == 1
-    assert store.take("unban") == [("198.18.0.1", None, NOW.wall, NOW.wall + 60, "operator")]
+    assert store.calls("unban") == [("198.18.0.1", None, NOW.wall, NOW.wall + 60, "operator")]
     assert recorder.unban("", "mx", NOW) == 2
-    assert store.take("clear") == [(NOW.wall, "mx")]
+    assert store.calls("clear") == [(NOW.wall, "mx")]
 
 
-def test_an_unban_that_cannot_be_written_is_made_up_for(recorder: Recorder, store: Noting) -> None:
+def test_an_unban_that_cannot_be_written_is_made_up_for(recorder: Recorder, store: Spy) -> None:
     recorder.record(NOW, [decision(1)])
     store.broken = {"unban", "record"}
     with pytest.raises(StoreError):
@@ -211,8 +211,8 @@ def test_an_unban_that_cannot_be_written_is_made_up_for(recorder: Recorder, stor
     assert store.past([("198.18.0.1", "mx")], NOW.wall)["198.18.0.1", "mx"].action != "ban"
 
 
-def test_another_store_gets_what_is_in_force_first(recorder: Recorder, store: Noting) -> None:
-    other = Noting.open(":memory:")
+def test_another_store_gets_what_is_in_force_first(recorder: Recorder, store: Spy) -> None:
+    other = Spy.open(":memory:")
     store.broken = {"record", "pasts"}
     recorder.record(NOW, [decision(1)])
     recorder.past([], NOW)
@@ -220,39 +220,39 @@ def test_another_store_gets_what_is_in_force_first(recorder: Recorder, store: No
     recorder.change_store(other, NOW, [decision(2)])
     assert not any((recorder.error, recorder.unread))
     assert recorder.store is other
-    assert other.take("record") == [(NOW.wall, [decision(2), decision(1)], [], [], {})]
+    assert other.calls("record") == [(NOW.wall, [decision(2), decision(1)], [], [], {})]
     other.close()
 
 
 CROSSED = Crossing(A, "mx", "errors", "ban", 51, 50, 600.0, "errors")
 
 
-def test_what_was_done_in_this_batch_speaks_for_a_client(recorder: Recorder, store: Noting) -> None:
+def test_what_was_done_in_this_batch_speaks_for_a_client(recorder: Recorder, store: Spy) -> None:
     mine, near, far = (Evidence(subject, NOW.wall, 1) for subject in (A, NEAR, B))
     recorder.add([mine, near, far], {})
     of_network = replace(CROSSED, subject="203.0.113.0/24")
     clients, networks = recorder.past([CROSSED], NOW)
-    assert store.take("pasts") == [
+    assert store.calls("pasts") == [
         ([(A, "mx")], [("198.51.100.0/24", "mx")], NOW.wall, [mine, near])
     ]
     assert clients[A, "mx"].deliveries == 1
     assert ("198.51.100.0/24", "mx") in networks
     clients, networks = recorder.past([of_network], NOW)
-    assert store.take("pasts") == [([], [("203.0.113.0/24", "mx")], NOW.wall, [far])]
+    assert store.calls("pasts") == [([], [("203.0.113.0/24", "mx")], NOW.wall, [far])]
     assert (clients, list(networks)) == ({}, [("203.0.113.0/24", "mx")])
     store.broken = {"record"}
     recorder.record(NOW)
     recorder.past([CROSSED], NOW)
-    assert [len(call) for call in store.take("pasts")] == [3], "no evidence: it cannot be written"
+    assert [len(call) for call in store.calls("pasts")] == [3], "no evidence: it cannot be written"
 
 
 def test_without_history_it_is_decided_all_the_same(
-    recorder: Recorder, store: Noting, caplog: pytest.LogCaptureFixture
+    recorder: Recorder, store: Spy, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder.add([Evidence(A, NOW.wall, 1)], {})
     store.broken = {"pasts"}
     assert recorder.past([CROSSED], NOW) == ({}, {})
-    assert [len(call) for call in store.take("pasts")] == [4, 3], "first with evidence"
+    assert [len(call) for call in store.calls("pasts")] == [4, 3], "first with evidence"
     recorder.past([CROSSED], NOW)
     assert [r.levelno for r in caplog.records] == [logging.ERROR], "once"
     assert recorder.unread is not None
@@ -261,7 +261,7 @@ def test_without_history_it_is_decided_all_the_same(
     assert recorder.unread is None
 
 
-def test_an_unban_that_is_not_written_yet_counts(recorder: Recorder, store: Noting) -> None:
+def test_an_unban_that_is_not_written_yet_counts(recorder: Recorder, store: Spy) -> None:
     recorder.record(NOW, [replace(decision(7), subject=A)])
     assert recorder.past([CROSSED], NOW)[0][A, "mx"].action == "ban"
     store.broken = {"unban"}
@@ -271,14 +271,14 @@ def test_an_unban_that_is_not_written_yet_counts(recorder: Recorder, store: Noti
 
 
 def test_good_senders_of_a_network(
-    recorder: Recorder, store: Noting, caplog: pytest.LogCaptureFixture
+    recorder: Recorder, store: Spy, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = Evidence(A, NOW.wall, 1)
     recorder.add([mine, Evidence(B, NOW.wall, 1)], {})
     until = NOW.wall + 600
     recorder.senders("198.51.100.0/24", "mx", until, NOW, only=A)
     recorder.senders("2001:db8::/64", "mx", until, NOW)
-    assert store.take("senders") == [
+    assert store.calls("senders") == [
         ("198.51.100.0/24", "mx", until, NOW.wall, 256, [mine], A),
         ("2001:db8::/64", "mx", until, NOW.wall, 16, [], ""),
     ]
@@ -289,16 +289,16 @@ def test_good_senders_of_a_network(
 
 
 def test_an_unforeseen_error_of_good_senders_is_counted(
-    store: Noting, monkeypatch: pytest.MonkeyPatch
+    store: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skipped = Skipped()
     monkeypatch.setattr(store, "senders", None)
-    monkeypatch.setattr(Noting, "senders", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Spy, "senders", lambda *_, **__: 1 / 0)
     assert Recorder(store, skipped).senders("198.51.100.0/24", "mx", 0.0, NOW) == []
     assert skipped.counts == {"row": 1}
 
 
-def test_exemptions_that_the_store_refused_are_left_out(recorder: Recorder, store: Noting) -> None:
+def test_exemptions_that_the_store_refused_are_left_out(recorder: Recorder, store: Spy) -> None:
     recorder.record(NOW, [decision(1), decision(2, "throttle"), decision(4)])
     asked = [decision(n, "exempt") for n in (1, 2, 3, 4)] + [decision(1)]
     store.broken = {"unban"}
@@ -306,32 +306,30 @@ def test_exemptions_that_the_store_refused_are_left_out(recorder: Recorder, stor
         recorder.unban("198.18.0.4", "mx", NOW)
     store.asked = []
     assert recorder.without_refused(asked, NOW) == [asked[2], asked[3], asked[4]]
-    assert store.take("past") == [([(d.subject, "mx") for d in asked[:4]], NOW.wall)]
+    assert store.calls("past") == [([(d.subject, "mx") for d in asked[:4]], NOW.wall)]
     assert recorder.without_refused([decision(1)], NOW) == [decision(1)]
-    assert store.take("past") == []
+    assert store.calls("past") == []
     store.broken = {"past"}
     assert recorder.without_refused(asked, NOW) == asked
 
 
-def test_packet_counters(
-    recorder: Recorder, store: Noting, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_packet_counters(recorder: Recorder, store: Spy, caplog: pytest.LogCaptureFixture) -> None:
     element = Element(A, "mx", "ban", 600.0, 7)
     recorder.packets([])
-    assert store.take("packets") == []
+    assert store.calls("packets") == []
     recorder.packets([element])
-    assert store.take("packets") == [([element],)]
+    assert store.calls("packets") == [([element],)]
     store.broken = {"packets", "record"}
     recorder.packets([element])
     assert "no space left" in caplog.text
     recorder.record(NOW)
-    store.take("packets")
+    store.calls("packets")
     recorder.packets([element])
-    assert store.take("packets") == []
+    assert store.calls("packets") == []
 
 
 def test_what_cannot_be_written_together_is_written_apart(
-    store: Noting, monkeypatch: pytest.MonkeyPatch
+    store: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Store.record
     alone: list[list[Any]] = []
@@ -343,7 +341,7 @@ def test_what_cannot_be_written_together_is_written_apart(
         alone.append(given)
         real(self, now, *parts)
 
-    monkeypatch.setattr(Noting, "record", record)
+    monkeypatch.setattr(Spy, "record", record)
     skipped = Skipped()
     recorder = Recorder(store, skipped)
     evidence = Evidence(A, NOW.wall, 1)

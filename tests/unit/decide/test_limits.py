@@ -252,7 +252,7 @@ def test_other_thresholds_for_addresses_and_networks() -> None:
     assert gauge.plain("198.51.100.7") == (NEVER, NEVER)
 
 
-def test_names_are_told_apart_up_to_the_highest_threshold_of_anybody() -> None:
+def test_names_are_distinguished_up_to_the_highest_threshold() -> None:
     limit = Limit(
         count="auth_users",
         within=duration("1d"),

@@ -1,7 +1,9 @@
 """Whose a message is, from lines as Postfix writes them."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC
+from functools import partial
 from random import Random
 
 import pytest
@@ -13,7 +15,7 @@ from lab.mail.orders import Message as Filtered
 from throttled.decide import owners
 from throttled.decide import queue as room
 from throttled.decide.queue import Queue, Use
-from throttled.model import Event, Facts
+from throttled.model import Event, Facts, Message
 from throttled.parse.parser import Parser
 
 FACTS = Facts(
@@ -384,3 +386,88 @@ def test_what_is_evicted_when_senders_are_switched_off(log: Log) -> None:
     assert len(log.queue) == 0
     assert log.queue.shown("account:alice") == "account:alice"
     assert not log.queue.inside("203.0.113.99")
+
+
+# Policy requests: what Postfix asks before it takes a message
+
+
+def ask(log: Log, queue_id: str, user: str = "", client: str = "203.0.113.7") -> None:
+    message = Message(queue_id, sender="a@example.test", recipients=3)
+    event = Event("policy_request", client, "smtpd", "postfix", 0, 0.0, user=user, message=message)
+    for use in log.queue.step(event):
+        log.used[use.subject, use.counted] += use.amount
+
+
+LOGIN = SUBMISSION.format("3A5C01F2B", "alice")
+QUEUED = ACTIVE.format("3A5C01F2B", "a@example.test", 4)
+ONCE = {("account:alice", "messages"): 1, ("account:alice", "recipients"): 3}
+
+
+@pytest.mark.parametrize("order", ["asked first", "logged first", "asked twice", "read at last"])
+def test_a_message_that_is_asked_about_counts_once(log: Log, order: str) -> None:
+    asked, logged = partial(ask, log, "3A5C01F2B", "Alice"), partial(log, LOGIN)
+    orders: dict[str, tuple[Callable[[], object], ...]] = {
+        "asked first": (asked, logged, partial(log, QUEUED)),
+        "logged first": (logged, asked, partial(log, QUEUED)),
+        "asked twice": (asked, logged, asked, partial(log, QUEUED)),
+        "read at last": (asked, partial(log, LOGIN, QUEUED)),
+    }
+    for step in orders[order]:
+        step()
+    assert log() == ONCE
+    assert log.used["account:alice", "bytes"] == 400
+    log(QUEUED, BOUNCED.format("3A5C01F2B"))
+    assert log.used["account:alice", "bounces"] == 1
+    assert log.used["account:alice", "bytes"] == 400
+
+
+def test_a_queue_id_that_is_used_again_is_another_message(log: Log) -> None:
+    for order in (0, 1):
+        ask(log, "3A5C01F2B", "alice")
+        log(LOGIN, QUEUED, *(() if order else (REMOVED.format("3A5C01F2B"),)))
+    ask(log, "3A5C01F2B", "alice")  # the log is late: `removed` is not read yet
+    log(LOGIN)
+    assert log()["account:alice", "messages"] == 3
+    log(LOGIN, QUEUED)  # Postfix does not ask any more
+    assert log()["account:alice", "messages"] == 4
+
+
+def test_inside_hosts_are_asked_about_and_others_are_nobody(log: Log) -> None:
+    ask(log, "3A5C01F2B", client="198.51.100.9")
+    log(CLIENT.format("3A5C01F2B", "198.51.100.9"), QUEUED)
+    ask(log, "3A5C01F2C")  # a stranger
+    ask(log, "3A5C01F2D", client="127.0.0.1")  # a filter may be on this host: the log knows
+    ask(log, "3A5C01F2E", client="192.0.2.9")
+    ask(log, "", "alice")
+    assert log() == {("198.51.100.9", "messages"): 1, ("198.51.100.9", "recipients"): 3}
+    assert len(log.queue) == 1
+
+
+def test_a_bounce_that_is_asked_about_is_nobodys(log: Log) -> None:
+    event = Event(
+        *("policy_request", "198.51.100.9", "smtpd", "postfix", 0, 0.0),
+        message=Message("3A5C01F2B"),
+    )
+    assert log.queue.step(event) == ()
+
+
+def test_whose_a_message_is_says_the_log(log: Log) -> None:
+    """Not a request, which a compromised smtpd may send of any account and queue id."""
+    log(LOGIN)
+    ask(log, "3A5C01F2B", "bob")
+    assert log.queue.subject("3A5C01F2B") == "account:alice"
+    assert log() == {("account:bob", "messages"): 1, ("account:bob", "recipients"): 3}
+    log(QUEUED)
+    assert log()["account:alice", "recipients"] == 4
+
+
+def test_a_hosted_domain_is_asked_about_too(log: Log) -> None:
+    log("local[3]: 1A5C01F2B: to=<b@example.test>, relay=local, delay=1, status=sent (x)")
+    log.used.clear()
+    ask(log, "3A5C01F2B", "alice")
+    log(LOGIN, QUEUED)
+    domain = {(s, c): n for (s, c), n in log().items() if s == "domain:example.test"}
+    assert domain == {
+        ("domain:example.test", "messages"): 1,
+        ("domain:example.test", "recipients"): 3,
+    }

@@ -14,10 +14,10 @@ def test_missing() -> None:
 
 
 def test_clocks_that_tick_between_make_no_difference() -> None:
-    held = [Element(f"198.51.100.{n}", "mx", "ban", 600.0) for n in range(4)]
+    elements = [Element(f"198.51.100.{n}", "mx", "ban", 600.0) for n in range(4)]
     ends = (594.9, 595.0, 605.0, 605.1)
     desired = [Entry(f"198.51.100.{n}", "mx", "ban", end) for n, end in enumerate(ends)]
-    assert missing(desired, held) == [desired[0], desired[3]]
+    assert missing(desired, elements) == [desired[0], desired[3]]
 
 
 def test_another_rate_is_another_element() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from throttled.enforce import dryrun
+from throttled.enforce import memory
 from throttled.enforce.dryrun import DryRun
 from throttled.model import Applied, Entry, Ruleset
 
@@ -30,7 +30,7 @@ def test_an_element_ends_on_the_clock() -> None:
 
 
 def test_what_has_ended_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dryrun, "_ELEMENTS", 2)
+    monkeypatch.setattr(memory, "_ELEMENTS", 2)
     clock = Clock()
     backend = DryRun(clock)
     backend.setup(RULESET)

@@ -22,10 +22,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     again = Journal(tmp_path / "postfix", "/etc/postfix").load()
     assert again.changes == journal.changes
     assert [one.number for one in again.changes] == [1, 2]
-    assert (again.pending(), again.latest("set")) == (again.changes[0], again.changes[1])
+    assert (again.pending(), again.latest("set")) == ([again.changes[0]], again.changes[1])
     assert again.latest("another") is None
     other = Journal(tmp_path / "postfix", "/etc/postfix-out").load()
-    assert (other.pending(), other.latest("set")) == (None, None)
+    assert (other.pending(), other.latest("set")) == ([], None)
     (path,) = (tmp_path / "postfix").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -9,8 +9,8 @@ import pytest
 from lab.mail.maincf import configure
 from lab.network.netns import namespace
 from throttled.host import postconf
-from throttled.host.services import alike, services
-from throttled.model import Scope, Service
+from throttled.host.services import alike, services, spool
+from throttled.model import Scope, Service, Spool
 
 
 @pytest.fixture
@@ -223,3 +223,32 @@ smtps inet n - y - - smtpd -o syslog_name=postfix/submission"""
     result, _ = found("", master)
     assert len(result) == 5
     assert list(alike(result)) == []
+
+
+SMALL = "587 inet n - y - 10 smtpd"
+
+
+@pytest.mark.parametrize(
+    ("main", "master", "processes"),
+    [
+        ("", "smtp inet n - y - - smtpd", 100),
+        ("default_process_limit = 500", "smtp inet n - y - - smtpd", 500),
+        ("", f"smtp inet n - y - - smtpd\n{SMALL}", 10),
+        ("", "smtp inet n - y - 0 smtpd", 100),  # any number
+        ("", "smtp inet n - y - 1 postscreen\nsmtpd pass - - y - 70 smtpd", 70),
+        ("", "smtp inet n - y - - smtpd\n127.0.0.1:10026 inet n - n - 5 smtpd", 100),
+        ("master_service_disable = 587/inet", f"smtp inet n - y - - smtpd\n{SMALL}", 100),
+    ],
+)
+def test_the_queue_and_its_smallest_service(
+    tmp_path: Path, main: str, master: str, processes: int
+) -> None:
+    more = f"queue_directory = /var/spool/other\nmail_owner = mail\n{main}"
+    directory = configure(tmp_path, more, master)
+    found = spool(postconf.read(directory))
+    assert found == Spool(directory, "/var/spool/other", "mail", processes)
+
+
+def test_a_queue_that_postconf_does_not_name(tmp_path: Path) -> None:
+    directory = configure(tmp_path, "mail_owner =", "smtp inet n - y - - smtpd")
+    assert spool(postconf.read(directory)) is None

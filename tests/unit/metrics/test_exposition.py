@@ -30,6 +30,7 @@ def status() -> StatusResult:
         banned={"mx": 3, "submission": 1},
         exempt={"mx": 4},
         packets_dropped=55,
+        answers={"wait": 3},
         desired=6,
         enforced=5,
         counted=True,
@@ -65,6 +66,7 @@ def test_each_figure_is_there_under_its_name() -> None:
         ("throttled_lines_lost_total", ()): 1,
         ("throttled_errors_total", ()): 2,
         ("throttled_packets_dropped_total", ()): 55,
+        ("throttled_policy_answers_total", (("answer", "wait"),)): 3,
         ("throttled_events_total", (("kind", "reject"),)): 4,
         ("throttled_decisions_total", (("action", "ban"), ("limit", "errors"))): 4,
         ("throttled_start_time_seconds", ()): 1000,
@@ -101,5 +103,5 @@ def test_the_daemons_own_cost_is_there() -> None:
 def test_labels_are_few() -> None:
     """Nothing grows with the number of clients."""
     labels = {name for _, pairs in samples() for name, _ in pairs}
-    words = "version backend mode kind action scope limit state log le key"
+    words = "version backend mode kind action scope limit state log le key answer"
     assert labels == set(words.split())

@@ -251,7 +251,7 @@ def test_a_named_log_and_a_pattern_that_means_it(site: Site) -> None:
 def test_health_reports_what_a_pattern_means(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def keys() -> list[str]:
         found = LogReporter(site.logs, site.pipeline)(now().boot)
-        return [problem.key.partition(":")[0] for problem in found]
+        return [finding.key.partition(":")[0] for finding in found]
 
     monkeypatch.setattr(pattern, "MAX_MATCHES", 1)
     site.follow("*.log")

@@ -24,14 +24,19 @@ FILES = {
 class Postfix:
     """Answers for postqueue and postcat."""
 
-    def __init__(self) -> None:
+    def __init__(self, stopped: int = 0) -> None:
+        """Be unable to list the queue so many times."""
         self.asked: list[str] = []
+        self.stopped = stopped
 
     def __call__(self, *argv: str, seconds: float) -> str:
         assert seconds > 0
         if argv[:3] == ("postqueue", "-c", "/away"):
             raise HostError("postqueue cannot be run")
         if argv[0] == "postqueue":
+            if self.stopped:
+                self.stopped -= 1
+                raise HostError("malformed showq server response")
             return "".join(map(LIST.format, [*FILES, "3A5C01F27"]))
         self.asked.append(argv[-1])
         if argv[-1] not in FILES:
@@ -41,6 +46,7 @@ class Postfix:
 
 def test_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_files, "PAUSE", 0.0)
+    monkeypatch.setattr(queue_files, "AGAIN", (0.0, 0.0))
     queue, postfix = Queue(FACTS), Postfix()
     known = asyncio.run(queue_files.learn(queue, ["/away", "/etc/postfix"], postfix))
     assert known == len(queue) == 2
@@ -48,6 +54,18 @@ def test_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert queue.shown("account:alice") == "account:Alice"
     assert queue.subject("3A5C01F22") == "198.51.100.9"
     assert postfix.asked == [*FILES, "3A5C01F27"]
+
+
+@pytest.mark.parametrize(("stopped", "known"), [(1, 2), (2, 0)])
+def test_a_postfix_that_starts_later(
+    stopped: int, known: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_files, "PAUSE", 0.0)
+    monkeypatch.setattr(queue_files, "AGAIN", (0.0, 0.0))
+    caplog.set_level("INFO")
+    postfix = Postfix(stopped)
+    assert asyncio.run(queue_files.learn(Queue(FACTS), ["/etc/postfix"], postfix)) == known
+    assert ("not attributed: malformed" in caplog.text) == (known == 0)
 
 
 def test_what_is_known_is_not_asked_and_never_more_than_a_bound(

@@ -84,6 +84,6 @@ def test_what_senders_did_in_a_day(store: Store) -> None:
     alice = SenderRow("account:alice@example.test", 2, 5, 6, 3, 4, 20, 31)
     host = SenderRow("198.51.100.7", 1, 1, 1, 0, 0, 0, 0)
     assert store.senders_of_day(9) == [host, alice]
-    assert store.senders_of_day(9, "Example") == [alice]
+    assert store.senders_of_day(9, "example") == [alice]
     assert store.senders_of_day(9, kind="inside") == [host]
     assert store.senders_of_day(9, "bob") == []

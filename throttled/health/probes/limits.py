@@ -42,8 +42,7 @@ def check(facts: Facts, store: str = "") -> Iterator[Finding]:
 def _interrupted(directory: str, store: str) -> Iterator[Finding]:
     """Yield that a command was killed while it changed main.cf."""
     with suppress(HostError, NotPermittedError):
-        change = journal(store, directory).load().pending() if store else None
-        if change is not None:
+        for change in journal(store, directory).load().pending() if store else ():
             names = ", ".join(setting.name for setting in change.settings)
             what = f"{directory}: a change of {names} by {change.user} is unfinished"
             hint = "if no throttled postfix command runs: throttled postfix undo"

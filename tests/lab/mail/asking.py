@@ -1,0 +1,160 @@
+"""Postfix that asks a policy server, and senders of mail whose waits are measured."""
+
+import contextlib
+import os
+import signal
+import smtplib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lab.mail.postfix import PASSWORD, USER, Lab
+from lab.network.netns import SERVER4, until
+from throttled.model import Decision, Rate
+from throttled.store.store import Store
+
+#: An application server inside mynetworks, and a client with a login.
+DEVICE, CLIENT = "198.18.70.8", "198.18.70.7"
+ACCOUNT = f"account:{USER}"
+#: The limit that `throttle` and `ban` name: without one of inside hosts they would be unbanned.
+LIMIT = """
+[limits.test]
+of = "inside"
+count = "messages"
+within = "1d"
+soft = 1000000
+"""
+_LETTER = "Subject: x\r\n\r\nx\r\n"
+
+
+def connect(lab: Lab, path: str = "throttled/policy", *more: str) -> None:
+    """Let Postfix ask before each message's content, and know an inside host.
+
+    Args:
+        lab: whose Postfix.
+        path: of the socket, below its queue directory.
+        more: other parameters, as NAME=VALUE.
+    """
+    inside = f"mynetworks=127.0.0.0/8 {DEVICE}/32"
+    parameters = (inside, f"smtpd_data_restrictions={check(path)}", *more)
+    lab.server.run("postconf", "-c", str(lab.mail.config), "-e", *parameters)
+    reload(lab)
+
+
+def check(path: str = "throttled/policy") -> str:
+    """Return the restriction that asks at a socket below the queue directory."""
+    return f"check_policy_service {{ unix:{path}, timeout=2s, default_action=DUNNO }}"
+
+
+def reload(lab: Lab) -> None:
+    """Let Postfix read its configuration again, and wait until no smtpd has the old one."""
+    old = {pid for pid in lab.mail.pids() if _name(pid) == "smtpd"}
+    os.utime(lab.mail.config / "main.cf", (1e9, 1e9))  # see lab.mail.maincf.settle
+    os.kill(int((lab.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+    until(lambda: not old & set(lab.mail.pids()), "no smtpd has the old configuration")
+
+
+def send(  # noqa: PLR0913 - who, how many, how
+    lab: Lab,
+    count: int,
+    source: str = DEVICE,
+    *,
+    login: bool = False,
+    sessions: bool = False,
+    seconds: float = 60.0,
+) -> list[float]:
+    """Send messages, each once; return the seconds that each accepted one lasted.
+
+    Args:
+        lab: to its server.
+        count: of messages.
+        source: of the client.
+        login: whether it logs in, at port 587.
+        sessions: whether each message is a session of its own.
+        seconds: after which the client gives up a reply.
+    """
+    times: list[float] = []
+
+    def deliver() -> None:
+        session: smtplib.SMTP | None = None
+        for _ in range(count):
+            began = time.monotonic()
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                if session is None:
+                    session = _session(source, login=login, seconds=seconds)
+                session.sendmail("someone@example.net", ["alice@example.test"], _LETTER)
+                times.append(time.monotonic() - began)
+            if sessions and session is not None:
+                session.close()
+                session = None
+        if session is not None:
+            session.close()
+
+    lab.client.call(deliver)
+    return times
+
+
+def at_once(number: int, act: Callable[[], list[float]]) -> list[float]:
+    """Do the same in so many threads; return what all of them return."""
+    found: list[float] = []
+    threads = [threading.Thread(target=lambda: found.extend(act())) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def decided(path: Path, *decisions: Decision) -> None:
+    """Record decisions in the database of a daemon that does not run."""
+    store = Store.open(str(path))
+    store.record(time.time(), decisions)
+    store.close()
+
+
+def throttle(subject: str, rate: Rate | None = None) -> Decision:
+    """Return the decision to throttle a subject for an hour."""
+    at = time.time()
+    return Decision(at, "throttle", subject, "mx", "test", 0, at + 3600, "test", rate=rate)
+
+
+def ban(subject: str) -> Decision:
+    """Return the decision to ban a subject for an hour."""
+    at = time.time()
+    return Decision(at, "ban", subject, "mx", "test", 1, at + 3600, "test")
+
+
+def on_hold(lab: Lab) -> int:
+    """Return how many messages are on hold."""
+    return sum(path.is_file() for path in (lab.mail.home / "queue/hold").rglob("*"))
+
+
+@contextlib.contextmanager
+def as_postfix(lab: Lab, code: str) -> Iterator[None]:
+    """Run Python code as the user postfix, which has the path of the socket in `sys.argv[1]`."""
+    path = str(lab.mail.home / "queue/throttled/policy")
+    command = ("setpriv", "--reuid=postfix", "--regid=postfix", "--clear-groups", sys.executable)
+    process = lab.server.popen([*command, "-c", code, path])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _session(source: str, *, login: bool, seconds: float) -> smtplib.SMTP:
+    port = 587 if login else 25
+    session = smtplib.SMTP(SERVER4, port, timeout=seconds, source_address=(source, 0))
+    session.ehlo("client.example.net")
+    if login:
+        session.login(USER, PASSWORD)
+    return session
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
