@@ -390,6 +390,10 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "root"
 
 
+#: What a peer's ban becomes here.
+Believe = Literal["ban", "throttle", "report"]
+
+
 class Policy(Struct, frozen=True):
     """All that deciding needs."""
 

@@ -40,6 +40,9 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Clients behind a proxy, whose decisions are only reported.",
         ),
+        click.option(
+            "--from", "peer", metavar="PEER", help="Only entries from this host of the fleet."
+        ),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
         click.argument("within", metavar="[ADDRESS]", required=False, type=subject),

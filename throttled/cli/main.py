@@ -43,6 +43,7 @@ COMMANDS = {
     "accounts": "accounts",
     "mail": "mail",
     "find": "find",
+    "fleet": "fleet",
     "postfix": "postfix",
     "audit": "audit",
     "import": "import_",

@@ -99,6 +99,7 @@ class List(_Op, frozen=True, tag="list"):
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
+    peer: _Text | None = None  # only what came from this host of the fleet
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -220,6 +221,23 @@ class Reload(_Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
 
 
+class FleetStatus(_Op, frozen=True, tag="fleet"):
+    """How is the fleet? Answered with `FleetResult`."""
+
+
+class FleetRemove(_Op, frozen=True, tag="fleet-remove"):
+    """Remove all that came from a host of the fleet. Answered with `Done`."""
+
+    subject: _Text  # the host's name
+    distrust: bool = False  # and listen to it no more
+
+
+class FleetTrust(_Op, frozen=True, tag="fleet-trust"):
+    """Listen to a host of the fleet again, and end its brake. Answered with `Done`."""
+
+    subject: _Text  # the host's name
+
+
 class Purge(_Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
@@ -263,11 +281,26 @@ Request = (
     | Audit
     | AddHost
     | Reload
+    | FleetStatus
+    | FleetRemove
+    | FleetTrust
 )
 
 #: Requests that change nothing.
 READS = (
-    Ping | Prove | Asked | Reach | Status | Top | List | Explain | Accounts | Find | Allowed | Audit
+    Ping
+    | Prove
+    | Asked
+    | Reach
+    | Status
+    | Top
+    | List
+    | Explain
+    | Accounts
+    | Find
+    | Allowed
+    | Audit
+    | FleetStatus
 )
 
 
@@ -522,6 +555,29 @@ class AuditResult(_Result, frozen=True, tag="audit"):
     rows: list[Change]
 
 
+class FleetPeer(Struct, frozen=True):
+    """A host of the fleet."""
+
+    name: str
+    version: str  # of its program; "" until its first heartbeat
+    heard: float  # seconds since its latest entry, or since the daemon was started
+    entries: int  # active here that came from it
+    braked: bool  # its bans are throttles
+    outcomes: dict[str, int]  # what became of its rows since the start
+    distrusted: bool = False
+
+
+class FleetResult(_Result, frozen=True, tag="fleet"):
+    """The fleet."""
+
+    site: str
+    name: str  # of this host
+    connected: bool
+    error: str  # why not; "" where it is
+    published: dict[str, int]  # rows since the start, by kind
+    peers: list[FleetPeer]
+
+
 Result = (
     Done
     | StatusResult
@@ -534,6 +590,7 @@ Result = (
     | AllowedResult
     | ImportResult
     | AuditResult
+    | FleetResult
 )
 
 

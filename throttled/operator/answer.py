@@ -14,6 +14,7 @@ from throttled.operator.allow import allow, allowed, disallow, resolve
 from throttled.operator.ban import ban
 from throttled.operator.desk import Desk, Running
 from throttled.operator.explain import explain
+from throttled.operator.fleet import fleet_remove, fleet_status, fleet_trust
 from throttled.operator.import_ import import_list
 from throttled.operator.list import active_rows
 from throttled.operator.senders import accounts, find
@@ -116,5 +117,8 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.AddHost: _add_host,
     protocol.Reload: _reload,
     protocol.Reach: _reach,
+    protocol.FleetStatus: fleet_status,
+    protocol.FleetRemove: fleet_remove,
+    protocol.FleetTrust: fleet_trust,
     protocol.Asked: _asked,
 }

@@ -12,6 +12,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
@@ -49,6 +50,7 @@ class Running(Struct, frozen=True):
     reach: Callable[[], Awaitable[str]]
     #: Whether Postfix asked about a message of a session of this host: its address and port.
     asked: Callable[[str, int], bool]
+    fleet: Callable[[], Fleet | None] = lambda: None
 
 
 class Desk(Struct, frozen=True):

@@ -70,6 +70,7 @@ from throttled.service.announce import (
     report_behind,
 )
 from throttled.service.configuration import LiveConfiguration, Options
+from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
 from throttled.service.schedule import Schedule
@@ -111,10 +112,12 @@ class Daemon:
         self.desk: Desk
         self.store_error: StoreError | None = None
         self.metrics_error: ConfigError | None = None
+        self.fleet_error: ConfigError | None = None
         self.host: HostWatch
         self.announcer: Announcer
         self.journal: Journal
         self.schedule: Schedule
+        self.fleet: FleetLink | None = None
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
@@ -193,6 +196,7 @@ class Daemon:
         self._closing.callback(self._close_store)
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
+        self.fleet = self._open_fleet()
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         asked = answers(self.backend)
         if asked is not None:
@@ -234,7 +238,7 @@ class Daemon:
         self._follow_requests()
         self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
-        self._spawn(self.schedule.run())
+        self._spawn_loops()
         if self.config.accounts.enabled:
             queue = self.pipeline.senders.queue
             self._spawn(queue_files.learn(queue, self.facts.spools))
@@ -260,6 +264,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            fleet=lambda: None if self.fleet is None else self.fleet.fleet,
             asked=self.requests.asked_about,
         )
         return Desk(
@@ -271,6 +276,25 @@ class Daemon:
             clock=now,
             running=running,
         )
+
+    def _spawn_loops(self) -> None:
+        self._spawn(self.schedule.run())
+        if self.fleet is not None:
+            self._spawn(self.fleet.run())
+
+    def _open_fleet(self) -> FleetLink | None:
+        """Return the connection to the fleet; None: off, or its files cannot be used."""
+        self.fleet_error = None
+        if not self.config.fleet.site:
+            return None
+        try:
+            link = FleetLink(self.config.fleet, self.pipeline, self.logs, self.announcer)
+        except ConfigError as error:
+            log.error("no fleet: %s. %s", error.message, error.hint)
+            self.fleet_error = error
+            return None
+        self.announcer.always(link)
+        return link
 
     async def _serve_metrics(self) -> None:
         """Serve the metrics where the configuration says; protecting continues without them."""
@@ -490,6 +514,7 @@ class Daemon:
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
+            lambda at: () if self.fleet is None else self.fleet.findings(at),
             self._warnings,
         ]
         return silence
@@ -517,7 +542,11 @@ class Daemon:
     def _warnings(self, _at: float) -> Iterator[Finding]:
         if self.hook.finding:
             yield self.hook.finding
-        errors = {"config": self.live.error, "metrics": self.metrics_error}
+        errors = {
+            "config": self.live.error,
+            "metrics": self.metrics_error,
+            "fleet": self.fleet_error,
+        }
         yield from failures("warning", errors)
         for what in self.facts.warnings:
             yield Finding("warning", what, "see: throttled check", "host")

@@ -37,6 +37,7 @@ from throttled.skipped import Skipped
 from throttled.store import (
     audit,
     find,
+    fleet,
     host,
     hourly,
     listing,
@@ -328,6 +329,37 @@ class Store:
         with self._database.guard() as connection:
             return peaks.read(connection, now)
 
+    # The fleet
+
+    def outbox(self, after: int, now: float, count: int = _CHUNK) -> tuple[list[fleet.Own], int]:
+        """Return what the fleet is to know of the `count` decisions after a number.
+
+        Returns:
+            Bans that are active and operators' unbans, and the number of the last decision read.
+        """
+        with self._database.guard() as connection:
+            return fleet.outbox(connection, after, count, now, self.skipped)
+
+    def own_bans(self, after: int, now: float, count: int = _CHUNK) -> list[fleet.Own]:
+        """Return at most `count` bans of this host that are active, after a number."""
+        with self._database.guard() as connection:
+            return fleet.own(connection, after, count, now, self.skipped)
+
+    def last_decision(self) -> int:
+        """Return the number of the latest decision; 0: there is none."""
+        with self._database.guard() as connection:
+            return fleet.last(connection)
+
+    def of_peers(self, now: float) -> dict[str, int]:
+        """Return how many entries are active of each peer, by its name."""
+        with self._database.guard() as connection:
+            return fleet.counts(connection, now)
+
+    def of_peer(self, peer: str, now: float) -> int:
+        """Return how many entries are active of one peer."""
+        with self._database.guard() as connection:
+            return fleet.count(connection, peer, now)
+
     # What is active
 
     def active(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
@@ -411,7 +443,12 @@ class Store:
     # The operator's doings
 
     def unban(
-        self, subject: str, scope: Scope | None, now: float, exempt_until: float = 0.0
+        self,
+        subject: str,
+        scope: Scope | None,
+        now: float,
+        exempt_until: float = 0.0,
+        origin: str = "operator",
     ) -> list[Entry]:
         """Unban: remove and delete offences; the history keeps it, with the release.
 
@@ -420,6 +457,7 @@ class Store:
             scope: None for all.
             now: wall clock.
             exempt_until: `Past.exempt_until` from now on; not later than now for none.
+            origin: whose unban it is, see `Decision`.
 
         Returns:
             What was active, with `seconds` 0: what the kernel shall no longer hold.
@@ -428,7 +466,7 @@ class Store:
             return [
                 entry
                 for one in (SCOPES if scope is None else (scope,))
-                for entry in manual.unban(connection, (subject, one), now, exempt_until)
+                for entry in manual.unban(connection, (subject, one), now, exempt_until, origin)
             ]
 
     def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
