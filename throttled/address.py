@@ -162,12 +162,13 @@ def is_loopback(written: str) -> bool:
     return any(net[1] <= prefix and contains(net, packed) for net in _LOOPBACK)
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=16_384)  # asked of each client that delivers
 def is_private(written: str) -> bool:
     """Return whether text is an address that no one has on the Internet."""
-    if not is_subject(written):
+    try:
+        packed, prefix = parse(written)
+    except ValueError:
         return False
-    packed, prefix = parse(written)
     return any(net[1] <= prefix and contains(net, packed) for net in _PRIVATE)
 
 
@@ -221,4 +222,7 @@ def _network(written: str) -> tuple[bytes, int] | None:
 def contains(network: tuple[bytes, int], packed: bytes) -> bool:
     """Return whether a parsed network (see `parse`) contains a packed address."""
     base, prefix = network
-    return len(base) == len(packed) and mask(packed, prefix) == base
+    if len(base) != len(packed):
+        return False
+    host = len(packed) * 8 - prefix
+    return int.from_bytes(packed) >> host == int.from_bytes(base) >> host

@@ -15,6 +15,10 @@ SCOPES: tuple[Scope, ...] = ("mx", "submission")
 #: Stands for systemd's journal where else the path of a log file stands.
 JOURNAL = "journal"
 
+#: Where the daemon answers policy requests, below queue_directory, so that it works inside and
+#: outside of smtpd's chroot.
+POLICY_SOCKET = "throttled/policy"
+
 #: What the kernel does to a subject. "exempt", of a single address only: entries of the networks
 #: around it do not apply to it.
 Action = Literal["throttle", "ban", "exempt"]
@@ -238,7 +242,7 @@ class Decision(Struct, frozen=True, gc=False, omit_defaults=True):
     rate: Rate | None = None  # of a throttle; None = the configured one
     pid: int = 0  # of the smtpd whose session caused it; 0: none
     port: int = 0  # the client's port in that session, where logged
-    #: log, operator, list:NAME, peer:NAME. By a factory: JSON shows it, also when it is this one.
+    #: log, operator, list:NAME. By a factory: JSON shows it, also when it is this one.
     origin: str = field(default_factory=lambda: "log")
     above: Literal["", "soft", "hard"] = ""  # which threshold `threshold` is
     name: str = ""  # the client's forward-confirmed host name, where the log names it

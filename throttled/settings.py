@@ -402,16 +402,20 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["hold", "defer"],
         Meta(
             description=(
-                "where Postfix asks us: what becomes of a message of a throttled account or inside "
-                'host that may not wait; "hold": it is put into the hold queue; "defer": the '
-                "client gets 450 and has to try again"
+                "if Postfix asks the daemon: what happens to a message of a throttled account or "
+                'inside host that may not wait; "hold": it is put into the hold queue; "defer": '
+                "the client gets 450 and has to try again"
             )
         ),
     ] = "hold"
     ban: Annotated[
         Literal["hold", "defer"],
-        Meta(description="… what becomes of a message of a banned account or inside host"),
+        Meta(description="what happens to a message of a banned account or inside host"),
     ] = "defer"
+    hold: Annotated[
+        Duration,
+        Meta(description="… after so long on hold mail is released, at the subject's rate"),
+    ] = Duration(3600)
     waiting: Annotated[
         int,
         Meta(ge=1, le=100, description="… how many messages of one may wait at a time"),
@@ -425,6 +429,10 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
             )
         ),
     ] = "root"
+
+
+#: What a peer's ban becomes here.
+Believe = Literal["ban", "throttle", "report"]
 
 
 class Policy(Struct, frozen=True):

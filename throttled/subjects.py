@@ -64,6 +64,18 @@ def read(written: str) -> str:
     return found
 
 
+def counted(canonical_subject: str, local_domain: str) -> str:
+    """Return a canonical subject as it is counted: an account without the local domain.
+
+    Args:
+        canonical_subject: as `read` returns it, or an address or network.
+        local_domain: see `account`.
+    """
+    if kind(canonical_subject) != "account":
+        return canonical_subject
+    return account(canonical_subject.removeprefix("account:"), local_domain)
+
+
 def of(subject: str) -> Of | None:
     """Return what a subject is; None for text that is none.
 

@@ -539,7 +539,7 @@ def test_the_lock_of_the_programs_is_waited_for(
     monkeypatch.setattr(tables, "_LOCK", 0.1)
     with lock.open("a") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
-        with pytest.raises(BackendError, match="another program holds"):
+        with pytest.raises(BackendError, match="another program has locked"):
             tables.remove(4, ruleset.CHAINS)
     assert host.backend.intact()
     tables.remove(4, ruleset.CHAINS)

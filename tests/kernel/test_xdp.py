@@ -524,7 +524,7 @@ def test_pins_that_were_removed_are_noticed_and_put_back(host: Host, pins: Path)
     host.backend.apply([ban("198.18.0.1")])
     subprocess.run(("rm", "-r", str(pins)), check=True)
     for what in (host.backend.collect, lambda: host.backend.apply([ban("198.18.0.2")])):
-        with pytest.raises(BackendError, match="are gone") as caught:
+        with pytest.raises(BackendError, match="are missing") as caught:
             what()
         assert caught.value.hint
     assert not host.backend.setup(RULESET)

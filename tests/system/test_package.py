@@ -178,6 +178,8 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     assert json.loads(site.run("throttled", "top", "--json"))["worst"]
     check = json.loads(site.run("throttled", "check", "--json"))
     wrong = [finding["what"] for finding in check["problems"] if finding["state"] != "ok"]
+    # Debian 12's Postfix has these two off; later versions have them on.
+    wrong = [what for what in wrong if not re.search(r"smtpd_forbid_\w+ = no", what)]
     assert len(wrong) == 1, wrong
     assert "journald drops what a service logs above 10000 lines in 30s" in wrong[0]
     found = [finding["what"] for finding in check["problems"]]
@@ -203,7 +205,7 @@ def test_the_journal_has_priorities(site: Site) -> None:
     notices = site.run("journalctl", "-u", "throttled", "-p", "notice..notice", "-o", "cat")
     assert re.search(r"^ban 198\.18\.14\.7 scope=mx limit=", notices, re.MULTILINE)
     infos = site.run("journalctl", "-u", "throttled", "-p", "info..info", "-o", "cat")
-    assert re.search(r"^throttled \S+: nftables, mode enforce$", infos, re.MULTILINE)
+    assert re.search(r"^version \S+ started: backend nftables, mode enforce$", infos, re.MULTILINE)
 
 
 def test_what_an_operator_types(site: Site) -> None:
@@ -358,6 +360,44 @@ def test_the_timer_refreshes_names(site: Site) -> None:
         site.run("throttled", "disallow", "probe.example.net")
 
 
+_SEND = """
+import smtplib
+with smtplib.SMTP("127.0.0.1", 25) as smtp:
+    smtp.sendmail("a@example.net", ["postmaster"], "Subject: x\\r\\n\\r\\nx\\r\\n")
+"""
+
+
+def test_mail_on_hold_is_released_by_a_unit_without_a_daemon(site: Site) -> None:
+    site.run("systemctl", "stop", "throttled")
+    hold = "smtpd_data_restrictions=check_client_access static:HOLD"
+    site.run("postconf", "-e", hold)
+    site.run("postfix", "reload")
+    site.run("python3", "-c", _SEND)
+    site.run("postconf", "-X", "smtpd_data_restrictions")
+    site.run("postfix", "reload")
+    (one,) = [json.loads(line) for line in site.run("postqueue", "-j").splitlines()]
+    assert one["queue_name"] == "hold"
+    place = site.host.path("/var/lib/throttled/on-hold")
+    place.mkdir(exist_ok=True)
+    record = {
+        "instance": "/etc/postfix",
+        "queue_id": one["queue_id"],
+        "subject": "127.0.0.1",
+        "time": one["arrival_time"],
+        "deadline": one["arrival_time"] + 1,
+        "messages": 1,
+        "per": 1.0,
+    }
+    (place / f"%2Fetc%2Fpostfix,{one['queue_id']}").write_text(json.dumps(record))
+
+    def released() -> bool:
+        return one["queue_id"] not in site.run("postqueue", "-j")
+
+    netns.until(released, "it is released", 30.0)
+    netns.until(lambda: not list(place.iterdir()), "nothing is recorded")
+    site.run("systemctl", "start", "throttled")
+
+
 def protects_and_cleans_up(site: Site, backend: str, source: str) -> None:
     """Use another backend, and let stop take away what it put into the kernel."""
     with configured(site, f'on_stop = "remove"\nbackend = "{backend}"'):
@@ -486,9 +526,12 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     assert site.banned(source)
     assert not site.answers(source)
 
+    site.run("throttled", "postfix", "connect", "--yes")
+    assert "throttled_check" in site.run("postconf", "-n")
     config.write_text("mode = 1\n")  # must not stop it
     site.run("apt-get", "remove", "--yes", NAME)
     assert site.answers(source)
+    assert "throttled" not in site.run("postconf", "-n")
     assert site.host.path("/var/lib/throttled/throttled.db").exists()
     assert config.exists()
     assert not site.host.path("/usr/lib/throttled").exists()
@@ -496,6 +539,9 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     mine = [site.host.path(f"/{place}/throttled/mine") for place in ("etc", "var/lib")]
     for path in mine:
         path.write_text("precious")
+    changes = site.host.path("/var/lib/throttled/postfix")  # of `throttled postfix`
+    changes.mkdir()
+    changes.joinpath("%2Fetc%2Fpostfix.json").write_text("[]")
     site.run("apt-get", "purge", "--yes", NAME)
     assert all(path.read_text() == "precious" for path in mine)
     for path in mine:

@@ -17,7 +17,7 @@ from lab.mail.postfix import PASSWORD, USER, Lab
 from lab.network.netns import SERVER4, until
 from throttled.decide.queue import Queue
 from throttled.host import command
-from throttled.model import Facts
+from throttled.model import Facts, Spool
 from throttled.parse.parser import Parser
 from throttled.sources import queue_files
 
@@ -133,9 +133,11 @@ def test_messages_queued_before_the_start_are_known_from_their_files(
         until(lambda: made.mail.log.read_text().count("=deferred") == 5, "five are deferred")
         queue = Queue(Facts(mynetworks=("127.0.0.0/8", f"{DEVICE}/32")))
 
+        spool = Spool(str(made.mail.config), str(made.mail.home / "queue"), "postfix", 100)
+
         def run(*argv: str, seconds: float) -> str:
             return command.run(*limited, *argv, seconds=seconds)
 
-        asyncio.run(queue_files.learn(queue, [str(made.mail.config)], run))
+        asyncio.run(queue_files.learn(queue, [spool], run))
         ids = re.findall(r": (\w+): client=", made.mail.log.read_text())
     assert Counter(map(queue.subject, ids)) == {"account:alice": 2, DEVICE: 3}

@@ -67,7 +67,7 @@ def test_an_address_that_stands_for_everybody(lab: Lab, guard: Daemon) -> None:
 
         netns.until(above, "it is far above a limit")
         known = guard.ask("explain", INGRESS)
-        assert known["protected"] == "it stands for many clients: a NAT or proxy in front"
+        assert known["protected"] == "many clients share it: a NAT or proxy in front"
         assert (known["active"], known["decisions"]) == ([], [])
         # An inside bot, of the same network, that delivers nothing.
         banned(lab, guard, [BOT], "garbage", "mx")

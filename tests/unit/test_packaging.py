@@ -39,6 +39,27 @@ def test_the_distribution_and_the_package_have_one_name() -> None:
     assert not FOREIGN.search(install("top"))
 
 
+def test_the_copyright_file_names_what_the_package_contains() -> None:
+    pinned = (ROOT / "packaging/debian/vendored.txt").read_text()
+    contained = {
+        name.replace("-", "_") for name in re.findall(r"^([\w-]+)==", pinned, re.MULTILINE)
+    }
+    stated = (ROOT / "packaging/debian/copyright").read_text()
+    assert set(re.findall(r"^Files: wheels/(\w+)\*$", stated, re.MULTILINE)) == contained
+    # A licence without a text in its own stanza has one below.
+    texts = re.findall(r"^License: (\S+)\n (?=\S)", stated, re.MULTILINE)
+    named = re.findall(r"^License: (.+)$", stated, re.MULTILINE)
+    assert {each for name in named for each in name.split(" or ")} == set(texts)
+
+
+def test_the_metadata_is_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "MIT"
+    assert project["authors"]
+    assert project["classifiers"]
+    assert {"Homepage", "Changelog", "Documentation", "Issues"} <= set(project["urls"])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_packaged_pages_link_to_packaged_files(page: Path) -> None:
     text = page.read_text()
@@ -66,3 +87,19 @@ def test_the_unit_finds_the_program_from_a_checkout_and_from_the_package() -> No
         assert re.search(r"^ExecStart=throttled ", unit.read_text(), re.MULTILINE), unit
     assert "/usr/local/sbin/throttled\n" in (ROOT / "docs/install.md").read_text()
     assert "$(ROOT)/usr/sbin/throttled\n" in (ROOT / "packaging/debian/rules").read_text()
+
+
+def test_the_architecture_page_has_the_layers_that_are_checked() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = re.search(r"^\| in `throttled/` .*\n.*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    assert table is not None
+    rows = [line.split("|")[1] for line in table[1].splitlines()]
+    shown = [set(re.findall(r"`(\w+)/?`", row)) for row in rows]
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (each["layers"] for each in linter["contracts"] if "layers" in each)
+    assert shown == [set(layer.split(" | ")) for layer in layers]
+    places = (ROOT / "throttled").iterdir()
+    present = {
+        path.stem for path in places if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set().union(*shown) == present - {"__init__", "__main__"}

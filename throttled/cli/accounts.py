@@ -46,11 +46,11 @@ def command(*, text: str, of: Of | None, sort: AccountSort, most: int, as_json: 
     """Show what accounts and other senders did today, and what is usual for them.
 
     Accounts that log in, local users (uid:N), inside hosts, domains and mailboxes, of the last 35
-    days. TEXT finds those whose name contains it. A day is one in UTC. RECEIVED are messages for a
-    domain or mailbox, NETWORKS those from which an account logged in within the window of its limit
-    (- without a daemon). USUAL is the average of recipients of the earlier days with mail, HIGHEST
-    the most in one. Limits that the sender is above now follow its name. With TEXT the exit code is
-    1 if none is found. Only root may use it, unless [accounts] visible is "group".
+    days. TEXT finds those whose name contains it. Days are UTC days. RECEIVED counts messages for a
+    domain or mailbox, NETWORKS the networks from which an account logged in within the window of
+    its limit (- without a daemon). USUAL is the average of recipients on earlier days with mail,
+    HIGHEST the most on one day. Limits that the sender is above now follow its name. With TEXT the
+    exit code is 1 if none is found. Only root may use it, unless [accounts] visible is "group".
     """
     request = Accounts(text, of, sort, most)
     result = ask_or_offline(request, AccountsResult)

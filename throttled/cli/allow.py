@@ -41,7 +41,7 @@ from throttled.store.names import GRACE
 @click.option("--note", default="", metavar="TEXT", help="Comment, stored with the entry.")
 @click.option("--resolve", is_flag=True, help="Allow the addresses that NAME has in DNS.")
 @click.option(
-    "--refresh", is_flag=True, help="Resolve all names on the allowlist again; see below."
+    "--refresh", is_flag=True, help="Resolve all names on the allowlist again; see above."
 )
 @force_option
 @json_option
@@ -69,7 +69,7 @@ def command(  # noqa: PLR0913 - the words of the command
     """
     if refresh:
         if what is not None or resolve:
-            raise UsageError("--refresh takes no NAME", "it is about all names on the list")
+            raise UsageError("--refresh accepts no NAME", "it resolves all names on the allowlist")
         return _refresh(as_json=as_json)
     if what is None:
         if resolve:

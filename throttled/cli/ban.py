@@ -14,14 +14,17 @@ from throttled.control.protocol import Ban, ChangeResult
     cls=Command,
     examples=(
         "throttled ban 198.51.100.7",
+        "throttled ban account:alice --for 1h",
         'throttled ban 198.51.100.0/24 --for 1d --scope mx --why "as agreed"',
     ),
 )
 @punishing
 def command(*, as_json: bool, **punishment: Any) -> int:
-    """Ban an address or a network.
+    """Ban an address, a network, an account or a host within mynetworks.
 
-    All its packets to this host's SMTP ports are dropped and its sessions are ended. Answers
-    after the kernel has confirmed. Protected addresses are refused.
+    Mail of an account or a host within mynetworks, once Postfix asks (throttled postfix connect),
+    is deferred or put on hold ([accounts] ban). Of others all packets to this host's SMTP ports
+    are dropped and sessions are ended. Answers after the kernel has confirmed. Protected addresses
+    are refused.
     """
     return report(ask(Ban(**punishment), ChangeResult), as_json=as_json)

@@ -18,7 +18,7 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--why", default="", metavar="TEXT", help="Reason, shown by list."),
         scope_option,
         for_option("seconds", "Duration: 10m, 4h, 1d (default: as configured)."),
-        click.argument("subject", metavar="ADDRESS", type=subject),
+        click.argument("subject", metavar="SUBJECT", type=subject),
     ):
         command = add(command)
     return command

@@ -58,7 +58,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings = Config()
     # Libraries that --help needs not.
-    from throttled.health.probes import arrival, limits, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import arrival, asking, limits, loggers, names, sources  # noqa: PLC0415
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
     from throttled.tail.pattern import expand  # noqa: PLC0415
 
@@ -67,6 +67,10 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     named = settings.firewall.ports
     yield from _guarded("Postfix", postfix.check, known, None if named == "auto" else named)
     yield from _guarded("Postfix's limits", limits.check, known, settings.store.path)
+    acting = any(
+        one.of != "client" and one.mode not in (None, "report") for one in settings.limits.values()
+    )
+    yield from _guarded("policy requests", partial(asking.check, acting=acting), known)
     yield from _guarded("log", sources.check, logs, known)
     yield from _guarded("logger", loggers.check, logs)
     yield from _guarded("names", names.check, settings.protect.names)

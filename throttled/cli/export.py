@@ -37,8 +37,8 @@ def command(*, which: str, form: str, as_json: bool) -> None:
     """Write the allowlist, or all throttles and bans, as a list.
 
     `throttled import` reads it, also on another host: with the action, the scope, the end and the
-    reason of each entry. Entries that were only observed (mode = "observe") it refuses unless --as
-    is given. The list is read from the database, which needs root but no running daemon.
+    reason of each entry. It refuses entries made in mode = "observe" unless --as is
+    given. The list is read from the database, which needs root but no running daemon.
     """
     settings = config()
     if not os.access(settings.database(), os.R_OK) and os.geteuid() != 0:

@@ -30,11 +30,10 @@ from throttled.control.protocol import Find, FindResult
 def command(*, text: str, most: int, as_json: bool) -> int:
     """Find accounts, mailboxes, domains, host names and addresses by a piece of them.
 
-    For what a customer says on the phone: TEXT, at least two characters, is looked for in the
-    names of accounts, users, mailboxes and domains of the last 35 days, in the host names of the
-    latest clients, and at the beginning of addresses. What is found is a subject for `explain`,
-    `list` and `unban`. The exit code is 1 if nothing is found. For root alone, unless
-    [accounts] visible says otherwise.
+    For help desks: TEXT, at least two characters, is searched in the names of accounts, users,
+    mailboxes and domains of the last 35 days, in the host names of the latest clients, and at the
+    beginning of addresses. `explain`, `list` and `unban` accept what is found. The exit code is 1
+    if nothing is found. Only root may use it, unless [accounts] visible is "group".
     """
     result = ask_or_offline(Find(text, most), FindResult)
     if as_json:

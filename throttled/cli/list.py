@@ -38,7 +38,10 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--proxied",
             is_flag=True,
-            help="Clients behind a proxy: what would be done, were their packets not the proxy's.",
+            help="Clients behind a proxy, whose decisions are only reported.",
+        ),
+        click.option(
+            "--from", "peer", metavar="PEER", help="Only entries from this host of the fleet."
         ),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,

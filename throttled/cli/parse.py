@@ -91,7 +91,7 @@ class _Times:
 @click.argument("files", metavar="[FILE]…", nargs=-1)
 @zone_option
 @click.option(
-    "--unknown", is_flag=True, help="Print lines that look like events but are none instead."
+    "--unknown", is_flag=True, help="Print lines like those of offences that are not recognised."
 )
 @json_always_option
 def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> None:
@@ -100,8 +100,8 @@ def command(*, files: tuple[str, ...], zone: tzinfo | None, unknown: bool) -> No
     FILE may be compressed (.gz, .xz, .bz2); - is standard input, journal is systemd's journal.
     Without FILE the logs that the daemon follows are read: files with their rotated ones, or the
     journal. Lines that are no event are skipped. With several files each object names its file.
-    With --unknown one object for each shape of lines, the most frequent first: its first line and
-    their number.
+    With --unknown it prints one object for each group of similar lines, the most frequent first:
+    the first line, and how many there are.
     """
     paths = files
     if not files:

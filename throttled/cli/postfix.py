@@ -3,30 +3,36 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import tzinfo
+from functools import partial
 
 import click
+import msgspec
 from msgspec import Struct
 
 from throttled.analysis.limits import Reader, stored
 from throttled.cli import output
+from throttled.cli.daemon import ask as ask_daemon
 from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
 from throttled.config.schema import Config
+from throttled.control.protocol import Asked, Done
 from throttled.errors import HostError, NotPermittedError, RefusedError, StoreError, UsageError
-from throttled.host import changes, limits, maincf, postconf
+from throttled.host import changes, limits, maincf, master, postconf
 from throttled.host.zone import local_zone
 from throttled.model import Facts
+from throttled.operator import connect, postfix
 from throttled.operator import maincf as changing
-from throttled.operator import postfix
 from throttled.operator.audit import this_process, user_name
-from throttled.operator.maincf import Target
+from throttled.operator.maincf import Result, Target
 from throttled.operator.postfix import Instance, Plan, Row
 from throttled.store.store import Store
 
+ACTIONS = ("show", "set", "undo", "connect", "disconnect")
+_UNDO = {"set": "undo", "connect": "disconnect"}
 _DAY = 86400.0
 _WIDTH = 14
 _DEFAULT = "Postfix's default"
@@ -46,10 +52,11 @@ class _Shown(Struct):
         "throttled postfix set smtpd_hard_error_limit=30",
         "throttled postfix set --advised",
         "throttled postfix undo",
+        "throttled postfix connect",
         "throttled postfix --json | jq '.instances[].rows[] | select(.hits > 0)'",
     ),
 )
-@click.argument("action", type=click.Choice(("show", "set", "undo")), default="show")
+@click.argument("action", type=click.Choice(ACTIONS), default="show")
 @click.argument("values", metavar="[NAME=VALUE]…", nargs=-1)
 @click.option("--advised", is_flag=True, help="Set what the table advises.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -68,15 +75,22 @@ def command(  # noqa: PLR0913 - a parameter for each option
     zone: tzinfo | None,
     as_json: bool,
 ) -> None:
-    """Show, set and revert Postfix's own limits.
+    """Show, set and revert Postfix's own limits; let Postfix ask the daemon.
 
     show: each limit with its value, Postfix's default, how often it was hit within the last day
     (silent: Postfix logs nothing of it), the highest value of honest senders, and what it should
-    be. Honest is who delivered mail or logged in.
+    be. Honest senders delivered mail or logged in.
 
     set: changes main.cf, shows the difference and asks. Values that stop mail are refused. After
     one reload every service that greeted clients has to greet them again, and no daemon may fail;
-    if not, the old main.cf is restored and the exit code is 1.
+    if not, the old main.cf is restored and the exit code is 1. A limit that honest senders would
+    have hit within the last day is named.
+
+    connect: lets Postfix ask the daemon about each message, so that accounts and inside hosts can
+    be slowed. A message is begun at each service to see that it asks; if not, everything is
+    reverted. By itself it slows nobody.
+
+    disconnect: lets Postfix ask no more.
 
     undo: reverts the latest set that is active; again, the one before it. What others changed
     since then stays and is named.
@@ -91,6 +105,9 @@ def command(  # noqa: PLR0913 - a parameter for each option
         return
     if os.geteuid() != 0:
         raise NotPermittedError("only root may change main.cf", "run it with sudo")
+    if action in ("connect", "disconnect"):
+        _asking(action, settings, known, instance, ask=not yes, as_json=as_json)
+        return
     directory = postfix.chosen(known.config_directories, instance)
     with maincf.locked(directory):
         target = _target(settings, known, directory)
@@ -100,11 +117,7 @@ def command(  # noqa: PLR0913 - a parameter for each option
         if action == "undo":
             plan = postfix.plan_undo(target)
         else:
-            wanted = _wanted(values)
-            if advised:
-                shown, _ = _instances(settings, known, [directory], zone)
-                wanted = {**shown[0].advised, **wanted}
-            plan = postfix.plan_set(directory, wanted)
+            plan = _planned(settings, known, directory, zone, _wanted(values), advised=advised)
         _change(target, plan, settings, ask=not yes, as_json=as_json)
 
 
@@ -115,7 +128,30 @@ def _usage(action: str, values: Sequence[str], *, advised: bool, asks: bool, as_
     if action == "set" and not values and not advised:
         raise UsageError("set what?", "throttled postfix set NAME=VALUE, or --advised")
     if action != "show" and asks and (as_json or not sys.stdin.isatty()):
-        raise UsageError("nobody can be asked", "if you mean it, add --yes")
+        raise UsageError(
+            "there is no terminal to ask for confirmation",
+            "to change main.cf without it, add --yes",
+        )
+
+
+def _planned(  # noqa: PLR0913 - what the command was given
+    settings: Config,
+    known: Facts,
+    directory: str,
+    zone: tzinfo | None,
+    wanted: dict[str, str],
+    *,
+    advised: bool,
+) -> Plan:
+    """Return what `set` would change; its notes name honest senders who would be hit."""
+    if not advised and not postfix.measured(wanted):
+        return postfix.plan_set(directory, wanted)
+    (shown,), _ = _instances(settings, known, [directory], zone)
+    if advised:
+        wanted = {**shown.advised, **wanted}
+    plan = postfix.plan_set(directory, wanted)
+    plan.notes += postfix.below_honest(shown, wanted)
+    return plan
 
 
 def _wanted(values: Iterable[str]) -> dict[str, str]:
@@ -145,22 +181,70 @@ def _recover(target: Target) -> bool:
     return True
 
 
-def _change(target: Target, plan: Plan, settings: Config, *, ask: bool, as_json: bool) -> None:
-    if not plan.settings:
+def _asking(  # noqa: PLR0913 - the words of the command
+    action: str,
+    settings: Config,
+    known: Facts,
+    wanted: str | None,
+    *,
+    ask: bool,
+    as_json: bool,
+) -> None:
+    """Connect or disconnect one instance, or all of them."""
+    directories = list(known.config_directories)
+    if wanted is not None:
+        directories = [postfix.chosen(directories, wanted)]
+    for directory in directories:
+        with maincf.locked(directory):
+            target = _target(settings, known, directory)
+            _recover(target)
+            target = msgspec.structs.replace(target, command=action)
+            if action == "disconnect":
+                plan = connect.plan_disconnect(target)
+                change = None if master.running(directory) else connect.disconnect
+            else:
+                change = None
+                connect.ready(directory)
+                proxied = any(s.instance == directory and s.proxy for s in known.services)
+                plan = connect.plan_connect(directory, proxied=proxied)
+                verify = partial(connect.verify, directory, _asked)
+                target = msgspec.structs.replace(target, verify=verify)
+            if len(directories) > 1 and not as_json:
+                click.echo(f"{directory}:")
+            _change(target, plan, settings, ask=ask, as_json=as_json, make=change)
+
+
+def _asked(client: str, port: int) -> bool:
+    """Return whether the daemon was asked about a session of this host."""
+    return ask_daemon(Asked(client, port), Done).message == "asked"
+
+
+def _change(  # noqa: PLR0913 - how it is shown, how it is made
+    target: Target,
+    plan: Plan,
+    settings: Config,
+    *,
+    ask: bool,
+    as_json: bool,
+    make: Callable[[Target, Plan], Result] | None = None,
+) -> None:
+    if plan.empty:
         postfix.settled(target, plan)
-        _report(plan, "nothing to change: main.cf says so already", as_json=as_json)
+        _report(plan, "nothing to change: main.cf says so already", target.command, as_json=as_json)
         return
     if ask:
         for line in (*plan.diff, *plan.notes):
             click.echo(output.printable(line), err=True)
-        click.confirm("Change main.cf and reload Postfix?", abort=True, err=True)
-    result = postfix.change(target, plan, settings.store.path)
+        files = " and ".join(["main.cf", *(one.name for one in plan.more)])
+        click.confirm(f"Change {files} and reload Postfix?", abort=True, err=True)
+    result = make(target, plan) if make else postfix.change(target, plan, settings.store.path)
     if not result.applied:
         raise RefusedError(f"not changed: {result.message}", result.hint)
-    _report(plan, result.message, as_json=as_json)
+    plan.notes.extend(result.notes)
+    _report(plan, result.message, target.command, as_json=as_json)
 
 
-def _report(plan: Plan, message: str, *, as_json: bool) -> None:
+def _report(plan: Plan, message: str, command: str, *, as_json: bool) -> None:
     if as_json:
         changed = [{"name": s.name, "before": s.before, "after": s.after} for s in plan.settings]
         output.print_json({"changed": changed, "notes": plan.notes, "message": message})
@@ -171,8 +255,8 @@ def _report(plan: Plan, message: str, *, as_json: bool) -> None:
         click.echo(output.printable(f"{one.name} = {now} (was: {was})"))
     for note in plan.notes:
         click.echo(output.printable(note))
-    if plan.settings and not plan.reverts:
-        click.echo("to revert: throttled postfix undo")
+    if undo := plan.settings and not plan.reverts and _UNDO.get(command):
+        click.echo(f"to revert: throttled postfix {undo}")
 
 
 def _show(

@@ -1,6 +1,7 @@
 """`throttled replay`."""
 
 import sys
+from contextlib import nullcontext
 from datetime import tzinfo
 from typing import Any
 
@@ -40,7 +41,7 @@ def command(
     Nothing is changed. Limits whose mode is "report" are reported. At the end: how many subjects
     each limit hit, the twenty that were banned most often, and every client that delivered mail or
     logged in and would have been banned.
-    As in the daemon only lines of this host are counted, but all lines of a log without any.
+    Only lines of this host are counted, as in the daemon; of a log without any such line all are.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read: files with their
     rotated ones, or the journal. With --json each decision is an object on a line of its own, and
@@ -50,14 +51,17 @@ def command(
     known = facts(settings)
     paths = files or own_logs(settings, known)
     replay = Replay(settings, known, zone or local_zone())
-    with progress(paths) as advance:
+    # JSON on a terminal: the bar would be drawn into its lines, which must not be wrapped either.
+    objects_shown = as_json and sys.stdout.isatty()
+    with nullcontext() if objects_shown else progress(paths) as advance:
         for decision in replay.run(paths, advance):
             if summary_only:
                 continue
             if as_json:
                 sys.stdout.buffer.write(output.to_json(_object(decision)))
             else:
-                click.echo(_line(decision))
+                # Not click.echo: it writes past the proxy that erases the bar first.
+                sys.stdout.write(_line(decision) + "\n")
     if as_json:
         sys.stdout.buffer.write(output.to_json({"summary": output.plain(replay.summary)}))
     else:

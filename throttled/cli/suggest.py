@@ -99,8 +99,8 @@ def _head(findings: Findings) -> Iterator[str]:
     if findings.first:
         yield f"from {output.moment(findings.first)} to {output.moment(findings.last)}"
     if findings.full:
-        yield "More clients than max_clients: those that came later are left out."
-    yield "good: delivered mail or logged in; bars grow with the logarithm"
+        yield "More clients than max_clients: later ones are left out."
+    yield "good: delivered mail or logged in; the bars are logarithmic"
     if findings.anvil:
         yield "\nHighest connection rates that anvil logged (per 60s, or anvil_rate_time_unit):"
         yield from map(_rate, findings.anvil)
@@ -116,7 +116,7 @@ def _block(suggestion: Suggestion) -> Iterator[str]:
         f"{_UNITS[suggestion.count]} within {Duration(suggestion.within)}"
     )
     if not suggestion.bins[-1].high:
-        yield "  no client did it"
+        yield "  no client was counted"
         return
     yield from _histogram(suggestion.bins)
     hit = f" {'good':>7} {'strangers':>9}"
@@ -132,11 +132,11 @@ def _block(suggestion: Suggestion) -> Iterator[str]:
 
 
 def _histogram(bins: Sequence[Bin]) -> Iterator[str]:
-    yield f"{'reached':>15} {'good':>7} {'':<{_BAR}} {'strangers':>9}"
+    yield f"{'peak':>15} {'good':>7} {'':<{_BAR}} {'strangers':>9}"
     most = max(max(bin_.good, bin_.strangers) for bin_ in bins)
     for bin_ in bins:
         if not bin_.high and not bin_.good and not bin_.strangers:
-            continue  # nobody was there without doing it
+            continue  # of limits whose count is never 0
         reached = f"{bin_.low:,}" if bin_.low == bin_.high else f"{bin_.low:,}-{bin_.high:,}"
         yield (
             f"{reached:>15} {bin_.good:>7,} {_bar(bin_.good, most):<{_BAR}} "

@@ -120,6 +120,8 @@ def _in_force(status: StatusResult) -> Iterator[tuple[str, str]]:
     yield "banned", _by_scope(status.banned)
     if any(status.exempt.values()):
         yield "exempt", _by_scope(status.exempt)
+    if status.on_hold:
+        yield "on hold", f"{number(status.on_hold)} messages, released after [accounts] hold"
     yield "dropped", f"{number(status.packets_dropped)} packets"
     how = "counted by the kernel" if status.counted else "estimated from a sample"
     elements = f"has {number(status.enforced)} of {number(status.desired)} elements, {how}"
@@ -262,9 +264,10 @@ def _past(past: Past, title: str) -> Iterator[str]:
     bans = f"{past.offences}, the latest until {moment(past.last_offence)}"
     yield f"{title} so far: {bans if past.offences else 'none'}"
     if past.deliveries or past.logins:
+        latest = f", the latest {moment(past.last_login)}" if past.logins else ""
         yield (
-            f"Good evidence: {past.deliveries} messages on {past.delivery_days} days, "
-            f"{past.logins} logins, the latest {moment(past.last_login)}"
+            f"Good evidence: {past.deliveries} messages, days with mail: {past.delivery_days}; "
+            f"{past.logins} logins{latest}"
         )
     else:
         yield "Good evidence: none"

@@ -117,6 +117,10 @@ SECTIONS = {
         "file must have mode 0600."
     ),
     "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
+    "fleet": (
+        "Shares bans with other hosts over a Redis (7.0 or later) or Valkey server. Needs the unit "
+        "throttled-fleet. Off while site is empty. See docs/fleet.md."
+    ),
 }
 
 #: What each limit that is there from the start is against.

@@ -15,6 +15,7 @@ from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
 from throttled.settings import (
     Accounts,
     Ban,
+    Believe,
     Duration,
     Good,
     Guessing,
@@ -32,6 +33,16 @@ _POLICY = Policy()
 
 FilePath = Annotated[
     str, Meta(pattern=r"\A/[^\0]*\Z", max_length=4096, extra={"form": "an absolute path"})
+]
+OptionalPath = Annotated[
+    str, Meta(pattern=r"\A(?:/[^\0]*)?\Z", max_length=4096, extra={"form": "an absolute path"})
+]
+FleetName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z|\A\Z",
+        extra={"form": "letters, digits, ., _ and -, at most 63 characters"},
+    ),
 ]
 #: The kernel's limit for the path of a UNIX socket is 107 bytes (sun_path, unix(7)).
 SocketPath = Annotated[
@@ -257,6 +268,70 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
     ] = duration("10s")
 
 
+class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bans shared with other hosts over a Redis or Valkey server."""
+
+    site: Annotated[
+        FleetName,
+        Meta(description='name of the fleet, the same on all its hosts; "": no fleet'),
+    ] = ""
+    name: Annotated[
+        FleetName,
+        Meta(description='of this host, and its user at the Redis server; "": its host name'),
+    ] = ""
+    server: Annotated[
+        str,
+        Meta(
+            pattern=r"\A(?:rediss?://[\x21-\x7e]+|unix:///[\x21-\x7e]+)\Z",
+            max_length=1000,
+            extra={"form": "a URL of redis, rediss (TLS) or unix"},
+            description="the Redis server: rediss://HOST:6379 with TLS, or unix:///PATH",
+        ),
+    ] = "rediss://localhost:6379"
+    secret: Annotated[
+        FilePath,
+        Meta(description="a file with the secret of the fleet, mode 0600: throttled fleet key"),
+    ] = "/etc/throttled/fleet.key"  # noqa: S105 - a path
+    password: Annotated[
+        OptionalPath,
+        Meta(description='a file with the password of this host at the Redis server; "": none'),
+    ] = ""
+    ca: Annotated[
+        OptionalPath,
+        Meta(description="the certificates that may sign the Redis server's; \"\": the system's"),
+    ] = ""
+    cert: Annotated[OptionalPath, Meta(description='the certificate of this host; "": none')] = ""
+    key: Annotated[OptionalPath, Meta(description='the key of that certificate; "": none')] = ""
+    peers: Annotated[
+        Literal["any"] | Annotated[tuple[FleetName, ...], Meta(max_length=256)],
+        Meta(description='hosts that are listened to; "any": all that have the secret'),
+    ] = "any"
+    share: Annotated[
+        tuple[Literal["bans", "unbans"], ...],
+        Meta(max_length=2, description="what this host publishes; []: it only listens"),
+    ] = ("bans", "unbans")
+    believe: Annotated[
+        Believe,
+        Meta(
+            description=(
+                'what a peer\'s ban becomes here: "ban"; "throttle"; "report": nothing is done'
+            )
+        ),
+    ] = "ban"
+    unban: Annotated[
+        bool, Meta(description="a peer's unban also removes what was decided on this host")
+    ] = True
+    longest: Annotated[
+        Duration, Meta(description="a peer's ban lasts at most this long on this host")
+    ] = duration("1d")
+    most: Annotated[
+        int, Meta(ge=1, le=2_000_000, description="maximum number of active entries of one peer")
+    ] = 100_000
+    socket: Annotated[
+        SocketPath, Meta(description="the UNIX socket of throttled-fleet.service")
+    ] = "/run/throttled-fleet/process.sock"
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -296,6 +371,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     control: Control = Control()
     notify: Notify = Notify()
     metrics: Metrics = Metrics()
+    fleet: Fleet = field(default_factory=Fleet)
 
     def policy(self) -> Policy:
         """Return what deciding needs of it."""

@@ -71,6 +71,13 @@ class Reach(_Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class Asked(_Op, frozen=True, tag="asked"):
+    """Did Postfix ask about a message of a session of this host? "asked" if it did."""
+
+    client: _Text  # address of the session's client
+    port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
+
+
 class Status(_Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
@@ -92,6 +99,7 @@ class List(_Op, frozen=True, tag="list"):
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
+    peer: _Text | None = None  # only what came from this host of the fleet
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -130,6 +138,9 @@ class Ban(_Punish, frozen=True, tag="ban"):
 
 class Throttle(_Punish, frozen=True, tag="throttle"):
     """Throttle a subject. Answered with `ChangeResult`, once the kernel confirmed."""
+
+    rate: Annotated[int, Meta(ge=1, le=100_000)] | None = None  # None = that of [throttle]
+    per: Literal[1, 60, 3600, 86400] = 60  # seconds, for `rate`
 
 
 class Unban(_Op, frozen=True, tag="unban"):
@@ -210,6 +221,23 @@ class Reload(_Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
 
 
+class FleetStatus(_Op, frozen=True, tag="fleet"):
+    """How is the fleet? Answered with `FleetResult`."""
+
+
+class FleetRemove(_Op, frozen=True, tag="fleet-remove"):
+    """Remove all that came from a host of the fleet. Answered with `Done`."""
+
+    subject: _Text  # the host's name
+    distrust: bool = False  # and listen to it no more
+
+
+class FleetTrust(_Op, frozen=True, tag="fleet-trust"):
+    """Listen to a host of the fleet again, and end its brake. Answered with `Done`."""
+
+    subject: _Text  # the host's name
+
+
 class Purge(_Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
@@ -222,9 +250,18 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
     undo: bool = False
 
 
+class MailChange(_Op, frozen=True, tag="mail"):
+    """Change queued mail. Never sent: for the record of what was done offline."""
+
+    what: str  # hold, release, delete
+    subject: str
+    ids: list[str] = []  # queue ids, where these were named
+
+
 Request = (
     Ping
     | Prove
+    | Asked
     | Reach
     | Status
     | Top
@@ -244,10 +281,27 @@ Request = (
     | Audit
     | AddHost
     | Reload
+    | FleetStatus
+    | FleetRemove
+    | FleetTrust
 )
 
 #: Requests that change nothing.
-READS = Ping | Prove | Reach | Status | Top | List | Explain | Accounts | Find | Allowed | Audit
+READS = (
+    Ping
+    | Prove
+    | Asked
+    | Reach
+    | Status
+    | Top
+    | List
+    | Explain
+    | Accounts
+    | Find
+    | Allowed
+    | Audit
+    | FleetStatus
+)
 
 
 class TailStatus(Struct, frozen=True):
@@ -318,6 +372,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     backlog: str = ""  # what is read of existing logs at the first start; "": nothing, or all
     skipped: dict[str, int] = {}  # because of unexpected errors, by kind: line, decision, row …
     patterns: list[PatternStatus] = []
+    on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
 
 
@@ -502,6 +557,29 @@ class AuditResult(_Result, frozen=True, tag="audit"):
     rows: list[Change]
 
 
+class FleetPeer(Struct, frozen=True):
+    """A host of the fleet."""
+
+    name: str
+    version: str  # of its program; "" until its first heartbeat
+    heard: float  # seconds since its latest entry, or since the daemon was started
+    entries: int  # active here that came from it
+    braked: bool  # its bans are throttles
+    outcomes: dict[str, int]  # what became of its rows since the start
+    distrusted: bool = False
+
+
+class FleetResult(_Result, frozen=True, tag="fleet"):
+    """The fleet."""
+
+    site: str
+    name: str  # of this host
+    connected: bool
+    error: str  # why not; "" where it is
+    published: dict[str, int]  # rows since the start, by kind
+    peers: list[FleetPeer]
+
+
 Result = (
     Done
     | StatusResult
@@ -514,6 +592,7 @@ Result = (
     | AllowedResult
     | ImportResult
     | AuditResult
+    | FleetResult
 )
 
 

@@ -10,7 +10,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.control.canonical import canonical
-from throttled.control.protocol import MAX_REQUEST, Import, PostfixChange, Purge, Request, Result
+from throttled.control.protocol import (
+    MAX_REQUEST,
+    Import,
+    MailChange,
+    PostfixChange,
+    Purge,
+    Request,
+    Result,
+)
 from throttled.errors import ThrottledError, UsageError
 
 _AGAIN = "the daemon and this command may differ in version: restart the daemon"
@@ -40,7 +48,7 @@ def encode(message: Request | Ok | Failed) -> bytes:
     return _encode(message) + b"\n"
 
 
-def summary(request: Request | Purge | PostfixChange) -> str:
+def summary(request: Request | Purge | PostfixChange | MailChange) -> str:
     """Return a request as text for a record: of a list the beginning."""
     if isinstance(request, Import):
         request = replace(request, entries=request.entries[:3])

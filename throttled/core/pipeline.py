@@ -25,7 +25,7 @@ from throttled.core.guessing import reports as attacked
 from throttled.core.recorder import Key, Recorder
 from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
-from throttled.decide.ladder import Ladder, Ruling
+from throttled.decide.ladder import OPERATOR, Ladder, Ruling
 from throttled.decide.networks import exempt
 from throttled.decide.protect import Protection
 from throttled.decide.senders import Senders
@@ -108,10 +108,16 @@ class Pipeline:
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
         self.engine.clear_lines()  # a store has its own numbers for log files
+        self.senders.trace.clear()
         self.recorder.change_store(store, now, decisions)
 
     def unban(
-        self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
+        self,
+        subject: str,
+        scope: Scope | None,
+        now: Moment,
+        exempt_until: float = 0.0,
+        origin: str = OPERATOR,
     ) -> int:
         """Reset what a subject did and what was decided; see `Recorder.unban`."""
         self.behind.unban(subject, scope)
@@ -120,7 +126,8 @@ class Pipeline:
             self.senders.reset(subject)
         else:
             self.engine.reset_all(scope)
-        return self.recorder.unban(subject, scope, now, exempt_until)
+            self.senders.reset_all(scope)
+        return self.recorder.unban(subject, scope, now, exempt_until, origin)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
@@ -320,6 +327,25 @@ class Pipeline:
     ) -> list[Decision]:
         senders = self.recorder.senders(network, scope, until, now, only)
         return exempt(network, scope, senders, until, now.wall)
+
+    def decide_peers(
+        self,
+        decisions: Sequence[Decision],
+        pasts: Mapping[Key, Past],
+        now: Moment,
+        positions: Sequence[StoredPosition],
+    ) -> None:
+        """Record and apply what was decided about a peer's bans; see `decide`.
+
+        Args:
+            decisions: what was decided.
+            pasts: what the store knows of their subjects.
+            now: both clocks.
+            positions: how far logs and the peer's stream have been read.
+        """
+        # The kernel is to know the good senders of a network before it knows the network.
+        both = [*self._exempt(decisions, now), *decisions]
+        self.decide(both, now, positions, _in_force(pasts, {}, now.wall))
 
     def decide(
         self,

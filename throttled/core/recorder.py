@@ -17,6 +17,7 @@ from typing import TypeVar
 from throttled import address
 from throttled.clock import Moment
 from throttled.core.unbans import PendingUnbans
+from throttled.decide.ladder import OPERATOR
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import (
     SCOPES,
@@ -128,7 +129,12 @@ class Recorder:
         activity.clear()
 
     def unban(
-        self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
+        self,
+        subject: str,
+        scope: Scope | None,
+        now: Moment,
+        exempt_until: float = 0.0,
+        origin: str = OPERATOR,
     ) -> int:
         """Reset what was decided; what the kernel has is not touched.
 
@@ -137,12 +143,14 @@ class Recorder:
             scope: where; None = everywhere.
             now: both clocks.
             exempt_until: see `Store.unban`.
+            origin: whose unban it is, see `Decision`; of a peer's subject "" is not possible.
 
         Returns:
             How many rows were active.
 
         Raises:
-            StoreError: it could not be recorded; it is as soon as the store works, see `unbans`.
+            StoreError: it could not be recorded; an operator's is as soon as the store works, see
+                `unbans`.
         """
         scopes = SCOPES if scope is None else (scope,)
         self._decisions = [
@@ -150,10 +158,11 @@ class Recorder:
         ]
         try:
             if subject:
-                return len(self.store.unban(subject, scope, now.wall, exempt_until))
+                return len(self.store.unban(subject, scope, now.wall, exempt_until, origin))
             return self.store.clear(now.wall, scope)
         except StoreError:
-            self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
+            if origin == OPERATOR:
+                self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:

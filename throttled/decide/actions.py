@@ -58,7 +58,10 @@ class Actions:
         self.names: Generations[str, str] | None = None  # None: not remembered, as in a replay
         self._names = 0  # at most so many
         #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
-        self.queued: Generations[str, tuple[Event, Scope]] = Generations(_QUEUED_TIME, _QUEUED)
+        #: With its scope, and whether it is behind a proxy.
+        self.queued: Generations[str, tuple[Event, Scope, bool]] = Generations(
+            _QUEUED_TIME, _QUEUED
+        )
         self._streams = streams
         self._peaks = peaks
         self._excused = Counters(_EXCUSE_TIME, policy.max_clients)  # by client and user name
@@ -167,7 +170,7 @@ class Actions:
     def _accepted(self, state: Scoped, event: Event, at: float, _key: SessionKey) -> int:
         gauges = state.gauges
         if gauges.recipients and event.message is not None:
-            self.queued.put(event.message.queue_id, (event, state.scope), at)
+            self.queued.put(event.message.queue_id, (event, state.scope, state.behind), at)
         return state.count(gauges.messages, event, at, 1) if gauges.messages else 0
 
     def _tls_failure(self, _state: Scoped, event: Event, at: float, key: SessionKey) -> int:
@@ -264,7 +267,9 @@ class Actions:
         if current is not None and current.banned_since + LATE < at < current.banned_until:
             self.escapes.add(event.client, state.scope, event.instance, at)
 
-    def _good(self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int) -> int:
+    def _good(
+        self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int
+    ) -> None:
         if self._peaks and not state.behind:
             state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
@@ -272,7 +277,7 @@ class Actions:
             self.guessing.logged_in(self._account(event.user), event.client, at)
             state.acquit(event.client)
         if state.behind:
-            return 0
+            return
         hour = int(event.time) // 3600
         if deliveries:
             self._activity[hour, state.scope, "delivery"] += deliveries
@@ -283,4 +288,3 @@ class Actions:
             deliveries += known.deliveries
             logins += known.logins
         self._evidence[event.client] = Evidence(event.client, event.time, deliveries, logins)
-        return 0

@@ -86,6 +86,11 @@ class Active:
         for limit in limits:
             self._excused.pop((subject, limit))
 
+    def subjects(self) -> set[str]:
+        """Return the subjects against which anything is active, or that were spared anything."""
+        excused = {subject for (subject, _), _ in self._excused.items()}
+        return excused.union(subject for subject, _ in self._in_force.items())
+
     def clear(self) -> None:
         """Forget everything."""
         self._in_force.clear()

@@ -170,8 +170,8 @@ class Engine:
         known = None if message is None else self._actions.queued.pop(message.queue_id)
         if message is None or known is None:
             return
-        sent, scope = known
-        state = self._scopes[scope]
+        sent, scope, behind = known
+        state = (self._behind if behind else self._scopes)[scope]
         state.count(state.gauges.recipients, sent, at, message.recipients)
         if offset >= 0:
             self._trace.add(sent.client, at, source, offset)

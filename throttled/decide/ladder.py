@@ -16,7 +16,7 @@ from throttled.decide.allowance import kind_of, lenient, proven, remembered
 from throttled.decide.brake import Brake
 from throttled.decide.limits import NEVER
 from throttled.decide.networks import Key, above
-from throttled.decide.protect import Protection
+from throttled.decide.protect import INSIDE, Protection
 from throttled.errors import RefusedError
 from throttled.model import (
     Action,
@@ -131,6 +131,8 @@ class Ladder:
         *,
         seconds: float | None,
         why: str,
+        sender: bool = False,
+        rate: Rate | None = None,
     ) -> Decision:
         """Return the decision that an operator's `ban` or `throttle` asks for.
 
@@ -142,11 +144,14 @@ class Ladder:
             now: wall clock.
             seconds: how long; None for the next step of the ladder.
             why: its words.
+            sender: its mail is slowed, no packet is dropped.
+            rate: of a throttle; None = that of [throttle].
 
         Raises:
             RefusedError: the subject is protected.
         """
-        protected = self.protection.reason(subject)
+        protection = self.protection
+        protected = protection.sender(subject) if sender else protection.reason(subject)
         if protected:
             raise RefusedError(
                 f"{subject} is protected: {protected}",
@@ -160,7 +165,7 @@ class Ladder:
         else:
             level = 0  # no step of the ladder: see `ended`
         found = (action, subject, scope, OPERATOR, level, now + seconds, why)
-        return Decision(now, *found, origin=OPERATOR)
+        return Decision(now, *found, origin=OPERATOR, rate=rate)
 
     def protected(self, subject: str, limit: str, name: str = "") -> str:
         """Return why a subject is not acted on for a limit, or "".
@@ -172,7 +177,10 @@ class Ladder:
         """
         if self.policy.of_senders(limit):
             return self.protection.sender(subject)
-        return self.protection.reason(subject, name)
+        reason = self.protection.reason(subject, name)
+        if limit == OPERATOR and reason == INSIDE:  # its mail is slowed, no packet is dropped
+            return self.protection.sender(subject)
+        return reason
 
     def next_ban(self, past: Past, now: float) -> float:
         """Return how many seconds the next ban would last."""

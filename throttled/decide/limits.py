@@ -91,7 +91,7 @@ class Gauge(Struct, Generic[Table, Crowd]):
     def plain(self, subject: str) -> tuple[int, int]:
         """Return soft and hard of an address or a network, whatever good it did."""
         soft, hard = self.soft, self.hard
-        own = self.others.of(subject) if self.others else None
+        own = self.others.of(subject) if self.others.entries else None
         if own is not None:
             if not own.enabled:
                 return NEVER, NEVER

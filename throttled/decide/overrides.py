@@ -18,24 +18,22 @@ class Overrides:
         Args:
             given: by address or network, in any form.
         """
-        self._entries: dict[int, dict[bytes, Override]] = {}
+        #: By prefix length; empty where there are none, which is asked at each crossing.
+        self.entries: dict[int, dict[bytes, Override]] = {}
         for subject, override in given.items():
             packed, prefix = address.parse(subject)
             # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
-            self._entries.setdefault(prefix, {})[packed] = override
-        self._prefixes = sorted(self._entries, reverse=True)
+            self.entries.setdefault(prefix, {})[packed] = override
+        self._prefixes = sorted(self.entries, reverse=True)
         #: Every threshold that is given.
         self.thresholds = [n for o in given.values() if o.enabled for n in (o.soft, o.hard) if n]
-
-    def __bool__(self) -> bool:
-        return bool(self._entries)
 
     def of(self, subject: str) -> Override | None:
         """Return the entry of a canonical address or network: its own, or of what contains it."""
         packed, length = address.parse(subject)
         for prefix in self._prefixes:
             if prefix <= length and prefix <= len(packed) * 8:
-                found = self._entries[prefix].get(address.mask(packed, prefix))
+                found = self.entries[prefix].get(address.mask(packed, prefix))
                 if found is not None:
                     return found
         return None

@@ -5,7 +5,7 @@ rule of its ruleset (`networks`). A host name can only be checked here: the one 
 forward-confirmed (smtpd_peer.c), so no DNS is needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from throttled import address
 from throttled.model import Facts
@@ -14,6 +14,7 @@ from throttled.settings import Protect
 #: Loopback, link-local, and what is no client's address.
 _ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
 
+INSIDE = "in Postfix's mynetworks"
 PROXY = "a host that may use XCLIENT"
 _ALLOWED = "allowed by the operator"
 
@@ -47,19 +48,23 @@ class Protection:
             ("a gateway of this host", facts.gateways),
             ("a resolver of this host", facts.resolvers),
             ("a relayhost", facts.relays),
-            ("in Postfix's mynetworks", facts.mynetworks if mynetworks else ()),
+            (INSIDE, facts.mynetworks if mynetworks else ()),
             (PROXY, facts.xclient),
             ("a host that may use XFORWARD", facts.xforward),
             (_ALLOWED, networks),
-            ("it stands for many clients: a NAT or proxy in front", shared),
+            ("many clients share it: a NAT or proxy in front", shared),
         )
         self._reasons: dict[int, dict[bytes, str]] = {}
+        #: What the operator allows, which may be inside of what else is protected.
+        self._allowed: dict[int, dict[bytes, str]] = {}
         self.networks: list[str] = []
         for reason, members in groups:
             for member in members:
                 packed, prefix = address.parse(member)
                 # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
                 self._reasons.setdefault(prefix, {}).setdefault(packed, reason)
+                if reason == _ALLOWED:
+                    self._allowed.setdefault(prefix, {})[packed] = reason
                 self.networks.append(address.subject(member))
         self._senders = frozenset(senders)
         self._names = frozenset(name.lower() for name in names if not name.startswith("."))
@@ -112,7 +117,7 @@ class Protection:
         """
         if address.is_named(subject):
             return self.sender(subject)
-        reason = self._reason(subject)
+        reason = self._reason(subject, self._reasons)
         if reason:
             return reason
         name = name.lower()
@@ -130,13 +135,13 @@ class Protection:
         """
         if address.is_named(subject):
             return _ALLOWED if subject in self._senders else ""
-        reason = self._reason(subject)
-        return reason if reason == _ALLOWED else ""
+        return self._reason(subject, self._allowed)
 
-    def _reason(self, subject: str) -> str:
+    @staticmethod
+    def _reason(subject: str, reasons: Mapping[int, Mapping[bytes, str]]) -> str:
         """Return why an address or network is protected, whatever its host name, or ""."""
         packed, length = address.parse(subject)
-        for prefix, members in self._reasons.items():
+        for prefix, members in reasons.items():
             if prefix <= length and prefix <= len(packed) * 8:
                 reason = members.get(address.mask(packed, prefix))
                 if reason is not None:

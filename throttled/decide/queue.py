@@ -84,9 +84,9 @@ class _Place:
         if known is None:
             if len(self._known) >= _ADDRESSES:
                 self._known.clear()
-            known = self._known[address] = is_subject(address) and any(
-                contains(network, pack(address)) for network in self._networks
-            )
+            packed = pack(address) if is_subject(address) else b""
+            known = any(contains(network, packed) for network in self._networks)
+            self._known[address] = known
         return known
 
 
@@ -174,6 +174,10 @@ class Queue:
             return False
         self._owners.put(queue_id, Owner(subject, counted=True))
         return True
+
+    def counted(self, subject: str) -> str:
+        """Return a canonical subject that an operator wrote as it is counted here."""
+        return subjects.counted(subject, self._local_domain)
 
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""

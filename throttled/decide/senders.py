@@ -11,14 +11,17 @@ evicted), what is active, where the lines stand that counted, and what was count
 until the store has it (`days`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled import subjects
 from throttled.address import kind as kind_of
 from throttled.decide.active import Active
+from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue, Use
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
@@ -43,6 +46,14 @@ _NEVER = 1 << 62
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE, _LINES = 1 << 16, 16
 _NO_OVERRIDE = Override()
+#: Inside hosts and recipients have to do with port 25, accounts and users with submission.
+_SCOPES: dict[str, Scope] = {
+    "account": "submission",
+    "uid": "submission",
+    "domain": "submission",
+    "inside": "mx",
+    "mailbox": "mx",
+}
 #: What is stored of each day.
 _STORED = frozenset(SenderDay.__struct_fields__)
 
@@ -55,21 +66,25 @@ class _Gauge:
         self.limit = limit
         self.within = float(limit.within)
         self.unit = _KIB if limit.count == "bytes" else 1
-        self.share = float(limit.share.rstrip("%")) / 100 if limit.share else 0.0
+        #: In thousandths: as a float 29 % of 100 is less than 29.
+        self.share = round(10 * float(limit.share.rstrip("%"))) if limit.share else 0
         given = (
             limit.soft,
             limit.hard,
             *(n for o in limit.for_.values() for n in (o.soft, o.hard)),
         )
         most = max(n or 0 for n in given)
-        self.names = Distinct(self.within, _SENDERS, 2 * most + 1)
+        # Reported above `most`, and again at twice that.
+        self.names = Distinct(self.within, _SENDERS, 2 * (most + 1))
         self.table = Counters(self.within, _SENDERS)
         self.whole = Counters(self.within, _SENDERS)  # recipients, for a share
         self.reported: Generations[str, tuple[float, int]] = Generations(self.within, _SENDERS)
+        #: Returns the entry of the limit's `for` that a subject has.
+        self.own: Callable[[str], Override | None] = Overrides({}).of
 
     def thresholds(self, subject: str) -> tuple[int, int]:
         """Return soft and hard of a subject."""
-        own = self.limit.for_.get(subject) or _NO_OVERRIDE
+        own = self.own(subject) or _NO_OVERRIDE
         if not own.enabled:
             return _NEVER, _NEVER
         return own.soft or self.limit.soft or _NEVER, own.hard or self.limit.hard or _NEVER
@@ -85,6 +100,10 @@ class _Gauge:
         if self.limit.count == "networks":
             return self.names.value(subject, at)
         return self.table.value(subject, at) * self.unit
+
+    def tables(self) -> tuple[Generations[str, Any], ...]:
+        """Return all that is counted and reported."""
+        return self.table, self.whole, self.names, self.reported
 
     def again(self, subject: str, value: int, at: float) -> bool:
         """Return whether a report is due, and remember that it was made."""
@@ -103,8 +122,8 @@ class SenderMeter(Struct, frozen=True):
     within: float  # seconds
     value: int
     threshold: int  # soft; hard where there is no soft
-    hard: int = 0  # 0: there is none, or it bans nobody
-    above: bool = False  # all thresholds are exceeded
+    hard: int  # 0: there is none, or it bans nobody
+    above: bool  # all thresholds are exceeded
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached."""
@@ -147,11 +166,18 @@ class Senders:
             gauge = before.get(name)
             if gauge is None or gauge.limit != limit:
                 gauge = _Gauge(name, limit)
+            gauge.own = self._overrides(limit)
             self._gauges.setdefault((limit.of, limit.count), []).append(gauge)
             if gauge.share:
                 self._shares.setdefault(limit.of, []).append(gauge)
         #: Whether connections are counted too: those of inside hosts.
         self.connections = ("inside", "connections") in self._gauges
+
+    def facts(self, facts: Facts) -> None:
+        """Learn what changed on this host."""
+        self.queue.facts(facts)
+        for gauge in self.gauges():
+            gauge.own = self._overrides(gauge.limit)
 
     def learn(self, highest: Mapping[str, int], *, since: bool) -> None:
         """Learn the highest day of each sender so far.
@@ -213,11 +239,26 @@ class Senders:
     def reset(self, subject: str) -> None:
         """Reset what a sender did, and what was decided: an operator unbanned it."""
         for gauge in self.gauges():
-            for table in (gauge.table, gauge.whole, gauge.names, gauge.reported):
+            for table in gauge.tables():
                 table.pop(subject)
             self._pending.pop((subject, gauge.name), None)
         self.active.reset(subject, {gauge.name for gauge in self.gauges()})
         self.trace.reset(subject)
+
+    def reset_all(self, scope: Scope | None = None) -> None:
+        """Reset what senders did, and what was decided: an operator unbanned all of a scope."""
+        for gauge in self.gauges():
+            if scope in (None, _SCOPES[gauge.limit.of]):
+                for table in gauge.tables():
+                    table.clear()
+        pending = self._pending.items()
+        self._pending = {key: c for key, c in pending if scope not in (None, c.scope)}
+        limits = {gauge.name for gauge in self.gauges()}
+        for subject in self.active.subjects():
+            if scope in (None, _scope(subject)):
+                self.active.reset(subject, limits)
+        if scope is None:
+            self.trace.clear()
 
     def days(self) -> list[SenderDay]:
         """Return what was counted of each sender and day, and is not stored yet."""
@@ -248,11 +289,18 @@ class Senders:
                 found.append((subject, meter, _scope(subject)))
         return nlargest(most, found, key=lambda row: row[1].share())
 
+    def _overrides(self, limit: Limit) -> Callable[[str], Override | None]:
+        """Return what finds a limit's `for` entry by subject, however the operator wrote it."""
+        if limit.of == "inside":
+            return Overrides(limit.for_).of
+        written = limit.for_.items()
+        return {self.queue.counted(subjects.read(name)): own for name, own in written}.get
+
     def _meter(self, gauge: _Gauge, subject: str, at: float) -> SenderMeter:
         value = gauge.value(subject, at)
         soft, hard = gauge.thresholds(subject)
         above = value > min(soft, hard) and self._exceeded(gauge, subject, value, at)
-        threshold = min(soft, hard) if soft == _NEVER else soft
+        threshold = soft if soft < _NEVER else hard
         bans = hard < _NEVER and self._policy.mode_of(gauge.name) == "enforce"
         return SenderMeter(
             gauge.name,
@@ -301,7 +349,7 @@ class Senders:
 
     def _exceeded(self, gauge: _Gauge, subject: str, value: int, at: float) -> bool:
         """Return whether a value is above the other thresholds of its limit too."""
-        if value <= gauge.share * gauge.whole.value(subject, at):
+        if 1000 * value <= gauge.share * gauge.whole.value(subject, at):
             return False
         usual = gauge.limit.usual
         if usual is None:
@@ -341,8 +389,5 @@ def _kind(subject: str) -> str:
 
 
 def _scope(subject: str) -> Scope:
-    """Return the scope that decisions about a sender carry; one of its own it has not.
-
-    Inside hosts and recipients have to do with port 25, accounts and users with submission.
-    """
-    return "submission" if _kind(subject) in ("account", "uid", "domain") else "mx"
+    """Return the scope that decisions about a sender carry; one of its own it has not."""
+    return _SCOPES[_kind(subject)]

@@ -25,11 +25,11 @@ SessionKey = int | tuple[str, int]
 class Stream:
     """The lines of one log that one instance of Postfix on one host wrote, and its sessions."""
 
-    def __init__(self, log: int, instance: str, host: str, state: Scoped | None) -> None:
+    def __init__(self, log: int, instance: str, host: str) -> None:
         self.log = log
         self.instance = instance
         self.host = host
-        self.state = state  # None for another host's
+        self.state: Scoped | None = None  # None for another host's
         self.behind: Scoped | None = None  # of who is named by XCLIENT; None for another host's
         self.ours = True  # whether the lines of its host count
         self.sessions: Generations[SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
@@ -49,7 +49,7 @@ class Streams:
             behind: the same for clients behind a proxy.
         """
         self.hosts = Hosts(facts)
-        self.current = Stream(-1, "", "", None)  # of the latest event
+        self.current = Stream(-1, "", "")  # of the latest event
         self._streams: dict[tuple[int, str, str], Stream] = {}
         self._facts = facts
         self._scopes, self._behind = scopes, behind
@@ -131,7 +131,7 @@ class Streams:
                 self._streams.clear()
             if self.hosts.see(log, event.host):
                 self._assign()
-            stream = self._streams[key] = Stream(*key, None)
+            stream = self._streams[key] = Stream(*key)
             self._states(stream)
         return stream
 

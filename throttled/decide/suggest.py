@@ -178,10 +178,10 @@ def _highest(peaks: dict[str, int], good: Good) -> int:
 
 def _too_little(good: int, span: float, within: float) -> str:
     if good < _ENOUGH:
-        return f"only {good} good clients; it takes {_ENOUGH}"
+        return f"only {good} good clients; at least {_ENOUGH} are needed"
     enough = max(_DAY, 3 * within)
     if span < enough:
-        return f"only {span / 3600:.1f} hours seen; it takes {enough / 3600:.0f}"
+        return f"only {span / 3600:.1f} hours seen; at least {enough / 3600:.0f} are needed"
     return ""
 
 

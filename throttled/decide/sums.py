@@ -19,7 +19,7 @@ _LANES = EIGHTHS + 1
 class Sums:
     """Sums of one window, by client or network."""
 
-    __slots__ = ("_cap", "_due", "_lanes", "_per_second", "_quota", "_tick", "_warm", "dropped")
+    __slots__ = ("_cap", "_lanes", "_per_second", "_quota", "_tick", "_warm", "dropped")
 
     def __init__(self, within: float, cap: int, threshold: int) -> None:
         """Begin with nothing counted.
@@ -34,29 +34,27 @@ class Sums:
         self._quota = threshold // _LANES
         self._lanes: list[dict[str, int]] = [{} for _ in range(_LANES)]  # the latest first
         self._tick = 0  # number of the latest eighth
-        self._due = 0.0  # when the next begins
         self._warm: dict[str, int] = {}  # keys above the quota: in which eighth they were last
         #: Keys dropped before their time, because of the cap.
         self.dropped = 0
 
     def add(self, key: str, at: float, count: int) -> int:
         """Count, and return how many there now are, or 0 where that is not above the threshold."""
-        if at >= self._due:
-            self._begin(at)
-        behind = self._tick - int(at * self._per_second)
-        if behind:  # its line came late
-            if behind >= _LANES:
-                return 0
-            self._lanes[behind][key] = self._lanes[behind].get(key, 0) + count
-            self._warm[key] = self._tick
-            return self._sum(key)
-        lane = self._lanes[0]
+        tick = int(at * self._per_second)
+        if tick > self._tick:
+            self._begin(tick)
+        behind = self._tick - tick
+        if behind >= _LANES:
+            return 0
+        lane = self._lanes[behind]
         now = lane[key] = lane.get(key, 0) + count
-        if now > self._quota or key in self._warm:
-            return self._sum(key)
         if len(lane) > self._cap:
-            self._make_room()
-        return 0
+            self._make_room(behind)
+        if behind or now > self._quota:  # lines may come late
+            self._warm[key] = self._tick
+        elif key not in self._warm:
+            return 0
+        return sum(lane.get(key, 0) for lane in self._lanes)
 
     def subtract(self, key: str, at: float, count: int) -> None:
         """Count less what was counted at `at`; never below zero."""
@@ -86,25 +84,21 @@ class Sums:
         for lane in self._lanes:
             self._warm |= {key: self._tick for key, count in lane.items() if count > self._quota}
 
-    def _sum(self, key: str) -> int:
-        if self._lanes[0].get(key, 0) > self._quota or key not in self._warm:
-            self._warm[key] = self._tick
-        return sum(lane.get(key, 0) for lane in self._lanes)
-
-    def _begin(self, at: float) -> None:
-        """Begin the eighth of the window in which `at` lies."""
-        tick = int(at * self._per_second)
+    def _begin(self, tick: int) -> None:
+        """Begin an eighth of the window."""
         ahead = min(_LANES, tick - self._tick)
         self._lanes = [{} for _ in range(ahead)] + self._lanes[: _LANES - ahead]
         self._tick = tick
-        self._due = (tick + 1) / self._per_second
         oldest = tick - EIGHTHS
         self._warm = {key: last for key, last in self._warm.items() if last >= oldest}
 
-    def _make_room(self) -> None:
-        lane = self._lanes[0]
+    def _make_room(self, behind: int) -> None:
+        """Drop keys of an eighth; of the warm ones those of the latest eighth go with them."""
+        lane = self._lanes[behind]
         kept = {key: count for key, count in lane.items() if count > 1}
         if len(kept) > self._cap // 2:
             kept = {}
         self.dropped += len(lane) - len(kept)
-        self._lanes[0] = kept
+        self._lanes[behind] = kept
+        warm = self._warm.items()
+        self._warm = {key: last for key, last in warm if key in kept or last < self._tick}

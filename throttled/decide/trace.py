@@ -70,5 +70,6 @@ class Trace:
         self._last.pop(client)
 
     def clear(self) -> None:
-        """Forget all lines."""
+        """Evict all lines and clients."""
         self._last.clear()
+        self._clients.clear()

@@ -3,14 +3,14 @@
 Before a message's content Postfix asks, and does what is answered (access(5)): `sleep N` delays a
 message of a throttled subject to its rate; where too many wait already, or one would wait too
 long, it is put on hold or deferred; mail of a banned subject is deferred or put on hold. Subjects
-here are accounts, local users, domains and inside hosts. What is of no such subject passes.
+here are accounts, local users, domains and inside hosts. All other mail passes.
 
-For clients behind a proxy, whose packets no firewall here can tell apart, the same entries are
+For clients behind a proxy, whose packets no firewall here can distinguish, the same entries are
 looked up by address, and the session is refused with 421.
 
 Texts are fixed, and nothing that a client wrote is in them. Owns the elements (in memory, restored
-from the store at a start), what each throttled subject was allowed, and who waits: at most
-`Ruleset.answers.waiting` of one subject, and a fifth of the smtpd processes.
+from the store at a start), the allowance of each throttled subject, and the messages that wait:
+at most `Ruleset.answers.waiting` of one subject, and a fifth of the smtpd processes.
 """
 
 import time
@@ -34,7 +34,7 @@ from throttled.model import (
     Scope,
 )
 
-#: Nobody waits longer than so many seconds: clients give up after 30 s, some sooner.
+#: Longest wait of a message, seconds: clients give up after 30 s, some sooner.
 _LONGEST = 20
 #: So many of the smtpd processes may wait: one of five.
 _SHARE = 5
@@ -50,6 +50,8 @@ class Answer(Struct, frozen=True, gc=False):
 
     action: str  # of access(5)
     verdict: Verdict
+    subject: str = ""  # `hold`: whose entry it is
+    rate: Rate | None = None  # … and at what rate such mail may go
 
     @property
     def accepted(self) -> bool:
@@ -58,6 +60,8 @@ class Answer(Struct, frozen=True, gc=False):
 
 
 PASS = Answer("DUNNO", "pass")
+#: Where what is put on hold cannot be recorded: it could never be released.
+UNRECORDED = Answer(f"450 4.7.1 {_SLOWED}", "defer")
 _REFUSE = Answer(f"421 {_CLIENT}", "refuse")
 _NEGATIVE: dict[tuple[Action, str], Answer] = {
     ("throttle", "hold"): Answer(f"HOLD {_SLOWED}", "hold"),
@@ -80,7 +84,7 @@ class PolicyAnswers(Memory):
         self._reset()
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Use these rules; elements stay, and who waits waits."""
+        """Use these rules; elements stay, and waiting messages continue to wait."""
         self._protected = Cover(ruleset.protected)
         return super().setup(ruleset)
 
@@ -183,13 +187,16 @@ class PolicyAnswers(Memory):
         return ends is not None and ends[0] > now
 
     def _allowance(self, key: Key) -> Allowance:
-        assert self._ruleset is not None  # noqa: S101 - there are elements, so it is set up
-        rules = self._ruleset
-        rate = self._ends[key][1] or Rate(rules.rate, rules.per, rules.burst)
+        rate = self._rate(key)
         known = self._allowances.get(key)
         if known is None or known[0] != rate:
             known = self._allowances[key] = rate, Allowance(rate)
         return known[1]
+
+    def _rate(self, key: Key) -> Rate:
+        assert self._ruleset is not None  # noqa: S101 - there are elements, so it is set up
+        rules = self._ruleset
+        return self._ends[key][1] or Rate(rules.rate, rules.per, rules.burst)
 
     def _room(
         self,
@@ -209,7 +216,10 @@ class PolicyAnswers(Memory):
 
     def _negative(self, key: Key, how: str) -> Answer:
         self._count(key)
-        return _NEGATIVE[key[2], how]
+        found = _NEGATIVE[key[2], how]
+        if found.verdict != "hold":
+            return found
+        return Answer(found.action, "hold", key[0], self._rate(key))
 
     def _refuse(self, key: Key) -> Answer:
         self._count(key)

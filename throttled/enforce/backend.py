@@ -14,13 +14,14 @@ class RulesWatch(Protocol):
     """Notifications of changes that other programs make to the rules and elements of throttled."""
 
     def fileno(self) -> int:
-        """Return a descriptor that becomes readable when there is word."""
+        """Return a descriptor that becomes readable when notifications arrived."""
         ...
 
     def drain(self) -> Drift:
         """Read the pending notifications and return the drift.
 
-        Our own changes do not count. Where word was lost everything is, as then nobody knows.
+        Changes by this process do not count. If notifications were lost, anything may differ:
+        then `lost` is set.
         """
         ...
 
@@ -40,16 +41,16 @@ class Backend(Protocol):
     at_interfaces: bool
 
     def check(self) -> list[Finding]:
-        """Say whether this backend can work here, and what is missing if not. Changes nothing."""
+        """Return whether this backend can work here, and what is missing if not; change nothing."""
         ...
 
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the static rules in place, in one transaction; elements already there stay.
 
-        Whatever somebody made of what is ours, also something that cannot be used: then it is
-        recreated, and what elements there were are lost.
+        Rules and sets that another program changed are restored. If they cannot be used any more
+        they are recreated, and their elements are lost.
 
-        Returns whether there was anything of ours before: elements that may be adopted.
+        Returns whether the kernel had rules of throttled before: elements that may be adopted.
 
         Idempotent: called at start (adopting), on a changed configuration or host, and when
         another program flushed our table.
@@ -62,7 +63,7 @@ class Backend(Protocol):
     def apply(self, entries: Sequence[Entry]) -> Applied:
         """Apply a batch in one transaction; the last entry for an element wins.
 
-        An entry with `seconds` > 0 is added, or renewed if the kernel holds it already; with 0 it
+        An entry with `seconds` > 0 is added, or renewed if the kernel has it already; with 0 it
         is removed, and that it was not there is no failure. A failing element is found by
         bisection and named in the result; it never stops the rest.
 
@@ -72,14 +73,14 @@ class Backend(Protocol):
         ...
 
     def lookup(self, entries: Iterable[Entry]) -> list[Element]:
-        """Return those of the named elements that the kernel holds, with time left and packets.
+        """Return those of the named elements that the kernel has, with time left and packets.
 
-        Costs O(elements asked for), never O(elements held).
+        Costs O(elements asked for), never O(elements in the kernel).
         """
         ...
 
     def dump(self) -> Iterator[Element]:
-        """Yield every element the kernel holds. O(elements held): for start and rare checks."""
+        """Yield every element in the kernel. O(elements): for the start and rare checks."""
         ...
 
     def dropped(self) -> int:
@@ -87,7 +88,7 @@ class Backend(Protocol):
         ...
 
     def collect(self) -> None:
-        """Give back some of what has expired, where the kernel does not; for a timer: 5 ms at most.
+        """Remove some expired elements, if the kernel does not do it; for a timer: 5 ms at most.
 
         Raises:
             BackendError: what `setup` put in place is gone.
@@ -97,8 +98,8 @@ class Backend(Protocol):
     def intact(self) -> bool:
         """Return whether the static rules stand as this object's `setup` put them. For a timer.
 
-        Costs milliseconds, whatever is held. What it looks at is up to the backend: at least that
-        packets still come to the rules. False before `setup`.
+        Costs milliseconds, however many elements there are. The backend chooses what to check: at
+        least that packets still reach the rules. False before `setup`.
         """
         ...
 
@@ -110,23 +111,23 @@ class Backend(Protocol):
         ...
 
     def watch(self) -> RulesWatch | None:
-        """Subscribe to changes of other programs, once set up; None where the kernel does not tell.
+        """Subscribe to changes by other programs, after `setup`; None if the kernel announces none.
 
         Then `intact` and samples on a timer find them.
 
         Raises:
-            BackendError: it should tell, and does not.
+            BackendError: the kernel should announce them, and the subscription failed.
         """
         ...
 
     def present(self) -> bool:
-        """Return whether this host's kernel has entries of ours, whoever set them up.
+        """Return whether the kernel has rules of throttled, from this process or an earlier one.
 
         Raises:
-            BackendError: it cannot be seen.
+            BackendError: the kernel cannot be asked.
         """
         ...
 
     def teardown(self) -> None:
-        """Remove every trace of us from the kernel. Idempotent."""
+        """Remove every trace of throttled from the kernel. Idempotent."""
         ...

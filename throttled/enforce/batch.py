@@ -29,8 +29,8 @@ class Rivals:
     """The sets in which a throttled subject may be instead: those of other rates."""
 
     def __init__(self, present: Iterable[SetId]) -> None:
-        """Remember the sets of throttles among those that there are."""
-        self._sets = {of for of in present if of.action == "throttle"}
+        """Remember the sets that there are."""
+        self._sets = set(present)
         self._found: dict[SetId, list[SetId]] = {}
 
     def of(self, wanted: SetId) -> list[SetId]:

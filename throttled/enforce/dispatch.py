@@ -1,4 +1,4 @@
-"""The firewall and the policy answers as one backend: what a subject is decides who gets its entry.
+"""The firewall and the policy answers as one backend: each entry goes to the one for its subject.
 
 Names (`account:alice`) and addresses within mynetworks are answered to Postfix: the kernel cannot
 slow the first, and slows the second only at the price of lost mail. All other addresses and
@@ -95,11 +95,11 @@ class Dispatch:
         return [*found, *self.senders.fill()] if found else []
 
     def watch(self) -> RulesWatch | None:
-        """Hear of changes that somebody else makes to the firewall."""
+        """Subscribe to changes that other programs make to the firewall."""
         return self.firewall.watch()
 
     def present(self) -> bool:
-        """Return whether the kernel has entries of ours."""
+        """Return whether the kernel has rules of throttled."""
         return self.firewall.present()
 
     def teardown(self) -> None:
@@ -113,10 +113,11 @@ class Dispatch:
         senders: list[Entry] = []
         clients: list[Entry] = []
         for entry in entries:
-            (senders if self._sends(entry.subject) else clients).append(entry)
+            (senders if self.sends(entry.subject) else clients).append(entry)
         return senders, clients
 
-    def _sends(self, subject: str) -> bool:
+    def sends(self, subject: str) -> bool:
+        """Return whether entries of a subject are answers alone: accounts and inside hosts."""
         kind = address.kind(subject)
         if kind == "address":
             return subject in self._inside and subject not in self._apart

@@ -117,7 +117,7 @@ class Memory:
         ]
 
     def watch(self) -> None:
-        """Nobody else can change what is in our memory."""
+        """Return None: no other program can change this process's memory."""
         return
 
     def present(self) -> bool:

@@ -4,17 +4,17 @@ Dropping packets is not enough: the server's side stays ESTABLISHED and holds an
 `smtpd_timeout`, 300 seconds; and a throttle counts new connections only, so a session that has
 begun could continue for ever.
 
-A session is ended only when the server has answered all that the client said. Between the final
-dot of a message and its reply the client does not know that the message was taken, and would send
-it again. Sessions in which the server owes a reply are looked at again every `AGAIN` seconds: of a
+A session is ended only when the server has replied to all that the client sent. Between the final
+dot of a message and its reply the client does not know that it was accepted, and would send
+it again. Sessions with an outstanding reply are checked again every `AGAIN` seconds: of a
 throttled client for `_THROTTLED` seconds; of a banned one for `_BANNED`, Postfix's own timeout
 (its packets are dropped, so that the reply is the last that happens in its session). Two moments
-cannot be seen: a dot that arrives between the look and the end, some microseconds; and a whole
+cannot be seen: a dot that arrives between the check and the end, some microseconds; and a whole
 BDAT that was sent along with MAIL and RCPT, if the replies to these are sent after it arrived.
 Where command, reply and acknowledgement fall into one tick of the kernel (4 or 10 ms), their order
-cannot be seen either: a reply is then taken to be owed, until the client speaks again.
+cannot be seen either: a reply then counts as outstanding until the client sends again.
 
-Owns which sessions are looked at again.
+Owns the list of sessions to check again.
 """
 
 import os
@@ -39,7 +39,7 @@ class Endings:
 
     def __init__(self) -> None:
         """Touch nothing yet."""
-        #: Identities of sessions in which the server owes a reply, and until when to look at them.
+        #: Identities of sessions with an outstanding reply, and until when to check them.
         self.pending: dict[bytes, float] = {}
 
     def end(
@@ -73,7 +73,7 @@ class Endings:
         return self._settle(found, at)
 
     def again(self, ports: Ports, at: float) -> int:
-        """Look at pending sessions again; return how many have ended.
+        """Check the pending sessions again; return how many have ended.
 
         Args:
             ports: the local ports of each scope.

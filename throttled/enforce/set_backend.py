@@ -23,7 +23,7 @@ class SetBackend(ABC, Generic[Packed]):
 
     @abstractmethod
     def _install(self, ruleset: Ruleset, more: AbstractSet[SetId]) -> bool:
-        """Put the rules in place, with more sets; return whether there was anything of ours."""
+        """Put the rules in place, with more sets; return whether throttled had rules before."""
 
     @abstractmethod
     def _gone(self) -> BackendError:

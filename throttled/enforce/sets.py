@@ -2,9 +2,10 @@
 
 An address and a network of any length are looked up alike: in a plain hash set, networks after
 the source address was masked. No interval sets: adding to one costs O(n), one refuses networks
-that overlap, and libnftables reads all interval sets of a host, anybody's, before it adds to any
-set. The sets in `BASE` always exist, others since a network of that length, or a throttle of that
-rate, first came; those of a rate are removed again when they are empty and the rules change.
+that overlap, and libnftables reads all interval sets of a host, other programs' too, before it
+adds to any set. The sets in `BASE` always exist; others are made for the first network of a length
+or the first throttle of a rate. Those of a rate are removed when they are empty and the rules
+change.
 """
 
 import re

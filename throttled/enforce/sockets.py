@@ -1,11 +1,11 @@
-"""Open TCP connections at the ports of this host: who is at their far end, and who speaks next.
+"""Open TCP connections at the ports of this host: the peer of each, and which side sends next.
 
 As `ss -K` does it: asks inet_diag for the open sockets, once a call and IP version, and destroys
 some of them (linux/inet_diag.h, linux/sock_diag.h). Costs O(open sockets). Needs CAP_NET_ADMIN and
 a kernel with CONFIG_INET_DIAG_DESTROY. Where that fails sessions time out by themselves: it is
 logged, once for each reason, and is no error.
 
-Sees the sockets of its own network namespace, by their local port. A look at all of them took
+Sees the sockets of its own network namespace, by their local port. Listing all took
 0.4 ms with few. Owns nothing.
 """
 
@@ -111,7 +111,7 @@ def connections(ports: Iterable[int]) -> set[bytes]:
 
 
 def listened() -> set[int]:
-    """Return the ports at which somebody listens here.
+    """Return the ports of this host that have a listening socket.
 
     Raises:
         OSError: the kernel does not tell.

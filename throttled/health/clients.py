@@ -42,10 +42,10 @@ class ClientReporter:
 
     def _shared(self) -> Iterator[Finding]:
         for client, why in self._pipeline.engine.shared.found().items():
-            what = f"{client} stands for many clients ({why} within a day): it is not acted on"
+            what = f"many clients share {client} ({why} within a day): it is never banned"
             hint = (
-                "a NAT or proxy rewrites their addresses, so they cannot be distinguished: let "
-                "them through, see docs/proxies.md; if it is one host: [protect] networks"
+                "a NAT or proxy rewrites their addresses, so they cannot be distinguished: have it "
+                "keep the addresses, see docs/proxies.md; if it is one host: [protect] networks"
             )
             yield Finding("warning", what, hint, "shared-address")
 

@@ -59,7 +59,7 @@ class LogReporter:
                 yield Finding("warning", what, hint, f"log-gap:{path}")
         lost = self._pipeline.counts.lines_lost
         if growths.lately("lines-lost", lost, at):
-            what = f"the logger lost {lost:,} lines: who wrote them was not counted"
+            what = f"the logger lost {lost:,} lines: their clients were not counted"
             hint = "raise its rate limit: RateLimitBurst= in journald.conf, imuxsock's in rsyslog's"
             yield Finding("warning", what, hint, "lines-lost")
 
@@ -72,8 +72,8 @@ def _matching(pattern: str, scan: Scan) -> Iterator[Finding]:
     elif not scan.complete or scan.total > len(scan.files):
         what = f"{pattern}: {scan.total:,} files match, {len(scan.files)} are followed"
         if not scan.complete:
-            what += f"; only the first {MAX_NAMES:,} names were looked at"
-        hint = "those written last are followed: write a pattern that means fewer"
+            what += f"; only the first {MAX_NAMES:,} names were checked"
+        hint = "those written last are followed: use a pattern that matches fewer"
         yield Finding("warning", what, hint, f"log-many:{pattern}")
 
 

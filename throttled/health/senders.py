@@ -23,7 +23,7 @@ class SenderReporter:
         acting = sorted(g.name for g in senders.gauges() if policy.mode_of(g.name) != "report")
         if acting and not senders.acting:
             what = f"limits of senders that only report, as Postfix does not ask: {_list(acting)}"
-            hint = 'connect Postfix, or set mode = "report" in these limits'
+            hint = 'throttled postfix connect; or set mode = "report" in these limits'
             yield Finding("warning", what, hint, "not-connected")
         dropped = senders.dropped + senders.queue.evicted
         if self._growths.lately("senders-full", dropped, at):

@@ -76,7 +76,7 @@ class Silence:
             f"{len(self._unlogged)} connections came"
         )
         hint = (
-            "nobody can be found out while that is so: where does Postfix log to (postconf "
+            "no client is counted meanwhile: where does Postfix log to (postconf "
             "maillog_file), does its syslog daemon run, is the disk full? see: throttled check"
         )
         return [Finding("fault", what, hint, "log-silent")]

@@ -35,6 +35,18 @@ class Setting(Struct, frozen=True):
     after: str | None
 
 
+class Replacement(Struct, frozen=True):
+    """Another file beside main.cf, before and after."""
+
+    name: str  # master.cf
+    before: bytes
+    after: bytes
+
+    def backwards(self) -> "Replacement":
+        """Return what reverts it."""
+        return Replacement(self.name, self.after, self.before)
+
+
 class Change(Struct):
     """One change of a main.cf."""
 
@@ -48,6 +60,7 @@ class Change(Struct):
     answered: list[str] = []  # services that greeted clients before
     reverts: int = 0  # number of the change that this one takes back
     why: str = ""  # it was not applied
+    more: list[Replacement] = []  # files that were replaced after main.cf
     command: str = "set"  # that made it
 
 

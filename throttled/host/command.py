@@ -3,6 +3,7 @@
 import os
 import selectors
 import subprocess
+from collections.abc import Sequence
 from time import monotonic
 
 from throttled.errors import HostError
@@ -10,6 +11,7 @@ from throttled.errors import HostError
 #: Where Postfix's and other administrators' commands are, whatever the caller's PATH.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
+_NAMED = 100  # characters of a command in an error
 _LARGEST = 4_194_304  # bytes of output; a master.cf of 1,000 services makes 1 MB
 
 
@@ -39,15 +41,23 @@ def run(*command: str, seconds: float = 10.0) -> str:
             output, errors = _output(process, monotonic() + seconds)
             process.wait(seconds)
         except (TimeoutError, subprocess.TimeoutExpired) as error:
-            raise HostError(f"{' '.join(command)}: no answer within {seconds:.2g} s") from error
+            raise HostError(f"{_named(command)}: no answer within {seconds:.2g} s") from error
         except OverflowError as error:
-            raise HostError(f"{' '.join(command)}: more than {_LARGEST} bytes of output") from error
+            raise HostError(f"{_named(command)}: more than {_LARGEST} bytes of output") from error
+        except OSError as error:  # no descriptor left to wait with
+            raise HostError(f"{_named(command)}: {error.strerror}") from error
         finally:
             process.kill()
     if process.returncode:
         last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-        raise HostError(f"{' '.join(command)}: {last or f'exit status {process.returncode}'}")
+        raise HostError(f"{_named(command)}: {last or f'exit status {process.returncode}'}")
     return output.decode(errors="replace")
+
+
+def _named(command: Sequence[str]) -> str:
+    """Return a command as an error names it: its first words."""
+    text = " ".join(command)
+    return text if len(text) <= _NAMED else f"{text[:_NAMED]}…"
 
 
 def _output(process: subprocess.Popen[bytes], end: float) -> tuple[bytes, bytes]:

@@ -85,8 +85,8 @@ def _gather(
     if remote := [network for network in xclient if not address.is_loopback(network)]:
         warnings.append(
             f"{', '.join(remote)} may name other clients (smtpd_authorized_xclient_hosts): it is "
-            "protected, and whom it names is counted apart and reported: no firewall here can stop "
-            "those; run throttled there"
+            "protected; the clients that it names are counted separately and reported, as no "
+            "firewall here can stop them; run throttled on that host"
         )
     facts = Facts(
         services=_services(instances, kept, unread, scopes, warnings),

@@ -72,23 +72,22 @@ def greeting(service: Endpoint, seconds: float = SECONDS) -> int:
     """Return the SMTP code with which a service greets; 0 where it does not."""
     for host in service.hosts:
         try:
-            with socket.create_connection((host, service.port), seconds) as connection:
-                return _greeting(connection, service)
+            made = socket.create_connection((host, service.port), seconds)
+            with made, begin(made, service) as connection:
+                return _code(connection)
         except (OSError, ValueError):
             continue
     return 0
 
 
-def _greeting(connection: socket.socket, service: Endpoint) -> int:
+def begin(connection: socket.socket, service: Endpoint) -> socket.socket:
+    """Say what a service expects before it greets: for whom a proxy connects, a TLS handshake."""
     if service.proxy:
         own, port = connection.getsockname()[:2]
         family = f"TCP{address.version(own)}"
         line = f"PROXY {family} {own} {own} {port} {service.port}\r\n"
         connection.sendall(line.encode("ascii"))
-    if service.tls:
-        with _context().wrap_socket(connection) as secure:
-            return _code(secure)
-    return _code(connection)
+    return context().wrap_socket(connection) if service.tls else connection
 
 
 def _code(connection: socket.socket) -> int:
@@ -109,7 +108,7 @@ def _code(connection: socket.socket) -> int:
     return 0
 
 
-def _context() -> ssl.SSLContext:
+def context() -> ssl.SSLContext:
     """Return a context that takes any certificate: it is this host, and nothing is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -1,4 +1,4 @@
-"""Changes one main.cf: whole or not at all, with owner and mode as before.
+"""Changes one main.cf or master.cf: whole or not at all, with owner and mode as before.
 
 The text is edited by Postfix's own `postconf -e` in a copy, so that comments, order, continued
 lines and duplicates are its business. The file is replaced with Postfix's protocol for it
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from throttled.errors import HostError, NotPermittedError, RefusedError
@@ -63,14 +64,14 @@ def locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read(directory: str) -> MainCf:
-    """Read an instance's main.cf.
+def read(directory: str, name: str = "main.cf") -> MainCf:
+    """Read an instance's main.cf, or its master.cf.
 
     Raises:
         RefusedError: it is a symbolic link or has several names: replacing it would break them.
         HostError: it cannot be read.
     """
-    path = f"{directory}/main.cf"
+    path = f"{directory}/{name}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -121,6 +122,26 @@ def scratch(main: MainCf, changes: Mapping[str, str | None] | None = None) -> It
         yield place
 
 
+def master_edited(main: MainCf, master: MainCf, values: Mapping[str, str]) -> bytes:
+    """Return the text of a master.cf with changed parameters of services.
+
+    Args:
+        main: the main.cf beside it.
+        master: it.
+        values: by NAME/TYPE/PARAMETER, without white space.
+
+    Raises:
+        HostError: postconf refuses.
+    """
+    with scratch(main) as place:
+        copy = place / "master.cf"
+        copy.unlink()
+        copy.write_bytes(master.text)
+        if values:
+            run("postconf", "-c", str(place), "-P", *(f"{k}={v}" for k, v in values.items()))
+        return copy.read_bytes()
+
+
 def edited(main: MainCf, changes: Mapping[str, str | None]) -> bytes:
     """Return the text of a main.cf with changed parameters.
 
@@ -142,6 +163,34 @@ def written(main: MainCf, names: Iterable[str]) -> dict[str, str]:
     return {name: found[name] for name in names if name in found}
 
 
+def reserve(main: MainCf) -> None:
+    """Write a copy beside main.cf: `replace` can return to it although the disk is full.
+
+    Raises:
+        HostError: it cannot be written (a full disk, for example).
+    """
+    spare = _spare(main.directory)
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(spare, flags, 0o600)
+        try:
+            _fill(descriptor, spare, main)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _unlink(spare)
+        raise HostError(f"{spare}: {error.strerror}") from error
+
+
+def release(directory: str) -> None:
+    """Remove the copy that `reserve` made, if there is one."""
+    _unlink(_spare(directory))
+
+
+def _spare(directory: str) -> Path:
+    return Path(f"{directory}/main.cf.spare")
+
+
 def replace(main: MainCf, text: bytes) -> MainCf:
     """Replace a main.cf by a new one, in one step; return that.
 
@@ -159,16 +208,19 @@ def replace(main: MainCf, text: bytes) -> MainCf:
     except OSError as error:
         raise HostError(f"{beside}: {error.strerror}") from error
     try:
-        while text:
-            text = text[os.write(descriptor, text) :]
-        now = path.lstat()
-        os.fchown(descriptor, now.st_uid, now.st_gid)
-        _attributes(path, descriptor)
-        os.fchmod(descriptor, stat.S_IMODE(now.st_mode))
-        os.fsync(descriptor)
-        _settle(beside)
+        spare = _spare(main.directory)
+        if reserved := _is(spare, text):
+            _settle(spare)
+        else:
+            _fill(descriptor, beside, msgspec.structs.replace(main, text=text))
         _same(main)
-        beside.rename(path)
+        (spare if reserved else beside).rename(path)
+        if reserved:
+            _unlink(beside)
+    except PermissionError as error:
+        _unlink(beside)
+        hint = f"is it immutable? lsattr {path}"
+        raise NotPermittedError(f"{path} may not be replaced", hint) from error
     except OSError as error:
         _unlink(beside)
         raise HostError(f"{path} cannot be replaced: {error.strerror}") from error
@@ -178,12 +230,32 @@ def replace(main: MainCf, text: bytes) -> MainCf:
     finally:
         os.close(descriptor)
     _sync(path.parent)
-    return read(main.directory)
+    return read(main.directory, path.name)
+
+
+def _fill(descriptor: int, path: Path, main: MainCf) -> None:
+    """Write a new file's text, with owner, mode and attributes of main.cf, to the disk."""
+    text = main.text
+    while text:
+        text = text[os.write(descriptor, text) :]
+    now = Path(main.path).lstat()
+    os.fchown(descriptor, now.st_uid, now.st_gid)
+    _attributes(Path(main.path), descriptor)
+    os.fchmod(descriptor, stat.S_IMODE(now.st_mode))
+    os.fsync(descriptor)
+    _settle(path)
+
+
+def _is(path: Path, text: bytes) -> bool:
+    """Return whether a plain file has this text."""
+    with suppress(OSError):
+        return not path.is_symlink() and path.read_bytes() == text
+    return False
 
 
 def _same(main: MainCf) -> None:
     """Make sure that a main.cf is what was read."""
-    if read(main.directory).mark != main.mark:
+    if read(main.directory, Path(main.path).name).mark != main.mark:
         raise RefusedError(f"{main.path} was changed meanwhile by another program", "try again")
 
 

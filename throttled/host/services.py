@@ -34,7 +34,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
     for entry in instance.entries:
         if entry.kind != "inet" or entry.process not in _PROXY or disabled(entry):
             continue
-        if _loopback_only(entry):
+        if loopback_only(entry):
             continue
         port = port_of(entry.name)
         if port is None:
@@ -50,8 +50,8 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
                 "packets do not come here, so no firewall here can block them: they are counted "
-                "apart and reported, unless another service logs under the same name; run "
-                "throttled there"
+                "separately and reported, unless another service logs under the same name; run "
+                "throttled on the proxy"
             )
     return found, warnings
 
@@ -67,7 +67,7 @@ def spool(instance: Instance) -> Spool | None:
         if entry.processes == "-"
         else entry.processes
         for entry in instance.entries
-        if entry.process == "smtpd" and not disabled(entry) and not _loopback_only(entry)
+        if entry.process == "smtpd" and not disabled(entry) and not loopback_only(entry)
     ]
     counts = [int(text) for text in limits if text.isascii() and text.isdigit() and int(text)]
     return Spool(instance.directory, directory, owner, min(counts, default=_PROCESSES))
@@ -103,7 +103,8 @@ def disabled(entry: Entry) -> bool:
     return False
 
 
-def _loopback_only(entry: Entry) -> bool:
+def loopback_only(entry: Entry) -> bool:
+    """Return whether only this host can reach a service, such as a filter's way back."""
     host, colon, _ = entry.name.rpartition(":")
     hosts = [host] if colon else split(entry.parameters.get("inet_interfaces", "all"))
     return bool(hosts) and all(map(_is_loopback, hosts))

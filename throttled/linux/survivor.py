@@ -26,6 +26,7 @@ def survive(work: Callable[[], bytes], recover: Callable[[], bytes]) -> bytes:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
+            os.close(reader)  # so that the result fails to be written once the parent is gone
             _child(work, writer)
         os.close(writer)
         with os.fdopen(reader, "rb") as results:

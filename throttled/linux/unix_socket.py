@@ -60,13 +60,25 @@ class BoundSocket:
 
 def answers(path: Path) -> bool:
     """Return whether a process listens on a socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    return _reached(path, socket.SOCK_STREAM)
+
+
+def is_bound(path: Path) -> bool:
+    """Return whether a process has a stream socket open, without a connection that it would see.
+
+    A socket of another type cannot be connected to it, and errors differ (EPROTOTYPE, unix(7)).
+    """
+    return _reached(path, socket.SOCK_DGRAM)
+
+
+def _reached(path: Path, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_UNIX, kind) as sock:
         sock.setblocking(False)
         try:
             sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             return False
-        except OSError:  # its backlog is full, or it is not for us
+        except OSError:  # its backlog is full, it is not for us, or of another type
             return True
     return True
 

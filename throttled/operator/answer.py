@@ -14,6 +14,7 @@ from throttled.operator.allow import allow, allowed, disallow, resolve
 from throttled.operator.ban import ban
 from throttled.operator.desk import Desk, Running
 from throttled.operator.explain import explain
+from throttled.operator.fleet import fleet_remove, fleet_status, fleet_trust
 from throttled.operator.import_ import import_list
 from throttled.operator.list import active_rows
 from throttled.operator.senders import accounts, find
@@ -29,11 +30,26 @@ async def answer(desk: Desk, request: Request, peer: Peer) -> Result:
     Raises:
         ThrottledError: it cannot be done; says why.
     """
-    done = _COMMANDS[type(request)](desk, request, peer)
+    done = _COMMANDS[type(request)](desk, _counted(desk, request), peer)
     result = await done if isinstance(done, Awaitable) else done
     if desk.observing and isinstance(result, OBSERVED):
         return replace(result, would=True)
     return result
+
+
+def _counted(desk: Desk, request: Request) -> Request:
+    """Return a request whose account is named as it is counted: without the local domain."""
+    counted = desk.pipeline.senders.queue.counted
+    match request:
+        case protocol.Explain() | protocol.Unban() | protocol.Ban() | protocol.Throttle():
+            return replace(request, subject=counted(request.subject))
+        case protocol.Allow() | protocol.Disallow():
+            return replace(request, what=counted(request.what))
+        case protocol.Import():
+            entries = [replace(e, subject=counted(e.subject)) for e in request.entries]
+            return replace(request, entries=entries)
+        case _:
+            return request
 
 
 def _ping(_desk: Desk, _request: protocol.Ping, _peer: Peer) -> Done:
@@ -68,6 +84,11 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
     return Done(await _running(desk).reach())
 
 
+def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
+    asked = _running(desk).asked(request.client, request.port)
+    return Done("asked" if asked else "")
+
+
 def _running(desk: Desk) -> Running:
     if desk.running is None:
         raise NotRunningError("the daemon is not running", "systemctl start throttled")
@@ -96,4 +117,8 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.AddHost: _add_host,
     protocol.Reload: _reload,
     protocol.Reach: _reach,
+    protocol.FleetStatus: fleet_status,
+    protocol.FleetRemove: fleet_remove,
+    protocol.FleetTrust: fleet_trust,
+    protocol.Asked: _asked,
 }

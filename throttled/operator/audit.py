@@ -21,6 +21,7 @@ from throttled.control.protocol import (
     ChangeResult,
     Done,
     ImportResult,
+    MailChange,
     PostfixChange,
     Purge,
     Request,
@@ -72,7 +73,7 @@ class Trail:
 
     @contextmanager
     def recording(
-        self, request: Request | Purge | PostfixChange, peer: Peer
+        self, request: Request | Purge | PostfixChange | MailChange, peer: Peer
     ) -> Iterator[list[Result]]:
         """Record what is done within.
 

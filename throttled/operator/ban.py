@@ -9,10 +9,11 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from throttled import address
 from throttled.control.protocol import Ban, ChangeResult, Entered, Throttle
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
-from throttled.model import Action, Decision, Entry, Past, Scope
+from throttled.model import Action, Decision, Entry, Past, Rate, Scope
 from throttled.operator.desk import Desk, scopes_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,11 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     scopes = scopes_of(request.scope)
     action: Literal["ban", "throttle"] = "ban" if isinstance(request, Ban) else "throttle"
     entry = Entered(subject, action, request.scope, request.seconds, request.why)
-    refused = punish(desk, [entry], peer)
+    rate = None
+    if isinstance(request, Throttle) and request.rate is not None:
+        burst = min(request.rate, desk.config().throttle.burst)
+        rate = Rate(request.rate, float(request.per), burst)
+    refused = punish(desk, [entry], peer, rate=rate)
     if refused:
         raise refused[0]
     wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
@@ -51,7 +56,12 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
 
 
 def punish(
-    desk: Desk, entries: Sequence[Entered], peer: Peer, *, notice: bool = True
+    desk: Desk,
+    entries: Sequence[Entered],
+    peer: Peer,
+    *,
+    notice: bool = True,
+    rate: Rate | None = None,
 ) -> dict[int, RefusedError]:
     """Ban and throttle in one batch; return what was refused, by its place.
 
@@ -60,6 +70,7 @@ def punish(
         entries: subjects; none with the action `allow`.
         peer: who asked.
         notice: each decision is worth a notification; `import` makes too many.
+        rate: of throttles; None = that of [throttle].
     """
     moment = desk.clock()
     keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]
@@ -75,7 +86,14 @@ def punish(
             for scope in scopes_of(entry.scope):
                 key = entry.subject, scope
                 decisions[key] = manual(
-                    action, *key, pasts[key], moment.wall, seconds=entry.seconds, why=why
+                    action,
+                    *key,
+                    pasts[key],
+                    moment.wall,
+                    seconds=entry.seconds,
+                    why=why,
+                    sender=desk.answered(entry.subject),
+                    rate=rate,
                 )
         except RefusedError as error:
             refused[at] = error
@@ -96,8 +114,8 @@ def _refuse_unenforceable(desk: Desk, subject: str) -> None:
     Raises:
         RefusedError: it is so.
     """
-    if not desk.enforceable(subject):
-        hint = "throttled explain shows what it did; limits of senders report it"
+    if address.is_named(subject) and not desk.pipeline.senders.acting:
+        hint = "let Postfix ask: throttled postfix connect"
         raise RefusedError(f"{subject} cannot be throttled or banned: Postfix does not ask", hint)
 
 

@@ -12,12 +12,14 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
+from throttled.enforce.registry import answers
 from throttled.errors import BackendError, StoreError
 from throttled.model import SCOPES, Action, Decision, Element, Entry, Finding, Scope, Snapshot
 from throttled.sources.backlog import Backlog
@@ -46,6 +48,9 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    #: Whether Postfix asked about a message of a session of this host: its address and port.
+    asked: Callable[[str, int], bool]
+    fleet: Callable[[], Fleet | None] = lambda: None
 
 
 class Desk(Struct, frozen=True):
@@ -92,8 +97,14 @@ class Desk(Struct, frozen=True):
         return self.running.leftovers.finding if self.running else None
 
     def enforceable(self, subject: str) -> bool:
-        """Return whether a backend has entries of a subject: accounts only if Postfix asks."""
-        return not address.is_named(subject) or self.pipeline.senders.acting
+        """Return whether the backend can have entries of a subject: of accounts, if it answers."""
+        answering = self.pipeline.senders.acting or answers(self.backend) is not None
+        return not address.is_named(subject) or answering
+
+    def answered(self, subject: str) -> bool:
+        """Return whether entries of a subject are answers to Postfix, which slow its mail."""
+        dispatch = answers(self.backend)
+        return self.pipeline.senders.acting and dispatch is not None and dispatch.sends(subject)
 
     def refusal(self) -> str:
         """Say why the kernel does not hold what it should."""

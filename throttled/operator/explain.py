@@ -131,8 +131,8 @@ def _next(
             length = f" for {Duration(ban)}" if word == "banned" else ""
             text = (
                 f"{would}{word} in {meter.scope}{length} after {left} more "
-                f"on limit {meter.limit} "
-                f"({meter.value} of {threshold} within {Duration(meter.within)})"
+                f"counted by limit {meter.limit} "
+                f"(now {meter.value}, limit {threshold}, within {Duration(meter.within)})"
             )
             nearest = max(nearest, (meter.value / threshold, text))
     return nearest[1] or "nothing: no counted offences"

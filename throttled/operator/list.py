@@ -28,7 +28,8 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     wall = desk.clock().wall
     if request.proxied:
         return _proxied(desk, request, wall)
-    what = Filter(request.scope, request.action, request.limit, request.within)
+    origin = None if request.peer is None else f"peer:{request.peer}"
+    what = Filter(request.scope, request.action, request.limit, request.within, origin=origin)
     page = wall, what, request.sort, request.max, request.after
     rows, after = desk.store.page(*page)
     if count_packets(desk, rows):

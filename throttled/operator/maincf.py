@@ -20,9 +20,9 @@ from functools import partial
 import msgspec
 from msgspec import Struct
 
-from throttled.errors import HostError, RefusedError, ThrottledError
+from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
 from throttled.host import greeting, maincf, master, postconf
-from throttled.host.changes import Change, Journal, Setting
+from throttled.host.changes import Change, Journal, Replacement, Setting
 from throttled.host.greeting import Endpoint
 from throttled.host.maincf import MainCf
 from throttled.linux.survivor import survive
@@ -49,6 +49,9 @@ class Target(Struct, frozen=True):
     command: str = "set"  # what changes it: another command's changes are not this one's to undo
     #: Called after each step, with its name.
     step: Callable[[str], None] = lambda _name: None
+    #: Returns why a change does not do what it is for, though Postfix works; "" = it does.
+    #: and what could not be tried.
+    verify: Callable[[], tuple[str, list[str]]] = lambda: ("", [])
 
 
 class Result(Struct):
@@ -59,14 +62,17 @@ class Result(Struct):
     hint: str = ""
     #: Parameters that were not reverted, because another program changed them meanwhile.
     kept: list[str] = []
+    #: What could not be tried.
+    notes: list[str] = []
 
 
-def apply(
+def apply(  # noqa: PLR0913, PLR0917 - what a plan has
     target: Target,
     main: MainCf,
     text: bytes,
     settings: list[Setting],
     reverts: int = 0,
+    more: Iterable[Replacement] = (),
 ) -> Result:
     """Apply a new main.cf, or leave everything as it was. The caller has the lock.
 
@@ -76,6 +82,7 @@ def apply(
         text: the new one.
         settings: how they differ.
         reverts: number of the change that this one takes back.
+        more: other files to replace after it.
 
     Raises:
         ThrottledError: main.cf cannot be changed; nothing was.
@@ -84,6 +91,7 @@ def apply(
         hint = "start it first: nothing could be verified now"
         raise RefusedError(f"the Postfix of {target.directory} is not running", hint)
     change = Change(0, time.time(), target.user, "begun", settings, main.text, text, [], reverts)
+    change.more = list(more)
     change.command = target.command
     encoded = survive(
         partial(_encoded, partial(_apply, target, main, change)),
@@ -137,7 +145,11 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         target.journal.load().add(change)
         target.step("recorded")
         try:
-            maincf.replace(main, change.after)
+            maincf.reserve(main)
+            if main.text != change.after:
+                maincf.replace(main, change.after)
+            for file in change.more:
+                _replace(target.directory, file)
         except ThrottledError:
             _revert(target, change)
             target.journal.changes.remove(change)
@@ -148,20 +160,32 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         why = _reload(target.directory)
         target.step("reloaded")
         why = why or _verdict([s for s in services if s.name in change.answered], watch)
+        notes: list[str] = []
+        if not why:
+            why, notes = _tried(target)
         target.step("verified")
         if why:
+            change.why = why
             result = _restore(target, change, watch)
-            change.outcome, change.why = "restored", why
+            change.outcome = "restored"
             result.message = f"{why}; {result.message}"
         else:
             change.outcome = "undo" if change.reverts else "applied"
             for one in target.journal.changes:
                 if one.number == change.reverts:
                     one.outcome = "undone"
-            result = Result(applied=True, message=_verified(change, watch))
+            result = Result(applied=True, message=_verified(change, watch), notes=notes)
+            maincf.release(target.directory)
         _finish(target, result)
         target.step("finished")
         return result
+
+
+def _tried(target: Target) -> tuple[str, list[str]]:
+    try:
+        return target.verify()
+    except ThrottledError as error:
+        return error.message, []
 
 
 def _finish(target: Target, result: Result) -> None:
@@ -235,7 +259,12 @@ def _answering(
 
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
-    kept, reverted_any = _revert(target, change)
+    try:
+        kept, reverted_any = _revert(target, change)
+    except ThrottledError as error:
+        why = f"{change.why}; " if change.why else ""
+        hint = "correct that, then: throttled postfix undo"
+        raise HostError(f"{why}main.cf is NOT restored: {error.message}", hint) from error
     if reverted_any and master.running(target.directory):
         _reload(target.directory)
     instance = postconf.read(target.directory)
@@ -270,19 +299,57 @@ def _settle(watch: Watch) -> None:
 
 def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
     """Write main.cf without a change; return what others changed, and whether it was written."""
+    kept_files, files = _revert_files(target.directory, change)
     for left in reversed(range(_TRIES)):
         main = maincf.read(target.directory)
         text, _, kept = reverted(main, change)
-        if text == main.text:
-            return kept, False
         try:
-            maincf.replace(main, text)
+            if differs := text != main.text:
+                maincf.replace(main, text)
         except RefusedError:  # another program writes it at this moment
             if not left:
                 raise
         else:
             break
-    return kept, True
+    maincf.release(target.directory)
+    return [*kept, *kept_files], differs or files
+
+
+def write(target: Target, main: MainCf, text: bytes, more: Iterable[Replacement]) -> None:
+    """Replace files without a reload or a verdict, main.cf last. The caller has the lock.
+
+    Raises:
+        ThrottledError: one cannot be replaced.
+    """
+    for one in more:
+        _replace(target.directory, one)
+    if text != main.text:
+        maincf.replace(main, text)
+
+
+def _replace(directory: str, one: Replacement) -> None:
+    """Replace a file beside main.cf.
+
+    Raises:
+        ThrottledError: it cannot be, or is no more what it was.
+    """
+    file = maincf.read(directory, one.name)
+    if file.text != one.before:
+        raise RefusedError(f"{file.path} was changed meanwhile by another program", "try again")
+    maincf.replace(file, one.after)
+
+
+def _revert_files(directory: str, change: Change) -> tuple[list[str], bool]:
+    """Write the files beside main.cf as before; return those that others changed, and whether."""
+    kept, any_reverted = [], False
+    for one in reversed(change.more):
+        text = maincf.read(directory, one.name).text
+        if text == one.after and text != one.before:
+            _replace(directory, one.backwards())
+            any_reverted = True
+        elif text != one.before:
+            kept.append(one.name)
+    return kept, any_reverted
 
 
 def _unthrottle(target: Target, services: list[str]) -> None:
@@ -318,20 +385,23 @@ class _Failed(Struct):
 
     message: str
     hint: str
-    refused: bool
+    kind: str
+
+
+_KINDS = {kind.__name__: kind for kind in (HostError, NotPermittedError, RefusedError)}
 
 
 def _encoded(work: Callable[[], Result]) -> bytes:
     try:
         return msgspec.json.encode((work(), None))
     except ThrottledError as error:
-        failed = _Failed(error.message, error.hint, isinstance(error, RefusedError))
+        failed = _Failed(error.message, error.hint, type(error).__name__)
         return msgspec.json.encode((None, failed))
 
 
 def _decoded(encoded: bytes) -> Result:
     result, failed = msgspec.json.decode(encoded, type=tuple[Result | None, _Failed | None])
     if failed is not None:
-        raise (RefusedError if failed.refused else HostError)(failed.message, failed.hint)
+        raise _KINDS.get(failed.kind, HostError)(failed.message, failed.hint)
     assert result is not None  # noqa: S101 - one of both
     return result

@@ -14,14 +14,14 @@ from throttled.clock import now as clock_now
 from throttled.control.protocol import ChangeResult, PostfixChange
 from throttled.errors import RefusedError, UsageError
 from throttled.host import limits, maincf
-from throttled.host.changes import Setting
+from throttled.host.changes import Replacement, Setting
 from throttled.host.maincf import MainCf
 from throttled.maincf.advice import advice
 from throttled.maincf.evidence import Evidence, Hits
 from throttled.maincf.parameters import PARAMETERS, TABLE
 from throttled.maincf.state import State
 from throttled.maincf.traps import refusals
-from throttled.maincf.values import unwritable
+from throttled.maincf.values import number, unwritable
 from throttled.operator import maincf as changing
 from throttled.operator.audit import Trail, this_process
 from throttled.operator.maincf import Result, Target
@@ -68,6 +68,12 @@ class Plan(Struct):
     diff: list[str]
     notes: list[str]  # what the operator should know
     reverts: int = 0
+    more: list[Replacement] = []  # files beside main.cf
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would change."""
+        return not self.settings and not self.more
 
 
 def instance(state: State, evidence: Evidence, *, known: bool = True) -> Instance:
@@ -118,6 +124,26 @@ def _elsewhere(state: State, name: str) -> dict[str, str]:
     }
 
 
+def measured(names: Iterable[str]) -> bool:
+    """Return whether honest senders are known to need something of one of these parameters."""
+    return any(name in PARAMETERS and PARAMETERS[name].measure for name in names)
+
+
+def below_honest(shown: Instance, wanted: Mapping[str, str]) -> list[str]:
+    """Return which of these limits honest senders would have hit, and how high they came."""
+    found = []
+    for row in shown.rows:
+        parameter = PARAMETERS[row.name]
+        value = number(parameter.kind, wanted.get(row.name, ""))
+        if value is None or row.honest is None or (value == 0 and parameter.off):
+            continue
+        if value < row.honest + (parameter.measure == "errors"):  # so many errors end a session
+            who = f" ({row.honest_client})" if row.honest_client else ""
+            what = f"{row.name} = {value} would have hit honest senders"
+            found.append(f"{what}: they reached {row.honest}{who}")
+    return found
+
+
 def chosen(directories: Iterable[str], wanted: str | None) -> str:
     """Return the instance to change: by directory or name; the only one where none is named.
 
@@ -166,7 +192,7 @@ def plan_set(directory: str, wanted: Mapping[str, str]) -> Plan:
         for name in wanted
         for service, value in _elsewhere(now, name).items()
     ]
-    return Plan(main, text, settings, _diff(main, text), notes)
+    return Plan(main, text, settings, difference(main, text), notes)
 
 
 def _named(name: str) -> None:
@@ -188,7 +214,7 @@ def plan_undo(target: Target) -> Plan:
     main = maincf.read(target.directory)
     text, settings, kept = changing.reverted(main, change)
     notes = [f"{name} was changed meanwhile and stays as it is" for name in kept]
-    return Plan(main, text, settings, _diff(main, text), notes, change.number)
+    return Plan(main, text, settings, difference(main, text), notes, change.number)
 
 
 def settled(target: Target, plan: Plan) -> None:
@@ -199,8 +225,8 @@ def settled(target: Target, plan: Plan) -> None:
             target.journal.save()
 
 
-def _diff(main: MainCf, text: bytes) -> list[str]:
-    """Return the changed lines of main.cf."""
+def difference(main: MainCf, text: bytes) -> list[str]:
+    """Return the changed lines of a file."""
     before, after = (t.decode("utf-8", "replace").splitlines() for t in (main.text, text))
     lines = difflib.unified_diff(before, after, main.path, main.path, n=0, lineterm="")
     return [line for line in lines if not line.startswith("@@")]
@@ -227,4 +253,5 @@ def change(target: Target, plan: Plan, store: str) -> Result:
 
 
 def _apply(target: Target, plan: Plan) -> Result:
-    return changing.apply(target, plan.main, plan.text, plan.settings, plan.reverts)
+    parts = (plan.main, plan.text, plan.settings, plan.reverts, plan.more)
+    return changing.apply(target, *parts)

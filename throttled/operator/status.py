@@ -1,7 +1,8 @@
 """`status`: the state of the daemon; without one, what is stored and what is in the kernel."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -10,6 +11,7 @@ from throttled.clock import Moment
 from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
+from throttled.host.on_hold import OnHold
 from throttled.model import SCOPES, Action, Finding, Scope
 from throttled.operator.desk import Desk, Running
 from throttled.sources.logs import Follower
@@ -17,6 +19,8 @@ from throttled.sources.logs import Follower
 #: Without a daemon, more entries than these are judged by a sample.
 _COMPARED = 100_000
 _SAMPLE = 1_000
+#: Seconds after its deadline that a message may be on hold, at a low rate; messages counted.
+_LATE, _COUNTED = 3600.0, 1_000
 
 
 def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None) -> StatusResult:
@@ -24,6 +28,8 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
     pipeline, running = desk.pipeline, desk.running
     health = running.findings() if running else [_not_running()]
     counts = _counts(desk, health)
+    on_hold = OnHold(desk.config().database())
+    health.extend(_overdue(on_hold, desk.clock().wall))
     desired = 0 if desk.observing else sum(counts.values())
     sizes = pipeline.engine.sizes()
     enforced, counted, dropped = _kernel(desk, counts, desired, health)
@@ -58,6 +64,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         decisions=pipeline.counts.decisions,
         decided_in=pipeline.counts.decided,
         enforced_in=pipeline.counts.enforced,
+        on_hold=on_hold.count(),
     )
     return _of_daemon(result, running, desk.clock()) if running else result
 
@@ -79,6 +86,15 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
         backlog=running.backlog.progress,
         errors=result.errors + running.loop_errors(),
     )
+
+
+def _overdue(on_hold: OnHold, wall: float) -> Iterator[Finding]:
+    """Yield that mail on hold is not released: nothing else would release it."""
+    late = sum(held.deadline + _LATE < wall for held in islice(on_hold.all(), _COUNTED))
+    if late:
+        what = f"messages on hold that should be released by now: {late:,}"
+        hint = "systemctl status throttled-release.path; or: throttled mail release --due"
+        yield Finding("warning", what, hint, "on-hold")
 
 
 def _not_running() -> Finding:

@@ -17,9 +17,9 @@ _CLIENT = re.compile(r"([A-Za-z0-9._-]{0,255})\[([0-9A-Fa-f.:]{2,45})\](?::([0-9
 
 
 class Client(NamedTuple):
-    """Who a line is about."""
+    """The client that a line names."""
 
-    address: str  # canonical; "" where the line names nobody
+    address: str  # canonical; "" where the line names none
     name: str  # "" where the client has none that is forward-confirmed
     port: int  # 0 where none is written
 

@@ -7,11 +7,11 @@ postsuper/postsuper.c, cleanup/cleanup_message.c. smtpd's `client=` line is read
 All lines begin with the queue id, and what follows it decides, whichever daemon wrote it. Addresses
 and status texts are written by strangers:
 
-* A sender may hold all that follows it, so `from=<…>` is read from the right end.
+* A sender can contain any of the text after it, so `from=<…>` is read from the right end.
 * A recipient stands before Postfix's own words and the text of a remote server behind them. So a
   line whose recipient holds an angle bracket, or whose text repeats `status=` of a delivery, is
-  no event: nobody can make it out. (One that imitates `orig_to` is read as two addresses.)
-* `queued as ID` is a remote server's word; whoever uses `following` has to know that server.
+  no event: it is ambiguous. (One that imitates `orig_to` is read as two addresses.)
+* `queued as ID` is the text of a remote server; callers of `following` must trust that server.
 
 Owns no state.
 """

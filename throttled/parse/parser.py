@@ -56,7 +56,7 @@ _WRAPPED = re.compile(
     re.DOTALL,
 )
 
-#: For `unknown` only, which decides nothing: what stands before whom a line names first.
+#: For `unknown` only, which decides nothing: the text before the first client of a line.
 _NAMES = re.compile(r"(?P<front>[^\[]{0,200} from |warning: |)[\w.-]*\[[0-9A-Fa-f.:]{3,45}\]")
 #: Looks like the tag of a line of Postfix, wherever it stands.
 _TAG = re.compile(r"^.{0,200}?\b(?:smtpd|postscreen|anvil)\b")
@@ -163,8 +163,8 @@ class Parser:
     def unknown(self, line: str) -> str:
         """Return the shape of a line that looks like an offence of a client and is not understood.
 
-        Also of one whose header is not. For people who look for what is missing here; nothing is
-        decided by it. Lines that differ in numbers only have one shape; "" = nothing is missing.
+        Also of a line whose header is not understood. For maintainers who search for missing rules;
+        no decision depends on it. Lines that differ in numbers only have one shape; "": understood.
         """
         head = self._head(line, None)
         if head is not None and head[0].process is CONTAINER:

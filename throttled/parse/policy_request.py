@@ -17,11 +17,12 @@ from msgspec import Struct
 from throttled import address
 from throttled.model import Event, Message
 from throttled.parse.message import ID
+from throttled.parse.rules import TEXT_LENGTH
 
 REQUEST, LINE, ATTRIBUTES = 16_384, 4096, 100
 
-#: Where in the session it is asked: while the client says who it is and what it wants, once for
-#: each message before its content, or where nothing is decided.
+#: When in the session Postfix asks: "client" at connect, HELO, MAIL and RCPT, "data" once for each
+#: message before its content; "" is any other protocol state, in which nothing is decided.
 Stage = Literal["client", "data", ""]
 _STAGES: dict[str, Stage] = {
     **dict.fromkeys(("CONNECT", "HELO", "EHLO", "MAIL", "RCPT"), "client"),
@@ -101,7 +102,7 @@ def read(text: bytes) -> Request:
         _number(get("client_port", "")),
         get("client_name", ""),
         _number(get("server_port", "")),
-        get("sasl_username", ""),
+        get("sasl_username", "")[:TEXT_LENGTH],  # as of a log line: the same account
         queue_id if _ID.fullmatch(queue_id) else "",
         get("sender", ""),
         _number(get("recipient_count", "")),

@@ -4,8 +4,8 @@ An entry is a kind and the text as Postfix writes it, with `<field>` where it va
 
     Rule("lost_connection", "lost connection after <where> from <client>")
 
-Matching starts at the left, stops where the entry ends, and never looks for a client elsewhere:
-what follows the client is the client's to write. A queue id or `NOQUEUE: ` may stand in front of
+Matching starts at the left, stops where the entry ends, and never searches for a client elsewhere:
+the text after the client can be written by the client. A queue id or `NOQUEUE: ` may precede
 every entry that is no warning (Postfix >= 3.10); one that must have it begins with `<id>: `.
 
 Nearly every line is `WHAT from CLIENT REST`, and WHAT, which Postfix wrote, takes few values: so

@@ -94,13 +94,15 @@ class _Smtpd(Table):
 
     def other(self, body: str) -> Matched:
         """Match a line of another form than `WHAT from CLIENT REST`."""
+        if body.startswith("warning: "):  # most of them
+            return super().other(body)
         if body.startswith("proxy-accept: "):
             proxied = _PROXIED.match(body)
             if proxied is None:
                 return UNMATCHED
             message = Message("", following=proxied["id"])
             return "proxied", "", "", NOBODY, Detail(message=message)
-        match = None if body.startswith("warning: ") else _QUEUED.match(body)
+        match = _QUEUED.match(body)
         if match is None:
             return super().other(body)
         queue_id, peer, user, previous = match.group("id", "client", "user", "previous")

@@ -38,7 +38,11 @@ class Announcer:
             always: called with all decisions.
         """
         self._single, self._bulk = single, bulk
-        self._always = always
+        self._always = tuple(always)
+
+    def always(self, listener: Listener) -> None:
+        """Call a listener with all decisions from now on."""
+        self._always = (*self._always, listener)
 
     def __call__(self, decisions: Sequence[Decision], *, notice: bool = True) -> None:
         """Call the listeners; `notice`: each decision is worth a notification."""

@@ -107,12 +107,19 @@ class LiveConfiguration:
             for name, before, after in (
                 ("store.path", running.store, wanted.store),
                 ("control", running.control, wanted.control),
+                ("fleet", running.fleet, wanted.fleet),
                 ("firewall.backend", running.firewall.backend, wanted.firewall.backend),
                 ("firewall.xdp_mode", running.firewall.xdp_mode, wanted.firewall.xdp_mode),
             )
             if before != after
         ]
-        config = replace(wanted, store=running.store, control=running.control, firewall=firewall)
+        config = replace(
+            wanted,
+            store=running.store,
+            control=running.control,
+            firewall=firewall,
+            fleet=running.fleet,
+        )
         return config, kept
 
     def gather(self) -> Facts:

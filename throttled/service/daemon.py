@@ -46,6 +46,7 @@ from throttled.health.findings import Reporter, failures, findings, summary, wor
 from throttled.health.logs import LogReporter
 from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence
+from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
 from throttled.metrics.exposition import expose
@@ -69,6 +70,7 @@ from throttled.service.announce import (
     report_behind,
 )
 from throttled.service.configuration import LiveConfiguration, Options
+from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
 from throttled.service.schedule import Schedule
@@ -110,10 +112,12 @@ class Daemon:
         self.desk: Desk
         self.store_error: StoreError | None = None
         self.metrics_error: ConfigError | None = None
+        self.fleet_error: ConfigError | None = None
         self.host: HostWatch
         self.announcer: Announcer
         self.journal: Journal
         self.schedule: Schedule
+        self.fleet: FleetLink | None = None
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
@@ -192,6 +196,7 @@ class Daemon:
         self._closing.callback(self._close_store)
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
+        self.fleet = self._open_fleet()
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         asked = answers(self.backend)
         if asked is not None:
@@ -230,15 +235,20 @@ class Daemon:
         self.handshakes.follow(self.config.sensor, self.facts)
         self.handshakes.start()
         self._closing.callback(self.handshakes.close)
-        self.requests.follow(self.facts)
+        self._follow_requests()
         self._closing.callback(self.requests.close)
         self._displacing = self._spawn(self._displace())
-        self._spawn(self.schedule.run())
+        self._spawn_loops()
         if self.config.accounts.enabled:
             queue = self.pipeline.senders.queue
-            self._spawn(queue_files.learn(queue, self.facts.config_directories))
+            self._spawn(queue_files.learn(queue, self.facts.spools))
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
-        log.info("throttled %s: %s, mode %s", __version__, self.backend.name, self.config.mode)
+        log.info(
+            "version %s started: backend %s, mode %s",
+            __version__,
+            self.backend.name,
+            self.config.mode,
+        )
 
     def _desk(self) -> Desk:
         """Return what operators' commands work on."""
@@ -254,6 +264,8 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            fleet=lambda: None if self.fleet is None else self.fleet.fleet,
+            asked=self.requests.asked_about,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -264,6 +276,25 @@ class Daemon:
             clock=now,
             running=running,
         )
+
+    def _spawn_loops(self) -> None:
+        self._spawn(self.schedule.run())
+        if self.fleet is not None:
+            self._spawn(self.fleet.run())
+
+    def _open_fleet(self) -> FleetLink | None:
+        """Return the connection to the fleet; None: off, or its files cannot be used."""
+        self.fleet_error = None
+        if not self.config.fleet.site:
+            return None
+        try:
+            link = FleetLink(self.config.fleet, self.pipeline, self.logs, self.announcer)
+        except ConfigError as error:
+            log.error("no fleet: %s. %s", error.message, error.hint)
+            self.fleet_error = error
+            return None
+        self.announcer.always(link)
+        return link
 
     async def _serve_metrics(self) -> None:
         """Serve the metrics where the configuration says; protecting continues without them."""
@@ -343,7 +374,7 @@ class Daemon:
         protection = self.live.protection(self.store, now().wall, self._shared)
         self.pipeline.reconfigure(self.config.policy(), protection)
         self.pipeline.engine.facts(self._named())
-        self.pipeline.senders.queue.facts(self.facts)
+        self.pipeline.senders.facts(self.facts)
         self.protected.follow(protection)
 
     def _named(self) -> Facts:
@@ -379,6 +410,12 @@ class Daemon:
         self.reconciler.reconfigure()
         self.logs.follow(self.config.logs(self.facts))
         self.handshakes.follow(self.config.sensor, self.facts)
+        self._follow_requests()
+
+    def _follow_requests(self) -> None:
+        """Answer policy requests as the configuration and the facts say."""
+        self.requests.hold = self.config.accounts.hold
+        self.requests.on_hold = OnHold(self.config.database())
         self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:
@@ -477,6 +514,7 @@ class Daemon:
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
+            lambda at: () if self.fleet is None else self.fleet.findings(at),
             self._warnings,
         ]
         return silence
@@ -504,7 +542,11 @@ class Daemon:
     def _warnings(self, _at: float) -> Iterator[Finding]:
         if self.hook.finding:
             yield self.hook.finding
-        errors = {"config": self.live.error, "metrics": self.metrics_error}
+        errors = {
+            "config": self.live.error,
+            "metrics": self.metrics_error,
+            "fleet": self.fleet_error,
+        }
         yield from failures("warning", errors)
         for what in self.facts.warnings:
             yield Finding("warning", what, "see: throttled check", "host")

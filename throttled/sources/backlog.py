@@ -1,11 +1,12 @@
-"""Reads the logs that are there at the first start for good evidence: deliveries and logins.
+"""Reads the logs that exist at the first start for good evidence: deliveries and logins.
 
-Without it a sender who delivered for years is judged as new on the first day. The log is followed,
-decisions are taken and applied meanwhile; who was not read of yet is judged as new. No decision
-comes of these lines: an engine without limits counts them, and its evidence alone is kept.
+Without it a sender that delivered for years is judged as new on the first day. Meanwhile the log
+is followed, and decisions are made and applied; a client whose lines were not read yet is judged
+as new. These lines lead to no decision: an engine without limits counts them, and only its
+evidence is stored.
 
-What comes of a piece of a log is one transaction with how far the log has been read, so a restart
-continues there, and reads nothing again once it is done. The latest lines come first. It ends after
+The evidence of a piece of a log is stored in one transaction with the position in the log, so a
+restart continues there, and reads nothing twice. The latest lines come first. It ends after
 `MAX_BYTES` of text, `MAX_SECONDS` of one run, or at lines older than evidence is kept.
 
 Owns its engine and the one task. The event loop continues every `_SLICE` lines (a millisecond);
@@ -98,7 +99,11 @@ class Backlog:
             try:
                 await self._read(path, place)
             except (SourceError, OSError) as error:
-                log.warning("%s: reading has been behind for evidence: %s", path, error)
+                log.warning(
+                    "%s: not all existing lines were read for deliveries and logins: %s",
+                    path,
+                    error,
+                )
             store.record_backlog(self._clock().wall, [StoredPosition(path, b"")])
         if left:
             log.info("finished reading existing logs: %s", self._found())

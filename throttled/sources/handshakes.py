@@ -90,7 +90,7 @@ class Handshakes:
         return found
 
     def _open(self) -> None:
-        """Have a sensor that looks at our ports, if there is to be one."""
+        """Open a sensor for the SMTP ports, if the configuration wants one."""
         self._tried = now().boot
         if not self._wanted or not any(self._ports.values()):
             self._sensor = self._error = None

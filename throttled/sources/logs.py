@@ -33,7 +33,7 @@ from throttled.tail.position import Batch, Position, recognisable
 log = logging.getLogger(__name__)
 
 #: Read back at a start, to rebuild the counters: 20 seconds of the fastest log that Postfix writes,
-#: hours of most others. Takes about a second, before we say that we are ready.
+#: hours of most others. Costs about a second, before the daemon reports that it is ready.
 _BEHIND = 16 * 1024 * 1024
 _FARTHEST = 1 << 63  # an offset that a file can have
 #: Crossings without a decision of one batch that are logged one by one.
@@ -42,12 +42,12 @@ _LOGGED = 20
 _SILENT = 60.0
 #: Positions kept of files that are gone: years of dated names.
 _GONE = 1_000
-#: Two looks sooner after each other than this many seconds say nothing of a rate.
+#: A rate needs two samples that are at least so many seconds apart.
 _GRAIN = 0.001
 
 
 class Follower(Struct):
-    """One tail, and what `status` says of it."""
+    """One tail, and its numbers for `status`."""
 
     path: str
     number: int
@@ -142,7 +142,7 @@ class Logs:
             else:
                 self._open_match(files[path], paths)
         if followed != {follower.path for follower in self.followers}:
-            # Where a log begins to be followed is known from now on, whenever we are killed.
+            # Record at once where following began: the process can be killed at any time.
             self.record()
             self._prune()
 
@@ -340,7 +340,7 @@ class Logs:
         decisions, spared = self._pipeline.settle(now(), self.positions(), began)
         identity = batch.inode, recognisable(batch.position.fingerprint)
         if identity != follower.identity:
-            # By the next tick we may be killed, and the file renamed or compressed.
+            # Before the next tick the process can be killed, and the file renamed or compressed.
             follower.identity = identity
             self.record()
         self._report(decisions)

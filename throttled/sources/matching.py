@@ -40,7 +40,7 @@ class Patterns:
         """Begin with none.
 
         Args:
-            changed: called after each look.
+            changed: called after each search.
         """
         self._patterns: dict[str, _Pattern] = {}
         self._changed = changed
@@ -49,10 +49,10 @@ class Patterns:
     def follow(
         self, patterns: Sequence[str], stored: Mapping[str, Position], moment: Moment
     ) -> None:
-        """Look at these patterns, and no others.
+        """Follow these patterns, and no others.
 
         Args:
-            patterns: them.
+            patterns: paths with `*`.
             stored: positions, also of patterns.
             moment: now.
         """
@@ -67,7 +67,7 @@ class Patterns:
         return {m.path: m for pattern in self._patterns.values() for m in pattern.scan.files}
 
     def positions(self, wall: float) -> list[Position]:
-        """Return what records that the patterns are followed now (wall clock)."""
+        """Return positions which record that the patterns are followed since now (wall clock)."""
         return [Position(text, 0, 0, int(wall), b"") for text in self._patterns]
 
     def scans(self) -> Mapping[str, Scan]:
@@ -87,7 +87,7 @@ class Patterns:
         return fresh
 
     def tick(self, moment: Moment) -> None:
-        """Look again at the patterns where that is due."""
+        """Search again for files of the patterns that are due."""
         if self._looking is not None or not self._patterns:
             return
         due = [
@@ -101,7 +101,7 @@ class Patterns:
             self._looking.add_done_callback(lambda done: self._looked(done, moment.boot))
 
     def _looked(self, done: "asyncio.Future[dict[str, Scan]]", at: float) -> None:
-        """Use what a look found."""
+        """Use the result of a search."""
         self._looking = None
         if done.cancelled():
             return

@@ -1,13 +1,13 @@
 """Answers Postfix's policy requests: a UNIX socket below the queue directory of each instance.
 
-smtpd(8) asks before each message's content, and, where an operator wired it so, about each client.
-A message of an account or an inside host becomes an event that is counted as a log line is; what is
-answered says the backend for policy answers, from what was decided and applied before. So the
-answer waits for nothing. Where no entry is active, while observing, and for what is no request,
+smtpd(8) asks before each message's content, and, if main.cf says so, about each client.
+A message of an account or an inside host becomes an event that is counted like a log line. The
+backend for policy answers returns the answer, from the entries applied before, so no request waits
+for a decision. Where no entry is active, while observing, and for what is no request,
 the answer is DUNNO: Postfix goes on as if it had not asked.
 
 The directory is 0710 root:postfix, the socket 0660; the peer's credentials (SO_PEERCRED, unix(7))
-must be root's, mail_owner's or our own. Whoever can send requests can only slow what they name.
+must be root's, mail_owner's or this process's. A request can only slow the sender it names.
 
 Limits: see `throttled.parse.policy_request` for a request's; `_CONNECTIONS` in all, `_EACH` of a
 process, and `_RATE` requests a second of a process; `_UNREAD` bytes that it does not read.
@@ -22,6 +22,7 @@ import pwd
 import resource
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,21 +35,23 @@ from throttled import subjects
 from throttled.address import LOOPBACK
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
-from throttled.enforce.answers import PASS, Answer
+from throttled.enforce.answers import PASS, UNRECORDED, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
+from throttled.host.on_hold import Held, OnHold
 from throttled.linux.unix_socket import BoundSocket
-from throttled.model import Decision, Facts, Finding, Report, Scope, Spool
+from throttled.model import POLICY_SOCKET, Decision, Facts, Finding, Report, Scope, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer, event
 
 log = logging.getLogger(__name__)
 
-#: Below queue_directory, so that it works inside and outside of smtpd's chroot.
-NAME = "throttled/policy"
+NAME = POLICY_SOCKET
 
 _CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
 _BACKLOG = 1024
-#: Postfix that asked about nobody's mail for so many seconds may have ceased to ask.
+#: Sessions of this host that are remembered.
+_OWN = 1000
+#: If Postfix asked about no message for so many seconds, it may have ceased to ask.
 _SILENT = 3600.0
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
@@ -98,7 +101,11 @@ class PolicyRequests:
         self._report = report
         self._senders = senders
         self._connected = connected
-        #: Half of the descriptors that we may have: logs and the store need some.
+        #: Where messages that are put on hold are recorded; None: nowhere.
+        self.on_hold: OnHold | None = None
+        self._unrecorded = ""  # why the latest message could not be recorded
+        self.hold = 3600.0  # seconds until mail is released
+        #: Half of this process's limit of descriptors: logs and the store need some.
         self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
         self._listeners: dict[str, _Listener] = {}
@@ -106,6 +113,8 @@ class PolicyRequests:
         self._processes: dict[int, _Process] = {}
         self._connections: set[_Connection] = set()
         self._settling: asyncio.TimerHandle | None = None
+        #: Sessions of this host that Postfix asked about: `throttled postfix connect` makes some.
+        self._own: deque[tuple[str, int]] = deque(maxlen=_OWN)
         self._facts = Facts()
         self._inside = self._apart = Cover()
         self._ports: dict[int, Scope] = {}
@@ -153,6 +162,15 @@ class PolicyRequests:
             Finding("warning", f"policy requests: {what}", hint, f"policy-requests:{directory}")
             for directory, what in self._missing.items()
         ]
+
+    def asked_about(self, client: str, port: int) -> bool:
+        """Return whether Postfix asked about a message of a session of this host.
+
+        Args:
+            client: its address.
+            port: the client's.
+        """
+        return (client, port) in self._own
 
     def _listen(self, spool: Spool) -> None:
         try:
@@ -205,21 +223,44 @@ class PolicyRequests:
         return found
 
     def _message(self, request: Request, spool: Spool) -> Answer:
-        named = self._subjects(request)
-        if not named:
-            return PASS
+        if request.client in self._apart:
+            self._own.append((request.client, request.port))
         if not self._asked:
             self._connected(True)
         self._asked = monotonic()
+        named = self._subjects(request)
+        if not named:
+            return PASS
         found = PASS
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
+            if found.verdict == "hold":
+                found = self._recorded(found, request.queue_id, spool)
         if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
             if self._settling is None:
                 loop = asyncio.get_running_loop()
                 self._settling = loop.call_later(_TOGETHER, self._settle)
+        return found
+
+    def _recorded(self, found: Answer, queue_id: str, spool: Spool) -> Answer:
+        """Return the answer, once it is recorded that a message is put on hold, and until when."""
+        if self.on_hold is None or found.rate is None:
+            return found
+        if not queue_id:
+            return UNRECORDED
+        wall = now().wall
+        until = wall + self.hold
+        rate = found.rate.count, found.rate.per
+        try:
+            self.on_hold.add(Held(spool.instance, queue_id, found.subject, wall, until, *rate))
+        except OSError as error:
+            if self._unrecorded != str(error):
+                self._unrecorded = str(error)
+                log.warning("messages are deferred, not put on hold: %s", error)
+            return UNRECORDED
+        self._unrecorded = ""
         return found
 
     def _subjects(self, request: Request) -> list[str]:
@@ -358,19 +399,19 @@ def _make_directory(path: Path, gid: int) -> None:
     """Make a directory that root and a group may enter, or check the one that is there.
 
     Raises:
-        OSError: it cannot be made, or is not ours.
+        OSError: it cannot be made, or has another owner.
     """
     with suppress(FileExistsError):
         path.mkdir(mode=0o710)
     found = path.lstat()
     if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise PermissionError(f"{path} is no directory of ours")
+        raise PermissionError(f"{path} is not a directory of this user")
     if found.st_gid != gid:
         os.chown(path, -1, gid)
     path.chmod(0o710)
 
 
 def _peer(sock: socket.socket) -> tuple[int, int, int]:
-    """Return pid, uid and gid of who connected."""
+    """Return pid, uid and gid of the peer."""
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid, gid

@@ -21,7 +21,7 @@ from throttled.sources import sensor_maps
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Linux 5.14
 _ZERO = bytes(4)
 
-#: What an operator is reported who lacks them.
+#: The hint where these capabilities are missing.
 _RIGHTS = "run as root or with CAP_BPF and CAP_NET_ADMIN"
 
 

@@ -1,6 +1,6 @@
 """The record of what operators changed. Inside the caller's transaction; owns no state.
 
-Limits: a year, and `CHANGES` rows: the oldest go first, when the next is written.
+Limits: a year, and `CHANGES` rows: the oldest are deleted first, when the next is written.
 """
 
 import sqlite3

@@ -6,7 +6,7 @@ lose the last transactions, never the order or the consistency of what came befo
 
 Limits: waits `BUSY` seconds for another process's lock; at most 8 MB of page cache; the write-ahead
 log is written back every 16 MB at the latest, and its file kept below 64 MB. Nothing is ever
-deleted or repaired: a file that is not ours, damaged or too new is left as it is.
+deleted or repaired: a file of another program, damaged or too new is left as it is.
 """
 
 import os
@@ -164,7 +164,7 @@ def _ready(path: str, *, readonly: bool) -> None:
             raise errors.inaccessible(error, path) from error
         raise errors.missing(path)
     try:
-        # Never opened when it exists: closing would drop the locks of another connection of ours.
+        # Never opened when it exists: closing would drop the locks of this process's connections.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         # SQLite would open it, and fail at the first record.

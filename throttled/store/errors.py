@@ -106,12 +106,12 @@ def missing(path: str) -> StoreError:
 
 
 def unreachable(path: str) -> StoreError:
-    """Return the error to raise where this user may not even look."""
+    """Return the error to raise where this user may not read the directory."""
     return StoreError(f"this user may not read the database {path}", "run as root")
 
 
 def inaccessible(error: OSError, path: str) -> StoreError:
-    """Return the error to raise where the file cannot be looked at."""
+    """Return the error to raise where the file cannot be accessed."""
     return StoreError(f"the database {path} cannot be opened: {error.strerror}")
 
 

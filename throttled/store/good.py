@@ -1,8 +1,8 @@
 """Good evidence of one address, folded into a row of fixed size. Pure; owns no state.
 
 Days are UTC days since the epoch. The days with deliveries among the last 30 are exact, a bit
-each. Counts fade: a day of silence takes a thirtieth, thirty take everything, so a sender of n
-messages a day is remembered with about 30 n, and an old message does not count for ever.
+each. Counts fade: each day without mail subtracts a thirtieth, thirty days all, so a sender of n
+messages a day has a count of about 30 n, and an old message does not count for ever.
 """
 
 from msgspec import Struct

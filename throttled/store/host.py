@@ -1,6 +1,6 @@
 """Names of this host that were found in its log. Inside the caller's transaction; owns no state.
 
-Limits: `HOSTS` names; the oldest go first.
+Limits: `HOSTS` names; the oldest are deleted first.
 """
 
 import sqlite3

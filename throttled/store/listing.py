@@ -60,7 +60,8 @@ _SHIFT_MANUAL = (
 )
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
 _FILTER = """+until > :now AND (:scope IS NULL OR scope = :scope)
-    AND (:action IS NULL OR action = :action) AND (:limit IS NULL OR "limit" = :limit)"""
+    AND (:action IS NULL OR action = :action) AND (:limit IS NULL OR "limit" = :limit)
+    AND (:origin IS NULL OR origin = :origin)"""
 _WITHIN = "subject >= :low AND subject < :high AND inside(subject, :within)"
 #: By order: ORDER BY, what of a row says where the next page begins, and where that is.
 _ORDERS: dict[Order, tuple[str, str, str]] = {
@@ -94,10 +95,11 @@ class Filter(Struct, frozen=True):
     limit: str | None = None
     within: str | None = None  # this subject and, for a network, everything inside it
     subject: str | None = None  # this subject alone
+    origin: str | None = None  # see `Decision`
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
-    """Yield what is active, `chunk` rows at a time: who was active last comes first."""
+    """Yield the active entries, `chunk` rows at a time; the latest active first."""
     for page in _pages(database, _ACTIVE, 1 << 62, now, chunk):
         yield [_entry(row) for row in page]
 
@@ -191,7 +193,7 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
     """Return how many rows a filter lets through."""
-    if what.limit is None and what.within is None and what.subject is None:
+    if what.limit is what.within is what.subject is what.origin is None:
         return sum(
             rows
             for (scope, action), rows in counts(connection, now).items()
@@ -271,7 +273,7 @@ def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[objec
 
 def _where(what: Filter, now: float) -> tuple[str, dict[str, object]]:
     values: dict[str, object] = {"now": now, "scope": what.scope, "action": what.action}
-    values["limit"] = what.limit
+    values |= {"limit": what.limit, "origin": what.origin}
     if what.subject is not None:
         return f"{_FILTER} AND subject = :subject", values | {"subject": what.subject}
     if what.within is None:

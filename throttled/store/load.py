@@ -40,8 +40,8 @@ FROM json_each(?1) n
     LEFT JOIN pardon e ON e.subject = n.value AND e.scope = ?2
     LEFT JOIN active a ON a.subject = n.value AND a.scope = ?2 AND a.until > ?3
 """
-# Of a network with more, the latest: a sprayed /64 shall not cost us seconds. Who is throttled or
-# banned itself, or was banned within a day, is no good sender.
+# Of a network with more, the latest: a /64 with very many senders must not cost seconds. A sender
+# that is throttled or banned itself, or was banned within a day, is no good sender.
 _SENDERS = """
 SELECT g.address
 FROM (

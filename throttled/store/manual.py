@@ -18,7 +18,7 @@ ALLOWED = 10_000
 _RELEASED = """
 INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, value, threshold,
     lines, alert, origin)
-    VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '', 'operator')
+    VALUES (?1, 'release', ?2, ?3, 'operator', 0, ?1, 'unbanned', 0, 0, '[]', '', ?4)
 """
 _RECORD_UNBAN = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
@@ -41,7 +41,11 @@ ON CONFLICT (what) DO UPDATE SET
 
 
 def unban(
-    connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
+    connection: sqlite3.Connection,
+    key: tuple[str, Scope],
+    now: float,
+    exempt_until: float,
+    origin: str = "operator",
 ) -> list[Entry]:
     """Remove a subject and delete its offences; return what was active."""
     rows = connection.execute(
@@ -51,7 +55,7 @@ def unban(
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
     connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
     if rows:
-        connection.execute(_RELEASED, (now, *key))
+        connection.execute(_RELEASED, (now, *key, origin))
         release = Decision(now, "release", *key, "operator", 0, now, "unbanned")
         hourly.decisions(connection, [release], now)
     return [Entry(*key, action, 0.0) for (action,) in rows]
@@ -73,7 +77,7 @@ def clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> No
     """Remove everything and delete all offences; exemptions stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
-    looks at each row: a million in one second instead of ten.
+    reads each row: a million in one second instead of ten.
     """
     for one in SCOPES if scope is None else (scope,):
         connection.execute(_RECORD_UNBAN, ("", one, now, 0.0))

@@ -1,4 +1,4 @@
-"""The schema's versions: which there are, whether a database has the one it claims, the upgrade.
+"""The schema's versions: the list, the check of a database's version, and the upgrade.
 
 The n-th file in `migrations/` leads from version n - 1 to version n. A file that was ever merged is
 frozen (a test has its hash): a change is a new file. `0001.sql` was changed before that was so, and

@@ -2,7 +2,8 @@
 
 The names are resolved by a command, never by the daemon. An address that DNS no longer returns is
 retained for `GRACE` seconds, as large senders return another part of their addresses each time.
-Limits: `ADDRESSES` of a name, those longest missing go first; names and entries together `ALLOWED`.
+Limits: `ADDRESSES` of a name, those missing longest are deleted first; names and entries together
+`ALLOWED`.
 """
 
 import sqlite3

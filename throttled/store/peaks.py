@@ -1,8 +1,8 @@
-"""What clients reached within the windows of limits, for `suggest`. Owns no state.
+"""The peaks of clients within the windows of limits, for `suggest`. Owns no state.
 
 A row is the highest value of one client, limit and window; writing it again changes nothing. It is
-evicted when for `MEMORY` the client has not reached as much. At `ROWS` only clients with good
-evidence get a new row, at twice as many nobody does: strangers cannot displace good ones.
+evicted when the client has not reached that value again for `MEMORY`. At `ROWS` rows only clients
+with good evidence get a new one, at twice as many none does: strangers cannot displace good ones.
 """
 
 import sqlite3

@@ -1,8 +1,8 @@
 """Deleting what is old, or more than the caps. Inside the caller's transaction; owns no state.
 
-One call deletes at most `BATCH` rows of each table, in 25 ms at worst. At a cap go first:
-the oldest decisions, offences and unbans; the good evidence that is longest without news; of what
-is active, what would end soonest (the kernel keeps it, only a restart would not restore it).
+One call deletes at most `BATCH` rows of each table, in 25 ms at worst. At a cap are deleted
+first: the oldest decisions, offences and unbans; the good evidence not updated for longest; the
+active entries that expire soonest (they stay in the kernel, but a restart would not restore them).
 """
 
 import sqlite3
@@ -17,14 +17,14 @@ DECISIONS = 2_000_000
 ACTIVE = 2_000_000
 GOOD = 1_000_000
 SOURCES = 10_000
-#: Of those that exempt nobody any more; no more are read at a start.
+#: Of unbans whose exemption is over; no more are read at a start.
 UNBANS = 100_000
 
 _DAY = 86400.0
 #: Kept after the end, so that `ended` finds it.
 _GRACE = 3600.0
 _HISTORY = 90 * _DAY
-#: No limit looks back further than the logs that are read at a start.
+#: No limit's window is longer than the logs that are read at a start.
 _UNBANS_KEPT = 30 * _DAY
 _OFFENCES = 180 * _DAY
 

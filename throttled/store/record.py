@@ -49,8 +49,15 @@ _OFFENCE = """
 INSERT INTO offence (number, subject, scope, network, bans, banned, ended)
     VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET
-    number = excluded.number, bans = excluded.bans, banned = excluded.banned,
-    ended = excluded.ended
+    number = excluded.number, network = excluded.network, bans = excluded.bans,
+    banned = excluded.banned, ended = excluded.ended
+"""
+# What a peer banned is a step of the ladder, but does not count towards a decision about a network.
+_PEERS_OFFENCE = """
+INSERT INTO offence (number, subject, scope, network, bans, banned, ended)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET
+    number = excluded.number, bans = max(bans, excluded.bans), ended = max(ended, excluded.ended)
 """
 _RELEASE = "DELETE FROM active WHERE subject = ? AND scope = ?"
 _PEACE = "UPDATE offence SET ended = min(ended, ?) WHERE subject = ? AND scope = ?"
@@ -90,7 +97,10 @@ def decisions(connection: sqlite3.Connection, batch: Sequence[Decision]) -> None
         if action == "release":
             connection.executemany(_PEACE, ((d.time, d.subject, d.scope) for _, d in run))
         elif action == "ban":
-            connection.executemany(_OFFENCE, (_offence(n, d) for n, d in run if d.level > 0))
+            bans = [(n, d) for n, d in run if d.level > 0]
+            for statement, of_peer in ((_OFFENCE, False), (_PEERS_OFFENCE, True)):
+                rows = (_offence(n, d) for n, d in bans if _of_peer(d) == of_peer)
+                connection.executemany(statement, rows)
 
 
 def evidence(connection: sqlite3.Connection, batch: Iterable[Evidence], now: float) -> None:
@@ -146,8 +156,12 @@ def _active(number: int, d: Decision) -> Row:
 
 
 def _offence(number: int, d: Decision) -> Row:
-    network = address.network_of(d.subject)
+    network = "" if _of_peer(d) else address.network_of(d.subject)
     return number, d.subject, d.scope, network, d.level, d.time, d.until
+
+
+def _of_peer(d: Decision) -> bool:
+    return d.origin.startswith("peer:")
 
 
 def _good(subject: str, good: Good) -> Row:

@@ -1,4 +1,4 @@
-"""The nouns of this room, and how compound fields are written into a column. Owns no state."""
+"""The types of this package, and how compound fields are written into a column. Owns no state."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -96,7 +96,7 @@ def write_rate(rate: Rate | None) -> str:
 
 @lru_cache(maxsize=256)
 def read_rate(column: str | None) -> Rate | None:
-    """Return the rate of a throttle: the configured one also where it is none that we wrote."""
+    """Return the rate of a throttle; None (the configured one) also where it is invalid."""
     try:
         return Rate(*_rate.decode(column)) if column else None
     except (msgspec.DecodeError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What must survive a restart, in one SQLite file: the public face of this room.
+"""What must survive a restart, in one SQLite file: the interface of this package.
 
 Owns the connection and a cache of log sources. Every call blocks, for as long as SQLite takes, and
 belongs to the thread that opened the store. Every call may raise `StoreError`; then nothing of it
@@ -37,6 +37,7 @@ from throttled.skipped import Skipped
 from throttled.store import (
     audit,
     find,
+    fleet,
     host,
     hourly,
     listing,
@@ -199,13 +200,13 @@ class Store:
     ) -> list[str]:
         """Return the good senders of a network that need an entry of their own, the best first.
 
-        Good is who delivered or logged in more than once within 30 days, is not throttled or
+        A good sender delivered or logged in more than once within 30 days, is not throttled or
         banned and was not banned within a day.
 
         Args:
             network: which.
             scope: where.
-            until: who has an entry until then needs none.
+            until: a sender with an entry until then needs none.
             now: wall clock.
             most: only the best so many of the network get an entry, those that have one included.
             evidence: what is not recorded yet.
@@ -313,11 +314,11 @@ class Store:
             return senders.highest(connection, before)
 
     def keep_peaks(self, reached: Sequence[Peak], watched: Iterable[peaks.Of], now: float) -> None:
-        """Keep what clients reached where it is higher than before; see `throttled.store.peaks`.
+        """Store peaks that are higher than before; see `throttled.store.peaks`.
 
         Args:
-            reached: it.
-            watched: the limits of which it is recorded, whether anybody did it or not.
+            reached: the peaks.
+            watched: the limits whose peaks are recorded, also those without one now.
             now: wall clock.
         """
         with self._database.transaction() as connection:
@@ -327,6 +328,37 @@ class Store:
         """Return all that clients reached in the last 30 days: up to a second."""
         with self._database.guard() as connection:
             return peaks.read(connection, now)
+
+    # The fleet
+
+    def outbox(self, after: int, now: float, count: int = _CHUNK) -> tuple[list[fleet.Own], int]:
+        """Return what the fleet is to know of the `count` decisions after a number.
+
+        Returns:
+            Bans that are active and operators' unbans, and the number of the last decision read.
+        """
+        with self._database.guard() as connection:
+            return fleet.outbox(connection, after, count, now, self.skipped)
+
+    def own_bans(self, after: int, now: float, count: int = _CHUNK) -> list[fleet.Own]:
+        """Return at most `count` bans of this host that are active, after a number."""
+        with self._database.guard() as connection:
+            return fleet.own(connection, after, count, now, self.skipped)
+
+    def last_decision(self) -> int:
+        """Return the number of the latest decision; 0: there is none."""
+        with self._database.guard() as connection:
+            return fleet.last(connection)
+
+    def of_peers(self, now: float) -> dict[str, int]:
+        """Return how many entries are active of each peer, by its name."""
+        with self._database.guard() as connection:
+            return fleet.counts(connection, now)
+
+    def of_peer(self, peer: str, now: float) -> int:
+        """Return how many entries are active of one peer."""
+        with self._database.guard() as connection:
+            return fleet.count(connection, peer, now)
 
     # What is active
 
@@ -411,7 +443,12 @@ class Store:
     # The operator's doings
 
     def unban(
-        self, subject: str, scope: Scope | None, now: float, exempt_until: float = 0.0
+        self,
+        subject: str,
+        scope: Scope | None,
+        now: float,
+        exempt_until: float = 0.0,
+        origin: str = "operator",
     ) -> list[Entry]:
         """Unban: remove and delete offences; the history keeps it, with the release.
 
@@ -420,6 +457,7 @@ class Store:
             scope: None for all.
             now: wall clock.
             exempt_until: `Past.exempt_until` from now on; not later than now for none.
+            origin: whose unban it is, see `Decision`.
 
         Returns:
             What was active, with `seconds` 0: what the kernel shall no longer hold.
@@ -428,7 +466,7 @@ class Store:
             return [
                 entry
                 for one in (SCOPES if scope is None else (scope,))
-                for entry in manual.unban(connection, (subject, one), now, exempt_until)
+                for entry in manual.unban(connection, (subject, one), now, exempt_until, origin)
             ]
 
     def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:

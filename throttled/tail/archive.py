@@ -1,6 +1,6 @@
 """Whole logs a piece at a time: plain, .gz, .xz, .bz2 or standard input.
 
-What a file is, its first bytes tell, not its name. Memory stays flat in the length of the log.
+The first bytes of a file decide its format, not its name. Memory does not grow with the log.
 Owns nothing; a file is closed when its reader is exhausted or dropped.
 """
 

@@ -3,8 +3,8 @@
 Owns nothing; descriptors are closed when the iterator is exhausted or dropped.
 
 Limits: what archives hold is kept in memory, at most `limit` bytes of text; an archive larger than
-`MAX_ARCHIVE` (inflating 1 GiB takes seconds) or a damaged one ends the way back. Of a directory in
-which files are renamed at each of ten tries nothing is read.
+`MAX_ARCHIVE` (inflating 1 GiB takes seconds) or a damaged one is where reading back stops. If files
+of the directory are renamed during each of ten tries, nothing is read.
 """
 
 from bisect import bisect_left

@@ -26,7 +26,7 @@ What is read, and in which order:
 Owns the descriptors of the generations and the inotify instance.
 
 Limits: rotated files are looked for in the directory of the log; mounting over a directory raises
-no event; a rewrite that leaves the first 256 bytes and does not shrink the file looks like growth;
+no event; a rewrite that leaves the first 256 bytes and does not shrink the file counts as growth;
 of a log that was not there at start, a first file that is rotated away before it was ever read.
 Without a watch (none left) the caller has to call `read` now and then, as after any failure.
 The descriptor of a deleted file is given back at the first `read` after `LINGER`, not on a timer.
@@ -112,7 +112,7 @@ class FileTail:
         return None
 
     def _refresh(self, at: float) -> SourceError | None:
-        """Look at the path if that is due; return what is in the way: what is open can be read."""
+        """Check the path if that is due; return its error; files that are open are still read."""
         try:
             if self._watch.changed() or (self._stale and self._retry.due(at)):
                 self._check_path()
@@ -288,7 +288,7 @@ class FileTail:
         self._files = [log]
 
     def _log(self) -> Plain | None:
-        """Return the file at the path, newly opened unless it is one of ours; None: not there."""
+        """Return the file at the path, newly opened unless it is open already; None: not there."""
         log = open_log(self.path)
         for file in self._files:
             if log and isinstance(file, Plain) and file.same(log):

@@ -2,8 +2,8 @@
 
 Owns nothing: what is opened belongs to the caller.
 
-Limits: a directory in which files are renamed faster than it can be looked at ten times gives up,
-as if the file was gone.
+Limits: if files of the directory are renamed during each of ten searches, the file counts as
+gone.
 """
 
 import os

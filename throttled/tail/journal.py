@@ -1,9 +1,9 @@
 """Following Postfix in systemd's journal.
 
 Entries come out as lines of a log file, `2026-08-22T10:00:01.515840+00:00 host tag[pid]: text`, so
-that one parser reads both. Seen are entries of the facility `mail` that root or the user postfix
+that one parser reads both. Read are entries of the facility `mail` that root or the user postfix
 wrote: who wrote an entry is recorded by the kernel (`_UID`), so a line that another user forges is
-not even looked at. Seen too are journald's own words that it suppressed lines.
+not read. journald's messages that it suppressed lines are read too.
 
 `journal:NAME` is what a container of that name wrote, by docker's or podman's journald driver: the
 entries with that CONTAINER_NAME that root wrote (dockerd, conmon). Each is a line of a log, in
@@ -16,7 +16,7 @@ libsystemd's business; if the entry of a position is gone, `gaps` counts it and 
 with the first one after it.
 
 journald writes through a memory map, which raises no event; it makes one up to 250 ms later, and
-readers that wait for that get it up to 250 ms after. So a timer looks every `INTERVAL`, which
+readers that wait for that get it up to 250 ms after. So a timer checks every `INTERVAL`, which
 costs a hundredth of a core; after `QUIET` seconds without a line every `IDLE_INTERVAL`.
 
 Limits: Postfix's defaults of `syslog_facility` and `mail_owner`; how much is not read yet (`lag`)

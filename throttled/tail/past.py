@@ -1,10 +1,10 @@
-"""What was logged before a position, the latest generation first: to learn from, not to decide on.
+"""What was logged before a position, the latest generation first: for evidence, not for decisions.
 
-Within a file lines come in their order. The journal is gone through backwards, in chunks whose
+Within a file lines come in their order. The journal is read backwards, in chunks whose
 lines are in order. Owns nothing; what is opened is closed when the iterator is exhausted or
 dropped.
 
-Limits: a damaged archive ends at the damage; a file that cannot be opened is passed over.
+Limits: a damaged archive ends at the damage; a file that cannot be opened is skipped.
 """
 
 from collections.abc import Generator, Iterator

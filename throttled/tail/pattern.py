@@ -3,11 +3,11 @@
 `*` stands for any characters but `/`, and at the start of a name for none that begin with a dot.
 Left out are archives, rotated files of a log that matches too (its tail reads them), directories,
 and all but one of the names of one file: a real file before a symbolic link, then by name. Of more
-than `MAX_MATCHES` files those written last are taken.
+than `MAX_MATCHES` files those written last are used.
 
-A directory's time of change tells cheaply whether to look again. Owns no state.
+A directory's modification time shows cheaply whether to search again. Owns no state.
 
-Limits: at most `MAX_NAMES` names are looked at, and `MAX_WATCHED` directories for their changes.
+Limits: at most `MAX_NAMES` names are compared, and `MAX_WATCHED` directories checked for changes.
 """
 
 import os
@@ -54,7 +54,7 @@ class Scan(Struct, frozen=True):
     settled: bool = True  # False: a directory changed so lately that it may have changed again
 
     def outdated(self) -> bool:
-        """Return whether to look again."""
+        """Return whether to search again."""
         return not self.settled or any(_changed(path) != at for path, at in self.directories)
 
 

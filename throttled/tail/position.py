@@ -1,4 +1,4 @@
-"""Where reading stands in a log, and what was read: the nouns of this room.
+"""The position in a log, and what was read: the types of this package.
 
 A path is no identity: files are renamed, truncated, compressed, and inode numbers are used again.
 A `Position` therefore names the inode and carries a fingerprint of the file's first bytes.

@@ -1,9 +1,9 @@
-"""Single log lines read back by where they stand, to show why a client was banned.
+"""Single log lines read back by their position, to show why a client was banned.
 
 Owns nothing.
 
-Limits: `MAX_INFLATED` bytes of an archive are gone through, what comes after them is not found:
-too long for a loop that has other things to do. Whether another file now has the
+Limits: only the first `MAX_INFLATED` bytes of an archive are searched: more would stop the event
+loop for too long. Whether another file now has the
 inode is known by the fingerprint only; without one, an offset at which no line begins shows it.
 """
 

@@ -1,12 +1,12 @@
 """inotify on everything that decides what a path means, and on the files being followed.
 
-Watched are each directory in which the kernel looks a name up on the way to the path, symbolic
+Watched are all directories in which the kernel looks up a component of the path, symbolic
 links followed, so that a file, a link, a directory or a parent of it may vanish, be replaced or
 not be there yet. The deepest directory that exists is where a missing one is waited for. No
 polling: what is added later raises an event. Owns the inotify instance and its watches.
 
-Limits: the kernel tells nothing of what another machine does on a network file system, nor of a
-file system mounted over a directory; a directory that may not be read cannot be watched.
+Limits: the kernel announces no change by another machine on a network file system, and no mount
+over a directory; a directory that may not be read cannot be watched.
 """
 
 import errno

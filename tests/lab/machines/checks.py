@@ -7,15 +7,30 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from shlex import quote
 from typing import NamedTuple
 
 from lab.machines.guest import Failed
 from lab.machines.knock import Knocks, knock_while
 from lab.machines.site import CONFIG, PACKAGE, PATIENCE, SHARE, TREE, Site
+from lab.mail.bots import Bot
 from lab.network.netns import SERVER4
 
 _DROP_IN = "/etc/systemd/system/throttled.service.d/xdp.conf"
 _EXAMPLE = f"/usr/share/doc/{PACKAGE}/examples/xdp.conf"
+
+#: Of it the second message above the limit would wait for longer than Postfix lets it.
+_LIMIT = """
+[limits.machines]
+of = "inside"
+count = "messages"
+within = "1h"
+soft = 2
+mode = "throttle"
+throttle = { rate = 1, per = "1m", burst = 1 }
+"""
+_ASKS = "check_policy_service { unix:throttled/policy, timeout=2s, default_action=DUNNO }"
+_QUEUED = "/run/systemd/system/throttled.service.d/queue.conf"
 
 _TESTS = "/var/tmp/tests"
 #: The tests start `throttled` from beside their Python. Debian's packages come after the wheels.
@@ -84,6 +99,59 @@ def _sensor(site: Site) -> str:
         "the kernel has counted a handshake",
     )
     return what
+
+
+def _asked(site: Site) -> str:
+    """Let Postfix ask about an inside host's mail, and read its queue in the unit's sandbox."""
+    source = site.source()
+    site.run(f"cp -p {CONFIG} /etc/postfix/main.cf /var/tmp")
+    back = (
+        f"postsuper -d ALL; rm -f {_QUEUED}; systemctl daemon-reload; postfix reload;"
+        f"mv /var/tmp/main.cf /etc/postfix; mv /var/tmp/throttled.toml {CONFIG};"
+        f"postfix reload; systemctl restart throttled; throttled unban {source}"
+    )
+    with site.undone(back):
+        site.run(f"printf %s {quote(_LIMIT)} >>{CONFIG}")
+        inside = f"mynetworks=127.0.0.0/8 {source}/32"
+        site.run(f"postconf -e {quote(inside)} {quote(f'smtpd_data_restrictions={_ASKS}')}")
+        site.run("postfix reload; systemctl restart throttled")
+        Bot(site.client, "sender", 3.0, [source], PATIENCE).report()
+        site.until("postqueue -p | grep -q '^[0-9A-F]*!'", "mail above the limit is on hold")
+        site.run(f"throttled list {source} --action throttle")
+        held = int(site.run("postqueue -p | grep -c '^[0-9A-F]*!'"))
+        # What the unit starts has its sandbox.
+        queue_id = site.run("postqueue -p | sed -n '/^[0-9A-F]*!/{s/!.*//p;q}'").strip()
+        commands = f"ExecStartPost=postqueue -p\\nExecStartPost=postcat -e -q {queue_id}\\n"
+        site.run(f"mkdir -p {_QUEUED.rpartition('/')[0]}")
+        site.run(f"printf '[Service]\\n{commands}' >{_QUEUED}; systemctl daemon-reload")
+        site.run("systemctl restart throttled || { journalctl -q -u throttled -n 15; false; }")
+    return f"{held} messages on hold"
+
+
+def _limits(site: Site) -> str:
+    """Change a limit of Postfix, and revert that."""
+    name = "smtpd_hard_error_limit"
+    before = site.run("cat /etc/postfix/main.cf")
+    rows = len(site.json("postfix")["instances"][0]["rows"])
+    site.run(f"throttled postfix set {name}=30 --yes")
+    if site.run(f"postconf -h {name}").strip() != "30":
+        raise Failed(f"{name} is not changed")
+    site.good()
+    site.run("throttled postfix undo --yes")
+    if (after := site.run("cat /etc/postfix/main.cf")) != before:
+        raise Failed(f"not reverted:\n{after}")
+    return f"{rows} limits"
+
+
+def _journal(site: Site) -> str:
+    """Look at what the daemon logged since it was installed: no errors."""
+    ours = "journalctl -q -o cat _SYSTEMD_UNIT=throttled.service"
+    found = site.run(f"{ours} -p err; {ours} | grep -E 'Traceback|not attributed' || true").strip()
+    if found:
+        raise Failed(found)
+    if skipped := site.json("status")["skipped"]:
+        raise Failed(f"skipped: {skipped}")
+    return f"{len(site.run(f'{ours} -p warning').splitlines())} warnings"
 
 
 def _iptables(site: Site) -> str:
@@ -257,11 +325,14 @@ CHECKS = (
     Check("nftables: abuse stopped, IPv4 and IPv6; good sender", _abuse),
     Check("sensor in the unit", _sensor),
     Check("unban", _unban),
+    Check("Postfix asks; its queue is read in the unit", _asked),
+    Check("throttled postfix", _limits),
     Check("kill -9", _kill),
     Check("nft flush ruleset", _flush),
     Check("reboot", _reboot),
     Check("xdp in the unit, and a reboot", _xdp),
     Check("iptables in the unit, and a reboot", _iptables),
+    Check("no errors in the journal", _journal),
     Check("upgrade from the commit before", _upgrade),
     Check("remove", _remove),
     Check("purge", _purge),

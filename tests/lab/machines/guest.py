@@ -9,6 +9,7 @@ object a line, over a virtio port): https://qemu.readthedocs.io/en/latest/intero
 import base64
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import time
@@ -203,6 +204,8 @@ def guest(
             stderr=log,
             start_new_session=True,  # ^C is for us: we end it
         )
+    with contextlib.suppress(OSError):  # sched(7): nice(1) has no effect between sessions
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(os.nice(0)))
     try:
         while not (home / "agent").exists() and process.poll() is None:
             time.sleep(0.05)

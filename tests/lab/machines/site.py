@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from lab.machines.guest import Failed, Guest
@@ -49,7 +50,7 @@ class Site:
         Raises:
             Failed: not within `seconds`; the text says what did not happen.
         """
-        loop = f"timeout {seconds:.0f} bash -c {_quoted(f'until {command}; do sleep 1; done')}"
+        loop = f"timeout {seconds:.0f} bash -c {quote(f'until {command}; do sleep 1; done')}"
         if not self.guest.succeeds(loop, seconds + 60.0):
             log = "journalctl --no-pager -q -o short-iso"
             state = self.run(
@@ -140,7 +141,3 @@ class Site:
             self.run(command)
             raise
         self.run(command)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -117,7 +117,7 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
     sources = scene.attackers(0.3 if options.quick else 1.0)
     seconds = (2.0, 4.0, 10.0) if options.quick else (5.0, 12.0, 25.0)
     count = sum(len(each) for each in sources.values())
-    console.print(f"A real Postfix, {count} attackers and two good people, on this machine.\n")
+    console.print(f"A real Postfix, {count} attackers and two good users, on this machine.\n")
     with _progress(console) as progress:
         with lab() as server:
             show = _shown(progress, "quiet", seconds[0])
@@ -131,7 +131,8 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
             guard.start()
             before = guard.cpu()
             show = _shown(progress, "with throttled", seconds[2])
-            protected = scene.run(server, sources, seconds[2], show)
+            done = scene.until_stopped(guard, sources)
+            protected = scene.run(server, sources, seconds[2], show, done)
             outcome = Outcome(
                 quiet,
                 without,
@@ -141,7 +142,7 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
                     for kind, each in sources.items()
                 },
                 guard.status().packets_dropped,
-                (guard.cpu() - before) / seconds[2],
+                (guard.cpu() - before) / protected.samples[-1].at,
                 guard.memory(),
             )
             if options.keep:
@@ -226,7 +227,7 @@ def _figures(made: scene.Run) -> dict[str, Any]:
 
 def _show(console: Console, outcome: Outcome) -> None:
     attacks = Table(title="\nThe attackers, with throttled", title_justify="left", box=None)
-    for column in ("attack", "sources", "stopped", "throttled", "banned", "the last", "dropped"):
+    for column in ("attack", "sources", "stopped", "throttled", "banned", "all stopped", "dropped"):
         attacks.add_column(column, justify="left" if column == "attack" else "right")
     for kind, verdict in outcome.attacks.items():
         attacks.add_row(
@@ -240,8 +241,8 @@ def _show(console: Console, outcome: Outcome) -> None:
         )
     console.print(attacks)
     console.print(
-        "[dim] throttled, banned: when the first source was, the last: when all were stopped,\n"
-        " in seconds from the begin of the attack; dropped: packets.[/]"
+        "[dim] throttled, banned: the first source; all stopped: the last one; in seconds after\n"
+        " the attack began. dropped: packets.[/]"
     )
     console.print(_costs(outcome))
     console.print(
@@ -258,11 +259,11 @@ def _costs(outcome: Outcome) -> Table:
     rows = {
         "smtpd processes, at the peak": [f"{run['smtpd_peak']}" for run in runs],
         "Postfix's CPU, % of a core": [f"{run['cpu']:.0%}" for run in runs],
-        f"… in the last {_LAST:.0f} seconds": [f"{run['cpu_end']:.0%}" for run in runs],
-        "open connections, the same": [f"{run['connections_end']:.0f}" for run in runs],
-        "good sender: delivered / sent": [_delivered(run["sender"]) for run in runs],
+        f"… in the last {_LAST:.0f} s": [f"{run['cpu_end']:.0%}" for run in runs],
+        f"connections, last {_LAST:.0f} s": [f"{run['connections_end']:.0f}" for run in runs],
+        "good sender: delivered/sent": [_delivered(run["sender"]) for run in runs],
         "… latency: median / p99": [_latency(run["sender"]) for run in runs],
-        "a bad neighbour's good user": [_delivered(run["user"]) for run in runs],
+        "good user beside attackers": [_delivered(run["user"]) for run in runs],
         "… latency: median / p99 ": [_latency(run["user"]) for run in runs],
     }
     for name, cells in rows.items():

@@ -92,27 +92,36 @@ def run(
     sources: Mapping[str, Sequence[str]],
     seconds: float,
     progress: Callable[[Sample], None] = lambda _: None,
+    done: Callable[[], bool] | None = None,
 ) -> Run:
-    """Let everybody talk to the server for so long, and measure it.
+    """Let all clients talk to the server for so long, and measure it.
 
     Args:
         lab: the server, and the namespace of the clients.
         sources: the addresses by kind of bot; GOOD is added.
         seconds: how long.
         progress: called with each sample, five a second.
+        done: the run lasts longer until this is true, at most four times as long: a slow machine
+            needs more time for the same.
     """
+    longest = seconds if done is None else 4 * seconds
     before = _delivered(lab.mail)
     bots: dict[str, Bot] = {}
     with contextlib.ExitStack() as stack:
         for kind, addresses in {**sources, **GOOD}.items():
-            bots[kind] = Bot(lab.client, kind, seconds, addresses)
+            bots[kind] = Bot(lab.client, kind, longest, addresses)
             stack.callback(bots[kind].end)
         made = Run(time.time(), [])
         start = time.monotonic()
-        while (at := time.monotonic() - start) < seconds:
+        while (at := time.monotonic() - start) < seconds or (
+            done is not None and at < longest and not done()
+        ):
             made.samples.append(_sample(at, lab.mail))
             progress(made.samples[-1])
             time.sleep(0.2)
+        if done is not None:
+            for bot in bots.values():
+                bot.stop()
         made.reports = {kind: bot.report() for kind, bot in bots.items()}
     with contextlib.suppress(TimeoutError):
         until(lambda: _delivered(lab.mail) - before >= made.accepted(), "all mail is delivered")
@@ -155,9 +164,7 @@ def judge(guard: Daemon, kind: str, sources: Sequence[str], report: Report) -> V
         throttle, ban = _first(decisions, "throttle"), _first(decisions, "ban")
         verdict.throttled += throttle is not None
         verdict.banned += ban is not None
-        # A throttled network shares one allowance: what is left of it can take long to be banned.
-        networks = [each for each in decisions if address.is_network(each.subject)]
-        stop = _earliest(ban, throttle if kind == "flood" else _first(networks, "throttle"))
+        stop = _stop(kind, decisions)
         if stop is not None:
             stops.append(stop - report.began)
         verdict.first_throttle = _earliest(verdict.first_throttle, throttle)
@@ -170,6 +177,29 @@ def judge(guard: Daemon, kind: str, sources: Sequence[str], report: Report) -> V
     verdict.first_ban = _since(verdict.first_ban, report.began)
     verdict.dropped = _dropped(guard, set(sources), scope)
     return verdict
+
+
+def until_stopped(guard: Daemon, attacks: Mapping[str, Sequence[str]]) -> Callable[[], bool]:
+    """Return a function that returns whether the daemon has stopped all sources."""
+    pending = [(kind, source) for kind, sources in attacks.items() for source in sources]
+
+    def done() -> bool:
+        while pending:
+            kind, source = pending[-1]
+            if _stop(kind, _decisions(guard, source, SCOPES.get(kind, "mx"))) is None:
+                return False
+            pending.pop()
+        return True
+
+    return done
+
+
+def _stop(kind: str, decisions: Sequence[Decision]) -> float | None:
+    """Return when a source was stopped."""
+    # A throttled network shares one allowance: what is left of it can take long to be banned.
+    networks = [each for each in decisions if address.is_network(each.subject)]
+    throttled = decisions if kind == "flood" else networks
+    return _earliest(_first(decisions, "ban"), _first(throttled, "throttle"))
 
 
 def _decisions(guard: Daemon, source: str, scope: Scope) -> list[Decision]:

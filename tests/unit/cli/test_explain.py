@@ -67,7 +67,7 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
         "Decisions, the latest first:",
         "  2026-09-21 16:13:20 ban in mx, auth: 61 > 60",
         "Bans so far: 2, the latest until 2026-09-21 16:13:20",
-        "Good evidence: 5 messages on 2 days, 1 logins, the latest 2026-09-21 16:13:20",
+        "Good evidence: 5 messages, days with mail: 2; 1 logins, the latest 2026-09-21 16:13:20",
         "Exempt until 2026-09-21 16:13:20",
         "Next: nothing: protected",
         "Hint: looks like a health check",

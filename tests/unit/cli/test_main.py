@@ -83,7 +83,7 @@ def test_an_unknown_command_suggests_the_nearest(cli: "Cli") -> None:
 def test_bad_usage(cli: "Cli") -> None:
     ended = cli("ban")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "throttled: missing argument 'ADDRESS'\nhint: see: throttled ban --help\n"
+    assert ended.err == "throttled: missing argument 'SUBJECT'\nhint: see: throttled ban --help\n"
     assert cli("export").err.startswith("throttled: missing argument 'allowed|banned'. Choose from")
     assert "\\x" not in cli("export").err
     assert cli("--nonsense").code == 2

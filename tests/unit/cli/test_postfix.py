@@ -76,7 +76,7 @@ def test_a_log_that_cannot_be_read_hides_nothing_else(
         (("show", "a=b"), "show takes no values"),
         (("undo", "--advised"), "undo takes no values"),
         (("set",), "set what?"),
-        (("set", "a=b"), "nobody can be asked"),
+        (("set", "a=b"), "no terminal to ask"),
         (("set", "a", "--yes"), "no NAME=VALUE: a"),
         (("set", "a=b", "a=c", "--yes"), "a is there twice"),
         (("set", "a=b", "--yes"), "no parameter that this command sets: a"),
@@ -99,6 +99,25 @@ def test_a_postfix_that_does_not_run_is_not_changed(cli: "Cli", config: str) -> 
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(("limit", "hit"), [(8, True), (9, False)])
+def test_a_limit_that_honest_senders_would_have_hit(
+    cli: "Cli", config: str, limit: int, *, hit: bool
+) -> None:
+    main = Path(config).parent / "postfix/main.cf"
+    settings = {"smtpd_hard_error_limit": limit, "smtpd_soft_error_limit": 5}
+    settings |= {"smtpd_client_connection_count_limit": 0}
+    main.write_text(main.read_text() + "".join(f"{n} = {v}\n" for n, v in settings.items()))
+    argv = [f"{name}={value}" for name, value in settings.items()]
+    ended = cli("--config", config, "postfix", "set", *argv, "--yes")
+    assert ended.code == 0, ended.err
+    lines = [line for line in ended.out.splitlines() if "honest" in line]
+    expected = "would have hit honest senders: they reached 8 (198.51.100.7)"
+    assert f"smtpd_soft_error_limit = 5 {expected}" in lines
+    assert (f"smtpd_hard_error_limit = {limit} {expected}" in lines) == hit
+    assert len(lines) == 1 + hit
+
+
+@pytest.mark.root
 def test_nothing_to_change(cli: "Cli", config: str) -> None:
     ended = cli("--config", config, "postfix", "set", "mailbox_size_limit=51200000", "--yes")
     assert ended.code == 1  # it is the default, and not written yet
@@ -108,5 +127,6 @@ def test_nothing_to_change(cli: "Cli", config: str) -> None:
     assert ended.code == 0
     assert ended.out.startswith("nothing to change: main.cf says so already\n")
     assert "smtpd_timeout is 77s for 2525/inet all the same" in ended.out
+    assert "honest" not in ended.out
     ended = cli("--config", config, "postfix", "undo", "--yes")
     assert (ended.code, "nothing to undo" in ended.err) == (1, True)

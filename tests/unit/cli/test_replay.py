@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,22 +129,40 @@ def test_compressed_and_nothing(cli: "Cli", log: Path, tmp_path: Path) -> None:
     assert cli("replay", str(tmp_path / "absent")).code == 1
 
 
-def test_progress_on_a_terminal(log: Path, config_file: Path) -> None:
+def _on_a_terminal(*arguments: str) -> list[str]:
+    """Run a command on a terminal of 60 columns; return its lines as they can be read there.
+
+    However often a bar was drawn: each time its line is erased first (EL), and written again.
+    """
     parent, child = pty.openpty()
-    arguments = [PROGRAM, "--config", str(config_file), "replay", str(log), str(log) + ".absent"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60"}
-    with subprocess.Popen(arguments[:-1], stdout=child, stderr=child, env=environment) as process:
+    command = [PROGRAM, *arguments]
+    with subprocess.Popen(command, stdout=child, stderr=child, env=environment) as process:
         os.close(child)
         shown = b""
         while True:
             try:
-                piece = os.read(parent, 65536)
+                shown += os.read(parent, 65536)
             except OSError:  # EIO: the other end is closed
                 break
-            shown += piece
         assert process.wait(10) == 0
     os.close(parent)
-    assert b"100%" in shown
-    rows = [line for line in shown.splitlines() if b" ban " in line]
-    assert len(rows) == 1
-    assert len(rows[0].strip().decode()) == 60
+    lines = [re.split(r"\x1b\[2K", line)[-1] for line in shown.decode().split("\n")]
+    if "100%" in shown.decode():
+        lines.append("100%")
+    return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in lines]
+
+
+def test_progress_on_a_terminal(log: Path, config_file: Path) -> None:
+    lines = _on_a_terminal("--config", str(config_file), "replay", str(log))
+    assert "100%" in lines
+    rows = [line for line in lines if " throttle " in line or " ban " in line]
+    assert [row.split()[2] for row in rows] == ["throttle", "ban"]
+    assert [len(row) for row in rows] == [60, 60]  # cut there, and without the bar before it
+
+
+def test_objects_on_a_terminal(log: Path, config_file: Path) -> None:
+    """Neither the bar nor the terminal's width may break them."""
+    lines = _on_a_terminal("--config", str(config_file), "replay", "--json", str(log))
+    objects = [json.loads(line) for line in lines if line]
+    assert [each.get("action") for each in objects] == ["throttle", "ban", None]

@@ -71,7 +71,7 @@ def test_blocks_and_snippet(cli: "Cli", log: Path) -> None:
         "    2001:db8:1111:2222:3333:4444:5555:1          80    160 mails     0 logins",
     ]
     assert block[-1] == "    and 2 more"
-    assert "  no client did it" in lines
+    assert "  no client was counted" in lines
     assert "  nothing is proposed: no good client did it" in lines
 
 
@@ -91,7 +91,7 @@ def test_the_snippet_is_configuration(cli: "Cli", log: Path) -> None:
 
 def test_too_little(cli: "Cli", log: Path) -> None:
     out = cli("suggest", str(log)).out
-    assert "  nothing is proposed: only 1.0 hours seen; it takes 24" in out
+    assert "  nothing is proposed: only 1.0 hours seen; at least 24 are needed" in out
     assert out.endswith("\n# Nothing to change.\n")
     log.write_text("root:x:0:0\n")
     out = cli("suggest", str(log)).out

@@ -945,6 +945,20 @@ def test_a_sender_is_throttled_where_postfix_asks(store: Store, kernel: Kernel) 
     assert store.snapshots(WALL, Filter(subject="account:bob")) == []
     [decision] = read(pipeline, bounced("bob", 4, 11))  # from the beginning
     assert decision.value == 11
+    pipeline.unban("", None, NOW)
+    [decision] = read(pipeline, bounced("bob", 5, 11))  # again
+    assert decision.value == 11
+
+
+def test_another_store_has_its_own_numbers_for_log_files(store: Store, tmp_path: Path) -> None:
+    pipeline = sending(store, None, mode="throttle")
+    read(pipeline, [*bounced("bob", 1, 9), *FLOOD[:9]])
+    assert pipeline.senders.lines("account:bob")
+    assert pipeline.engine.lines(A)
+    other = Store.open(str(tmp_path / "other.db"))
+    pipeline.change_store(other, NOW, [])
+    other.close()
+    assert pipeline.senders.lines("account:bob") == pipeline.engine.lines(A) == ()
 
 
 def test_a_sender_is_banned_only_if_the_limit_says_so(store: Store) -> None:

@@ -1,13 +1,16 @@
 """What each kind of event does to the counts of its client, by way of the engine."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
-from throttled.model import Evidence, Facts, Message, Service
+from throttled.model import Event, Evidence, Facts, Message, Service
 from throttled.settings import Limit, Points, Policy, duration
 
+PROXIED = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
 LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}
 
 
@@ -18,9 +21,125 @@ def test_one_connection_seen_by_postscreen_and_smtpd_counts_once() -> None:
     assert run([screened, passed, event("connect")] * 61) != []
 
 
+def test_a_connection_is_handed_over_once() -> None:
+    under = engine()
+    passed = event("passed", process="postscreen", port=1)
+    run([passed, event("connect"), event("connect")], under=under)
+    assert value(under, "connections") == 1
+    run([passed, passed, *[event("connect")] * 3], under=under)
+    assert value(under, "connections") == 2
+    run([replace(passed, count=2), *[event("connect")] * 3], under=under)
+    assert value(under, "connections") == 3
+    run([event("connect", B)], under=under)  # does not come by postscreen
+    assert {m.limit: m.value for m in under.meters(B, 1000.0) if m.value} == {"connections": 1}
+
+
+REFUSED = event("reject", where="RCPT", reason="unknown_user", code=550)
+
+
+@pytest.mark.parametrize(
+    ("events", "counted"),
+    [
+        ([event("screened"), event("passed", process="postscreen"), event("connect")], [0]),
+        ([event("auth_failure", reason="temporary")], []),
+        ([event("auth_failure")], [0]),
+        ([event("login", user="a"), event("accepted"), event("tls_failure")], []),
+        ([event("disconnect")], []),
+        ([event("disconnect", process="postscreen", pid=0)], []),
+        ([event("disconnect", commands={"data": (1, 1), "commands": (3, 3)})], []),
+        ([event("disconnect", commands={"unknown": (0, 3), "commands": (0, 3)})], [0]),
+        ([event("disconnect", commands={"auth": (0, 3), "commands": (0, 3)})], [0]),
+        (
+            [event("disconnect", commands={"auth": (0, 3), "unknown": (0, 3), "commands": (0, 6)})],
+            [0],
+        ),
+        ([event("disconnect", commands={"auth": (0, 3)})], []),  # as no Postfix writes it
+        ([REFUSED, event("disconnect", commands={"rcpt": (0, 1), "commands": (1, 2)})], [0]),
+        ([event("disconnect", commands=LOGGED_IN)], []),
+        ([event("disconnect", commands={"auth": (1, 6), "commands": (1, 6)})], [0]),
+    ],
+)
+def test_lines_are_remembered_that_count(events: list[Event], counted: list[int]) -> None:
+    under = engine()
+    run(events, under=under)
+    assert [line.offset for line in under.lines(A)] == counted
+
+
+def test_lines_of_a_client_behind_a_proxy_are_remembered_too() -> None:
+    under = engine(facts=Facts(services=(PROXIED,)))
+    run([event("connect"), event("connect")], under=under)
+    assert len(under.lines(A)) == 2
+
+
+def test_what_happened_is_counted_by_hour_and_scope() -> None:
+    under = engine()
+    ends = {"data": (2, 2), "bdat": (0, 3), "commands": (9, 12)}
+    at: dict[str, Any] = {"time": 7200.0}
+    for what in (
+        event("connect", count=2, **at),
+        event("connect", B, **at),
+        event("disconnect", commands=ends, **at),
+        event("disconnect", B, commands=ends, **at),
+        event("login", user="a", **at),
+        event("login", B, user="a", count=2, **at),
+    ):
+        under.step(what, 1000.0)
+    outcome = under.drain()
+    assert outcome.activity == {
+        (2, "mx", "session"): 3,
+        (2, "mx", "delivery"): 4,
+        (2, "mx", "login"): 3,
+    }
+    assert outcome.evidence == [Evidence(A, 7200.0, 2, 1), Evidence(B, 7200.0, 2, 2)]
+    under.step(event("login"), 1000.0)
+    under.step(event("login", count=2), 1000.0)
+    assert under.drain().evidence == [Evidence(A, 50.0, 0, 3)]
+
+
+def test_good_evidence_raises_the_threshold() -> None:
+    under = engine()
+    run([event("disconnect", commands={"data": (9, 9), "commands": (9, 9)})], under=under)
+    assert run([event("connect")] * 61, under=under) == []
+    assert run([event("connect")] * 61) != []
+
+
+def test_user_names_of_logins_show_who_stands_for_many() -> None:
+    under = engine(facts=Facts(connected=("10.0.0.0/24",)))
+    run([event("login", "10.0.0.2", user=str(n)) for n in range(5)], under=under)
+    assert list(under.shared.found()) == ["10.0.0.2"]
+
+
+def test_sessions_that_want_nothing_are_noted() -> None:
+    for commands, process, found in (
+        ({"ehlo": (1, 1), "quit": (1, 1), "commands": (2, 2)}, "smtpd", [A]),
+        (None, "postscreen", [A]),
+        (None, "smtpd", []),  # Postfix before 3.0 says nothing of commands
+    ):
+        under = engine()
+        end = event("disconnect", commands=commands, process=process)
+        run([end] * 30, under=under)
+        assert under.checks.clients(1000.0) == found
+        run([event("disconnect", commands={"data": (1, 1), "commands": (3, 3)})], under=under)
+        assert under.checks.clients(1000.0) == []
+
+
+def test_the_hard_error_limit_weighs_nothing_where_most_errors_were_harmless() -> None:
+    ours = event("auth_failure", reason="temporary")
+    limit = event("too_many_errors", where="RCPT")
+    for inside, harmless in (
+        ([ours, limit], True),
+        ([ours, event("auth_failure"), limit], False),
+        ([ours, ours, event("auth_failure"), limit], True),
+        ([replace(ours, count=2), event("auth_failure"), limit], True),
+        ([ours, ours, event("auth_failure", count=2), limit], False),
+    ):
+        under = engine()
+        run([event("connect"), *inside], under=under)
+        assert (value(under, "errors") == 0) is harmless
+
+
 def test_what_is_done_behind_a_proxy_is_no_evidence_and_stands_for_nobody() -> None:
-    proxied = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
-    under = engine(facts=Facts(services=(proxied,)))
+    under = engine(facts=Facts(services=(PROXIED,), connected=("10.0.0.0/24",)))
     end = event("disconnect", "10.0.0.2", commands={"data": (1, 1), "commands": (5, 5)})
     login = [event("login", "10.0.0.2", user=str(number)) for number in range(9)]
     for what in [event("connect", "10.0.0.2"), *login, event("connect", "10.0.0.2"), end]:
@@ -89,6 +208,23 @@ def test_a_failed_mechanism_before_the_login_does_not_count() -> None:
     assert (value(under, "auth"), value(under, "auth-users")) == (0, 0)
 
 
+def test_a_login_takes_a_name_from_the_network_too() -> None:
+    under = engine()
+    failures = [event("auth_failure", user="anna"), event("auth_failure", B, user="anna", pid=2)]
+    run([*failures, event("login", user="anna")], under=under)
+    shown = {m.limit: m.value for m in under.meters("198.51.100.0/24", 1000.0) if m.value}
+    assert "auth-users" not in shown
+
+
+def test_a_login_and_a_delivery_give_the_same_points_back_once() -> None:
+    under = engine()
+    run(session(event("non_smtp_command")), under=under)
+    assert value(under, "errors") == 5
+    inside = event("pipelining", where="DATA"), event("login", user="anna")
+    run(session(*inside, commands={"data": (1, 1), "commands": (2, 2)}), under=under)
+    assert value(under, "errors") == 5
+
+
 def test_failures_with_other_names_stay_counted_after_a_login() -> None:
     under = engine()
     failures = [event("auth_failure", user=f"name{n}@example.org") for n in range(3)]
@@ -110,13 +246,16 @@ def test_a_login_without_a_mail_is_good_evidence() -> None:
     under = engine()
     for what in session(commands=LOGGED_IN | {"auth": (1, 1), "commands": (1, 1)}):
         under.step(what, 1000.0)
-    assert [e.logins for e in under.drain().evidence] == [1]
+    assert under.drain().evidence == [Evidence(A, 50.0, 0, 1)]
 
 
 def test_failures_that_no_line_reported_count_beyond_three_after_a_login() -> None:
     under = engine()
-    run(session(commands={"auth": (1, 6), "commands": (1, 6)}), under=under)
+    guesses = session(commands={"auth": (1, 6), "commands": (1, 6)})
+    run(guesses, under=under)
     assert value(under, "auth") == 2
+    run(guesses * 99, under=under)
+    assert value(under, "auth") == 200  # of 500 failures that are excused, 300
 
 
 @pytest.mark.parametrize(
@@ -136,8 +275,8 @@ def test_logins_of_one_account_excuse_500_other_failures_a_day(
     assert value(under, "auth-day") == counted
     run(session(event("auth_failure"), event("login", user="other@example.org")), under=under)
     assert value(under, "auth-day") == counted  # each account has its own
-    run(session(*inside, commands=LOGGED_IN), at=1000.0 + 86400 * 9 / 8, under=under)
-    assert value(under, "auth-day", at=1000.0 + 86400 * 9 / 8) == 0
+    run(session(*inside, commands=LOGGED_IN), at=86400 * 9 / 8, under=under)
+    assert value(under, "auth-day", at=86400 * 9 / 8) == 0
 
 
 def test_what_only_disconnect_shows_of_failures_before_a_login_is_excused_500_times() -> None:
@@ -178,6 +317,12 @@ def test_callouts_are_counted_apart() -> None:
     assert (value(under, "callouts"), value(under, "errors")) == (3, 0)
     run(session(callout, callout, callout), under=under)  # a harvester
     assert (value(under, "callouts"), value(under, "errors")) == (3, 3)
+    run(session(callout, callout), under=under)
+    assert (value(under, "callouts"), value(under, "errors")) == (3, 5)
+    run(session(replace(callout, null_sender=False)), under=under)
+    assert (value(under, "callouts"), value(under, "errors")) == (3, 6)
+    run(session(callout, replace(callout, null_sender=False)), under=under)
+    assert (value(under, "callouts"), value(under, "errors")) == (4, 7)
 
 
 def test_failed_commands_that_only_disconnect_reports_are_spread_over_the_session() -> None:
@@ -316,6 +461,16 @@ def test_who_is_banned_in_the_kernel_and_begins_sessions_is_recorded() -> None:
     assert under.escapes.found(1013.0) == []
 
 
+def test_an_escape_begins_late_and_ends_with_the_ban() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
+    for at in (1005.0, 1006.0, 1007.0, 1011.0):
+        under.step(event("connect"), at)
+    assert [found.sessions for found in under.escapes.found(1011.0)] == [3]
+    under.step(event("connect"), 2000.0)
+    assert [found.sessions for found in under.escapes.found(1011.0)] == [3]
+
+
 def test_who_delivers_is_recorded_however_many_strangers_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -361,15 +516,28 @@ def test_mail_counts_where_a_limit_asks_for_it() -> None:
     assert len(under._actions.queued) == 1
 
 
+def test_who_sent_a_message_is_remembered_for_an_hour() -> None:
+    under = engine(Policy(limits={"r": Limit(count="recipients", within=duration("1m"), soft=9)}))
+    for at, one in ((0.0, "3A5C01F2B"), (3600.0, "3A5C01F2C"), (7200.0, "3A5C01F2D")):
+        under.step(event("accepted", message=Message(one)), at)
+    for one, counted in (("3A5C01F2B", 0), ("3A5C01F2C", 4)):
+        queued = Message(one, sender="a@b.test", recipients=4)
+        under.step(event("active", "", message=queued), 7200.0)
+        assert value(under, "r", 7200.0) == counted
+
+
 def test_host_names_are_remembered() -> None:
     under = engine()
     actions = under._actions
     run([event("connect", name="mx.example.net")], under=under)
     assert actions.named("mx", 9) == []
+    actions.remember_names(60.0, 1)
+    assert actions.names is not None
     actions.remember_names(60.0, 9)
     run([event("connect", name="mx.example.net"), event("connect", B)], under=under)
     actions.remember_names(60.0, 9)
     assert actions.named("MX", 9) == [(A, "mx.example.net")]
+    assert actions.named("mail", 9) == []
     actions.remember_names(60.0, 8)
     assert actions.named("mx", 9) == []
 

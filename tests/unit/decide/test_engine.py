@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -9,8 +10,8 @@ from msgspec.structs import replace
 from lab.daemon.events import A, B, auth, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.engine import Engine
-from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Service
-from throttled.settings import Accounts, Limit, Policy, duration
+from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Rate, Service
+from throttled.settings import Accounts, Limit, Points, Policy, default_limits, duration
 
 UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
 
@@ -78,6 +79,88 @@ def test_the_worst_are_those_nearest_to_a_threshold() -> None:
     limitless = engine(Policy(limits={}))
     run([event("connect")] * 61, under=limitless)
     assert limitless.worst(9, 1000.0) == []
+    assert limitless.sizes()["clients"] == 0
+    service = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
+    proxied = engine(facts=Facts(services=(service,)))
+    run([event("connect")] * 61, under=proxied)
+    assert proxied.worst(9, 1000.0) == []
+
+
+def test_sizes() -> None:
+    under = engine(Policy(max_clients=8))
+    for number in range(9):
+        under.step(event("connect", f"198.51.{number}.7", pid=1), 1000.0)
+    # Of connections four clients twice; of networks those beyond two.
+    assert under.sizes()["sessions"] == 1
+    assert under.sizes()["clients"] == 5
+    assert under.sizes()["dropped"] == 4 + 9
+
+
+def test_what_one_does_above_a_slow_throttle_ends_its_session() -> None:
+    under = engine()
+    for number in range(100):
+        under.step(auth("anna", pid=number), 1000.0 + number * 300)
+    under.drain()
+    under.hold(A, "submission", "throttle", 90_000.0, 31_000.0, rate=Rate(2, 3600.0, 1))
+    under.step(auth("anna", pid=101), 31_000.0)
+    assert [crossing.pid for crossing in under.drain().further] == [101]
+
+
+def test_other_limits_and_points_count_from_now_on() -> None:
+    under = engine()
+    run([event("connect")] * 20, under=under)
+    limits = default_limits()
+    limits["connections"] = replace(limits["connections"], soft=10)
+    under.reconfigure(Policy(limits=limits, points=Points(non_smtp_command=9)))
+    (crossing,) = run([event("connect"), event("non_smtp_command")], under=under)
+    assert (crossing.value, value(under, "errors")) == (21, 9)
+
+
+@pytest.mark.parametrize(
+    ("most", "names", "known"), [(1000, False, 4), (1000, True, 10), (4, False, 4), (4, True, 4)]
+)
+def test_how_many_host_names_are_remembered(
+    most: int, known: int, monkeypatch: pytest.MonkeyPatch, *, names: bool
+) -> None:
+    monkeypatch.setattr("throttled.decide.engine._NAMED", 4 if most > 4 else 1000)
+    under = engine()
+    under.reconfigure(Policy(max_clients=most), **({"names": True} if names else {}))
+    run([event("connect", f"198.51.100.{n}", name="mx.example") for n in range(10)], under=under)
+    assert len(under.named("mx", 99)) == known
+
+
+def test_host_names_are_remembered_for_a_day() -> None:
+    under = engine()
+    under.reconfigure(Policy())
+    for at, client in ((0.0, A), (86400.0, B), (172_800.0, "198.51.100.9")):
+        under.step(event("connect", client, name="mx.example"), at)
+    assert [client for client, _ in under.named("mx", 9)] == ["198.51.100.9", B]
+
+
+def test_a_reset_is_of_lines_and_escapes_too() -> None:
+    under = engine()
+    under.hold(A, "mx", "ban", 2000.0, 1000.0, enforced=True)
+    under.hold(B, "mx", "ban", 2000.0, 1000.0)
+    for at in (1006.0, 1010.0, 1012.0):
+        for client in (A, B):
+            under.step(event("connect", client), at)
+    assert [found.client for found in under.escapes.found(1012.0)] == [A]
+    assert len(under.lines(A)) == 3
+    under.reset(A)
+    assert (under.escapes.found(1012.0), under.lines(A)) == ([], ())
+    assert len(under.lines(B)) == 3
+    under.reset_all()
+    assert under.lines(B) == ()
+    under.step(event("connect"), 1000.0)
+    assert under.lines(A) == (Line(0, 0),)
+    under.clear_lines()
+    assert under.lines(A) == ()
+
+
+def test_who_looks_like_a_health_check() -> None:
+    under = engine()
+    run([event("disconnect", commands={"quit": (1, 1), "commands": (1, 1)})] * 30, under=under)
+    assert under.checks.clients(1000.0) == [A]
 
 
 def test_handshakes_and_log_lines_are_never_added() -> None:
@@ -141,9 +224,20 @@ def test_what_clients_reached_is_reported_until_it_is_kept() -> None:
     assert under.peaks(99) == [replace(connections, value=4)]
     under.reconfigure(Policy(max_clients=5000))
     assert under.peaks(99) == [replace(connections, value=4)]
-    assert engine().peaks(99) == []
+    under.recorded(under.peaks(99))
+    assert under.peaks(99) == []
     assert ("mx", "connections", "connections", 60.0) in engine().watched()
+    assert {count for _, _, count, _ in engine().watched()} == {
+        "connections",
+        "errors",
+        "callouts",
+        "auth_failures",
+        "auth_users",
+    }
+    assert len(engine().watched()) == len(set(engine().watched()))
     plain = engine()
+    run([event("connect")], under=plain)
+    assert plain.peaks(99) == []
     plain.recorded(reached)
 
 
@@ -225,6 +319,11 @@ def test_an_address_that_stands_for_many_crosses_nothing() -> None:
         under.step(event("disconnect", "10.0.0.2", commands=commands), 1000.0)
     connects = [event("connect", client) for client in ("10.0.0.2", B) for _ in range(200)]
     assert {crossing.subject for crossing in run(connects, under=under)} == {B}
+    service = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx")
+    under.facts(Facts(services=(service,), connected=("10.0.0.0/24",)))
+    assert list(under.shared.found()) == ["10.0.0.2"]
+    under.facts(Facts(services=(service,), connected=("10.0.1.0/24",)))
+    assert under.shared.found() == {}
 
 
 def test_what_would_be_in_force_behind_a_proxy_is_remembered_and_forgotten() -> None:
@@ -294,6 +393,8 @@ def test_messages_of_another_host_do_not_count() -> None:
     before = under.hosts.total()
     assert not under.ours(event("removed", "", host="other.example"), 0)
     assert under.hosts.total() == before + 1
+    assert not under.ours(event("login", host="other.example"), 0)  # counted by its step
+    assert under.hosts.total() == before + 1
 
 
 MAIL = {
@@ -324,12 +425,26 @@ def test_messages_and_their_recipients_count_against_the_client() -> None:
     under.step(event("active", "", message=Message("3A5C01F2E", recipients=9)), 1000.0, offset=-1)
 
 
+def test_recipients_of_a_client_behind_a_proxy_are_counted_apart() -> None:
+    service = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
+    under = engine(Policy(limits=MAIL), Facts(services=(service,)))
+    for one in sent("3A5C01F2B", 10):
+        under.step(one, 1000.0)
+    outcome = under.drain()
+    assert outcome.crossings == []
+    assert [(c.limit, c.value) for c in outcome.behind] == [("r", 10)]
+
+
 def test_recipients_of_which_no_line_is_kept() -> None:
     under = engine(Policy(limits=MAIL))
     for one in sent("3A5C01F2B", 10):
         under.step(one, 1000.0, offset=-1)
     (crossing,) = under.drain().crossings
     assert (crossing.limit, crossing.lines) == ("r", ())
+    for one in sent("3A5C01F2C", 1):
+        under.step(one, 1000.0, offset=0)
+    (crossing,) = under.drain().crossings
+    assert crossing.lines == (Line(0, 0), Line(0, 0))
 
 
 def test_without_a_limit_of_mail_nothing_is_remembered_of_messages() -> None:

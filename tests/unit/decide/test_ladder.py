@@ -473,6 +473,23 @@ def test_a_manual_ban_refuses_what_is_protected() -> None:
     assert caught.value.hint
 
 
+def test_mail_of_an_inside_host_is_slowed_manually() -> None:
+    """No packet of it is dropped, so that it is within mynetworks does not protect it."""
+    facts = Facts(mynetworks=("192.0.2.0/24",))
+    judge = Ladder(Policy(), Protection(facts, networks=["192.0.2.9"]))
+    subject, rate = "192.0.2.7", Rate(60, 60.0, 10)
+    slowed = judge.manual(
+        "throttle", subject, "mx", Past(), NOW, seconds=9, why="", sender=True, rate=rate
+    )
+    assert slowed.rate == rate
+    with pytest.raises(RefusedError):
+        judge.manual("throttle", subject, "mx", Past(), NOW, seconds=9, why="")
+    assert judge.protected("192.0.2.7", "operator") == ""
+    assert judge.protected("192.0.2.7", "errors") == "in Postfix's mynetworks"
+    assert judge.protected("192.0.2.9", "operator") != ""
+    assert judge.protected("203.0.113.7", "operator") == ""
+
+
 @given(
     subject=st.ip_addresses().map(str),
     value=st.integers(1, 1_000_000),

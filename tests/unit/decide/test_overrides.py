@@ -25,5 +25,5 @@ def test_the_narrowest_entry_counts() -> None:
 
 
 def test_none() -> None:
-    assert not Overrides({})
+    assert not Overrides({}).entries
     assert Overrides({}).of("198.51.100.7") is None

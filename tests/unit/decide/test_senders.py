@@ -1,14 +1,15 @@
 """Limits of senders, and stories of accounts with their evil twins."""
 
 from collections.abc import Callable
+from math import inf
 
 import pytest
 from msgspec.structs import replace
 
 from throttled.decide import senders as room
-from throttled.decide.active import Excuse
+from throttled.decide.active import Excuse, InForce
 from throttled.decide.senders import Senders
-from throttled.model import Decision, Event, Facts, Line, Message, Report
+from throttled.model import Decision, Event, Facts, Line, Message, Report, Scope
 from throttled.settings import Accounts, Limit, Override, Policy, default_limits, duration
 
 HOUR, DAY = 3600.0, 86400.0
@@ -123,6 +124,31 @@ def test_a_report_is_made_again_at_twice_the_value_or_after_the_window() -> None
     assert host.reported() == [("account:alice", "account-bounces", 11)]
 
 
+def test_a_report_of_networks_is_made_again_at_twice_the_value() -> None:
+    host = Host()
+    for n in range(40):
+        host.send(1.0, client=f"203.0.{n}.7")
+    assert host.reported() == [("account:alice", "account-networks", n) for n in (11, 22)]
+    assert {m.limit: m.value for m in host.senders.meters("account:alice", 1.0)}[
+        "account-networks"
+    ] == 22
+
+
+def test_the_window_of_a_report_ends_with_its_last_moment() -> None:
+    host = Host(x=limit("account", "messages"))
+    for at in (1.0, 1.0, 1.0, 2.0, 2.0 + HOUR - 0.1, 2.0 + HOUR):
+        host.send(at)
+    assert host.reported() == [("account:alice", "x", 4), ("account:alice", "x", 6)]
+
+
+def test_a_share_is_of_the_recipients_and_exceeded_above_it() -> None:
+    host = Host()
+    host.send(1.0, recipients=110, bounces=11)
+    assert host.reported() == []
+    host.send(1.0, recipients=10, bounces=2)
+    assert host.reported() == [("account:alice", "account-bounces", 13)]
+
+
 def test_without_an_earlier_day_nothing_is_unusual() -> None:
     host = Host()
     host.send(1.0, recipients=600)
@@ -130,6 +156,13 @@ def test_without_an_earlier_day_nothing_is_unusual() -> None:
     host.senders.learn({}, since=True)
     host.send(2.0, "bob", recipients=600)
     assert host.reported() == [("account:bob", "account-volume", 600)]
+
+
+def test_who_had_no_day_is_above_every_multiple_of_it() -> None:
+    host = Host(x=replace(default_limits()["account-volume"], soft=1))
+    host.senders.learn({}, since=True)
+    host.send(1.0, recipients=2)
+    assert host.reported() == [("account:alice", "x", 2)]
 
 
 def limit(of: str, count: str, soft: int = 3, **more: object) -> Limit:
@@ -163,6 +196,13 @@ def test_mailboxes_and_users() -> None:
         sent = Message(f"{n}A5C01F2B", recipient="bob@b.test", status="sent")
         host.senders.step(Event("delivery", "", "lmtp", "postfix", 1, 1.0, message=sent), 1.0)
     assert sorted(host.reported()) == [("mailbox:bob@b.test", "x", 4), ("uid:33", "y", 4)]
+
+
+@pytest.mark.parametrize("share", range(1, 100))
+def test_exactly_the_share_is_not_above_it(share: int) -> None:
+    host = Host(x=limit("account", "bounces", 1, share=f"{share}%"))
+    host.send(0.0, recipients=100, bounces=share)
+    assert [r for r in host.reported() if r[1] == "x"] == []
 
 
 def test_overrides_for_named_subjects() -> None:
@@ -199,7 +239,7 @@ def test_days() -> None:
     host = Host()
     host.send(1.0, recipients=3, bounces=1)
     host.send(2.0, recipients=2)
-    host.send(DAY + 1, recipients=1)
+    host.send(DAY, recipients=1)
     first, second = host.senders.days()
     assert (first.subject, first.day, first.messages, first.recipients) == (
         "account:alice",
@@ -235,6 +275,33 @@ def test_meters() -> None:
         "x": ("messages", 1, 3),
     }
     assert host.senders.meters("198.51.100.7", 1.0) == []
+
+
+def test_the_thresholds_of_a_meter() -> None:
+    host = Host(
+        soft=limit("uid", "messages"),
+        both=limit("uid", "messages", hard=6, mode="enforce"),
+        spared=limit("uid", "messages", hard=6),
+        hard=Limit(count="messages", within=duration("1h"), of="uid", hard=3, mode="enforce"),
+        bytes=limit("uid", "bytes", 3072),
+    )
+
+    def meters() -> list[tuple[str, int, int, int, bool]]:
+        found = host.senders.meters("uid:33", 1.0)
+        return [(m.limit, m.value, m.threshold, m.hard, m.above) for m in found]
+
+    for n in range(4):
+        if n == 3:
+            assert not any(meter[4] for meter in meters())
+        host.step("queued", 1.0, Message(f"{n}A5C01F2B", uid=33))
+        host.step("active", 1.0, Message(f"{n}A5C01F2B", sender="w@b.test", size=1024))
+    assert sorted(meters()) == [
+        ("both", 4, 3, 6, True),
+        ("bytes", 4096, 3072, 0, True),
+        ("hard", 4, 3, 3, True),
+        ("soft", 4, 3, 0, True),
+        ("spared", 4, 3, 0, True),
+    ]
 
 
 def test_limits_that_stay_keep_their_counts() -> None:
@@ -282,6 +349,32 @@ def test_mail_that_a_domain_receives() -> None:
     assert days == {"mailbox:b@example.test": (0, 2), "domain:example.test": (0, 2)}
 
 
+def test_overrides_are_found_however_they_are_written() -> None:
+    named = {f"account:{name}": Override(soft=30) for name in ("Alice@Local.test", "b@x.test")}
+    host = Host(x=limit("account", "messages", 3, for_=named))
+    for _ in range(4):
+        host.send(0.0, "B@X.test")
+        host.send(0.0, "ALICE")
+    assert host.reported() == [("account:alice", "x", 4)]  # another domain's
+    host.senders.facts(Facts(sasl_domain="local.test"))
+    for _ in range(5):
+        host.send(0.0, "alice")
+    assert host.reported() == []
+
+
+def test_an_override_for_a_network_of_inside_hosts() -> None:
+    named = {"198.51.100.0/28": Override(soft=30), "198.51.100.3": Override(soft=1)}
+    host = Host(x=limit("inside", "messages", 3, for_=named))
+    for client in ("198.51.100.3", "198.51.100.7", "198.51.100.77"):
+        for _ in range(4):
+            host.send(0.0, "", client=client)
+    assert host.reported() == [
+        ("198.51.100.3", "x", 2),
+        ("198.51.100.3", "x", 4),
+        ("198.51.100.77", "x", 4),
+    ]
+
+
 def acting(**others: Override) -> Host:
     """A host whose limit x acts: above 3 messages throttled, above 6 banned."""
     for_ = {f"account:{name}": override for name, override in others.items()}
@@ -304,19 +397,24 @@ def test_a_limit_that_acts_makes_crossings() -> None:
         (),
     )
     decision = Decision(1.0, "throttle", "account:alice", "submission", "x", 0, 601.0, "")
-    host.senders.hold(decision, 601.0, 1.0)
+    host.senders.hold(decision, 3.0, 1.0)
     host.send(2.0)
     assert crossed(host) == []
     host.send(3.0)
+    assert crossed(host) == [("account:alice", "throttle", 6, 3)]
+    host.senders.hold(decision, 601.0, 3.0)
     host.send(3.0)
     assert crossed(host) == [("account:alice", "ban", 7, 6)]
     host.senders.hold(replace(decision, action="ban"), 700.0, 3.0)
     host.send(4.0)
     assert crossed(host) == []
+    assert host.senders.active.get("account:alice") == InForce(700.0, inf, 601.0, 0.0)
     host.senders.hold(replace(decision, action="exempt"), 700.0, 4.0)
+    host.send(4.0)
+    assert crossed(host) == []
     host.senders.hold(replace(decision, action="release"), 5.0, 5.0)
     host.send(5.0)
-    assert crossed(host) == [("account:alice", "ban", 9, 6)]
+    assert crossed(host) == [("account:alice", "ban", 10, 6)]
     assert host.reported() == []
 
 
@@ -333,7 +431,7 @@ def test_what_was_spared_a_sender_is_judged_again_above_that() -> None:
 
 def test_what_has_no_effect_is_reported() -> None:
     host = acting()
-    host.senders.acting = False
+    host.senders.acting = Senders(Policy(), Facts()).acting
     for _ in range(4):
         host.send(1.0)
     assert (host.reported(), crossed(host)) == ([("account:alice", "x", 4)], [])
@@ -364,9 +462,73 @@ def test_a_sender_is_forgotten_and_so_are_its_lines() -> None:
     assert host.senders.trace.lines("account:a", 9) == ()
 
 
+def test_a_reset_ends_what_waits_and_what_is_in_force() -> None:
+    host = acting()
+    for _ in range(4):
+        host.send(1.0)
+    host.senders.reset("account:alice")
+    assert crossed(host) == []
+    host.senders.hold(
+        Decision(1.0, "ban", "account:alice", "submission", "x", 0, 601.0, ""), 601.0, 1.0
+    )
+    host.senders.reset("account:alice")
+    for _ in range(4):
+        host.send(2.0)
+    assert crossed(host) == [("account:alice", "throttle", 4, 3)]
+
+
+@pytest.mark.parametrize("scope", [None, "mx", "submission"])
+def test_a_reset_of_all_is_of_a_scope(scope: Scope | None) -> None:
+    host = acting()
+    limits = {
+        "x": limit("account", "messages", mode="throttle"),
+        "y": limit("inside", "messages", mode="throttle"),
+    }
+    host.senders.reconfigure(Policy(limits=limits))
+    senders: list[tuple[str, Scope]] = [("account:alice", "submission"), ("198.51.100.7", "mx")]
+
+    def send(times: int) -> None:
+        for _ in range(times):
+            host.send(1.0)
+            host.send(1.0, "", client="198.51.100.7")
+
+    send(4)
+    host.senders.reset_all(scope)
+    assert [c.subject for c in host.senders.crossings()] == [
+        subject for subject, one in senders if scope not in (None, one)
+    ]
+    for subject, one in senders:
+        host.senders.hold(Decision(1.0, "ban", subject, one, "x", 0, 9.0, ""), 9.0, 1.0)
+        host.senders.trace.add(subject, 1.0, 1, 7)
+    send(1)
+    host.senders.reset_all(scope)
+    send(4)
+    assert [(c.subject, c.value) for c in host.senders.crossings()] == [
+        (subject, 4) for subject, one in senders if scope in (None, one)
+    ]
+    known = [bool(host.senders.lines(subject)) for subject, _ in senders]
+    assert known == [scope is not None] * 2
+
+
+def test_the_latest_lines_go_with_a_crossing() -> None:
+    host = Host(x=limit("account", "messages", 19, mode="throttle"))
+    host.senders.acting = True
+    for offset in range(20):
+        message = Message(f"{offset:09X}", sender="a@b.test", recipients=1)
+        event = Event("login", "203.0.113.7", "x", "p", 1, 1.0, user="a", message=message)
+        host.senders.step(event, 1.0, source=1, offset=offset)
+        host.senders.step(replace(event, kind="active"), 1.0)  # nobody will ask for this line
+    (crossing,) = host.senders.crossings()
+    assert crossing.lines == tuple(Line(1, offset) for offset in range(4, 20))
+
+
 def test_switching_off_leaves_no_name_in_memory() -> None:
     host = acting()
     host.send(1.0, "Alice")
+    host.senders.trace.add("account:alice", 1.0, 1, 0)
+    host.senders.reconfigure(Policy(accounts=Accounts(enabled=False)))
+    assert host.senders.lines("account:alice") == ()
+    assert host.senders.trace.latest() == []
     host.senders.reconfigure(Policy(accounts=Accounts(enabled=False)))
     assert host.senders.days() == []
     assert host.senders.queue.shown("account:alice") == "account:alice"

@@ -1,8 +1,10 @@
 """Streams and sessions, by way of the engine."""
 
-from lab.daemon.events import A, B, engine, event, run
+from msgspec.structs import replace
+
+from lab.daemon.events import A, B, engine, event, run, value
 from throttled.model import Facts, Service
-from throttled.settings import Policy
+from throttled.settings import Policy, default_limits
 
 
 def test_scopes_are_counted_apart() -> None:
@@ -44,6 +46,43 @@ def test_another_hosts_lines_are_ignored() -> None:
     assert run([event("connect", host="other")] * 99, under=under) == []
     assert run([event("connect", host="mx")] * 99, under=under) != []
     assert run([event("connect", B)] * 99, under=under) != []
+
+
+def test_lines_count_no_more_once_their_host_is_another() -> None:
+    under = engine()
+    assert run([event("connect", host="other")] * 60, under=under) == []
+    under.facts(Facts(hostnames=frozenset({"mx"})))
+    assert run([event("connect", host="other")] * 99, under=under) == []
+
+
+def test_localhost_is_another_host_once_this_one_is_named() -> None:
+    under = engine(facts=Facts(hostnames=frozenset({"mx"})))
+    run([event("connect", host="localhost")] * 60, under=under)
+    run([event("connect", B, host="mx")], under=under)
+    assert value(under, "connections") == 60
+    assert run([event("connect", host="localhost")] * 99, under=under) == []
+
+
+def test_sessions_of_different_logs_are_different() -> None:
+    under = engine()
+    for log in (0, 1):
+        under.step(event("reject"), 1000.0, log)
+    assert under.sessions(A) == 2
+
+
+def test_the_first_line_may_name_no_instance() -> None:
+    under = engine()
+    under.step(event("connect", instance=""), 1000.0, 1)
+    assert value(under, "connections") == 1
+
+
+def test_a_session_is_evicted_after_an_hour_of_silence() -> None:
+    under = engine()
+    under.step(event("reject", pid=1), 0.0)
+    under.step(event("reject", B, pid=2), 3600.0)
+    assert under.sessions(A) == 1
+    under.step(event("reject", B, pid=3), 7200.0)
+    assert (under.sessions(A), under.sessions(B)) == (0, 2)
 
 
 def test_postscreen_sessions_are_distinguished_by_port() -> None:
@@ -95,9 +134,11 @@ def test_sessions_and_streams_are_bounded() -> None:
         under.step(event("reject", pid=number), 1000.0)
     assert under.sizes()["sessions"] <= 20_000
     assert under.sizes()["dropped"] > 0
-    for number in range(1_000):
+    for number in range(99):
         under.step(event("reject", host=f"h{number}"), 1000.0)
-    assert len(under._streams._streams) <= 100
+    assert len(under._streams._streams) == 100
+    under.step(event("reject", host="one more"), 1000.0)
+    assert len(under._streams._streams) == 1
 
 
 def test_lines_of_two_instances_in_turn() -> None:
@@ -118,6 +159,17 @@ def test_sessions_survive_a_reload() -> None:
     assert meters["errors", "mx"] == 3
 
 
+def test_lines_after_a_reload_count_with_those_before_and_by_the_new_limits() -> None:
+    under = engine()
+    run([event("connect")] * 20, under=under)
+    limits = default_limits()
+    under.reconfigure(
+        Policy(limits=limits | {"connections": replace(limits["connections"], soft=10)})
+    )
+    (crossing,) = run([event("connect")], under=under)
+    assert (crossing.value, crossing.threshold) == (21, 10)
+
+
 def test_who_is_named_by_xclient_is_counted_apart() -> None:
     facts = Facts(xclient=("198.51.100.0/24", "127.0.0.1"), own=frozenset({"198.51.100.1"}))
     garbage = [event("non_smtp_command", B) for _ in range(2)]
@@ -136,6 +188,14 @@ def test_who_is_named_by_xclient_is_counted_apart() -> None:
     run([event("connect", "198.51.100.9"), event("non_smtp_command", "198.51.100.9")], under=under)
     run([event("connect", B), *garbage], under=under)
     assert all(max(m.value for m in under.meters(c, 1000.0)) for c in ("198.51.100.9", B))
+    assert not any(meter.proxied for meter in under.meters(B, 1000.0))
     under.facts(Facts())
     run([event("connect", "198.51.100.9"), *garbage], under=under)
     assert max(meter.value for meter in under.meters(B, 1000.0)) == 20
+
+
+def test_lost_lines_put_nobody_behind_a_proxy() -> None:
+    under = engine(facts=Facts(xclient=("203.0.113.9",)))
+    run([event("reject", B, reason="relay"), event("reject", A, reason="relay")], under=under)
+    assert value(under, "errors") == 3
+    assert not any(meter.proxied for meter in under.meters(A, 1000.0))

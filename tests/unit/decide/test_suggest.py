@@ -153,14 +153,14 @@ def test_nothing_is_proposed_from_too_little() -> None:
     enough = [e for s in senders(30) for e in mail(s, errors=1)]
     assert errors(enough).proposed is not None
     few = errors([e for s in senders(29) for e in mail(s, errors=1)])
-    assert (few.proposed, few.why_not) == (None, "only 29 good clients; it takes 30")
+    assert (few.proposed, few.why_not) == (None, "only 29 good clients; at least 30 are needed")
     short = found(watch(enough), "errors", span=3600.0)
-    assert (short.proposed, short.why_not) == (None, "only 1.0 hours seen; it takes 24")
+    assert (short.proposed, short.why_not) == (None, "only 1.0 hours seen; at least 24 are needed")
     long = found(watch(enough), "auth-slow", span=2 * 86400.0)
-    assert long.why_not == "only 48.0 hours seen; it takes 72"
+    assert long.why_not == "only 48.0 hours seen; at least 72 are needed"
     none = found(watch(enough), "auth")
     assert (none.proposed, none.why_not) == (None, "no good client did it")
-    assert errors([]).why_not == "only 0 good clients; it takes 30"
+    assert errors([]).why_not == "only 0 good clients; at least 30 are needed"
 
 
 def test_not_below_half_of_what_comes_with_throttled() -> None:

@@ -1,5 +1,6 @@
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,13 @@ def test_add_returns_the_sum_only_where_it_may_be_above_the_threshold() -> None:
     assert sums.value("a", 1095.0) == 2
 
 
+def test_it_is_summed_for_as_long_as_that_eighth_counts_no_longer() -> None:
+    sums = Sums(T, 100, 90)
+    sums.add("a", 1000.0, 11)
+    assert sums.add("a", 1080.0, 10) == 21  # no more than a ninth itself
+    assert sums.add("a", 1095.0, 1) == 0
+
+
 def test_nothing_is_missed_where_a_threshold_is_reached_slowly() -> None:
     sums = Sums(T, 100, 90)
     found = [sums.add("a", 1000.0 + 10 * (n // 11), 1) for n in range(99)]
@@ -30,7 +38,7 @@ def test_a_line_that_comes_late_counts_where_it_belongs() -> None:
     assert sums.add("a", 950.0, 1) == 2
     assert sums.value("a", 1020.0) == 2
     assert sums.value("a", 1040.0) == 1
-    assert sums.add("a", 900.0, 1) == 0  # out of the window
+    assert sums.add("a", 919.9, 1) == 0  # out of the window
     assert sums.value("a", 1000.0) == 2
 
 
@@ -50,7 +58,7 @@ def test_what_is_subtracted_is_never_below_zero() -> None:
     assert sums.value("a", 1020.0) == 4
     sums.subtract("a", 1020.0, 9)
     assert sums.value("a", 1020.0) == 3
-    for subject, at in (("a", 1010.0), ("nobody", 1000.0), ("a", 100.0), ("a", 1900.0)):
+    for subject, at in (("a", 1010.0), ("nobody", 1000.0), ("a", 939.9), ("a", 1900.0)):
         sums.subtract(subject, at, 9)
     assert sums.value("a", 1020.0) == 3
 
@@ -79,11 +87,12 @@ def test_pop_and_clear() -> None:
 def test_another_threshold_is_watched_from_now_on() -> None:
     sums = Sums(T, 100, 900)
     assert sums.add("a", 1000.0, 50) == 0
+    sums.add("c", 1000.0, 5)
     sums.watch(45)
     assert sums.add("a", 1010.0, 1) == 51
-    assert sums.add("b", 1010.0, 1) == 0
+    assert sums.add("b", 1010.0, 1) == sums.add("c", 1010.0, 1) == 0
     sums.watch(9000)
-    assert sums.add("c", 1010.0, 900) == 0
+    assert sums.add("d", 1010.0, 900) == 0
 
 
 def test_at_the_cap_keys_counted_once_are_dropped_first() -> None:
@@ -101,6 +110,38 @@ def test_at_the_cap_all_are_dropped_where_that_is_not_enough() -> None:
         sums.add(str(number), 1000.0, 2)
     assert sums.dropped == 11
     assert sum(sums.value(str(number), 1000.0) for number in range(11)) == 0
+
+
+def test_at_the_cap_half_may_stay() -> None:
+    for often, stay in ((5, 5), (6, 0)):
+        sums = Sums(T, 10, 90)
+        for number in range(11):
+            sums.add(str(number), 1000.0, 2 if number < often else 1)
+        assert sums.dropped == 11 - stay
+        assert [sums.value(str(number), 1000.0) for number in range(5)] == [min(2, stay)] * 5
+
+
+def test_at_the_cap_what_was_above_it_before_is_still_summed() -> None:
+    sums = Sums(T, 10, 90)
+    sums.add("a", 990.0, 11)
+    for number in range(11):
+        sums.add(str(number), 1000.0, 1)
+    assert sums.dropped == 11
+    assert sums.add("a", 1000.0, 1) == 12
+
+
+@pytest.mark.parametrize("behind", [0.0, 20.0])
+def test_the_cap_does_not_depend_on_the_threshold_or_on_the_time_of_a_line(behind: float) -> None:
+    """With a threshold below nine all keys are summed, and those of late lines too."""
+    sums = Sums(T, 10, 8)
+    sums.add("before", 990.0, 1)
+    sums.add("busy", 1000.0, 2)
+    for number in range(1000):
+        sums.add(str(number), 1000.0 - behind, 1)
+    assert sum(map(len, sums._lanes)) <= 12
+    assert len(sums._warm) <= 12
+    assert sums.dropped >= 980
+    assert [sums.add(key, 1000.0, 1) for key in ("before", "busy")] == [2, 3]
 
 
 HISTORY = st.lists(

@@ -68,6 +68,35 @@ def test_pop_takes_the_youngest_value_and_leaves_none() -> None:
     assert len(table) == 0
 
 
+def test_an_entry_in_both_generations_is_one() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    for at, key in ((0.0, "a"), (11.0, "b"), (12.0, "a")):
+        table.put(key, 1, at)
+    assert (len(table), table.size()) == (2, 3)
+    table.clear()
+    assert (len(table), table.size(), table.get("a")) == (0, 0, None)
+
+
+def test_a_generation_ends_with_its_lifetime() -> None:
+    table: Generations[str, int] = Generations(10.0, 100)
+    for at, key in ((0.0, "a"), (10.0, "b"), (20.0, "c")):
+        table.put(key, 1, at)
+    assert [table.get(key) for key in "abc"] == [None, 1, 1]
+    table = Generations(10.0, 100)
+    table.put("a", 1, 0.0)
+    table.put("b", 1, 20.0)
+    assert table.get("a") is None
+
+
+def test_a_generation_holds_half_of_the_cap_and_one_at_least() -> None:
+    for cap, half in ((1, 1), (6, 3), (7, 3)):
+        table: Generations[int, int] = Generations(10.0, cap)
+        for number in range(2 * half + 1):
+            assert table.dropped == 0
+            table.put(number, 1, 0.0)
+        assert (table.dropped, len(table), table.get(0)) == (half, half + 1, None)
+
+
 def test_counts_by_client_and_forgets_with_the_window() -> None:
     table = Counters(60.0, 100)
     assert [table.add("a", 1000.0 + second, 1) for second in range(3)] == [1, 2, 3]

@@ -50,6 +50,7 @@ def test_forget() -> None:
     trace.add("b", 1.0, 1, 1)
     trace.clear()
     assert trace.lines("b", 9) == ()
+    assert trace.latest() == []
 
 
 def test_the_latest_clients() -> None:

@@ -1,5 +1,9 @@
 """Commands: what they print, and every way in which they do not."""
 
+import errno
+import os
+import selectors
+
 import pytest
 
 from throttled.errors import HostError
@@ -32,6 +36,7 @@ def test_the_environment_does_not_reach_the_command(monkeypatch: pytest.MonkeyPa
         (("echo", "a\0b"), "echo cannot be run: embedded null byte"),
         (("sh", "-c", "echo one >&2; echo two >&2; exit 3"), "two"),
         (("sh", "-c", "exit 3"), "exit status 3"),
+        (("sh", "-c", "exit 3", "x" * 99), f"sh -c exit 3 {'x' * 87}…: exit status 3"),
     ],
 )
 def test_failures(command: tuple[str, ...], message: str) -> None:
@@ -54,3 +59,14 @@ def test_a_command_that_closes_its_output_and_hangs_is_ended() -> None:
 def test_a_command_that_writes_without_end_is_ended(where: str) -> None:
     with pytest.raises(HostError, match=r"more than 4194304 bytes of output"):
         run("sh", "-c", f"exec yes{where}", seconds=60.0)
+
+
+def test_want_of_descriptors_is_an_error_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the pipes of the process and the selector that waits for them."""
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(selectors, "DefaultSelector", refuse)
+    with pytest.raises(HostError, match="echo: Too many open files"):
+        run("echo")

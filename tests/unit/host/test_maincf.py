@@ -2,14 +2,18 @@
 
 import fcntl
 import os
+import resource
 import stat
+import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lab.mail.maincf import configure, settle
-from throttled.errors import HostError, RefusedError
+from throttled.errors import HostError, NotPermittedError, RefusedError
 from throttled.host import maincf
 
 MAIN = """\
@@ -73,6 +77,57 @@ def test_what_another_program_changed_is_not_overwritten(directory: str) -> None
         maincf.replace(main, b"ours")
     assert path.read_text() == "theirs"
     assert {p.name for p in path.parent.iterdir()} == {"main.cf", "master.cf"}
+
+
+@contextmanager
+def full() -> Iterator[None]:
+    """Let no file of this process grow, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_prevents_no_return_to_what_was_reserved(directory: str) -> None:
+    main = maincf.read(directory)
+    Path(main.path).chmod(0o640)
+    maincf.reserve(main)
+    changed = maincf.replace(main, b"new")
+    with full():
+        with pytest.raises(HostError, match="cannot be replaced: File too large"):
+            maincf.replace(changed, b"newer")
+        made = maincf.replace(changed, main.text)
+    assert (made.text, stat.S_IMODE(Path(main.path).stat().st_mode)) == (main.text, 0o640)
+    assert {p.name for p in Path(directory).iterdir()} == {"main.cf", "master.cf"}
+
+
+def test_on_a_full_disk_nothing_is_begun(directory: str) -> None:
+    main = maincf.read(directory)
+    with full(), pytest.raises(HostError, match=r"main\.cf\.spare: File too large"):
+        maincf.reserve(main)
+    assert {p.name for p in Path(directory).iterdir()} == {"main.cf", "master.cf"}
+    maincf.reserve(main)
+    maincf.release(directory)
+    maincf.release(directory)
+    assert {p.name for p in Path(directory).iterdir()} == {"main.cf", "master.cf"}
+
+
+@pytest.mark.root
+def test_an_immutable_main_cf(directory: str) -> None:
+    main = maincf.read(directory)
+    if subprocess.run(
+        ["chattr", "+i", main.path], check=False, stderr=subprocess.DEVNULL
+    ).returncode:
+        pytest.skip("the file system has no such flag")
+    try:
+        with pytest.raises(NotPermittedError, match="may not be replaced") as caught:
+            maincf.replace(main, b"x")
+    finally:
+        subprocess.run(["chattr", "-i", main.path], check=True)
+    assert caught.value.hint == f"is it immutable? lsattr {main.path}"
+    assert {p.name for p in Path(directory).iterdir()} == {"main.cf", "master.cf"}
 
 
 def test_a_postconf_at_work_is_waited_for(directory: str) -> None:

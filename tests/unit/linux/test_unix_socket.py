@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from throttled.linux.claim import in_use
-from throttled.linux.unix_socket import BoundSocket, answers
+from throttled.linux.unix_socket import BoundSocket, answers, is_bound
 
 
 @pytest.fixture
@@ -40,6 +40,19 @@ def test_what_a_killed_process_left_is_removed(path: Path) -> None:
         ours.listen()
         assert answers(path)
     bound.close()
+
+
+def test_a_socket_is_found_open_without_a_connection(path: Path) -> None:
+    assert not is_bound(path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        other.setblocking(False)
+        assert is_bound(path)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    assert path.is_socket()
+    assert not is_bound(path)
 
 
 def test_a_socket_that_is_in_use_stays(path: Path) -> None:

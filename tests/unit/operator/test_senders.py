@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.control import protocol
 from throttled.control.protocol import (
@@ -46,6 +47,24 @@ async def explained(lab: Lab, subject: str = ALICE, bounces: int = 11) -> Explai
 
     await lab.until(counted)
     return await lab.ask(protocol.Explain(subject), ExplainResult)
+
+
+def test_an_account_is_found_with_the_local_domain(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        sends(lab, "Alice", 11)
+        await explained(lab)
+        facts = replace(lab.daemon.facts, sasl_domain="local.test")
+        lab.daemon.pipeline.senders.facts(facts)
+        known = await lab.ask(protocol.Explain("account:alice@Local.test"), ExplainResult)
+        assert known.sender is not None
+        assert known.sender.today.bounces == 11
+        await lab.ask(protocol.Allow("account:Alice@local.test"), ChangeResult)
+        assert lab.daemon.pipeline.ladder.protection.sender(ALICE)
+        lab.daemon.pipeline.senders.facts(facts)  # `allow` reads those of this host again
+        await lab.ask(protocol.Disallow("account:Alice@local.test"), ChangeResult)
+        assert not lab.daemon.pipeline.ladder.protection.sender(ALICE)
+
+    live(tmp_path, story)
 
 
 def test_what_is_known_of_an_account(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Postfix's policy requests: as smtpd writes them, cut anywhere, and as nobody should."""
 
+from datetime import UTC
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from throttled.parse.parser import Parser
 from throttled.parse.policy_request import (
     ATTRIBUTES,
     LINE,
@@ -169,6 +171,15 @@ def test_any_values(values: dict[str, str]) -> None:
     assert found.user == values.get("sasl_username", "")
     made = event(found, 1.0)
     assert (made.kind, made.user, made.time) == ("policy_request", found.user, 1.0)
+
+
+def test_a_long_login_is_the_same_as_in_the_log() -> None:
+    login = "\xc3\xa9" * 300
+    line = "Nov 22 10:00:00 mx postfix/smtpd[1]: 3A5C01F2B: client=x[203.0.113.7]"
+    logged = Parser(UTC, 1e9).event(f"{line}, sasl_method=PLAIN, sasl_username={login}")
+    asked = read(f"request=smtpd_access_policy\nsasl_username={login}".encode("latin-1"))
+    assert logged is not None
+    assert asked.user == logged.user
 
 
 def test_the_event_of_a_request() -> None:

@@ -138,6 +138,38 @@ def test_a_recipient_that_imitates_what_the_next_server_said() -> None:
         assert reject(text if len(recipient) > 600 else whole).reason == "unknown_user"
 
 
+LISTED = "554 5.7.1 Service unavailable; Client host [x] blocked using list.example"
+LONG = "." * 506
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ("; error: open resolver; from=<a@b> to=<c@d> proto=ESMTP", "temporary"),
+        ("; error: open resolver; proto=ESMTP helo=<x>", "temporary"),
+        ("; error: open resolver", "temporary"),
+        ("; spam; from=<error: open resolver@b> to=<c@d> proto=ESMTP", "dnsbl"),
+        ("; spam; proto=ESMTP helo=<error: open resolver>", "dnsbl"),
+        (f"; {LONG}error:", "temporary"),
+        (f"; .{LONG}error:", "dnsbl"),  # a longer text than a list has
+    ],
+)
+def test_what_a_list_says_of_who_asks_it(rest: str, reason: Reason) -> None:
+    assert reject(LISTED + rest).reason == reason
+    assert reject(f"4{LISTED[1:]}{rest}").reason == reason
+
+
+@pytest.mark.parametrize(("more", "cut"), [(0, False), (1, True)])
+def test_a_line_may_be_cut_from_600_characters_on(*, more: int, cut: bool) -> None:
+    login = " proto=ESMTP helo=<a> sasl_username=<bob>"
+    text = "554 5.7.1 <x>: Relay access denied; to=<".ljust(599 + more - len(login), "x") + login
+    assert reject(text).user == ("" if cut else "bob")
+    front = "550 5.1.1 <u@x>: Recipient address rejected: undeliverable address: host mx"
+    # The front is no part of what is measured.
+    text = f"{front} said: 552 ".ljust(len("550 5.1.1 ") + 599 + more, "x")
+    assert reject(text).reason == ("unknown_user" if cut else "content")
+
+
 @pytest.mark.parametrize(
     ("sender", "null"),
     [

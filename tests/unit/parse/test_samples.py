@@ -89,7 +89,8 @@ def variant(sample: Sample) -> tuple[str, str]:
 
 def test_every_kind_has_three_variants() -> None:
     """As logged by another version, in another form, or of a client of the other family."""
-    variants: dict[str, set[tuple[str, str]]] = {kind: set() for kind in get_args(Kind)}
+    kinds = set(get_args(Kind)) - {"policy_request"}  # asked by Postfix, never logged
+    variants: dict[str, set[tuple[str, str]]] = {kind: set() for kind in kinds}
     for sample in SAMPLES_READ:
         variants.setdefault(sample.expected.split(" ")[0], set()).add(variant(sample))
     assert {kind: known for kind, known in variants.items() if len(known) < 3} == {}

@@ -18,6 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab.daemon.chain import spoil
+from lab.mail.maincf import configure
 from lab.network import netns
 from throttled.clock import now
 from throttled.control import client, protocol
@@ -75,7 +76,10 @@ class Lab:
         self.daemon: Daemon
 
     def configure(self, more: str = "") -> None:
-        # Before the tables: top-level keys may be in `more`.
+        # Before the tables: top-level keys may be in `more`. A queue directory of its own: other
+        # tests' daemons listen in this machine's.
+        queue = f"queue_directory = {self.path}"
+        postfix = configure(self.path / "postfix", queue, "smtp inet n - n - - smtpd")
         self.config.write_text(
             f"{more}\n"
             f'[log]\nfiles = ["{self.log}"]\n'
@@ -84,7 +88,7 @@ class Lab:
             f'[metrics]\nlisten = "{self.metrics}"\n'
             '[firewall]\nbackend = "nftables"\n'
             "ports = { mx = [25], submission = [587] }\n"
-            '[postfix]\nhosts = ["mx"]\n'
+            f'[postfix]\nconfig_directories = ["{postfix}"]\nhosts = ["mx"]\n'
         )
 
     def write(self, *bodies: str, process: str = "postfix/smtpd") -> None:
@@ -215,8 +219,8 @@ def test_explain_before_anything_happened_and_of_the_protected(tmp_path: Path) -
         async def counted() -> bool:
             explained = await lab.ask(protocol.Explain(A), ExplainResult)
             return (
-                "throttled in mx after 11 more on limit errors (10 of 20 within 10m)"
-                in explained.next
+                "throttled in mx after 11 more counted by limit errors "
+                "(now 10, limit 20, within 10m)" in explained.next
             )
 
         await lab.until(counted)

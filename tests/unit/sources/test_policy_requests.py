@@ -179,8 +179,10 @@ def test_clients_behind_a_proxy(run: Run) -> None:
 def test_whether_postfix_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(place: Place) -> None:
         async with connection(place.path) as ask:
-            await ask(text(client_address="203.0.113.9"))  # about nobody's mail
+            await ask(text(protocol_state="RCPT"))  # before there is a message
             assert place.connected == []
+            await ask(text(client_address="203.0.113.9"))  # anybody's mail
+            assert place.connected == [True]
             for _ in range(2):
                 await ask(of("alice"))
         place.server.tick()

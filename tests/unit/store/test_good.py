@@ -25,6 +25,7 @@ def test_deliveries_of_a_day_add_up_and_are_one_day() -> None:
     good.add(NOON + 60, 3, 0, NOON + 60)
     assert good.at(NOON + 60) == (5, 1, 0)
     assert good.seen == TODAY
+    assert good.last_login == 0.0
 
 
 def test_two_days_are_distinguished_from_one() -> None:
@@ -71,8 +72,9 @@ def test_evidence_that_comes_late_counts_for_its_own_day() -> None:
     good.add(NOON - DAY, 1, 0, NOON)
     assert good.at(NOON) == (2, 2, 0)
     assert good.day == TODAY
-    good.add(NOON - 2 * DAY, 1, 0, NOON)
+    good.add(NOON - 3 * DAY, 1, 0, NOON)
     assert good.at(NOON)[1] == 3
+    assert good.days == 0b1011
     assert Good() == Good(day=0, days=0, deliveries=0, logins=0, last_login=0.0)
 
 

@@ -7,7 +7,7 @@ a set for networks of another length is made when the first of them comes.
 Limits. Rules of IPv4 and IPv6 are two tables and two steps. An element's end is on a whole second,
 up to one late, and at most 24 days away. Renewing an element sets its packet counter to zero. In a
 set of more than 20,000 elements neither the time left nor the packets of one are known, only that
-it is there (`ipsets` says why). The kernel tells nobody of changes: `watch` and `intact` look.
+it is there (`ipsets` says why). The kernel announces no changes: `watch` and `intact` poll.
 """
 
 import logging
@@ -138,7 +138,7 @@ class Iptables(SetBackend[int]):
         return TablesWatch(self._changed)
 
     def present(self) -> bool:
-        """Return whether there are sets of ours; without the table raw no rule could ask them."""
+        """Return whether throttled has sets; without the table raw no rule could use them."""
         return any(map(tables.exists, text.VERSIONS)) and bool(self._ipsets.headers())
 
     def teardown(self) -> None:
@@ -210,7 +210,7 @@ class Iptables(SetBackend[int]):
         try:
             return not self.intact()
         except BackendError:
-            return True  # nobody can tell
+            return True  # unknown: have it checked
 
     def _protect(self, ruleset: Ruleset, version: int, present: Mapping[str, IpsetHeader]) -> None:
         name = text.protected(version)
@@ -264,7 +264,7 @@ def _runs(process: int) -> bool:
 
 
 def _subjects(present: Mapping[str, IpsetHeader]) -> dict[SetId, IpsetHeader]:
-    """Return the sets of subjects among ours."""
+    """Return those of our sets that have subjects."""
     found = ((text.subjects(name), header) for name, header in present.items())
     return {of: header for of, header in found if of is not None}
 

@@ -1,4 +1,4 @@
-"""The ipsets of ours: made, filled, asked, dumped. Over netlink, without the program ipset.
+"""Creates, fills, queries and dumps ipsets, over netlink, without the program ipset.
 
 ip_set knows no transactions: elements of a batch take effect one after the other, some
 microseconds apart. The kernel stops at an element that it refuses and names it; the batch continues
@@ -138,7 +138,7 @@ class Ipsets:
             suffix: of the name of another set to be filled.
 
         Raises:
-            BackendError: a set is gone, or we are not permitted.
+            BackendError: a set is gone, or this process is not permitted.
         """
         failed: list[Failure] = []
         full: set[FullSet] = set()
@@ -241,7 +241,7 @@ class Ipsets:
         """Send elements; return the place and the error of each that the kernel refused.
 
         Raises:
-            OSError: there is no such set, or we are not permitted.
+            OSError: there is no such set, or this process is not permitted.
         """
         refused = []
         at = 0

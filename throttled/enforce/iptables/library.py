@@ -1,4 +1,4 @@
-"""python-iptables, with its faults cured. Importing this loads it.
+"""python-iptables with workarounds for its errors. Importing this loads it.
 
 - Its rules look for the chain that they jump to in every table of the kernel, which makes them,
   `nat` with connection tracking too: here they look in their own table.
@@ -8,8 +8,8 @@
 - An IPv6 rule compares one bit of each letter of an interface's name: here all of them.
 - An extension's error jumps out of a Python callback, over frames of the interpreter, which may
   crash it: here C's `throw_exception` is called by C.
-- libxtables calls what the last program that initialised it asks for in case of an error: once
-  libnftables did, that is `exit`. `ours` makes it ours for the time of a change.
+- On an error libxtables calls the function of the library that initialised it last: after
+  libnftables that is `exit`. `ours` sets our function for the time of a change.
 - It knows the options of extensions as they were before iptables 1.8.11, which appended a field
   (`base`) to each: it would find the first one only. Here they are read at the distance at which
   they stand.
@@ -44,7 +44,7 @@ def _options(table: Any) -> Iterator[Any]:
     """Yield the options of an extension (`struct xt_option_entry` of xtables.h), the last empty.
 
     With `base`, 4 bytes and 4 of padding, no name of a second option stands where the short form
-    has it: there `base` is 0, as no option of ours is a number of another base.
+    has it: there `base` is 0, as none of the options used here is a number of another base.
     """
     at, size = ctypes.addressof(table.contents), ctypes.sizeof(_OPTION)
     short, long = (ctypes.c_void_p.from_address(at + size + more).value for more in (0, 8))
@@ -70,7 +70,7 @@ _read_options()
 
 @contextmanager
 def ours() -> Iterator[None]:
-    """Have libxtables call our functions; afterwards again those of whoever initialised it."""
+    """Have libxtables call our functions; afterwards those of the library that initialised it."""
     parameters = ctypes.c_void_p.in_dll(xtables._lib_xtables, "xt_params")  # noqa: SLF001
     before = parameters.value
     parameters.value = ctypes.addressof(xtables._xt_globals)  # noqa: SLF001

@@ -188,7 +188,7 @@ def line_of(answer: Message) -> int:
 
 
 def header_of(answer: Message) -> IpsetHeader | None:
-    """Return a set from an answer to `headers`; None where it is of a kind that is not ours."""
+    """Return a set from an answer to `headers`; None for a kind that throttled does not use."""
     data = answer.data
     found = nl.attributes(data, answer.start + 4, answer.end)
     if not {2, 3, 5, 7} <= found.keys():

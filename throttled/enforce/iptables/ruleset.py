@@ -3,7 +3,7 @@
     PREROUTING    jumps first of all, with TCP, to
     throttled     which passes on what comes to an SMTP port of this host's own addresses, not by
                   loopback, to the chain of its scope. After it other programs' rules follow.
-    throttled_mx  returns who is protected, drops what is banned itself, and new connections of a
+    throttled_mx  returns protected clients, drops what is banned itself, and new connections of a
                   throttled address above its rate; returns what is exempt; then the bans and, for
                   new connections, the throttles of networks apply.
     throttled_drop  counts and drops.
@@ -13,7 +13,7 @@ are both covered, and ports are those on the wire, before any DNAT.
 
 Addresses are in sets of `hash:ip`, networks in one `hash:net` for each prefix length: one lookup
 each, and a throttled network can share one allowance. The allowance is a hashlimit behind a match
-of its set, so nobody but members is ever in hashlimit's table. A second match of the set counts
+of its set, so only members are ever in hashlimit's table. A second match of the set counts
 what is dropped, the first counts nothing. What is dropped in all is counted by a set too, of the
 two halves of the address space: so it outlasts every change of the rules, and a flush of the table.
 """
@@ -42,10 +42,10 @@ _RATED = re.compile(r"(mx|sub)_t([46].*)")
 CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
 
 #: Default of a set: what an operator adds manually and without a time. It also makes the kernel
-#: look for expired elements every three minutes, a part of the set at a time.
+#: search for expired elements every three minutes, a part of the set at a time.
 _TIMEOUT = 600
 _UNITS = {"sec": 1, "min": 60, "hour": 3600, "day": 86_400}
-#: Milliseconds between looks for entries of hashlimit that expired.
+#: Milliseconds between two searches of hashlimit for expired entries.
 _GC = 10_000
 _DAY = 86_400
 
@@ -89,7 +89,7 @@ def subjects(name: str) -> SetId | None:
 
 
 def is_set(name: str) -> bool:
-    """Return whether an ipset of this name is ours: others may have names that begin like ours."""
+    """Return whether throttled made an ipset of this name: others may have the same prefix."""
     name = name.removesuffix(SPARE)
     fixed = [of(version) for of in (protected, dropped) for version in VERSIONS]
     return name in fixed or subjects(name) is not None
@@ -249,7 +249,7 @@ def limit(ruleset: Ruleset, of: SetId, table: str) -> Match:
 
     Its table stays as it was made for as long as it exists, so its name says how. It may have as
     many entries as the set, and as many again that left the set and have not expired; if it were
-    full, it would drop new members, nobody else. An entry lasts until its allowance is whole again.
+    full, it would drop only new members. An entry lasts until its allowance is whole again.
     """
     count, unit = rate(of, ruleset)
     burst = sets.rate(of, ruleset).burst

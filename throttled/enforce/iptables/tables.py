@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: What the programs of each IP version are called, and the kernel's list of its legacy tables.
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 _TABLES = {4: "ip_tables_names", 6: "ip6_tables_names"}
-#: Seconds to wait for other programs that change the tables, and for ours.
+#: Seconds to wait for the lock: while other programs, or this one, change the tables.
 _LOCK, _PATIENCE = 2.0, 10.0
 _LOCKFILE = Path("/run/xtables.lock")
 _LIBRARIES = ("ip4tc", "ip6tc", "xtables")
@@ -138,7 +138,7 @@ def _library() -> ModuleType:
 def _locked() -> Iterator[None]:
     """Hold the lock of the iptables programs; python-iptables does not take it."""
     try:
-        _LOCKFILE.touch(0o600)  # as they make it: nobody else may hold it
+        _LOCKFILE.touch(0o600)  # mode as iptables makes it: no other user may lock it
         with _LOCKFILE.open("a") as file:
             until = time.monotonic() + _LOCK
             while True:

@@ -1,11 +1,11 @@
 """Detects changes of tables and sets by other programs; by polling, as the kernel announces none.
 
-Four times a second, by a timer of the kernel that is waited on like a socket. A look costs some
-0.1 ms, whatever is held: of the table raw of each IP version how many rules it has, how large they
-are and where its chains begin (IPT_SO_GET_INFO of linux/netfilter_ipv4/ip_tables.h, the same for
-IPv6), and how many elements are in the sets that stay (`ipset flush` empties these too). Only
-where that is not what it was are the rules listed. What leaves all of it alike, a rule in the place
-of another one of the same size, is not seen here.
+Four times a second, by a timer of the kernel that is waited on like a socket. A poll costs some
+0.1 ms, however many elements there are. It reads, of the table raw of each IP version, the number
+of rules, their size and where the chains begin (IPT_SO_GET_INFO of
+linux/netfilter_ipv4/ip_tables.h, the same for IPv6), and the number of elements of the permanent
+sets (`ipset flush` empties these too). Only if these changed are the rules listed. A change that
+leaves them alike, one rule replaced by another of the same size, is not seen here.
 
 Owns a timer, and a socket for each IP version, in the network namespace in which it was made.
 """
@@ -49,7 +49,7 @@ class Outlines:
             ) from error
 
     def read(self) -> list[bytes]:
-        """Return what the kernel says of each table, without its rules; empty where it has none."""
+        """Return the kernel's information on each table, without rules; empty if it has none."""
         return [self._outline(version) for version in self._sockets]
 
     def __del__(self) -> None:
@@ -66,13 +66,13 @@ class Outlines:
 
 
 class TablesWatch(Timer):
-    """A timer, and `drain` that looks."""
+    """A timer, and `drain`, which polls."""
 
     def __init__(self, changed: Callable[[], bool]) -> None:
-        """Begin to look.
+        """Begin to poll.
 
         Args:
-            changed: returns whether another program changed what is ours since it was last asked.
+            changed: returns whether another program changed our rules or sets since its last call.
 
         Raises:
             BackendError: the kernel gives no timer.
@@ -85,7 +85,7 @@ class TablesWatch(Timer):
         self.every(_EVERY)
 
     def drain(self) -> Drift:
-        """Look; where anything of ours was changed nobody knows what else."""
+        """Poll; after any change everything may differ: then `lost` is set."""
         self.clear()
         changed = self._changed()
         return Drift(rules=changed, lost=changed)

@@ -67,13 +67,13 @@ class Nftables(SetBackend[bytes]):
     def setup(self, ruleset: Ruleset) -> bool:
         """Put the rules in place; return whether our table was there.
 
-        Sets of another size or rate are recreated with their elements. One that holds more than
-        100,000, or more than the new size, stays as it is until it holds less; the log says so.
+        Sets of another size or rate are recreated with their elements. One with more than
+        100,000 elements, or more than the new size, stays until it has fewer, which is logged.
         """
-        for _ in range(2):  # once more, as somebody may have been at it at the same moment
+        for _ in range(2):  # once more: another program may have changed it at the same moment
             with suppress(BackendError):
                 return self._install(ruleset, frozenset())
-        # Its chain has another hook, a set is used by a stranger's rule, it is another table …
+        # Its chain has another hook, a set is used by another program's rule, it is another table …
         self._libnftables.run(text.remove() + text.render(ruleset, BASE, BASE, {}))
         log.warning("the table inet %s was unusable and has been replaced", text.TABLE)
         self._note(ruleset, frozenset(BASE))
@@ -120,7 +120,7 @@ class Nftables(SetBackend[bytes]):
         return TableWatch()
 
     def present(self) -> bool:
-        """Return whether there is a table of ours with sets."""
+        """Return whether the table of throttled exists and has sets."""
         return bool(self._elements.definitions())
 
     def teardown(self) -> None:

@@ -31,8 +31,8 @@ from throttled.model import Applied, Element, Entry, Fill, FullSet
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000
-#: Milliseconds of what is added to be removed in the same transaction. Kernels from before 2024
-#: look at the clock meanwhile, and do not find what has ended to delete it.
+#: Milliseconds that an element lasts which is added and removed in one transaction. Kernels before
+#: 2024 check the timeout within it, and cannot delete an element that has expired meanwhile.
 _MEANWHILE = 60_000
 #: Whether adding renews.
 _RENEWS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 12)
@@ -69,7 +69,7 @@ class TableElements:
         """Apply a batch.
 
         Raises:
-            BackendError: nothing could be: the table is gone, or we are not permitted.
+            BackendError: nothing could be: the table is gone, or this process is not permitted.
         """
         errors = self._try({of: [*items.values()] for of, items in groups.items()})
         if not errors:
@@ -204,7 +204,7 @@ class TableElements:
     def _refusals(self) -> Iterator[None]:
         """Say what a refusal of the kernel means to an operator.
 
-        The next request gets another socket: answers that nobody read may be left in this one.
+        The next request gets another socket: this one may have unread answers.
         """
         try:
             yield

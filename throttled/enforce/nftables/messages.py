@@ -162,7 +162,7 @@ def table_of(answer: Message) -> str:
 
 
 def body(answer: Message) -> bytes:
-    """Return what a message says, without what changes with every transaction of anybody."""
+    """Return a message without the fields that change with every transaction on this host."""
     return answer.data[answer.start + 4 : answer.end]
 
 

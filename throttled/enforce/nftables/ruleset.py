@@ -1,7 +1,7 @@
 """The table `inet throttled` as text for libnftables. Pure.
 
-    prerouting    what is not new to us at all: no SMTP port of ours, loopback, not addressed to
-                  this host, protected. The rest goes to the chain of its scope.
+    prerouting    accepts what is not judged: not to an SMTP port of this host, loopback, not
+                  addressed to this host, protected. The rest goes to the chain of its scope.
     mx            drops what is banned itself; the rest continues to one of
     mx_open       for what opens no connection: leaves what is exempt alone, drops what a network's
                   ban covers
@@ -13,8 +13,8 @@ At priority raw, before connection tracking: open sessions end too, INPUT and FO
 are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
 its element and, for as long as the table exists, in the counter `dropped`.
 
-Linux takes a first fragment of IPv6 whose extension headers continue in the next fragment, so that
-nobody knows yet whether TCP follows, and to which port. The chains of all scopes judge it, as a new
+Linux accepts a first IPv6 fragment whose extension headers continue in the next fragment: whether
+TCP follows, and to which port, is not in it. The chains of all scopes judge it, as a new
 connection.
 """
 

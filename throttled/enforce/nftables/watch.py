@@ -1,8 +1,8 @@
 """Changes of other programs to our table: which elements, or that rules changed too.
 
-The kernel announces every transaction, ours too: the number of a message's port says whose socket
-sent it, and those of this process are not foreign. A filter in the kernel keeps our own batches,
-which would fill the socket, from coming up at all. What expires is not announced.
+The kernel announces every transaction, also those of this process, which are recognised by the
+port number of their socket (nlmsg_pid) and skipped. A filter in the kernel drops those of our
+batches, which would fill the socket. Expired elements are not announced.
 
 Owns a netlink socket, in the network namespace in which it was made. No capability is needed.
 """
@@ -27,11 +27,11 @@ from throttled.model import Drift, Entry
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
 _GROUP_NFTABLES, _NETLINK_ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 7, 1, 26
 _PIECE = 1 << 16
-#: Somebody may load a list of countries into a table of its own. A bound; nothing is set aside.
+#: Another program may load a large list into its own table. An upper bound; it is not reserved.
 _RECEIVE = 32 << 20
 #: Datagrams read at a time.
 _MOST_READS = 5_000
-#: Elements named at a time; of more it is said that nobody knows, and the rest is read past.
+#: Changed elements returned at a time; with more, `lost` is set and the rest is discarded.
 _MOST_ENTRIES = 1_000
 
 # Classic BPF (linux/bpf_common.h): load a word, compare, return.
@@ -40,7 +40,7 @@ _PORT_AT = 12  # nlmsg_pid, in the header of the first message; all of a transac
 
 
 class TableWatch:
-    """A descriptor that becomes readable, and `drain` that says whether it means anything."""
+    """A descriptor that becomes readable at any change, and `drain`, which returns what differs."""
 
     def __init__(self) -> None:
         """Subscribe; open it after the backend has set its table up.
@@ -67,7 +67,7 @@ class TableWatch:
     def drain(self) -> Drift:
         """Read the pending notifications; return the drift of our table.
 
-        Everything, when announcements were lost (ENOBUFS) or are very many, as then nobody knows.
+        `lost` is set when announcements were lost (ENOBUFS) or are very many.
         """
         entries: dict[Entry, None] = {}
         rules = lost = False

@@ -1,11 +1,11 @@
 """The XDP backend: drops before the kernel's network stack has seen the packet.
 
-A program at each interface, pinned with its maps below /sys/fs/bpf/throttled: it guards on when the
-daemon ends, and the next one takes it over. State is the kernel's; kept here are only the loaded
-programs, and which interfaces have one and which another program holds.
+A program at each interface, pinned with its maps below /sys/fs/bpf/throttled: it continues to
+filter when the daemon ends, and the next daemon adopts it. State is the kernel's; kept here are the
+loaded programs, and which interfaces have one and which have another program's.
 
-Limits. Who is new on a wire is not guarded before `setup` is called again. Tunnels but PPP, tun and
-WireGuard are not guarded. A host's own packets over the loopback are never judged: no program is
+Limits. A new interface is not guarded before `setup` is called again. Of tunnels only PPP, tun and
+WireGuard are guarded. A host's own packets over the loopback are never judged: no program is
 there. Needs Linux 5.18 (programs that take packets in several pieces) and a bpffs.
 """
 
@@ -75,7 +75,7 @@ class Xdp:
         self._guarded: Sequence[int] = ()  # numbers of interfaces
 
     def check(self) -> list[Finding]:
-        """Let the kernel verify the program, and look who is at the interfaces."""
+        """Let the kernel verify the program, and list the programs at the interfaces."""
         if kind_at(self._pins) != "bpf":
             what = f"there is no BPF file system at {self._pins.parent}"
             return [Finding("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
@@ -92,12 +92,12 @@ class Xdp:
         ]
 
     def setup(self, ruleset: Ruleset) -> bool:
-        """Load, fill and attach what is missing; return whether there was anything of ours.
+        """Load, fill and attach what is missing; return whether throttled had programs before.
 
-        An interface that another program's XDP program holds is left to it, and the log says so.
+        An interface with another program's XDP program is not changed, which is logged.
 
         Raises:
-            BackendError: the kernel refused, or all interfaces are held by others.
+            BackendError: the kernel refused, or all interfaces have another program.
         """
         with _refusals():
             return self._setup(ruleset)
@@ -109,7 +109,7 @@ class Xdp:
             return self._sets.apply(entries)
 
     def lookup(self, entries: Iterable[Entry]) -> list[Element]:
-        """Return those of the named elements that the kernel holds."""
+        """Return those of the named elements that the kernel has."""
         with _refusals():
             return self._sets.lookup(entries)
 
@@ -125,13 +125,13 @@ class Xdp:
         return 0
 
     def watch(self) -> None:
-        """Nobody tells; `collect` finds it a second later."""
+        """Return None: the kernel announces no changes; `collect` finds them a second later."""
 
     def collect(self) -> None:
-        """Remove some of what has expired; look whether all is still at its place.
+        """Remove some expired elements; check that pins and programs are still there.
 
         Raises:
-            BackendError: it is not: somebody removed pins or detached a program.
+            BackendError: another program removed pins or detached a program.
         """
         with _refusals():
             self._at_its_place()
@@ -151,7 +151,7 @@ class Xdp:
             return self._sets.fill()
 
     def present(self) -> bool:
-        """Return whether a program of ours is at an interface of this network namespace."""
+        """Return whether an interface of this network namespace has a program of throttled."""
         with _refusals():
             ours = {Link.pinned(pin).program for pin in self._pins.glob(f"v*/{_LINK}*")}
         return bool(ours) and any(each.attached in ours for each in interfaces.interfaces())
@@ -250,7 +250,7 @@ class Xdp:
             raise BackendError(*next(iter(occupied.values())))
 
     def _attach(self, at: Interface, *, starts: bool) -> bool:
-        """Have our program at an interface; return whether nobody else's is there."""
+        """Attach or update our program; return False if the interface has another program."""
         pin = self._home / f"{_LINK}{at.number}"
         program = self._programs[at.program]
         if pin.exists():
@@ -288,10 +288,10 @@ class Xdp:
         return all((self._home / name).exists() for name in _MAPS)
 
     def _at_its_place(self) -> None:
-        """See that nobody removed the pins or detached a program.
+        """Check that the pins exist and the programs are attached.
 
         Raises:
-            BackendError: somebody did, or they were never made.
+            BackendError: a pin is missing, or a program was detached.
             OSError: a pin cannot be opened.
         """
         self._there()
@@ -303,10 +303,10 @@ class Xdp:
                 )
 
     def _there(self) -> None:
-        """See that nobody removed the pins.
+        """Check that the pins exist.
 
         Raises:
-            BackendError: somebody did, or they were never made.
+            BackendError: they were removed, or never made.
         """
         if not (self._home / "settings").exists():
             raise BackendError(
@@ -328,7 +328,7 @@ def _number(pin: Path) -> int:
 
 
 def _occupied(at: Interface) -> tuple[str, str]:
-    """Say who is at an interface, and what to do."""
+    """Return which program an interface has, and what to do."""
     try:
         name = Program.by_number(at.attached).name or "without a name"
     except OSError:

@@ -30,7 +30,7 @@ _DEEPEST = 1 << 62
 
 
 class Slot(NamedTuple):
-    """Where the program looks for a set. Its `name` is that of the set's pin."""
+    """The place of a set in the program's map of sets. Its `name` is that of the set's pin."""
 
     scope: Scope
     action: Action

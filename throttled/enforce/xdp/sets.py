@@ -6,7 +6,7 @@ begins small, and when it is full it is replaced by one four times as large with
 the program goes from one to the other between two packets. What has expired the program ignores;
 to remove it is up to `collect`.
 
-Pins are opened for each call, so that whoever else changed them is believed. Kept are the
+Pins are opened for each call, because another program may have replaced them. Kept are the
 size that sets may have, how far `collect` came, and when a full set was last searched.
 """
 
@@ -89,7 +89,7 @@ class Sets:
         """Apply a batch; missing sets are created.
 
         Raises:
-            BackendError: a set is needed and nobody said how large it may be.
+            BackendError: a set is needed and `setup` has not said yet how large it may be.
         """
         groups, failed = plan(entries, clock())
         made = {of: self._needed(of, items) for of, items in groups.items()}
@@ -177,7 +177,7 @@ class Sets:
                 self.announce(of.version, map(layout.prefix_of, made.keys() if made else ()))
 
     def announce(self, version: int, prefixes: Iterable[int]) -> None:
-        """Let the program look for networks of these lengths too."""
+        """Let the program look up networks of these prefix lengths too."""
         lengths = Map.pinned(self._home / "lengths")
         index = (version == 6).to_bytes(4, sys.byteorder)
         known = layout.lengths(lengths.lookup(index) or layout.pack_lengths(()))
@@ -277,7 +277,7 @@ _WIDEST = {4: (bytes(4), 32), 6: (bytes(16), 128)}
 
 
 class _Scale(NamedTuple):
-    """The bytes that the kernel takes for a hash of ours."""
+    """The bytes that the kernel uses for one of our hashes."""
 
     hash: int
     bucket: int  # there are as many as the power of two that holds all elements

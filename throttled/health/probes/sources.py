@@ -72,7 +72,7 @@ def _pattern(pattern: str) -> Finding:
     more = len(found.files) - _SHOWN
     names += f" (and {more} more)" if more > 0 else ""
     above = f" of {found.total:,} that match" if found.total > len(found.files) else ""
-    return Finding("ok", f"log: {pattern} means {len(found.files)} files{above}: {names}")
+    return Finding("ok", f"log: {pattern} matches {len(found.files)} files{above}: {names}")
 
 
 def _journal(path: str) -> Finding:

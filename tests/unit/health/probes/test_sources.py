@@ -21,7 +21,7 @@ def test_a_pattern_and_each_file_that_it_means(tmp_path: Path) -> None:
     found = said(f"{tmp_path}/*.log")
     state, what = found[0]
     assert state == "ok"
-    assert what.startswith(f"log: {tmp_path}/*.log means 7 files: {tmp_path}/0.log, ")
+    assert what.startswith(f"log: {tmp_path}/*.log matches 7 files: {tmp_path}/0.log, ")
     assert what.endswith(" (and 2 more)")
     events = [what for _, what in found if "1 events in its last 1 lines" in what]
     assert len(events) == 7

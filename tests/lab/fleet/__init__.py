@@ -1,0 +1,1 @@
+"""Redis and Valkey servers, and daemons of a fleet."""

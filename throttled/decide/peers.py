@@ -1,0 +1,228 @@
+"""What becomes here of bans and unbans of other hosts of the fleet. Pure.
+
+A peer may be wrong or hostile. So what protects a client from the ladder protects it here too, good
+evidence makes of a ban a throttle, and a peer whose bans hit many good clients can only throttle
+for an hour. A peer's ban never presses the brake of the ladder, never leads to a decision about a
+network, and nothing is longer than `longest`.
+
+Owns a brake and a meter of unbans for each peer. Limits: the caller's number of peers.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from throttled import address
+from throttled.decide import meter
+from throttled.decide.allowance import remembered
+from throttled.decide.brake import Brake
+from throttled.decide.ladder import OPERATOR, Ladder
+from throttled.decide.networks import Key
+from throttled.model import Decision, Past, Scope
+from throttled.settings import Believe
+
+#: The widest networks that a peer's operator may ban here, by IP version.
+WIDEST = {4: 24, 6: 48}
+#: Unbans of one peer that count in a minute.
+UNBANS = 100
+#: The longest exemption that a peer's unban gives.
+EXEMPT = 3600.0
+_BRAKED = 3600.0
+_WINDOW = 60.0
+#: Two ends that differ by less are the same: times are whole seconds on the wire.
+_GRAIN = 1.0
+#: Limits whose bans a host decides by what others did, or not by what the client did.
+NOT_SHARED = frozenset({"network", "ladder", "overload"})
+#: The limit of a ban whose limit this host does not have.
+UNKNOWN_LIMIT = "peer"
+
+Outcome = Literal[
+    "banned", "throttled", "known", "protected", "exempt", "reported", "refused", "expired", "most"
+]
+
+
+class PeerBan(Struct, frozen=True, gc=False):
+    """A ban that a peer published."""
+
+    subject: str  # as it came: not canonical, or no address at all
+    scope: Scope
+    seconds: float  # left now
+    limit: str
+    level: int
+    value: int
+    threshold: int
+
+
+class PeerRuling(Struct, frozen=True):
+    """What became of a batch of a peer's bans."""
+
+    decisions: list[Decision]  # at most one a subject and scope
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+
+
+class _Peer(Struct):
+    brake: Brake
+    braked_until: float = 0.0  # wall clock
+    unbans: int = 0  # a meter
+
+
+class Peers:
+    """The judge of what peers publish."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        """Judge by the policy and the protection of a ladder, whatever they are then."""
+        self._ladder = ladder
+        self._peers: dict[str, _Peer] = {}
+
+    def keys(self, bans: Sequence[PeerBan]) -> list[Key]:
+        """Return whose past `judge` needs."""
+        return list({(b.subject, b.scope): None for b in bans if acceptable(b)})
+
+    def judge(  # noqa: PLR0913 - what a peer says, and what is known here
+        self,
+        peer: str,
+        bans: Sequence[PeerBan],
+        pasts: Mapping[Key, Past],
+        now: float,
+        *,
+        believe: Believe,
+        room: int,
+    ) -> PeerRuling:
+        """Decide about what a peer banned.
+
+        Args:
+            peer: its name.
+            bans: what it published.
+            pasts: what the store knows of `keys`.
+            now: wall clock.
+            believe: what a peer's ban becomes at most.
+            room: how many more entries may come from this peer.
+        """
+        ruling = PeerRuling([])
+        found: dict[Key, tuple[Decision, bool]] = {}
+        for ban in bans:
+            key = (ban.subject, ban.scope)
+            past = pasts.get(key, _UNKNOWN)
+            outcome = self._spared(ban, found[key][0] if key in found else None, past, now)
+            if not outcome and believe == "report":
+                outcome = "reported"
+            if not outcome and key not in found and len(found) >= room:
+                outcome = "most"
+            if outcome:
+                ruling.outcomes[outcome] += 1
+            else:
+                good = known_good(past, now)
+                found[key] = self._decision(peer, ban, now, weak=believe == "throttle"), good
+        self._braked(peer, found, ruling, now)
+        return ruling
+
+    def braked(self, peer: str, now: float) -> bool:
+        """Return whether a peer's bans are throttles."""
+        known = self._peers.get(peer)
+        return known is not None and now < known.braked_until <= now + _BRAKED
+
+    def release(self, peer: str) -> None:
+        """Release the brake of a peer: an operator looked at it."""
+        self._peers.pop(peer, None)
+
+    def unbans(self, peer: str, count: int, now: float) -> int:
+        """Return how many of a peer's unbans count now; the others never do."""
+        known = self._peer(peer)
+        tick = int(now * meter.EIGHTHS / _WINDOW)
+        moved = meter.advance(known.unbans, tick)
+        allowed = max(0, min(count, UNBANS - meter.total(moved)))
+        known.unbans, _ = meter.add(moved, tick, allowed)
+        return allowed
+
+    def _peer(self, name: str) -> _Peer:
+        return self._peers.setdefault(name, _Peer(Brake()))
+
+    def _spared(
+        self, ban: PeerBan, decided: Decision | None, past: Past, now: float
+    ) -> Outcome | None:
+        """Return why nothing is decided about a ban; None: something is."""
+        if not acceptable(ban):
+            return "refused"
+        if ban.seconds <= 0:
+            return "expired"
+        if self._ladder.protection.reason(ban.subject):
+            return "protected"
+        if past.exempt_until > now:
+            return "exempt"
+        until = now + ban.seconds
+        banned = past.until if past.action == "ban" else 0.0
+        if until < max(banned, decided.until if decided else 0.0) + _GRAIN:
+            return "known"
+        return None
+
+    def _decision(self, peer: str, ban: PeerBan, now: float, *, weak: bool) -> Decision:
+        policy = self._ladder.policy
+        limit = ban.limit
+        if limit != OPERATOR and limit not in policy.limits:
+            limit = UNKNOWN_LIMIT
+        why = f"banned by {peer}"
+        if limit != OPERATOR:
+            why += f" for {ban.limit}: {ban.value}, limit {ban.threshold}"
+        found = Decision(
+            now, "ban", ban.subject, ban.scope, limit, ban.level, now + ban.seconds, why
+        )
+        found = replace(found, value=ban.value, threshold=ban.threshold, origin=f"peer:{peer}")
+        if weak or policy.mode_of(limit) != "enforce":
+            return self._throttle(found, "this host only throttles what peers ban")
+        return found
+
+    def _throttle(self, ban: Decision, why: str) -> Decision:
+        until = min(ban.until, ban.time + self._ladder.policy.throttle.time)
+        return replace(
+            ban, action="throttle", level=0, until=until, why=f"{ban.why}; not banned: {why}"
+        )
+
+    def _braked(
+        self,
+        peer: str,
+        found: Mapping[Key, tuple[Decision, bool]],
+        ruling: PeerRuling,
+        now: float,
+    ) -> None:
+        """Put what is decided into the ruling; of good clients and of a braked peer throttles."""
+        state = self._peer(peer)
+        good = [(d.subject, d.limit) for d, known in found.values() if known and d.action == "ban"]
+        count = state.brake.press(good, now, self._ladder.policy.protect.brake)
+        alert = ""
+        if count:
+            state.braked_until = now + _BRAKED
+            alert = f"brake: {peer} banned {count} clients with good history here; for an hour "
+            alert += "its bans are throttles"
+        braked = self.braked(peer, now)
+        for decision, known in found.values():
+            acted = decision
+            if decision.action == "ban" and (known or braked):
+                why = "it has good history here" if known else f"the brake of {peer} is on"
+                acted = replace(self._throttle(decision, why), alert=alert)
+            ruling.decisions.append(acted)
+            ruling.outcomes["banned" if acted.action == "ban" else "throttled"] += 1
+
+
+def acceptable(ban: PeerBan) -> bool:
+    """Return whether a peer may publish such a ban: its subject is canonical and not too wide."""
+    subject = ban.subject
+    try:
+        packed, prefix = address.parse(subject)
+    except ValueError:
+        return False
+    if address.text(packed, prefix) != subject or ban.limit in NOT_SHARED:
+        return False
+    if not address.is_network(subject):
+        return True
+    return ban.limit == OPERATOR and prefix >= WIDEST[address.version(subject)]
+
+
+def known_good(past: Past, now: float) -> bool:
+    """Return whether good evidence of any kind speaks for a client."""
+    return remembered("errors", past, now) > 0 or remembered("auth_failures", past, now) > 0
+
+
+_UNKNOWN = Past()

@@ -1,0 +1,1 @@
+"""Sharing bans between hosts over a Redis server: entries, and the process that moves them."""

@@ -1,0 +1,85 @@
+"""Which messages we had Postfix put on hold: a file for each, written before Postfix is answered.
+
+Files and not the database: they are written where the database is full, damaged or locked, need no
+lock between the daemon and the command that releases mail, and a process that is killed at any
+moment leaves a message's file or none. Only mail that has one is ever released by us.
+
+Owns a directory. Limits: `MOST` messages.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+MOST = 100_000
+
+
+class Held(Struct, frozen=True):
+    """A message that we had put on hold."""
+
+    instance: str  # configuration directory
+    queue_id: str
+    subject: str  # whose it is: account:alice, 192.0.2.7
+    time: float  # wall clock
+    deadline: float  # wall clock; then it is released
+    messages: int  # the rate at which
+    per: float  # seconds
+
+
+class OnHold:
+    """The messages on hold."""
+
+    def __init__(self, store: str) -> None:
+        """Touch nothing yet.
+
+        Args:
+            store: path of the database; the directory is beside it.
+        """
+        self.place = Path(store).parent / "on-hold"
+        self._count: int | None = None  # of those that this process added, and there were before
+
+    def add(self, held: Held) -> None:
+        """Record a message, before Postfix puts it on hold.
+
+        Raises:
+            OSError: it cannot be, or there are too many.
+        """
+        if self._count is None or self._count >= MOST:
+            self._count = self.count()
+        if self._count >= MOST:
+            raise OSError(f"{MOST} messages are on hold already")
+        self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(held.instance, held.queue_id)
+        beside = path.with_name(f".{path.name}")
+        beside.write_bytes(msgspec.json.encode(held))
+        beside.rename(path)
+        self._count += 1
+
+    def remove(self, held: Held) -> None:
+        """Remove the record of a message."""
+        with suppress(FileNotFoundError):
+            self._path(held.instance, held.queue_id).unlink()
+
+    def all(self) -> Iterator[Held]:
+        """Yield what is recorded; what is no record is passed over."""
+        for path in self._paths():
+            with suppress(OSError, msgspec.MsgspecError):
+                yield msgspec.json.decode(path.read_bytes(), type=Held)
+
+    def count(self) -> int:
+        """Return how many messages are recorded."""
+        return sum(1 for _ in self._paths())
+
+    def _paths(self) -> Iterator[Path]:
+        with suppress(OSError), os.scandir(self.place) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield Path(entry.path)
+
+    def _path(self, instance: str, queue_id: str) -> Path:
+        return self.place / f"{quote(instance, safe='')},{queue_id}"

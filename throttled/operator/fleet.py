@@ -1,0 +1,80 @@
+"""`throttled fleet`: the hosts of the fleet, and what came from them. Owns no state."""
+
+from throttled.control.protocol import (
+    Done,
+    FleetPeer,
+    FleetRemove,
+    FleetResult,
+    FleetStatus,
+    FleetTrust,
+)
+from throttled.control.server import Peer
+from throttled.core.fleet import Fleet
+from throttled.errors import NotRunningError, RefusedError
+from throttled.operator.desk import Desk
+
+
+def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
+    """Return how the fleet is.
+
+    Raises:
+        RefusedError: there is none.
+        StoreError: entries cannot be counted.
+    """
+    fleet, now = _fleet(desk), desk.clock()
+    entries = desk.store.of_peers(now.wall)
+    distrusted = fleet.distrusted()
+    peers = []
+    for name in sorted({*fleet.peers, *entries, *distrusted}):
+        known = fleet.peers.get(name)
+        outcomes = {what: n for (who, what), n in fleet.received.items() if who == name and n}
+        peers.append(
+            FleetPeer(
+                name,
+                known.version if known else "",
+                now.boot - known.heard if known else 0.0,
+                entries.get(name, 0),
+                fleet.judge.braked(name, now.wall),
+                outcomes,
+                name in distrusted,
+            )
+        )
+    error = fleet.down.text if fleet.down else ""
+    published = dict(fleet.outbox.published)
+    connected = fleet.up is not None
+    return FleetResult(fleet.settings.site, fleet.name, connected, error, published, peers)
+
+
+async def fleet_remove(desk: Desk, request: FleetRemove, _peer: Peer) -> Done:
+    """Remove what came from a host.
+
+    Raises:
+        RefusedError: there is no fleet.
+        StoreError: what is not removed yet stays.
+    """
+    fleet = _fleet(desk)
+    if request.distrust:
+        fleet.distrust(request.subject, desk.clock())
+    removed = await fleet.remove(request.subject, desk.clock)
+    more = "; it is no longer listened to" if request.distrust else ""
+    return Done(f"removed {removed} entries that came from {request.subject}{more}")
+
+
+def fleet_trust(desk: Desk, request: FleetTrust, _peer: Peer) -> Done:
+    """Listen to a host again, and end its brake.
+
+    Raises:
+        RefusedError: there is no fleet.
+        StoreError: it cannot be recorded.
+    """
+    _fleet(desk).trust(request.subject, desk.clock())
+    return Done(f"{request.subject} is listened to")
+
+
+def _fleet(desk: Desk) -> Fleet:
+    if desk.running is None:
+        raise NotRunningError("the daemon is not running", "systemctl start throttled")
+    fleet = desk.running.fleet()
+    if fleet is None:
+        raise RefusedError("this host is in no fleet", "set [fleet] site, see docs/fleet.md")
+    return fleet

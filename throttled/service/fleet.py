@@ -1,0 +1,193 @@
+"""The connection to the fleet process. Decides nothing: `core/fleet.py` does.
+
+The daemon connects to the process, again and again: it works alone until then. Owns the connection
+and a task for each peer whose entries are under way.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from throttled.clock import now
+from throttled.config.schema import Fleet as Settings
+from throttled.core.fleet import Fleet
+from throttled.core.pipeline import Pipeline
+from throttled.errors import ConfigError, StoreError
+from throttled.fleet import frames, wire
+from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Recorded, Up
+from throttled.model import Decision, Finding
+from throttled.service.announce import Announcer
+from throttled.sources.logs import Logs
+
+log = logging.getLogger("throttled")
+
+_AGAIN = 1.0
+#: Decisions that are announced one by one.
+_SINGLE = 20
+_LARGEST = 65_536  # bytes of a file
+
+
+def read_secret(path: str) -> bytes:
+    """Return the secret of the fleet, which only root may be able to read.
+
+    Raises:
+        ConfigError: there is no such file, others may read it, or it is too short.
+    """
+    data = _read(path)
+    if Path(path).stat().st_mode & 0o077:
+        raise ConfigError(f"{path} is readable by others", f"chmod 600 {path}")
+    if len(data) != wire.SECRET:
+        raise ConfigError(f"{path} does not have {wire.SECRET} bytes", "throttled fleet key")
+    return data
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(_LARGEST)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}", "see [fleet] in the configuration"
+        ) from error
+
+
+def _text(path: str) -> str:
+    return _read(path).decode("ascii", "replace").strip() if path else ""
+
+
+class FleetLink:
+    """Moves messages between the fleet process and the fleet."""
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, logs: Logs, announcer: Announcer
+    ) -> None:
+        """Read the files.
+
+        Raises:
+            ConfigError: one cannot be used.
+        """
+        self.settings = settings
+        name = settings.name or os.uname().nodename.partition(".")[0]
+        secret = read_secret(settings.secret)
+        self._announcer = announcer
+        self._connect = Connect(
+            settings.server,
+            settings.site,
+            name,
+            float(settings.longest),
+            _text(settings.password),
+            *(_text(path) for path in (settings.ca, settings.cert, settings.key)),
+        )
+        self.fleet = Fleet(
+            settings, name, secret, pipeline, positions=logs.positions, announce=self._announce
+        )
+        self._missing = False  # the process is
+        self._wake = asyncio.Event()
+        self._taking: dict[str, asyncio.Task[None]] = {}
+
+    def __call__(self, _decisions: Sequence[Decision]) -> None:
+        """Publish what was decided: the history has it."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Be connected, for ever."""
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self.settings.socket)
+            except OSError:
+                self._missing = True
+            else:
+                self._missing = False
+                await self._session(reader, writer)
+            await asyncio.sleep(_AGAIN)
+
+    def findings(self, boot: float) -> Iterator[Finding]:
+        """Yield what is wrong with the fleet."""
+        if self._missing:
+            what = f"the fleet process does not listen at {self.settings.socket}"
+            hint = "systemctl enable --now throttled-fleet.service"
+            yield Finding("warning", what, hint, "fleet-process")
+        yield from self.fleet.findings(boot)
+
+    def _announce(self, decisions: Sequence[Decision]) -> None:
+        self._announcer(decisions, notice=len(decisions) <= _SINGLE)
+
+    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frames.encode(self._connect))
+        tasks = [
+            asyncio.create_task(job) for job in (self._receive(reader, writer), self._send(writer))
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except (OSError, frames.FrameError) as error:
+            log.warning("the connection to the fleet process ended: %s", error)
+        finally:
+            every = [*tasks, *self._taking.values()]
+            for task in every:
+                task.cancel()
+            await asyncio.gather(*every, return_exceptions=True)
+            self._taking.clear()
+            writer.close()
+            self.fleet.lost(Down("unreachable", "the fleet process ended"), now())
+
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        messages = Frames(frames.to_daemon)
+        while data := await reader.read(1 << 16):
+            for message in messages.feed(data):
+                try:
+                    self._message(message, writer)
+                except StoreError as error:
+                    raise OSError(error.message) from error  # begin again, when the store works
+                await asyncio.sleep(0)
+
+    def _message(self, message: frames.ToDaemon, writer: asyncio.StreamWriter) -> None:
+        fleet, moment = self.fleet, now()
+        if isinstance(message, Up):
+            log.info("fleet %s: connected, Redis server %s", self.settings.site, message.version)
+            fleet.connected(message, moment)
+        elif isinstance(message, Down):
+            if fleet.down is None:
+                log.warning("fleet %s: %s", self.settings.site, ascii(message.text))
+            fleet.lost(message, moment)
+        elif isinstance(message, Names):
+            read = fleet.named(message, moment)
+            if read is not None:
+                writer.write(frames.encode(read))
+        elif isinstance(message, Entries):
+            if message.peer in self._taking:
+                raise frames.FrameError("entries that were not asked for")
+            task = asyncio.create_task(self._entries(message, writer))
+            self._taking[message.peer] = task
+        else:
+            fleet.added(moment)
+        self._wake.set()
+
+    async def _entries(self, message: Entries, writer: asyncio.StreamWriter) -> None:
+        """Process entries of a peer, one in an iteration of the loop, then let the next come."""
+        wait = 0.0
+        for entry in message.entries:
+            while True:
+                try:
+                    wait = self.fleet.entry(message.peer, message.server, entry, now())
+                    break
+                except StoreError:  # reported where it is recorded
+                    await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(0)
+        await asyncio.sleep(wait)
+        del self._taking[message.peer]
+        writer.write(frames.encode(Recorded(message.peer)))
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            with suppress(StoreError):  # tried again
+                entry = self.fleet.next(now())
+                if entry is not None:
+                    writer.write(frames.encode(entry))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _AGAIN)
+            self._wake.clear()

@@ -1,0 +1,92 @@
+"""What this host has for the others of its fleet, and what is active of theirs. Owns no state.
+
+The history is the outbox: it is read by number, so nothing waits in memory and a kill loses
+nothing.
+"""
+
+import sqlite3
+from typing import Literal
+
+from msgspec import Struct
+
+from throttled.model import Scope
+from throttled.skipped import Skipped
+from throttled.store.rows import structs
+
+_PEERS = "origin >= 'peer:' AND origin < 'peer;'"
+_OWN = """NOT (origin >= 'peer:' AND origin < 'peer;')
+    AND "limit" NOT IN ('network', 'ladder', 'overload')
+    AND substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
+    AND substr(subject, 1, 7) <> 'domain:' AND substr(subject, 1, 4) <> 'uid:'"""
+_OUTBOX = f"""
+SELECT number, action, subject, scope, "limit", level, until, value, threshold,
+    coalesce((SELECT p.until FROM pardon p
+        WHERE p.subject = d.subject AND p.scope = d.scope AND p.at >= d.time), 0.0)
+FROM (SELECT * FROM decision WHERE number > ?1 ORDER BY number LIMIT ?2) d
+WHERE {_OWN} AND (action = 'ban' AND until > ?3
+    OR action = 'release' AND origin = 'operator' AND why = 'unbanned')
+ORDER BY number
+"""  # noqa: S608 - put together from constants of this module
+_LAST = "SELECT coalesce(max(number), 0) FROM decision"
+_END = """
+SELECT coalesce(max(number), ?1)
+    FROM (SELECT number FROM decision WHERE number > ?1 ORDER BY number LIMIT ?2)
+"""
+_ACTIVE = f"""
+SELECT number, action, subject, scope, "limit", level, until, 0, 0, 0.0
+FROM active WHERE number > ?1 AND until > ?3 AND action = 'ban' AND {_OWN}
+ORDER BY number LIMIT ?2
+"""  # noqa: S608 - as above
+_COUNTS = f"""
+SELECT origin, count(*) FROM active WHERE {_PEERS} AND until > ? GROUP BY origin
+"""  # noqa: S608 - as above
+_OF = f"SELECT count(*) FROM active WHERE {_PEERS} AND origin = ? AND until > ?"  # noqa: S608 - so
+
+
+class Own(Struct, frozen=True, gc=False):
+    """A ban that this host decided, or an unban of its operator."""
+
+    number: int  # of the decision
+    action: Literal["ban", "release"]
+    subject: str
+    scope: Scope
+    limit: str
+    level: int
+    until: float
+    value: int
+    threshold: int
+    exempt_until: float  # of a release
+
+
+def outbox(
+    connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
+) -> tuple[list[Own], int]:
+    """Return what is to be published of the next decisions, and the number of the last of them."""
+    (end,) = connection.execute(_END, (after, count)).fetchone()
+    rows = connection.execute(_OUTBOX, (after, count, now))
+    return structs(Own, rows, skipped), end
+
+
+def own(
+    connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
+) -> list[Own]:
+    """Return bans of this host that are active, the earliest decided first."""
+    return structs(Own, connection.execute(_ACTIVE, (after, count, now)), skipped)
+
+
+def last(connection: sqlite3.Connection) -> int:
+    """Return the number of the latest decision; 0: there is none."""
+    (number,) = connection.execute(_LAST).fetchone()
+    return int(number)
+
+
+def counts(connection: sqlite3.Connection, now: float) -> dict[str, int]:
+    """Return how many entries are active of each peer, by its name."""
+    rows = connection.execute(_COUNTS, (now,))
+    return {origin.removeprefix("peer:"): count for origin, count in rows}
+
+
+def count(connection: sqlite3.Connection, peer: str, now: float) -> int:
+    """Return how many entries are active of one peer."""
+    (number,) = connection.execute(_OF, (f"peer:{peer}", now)).fetchone()
+    return int(number)
