@@ -205,8 +205,10 @@ def test_clients_behind_a_proxy(lab: Lab) -> None:
         ),
         (
             "erroth",
-            "did you mean errors? limits: auth, errors, network, guessing, operator, ladder, "
-            "adopted",
+            (
+                "did you mean errors? limits: auth, errors, network, guessing, operator, ladder, "
+                "adopted"
+            ),
         ),
         ("xyz", "limits: auth, errors, network, guessing, operator, ladder, adopted"),
     ],
