@@ -18,7 +18,7 @@ TO_DAEMON = (
 
 @given(st.lists(st.integers(1, 40)))
 def test_messages_come_whole_however_they_are_cut(cuts: list[int]) -> None:
-    data = b"".join(map(frames.encode, TO_DAEMON))
+    data = b"".join(frames.encode(message) for message in TO_DAEMON)
     reader = Frames(frames.to_daemon)
     found: list[object] = []
     for cut in cuts:
@@ -28,8 +28,8 @@ def test_messages_come_whole_however_they_are_cut(cuts: list[int]) -> None:
 
 
 def test_each_direction_has_its_messages() -> None:
-    sent = [Read({"mx2": "0-0"}), Recorded("mx2"), Add(b"d", b"m")]
-    data = b"".join(map(frames.encode, sent))
+    sent: list[frames.ToProcess] = [Read({"mx2": "0-0"}), Recorded("mx2"), Add(b"d", b"m")]
+    data = b"".join(frames.encode(message) for message in sent)
     assert list(Frames(frames.to_process).feed(data)) == sent
     with pytest.raises(FrameError):
         list(Frames(frames.to_daemon).feed(data))
