@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import tzinfo
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from throttled.config.schema import Config
 from throttled.decide import suggest as rule
@@ -16,6 +17,8 @@ from throttled.decide.highest import Peaks
 from throttled.decide.limits import Gauges
 from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
+from throttled.decide.sender_peaks import SenderPeaks
+from throttled.decide.suggest_senders import SenderSuggestion, suggest_senders
 from throttled.log_paths import is_journal
 from throttled.model import SCOPES, Event, Facts
 from throttled.parse.parser import Parser
@@ -23,6 +26,8 @@ from throttled.skipped import Skipped
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.store.peaks import MEMORY
 from throttled.store.store import Store
+
+_DAY = 86400.0
 
 
 class Findings(Struct):
@@ -35,6 +40,7 @@ class Findings(Struct):
     full: bool  # there was no room for more clients: of the later ones nothing is known
     anvil: list[Rate]
     suggestions: list[rule.Suggestion]
+    senders: list[SenderSuggestion]
 
 
 def suggest(
@@ -76,7 +82,8 @@ def suggest(
                 progress(path, consumed)
     protection = Protection.of(facts, config.protect)
     suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
-    return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions)
+    senders = list(suggest_senders(watch.senders.watched(), last - first))
+    return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions, senders)
 
 
 def _count(
@@ -112,6 +119,7 @@ def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
     path = config.database()
     with closing(Store.open(path, readonly=True)) as store:
         kept = store.peaks(now)
+        senders = _stored_senders(config, facts, store)
     policy = config.policy()
     reached = []
     times = {}
@@ -138,4 +146,15 @@ def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
     first = min((since for since, _ in times.values() if since), default=0.0)
     last = max((until for _, until in times.values()), default=0.0)
     suggestions = list(rule.suggest(reached, span, protection.reason))
-    return Findings([path], None, first, last, kept.full, [], suggestions)
+    return Findings([path], None, first, last, kept.full, [], suggestions, senders)
+
+
+def _stored_senders(config: Config, facts: Facts, store: Store) -> list[SenderSuggestion]:
+    """Return what follows for each limit of senders from the days that the store has."""
+    peaks = SenderPeaks(config.policy(), facts)
+    numbers = store.days_of_senders()
+    for number in numbers:
+        rows = store.senders_in_day(number)
+        peaks.add_day(number, [(row.subject, asdict(row)) for row in rows])
+    span = (numbers[-1] - numbers[0]) * _DAY if numbers else 0.0  # the last day goes on
+    return list(suggest_senders(peaks.watched(stored=True), span))

@@ -22,6 +22,7 @@ from throttled.control.protocol import (
     Unban,
     UnbanAll,
 )
+from throttled.control.wire import decode_request, encode
 from throttled.errors import ConfigError, NotRunningError, RefusedError
 from throttled.model import Facts
 
@@ -82,14 +83,16 @@ def answer_without_daemon(settings: Config, paths: list[str], request: Request) 
     first that the kernel did not confirm.
 
     Raises:
+        UsageError: the daemon would not accept the request either.
         ThrottledError: the store's, the firewall's or the command's.
     """
+    request = decode_request(encode(request))
     from throttled.operator.offline import (  # noqa: PLC0415 - 0.1 s that a daemon's answer needs not
         answer_offline,
         backends,
     )
 
-    known = facts(settings) if isinstance(request, _PROTECTION) else Facts()
+    known = facts(settings) if _needs_facts(request) else Facts()
     results: list[Result] = []
     refused: RefusedError | None = None
     for path in paths:
@@ -102,6 +105,12 @@ def answer_without_daemon(settings: Config, paths: list[str], request: Request) 
         raise refused
     doubtful = (r for r in results if isinstance(r, ChangeResult) and not r.confirmed)
     return next(doubtful, results[0])
+
+
+def _needs_facts(request: Request) -> bool:
+    """Return whether the answer depends on what is protected, or on Postfix's local domain."""
+    account = isinstance(request, Unban) and request.subject.startswith("account:")
+    return account or isinstance(request, _PROTECTION)
 
 
 def _warn_of_leftovers(settings: Config) -> None:

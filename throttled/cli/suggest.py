@@ -3,10 +3,11 @@
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 
 import click
+from msgspec.structs import asdict
 
 from throttled.analysis.suggest import Findings, suggest, suggest_stored
 from throttled.cli import output
@@ -16,6 +17,7 @@ from throttled.cli.progress import progress
 from throttled.config.describe import toml
 from throttled.decide.peaks import Rate
 from throttled.decide.suggest import Bin, Suggestion, Thresholds
+from throttled.decide.suggest_senders import SenderSuggestion
 from throttled.errors import UsageError
 from throttled.host.zone import local_zone
 from throttled.model import Scope
@@ -56,7 +58,8 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
     """Propose soft and hard for each limit, from what clients did in the log.
 
     Shows the peaks of clients within each limit's window, those that delivered mail or logged in
-    apart from strangers, and which clients the present and the proposed values would hit. Nothing
+    apart from strangers, and which clients the present and the proposed values would hit; of
+    accounts and other senders the usual and highest values of those not above the limit. Nothing
     is changed: the proposal is printed as configuration, to be tried with throttled replay.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read, with their rotated
@@ -64,7 +67,8 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
 
     --store reads the database instead of logs: the daemon stores the peaks of each client for 30
     days, also where logs are deleted sooner. The last minute is not in it yet. The peaks of
-    throttled and banned clients are limited by what the kernel let through.
+    throttled and banned clients are limited by what the kernel let through. Of senders it has
+    whole days: only limits within 1d get a proposal, and none of networks or connections.
     """
     if stored and (files or zone):
         raise UsageError("--store reads no log", "leave out FILE and --zone, or --store")
@@ -76,7 +80,7 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
         paths = files or own_logs(settings, known)
         with progress(paths) as advance:
             findings = suggest(settings, known, zone or local_zone(), paths, advance)
-    snippet = "\n".join(_toml(findings.suggestions))
+    snippet = "\n".join(_toml(findings))
     if as_json:
         result = output.plain(findings) | {"toml": snippet}
         sys.stdout.buffer.write(output.to_json(result))
@@ -87,6 +91,8 @@ def command(*, files: tuple[str, ...], stored: bool, zone: tzinfo | None, as_jso
         return
     for suggestion in findings.suggestions:
         click.echo("\n" + "\n".join(_block(suggestion)))
+    for found in findings.senders:
+        click.echo("\n" + "\n".join(_sender_block(found)))
     click.echo("\n" + (snippet or "# Nothing to change."))
 
 
@@ -178,10 +184,38 @@ def _senders(name: str, thresholds: Thresholds) -> Iterator[str]:
         yield f"    and {total - len(thresholds.senders):,} more"
 
 
-def _toml(suggestions: Iterable[Suggestion]) -> Iterator[str]:
+def _sender_block(found: SenderSuggestion) -> Iterator[str]:
+    yield f"{found.limit}: {found.count} within {Duration(found.within)}, of each {found.of}"
+    if not found.senders + found.above:
+        yield "  no sender was counted"
+        return
+    yield (
+        f"  {found.senders:,} not above it: usual {found.usual:,}, highest {found.highest:,}; "
+        f"{found.above:,} above it"
+    )
+    if found.proposed is None:
+        yield f"  nothing is proposed: {found.reason}"
+    else:
+        yield f"{'':<10} {'soft':>13} {'hard':>13}"
+        for name, pair in (("now", found.now), ("proposed", found.proposed)):
+            yield f"{name:>10} {pair.soft or '-':>13} {pair.hard or '-':>13}"
+        yield from (f"  {part}" for part in found.reason.split("; "))
+    if found.above:
+        yield "  above it:"
+        for sender in found.above_senders:
+            yield output.cut(f"    {sender.peak:>13,} {output.from_log(sender.subject)}")
+    if found.above > len(found.above_senders):
+        yield f"    and {found.above - len(found.above_senders):,} more"
+
+
+def _toml(findings: Findings) -> Iterator[str]:
     """Yield what is to be changed in the configuration."""
     sections: dict[str, list[str]] = {}
-    for suggestion in suggestions:
+    for found in findings.senders:
+        if found.proposed and found.proposed != found.now:
+            pair = asdict(found.proposed)
+            sections[found.limit] = [f"{key} = {value}" for key, value in pair.items() if value]
+    for suggestion in findings.suggestions:
         now, proposed = suggestion.now, suggestion.proposed
         if proposed and (proposed.soft, proposed.hard) != (now.soft, now.hard):
             values = {name: getattr(proposed, name) or None for name in ("soft", "hard")}

@@ -12,6 +12,7 @@ from msgspec import Struct
 from throttled.decide.engine import Engine
 from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
 from throttled.decide.limits import CountGauge, Meter, NameGauge
+from throttled.decide.sender_peaks import SenderPeaks
 from throttled.decide.tables import Distinct
 from throttled.model import SCOPES, Event, Facts, Scope
 from throttled.settings import Policy
@@ -90,6 +91,7 @@ class Watch:
     def __init__(self, policy: Policy, facts: Facts) -> None:
         self._facts = facts
         self.scopes = {scope: Scoped(policy, facts, scope) for scope in SCOPES}
+        self.senders = SenderPeaks(policy, facts)
         self._engines: dict[str, Engine] = {}  # by instance
         self._anvil: dict[tuple[str, str], int] = {}
         self._log = 0
@@ -113,6 +115,9 @@ class Watch:
         if engine is None:
             engine = self._engine(event.instance)
         engine.step(event, event.time, self._log)
+        about = event.message is not None or (self.senders.connections and event.kind == "connect")
+        if about and engine.ours(event, self._log):
+            self.senders.step(event, event.time)
 
     def settle(self) -> None:
         """Record good evidence; to be called now and then."""

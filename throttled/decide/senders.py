@@ -58,7 +58,7 @@ _SCOPES: dict[str, Scope] = {
 _STORED = frozenset(SenderDay.__struct_fields__)
 
 
-class _Gauge:
+class Gauge:
     """One limit with its meters."""
 
     def __init__(self, name: str, limit: Limit) -> None:
@@ -136,8 +136,8 @@ class Senders:
     def __init__(self, policy: Policy, facts: Facts) -> None:
         """Begin with nothing counted."""
         self.queue = Queue(facts)
-        self._gauges: dict[tuple[str, str], list[_Gauge]] = {}
-        self._shares: dict[str, list[_Gauge]] = {}
+        self._gauges: dict[tuple[str, str], list[Gauge]] = {}
+        self._shares: dict[str, list[Gauge]] = {}
         self._reports: list[Report] = []
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         #: Whether what is decided about a sender has an effect: Postfix asks, or nothing has.
@@ -165,7 +165,7 @@ class Senders:
                 continue
             gauge = before.get(name)
             if gauge is None or gauge.limit != limit:
-                gauge = _Gauge(name, limit)
+                gauge = Gauge(name, limit)
             gauge.own = self._overrides(limit)
             self._gauges.setdefault((limit.of, limit.count), []).append(gauge)
             if gauge.share:
@@ -268,14 +268,18 @@ class Senders:
         """Learn that the store has what `days` returned."""
         self._days = {}
 
-    def gauges(self) -> Iterable[_Gauge]:
+    def gauges(self) -> Iterable[Gauge]:
         """Return the limits that count."""
         return [gauge for group in self._gauges.values() for gauge in group]
 
+    def gauges_of(self, subject: str) -> list[Gauge]:
+        """Return the limits that count a sender."""
+        kind = _kind(subject)
+        return [gauge for gauge in self.gauges() if gauge.limit.of == kind]
+
     def meters(self, subject: str, at: float) -> list[SenderMeter]:
         """Return what the limits show of a sender."""
-        kind = _kind(subject)
-        return [self._meter(g, subject, at) for g in self.gauges() if g.limit.of == kind]
+        return [self._meter(gauge, subject, at) for gauge in self.gauges_of(subject)]
 
     def worst(self, most: int, at: float) -> list[tuple[str, SenderMeter, Scope]]:
         """Return the senders of the latest lines that are nearest to a threshold, the worst first.
@@ -296,7 +300,7 @@ class Senders:
         written = limit.for_.items()
         return {self.queue.counted(subjects.read(name)): own for name, own in written}.get
 
-    def _meter(self, gauge: _Gauge, subject: str, at: float) -> SenderMeter:
+    def _meter(self, gauge: Gauge, subject: str, at: float) -> SenderMeter:
         value = gauge.value(subject, at)
         soft, hard = gauge.thresholds(subject)
         above = value > min(soft, hard) and self._exceeded(gauge, subject, value, at)
@@ -331,7 +335,7 @@ class Senders:
                 self._report(gauge, use.subject, wall, value, min(soft, hard))
 
     def _cross(  # noqa: PLR0913, PLR0917 - who crossed what
-        self, gauge: _Gauge, subject: str, at: float, value: int, soft: int, hard: int
+        self, gauge: Gauge, subject: str, at: float, value: int, soft: int, hard: int
     ) -> None:
         """Note a crossing, unless as much is active or was spared."""
         action: Action = "ban" if value > hard else "throttle"
@@ -347,7 +351,7 @@ class Senders:
             what = gauge.name, action, value, threshold, gauge.within, gauge.limit.count
             self._pending[subject, gauge.name] = Crossing(subject, _scope(subject), *what)
 
-    def _exceeded(self, gauge: _Gauge, subject: str, value: int, at: float) -> bool:
+    def _exceeded(self, gauge: Gauge, subject: str, value: int, at: float) -> bool:
         """Return whether a value is above the other thresholds of its limit too."""
         if 1000 * value <= gauge.share * gauge.whole.value(subject, at):
             return False
@@ -356,7 +360,7 @@ class Senders:
             return True
         return self._highest is not None and value > usual * self._highest.get(subject, 0)
 
-    def _report(self, gauge: _Gauge, subject: str, wall: float, value: int, threshold: int) -> None:
+    def _report(self, gauge: Gauge, subject: str, wall: float, value: int, threshold: int) -> None:
         self._reports.append(
             Report(
                 wall,
@@ -378,8 +382,13 @@ class Senders:
                 self.dropped += 1
                 return
             day = self._days[key] = SenderDay(*key)
-        counted = use.counted if _kind(use.subject) != "mailbox" else "received"
+        counted = stored_as(use.subject, use.counted)
         setattr(day, counted, getattr(day, counted) + use.amount)
+
+
+def stored_as(subject: str, counted: str) -> str:
+    """Return in which field of `SenderDay` something that is counted is."""
+    return counted if _kind(subject) != "mailbox" else "received"
 
 
 def _kind(subject: str) -> str:

@@ -23,7 +23,7 @@ from throttled.model import Scope
 from throttled.settings import Count, Policy
 
 _SENDERS = 20
-#: What the configuration allows.
+#: What the configuration allows, but of bytes.
 _MOST = 1_000_000
 _DAY = 86400.0
 _ENOUGH = 30
@@ -106,7 +106,7 @@ def pleasant(value: int) -> int:
     return next(number * scale for number in _PLEASANT if number * scale >= value)
 
 
-def propose(soft: int, hard: int, least: int, highest: int) -> tuple[int, int]:
+def propose(soft: int, hard: int, least: int, highest: int, most: int = _MOST) -> tuple[int, int]:
     """Return the soft and hard that follow from the highest that good clients reach.
 
     Args:
@@ -114,17 +114,18 @@ def propose(soft: int, hard: int, least: int, highest: int) -> tuple[int, int]:
         hard: as it is; 0 = none.
         least: what the first of them is not lowered below.
         highest: what good clients reach within the window.
+        most: what the configuration allows.
     """
     if not soft:
-        return 0, _first(hard, least, 2 * highest)
-    proposed = min(_MOST // 2, _first(soft, least, _up(5 * highest, 4)))
+        return 0, _first(hard, least, 2 * highest, most)
+    proposed = min(most // 2, _first(soft, least, _up(5 * highest, 4), most))
     if not hard or proposed == soft:
         return proposed, hard
-    return proposed, min(_MOST, max(proposed + 1, pleasant(_up(proposed * hard, soft))))
+    return proposed, min(most, max(proposed + 1, pleasant(_up(proposed * hard, soft))))
 
 
-def _first(now: int, least: int, needed: int) -> int:
-    proposed = min(_MOST, pleasant(max(needed, least)))
+def _first(now: int, least: int, needed: int, most: int) -> int:
+    proposed = min(most, pleasant(max(needed, least)))
     return min(now, proposed) if needed <= now else proposed
 
 
@@ -143,7 +144,7 @@ def _suggestion(watched: Watched, clients: AbstractSet[str], good: Good, span: f
     gauge = watched.gauge
     peaks = {c: peak for c, peak in watched.peaks.highest.items() if c in clients}
     highest = _highest(peaks, good)
-    why_not = _too_little(len(good), span, gauge.within)
+    why_not = too_little(len(good), span, gauge.within, _ENOUGH, "good clients")
     if not why_not and not highest:
         why_not = "no good client did it"
     now = watched.now
@@ -176,9 +177,10 @@ def _highest(peaks: dict[str, int], good: Good) -> int:
     return reached[len(reached) // 1000] if reached else 0
 
 
-def _too_little(good: int, span: float, within: float) -> str:
-    if good < _ENOUGH:
-        return f"only {good} good clients; at least {_ENOUGH} are needed"
+def too_little(good: int, span: float, within: float, needed: int, who: str) -> str:
+    """Return why nothing follows from so few subjects or seconds; "": it is enough."""
+    if good < needed:
+        return f"only {good} {who}; at least {needed} are needed"
     enough = max(_DAY, 3 * within)
     if span < enough:
         return f"only {span / 3600:.1f} hours seen; at least {enough / 3600:.0f} are needed"

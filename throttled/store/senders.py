@@ -44,6 +44,11 @@ _OF = """
 SELECT subject, day, messages, recipients, bytes, bounces, deferrals, received FROM sender_day
     WHERE subject = ? ORDER BY day
 """
+_DAYS = "SELECT DISTINCT day FROM sender_day WHERE typeof(day) = 'integer' ORDER BY day"
+_IN_DAY = """
+SELECT subject, day, messages, recipients, bytes, bounces, deferrals, received FROM sender_day
+    WHERE day = ?
+"""
 _PRUNE_DAYS = """
 DELETE FROM sender_day WHERE (subject, day) IN (
     SELECT subject, day FROM sender_day WHERE day < ? LIMIT ?)
@@ -94,6 +99,16 @@ def add(connection: sqlite3.Connection, days: Sequence[SenderDay]) -> None:
 def days(connection: sqlite3.Connection, subject: str, skipped: Skipped) -> list[SenderDay]:
     """Return the days of a sender, the first first."""
     return structs(SenderDay, connection.execute(_OF, (subject,)), skipped)
+
+
+def stored_days(connection: sqlite3.Connection) -> list[int]:
+    """Return the days (since the epoch) that have rows, the first first."""
+    return [day for (day,) in connection.execute(_DAYS)]
+
+
+def in_day(connection: sqlite3.Connection, day: int, skipped: Skipped) -> list[SenderDay]:
+    """Return what each sender did in a day (since the epoch)."""
+    return structs(SenderDay, connection.execute(_IN_DAY, (day,)), skipped)
 
 
 def of_day(

@@ -303,6 +303,16 @@ class Store:
         with self._database.guard() as connection:
             return senders.days(connection, subject, self.skipped)
 
+    def days_of_senders(self) -> list[int]:
+        """Return the days (since the epoch) of which the store has senders, the first first."""
+        with self._database.guard() as connection:
+            return senders.stored_days(connection)
+
+    def senders_in_day(self, day: int) -> list[SenderDay]:
+        """Return what each sender did in a day (since the epoch)."""
+        with self._database.guard() as connection:
+            return senders.in_day(connection, day, self.skipped)
+
     def senders_of_day(self, day: int, text: str = "", kind: str = "") -> list[SenderRow]:
         """Return what senders did in a day (since the epoch); see `throttled.store.senders`."""
         with self._database.guard() as connection:

@@ -13,9 +13,10 @@ from throttled.config.load import loads
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
 from throttled.decide.suggest import Suggestion, Thresholds
+from throttled.decide.suggest_senders import Pair, SenderPeak, SenderSuggestion
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import SourceError
-from throttled.model import Facts
+from throttled.model import Facts, SenderDay
 from throttled.parse.parser import Parser
 from throttled.store.store import Store
 
@@ -146,10 +147,83 @@ def test_a_window_that_changed_begins_anew(kept: Config) -> None:
     found = suggest_stored(loads(more, "test"), Facts(), now)
     errors = next(s for s in found.suggestions if (s.limit, s.scope) == ("errors", "mx"))
     assert (errors.highest, errors.good) == (0, 40)
-    assert errors.why_not == "only 0.0 hours seen; it takes 24"
+    assert errors.why_not == "only 0.0 hours seen; at least 24 are needed"
 
 
 def test_a_store_of_which_nothing_is_left(kept: Config) -> None:
     found = suggest_stored(kept, Facts(), datetime(2027, 3, 1, tzinfo=UTC).timestamp())
     assert (found.first, found.last) == (0.0, 0.0)
     assert all(s.good == 0 and s.bins[-1].high == 0 for s in found.suggestions)
+
+
+def mails(number: int, host: str = "mx") -> str:
+    """Twelve accounts that send; the mail of one bounces."""
+    lines = []
+    for n in range(12):
+        one, head = f"{number:02}{n:08X}", f"Nov {number} 10:00:{n:02} {host} postfix"
+        client = f"client=m.example[203.0.113.{n}], sasl_method=PLAIN, sasl_username=user{n}"
+        lines += [
+            f"{head}/smtpd[{n}]: {one}: {client}",
+            f"{head}/qmgr[1]: {one}: from=<a@b.test>, size=400, nrcpt=30 (queue active)",
+        ]
+        bounce = f"{head}/smtp[2]: {one}: to=<x@c.test>, relay=c.test[192.0.2.1]:25, delay=1, "
+        bounce += "delays=0/0/0/1, dsn=5.1.1, status=bounced (host c.test said: 550 5.1.1 unknown)"
+        lines += [bounce] * {3: 4, 7: 20}.get(n, 0)
+        lines.append(f"{head}/qmgr[1]: {one}: removed")
+    return "\n".join(lines) + "\n"
+
+
+def of_senders(found: Findings, limit: str) -> SenderSuggestion:
+    return next(s for s in found.senders if s.limit == limit)
+
+
+def test_senders_of_logs(tmp_path: Path) -> None:
+    path = write(tmp_path / "mail.log", mails(20) + mails(21) + mails(22) + mails(22, "other"))
+    found = run(path, facts=Facts(hostnames=frozenset({"mx"})))
+    assert [s.limit for s in found.senders] == [
+        "account-bounces",
+        "account-volume",
+        "account-networks",
+    ]
+    bounces = of_senders(found, "account-bounces")
+    assert (bounces.senders, bounces.usual, bounces.highest) == (11, 0, 4)
+    assert bounces.above_senders == [SenderPeak("account:user7", 20)]
+    assert (bounces.now, bounces.proposed) == (Pair(10, 0), Pair(5, 0))
+    networks = of_senders(found, "account-networks")
+    assert (networks.senders, networks.usual, networks.proposed) == (12, 1, Pair(5, 0))
+    assert (
+        of_senders(found, "account-volume").reason == "only 48.0 hours seen; at least 72 are needed"
+    )
+
+
+def test_connections_of_inside_hosts(tmp_path: Path) -> None:
+    own = '[limits.own]\nof = "inside"\ncount = "connections"\nwithin = "1m"\nsoft = 50\n'
+    facts = Facts(mynetworks=("198.51.100.0/24",))
+    path = write(tmp_path / "mail.log", day(20) + day(22))
+    own_limit = of_senders(run(path, config=loads(own, "test"), facts=facts), "own")
+    assert (own_limit.senders, own_limit.usual, own_limit.proposed) == (40, 1, Pair(25, 0))
+
+
+def test_senders_of_the_store(kept: Config) -> None:
+    own = (
+        '[limits.own]\nof = "account"\ncount = "bounces"\nwithin = "1d"\nsoft = 10\nshare = "10%"\n'
+    )
+    config = loads(f'[store]\npath = "{kept.store.path}"\n{own}', "test")
+    with closing(Store.open(kept.store.path)) as store:
+        store.add_sender_days(
+            [
+                SenderDay(f"account:user{n}", number, 1, 30, bounces={3: 4, 7: 20}.get(n, 0))
+                for number in (20000, 20001, 20003)
+                for n in range(12)
+            ]
+        )
+    found = suggest_stored(config, Facts(), 20004 * DAY)
+    bounces = of_senders(found, "own")
+    assert (bounces.senders, bounces.usual, bounces.highest, bounces.above) == (11, 0, 4, 1)
+    assert (bounces.now, bounces.proposed) == (Pair(10, 0), Pair(5, 0))
+    assert of_senders(found, "account-bounces").reason == "the database has whole days only"
+
+
+def test_a_store_without_senders(kept: Config) -> None:
+    found = suggest_stored(kept, Facts(), 20004 * DAY)
+    assert all(not s.senders and s.proposed is None for s in found.senders)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from throttled.control.protocol import ListResult
-from throttled.model import Decision, Evidence
-from throttled.store.store import Store
+from throttled.model import Decision, Evidence, Facts
+from throttled.store.store import Filter, Store
 
 if TYPE_CHECKING:
     from unit.cli.conftest import Cli, Daemon
@@ -97,6 +97,24 @@ def test_unban(cli: "Cli", store: Store) -> None:
     assert past[BANNED, "mx"].action is None
     assert past[BANNED, "mx"].offences == 0
     assert past[BANNED, "submission"].action == "ban"
+
+
+def test_an_account_is_named_with_and_without_the_local_domain(
+    cli: "Cli", store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = Facts(sasl_domain="example.test")
+    monkeypatch.setattr("throttled.cli.offline.facts", lambda _settings: facts)
+    store.record(time.time(), [_decision("account:alice", scope="submission")])
+    assert cli("unban", "account:Alice@example.test").code == 0
+    assert store.snapshots(time.time(), Filter(subject="account:alice")) == []
+
+
+@pytest.mark.usefixtures("store")
+def test_what_the_daemon_would_not_accept_is_refused(cli: "Cli") -> None:
+    ended = cli("find", "x")
+    assert (ended.code, ended.out) == (2, "")
+    assert "length >= 2" in ended.err
+    assert cli("find", "198.51").code == 0
 
 
 def test_unban_with_an_exemption(cli: "Cli", store: Store) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from throttled.config.load import load, loads
 from throttled.errors import SourceError
-from throttled.model import Peak
+from throttled.model import Peak, SenderDay
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
@@ -160,3 +161,44 @@ def test_what_the_daemon_kept(cli: "Cli", config_file: Path) -> None:
     found = cli("suggest", "--store", "--json").json()
     assert (found["files"], found["lines"], found["toml"]) == ([path], None, "")
     assert cli("suggest", "--store", "mail.log").code == 2
+
+
+def test_senders(cli: "Cli", config_file: Path) -> None:
+    own = '[limits.own]\nof = "account"\ncount = "messages"\nwithin = "1d"\nsoft = 10\n'
+    config_file.write_text(config_file.read_text() + own)
+    today = int(time.time() // 86400)
+    accounts = {f"account:user{n}": 4 for n in range(12)}
+    accounts |= {f"account:bad{n:02}": 100 - n for n in range(21)}
+    with closing(Store.open(load(str(config_file)).database())) as store:
+        days = [
+            SenderDay(who, day, sent, sent)
+            for day in range(today - 3, today + 1)
+            for who, sent in accounts.items()
+        ]
+        store.add_sender_days(days)
+    out = cli("suggest", "--store").out
+    lines = out.splitlines()
+    start = lines.index("own: messages within 1d, of each account")
+    assert lines[start + 1 : start + 8] == [
+        "  12 not above it: usual 4, highest 4; 21 above it",
+        "                    soft          hard",
+        "       now            10             -",
+        "  proposed             5             -",
+        "  the highest of 12 senders that were not above the limit is 4",
+        "  above it:",
+        "              100 account:bad00",
+    ]
+    assert lines[start + 27] == "    and 1 more"
+    assert "  nothing is proposed: the database has no networks of senders" in lines
+    assert out.endswith("\n[limits.own]\nsoft = 5\n")
+    found = cli("suggest", "--store", "--json").json()
+    assert found["toml"].endswith("\n[limits.own]\nsoft = 5")
+    own_limit = next(s for s in found["senders"] if s["limit"] == "own")
+    assert own_limit["proposed"] == {"soft": 5, "hard": 0}
+    assert (own_limit["usual"], own_limit["highest"], own_limit["above"]) == (4, 4, 21)
+
+
+def test_no_sender_was_counted(cli: "Cli", log: Path) -> None:
+    lines = cli("suggest", str(log)).out.splitlines()
+    at = lines.index("account-bounces: bounces within 1h, of each account")
+    assert lines[at + 1] == "  no sender was counted"

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from throttled.decide.peaks import Rate, Scoped, Watch
-from throttled.model import Event, Facts, Scope
+from throttled.model import Event, Facts, Message, Scope
 from throttled.settings import Limit, Policy, duration
 
 STRANGER = "203.0.113.7"
@@ -153,3 +153,18 @@ def test_whose_lines_count_is_known_of_each_log() -> None:
     made.begin(every=True)
     made.step(event("connect", "198.51.100.3", host="other"))
     assert peaks(made, "connections") == {"198.51.100.1": 1, "198.51.100.3": 1}
+
+
+def test_messages_of_senders_and_connections_of_inside_hosts() -> None:
+    own = Limit(of="inside", count="connections", within=duration("1m"), soft=9)
+    mails = Limit(of="account", count="messages", within=duration("1h"), soft=9)
+    inside = "198.51.100.1"
+    facts = Facts(mynetworks=(f"{inside}/32",), hostnames=frozenset({"mx"}))
+    made = Watch(Policy(limits={"own": own, "mails": mails}), facts)
+    for host in ("mx", "mx", "other"):
+        login = event("login", STRANGER, host=host, user="alice", message=Message("1A"))
+        sent = Message("1A", sender="a@b.test", size=400, recipients=1)
+        active = event("active", "", host=host, process="qmgr", message=sent)
+        for one in (login, active, event("connect", inside, host=host)):
+            made.step(one)
+    assert [one.peaks for one in made.senders.watched()] == [{inside: 2}, {"account:alice": 2}]

@@ -87,3 +87,16 @@ def test_what_senders_did_in_a_day(store: Store) -> None:
     assert store.senders_of_day(9, "example") == [alice]
     assert store.senders_of_day(9, kind="inside") == [host]
     assert store.senders_of_day(9, "bob") == []
+
+
+def test_the_days_and_what_each_has(store: Store) -> None:
+    assert store.days_of_senders() == []
+    days = [
+        SenderDay("uid:33", 19_999, 1, 2, 3, 4, 5, 6),
+        SenderDay("uid:33", 20_000),
+        SenderDay("account:a", 19_999),
+    ]
+    store.add_sender_days(days)
+    assert store.days_of_senders() == [19_999, 20_000]
+    found = store.senders_in_day(19_999)
+    assert sorted(found, key=lambda one: one.subject) == [days[2], days[0]]
