@@ -19,7 +19,7 @@ def test_the_demo_succeeds() -> None:
     )
     out, err = child.communicate(timeout=4 * netns.DEADMAN)
     figures = json.loads(out)
-    assert figures["faults"] == [], err
+    assert figures["errors"] == [], err
     assert child.returncode == 0, err
     assert figures["attacks"]["flood"]["stopped"] == figures["attacks"]["flood"]["sources"] > 20
     assert figures["runs"]["with"]["cpu_end"] < figures["runs"]["without"]["cpu_end"] / 2

@@ -540,7 +540,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     for path in mine:
         path.write_text("precious")
     changes = site.host.path("/var/lib/throttled/postfix")  # of `throttled postfix`
-    changes.mkdir()
+    changes.mkdir(exist_ok=True)
     changes.joinpath("%2Fetc%2Fpostfix.json").write_text("[]")
     site.run("apt-get", "purge", "--yes", NAME)
     assert all(path.read_text() == "precious" for path in mine)

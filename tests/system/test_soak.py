@@ -17,7 +17,7 @@ def test_a_short_soak() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         out, err = child.communicate(timeout=4 * netns.DEADMAN)
     figures = json.loads(out)
-    assert figures["faults"] == [], err
+    assert figures["errors"] == [], err
     assert child.returncode == 0, err
     assert len(figures["disturbed"]) > 10
     assert figures["traced"] > 500

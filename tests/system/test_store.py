@@ -198,7 +198,7 @@ def test_locked(guarded: Guarded, *, running: bool) -> None:
     netns.until(lambda: guarded.recorded() == {A}, "recorded")
 
 
-@pytest.mark.parametrize("fault", ["locked", "full", "read-only"])
+@pytest.mark.parametrize("error", ["locked", "full", "read-only"])
 def test_no_line_is_missed_while_the_daemon_was_away(
     guarded: Guarded, small: Path, error: str
 ) -> None:

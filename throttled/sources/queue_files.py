@@ -73,7 +73,11 @@ async def _learn(
         HostError: its messages cannot be listed.
     """
     known, directory = 0, spool.instance
-    if not bound(Path(spool.directory, _SHOWQ)):
+    try:
+        runs = bound(Path(spool.directory, _SHOWQ))
+    except OSError as error:  # no descriptor is left
+        raise HostError(f"the Postfix of {directory}: {error.strerror}") from error
+    if not runs:
         raise HostError(f"the Postfix of {directory} does not run")
     text = await asyncio.to_thread(command, "postqueue", "-c", directory, "-p", seconds=_LIST)
     for queue_id in listed(text)[:MESSAGES]:

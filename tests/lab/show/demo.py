@@ -197,7 +197,7 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
     runs = {"quiet": outcome.quiet, "without": outcome.without, "with": outcome.protected}
     return {
         "ok": not outcome.errors(),
-        "faults": outcome.errors(),
+        "errors": outcome.errors(),
         "attacks": outcome.attacks,
         "runs": {name: _figures(made) for name, made in runs.items()},
         "packets_dropped": outcome.dropped,

@@ -50,7 +50,7 @@ _EPILOG = """\
 examples:
   sudo scripts/soak                      ten minutes
   sudo scripts/soak --seconds 28800      a night
-  sudo scripts/soak --seconds 30 --seed 7 --json | jq .faults
+  sudo scripts/soak --seconds 30 --seed 7 --json | jq .errors
   make soak SECONDS=600
 
 The seed chooses what happens when; Postfix, the kernel and the clock still differ from run to run.
@@ -95,7 +95,7 @@ class Outcome(msgspec.Struct):
     start: list[float] = []  # seconds, of each start
     memory: int = 0  # bytes resident, at most
     grown: int = 0  # bytes that the memory of one daemon grew, at most
-    log: str = ""  # where what the daemon said is kept, if there are faults
+    log: str = ""  # where what the daemon said is kept, if there are errors
 
 
 class Soak:
@@ -240,7 +240,7 @@ class Soak:
         text = (
             f"{passed:4.0f}/{o.seconds:.0f} s  traced {o.traced:5}  lost {o.lost}  twice {o.twice}"
         )
-        text += f"  memory {o.memory / 1e6:3.0f} MB  faults {len(o.errors)}  {doing:<18}"
+        text += f"  memory {o.memory / 1e6:3.0f} MB  errors {len(o.errors)}  {doing:<18}"
         if self._console.is_terminal:
             self._console.print(text[:79], end="\r")
         elif int(passed / 10) > int((passed - _STEP) / 10):

@@ -16,7 +16,7 @@ from throttled.errors import BackendError
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {"top": "textual", "iptables": "iptc"}
+EXTRAS = {"top": "textual", "iptables": "iptc", "fleet": "redis"}
 #: Runs a command as where no extra is installed.
 WITHOUT = f"""
 import sys
@@ -53,7 +53,7 @@ def test_the_debian_package_has_or_suggests_every_extra() -> None:
     packaged = (debian / "vendored.txt").read_text() + (debian / "control").read_text()
     extras = PROJECT["optional-dependencies"]
     for package in (one.partition(">=")[0] for name in EXTRAS for one in extras[name]):
-        debians = package.replace("python-", "python3-")
+        debians = f"python3-{package.removeprefix('python-')}"
         assert f"\n{package}==" in packaged or f" {debians} (" in packaged, package
 
 

@@ -1,6 +1,7 @@
 """Messages that were queued before what is known of the log."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,16 @@ def test_what_is_known_is_not_asked_and_never_more_than_a_bound(
         postfix.asked.clear()
         asyncio.run(queue_files.learn(queue, [SPOOL], postfix, lambda _: True))
         assert postfix.asked == expected
+
+
+def test_no_descriptor_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_files, "AGAIN", (0.0,))
+    caplog.set_level("INFO")
+
+    def bound(_: Path) -> bool:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert asyncio.run(queue_files.learn(Queue(FACTS), [SPOOL], Postfix(), bound)) == 0
+    assert "Too many open files" in caplog.text
