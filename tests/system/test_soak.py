@@ -22,5 +22,5 @@ def test_a_short_soak() -> None:
     assert len(figures["disturbed"]) > 10
     assert figures["traced"] > 500
     assert figures["answered"] > 0  # it would have been seen
-    assert figures["good_taken"] == figures["good_sent"] > 50
+    assert figures["good_accepted"] == figures["good_sent"] > 50
     assert netns.leftovers(child.pid) == []
