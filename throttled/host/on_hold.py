@@ -8,7 +8,8 @@ Owns a directory. Limits: `MOST` messages.
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,8 @@ import msgspec
 from msgspec import Struct
 
 MOST = 100_000
+#: Where there are so many, they are counted once in so many seconds: 0.1 s each time.
+_AGAIN = 10.0
 
 
 class Held(Struct, frozen=True):
@@ -34,14 +37,17 @@ class Held(Struct, frozen=True):
 class OnHold:
     """The messages on hold."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Touch nothing yet.
 
         Args:
             store: path of the database; the directory is beside it.
+            clock: seconds that only ever grow.
         """
+        self._clock = clock
         self.place = Path(store).parent / "on-hold"
         self._count: int | None = None  # of those that this process added, and there were before
+        self._counted = 0.0  # when
 
     def add(self, held: Held) -> None:
         """Record a message, before Postfix puts it on hold.
@@ -49,15 +55,20 @@ class OnHold:
         Raises:
             OSError: it cannot be, or there are too many.
         """
-        if self._count is None or self._count >= MOST:
-            self._count = self.count()
+        now = self._clock()
+        if self._count is None or (self._count >= MOST and now - self._counted >= _AGAIN):
+            self._count, self._counted = self.count(), now
         if self._count >= MOST:
             raise OSError(f"{MOST} messages are on hold already")
         self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(held.instance, held.queue_id)
         beside = path.with_name(f".{path.name}")
-        beside.write_bytes(msgspec.json.encode(held))
-        beside.rename(path)
+        try:
+            beside.write_bytes(msgspec.json.encode(held))
+            beside.rename(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
         self._count += 1
 
     def remove(self, held: Held) -> None:
@@ -67,19 +78,19 @@ class OnHold:
 
     def all(self) -> Iterator[Held]:
         """Yield what is recorded; what is no record is passed over."""
-        for path in self._paths():
+        for name in self._names():
             with suppress(OSError, msgspec.MsgspecError):
-                yield msgspec.json.decode(path.read_bytes(), type=Held)
+                yield msgspec.json.decode((self.place / name).read_bytes(), type=Held)
 
     def count(self) -> int:
         """Return how many messages are recorded."""
-        return sum(1 for _ in self._paths())
+        return sum(1 for _ in self._names())
 
-    def _paths(self) -> Iterator[Path]:
+    def _names(self) -> Iterator[str]:
         with suppress(OSError), os.scandir(self.place) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
-                    yield Path(entry.path)
+                    yield entry.name
 
     def _path(self, instance: str, queue_id: str) -> Path:
         return self.place / f"{quote(instance, safe='')},{queue_id}"

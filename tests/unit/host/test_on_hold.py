@@ -1,5 +1,6 @@
 """Records of the messages that we had put on hold."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,30 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         OnHold(str(tmp_path / "throttled.db")).add(ONE)
 
 
-def test_there_is_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_hold, "MOST", 1)
+def test_what_is_half_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's removal could not remove the directory, and nothing else would."""
     records = OnHold(str(tmp_path / "throttled.db"))
+
+    def full(_from: Path, _to: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        records.add(ONE)
+    assert list(records.place.iterdir()) == []
+
+
+def test_there_is_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is reached, not each further message has them counted again."""
+    monkeypatch.setattr(on_hold, "MOST", 1)
+    clock = iter((0.0, 1.0, 2.0, 11.0, 12.0))
+    records = OnHold(str(tmp_path / "throttled.db"), lambda: next(clock))
     records.add(ONE)
     with pytest.raises(OSError, match="1 messages are on hold already"):
         records.add(OTHER)
     records.remove(ONE)
+    with pytest.raises(OSError, match="1 messages are on hold already"):
+        records.add(OTHER)
     records.add(OTHER)
+    with pytest.raises(OSError, match="1 messages are on hold already"):
+        records.add(ONE)
