@@ -32,6 +32,9 @@ class Held(Struct, frozen=True):
     deadline: float  # wall clock; then it is released
     messages: int  # the rate at which
     per: float  # seconds
+    #: Who handed it in, account or client; "": `subject`. That may be the sender's domain, which
+    #: cleanup(8) may change.
+    owner: str = ""
 
 
 class OnHold:

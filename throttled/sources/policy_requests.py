@@ -235,7 +235,7 @@ class PolicyRequests:
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
             if found.verdict == "hold":
-                found = self._recorded(found, request.queue_id, spool)
+                found = self._recorded(found, request.queue_id, spool, named[0])
         if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
@@ -244,7 +244,7 @@ class PolicyRequests:
                 self._settling = loop.call_later(_TOGETHER, self._settle)
         return found
 
-    def _recorded(self, found: Answer, queue_id: str, spool: Spool) -> Answer:
+    def _recorded(self, found: Answer, queue_id: str, spool: Spool, owner: str) -> Answer:
         """Return the answer, once it is recorded that a message is put on hold, and until when."""
         if self.on_hold is None or found.rate is None:
             return found
@@ -253,8 +253,9 @@ class PolicyRequests:
         wall = now().wall
         until = wall + self.hold
         rate = found.rate.count, found.rate.per
+        record = Held(spool.instance, queue_id, found.subject, wall, until, *rate, owner)
         try:
-            self.on_hold.add(Held(spool.instance, queue_id, found.subject, wall, until, *rate))
+            self.on_hold.add(record)
         except OSError as error:
             if self._unrecorded != str(error):
                 self._unrecorded = str(error)
