@@ -110,6 +110,7 @@ class PolicyRequests:
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
         self._listeners: dict[str, _Listener] = {}
         self._missing: dict[str, str] = {}  # by queue directory
+        self._removed: set[str] = set()  # queue directories where a socket was removed
         self._processes: dict[int, _Process] = {}
         self._connections: set[_Connection] = set()
         self._settling: asyncio.TimerHandle | None = None
@@ -141,6 +142,7 @@ class PolicyRequests:
             if not one.bound.present():
                 log.warning("%s was removed: it is made again", one.path)
                 self._listeners.pop(directory).close()
+                self._removed.add(directory)
         for spool in self._facts.spools:
             if spool.directory not in self._listeners:
                 self._listen(spool)
@@ -176,14 +178,16 @@ class PolicyRequests:
         try:
             self._listeners[spool.directory] = _Listener(spool, self)
         except (OSError, KeyError, ValueError) as error:
-            if not Path(spool.directory, NAME).parent.exists():
-                return  # nor can Postfix ask there
+            there = Path(spool.directory, NAME).parent.exists()
+            if not there and spool.directory not in self._removed:
+                return  # nor did Postfix ever ask there
             what = f"no socket {spool.directory}/{NAME}: {error}"
             if self._missing.get(spool.directory) != what:
                 log.warning("policy requests: %s", what)
             self._missing[spool.directory] = what
         else:
             self._missing.pop(spool.directory, None)
+            self._removed.discard(spool.directory)
 
     # Connections
 
