@@ -53,6 +53,8 @@ _BACKLOG = 1024
 _OWN = 1000
 #: If Postfix asked about no message for so many seconds, it may have ceased to ask.
 _SILENT = 3600.0
+#: Seconds between warnings that messages are deferred instead: one sender may be at its cap.
+_WARN = 60.0
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
 #: Seconds from a request to the decisions that follow; those of the time between come together.
@@ -103,7 +105,7 @@ class PolicyRequests:
         self._connected = connected
         #: Where messages that are put on hold are recorded; None: nowhere.
         self.on_hold: OnHold | None = None
-        self._unrecorded = ""  # why the latest message could not be recorded
+        self._warned = -_WARN  # monotonic clock, that a message could not be recorded
         self.hold = 3600.0  # seconds until mail is released
         #: Half of this process's limit of descriptors: logs and the store need some.
         self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -261,11 +263,10 @@ class PolicyRequests:
         try:
             self.on_hold.add(record)
         except OSError as error:
-            if self._unrecorded != str(error):
-                self._unrecorded = str(error)
+            if monotonic() - self._warned >= _WARN:
+                self._warned = monotonic()
                 log.warning("messages are deferred, not put on hold: %s", error)
             return UNRECORDED
-        self._unrecorded = ""
         return found
 
     def _subjects(self, request: Request) -> list[str]:

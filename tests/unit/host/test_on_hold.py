@@ -3,6 +3,7 @@
 import errno
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from throttled.host import on_hold
@@ -51,6 +52,19 @@ def test_what_is_half_written_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space left"):
         records.add(ONE)
     assert list(records.place.iterdir()) == []
+
+
+def test_one_sender_leaves_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins messages and hangs up fills the records of an hour."""
+    monkeypatch.setattr(on_hold, "EACH", 2)
+    records = OnHold(str(tmp_path / "throttled.db"))
+    for number in range(2):
+        records.add(msgspec.structs.replace(ONE, queue_id=f"3A5C01F{number}"))
+    for again in (records, OnHold(str(tmp_path / "throttled.db"))):
+        with pytest.raises(OSError, match="2 messages of one sender are on hold already"):
+            again.add(msgspec.structs.replace(ONE, queue_id="3A5C01F7"))
+    records.add(OTHER)
+    assert records.count() == 3
 
 
 def test_there_is_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
