@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from throttled import address, subjects
+from throttled import subjects
 from throttled.errors import HostError
 from throttled.host.on_hold import Held, OnHold
 from throttled.operator import mail_queue
 from throttled.operator.mail_queue import Listed
 from throttled.parse.queue_file import Queued
+from throttled.parse.rules import TEXT_LENGTH
 
 #: A message is put on hold when its session ends, and begins to exist at its first recipient: so
 #: much earlier than it was asked about.
@@ -86,7 +87,7 @@ def named(directories: Iterable[str], ids: Iterable[str], sasl_domain: str) -> I
 def owned(owner: Queued, sasl_domain: str) -> str:
     """Return whose a message is: an account, else the client's address; "" of sendmail(1)."""
     if owner.login:
-        return subjects.account(owner.login, sasl_domain)
+        return subjects.account(subjects.from_log(owner.login[:TEXT_LENGTH]), sasl_domain)
     return owner.client
 
 
@@ -125,7 +126,7 @@ def due(on_hold: OnHold, now: float, sasl_domain: str, *, early: bool = False) -
     """
     by_instance: dict[str, dict[str, Held]] = {}
     for held in on_hold.all():
-        if early or held.deadline <= now:
+        if early or _remaining(held, now) <= 0:
             by_instance.setdefault(held.instance, {})[held.queue_id] = held
     found: list[Held] = []
     for directory, some in by_instance.items():
@@ -139,11 +140,13 @@ def due(on_hold: OnHold, now: float, sasl_domain: str, *, early: bool = False) -
 def _ours(
     directory: str, some: dict[str, Held], on_hold: OnHold, now: float, sasl_domain: str
 ) -> Iterator[Held]:
+    old = {queue_id for queue_id, held in some.items() if now > held.time + _SESSION}
+    unfinished = mail_queue.unfinished(directory) if old else set()  # before: it moves on to hold
     listed = {o.queue_id: o for o in mail_queue.listed(directory) if o.queue_id in some}
     for queue_id, held in some.items():
         one = listed.get(queue_id)
         if one is None:
-            if now > held.time + _SESSION:  # else its session may not have ended
+            if queue_id in old - unfinished:  # else its session may not have ended
                 on_hold.remove(held)
         elif one.queue_name in ("deferred", "active") or not _same_time(one, held):
             on_hold.remove(held)  # released by somebody, or another message
@@ -151,7 +154,7 @@ def _ours(
     ids = [queue_id for queue_id, one in listed.items() if one.queue_name == "hold"]
     for queue_id, owner in mail_queue.owners(directory, ids):
         held = some[queue_id]
-        if _same_owner(owner, held.subject, sasl_domain):
+        if (held.owner or held.subject) in (owned(owner, sasl_domain), owner.client):
             yield held
         else:
             on_hold.remove(held)
@@ -162,6 +165,7 @@ def release_due(
     sasl_domain: str,
     *,
     clock: Callable[[], float] = time.time,
+    steady: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Release what is due at the rate of each subject, until nothing is on hold; return how many.
@@ -169,14 +173,15 @@ def release_due(
     Args:
         on_hold: what was recorded.
         sasl_domain: see `subjects.account`.
-        clock: wall clock.
+        clock: wall clock, for deadlines.
+        steady: seconds that only ever grow, for rates.
         sleep: pauses.
     """
     done = 0
     free: dict[str, float] = {}  # when the next message of a subject may go
     while on_hold.count():
-        now = clock()
-        pending = due(on_hold, now, sasl_domain)
+        wall, now = clock(), steady()
+        pending = due(on_hold, wall, sasl_domain)
         # Late for a slow machine's sake is made up for; of who had nothing to release it is not.
         free = {subject: free.get(subject, now) for subject in {h.subject for h in pending}}
         ready: dict[str, list[Held]] = {}
@@ -190,19 +195,28 @@ def release_due(
             for held in some:
                 on_hold.remove(held)
         if on_hold.count():
-            sleep(_pause(on_hold, free, now, clock()))
+            sleep(_pause(on_hold, free, wall, now, steady() - now))
     return done
 
 
-def _pause(on_hold: OnHold, free: dict[str, float], began: float, now: float) -> float:
+def _pause(on_hold: OnHold, free: dict[str, float], wall: float, now: float, spent: float) -> float:
     """Return how long nothing has to be done; at most `_LOOK` seconds.
 
     What was due when the pass began and is still recorded could not be released: its session has
     not ended, or its instance is gone. It is looked at again with the next.
+
+    Args:
+        on_hold: what was recorded.
+        free: when the next message of a subject may go.
+        wall: wall clock when the pass began.
+        now: the clock of `free` then.
+        spent: seconds that the pass took.
     """
-    times = [max(held.deadline, free.get(held.subject, 0.0)) for held in on_hold.all()]
-    later = min((at for at in times if at > began), default=now + _LOOK)
-    return min(_LOOK, max(_SHORTEST, later - now))
+    waits = [
+        max(_remaining(held, wall), free.get(held.subject, now) - now) for held in on_hold.all()
+    ]
+    later = min((wait for wait in waits if wait > 0), default=_LOOK + spent)
+    return min(_LOOK, max(_SHORTEST, later - spent))
 
 
 _LOOK, _SHORTEST = 30.0, 0.2
@@ -212,12 +226,9 @@ def _same_time(one: Listed, held: Held) -> bool:
     return held.time - _SESSION <= one.arrival_time <= held.time + _ROUNDED
 
 
-def _same_owner(owner: Queued, subject: str, sasl_domain: str) -> bool:
-    """Whether a message is that of a record, whose subject may also be the sender's domain."""
-    kind = address.kind(subject)
-    if kind == "domain":
-        return subjects.domain(owner.sender) == subject
-    return subject in (owned(owner, sasl_domain), owner.client)
+def _remaining(held: Held, now: float) -> float:
+    """Return the seconds until a message is due; none where the clock was set back since."""
+    return held.deadline - now if now >= held.time - _ROUNDED else 0.0
 
 
 def _message(directory: str, one: Listed, subject: str) -> Message:

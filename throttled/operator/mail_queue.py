@@ -4,6 +4,7 @@ What a message's file says of login and client was written by smtpd(8), not by t
 state. Needs root and Postfix 3.1.
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,6 +54,16 @@ def listed(directory: str) -> Iterator[Listed]:
     if process.returncode:
         what = f"{' '.join(command)}: exit status {process.returncode}"
         raise HostError(what, "it needs Postfix 3.1 or later")
+
+
+def unfinished(directory: str) -> set[str]:
+    """Return the queue ids in the incoming queue, also of messages that are still received.
+
+    Raises:
+        HostError: postconf refuses.
+    """
+    queue = run("postconf", "-c", directory, "-xh", "queue_directory").strip()
+    return {name for _, _, names in os.walk(f"{queue}/incoming") for name in names}
 
 
 def owners(directory: str, ids: Sequence[str]) -> Iterator[tuple[str, Queued]]:
@@ -115,4 +126,4 @@ def _output(*command: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.decode("utf-8", "replace")
+    return done.stdout.decode("latin-1")  # as log lines are: the same login, the same text

@@ -53,6 +53,8 @@ _BACKLOG = 1024
 _OWN = 1000
 #: If Postfix asked about no message for so many seconds, it may have ceased to ask.
 _SILENT = 3600.0
+#: Seconds between warnings that messages are deferred instead: one sender may be at its cap.
+_WARN = 60.0
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
 #: Seconds from a request to the decisions that follow; those of the time between come together.
@@ -103,13 +105,14 @@ class PolicyRequests:
         self._connected = connected
         #: Where messages that are put on hold are recorded; None: nowhere.
         self.on_hold: OnHold | None = None
-        self._unrecorded = ""  # why the latest message could not be recorded
+        self._warned = -_WARN  # monotonic clock, that a message could not be recorded
         self.hold = 3600.0  # seconds until mail is released
         #: Half of this process's limit of descriptors: logs and the store need some.
         self._most = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._asked = 0.0  # monotonic clock, of the latest request about a message; 0.0: none
         self._listeners: dict[str, _Listener] = {}
         self._missing: dict[str, str] = {}  # by queue directory
+        self._removed: set[str] = set()  # queue directories where a socket was removed
         self._processes: dict[int, _Process] = {}
         self._connections: set[_Connection] = set()
         self._settling: asyncio.TimerHandle | None = None
@@ -141,6 +144,7 @@ class PolicyRequests:
             if not one.bound.present():
                 log.warning("%s was removed: it is made again", one.path)
                 self._listeners.pop(directory).close()
+                self._removed.add(directory)
         for spool in self._facts.spools:
             if spool.directory not in self._listeners:
                 self._listen(spool)
@@ -176,14 +180,16 @@ class PolicyRequests:
         try:
             self._listeners[spool.directory] = _Listener(spool, self)
         except (OSError, KeyError, ValueError) as error:
-            if not Path(spool.directory, NAME).parent.exists():
-                return  # nor can Postfix ask there
+            there = Path(spool.directory, NAME).parent.exists()
+            if not there and spool.directory not in self._removed:
+                return  # nor did Postfix ever ask there
             what = f"no socket {spool.directory}/{NAME}: {error}"
             if self._missing.get(spool.directory) != what:
                 log.warning("policy requests: %s", what)
             self._missing[spool.directory] = what
         else:
             self._missing.pop(spool.directory, None)
+            self._removed.discard(spool.directory)
 
     # Connections
 
@@ -235,7 +241,7 @@ class PolicyRequests:
         if self._answers is not None:
             found = self._answers.senders.message(named, spool.instance, spool.processes)
             if found.verdict == "hold":
-                found = self._recorded(found, request.queue_id, spool)
+                found = self._recorded(found, request.queue_id, spool, named[0])
         if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
@@ -244,7 +250,7 @@ class PolicyRequests:
                 self._settling = loop.call_later(_TOGETHER, self._settle)
         return found
 
-    def _recorded(self, found: Answer, queue_id: str, spool: Spool) -> Answer:
+    def _recorded(self, found: Answer, queue_id: str, spool: Spool, owner: str) -> Answer:
         """Return the answer, once it is recorded that a message is put on hold, and until when."""
         if self.on_hold is None or found.rate is None:
             return found
@@ -253,14 +259,14 @@ class PolicyRequests:
         wall = now().wall
         until = wall + self.hold
         rate = found.rate.count, found.rate.per
+        record = Held(spool.instance, queue_id, found.subject, wall, until, *rate, owner)
         try:
-            self.on_hold.add(Held(spool.instance, queue_id, found.subject, wall, until, *rate))
+            self.on_hold.add(record)
         except OSError as error:
-            if self._unrecorded != str(error):
-                self._unrecorded = str(error)
+            if monotonic() - self._warned >= _WARN:
+                self._warned = monotonic()
                 log.warning("messages are deferred, not put on hold: %s", error)
             return UNRECORDED
-        self._unrecorded = ""
         return found
 
     def _subjects(self, request: Request) -> list[str]:

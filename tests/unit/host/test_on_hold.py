@@ -1,7 +1,9 @@
 """Records of the messages that we had put on hold."""
 
+import errno
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from throttled.host import on_hold
@@ -39,11 +41,43 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         OnHold(str(tmp_path / "throttled.db")).add(ONE)
 
 
-def test_there_is_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_hold, "MOST", 1)
+def test_what_is_half_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's removal could not remove the directory, and nothing else would."""
     records = OnHold(str(tmp_path / "throttled.db"))
+
+    def full(_from: Path, _to: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        records.add(ONE)
+    assert list(records.place.iterdir()) == []
+
+
+def test_one_sender_leaves_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins messages and hangs up fills the records of an hour."""
+    monkeypatch.setattr(on_hold, "EACH", 2)
+    records = OnHold(str(tmp_path / "throttled.db"))
+    for number in range(2):
+        records.add(msgspec.structs.replace(ONE, queue_id=f"3A5C01F{number}"))
+    for again in (records, OnHold(str(tmp_path / "throttled.db"))):
+        with pytest.raises(OSError, match="2 messages of one sender are on hold already"):
+            again.add(msgspec.structs.replace(ONE, queue_id="3A5C01F7"))
+    records.add(OTHER)
+    assert records.count() == 3
+
+
+def test_there_is_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is reached, not each further message has them counted again."""
+    monkeypatch.setattr(on_hold, "MOST", 1)
+    clock = iter((0.0, 1.0, 2.0, 11.0, 12.0))
+    records = OnHold(str(tmp_path / "throttled.db"), lambda: next(clock))
     records.add(ONE)
     with pytest.raises(OSError, match="1 messages are on hold already"):
         records.add(OTHER)
     records.remove(ONE)
+    with pytest.raises(OSError, match="1 messages are on hold already"):
+        records.add(OTHER)
     records.add(OTHER)
+    with pytest.raises(OSError, match="1 messages are on hold already"):
+        records.add(ONE)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from throttled import subjects
 from throttled.host.on_hold import Held, OnHold
 from throttled.operator import mail, mail_queue
 from throttled.operator.mail import release_due
 from throttled.operator.mail_queue import Listed
+from throttled.parse.policy_request import read
 from throttled.parse.queue_file import Queued
 
 
@@ -18,19 +20,27 @@ class Queue:
     def __init__(self, ids: Iterable[str], seconds: float) -> None:
         self.now, self._seconds = 5000.0, seconds
         self.ids = list(ids)
+        self.received: set[str] = set()
+        self.owner = Queued("alice", "192.0.2.7", "a@example.net")
         self.released: list[tuple[float, str]] = []
 
     def listed(self, _directory: str) -> list[Listed]:
         return [Listed("hold", one, 1000) for one in self.ids]
 
     def owners(self, _directory: str, ids: Iterable[str]) -> list[tuple[str, Queued]]:
-        return [(one, Queued("alice", "192.0.2.7", "a@example.net")) for one in ids]
+        return [(one, self.owner) for one in ids]
 
     def release(self, _directory: str, ids: Iterable[str]) -> None:
         for one in ids:
             self.ids.remove(one)
             self.released.append((self.now, one))
         self.now += self._seconds
+
+    def unfinished(self, _directory: str) -> set[str]:
+        return self.received
+
+    def clock(self) -> float:
+        return self.now
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -43,9 +53,10 @@ def test_the_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secon
     for one in ids:
         records.add(Held("/etc/postfix", one, "account:alice", 1000.0, 4600.0, 60, 60.0))
     queue = Queue(ids, seconds)
-    for name in ("listed", "owners", "release"):
+    for name in ("listed", "owners", "release", "unfinished"):
         monkeypatch.setattr(mail_queue, name, getattr(queue, name))
-    assert release_due(records, "", clock=lambda: queue.now, sleep=queue.sleep) == 40
+    clock = queue.clock
+    assert release_due(records, "", clock=clock, steady=clock, sleep=queue.sleep) == 40
     assert records.count() == 0
     for count, (at, _) in enumerate(queue.released):
         assert count <= at - 5000.0 + 1  # never more than the rate
@@ -61,13 +72,96 @@ def test_what_cannot_be_released_is_looked_at_twice_a_minute(
     records.add(Held("/etc/postfix", "3A5C01F2", "account:alice", 4990.0, 4991.0, 60, 60.0))
     queue = Queue([], 0.0)
     looked: list[float] = []
-    for name in ("listed", "owners", "release"):
+    for name in ("listed", "owners", "release", "unfinished"):
         monkeypatch.setattr(mail_queue, name, getattr(queue, name))
 
     def sleep(seconds: float) -> None:
         looked.append(seconds)
         queue.now += seconds
 
-    assert release_due(records, "", clock=lambda: queue.now, sleep=sleep) == 0
+    assert release_due(records, "", clock=queue.clock, steady=queue.clock, sleep=sleep) == 0
     assert set(looked) == {30.0}
     assert queue.now > 4990 + 3600  # then it is given up
+
+
+def pending(records: OnHold, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the queue ids that are due, with this queue."""
+    for name in ("listed", "owners", "unfinished"):
+        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+    return [held.queue_id for held in mail.due(records, queue.now, "")]
+
+
+def test_mail_of_a_domain_whose_sender_cleanup_changed_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masquerading, sender_canonical_maps: it would have stayed on hold without a record."""
+    records = OnHold(str(tmp_path / "throttled.db"))
+    subject, owner = "domain:host.example.net", "account:alice"
+    records.add(Held("/etc/postfix", "3A5C01F2", subject, 1000.0, 4600.0, 60, 60.0, owner))
+    assert pending(records, Queue(["3A5C01F2"], 0.0), monkeypatch) == ["3A5C01F2"]
+
+
+@pytest.mark.parametrize("login", ["a" * 250, "m\u00fcller", "\u00fc" * 150, "m\udcfcller"])
+def test_a_login_is_the_same_in_request_and_queue_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str
+) -> None:
+    """Long ones are cut in log lines and requests; postcat(1) prints bytes."""
+    data = login.encode("utf-8", "surrogateescape")
+    head = b"request=smtpd_access_policy\nprotocol_state=DATA\nsasl_username="
+    user = read(head + data).user
+    subject = subjects.account(subjects.from_log(user))
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.add(Held("/etc/postfix", "3A5C01F2", subject, 1000.0, 4600.0, 60, 60.0, subject))
+    queue = Queue(["3A5C01F2"], 0.0)
+    queue.owner = Queued(data.decode("latin-1"), "192.0.2.7")
+    assert pending(records, queue, monkeypatch) == ["3A5C01F2"]
+
+
+def test_a_message_that_is_received_for_hours_keeps_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on hold when its content has come."""
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.add(Held("/etc/postfix", "3A5C01F2", "account:alice", 1000.0, 4600.0, 60, 60.0))
+    queue = Queue([], 0.0)
+    queue.received = {"3A5C01F2"}
+    assert pending(records, queue, monkeypatch) == []
+    assert records.count() == 1
+    queue.received, queue.ids = set(), ["3A5C01F2"]
+    assert pending(records, queue, monkeypatch) == ["3A5C01F2"]
+
+
+def test_a_clock_that_is_set_back_delays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = OnHold(str(tmp_path / "throttled.db"))
+    ids = [f"3A5C01{n:02X}" for n in range(5)]
+    for one in ids:
+        records.add(Held("/etc/postfix", one, "account:alice", 1000.0, 4600.0, 60, 60.0))
+    queue = Queue(ids, 0.0)
+    for name in ("listed", "owners", "release", "unfinished"):
+        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+
+    def wall() -> float:  # a day back after the second message
+        return queue.now - 86400 * (len(queue.released) > 1)
+
+    assert release_due(records, "", clock=wall, steady=queue.clock, sleep=queue.sleep) == 5
+    assert queue.now < 5000.0 + 10
+
+
+def test_a_clock_that_is_set_forward_keeps_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = OnHold(str(tmp_path / "throttled.db"))
+    ids = [f"3A5C01{n:02X}" for n in range(5)]
+    for one in ids:
+        records.add(Held("/etc/postfix", one, "account:alice", 1000.0, 4600.0, 60, 60.0))
+    queue = Queue(ids, 0.0)
+    for name in ("listed", "owners", "release", "unfinished"):
+        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+
+    def wall() -> float:
+        return queue.now + 86400 * (len(queue.released) > 1)
+
+    assert release_due(records, "", clock=wall, steady=queue.clock, sleep=queue.sleep) == 5
+    assert queue.now >= 5000.0 + 4

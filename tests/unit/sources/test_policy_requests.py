@@ -289,6 +289,21 @@ def test_where_no_directory_can_be_nobody_asks(run: Run) -> None:
     run(test)
 
 
+def test_a_directory_that_cannot_be_made_again_is_reported(run: Run) -> None:
+    """As in the sandbox, which may not write to the queue directory."""
+
+    async def test(place: Place) -> None:
+        moved = place.directory.rename(f"{place.directory}.moved")
+        place.server.tick()
+        (finding,) = place.server.findings()
+        assert f"no socket {place.path}" in finding.what
+        moved.rename(place.directory)
+        place.server.tick()
+        assert place.server.findings() == []
+
+    run(test)
+
+
 @pytest.mark.parametrize("spoil", ["no user", "a file", "not ours"])
 def test_where_no_socket_can_be(run: Run, spoil: str) -> None:
     async def test(place: Place) -> None:
