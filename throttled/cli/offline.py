@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from throttled.address import is_named
 from throttled.cli.daemon import R, ask, config, facts
 from throttled.config.schema import Config
 from throttled.control.protocol import (
@@ -109,8 +110,8 @@ def answer_without_daemon(settings: Config, paths: list[str], request: Request) 
 
 def _needs_facts(request: Request) -> bool:
     """Return whether the answer depends on what is protected, or on Postfix's local domain."""
-    account = isinstance(request, Unban) and request.subject.startswith("account:")
-    return account or isinstance(request, _PROTECTION)
+    named = isinstance(request, Unban) and is_named(request.subject)
+    return named or isinstance(request, _PROTECTION)
 
 
 def _warn_of_leftovers(settings: Config) -> None:
