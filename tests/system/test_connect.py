@@ -196,7 +196,7 @@ def test_disconnect_works_without_daemon_and_postfix(site: Site) -> None:
     site.guard.stop()
     site.lab.mail.command("stop")
     code, said = site.run("disconnect")
-    site.lab.mail.command("start")
+    site.lab.mail.start()
     assert code == 0, said
     assert site.files() == before
 

@@ -22,6 +22,7 @@ from lab.mail.bots import Bot
 from lab.network import netns
 from lab.network.netns import CLIENT4, SERVER4, Namespace
 from throttled import __version__
+from throttled.host.on_hold import Held, OnHold
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "packaging/systemd/throttled.service"
@@ -378,17 +379,9 @@ def test_mail_on_hold_is_released_by_a_unit_without_a_daemon(site: Site) -> None
     (one,) = [json.loads(line) for line in site.run("postqueue", "-j").splitlines()]
     assert one["queue_name"] == "hold"
     place = site.host.path("/var/lib/throttled/on-hold")
-    place.mkdir(exist_ok=True)
-    record = {
-        "instance": "/etc/postfix",
-        "queue_id": one["queue_id"],
-        "subject": "127.0.0.1",
-        "time": one["arrival_time"],
-        "deadline": one["arrival_time"] + 1,
-        "messages": 1,
-        "per": 1.0,
-    }
-    (place / f"%2Fetc%2Fpostfix,{one['queue_id']}").write_text(json.dumps(record))
+    arrived = float(one["arrival_time"])
+    held = Held("/etc/postfix", one["queue_id"], "127.0.0.1", arrived, arrived + 1, 1, 1.0)
+    OnHold(str(place.with_name("throttled.db"))).add(held)
 
     def released() -> bool:
         return one["queue_id"] not in site.run("postqueue", "-j")

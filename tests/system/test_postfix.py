@@ -374,7 +374,7 @@ def test_no_postfix_runs_or_nobody_can_be_asked(site: Site) -> None:
     site.lab.mail.command("stop")
     done = site.set("smtpd_soft_error_limit=12")
     assert (done.returncode, "is not running" in done.stderr) == (1, True)
-    site.lab.mail.command("start")
+    site.lab.mail.start()
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])

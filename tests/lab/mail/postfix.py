@@ -170,6 +170,11 @@ class Postfix:
         """Run `postfix -c CONFIG …` and return what it said."""
         return self.server.run("postfix", "-c", str(self.config), *argv).stderr
 
+    def start(self) -> None:
+        """Start it again after `command("stop")`, in its cgroup."""
+        join = 'echo $$ >"$1" && exec postfix -c "$2" start'
+        self.server.run("sh", "-c", join, "-", f"{self.cgroup}/cgroup.procs", str(self.config))
+
     def rotate(self) -> None:
         """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog.
 
