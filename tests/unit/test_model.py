@@ -1,7 +1,9 @@
+from typing import Literal
+
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Facts, Service
+from throttled.model import Facts, Finding, Service
 
 
 def service(tag: str, port: int, scope: str) -> Service:
@@ -65,3 +67,8 @@ def test_a_tag_all_of_whose_services_are_behind_a_proxy() -> None:
 )
 def test_names_of_this_host(host: str, *, ours: bool) -> None:
     assert Facts(hostnames=frozenset({"mx.example.com", "Short"})).ours(host) is ours
+
+
+@pytest.mark.parametrize(("state", "label"), [("fault", "error"), ("warning", "warning")])
+def test_the_label_of_a_finding(state: Literal["fault", "warning"], label: str) -> None:
+    assert Finding(state, "disk").label == label

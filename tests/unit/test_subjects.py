@@ -85,3 +85,16 @@ def test_a_name_that_is_not_ascii_is_that_of_the_log() -> None:
 def test_what_is_no_subject(written: str) -> None:
     with pytest.raises(ValueError, match="not an account"):
         subjects.read(written)
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("account:alice@example.test", "account:alice"),
+        ("account:alice@other.test", "account:alice@other.test"),
+        ("mailbox:alice@example.test", "mailbox:alice@example.test"),
+        ("198.51.100.7", "198.51.100.7"),
+    ],
+)
+def test_a_subject_as_it_is_counted(subject: str, expected: str) -> None:
+    assert subjects.counted(subject, "example.test") == expected

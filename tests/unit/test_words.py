@@ -48,7 +48,7 @@ NAMES = {
     "problems": "a key of `status --json` and `check --json`",
 }
 #: Where these names mean messages in Postfix's hold queue.
-HOLD_QUEUE = ("mail", "on_hold", "policy_requests", "status", "checks")
+HOLD_QUEUE = ("mail", "on_hold", "policy_requests", "status", "checks", "package")
 #: Names of tests say what is so in a sentence; these words are plain English in a sentence.
 IN_SENTENCES = {"take", "takes", "took", "taken", "fault", "problem", "forget", "brings"}
 

@@ -65,3 +65,10 @@ def test_memory_is_flat_at_the_cap() -> None:
     assert last <= 150 * cap
     assert len(owners) <= cap
     assert owners.evicted == 10 * cap - len(owners)
+
+
+def test_clear() -> None:
+    owners = Owners(3)
+    owners.put("A", ALICE)
+    owners.clear()
+    assert (len(owners), owners.get("A")) == (0, None)

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lab.mail.orders import MESSAGES, shuffled
 from lab.mail.orders import Message as Filtered
@@ -471,3 +472,9 @@ def test_a_hosted_domain_is_asked_about_too(log: Log) -> None:
         ("domain:example.test", "messages"): 1,
         ("domain:example.test", "recipients"): 3,
     }
+
+
+def test_an_operators_subject_as_it_is_counted() -> None:
+    queue = Queue(replace(FACTS, sasl_domain="example.test"))
+    assert queue.counted("account:alice@example.test") == "account:alice"
+    assert queue.counted("mailbox:alice@example.test") == "mailbox:alice@example.test"

@@ -181,3 +181,7 @@ def test_what_a_filter_before_the_queue_answers(answer: str, following: str | No
     else:
         assert event is not None
         assert (event.kind, event.message) == ("proxied", Message("", following=following))
+
+
+def test_a_line_of_no_form_is_no_event() -> None:
+    assert read("statistics of something") is None
