@@ -68,20 +68,7 @@ Count = Literal[
 ]
 #: What accounts and other senders do, as Postfix's queue shows it.
 Used = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks", "received"]
-AnyCount = Literal[
-    "connections",
-    "errors",
-    "callouts",
-    "auth_failures",
-    "auth_users",
-    "messages",
-    "recipients",
-    "bytes",
-    "bounces",
-    "deferrals",
-    "networks",
-    "received",
-]
+AnyCount = Literal[Count, Used]
 LimitMode = Literal["report", "throttle", "enforce"]
 Threshold = Annotated[int, Meta(ge=1, le=1_000_000)]
 #: Of bytes more than of anything else.

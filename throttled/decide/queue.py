@@ -33,6 +33,7 @@ from throttled.decide.owners import Owner, Owners
 from throttled.decide.pending import Pending
 from throttled.decide.tables import Generations
 from throttled.model import Event, Facts, Message
+from throttled.settings import Used
 
 CAP = 200_000
 #: Accounts whose names are remembered as first written; recipients that an alias forwards.
@@ -45,16 +46,7 @@ _FILTERED = 20_000
 #: Filters that are behind each other.
 _CHAIN = 8
 
-Counted = Literal[
-    "messages",
-    "recipients",
-    "bytes",
-    "bounces",
-    "deferrals",
-    "networks",
-    "received",
-    "connections",
-]
+Counted = Literal[Used, "connections"]
 
 
 class Use(NamedTuple):
