@@ -8,10 +8,12 @@ a colon; `parse` refuses them. Other modules ask here what a subject is: a test 
 read its text. Owns no state.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
+Value = TypeVar("Value")
 Named = Literal["account", "uid", "mailbox", "domain"]
 Kind = Literal["address", "network"] | Named
 
@@ -217,6 +219,26 @@ def around(subject: str) -> list[str]:
 @lru_cache(maxsize=1)  # SQLite asks of each row, all with the same network
 def _network(written: str) -> tuple[bytes, int] | None:
     return parse(written) if is_subject(written) else None
+
+
+def covering(tables: Mapping[int, Mapping[bytes, Value]], subject: str) -> Value | None:
+    """Return the value of a subject or of what contains it, in the order of the tables.
+
+    Args:
+        tables: values by prefix length and packed address, see `parse`. IPv4 and IPv6 may share a
+            table: their packed lengths differ, so keys cannot meet.
+        subject: an address or a network.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    packed, length = parse(subject)
+    for prefix, members in tables.items():
+        if prefix <= length and prefix <= len(packed) * 8:
+            found = members.get(mask(packed, prefix))
+            if found is not None:
+                return found
+    return None
 
 
 def contains(network: tuple[bytes, int], packed: bytes) -> bool:

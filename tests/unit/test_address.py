@@ -85,6 +85,23 @@ def test_private() -> None:
         assert not address.is_private(text)
 
 
+def test_the_first_table_of_what_contains_a_subject_counts() -> None:
+    tables = {
+        24: {address.pack("198.51.100.0"): "wide"},
+        32: {address.pack("198.51.100.7"): "narrow", address.pack("2001:db8::"): "six"},
+    }
+    for subject in ("198.51.100.7", "198.51.100.0/24", "198.51.100.8/31"):
+        assert address.covering(tables, subject) == "wide"
+        narrow = dict(reversed(tables.items()))
+        assert address.covering(narrow, subject) == ("wide" if "/" in subject else "narrow")
+    assert address.covering(tables, "2001:db8:1::7") == "six"
+    for subject in ("198.51.0.0/16", "203.0.113.7", "2001:db9::", "2001::/16"):
+        assert address.covering(tables, subject) is None
+    assert address.covering({64: {address.pack("2001:db8::"): ""}}, "198.51.100.7") is None
+    with pytest.raises(ValueError, match="not an IP address"):
+        address.covering(tables, "mx.example.org")
+
+
 # Nobody else reads or makes the text of a subject
 
 PACKAGE = Path(address.__file__).parent

@@ -5,7 +5,7 @@ rule of its ruleset (`networks`). A host name can only be checked here: the one 
 forward-confirmed (smtpd_peer.c), so no DNS is needed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from throttled import address
 from throttled.model import Facts
@@ -61,7 +61,6 @@ class Protection:
         for reason, members in groups:
             for member in members:
                 packed, prefix = address.parse(member)
-                # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
                 self._reasons.setdefault(prefix, {}).setdefault(packed, reason)
                 if reason == _ALLOWED:
                     self._allowed.setdefault(prefix, {})[packed] = reason
@@ -117,8 +116,8 @@ class Protection:
         """
         if address.is_named(subject):
             return self.sender(subject)
-        reason = self._reason(subject, self._reasons)
-        if reason:
+        reason = address.covering(self._reasons, subject)
+        if reason is not None:
             return reason
         name = name.lower()
         if name and (name in self._names or name.endswith(self._suffixes)):
@@ -135,15 +134,4 @@ class Protection:
         """
         if address.is_named(subject):
             return _ALLOWED if subject in self._senders else ""
-        return self._reason(subject, self._allowed)
-
-    @staticmethod
-    def _reason(subject: str, reasons: Mapping[int, Mapping[bytes, str]]) -> str:
-        """Return why an address or network is protected, whatever its host name, or ""."""
-        packed, length = address.parse(subject)
-        for prefix, members in reasons.items():
-            if prefix <= length and prefix <= len(packed) * 8:
-                reason = members.get(address.mask(packed, prefix))
-                if reason is not None:
-                    return reason
-        return ""
+        return address.covering(self._allowed, subject) or ""

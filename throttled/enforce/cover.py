@@ -14,19 +14,13 @@ class Cover:
         Args:
             networks: subjects: addresses and networks.
         """
-        self._members: dict[int, set[bytes]] = {}
+        self._members: dict[int, dict[bytes, bool]] = {}
         for network in networks:
             packed, prefix = address.parse(network)
-            # IPv4 and IPv6 share this table: their packed lengths differ, so keys cannot meet.
-            self._members.setdefault(prefix, set()).add(packed)
+            self._members.setdefault(prefix, {})[packed] = True
 
     def __contains__(self, subject: str) -> bool:
         """Return whether an address, or a network as a whole, lies in one of them."""
         if not self._members or not address.is_subject(subject):
             return False
-        packed, length = address.parse(subject)
-        return any(
-            prefix <= length and address.mask(packed, prefix) in members
-            for prefix, members in self._members.items()
-            if prefix <= len(packed) * 8
-        )
+        return address.covering(self._members, subject) is not None
