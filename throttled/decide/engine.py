@@ -11,7 +11,7 @@ of event does). Owns these and the trace. Its memory is bounded by `max_clients`
 `throttled.decide.tables` for what happens at the cap) and `streams`' cap of sessions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import nlargest
 from itertools import islice
 
@@ -77,8 +77,8 @@ class Engine:
             peaks: whether to note the highest that clients reach, for `peaks`.
         """
         self._peaks = _PEAKS if peaks else 0
-        self._scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
-        self._behind = _behind(policy)
+        self._scopes = _scopes(policy, self._peaks)
+        self._behind = _scopes(policy, 0, behind=True)
         self._streams = Streams(facts, self._scopes, self._behind)
         self._actions = Actions(policy, self._streams, peaks=peaks)
         self._trace = Trace(_TRACE, policy.max_clients)
@@ -128,14 +128,12 @@ class Engine:
         self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
         self._actions.guessing = self.guessing.reconfigured(policy.guesses())
-        scopes = {scope: Scoped(policy, scope, self._peaks) for scope in SCOPES}
-        for scope, before in self._scopes.items():
-            scopes[scope].adopt(before)
-        behind = _behind(policy)
-        for scope, before in self._behind.items():
-            behind[scope].adopt(before)
-        self._scopes, self._behind = scopes, behind
-        self._streams.scopes(scopes, behind)
+        before = list(self._all())
+        self._scopes = _scopes(policy, self._peaks)
+        self._behind = _scopes(policy, 0, behind=True)
+        for state, old in zip(self._all(), before, strict=True):
+            state.adopt(old)
+        self._streams.scopes(self._scopes, self._behind)
 
     def step(self, event: Event, at: float, log: int = 0, source: int = 0, offset: int = 0) -> None:
         """Count one event.
@@ -171,7 +169,7 @@ class Engine:
         if message is None or known is None:
             return
         sent, scope, behind = known
-        state = (self._behind if behind else self._scopes)[scope]
+        state = self._state(scope, behind=behind)
         state.count(state.gauges.recipients, sent, at, message.recipients)
         if offset >= 0:
             self._trace.add(sent.client, at, source, offset)
@@ -224,7 +222,7 @@ class Engine:
             behind: it is a client behind a proxy, against which nothing is active but would be.
         """
         self._actions.enforcing |= enforced
-        state = (self._behind if behind else self._scopes)[scope]
+        state = self._state(scope, behind=behind)
         state.hold(subject, action, until, at, enforced=enforced, rate=rate)
 
     def release(self, subject: str, scope: Scope) -> None:
@@ -243,8 +241,7 @@ class Engine:
             at: now.
             behind: it is a client behind a proxy.
         """
-        state = (self._behind if behind else self._scopes)[crossing.scope]
-        state.excuse(crossing, value, until, at)
+        self._state(crossing.scope, behind=behind).excuse(crossing, value, until, at)
 
     def in_force(self, subject: str, scope: Scope, at: float) -> float:
         """Return when what is active against a subject ends, as far as known; 0.0: nothing is."""
@@ -276,18 +273,10 @@ class Engine:
 
     def drain(self) -> Outcome:
         """Return what the events since the last call came to."""
-        crossings: list[Crossing] = []
-        further: list[Crossing] = []
-        for state in self._scopes.values():
-            pending, others = state.drain()
-            crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
-            further += others
+        crossings, further = self._drained(self._scopes)
         if shared := self.shared.found():  # protected as soon as somebody asks
             crossings = [c for c in crossings if c.subject not in shared]
-        behind: list[Crossing] = []
-        for state in self._behind.values():
-            pending, _ = state.drain()
-            behind += (replace(c, lines=self.lines(c.subject)) for c in pending)
+        behind, _ = self._drained(self._behind)
         acquitted = [
             (client, state.scope) for state in self._scopes.values() for client in state.acquitted()
         ]
@@ -371,6 +360,19 @@ class Engine:
         yield from self._scopes.values()
         yield from self._behind.values()
 
+    def _state(self, scope: Scope, *, behind: bool) -> Scoped:
+        return (self._behind if behind else self._scopes)[scope]
 
-def _behind(policy: Policy) -> dict[Scope, Scoped]:
-    return {scope: Scoped(policy, scope, 0, behind=True) for scope in SCOPES}
+    def _drained(self, scopes: Mapping[Scope, Scoped]) -> tuple[list[Crossing], list[Crossing]]:
+        """Return the crossings of some scopes, with their lines, and what only ends sessions."""
+        crossings: list[Crossing] = []
+        further: list[Crossing] = []
+        for state in scopes.values():
+            pending, others = state.drain()
+            crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
+            further += others
+        return crossings, further
+
+
+def _scopes(policy: Policy, peaks: int, *, behind: bool = False) -> dict[Scope, Scoped]:
+    return {scope: Scoped(policy, scope, peaks, behind=behind) for scope in SCOPES}
