@@ -4,6 +4,7 @@ import pytest
 
 from lab.daemon.events import A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
+from throttled.decide.scoped import Scoped
 from throttled.model import Event, Rate
 from throttled.settings import (
     Guessing,
@@ -418,6 +419,15 @@ def test_a_login_acquits() -> None:
     under.step(login, 1001.0)
     assert under.drain().acquitted == []
     assert run([auth("boss", pid=5)], under=under) == []  # it is known now
+
+
+def test_behind_a_proxy_nothing_of_an_acquittal_waits() -> None:
+    """Nobody asks for it there: it would wait, and the next one, for ever."""
+    scoped = Scoped(Policy(), "submission", 0, behind=True)
+    scoped.accuse(A, auth("boss"), 1000.0, 1)
+    scoped.acquit(A)
+    assert scoped.drain() == ([], [])
+    assert scoped.acquitted() == []
 
 
 def test_who_was_accused_is_known_under_another_policy() -> None:
