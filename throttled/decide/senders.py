@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from throttled import subjects
 from throttled.address import kind as kind_of
 from throttled.decide.active import Active
+from throttled.decide.limits import NEVER
 from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue, Use
 from throttled.decide.tables import Counters, Distinct, Generations
@@ -42,7 +43,6 @@ _SENDERS = 50_000
 _DAY = 86400.0
 #: Bytes are counted in these, rounded up: a meter ends at 8 million.
 _KIB = 1024
-_NEVER = 1 << 62
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE, _LINES = 1 << 16, 16
 _NO_OVERRIDE = Override()
@@ -86,8 +86,8 @@ class Gauge:
         """Return soft and hard of a subject."""
         own = self.own(subject) or _NO_OVERRIDE
         if not own.enabled:
-            return _NEVER, _NEVER
-        return own.soft or self.limit.soft or _NEVER, own.hard or self.limit.hard or _NEVER
+            return NEVER, NEVER
+        return own.soft or self.limit.soft or NEVER, own.hard or self.limit.hard or NEVER
 
     def add(self, use: Use, at: float) -> int:
         """Count, and return what there is within the window."""
@@ -127,7 +127,7 @@ class SenderMeter(Struct, frozen=True):
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached."""
-        return self.value / (self.hard or self.threshold or _NEVER)
+        return self.value / (self.hard or self.threshold or NEVER)
 
 
 class Senders:
@@ -304,14 +304,14 @@ class Senders:
         value = gauge.value(subject, at)
         soft, hard = gauge.thresholds(subject)
         above = value > min(soft, hard) and self._exceeded(gauge, subject, value, at)
-        threshold = soft if soft < _NEVER else hard
-        bans = hard < _NEVER and self._policy.mode_of(gauge.name) == "enforce"
+        threshold = soft if soft < NEVER else hard
+        bans = hard < NEVER and self._policy.mode_of(gauge.name) == "enforce"
         return SenderMeter(
             gauge.name,
             gauge.limit.count,
             gauge.within,
             value,
-            threshold if threshold < _NEVER else 0,
+            threshold if threshold < NEVER else 0,
             hard if bans else 0,
             above,
         )
