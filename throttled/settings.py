@@ -70,9 +70,10 @@ Count = Literal[
 Used = Literal["messages", "recipients", "bytes", "bounces", "deferrals", "networks", "received"]
 AnyCount = Literal[Count, Used]
 LimitMode = Literal["report", "throttle", "enforce"]
-Threshold = Annotated[int, Meta(ge=1, le=1_000_000)]
-#: Of bytes more than of anything else.
-LimitThreshold = Annotated[int, Meta(ge=1, le=8_000_000_000)]
+#: The highest threshold, and that of bytes.
+MOST, MOST_BYTES = 1_000_000, 8_000_000_000
+Threshold = Annotated[int, Meta(ge=1, le=MOST)]
+LimitThreshold = Annotated[int, Meta(ge=1, le=MOST_BYTES)]
 Share = Annotated[
     str,
     Meta(

@@ -10,7 +10,7 @@ from typing import get_args
 from throttled import address, subjects
 from throttled.config.describe import shown
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import Count, Duration, Limit, ThrottleRate, duration
+from throttled.settings import MOST, Count, Duration, Limit, ThrottleRate, duration
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
@@ -80,10 +80,9 @@ def _senders(key: tuple[str, ...], limit: Limit) -> Iterator[Invalid]:
     counts = _COUNTS[limit.of]
     if limit.count not in counts:
         yield (*key, "count"), f'of = "{limit.of}" counts {" or ".join(counts)}'
-    most = 1_000_000
     for name in ("soft", "hard"):
-        if limit.count != "bytes" and (getattr(limit, name) or 0) > most:
-            yield (*key, name), f"must be at most {most}"
+        if limit.count != "bytes" and (getattr(limit, name) or 0) > MOST:
+            yield (*key, name), f"must be at most {MOST}"
     outside = limit.of == "client"
     given = {
         "mx": limit.mx,

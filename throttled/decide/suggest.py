@@ -20,11 +20,9 @@ from msgspec import Struct
 from throttled.decide.limits import Gauges, Meter
 from throttled.decide.peaks import Good, Reached, Watched
 from throttled.model import Scope
-from throttled.settings import Count, Policy
+from throttled.settings import MOST, Count, Policy
 
 _SENDERS = 20
-#: What the configuration allows, but of bytes.
-_MOST = 1_000_000
 _DAY = 86400.0
 _ENOUGH = 30
 #: A client that did more than so many times what it delivered and logged in says nothing.
@@ -106,7 +104,7 @@ def pleasant(value: int) -> int:
     return next(number * scale for number in _PLEASANT if number * scale >= value)
 
 
-def propose(soft: int, hard: int, least: int, highest: int, most: int = _MOST) -> tuple[int, int]:
+def propose(soft: int, hard: int, least: int, highest: int, most: int = MOST) -> tuple[int, int]:
     """Return the soft and hard that follow from the highest that good clients reach.
 
     Args:
@@ -118,10 +116,10 @@ def propose(soft: int, hard: int, least: int, highest: int, most: int = _MOST) -
     """
     if not soft:
         return 0, _first(hard, least, 2 * highest, most)
-    proposed = min(most // 2, _first(soft, least, _up(5 * highest, 4), most))
+    proposed = min(most // 2, _first(soft, least, up(5 * highest, 4), most))
     if not hard or proposed == soft:
         return proposed, hard
-    return proposed, min(most, max(proposed + 1, pleasant(_up(proposed * hard, soft))))
+    return proposed, min(most, max(proposed + 1, pleasant(up(proposed * hard, soft))))
 
 
 def _first(now: int, least: int, needed: int, most: int) -> int:
@@ -133,10 +131,11 @@ def _least(now: Meter) -> int:
     """Return what the lower threshold of a limit is not lowered below."""
     shipped = [gauge.read("", 0.0) for gauge in Gauges.of(Policy(), now.scope).all()]
     base = next((m for m in shipped if (m.limit, m.within) == (now.limit, now.within)), now)
-    return min(now.soft or now.hard, _up(base.soft or base.hard, 2))
+    return min(now.soft or now.hard, up(base.soft or base.hard, 2))
 
 
-def _up(number: int, by: int) -> int:
+def up(number: int, by: int) -> int:
+    """Return a quotient, rounded up."""
     return -(-number // by)
 
 

@@ -14,14 +14,12 @@ from statistics import median_high
 from msgspec import Struct
 
 from throttled.decide.sender_peaks import WatchedSenders
-from throttled.decide.suggest import propose, too_little
-from throttled.settings import AnyCount, Limit, default_limits
+from throttled.decide.suggest import propose, too_little, up
+from throttled.settings import MOST, MOST_BYTES, AnyCount, Limit, default_limits
 from throttled.subjects import Of
 
 _ENOUGH = 10
 _LISTED = 20
-#: What the configuration allows of other things, and of bytes.
-_MOST = 1_000_000, 8_000_000_000
 
 
 class Pair(Struct, frozen=True):
@@ -78,8 +76,8 @@ def _suggestion(watched: WatchedSenders, span: float) -> SenderSuggestion:
     )
     if not why_not and not highest:
         why_not = "no sender below the limit did it"
-    least = min(soft or hard, -(-_default(watched) // 2))
-    most = _MOST[limit.count == "bytes"]
+    least = min(soft or hard, up(_default(watched), 2))
+    most = MOST_BYTES if limit.count == "bytes" else MOST
     ranked = sorted(above.items(), key=lambda item: (-item[1], item[0]))[:_LISTED]
     return SenderSuggestion(
         watched.name,
