@@ -13,7 +13,7 @@ from throttled.maincf.evidence import Evidence
 from throttled.model import JOURNAL, Facts
 from throttled.parse import anvil
 from throttled.parse.clock import Clock
-from throttled.parse.header import nested, plain
+from throttled.parse.header import any_form
 from throttled.sources.history import read, reference
 from throttled.store.store import Store
 
@@ -65,7 +65,7 @@ class Reader:
         clock = Clock(self._zone, reference(path))
         for lines, consumed in read(path):
             for line in lines:
-                head = plain(line, clock, None) or nested(line, clock, None)
+                head = any_form(line, clock, None)
                 if head is None or (head[1] and head[1] < self._since):
                     continue
                 origin, _, body = head

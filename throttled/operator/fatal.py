@@ -11,7 +11,7 @@ from throttled.errors import SourceError
 from throttled.host.zone import local_zone
 from throttled.model import JOURNAL
 from throttled.parse.clock import Clock
-from throttled.parse.header import nested, plain
+from throttled.parse.header import any_form
 from throttled.tail.file import FileTail
 from throttled.tail.journal import JournalTail
 
@@ -86,7 +86,7 @@ class Watch:
         return self.fatal
 
     def _line(self, line: str) -> None:
-        head = plain(line, self._clock, None) or nested(line, self._clock, None)
+        head = any_form(line, self._clock, None)
         if head is None or head[0].instance not in self._tags or head[0].process in _USERS:
             return
         process, body = head[0].process, head[2]

@@ -90,6 +90,18 @@ def _origin(text: str) -> Origin | None:
     return Origin(intern(host), intern(instance), process, int(pid))
 
 
+def any_form(line: str, clock: Clock, reference: float | None, time: float = 0.0) -> Head | None:
+    """Read a line in any form: who, when (seconds since the epoch) and what, or None.
+
+    Args:
+        line: it.
+        clock: reads its time.
+        reference: for times without a year, see `clock`.
+        time: of a line that names none, seconds since the epoch; 0.0 = unknown.
+    """
+    return plain(line, clock, reference) or nested(line, clock, reference, time)
+
+
 def plain(line: str, clock: Clock, reference: float | None) -> Head | None:
     """Read `TIME HOST TAG[PID]: BODY`: who, when (seconds since the epoch) and what, or None."""
     time, start = _stamp(line, clock, reference)

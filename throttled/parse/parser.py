@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from throttled.model import Event
 from throttled.parse import anvil, logger, master, message, postscreen, smtpd
 from throttled.parse.clock import Clock
-from throttled.parse.header import CONTAINER, Head, Origin, nested, plain, repetition
+from throttled.parse.header import CONTAINER, Origin, any_form, repetition
 
 _Reader = Callable[[str, Origin, float], Event | None]
 
@@ -111,7 +111,7 @@ class Parser:
         front, _, body = line.partition("]: ")
         known = self._heads.get(front)
         if known is None or reference is not self._asked:
-            head = self._head(line, reference)
+            head = any_form(line, self._clock, reference)
             if head is None:
                 return self._repeated(line, reference)
             origin, time, text = head
@@ -140,13 +140,9 @@ class Parser:
         self._last = event
         return event
 
-    def _head(self, line: str, reference: float | None, time: float = 0.0) -> Head | None:
-        clock = self._clock
-        return plain(line, clock, reference) or nested(line, clock, reference, time)
-
     def _contained(self, line: str, time: float, reference: float | None) -> Event | None:
         """Return the event of a line that docker's syslog driver put its own header before."""
-        head = self._head(line.lstrip(" "), reference, time)
+        head = any_form(line.lstrip(" "), self._clock, reference, time)
         read = None if head is None else _READERS.get(head[0].process)
         return None if head is None or read is None else read(head[2].rstrip("\r"), *head[:2])
 
@@ -166,10 +162,10 @@ class Parser:
         Also of a line whose header is not understood. For maintainers who search for missing rules;
         no decision depends on it. Lines that differ in numbers only have one shape; "": understood.
         """
-        head = self._head(line, None)
+        head = any_form(line, self._clock, None)
         if head is not None and head[0].process is CONTAINER:
             line = head[2].lstrip(" ")
-            head = self._head(line, None, head[1])
+            head = any_form(line, self._clock, None, head[1])
         if head is None:
             tag = _TAG.search(line)
             return "" if tag is None else _NUMBER.sub("0", line[: tag.end()])
