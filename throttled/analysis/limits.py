@@ -9,8 +9,9 @@ from pathlib import Path
 
 from throttled.decide.hosts import local
 from throttled.errors import SourceError
+from throttled.log_paths import is_journal
 from throttled.maincf.evidence import Evidence
-from throttled.model import JOURNAL, Facts
+from throttled.model import Facts
 from throttled.parse import anvil
 from throttled.parse.clock import Clock
 from throttled.parse.header import any_form
@@ -49,12 +50,12 @@ class Reader:
         """Read logs.
 
         Args:
-            logs: files, or `JOURNAL`.
+            logs: files, or a journal, see `throttled.log_paths`.
             progress: called with how much of which file has been read.
         """
         for path in logs:
             try:
-                if path == JOURNAL or Path(path).stat().st_mtime >= self._since:
+                if is_journal(path) or Path(path).stat().st_mtime >= self._since:
                     self._log(path, progress)
             except SourceError as error:
                 self.unread.append(error.message)

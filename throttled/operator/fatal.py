@@ -9,7 +9,7 @@ from typing import Self
 
 from throttled.errors import SourceError
 from throttled.host.zone import local_zone
-from throttled.model import JOURNAL
+from throttled.log_paths import is_journal
 from throttled.parse.clock import Clock
 from throttled.parse.header import any_form
 from throttled.tail.file import FileTail
@@ -26,7 +26,7 @@ class Watch:
     """Reads logs from their present end on.
 
     Args:
-        sources: files, or `JOURNAL`; those that cannot be read are passed over.
+        sources: files, or a journal, see `throttled.log_paths`; what cannot be read is passed over.
         tags: syslog names of the instance: `postfix`, `postfix/submission`.
     """
 
@@ -40,7 +40,8 @@ class Watch:
         self.greeted = 0  # lines about clients that connected
         for source in sources:
             with suppress(SourceError):
-                tail = JournalTail(None) if source == JOURNAL else FileTail(source, None)
+                journal = is_journal(source)
+                tail = JournalTail(None, path=source) if journal else FileTail(source, None)
                 self._tails.append(tail)
         self.read()
         self.again()

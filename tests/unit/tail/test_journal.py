@@ -23,9 +23,11 @@ import pytest
 
 from lab.mail.journald import PROGRAM, SOCKET, Journald, private_mounts
 from lab.network import netns
+from throttled.analysis.limits import Reader
 from throttled.errors import SourceError
 from throttled.log_paths import container_journal
-from throttled.model import JOURNAL
+from throttled.model import JOURNAL, Facts
+from throttled.operator.fatal import Watch
 from throttled.parse.parser import Parser
 from throttled.sources import history
 from throttled.tail import journal, sdjournal
@@ -534,6 +536,26 @@ def test_a_container_that_logs_to_the_journal(inside: Inside) -> None:
             send_contained("postfix/smtpd[7]: after")
         with Follower(batch.position, path=mail) as follower:
             assert follower.until("after") == ["after"]
+
+    inside(test)
+
+
+def test_who_reads_logs_for_a_command_reads_a_container_too(inside: Inside) -> None:
+    mail = container_journal("mail")
+
+    def test(_: Journald) -> None:
+        with Follower(path=mail) as follower:
+            send_contained("postfix/smtpd[7]: too many errors after RCPT from x[198.51.100.7]")
+            send_contained("postfix/smtpd[7]: last")
+            follower.until("last")
+        limits = Reader({"/etc/postfix": ["postfix"]}, Facts(), UTC, 0.0)
+        limits.read([mail])
+        assert limits.unread == []
+        assert limits.found["/etc/postfix"].hits["smtpd_hard_error_limit"].count == 1
+        with Watch([mail], ["postfix"]) as watch, Follower(path=mail) as follower:
+            send_contained("postfix/smtpd[7]: fatal: no such map")
+            follower.until("fatal: no such map")
+            assert watch.read() == "smtpd: fatal: no such map"
 
     inside(test)
 
