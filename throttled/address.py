@@ -29,18 +29,6 @@ _SHARED_PREFIXES = (
     inet_pton(AF_INET6, "2001::")[:4],
     inet_pton(AF_INET6, "2002::")[:2],
 )
-#: RFC 1918, RFC 6598 (carriers' NAT), RFC 4193.
-_PRIVATE = tuple(
-    (inet_pton(AF_INET6 if ":" in start else AF_INET, start), length)
-    for start, length in (
-        ("10.0.0.0", 8),
-        ("172.16.0.0", 12),
-        ("192.168.0.0", 16),
-        ("100.64.0.0", 10),
-        ("fc00::", 7),
-    )
-)
-_LOOPBACK = ((inet_pton(AF_INET, "127.0.0.0"), 8), (inet_pton(AF_INET6, "::1"), 128))
 LOOPBACK = ("127.0.0.0/8", "::1")
 
 
@@ -156,22 +144,30 @@ def is_network(canonical_subject: str) -> bool:
     )
 
 
+_LOOPBACK = tuple(map(parse, LOOPBACK))
+#: RFC 1918, RFC 6598 (carriers' NAT), RFC 4193.
+_PRIVATE = tuple(
+    map(parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"))
+)
+
+
 def is_loopback(written: str) -> bool:
     """Return whether text is a loopback address, or a network of nothing else."""
-    if not is_subject(written):
-        return False
-    packed, prefix = parse(written)
-    return any(net[1] <= prefix and contains(net, packed) for net in _LOOPBACK)
+    return _lies_in(written, _LOOPBACK)
 
 
 @lru_cache(maxsize=16_384)  # asked of each client that delivers
 def is_private(written: str) -> bool:
     """Return whether text is an address that no one has on the Internet."""
+    return _lies_in(written, _PRIVATE)
+
+
+def _lies_in(written: str, networks: tuple[tuple[bytes, int], ...]) -> bool:
     try:
         packed, prefix = parse(written)
     except ValueError:
         return False
-    return any(net[1] <= prefix and contains(net, packed) for net in _PRIVATE)
+    return any(net[1] <= prefix and contains(net, packed) for net in networks)
 
 
 @lru_cache(maxsize=16_384)  # asked of each event that counts

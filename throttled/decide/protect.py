@@ -12,7 +12,7 @@ from throttled.model import Facts
 from throttled.settings import Protect
 
 #: Loopback, link-local, and what is no client's address.
-_ALWAYS = ("127.0.0.0/8", "::1", "0.0.0.0/8", "::", "fe80::/10")
+_ALWAYS = (*address.LOOPBACK, "0.0.0.0/8", "::", "fe80::/10")
 
 INSIDE = "in Postfix's mynetworks"
 PROXY = "a host that may use XCLIENT"
