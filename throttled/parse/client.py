@@ -37,6 +37,14 @@ def client(text: str) -> Client | None:
         return None
 
 
+def address_only(text: str) -> str:
+    """Return the canonical text of an address, or ""."""
+    try:
+        return canonical(text)
+    except ValueError:
+        return ""
+
+
 def address_or_network(text: str) -> str:
     """Return the canonical text of an address or a network (`2001:db8::/84`), or ""."""
     try:

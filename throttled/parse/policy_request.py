@@ -14,8 +14,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from throttled import address
 from throttled.model import Event, Message
+from throttled.parse.client import address_only
 from throttled.parse.message import ID
 from throttled.parse.rules import TEXT_LENGTH
 
@@ -98,7 +98,7 @@ def read(text: bytes) -> Request:
     queue_id = get("queue_id", "")
     return Request(
         _STAGES.get(get("protocol_state", ""), ""),
-        _address(get("client_address", "")),
+        address_only(get("client_address", "")),
         _number(get("client_port", "")),
         get("client_name", ""),
         _number(get("server_port", "")),
@@ -140,10 +140,3 @@ def answer(action: str) -> bytes:
 
 def _number(text: str) -> int:
     return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else 0
-
-
-def _address(text: str) -> str:
-    try:
-        return address.canonical(text)
-    except ValueError:
-        return ""

@@ -8,7 +8,7 @@ name counts.
 import re
 from typing import NamedTuple
 
-from throttled import address
+from throttled.parse.client import address_only
 from throttled.parse.message import ID
 
 #: `ID[*!#]  SIZE Sun Nov 29 12:00:52  SENDER`: * active, ! on hold, # forced to expire (3.5).
@@ -38,8 +38,5 @@ def read(text: str) -> Queued:
         match = _FIELD.fullmatch(line)
         if match is not None:
             fields.setdefault(match[1] or match[2], match[3])
-    try:
-        client = address.canonical(fields.get("client_address", ""))
-    except ValueError:
-        client = ""
+    client = address_only(fields.get("client_address", ""))
     return Queued(fields.get("sasl_username", ""), client, fields.get("sender", ""))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.address import canonical
-from throttled.parse.client import Client, address_or_network, client
+from throttled.parse.client import Client, address_only, address_or_network, client
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,18 @@ def test_every_address_becomes_canonical(address: object) -> None:
 )
 def test_address_or_network(text: str, expected: str) -> None:
     assert address_or_network(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("2001:DB8::0:7", "2001:db8::7"),
+        ("::ffff:203.0.113.8", "203.0.113.8"),
+        ("198.51.100.0/24", ""),
+        ("unknown", ""),
+        ("", ""),
+    ],
+)
+def test_address_only(text: str, expected: str) -> None:
+    assert address_only(text) == expected
