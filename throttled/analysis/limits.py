@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from pathlib import Path
 
-from throttled.decide.hosts import local
+from throttled.decide.hosts import this_one
 from throttled.errors import SourceError
 from throttled.log_paths import is_journal
 from throttled.maincf.evidence import Evidence
@@ -81,8 +81,7 @@ class Reader:
 
     def _is_ours(self, host: str) -> bool:
         if host not in self._ours and len(self._ours) < _HOSTS:
-            facts = self._facts
-            self._ours[host] = local(host) or not facts.hostnames or facts.ours(host)
+            self._ours[host] = this_one(host, self._facts)
         return self._ours.get(host, False)
 
 

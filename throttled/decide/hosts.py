@@ -72,6 +72,11 @@ class Hosts:
         return found
 
 
+def this_one(host: str, facts: Facts) -> bool:
+    """Return whether the host of a line is known to be this one, or no host at all."""
+    return not host or local(host) or not facts.hostnames or facts.ours(host)
+
+
 def local(host: str) -> bool:
     """Return whether a name is `localhost`, which may be any host."""
     return host.lower().partition(".")[0] == _LOCALHOST

@@ -1,7 +1,7 @@
 import pytest
 
 from throttled.decide import hosts as module
-from throttled.decide.hosts import Hosts
+from throttled.decide.hosts import Hosts, this_one
 from throttled.model import Facts
 
 FACTS = Facts(hostnames=frozenset({"MX.Example.com", "short"}))
@@ -78,3 +78,13 @@ def test_a_log_of_many_hosts() -> None:
         hosts.see(0, f"host{number}")
         hosts.ignore(0, f"host{number}")
     assert len(hosts.others()[0]) == module._NAMES
+
+
+def test_this_one() -> None:
+    assert [this_one(host, FACTS) for host in ("mx", "localhost", "", "other")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert this_one("other", Facts())

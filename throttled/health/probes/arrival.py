@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing, suppress
 from msgspec import Struct
 
 from throttled import address
-from throttled.decide.hosts import local
+from throttled.decide.hosts import this_one
 from throttled.errors import SourceError, ThrottledError
 from throttled.host.zone import local_zone
 from throttled.log_paths import is_journal
@@ -80,20 +80,15 @@ def check(
             or not learn
         ):
             return
-        if _named(facts, arrived.event.host):
+        if this_one(arrived.event.host, facts):
             return
         word = f"throttled-check-{os.urandom(8).hex()}"
         client = _visit(facts, port, f"CONNECT {word}")
         proof = (
             _await(tails, [arrived.source], client, time.time() + wait, word) if client else None
         )
-    if proof is None or not _named(facts, proof.event.host):
+    if proof is None or not this_one(proof.event.host, facts):
         yield _learnt(arrived.source, arrived.event.host, proof, learn)
-
-
-def _named(facts: Facts, host: str) -> bool:
-    """Return whether the host of a line is known to be this one, or no host at all."""
-    return not host or local(host) or not facts.hostnames or facts.ours(host)
 
 
 def _learnt(source: str, host: str, proof: _Arrived | None, learn: Callable[[str], str]) -> Finding:
