@@ -17,7 +17,7 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder
-from throttled.model import Action, Crossing, Decision, Entry, Scope, Snapshot
+from throttled.model import RESTRICTING, Action, Crossing, Decision, Entry, Scope, Snapshot
 
 _MOST = 10_000
 #: Decisions that wait to be announced; in a replay nobody asks for them.
@@ -80,7 +80,7 @@ class Behind:
         ]
         for key in gone:
             del self._active[key]
-        self.enforce([Entry(*key, action, 0.0) for key in gone for action in ("throttle", "ban")])
+        self.enforce([Entry(*key, action, 0.0) for key in gone for action in RESTRICTING])
 
     def _add(self, decision: Decision, now: Moment) -> None:
         if len(self._active) >= _MOST:

@@ -20,6 +20,7 @@ from throttled.core.unbans import PendingUnbans
 from throttled.decide.ladder import OPERATOR
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import (
+    RESTRICTING,
     SCOPES,
     Activity,
     Crossing,
@@ -241,7 +242,7 @@ class Recorder:
             pasts = self.store.past(keys, now.wall)
         except StoreError:  # reported where it was recorded
             return decisions
-        refused = {key for key, past in pasts.items() if past.action in ("throttle", "ban")}
+        refused = {key for key, past in pasts.items() if past.action in RESTRICTING}
         refused -= {key for key in keys if self.unbans.covers(*key)}
         return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
 
