@@ -157,11 +157,6 @@ def decode(seal: Seal, data: bytes, mac: bytes) -> Entry:
     return Entry(head.number, head.before, head.kind, rows)
 
 
-def pieces(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Return rows in pieces of which each fits into an entry."""
-    return [rows[at : at + ROWS] for at in range(0, len(rows), ROWS)]
-
-
 def stream(site: str, peer: str) -> str:
     """Return the key of a host's stream."""
     return f"throttled:{site}:log:{peer}"
