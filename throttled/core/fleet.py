@@ -278,7 +278,7 @@ class Fleet:
             self._pipeline.recorder.record(now, positions=positions)
 
     def _ban(self, row: Ban, age: int) -> PeerBan:
-        left = wire.seconds_left(row.seconds, 0, age, self.settings.longest)
+        left = wire.seconds_left(row.seconds, age, self.settings.longest)
         return PeerBan(row.subject, row.scope, left, row.limit, row.level, row.value, row.threshold)
 
     def _bans(
@@ -322,7 +322,7 @@ class Fleet:
             return "refused"
         active = self._store.snapshots(now.wall, Filter(row.scope, subject=row.subject))
         active = [each for each in active if each.action != "exempt"]
-        exempt = wire.seconds_left(row.exempt, 0, age, EXEMPT)
+        exempt = wire.seconds_left(row.exempt, age, EXEMPT)
         if not active and not exempt:
             return "known"
         if not self.settings.unban and not all(a.origin.startswith("peer:") for a in active):

@@ -153,4 +153,4 @@ def test_stream_ids_are_numbers() -> None:
     ],
 )
 def test_only_the_servers_clock_counts(seconds: int, added: int, server: int, left: float) -> None:
-    assert wire.seconds_left(seconds, added, server, 100.0) == left
+    assert wire.seconds_left(seconds, server - added, 100.0) == left
