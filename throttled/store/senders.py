@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 from throttled import subjects
 from throttled.model import Report, SenderDay, SenderRow
 from throttled.skipped import Skipped
+from throttled.store.good import day_of
 from throttled.store.rows import clip, structs
 
 DAYS = 35
@@ -140,4 +141,4 @@ def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:
 
 def prune(connection: sqlite3.Connection, now: float, batch: int) -> int:
     """Delete at most `batch` days that are too old; return how many."""
-    return connection.execute(_PRUNE_DAYS, (int(now // _DAY) - DAYS, batch)).rowcount
+    return connection.execute(_PRUNE_DAYS, (day_of(now) - DAYS, batch)).rowcount
