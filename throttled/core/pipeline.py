@@ -228,10 +228,10 @@ class Pipeline:
         The next report of a subject and limit is made after the limit's window, or at twice the
         value.
         """
-        policy = self.ladder.policy
-        acting = [c for c in crossings if policy.mode_of(c.limit) != "report"]
-        for c in crossings if len(acting) < len(crossings) else ():
-            if policy.mode_of(c.limit) != "report":
+        acting = []
+        for c in crossings:
+            if self.ladder.policy.mode_of(c.limit) != "report":
+                acting.append(c)
                 continue
             self.engine.excuse(c, 2 * c.value - 1, now.boot + c.within, now.boot)
             if not self.ladder.protection.reason(c.subject, c.name):
