@@ -73,7 +73,7 @@ class Recorder:
         self._failed = 0.0  # boot clock, when the store failed last
 
     def pending(self) -> int:
-        """Return how many decisions not yet recorded to take them."""
+        """Return how many decisions are not recorded yet."""
         return len(self._decisions)
 
     def add(self, evidence: Sequence[Evidence], activity: Mapping[Activity, int]) -> None:
@@ -248,9 +248,7 @@ class Recorder:
 
     def packets(self, elements: Sequence[Element]) -> None:
         """Add packet counters that are about to be set to zero to those of the store."""
-        if (
-            not elements or self.error is not None
-        ):  # a locked one would hold each batch up for 0.1 s
+        if not elements or self.error is not None:  # a locked one delays each batch by 0.1 s
             return
         try:
             self.store.packets(elements)
