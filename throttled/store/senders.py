@@ -73,7 +73,8 @@ def report(connection: sqlite3.Connection, reports: Sequence[Report]) -> None:
     for one in reports:
         row = [clip(value) if isinstance(value, str) else value for value in astuple(one)]
         connection.execute(_WRITE, row)
-        connection.execute(_PRUNE_REPORTS, (one.time - DAYS * _DAY, REPORTS))
+    latest = max((one.time for one in reports), default=0.0)
+    connection.execute(_PRUNE_REPORTS, (latest - DAYS * _DAY, REPORTS))
 
 
 def reports(
