@@ -22,8 +22,9 @@ from throttled.model import RESTRICTING, Action, Crossing, Decision, Entry, Scop
 _MOST = 10_000
 #: Decisions that wait to be announced; in a replay nobody asks for them.
 _PENDING = 1_000
-#: How long what was spared is not judged again, seconds.
-_SPARED = 60.0
+#: A crossing that led to less than it asked for is not judged again for so long, unless the value
+#: of its limit is higher than what was excused.
+SPARED = 60.0
 
 Key = tuple[str, Scope]
 
@@ -49,7 +50,7 @@ class Behind:
         """Decide about clients that went above a limit."""
         ruling = self.ladder.judge(crossings, {}, {}, now.wall)
         for crossing, value in ruling.excused:
-            self._engine.excuse(crossing, value, now.boot + _SPARED, now.boot, behind=True)
+            self._engine.excuse(crossing, value, now.boot + SPARED, now.boot, behind=True)
         found = [replace(decision, origin="proxy") for decision in ruling.decisions]
         rows = [_snapshot(decision) for decision in found]
         for row in rows:
