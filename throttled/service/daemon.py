@@ -588,6 +588,7 @@ class Daemon:
             (0, self._keep_kernel),
             (_REOPEN, self._reopen),
             (0, self._allowlist),
+            (0, self._check_name),
             (_FACTS, self._check_host),
             (0, self._start_tasks),
             (0, self._report_health),
@@ -613,6 +614,9 @@ class Daemon:
         if due and self.maintenance.steady(moment):
             self._moves = self.maintenance.moves
             self.apply_configuration()
+
+    def _check_name(self, _moment: Moment) -> None:
+        """Ask for the facts again when this host has another name."""
         if (name := os.uname().nodename) != self._nodename:
             self._nodename = name
             self.host.ask_soon()
