@@ -23,6 +23,8 @@ POLICY_SOCKET = "throttled/policy"
 #: around it do not apply to it.
 Action = Literal["throttle", "ban", "exempt"]
 ACTIONS: tuple[Action, ...] = ("throttle", "ban", "exempt")
+#: What an unban removes.
+RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 Mode = Literal["observe", "throttle", "enforce"]
 
 Kind = Literal[

@@ -29,7 +29,7 @@ from throttled.control.admission import Admission
 from throttled.control.protocol import Request, Result
 from throttled.control.wire import Failed, Ok
 from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
-from throttled.linux.unix_socket import BoundSocket
+from throttled.linux.unix_socket import BoundSocket, credentials
 
 TIME_LIMIT = 5.0
 
@@ -159,7 +159,7 @@ class Server:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio runs every client in a task
         sock: socket.socket = writer.get_extra_info("socket")
-        peer = _peer(sock)
+        peer = Peer(*credentials(sock))
         admitted = self._admission.enter(peer.uid)
         self._open.add(task)
         closed = False
@@ -222,10 +222,6 @@ class Server:
             text = wire.summary(request)  # JSON: control characters escaped
             _log.debug("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
         return await self._handler(request, peer)
-
-
-def _peer(sock: socket.socket) -> Peer:
-    return Peer(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
 
 
 def _groups(sock: socket.socket) -> tuple[int, ...]:

@@ -17,13 +17,14 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder
-from throttled.model import Action, Crossing, Decision, Entry, Scope, Snapshot
+from throttled.model import RESTRICTING, Action, Crossing, Decision, Entry, Scope, Snapshot
 
 _MOST = 10_000
 #: Decisions that wait to be announced; in a replay nobody asks for them.
 _PENDING = 1_000
-#: How long what was spared is not judged again, seconds.
-_SPARED = 60.0
+#: A crossing that led to less than it asked for is not judged again for so long, unless the value
+#: of its limit is higher than what was excused.
+SPARED = 60.0
 
 Key = tuple[str, Scope]
 
@@ -40,7 +41,7 @@ class Behind:
         """
         self.ladder = ladder
         self._engine = engine
-        self._active: dict[Key, Decision] = {}
+        self._active: dict[Key, Snapshot] = {}
         self._pending: deque[Decision] = deque(maxlen=_PENDING)
         #: Puts entries active where the kernel cannot; seconds 0 removes one.
         self.enforce: Callable[[Sequence[Entry]], object] = lambda _: None
@@ -49,12 +50,13 @@ class Behind:
         """Decide about clients that went above a limit."""
         ruling = self.ladder.judge(crossings, {}, {}, now.wall)
         for crossing, value in ruling.excused:
-            self._engine.excuse(crossing, value, now.boot + _SPARED, now.boot, behind=True)
+            self._engine.excuse(crossing, value, now.boot + SPARED, now.boot, behind=True)
         found = [replace(decision, origin="proxy") for decision in ruling.decisions]
-        for decision in found:
-            self._add(decision, now)
+        rows = [_snapshot(decision) for decision in found]
+        for row in rows:
+            self._add(row, now)
         self._pending += found
-        self.enforce([_entry(row, now.wall) for row in map(_snapshot, found)])
+        self.enforce([_entry(row, now.wall) for row in rows])
 
     def drain(self) -> list[Decision]:
         """Return what was decided since the last call."""
@@ -64,12 +66,9 @@ class Behind:
 
     def active(self, wall: float, subject: str = "") -> list[Snapshot]:
         """Return what would be active: of one subject and what lies in it, or all ("")."""
-        self._active = {key: d for key, d in self._active.items() if d.until > wall}
-        return [
-            _snapshot(d)
-            for d in self._active.values()
-            if not subject or address.inside(d.subject, subject)
-        ]
+        self._active = {key: row for key, row in self._active.items() if row.until > wall}
+        rows = self._active.values()
+        return [row for row in rows if not subject or address.inside(row.subject, subject)]
 
     def unban(self, subject: str, scope: Scope | None) -> None:
         """Remove what would be active against a subject ("": all)."""
@@ -80,14 +79,14 @@ class Behind:
         ]
         for key in gone:
             del self._active[key]
-        self.enforce([Entry(*key, action, 0.0) for key in gone for action in ("throttle", "ban")])
+        self.enforce([Entry(*key, action, 0.0) for key in gone for action in RESTRICTING])
 
-    def _add(self, decision: Decision, now: Moment) -> None:
+    def _add(self, row: Snapshot, now: Moment) -> None:
         if len(self._active) >= _MOST:
             del self._active[min(self._active, key=lambda key: self._active[key].until)]
-        self._active[decision.subject, decision.scope] = decision
-        row, until = _snapshot(decision), now.boot + decision.until - now.wall
         key = row.subject, row.scope
+        self._active[key] = row
+        until = now.boot + row.until - now.wall
         self._engine.hold(*key, row.action, until, now.boot, rate=row.rate, behind=True)
 
 

@@ -25,7 +25,7 @@ from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Down, Names, Read, Up
 from throttled.fleet.wire import Ban, Heartbeat, Seal, Unban, WireError
-from throttled.model import Action, Decision, Entry, Finding
+from throttled.model import RESTRICTING, Decision, Entry, Finding
 from throttled.store.store import Filter, Store, StoredPosition
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,6 @@ _FORGED, _PAUSE = 100, 60.0
 _BEGIN = "0-0"
 _PIECE = 1_000  # entries that are removed at once
 _DISTRUSTED = "fleet-distrusted"
-
-_RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 
 Announce = Callable[[Sequence[Decision]], None]
 
@@ -280,7 +278,7 @@ class Fleet:
             self._pipeline.recorder.record(now, positions=positions)
 
     def _ban(self, row: Ban, age: int) -> PeerBan:
-        left = wire.seconds_left(row.seconds, 0, age, self.settings.longest)
+        left = wire.seconds_left(row.seconds, age, self.settings.longest)
         return PeerBan(row.subject, row.scope, left, row.limit, row.level, row.value, row.threshold)
 
     def _bans(
@@ -324,7 +322,7 @@ class Fleet:
             return "refused"
         active = self._store.snapshots(now.wall, Filter(row.scope, subject=row.subject))
         active = [each for each in active if each.action != "exempt"]
-        exempt = wire.seconds_left(row.exempt, 0, age, EXEMPT)
+        exempt = wire.seconds_left(row.exempt, age, EXEMPT)
         if not active and not exempt:
             return "known"
         if not self.settings.unban and not all(a.origin.startswith("peer:") for a in active):
@@ -332,7 +330,7 @@ class Fleet:
         until = now.wall + exempt if exempt else 0.0
         origin = f"peer:{name}"
         self._pipeline.unban(row.subject, row.scope, now, until, origin)
-        removed = [Entry(row.subject, row.scope, action, 0.0) for action in _RESTRICTING]
+        removed = [Entry(row.subject, row.scope, action, 0.0) for action in RESTRICTING]
         self._pipeline.enforcer.apply(removed, now)
         return "unbanned"
 

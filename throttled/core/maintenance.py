@@ -18,6 +18,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.errors import BackendError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.notify.journal import SHOWN
+from throttled.store.good import day_of
 from throttled.store.store import Shift
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Maintenance:
             return
         self._emptied = False
         self.keep_days()
-        today = int(moment.wall // _LONG)
+        today = day_of(moment.wall)
         if today != self._learned:
             self._learned = today
             highest = store.highest_days(today)

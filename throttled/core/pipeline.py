@@ -16,7 +16,7 @@ from typing import Literal
 
 from throttled import address
 from throttled.clock import Moment
-from throttled.core.behind import Behind
+from throttled.core.behind import SPARED, Behind
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
 from throttled.core.explain import explain
@@ -50,10 +50,6 @@ from throttled.skipped import Skipped
 from throttled.store.store import Store, StoredPosition
 
 log = logging.getLogger(__name__)
-
-#: A crossing that led to less than it asked for is not judged again for so long, unless the value
-#: of its limit is higher than what was excused.
-_SPARED = 60.0
 
 
 class Pipeline:
@@ -211,10 +207,10 @@ class Pipeline:
             self._hold(crossings, pasts, networks, now)
             for crossing, value in ruling.excused:
                 if self.ladder.policy.of_senders(crossing.limit):
-                    excuse = Excuse(crossing.action, value, now.boot + _SPARED)
+                    excuse = Excuse(crossing.action, value, now.boot + SPARED)
                     self.senders.active.excuse(crossing.subject, crossing.limit, excuse, now.boot)
                 else:
-                    self.engine.excuse(crossing, value, now.boot + _SPARED, now.boot)
+                    self.engine.excuse(crossing, value, now.boot + SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.
             decisions += [*self._exempt(ruling.decisions, now), *ruling.decisions]
             spared += ruling.spared
@@ -228,10 +224,10 @@ class Pipeline:
         The next report of a subject and limit is made after the limit's window, or at twice the
         value.
         """
-        policy = self.ladder.policy
-        acting = [c for c in crossings if policy.mode_of(c.limit) != "report"]
-        for c in crossings if len(acting) < len(crossings) else ():
-            if policy.mode_of(c.limit) != "report":
+        acting = []
+        for c in crossings:
+            if self.ladder.policy.mode_of(c.limit) != "report":
+                acting.append(c)
                 continue
             self.engine.excuse(c, 2 * c.value - 1, now.boot + c.within, now.boot)
             if not self.ladder.protection.reason(c.subject, c.name):

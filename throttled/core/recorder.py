@@ -20,6 +20,7 @@ from throttled.core.unbans import PendingUnbans
 from throttled.decide.ladder import OPERATOR
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import (
+    RESTRICTING,
     SCOPES,
     Activity,
     Crossing,
@@ -72,7 +73,7 @@ class Recorder:
         self._failed = 0.0  # boot clock, when the store failed last
 
     def pending(self) -> int:
-        """Return how many decisions not yet recorded to take them."""
+        """Return how many decisions are not recorded yet."""
         return len(self._decisions)
 
     def add(self, evidence: Sequence[Evidence], activity: Mapping[Activity, int]) -> None:
@@ -241,15 +242,13 @@ class Recorder:
             pasts = self.store.past(keys, now.wall)
         except StoreError:  # reported where it was recorded
             return decisions
-        refused = {key for key, past in pasts.items() if past.action in ("throttle", "ban")}
+        refused = {key for key, past in pasts.items() if past.action in RESTRICTING}
         refused -= {key for key in keys if self.unbans.covers(*key)}
         return [d for d in decisions if d.action != "exempt" or (d.subject, d.scope) not in refused]
 
     def packets(self, elements: Sequence[Element]) -> None:
         """Add packet counters that are about to be set to zero to those of the store."""
-        if (
-            not elements or self.error is not None
-        ):  # a locked one would hold each batch up for 0.1 s
+        if not elements or self.error is not None:  # a locked one delays each batch by 0.1 s
             return
         try:
             self.store.packets(elements)

@@ -55,7 +55,7 @@ class Endings:
             decisions: those that were applied.
             ports: the local ports of each scope.
             at: now, on the boot clock.
-            spared: reports an address inside a banned network whether it is protected.
+            spared: returns whether an address inside a banned network is protected.
         """
         banned = _by_port(((d.subject, d.scope) for d in decisions if d.action == "ban"), ports)
         causes = [d for d in decisions if d.action == "throttle" and (d.pid or d.port)]

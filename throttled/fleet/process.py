@@ -10,8 +10,6 @@ server for ever. Owns the two connections to the Redis server: one waits for ent
 
 import asyncio
 import random
-import socket
-import struct
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -26,6 +24,7 @@ from redis.backoff import NoBackoff
 
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Add, Added, Connect, Down, Entries, Names, Read, Recorded, Up
+from throttled.linux.unix_socket import credentials
 
 _CONNECT = 2.0  # seconds
 _WRITE = 2.0
@@ -283,9 +282,8 @@ async def _awaited(client: Any) -> None:
 
 def _permitted(writer: asyncio.StreamWriter, own: int) -> bool:
     """Return whether the other end is root or this user."""
-    peer: socket.socket = writer.get_extra_info("socket")
-    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return struct.unpack("3i", data)[1] in {0, own}
+    _pid, uid, _gid = credentials(writer.get_extra_info("socket"))
+    return uid in {0, own}
 
 
 async def serve(path: Path, own: int) -> None:

@@ -157,11 +157,6 @@ def decode(seal: Seal, data: bytes, mac: bytes) -> Entry:
     return Entry(head.number, head.before, head.kind, rows)
 
 
-def pieces(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Return rows in pieces of which each fits into an entry."""
-    return [rows[at : at + ROWS] for at in range(0, len(rows), ROWS)]
-
-
 def stream(site: str, peer: str) -> str:
     """Return the key of a host's stream."""
     return f"throttled:{site}:log:{peer}"
@@ -189,14 +184,12 @@ def place(text: str) -> tuple[int, int]:
     raise WireError("malformed", f"not a stream id: {text[:50]!r}")
 
 
-def seconds_left(seconds: float, added: int, server: int, longest: float) -> float:
+def seconds_left(seconds: float, age: int, longest: float) -> float:
     """Return what is left of a duration; only the Redis server's clock counts.
 
     Args:
         seconds: left when the entry was added.
-        added: milliseconds of the entry's id.
-        server: the Redis server's time, milliseconds.
+        age: of the entry: the Redis server's time less that of its id, milliseconds.
         longest: never more than this.
     """
-    passed = max(0.0, (server - added) / 1000)
-    return max(0.0, min(seconds - passed, longest))
+    return max(0.0, min(seconds - max(0.0, age / 1000), longest))

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def is_bound(path: Path) -> bool:
     A socket of another type cannot be connected to it, and errors differ (EPROTOTYPE, unix(7)).
     """
     return _reached(path, socket.SOCK_DGRAM)
+
+
+def credentials(sock: socket.socket) -> tuple[int, int, int]:
+    """Return pid, uid and gid of the peer of a connection (SO_PEERCRED, unix(7))."""
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid, gid
 
 
 def _reached(path: Path, kind: socket.SocketKind) -> bool:

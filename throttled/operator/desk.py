@@ -21,16 +21,13 @@ from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import answers
 from throttled.errors import BackendError, StoreError
-from throttled.model import SCOPES, Action, Decision, Element, Entry, Finding, Scope, Snapshot
+from throttled.model import RESTRICTING, SCOPES, Decision, Element, Entry, Finding, Scope, Snapshot
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
 from throttled.sources.logs import Logs
 from throttled.store.store import Filter, Store
 
 log = logging.getLogger(__name__)
-
-#: What an unban removes.
-RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 
 
 class Running(Struct, frozen=True):

@@ -14,8 +14,8 @@ from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError, StoreError
-from throttled.model import Action, Decision, Element, Entry, Scope, Snapshot
-from throttled.operator.desk import RESTRICTING, Desk, scopes_of
+from throttled.model import RESTRICTING, Action, Decision, Element, Entry, Scope, Snapshot
+from throttled.operator.desk import Desk, scopes_of
 from throttled.settings import Duration
 from throttled.store.store import Filter
 

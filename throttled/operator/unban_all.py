@@ -7,8 +7,8 @@ from itertools import islice
 from throttled.control.protocol import ChangeResult, UnbanAll
 from throttled.control.server import Peer
 from throttled.errors import StoreError
-from throttled.model import Entry, Scope
-from throttled.operator.desk import RESTRICTING, Desk
+from throttled.model import RESTRICTING, Entry, Scope
+from throttled.operator.desk import Desk
 from throttled.operator.unban import releases, unrecorded
 
 log = logging.getLogger(__name__)

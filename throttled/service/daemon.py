@@ -198,16 +198,7 @@ class Daemon:
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.fleet = self._open_fleet()
         self.handshakes = Handshakes(self.pipeline, self.announcer)
-        asked = answers(self.backend)
-        if asked is not None:
-            self.pipeline.behind.enforce = asked.clients.apply
-        self.requests = PolicyRequests(
-            self.pipeline,
-            asked,
-            self.announcer,
-            self._report,
-            lambda connected: self.pipeline.answered(connected=connected),
-        )
+        self.requests = self._open_requests()
         self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
         self.protected = Protected(self.pipeline, self.announcer, now)
         self.backlog = Backlog(self.pipeline, self.logs, self._named, now)
@@ -281,6 +272,21 @@ class Daemon:
         self._spawn(self.schedule.run())
         if self.fleet is not None:
             self._spawn(self.fleet.run())
+
+    def _open_requests(self) -> PolicyRequests:
+        """Return what answers policy requests, also those about clients behind a proxy."""
+        asked = answers(self.backend)
+        if asked is not None:
+            self.pipeline.behind.enforce = asked.clients.apply
+        requests = PolicyRequests(
+            self.pipeline,
+            asked,
+            self.announcer,
+            self._report,
+            lambda connected: self.pipeline.answered(connected=connected),
+        )
+        requests.on_hold = OnHold(self.config.database())
+        return requests
 
     def _open_fleet(self) -> FleetLink | None:
         """Return the connection to the fleet; None: off, or its files cannot be used."""
@@ -415,7 +421,6 @@ class Daemon:
     def _follow_requests(self) -> None:
         """Answer policy requests as the configuration and the facts say."""
         self.requests.hold = self.config.accounts.hold
-        self.requests.on_hold = OnHold(self.config.database())
         self.requests.follow(self.facts)
 
     def _reload_soon(self) -> None:
@@ -583,6 +588,7 @@ class Daemon:
             (0, self._keep_kernel),
             (_REOPEN, self._reopen),
             (0, self._allowlist),
+            (0, self._check_name),
             (_FACTS, self._check_host),
             (0, self._start_tasks),
             (0, self._report_health),
@@ -608,6 +614,9 @@ class Daemon:
         if due and self.maintenance.steady(moment):
             self._moves = self.maintenance.moves
             self.apply_configuration()
+
+    def _check_name(self, _moment: Moment) -> None:
+        """Ask for the facts again when this host has another name."""
         if (name := os.uname().nodename) != self._nodename:
             self._nodename = name
             self.host.ask_soon()

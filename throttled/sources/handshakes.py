@@ -36,7 +36,7 @@ class Handshakes:
 
         Args:
             pipeline: where counts go.
-            report: informed of the decisions that they led to.
+            report: called with the decisions that they led to.
         """
         self._pipeline = pipeline
         self._report = report

@@ -8,7 +8,7 @@ continue. What raises here that no one foresaw is skipped (`throttled.skipped`).
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from msgspec import MsgspecError, Struct, field, msgpack
@@ -127,7 +127,7 @@ class Logs:
         """Follow what was named, and what the patterns mean now."""
         files = self.patterns.files()
         paths = distinct([*self._named, *files])
-        gone = [f for f in self.followers if f.path not in paths and not self._lingers(f)]
+        gone = self._gone(paths)
         if gone:
             self.record()  # where another name of the file, or the same one later, continues
         for follower in gone:
@@ -156,6 +156,10 @@ class Logs:
         if not claimed(match, known.values()):
             former = None if match.path in stored else renamed(match, stored.values())
             self._open(match.path, former, from_start=fresh)
+
+    def _gone(self, paths: Collection[str]) -> list[Follower]:
+        """Return who is to be followed no more: at none of some paths, and read to its end."""
+        return [f for f in self.followers if f.path not in paths and not self._lingers(f)]
 
     def _lingers(self, follower: Follower) -> bool:
         """Return whether a file that a pattern meant is not read to its end, or not silent yet."""
@@ -209,11 +213,7 @@ class Logs:
                 self._read(follower)
         for path in [path for path in self.unopened if self._retries[path].due(moment.boot)]:
             self._open(path)
-        files = self.patterns.files()
-        if any(
-            f.path not in files and f.path not in self._named and not self._lingers(f)
-            for f in self.followers
-        ):
+        if self._gone({*self._named, *self.patterns.files()}):
             self._follow()
 
     def close(self) -> None:

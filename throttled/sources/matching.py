@@ -132,10 +132,11 @@ def renamed(match: Match, stored: Iterable[Position]) -> Position | None:
         match: the file.
         stored: positions, of any path.
     """
-    begin = _head(match.path)
     for position in stored:
         for one in (position, *position.older):
-            if _same(one, match) and (not one.fingerprint or fits(one.fingerprint, begin)):
+            if _same(one, match) and (
+                not one.fingerprint or fits(one.fingerprint, _head(match.path))
+            ):
                 return replace(one, path=position.path, older=())
     return None
 

@@ -20,8 +20,6 @@ import logging
 import os
 import pwd
 import resource
-import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -39,7 +37,7 @@ from throttled.enforce.answers import PASS, UNRECORDED, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
 from throttled.host.on_hold import Held, OnHold
-from throttled.linux.unix_socket import BoundSocket
+from throttled.linux.unix_socket import BoundSocket, credentials
 from throttled.model import POLICY_SOCKET, Decision, Facts, Finding, Report, Scope, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer, event
 
@@ -353,7 +351,7 @@ class _Connection(asyncio.Protocol):
         """Admit the peer, or hang up."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream server gives
         self._transport = transport
-        self._pid, uid, _gid = _peer(transport.get_extra_info("socket"))
+        self._pid, uid, _gid = credentials(transport.get_extra_info("socket"))
         if uid in self._uids:
             self._process = self._requests.admit(self, self._pid)
         if self._process is None:
@@ -415,9 +413,3 @@ def _make_directory(path: Path, gid: int) -> None:
     if found.st_gid != gid:
         os.chown(path, -1, gid)
     path.chmod(0o710)
-
-
-def _peer(sock: socket.socket) -> tuple[int, int, int]:
-    """Return pid, uid and gid of the peer."""
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return pid, uid, gid

@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 from throttled import subjects
 from throttled.model import Report, SenderDay, SenderRow
 from throttled.skipped import Skipped
+from throttled.store.good import day_of
 from throttled.store.rows import clip, structs
 
 DAYS = 35
@@ -72,7 +73,8 @@ def report(connection: sqlite3.Connection, reports: Sequence[Report]) -> None:
     for one in reports:
         row = [clip(value) if isinstance(value, str) else value for value in astuple(one)]
         connection.execute(_WRITE, row)
-        connection.execute(_PRUNE_REPORTS, (one.time - DAYS * _DAY, REPORTS))
+    latest = max((one.time for one in reports), default=0.0)
+    connection.execute(_PRUNE_REPORTS, (latest - DAYS * _DAY, REPORTS))
 
 
 def reports(
@@ -140,4 +142,4 @@ def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:
 
 def prune(connection: sqlite3.Connection, now: float, batch: int) -> int:
     """Delete at most `batch` days that are too old; return how many."""
-    return connection.execute(_PRUNE_DAYS, (int(now // _DAY) - DAYS, batch)).rowcount
+    return connection.execute(_PRUNE_DAYS, (day_of(now) - DAYS, batch)).rowcount

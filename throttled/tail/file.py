@@ -174,7 +174,7 @@ class FileTail:
         self._watch.close()
 
     def _read(self, file: Plain | Packed, limit: int) -> Batch | None:
-        """Return what is new in one generation; evicted of it when nothing can come any more."""
+        """Return what is new in one generation; drop it when nothing can come any more."""
         is_log = file is self._files[-1]
         try:
             lines, offsets, more = file.read(limit)

@@ -125,12 +125,6 @@ def test_numbers_grow_also_where_the_clock_does_not() -> None:
     assert wire.number_after(1_500_000, 1.0) == 1_500_001
 
 
-def test_pieces_fit() -> None:
-    rows = [BAN] * 1001
-    assert [len(piece) for piece in wire.pieces(rows)] == [500, 500, 1]
-    assert wire.pieces([]) == []
-
-
 def test_keys() -> None:
     assert wire.stream("example", "mx1") == "throttled:example:log:mx1"
     assert wire.roster("example") == "throttled:example:peers"
@@ -159,4 +153,4 @@ def test_stream_ids_are_numbers() -> None:
     ],
 )
 def test_only_the_servers_clock_counts(seconds: int, added: int, server: int, left: float) -> None:
-    assert wire.seconds_left(seconds, added, server, 100.0) == left
+    assert wire.seconds_left(seconds, server - added, 100.0) == left

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from throttled.linux.claim import in_use
-from throttled.linux.unix_socket import BoundSocket, answers, is_bound
+from throttled.linux.unix_socket import BoundSocket, answers, credentials, is_bound
 
 
 @pytest.fixture
@@ -98,3 +98,9 @@ def test_a_backlog_that_is_full_is_an_answer(path: Path) -> None:
         waiting.connect(str(path))
         assert answers(path)
     assert not answers(path.parent / "absent")
+
+
+def test_the_peer_is_who_connected() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert credentials(one) == (os.getpid(), os.geteuid(), os.getegid())

@@ -14,6 +14,7 @@ from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.control.protocol import List
 from throttled.control.server import Peer
+from throttled.core import behind
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, UsageError
@@ -188,7 +189,7 @@ def test_a_limit_without_rows_is_refused_only_if_there_is_none(lab: Lab) -> None
 
 def test_clients_behind_a_proxy(lab: Lab) -> None:
     for one in OFFENDERS:
-        lab.pipeline.behind._add(one, NOW)
+        lab.pipeline.behind._add(behind._snapshot(one), NOW)
     found = active_rows(lab.desk, List(proxied=True, max=3), ROOT)
     assert [row.subject for row in found.rows] == ["203.0.113.4", "198.51.100.3", "198.51.100.2"]
     assert (found.total, found.would, found.next) == (4, True, ())

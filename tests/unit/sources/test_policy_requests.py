@@ -261,7 +261,7 @@ def test_another_user_is_hung_up(run: Run) -> None:
         assert place.server.refused == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "_peer", lambda _sock: (7, 65534, 65534))
+        patch.setattr(policy_requests, "credentials", lambda _sock: (7, 65534, 65534))
         run(test)
 
 
