@@ -5,8 +5,7 @@ from functools import cache
 
 from throttled.host import postconf
 from throttled.host.command import run
-from throttled.host.limits import pairs
-from throttled.host.postconf import Entry
+from throttled.host.postconf import Entry, pairs
 from throttled.host.services import disabled, loopback_only
 from throttled.maincf import asking
 from throttled.maincf.asking import CLIENT, DATA, RECIPIENT

@@ -5,6 +5,7 @@ Owns no state.
 
 from throttled.errors import HostError
 from throttled.host.command import run
+from throttled.host.postconf import pairs
 
 _SECONDS = 60.0  # `postfix start` and `reload` check a whole queue directory first
 
@@ -65,9 +66,8 @@ def try_smtpd(real: str, scratch: str) -> None:
         fields = line.split(maxsplit=8)
         if len(fields) > 7 and fields[7] == "smtpd":
             options["/".join(fields[:2])] = []
-    for line in run("postconf", "-c", real, "-P").splitlines():
-        key, _, value = line.partition("=")
-        service, _, parameter = key.strip().rpartition("/")
-        options.get(service, []).extend(("-o", f"{parameter}={value.strip()}"))
+    for key, value in pairs(run("postconf", "-c", real, "-P")).items():
+        service, _, parameter = key.rpartition("/")
+        options.get(service, []).extend(("-o", f"{parameter}={value}"))
     for own in {tuple(own) for own in options.values()}:
         run("env", f"MAIL_CONFIG={scratch}", smtpd, "-S", *own, seconds=20.0)
