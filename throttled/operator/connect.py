@@ -178,7 +178,7 @@ def _exactly(target: Target) -> Plan | None:
     files = [maincf.read(target.directory, one.name) for one in change.more]
     if any(file.text != one.after for file, one in zip(files, change.more, strict=True)):
         return None
-    settings = [Setting(s.name, s.after, s.before) for s in change.settings]
+    settings = [setting.backwards() for setting in change.settings]
     diff = difference(main, change.before)
     for file, one in zip(files, change.more, strict=True):
         diff += difference(file, one.before)
