@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 import click
 
@@ -171,9 +170,9 @@ def _show(found: Sequence[Message], who: str, *, as_json: bool) -> None:
             (
                 one.queue_id,
                 one.queue,
-                datetime.fromtimestamp(one.arrival).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+                output.moment(one.arrival),
                 f"{one.size:,}",
-                output.printable(one.sender) or "<>",
+                one.sender or "<>",
             )
             for one in latest[:_LATEST]
         ],
