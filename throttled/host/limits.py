@@ -7,7 +7,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from throttled.host.command import run
-from throttled.host.postconf import overrides, pairs
+from throttled.host.postconf import overrides, pairs, value
 from throttled.maincf.parameters import PARAMETERS
 from throttled.maincf.state import CONTEXT, Serving, State
 
@@ -45,7 +45,7 @@ def name(directory: str) -> str:
     Raises:
         HostError: there is no Postfix, or the configuration there is broken.
     """
-    return run("postconf", "-c", directory, "-xh", "multi_instance_name").strip()
+    return value(directory, "multi_instance_name")
 
 
 def proposed(now: State, scratch: str) -> State:

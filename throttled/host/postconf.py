@@ -61,7 +61,7 @@ def directories() -> tuple[str, ...]:
         HostError: there is no Postfix, or its configuration is broken.
     """
     default = run("postconf", "-h", "config_directory").strip()
-    others = run("postconf", "-c", default, "-xh", "multi_instance_directories")
+    others = value(default, "multi_instance_directories")
     return tuple(dict.fromkeys([default, *split(others)]))
 
 
@@ -89,6 +89,15 @@ def read(directory: str) -> Instance:
         of = (fields[0], fields[1], process, effective, service in mua, fields[6])
         entries.append(Entry(*of))
     return Instance(directory, parameters, given, tuple(entries))
+
+
+def value(directory: str, name: str) -> str:
+    """Return one parameter of an instance, its `$` expanded.
+
+    Raises:
+        HostError: there is no Postfix, or the configuration there is broken.
+    """
+    return run("postconf", "-c", directory, "-xh", name).strip()
 
 
 def overrides(directory: str) -> dict[str, dict[str, str]]:

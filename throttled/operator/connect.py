@@ -104,7 +104,7 @@ def ready(directory: str) -> str:
     Raises:
         RefusedError: it does not.
     """
-    queue = run("postconf", "-c", directory, "-xh", "queue_directory").strip()
+    queue = postconf.value(directory, "queue_directory")
     path = f"{queue}/{POLICY_SOCKET}"
     if not sessions.answers(path):
         hint = "start it: systemctl start throttled; see: throttled status"
