@@ -6,7 +6,7 @@ import click
 
 from throttled.cli import output
 from throttled.cli.offline import ask_or_offline
-from throttled.cli.options import Command, json_option
+from throttled.cli.options import Command, json_option, max_option
 from throttled.cli.senders import show_accounts
 from throttled.control.protocol import MAX_ROWS, Accounts, AccountSort, AccountsResult
 from throttled.subjects import Of
@@ -33,14 +33,7 @@ _KINDS = ("account", "uid", "inside", "domain", "mailbox")
     show_default=True,
     help="Column to sort by, the highest first; by its name in the table.",
 )
-@click.option(
-    "--max",
-    "most",
-    type=click.IntRange(1, MAX_ROWS),
-    default=100,
-    show_default=True,
-    help="Maximum number of rows.",
-)
+@max_option(MAX_ROWS)
 @json_option
 def command(*, text: str, of: Of | None, sort: AccountSort, most: int, as_json: bool) -> int:
     """Show what accounts and other senders did today, and what is usual for them.

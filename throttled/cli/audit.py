@@ -4,7 +4,7 @@ import click
 
 from throttled.cli import text
 from throttled.cli.offline import ask_or_offline
-from throttled.cli.options import Command, allowable, for_option, json_option
+from throttled.cli.options import Command, allowable, for_option, json_option, max_option
 from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
 
 
@@ -18,14 +18,7 @@ from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
 )
 @click.argument("subject", metavar="[ADDRESS|NAME]", required=False, type=allowable)
 @for_option("seconds", "Only changes within this time: 1h, 1d, 2w.")
-@click.option(
-    "--max",
-    "most",
-    type=click.IntRange(1, MAX_ROWS),
-    default=100,
-    show_default=True,
-    help="Maximum number of rows.",
-)
+@max_option(MAX_ROWS)
 @json_option
 def command(*, subject: str | None, seconds: float | None, most: int, as_json: bool) -> int:
     """Show the changes that operators made, and who made them; the latest first.

@@ -4,7 +4,7 @@ import click
 
 from throttled.cli import output
 from throttled.cli.offline import ask_or_offline
-from throttled.cli.options import Command, json_option
+from throttled.cli.options import Command, json_option, max_option
 from throttled.cli.senders import show_found
 from throttled.control.protocol import Find, FindResult
 
@@ -18,14 +18,7 @@ from throttled.control.protocol import Find, FindResult
     ),
 )
 @click.argument("text", metavar="TEXT")
-@click.option(
-    "--max",
-    "most",
-    type=click.IntRange(1, 1000),
-    default=100,
-    show_default=True,
-    help="Maximum number of rows.",
-)
+@max_option(1000)
 @json_option
 def command(*, text: str, most: int, as_json: bool) -> int:
     """Find accounts, mailboxes, domains, host names and addresses by a piece of them.

@@ -5,8 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from datetime import datetime
+from contextlib import contextmanager
 
 import click
 
@@ -14,17 +13,15 @@ from throttled import address
 from throttled.cli import output
 from throttled.cli.daemon import config, facts
 from throttled.cli.options import Command, json_option, seconds, subject
-from throttled.clock import now as clock_now
 from throttled.config.schema import Config
 from throttled.control.protocol import ChangeResult, MailChange
 from throttled.errors import UsageError
 from throttled.host.on_hold import OnHold
 from throttled.model import Facts
 from throttled.operator import mail
-from throttled.operator.audit import Trail, this_process
+from throttled.operator.audit import recorded
 from throttled.operator.mail import Message
 from throttled.parse.message import ID
-from throttled.store.store import Store
 
 _ACTIONS = ("list", "hold", "release", "delete")
 _DONE = {"hold": "on hold", "release": "released", "delete": "deleted"}
@@ -126,17 +123,11 @@ def _where(  # noqa: PLR0913 - the words of the command
 
 def _change(settings: Config, wanted: MailChange, found: Sequence[Message], on_hold: OnHold) -> str:
     """Change messages, and record it."""
-    with ExitStack() as opened:
-        trail = Trail(
-            lambda: opened.enter_context(closing(Store.open(settings.database()))),
-            clock_now,
-            offline=True,
-        )
-        with trail.recording(wanted, this_process()) as results:
-            done = mail.change(wanted.what, found, on_hold)
-            of = f" of {wanted.subject}" if wanted.subject else ""
-            message = f"{_messages(done)}{of} {_DONE[wanted.what]}"
-            results.append(ChangeResult([], bool(done), message))
+    with recorded(settings.database(), wanted) as results:
+        done = mail.change(wanted.what, found, on_hold)
+        of = f" of {wanted.subject}" if wanted.subject else ""
+        message = f"{_messages(done)}{of} {_DONE[wanted.what]}"
+        results.append(ChangeResult([], bool(done), message))
     return message
 
 
@@ -179,9 +170,9 @@ def _show(found: Sequence[Message], who: str, *, as_json: bool) -> None:
             (
                 one.queue_id,
                 one.queue,
-                datetime.fromtimestamp(one.arrival).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+                output.moment(one.arrival),
                 f"{one.size:,}",
-                output.printable(one.sender) or "<>",
+                one.sender or "<>",
             )
             for one in latest[:_LATEST]
         ],

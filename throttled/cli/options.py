@@ -111,6 +111,18 @@ def scope_option(command: _Command) -> _Command:
     )(command)
 
 
+def max_option(highest: int) -> Callable[[_Command], _Command]:
+    """Add `--max`, a number of rows up to `highest`, as the parameter `most`."""
+    return click.option(
+        "--max",
+        "most",
+        type=click.IntRange(1, highest),
+        default=100,
+        show_default=True,
+        help="Maximum number of rows.",
+    )
+
+
 def for_option(name: str, help_text: str) -> Callable[[_Command], _Command]:
     """Add `--for`, a duration, as the parameter `name`."""
     return click.option(name, "--for", type=seconds, metavar="DURATION", help=help_text)

@@ -191,9 +191,7 @@ def _asking(  # noqa: PLR0913 - the words of the command
     as_json: bool,
 ) -> None:
     """Connect or disconnect one instance, or all of them."""
-    directories = list(known.config_directories)
-    if wanted is not None:
-        directories = [postfix.chosen(directories, wanted)]
+    directories = _directories(known, wanted)
     for directory in directories:
         with maincf.locked(directory):
             target = _target(settings, known, directory)
@@ -262,10 +260,7 @@ def _report(plan: Plan, message: str, command: str, *, as_json: bool) -> None:
 def _show(
     settings: Config, known: Facts, wanted: str | None, zone: tzinfo | None, *, as_json: bool
 ) -> None:
-    directories = list(known.config_directories)
-    if wanted is not None:
-        directories = [postfix.chosen(directories, wanted)]
-    instances, unread = _instances(settings, known, directories, zone)
+    instances, unread = _instances(settings, known, _directories(known, wanted), zone)
     if as_json:
         output.print_json(_Shown(instances, unread))
         return
@@ -277,6 +272,12 @@ def _show(
         _table(one.rows)
         for line in _below(one.rows):
             click.echo(output.printable(line))
+
+
+def _directories(known: Facts, wanted: str | None) -> Sequence[str]:
+    """Return the instance that is named; all where none is."""
+    directories = known.config_directories
+    return directories if wanted is None else [postfix.chosen(directories, wanted)]
 
 
 def _instances(

@@ -258,34 +258,6 @@ class MailChange(_Op, frozen=True, tag="mail"):
     ids: list[str] = []  # queue ids, where these were named
 
 
-Request = (
-    Ping
-    | Prove
-    | Asked
-    | Reach
-    | Status
-    | Top
-    | List
-    | Explain
-    | Accounts
-    | Find
-    | Ban
-    | Throttle
-    | Unban
-    | UnbanAll
-    | Allow
-    | Resolve
-    | Disallow
-    | Allowed
-    | Import
-    | Audit
-    | AddHost
-    | Reload
-    | FleetStatus
-    | FleetRemove
-    | FleetTrust
-)
-
 #: Requests that change nothing.
 READS = (
     Ping
@@ -301,6 +273,22 @@ READS = (
     | Allowed
     | Audit
     | FleetStatus
+)
+
+Request = (
+    READS
+    | Ban
+    | Throttle
+    | Unban
+    | UnbanAll
+    | Allow
+    | Resolve
+    | Disallow
+    | Import
+    | AddHost
+    | Reload
+    | FleetRemove
+    | FleetTrust
 )
 
 

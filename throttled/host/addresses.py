@@ -29,16 +29,7 @@ def own() -> frozenset[str]:
     Raises:
         HostError: they cannot be read.
     """
-    try:
-        interfaces = psutil.net_if_addrs()
-    except OSError as error:
-        raise HostError(f"own addresses: {error}") from error
-    return frozenset(
-        address.canonical(a.address.partition("%")[0])
-        for addresses in interfaces.values()
-        for a in addresses
-        if a.family in (socket.AF_INET, socket.AF_INET6)
-    )
+    return frozenset(address.canonical(text) for text, _ in _interfaces("own addresses"))
 
 
 def connected() -> tuple[str, ...]:
@@ -47,19 +38,32 @@ def connected() -> tuple[str, ...]:
     Raises:
         HostError: they cannot be read.
     """
-    try:
-        interfaces = psutil.net_if_addrs()
-    except OSError as error:
-        raise HostError(f"own networks: {error}") from error
     found = {
         address.text(address.mask(packed, prefix), prefix)
-        for addresses in interfaces.values()
-        for a in addresses
-        if a.family in (socket.AF_INET, socket.AF_INET6) and a.netmask
-        for packed, prefix in [_network(a.address.partition("%")[0], a.netmask)]
+        for text, netmask in _interfaces("own networks")
+        if netmask
+        for packed, prefix in [_network(text, netmask)]
         if prefix < len(packed) * 8
     }
     return tuple(sorted(filter(address.is_private, found)))
+
+
+def _interfaces(what: str) -> list[tuple[str, str | None]]:
+    """Return the addresses of all interfaces, without their zones, and the netmasks.
+
+    Raises:
+        HostError: they cannot be read; its message begins with `what`.
+    """
+    try:
+        interfaces = psutil.net_if_addrs()
+    except OSError as error:
+        raise HostError(f"{what}: {error}") from error
+    return [
+        (one.address.partition("%")[0], one.netmask)
+        for addresses in interfaces.values()
+        for one in addresses
+        if one.family in (socket.AF_INET, socket.AF_INET6)
+    ]
 
 
 def _network(text: str, netmask: str) -> tuple[bytes, int]:

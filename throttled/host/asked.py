@@ -1,12 +1,11 @@
 """Where an instance asks the daemon, as its own postconf says. Owns no state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from throttled.host import postconf
 from throttled.host.command import run
-from throttled.host.limits import pairs
-from throttled.host.postconf import Entry
+from throttled.host.postconf import Entry, pairs
 from throttled.host.services import disabled, loopback_only
 from throttled.maincf import asking
 from throttled.maincf.asking import CLIENT, DATA, RECIPIENT
@@ -14,34 +13,29 @@ from throttled.maincf.asking import CLIENT, DATA, RECIPIENT
 LISTS = (DATA, RECIPIENT, CLIENT)
 
 
-def findings(directory: str) -> Iterator[str]:
-    """Yield where an instance does not ask as it should.
+def findings(directory: str) -> list[str] | None:
+    """Return where an instance does not ask as it should; None where it was not connected.
 
     Raises:
         HostError: there is no Postfix, or the configuration there is broken.
     """
-    lookup = written(directory)
+    lookup, own = written(directory), list(overrides(directory))
+    lists = (lookup(DATA), *(value for _, _, value in own))
+    connected = any(asking.disconnected(value) != value for value in lists)
+    return list(_findings(lookup, own)) if connected or lookup(asking.NAME) else None
+
+
+def _findings(lookup: asking.Lookup, own: Iterable[tuple[Entry, str, str]]) -> Iterator[str]:
     if lookup(asking.NAME) != asking.VALUE:
         found = lookup(asking.NAME) or "nothing refers to it"
         yield f"{asking.NAME} is not as throttled sets it: {found}"
     if why := asking.finding(lookup(DATA), lookup):
         yield f"{DATA} does not ask: {why}"
-    for entry, name, value in overrides(directory):
+    for entry, name, value in own:
         if name == DATA and not loopback_only(entry):
             why = asking.finding(value, lookup)
             if why:
                 yield f"{entry.name} does not ask: its -o {DATA} hides the check ({why})"
-
-
-def connected(directory: str) -> bool:
-    """Return whether an instance was connected.
-
-    Raises:
-        HostError: there is no Postfix, or the configuration there is broken.
-    """
-    lookup = written(directory)
-    lists = (lookup(DATA), *(value for _, _, value in overrides(directory)))
-    return any(asking.disconnected(value) != value for value in lists) or bool(lookup(asking.NAME))
 
 
 def written(directory: str) -> asking.Lookup:

@@ -34,6 +34,10 @@ class Setting(Struct, frozen=True):
     before: str | None
     after: str | None
 
+    def backwards(self) -> "Setting":
+        """Return what reverts it."""
+        return Setting(self.name, self.after, self.before)
+
 
 class Replacement(Struct, frozen=True):
     """Another file beside main.cf, before and after."""

@@ -29,8 +29,6 @@ RESOLV_CONF = "/etc/resolv.conf"
 #: How long the names of relays may take to resolve, together.
 _RESOLVE = 3.0
 
-#: A proxy on this host: its clients' packets do come here.
-
 #: Fields of `Facts` that hold addresses or networks.
 _ADDRESSES = ("own", "gateways", "resolvers", "relays", "mynetworks", "xclient", "xforward")
 

@@ -15,16 +15,12 @@ from msgspec import Struct
 
 from throttled import address
 from throttled.host.postconf import Entry, Instance, split
-from throttled.host.services import disabled, port_of
+from throttled.host.services import listening, port_of, proxy
 
 #: Seconds until a greeting has to be there: postscreen_greet_wait is 6 s, a busy host is slow.
 SECONDS = 20.0
 _LONGEST = 65_536
 _LOOPBACK = ("127.0.0.1", "::1")
-_PROXY = {
-    "smtpd": "smtpd_upstream_proxy_protocol",
-    "postscreen": "postscreen_upstream_proxy_protocol",
-}
 
 
 class Endpoint(Struct, frozen=True):
@@ -40,15 +36,12 @@ class Endpoint(Struct, frozen=True):
 
 def endpoints(instance: Instance) -> Iterator[Endpoint]:
     """Yield the services of an instance that listen for SMTP, on loopback too."""
-    for entry in instance.entries:
-        if entry.kind != "inet" or entry.process not in _PROXY or disabled(entry):
-            continue
+    for entry in listening(instance):
         port = port_of(entry.name)
         if port is not None:
             tls = entry.parameters.get("smtpd_tls_wrappermode") == "yes"
-            proxy = bool(entry.parameters.get(_PROXY[entry.process]))
             tag = entry.parameters.get("syslog_name", "postfix")
-            yield Endpoint(entry.name, _hosts(entry), port, tls, proxy, tag)
+            yield Endpoint(entry.name, _hosts(entry), port, tls, bool(proxy(entry)), tag)
 
 
 def _hosts(entry: Entry) -> tuple[str, ...]:

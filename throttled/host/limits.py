@@ -7,6 +7,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from throttled.host.command import run
+from throttled.host.postconf import overrides, pairs, value
 from throttled.maincf.parameters import PARAMETERS
 from throttled.maincf.state import CONTEXT, Serving, State
 
@@ -44,7 +45,7 @@ def name(directory: str) -> str:
     Raises:
         HostError: there is no Postfix, or the configuration there is broken.
     """
-    return run("postconf", "-c", directory, "-xh", "multi_instance_name").strip()
+    return value(directory, "multi_instance_name")
 
 
 def proposed(now: State, scratch: str) -> State:
@@ -55,26 +56,17 @@ def proposed(now: State, scratch: str) -> State:
     return replace(now, values=values, stressed=stressed)
 
 
-def pairs(output: str) -> dict[str, str]:
-    """Take `name = value` lines apart."""
-    lines = (line.partition("=") for line in output.splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}
-
-
 def _values(directory: str, names: Iterable[str], *options: str) -> dict[str, str]:
     return pairs(run("postconf", "-c", directory, *options, "-x", *names))
 
 
 def _services(directory: str, values: Mapping[str, str]) -> list[Serving]:
     """Return the SMTP services, with their own `-o` over main.cf's values."""
-    overrides: dict[str, dict[str, str]] = {}
-    for key, value in pairs(run("postconf", "-c", directory, "-Px")).items():
-        service, _, parameter = key.rpartition("/")
-        overrides.setdefault(service, {})[parameter] = value
+    own = overrides(directory)
     found = []
     for line in run("postconf", "-c", directory, "-M").splitlines():
         fields = line.split(maxsplit=8)
         service = "/".join(fields[:2])
         if len(fields) > 7 and fields[7] == "smtpd" and fields[1] in ("inet", "pass"):
-            found.append(Serving(service, {**values, **overrides.get(service, {})}))
+            found.append(Serving(service, {**values, **own.get(service, {})}))
     return found

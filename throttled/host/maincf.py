@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from throttled.errors import HostError, NotPermittedError, RefusedError
 from throttled.host.command import run
-from throttled.host.limits import pairs
+from throttled.host.postconf import pairs
 
 _LARGEST = 4_194_304
 #: Postfix waits until a main.cf is two seconds old (dict_load_file), as it may be half written.

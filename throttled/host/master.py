@@ -5,6 +5,7 @@ Owns no state.
 
 from throttled.errors import HostError
 from throttled.host.command import run
+from throttled.host.postconf import pairs, value
 
 _SECONDS = 60.0  # `postfix start` and `reload` check a whole queue directory first
 
@@ -38,8 +39,7 @@ def start(directory: str) -> None:
 
 def _control(directory: str, command: str) -> None:
     """Run `postfix COMMAND` for this instance only (postmulti(1), multi_instance_wrapper)."""
-    ask = ("postconf", "-c", directory, "-xh")
-    wrapper, name = (run(*ask, f"multi_instance_{what}").strip() for what in ("wrapper", "name"))
+    wrapper, name = (value(directory, f"multi_instance_{what}") for what in ("wrapper", "name"))
     if wrapper:
         run("postmulti", "-i", name or "-", "-p", command, seconds=_SECONDS)
     else:
@@ -59,15 +59,14 @@ def try_smtpd(real: str, scratch: str) -> None:
     Raises:
         HostError: smtpd does not start with it; the log says why.
     """
-    smtpd = run("postconf", "-c", scratch, "-xh", "daemon_directory").strip() + "/smtpd"
+    smtpd = value(scratch, "daemon_directory") + "/smtpd"
     options: dict[str, list[str]] = {}
     for line in run("postconf", "-c", real, "-M").splitlines():
         fields = line.split(maxsplit=8)
         if len(fields) > 7 and fields[7] == "smtpd":
             options["/".join(fields[:2])] = []
-    for line in run("postconf", "-c", real, "-P").splitlines():
-        key, _, value = line.partition("=")
-        service, _, parameter = key.strip().rpartition("/")
-        options.get(service, []).extend(("-o", f"{parameter}={value.strip()}"))
+    for key, text in pairs(run("postconf", "-c", real, "-P")).items():
+        service, _, parameter = key.rpartition("/")
+        options.get(service, []).extend(("-o", f"{parameter}={text}"))
     for own in {tuple(own) for own in options.values()}:
         run("env", f"MAIL_CONFIG={scratch}", smtpd, "-S", *own, seconds=20.0)

@@ -5,8 +5,6 @@ Nothing of main.cf or master.cf is parsed here: includes, continued lines, `$nam
 master.cf makes postconf fail for the whole instance (Postfix would not start with it either).
 """
 
-from collections.abc import Iterator
-
 from msgspec import Struct
 
 from throttled.errors import HostError
@@ -63,7 +61,7 @@ def directories() -> tuple[str, ...]:
         HostError: there is no Postfix, or its configuration is broken.
     """
     default = run("postconf", "-h", "config_directory").strip()
-    others = run("postconf", "-c", default, "-xh", "multi_instance_directories")
+    others = value(default, "multi_instance_directories")
     return tuple(dict.fromkeys([default, *split(others)]))
 
 
@@ -74,13 +72,11 @@ def read(directory: str) -> Instance:
         HostError: there is no Postfix, or the configuration there is broken.
     """
     command = ("postconf", "-c", directory)
-    parameters = dict(_pairs(run(*command, "-x", *PARAMETERS)))
+    parameters = pairs(run(*command, "-x", *PARAMETERS))
     given = run(*command, "-n", "mynetworks") != ""
-    overrides: dict[str, dict[str, str]] = {}
-    for key, value in _pairs(run(*command, "-Px")):
-        service, _, parameter = key.rpartition("/")
-        overrides.setdefault(service, {})[parameter] = value
-    mua = {key.rpartition("/")[0] for key, value in _pairs(run(*command, "-P")) if "$mua_" in value}
+    own = overrides(directory)
+    written = pairs(run(*command, "-P"))
+    mua = {key.rpartition("/")[0] for key, value in written.items() if "$mua_" in value}
     entries = []
     for line in run(*command, "-M").splitlines():
         # name, type, private, unprivileged, chroot, wakeup, maxproc, command, arguments
@@ -89,10 +85,32 @@ def read(directory: str) -> Instance:
             raise HostError(f"{' '.join(command)} -M: not a service: {line[:80]!r}")
         service = f"{fields[0]}/{fields[1]}"
         process = fields[7].rpartition("/")[2]
-        effective = {**parameters, **overrides.get(service, {})}
+        effective = {**parameters, **own.get(service, {})}
         of = (fields[0], fields[1], process, effective, service in mua, fields[6])
         entries.append(Entry(*of))
     return Instance(directory, parameters, given, tuple(entries))
+
+
+def value(directory: str, name: str) -> str:
+    """Return one parameter of an instance, its `$` expanded.
+
+    Raises:
+        HostError: there is no Postfix, or the configuration there is broken.
+    """
+    return run("postconf", "-c", directory, "-xh", name).strip()
+
+
+def overrides(directory: str) -> dict[str, dict[str, str]]:
+    """Return the `-o` of each service that has some (`smtp/inet`), their `$` expanded.
+
+    Raises:
+        HostError: there is no Postfix, or the configuration there is broken.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for key, value in pairs(run("postconf", "-c", directory, "-Px")).items():
+        service, _, parameter = key.rpartition("/")
+        found.setdefault(service, {})[parameter] = value
+    return found
 
 
 def split(value: str) -> list[str]:
@@ -108,8 +126,7 @@ def split(value: str) -> list[str]:
     return [item for item in items if item]
 
 
-def _pairs(output: str) -> Iterator[tuple[str, str]]:
+def pairs(output: str) -> dict[str, str]:
     """Take `name = value` lines apart."""
-    for line in output.splitlines():
-        name, _, value = line.partition("=")
-        yield name.strip(), value.strip()
+    lines = (line.partition("=") for line in output.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

@@ -16,6 +16,7 @@ _PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "submissions": 465, "urd"
 _PROCESSES = 100
 _SUBMISSION_PORTS = (465, 587)
 _SUBMISSION_WORDS = ("submission", "smtps")
+#: What makes a program expect its clients from a proxy.
 _PROXY = {
     "smtpd": "smtpd_upstream_proxy_protocol",
     "postscreen": "postscreen_upstream_proxy_protocol",
@@ -31,16 +32,14 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
     """
     found: list[Service] = []
     warnings: list[str] = []
-    for entry in instance.entries:
-        if entry.kind != "inet" or entry.process not in _PROXY or disabled(entry):
-            continue
+    for entry in listening(instance):
         if loopback_only(entry):
             continue
         port = port_of(entry.name)
         if port is None:
             warnings.append(f"{instance.directory}/master.cf: {entry.name} has no known port")
             continue
-        protocol = entry.parameters.get(_PROXY[entry.process], "")
+        protocol = proxy(entry)
         for behind in (entry, *_behind(instance, entry)):
             tag = behind.parameters.get("syslog_name", "postfix")
             scope = scopes.get(tag) or _scope(entry, port)
@@ -86,6 +85,18 @@ def alike(found: Iterable[Service]) -> Iterator[str]:
                 f"distinguished; in {later.instance}/master.cf give {later.name} its own, for "
                 f"example -o syslog_name=postfix/{later.scope}"
             )
+
+
+def listening(instance: Instance) -> Iterator[Entry]:
+    """Yield the services that listen for SMTP, on loopback too."""
+    for entry in instance.entries:
+        if entry.kind == "inet" and entry.process in _PROXY and not disabled(entry):
+            yield entry
+
+
+def proxy(entry: Entry) -> str:
+    """Return the protocol of the proxy that a listening service gets its clients from; "": none."""
+    return entry.parameters.get(_PROXY[entry.process], "")
 
 
 def _behind(instance: Instance, screen: Entry) -> Iterator[Entry]:

@@ -6,8 +6,6 @@ what is active against an allowed subject is unbanned at once all the same.
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from throttled import address
 from throttled.control.protocol import (
     Allow,
@@ -19,11 +17,10 @@ from throttled.control.protocol import (
     Resolve,
 )
 from throttled.control.server import Peer
-from throttled.decide.ladder import OPERATOR
 from throttled.errors import RefusedError
-from throttled.model import SCOPES, Decision
+from throttled.model import SCOPES
 from throttled.operator.desk import Desk
-from throttled.operator.unban import blocking, sentence
+from throttled.operator.unban import blocking, releases, sentence
 from throttled.store.store import Filter
 
 _LATER = "; the rules in the kernel follow when the daemon starts"
@@ -57,11 +54,7 @@ def _allow_sender(desk: Desk, what: str) -> ChangeResult:
     """Let limits of senders spare an account, user, mailbox or domain from now on."""
     desk.reconfigure()
     moment, rows = desk.clock(), desk.active(what)
-    releases = [
-        Decision(moment.wall, "release", what, row.scope, OPERATOR, 0, moment.wall, "allowed")
-        for row in rows
-    ]
-    decisions = [replace(d, origin=OPERATOR) for d in releases]
+    decisions = releases([(what, row.scope) for row in rows], moment.wall, "allowed")
     desk.pipeline.decide(decisions, moment)
     desk.announce(decisions, notice=True)
     return ChangeResult(rows, True, f"{what} is allowed: it is not reported, throttled or banned")

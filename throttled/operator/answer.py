@@ -8,11 +8,11 @@ from msgspec.structs import replace
 from throttled.control import protocol
 from throttled.control.protocol import OBSERVED, AuditResult, Done, Request, Result
 from throttled.control.server import Peer
-from throttled.errors import BackendError, NotRunningError
+from throttled.errors import BackendError
 from throttled.health.probes.firewall import prove
 from throttled.operator.allow import allow, allowed, disallow, resolve
 from throttled.operator.ban import ban
-from throttled.operator.desk import Desk, Running
+from throttled.operator.desk import Desk
 from throttled.operator.explain import explain
 from throttled.operator.fleet import fleet_remove, fleet_status, fleet_trust
 from throttled.operator.import_ import import_list
@@ -77,22 +77,16 @@ def _add_host(desk: Desk, request: protocol.AddHost, _peer: Peer) -> Done:
 
 
 async def _reload(desk: Desk, _request: protocol.Reload, _peer: Peer) -> Done:
-    return Done(await _running(desk).reload())
+    return Done(await desk.daemon().reload())
 
 
 async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
-    return Done(await _running(desk).reach())
+    return Done(await desk.daemon().reach())
 
 
 def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
-    asked = _running(desk).asked(request.client, request.port)
+    asked = desk.daemon().asked(request.client, request.port)
     return Done("asked" if asked else "")
-
-
-def _running(desk: Desk) -> Running:
-    if desk.running is None:
-        raise NotRunningError("the daemon is not running", "systemctl start throttled")
-    return desk.running
 
 
 _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] = {

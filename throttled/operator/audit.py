@@ -11,10 +11,10 @@ import pwd
 import syslog
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from throttled.clock import Moment
+from throttled.clock import Moment, now
 from throttled.control import wire
 from throttled.control.protocol import (
     READS,
@@ -113,6 +113,23 @@ class Trail:
                 self._pending.popleft()
         except StoreError as error:  # it is done all the same
             log.error("%s; the audit record is %s. %s", error.message, where, error.hint)
+
+
+@contextmanager
+def recorded(store: str, request: PostfixChange | MailChange) -> Iterator[list[Result]]:
+    """Record what a command does within by itself, whether a daemon runs or not.
+
+    Args:
+        store: path of the database, opened when it is done.
+        request: what is done.
+
+    Yields:
+        Where to put the result.
+    """
+    with ExitStack() as opened:
+        trail = Trail(lambda: opened.enter_context(closing(Store.open(store))), now, offline=True)
+        with trail.recording(request, this_process()) as results:
+            yield results
 
 
 def this_process() -> Peer:

@@ -104,7 +104,7 @@ def ready(directory: str) -> str:
     Raises:
         RefusedError: it does not.
     """
-    queue = run("postconf", "-c", directory, "-xh", "queue_directory").strip()
+    queue = postconf.value(directory, "queue_directory")
     path = f"{queue}/{POLICY_SOCKET}"
     if not sessions.answers(path):
         hint = "start it: systemctl start throttled; see: throttled status"
@@ -126,15 +126,15 @@ def verify(directory: str, asked: Callable[[str, int], bool]) -> tuple[str, list
         ThrottledError: the daemon does not say.
     """
     notes: list[str] = []
-    for service in greeting.endpoints(postconf.read(directory)):
+    instance = postconf.read(directory)
+    local = {entry.name for entry in instance.entries if loopback_only(entry)}
+    for service in greeting.endpoints(instance):
         made = sessions.visit(service)
         if made.state == "broken":
             return f"{service.name} replied: {made.reply}", notes
         if made.state == "refused":
             notes.append(f"{service.name} was not tried with a message: {made.reply}")
-        elif not asked(made.client, made.port):
-            if _loopback(directory, service.name):
-                continue
+        elif not asked(made.client, made.port) and service.name not in local:
             return f"{service.name} took a message without asking", notes
     return "", notes
 
@@ -178,7 +178,7 @@ def _exactly(target: Target) -> Plan | None:
     files = [maincf.read(target.directory, one.name) for one in change.more]
     if any(file.text != one.after for file, one in zip(files, change.more, strict=True)):
         return None
-    settings = [Setting(s.name, s.after, s.before) for s in change.settings]
+    settings = [setting.backwards() for setting in change.settings]
     diff = difference(main, change.before)
     for file, one in zip(files, change.more, strict=True):
         diff += difference(file, one.before)
@@ -191,10 +191,6 @@ def _filters(directory: str, lookup: asking.Lookup) -> Iterator[str]:
     for entry in postconf.read(directory).entries:
         if entry.process == "smtpd" and entry.parameters.get("smtpd_proxy_filter", everywhere):
             yield f"{entry.name} has a smtpd_proxy_filter: Postfix holds no message there"
-
-
-def _loopback(directory: str, name: str) -> bool:
-    return any(e.name == name and loopback_only(e) for e in postconf.read(directory).entries)
 
 
 def _one_word(key: str, value: str) -> str:

@@ -20,7 +20,7 @@ from throttled.core.reconciler import Reconciler
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import answers
-from throttled.errors import BackendError, StoreError
+from throttled.errors import BackendError, NotRunningError, StoreError
 from throttled.model import RESTRICTING, SCOPES, Decision, Element, Entry, Finding, Scope, Snapshot
 from throttled.sources.backlog import Backlog
 from throttled.sources.handshakes import Handshakes
@@ -78,6 +78,16 @@ class Desk(Struct, frozen=True):
     def observing(self) -> bool:
         """Whether decisions are recorded, but never put into a kernel."""
         return not self.backend.enforces
+
+    def daemon(self) -> Running:
+        """Return the parts of the running daemon.
+
+        Raises:
+            NotRunningError: none runs.
+        """
+        if self.running is None:
+            raise NotRunningError("the daemon is not running", "systemctl start throttled")
+        return self.running
 
     @property
     def error(self) -> BackendError | None:

@@ -10,7 +10,7 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
-from throttled.errors import NotRunningError, RefusedError
+from throttled.errors import RefusedError
 from throttled.operator.desk import Desk
 
 
@@ -72,9 +72,7 @@ def fleet_trust(desk: Desk, request: FleetTrust, _peer: Peer) -> Done:
 
 
 def _fleet(desk: Desk) -> Fleet:
-    if desk.running is None:
-        raise NotRunningError("the daemon is not running", "systemctl start throttled")
-    fleet = desk.running.fleet()
+    fleet = desk.daemon().fleet()
     if fleet is None:
         raise RefusedError("this host is in no fleet", "set [fleet] site, see docs/fleet.md")
     return fleet

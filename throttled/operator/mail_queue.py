@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from throttled.errors import HostError
+from throttled.host import postconf
 from throttled.host.command import run
 from throttled.parse.queue_file import Queued, read
 
@@ -62,7 +63,7 @@ def unfinished(directory: str) -> set[str]:
     Raises:
         HostError: postconf refuses.
     """
-    queue = run("postconf", "-c", directory, "-xh", "queue_directory").strip()
+    queue = postconf.value(directory, "queue_directory")
     return {name for _, _, names in os.walk(f"{queue}/incoming") for name in names}
 
 

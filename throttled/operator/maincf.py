@@ -124,16 +124,12 @@ def reverted(main: MainCf, change: Change) -> tuple[bytes, list[Setting], list[s
         HostError: postconf refuses.
     """
     if main.text == change.after:
-        return change.before, [_backwards(setting) for setting in change.settings], []
+        return change.before, [setting.backwards() for setting in change.settings], []
     now = maincf.written(main, [setting.name for setting in change.settings])
     ours = [s for s in change.settings if now.get(s.name) == s.after and s.after != s.before]
     kept = [s.name for s in change.settings if now.get(s.name) not in (s.after, s.before)]
     text = maincf.edited(main, {s.name: s.before for s in ours}) if ours else main.text
-    return text, [_backwards(setting) for setting in ours], kept
-
-
-def _backwards(setting: Setting) -> Setting:
-    return Setting(setting.name, setting.after, setting.before)
+    return text, [setting.backwards() for setting in ours], kept
 
 
 def _apply(target: Target, main: MainCf, change: Change) -> Result:

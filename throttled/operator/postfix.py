@@ -5,12 +5,10 @@ There is no request to the daemon for it: its sandbox may not write /etc, and sh
 
 import difflib
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
 from pathlib import Path
 
 from msgspec import Struct
 
-from throttled.clock import now as clock_now
 from throttled.control.protocol import ChangeResult, PostfixChange
 from throttled.errors import RefusedError, UsageError
 from throttled.host import limits, maincf
@@ -23,9 +21,8 @@ from throttled.maincf.state import State
 from throttled.maincf.traps import refusals
 from throttled.maincf.values import number, unwritable
 from throttled.operator import maincf as changing
-from throttled.operator.audit import Trail, this_process
+from throttled.operator.audit import recorded
 from throttled.operator.maincf import Result, Target
-from throttled.store.store import Store
 
 
 class Row(Struct):
@@ -242,13 +239,9 @@ def change(target: Target, plan: Plan, store: str) -> Result:
     request = PostfixChange(target.directory, settings, undo=bool(plan.reverts))
     if not Path(store).exists():  # the journal has it, and there is no audit yet
         return _apply(target, plan)
-    with ExitStack() as opened:
-        trail = Trail(
-            lambda: opened.enter_context(closing(Store.open(store))), clock_now, offline=True
-        )
-        with trail.recording(request, this_process()) as results:
-            result = _apply(target, plan)
-            results.append(ChangeResult([], result.applied, result.message))
+    with recorded(store, request) as results:
+        result = _apply(target, plan)
+        results.append(ChangeResult([], result.applied, result.message))
     return result
 
 

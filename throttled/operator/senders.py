@@ -28,7 +28,7 @@ from throttled.control.server import Peer
 from throttled.decide.guessing import Target
 from throttled.decide.senders import SenderMeter
 from throttled.errors import NotPermittedError
-from throttled.model import Action, Decision, SenderRow, Snapshot
+from throttled.model import Action, Decision, SenderDay, SenderRow, Snapshot
 from throttled.operator.desk import Desk
 from throttled.settings import GUESSING, Duration
 from throttled.store.store import Filter
@@ -132,23 +132,18 @@ def facts(desk: Desk, subject: str) -> SenderFacts | None:
     inside = address.kind(subject) == "address" and senders.queue.inside(subject)
     if not (days or inside or address.is_named(subject)):
         return None
-    now = next((day for day in days if day.day == today), None)
+    now = next((day for day in days if day.day == today), SenderDay(subject, today))
     before = [day.recipients for day in days if day.day < today]
     usual = sum(before) // len(before) if before else 0
-    counts = (
-        (0, 0, 0, 0, 0)
-        if now is None
-        else (*(now.messages, now.recipients, now.bytes, now.bounces, now.deferrals),)
-    )
-    received = now.received if now is not None else 0
-    row = SenderRow(subject, *counts, usual, max(before, default=0), received)
+    counts = now.messages, now.recipients, now.bytes, now.bounces, now.deferrals
+    row = SenderRow(subject, *counts, usual, max(before, default=0), now.received)
     shown = reports[0].shown if reports else senders.queue.shown(subject)
     meters = [_meter(desk, m) for m in senders.meters(subject, moment.boot)] if desk.running else []
     target = desk.pipeline.engine.guessing.target(subject, moment.boot)
-    if target is None:
-        return SenderFacts(shown, row, len(before), meters, reports)
-    meters.append(_guesses(desk, target))
-    return SenderFacts(shown, row, len(before), meters, reports, target.sources)
+    if target is not None:
+        meters.append(_guesses(desk, target))
+    sources = target.sources if target is not None else 0
+    return SenderFacts(shown, row, len(before), meters, reports, sources)
 
 
 def worst(desk: Desk, most: int) -> list[Worst]:

@@ -203,9 +203,11 @@ def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[
     ]
 
 
-def releases(keys: Iterable[tuple[str, Scope]], wall: float) -> list[Decision]:
+def releases(
+    keys: Iterable[tuple[str, Scope]], wall: float, why: str = "unbanned"
+) -> list[Decision]:
     """Return the decisions as which an unban of these subjects is announced."""
     return [
-        Decision(wall, "release", subject, scope, OPERATOR, 0, wall, "unbanned", origin=OPERATOR)
+        Decision(wall, "release", subject, scope, OPERATOR, 0, wall, why, origin=OPERATOR)
         for subject, scope in keys
     ]

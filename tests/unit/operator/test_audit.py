@@ -5,16 +5,26 @@ import logging
 import os
 import pwd
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from throttled.clock import now
-from throttled.control.protocol import Ban, ChangeResult, Done, List, Reload, Request, Result
+from throttled.control.protocol import (
+    Ban,
+    ChangeResult,
+    Done,
+    List,
+    MailChange,
+    Reload,
+    Request,
+    Result,
+)
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Change
 from throttled.notify.journal import NOTICE
-from throttled.operator.audit import Trail, user_name
+from throttled.operator.audit import Trail, recorded, user_name
 from throttled.store.store import Store
 
 ME = Peer(os.getpid(), os.getuid(), os.getgid())
@@ -69,6 +79,24 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 4
     assert all("\n" not in line for line in lines)
+
+
+def test_what_a_command_does_by_itself_is_recorded(tmp_path: Path) -> None:
+    path = str(tmp_path / "throttled.db")
+    with recorded(path, MailChange("hold", "account:alice")) as results:
+        results.append(ChangeResult([], confirmed=True, message="done"))
+    with (
+        pytest.raises(RefusedError),
+        recorded(path, MailChange("delete", "account:alice")),
+    ):
+        raise RefusedError("not now")
+    store = Store.open(path, readonly=True)
+    found = [(row.op, row.subject, row.outcome, row.ok, row.offline) for row in store.changes()]
+    store.close()
+    assert found == [
+        ("mail", "account:alice", "not now", False, True),
+        ("mail", "account:alice", "done", True, True),
+    ]
 
 
 @pytest.mark.root
