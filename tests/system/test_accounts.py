@@ -1,13 +1,11 @@
 """What an operator sees of accounts and inside hosts: commands, a real daemon, a real Postfix."""
 
-import os
-import signal
 import smtplib
 from collections.abc import Iterator
 
 import pytest
 
-from lab.daemon.daemon import Daemon, daemon
+from lab.daemon.daemon import Daemon
 from lab.mail import postfix
 from lab.mail.postfix import PASSWORD, USER, Lab
 from lab.network.netns import SERVER4, until
@@ -27,16 +25,8 @@ _OBSERVED = 'mode = "observe"\n[limits.account-bounces]\nmode = "throttle"\n'
 def lab() -> Iterator[Lab]:
     with postfix.lab() as made:
         made.server.run("postconf", "-c", str(made.mail.config), "-e", *_MAIN)
-        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        made.mail.reread()
         yield made
-
-
-@pytest.fixture
-def guard(lab: Lab) -> Iterator[Daemon]:
-    lab.mail.log.write_text("")
-    with daemon(lab.server, lab.mail.config) as made:
-        yield made
-    lab.server.run("nft", "flush", "ruleset")
 
 
 def send(port: int, source: str, messages: int, *, login: bool = False) -> None:

@@ -4,7 +4,6 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -107,7 +106,7 @@ def test_only_what_we_put_on_hold_is_released(lab: Lab, guard: Daemon) -> None:
             "postconf", "-c", str(lab.mail.config), "-X", "smtpd_end_of_data_restrictions"
         )
         asking.reload(lab)
-    ids = [path.name for path in (lab.mail.home / "queue/hold").rglob("*") if path.is_file()]
+    ids = [path.name for path in lab.mail.queued("hold")]
     instance, now = str(lab.mail.config), time.time()
     records(guard).add(Held(instance, ids[0], "account:mallory", now, now, 1, 1.0))
     records(guard).add(Held(instance, ids[1], DEVICE, now - 7200, now - 3600, 1, 1.0))
@@ -170,8 +169,7 @@ def test_messages_by_queue_id(lab: Lab, guard: Daemon) -> None:
 
 
 def queued(lab: Lab) -> list[str]:
-    places = (lab.mail.home / "queue" / name for name in ("active", "deferred"))
-    return [path.name for place in places for path in Path(place).rglob("*") if path.is_file()]
+    return [path.name for path in lab.mail.queued("active", "deferred")]
 
 
 def test_everything_on_hold_is_released_at_once(lab: Lab, guard: Daemon) -> None:

@@ -1,9 +1,7 @@
 """Whose mail it is: a real Postfix with SASL, a content filter, bounces and strangers."""
 
 import asyncio
-import os
 import re
-import signal
 import smtplib
 from collections import Counter
 from collections.abc import Iterator
@@ -57,7 +55,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
             xforward = "yes" if request.param == "xforward" else "no"
             override = "" if proxy else "no_address_mappings"
             master.write(_MASTER.format(xforward=xforward, override=override))
-        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        made.mail.reread()
         yield made
 
 
@@ -74,10 +72,8 @@ def send(
 
 def drained(lab: Lab) -> bool:
     """Return whether every message was delivered or returned: nothing is in the queue."""
-    queue = lab.mail.home / "queue"
     removed = lab.mail.log.read_text("latin-1").count(": removed")
-    left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]
-    return removed >= 3 * MESSAGES and not [path for path in left if path.is_file()]
+    return removed >= 3 * MESSAGES and not lab.mail.queued("incoming", "active", "deferred")
 
 
 def used(log: Path) -> Counter[tuple[str, str]]:
@@ -127,7 +123,7 @@ def test_messages_queued_before_the_start_are_known_from_their_files(
     )
     with postfix.lab() as made:
         made.server.run("postconf", "-c", str(made.mail.config), "-e", *main)
-        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        made.mail.reread()
         made.client.call(lambda: send(587, STRANGER, ["a@later.test"], login=True, messages=2))
         made.client.call(lambda: send(25, DEVICE, ["a@later.test"], messages=3))
         until(lambda: made.mail.log.read_text().count("=deferred") == 5, "five are deferred")

@@ -3,10 +3,8 @@
 What was sent is known, and so is whose each bounce is: the counts have to be just that.
 """
 
-import os
 import random
 import shutil
-import signal
 import smtplib
 import subprocess
 import sys
@@ -122,15 +120,11 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         try:
             assert running.stdout
             running.stdout.readline()
-            reload(made)
+            made.mail.reread()
             yield made
         finally:
             running.kill()
             running.communicate()
-
-
-def reload(lab: Lab) -> None:
-    os.kill(int((lab.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
 
 
 def send(sent: Sent) -> None:
@@ -145,11 +139,6 @@ def send(sent: Sent) -> None:
 def hand_in(lab: Lab, sent: Sent) -> None:
     argv = ("sendmail", "-C", str(lab.mail.config), "-f", sent.sender, *sent.recipients)
     lab.server.run(*argv, stdin="Subject: x\n\nx\n")
-
-
-def queued(lab: Lab, *queues: str) -> list[Path]:
-    queue = lab.mail.home / "queue"
-    return [path for name in queues for path in (queue / name).rglob("*") if path.is_file()]
 
 
 def used(log: Path) -> Counter[tuple[str, str]]:
@@ -178,20 +167,20 @@ def test_a_day(lab: Lab) -> None:
     for one in mails:
         if not one.source:
             hand_in(lab, one)
-    until(lambda: not queued(lab, "maildrop", "incoming", "active"), "all is tried")
-    assert queued(lab, "deferred")
+    until(lambda: not lab.mail.queued("maildrop", "incoming", "active"), "all is tried")
+    assert lab.mail.queued("deferred")
     lab.server.run("postsuper", *config, "-r", "ALL", "deferred")
     hand_in(
         lab, Sent("uid:0", "", "", "root@example.test", ("bob@example.test",), 0)
     )  # wakes pickup
-    until(lambda: not queued(lab, "maildrop", "incoming", "active"), "all is tried again")
+    until(lambda: not lab.mail.queued("maildrop", "incoming", "active"), "all is tried again")
     lab.server.run("postconf", *config, "-e", _TRANSPORT.replace("retry:4.4.1", "error:5.1.2"))
-    reload(lab)
+    lab.mail.reread()
 
     def delivered() -> bool:
-        if queued(lab, "deferred"):
+        if lab.mail.queued("deferred"):
             lab.server.run("postqueue", *config, "-f")  # qmgr may just be starting again
-        return not queued(lab, "maildrop", "incoming", "active", "deferred")
+        return not lab.mail.queued("maildrop", "incoming", "active", "deferred")
 
     until(delivered, "nothing is left")
     expected: Counter[tuple[str, str]] = Counter()

@@ -1,8 +1,6 @@
 """Postfix that asks a policy server, and senders of mail whose waits are measured."""
 
 import contextlib
-import os
-import signal
 import smtplib
 import sys
 import threading
@@ -10,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lab.mail.maincf import settle
 from lab.mail.postfix import PASSWORD, USER, Lab
 from lab.network.netns import SERVER4, until
 from throttled.model import Decision, Rate
@@ -50,9 +49,9 @@ def check(path: str = "throttled/policy") -> str:
 
 def reload(lab: Lab) -> None:
     """Let Postfix read its configuration again, and wait until no smtpd has the old one."""
-    old = {pid for pid in lab.mail.pids() if _name(pid) == "smtpd"}
-    os.utime(lab.mail.config / "main.cf", (1e9, 1e9))  # see lab.mail.maincf.settle
-    os.kill(int((lab.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+    old = lab.mail.smtpd_pids()
+    settle(lab.mail.config / "main.cf")
+    lab.mail.reread()
     until(lambda: not old & set(lab.mail.pids()), "no smtpd has the old configuration")
 
 
@@ -128,7 +127,7 @@ def ban(subject: str) -> Decision:
 
 def on_hold(lab: Lab) -> int:
     """Return how many messages are on hold."""
-    return sum(path.is_file() for path in (lab.mail.home / "queue/hold").rglob("*"))
+    return len(lab.mail.queued("hold"))
 
 
 @contextlib.contextmanager
@@ -151,10 +150,3 @@ def _session(source: str, *, login: bool, seconds: float) -> smtplib.SMTP:
     if login:
         session.login(USER, PASSWORD)
     return session
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
