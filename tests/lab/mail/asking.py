@@ -95,6 +95,13 @@ def send(  # noqa: PLR0913 - who, how many, how
     return times
 
 
+def mail_flows(lab: Lab) -> None:
+    """Send a message in through port 25, and see it in the mailbox."""
+    before = lab.mail.delivered()
+    assert len(send(lab, 1, CLIENT)) == 1
+    until(lambda: lab.mail.delivered() > before, "the message is delivered")
+
+
 def at_once(number: int, act: Callable[[], list[float]]) -> list[float]:
     """Do the same in so many threads; return what all of them return."""
     found: list[float] = []
