@@ -5,7 +5,6 @@ What was sent is known, and so is whose each bounce is: the counts have to be ju
 
 import random
 import shutil
-import smtplib
 import subprocess
 import sys
 from collections import Counter
@@ -19,7 +18,8 @@ import pytest
 
 from lab.mail import content_filter, postfix
 from lab.mail.postfix import HOST, PASSWORD, USER, Lab
-from lab.network.netns import SERVER4, until
+from lab.mail.session import LETTER, session
+from lab.network.netns import until
 from throttled.decide.queue import Queue
 from throttled.model import Facts
 from throttled.parse.parser import Parser
@@ -128,12 +128,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 def send(sent: Sent) -> None:
-    port = 587 if sent.login else 25
-    with smtplib.SMTP(SERVER4, port, timeout=60, source_address=(sent.source, 0)) as session:
-        session.ehlo("client.example.net")
-        if sent.login:
-            session.login(sent.login, PASSWORD)
-        session.sendmail(sent.sender, sent.recipients, "Subject: x\r\n\r\nx\r\n")
+    with session(sent.source, sent.login) as client:
+        client.sendmail(sent.sender, sent.recipients, LETTER)
 
 
 def hand_in(lab: Lab, sent: Sent) -> None:

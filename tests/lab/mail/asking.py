@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab.mail.maincf import settle
-from lab.mail.postfix import PASSWORD, USER, Lab
-from lab.network.netns import SERVER4, until
+from lab.mail.postfix import USER, Lab
+from lab.mail.session import LETTER, session
+from lab.network.netns import until
 from throttled.model import Decision, Rate
 from throttled.store.store import Store
 
@@ -25,7 +26,6 @@ count = "messages"
 within = "1d"
 soft = 1000000
 """
-_LETTER = "Subject: x\r\n\r\nx\r\n"
 
 
 def connect(lab: Lab, path: str = "throttled/policy", *more: str) -> None:
@@ -77,19 +77,19 @@ def send(  # noqa: PLR0913 - who, how many, how
     times: list[float] = []
 
     def deliver() -> None:
-        session: smtplib.SMTP | None = None
+        client: smtplib.SMTP | None = None
         for _ in range(count):
             began = time.monotonic()
             with contextlib.suppress(smtplib.SMTPException, OSError):
-                if session is None:
-                    session = _session(source, login=login, seconds=seconds)
-                session.sendmail("someone@example.net", ["alice@example.test"], _LETTER)
+                if client is None:
+                    client = session(source, USER if login else "", seconds)
+                client.sendmail("someone@example.net", ["alice@example.test"], LETTER)
                 times.append(time.monotonic() - began)
-            if sessions and session is not None:
-                session.close()
-                session = None
-        if session is not None:
-            session.close()
+            if sessions and client is not None:
+                client.close()
+                client = None
+        if client is not None:
+            client.close()
 
     lab.client.call(deliver)
     return times
@@ -148,12 +148,3 @@ def as_postfix(lab: Lab, code: str) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def _session(source: str, *, login: bool, seconds: float) -> smtplib.SMTP:
-    port = 587 if login else 25
-    session = smtplib.SMTP(SERVER4, port, timeout=seconds, source_address=(source, 0))
-    session.ehlo("client.example.net")
-    if login:
-        session.login(USER, PASSWORD)
-    return session
