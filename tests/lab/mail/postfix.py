@@ -193,7 +193,7 @@ class Postfix:
         """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog.
 
         Raises:
-            RuntimeError: it failed; the text is why, which Postfix tells its log alone.
+            RuntimeError: it failed; the text is why, which Postfix reports to its log alone.
         """
         until(self.log.exists, "there is a log to rotate")
         if self.home.joinpath("rsyslogd.pid").exists():

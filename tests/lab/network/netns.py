@@ -234,7 +234,7 @@ def without(capabilities: Sequence[str], code: str) -> subprocess.CompletedProce
 
 
 def until(happened: Callable[[], object], what: str, seconds: float = DEADMAN) -> None:
-    """Wait for an event that nobody can tell us of.
+    """Wait for an event of which there is no notification.
 
     Raises:
         TimeoutError: it did not happen within `seconds`; `what` says what did not.
