@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lab.mail import postfix
 from lab.mail.maincf import settle
 from lab.mail.postfix import USER, Lab
 from lab.mail.session import LETTER, session
@@ -26,6 +27,14 @@ count = "messages"
 within = "1d"
 soft = 1000000
 """
+
+
+@contextlib.contextmanager
+def lab() -> Iterator[Lab]:
+    """Make a server whose Postfix asks."""
+    with postfix.lab() as made:
+        connect(made)
+        yield made
 
 
 def connect(lab: Lab, path: str = "throttled/policy", *more: str) -> None:
