@@ -15,6 +15,7 @@ from throttled.enforce.answers import PolicyAnswers
 from throttled.enforce.backend import Backend
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.registry import choose, with_answers
+from throttled.model import Ruleset
 
 KERNEL = [
     pytest.param("xdp", marks=pytest.mark.root),
@@ -71,8 +72,16 @@ def host(
 OTHERS = ["dryrun", "policy-answers", pytest.param("dispatch", marks=pytest.mark.root)]
 
 
+@pytest.fixture
+def rules() -> Ruleset:
+    """Return what a backend is set up with."""
+    return RULESET
+
+
 @pytest.fixture(params=[*KERNEL, *OTHERS])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+def backend(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, rules: Ruleset
+) -> Iterator[Backend]:
     """Give a backend that is set up and holds nothing."""
     name = named(request.param, monkeypatch)
     with ExitStack() as stack:
@@ -82,5 +91,5 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
             place = stack.enter_context(namespace("backend"))
             stack.enter_context(place.entered())
             made = with_answers(choose("nftables")) if name == "dispatch" else choose(name)
-        made.setup(RULESET)
+        made.setup(rules)
         yield made

@@ -1,17 +1,12 @@
 """What a backend for accounts and inside hosts does with their entries: as with any others."""
 
-from collections.abc import Iterator
-
 import pytest
 from msgspec.structs import replace
 
 from lab.daemon.guarded import RULESET
-from lab.network.netns import namespace, until
-from throttled.enforce.answers import PolicyAnswers
+from lab.network.netns import until
 from throttled.enforce.backend import Backend
-from throttled.enforce.dryrun import DryRun
-from throttled.enforce.registry import choose, with_answers
-from throttled.model import Answers, Entry, Rate
+from throttled.model import Answers, Entry, Rate, Ruleset
 
 INSIDE = "198.51.100.0/24"
 RULES = replace(RULESET, answers=Answers(inside=(INSIDE,)))
@@ -22,17 +17,17 @@ SENDERS = (
 SLOW = Rate(2, 60.0, 1)
 
 
-@pytest.fixture(params=["dryrun", "policy-answers", pytest.param("both", marks=pytest.mark.root)])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    if request.param != "both":
-        made: Backend = DryRun() if request.param == "dryrun" else PolicyAnswers()
-        made.setup(RULES)
-        yield made
-        return
-    with namespace("senders") as place, place.entered():
-        made = with_answers(choose("nftables"))
-        made.setup(RULES)
-        yield made
+#: Those that answer Postfix, or act as if.
+pytestmark = pytest.mark.parametrize(
+    "backend",
+    ["dryrun", "policy-answers", pytest.param("dispatch", marks=pytest.mark.root)],
+    indirect=True,
+)
+
+
+@pytest.fixture
+def rules() -> Ruleset:
+    return RULES
 
 
 @pytest.mark.parametrize("subject", SENDERS)

@@ -257,7 +257,7 @@ def test_what_others_do_to_the_tables_is_not_our_business(host: Host) -> None:
         assert watch.drain() == Drift()
     run("iptables-legacy", "-t", "raw", "-I", "PREROUTING", *rule[1:])
     assert watch.drain() == Drift(rules=True, lost=True)
-    assert watch.drain() == Drift()  # told once
+    assert watch.drain() == Drift()  # reported once
     run("iptables-legacy", "-t", "raw", "-D", "PREROUTING", *rule[1:])
     watch.close()
 

@@ -54,7 +54,7 @@ class Guarded(NamedTuple):
         return run(self.frames, frame)[0]
 
     def drops(self, packet: bytes) -> bool:
-        """Tell what becomes of an IP packet in a plain frame."""
+        """Return what becomes of an IP packet in a plain frame."""
         return self.verdict(ethernet(packet)) == DROP
 
 

@@ -30,3 +30,10 @@ def guard(lab: Lab) -> Iterator[Daemon]:
     with daemon(lab.server, lab.mail.config) as made:
         yield made
     lab.server.run("nft", "flush", "ruleset")
+
+
+@pytest.fixture
+def emptied(lab: Lab) -> Iterator[None]:
+    """Delete what a test leaves in Postfix's queue, after its daemon has ended."""
+    yield
+    lab.server.run("postsuper", "-c", str(lab.mail.config), "-d", "ALL")

@@ -1,16 +1,14 @@
 """What an operator sees of accounts and inside hosts: commands, a real daemon, a real Postfix."""
 
-import os
-import signal
-import smtplib
 from collections.abc import Iterator
 
 import pytest
 
-from lab.daemon.daemon import Daemon, daemon
+from lab.daemon.daemon import Daemon
 from lab.mail import postfix
-from lab.mail.postfix import PASSWORD, USER, Lab
-from lab.network.netns import SERVER4, until
+from lab.mail.postfix import USER, Lab
+from lab.mail.session import LETTER, session
+from lab.network.netns import until
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
@@ -27,26 +25,15 @@ _OBSERVED = 'mode = "observe"\n[limits.account-bounces]\nmode = "throttle"\n'
 def lab() -> Iterator[Lab]:
     with postfix.lab() as made:
         made.server.run("postconf", "-c", str(made.mail.config), "-e", *_MAIN)
-        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        made.mail.reread()
         yield made
 
 
-@pytest.fixture
-def guard(lab: Lab) -> Iterator[Daemon]:
-    lab.mail.log.write_text("")
-    with daemon(lab.server, lab.mail.config) as made:
-        yield made
-    lab.server.run("nft", "flush", "ruleset")
-
-
-def send(port: int, source: str, messages: int, *, login: bool = False) -> None:
-    with smtplib.SMTP(SERVER4, port, timeout=30, source_address=(source, 0)) as session:
-        session.ehlo("client.example.net")
-        if login:
-            session.login(USER, PASSWORD)
+def send(source: str, messages: int, user: str = "") -> None:
+    with session(source, user) as client:
         for _ in range(messages):
             recipients = ["a@dead.test", "bob@example.test"]
-            session.sendmail("someone@example.net", recipients, "Subject: x\r\n\r\nx\r\n")
+            client.sendmail("someone@example.net", recipients, LETTER)
 
 
 def first(guard: Daemon, *argv: str, code: int = 0) -> str:
@@ -63,8 +50,8 @@ def bounced(guard: Daemon, subject: str, count: int) -> bool:
 
 def test_a_stolen_account_is_found_and_explained(lab: Lab, guard: Daemon) -> None:
     guard.start()
-    lab.client.call(lambda: send(587, STRANGER, 11, login=True))
-    lab.client.call(lambda: send(25, DEVICE, 3))
+    lab.client.call(lambda: send(STRANGER, 11, USER))
+    lab.client.call(lambda: send(DEVICE, 3))
     until(lambda: bounced(guard, "account:alice", 11), "all bounces of the account")
     until(lambda: bounced(guard, DEVICE, 3), "all bounces of the device")
     said = first(guard, "explain", "account:Alice")
@@ -92,7 +79,7 @@ def test_a_stolen_account_is_found_and_explained(lab: Lab, guard: Daemon) -> Non
 def test_what_would_be_throttled_is_listed_while_observing(lab: Lab, guard: Daemon) -> None:
     guard.config.write_text(_OBSERVED + guard.config.read_text())
     guard.start()
-    lab.client.call(lambda: send(587, STRANGER, 11, login=True))  # 12 may come in one batch
+    lab.client.call(lambda: send(STRANGER, 11, USER))  # 12 may come in one batch
     until(lambda: guard.rows("account:alice") != [], "the account is listed")
     assert first(guard, "unban", "account:alice").startswith("account:alice would be unbanned")
     line = "would-throttle account:alice limit=account-bounces value=11 soft=10 for=10m origin=log"

@@ -1,7 +1,6 @@
 """`throttled postfix connect` and `disconnect` on a real Postfix, while mail flows."""
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab.daemon.daemon import Daemon
-from lab.mail.asking import send
+from lab.mail.asking import mail_flows, send
+from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.network import netns
 from throttled.maincf.asking import VALUE
@@ -52,7 +52,7 @@ class Site:
         directory = str(self.lab.mail.config)
         text = self.lab.server.run("postconf", "-c", directory, *argv).stdout.strip()
         for path in (self.main, self.master):
-            os.utime(path, (1e9, 1e9))  # see lab.mail.maincf.settle
+            settle(path)
         return text
 
     def files(self) -> tuple[bytes, bytes]:
@@ -73,11 +73,6 @@ class Site:
     def reload(self) -> None:
         self.lab.mail.command("reload")
 
-    def mail_flows(self) -> None:
-        before = self.lab.mail.delivered()
-        assert len(send(self.lab, 1, "198.18.70.7")) == 1
-        netns.until(lambda: self.lab.mail.delivered() > before, "the message is delivered")
-
 
 @pytest.fixture
 def site(lab: Lab, guard: Daemon) -> Iterator[Site]:
@@ -85,11 +80,11 @@ def site(lab: Lab, guard: Daemon) -> Iterator[Site]:
     before = made.files()
     guard.start()
     yield made
-    made.mail_flows()
+    mail_flows(lab)
     for path, text in zip((made.main, made.master), before, strict=True):
         path.unlink()
         path.write_bytes(text)
-        os.utime(path, (1e9, 1e9))
+        settle(path)
     made.reload()
 
 
@@ -104,7 +99,7 @@ def test_connected_postfix_asks_and_disconnected_is_as_before(site: Site) -> Non
     code, said = site.run("connect")
     assert (code, "nothing to change" in said) == (0, True)
     assert site.files() == text
-    site.mail_flows()
+    mail_flows(site.lab)
     code, said = site.run("disconnect")
     assert code == 0, said
     assert site.files() == before
@@ -126,7 +121,7 @@ def test_a_kill_between_the_two_files(site: Site, who: str) -> None:
     script = _KILLED.format(who=who, toml=str(site.guard.config))
     site.lab.server.run(sys.executable, "-c", script, check=False)
     netns.until(lambda: not site.working(), "the command has ended")
-    site.mail_flows()
+    mail_flows(site.lab)
     code, said = site.run("disconnect")
     assert code == 0, said
     assert site.files() == before

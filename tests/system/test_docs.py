@@ -1,4 +1,4 @@
-"""The pages for operators: what they tell to type is typed, what they show as configuration loaded.
+"""The pages for operators: their commands are typed, what they show as configuration loaded.
 
 *.md and docs/*.md are read. A block of `sh` is run command by command by a host with the
 documented paths: a mount namespace with an /etc, /var/lib, /var/log and /run of its own, a real

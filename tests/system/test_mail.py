@@ -4,12 +4,11 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from lab.daemon.daemon import Daemon, daemon
-from lab.mail import asking, postfix
+from lab.daemon.daemon import Daemon
+from lab.mail import asking
 from lab.mail.asking import (
     ACCOUNT,
     CLIENT,
@@ -27,26 +26,19 @@ from lab.network.netns import until
 from throttled.host.on_hold import Held, OnHold
 from throttled.model import Rate
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.usefixtures("emptied")]
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """A Postfix that asks."""
-    with postfix.lab() as made:
-        asking.connect(made)
+    with asking.lab() as made:
         yield made
 
 
 @pytest.fixture
-def guard(lab: Lab) -> Iterator[Daemon]:
-    lab.mail.log.write_text("")
-    with daemon(
-        lab.server, lab.mail.config, f'{LIMIT}[accounts]\nban = "hold"\nhold = "1s"\n'
-    ) as made:
-        yield made
-    lab.server.run("nft", "flush", "ruleset")
-    lab.server.run("postsuper", "-c", str(lab.mail.config), "-d", "ALL")
+def guard(guard: Daemon) -> Daemon:
+    guard.configure(f'{LIMIT}[accounts]\nban = "hold"\nhold = "1s"\n')
+    return guard
 
 
 def run(guard: Daemon, *argv: str) -> tuple[int, str]:
@@ -89,25 +81,14 @@ def test_mail_on_hold_is_released_at_the_rate_after_the_daemons_death(
 def test_only_what_we_put_on_hold_is_released(lab: Lab, guard: Daemon) -> None:
     """Others' hold, and a queue id that another message has by now."""
     guard.start()
-    lab.server.run(
-        "postconf", "-c", str(lab.mail.config), "-e", "smtpd_end_of_data_restrictions=static:HOLD"
-    )
-    lab.server.run(
-        "postconf",
-        "-c",
-        str(lab.mail.config),
-        "-e",
-        "smtpd_end_of_data_restrictions=check_client_access static:HOLD",
-    )
+    configure(lab, "-e", "smtpd_end_of_data_restrictions=check_client_access static:HOLD")
     asking.reload(lab)
     try:
         assert len(send(lab, 3)) == 3
     finally:
-        lab.server.run(
-            "postconf", "-c", str(lab.mail.config), "-X", "smtpd_end_of_data_restrictions"
-        )
+        configure(lab, "-X", "smtpd_end_of_data_restrictions")
         asking.reload(lab)
-    ids = [path.name for path in (lab.mail.home / "queue/hold").rglob("*") if path.is_file()]
+    ids = [path.name for path in lab.mail.queued("hold")]
     instance, now = str(lab.mail.config), time.time()
     records(guard).add(Held(instance, ids[0], "account:mallory", now, now, 1, 1.0))
     records(guard).add(Held(instance, ids[1], DEVICE, now - 7200, now - 3600, 1, 1.0))
@@ -170,8 +151,7 @@ def test_messages_by_queue_id(lab: Lab, guard: Daemon) -> None:
 
 
 def queued(lab: Lab) -> list[str]:
-    places = (lab.mail.home / "queue" / name for name in ("active", "deferred"))
-    return [path.name for place in places for path in Path(place).rglob("*") if path.is_file()]
+    return [path.name for path in lab.mail.queued("active", "deferred")]
 
 
 def test_everything_on_hold_is_released_at_once(lab: Lab, guard: Daemon) -> None:

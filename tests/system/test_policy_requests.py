@@ -12,8 +12,8 @@ from functools import partial
 
 import pytest
 
-from lab.daemon.daemon import Daemon, daemon
-from lab.mail import asking, postfix
+from lab.daemon.daemon import Daemon
+from lab.mail import asking
 from lab.mail.asking import (
     ACCOUNT,
     CLIENT,
@@ -30,24 +30,19 @@ from lab.mail.postfix import Lab
 from lab.network.netns import SERVER4, until
 from throttled.model import Rate
 
-pytestmark = [pytest.mark.root, pytest.mark.postfix]
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.usefixtures("emptied")]
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """A Postfix that asks."""
-    with postfix.lab() as made:
-        asking.connect(made)
+    with asking.lab() as made:
         yield made
 
 
 @pytest.fixture
-def guard(lab: Lab) -> Iterator[Daemon]:
-    lab.mail.log.write_text("")
-    with daemon(lab.server, lab.mail.config, LIMIT) as made:
-        yield made
-    lab.server.run("nft", "flush", "ruleset")
-    lab.server.run("postsuper", "-c", str(lab.mail.config), "-d", "ALL", "hold")
+def guard(guard: Daemon) -> Daemon:
+    guard.configure(LIMIT)
+    return guard
 
 
 def used(guard: Daemon, subject: str) -> tuple[int, int]:

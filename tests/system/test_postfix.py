@@ -5,7 +5,6 @@ After every test mail flows: whatever was set, refused, reverted, or killed at a
 
 import json
 import os
-import smtplib
 import stat
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from typing import Any
 import pytest
 
 from lab.daemon.daemon import Daemon
+from lab.mail.asking import mail_flows
 from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.network import netns
-from lab.network.netns import SERVER4
 from throttled.errors import RefusedError, UsageError
 from throttled.operator import postfix
 
@@ -59,20 +58,13 @@ class Site:
         self.main.write_bytes(text)
         settle(self.main)
 
-    def mail_flows(self) -> None:
-        """Send a message in through port 25, and see it in the mailbox."""
-        before = self.lab.mail.delivered()
-        with self.lab.client.entered(), smtplib.SMTP(SERVER4, 25, timeout=30) as smtp:
-            smtp.sendmail("a@sender.test", ["alice@example.test"], "Subject: x\r\n\r\nx\r\n")
-        netns.until(lambda: self.lab.mail.delivered() > before, "the message is delivered")
-
 
 @pytest.fixture
 def site(lab: Lab, guard: Daemon) -> Iterator[Site]:
     made = Site(lab, guard)
     text = made.main.read_bytes()
     yield made
-    made.mail_flows()
+    mail_flows(lab)
     if made.main.read_bytes() != text:
         made.put(text)
         lab.mail.command("reload")
@@ -90,7 +82,7 @@ def test_what_is_set_works_and_undo_reverts_it_exactly(site: Site) -> None:
     status = site.main.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o640, 4)
     assert not list(site.main.parent.glob("main.cf.*"))
-    site.mail_flows()
+    mail_flows(site.lab)
     assert [one["outcome"] for one in site.journal()] == ["applied"]
     done = site.run("undo", "--yes")
     assert done.returncode == 0, done.stderr
@@ -120,7 +112,7 @@ _ODD = (
 def test_every_advised_value_alone_and_all_together(site: Site) -> None:
     directory = str(site.main.parent)
     site.lab.server.run("postconf", "-c", directory, "-e", *_ODD)
-    os.utime(site.main, (1e9, 1e9))
+    settle(site.main)
     before = site.main.read_bytes()
     advised = {name: row["advised"] for name, row in site.rows().items() if row["advised"]}
     odd = {text.partition(" ")[0] for text in _ODD} - {"smtpd_client_message_rate_limit"}
@@ -128,11 +120,11 @@ def test_every_advised_value_alone_and_all_together(site: Site) -> None:
     for name, value in advised.items():
         assert site.set(f"{name}={value}").returncode == 0
         assert site.value(name) == value
-        site.mail_flows()
+        mail_flows(site.lab)
         site.put(before)
     assert site.set("--advised").returncode == 0
     assert {name: site.value(name) for name in advised} == advised
-    site.mail_flows()
+    mail_flows(site.lab)
     assert not any(row["advised"] for row in site.rows().values())
 
 
@@ -231,7 +223,7 @@ def test_what_is_fatal_all_the_same_is_reverted(site: Site, value: str, words: s
     assert words in done.stderr
     assert "main.cf is as before, Postfix works" in done.stderr
     assert site.main.read_bytes() == before
-    site.mail_flows()
+    mail_flows(site.lab)
     assert {one["outcome"] for one in site.journal()} == {"restored"}
     assert "nothing to undo" in site.run("undo", "--yes").stderr
 
@@ -264,7 +256,7 @@ def test_a_kill_at_any_step_leaves_a_working_postfix(site: Site, step: str, who:
     code = _KILL.format(step=step, pids=f"({who},)")
     run_with(site, code, "set", "smtpd_soft_error_limit=12", "--yes")
     netns.until(lambda: not running(site), "the command has ended")
-    site.mail_flows()
+    mail_flows(site.lab)
     done = site.run("undo", "--yes")
     finished = who == _PARENT or step == "finished"
     assert ("nothing to undo" in done.stderr) == (not finished and who == _CHILD)
@@ -295,7 +287,7 @@ def test_a_kill_while_port_25_is_dead(site: Site, step: str, who: str) -> None:
     netns.until(lambda: not running(site), "the command has ended")
     site.run("undo", "--yes")
     assert site.main.read_bytes() == before
-    site.mail_flows()
+    mail_flows(site.lab)
 
 
 def test_a_change_by_another_program_meanwhile_is_not_lost(site: Site) -> None:
@@ -318,7 +310,7 @@ def test_what_others_change_after_it_stays(site: Site) -> None:
     assert site.set("smtpd_soft_error_limit=12", "smtpd_timeout=200s").returncode == 0
     edit = "smtpd_soft_error_limit=13"
     site.lab.server.run("postconf", "-c", str(site.main.parent), "-e", edit)
-    os.utime(site.main, (1e9, 1e9))
+    settle(site.main)
     done = site.run("undo", "--yes")
     assert done.returncode == 0, done.stderr
     assert "smtpd_soft_error_limit was changed meanwhile" in done.stdout + done.stderr

@@ -1,6 +1,5 @@
 """`throttled postfix` where a port is not plain: postscreen, a proxy, several instances."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.mail import stock
+from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.network import netns
 
@@ -27,11 +27,11 @@ def kinds(lab: Lab) -> Iterator[Lab]:
     master = lab.mail.config / "master.cf"
     text = master.read_text()
     master.write_text(text + _MASTER.replace("-o", "\n  -o"))
-    os.utime(master, (1e9, 1e9))
+    settle(master)
     lab.mail.command("reload")
     yield lab
     master.write_text(text)
-    os.utime(master, (1e9, 1e9))
+    settle(master)
     lab.mail.command("reload")
 
 

@@ -1,10 +1,7 @@
 """Whose mail it is: a real Postfix with SASL, a content filter, bounces and strangers."""
 
 import asyncio
-import os
 import re
-import signal
-import smtplib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
@@ -13,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lab.mail import postfix
-from lab.mail.postfix import PASSWORD, USER, Lab
-from lab.network.netns import SERVER4, until
+from lab.mail.postfix import USER, Lab
+from lab.mail.session import LETTER, session
+from lab.network.netns import until
 from throttled.decide.queue import Queue
 from throttled.host import command
 from throttled.model import Facts, Spool
@@ -57,27 +55,20 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
             xforward = "yes" if request.param == "xforward" else "no"
             override = "" if proxy else "no_address_mappings"
             master.write(_MASTER.format(xforward=xforward, override=override))
-        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+        made.mail.reread()
         yield made
 
 
-def send(
-    port: int, source: str, recipients: list[str], *, login: bool = False, messages: int = MESSAGES
-) -> None:
-    with smtplib.SMTP(SERVER4, port, timeout=30, source_address=(source, 0)) as session:
-        session.ehlo("client.example.net")
-        if login:
-            session.login(USER, PASSWORD)
+def send(source: str, recipients: list[str], user: str = "", messages: int = MESSAGES) -> None:
+    with session(source, user) as client:
         for _ in range(messages):
-            session.sendmail("someone@example.net", recipients, "Subject: x\r\n\r\nx\r\n")
+            client.sendmail("someone@example.net", recipients, LETTER)
 
 
 def drained(lab: Lab) -> bool:
     """Return whether every message was delivered or returned: nothing is in the queue."""
-    queue = lab.mail.home / "queue"
     removed = lab.mail.log.read_text("latin-1").count(": removed")
-    left = [p for name in ("incoming", "active", "deferred") for p in (queue / name).rglob("*")]
-    return removed >= 3 * MESSAGES and not [path for path in left if path.is_file()]
+    return removed >= 3 * MESSAGES and not lab.mail.queued("incoming", "active", "deferred")
 
 
 def used(log: Path) -> Counter[tuple[str, str]]:
@@ -96,9 +87,9 @@ def used(log: Path) -> Counter[tuple[str, str]]:
 def test_every_bounce_is_of_who_sent_it(lab: Lab) -> None:
     """Strangers' mail, forwarded mail and full mailboxes are nobody's."""
     account = ["a@dead.test", "b@dead.test", "c@full.test", "forward@example.test"]
-    lab.client.call(lambda: send(587, STRANGER, account, login=True))
-    lab.client.call(lambda: send(25, STRANGER, ["forward@example.test", "bob@example.test"]))
-    lab.client.call(lambda: send(25, DEVICE, ["d@dead.test", "bob@example.test"]))
+    lab.client.call(lambda: send(STRANGER, account, USER))
+    lab.client.call(lambda: send(STRANGER, ["forward@example.test", "bob@example.test"]))
+    lab.client.call(lambda: send(DEVICE, ["d@dead.test", "bob@example.test"]))
     until(lambda: drained(lab), "all mail is dealt with")
     found = used(lab.mail.log)
     assert found == {
@@ -127,9 +118,9 @@ def test_messages_queued_before_the_start_are_known_from_their_files(
     )
     with postfix.lab() as made:
         made.server.run("postconf", "-c", str(made.mail.config), "-e", *main)
-        os.kill(int((made.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
-        made.client.call(lambda: send(587, STRANGER, ["a@later.test"], login=True, messages=2))
-        made.client.call(lambda: send(25, DEVICE, ["a@later.test"], messages=3))
+        made.mail.reread()
+        made.client.call(lambda: send(STRANGER, ["a@later.test"], USER, messages=2))
+        made.client.call(lambda: send(DEVICE, ["a@later.test"], messages=3))
         until(lambda: made.mail.log.read_text().count("=deferred") == 5, "five are deferred")
         queue = Queue(Facts(mynetworks=("127.0.0.0/8", f"{DEVICE}/32")))
 

@@ -3,11 +3,8 @@
 What was sent is known, and so is whose each bounce is: the counts have to be just that.
 """
 
-import os
 import random
 import shutil
-import signal
-import smtplib
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +18,8 @@ import pytest
 
 from lab.mail import content_filter, postfix
 from lab.mail.postfix import HOST, PASSWORD, USER, Lab
-from lab.network.netns import SERVER4, until
+from lab.mail.session import LETTER, session
+from lab.network.netns import until
 from throttled.decide.queue import Queue
 from throttled.model import Facts
 from throttled.parse.parser import Parser
@@ -122,34 +120,21 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         try:
             assert running.stdout
             running.stdout.readline()
-            reload(made)
+            made.mail.reread()
             yield made
         finally:
             running.kill()
             running.communicate()
 
 
-def reload(lab: Lab) -> None:
-    os.kill(int((lab.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
-
-
 def send(sent: Sent) -> None:
-    port = 587 if sent.login else 25
-    with smtplib.SMTP(SERVER4, port, timeout=60, source_address=(sent.source, 0)) as session:
-        session.ehlo("client.example.net")
-        if sent.login:
-            session.login(sent.login, PASSWORD)
-        session.sendmail(sent.sender, sent.recipients, "Subject: x\r\n\r\nx\r\n")
+    with session(sent.source, sent.login) as client:
+        client.sendmail(sent.sender, sent.recipients, LETTER)
 
 
 def hand_in(lab: Lab, sent: Sent) -> None:
     argv = ("sendmail", "-C", str(lab.mail.config), "-f", sent.sender, *sent.recipients)
     lab.server.run(*argv, stdin="Subject: x\n\nx\n")
-
-
-def queued(lab: Lab, *queues: str) -> list[Path]:
-    queue = lab.mail.home / "queue"
-    return [path for name in queues for path in (queue / name).rglob("*") if path.is_file()]
 
 
 def used(log: Path) -> Counter[tuple[str, str]]:
@@ -178,20 +163,20 @@ def test_a_day(lab: Lab) -> None:
     for one in mails:
         if not one.source:
             hand_in(lab, one)
-    until(lambda: not queued(lab, "maildrop", "incoming", "active"), "all is tried")
-    assert queued(lab, "deferred")
+    until(lambda: not lab.mail.queued("maildrop", "incoming", "active"), "all is tried")
+    assert lab.mail.queued("deferred")
     lab.server.run("postsuper", *config, "-r", "ALL", "deferred")
     hand_in(
         lab, Sent("uid:0", "", "", "root@example.test", ("bob@example.test",), 0)
     )  # wakes pickup
-    until(lambda: not queued(lab, "maildrop", "incoming", "active"), "all is tried again")
+    until(lambda: not lab.mail.queued("maildrop", "incoming", "active"), "all is tried again")
     lab.server.run("postconf", *config, "-e", _TRANSPORT.replace("retry:4.4.1", "error:5.1.2"))
-    reload(lab)
+    lab.mail.reread()
 
     def delivered() -> bool:
-        if queued(lab, "deferred"):
+        if lab.mail.queued("deferred"):
             lab.server.run("postqueue", *config, "-f")  # qmgr may just be starting again
-        return not queued(lab, "maildrop", "incoming", "active", "deferred")
+        return not lab.mail.queued("maildrop", "incoming", "active", "deferred")
 
     until(delivered, "nothing is left")
     expected: Counter[tuple[str, str]] = Counter()

@@ -64,7 +64,7 @@ class Cohort:
         return map(self.step, range(STEPS))
 
     def judge(self, rows: Sequence[Snapshot]) -> Verdict:
-        """Tell what was lost or counted twice, from all that is active."""
+        """Return what was lost or counted twice, from all that is active."""
         seen = {row.subject: _RANK[row.action] for row in rows}
         verdict = Verdict(sum(self.clients.values()), [], [])
         for client, lines in self.clients.items():

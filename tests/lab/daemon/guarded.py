@@ -89,7 +89,7 @@ class Host:
         return ends is not None
 
     def answers(self, *connections: Sequence[bytes]) -> list[bool]:
-        """Tell of each connection whether the server answers the packets that open it.
+        """Return of each connection whether the server answers the packets that open it.
 
         Args:
             connections: the IPv6 packets of each, from port 1024 and so on, one after the other.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from lab.machines.guest import Failed
 from lab.machines.knock import Knocks, knock_while
 from lab.machines.site import CONFIG, PACKAGE, PATIENCE, SHARE, TREE, Site
+from lab.mail.asking import check
 from lab.mail.bots import Bot
 from lab.network.netns import SERVER4
 
@@ -29,7 +30,6 @@ soft = 2
 mode = "throttle"
 throttle = { rate = 1, per = "1m", burst = 1 }
 """
-_ASKS = "check_policy_service { unix:throttled/policy, timeout=2s, default_action=DUNNO }"
 _QUEUED = "/run/systemd/system/throttled.service.d/queue.conf"
 
 _TESTS = "/var/tmp/tests"
@@ -112,8 +112,8 @@ def _asked(site: Site) -> str:
     )
     with site.undone(back):
         site.run(f"printf %s {quote(_LIMIT)} >>{CONFIG}")
-        inside = f"mynetworks=127.0.0.0/8 {source}/32"
-        site.run(f"postconf -e {quote(inside)} {quote(f'smtpd_data_restrictions={_ASKS}')}")
+        inside, asks = f"mynetworks=127.0.0.0/8 {source}/32", f"smtpd_data_restrictions={check()}"
+        site.run(f"postconf -e {quote(inside)} {quote(asks)}")
         site.run("postfix reload; systemctl restart throttled")
         Bot(site.client, "sender", 3.0, [source], PATIENCE).report()
         site.until("postqueue -p | grep -q '^[0-9A-F]*!'", "mail above the limit is on hold")

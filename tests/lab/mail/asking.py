@@ -1,8 +1,6 @@
 """Postfix that asks a policy server, and senders of mail whose waits are measured."""
 
 import contextlib
-import os
-import signal
 import smtplib
 import sys
 import threading
@@ -10,8 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lab.mail.postfix import PASSWORD, USER, Lab
-from lab.network.netns import SERVER4, until
+from lab.mail import postfix
+from lab.mail.maincf import settle
+from lab.mail.postfix import USER, Lab
+from lab.mail.session import LETTER, session
+from lab.network.netns import until
 from throttled.model import Decision, Rate
 from throttled.store.store import Store
 
@@ -26,7 +27,14 @@ count = "messages"
 within = "1d"
 soft = 1000000
 """
-_LETTER = "Subject: x\r\n\r\nx\r\n"
+
+
+@contextlib.contextmanager
+def lab() -> Iterator[Lab]:
+    """Make a server whose Postfix asks."""
+    with postfix.lab() as made:
+        connect(made)
+        yield made
 
 
 def connect(lab: Lab, path: str = "throttled/policy", *more: str) -> None:
@@ -50,9 +58,9 @@ def check(path: str = "throttled/policy") -> str:
 
 def reload(lab: Lab) -> None:
     """Let Postfix read its configuration again, and wait until no smtpd has the old one."""
-    old = {pid for pid in lab.mail.pids() if _name(pid) == "smtpd"}
-    os.utime(lab.mail.config / "main.cf", (1e9, 1e9))  # see lab.mail.maincf.settle
-    os.kill(int((lab.mail.home / "queue/pid/master.pid").read_text()), signal.SIGHUP)
+    old = lab.mail.smtpd_pids()
+    settle(lab.mail.config / "main.cf")
+    lab.mail.reread()
     until(lambda: not old & set(lab.mail.pids()), "no smtpd has the old configuration")
 
 
@@ -78,22 +86,29 @@ def send(  # noqa: PLR0913 - who, how many, how
     times: list[float] = []
 
     def deliver() -> None:
-        session: smtplib.SMTP | None = None
+        client: smtplib.SMTP | None = None
         for _ in range(count):
             began = time.monotonic()
             with contextlib.suppress(smtplib.SMTPException, OSError):
-                if session is None:
-                    session = _session(source, login=login, seconds=seconds)
-                session.sendmail("someone@example.net", ["alice@example.test"], _LETTER)
+                if client is None:
+                    client = session(source, USER if login else "", seconds)
+                client.sendmail("someone@example.net", ["alice@example.test"], LETTER)
                 times.append(time.monotonic() - began)
-            if sessions and session is not None:
-                session.close()
-                session = None
-        if session is not None:
-            session.close()
+            if sessions and client is not None:
+                client.close()
+                client = None
+        if client is not None:
+            client.close()
 
     lab.client.call(deliver)
     return times
+
+
+def mail_flows(lab: Lab) -> None:
+    """Send a message in through port 25, and see it in the mailbox."""
+    before = lab.mail.delivered()
+    assert len(send(lab, 1, CLIENT)) == 1
+    until(lambda: lab.mail.delivered() > before, "the message is delivered")
 
 
 def at_once(number: int, act: Callable[[], list[float]]) -> list[float]:
@@ -128,7 +143,7 @@ def ban(subject: str) -> Decision:
 
 def on_hold(lab: Lab) -> int:
     """Return how many messages are on hold."""
-    return sum(path.is_file() for path in (lab.mail.home / "queue/hold").rglob("*"))
+    return len(lab.mail.queued("hold"))
 
 
 @contextlib.contextmanager
@@ -142,19 +157,3 @@ def as_postfix(lab: Lab, code: str) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def _session(source: str, *, login: bool, seconds: float) -> smtplib.SMTP:
-    port = 587 if login else 25
-    session = smtplib.SMTP(SERVER4, port, timeout=seconds, source_address=(source, 0))
-    session.ehlo("client.example.net")
-    if login:
-        session.login(USER, PASSWORD)
-    return session
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""

@@ -141,11 +141,16 @@ class Postfix:
 
     def smtpd(self) -> int:
         """Return how many smtpd processes there are now."""
-        count = 0
+        return len(self.smtpd_pids())
+
+    def smtpd_pids(self) -> set[int]:
+        """Return the smtpd processes there are now."""
+        found = set()
         for pid in self.pids():
             with contextlib.suppress(OSError):  # it ended while we looked
-                count += Path(f"/proc/{pid}/comm").read_text() == "smtpd\n"
-        return count
+                if Path(f"/proc/{pid}/comm").read_text() == "smtpd\n":
+                    found.add(pid)
+        return found
 
     def connections(self) -> int:
         """Return how many connections clients have with it, those that wait for it included."""
@@ -170,6 +175,15 @@ class Postfix:
         """Run `postfix -c CONFIG …` and return what it said."""
         return self.server.run("postfix", "-c", str(self.config), *argv).stderr
 
+    def reread(self) -> None:
+        """Let master read its configuration again: `postfix reload` without its checks."""
+        os.kill(self._master(), signal.SIGHUP)
+
+    def queued(self, *queues: str) -> list[Path]:
+        """Return the files of the messages in queues, as `deferred`."""
+        places = (self.home / "queue" / name for name in queues)
+        return [path for place in places for path in place.rglob("*") if path.is_file()]
+
     def start(self) -> None:
         """Start it again after `command("stop")`, in its cgroup."""
         join = 'echo $$ >"$1" && exec postfix -c "$2" start'
@@ -179,7 +193,7 @@ class Postfix:
         """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog.
 
         Raises:
-            RuntimeError: it failed; the text is why, which Postfix tells its log alone.
+            RuntimeError: it failed; the text is why, which Postfix reports to its log alone.
         """
         until(self.log.exists, "there is a log to rotate")
         if self.home.joinpath("rsyslogd.pid").exists():

@@ -1,7 +1,8 @@
 """Logs of clients good and bad, as Postfix 3.7 writes them, for tests of a few lines.
 
-A story is a set of sessions, told in any order; `lines` gives each an smtpd process that is free at
-its time, and puts the lines in order. Shapes: tests/samples, and the source of Postfix (smtpd.c).
+A story is a set of sessions, added in any order; `lines` gives each an smtpd process that is free
+at its time, and puts the lines in order. Shapes: tests/samples, and the source of Postfix
+(smtpd.c).
 """
 
 import heapq
@@ -78,13 +79,13 @@ class Story:
         tag: str = MX,
         seconds: float = 2.0,
     ) -> None:
-        """Tell a session: connect, what it says (CLIENT stands for the client), disconnect."""
+        """Add a session: connect, what it says (CLIENT stands for the client), disconnect."""
         lines = ["connect from CLIENT", *bodies, f"disconnect from CLIENT {commands}"]
         texts = [line.replace("CLIENT", f"{name}[{client}]") for line in lines]
         self.sessions.append(_Session(at, tag, texts, at + seconds))
 
     def line(self, at: float, tag: str, body: str, pid: int = 1500) -> None:
-        """Tell a line of another process."""
+        """Add a line of another process."""
         self.sessions.append(_Session(at, tag, [body], at, pid))
 
     def lines(self) -> Iterator[tuple[float, str]]:

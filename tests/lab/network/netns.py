@@ -171,19 +171,24 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
             f"route add {SOURCES4} via {CLIENT4}",
             f"route add {SOURCES6} via {CLIENT6}",
         )
-        _configure(
-            client,
-            f"address add {CLIENT4}/24 dev eth0",
-            f"address add {CLIENT6}/64 dev eth0 nodad",
-            "link set eth0 up",
-            f"route add local {SOURCES4} dev lo",
-            f"route add local {SOURCES6} dev lo",
-        )
-        # bind() to an AnyIP address of IPv6 needs this; IPv4 has it from the route.
-        client.call(Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text, "1")
+        clients(client, "eth0")
         # The kernel may take a second to notice the carrier, and IPv6 waits for that.
         until(lambda: all(_link_is_up(end) for end in (server, client)), "the wire is up")
         yield server, client
+
+
+def clients(client: Namespace, device: str) -> None:
+    """Let a namespace own all addresses of clients, and reach a server through a device."""
+    _configure(
+        client,
+        f"address add {CLIENT4}/24 dev {device}",
+        f"address add {CLIENT6}/64 dev {device} nodad",
+        f"link set {device} up",
+        f"route add local {SOURCES4} dev lo",
+        f"route add local {SOURCES6} dev lo",
+    )
+    # bind() to an AnyIP address of IPv6 needs this; IPv4 has it from the route.
+    client.call(Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text, "1")
 
 
 @contextlib.contextmanager
@@ -229,7 +234,7 @@ def without(capabilities: Sequence[str], code: str) -> subprocess.CompletedProce
 
 
 def until(happened: Callable[[], object], what: str, seconds: float = DEADMAN) -> None:
-    """Wait for an event that nobody can tell us of.
+    """Wait for an event of which there is no notification.
 
     Raises:
         TimeoutError: it did not happen within `seconds`; `what` says what did not.

@@ -124,7 +124,7 @@ def _play(console: Console, options: argparse.Namespace) -> Outcome:
             quiet = scene.run(server, {}, seconds[0], show)
             show = _shown(progress, "without throttled", seconds[1])
             without = scene.run(server, sources, seconds[1], show)
-        # A new server: its log must not tell throttled of the attack before it begins.
+        # A new server: its log must not report the attack to throttled before it begins.
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(lab())
             guard = stack.enter_context(daemon(server.server, server.mail.config))

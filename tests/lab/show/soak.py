@@ -393,7 +393,7 @@ def _print(console: Console, o: Outcome) -> None:
     ):
         required.add_row(what, figure)
     console.print(required)
-    console.print(f"\n{o.seconds:.0f} s, seed {o.seed}: {len(o.errors)} faults")
+    console.print(f"\n{o.seconds:.0f} s, seed {o.seed}: {len(o.errors)} errors")
 
 
 def _megabytes(*counts: int) -> str:

@@ -102,7 +102,7 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Config:
-    """Return a configuration whose store has what the days 20 and 22 came to, told twice."""
+    """Return a configuration whose store has what the days 20 and 22 came to, recorded twice."""
     config = loads(f'[store]\npath = "{tmp_path}/throttled.db"\n', "test")
     with closing(Store.open(config.store.path)) as store:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""When a refresh has anything to tell the daemon; the rest is in tests/system/test_names.py."""
+"""When a refresh has anything to report; the rest is in tests/system/test_names.py."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The commands that change something: what they ask for, and what they tell."""
+"""The commands that change something: what they ask for, and what they report."""
 
 from typing import TYPE_CHECKING
 

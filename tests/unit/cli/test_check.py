@@ -128,7 +128,7 @@ def test_a_faulty_configuration_is_reported_and_the_rest_checked(
     assert _find(ended, "nonsense")["state"] == "fault"
     assert _find(ended, "the daemon is not running")["state"] == "warning"
     ended = cli("check", "--json")
-    assert _find(ended, "nonsense")["state"] == "fault", "told once"
+    assert _find(ended, "nonsense")["state"] == "fault", "reported once"
     assert _find(ended, "were not checked")["state"] == "warning"
 
 

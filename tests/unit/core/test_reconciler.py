@@ -1,4 +1,4 @@
-"""The guard over a kernel that tells nothing: what looking on a timer finds, and what it says."""
+"""The guard over a kernel that reports nothing: what looking on a timer finds, and what it says."""
 
 import asyncio
 from collections.abc import Iterator

@@ -73,7 +73,7 @@ def test_a_log_that_is_not_read_to_its_end(
 def test_a_log_that_was_gone_before_it_was_read_to_its_end(
     pipeline: Pipeline, log: Path, iterate: Callable[..., None]
 ) -> None:
-    """Rotated and deleted while no daemon ran: told for ten minutes; the new one is read."""
+    """Rotated and deleted while no daemon ran: reported for ten minutes; the new one is read."""
     logs, health = watched(pipeline)
     log.write_text(LINE * 9)
     iterate(logs.follow, [str(log)])

@@ -45,16 +45,29 @@ class Queue:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand in for Postfix's tools."""
+        for name in ("listed", "owners", "release", "unfinished"):
+            monkeypatch.setattr(mail_queue, name, getattr(self, name))
 
-@pytest.mark.parametrize("seconds", [0.0, 3.0])
-def test_the_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    records = OnHold(str(tmp_path / "throttled.db"))
-    ids = [f"3A5C01{n:02X}" for n in range(40)]
+
+@pytest.fixture
+def records(tmp_path: Path) -> OnHold:
+    return OnHold(str(tmp_path / "throttled.db"))
+
+
+def recorded(records: OnHold, count: int) -> list[str]:
+    """Record messages of an account at one a second, all due; return their queue ids."""
+    ids = [f"3A5C01{n:02X}" for n in range(count)]
     for one in ids:
         records.add(Held("/etc/postfix", one, "account:alice", 1000.0, 4600.0, 60, 60.0))
-    queue = Queue(ids, seconds)
-    for name in ("listed", "owners", "release", "unfinished"):
-        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+    return ids
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0])
+def test_the_rate_is_kept(records: OnHold, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    queue = Queue(recorded(records, 40), seconds)
+    queue.install(monkeypatch)
     clock = queue.clock
     assert release_due(records, "", clock=clock, steady=clock, sleep=queue.sleep) == 40
     assert records.count() == 0
@@ -65,15 +78,13 @@ def test_the_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secon
 
 
 def test_what_cannot_be_released_is_looked_at_twice_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: OnHold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its session has not ended: it is in no queue yet."""
-    records = OnHold(str(tmp_path / "throttled.db"))
     records.add(Held("/etc/postfix", "3A5C01F2", "account:alice", 4990.0, 4991.0, 60, 60.0))
     queue = Queue([], 0.0)
     looked: list[float] = []
-    for name in ("listed", "owners", "release", "unfinished"):
-        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+    queue.install(monkeypatch)
 
     def sleep(seconds: float) -> None:
         looked.append(seconds)
@@ -86,16 +97,14 @@ def test_what_cannot_be_released_is_looked_at_twice_a_minute(
 
 def pending(records: OnHold, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the queue ids that are due, with this queue."""
-    for name in ("listed", "owners", "unfinished"):
-        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+    queue.install(monkeypatch)
     return [held.queue_id for held in mail.due(records, queue.now, "")]
 
 
 def test_mail_of_a_domain_whose_sender_cleanup_changed_is_released(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: OnHold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Masquerading, sender_canonical_maps: it would have stayed on hold without a record."""
-    records = OnHold(str(tmp_path / "throttled.db"))
     subject, owner = "domain:host.example.net", "account:alice"
     records.add(Held("/etc/postfix", "3A5C01F2", subject, 1000.0, 4600.0, 60, 60.0, owner))
     assert pending(records, Queue(["3A5C01F2"], 0.0), monkeypatch) == ["3A5C01F2"]
@@ -103,14 +112,13 @@ def test_mail_of_a_domain_whose_sender_cleanup_changed_is_released(
 
 @pytest.mark.parametrize("login", ["a" * 250, "m\u00fcller", "\u00fc" * 150, "m\udcfcller"])
 def test_a_login_is_the_same_in_request_and_queue_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str
+    records: OnHold, monkeypatch: pytest.MonkeyPatch, login: str
 ) -> None:
     """Long ones are cut in log lines and requests; postcat(1) prints bytes."""
     data = login.encode("utf-8", "surrogateescape")
     head = b"request=smtpd_access_policy\nprotocol_state=DATA\nsasl_username="
     user = read(head + data).user
     subject = subjects.account(subjects.from_log(user))
-    records = OnHold(str(tmp_path / "throttled.db"))
     records.add(Held("/etc/postfix", "3A5C01F2", subject, 1000.0, 4600.0, 60, 60.0, subject))
     queue = Queue(["3A5C01F2"], 0.0)
     queue.owner = Queued(data.decode("latin-1"), "192.0.2.7")
@@ -118,10 +126,9 @@ def test_a_login_is_the_same_in_request_and_queue_file(
 
 
 def test_a_message_that_is_received_for_hours_keeps_its_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: OnHold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes on hold when its content has come."""
-    records = OnHold(str(tmp_path / "throttled.db"))
     records.add(Held("/etc/postfix", "3A5C01F2", "account:alice", 1000.0, 4600.0, 60, 60.0))
     queue = Queue([], 0.0)
     queue.received = {"3A5C01F2"}
@@ -132,15 +139,10 @@ def test_a_message_that_is_received_for_hours_keeps_its_record(
 
 
 def test_a_clock_that_is_set_back_delays_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: OnHold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = OnHold(str(tmp_path / "throttled.db"))
-    ids = [f"3A5C01{n:02X}" for n in range(5)]
-    for one in ids:
-        records.add(Held("/etc/postfix", one, "account:alice", 1000.0, 4600.0, 60, 60.0))
-    queue = Queue(ids, 0.0)
-    for name in ("listed", "owners", "release", "unfinished"):
-        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+    queue = Queue(recorded(records, 5), 0.0)
+    queue.install(monkeypatch)
 
     def wall() -> float:  # a day back after the second message
         return queue.now - 86400 * (len(queue.released) > 1)
@@ -150,15 +152,10 @@ def test_a_clock_that_is_set_back_delays_nothing(
 
 
 def test_a_clock_that_is_set_forward_keeps_the_rate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: OnHold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = OnHold(str(tmp_path / "throttled.db"))
-    ids = [f"3A5C01{n:02X}" for n in range(5)]
-    for one in ids:
-        records.add(Held("/etc/postfix", one, "account:alice", 1000.0, 4600.0, 60, 60.0))
-    queue = Queue(ids, 0.0)
-    for name in ("listed", "owners", "release", "unfinished"):
-        monkeypatch.setattr(mail_queue, name, getattr(queue, name))
+    queue = Queue(recorded(records, 5), 0.0)
+    queue.install(monkeypatch)
 
     def wall() -> float:
         return queue.now + 86400 * (len(queue.released) > 1)

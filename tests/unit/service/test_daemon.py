@@ -489,7 +489,7 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
         assert "soft" in finding.what
         lab.configure("[throttle]\n[ban]\n")
         lab.config.write_text(lab.config.read_text().replace("c.sock", "d.sock"))
-        for _ in range(2):  # told again, as it is still so
+        for _ in range(2):  # reported again, as it is still so
             assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
         assert await lab.listed(0) == []
 
