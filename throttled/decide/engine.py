@@ -274,7 +274,7 @@ class Engine:
     def drain(self) -> Outcome:
         """Return what the events since the last call came to."""
         crossings, further = self._drained(self._scopes)
-        if shared := self.shared.found():  # protected as soon as somebody asks
+        if crossings and (shared := self.shared.found()):  # protected as soon as somebody asks
             crossings = [c for c in crossings if c.subject not in shared]
         behind, _ = self._drained(self._behind)
         acquitted = [
