@@ -106,6 +106,9 @@ PerUnit = Annotated[int, Meta(ge=1, le=100_000, description="new connections all
 Burst = Annotated[int, Meta(ge=1, le=100_000, description="allowed at once")]
 
 
+BanTimes = Annotated[tuple[Duration, ...], Meta(min_length=1, max_length=20)]
+
+
 class ThrottleRate(Struct, frozen=True, forbid_unknown_fields=True):
     """A throttle's own rate, instead of that of [throttle]."""
 
@@ -156,6 +159,9 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
     ] = None
     throttle: Annotated[
         ThrottleRate | None, Meta(description="a throttle rate for clients above `soft`")
+    ] = None
+    ban_times: Annotated[
+        BanTimes | None, Meta(description="replaces [ban] times for bans of this limit")
     ] = None
     factor: Annotated[
         Annotated[int, Meta(ge=1, le=1000)] | None,

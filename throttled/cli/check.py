@@ -9,10 +9,11 @@ import click
 from msgspec.structs import replace
 
 from throttled.cli import output
-from throttled.cli.daemon import ask, config, facts
+from throttled.cli.daemon import ask, facts, loaded
 from throttled.cli.offline import answer_without_daemon
 from throttled.cli.options import Command, json_option
-from throttled.config.load import DEFAULT_PATH
+from throttled.config.describe import dotted
+from throttled.config.load import DEFAULT_PATH, Loaded
 from throttled.config.schema import Config, Notify
 from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
@@ -50,9 +51,9 @@ def command(*, as_json: bool, visit: bool) -> int:
 def _check(*, visit: bool) -> Iterator[Finding]:
     path = click.get_current_context().find_root().obj[0] or DEFAULT_PATH
     try:
-        settings = config()
-        there = path if Path(path).exists() else f"{path} does not exist: all defaults"
-        yield Finding("ok", f"configuration: {there}")
+        found = loaded()
+        settings = found.config
+        yield from _configuration(found, path)
     except ConfigError as error:
         yield _finding(error)
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
@@ -80,6 +81,17 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     yield from _guarded("store", _store, settings.database())
     yield from _guarded("daemon", _daemon, settings, known)
     yield from _guarded("notifications", _notify, settings.notify, Path(path))
+
+
+def _configuration(found: Loaded, path: str) -> Iterator[Finding]:
+    """Yield the files that were read, and which keys more than one of them sets."""
+    files = ", ".join(found.files) or f"{path} does not exist: all defaults"
+    lines = [
+        f"{dotted(key)}: {places[-1]} counts, not {', '.join(map(str, places[:-1]))}"
+        for key, places in found.places.items()
+        if places[1:] and not any(key == other[: len(key)] != other for other in found.places)
+    ]
+    yield Finding("ok", "\n".join([f"configuration: {files}", *lines]))
 
 
 def _guarded(

@@ -24,11 +24,17 @@ _MARKDOWN_HEAD = f"""\
 `/etc/throttled/throttled.toml`, or what `--config` names, is a [TOML](https://toml.io) file. Every
 key has a default, and the file may be absent. A key that does not exist is an error.
 
+The files `/etc/throttled/throttled.d/*.toml` (of another `--config FILE.toml`: `FILE.d/*.toml`) are
+read after it, in the order of their names; a key in a later file replaces that of an earlier one,
+lists as a whole. `throttled config` shows which file and line each value comes from, `throttled
+check` which keys several files set.
+
 Times are written as {DURATION}."""
 
 _HEAD = f"""\
 The configuration of throttled. Every setting is shown with its default. To change one, take away
-the # in front of it; what is a comment, or deleted, has its default.
+the # in front of it; what is a comment, or deleted, has its default. The files
+throttled.d/*.toml are read after this one, in the order of their names; the last value counts.
 
 Times are written as {DURATION}.
 After a change: throttled check, then systemctl reload throttled. Throttles and bans stay."""

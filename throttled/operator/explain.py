@@ -1,7 +1,8 @@
 """`explain`: all that is known of a subject."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from throttled import address
 from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
@@ -43,7 +44,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         meters = []
     protected = ladder.protection.reason(subject)
     would = "would be " if desk.observing else ""
-    ban = ladder.next_ban(past, moment.wall)
+    ban = partial(ladder.next_ban, past, moment.wall)
     return ExplainResult(
         subject=subject,
         network=network,
@@ -111,7 +112,7 @@ def _next(
     protected: str,
     active: Sequence[Snapshot],
     meters: Sequence[MeterRow],
-    ban: float,
+    ban: Callable[[str], float],
     would: str,
 ) -> str:
     """Say what would happen next to a subject; `would` precedes what only would."""
@@ -128,7 +129,7 @@ def _next(
             if threshold is None or not 0 < meter.value <= threshold or meter.proxied:
                 continue
             left = threshold - meter.value + 1
-            length = f" for {Duration(ban)}" if word == "banned" else ""
+            length = f" for {Duration(ban(meter.limit))}" if word == "banned" else ""
             text = (
                 f"{would}{word} in {meter.scope}{length} after {left} more "
                 f"counted by limit {meter.limit} "

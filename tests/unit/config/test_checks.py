@@ -107,7 +107,7 @@ BAD: dict[str, tuple[Config, str, str]] = {
     ),
     "hard of a scope": (
         limits(x=limit(3, 5, submission=Thresholds(hard=2))),
-        "limits.x.submission.soft",
+        "limits.x.submission.hard",
         "soft (3) must be below hard (2)",
     ),
     "no threshold": (limits(x=limit()), "limits.x", "needs soft, hard or both"),
@@ -140,6 +140,21 @@ BAD: dict[str, tuple[Config, str, str]] = {
         "from 1s to 24d",
     ),
     "rate unit": (Config(throttle=Throttle(per=duration("5m"))), "throttle.per", '"1s", "1m"'),
+    "ban times of a limit": (
+        limits(x=replace(limit(3, 5), ban_times=(duration("2h"), duration("1h")))),
+        "limits.x.ban_times",
+        "each ban must be at least as long",
+    ),
+    "a ban time of a limit": (
+        limits(x=replace(limit(3, 5), ban_times=(duration("25d"),))),
+        "limits.x.ban_times",
+        "must be from 1s to 24d",
+    ),
+    "ban times of senders": (
+        limits(x=sender("messages", ban_times=(duration("1h"),))),
+        "limits.x.ban_times",
+        'only for limits of = "client"',
+    ),
     "network thresholds": (Config(network=Network(soft=10)), "network.soft", "below hard (10)"),
     "no network": (
         Config(protect=Protect(networks=("198.51.100.0/33",))),
@@ -213,7 +228,7 @@ BAD: dict[str, tuple[Config, str, str]] = {
     ),
     "for with soft above hard": (
         limits(x=replace(limit(3, 9), for_={"198.51.100.7": Override(soft=9)})),
-        "limits.x.for.198.51.100.7",
+        "limits.x.for.198.51.100.7.soft",
         "soft (9) must be below hard (9)",
     ),
     "share of messages": (limits(x=sender("messages", share="5%")), "limits.x.share", "bounces"),
