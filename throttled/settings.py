@@ -37,7 +37,9 @@ class Duration(float):
                 break
             seconds += float(match[1]) * _UNITS[match[2]]
             end = match.end()
-        if end != len(text) or not 0 < seconds <= 3650 * 86400:
+        if end == len(text) and seconds > 3650 * 86400:
+            raise ValueError(f"longer than ten years: {text!r} (at most 3650d)")
+        if end != len(text) or not seconds:
             raise ValueError(f"not a duration: {text!r} (write 90s, 10m, 1h30m, 4h, 1d, 2w)")
         return cls(seconds)
 

@@ -29,7 +29,7 @@ def test_duration(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "m", "10 m", "-1m", "0s", "1y", "99999w", "1m!", "ten"])
 def test_not_a_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration"):
+    with pytest.raises(ValueError, match=r"not a duration|longer than ten years"):
         duration(text)
 
 

@@ -1,5 +1,6 @@
 """What the commands take: addresses, durations, scopes. Owns no state."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +56,43 @@ def subject(text: str) -> str:
     from throttled.control import canonical  # noqa: PLC0415 - 40 ms that --help does not need
 
     return canonical.subject(text)
+
+
+def one_subject(text: str) -> str:
+    """Read an address or a network as `subject` does; warn of a network with host bits.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = subject(text)
+    if warning := host_bits(text, found):
+        click.echo(f"throttled: {warning}", err=True)
+    return found
+
+
+def host_bits(text: str, canonical: str) -> str:
+    """Return a warning if what was written is not the address of the network; "" else."""
+    from throttled import address  # noqa: PLC0415 - as above
+
+    written = text.strip().partition("/")[0]
+    if not address.is_network(canonical) or "/" not in text:
+        return ""
+    if address.subject(written) == canonical.partition("/")[0]:
+        return ""
+    return f"{text.strip()} is an address in {canonical}, which is what is meant here"
+
+
+def list_name(text: str) -> str:
+    """Read the name of a list.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", text) is None:
+        raise UsageError(
+            f"not the name of a list: {text}", "small letters, digits and -, at most 40"
+        )
+    return text
 
 
 def allowable(text: str) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from throttled.control.bulk import Refusal, UnbanMany, UnbanManyResult
+from throttled.control.fields import ListName, Op, Part, Seconds, Subject, Text
 from throttled.histogram import Histogram
 from throttled.model import (
     Action,
@@ -50,85 +52,78 @@ AccountSort = Literal[
 Sort = Literal["subject", "since", "until", "packets"]
 SORTS: tuple[Sort, ...] = ("subject", "since", "until", "packets")
 
-_Text = Annotated[str, Meta(max_length=500)]
-_Subject = Annotated[str, Meta(min_length=1, max_length=300)]
-_Seconds = Annotated[float, Meta(ge=1, le=3650 * 86400)]
 
-
-class _Op(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="op"):
-    pass
-
-
-class Ping(_Op, frozen=True, tag="ping"):
+class Ping(Op, frozen=True, tag="ping"):
     """Is anybody there? Answered with `Done`."""
 
 
-class Prove(_Op, frozen=True, tag="prove"):
+class Prove(Op, frozen=True, tag="prove"):
     """Does the firewall do what it is reported? Answered with `Done`, once it was tried."""
 
 
-class Reach(_Op, frozen=True, tag="reach"):
+class Reach(Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
-class Asked(_Op, frozen=True, tag="asked"):
+class Asked(Op, frozen=True, tag="asked"):
     """Did Postfix ask about a message of a session of this host? "asked" if it did."""
 
-    client: _Text  # address of the session's client
+    client: Text  # address of the session's client
     port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
 
 
-class Status(_Op, frozen=True, tag="status"):
+class Status(Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
 
-class Top(_Op, frozen=True, tag="top"):
+class Top(Op, frozen=True, tag="top"):
     """What is continuing? Answered with `TopResult`."""
 
     max: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
-class List(_Op, frozen=True, tag="list"):
+class List(Op, frozen=True, tag="list"):
     """What is active? Answered with `ListResult`. None = no filter."""
 
     scope: Scope | None = None
     action: Action | None = None
-    within: _Subject | None = None  # this subject and, for a network, everything inside it
-    limit: _Text | None = None
+    within: Subject | None = None  # this subject and, for a network, everything inside it
+    limit: Text | None = None
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
-    peer: _Text | None = None  # only what came from this host of the fleet
+    peer: Text | None = None  # only what came from this host of the fleet
+    name: ListName = ""  # only what came from this list
 
 
-class Explain(_Op, frozen=True, tag="explain"):
+class Explain(Op, frozen=True, tag="explain"):
     """What is known of a subject? Answered with `ExplainResult`."""
 
-    subject: _Subject
+    subject: Subject
 
 
-class Accounts(_Op, frozen=True, tag="accounts"):
+class Accounts(Op, frozen=True, tag="accounts"):
     """What did senders do today? Answered with `AccountsResult`."""
 
-    text: _Text = ""  # only those whose name contains it
+    text: Text = ""  # only those whose name contains it
     of: Of | None = None  # all
     sort: AccountSort = "recipients"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 100
 
 
-class Find(_Op, frozen=True, tag="find"):
+class Find(Op, frozen=True, tag="find"):
     """Who is meant by a piece of a name or an address? Answered with `FindResult`."""
 
     text: Annotated[str, Meta(min_length=2, max_length=300)]
     max: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class _Punish(_Op, frozen=True):
-    subject: _Subject
+class _Punish(Op, frozen=True):
+    subject: Subject
     scope: Scope | None = None  # both
-    seconds: _Seconds | None = None  # the configuration's first ban, or throttle
-    why: _Text = ""
+    seconds: Seconds | None = None  # the configuration's first ban, or throttle
+    why: Text = ""
     force: bool = False  # also a network wider than the floor
 
 
@@ -143,106 +138,111 @@ class Throttle(_Punish, frozen=True, tag="throttle"):
     per: Literal[1, 60, 3600, 86400] = 60  # seconds, for `rate`
 
 
-class Unban(_Op, frozen=True, tag="unban"):
+class Unban(Op, frozen=True, tag="unban"):
     """Remove throttle and ban, reset the counts. Answered with `ChangeResult`."""
 
-    subject: _Subject
+    subject: Subject
     scope: Scope | None = None  # both
     exempt: Annotated[float, Meta(ge=0, le=3650 * 86400)] = 0.0  # seconds
 
 
-class UnbanAll(_Op, frozen=True, tag="unban-all"):
+class UnbanAll(Op, frozen=True, tag="unban-all"):
     """Lift every throttle and ban. Answered with `ChangeResult`, whose `changed` is empty."""
 
     scope: Scope | None = None  # both
 
 
-class Allow(_Op, frozen=True, tag="allow"):
+class Allow(Op, frozen=True, tag="allow"):
     """Never act on this address, network or host-name suffix. Answered with `ChangeResult`."""
 
-    what: _Subject
-    seconds: _Seconds | None = None  # for ever
-    note: _Text = ""
+    what: Subject
+    seconds: Seconds | None = None  # for ever
+    note: Text = ""
     force: bool = False  # also a network wider than the floor
 
 
-class Resolve(_Op, frozen=True, tag="resolve"):
+class Resolve(Op, frozen=True, tag="resolve"):
     """Never act on a host's addresses, resolved by who asks. Answered with `ChangeResult`."""
 
-    what: _Subject  # the host name
-    addresses: Annotated[list[_Subject], Meta(min_length=1, max_length=MAX_ADDRESSES)]
-    seconds: _Seconds | None = None  # no end
-    note: _Text = ""
+    what: Subject  # the host name
+    addresses: Annotated[list[Subject], Meta(min_length=1, max_length=MAX_ADDRESSES)]
+    seconds: Seconds | None = None  # no end
+    note: Text = ""
     refresh: bool = False  # `seconds` and `note` stay; the name must be on the list
 
 
-class Disallow(_Op, frozen=True, tag="disallow"):
+class Disallow(Op, frozen=True, tag="disallow"):
     """Take an `Allow` back. Answered with `ChangeResult`."""
 
-    what: _Subject
+    what: Subject
 
 
-class Allowed(_Op, frozen=True, tag="allowed"):
+class Allowed(Op, frozen=True, tag="allowed"):
     """The allowlist. Answered with `AllowedResult`."""
 
 
 class Entered(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One entry of a list."""
 
-    subject: _Subject  # with `allow` also a host-name suffix
+    subject: Subject  # with `allow` also a host-name suffix
     action: Literal["ban", "throttle", "allow"]
     scope: Scope | None = None  # both; `allow` knows none
-    seconds: _Seconds | None = None  # as without a list
-    why: _Text = ""
+    seconds: Seconds | None = None  # as without a list
+    why: Text = ""
 
 
-class Import(_Op, frozen=True, tag="import"):
+class Import(Op, frozen=True, tag="import"):
     """Ban, throttle and allow what is on a list. Answered with `ImportResult`."""
 
     entries: Annotated[list[Entered], Meta(max_length=MAX_ENTRIES)]
     force: bool = False  # also networks wider than the floor
+    name: ListName = ""  # of the list, whose entries can be replaced and removed as a whole
+    remove: Annotated[list[tuple[Subject, Scope]], Meta(max_length=MAX_ENTRIES)] = field(
+        default_factory=list
+    )  # entries that are no longer on the list
+    part: Part | None = None
 
 
-class Audit(_Op, frozen=True, tag="audit"):
+class Audit(Op, frozen=True, tag="audit"):
     """What did operators change? Answered with `AuditResult`."""
 
-    subject: _Subject | None = None  # of all; else exactly this one, or a host name
-    seconds: _Seconds | None = None  # how far back; as far as is known
+    subject: Subject | None = None  # of all; else exactly this one, or a host name
+    seconds: Seconds | None = None  # how far back; as far as is known
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
 
 
-class AddHost(_Op, frozen=True, tag="add-host"):
+class AddHost(Op, frozen=True, tag="add-host"):
     """Count a host's lines: they are this host's. Answered with `Done`; `throttled check` asks."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._-]+\Z")]
 
 
-class Reload(_Op, frozen=True, tag="reload"):
+class Reload(Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
 
 
-class FleetStatus(_Op, frozen=True, tag="fleet"):
+class FleetStatus(Op, frozen=True, tag="fleet"):
     """How is the fleet? Answered with `FleetResult`."""
 
 
-class FleetRemove(_Op, frozen=True, tag="fleet-remove"):
+class FleetRemove(Op, frozen=True, tag="fleet-remove"):
     """Remove all that came from a host of the fleet. Answered with `Done`."""
 
-    subject: _Text  # the host's name
+    subject: Text  # the host's name
     distrust: bool = False  # and listen to it no more
 
 
-class FleetTrust(_Op, frozen=True, tag="fleet-trust"):
+class FleetTrust(Op, frozen=True, tag="fleet-trust"):
     """Listen to a host of the fleet again, and end its brake. Answered with `Done`."""
 
-    subject: _Text  # the host's name
+    subject: Text  # the host's name
 
 
-class Purge(_Op, frozen=True, tag="purge"):
+class Purge(Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
 
-class PostfixChange(_Op, frozen=True, tag="postfix"):
+class PostfixChange(Op, frozen=True, tag="postfix"):
     """Change a main.cf. Never sent: for the record of what was done offline."""
 
     what: str  # the configuration directory
@@ -250,12 +250,12 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
     undo: bool = False
 
 
-class MailChange(_Op, frozen=True, tag="mail"):
+class MailChange(Op, frozen=True, tag="mail"):
     """Change queued mail. Never sent: for the record of what was done offline."""
 
     what: str  # hold, release, delete
     subject: str
-    ids: list[str] = []  # queue ids, where these were named
+    ids: list[str] = field(default_factory=list)  # queue ids, where these were named
 
 
 #: Requests that change nothing.
@@ -281,6 +281,7 @@ Request = (
     | Throttle
     | Unban
     | UnbanAll
+    | UnbanMany
     | Allow
     | Resolve
     | Disallow
@@ -523,13 +524,6 @@ class AllowedResult(_Result, frozen=True, tag="allowed"):
     rows: list[AllowRow]
 
 
-class Refusal(Struct, frozen=True):
-    """An entry that was not done."""
-
-    index: int  # in `Import.entries`
-    why: str
-
-
 class ImportResult(_Result, frozen=True, tag="import"):
     """What became of a list."""
 
@@ -537,6 +531,7 @@ class ImportResult(_Result, frozen=True, tag="import"):
     refused: list[Refusal]
     confirmed: bool  # the kernel was asked, and it is so
     would: bool = False  # observing: nothing changed in the kernel
+    outcomes: dict[str, int] = {}  # of a list's entries: banned, throttled, known
 
 
 class AuditResult(_Result, frozen=True, tag="audit"):
@@ -579,10 +574,11 @@ Result = (
     | ChangeResult
     | AllowedResult
     | ImportResult
+    | UnbanManyResult
     | AuditResult
     | FleetResult
 )
 
 
 #: Results that say whether the daemon observes.
-OBSERVED = StatusResult | ListResult | ExplainResult | ChangeResult | ImportResult
+OBSERVED = StatusResult | ListResult | ExplainResult | ChangeResult | ImportResult | UnbanManyResult

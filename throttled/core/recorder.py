@@ -166,6 +166,24 @@ class Recorder:
                 self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
 
+    def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
+        """Reset what was decided about many subjects; see `unban`.
+
+        Args:
+            exempt: see `Store.unban_many`.
+            now: both clocks.
+
+        Raises:
+            StoreError: it could not be recorded; it is as soon as the store works.
+        """
+        self._decisions = [d for d in self._decisions if (d.subject, d.scope) not in exempt]
+        try:
+            self.store.unban_many(exempt, now.wall)
+        except StoreError:
+            for key, until in exempt.items():
+                self.unbans.add([key], now.wall, until)
+            raise
+
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on.
 
@@ -221,7 +239,7 @@ class Recorder:
             now: both clocks.
             only: of this address alone.
         """
-        evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
+        evidence = [e for e in self._evidence if address.inside(e.subject, network)]
         most = _SENDERS_64 if address.version(network) == 6 else _SENDERS
         try:
             return self.store.senders(

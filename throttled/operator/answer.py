@@ -6,6 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from throttled.control import protocol
+from throttled.control.bulk import UnbanMany
 from throttled.control.protocol import OBSERVED, AuditResult, Done, Request, Result
 from throttled.control.server import Peer
 from throttled.errors import BackendError
@@ -22,6 +23,7 @@ from throttled.operator.status import status
 from throttled.operator.top import top
 from throttled.operator.unban import unban
 from throttled.operator.unban_all import unban_all
+from throttled.operator.unban_many import unban_many
 
 
 async def answer(desk: Desk, request: Request, peer: Peer) -> Result:
@@ -43,6 +45,8 @@ def _counted(desk: Desk, request: Request) -> Request:
     match request:
         case protocol.Explain() | protocol.Unban() | protocol.Ban() | protocol.Throttle():
             return replace(request, subject=counted(request.subject))
+        case UnbanMany():
+            return replace(request, subjects=[counted(each) for each in request.subjects])
         case protocol.Allow() | protocol.Disallow():
             return replace(request, what=counted(request.what))
         case protocol.Import():
@@ -104,6 +108,7 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.Throttle: ban,
     protocol.Unban: unban,
     protocol.UnbanAll: unban_all,
+    UnbanMany: unban_many,
     protocol.Allow: allow,
     protocol.Resolve: resolve,
     protocol.Disallow: disallow,

@@ -17,6 +17,7 @@ from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
+from throttled.decide.listed import Lists
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import answers
@@ -63,6 +64,7 @@ class Desk(Struct, frozen=True):
     running: Running | None = None
     #: The database cannot be opened: one in memory stands for it, whose changes are lost.
     unusable: StoreError | None = None
+    lists: Lists | None = None  # the judge of imported lists, of a running daemon
 
     @property
     def store(self) -> Store:

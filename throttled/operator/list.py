@@ -29,6 +29,8 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     if request.proxied:
         return _proxied(desk, request, wall)
     origin = None if request.peer is None else f"peer:{request.peer}"
+    if request.name:
+        origin = f"list:{request.name}"
     what = Filter(request.scope, request.action, request.limit, request.within, origin=origin)
     page = wall, what, request.sort, request.max, request.after
     rows, after = desk.store.page(*page)

@@ -30,6 +30,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
 from throttled.core.reopening import open_or_without, reopen
+from throttled.decide.listed import Lists
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import answers, choose, with_answers
 from throttled.enforce.sockets import connections
@@ -266,6 +267,7 @@ class Daemon:
             reconfigure=self.apply_configuration,
             clock=now,
             running=running,
+            lists=Lists(self.pipeline.ladder),
         )
 
     def _spawn_loops(self) -> None:

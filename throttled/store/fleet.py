@@ -14,7 +14,8 @@ from throttled.skipped import Skipped
 from throttled.store.rows import structs
 
 _PEERS = "origin >= 'peer:' AND origin < 'peer;'"
-_OWN = f"""NOT ({_PEERS})
+# What is on a list each host imports by itself.
+_OWN = f"""NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
     AND "limit" NOT IN ('network', 'ladder', 'overload')
     AND substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
     AND substr(subject, 1, 7) <> 'domain:' AND substr(subject, 1, 4) <> 'uid:'"""

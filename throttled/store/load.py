@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from throttled import address
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.skipped import Skipped
 from throttled.store.good import MEMORY, Good, day_of
+from throttled.store.listing import span
 from throttled.store.rows import StoredPosition, read_lines, read_rate, structs
 
 Key = tuple[str, Scope]
@@ -57,6 +59,10 @@ WHERE o.subject IS NULL
     AND ?7 IN ('', g.address)
 ORDER BY g.deliveries + g.logins DESC, g.address
 """
+# Networks wider than those that addresses are grouped in.
+_SENDERS_WIDE = _SENDERS.replace(
+    "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
+)
 _DECISIONS = """
 SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
     origin, lines
@@ -109,7 +115,12 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
 ) -> list[str]:
     """Return known good addresses of a network, see `Store.senders`."""
     values = (network, day_of(now) - MEMORY, scope, now, now - _DAY, until, only, most)
-    return [row[0] for row in connection.execute(_SENDERS, values)]
+    packed, prefix = address.parse(network)
+    if prefix < (24 if len(packed) == 4 else 64):
+        rows = connection.execute(_SENDERS_WIDE, (*values, *span(network)))
+    else:
+        rows = connection.execute(_SENDERS, values)
+    return [row[0] for row in rows]
 
 
 def decisions(

