@@ -126,6 +126,14 @@ class Replay:
         self._day = 0  # since the epoch, of the latest line judged
         self._log = 0  # number of the one that is read
 
+    def good(self) -> Mapping[str, tuple[int, int]]:
+        """Return deliveries and logins of each client that had some, after `run`."""
+        return self._store.good
+
+    def banned(self) -> list[str]:
+        """Return the subjects that would have been banned, after `run`."""
+        return list(self._bans)
+
     def run(
         self, paths: Sequence[str], progress: Progress | None = None
     ) -> Iterator[Decision | Report]:

@@ -53,6 +53,7 @@ COMMANDS = {
     "config": "config",
     "reload": "reload",
     "parse": "parse",
+    "migrate": "migrate",
     "replay": "replay",
     "suggest": "suggest",
 }
