@@ -173,8 +173,7 @@ class Distinct(Generations[str, bytes]):
         start = max(0, len(names) - self.most * _NAME)
         if start:
             start = max(0, start - self.more(key, at) * _NAME)
-        while names[start : start + _TICK] < oldest:
-            start += _NAME
+        start = _expired(names, start, oldest)
         self._young[key] = names = names[start:]
         return len(names) // _NAME
 
@@ -188,8 +187,16 @@ class Distinct(Generations[str, bytes]):
 
     def value(self, key: str, at: float) -> int:
         """Return how many distinct names there are within the window that ends at `at`."""
-        oldest = int(at * self._per_second) - meter.EIGHTHS
-        return sum(1 for known in _numbers(self.get(key) or b"") if known >> 24 >= oldest)
+        names = self.get(key) or b""
+        oldest = max(0, int(at * self._per_second) - meter.EIGHTHS).to_bytes(_TICK)
+        return (len(names) - _expired(names, 0, oldest)) // _NAME
+
+
+def _expired(names: bytes, start: int, oldest: bytes) -> int:
+    """Return where the names from a place on begin that were used since an eighth."""
+    while start < len(names) and names[start : start + _TICK] < oldest:
+        start += _NAME
+    return start
 
 
 def _no_more(_key: str, _at: float) -> int:
