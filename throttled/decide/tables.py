@@ -145,11 +145,12 @@ class Distinct(Generations[str, bytes]):
     `most` latest names are kept, so that a count is right up to `most`, whatever came before.
     """
 
-    __slots__ = ("_per_second", "more", "most")
+    __slots__ = ("_now", "_oldest", "_per_second", "_tick", "more", "most")
 
     def __init__(self, within: float, cap: int, most: int) -> None:
         super().__init__(within * 9 / 8, cap)
         self._per_second = meter.EIGHTHS / within
+        self._begin(0)
         self.most = most
         #: How many names of a client are kept beyond `most`, at a time.
         self.more: Callable[[str, float], int] = _no_more
@@ -159,23 +160,31 @@ class Distinct(Generations[str, bytes]):
         if at >= self._due:
             self._rotate(at)
         tick = int(at * self._per_second)
+        if tick != self._tick:
+            self._begin(tick)
         before = self._young.get(key)
         if before is None:
             before = self._make_room(key, at) or b""
-        latest = (tick << 24 | hash(name) & _DIGEST).to_bytes(_NAME)
-        oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
+        now, digest = self._now, (hash(name) & _DIGEST).to_bytes(_NAME - _TICK)
         names = before
-        place = before.find(latest[_TICK:])
-        if place < 0 and before[-_NAME : _TICK - _NAME] <= latest[:_TICK]:
-            names = before + latest
-        elif place % _NAME != _TICK or before[place - _TICK : place] != latest[:_TICK]:
-            names = _used(before, latest)
-        start = max(0, len(names) - self.most * _NAME)
-        if start:
+        place = before.find(digest)
+        if place < 0 and before[-_NAME : _TICK - _NAME] <= now:
+            names = before + now + digest
+        elif place % _NAME != _TICK or before[place - _TICK : place] != now:
+            names = _used(before, now + digest)
+        start = len(names) - self.most * _NAME
+        if start > 0:
             start = max(0, start - self.more(key, at) * _NAME)
-        start = _expired(names, start, oldest)
-        self._young[key] = names = names[start:]
+        if start > 0 or names[:_TICK] < self._oldest:
+            names = names[_expired(names, max(0, start), self._oldest) :]
+        self._young[key] = names
         return len(names) // _NAME
+
+    def _begin(self, tick: int) -> None:
+        """Remember an eighth as it is packed, and the oldest of the window that ends with it."""
+        self._tick = tick
+        self._now = tick.to_bytes(_TICK)
+        self._oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
 
     def remove(self, key: str, name: str) -> None:
         """Count a name no more."""
