@@ -53,11 +53,12 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     try:
         found = loaded()
         settings = found.config
+        secret = [Path(place.name) for place in found.places.get(("notify", "url"), [])]
         yield from _configuration(found, path)
     except ConfigError as error:
         yield _finding(error)
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
-        settings = Config()
+        settings, secret = Config(), []
     # Libraries that --help needs not.
     from throttled.health.probes import arrival, asking, limits, loggers, names, sources  # noqa: PLC0415
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
@@ -80,7 +81,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield from _guarded("visit", partial(arrival.check, learn=learn), known, expand(logs))
     yield from _guarded("store", _store, settings.database())
     yield from _guarded("daemon", _daemon, settings, known)
-    yield from _guarded("notifications", _notify, settings.notify, Path(path))
+    yield from _guarded("notifications", _notify, settings.notify, secret)
 
 
 def _configuration(found: Loaded, path: str) -> Iterator[Finding]:
@@ -189,7 +190,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
         yield from _firewall(settings, running=status.backend)
 
 
-def _notify(settings: Notify, path: Path) -> Iterator[Finding]:
+def _notify(settings: Notify, paths: Iterable[Path]) -> Iterator[Finding]:
     from throttled.health.probes.notify import check  # noqa: PLC0415 - as above
 
     try:
@@ -197,7 +198,7 @@ def _notify(settings: Notify, path: Path) -> Iterator[Finding]:
         reach = partial(ask, Reach(), Done)
     except ThrottledError:
         reach = None
-    yield from check(settings, path, reach)
+    yield from check(settings, paths, reach)
 
 
 def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:

@@ -262,3 +262,18 @@ def test_faults_do_not_hide_each_other() -> None:
         "limits.x.soft", "limits.network", "limits.network", "ban.times", "ban.times",
         "network.soft",
     ]  # fmt: skip
+
+
+def test_thresholds_are_reported_where_they_were_written() -> None:
+    config = limits(x=limit(20, 5))
+    soft, hard = ("limits", "x", "soft"), ("limits", "x", "hard")
+    what = {
+        key: [message.split(",")[0] for at, message in checks.errors(config, {key}) if at == key]
+        for key in (soft, hard)
+    }
+    assert what == {
+        soft: ["must be below hard"],
+        hard: ["must be above soft"],
+    }
+    (both,) = checks.errors(config, {soft, hard})
+    assert both == (soft, "soft (20) must be below hard (5)")

@@ -7,6 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled.control import wire
+from throttled.control.bulk import UnbanMany
+from throttled.control.fields import Part
 from throttled.control.protocol import (
     MAX_REQUEST,
     AddHost,
@@ -45,6 +47,7 @@ from throttled.errors import RefusedError, ThrottledError, UsageError
 from throttled.model import Decision, Finding, Line, Past, Snapshot
 
 REQUESTS: list[Request] = [
+    UnbanMany(["198.51.100.7"], exempt=60.0, part=Part("0123456789", 1, last=True)),
     Ping(),
     Status(),
     List(),
@@ -218,3 +221,11 @@ def test_of_a_long_list_the_beginning_is_recorded() -> None:
     request = Import([Entered("2001:db8::1", "ban"), Entered("example.com", "allow")] * 3)
     assert wire.summary(request).count("subject") == 3
     assert wire.summary(Purge()) == '{"op":"purge"}'
+
+
+def test_the_summary_of_many() -> None:
+    assert wire.summary(UnbanMany(["198.51.100.7"] * 9)).count("198.51.100.7") == 3
+    part = Part("0123456789", 1, last=True)
+    assert wire.summary(UnbanMany(["198.51.100.7"] * 9, part=part)).count("198.51.100.7") == 1
+    entries = [Entered("198.51.100.7", "ban", why="x" * 500)] * 9
+    assert len(wire.summary(Import(entries, part=part))) < 300

@@ -6,7 +6,7 @@ it itself; of one that does not run, systemd is asked what the unit allows.
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,19 +31,22 @@ Network = IPv4Network | IPv6Network
 _PORTS = {"http": 80, "https": 443}
 
 
-def check(settings: Notify, path: Path, reach: Callable[[], object] | None) -> Iterator[Finding]:
+def check(
+    settings: Notify, paths: Iterable[Path], reach: Callable[[], object] | None
+) -> Iterator[Finding]:
     """Check what is configured; yield nothing where nothing is.
 
     Args:
         settings: the configuration's [notify].
-        path: of the configuration's file.
+        paths: of the configuration's files with the webhook's URL.
         reach: has the running daemon connect to the webhook; raises ThrottledError where it
             could not. None where no daemon runs.
     """
     if settings.command:
         yield _command(settings.command[0])
     if settings.url:
-        yield from _secret(path)
+        for path in paths:
+            yield from _secret(path)
         yield _from_daemon(settings.url, reach) if reach else _from_unit(settings.url)
 
 

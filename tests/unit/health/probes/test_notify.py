@@ -36,7 +36,7 @@ def server() -> Iterator[str]:
 
 
 def found(settings: Notify, path: str = "/nowhere") -> list[Finding]:
-    return list(check(settings, Path(path), None))
+    return list(check(settings, [Path(path)], None))
 
 
 def test_nothing_configured() -> None:
@@ -101,11 +101,11 @@ def test_a_running_daemon_is_believed(unit: Callable[[str], None], *, denied: bo
     def fail() -> None:
         raise ThrottledError("Operation not permitted", "correct it")
 
-    (finding,) = check(Notify(url=SECRET), Path("/nowhere"), fail)
+    (finding,) = check(Notify(url=SECRET), [Path("/nowhere")], fail)
     assert finding.state == "fault"
     assert finding.what.endswith("at 203.0.113.9: Operation not permitted")
     assert finding.hint == (_TEXT if denied else "correct it")
-    (finding,) = check(Notify(url=SECRET), Path("/nowhere"), lambda: None)
+    (finding,) = check(Notify(url=SECRET), [Path("/nowhere")], lambda: None)
     assert finding.state == "ok"
 
 
