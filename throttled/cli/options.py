@@ -113,9 +113,12 @@ def seconds(text: str) -> float:
         UsageError: it is none.
     """
     try:
-        return float(Duration.parse(text))
+        found = float(Duration.parse(text))
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if found < 1:
+        raise UsageError(f"shorter than a second: {text}")
+    return found
 
 
 def json_option(command: _Command) -> _Command:

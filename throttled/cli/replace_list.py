@@ -24,6 +24,8 @@ _LASTING = 7 * 86400.0
 #: Entries removed by one request.
 _REMOVED = 500
 _SHOWN = 5
+#: Each is an element for each scope; `operator.listed.MOST` elements may be active.
+_ENTRIES = 200_000
 
 Key = tuple[str, Scope]
 Piece = tuple[Sequence[Numbered], list[Key]]
@@ -76,6 +78,8 @@ def _refuse_unreadable(name: str, entries: Sequence[Numbered], skipped: Sequence
         raise UsageError(f"{len(unreadable)} lines cannot be read: {first}", hint)
     if not entries:
         raise UsageError("there are no entries in it", hint)
+    if len(entries) > _ENTRIES:
+        raise UsageError(f"it has more than {_ENTRIES:,} entries", hint)
     if any(entry.action == "allow" for _, entry in entries):
         raise UsageError("a list by name cannot allow: import it without --list", hint)
 

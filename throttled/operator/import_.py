@@ -31,7 +31,7 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
     punished = [pair for pair in entries if pair[1].action != "allow"]
     if request.name:
         listed = [entry for _, entry in punished]
-        why, confirmed = await punish_listed(desk, request.name, listed, outcomes)
+        why, confirmed = await punish_listed(desk, request, listed, outcomes)
         refused += [Refusal(punished[at][0], error.message) for at, error in why.items()]
         punished = []
         if request.remove:

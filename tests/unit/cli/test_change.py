@@ -98,10 +98,19 @@ def test_unban_wants_an_address_or_all(cli: "Cli") -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["ban 198.51.100.7 --for 10x", "ban 198.51.100.300", "allow .com", "disallow"]
+    ("arguments", "what"),
+    [
+        ("ban 198.51.100.7 --for 10x", "not a duration"),
+        ("ban 198.51.100.7 --for 4000d", "longer than ten years: '4000d' (at most 3650d)"),
+        ("ban 198.51.100.7 --for 0.5s", "shorter than a second: 0.5s"),
+        ("ban 198.51.100.300", "not an IP address"),
+        ("allow .com", "not an address, network or host name"),
+        ("disallow", "missing argument"),
+    ],
 )
-def test_bad_values(cli: "Cli", arguments: str) -> None:
-    assert cli(*arguments.split()).code == 2
+def test_bad_values(cli: "Cli", arguments: str, what: str) -> None:
+    ended = cli(*arguments.split())
+    assert (ended.code, what in ended.err) == (2, True)
 
 
 def test_the_allowlist(cli: "Cli", daemon: "Daemon") -> None:
