@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from datetime import tzinfo
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from msgspec import Struct, field
 from throttled import address
 from throttled.analysis.fail2ban import advice, bans, jails
 from throttled.analysis.fail2ban.bans import OldBan
+from throttled.analysis.fail2ban.files import expressions
 from throttled.analysis.fail2ban.jails import Fail2ban, Jail
 from throttled.analysis.fail2ban.simulate import Simulation
 from throttled.analysis.replay import Replay
@@ -92,8 +94,9 @@ def command(  # noqa: PLR0913 - the words of the command
     """Show what of fail2ban's configuration and bans becomes what here; change nothing.
 
     Reads fail2ban's jails and ignoreip as fail2ban does (with fail2ban-client where it is
-    installed), and the active bans of all mail jails from its database. Prints what becomes of
-    each jail, a file for /etc/throttled/throttled.d, and the bans as a list for throttled import.
+    installed, else their files), and the active bans of all mail jails from its database. Prints
+    what becomes of each jail, a file for /etc/throttled/throttled.d, and the bans as a list for
+    throttled import.
 
     Then both run on the same log: this host's, or FILE: whom would fail2ban's own filters have
     banned, whom this configuration, and who of them delivered mail or logged in? Clients that
@@ -141,11 +144,26 @@ def _configuration(directory: str, notes: list[str]) -> Fail2ban:
         what = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         notes.append(f"fail2ban-client cannot read {directory}: {what}")
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        notes.append(f"fail2ban-client cannot be used ({error}): nothing is compared")
+        notes.append(f"fail2ban-client cannot be used ({error}); reading the files in {directory}")
     try:
-        return jails.configured(_texts(Path(directory)))
+        found = jails.configured(_texts(Path(directory)))
     except (OSError, ValueError) as error:
         raise UsageError(f"{directory}: {error}", "name fail2ban's configuration") from error
+    try:
+        for jail in found.jails.values():
+            if jail.postfix:
+                made = expressions(jail.filter or jail.name, partial(_filter, directory))
+                jail.prefix, jail.fails, jail.ignored = made.prefix, made.fails, made.ignored
+    except (OSError, ValueError) as error:
+        notes.append(f"{directory}: {error}; nothing is compared")
+        found.filters = False
+    return found
+
+
+def _filter(directory: str, name: str) -> str:
+    """Return the text of a file in filter.d; "" where there is none."""
+    path = Path(directory) / "filter.d" / name
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def _texts(directory: Path) -> Iterator[str]:

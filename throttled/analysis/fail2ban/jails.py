@@ -3,7 +3,7 @@
 `dumped` reads what `fail2ban-client -d` prints (fail2ban 0.10 and later): its configuration as
 fail2ban itself reads it, with all files, interpolations and filters, one Python list a line.
 `configured` reads the files where fail2ban is not installed: `jail.conf`, `jail.d/*.conf`,
-`jail.local`, `jail.d/*.local` in this order, without the filters.
+`jail.local`, `jail.d/*.local` in this order; the filters are in `files`.
 """
 
 import ast
@@ -46,7 +46,7 @@ class Jail(Struct):
     prefix: str = ""  # a regular expression, in fail2ban's words
     fails: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    filter: str = ""  # where the filters themselves are not known
+    filter: str = ""  # as the files name it
 
     @property
     def postfix(self) -> bool:
@@ -65,7 +65,7 @@ class Fail2ban(Struct):
 
     jails: dict[str, Jail] = field(default_factory=dict)
     database: str = _DATABASE
-    filters: bool = True  # they are known
+    filters: bool = True  # those of jails for Postfix are known
 
 
 def seconds(text: str | float) -> float:
@@ -132,8 +132,8 @@ def _set(jail: Jail, key: str, values: list[str]) -> None:
             pass
 
 
-def configured(texts: Iterable[str]) -> Fail2ban:
-    """Read the files of jails, in fail2ban's order, without its filters.
+def read(texts: Iterable[str]) -> configparser.ConfigParser:
+    """Read files of fail2ban, each over those before, without interpolation.
 
     Raises:
         ValueError: one is no configuration of fail2ban.
@@ -145,7 +145,17 @@ def configured(texts: Iterable[str]) -> Fail2ban:
             parser.read_string(text)
         except configparser.Error as error:
             raise ValueError(str(error).replace("\n", " ")) from error
-    found = Fail2ban(filters=False)
+    return parser
+
+
+def configured(texts: Iterable[str]) -> Fail2ban:
+    """Read the files of jails, in fail2ban's order, without its filters.
+
+    Raises:
+        ValueError: one is no configuration of fail2ban.
+    """
+    parser = read(texts)
+    found = Fail2ban()
     for name in parser.sections():
         if name == "INCLUDES":
             continue

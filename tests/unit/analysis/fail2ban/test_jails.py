@@ -69,7 +69,6 @@ enabled = true
 maxretry = 4
 """
     found = jails.configured([conf, local])
-    assert not found.filters
     (jail,) = found.jails.values()
     assert (jail.name, jail.maxretry, jail.findtime, jail.bantime) == ("postfix", 4, 300.0, 3600.0)
     assert jail.ignore == ["198.51.100.0/24", "192.0.2.7"]
