@@ -189,6 +189,8 @@ def _bans(path: str, mail: list[Jail], notes: list[str]) -> list[OldBan]:
 
 
 def _compare(postfix: list[Jail], files: tuple[str, ...], zone: tzinfo | None) -> Comparison:
+    if "-" in files:
+        raise UsageError("the log is read twice: standard input cannot be", "name a file")
     settings = config()
     known = facts(settings)
     paths = files or tuple(own_logs(settings, known))
@@ -197,8 +199,9 @@ def _compare(postfix: list[Jail], files: tuple[str, ...], zone: tzinfo | None) -
     except ValueError as error:
         raise UsageError(str(error), "report it; or use --no-compare") from error
     replay = Replay(settings, known, zone or local_zone())
-    with progress([*paths, *paths]) as advance:
+    with progress(paths) as advance:
         simulation.run(paths, advance)
+    with progress(paths) as advance:
         for _ in replay.run(paths, advance):
             pass
     good, ours = replay.good(), replay.banned()
@@ -230,6 +233,8 @@ def _text(result: Migration) -> Iterator[str]:
         yield f"  {name:<{width}}  {fate}"
     if not result.jails:
         yield "  none"
+    if not any("replaced by" in fate for fate in result.jails.values()):
+        yield "\nNo jail for Postfix's log is enabled: there is nothing to compare."
     yield "\nConfiguration: throttled migrate fail2ban --only toml \\"
     yield "    > /etc/throttled/throttled.d/fail2ban.toml; throttled check; throttled reload\n"
     yield from (f"  {line}".rstrip() for line in result.toml.splitlines())

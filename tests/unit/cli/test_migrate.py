@@ -49,7 +49,9 @@ def test_what_is_printed(cli: "Cli", conf: Path, tmp_path: Path) -> None:
     assert cli(*words, "--only", "bans").out == ""
     assert cli(*words, "--only", "toml").out.startswith("# From fail2ban's jails")
     (conf / "jail.local").unlink()
-    assert "  sshd  keep it: not about mail" in cli(*words).out
+    ended = cli(*words)
+    assert "  sshd  keep it: not about mail" in ended.out
+    assert "No jail for Postfix's log is enabled" in ended.out
 
 
 def test_what_cannot_be_read(cli: "Cli", conf: Path, tmp_path: Path) -> None:
@@ -74,3 +76,5 @@ def test_without_fail2ban_its_filters_are_read(cli: "Cli", conf: Path, tmp_path:
     found = cli(*words).json()
     assert found["comparison"]["fail2ban"] == {"banned": 1, "good": []}
     assert set(found["jails"]) == {"postfix", "sshd"}
+    ended = cli("migrate", "fail2ban", "--directory", str(conf), "-")
+    assert (ended.code, "the log is read twice" in ended.err) == (2, True)
