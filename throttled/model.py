@@ -460,6 +460,7 @@ class Snapshot(Struct, frozen=True):
     lines: tuple[Line, ...] = field(default=())
     rate: Rate | None = None  # of a throttle; None = the configured one
     origin: str = "log"  # see `Decision`
+    name: str = ""  # see `Decision`
 
 
 class Change(Struct, frozen=True):
