@@ -105,6 +105,15 @@ def short_moment(seconds: float) -> str:
     return time.strftime("%H:%M" if today else "%m-%d", then)
 
 
+def span(since: float, until: float) -> str:
+    """Return a time span: `from 14:20 to 14:30` or `at 14:20`; with dates where not today."""
+    today = time.strftime("%Y-%m-%d")
+    days = [time.strftime("%Y-%m-%d", time.localtime(t)) for t in (since, until)]
+    form = "%H:%M" if days == [today, today] else "%Y-%m-%d %H:%M"
+    begin, end = (time.strftime(form, time.localtime(t)) for t in (since, until))
+    return f"at {begin}" if begin == end else f"from {begin} to {end}"
+
+
 def left(until: float) -> str:
     """Return the time from now until then."""
     return lasting(until - time.time())

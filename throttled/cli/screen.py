@@ -17,7 +17,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Sparkline, Static
 
-from throttled.cli import output, text
+from throttled.cli import explained, output
 from throttled.control.protocol import (
     Allow,
     Ban,
@@ -247,7 +247,7 @@ class Screen(App[None]):
     @work(thread=True)
     def _explain(self, subject: str) -> None:
         try:
-            lines = list(text.explain(self._ask(Explain(subject), ExplainResult)))
+            lines = list(explained.explain(self._ask(Explain(subject), ExplainResult)))
         except ThrottledError as error:
             lines = [error.message, error.hint]
         shown = "\n".join(output.printable(line) for line in lines)

@@ -410,6 +410,8 @@ class LogText(Struct, frozen=True):
     path: str
     offset: int  # bytes
     text: str  # "" where the log no longer holds it
+    kind: str = ""  # of its event; "": no event
+    reason: str = ""  # of a `reject`, an `auth_failure`
 
 
 class AllowRow(Struct, frozen=True):
@@ -466,6 +468,9 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     hint: str = ""  # what an operator might do, for people
     proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+    name: str = ""  # the client's forward-confirmed host name, where the log has one
+    accounts: list[str] = []  # that the lines name: it logged in, or tried to; as it wrote them
+    ports: dict[Scope, tuple[int, ...]] = {}  # that are filtered; none without a daemon
 
 
 class AccountRow(Struct, frozen=True):

@@ -93,7 +93,7 @@ class Behind:
 def _snapshot(d: Decision) -> Snapshot:
     action: Action = "ban" if d.action == "ban" else "throttle"
     what = (d.subject, d.scope, action, d.limit, d.level, d.time, d.until, d.why)
-    return Snapshot(*what, lines=d.lines, rate=d.rate, origin=d.origin)
+    return Snapshot(*what, lines=d.lines, rate=d.rate, origin=d.origin, name=d.name)
 
 
 def _entry(row: Snapshot, wall: float) -> Entry:

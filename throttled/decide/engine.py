@@ -191,9 +191,8 @@ class Engine:
 
         They are never added to those that the log reports: see `throttled.decide.limits`.
         """
-        state, names = self._scopes[scope], self._actions.names
-        name = "" if names is None else names.get(client) or ""
-        event = Event("connect", client, "", "", 0, 0.0, name=name)
+        state = self._scopes[scope]
+        event = Event("connect", client, "", "", 0, 0.0, name=self.name(client))
         state.count(state.gauges.handshakes, event, at, count)
         self._trace.record(client)
 
@@ -338,6 +337,11 @@ class Engine:
     def named(self, text: str, most: int) -> list[tuple[str, str]]:
         """Return clients in whose host name a text is, with the name."""
         return self._actions.named(text, most)
+
+    def name(self, client: str) -> str:
+        """Return a client's host name; "" where none is known."""
+        names = self._actions.names
+        return "" if names is None else names.get(client) or ""
 
     def sessions(self, client: str) -> int:
         """Return how many sessions a client has open."""
