@@ -20,8 +20,14 @@ from throttled.control.protocol import (
     Result,
     StatusResult,
     TailStatus,
+    Totals,
 )
 from throttled.model import SCOPES, Scope, Snapshot
+
+#: Columns from which on a table has one more for host names, and characters shown of one.
+_WIDE, _NAME = 110, 40
+#: Of an action, by its first word; `would ban` is none.
+_COLOURS = {"ban": "red", "throttle": "yellow", "exempt": "green"}
 
 
 def show(result: Result, *, as_json: bool, removed: bool = False, everything: bool = False) -> None:
@@ -89,10 +95,21 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
             f"{number(status.answers[v])} {w}" for v, w in named.items() if v in status.answers
         ]
         yield "answers", f"to Postfix: {', '.join(shown)}"
+    for day, name in zip(status.days, ("yesterday", "today"), strict=False):
+        yield from _labelled(name, _totals(day, would=status.would))
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     yield from _labelled("events", _columns(by_count))
     for finding in status.health:
         yield from output.paragraph(finding)
+
+
+def _totals(day: Totals, *, would: bool) -> list[str]:
+    """Return what happened in a day; decisions are what was newly throttled and banned."""
+    verb = "would have been " if would else ""
+    traffic = (day.sessions, "sessions"), (day.deliveries, "mails"), (day.logins, "logins")
+    decided = (day.throttles, f"{verb}throttled"), (day.bans, f"{verb}banned")
+    rows = traffic, (*decided, (day.drops, "packets dropped"))
+    return [", ".join(f"{number(count)} {what}" for count, what in row) for row in rows]
 
 
 def _pattern(status: PatternStatus) -> str:
@@ -213,18 +230,23 @@ def table(first: ListResult, rows: list[Snapshot]) -> None:
     if not rows:
         click.echo(f"nothing {would}be active" if would else "no active entries")
         return
-    columns = ("SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
-    output.print_table(columns, [_row(row, would) for row in rows])
+    wide = output.width() >= _WIDE
+    columns = ["SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY"]
+    if wide:
+        columns.insert(-1, "HOST NAME")
+    output.print_table(columns, [_row(row, would, wide=wide) for row in rows], _COLOURS)
     if first.total > len(rows):
         click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
 
 
-def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
+def _row(snapshot: Snapshot, would: str, *, wide: bool) -> tuple[str, ...]:
     action = f"{would}{snapshot.action}"
     if snapshot.level > 1:
         action += f" {snapshot.level}"
     elif snapshot.rate is not None:
         action += f" {output.rate(snapshot.rate)}"
+    name = [output.cut_to(_NAME, snapshot.name) or "-"] if wide else []
+    why = snapshot.limit if wide or not snapshot.name else f"{snapshot.limit}, {snapshot.name}"
     return (
         snapshot.subject,
         action,
@@ -232,5 +254,6 @@ def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
         output.short_moment(snapshot.since),
         output.left(snapshot.until),
         output.short_number(snapshot.packets),
-        f"{snapshot.limit}: {snapshot.why}",
+        *name,
+        f"{why}: {snapshot.why}",
     )

@@ -100,6 +100,7 @@ class List(_Op, frozen=True, tag="list"):
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
     peer: _Text | None = None  # only what came from this host of the fleet
+    seconds: _Seconds | None = None  # only what was decided within so many
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -323,6 +324,18 @@ class Done(_Result, frozen=True, tag="done"):
     message: str = ""
 
 
+class Totals(Struct, frozen=True):
+    """What happened in an hour, or a day of this host's time zone."""
+
+    begin: float  # wall clock
+    sessions: int = 0
+    deliveries: int = 0
+    logins: int = 0
+    throttles: int = 0  # decisions; in observe mode what would have been
+    bans: int = 0
+    drops: int = 0  # packets
+
+
 class StatusResult(_Result, frozen=True, tag="status"):
     """The state of the daemon."""
 
@@ -362,6 +375,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
+    days: list[Totals] = []  # yesterday and today
 
 
 class MeterRow(Struct, frozen=True):
@@ -392,6 +406,7 @@ class TopResult(_Result, frozen=True, tag="top"):
     status: StatusResult
     worst: list[Worst]  # among those of the latest lines, the worst first
     latest: list[Decision]  # newest first
+    hours: list[Totals] = []  # the latest 48, the oldest first
 
 
 class ListResult(_Result, frozen=True, tag="list"):

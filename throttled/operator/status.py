@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.host.on_hold import OnHold
 from throttled.model import SCOPES, Action, Finding, Scope
 from throttled.operator.desk import Desk, Running
+from throttled.operator.totals import days
 from throttled.sources.logs import Follower
 
 #: Without a daemon, more entries than these are judged by a sample.
@@ -65,6 +66,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         decided_in=pipeline.counts.decided,
         enforced_in=pipeline.counts.enforced,
         on_hold=on_hold.count(),
+        days=_days(desk),
     )
     return _of_daemon(result, running, desk.clock()) if running else result
 
@@ -110,6 +112,14 @@ def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], 
         if all(finding.key != "store-unread" for finding in health):
             health.append(Finding("fault", error.message, error.hint, "store-unread"))
         return {}
+
+
+def _days(desk: Desk) -> list[Totals]:
+    """Return the totals of yesterday and today; none where the store cannot be read."""
+    try:
+        return days(desk)
+    except StoreError:  # `_counts` reports it
+        return []
 
 
 def _kernel(

@@ -6,6 +6,7 @@ from throttled.operator.desk import Desk
 from throttled.operator.explain import meter_row
 from throttled.operator.senders import decisions_without_names, merged, visible, worst
 from throttled.operator.status import status
+from throttled.operator.totals import hours
 
 
 def top(desk: Desk, request: Top, peer: Peer) -> TopResult:
@@ -23,4 +24,4 @@ def top(desk: Desk, request: Top, peer: Peer) -> TopResult:
         rows = merged(rows, worst(desk, request.max), request.max)
     else:
         latest = decisions_without_names(latest)
-    return TopResult(moment.wall, status(desk), rows, latest)
+    return TopResult(moment.wall, status(desk), rows, latest, hours(desk))

@@ -61,7 +61,7 @@ _SHIFT_MANUAL = (
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
 _FILTER = """+until > :now AND (:scope IS NULL OR scope = :scope)
     AND (:action IS NULL OR action = :action) AND (:limit IS NULL OR "limit" = :limit)
-    AND (:origin IS NULL OR origin = :origin)"""
+    AND (:origin IS NULL OR origin = :origin) AND (:since IS NULL OR since >= :since)"""
 _WITHIN = "subject >= :low AND subject < :high AND inside(subject, :within)"
 #: By order: ORDER BY, what of a row says where the next page begins, and where that is.
 _ORDERS: dict[Order, tuple[str, str, str]] = {
@@ -96,6 +96,7 @@ class Filter(Struct, frozen=True):
     within: str | None = None  # this subject and, for a network, everything inside it
     subject: str | None = None  # this subject alone
     origin: str | None = None  # see `Decision`
+    since: float | None = None  # decided then or later
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
@@ -193,7 +194,8 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
     """Return how many rows a filter lets through."""
-    if what.limit is what.within is what.subject is what.origin is None:
+    slow = what.limit, what.within, what.subject, what.origin, what.since
+    if slow.count(None) == len(slow):
         return sum(
             rows
             for (scope, action), rows in counts(connection, now).items()
@@ -273,7 +275,7 @@ def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[objec
 
 def _where(what: Filter, now: float) -> tuple[str, dict[str, object]]:
     values: dict[str, object] = {"now": now, "scope": what.scope, "action": what.action}
-    values |= {"limit": what.limit, "origin": what.origin}
+    values |= {"limit": what.limit, "origin": what.origin, "since": what.since}
     if what.subject is not None:
         return f"{_FILTER} AND subject = :subject", values | {"subject": what.subject}
     if what.within is None:

@@ -106,8 +106,8 @@ def test_all_hides_nothing(cli: "Cli", daemon: "Daemon") -> None:
 
 
 MANUAL = replace(BAN, limit="operator", why="manual, uid 0", origin="operator", level=0)
-SLOW = replace(BAN, action="throttle", limit="connections", why="61 connections, soft limit 60")
-AROUND = replace(BAN, subject="198.51.100.0/22", why="4 of its addresses", limit="network")
+SLOW = replace(BAN, action="throttle", limit="connections", why="61 > 60")
+AROUND = replace(BAN, subject="198.51.100.0/22", why="4 of it", limit="network")
 EXEMPT = replace(MANUAL, action="exempt", why="unbanned and exempt")
 WHEN = "from 2026-09-21 16:13 to 2026-09-21 16:23"
 CONNECTED = LogText(NOW, LOG, 1, "connect", "connect")
@@ -135,7 +135,7 @@ REASON = "errors: 55 points, hard limit 50"
         (
             {"active": [SLOW], "lines": [*[CONNECTED] * 2, *[GARBAGE] * 3]},
             (
-                f"Throttled in mx {WHEN}: 2 connections (connections: 61 connections, soft limit 60). "
+                f"Throttled in mx {WHEN}: 2 connections (connections: 61 > 60). "
                 f"To unban: throttled unban {A}"
             ),
         ),
@@ -160,8 +160,8 @@ REASON = "errors: 55 points, hard limit 50"
         (
             {"active": [replace(SLOW, scope="submission"), AROUND, SLOW]},
             (
-                f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of its addresses. "
-                f"Throttled in submission {WHEN}: connections: 61 connections, soft limit 60. "
+                f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of it. "
+                f"Throttled in submission {WHEN}: connections: 61 > 60. "
                 f"To unban: throttled unban 198.51.100.0/22, throttled unban {A}"
             ),
         ),
@@ -172,7 +172,7 @@ REASON = "errors: 55 points, hard limit 50"
         (
             {"active": [replace(SLOW, rate=Rate(6, 3600.0, 2))]},
             (
-                f"Throttled to 6/1h in mx {WHEN}: connections: 61 connections, soft limit 60. "
+                f"Throttled to 6/1h in mx {WHEN}: connections: 61 > 60. "
                 f"To unban: throttled unban {A}"
             ),
         ),

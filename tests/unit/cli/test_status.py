@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
 from throttled.model import Finding
 
 if TYPE_CHECKING:
@@ -64,6 +64,22 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     ]
     assert max(map(len, ended.out.splitlines())) <= 80
     assert daemon.asked == [Status()]
+
+
+def test_yesterday_and_today(cli: "Cli", daemon: "Daemon") -> None:
+    days = [Totals(NOW, 9_876_543, 1_234_567, 34_567, 12_345, 1_234, 123_456_789), Totals(NOW)]
+    daemon.answer = replace(RESULT, days=days)
+    lines = cli("status").out.splitlines()
+    at = lines.index("yesterday  9,876,543 sessions, 1,234,567 mails, 34,567 logins")
+    assert lines[at + 1 : at + 4] == [
+        "           12,345 throttled, 1,234 banned, 123,456,789 packets dropped",
+        "today      0 sessions, 0 mails, 0 logins",
+        "           0 throttled, 0 banned, 0 packets dropped",
+    ]
+    daemon.answer = replace(RESULT, days=days, would=True)
+    observed = "12,345 would have been throttled, 1,234 would have been banned, "
+    assert f"           {observed}123,456,789 packets dropped\n" in cli("status").out
+    assert cli("status", "--json").json()["days"][0]["begin"] == "2026-09-21T16:13:20.000+02:00"
 
 
 def test_patterns_follow_the_logs(cli: "Cli", daemon: "Daemon") -> None:
