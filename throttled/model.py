@@ -413,6 +413,8 @@ class Ruleset(Struct, frozen=True):
     size: int  # elements that each set may hold
     expected: int = 0  # elements that are about to come: sets that are made have room for them
     answers: Answers = Answers()
+    #: At the ports of submission, refuse by a TCP reset what else is dropped, up to a rate.
+    reject: bool = False
 
 
 class FullSet(Struct, frozen=True):
