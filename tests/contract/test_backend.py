@@ -828,7 +828,7 @@ def test_a_command_can_unban_without_setting_up(host: Host) -> None:
 # Refusing
 
 #: Backends that can refuse; XDP's program sees no sockets and sends nothing: it drops.
-REFUSING = ("nftables",)
+REFUSING = ("nftables", "iptables")
 REJECTING = msgspec.structs.replace(RULESET, reject=True)
 
 

@@ -190,6 +190,7 @@ def _notify(settings: Notify, path: Path) -> Iterator[Finding]:
 
 def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
     """Check the configured backend, unless it is the one that runs: the daemon owns that."""
+    from throttled.enforce.backend import cannot_refuse  # noqa: PLC0415
     from throttled.enforce.registry import choose  # noqa: PLC0415
     from throttled.health.probes.firewall import check  # noqa: PLC0415 - as above
 
@@ -201,6 +202,8 @@ def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
         what = f"the daemon runs with backend {running}, the configuration says {backend.name}"
         yield Finding("warning", what, "restart it: systemctl restart throttled")
     yield from check(backend)
+    if firewall.reject and not backend.refuses:
+        yield cannot_refuse(backend)
 
 
 def _sensor(settings: Config) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ class Kernel:
     """A backend that remembers, and that refuses while `fault` is set."""
 
     name = "test"
-    enforces, at_interfaces = True, False
+    enforces, at_interfaces, refuses = True, False, True
 
     def __init__(self) -> None:
         self.elements: dict[tuple[str, str, str], float] = {}
