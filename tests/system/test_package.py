@@ -214,7 +214,7 @@ def test_what_an_operator_types(site: Site) -> None:
         assert site.host.path(f"/usr/share/man/{page}.gz").exists()
     complete = (
         "source /usr/share/bash-completion/completions/throttled;"
-        "COMP_WORDS=(throttled unb) COMP_CWORD=1; _throttled_completion throttled;"
+        "COMP_LINE='throttled unb' COMP_POINT=13; _throttled_completion throttled;"
         'echo "${COMPREPLY[@]}"'
     )
     assert site.run("bash", "-c", complete) == "unban\n"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from throttled.cli import output, text
+from throttled.cli import completion, output, text
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, scope_option, seconds, subject
 from throttled.control.protocol import SORTS, List, ListResult
@@ -33,7 +33,10 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--sort", type=click.Choice(SORTS), default="since", show_default=True),
         click.option(
-            "--limit", metavar="NAME", help="Only entries made by this limit (auth, operator, …)."
+            "--limit",
+            shell_complete=completion.limits,
+            metavar="NAME",
+            help="Only entries made by this limit (auth, operator, …).",
         ),
         click.option(
             "--since",
@@ -48,7 +51,11 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Clients behind a proxy, whose decisions are only reported.",
         ),
         click.option(
-            "--from", "peer", metavar="PEER", help="Only entries from this host of the fleet."
+            "--from",
+            "peer",
+            shell_complete=completion.peers,
+            metavar="PEER",
+            help="Only entries from this host of the fleet.",
         ),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
