@@ -397,6 +397,9 @@ class Worst(Struct, frozen=True):
     subject: str
     meter: MeterRow
     action: Action | None  # active in the meter's scope
+    name: str = ""  # the client's host name, where the log has one
+    since: float = 0.0  # of what is active in the meter's scope
+    why: str = ""  # of that
 
 
 class TopResult(_Result, frozen=True, tag="top"):

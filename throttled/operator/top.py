@@ -1,5 +1,7 @@
 """`top`: the worst clients and the latest decisions."""
 
+from msgspec.structs import replace
+
 from throttled.control.protocol import Top, TopResult, Worst
 from throttled.control.server import Peer
 from throttled.operator.desk import Desk
@@ -24,4 +26,16 @@ def top(desk: Desk, request: Top, peer: Peer) -> TopResult:
         rows = merged(rows, worst(desk, request.max), request.max)
     else:
         latest = decisions_without_names(latest)
+    rows = [_known(desk, row) for row in rows]
     return TopResult(moment.wall, status(desk), rows, latest, hours(desk))
+
+
+def _known(desk: Desk, row: Worst) -> Worst:
+    """Return a row with its host name, and with why and since when it is throttled or banned."""
+    name = desk.pipeline.engine.name(row.subject)
+    active = desk.active(row.subject) if row.action else []
+    for entry in active:
+        if entry.scope == row.meter.scope:
+            why = f"{entry.limit}: {entry.why}"
+            return replace(row, name=name or entry.name, since=entry.since, why=why)
+    return replace(row, name=name)
