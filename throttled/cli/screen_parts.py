@@ -35,8 +35,8 @@ Lower table: the latest decisions.
   ~ throttle   new connections above a rate are dropped
   = exempt     networks around it do not apply to it
 
-Left: events a second. Right: packets dropped a second, since this screen
-was opened; below, packets dropped and bans in each of the latest 48 hours.
+Left: events a second. Right: packets dropped a second, since this
+screen was opened; packets dropped and bans in the latest 48 hours.
 
 From 120 columns on the tables have host names, since when, and why.
 """
