@@ -21,7 +21,7 @@ throttled top
   a        allow it: never act on it
   e Enter  explain it
   /        search: only rows with the text in address, host name, limit
-           or reason; Enter explains it if it is an address; Escape ends it
+           or reason; Enter explains an address; Escape ends the search
   Tab      the other table
   ?        this help
   q        quit
