@@ -28,6 +28,8 @@ from throttled.model import SCOPES, Scope, Snapshot
 _WIDE, _NAME = 110, 40
 #: Of an action, by its first word; `would ban` is none.
 _COLOURS = {"ban": "red", "throttle": "yellow", "exempt": "green"}
+#: The same of the labels of findings.
+_FINDINGS = {"error": "red", "warning": "yellow"}
 
 
 def show(result: Result, *, as_json: bool, removed: bool = False, everything: bool = False) -> None:
@@ -60,8 +62,18 @@ def show(result: Result, *, as_json: bool, removed: bool = False, everything: bo
             lines = iter([result.message])
         case _:
             raise AssertionError(result)
-    for line in lines:
-        click.echo(output.printable(line).rstrip())
+    for place, line in enumerate(lines):
+        click.echo(_emphasised(result, place, output.printable(line).rstrip()))
+
+
+def _emphasised(result: Result, place: int, line: str) -> str:
+    """Return a line with the answer of `explain` in bold, and labels of findings in colour."""
+    if isinstance(result, ExplainResult) and place == 0:
+        return output.coloured(line, None, bold=True)
+    label = line.partition(" ")[0]
+    if isinstance(result, StatusResult) and label in _FINDINGS:
+        return output.coloured(label, _FINDINGS[label]) + line[len(label) :]
+    return line
 
 
 def status(result: StatusResult) -> Iterator[str]:

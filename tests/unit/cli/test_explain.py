@@ -96,6 +96,18 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     assert daemon.asked == [Explain(A)]
 
 
+def test_the_answer_is_bold_on_a_terminal(
+    cli: "Cli", daemon: "Daemon", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answer = NOTHING
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    first, second, *_ = cli("explain", A).out.splitlines()
+    assert first == "\x1b[1mNot throttled or banned; nothing is known of it.\x1b[0m"
+    assert "\x1b" not in second
+
+
 def test_all_hides_nothing(cli: "Cli", daemon: "Daemon") -> None:
     daemon.answer = _result()
     lines = cli("explain", A, "--all").out.splitlines()

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
 from msgspec.structs import replace
 
 from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
@@ -64,6 +65,18 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     ]
     assert max(map(len, ended.out.splitlines())) <= 80
     assert daemon.asked == [Status()]
+
+
+def test_findings_are_coloured_on_a_terminal(
+    cli: "Cli", daemon: "Daemon", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answer = RESULT
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\n\x1b[31merror\x1b[0m      full disk\n" in cli("status").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\nerror      full disk\n" in cli("status").out
 
 
 def test_yesterday_and_today(cli: "Cli", daemon: "Daemon") -> None:
