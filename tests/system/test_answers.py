@@ -57,7 +57,7 @@ def many(lab: Lab) -> Iterator[Many]:
     "request_",
     [
         Status(),
-        Top(),
+        Top(50),
         List(max=100),
         List(max=1000, seconds=600.0),
         List(max=1000, limit="auth", action="throttle"),
