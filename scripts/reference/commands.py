@@ -37,7 +37,8 @@ standard output too.
 Every command has `--help`, and a manual page: `man throttled-list`. Colours are for terminals
 alone, and not with `NO_COLOR` set. Tables are as wide as the terminal; in a pipe they are whole.
 Times are this host's; in JSON they are ISO 8601 with zone, and null is never. In text written by
-clients control characters, and those that change the direction of writing, are shown as `\\x1b` and `\\u202e`.
+clients control characters, and those that change the direction of writing, are shown as `\\x1b`
+and `\\u202e`.
 """
 
 
