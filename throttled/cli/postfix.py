@@ -204,17 +204,18 @@ def _asking(  # noqa: PLR0913 - the words of the command
                 change = None
                 connect.ready(directory)
                 proxied = any(s.instance == directory and s.proxy for s in known.services)
-                plan = connect.plan_connect(directory, proxied=proxied)
-                verify = partial(connect.verify, directory, _asked)
+                recipients = settings.policy().acts(incoming=True)
+                plan = connect.plan_connect(directory, proxied=proxied, recipients=recipients)
+                verify = partial(connect.verify, directory, _asked, recipients=recipients)
                 target = msgspec.structs.replace(target, verify=verify)
             if len(directories) > 1 and not as_json:
                 click.echo(f"{directory}:")
             _change(target, plan, settings, ask=ask, as_json=as_json, make=change)
 
 
-def _asked(client: str, port: int) -> bool:
+def _asked(client: str, port: int, about: connect.About) -> bool:
     """Return whether the daemon was asked about a session of this host."""
-    return ask_daemon(Asked(client, port), Done).message == "asked"
+    return ask_daemon(Asked(client, port, about), Done).message == "asked"
 
 
 def _change(  # noqa: PLR0913 - how it is shown, how it is made

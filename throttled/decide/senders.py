@@ -27,6 +27,7 @@ from throttled.decide.queue import Queue, Use
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
 from throttled.model import (
+    SCOPES,
     Action,
     Crossing,
     Decision,
@@ -65,6 +66,8 @@ class Gauge:
         self.name = name
         self.limit = limit
         self.within = float(limit.within)
+        #: Of decisions: what goes to a domain and what comes from it are two.
+        self.scope: Scope = "mx" if limit.incoming else _SCOPES[limit.of]
         self.unit = _KIB if limit.count == "bytes" else 1
         #: In thousandths: as a float 29 % of 100 is less than 29.
         self.share = round(10 * float(limit.share.rstrip("%"))) if limit.share else 0
@@ -124,6 +127,8 @@ class SenderMeter(Struct, frozen=True):
     threshold: int  # soft; hard where there is no soft
     hard: int  # 0: there is none, or it bans nobody
     above: bool  # all thresholds are exceeded
+    scope: Scope  # of decisions
+    acting: bool  # these have an effect
 
     def share(self) -> float:
         """Return how much of its highest threshold is reached."""
@@ -140,9 +145,10 @@ class Senders:
         self._shares: dict[str, list[Gauge]] = {}
         self._reports: list[Report] = []
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
-        #: Whether what is decided about a sender has an effect: Postfix asks, or nothing has.
-        self.acting = False
-        self.active = Active(_SENDERS)
+        #: Whether what is decided about a sender, or about a mailbox or domain that receives, has
+        #: an effect: Postfix asks, or nothing has.
+        self.acting = self.receiving = False
+        self.active: dict[Scope, Active] = {scope: Active(_SENDERS) for scope in SCOPES}
         self.trace = Trace(_TRACE, _SENDERS)
         self._days: dict[tuple[str, int], SenderDay] = {}
         #: Each account's highest day of recipients; None: there is no day to compare with.
@@ -229,12 +235,14 @@ class Senders:
 
     def hold(self, decision: Decision, until: float, at: float) -> None:
         """Learn what is active against a sender; `until` and `at` on the clock of the windows."""
+        domain = kind_of(decision.subject) == "domain"
+        active = self.active[decision.scope if domain else _scope(decision.subject)]
         if decision.action == "ban":
-            self.active.ban(decision.subject, until, at, enforced=False)
+            active.ban(decision.subject, until, at, enforced=False)
         elif decision.action == "throttle":
-            self.active.throttle(decision.subject, until, at, 0.0)
+            active.throttle(decision.subject, until, at, 0.0)
         elif decision.action == "release":
-            self.active.release(decision.subject)
+            active.release(decision.subject)
 
     def reset(self, subject: str) -> None:
         """Reset what a sender did, and what was decided: an operator unbanned it."""
@@ -242,21 +250,23 @@ class Senders:
             for table in gauge.tables():
                 table.pop(subject)
             self._pending.pop((subject, gauge.name), None)
-        self.active.reset(subject, {gauge.name for gauge in self.gauges()})
+        for active in self.active.values():
+            active.reset(subject, {gauge.name for gauge in self.gauges()})
         self.trace.reset(subject)
 
     def reset_all(self, scope: Scope | None = None) -> None:
         """Reset what senders did, and what was decided: an operator unbanned all of a scope."""
         for gauge in self.gauges():
-            if scope in (None, _SCOPES[gauge.limit.of]):
+            if scope in (None, gauge.scope):
                 for table in gauge.tables():
                     table.clear()
         pending = self._pending.items()
         self._pending = {key: c for key, c in pending if scope not in (None, c.scope)}
         limits = {gauge.name for gauge in self.gauges()}
-        for subject in self.active.subjects():
-            if scope in (None, _scope(subject)):
-                self.active.reset(subject, limits)
+        for own, active in self.active.items():
+            if scope in (None, own):
+                for subject in active.subjects():
+                    active.reset(subject, limits)
         if scope is None:
             self.trace.clear()
 
@@ -290,7 +300,7 @@ class Senders:
         for subject in self.trace.latest():
             meter = max(self.meters(subject, at), key=SenderMeter.share, default=None)
             if meter is not None and meter.value:
-                found.append((subject, meter, _scope(subject)))
+                found.append((subject, meter, meter.scope))
         return nlargest(most, found, key=lambda row: row[1].share())
 
     def _overrides(self, limit: Limit) -> Callable[[str], Override | None]:
@@ -314,6 +324,8 @@ class Senders:
             threshold if threshold < NEVER else 0,
             hard if bans else 0,
             above,
+            gauge.scope,
+            self._acting(gauge),
         )
 
     def _count(self, use: Use, at: float, wall: float, *, again: bool) -> None:
@@ -328,28 +340,32 @@ class Senders:
             soft, hard = gauge.thresholds(use.subject)
             if value <= min(soft, hard) or not self._exceeded(gauge, use.subject, value, at):
                 continue
-            if self.acting and self._policy.mode_of(gauge.name) != "report":
+            if self._acting(gauge) and self._policy.mode_of(gauge.name) != "report":
                 if not again:
                     self._cross(gauge, use.subject, at, value, soft, hard)
             elif gauge.again(use.subject, value, at) and not again:
                 self._report(gauge, use.subject, wall, value, min(soft, hard))
+
+    def _acting(self, gauge: Gauge) -> bool:
+        return self.receiving if gauge.limit.incoming else self.acting
 
     def _cross(  # noqa: PLR0913, PLR0917 - who crossed what
         self, gauge: Gauge, subject: str, at: float, value: int, soft: int, hard: int
     ) -> None:
         """Note a crossing, unless as much is active or was spared."""
         action: Action = "ban" if value > hard else "throttle"
-        known = self.active.get(subject)
+        active = self.active[gauge.scope]
+        known = active.get(subject)
         if known is not None:
             until = known.banned_until
             if action == "throttle":
                 until = max(until, known.throttled_until)
             if at < until:
                 return
-        if not self.active.excuses(subject, gauge.name, action, value, at):
+        if not active.excuses(subject, gauge.name, action, value, at):
             threshold = hard if action == "ban" else soft
             what = gauge.name, action, value, threshold, gauge.within, gauge.limit.count
-            self._pending[subject, gauge.name] = Crossing(subject, _scope(subject), *what)
+            self._pending[subject, gauge.name] = Crossing(subject, gauge.scope, *what)
 
     def _exceeded(self, gauge: Gauge, subject: str, value: int, at: float) -> bool:
         """Return whether a value is above the other thresholds of its limit too."""

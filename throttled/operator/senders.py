@@ -230,7 +230,7 @@ def _meter(desk: Desk, meter: SenderMeter) -> SenderMeterRow:
         meter.threshold or None,
         meter.hard or None,
         meter.within,
-        policy.mode_of(meter.limit) if desk.pipeline.senders.acting else "report",
+        policy.mode_of(meter.limit) if meter.acting else "report",
         meter.above,
     )
 

@@ -408,7 +408,7 @@ def test_a_limit_that_acts_makes_crossings() -> None:
     host.senders.hold(replace(decision, action="ban"), 700.0, 3.0)
     host.send(4.0)
     assert crossed(host) == []
-    assert host.senders.active.get("account:alice") == InForce(700.0, inf, 601.0, 0.0)
+    assert host.senders.active["submission"].get("account:alice") == InForce(700.0, inf, 601.0, 0.0)
     host.senders.hold(replace(decision, action="exempt"), 700.0, 4.0)
     host.send(4.0)
     assert crossed(host) == []
@@ -422,7 +422,8 @@ def test_what_was_spared_a_sender_is_judged_again_above_that() -> None:
     host = acting()
     for _ in range(4):
         host.send(1.0)
-    host.senders.active.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
+    active = host.senders.active["submission"]
+    active.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
     host.send(1.0)
     assert crossed(host) == [("account:alice", "throttle", 4, 3)]  # as of before
     host.send(1.0)

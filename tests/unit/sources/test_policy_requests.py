@@ -16,7 +16,7 @@ from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
 from throttled.model import Answers, Decision, Entry, Facts, Report, Ruleset, Service, Spool
 from throttled.settings import Limit, Policy, duration
-from throttled.sources import policy_requests
+from throttled.sources import policy_requests, policy_sockets
 from throttled.sources.policy_requests import PolicyRequests
 
 INSIDE = "198.51.100.0/24"
@@ -44,13 +44,13 @@ class Place:
         self.both.setup(RULES)
         self.reports: list[Report] = []
         self.decisions: list[Decision] = []
-        self.connected: list[bool] = []
+        self.connected: list[set[str]] = []
         self.server = PolicyRequests(
             pipeline,
             self.both,
             self.decisions.extend,
             self.reports.extend,
-            self.connected.append,
+            lambda asked: self.connected.append(set(asked)),
         )
         self.spool = Spool("/etc/postfix", str(directory), getpass.getuser(), 100)
 
@@ -182,15 +182,15 @@ def test_whether_postfix_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
             await ask(text(protocol_state="RCPT"))  # before there is a message
             assert place.connected == []
             await ask(text(client_address="203.0.113.9"))  # anybody's mail
-            assert place.connected == [True]
+            assert place.connected == [{"data"}]
             for _ in range(2):
                 await ask(of("alice"))
         place.server.tick()
-        assert place.connected == [True]
+        assert place.connected == [{"data"}]
         monkeypatch.setattr(policy_requests, "_SILENT", -1.0)
         for _ in range(2):
             place.server.tick()
-        assert place.connected == [True, False]
+        assert place.connected == [{"data"}, set()]
 
     run(test)
 
@@ -217,7 +217,7 @@ def test_what_is_no_request_is_answered_and_hung_up(run: Run, data: bytes) -> No
         async with connection(place.path) as ask:
             assert await ask(data) == DUNNO
             assert await ask(b"") == b""
-        assert place.server.unreadable == 1
+        assert place.server.sockets.unreadable == 1
         async with connection(place.path) as ask:
             assert await ask(of("a")) == DUNNO
 
@@ -231,10 +231,10 @@ def test_a_process_has_so_many_connections(run: Run) -> None:
             async with connection(place.path) as third:
                 assert await third(of("a")) == b""
             assert await first(of("a")) == DUNNO
-        assert place.server.refused == 1
+        assert place.server.sockets.refused == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "_EACH", 2)
+        patch.setattr(policy_sockets, "_EACH", 2)
         run(test)
 
 
@@ -249,8 +249,8 @@ def test_a_process_asks_so_often_in_a_second(run: Run) -> None:
                 assert await ask(of("a")) == DUNNO
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "_RATE", 10)
-        patch.setattr(policy_requests, "_PAUSE", 0.001)
+        patch.setattr(policy_sockets, "_RATE", 10)
+        patch.setattr(policy_sockets, "_PAUSE", 0.001)
         run(test)
 
 
@@ -258,10 +258,10 @@ def test_another_user_is_hung_up(run: Run) -> None:
     async def test(place: Place) -> None:
         async with connection(place.path) as ask:
             assert await ask(of("a")) == b""
-        assert place.server.refused == 1
+        assert place.server.sockets.refused == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "credentials", lambda _sock: (7, 65534, 65534))
+        patch.setattr(policy_sockets, "credentials", lambda _sock: (7, 65534, 65534))
         run(test)
 
 
