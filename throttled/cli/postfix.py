@@ -87,8 +87,9 @@ def command(  # noqa: PLR0913 - a parameter for each option
     have hit within the last day is named.
 
     connect: lets Postfix ask the daemon about each message, so that accounts and inside hosts can
-    be slowed. A message is begun at each service to see that it asks; if not, everything is
-    reverted. By itself it slows nobody.
+    be slowed; and about each recipient, if a limit of mailboxes, or of what domains receive, acts.
+    A message is begun at each service to see that it asks; if not, everything is reverted. By
+    itself it slows nobody.
 
     disconnect: lets Postfix ask no more.
 

@@ -176,6 +176,29 @@ def test_clients_behind_a_proxy(run: Run) -> None:
     run(test)
 
 
+def test_recipients(run: Run) -> None:
+    def rcpt(address: str, **more: object) -> bytes:
+        asked = {"protocol_state": "RCPT", "policy_context": "recipient", "recipient": address}
+        return text(**{"client_address": "203.0.113.9", "client_port": 7, **asked, **more})
+
+    async def test(place: Place) -> None:
+        place.put(Entry("mailbox:bob@a.test", "mx", "ban", 60.0))
+        async with connection(place.path) as ask:
+            assert b"action=450 4.2.1 " in await ask(rcpt("Bob@a.test"))
+            assert await ask(rcpt("alice@a.test")) == DUNNO
+            assert await ask(rcpt("bob@a.test", client_address="198.51.100.9")) == DUNNO
+            assert await ask(rcpt("bob@a.test", sasl_username="alice")) == DUNNO
+            assert not place.server.asked_about("127.0.0.1", 7, "recipient")
+            assert await ask(rcpt("bob@a.test", client_address="127.0.0.1")) == DUNNO
+        assert place.server.asked_about("127.0.0.1", 7, "recipient")
+        assert not place.server.asked_about("127.0.0.1", 7, "data")
+        assert place.connected == [{"recipient"}]
+        assert place.pipeline.counts.answers == {"defer": 1, "pass": 4}
+        assert place.pipeline.counts.events == {}
+
+    run(test)
+
+
 def test_whether_postfix_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(place: Place) -> None:
         async with connection(place.path) as ask:
