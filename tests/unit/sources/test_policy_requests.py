@@ -142,7 +142,7 @@ def test_who_is_throttled_or_banned(run: Run) -> None:
         place.put(
             Entry("account:alice", "submission", "throttle", 60.0),
             Entry("198.51.100.9", "mx", "ban", 60.0),
-            Entry("domain:x.test", "mx", "ban", 60.0),
+            Entry("domain:x.test", "submission", "ban", 60.0),
         )
         async with connection(place.path) as ask:
             found = [await ask(text(sasl_username="Alice", queue_id="A1B2C3D4")) for _ in range(4)]
