@@ -219,6 +219,11 @@ class Senders:
                 self.trace.add(subject, at, source, offset)
             self._count(use, at, event.time, again=again)
 
+    @property
+    def crossed(self) -> bool:
+        """Whether a limit was crossed since the last `drain` and `crossings`."""
+        return bool(self._pending or self._reports)
+
     def drain(self) -> list[Report]:
         """Return the reports since the last call."""
         reports, self._reports = self._reports, []

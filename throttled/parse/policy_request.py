@@ -93,7 +93,10 @@ def read(text: bytes) -> Request:
         raise RequestError(f"an attribute is longer than {LINE} bytes")
     if b"\0" in text:
         raise RequestError("an attribute holds a NUL")
-    attributes = {name: value for name, _, value in [line.partition("=") for line in lines]}
+    try:
+        attributes = dict([line.split("=", 1) for line in lines])
+    except ValueError:
+        attributes = {}  # a line without "=": below
     if attributes.get("request") != _TYPE or len(attributes) != len(lines):
         raise RequestError("not one request of type smtpd_access_policy")
     get = attributes.get

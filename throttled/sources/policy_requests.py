@@ -167,7 +167,7 @@ class PolicyRequests:
         if found.accepted:
             moment = now()
             self._pipeline.counting.request(event(request, moment.wall), moment)
-            if self._settling is None:
+            if self._settling is None and self._pipeline.senders.crossed:
                 loop = asyncio.get_running_loop()
                 self._settling = loop.call_later(_TOGETHER, self._settle)
         return found

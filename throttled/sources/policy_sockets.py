@@ -36,6 +36,8 @@ _BACKLOG = 1024
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
 
+_PASS = answer(PASS.action)
+
 #: Returns the action for a request of an instance; the last says whether the client's session is
 #: asked about for the first time.
 Answering = Callable[[Request, Spool, bool], str]
@@ -231,14 +233,15 @@ class _Connection(asyncio.Protocol):
         except RequestError as error:
             self._sockets.unreadable += 1
             log.debug("policy request of process %d: %s", self._pid, error)
-            transport.write(answer(PASS.action))
+            transport.write(_PASS)
             transport.close()
             return
         if request is None:
             return
         session = (request.client, request.port)
         begins, self._session = session != self._session, session
-        transport.write(answer(self._sockets.answering(request, self._spool, begins)))
+        action = self._sockets.answering(request, self._spool, begins)
+        transport.write(_PASS if action == PASS.action else answer(action))
         if transport.get_write_buffer_size() > _UNREAD:
             transport.abort()
         if not process.may_ask():

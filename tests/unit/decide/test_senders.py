@@ -423,7 +423,9 @@ def crossed(host: Host) -> list[tuple[str, str, int, int]]:
 def test_a_limit_that_acts_makes_crossings() -> None:
     host = acting()
     for _ in range(4):
+        assert not host.senders.crossed
         host.send(1.0)
+    assert host.senders.crossed
     (crossing,) = host.senders.crossings()
     assert (crossing.scope, crossing.limit, crossing.count, crossing.lines) == (
         *("submission", "x", "messages"),

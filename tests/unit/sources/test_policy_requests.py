@@ -373,9 +373,13 @@ def test_an_error_in_counting_costs_no_answer(run: Run, monkeypatch: pytest.Monk
         raise ValueError("unforeseen")
 
     async def test(place: Place) -> None:
-        monkeypatch.setattr(place.pipeline.senders, "step", fail)
+        limit = Limit(of="account", count="messages", within=duration("1h"), soft=1)
+        place.pipeline.reconfigure(Policy(limits={"mine": limit}), Protection(Facts()))
         monkeypatch.setattr(place.pipeline, "settle", fail)
         async with connection(place.path) as ask:
+            for n in range(2):
+                assert await ask(of("a", f"3A5C01F2{n}")) == DUNNO
+            monkeypatch.setattr(place.pipeline.senders, "step", fail)
             assert await ask(of("a")) == DUNNO
             await happened(lambda: place.pipeline.skipped.counts.get("request", 0) == 2)
 
