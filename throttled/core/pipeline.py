@@ -190,6 +190,7 @@ class Pipeline:
         outcome = self.engine.drain()
         if outcome.behind:
             self.skipped.run("decision", [outcome.behind], lambda c: self.behind.judge(c, now))
+        self.behind.acquit(outcome.acquitted_behind, now)
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
