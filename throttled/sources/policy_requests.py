@@ -73,6 +73,7 @@ class PolicyRequests:
         self._connected = connected
         #: Where messages that are put on hold are recorded; None: nowhere.
         self.on_hold: OnHold | None = None
+        self._syncing: asyncio.Future[None] | None = None
         self._warned = -_WARN  # monotonic clock, that a message could not be recorded
         self.hold = 3600.0  # seconds until mail is released
         self._asked: dict[About, float] = {}  # monotonic clock, of the latest request
@@ -100,6 +101,15 @@ class PolicyRequests:
         if silent:
             self._connected(self._asked)
         self.sockets.tick()
+        if self.on_hold is not None and (self._syncing is None or self._syncing.done()):
+            loop = asyncio.get_running_loop()
+            self._syncing = loop.run_in_executor(None, self._sync, self.on_hold)
+
+    def _sync(self, on_hold: OnHold) -> None:
+        try:
+            on_hold.sync()
+        except OSError as error:
+            log.warning("records of mail on hold are not on the disk: %s", error)
 
     def close(self) -> None:
         """Stop listening and end all connections: Postfix goes on without us."""
