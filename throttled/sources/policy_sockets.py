@@ -5,6 +5,8 @@ must be root's, mail_owner's or this process's.
 
 Limits: see `throttled.parse.policy_request` for a request's; `_CONNECTIONS` in all, `_EACH` of a
 process, and `_RATE` requests a second of a process; `_UNREAD` bytes that it does not read.
+Processes of mail_owner that Postfix's master(8) did not start are counted as one, with `_FORKED`
+connections: an smtpd that is compromised may fork as many as it likes.
 
 Owns the sockets and the connections.
 """
@@ -23,6 +25,7 @@ from time import monotonic
 from msgspec import Struct
 
 from throttled.enforce.answers import PASS
+from throttled.linux.processes import parent
 from throttled.linux.unix_socket import BoundSocket, credentials
 from throttled.model import POLICY_SOCKET, Finding, Spool
 from throttled.parse.policy_request import Reader, Request, RequestError, answer
@@ -31,7 +34,8 @@ log = logging.getLogger(__name__)
 
 NAME = POLICY_SOCKET
 
-_CONNECTIONS, _EACH, _RATE, _UNREAD = 2000, 8, 1000, 65_536
+_CONNECTIONS, _EACH, _FORKED, _RATE, _UNREAD = 2000, 8, 64, 1000, 65_536
+_MASTER = "master", 0  # name and user of what starts smtpd(8)
 _BACKLOG = 1024
 #: A process that asks too often is not read for so many seconds.
 _PAUSE = 1.0
@@ -46,6 +50,7 @@ Answering = Callable[[Request, Spool, bool], str]
 class _Process(Struct):
     """One process that asks, and how much."""
 
+    most: int  # connections
     connections: int = 0
     second: int = 0
     requests: int = 0  # within that second; a connection counts as one
@@ -73,6 +78,7 @@ class PolicySockets:
         self._missing: dict[str, str] = {}  # by queue directory
         self._removed: set[str] = set()  # queue directories where a socket was removed
         self._processes: dict[int, _Process] = {}
+        self._forked = _Process(_FORKED)
         self._connections: set[_Connection] = set()
 
     def follow(self, spools: tuple[Spool, ...]) -> None:
@@ -127,10 +133,14 @@ class PolicySockets:
             self._missing.pop(spool.directory, None)
             self._removed.discard(spool.directory)
 
-    def admit(self, connection: "_Connection", pid: int) -> _Process | None:
+    def admit(self, connection: "_Connection", pid: int, uid: int) -> _Process | None:
         """Return the process of a new connection; None if there are too many."""
-        process = self._processes.setdefault(pid, _Process())
-        many = process.connections >= _EACH or len(self._connections) >= self._most
+        process = self._processes.get(pid)
+        if process is None:
+            process = self._forked
+            if _genuine(pid, uid):
+                process = self._processes[pid] = _Process(_EACH)
+        many = process.connections >= process.most or len(self._connections) >= self._most
         if many or not process.may_ask():
             return None
         process.connections += 1
@@ -207,7 +217,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         self._pid, uid, _gid = credentials(transport.get_extra_info("socket"))
         if uid in self._uids:
-            self._process = self._sockets.admit(self, self._pid)
+            self._process = self._sockets.admit(self, self._pid, uid)
         if self._process is None:
             self._sockets.refused += 1
             transport.abort()
@@ -251,6 +261,12 @@ class _Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def _genuine(pid: int, uid: int) -> bool:
+    """Return whether a process is one that Postfix started, or root's; so is one not known."""
+    starter = None if uid in (0, os.geteuid()) else parent(pid)
+    return starter is None or (starter.name, starter.uid) == _MASTER
 
 
 def _make_directory(path: Path, gid: int) -> None:
