@@ -4,7 +4,8 @@ A client names `info@example.test`, and local(8) or virtual(8) deliver to `alice
 alias, a catch-all, another case. What mailboxes receive is counted as delivered, so who asks about
 a recipient needs the way from the one to the other.
 
-Owns the table: at most `_ADDRESSES`, each for a day after its latest delivery.
+Owns the table: at most `_ADDRESSES`, each for a day after its latest delivery; it is empty while
+nobody asks (`enabled`).
 """
 
 from throttled import subjects
@@ -27,6 +28,7 @@ class Mailboxes:
 
     def __init__(self) -> None:
         """Begin with nothing known."""
+        self.enabled = False
         self._known: Generations[str, tuple[str, ...]] = Generations(_DAY, _ADDRESSES)
 
     def learn(self, message: Message, mailbox: str, at: float) -> None:
@@ -37,6 +39,8 @@ class Mailboxes:
             mailbox: subject of the recipient.
             at: when; seconds.
         """
+        if not self.enabled:
+            return
         original = message.original
         asked = subjects.mailbox(subjects.from_log(original)) if original else mailbox
         known = self._known.get(asked) or ()

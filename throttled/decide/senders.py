@@ -162,6 +162,7 @@ class Senders:
         self._gauges, self._shares = {}, {}
         self._policy = policy
         self.enabled = policy.accounts.enabled
+        self.queue.mailboxes.enabled = policy.acts(incoming=True)
         if not self.enabled:
             self.queue.clear()
             self.trace.clear()

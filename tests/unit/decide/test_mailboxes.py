@@ -11,6 +11,7 @@ ALICE, BOB = ("mailbox:alice@a.test", "domain:a.test"), ("mailbox:bob@b.test", "
 def learnt(*deliveries: tuple[str, str]) -> Mailboxes:
     """Return what knows of deliveries: the address before it was rewritten, and the mailbox."""
     made = Mailboxes()
+    made.enabled = True
     for original, mailbox in deliveries:
         made.learn(Message("3A5C01F2B", original=original), f"mailbox:{mailbox}", 1.0)
     return made
@@ -29,6 +30,9 @@ def test_an_alias_leads_to_where_its_mail_was_delivered() -> None:
     assert made.targets("bob@b.test") == (BOB, [BOB])
     made.learn(Message("3A5C01F2B", original="info@a.test"), "mailbox:alice@a.test", 2.0)
     assert made.targets("INFO@a.test")[1] == [BOB, ALICE]
+    made.enabled = False
+    made.learn(Message("3A5C01F2B", original="other@a.test"), "mailbox:alice@a.test", 2.0)
+    assert made.targets("other@a.test")[1] == []
     made.clear()
     assert made.targets("info@a.test")[1] == []
 

@@ -361,6 +361,7 @@ def test_mail_to_a_domain_and_mail_from_it_are_decided_separately() -> None:
             host.senders.step(event, 1.0)
         return [(c.limit, c.scope) for c in host.senders.crossings()]
 
+    assert host.senders.queue.mailboxes.enabled
     host.senders.acting = True  # Postfix asks about messages alone
     assert deliver(2) == []
     assert {report[1] for report in host.reported()} == {"to", "boxes"}
