@@ -6,25 +6,23 @@ When all thresholds of a limit are exceeded, what follows depends on its `mode`:
 again only after the limit's window or at twice the value; or, if what is decided has an effect
 (`acting`), a crossing for the ladder to judge.
 
-Owns the queue's table, the meters (at most `_SENDERS` of each limit, the longest silent are
+Owns the queue's table, the meters (at most `TRACKED` of each limit, the longest silent are
 evicted), what is active, where the lines stand that counted, and what was counted for each day
 until the store has it (`days`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
-from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled import subjects
 from throttled.address import kind as kind_of
 from throttled.decide.active import Active
+from throttled.decide.gauge import SCOPE_OF, TRACKED, Gauge, SenderMeter
 from throttled.decide.limits import NEVER
 from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue, Use
-from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
 from throttled.model import (
     SCOPES,
@@ -40,99 +38,11 @@ from throttled.model import (
 )
 from throttled.settings import Limit, Override, Policy
 
-_SENDERS = 50_000
 _DAY = 86400.0
-#: Bytes are counted in these, rounded up: a meter ends at 8 million.
-_KIB = 1024
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE, _LINES = 1 << 16, 16
-_NO_OVERRIDE = Override()
-#: Inside hosts and recipients have to do with port 25, accounts and users with submission.
-_SCOPES: dict[str, Scope] = {
-    "account": "submission",
-    "uid": "submission",
-    "domain": "submission",
-    "inside": "mx",
-    "mailbox": "mx",
-}
 #: What is stored of each day.
 _STORED = frozenset(SenderDay.__struct_fields__)
-
-
-class Gauge:
-    """One limit with its meters."""
-
-    def __init__(self, name: str, limit: Limit) -> None:
-        self.name = name
-        self.limit = limit
-        self.within = float(limit.within)
-        #: Of decisions: what goes to a domain and what comes from it are two.
-        self.scope: Scope = "mx" if limit.incoming else _SCOPES[limit.of]
-        self.unit = _KIB if limit.count == "bytes" else 1
-        #: In thousandths: as a float 29 % of 100 is less than 29.
-        self.share = round(10 * float(limit.share.rstrip("%"))) if limit.share else 0
-        given = (
-            limit.soft,
-            limit.hard,
-            *(n for o in limit.for_.values() for n in (o.soft, o.hard)),
-        )
-        most = max(n or 0 for n in given)
-        # Reported above `most`, and again at twice that.
-        self.names = Distinct(self.within, _SENDERS, 2 * (most + 1))
-        self.table = Counters(self.within, _SENDERS)
-        self.whole = Counters(self.within, _SENDERS)  # recipients, for a share
-        self.reported: Generations[str, tuple[float, int]] = Generations(self.within, _SENDERS)
-        #: Returns the entry of the limit's `for` that a subject has.
-        self.own: Callable[[str], Override | None] = Overrides({}).of
-
-    def thresholds(self, subject: str) -> tuple[int, int]:
-        """Return soft and hard of a subject."""
-        own = self.own(subject) or _NO_OVERRIDE
-        if not own.enabled:
-            return NEVER, NEVER
-        return own.soft or self.limit.soft or NEVER, own.hard or self.limit.hard or NEVER
-
-    def add(self, use: Use, at: float) -> int:
-        """Count, and return what there is within the window."""
-        if use.counted == "networks":
-            return self.names.add(use.subject, at, use.name)
-        return self.table.add(use.subject, at, -(-use.amount // self.unit)) * self.unit
-
-    def value(self, subject: str, at: float) -> int:
-        """Return what there is within the window that ends at `at`."""
-        if self.limit.count == "networks":
-            return self.names.value(subject, at)
-        return self.table.value(subject, at) * self.unit
-
-    def tables(self) -> tuple[Generations[str, Any], ...]:
-        """Return all that is counted and reported."""
-        return self.table, self.whole, self.names, self.reported
-
-    def again(self, subject: str, value: int, at: float) -> bool:
-        """Return whether a report is due, and remember that it was made."""
-        known = self.reported.get(subject)
-        if known is not None and at < known[0] and value < 2 * known[1]:
-            return False
-        self.reported.put(subject, (at + self.within, value), at)
-        return True
-
-
-class SenderMeter(Struct, frozen=True):
-    """What a limit shows of a sender."""
-
-    limit: str
-    count: str
-    within: float  # seconds
-    value: int
-    threshold: int  # soft; hard where there is no soft
-    hard: int  # 0: there is none, or it bans nobody
-    above: bool  # all thresholds are exceeded
-    scope: Scope  # of decisions
-    acting: bool  # these have an effect
-
-    def share(self) -> float:
-        """Return how much of its highest threshold is reached."""
-        return self.value / (self.hard or self.threshold or NEVER)
 
 
 class Senders:
@@ -148,8 +58,8 @@ class Senders:
         #: Whether what is decided about a sender, or about a mailbox or domain that receives, has
         #: an effect: Postfix asks, or nothing has.
         self.acting = self.receiving = False
-        self.active: dict[Scope, Active] = {scope: Active(_SENDERS) for scope in SCOPES}
-        self.trace = Trace(_TRACE, _SENDERS)
+        self.active: dict[Scope, Active] = {scope: Active(TRACKED) for scope in SCOPES}
+        self.trace = Trace(_TRACE, TRACKED)
         self._days: dict[tuple[str, int], SenderDay] = {}
         #: Each account's highest day of recipients; None: there is no day to compare with.
         self._highest: Mapping[str, int] | None = None
@@ -400,7 +310,7 @@ class Senders:
         key = use.subject, int(wall // _DAY)
         day = self._days.get(key)
         if day is None:
-            if len(self._days) >= _SENDERS:
+            if len(self._days) >= TRACKED:
                 self.dropped += 1
                 return
             day = self._days[key] = SenderDay(*key)
@@ -421,4 +331,4 @@ def _kind(subject: str) -> str:
 
 def _scope(subject: str) -> Scope:
     """Return the scope that decisions about a sender carry; one of its own it has not."""
-    return _SCOPES[_kind(subject)]
+    return SCOPE_OF[_kind(subject)]

@@ -25,8 +25,8 @@ from throttled.control.protocol import (
     Worst,
 )
 from throttled.control.server import Peer
+from throttled.decide.gauge import SenderMeter
 from throttled.decide.guessing import Target
-from throttled.decide.senders import SenderMeter
 from throttled.errors import NotPermittedError
 from throttled.model import Action, Decision, SenderDay, SenderRow, Snapshot
 from throttled.operator.desk import Desk

@@ -254,7 +254,7 @@ def test_days() -> None:
 
 
 def test_days_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_SENDERS", 2)
+    monkeypatch.setattr(room, "TRACKED", 2)
     host = Host()
     for n in range(4):
         host.send(1.0, f"user{n}")
