@@ -18,6 +18,8 @@ JOURNAL = "journal"
 #: Where the daemon answers policy requests, below queue_directory, so that it works inside and
 #: outside of smtpd's chroot.
 POLICY_SOCKET = "throttled/policy"
+#: The policy_context of requests about recipients (Postfix 3.1).
+POLICY_RECIPIENT = "recipient"
 
 #: What the kernel does to a subject. "exempt", of a single address only: entries of the networks
 #: around it do not apply to it.

@@ -67,10 +67,12 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     named = settings.firewall.ports
     yield from _guarded("Postfix", postfix.check, known, None if named == "auto" else named)
     yield from _guarded("Postfix's limits", limits.check, known, settings.store.path)
-    acting = any(
-        one.of != "client" and one.mode not in (None, "report") for one in settings.limits.values()
+    probe = partial(
+        asking.check,
+        acting=settings.policy().acts(incoming=False),
+        recipients=settings.policy().acts(incoming=True),
     )
-    yield from _guarded("policy requests", partial(asking.check, acting=acting), known)
+    yield from _guarded("policy requests", probe, known)
     yield from _guarded("log", sources.check, logs, known)
     yield from _guarded("logger", loggers.check, logs)
     yield from _guarded("names", names.check, settings.protect.names)

@@ -72,10 +72,11 @@ class Reach(_Op, frozen=True, tag="reach"):
 
 
 class Asked(_Op, frozen=True, tag="asked"):
-    """Did Postfix ask about a message of a session of this host? "asked" if it did."""
+    """Did Postfix ask about a message or recipient of a session of this host? "asked": yes."""
 
     client: _Text  # address of the session's client
     port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
+    about: Literal["data", "recipient"] = "data"
 
 
 class Status(_Op, frozen=True, tag="status"):

@@ -18,6 +18,7 @@ from throttled.clock import Moment
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder
 from throttled.model import RESTRICTING, Action, Crossing, Decision, Entry, Scope, Snapshot
+from throttled.settings import GUESSING
 
 _MOST = 10_000
 #: Decisions that wait to be announced; in a replay nobody asks for them.
@@ -80,6 +81,18 @@ class Behind:
         for key in gone:
             del self._active[key]
         self.enforce([Entry(*key, action, 0.0) for key in gone for action in RESTRICTING])
+
+    def acquit(self, keys: Iterable[Key], now: Moment) -> None:
+        """End the throttles for guessing whose clients logged in."""
+        for key in keys:
+            row = self._active.get(key)
+            if row is None or (row.action, row.limit) != ("throttle", GUESSING):
+                continue
+            self._engine.release(*key, behind=True)
+            self.unban(*key)
+            why = "it logged in"
+            ended = Decision(now.wall, "release", *key, GUESSING, 0, now.wall, why, origin="proxy")
+            self._pending.append(ended)
 
     def _add(self, row: Snapshot, now: Moment) -> None:
         if len(self._active) >= _MOST:

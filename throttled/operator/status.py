@@ -30,7 +30,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
     health = running.findings() if running else [_not_running()]
     counts = _counts(desk, health)
     on_hold = OnHold(desk.config().database())
-    health.extend(_overdue(on_hold, desk.clock().wall))
+    health.extend(_on_hold(on_hold, desk.clock().wall))
     desired = 0 if desk.observing else sum(counts.values())
     sizes = pipeline.engine.sizes()
     enforced, counted, dropped = _kernel(desk, counts, desired, health)
@@ -90,8 +90,12 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
     )
 
 
-def _overdue(on_hold: OnHold, wall: float) -> Iterator[Finding]:
+def _on_hold(on_hold: OnHold, wall: float) -> Iterator[Finding]:
     """Yield that mail on hold is not released: nothing else would release it."""
+    if left := on_hold.left(wall):
+        what = f"messages that stay on hold, as their queue file is not as recorded: {len(left):,}"
+        hint = f"mailq; if these are not meant to be: throttled mail release --id {left[0]}"
+        yield Finding("warning", what, hint, "on-hold-left")
     late = sum(held.deadline + _LATE < wall for held in islice(on_hold.all(), _COUNTED))
     if late:
         what = f"messages on hold that should be released by now: {late:,}"
