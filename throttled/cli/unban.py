@@ -2,7 +2,7 @@
 
 import click
 
-from throttled.cli import unban_many
+from throttled.cli import completion, unban_many
 from throttled.cli.change import report
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import (
@@ -33,9 +33,14 @@ from throttled.model import Scope
         "throttled unban --all",
     ),
 )
-@click.argument("subjects", metavar="[ADDRESS|-]...", nargs=-1)
+@click.argument("subjects", metavar="[ADDRESS|-]...", nargs=-1, shell_complete=completion.subjects)
 @click.option("--within", type=subject, metavar="NET", help="All in this network, and itself.")
-@click.option("--limit", metavar="NAME", help="All that this limit throttled or banned.")
+@click.option(
+    "--limit",
+    metavar="NAME",
+    shell_complete=completion.limits,
+    help="All that this limit throttled or banned.",
+)
 @click.option(
     "--list", "name", type=list_name, metavar="NAME", help="All of an imported list; see import."
 )
