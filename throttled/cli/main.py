@@ -34,6 +34,7 @@ COMMANDS = {
     "top": "top",
     "list": "list",
     "preview": "preview",
+    "report": "report",
     "explain": "explain",
     "unban": "unban",
     "ban": "ban",

@@ -191,20 +191,25 @@ def cut(line: str) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, printable; columns titled `>…` are aligned right."""
+    titles = [title.lstrip(">") for title in columns]
+    cells = [titles, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        aligned = [
+            cell.rjust(width) if title.startswith(">") else cell.ljust(width)
+            for cell, width, title in zip(row, widths, columns, strict=True)
+        ]
+        lines.append(" ".join(aligned).rstrip())
+    return lines
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table. A column whose title begins with `>` is aligned right.
+    """Print a table, see `table`.
 
     On a terminal lines that are too long are cut at their end: rich takes from every column, and
     an address that is not whole is no address.
     """
-    titles = [title.lstrip(">") for title in columns]
-    cells = [titles, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
-    lines = []
-    for row in cells:
-        fixed = [
-            cell.rjust(width) if title.startswith(">") else cell.ljust(width)
-            for cell, width, title in zip(row[:-1], widths, columns[:-1], strict=True)
-        ]
-        lines.append(cut(" ".join([*fixed, row[-1]])))
-    click.echo("\n".join(lines))
+    click.echo("\n".join(cut(line) for line in table(columns, rows)))
