@@ -1,10 +1,8 @@
 """`throttled report`."""
 
 import os
-import tempfile
 import time
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import closing
 
 import click
 from msgspec import ValidationError, convert
@@ -13,14 +11,13 @@ from throttled.analysis.report import DAY, WEEK, Overview, headline, overview, s
 from throttled.cli import output
 from throttled.cli.daemon import config
 from throttled.cli.options import Command, json_option
+from throttled.cli.page_file import HTML, write_page
 from throttled.cli.report_page import page
 from throttled.cli.report_text import text
 from throttled.config.schema import Config, MailAddress
 from throttled.errors import UsageError
 from throttled.notify.mail import Letter, send
 from throttled.store.store import Store
-
-_HTML = click.Path(dir_okay=False, allow_dash=True)
 
 
 @click.command(
@@ -41,7 +38,7 @@ _HTML = click.Path(dir_okay=False, allow_dash=True)
     default=WEEK,
     help="The last seven days (default).",
 )
-@click.option("--html", type=_HTML, metavar="FILE", help="Write a page; - is standard output.")
+@click.option("--html", type=HTML, metavar="FILE", help="Write a page; - is standard output.")
 @click.option("--mail", metavar="ADDRESS", help="Send it, by SMTP to the local Postfix.")
 @json_option
 def command(*, seconds: float, html: str | None, mail: str | None, as_json: bool) -> None:
@@ -79,24 +76,3 @@ def _letter(found: Overview, to: str, settings: Config) -> Letter:
     body = "\n".join(map(output.printable, text(found, "utf-8"))) + "\n"
     subject = f"throttled on {found.host}: {headline(found)}"
     return Letter(to, subject, body, page(found), settings.notify.smtp)
-
-
-def write_page(found: Overview, path: str) -> None:
-    """Write the page of a period: to a file, in one step, or to standard output ("-")."""
-    content = page(found)
-    if path == "-":
-        click.echo(content, nl=False)
-        return
-    target = Path(path)
-    if target.exists() and not target.is_file():  # /dev/stdout, a pipe
-        target.write_text(content, "utf-8")
-        return
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-            file.write(content)
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -52,11 +52,12 @@ def columns(series: Mapping[str, Sequence[int]], since: float, slot: float, labe
     scale = _scale(max(sums))
     chart = element("svg", role="img", class_="chart")
     chart.append(element("title", f"{label}: {sum(sums):,} in all, at most {max(sums):,} at once"))
-    chart.extend(_grid(scale))
+    chart.extend(_lines(scale))
     chart.extend(_times(since, slot, length))
     for i in range(length):
         counts = {name: values[i] for name, values in series.items()}
         chart.append(_column(counts, (i, length), scale, _when(since + i * slot, slot)))
+    chart.extend(_values(scale))
     return chart
 
 
@@ -104,11 +105,19 @@ def _rect(name: str, x: float, y: float, width: float, height: float) -> Element
     )
 
 
-def _grid(scale: int) -> Iterator[Element]:
-    marks = (0, scale // 2, scale) if scale > 1 else (0, scale)
-    for value in marks:
-        y = f"{_BASE - (_BASE - _TOP) * value / scale:.2f}%"
+def _marked(scale: int) -> Iterator[tuple[int, str]]:
+    """Yield the values that have a line, and where it is."""
+    for value in (0, scale // 2, scale) if scale > 1 else (0, scale):
+        yield value, f"{_BASE - (_BASE - _TOP) * value / scale:.2f}%"
+
+
+def _lines(scale: int) -> Iterator[Element]:
+    for _, y in _marked(scale):
         yield element("line", class_="grid", x1="0", x2="100%", y1=y, y2=y)
+
+
+def _values(scale: int) -> Iterator[Element]:
+    for value, y in _marked(scale):
         if value:
             yield element("text", f"{value:,}", x="0", y=y, dy="-3")
 

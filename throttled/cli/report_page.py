@@ -13,7 +13,7 @@ from throttled import __version__
 from throttled.analysis.report import Count, Overview, headline
 from throttled.cli import output
 from throttled.cli.report_charts import bar, columns, element
-from throttled.cli.report_text import COMPARED, CONNECTION, TITLES, change, period
+from throttled.cli.report_text import COMPARED, CONNECTION, TITLES, change, current, period
 
 #: A chart: title, its series with what the legend calls them (the class is the same word).
 _CHARTS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -25,6 +25,8 @@ _CHARTS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Packets dropped by the kernel", (("drops", "drop", "packets"),)),
 )
 _OVERLOAD = ("Overload", (("overload", "overload", "times at the cap of connections"),))
+#: Classes of columns by their title: times are left out where there is no room.
+_CLASSES = {"last": "d"}
 _TILES = ("sessions", "deliveries", "logins", "throttles", "bans", "drops")
 
 
@@ -107,7 +109,7 @@ def _table(
     head: Sequence[str], rows: Sequence[Sequence[Element | str]], *, bars: bool = False
 ) -> Element:
     """Return a table; a title that begins with `>` is that of numbers."""
-    classes = ["n" if title.startswith(">") else "" for title in head]
+    classes = ["n" if title.startswith(">") else _CLASSES.get(title, "") for title in head]
     if bars:
         classes[-1] = "bar"
     lines = [_row("th", [title.lstrip(">") for title in head], classes)]
@@ -200,7 +202,7 @@ def _clients(of: Overview) -> Element:
             row.subject,
             output.number(row.throttles),
             output.number(row.bans),
-            output.moment(row.last)[:16],
+            output.moment(row.last)[5:16],
             row.limit,
         )
         for row in of.clients
@@ -237,7 +239,7 @@ def _accounts(of: Overview) -> Element:
                 r.limit,
                 output.number(r.times),
                 output.number(r.highest),
-                output.moment(r.last)[:16],
+                output.moment(r.last)[5:16],
             )
             for r in of.reported
         ]
@@ -254,19 +256,9 @@ def _accounts(of: Overview) -> Element:
 
 
 def _footer(of: Overview) -> Element:
-    current = ", ".join(
-        f"{of.current[name]:,} {TITLES[name]}" for name in ("sessions", "throttles", "bans")
-    )
-    return element(
-        "footer",
-        element(
-            "p",
-            "Not in it, as the hour is not over: "
-            f"since {output.moment(of.until)[11:16]} {current}.",
-        ),
-        element(
-            "p",
-            f"throttled {__version__}; times are those of this host. More: ",
-            element("code", "throttled report --help"),
-        ),
-    )
+    footer = element("footer")
+    if line := current(of):
+        footer.append(element("p", line))
+    more = f"throttled {__version__}; times are those of this host. More: "
+    footer.append(element("p", more, element("code", "throttled report --help")))
+    return footer

@@ -73,9 +73,18 @@ def text(of: Overview, encoding: str | None = None) -> Iterator[str]:
             f"(1 to {CONNECTION} packets each)."
         )
     yield from _tables(of)
-    current = ", ".join(f"{of.current[n]:,} {TITLES[n]}" for n in ("sessions", "throttles", "bans"))
-    yield ""
-    yield f"Not in it, as the hour is not over: since {output.moment(of.until)[11:16]} {current}."
+    if line := current(of):
+        yield ""
+        yield line
+
+
+def current(of: Overview) -> str:
+    """Return what the hour that is not over has; "" for nothing."""
+    if not any(of.current.values()):
+        return ""
+    counts = ", ".join(f"{of.current[n]:,} {TITLES[n]}" for n in ("sessions", "throttles", "bans"))
+    since = output.moment(of.until)[11:16]
+    return f"Not in it, as the hour is not over: since {since} {counts}."
 
 
 def _tables(of: Overview) -> Iterator[str]:
