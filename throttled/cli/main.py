@@ -50,6 +50,7 @@ COMMANDS = {
     "import": "import_",
     "export": "export",
     "purge": "purge",
+    "notify": "notify",
     "check": "check",
     "config": "config",
     "reload": "reload",

@@ -71,6 +71,10 @@ class Reach(_Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class NotifyTest(_Op, frozen=True, tag="notify_test"):
+    """Send a test message to each receiver of notifications. Answered with `Done`."""
+
+
 class Asked(_Op, frozen=True, tag="asked"):
     """Did Postfix ask about a message of a session of this host? "asked" if it did."""
 
@@ -264,6 +268,7 @@ READS = (
     | Prove
     | Asked
     | Reach
+    | NotifyTest
     | Status
     | Top
     | List

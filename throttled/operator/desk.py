@@ -45,6 +45,7 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    test_notify: Callable[[], Awaitable[str]]
     #: Whether Postfix asked about a message of a session of this host: its address and port.
     asked: Callable[[str, int], bool]
     fleet: Callable[[], Fleet | None] = lambda: None

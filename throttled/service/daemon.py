@@ -255,6 +255,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            test_notify=self.hook.test,
             fleet=lambda: None if self.fleet is None else self.fleet.fleet,
             asked=self.requests.asked_about,
         )
