@@ -76,6 +76,9 @@ class Channel:
 
     async def run(self, names: Callable[[], Mapping[str, str]]) -> None:
         """Deliver what is added, for ever."""
+        self._waiting = asyncio.Event()  # of this event loop
+        if self._counts:
+            self._waiting.set()
         while True:
             await self._waiting.wait()
             try:

@@ -34,6 +34,52 @@ class Sink:
         self.refuse = refuse  # a command that is answered with 554
 
 
+class _Handler(socketserver.StreamRequestHandler):
+    """One session; `sink` is set on a subclass."""
+
+    sink: Sink
+
+    def handle(self) -> None:
+        """Answer until the client quits."""
+        self._answer("220 sink")
+        self.mail = Mail("", [], b"")
+        for line in self.rfile:
+            verb, _, rest = line.decode().partition(":")
+            verb = verb.split()[0].upper()
+            if verb == self.sink.refuse:
+                self._answer("554 5.7.1 not\x1b wanted here")
+                continue
+            if verb == "QUIT":
+                self._answer("221 bye")
+                return
+            self._do(verb, rest.strip())
+
+    def _do(self, verb: str, rest: str) -> None:
+        if verb == "MAIL":
+            self.mail = Mail(rest.partition(">")[0].strip("<"), [], b"")
+        elif verb == "RCPT":
+            self.mail.recipients.append(rest.strip("<>"))
+        elif verb == "DATA":
+            self._answer("354 go on")
+            self.mail.content = self._content()
+            if self.sink.refuse == ".":
+                self._answer("554 5.6.0 no")
+                return
+            self.sink.mails.append(self.mail)
+        self._answer("250 sink")
+
+    def _content(self) -> bytes:
+        lines = []
+        for line in self.rfile:
+            if line == b".\r\n":
+                break
+            lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
+        return b"".join(lines)
+
+    def _answer(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+
 @contextmanager
 def serve(refuse: str = "") -> Iterator[Sink]:
     """Serve on a port of the loopback interface.
@@ -42,48 +88,9 @@ def serve(refuse: str = "") -> Iterator[Sink]:
         refuse: a command (RCPT, DATA, .) that is refused.
     """
     sink = Sink("", refuse)
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self._answer("220 sink")
-            mail = Mail("", [], b"")
-            for line in self.rfile:
-                words = line.decode().split(":", 1)
-                verb = words[0].split()[0].upper()
-                if verb == sink.refuse:
-                    self._answer("554 5.7.1 not\x1b wanted here")
-                    continue
-                match verb:
-                    case "MAIL":
-                        mail = Mail(words[1].strip().partition(">")[0].strip("<"), [], b"")
-                    case "RCPT":
-                        mail.recipients.append(words[1].strip().strip("<>"))
-                    case "DATA":
-                        self._answer("354 go on")
-                        mail.content = self._content()
-                        if sink.refuse == ".":
-                            self._answer("554 5.6.0 no")
-                            continue
-                        sink.mails.append(mail)
-                    case "QUIT":
-                        self._answer("221 bye")
-                        return
-                    case _:
-                        pass
-                self._answer("250 sink")
-
-        def _content(self) -> bytes:
-            lines = []
-            for line in self.rfile:
-                if line == b".\r\n":
-                    break
-                lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
-            return b"".join(lines)
-
-        def _answer(self, text: str) -> None:
-            self.wfile.write(f"{text}\r\n".encode())
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+    handler = type("Handler", (_Handler,), {"sink": sink})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
         sink.address = f"127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -23,7 +23,7 @@ def test_a_mail_with_a_page_and_an_empty_sender() -> None:
     assert found["Date"]
     assert found["Message-ID"]
     body, page = found.iter_parts()
-    assert body.get_content() == "tëxt\n.\n"
+    assert body.get_content() == "tëxt\r\n.\r\n"
     assert page.get_filename() == "report.html"
     assert page.get_content().strip() == "<p>é"
 
