@@ -54,6 +54,7 @@ COMMANDS = {
     "check": "check",
     "config": "config",
     "reload": "reload",
+    "mode": "mode",
     "parse": "parse",
     "replay": "replay",
     "suggest": "suggest",

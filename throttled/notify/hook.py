@@ -120,12 +120,11 @@ class Hook:
             raise ThrottledError("; ".join(filter(None, errors)), "correct [notify]")
         return f"sent to: {', '.join(channel.name for channel in channels)}"
 
-    def letter(self, subject: str, text: str) -> Letter:
-        """Return a mail to who gets notifications by mail."""
-        return Letter(self.settings.mail, subject, text, server=self.settings.smtp)
-
-    async def send(self, letter: Letter) -> str:
-        """Send a mail; return what went wrong, "" for nothing."""
+    async def mail(self, subject: str, text: str) -> str:
+        """Send a mail to who gets notifications by mail, if anybody; return what went wrong."""
+        if not self.settings.mail:
+            return ""
+        letter = Letter(self.settings.mail, subject, text, server=self.settings.smtp)
         argv = [sys.executable, "-m", "throttled.notify.mail"]
         return await run("mail", argv, _modules(), msgspec.json.encode(letter), _MAILING)
 
@@ -154,9 +153,7 @@ class Hook:
         return await self._webhook_process(_json(sent)) if self.settings.url else ""
 
     async def _send(self, sent: Message) -> str:
-        if not self.settings.mail:
-            return ""
-        return await self.send(self.letter(digest.subject(sent), digest.body(sent)))
+        return await self.mail(digest.subject(sent), digest.body(sent))
 
     async def reach(self) -> str:
         """Connect to the webhook, from where notifications are posted, and post nothing.
