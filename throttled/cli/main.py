@@ -35,6 +35,7 @@ COMMANDS = {
     "list": "list",
     "preview": "preview",
     "report": "report",
+    "abuse": "abuse",
     "explain": "explain",
     "unban": "unban",
     "ban": "ban",

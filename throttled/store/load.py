@@ -5,6 +5,7 @@ A batch of subjects is one SELECT for each scope in it, and a few index lookups 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -57,11 +58,13 @@ WHERE o.subject IS NULL
     AND ?7 IN ('', g.address)
 ORDER BY g.deliveries + g.logins DESC, g.address
 """
-_DECISIONS = """
-SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
-    origin, lines
+#: Columns of a decision, for `decision`.
+DECISION = """time, action, subject, scope, "limit", level, until, why, value, threshold, alert,
+    rate, origin, lines"""
+_DECISIONS = f"""
+SELECT {DECISION}
     FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
-"""
+"""  # noqa: S608 - constants
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
 
 
@@ -118,11 +121,13 @@ def decisions(
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    fields = (
-        (*row, read_lines(lines), alert, read_rate(rate), 0, 0, origin)
-        for *row, alert, rate, origin, lines in rows
-    )
-    return structs(Decision, fields, skipped)
+    return structs(Decision, map(decision, rows), skipped)
+
+
+def decision(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the fields of a decision from the columns `DECISION`."""
+    *first, alert, rate, origin, lines = row
+    return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:

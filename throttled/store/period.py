@@ -10,6 +10,8 @@ from typing import Any
 from msgspec import Struct
 
 from throttled import address
+from throttled.model import Decision
+from throttled.store import listing, load
 from throttled.store.database import Database
 from throttled.store.good import Good, day_of
 from throttled.store.hourly import HOUR
@@ -61,6 +63,14 @@ SELECT subject, sum(messages), sum(recipients), sum(bounces) FROM sender_day
         AND (subject LIKE 'account:%' OR subject LIKE 'uid:%')
     GROUP BY subject ORDER BY 3 DESC, subject LIMIT :count
 """
+
+
+_INSIDE = f"""
+SELECT {load.DECISION} FROM decision WHERE subject >= :low AND subject < :high
+    AND inside(subject, :within) AND time >= :since AND time < :until
+    ORDER BY number DESC LIMIT :count
+"""  # noqa: S608
+DECISIONS = 10_000
 
 
 class NetworkSum(Struct, frozen=True):
@@ -163,6 +173,16 @@ class Period:
 
         self._skipped.run("row", self._rows(_GOOD), add)
         return found, total, banned
+
+    def decisions(self, subject: str) -> list[Decision]:
+        """Return what was decided about a subject and everything inside it, in order of time.
+
+        At most the latest `DECISIONS`.
+        """
+        low, high = listing.span(subject)
+        rows = self._rows(_INSIDE, low=low, high=high, within=subject, count=DECISIONS)
+        found = structs(Decision, map(load.decision, rows), self._skipped)
+        return sorted(found, key=lambda decision: decision.time)
 
     def reported(self, count: int) -> list[ReportSum]:
         """Return the senders that were reported most often, by limit."""
