@@ -28,7 +28,10 @@ from throttled.tail.readback import lines_at
 _VERSION = "4.0.0"
 #: Log lines of one report, the latest.
 LINES = 200
+_LOGIN = "login_attack"
 _SHOWN = 20  # addresses named in the text
+#: `unknown[198.51.100.7]:51234`
+_PORT = re.compile(r"\[[0-9A-Fa-f.:]+\]:(\d{1,5})\b")
 _PORTS = {"mx": 25, "submission": 587}
 #: Names of our own users do not leave this host: logins, and the local parts of addresses.
 _NAMES = (
@@ -120,6 +123,7 @@ def xarf(incident: Incident, sender: Sender) -> dict[str, object]:
     """Return the report as XARF v4."""
     who = {"org": sender.host, "contact": sender.contact, "domain": sender.host}
     first, last = incident.decisions[0].time, incident.decisions[-1].time
+    port = _port(incident)
     report: dict[str, object] = {
         "xarf_version": _VERSION,
         "report_id": str(uuid.uuid4()),
@@ -128,7 +132,8 @@ def xarf(incident: Incident, sender: Sender) -> dict[str, object]:
         "sender": who,
         "source_identifier": incident.subject,
         "category": "connection",
-        "type": _type(incident),
+        # The others must have the port that the client used (XARF 4.2).
+        "type": _type(incident) if port else "reconnaissance",
         "evidence_source": "firewall_logs",
         "destination_port": _PORTS[incident.decisions[-1].scope],
         "protocol": "tcp",
@@ -137,8 +142,11 @@ def xarf(incident: Incident, sender: Sender) -> dict[str, object]:
         "description": _summary(incident)[:1000],
         "tags": ["service:smtp"],
     }
+    if port:
+        report["source_port"] = port
     if report["type"] == "reconnaissance":
-        report["probed_resources"] = [f"smtp port {_PORTS[incident.decisions[-1].scope]}"]
+        service = f"smtp port {_PORTS[incident.decisions[-1].scope]}"
+        report["probed_resources"] = [service, *(["AUTH"] if _type(incident) == _LOGIN else [])]
     if incident.lines:
         data = ("\n".join(incident.lines) + "\n").encode("latin-1", "replace")
         report["evidence"] = [
@@ -153,6 +161,12 @@ def xarf(incident: Incident, sender: Sender) -> dict[str, object]:
     return report
 
 
+def _port(incident: Incident) -> int:
+    """Return the client's port in the latest line that has one (smtpd_client_port_logging)."""
+    found = (port for line in reversed(incident.lines) for port in _PORT.findall(line))
+    return next((int(port) for port in found if 0 < int(port) < 65536), 0)
+
+
 def _type(incident: Incident) -> str:
     """Return the type of the limits that led to most decisions."""
     limits = [d.limit for d in incident.decisions]
@@ -160,12 +174,12 @@ def _type(incident: Incident) -> str:
     floods = sum(limit == "connections" for limit in limits)
     rest = len(limits) - logins - floods
     most = max(logins, floods, rest)
-    return "login_attack" if logins == most else "reconnaissance" if rest == most else "ddos"
+    return _LOGIN if logins == most else "reconnaissance" if rest == most else "ddos"
 
 
 def _what(incident: Incident) -> str:
     kinds = {
-        "login_attack": "guessing of passwords",
+        _LOGIN: "guessing of passwords",
         "ddos": "a flood of connections",
         "reconnaissance": "probing and protocol errors",
     }

@@ -65,16 +65,18 @@ class Report(Struct):
     tags: list[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_+-]*:[a-z0-9][a-z0-9_+-.]*$")]]
     evidence: Annotated[list[Item], Meta(max_length=50)] = []
     probed_resources: list[str] = []  # required where the type is reconnaissance
+    source_port: Annotated[int, Meta(ge=1, le=65535)] = 0  # required where it is another one
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     path = tmp_path / "mail.log"
     path.write_bytes(
-        b"Nov 29 10:00:00 mx postfix/smtpd[1]: warning: unknown[198.51.100.7]: SASL LOGIN "
+        b"Nov 29 10:00:00 mx postfix/smtpd[1]: warning: unknown[198.51.100.7]:4711: SASL LOGIN "
         b"authentication failed: x, sasl_username=alice@example.org\n"
-        b"Nov 29 10:00:01 mx postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[198.51.100.7]: "
-        b"550 5.1.1 <bob@example.org>: unknown; from=<evil\x1b@x> to=<bob@example.org> h\xc3\xa9lo\n"
+        b"Nov 29 10:00:01 mx postfix/smtpd[1]: NOQUEUE: reject: RCPT from "
+        b"unknown[198.51.100.7]: 550 5.1.1 <bob@example.org>: unknown; from=<evil\x1b@x> "
+        b"to=<bob@example.org> h\xc3\xa9lo\n"
     )
     return path
 
@@ -139,6 +141,7 @@ def _check(data: bytes, subject: str, kind: str) -> Report:
     found = msgspec.json.decode(data, type=Report)
     assert (found.source_identifier, found.type) == (subject, kind)
     assert (kind == "reconnaissance") == bool(found.probed_resources)
+    assert kind == "reconnaissance" or found.source_port == 4711
     for item in found.evidence:
         content = base64.b64decode(item.payload, validate=True)
         assert item.hash == f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -180,7 +183,10 @@ def test_unmasked_and_what_is_not_known(cli: "Cli", log: Path) -> None:
 @pytest.mark.usefixtures("store")
 def test_a_log_that_is_gone(cli: "Cli", log: Path) -> None:
     log.unlink()
-    assert "evidence" not in cli("abuse", "198.51.100.7", "--json").json()
+    data = cli("abuse", "198.51.100.7", "--json").out.encode()
+    found = _check(data, "198.51.100.7", "reconnaissance")  # as no line has the client's port
+    assert found.evidence == []
+    assert found.probed_resources == ["smtp port 587", "AUTH"]
     assert "Log lines" not in cli("abuse", "198.51.100.7").out
 
 
