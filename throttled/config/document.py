@@ -113,8 +113,8 @@ SECTIONS = {
     "control": "The socket by which throttled status, list, unban and others reach the daemon.",
     "notify": (
         "Notifications of bans, alerts and changed health: to a program, to a webhook, by mail, "
-        "each independent of the others. The program runs as the user of the daemon, usually root. If the URL contains a secret, this "
-        "file must have mode 0600."
+        "each independent of the others. The program runs as the user of the daemon, usually root. "
+        "If the URL contains a secret, this file must have mode 0600."
     ),
     "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
     "fleet": (
