@@ -10,6 +10,8 @@ import os
 import smtplib
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
@@ -39,20 +41,46 @@ def send(letter: Letter) -> None:
     Raises:
         ThrottledError: the server did not accept it; the hint says what to look at.
     """
-    host, _, port = letter.server.rpartition(":")
-    hint = f"is Postfix running, and is [notify] smtp right? it is {letter.server}"
+    with _session(letter.server) as session:
+        try:
+            session.send_message(message(letter), "", [letter.to])
+        except smtplib.SMTPRecipientsRefused as error:
+            [(code, text)] = error.recipients.values()
+            raise _refused(letter.to, code, text) from error
+
+
+def accepts(to: str, server: str) -> None:
+    """Ask a mail server whether it accepts mail to an address; send none.
+
+    Raises:
+        ThrottledError: it does not.
+    """
+    with _session(server) as session:
+        session.ehlo_or_helo_if_needed()
+        for code, text in (session.mail(""), session.rcpt(to)):
+            if code // 100 != 2:
+                raise _refused(to, code, text)
+
+
+def _refused(to: str, code: int, text: bytes | str) -> ThrottledError:
+    return ThrottledError(
+        f"the mail server refused {to}: {code} {_plain(text)}", "correct the address"
+    )
+
+
+@contextmanager
+def _session(server: str) -> Iterator[smtplib.SMTP]:
+    """Give a session, and raise SMTP's errors as ThrottledError."""
+    host, _, port = server.rpartition(":")
+    hint = f"is Postfix running, and is [notify] smtp right? it is {server}"
     try:
         with smtplib.SMTP(host.strip("[]"), int(port), _name(), timeout=_TIMEOUT) as session:
-            session.send_message(message(letter), "", [letter.to])
-    except smtplib.SMTPRecipientsRefused as error:
-        [(code, text)] = error.recipients.values()
-        what = f"the mail server refused {letter.to}: {code} {_plain(text)}"
-        raise ThrottledError(what, "correct the address") from error
+            yield session
     except smtplib.SMTPResponseException as error:
         what = f"the mail server refused the mail: {error.smtp_code} {_plain(error.smtp_error)}"
         raise ThrottledError(what, "see the mail server's log") from error
     except (OSError, smtplib.SMTPException) as error:
-        raise ThrottledError(f"mail server {letter.server}: {error}", hint) from error
+        raise ThrottledError(f"mail server {server}: {error}", hint) from error
 
 
 def message(letter: Letter) -> EmailMessage:
