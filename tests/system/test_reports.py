@@ -1,16 +1,24 @@
 """Mail of the daemon and of `throttled report`, through the real Postfix into a mailbox."""
 
 import json
+import time
 from collections.abc import Callable
+from contextlib import closing
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 
+import msgspec
 import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.mail.postfix import Lab
 from lab.network.netns import until
+from throttled.analysis.report import DAY
+from throttled.model import Decision
+from throttled.service.first_week import Observed
+from throttled.store.hourly import HOUR
+from throttled.store.store import Store
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
@@ -72,6 +80,21 @@ def test_a_report_by_mail_has_text_and_page(lab: Lab, guard: Daemon) -> None:
     assert page.get_content_type() == "text/html"
     assert "Content-Security-Policy" in page.get_content()
     assert report["Auto-Submitted"] == "auto-generated"
+
+
+def test_after_a_day_of_observing_a_mail_says_what_would_have_been_done(
+    lab: Lab, guard: Daemon
+) -> None:
+    guard.configure(_NOTIFY)
+    now = time.time()
+    with closing(Store.open(str(guard.home / "throttled.observe.db"))) as store:
+        store.know("observing", msgspec.json.encode(Observed(now - DAY - 60, now)), now)
+        ban = Decision(now - HOUR, "ban", "198.18.70.98", "mx", "errors", 1, now + 600, "x")
+        store.record(now, [ban])
+    mail = arrived(lab, lambda: guard.start("--mode", "observe"))
+    assert "after a day of observing: 1 client would have been banned" in mail["Subject"]
+    assert "To enforce:    throttled mode enforce" in mail.get_content()
+    until(lambda: "observed for a day: 1 client would" in guard.log.read_text(), "the line")
 
 
 def test_one_command_enforces(lab: Lab, guard: Daemon) -> None:

@@ -598,7 +598,7 @@ class Daemon:
             schedule.every(seconds, job)
         if self.observing:
             first_week = FirstWeek(self.config.database(), self.hook.mail)
-            schedule.every(_FACTS, lambda moment: self._first_week(first_week, moment))
+            schedule.every(0, lambda moment: self._first_week(first_week, moment))
         return schedule
 
     def _first_week(self, first_week: FirstWeek, moment: Moment) -> None:
