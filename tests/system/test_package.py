@@ -550,7 +550,8 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
 
 
 def test_observe_as_answered_at_the_installation(site: Site) -> None:
-    """After the purge of the test before, as on a new host."""
+    """As on a new host: nothing of the package is left."""
+    site.run("apt-get", "purge", "--yes", NAME)
     answer = f"{NAME} {NAME}/mode select observe"
     site.run("sh", "-c", f"echo '{answer}' | debconf-set-selections")
     install(site, site.later)
