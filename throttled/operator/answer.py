@@ -89,7 +89,7 @@ async def _test_notify(desk: Desk, _request: protocol.NotifyTest, _peer: Peer) -
 
 
 def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
-    asked = desk.daemon().asked(request.client, request.port)
+    asked = desk.daemon().asked(request.client, request.port, request.about)
     return Done("asked" if asked else "")
 
 

@@ -60,7 +60,7 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 """
 #: Columns of a decision, for `decision`.
 DECISION = """time, action, subject, scope, "limit", level, until, why, value, threshold, alert,
-    rate, origin, lines"""
+    rate, origin, name, lines"""
 _DECISIONS = f"""
 SELECT {DECISION}
     FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
@@ -126,8 +126,8 @@ def decisions(
 
 def decision(row: Sequence[Any]) -> tuple[Any, ...]:
     """Return the fields of a decision from the columns `DECISION`."""
-    *first, alert, rate, origin, lines = row
-    return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin)
+    *first, alert, rate, origin, name, lines = row
+    return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:

@@ -109,7 +109,7 @@ def test_rows_that_another_program_altered_are_passed_over(store: Store) -> None
         connection.execute(
             "INSERT INTO decision SELECT NULL, time, action, 'no/address', scope,"
             ' "limit", level, until, why, value, threshold, lines, alert, rate,'
-            " origin FROM decision LIMIT 1"
+            " origin, name FROM decision LIMIT 1"
         )
         connection.execute("UPDATE good SET days = 'x'")
     period = store.period(NOW, NOW + 1)
