@@ -118,9 +118,9 @@ SECTIONS = {
     "store": "The database of decisions, so that they survive a restart.",
     "control": "The socket by which throttled status, list, unban and others reach the daemon.",
     "notify": (
-        "Notifications of bans, alerts and changed health: by a program, a webhook, or both. The "
-        "program runs as the user of the daemon, usually root. If the URL contains a secret, this "
-        "file must have mode 0600."
+        "Notifications of bans, alerts and changed health: to a program, to a webhook, by mail, "
+        "each independent of the others. The program runs as the user of the daemon, usually root. "
+        "If the URL contains a secret, this file must have mode 0600."
     ),
     "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
     "fleet": (

@@ -53,6 +53,15 @@ SocketPath = Annotated[
         extra={"form": "an absolute path of at most 107 characters"},
     ),
 ]
+#: Without comments, quotes and lists: it becomes a recipient of SMTP as it is.
+MailAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(?:@[A-Za-z0-9][A-Za-z0-9.-]*)?)?\Z",
+        max_length=320,
+        extra={"form": "a mail address"},
+    ),
+]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(max_length=15)]
 HostName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,255}\Z", extra={"form": "a host name"})]
@@ -273,6 +282,21 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         Meta(description="at most one message in this time, with all events since the last"),
     ] = duration("30s")
+    mail: Annotated[
+        MailAddress,
+        Meta(description='who gets them by mail, as postmaster or root@example.org; "": nobody'),
+    ] = ""
+    mail_every: Annotated[
+        Duration, Meta(description="at most one mail in this time, with all events since the last")
+    ] = duration("1h")
+    smtp: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[A-Za-z0-9.:\[\]_-]{1,255}:[0-9]{1,5}\Z",
+            extra={"form": "HOST:PORT"},
+            description="the mail server that mail is given to, without a login",
+        ),
+    ] = "localhost:25"
     timeout: Annotated[
         Duration, Meta(description="after this time the program or request is ended")
     ] = duration("10s")

@@ -65,6 +65,10 @@ class Reach(Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class NotifyTest(Op, frozen=True, tag="notify_test"):
+    """Send a test message to each receiver of notifications. Answered with `Done`."""
+
+
 class Asked(Op, frozen=True, tag="asked"):
     """Did Postfix ask about a message or recipient of a session of this host? "asked": yes."""
 
@@ -266,6 +270,7 @@ READS = (
     | Prove
     | Asked
     | Reach
+    | NotifyTest
     | Status
     | Top
     | List

@@ -47,6 +47,7 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    test_notify: Callable[[], Awaitable[str]]
     #: Whether Postfix asked about a session of this host: its address and port, and about what.
     asked: Callable[[str, int, Literal["data", "recipient"]], bool]
     fleet: Callable[[], Fleet | None] = lambda: None

@@ -71,6 +71,7 @@ from throttled.service.announce import (
     report_behind,
 )
 from throttled.service.configuration import LiveConfiguration, Options
+from throttled.service.first_week import FirstWeek
 from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
@@ -256,6 +257,7 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            test_notify=self.hook.test,
             fleet=lambda: None if self.fleet is None else self.fleet.fleet,
             asked=self.requests.asked_about,
         )
@@ -598,7 +600,15 @@ class Daemon:
             (0, self._report_health),
         ):
             schedule.every(seconds, job)
+        if self.observing:
+            first_week = FirstWeek(self.config.database(), self.hook.mail)
+            schedule.every(0, lambda moment: self._first_week(first_week, moment))
         return schedule
+
+    def _first_week(self, first_week: FirstWeek, moment: Moment) -> None:
+        """Report what would have been done, once a day and a week of observing are over."""
+        if self.store_error is None and (length := first_week.due(self.store, moment)):
+            self._spawn(first_week.report(length, moment))
 
     def _report_health(self, _moment: Moment) -> None:
         """Report the state to the hook and the service manager; without that we are restarted."""

@@ -5,6 +5,7 @@ A batch of subjects is one SELECT for each scope in it, and a few index lookups 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -63,11 +64,13 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 _SENDERS_WIDE = _SENDERS.replace(
     "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
 )
-_DECISIONS = """
-SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
-    origin, name, lines
+#: Columns of a decision, for `decision`.
+DECISION = """time, action, subject, scope, "limit", level, until, why, value, threshold, alert,
+    rate, origin, name, lines"""
+_DECISIONS = f"""
+SELECT {DECISION}
     FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
-"""
+"""  # noqa: S608 - constants
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
 
 
@@ -129,11 +132,13 @@ def decisions(
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    fields = (
-        (*row, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
-        for *row, alert, rate, origin, name, lines in rows
-    )
-    return structs(Decision, fields, skipped)
+    return structs(Decision, map(decision, rows), skipped)
+
+
+def decision(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the fields of a decision from the columns `DECISION`."""
+    *first, alert, rate, origin, name, lines = row
+    return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:

@@ -52,6 +52,7 @@ from throttled.store.database import Database
 from throttled.store.hourly import Hourly
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
+from throttled.store.period import Period
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
@@ -277,6 +278,10 @@ class Store:
         """Return what happened, by hour, from the hour of `since` to before `until`."""
         with self._database.guard() as connection:
             return hourly.read(connection, since, until, self.skipped)
+
+    def period(self, since: float, until: float) -> Period:
+        """Return what reads the decisions of a period, for reports."""
+        return Period(self._database, since, until)
 
     def totals(self, since: float) -> list[tuple[float, str, str, int]]:
         """Return what happened in each hour since then: begin, what, kind, count."""
