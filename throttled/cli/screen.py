@@ -17,7 +17,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Sparkline, Static
 
-from throttled.cli import output, text
+from throttled.cli import output, overload, text
 from throttled.control.protocol import (
     Allow,
     Ban,
@@ -167,7 +167,7 @@ class Screen(App[None]):
             f"clients {output.number(status.clients)}",
         )
         wrong = [f"{finding.label}: {finding.what}" for finding in status.health]
-        _put(self._health, wrong[0] if wrong else "ok")
+        _put(self._health, overload.short(status.overload) or (wrong[0] if wrong else "ok"))
         self._show_rates(before.status, status, passed)
         _fill(self._worst, {w.subject: _worst(w, would) for w in picture.worst})
         latest = {f"{d.time} {d.action} {d.scope} {d.subject}": d for d in picture.latest}

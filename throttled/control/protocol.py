@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from throttled.control.overload import OverloadStatus
 from throttled.histogram import Histogram
 from throttled.model import (
     Action,
@@ -362,6 +363,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
+    overload: list[OverloadStatus] = []  # of each scope, unless it is "off"
 
 
 class MeterRow(Struct, frozen=True):

@@ -12,6 +12,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.control.overload import OverloadStatus
 from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
@@ -48,6 +49,7 @@ class Running(Struct, frozen=True):
     #: Whether Postfix asked about a message of a session of this host: its address and port.
     asked: Callable[[str, int], bool]
     fleet: Callable[[], Fleet | None] = lambda: None
+    overload: Callable[[], list[OverloadStatus]] = list
 
 
 class Desk(Struct, frozen=True):

@@ -73,6 +73,7 @@ from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
+from throttled.service.overload import Overload
 from throttled.service.schedule import Schedule
 from throttled.sources import queue_files
 from throttled.sources.backlog import Backlog
@@ -118,6 +119,7 @@ class Daemon:
         self.journal: Journal
         self.schedule: Schedule
         self.fleet: FleetLink | None = None
+        self.overload: Overload
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
@@ -194,6 +196,8 @@ class Daemon:
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
+        self.overload = Overload(self.pipeline, observing=self.observing)
+        self._closing.callback(self.overload.close)
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.fleet = self._open_fleet()
@@ -257,6 +261,7 @@ class Daemon:
             reach=self.hook.reach,
             fleet=lambda: None if self.fleet is None else self.fleet.fleet,
             asked=self.requests.asked_about,
+            overload=self.overload.status,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -270,6 +275,7 @@ class Daemon:
 
     def _spawn_loops(self) -> None:
         self._spawn(self.schedule.run())
+        self._spawn(self.overload.run())
         if self.fleet is not None:
             self._spawn(self.fleet.run())
 
@@ -382,6 +388,7 @@ class Daemon:
         self.pipeline.engine.facts(self._named())
         self.pipeline.senders.facts(self.facts)
         self.protected.follow(protection)
+        self.overload.follow(self.config, self.facts, protection)
 
     def _named(self) -> Facts:
         return self.live.named(self.store)
@@ -496,7 +503,7 @@ class Daemon:
         single: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        always = () if self.observing else (ender,)
+        always = (self.overload,) if self.observing else (ender, self.overload)
         self.announcer = Announcer(single, (self.journal.bulk,), always)
 
     def _report(self, reports: Sequence[Report]) -> None:
@@ -519,6 +526,7 @@ class Daemon:
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
+            self.overload.findings,
             lambda at: () if self.fleet is None else self.fleet.findings(at),
             self._warnings,
         ]

@@ -57,6 +57,12 @@ WHERE o.subject IS NULL
     AND ?7 IN ('', g.address)
 ORDER BY g.deliveries + g.logins DESC, g.address
 """
+# Candidates only: with deliveries on two days or two logins, at whatever time.
+_GOOD = """
+SELECT address FROM good
+WHERE address > ?1 AND seen > ?2 AND (days & (days - 1) <> 0 OR logins >= 2)
+ORDER BY address LIMIT ?3
+"""
 _DECISIONS = """
 SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
     origin, lines
@@ -110,6 +116,12 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
     """Return known good addresses of a network, see `Store.senders`."""
     values = (network, day_of(now) - MEMORY, scope, now, now - _DAY, until, only, most)
     return [row[0] for row in connection.execute(_SENDERS, values)]
+
+
+def good_addresses(connection: sqlite3.Connection, after: str, now: float, count: int) -> list[str]:
+    """Return addresses with good evidence that may count, in the order of their text."""
+    values = (after, day_of(now) - MEMORY, count)
+    return [row[0] for row in connection.execute(_GOOD, values)]
 
 
 def decisions(
