@@ -86,6 +86,7 @@ def test_networks_do_not_overlap() -> None:
         f"add element inet {NAME} networks4 {{ 198.18.0.0/15 }}",
         f"add element inet {NAME} networks6 {{ 2001:db8::/64 }}",
     ]
+    assert len(nft_rules.networks(NAME, []).splitlines()) == 2
     with pytest.raises(ValueError, match="not an IP"):
         nft_rules.networks(NAME, ["account:x/24"])
 
