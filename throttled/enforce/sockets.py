@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -36,7 +37,7 @@ _ANSWER = struct.Struct("=x B 2x 2s 2s 16x 16s 12x 4x I 8x I")
 #: tcp_info, an attribute (INET_DIAG_INFO) behind it: packets not acknowledged; milliseconds since
 #: data was sent and received, and since an acknowledgement came; bytes acknowledged and received.
 _INFO = struct.Struct("=24x I 16x I 4x I I 60x Q Q")
-_INET_DIAG_INFO = 2
+_INET_DIAG_INFO, _INET_DIAG_CGROUP_ID = 2, 21
 _WITH_INFO = 1 << (_INET_DIAG_INFO - 1)
 #: In an inet_diag_msg.
 _STATE_AT, _ID_AT, _ENDS_END, _ID_END, _INODE_AT, _ATTRIBUTES_AT = 1, 4, 40, 52, 68, 72
@@ -124,6 +125,23 @@ def listened() -> set[int]:
         int.from_bytes(data[at + _ID_AT : at + _ID_AT + 2])
         for _family, data, at, _end in _listed(1 << _LISTEN)
     }
+
+
+def listeners(ports: Collection[int]) -> set[int]:
+    """Return the control groups (of version 2) of the sockets that listen at some ports.
+
+    Each is the number of its directory's inode; 0 where the kernel does not say (before Linux 5.9).
+
+    Raises:
+        OSError: the kernel does not answer.
+    """
+    found = set()
+    for _family, data, at, end in _listed(1 << _LISTEN):
+        if int.from_bytes(data[at + _ID_AT : at + _ID_AT + 2]) in ports:
+            about = attributes(data, at + _ATTRIBUTES_AT, end)
+            start, stop = about.get(_INET_DIAG_CGROUP_ID, (0, 0))
+            found.add(int.from_bytes(data[start:stop], sys.byteorder))
+    return found
 
 
 def _info(data: bytes, at: int, end: int) -> tuple[int, ...] | None:

@@ -1,15 +1,21 @@
-"""Which means of admission control there are, the best first. Owns no state."""
+"""All means of admission control, by name. Owns no state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from throttled.enforce.admission.bpf import Bpf
 from throttled.enforce.admission.memory import Memory
-from throttled.enforce.admission.protocol import Admission
+from throttled.enforce.admission.protocol import LEASE, Admission
+
+#: Those that drop packets, the best first; each takes the seconds of its lease.
+MEANS: Mapping[str, Callable[[float], Admission]] = {"bpf": Bpf}
 
 
-def choose(observing: bool) -> Sequence[Admission]:  # noqa: FBT001, ARG001 - one for all so far
+def choose(observing: bool) -> Sequence[Admission]:  # noqa: FBT001 - one argument for its callers
     """Return means of admission control in the order in which they are to be tried.
 
     Args:
         observing: nothing may be put into the kernel.
     """
-    return [Memory()]
+    if observing:
+        return [Memory()]
+    return [make(LEASE) for make in MEANS.values()]
