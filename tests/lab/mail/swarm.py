@@ -206,7 +206,7 @@ class Swarm:
             RuntimeError: it failed; what it said is on standard error.
         """
         out, _ = self._process.communicate(timeout=self._limit)
-        if self._process.returncode != 0:
+        if not out:  # one that is about to end anyway may die of the signal
             raise RuntimeError(f"a swarm failed: {self._process.args!r}")
         return msgspec.json.decode(out, type=Report)
 
