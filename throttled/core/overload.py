@@ -50,7 +50,11 @@ class Strangers:
     """Clients of a scope that are not known good."""
 
     def __init__(
-        self, scope: Scope, known: KnownGood, make: Callable[[], Sequence[Admission]]
+        self,
+        scope: Scope,
+        known: KnownGood,
+        make: Callable[[], Sequence[Admission]],
+        end: Callable[[Sequence[Socket]], int] = destroy,
     ) -> None:
         """Limit nobody yet.
 
@@ -58,6 +62,7 @@ class Strangers:
             scope: whose.
             known: who is no stranger.
             make: returns means of admission control, the best first.
+            end: ends sessions, and returns how many have ended.
         """
         self.scope = scope
         self.wanted = Wanted("off")
@@ -67,6 +72,7 @@ class Strangers:
         self.ended = 0  # sessions, since the start
         self._known = known
         self._make = make
+        self._end_sessions = end
         self._admission: Admission | None = None
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
@@ -259,7 +265,7 @@ class Strangers:
         keys = {p.key for p in to_end(places, self.wanted.cap, wanted, self.wanted.idle)}
         if keys:
             ending = [s for s in strangers if s.identity in keys]
-            ended = destroy(ending)
+            ended = self._end_sessions(ending)
             self.ended += ended
             some = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
             log.debug("ended %d idle sessions in %s: %s", ended, self.scope, some)

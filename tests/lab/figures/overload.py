@@ -27,7 +27,7 @@ from throttled.store.store import Store
 _DAY = 86400.0
 _KINDS = ("quit", "rcpt", "silent")
 _COUNTS = (1_000, 5_000, 20_000)
-_RATE, _SECONDS = 500.0, 40.0
+_RATE, _SECONDS, _PATIENCE = 500.0, 40.0, 150.0
 #: Seconds of the attack that do not count for the worst delay: until the cap is reached.
 _FIRST = 1.0
 
@@ -37,7 +37,7 @@ class Attack(NamedTuple):
 
     kind: str = "rcpt"
     rate: float = _RATE
-    count: int = 5_000
+    addresses: int = 5_000
     version: int = 4
     seconds: float = _SECONDS
 
@@ -56,12 +56,75 @@ class Outcome(Struct):
 
 def overload(_: Options) -> list[Row]:
     """Measure each kind of bots from 1,000, 5,000 and 20,000 addresses."""
-    quiet = _alone()
-    bare = _alone(Attack(seconds=20.0))
-    rows = [
-        _known("overload: rcpt, 5,000 addresses, without the daemon", bare, quiet)._replace_ok()
-    ]
+    with lab() as at, besieged(at) as guard:
+        quiet = attack(at, guard, None)
+    rows = [_quiet(quiet)]
+    with lab() as at:
+        rows += _rows(
+            Attack(seconds=20.0), attack(at, None, Attack(seconds=20.0)), quiet, bare=True
+        )
+    for kind, count in itertools.product(_KINDS, _COUNTS):
+        # 20,000 addresses of IPv4 are 400 networks here.
+        how = Attack(kind, addresses=count, version=6 if count > 5_000 else 4)
+        with lab() as at, besieged(at, how.version) as guard:
+            rows += _rows(how, attack(at, guard, how, patience=_PATIENCE), quiet)
     return rows
+
+
+def _quiet(quiet: Outcome) -> Row:
+    median, p99 = quantiles(_times(quiet.known))
+    return Row(
+        "overload: no bots, a known good server",
+        "all accepted, daemon ≤ 2 % of a core",
+        f"{_share(quiet.known)}, {median * 1e3:.0f} / {p99 * 1e3:.0f} ms, {quiet.daemon:.1%}",
+        not quiet.known.others and quiet.daemon <= 0.02,
+        {"median": median, "p99": p99, "daemon": quiet.daemon},
+    )
+
+
+def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) -> list[Row]:
+    """Return a row for known good clients, and one for newcomers."""
+    name = f"overload: {how.kind}, {how.addresses:,} addresses (IPv{how.version}), {how.rate:.0f}/s"
+    name += ", without the daemon" if bare else ""
+    usual = statistics.median(_times(quiet.known))
+    times = _times(found.known) or [0.0]
+    late = [took for written, took in found.known.accepted if written > _FIRST] or [0.0]
+    median, worst = statistics.median(times), max(late)
+    slow = statistics.median(_times(found.newcomers) or [0.0])
+    values = {"median": median, "worst": worst, "postfix": found.cpu, "daemon": found.daemon}
+    reached = not found.known.others and median <= 1.5 * usual and worst <= 0.1
+    return [
+        Row(
+            name,
+            "all, median ≤ 1.5 of quiet, worst ≤ 100 ms after 1 s",
+            f"{_share(found.known)}, {median / usual:.1f}, {worst * 1e3:,.0f} ms; Postfix "
+            f"{found.cpu:.2f} cores, daemon {found.daemon:.2f}",
+            bare or reached,
+            {**values, "accepted": len(times), "sent": found.known.sent, "usual": usual},
+        ),
+        Row(
+            "… newcomers, each from a network of its own",
+            "all in the end, median ≤ 10 s",
+            f"{_share(found.newcomers)}, at the first try {found.newcomers.first}, {slow:.1f} s",
+            bare or how.addresses > 5_000 or (not found.newcomers.others and slow <= 10),
+            {"accepted": len(found.newcomers.accepted), "median": slow},
+        ),
+        Row(
+            "… users who submit mail",
+            "all",
+            _share(found.user),
+            bare or not found.user.others,
+            {"accepted": len(found.user.accepted)},
+        ),
+    ]
+
+
+def _times(visits: Visits) -> list[float]:
+    return [took for _written, took in visits.accepted]
+
+
+def _share(visits: Visits) -> str:
+    return f"{len(visits.accepted)} of {visits.sent}"
 
 
 @contextlib.contextmanager
@@ -97,7 +160,7 @@ def attack(at: Lab, guard: Daemon | None, how: Attack | None, patience: float = 
     with contextlib.ExitStack() as stack:
         swarm = None
         if how is not None:
-            swarm = Swarm(at.client, how.kind, how.rate, seconds + patience, how.count, version)
+            swarm = Swarm(at.client, how.kind, how.rate, seconds + patience, how.addresses, version)
             stack.callback(swarm.end)
         visitors = {
             kind: Visitors(at.client, kind, seconds, version)

@@ -134,8 +134,8 @@ async def visit(name: str, seconds: float, version: int) -> Visits:
         if stop.is_set() or time.monotonic() - start > seconds:
             break
     waiting = asyncio.ensure_future(stop.wait())
-    everything = asyncio.gather(*tasks)
-    await asyncio.wait([waiting, everything], return_when=asyncio.FIRST_COMPLETED)
+    everything = asyncio.ensure_future(asyncio.wait(tasks))
+    await asyncio.wait({waiting, everything}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     for task in tasks:
         task.cancel()
