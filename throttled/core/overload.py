@@ -30,7 +30,7 @@ log = logging.getLogger("throttled")
 
 #: Seconds after which what failed is tried again.
 _AGAIN = 60.0
-_RENEW = 1.0
+_RENEW, _CORRECT = 1.0, 2.0
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
 
@@ -78,7 +78,7 @@ class Strangers:
         self._limits: AdmissionLimits | None = None
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
-        self._tried = self._renewed = 0.0  # boot clock
+        self._tried = self._renewed = self._corrected = 0.0  # boot clock
         self._accepted: dict[bytes, float] = {}  # boot clock, by the kernel's cookie
 
     @property
@@ -131,11 +131,13 @@ class Strangers:
         self.open = len(strangers)
         accepted = {s.identity: now.boot for s in strangers if s.inode}
         self._accepted = {key: self._accepted.get(key, at) for key, at in accepted.items()}
-        try:
-            admission.correct(len(strangers))
-        except BackendError as error:
-            self._failed(error, now)
-            return
+        if now.boot - self._corrected >= _CORRECT:
+            self._corrected = now.boot
+            try:
+                admission.correct(len(strangers))
+            except BackendError as error:
+                self._failed(error, now)
+                return
         if self._limits is not None and self._limits.dropping:
             self._end(strangers, now.boot)
 

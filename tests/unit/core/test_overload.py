@@ -188,7 +188,7 @@ def test_strangers_are_counted_and_the_counter_corrected(
     strangers.sample(sockets(3), at(1))  # before the start
     strangers.step(at(1), dropping=True)
     found = [*sockets(3), *sockets(9, far=b"\xcb\x00\x71"), *sockets(9, port=587)]
-    strangers.sample(found, at(2))
+    strangers.sample(found, at(3))
     assert means[0].counts().open == 3
     assert strangers.status().open == 3
 
