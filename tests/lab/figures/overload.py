@@ -88,7 +88,7 @@ def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) ->
     name += ", without the daemon" if bare else ""
     usual = statistics.median(_times(quiet.known))
     times = _times(found.known) or [0.0]
-    late = [took for written, took in found.known.accepted if written > _FIRST] or [0.0]
+    late = [seconds for written, seconds in found.known.accepted if written > _FIRST] or [0.0]
     median, worst = statistics.median(times), max(late)
     slow = statistics.median(_times(found.newcomers) or [0.0])
     values = {"median": median, "worst": worst, "postfix": found.cpu, "daemon": found.daemon}
@@ -120,7 +120,7 @@ def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) ->
 
 
 def _times(visits: Visits) -> list[float]:
-    return [took for _written, took in visits.accepted]
+    return [seconds for _written, seconds in visits.accepted]
 
 
 def _share(visits: Visits) -> str:
