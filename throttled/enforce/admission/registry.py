@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from throttled.enforce.admission.bpf import Bpf
 from throttled.enforce.admission.memory import Memory
+from throttled.enforce.admission.nftables import Nftables
 from throttled.enforce.admission.protocol import LEASE, Admission
 
 #: Those that drop packets, the best first; each takes the seconds of its lease.
-MEANS: Mapping[str, Callable[[float], Admission]] = {"bpf": Bpf}
+MEANS: Mapping[str, Callable[[float], Admission]] = {"bpf": Bpf, "nftables": Nftables}
 
 
 def choose(observing: bool) -> Sequence[Admission]:  # noqa: FBT001 - one argument for its callers
