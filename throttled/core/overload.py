@@ -15,7 +15,7 @@ from throttled.address import unpack
 from throttled.clock import Moment
 from throttled.control.overload import READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
-from throttled.decide.overload import Delays, Place, to_end
+from throttled.decide.overload import PACE, Delays, Place, to_end
 from throttled.enforce.admission.protocol import (
     Admission,
     AdmissionCounts,
@@ -32,6 +32,8 @@ log = logging.getLogger("throttled")
 _AGAIN = 60.0
 _RENEW, _CORRECT = 1.0, 2.0
 _NETWORKS = 5
+#: Of the cap: below this share an inexact means lets as many in at once.
+_FEW = 4
 _NOTHING = AdmissionCounts()
 
 
@@ -88,8 +90,8 @@ class Strangers:
 
     @property
     def busy(self) -> bool:
-        """Whether there were drops of late."""
-        return self._admission is not None and self.delays.since > 0
+        """Whether the open connections are to be looked at each time."""
+        return self._admission is not None and (self.delays.since > 0 or not self._admission.exact)
 
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""
@@ -131,7 +133,7 @@ class Strangers:
         self.open = len(strangers)
         accepted = {s.identity: now.boot for s in strangers if s.inode}
         self._accepted = {key: self._accepted.get(key, at) for key, at in accepted.items()}
-        if now.boot - self._corrected >= _CORRECT:
+        if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
                 admission.correct(len(strangers))
@@ -183,9 +185,8 @@ class Strangers:
         if self._tried and now.boot - self._tried < _AGAIN:
             return None
         self._tried = now.boot
-        limits = self._limits_now(dropping=dropping)
         self._known.changes(self.scope)
-        admission = self._first(limits)
+        admission, limits = self._first(dropping=dropping)
         self._admission, self._limits, self._renewed = admission, limits, now.boot
         self._counts, self.error = admission.counts(), None
         log.info(
@@ -198,7 +199,7 @@ class Strangers:
         )
         return admission
 
-    def _first(self, limits: AdmissionLimits) -> Admission:
+    def _first(self, *, dropping: bool) -> tuple[Admission, AdmissionLimits]:
         """Start the first means that works here.
 
         Raises:
@@ -206,12 +207,13 @@ class Strangers:
         """
         errors: list[BackendError] = []
         for admission in self._make():
+            limits = self._limits_of(admission, dropping=dropping)
             try:
                 admission.start(self.wanted.ports, limits, self._known.subjects(self.scope))
             except BackendError as error:
                 errors.append(error)
             else:
-                return admission
+                return admission, limits
         raise errors[0]
 
     def _step(self, admission: Admission, now: Moment, *, dropping: bool) -> None:
@@ -224,7 +226,7 @@ class Strangers:
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
         others = counts.dropped - counts.dropped_cap - before.dropped + before.dropped_cap
         change = self.delays.step(now.boot, self._over_cap, max(0, others), self.wanted.turn)
-        limits = self._limits_now(dropping=dropping)
+        limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
             admission.limit(limits)
             self._limits = limits
@@ -244,10 +246,13 @@ class Strangers:
         elif change.ended:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
-    def _limits_now(self, *, dropping: bool) -> AdmissionLimits:
-        delays = self.delays
+    def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
+        delays, cap = self.delays, self.wanted.cap
+        pace = delays.pace
+        if not pace and not admission.exact:
+            pace = PACE if self.open >= cap // _FEW else max(PACE, cap // _FEW)
         acts = dropping and self.wanted.mode == "enforce"
-        return AdmissionLimits(self.wanted.cap, delays.pace, float(round(delays.turn)), acts)
+        return AdmissionLimits(cap, pace, float(round(delays.turn)), acts)
 
     def _end(self, strangers: Sequence[Socket], at: float) -> None:
         """End the sessions that waste places, as far as others wait for these."""

@@ -26,6 +26,7 @@ class Broken(Memory):
     """Fails where a test wants it."""
 
     name = "broken"
+    exact = True
     fails: str = ""
 
     def start(self, *arguments: object) -> None:
@@ -117,6 +118,17 @@ def test_drops_limit_the_pace_then_turns_begin_and_it_is_said(
     assert means[0].limits.pace == 0
     assert strangers.status().since == 0.0
     assert "overload in mx is over" in caplog.text
+
+
+def test_means_that_count_nothing_themselves_have_a_pace_in_calm_times_too(
+    strangers: Strangers, means: list[Broken]
+) -> None:
+    means[0].exact = False
+    strangers.step(at(1), dropping=True)
+    assert (means[0].limits.pace, strangers.busy) == (20, True)
+    strangers.sample(sockets(30), at(1))
+    strangers.step(at(1.25), dropping=True)
+    assert means[0].limits.pace == 8
 
 
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
