@@ -81,7 +81,8 @@ class Strangers:
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
-        self._accepted: dict[bytes, float] = {}  # boot clock, by the kernel's cookie
+        #: Boot clock, since a process accepted each, or greeted it, by the kernel's cookie.
+        self._since: dict[tuple[bytes, bool], float] = {}
 
     @property
     def active(self) -> bool:
@@ -131,8 +132,8 @@ class Strangers:
         ours = [s for s in sockets if s.port in self.wanted.ports]
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        accepted = {s.identity: now.boot for s in strangers if s.inode}
-        self._accepted = {key: self._accepted.get(key, at) for key, at in accepted.items()}
+        since = {(s.identity, s.spoken): now.boot for s in strangers if s.inode}
+        self._since = {key: self._since.get(key, at) for key, at in since.items()}
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -149,7 +150,7 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._accepted = Delays(), 0, {}
+        self.delays, self.open, self._since = Delays(), 0, {}
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -261,7 +262,7 @@ class Strangers:
         places = [
             Place(
                 s.identity,
-                at - self._accepted.get(s.identity, at),
+                at - self._since.get((s.identity, s.spoken), at),
                 s.received,
                 s.waits and s.spoken,
                 not s.inode,
