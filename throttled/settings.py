@@ -284,7 +284,8 @@ class Overload(Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         Meta(
             description=(
-                "while connections are delayed: end sessions that keep Postfix waiting this long"
+                "while connections are delayed: end sessions that keep Postfix waiting this long, "
+                "or 0.3 times as long and say nothing"
             )
         ),
     ] = duration("10s")

@@ -132,7 +132,7 @@ def _times(config: Config) -> Iterator[Invalid]:
         if not _SHORTEST_WINDOW <= time <= _LONGEST:
             yield key, f"must be from {_SHORTEST_WINDOW} to {_LONGEST}"
     # A sender that was deferred by greylisting comes again after 5 to 15 minutes.
-    if config.overload.turn > _LONGEST_TURN:
+    if not _SHORTEST_WINDOW <= config.overload.turn <= _LONGEST_TURN:
         yield ("overload", "turn"), f"must be from {_SHORTEST_WINDOW} to {_LONGEST_TURN}"
     if config.throttle.per not in _RATE_UNITS:
         yield ("throttle", "per"), 'must be "1s", "1m" or "1h"'

@@ -15,7 +15,7 @@ from throttled.address import unpack
 from throttled.clock import Moment
 from throttled.control.overload import READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
-from throttled.decide.overload import Delays, Place, to_end
+from throttled.decide.overload import PACE, Delays, Place, to_end
 from throttled.enforce.admission.protocol import (
     Admission,
     AdmissionCounts,
@@ -30,8 +30,10 @@ log = logging.getLogger("throttled")
 
 #: Seconds after which what failed is tried again.
 _AGAIN = 60.0
-_RENEW = 1.0
+_RENEW, _CORRECT = 1.0, 2.0
 _NETWORKS = 5
+#: Of the cap: below this share an inexact means lets as many in at once.
+_FEW = 4
 _NOTHING = AdmissionCounts()
 
 
@@ -50,7 +52,11 @@ class Strangers:
     """Clients of a scope that are not known good."""
 
     def __init__(
-        self, scope: Scope, known: KnownGood, make: Callable[[], Sequence[Admission]]
+        self,
+        scope: Scope,
+        known: KnownGood,
+        make: Callable[[], Sequence[Admission]],
+        end: Callable[[Sequence[Socket]], int] = destroy,
     ) -> None:
         """Limit nobody yet.
 
@@ -58,6 +64,7 @@ class Strangers:
             scope: whose.
             known: who is no stranger.
             make: returns means of admission control, the best first.
+            end: ends sessions, and returns how many have ended.
         """
         self.scope = scope
         self.wanted = Wanted("off")
@@ -67,13 +74,15 @@ class Strangers:
         self.ended = 0  # sessions, since the start
         self._known = known
         self._make = make
+        self._end_sessions = end
         self._admission: Admission | None = None
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
-        self._tried = self._renewed = 0.0  # boot clock
-        self._accepted: dict[bytes, float] = {}  # boot clock, by the kernel's cookie
+        self._tried = self._renewed = self._corrected = 0.0  # boot clock
+        #: Boot clock, since a process accepted each, or greeted it, by the kernel's cookie.
+        self._since: dict[tuple[bytes, bool], float] = {}
 
     @property
     def active(self) -> bool:
@@ -82,8 +91,8 @@ class Strangers:
 
     @property
     def busy(self) -> bool:
-        """Whether there were drops of late."""
-        return self._admission is not None and self.delays.since > 0
+        """Whether the open connections are to be looked at each time."""
+        return self._admission is not None and (self.delays.since > 0 or not self._admission.exact)
 
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""
@@ -123,13 +132,15 @@ class Strangers:
         ours = [s for s in sockets if s.port in self.wanted.ports]
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        accepted = {s.identity: now.boot for s in strangers if s.inode}
-        self._accepted = {key: self._accepted.get(key, at) for key, at in accepted.items()}
-        try:
-            admission.correct(len(strangers))
-        except BackendError as error:
-            self._failed(error, now)
-            return
+        since = {(s.identity, s.spoken): now.boot for s in strangers if s.inode}
+        self._since = {key: self._since.get(key, at) for key, at in since.items()}
+        if not admission.exact or now.boot - self._corrected >= _CORRECT:
+            self._corrected = now.boot
+            try:
+                admission.correct(len(strangers))
+            except BackendError as error:
+                self._failed(error, now)
+                return
         if self._limits is not None and self._limits.dropping:
             self._end(strangers, now.boot)
 
@@ -139,7 +150,7 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._accepted = Delays(), 0, {}
+        self.delays, self.open, self._since = Delays(), 0, {}
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -175,9 +186,8 @@ class Strangers:
         if self._tried and now.boot - self._tried < _AGAIN:
             return None
         self._tried = now.boot
-        limits = self._limits_now(dropping=dropping)
         self._known.changes(self.scope)
-        admission = self._first(limits)
+        admission, limits = self._first(dropping=dropping)
         self._admission, self._limits, self._renewed = admission, limits, now.boot
         self._counts, self.error = admission.counts(), None
         log.info(
@@ -190,7 +200,7 @@ class Strangers:
         )
         return admission
 
-    def _first(self, limits: AdmissionLimits) -> Admission:
+    def _first(self, *, dropping: bool) -> tuple[Admission, AdmissionLimits]:
         """Start the first means that works here.
 
         Raises:
@@ -198,12 +208,13 @@ class Strangers:
         """
         errors: list[BackendError] = []
         for admission in self._make():
+            limits = self._limits_of(admission, dropping=dropping)
             try:
                 admission.start(self.wanted.ports, limits, self._known.subjects(self.scope))
             except BackendError as error:
                 errors.append(error)
             else:
-                return admission
+                return admission, limits
         raise errors[0]
 
     def _step(self, admission: Admission, now: Moment, *, dropping: bool) -> None:
@@ -216,7 +227,7 @@ class Strangers:
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
         others = counts.dropped - counts.dropped_cap - before.dropped + before.dropped_cap
         change = self.delays.step(now.boot, self._over_cap, max(0, others), self.wanted.turn)
-        limits = self._limits_now(dropping=dropping)
+        limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
             admission.limit(limits)
             self._limits = limits
@@ -236,10 +247,13 @@ class Strangers:
         elif change.ended:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
-    def _limits_now(self, *, dropping: bool) -> AdmissionLimits:
-        delays = self.delays
+    def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
+        delays, cap = self.delays, self.wanted.cap
+        pace = delays.pace
+        if not pace and not admission.exact:
+            pace = PACE if self.open >= cap // _FEW else max(PACE, cap // _FEW)
         acts = dropping and self.wanted.mode == "enforce"
-        return AdmissionLimits(self.wanted.cap, delays.pace, float(round(delays.turn)), acts)
+        return AdmissionLimits(cap, pace, float(round(delays.turn)), acts)
 
     def _end(self, strangers: Sequence[Socket], at: float) -> None:
         """End the sessions that waste places, as far as others wait for these."""
@@ -248,7 +262,7 @@ class Strangers:
         places = [
             Place(
                 s.identity,
-                at - self._accepted.get(s.identity, at),
+                at - self._since.get((s.identity, s.spoken), at),
                 s.received,
                 s.waits and s.spoken,
                 not s.inode,
@@ -259,7 +273,7 @@ class Strangers:
         keys = {p.key for p in to_end(places, self.wanted.cap, wanted, self.wanted.idle)}
         if keys:
             ending = [s for s in strangers if s.identity in keys]
-            ended = destroy(ending)
+            ended = self._end_sessions(ending)
             self.ended += ended
             some = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
             log.debug("ended %d idle sessions in %s: %s", ended, self.scope, some)

@@ -14,9 +14,11 @@ newcomers. It begins after `_STORM`, so that a short honest storm from one netwo
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
 `idle`, the longest first; each 250 bytes received add a second. So an upload at modem speed is not
-ended, and a NOOP every seven seconds does not help. Sessions in which Postfix owes a reply have six
-times as long, once they received enough for a message: between its final dot and the reply the
-client does not know that it was accepted.
+ended, and a NOOP every seven seconds does not help. Who says nothing at all after the greeting has
+a third of the time: honest clients answer within a round trip, and silent bots leave no place free
+for newcomers longer than that. Sessions in which Postfix owes a reply have six times as long, once
+they received enough for a message: between its final dot and the reply the client does not know
+that it was accepted.
 
 Owns the state of one scope.
 """
@@ -43,7 +45,9 @@ _BYTES = 250
 #: Bytes without which there is no message in a session: EHLO, MAIL, RCPT, DATA and a header.
 _MESSAGE = 160
 #: Multiples of `idle` for a session in which Postfix owes a reply, with and without a message.
-_OWES, _OWES_LITTLE = 6, 2
+_OWES, _OWES_LITTLE = 6.0, 2.0
+#: And for one that said nothing.
+_SILENT = 0.3
 _DAYS, _LOGINS = 2, 2
 _MONTH = 30 * 86400.0
 
@@ -116,7 +120,7 @@ class Place(Struct, frozen=True):
     """A stranger's open connection."""
 
     key: bytes
-    age: float  # seconds since a process accepted it
+    age: float  # seconds since Postfix greeted it; before that, since a process accepted it
     received: int  # bytes
     answered: bool  # Postfix waits for the client
     queued: bool  # no process has accepted it yet
@@ -155,7 +159,7 @@ def to_end(places: Sequence[Place], most: int, wanted: int, idle: float) -> list
 
 def _time(place: Place, idle: float) -> float:
     """Return how long a connection may last with what it received."""
-    factor = 1
+    factor = 1.0 if place.received else _SILENT
     if not place.answered:
         factor = _OWES if place.received >= _MESSAGE else _OWES_LITTLE
     return factor * idle + place.received / _BYTES

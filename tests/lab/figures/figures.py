@@ -24,6 +24,7 @@ from lab.figures.compare import compare
 from lab.figures.damage import damage
 from lab.figures.drops import drops
 from lab.figures.million import million
+from lab.figures.overload import overload
 from lab.figures.rates import rates
 from lab.figures.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
 from lab.figures.sensed import sensed
@@ -289,5 +290,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "drops": drops,
     "sensor": sensed,
     "policy": asked,
+    "overload": overload,
     "rivals": compare,
 }

@@ -139,8 +139,12 @@ def test_each_scope_has_its_mode() -> None:
 # Sessions
 
 
-def test_a_session_that_says_nothing_is_ended_after_ten_seconds() -> None:
-    assert ended(place("a", 9.9), place("b", 10.0)) == "b"
+def test_a_session_that_says_nothing_is_ended_after_three_seconds() -> None:
+    assert ended(place("a", 2.9), place("b", 3.0)) == "b"
+
+
+def test_a_session_that_said_something_has_ten() -> None:
+    assert ended(place("a", 9.9, 6), place("b", 10.1, 6)) == "b"
 
 
 def test_the_longest_are_ended_first_and_no_more_than_others_wait_for() -> None:
@@ -177,12 +181,12 @@ def test_half_a_command_is_no_message() -> None:
 
 
 def test_who_waits_to_be_accepted_is_not_idle() -> None:
-    assert ended(place("a", 0, queued=True), place("b", 1)) == ""
+    assert ended(place("a", 9, queued=True), place("b", 1)) == ""
 
 
 def test_in_the_middle_of_an_attack_those_that_wait_are_ended_first() -> None:
     waiting = [place("q", 0, queued=True) for _ in range(3)]
-    served = [place("s", 5) for _ in range(4)]
+    served = [place("s", 2) for _ in range(4)]
     assert ended(*waiting, *served, cap=5, wanted=0) == "qq"
     assert ended(*waiting, *served, cap=2, wanted=0) == "qqq"
     old = [place("o", 50) for _ in range(4)]

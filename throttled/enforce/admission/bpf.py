@@ -46,6 +46,7 @@ class Bpf:
     """The programs of one scope, and their maps."""
 
     name = "bpf"
+    exact = True
 
     def __init__(self, lease: float = LEASE) -> None:
         """Load nothing yet.

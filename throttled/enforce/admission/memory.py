@@ -13,6 +13,7 @@ class Memory:
     """Counts in this process."""
 
     name = "memory"
+    exact = False
 
     def __init__(self) -> None:
         """Begin with nothing."""

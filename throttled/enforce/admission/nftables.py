@@ -30,6 +30,7 @@ class Nftables:
     """The table of one scope."""
 
     name = "nftables"
+    exact = False
 
     def __init__(self, lease: float = LEASE) -> None:
         """Do nothing yet.

@@ -64,6 +64,9 @@ class Admission(Protocol):
 
     #: bpf, nftables, iptables, xdp or memory; for messages.
     name: str
+    #: Whether it counts connections itself. If not, `correct` is needed some times a second, and a
+    #: pace bounds how many get in between.
+    exact: bool
 
     def start(self, ports: Iterable[int], limits: AdmissionLimits, known: Iterable[str]) -> None:
         """Begin, with the connections that are open now counted.
