@@ -16,6 +16,8 @@ from lab.network.spoof import spoof
 from throttled.enforce import sockets
 from throttled.enforce.admission.protocol import Admission, AdmissionLimits
 from throttled.enforce.admission.registry import MEANS
+from throttled.enforce.iptables.ipsets import Ipsets
+from throttled.enforce.registry import teardown
 
 pytestmark = pytest.mark.root
 
@@ -257,3 +259,17 @@ def test_dropped_networks_are_known_or_not(make: Make) -> None:
         [("2001:db8:b:1::/64", 1), ("198.18.0.0/24", 1)],
     )
     assert host.server.call(host.admission.delayed_networks, 1) == networks[:1]
+
+
+def test_a_purge_removes_what_a_killed_daemon_left(make: Make) -> None:
+    host = make(cap=0)
+    clean, errors = host.server.call(teardown)
+    assert errors == []
+    assert {"nftables", "iptables"} <= set(clean)
+    left = host.server.run("nft", "list", "tables").stdout
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        left += host.server.run(program, "-t", "raw", "-S").stdout
+    assert "throttled" not in left
+    assert "thra" not in left
+    names = host.server.call(lambda: Ipsets().names())
+    assert not [name for name in names if name.startswith("thr")]

@@ -9,6 +9,7 @@ Sets that match everybody (the two halves of the address space) say whether the 
 expired and the ports are closed, and count: cap, pace, late (had its turn), in (admitted).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
 from throttled.enforce.iptables.messages import IpsetDefinition
 
 VERSIONS = (4, 6)
+_OURS = re.compile(r"(thra\d+)(?:[ro]|_[a-z]+[46])?")
 COUNTED = {
     "dropped_cap": "cap",
     "dropped_pace": "pace",
@@ -42,6 +44,11 @@ class Ipset(NamedTuple):
 def base(ports: Iterable[int]) -> str:
     """Return how the names of chains and sets for some ports begin."""
     return f"thra{min(ports)}"
+
+
+def begins(names: Iterable[str]) -> set[str]:
+    """Return how the names begin of those that are our chains or sets."""
+    return {match[1] for match in map(_OURS.fullmatch, names) if match}
 
 
 def set_name(begin: str, which: str, version: int) -> str:

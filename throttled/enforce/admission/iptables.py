@@ -25,10 +25,30 @@ _RESTORE = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
 _PATIENCE = 10.0
 
 
+def purge() -> None:
+    """Remove all chains and sets of admission control, whichever process made them.
+
+    Raises:
+        BackendError: that failed.
+    """
+    ipsets = Ipsets()
+    names = ipsets.names()
+    listed = {v: tables.listed(v) for v in VERSIONS if tables.exists(v)}
+    chains = [line.split()[1] for lines in listed.values() for line in lines if line[:2] == "-N"]
+    for begin in ipset_rules.begins([*names, *chains]):
+        for version, lines in listed.items():
+            if removal := ipset_rules.remove(begin, lines):
+                _restore(version, removal)
+        for name in names:
+            if ipset_rules.begins([name]) == {begin}:
+                ipsets.destroy(name)
+
+
 class Iptables:
     """The chains and sets of one scope."""
 
     name = "iptables"
+    exact = False
 
     def __init__(self, lease: float = LEASE) -> None:
         """Do nothing yet.
@@ -156,11 +176,9 @@ class Iptables:
         self._networks = networks
 
     def _remove(self) -> None:
-        for version in VERSIONS:
-            if tables.exists(version):
-                lines = ipset_rules.remove(self._begin, tables.listed(version))
-                if lines:
-                    _restore(version, lines)
+        for version in filter(tables.exists, VERSIONS):
+            if lines := ipset_rules.remove(self._begin, tables.listed(version)):
+                _restore(version, lines)
         for each in ipset_rules.ipsets(self._begin, 1, 1):
             self._ipsets.destroy(each.name)
 

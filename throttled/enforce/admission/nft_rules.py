@@ -13,6 +13,7 @@
 Elements of `lease` and `closed` expire, so that nothing is dropped when the daemon is gone.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from throttled import address
@@ -24,6 +25,7 @@ COUNTERS = ("dropped_cap", "dropped_pace", "dropped_turn", "admitted")
 _AGAIN = 4
 _SEEN = 131_072
 _TURNS = 65_536
+_TABLE = re.compile(r"^table inet (throttled_admission_\d+)$", re.MULTILINE)
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 _FAMILIES = {4: "ip", 6: "ip6"}
 _MASKS = {4: "255.255.255.0", 6: "ffff:ffff:ffff:ffff::"}
@@ -122,6 +124,11 @@ def networks(name: str, subjects: Iterable[str]) -> str:
         if of:
             lines += f"add element inet {name} networks{version} {{ {', '.join(of)} }}\n"
     return lines
+
+
+def ours(listed: str) -> list[str]:
+    """Return the tables of this kind, as `list tables inet` prints them."""
+    return _TABLE.findall(listed)
 
 
 def remove(name: str) -> str:

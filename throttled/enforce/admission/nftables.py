@@ -26,6 +26,17 @@ log = logging.getLogger(__name__)
 _TOGETHER = 10_000
 
 
+def purge() -> None:
+    """Remove every table of admission control, whichever process made it.
+
+    Raises:
+        BackendError: that failed.
+    """
+    nft = Libnftables()
+    for name in nft_rules.ours(nft.run("list tables inet")):
+        nft.run(nft_rules.remove(name))
+
+
 class Nftables:
     """The table of one scope."""
 

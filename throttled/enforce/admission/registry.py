@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from throttled.enforce.admission import iptables, nftables
 from throttled.enforce.admission.bpf import Bpf
 from throttled.enforce.admission.iptables import Iptables
 from throttled.enforce.admission.memory import Memory
@@ -13,6 +14,12 @@ MEANS: Mapping[str, Callable[[float], Admission]] = {
     "bpf": Bpf,
     "nftables": Nftables,
     "iptables": Iptables,
+}
+
+#: What removes all that outlives a process, by the backend that uses the same interface.
+PURGES: Mapping[str, Callable[[], None]] = {
+    "nftables": nftables.purge,
+    "iptables": iptables.purge,
 }
 
 

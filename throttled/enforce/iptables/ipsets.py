@@ -79,6 +79,10 @@ class Ipsets:
         """Return our sets by their names. O(elements): the kernel counts them."""
         return {each.name: each for each in self._headers() if ruleset.is_set(each.name)}
 
+    def names(self) -> list[str]:
+        """Return the names of all sets, other programs' too."""
+        return [each.name for each in self._headers()]
+
     def trials(self) -> dict[str, int]:
         """Return the sets of trials, each with the process that made it."""
         found = ((each.name, ruleset.trial_of(each.name)) for each in self._headers())

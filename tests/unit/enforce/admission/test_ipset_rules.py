@@ -26,6 +26,12 @@ def test_names_begin_with_the_first_port_and_are_short_enough() -> None:
     assert (timeouts["thra65535_lease4"], timeouts["thra65535_closed6"]) == (30, 10)
 
 
+def test_names_of_ours_are_found() -> None:
+    others = ["thr_mx_ban4", "thra", "thra25x", "throttled", "thra25_known5"]
+    ours = ["thra25", "thra587o", "thra465_known4"]
+    assert ipset_rules.begins([*others, *ours]) == {"thra25", "thra587", "thra465"}
+
+
 def test_everybody_is_two_halves() -> None:
     assert ipset_rules.everybody(4) == HALVES
     assert [len(key) for key, _ in ipset_rules.everybody(6)] == [16, 16]

@@ -26,6 +26,13 @@ def test_a_table_is_made_anew() -> None:
     assert nft_rules.remove(NAME).splitlines() == lines[:2]
 
 
+def test_tables_of_ours_are_found() -> None:
+    listed = (
+        "table inet throttled\ntable inet throttled_admission_25\ntable ip throttled_admission_9\n"
+    )
+    assert nft_rules.ours(listed) == [NAME]
+
+
 def test_all_means_of_a_limit() -> None:
     found = rules(cap=80, pace=8, turn=1.5)
     assert found[:3] == [f"flush chain inet {NAME} {chain}" for chain in nft_rules._CHAINS]
