@@ -34,11 +34,9 @@ def lines(rows: Sequence[OverloadStatus]) -> Iterator[str]:
 
 def _delayed(row: OverloadStatus) -> Iterator[str]:
     verb = "delayed" if row.mode == "enforce" else "would be delayed"
+    networks = f", {number(row.networks)} networks admitted lately" if row.networks else ""
     turn = f", each once in {output.lasting(row.turn)}" if row.turn else ""
-    yield (
-        f"strangers {verb} since {moment(row.since)}: "
-        f"{number(row.networks)} networks admitted lately{turn}"
-    )
+    yield f"strangers {verb} since {moment(row.since)}{networks}{turn}"
     if row.delayed:
         some = ", ".join(f"{one.network} ({number(one.packets)})" for one in row.delayed)
         yield f"most packets dropped: {some}"

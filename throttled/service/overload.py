@@ -79,15 +79,14 @@ class Overload:
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001 - nothing of ours fails closed
-                self._pipeline.skipped.add("overload", error)
-                self.close()
+                self._pipeline.skipped.add("step", error)
+                self._stop()
 
     def close(self) -> None:
         """Admit everybody."""
         if self._loading is not None:
             self._loading.cancel()
-        for strangers in self._strangers:
-            strangers.stop()
+        self._stop()
 
     def status(self) -> list[OverloadStatus]:
         """Return what `status` says."""
@@ -114,6 +113,10 @@ class Overload:
             sockets = opened({port for one in active for port in one.wanted.ports})
             for one in active:
                 one.sample(sockets, moment)
+
+    def _stop(self) -> None:
+        for strangers in self._strangers:
+            strangers.stop()
 
     def _learn(self) -> None:
         """Keep up to date who is known good."""

@@ -38,7 +38,7 @@ def test_who_is_delayed_since_when_and_which_networks_most() -> None:
         "93,700 packets dropped (90,000 cap, 3,000 pace, 700 turn), 160 idle sessions ended"
     )
     assert delayed == (
-        "strangers delayed since 2026-11-29 15:00:00: 390 networks admitted lately, "
+        "strangers delayed since 2026-11-29 15:00:00, 390 networks admitted lately, "
         "each once in 1m2s"
     )
     assert networks == "most packets dropped: 203.0.113.0/24 (255), 2001:db8::/64 (9)"
@@ -51,7 +51,7 @@ def test_what_would_be_is_said_as_that() -> None:
     assert level.endswith("1,500 clients known good (bpf, only reported)")
     assert dropped.startswith("93,700 packets would be dropped")
     assert delayed == (
-        "strangers would be delayed since 2026-11-29 15:00:00: 390 networks admitted lately"
+        "strangers would be delayed since 2026-11-29 15:00:00, 390 networks admitted lately"
     )
     assert short([would]).startswith("would: strangers delayed")
 
