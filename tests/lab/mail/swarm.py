@@ -1,9 +1,10 @@
 """A botnet: many addresses, each of which does nothing wrong. Open loop: it waits for nobody.
 
 `python -m lab.mail.swarm KIND RATE SECONDS COUNT VERSION BEGINS`, in the client's namespace, opens
-RATE connections a second for BEGINS of the SECONDS from COUNT addresses (IPv4: in at most 400 /24; IPv6: each in a /64 of its own)
-and prints a Report as JSON; `Swarm` does that from outside. The kernel repeats SYNs, each bot gives
-up after `_PATIENCE`, and waits `_THINKS` before every command. One thread, one epoll. Bounded.
+RATE connections a second for BEGINS of the SECONDS from COUNT addresses (IPv4: in at most 400 /24;
+IPv6: each in a /64 of its own) and prints a Report as JSON; `Swarm` does that from outside. The
+kernel repeats SYNs, each bot gives up after `_PATIENCE`, and waits `_THINKS` before every command.
+One thread, one epoll. Bounded.
 """
 
 import heapq
