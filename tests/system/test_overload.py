@@ -27,12 +27,12 @@ def mx(guard: Daemon) -> OverloadStatus:
 
 
 def start(guard: Daemon, *options: str) -> None:
+    known_good(guard, KNOWN[4])
     guard.start(*options)
     until(lambda: mx(guard).means, "strangers are counted")
 
 
 def test_a_botnet_delays_no_mail_of_known_good_clients(lab: Lab, guard: Daemon) -> None:
-    known_good(guard, KNOWN[4])
     start(guard)
     found = attack(lab, guard, Attack("rcpt", rate=300.0, addresses=2_000, seconds=15.0))
     assert (found.known.others, found.user.others) == ([], [])

@@ -7,6 +7,7 @@ from throttled.settings import OverloadMode
 
 #: `OverloadStatus.why` in the first moments after a start.
 READING = "the known good clients are being read"
+NOBODY = "no client is known good yet"
 
 
 class Delayed(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from throttled.address import unpack
 from throttled.clock import Moment
-from throttled.control.overload import READING, Delayed, OverloadStatus
+from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
 from throttled.decide.overload import PACE, Delays, Place, to_end
 from throttled.enforce.admission.protocol import (
@@ -112,6 +112,8 @@ class Strangers:
         """
         if not self.active or not self._known.read:
             return
+        # With nobody known good there is nobody whom this would help, as on a first day.
+        dropping &= self._known.count(self.scope) > 0
         try:
             admission = self._admission or self._start(now, dropping=dropping)
             if admission is not None:
@@ -158,7 +160,7 @@ class Strangers:
         dropping = self._limits is not None and self._limits.dropping
         why = self.error.message if self.error else self.wanted.why
         if not why and self.wanted.mode == "enforce" and not dropping:
-            why = "the database cannot be used" if self._known.read else READING
+            why = self._not_dropping()
         most: list[tuple[str, int]] = []
         if admission is not None and self.delays.since:
             with suppress(BackendError):
@@ -181,6 +183,12 @@ class Strangers:
             why,
             [Delayed(*one) for one in most],
         )
+
+    def _not_dropping(self) -> str:
+        if not self._known.read:
+            return READING
+        nobody = self._known.count(self.scope) == 0
+        return NOBODY if nobody else "the database cannot be used"
 
     def _start(self, now: Moment, *, dropping: bool) -> Admission | None:
         if self._tried and now.boot - self._tried < _AGAIN:

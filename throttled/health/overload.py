@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from throttled.control.overload import READING, OverloadStatus
+from throttled.control.overload import NOBODY, READING, OverloadStatus
 from throttled.model import Finding
 
 
@@ -12,7 +12,7 @@ def findings(rows: Sequence[OverloadStatus]) -> Iterator[Finding]:
     for row in rows:
         if row.since:
             yield Finding("warning", delayed(row), _hint(row), f"overload-{row.scope}")
-        if row.why and row.mode == "enforce" and row.why != READING:
+        if row.why and row.mode == "enforce" and row.why not in (READING, NOBODY):
             what = f"overload in {row.scope}: everybody is admitted: {row.why}"
             yield Finding("warning", what, "see: throttled check", f"admission-{row.scope}")
 

@@ -196,7 +196,7 @@ class Daemon:
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
-        self.overload = Overload(self.pipeline, observing=self.observing)
+        self.overload = Overload(self.pipeline, observing=self.observing, ready=self._evident)
         self._closing.callback(self.overload.close)
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
@@ -307,6 +307,10 @@ class Daemon:
             return None
         self.announcer.always(link)
         return link
+
+    def _evident(self) -> bool:
+        """Return whether the database is open, and has the evidence of existing logs."""
+        return self.store_error is None and self.backlog.done
 
     async def _serve_metrics(self) -> None:
         """Serve the metrics where the configuration says; protecting continues without them."""

@@ -42,6 +42,7 @@ class Overload:
         pipeline: Pipeline,
         *,
         observing: bool,
+        ready: Callable[[], bool] = lambda: True,
         make: Callable[[bool], Sequence[Admission]] = choose,
     ) -> None:
         """Limit nobody yet.
@@ -49,10 +50,12 @@ class Overload:
         Args:
             pipeline: its recorder has the evidence.
             observing: nothing is dropped, whatever the mode.
+            ready: returns whether the database is open, and has the evidence of existing logs.
             make: returns means of admission control, the best first; its argument: whether nothing
                 may be in the kernel.
         """
         self._pipeline = pipeline
+        self._ready = ready
         self._observing = observing
         self._known = KnownGood(pipeline.recorder)
         self._strangers = [
@@ -105,7 +108,8 @@ class Overload:
             self._judged = moment.boot
             self._learn()
         recorder = self._pipeline.recorder
-        sound = self._store_error is None and recorder.error is None and recorder.unread is None
+        errors = self._store_error, recorder.error, recorder.unread
+        sound = self._ready() and not any(errors)
         for one in active:
             one.step(moment, dropping=sound)
         if any(one.busy for one in active) or moment.boot - self._sampled >= _SAMPLE:
@@ -122,8 +126,11 @@ class Overload:
         """Keep up to date who is known good."""
         moment = now()
         idle = self._loading is None or self._loading.done()
-        if idle and self._known.due(moment.boot):
+        if idle and self._ready() and self._known.due(moment.boot):
             self._loading = asyncio.get_running_loop().create_task(self._load())
+        for one in self._strangers:
+            if not one.active:
+                self._known.changes(one.scope)  # nobody else asks
         try:
             self._known.tick(moment)
         except StoreError as error:

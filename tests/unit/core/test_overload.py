@@ -1,5 +1,6 @@
 """Strangers of a scope, by admission control that drops nothing: what is asked of it, and when."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from throttled.enforce.admission.memory import Memory
 from throttled.enforce.admission.protocol import AdmissionCounts
 from throttled.enforce.sockets import Socket
 from throttled.errors import BackendError
-from throttled.model import Facts
+from throttled.model import Evidence, Facts
 from throttled.skipped import Skipped
 from throttled.store.store import Store
 
@@ -42,9 +43,11 @@ class Broken(Memory):
 
 @pytest.fixture
 def known() -> KnownGood:
-    found = KnownGood(Recorder(Store.open(":memory:"), Skipped()))
+    store = Store.open(":memory:")
+    store.record(WALL, (), [Evidence("192.0.2.9", WALL, 0, 2)])
+    found = KnownGood(Recorder(store, Skipped()))
+    asyncio.run(found.load(at(0)))
     found.protect(Protection(Facts(), networks=("203.0.113.0/24",)))
-    found.read = True
     return found
 
 
@@ -136,6 +139,16 @@ def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None
     strangers.step(at(1), dropping=True)
     assert not means[0].limits.dropping
     assert strangers.status().mode == "report"
+
+
+def test_where_nobody_is_known_good_it_only_reports(means: list[Broken]) -> None:
+    nobody = KnownGood(Recorder(Store.open(":memory:"), Skipped()))
+    nobody.read = True
+    strangers = Strangers("mx", nobody, lambda: means)
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    assert not means[0].limits.dropping
+    assert strangers.status().why == "no client is known good yet"
 
 
 def test_a_store_that_fails_admits_everybody(strangers: Strangers, means: list[Broken]) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from throttled.control.overload import READING, OverloadStatus
+from throttled.control.overload import NOBODY, READING, OverloadStatus
 from throttled.health.overload import findings
 from throttled.settings import OverloadMode
 
@@ -34,7 +34,12 @@ def test_that_nothing_can_delay_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [replace(CALM, why=READING), replace(CALM, mode="report", why="no BPF here")]
+    "row",
+    [
+        replace(CALM, why=READING),
+        replace(CALM, why=NOBODY),
+        replace(CALM, mode="report", why="no BPF here"),
+    ],
 )
 def test_what_is_no_finding(row: OverloadStatus) -> None:
     assert list(findings([row])) == []
