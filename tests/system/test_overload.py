@@ -45,6 +45,8 @@ def test_a_botnet_delays_no_mail_of_known_good_clients(lab: Lab, guard: Daemon) 
     shown = guard.command("status").stdout
     assert "strangers delayed since" in shown
     assert "warning" in shown
+    assert guard.ask("explain", KNOWN[4])["known_good"] == ["mx", "submission"]
+    assert guard.ask("explain", row.delayed[0].network)["known_good"] == []
     assert guard.ask("top")["status"]["overload"][0]["delayed"]
 
 

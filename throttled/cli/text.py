@@ -207,6 +207,9 @@ def _head(result: ExplainResult) -> Iterator[str]:
         yield f"{result.subject}{network}"
     if result.protected:
         yield f"Protected: {result.protected}"
+    elif result.known_good:
+        scopes = ", ".join(result.known_good)
+        yield f"Known good in {scopes}: never delayed as a stranger"
     for row in result.allowed:
         until = f"until {moment(row.until)}" if row.until else "no end"
         what = f"{row.what} of {row.name}" if row.name else row.what

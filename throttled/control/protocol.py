@@ -468,6 +468,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     hint: str = ""  # what an operator might do, for people
     proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+    known_good: tuple[Scope, ...] = ()  # always admitted there, see [overload]
 
 
 class AccountRow(Struct, frozen=True):

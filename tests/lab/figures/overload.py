@@ -27,7 +27,7 @@ from throttled.store.store import Store
 _DAY = 86400.0
 _KINDS = ("quit", "rcpt", "silent")
 _COUNTS = (1_000, 5_000, 20_000)
-_RATE, _SECONDS, _PATIENCE = 500.0, 40.0, 150.0
+_RATE, _SECONDS, _PATIENCE = 500.0, 30.0, 120.0
 #: Seconds of the attack that do not count for the worst delay: until the cap is reached.
 _FIRST = 1.0
 
@@ -40,6 +40,7 @@ class Attack(NamedTuple):
     addresses: int = 5_000
     version: int = 4
     seconds: float = _SECONDS
+    begins: float | None = None  # seconds in which connections are opened; None: all
 
 
 class Outcome(Struct):
@@ -63,12 +64,31 @@ def overload(_: Options) -> list[Row]:
         rows += _rows(
             Attack(seconds=20.0), attack(at, None, Attack(seconds=20.0)), quiet, bare=True
         )
+    rows.append(_storm())
     for kind, count in itertools.product(_KINDS, _COUNTS):
         # 20,000 addresses of IPv4 are 400 networks here.
         how = Attack(kind, addresses=count, version=6 if count > 5_000 else 4)
         with lab() as at, besieged(at, how.version) as guard:
             rows += _rows(how, attack(at, guard, how, patience=_PATIENCE), quiet)
     return rows
+
+
+def _storm() -> Row:
+    """Compare an honest storm of 300 clients a second for three seconds with and without."""
+    how = Attack("rcpt", 300.0, 1_000, 6, 15.0, 3.0)
+    found = []
+    for guarded in (False, True):
+        with lab() as at, contextlib.ExitStack() as stack:
+            guard = stack.enter_context(besieged(at, 6)) if guarded else None
+            found.append(attack(at, guard, how, patience=60.0).newcomers)
+    bare, ours = (statistics.fmean(_times(each) or [0.0]) for each in found)
+    return Row(
+        "overload: newcomers beside an honest storm, 300 clients/s for 3 s",
+        "≤ 2.5 of without the daemon, on average",
+        f"{ours / bare:.1f} ({ours:.2f} s), {_share(found[1])}",
+        ours <= 2.5 * bare and not found[1].others,
+        {"ratio": ours / bare, "bare": bare, "ours": ours},
+    )
 
 
 def _quiet(quiet: Outcome) -> Row:
@@ -160,7 +180,9 @@ def attack(at: Lab, guard: Daemon | None, how: Attack | None, patience: float = 
     with contextlib.ExitStack() as stack:
         swarm = None
         if how is not None:
-            swarm = Swarm(at.client, how.kind, how.rate, seconds + patience, how.addresses, version)
+            lasts = seconds + patience
+            about = how.kind, how.rate, lasts, how.addresses, version, how.begins
+            swarm = Swarm(at.client, *about)
             stack.callback(swarm.end)
         visitors = {
             kind: Visitors(at.client, kind, seconds, version)

@@ -1,9 +1,10 @@
 """A botnet: many addresses, each of which does nothing wrong. Open loop: it waits for nobody.
 
-`python -m lab.mail.swarm KIND RATE SECONDS COUNT VERSION`, in the client's namespace, opens RATE
-connections a second from COUNT addresses (IPv4: in at most 400 /24; IPv6: each in a /64 of its own)
-and prints a Report as JSON; `Swarm` does that from outside. The kernel repeats SYNs, each bot gives
-up after `_PATIENCE`, and waits `_THINKS` before every command. One thread, one epoll. Bounded.
+`python -m lab.mail.swarm KIND RATE SECONDS COUNT VERSION BEGINS`, in the client's namespace, opens
+RATE connections a second for BEGINS of the SECONDS from COUNT addresses (IPv4: in at most 400 /24;
+IPv6: each in a /64 of its own) and prints a Report as JSON; `Swarm` does that from outside. The
+kernel repeats SYNs, each bot gives up after `_PATIENCE`, and waits `_THINKS` before every command.
+One thread, one epoll. Bounded.
 """
 
 import heapq
@@ -89,10 +90,11 @@ class _Run:
         self.timers: list[tuple[float, int, _Bot, Callable[[_Bot], None]]] = []
         self.number = 0
 
-    def run(self, seconds: float, stopped: Callable[[], bool]) -> Report:
+    def run(self, seconds: float, begins: float, stopped: Callable[[], bool]) -> Report:
+        """Open connections for `begins` seconds, and go on with them for the rest."""
         start = time.monotonic()
         while (now := time.monotonic()) < start + seconds and not stopped():
-            for _ in range(int((now - start) * self.rate) - self.report.tried):
+            for _ in range(int(min(begins, now - start) * self.rate) - self.report.tried):
                 self._begin(now)
             for number, _ in self.epoll.poll(_TICK, 1000):
                 if (bot := self.bots.get(number)) is not None:
@@ -189,9 +191,11 @@ class Swarm:
         seconds: float,
         count: int,
         version: int = 4,
+        begins: float | None = None,
     ) -> None:
-        """Start it."""
-        argv = [kind, str(rate), str(seconds), str(count), str(version)]
+        """Start it; see the module."""
+        begins = seconds if begins is None else begins
+        argv = [kind, str(rate), str(seconds), str(count), str(version), str(begins)]
         self._process = client.popen(
             [sys.executable, "-m", "lab.mail.swarm", *argv],
             env={"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -221,14 +225,16 @@ class Swarm:
         self._process.communicate()
 
 
-def main(kind: str, rate: str, seconds: str, count: str, version: str) -> None:
+def main(  # noqa: PLR0913, PLR0917 - see `Swarm`
+    kind: str, rate: str, seconds: str, count: str, version: str, begins: str
+) -> None:
     """Attack, then print the report."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     run = _Run(kind, float(rate), addresses(int(count), int(version)))
-    print(msgspec.json.encode(run.run(float(seconds), lambda: bool(stop))).decode())
+    print(msgspec.json.encode(run.run(float(seconds), float(begins), lambda: bool(stop))).decode())
 
 
 if __name__ == "__main__":

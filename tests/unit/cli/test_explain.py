@@ -75,6 +75,12 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     assert daemon.asked == [Explain("198.51.100.7")]
 
 
+def test_who_is_known_good(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(_result(), protected="", known_good=("mx", "submission"))
+    second = cli("explain", "198.51.100.7").out.splitlines()[1]
+    assert second == "Known good in mx, submission: never delayed as a stranger"
+
+
 def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:
     (ban,) = _result().active
     slow = replace(ban, action="throttle", level=0, rate=Rate(6, 3600.0, 2))
