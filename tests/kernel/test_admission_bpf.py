@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.network import flood
+from lab.network import flood, netns
 from lab.network.grouped import listen
 from lab.network.netns import SERVER4, SERVER6, Namespace, cgroup, pair, until, without
 from lab.network.packets import DESTINATION, extension, ip6, opening
@@ -143,13 +143,21 @@ def test_it_follows_the_listeners(ends: Ends, group: Path, admission: Bpf) -> No
         assert connect(ends, "198.18.1.3") is None
 
 
-def test_a_group_that_was_removed_and_made_again(ends: Ends, admission: Bpf) -> None:
-    for n in range(2):
-        with cgroup("admission") as group, listen(ends[0], group, SERVER4, 25):
-            if n == 0:
-                start(ends, admission, 0)
-            ends[0].call(admission.renew)
-            assert connect(ends, f"198.18.1.{n}") is None
+def test_a_group_that_was_removed_and_made_again(
+    ends: Ends, group: Path, admission: Bpf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd does for Postfix: the same path, and a socket of the old one is still open."""
+    monkeypatch.setattr(netns, "unique", lambda _label: f"{group.name}-again")
+    start(ends, admission, 1)
+    with ExitStack() as stack:
+        for n in range(3):
+            with cgroup("admission") as made, listen(ends[0], made, SERVER4, 25) as listener:
+                ends[0].call(admission.renew)
+                stack.enter_context(connect(ends, f"198.18.{n}.1", 5) or pytest.fail("refused"))
+                stack.enter_context(listener.accept()[0])
+                assert connect(ends, f"198.18.{n}.2") is None
+                assert admission.counts().open == n + 1
+                ends[0].call(admission.limit, AdmissionLimits(n + 2))
 
 
 def test_postfix_where_it_cannot_be_limited(

@@ -16,7 +16,8 @@ _ROOT = 1
 class Places:
     """Programs, and their links to control groups.
 
-    A control group that is removed (systemd does so when Postfix stops) detaches its programs.
+    A control group that is removed (systemd does so when Postfix stops) detaches its programs once
+    the last of its sockets is gone: one of the same path may be another one.
 
     Args:
         programs: with what they are attached as, ATTACH_*.
@@ -24,7 +25,7 @@ class Places:
 
     def __init__(self, programs: Collection[tuple[Program, int]]) -> None:
         self._programs = programs
-        self._links: dict[Path, list[Link]] = {}
+        self._links: dict[int, list[Link]] = {}
         self._groups: set[int] = set()
 
     def follow(self, ports: Collection[int]) -> bool:
@@ -50,12 +51,12 @@ class Places:
                 "the control group of Postfix's listeners is not visible here",
                 "systemctl status postfix names it; the mounted cgroup2 must show it",
             )
-        kept = {place: links for place, links in self._links.items() if _attached(links)}
+        kept = {number: links for number, links in self._links.items() if _attached(links)}
         # In this order, so that no packet is seen twice.
-        self._links = {place: kept[place] for place in places if place in kept}
-        for place in places:
-            if place not in self._links:
-                self._links[place] = self._attach(place)
+        self._links = {number: kept[number] for number in places if number in kept}
+        for number, place in places.items():
+            if number not in self._links:
+                self._links[number] = self._attach(place)
         self._groups = groups
         return True
 
