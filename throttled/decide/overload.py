@@ -40,8 +40,8 @@ PACE = 8
 _STORM = 5.0
 #: T grows and shrinks by so many seconds a second; it shrinks after so long without drops.
 _GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
-#: The kernel counts SYNs before they are connections: so much more than the cap (a share of it) may be
-#: open without having begun in the middle of an attack.
+#: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
+#: without having begun in the middle of an attack.
 _SLACK = 8
 #: Bytes received that add a second to a session's time.
 _BYTES = 250
