@@ -123,6 +123,20 @@ def test_idle_sessions_make_room_and_a_slow_upload_goes_on(lab: Lab, guard: Daem
     upload.quit()
 
 
+def test_it_begins_in_the_middle_of_an_attack(lab: Lab, guard: Daemon) -> None:
+    """All processes are taken and the queue is full: the strangers in that are ended first."""
+    swarm = Swarm(lab.client, "silent", 100.0, 60.0, 2_000)
+    try:
+        until(lambda: lab.mail.connections() >= 190, "all places are taken")
+        start(guard)
+        until(lambda: mx(guard).ended >= 100, "those in the queue are ended")
+        until(lambda: mx(guard).open <= 80, "strangers have no more than their share")
+        with lab.client.entered():
+            session(KNOWN[4]).quit()
+    finally:
+        swarm.end()
+
+
 def test_a_noop_now_and_then_keeps_no_place(lab: Lab, guard: Daemon) -> None:
     guard.configure(FEW)
     start(guard)

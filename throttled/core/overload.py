@@ -28,8 +28,9 @@ from throttled.settings import OverloadMode
 
 log = logging.getLogger("throttled")
 
-#: Seconds after which what failed is tried again.
-_AGAIN = 60.0
+#: Seconds after which a start that failed is tried again, and one is after what failed later: rules
+#: that another program removed, a Postfix that was started again elsewhere.
+_AGAIN, _SOON = 60.0, 5.0
 _RENEW, _CORRECT = 1.0, 2.0
 _NETWORKS = 5
 #: Of the cap: below this share an inexact means lets as many in at once.
@@ -290,5 +291,6 @@ class Strangers:
         if self.error is None:
             text = "no admission control in %s, everybody is admitted: %s. %s"
             log.warning(text, self.scope, error.message, error.hint)
+        again = _AGAIN if self._admission is None else _SOON
         self.stop()
-        self.error, self._tried = error, now.boot
+        self.error, self._tried = error, now.boot - _AGAIN + again

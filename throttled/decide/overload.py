@@ -40,6 +40,9 @@ PACE = 8
 _STORM = 5.0
 #: T grows and shrinks by so many seconds a second; it shrinks after so long without drops.
 _GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
+#: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
+#: without having begun in the middle of an attack.
+_SLACK = 8
 #: Bytes received that add a second to a session's time.
 _BYTES = 250
 #: Bytes without which there is no message in a session: EHLO, MAIL, RCPT, DATA and a header.
@@ -145,12 +148,14 @@ def to_end(places: Sequence[Place], most: int, wanted: int, idle: float) -> list
 
     Args:
         places: of strangers.
-        most: the cap. There are more if it began in the middle of an attack: then those that no
+        most: the cap. There are far more if it began in the middle of an attack: then those that no
             process accepted yet are ended first.
         wanted: how many others wait for a place.
         idle: see the settings.
     """
-    above = max(0, len(places) - most)
+    above = len(places) - most
+    if above <= most // _SLACK:
+        above = 0
     ended = [place for place in places if place.queued][:above]
     late = [(place.age - _time(place, idle), place) for place in places if not place.queued]
     late = sorted((one for one in late if one[0] >= 0), key=lambda one: -one[0])

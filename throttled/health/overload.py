@@ -12,7 +12,7 @@ def findings(rows: Sequence[OverloadStatus]) -> Iterator[Finding]:
     for row in rows:
         if row.since:
             yield Finding("warning", delayed(row), _hint(row), f"overload-{row.scope}")
-        if row.why and row.mode == "enforce" and row.why not in (READING, NOBODY):
+        if row.cap and row.why and row.mode == "enforce" and row.why not in (READING, NOBODY):
             what = f"overload in {row.scope}: everybody is admitted: {row.why}"
             yield Finding("warning", what, "see: throttled check", f"admission-{row.scope}")
 

@@ -92,8 +92,8 @@ class Overload:
         self._stop()
 
     def status(self) -> list[OverloadStatus]:
-        """Return what `status` says."""
-        return [one.status() for one in self._strangers if one.wanted.mode != "off"]
+        """Return what `status` says of scopes that have services."""
+        return [one.status() for one in self._strangers if one.wanted.ports]
 
     def findings(self, _at: float) -> Iterator[Finding]:
         """Yield what an operator should know."""

@@ -108,8 +108,7 @@ def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) ->
     name += ", without the daemon" if bare else ""
     usual = statistics.median(_times(quiet.known))
     times = _times(found.known) or [0.0]
-    late = [seconds for written, seconds in found.known.accepted if written > _FIRST] or [0.0]
-    median, worst = statistics.median(times), max(late)
+    median, worst = statistics.median(times), _worst(found)
     slow = statistics.median(_times(found.newcomers) or [0.0])
     values = {"median": median, "worst": worst, "postfix": found.cpu, "daemon": found.daemon}
     reached = not found.known.others and median <= 1.5 * usual and worst <= 0.1
@@ -137,6 +136,14 @@ def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) ->
             {"accepted": len(found.user.accepted)},
         ),
     ]
+
+
+def _worst(found: Outcome) -> float:
+    """Return how long the slowest message took of those written after the first second."""
+    bots = found.known.began if found.bots is None else found.bots.began
+    first = bots + _FIRST - found.known.began
+    late = (seconds for written, seconds in found.known.accepted if written > first)
+    return max(late, default=0.0)
 
 
 def _times(visits: Visits) -> list[float]:

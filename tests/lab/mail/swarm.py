@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[list[bytes], float]] = {
         [
             b"EHLO bot.test\r\n",
             b"MAIL FROM:<a@bot.test>\r\n",
-            b"RCPT TO:<nobody@example.test>\r\n",
+            b"RCPT TO:<unknown@example.test>\r\n",
             b"QUIT\r\n",
         ],
         0.0,
@@ -51,6 +51,7 @@ KINDS: dict[str, tuple[list[bytes], float]] = {
 class Report(msgspec.Struct):
     """What became of a run."""
 
+    began: float = 0.0  # time.monotonic(), which all processes share
     tried: int = 0
     connected: int = 0
     greeted: int = 0
@@ -92,7 +93,7 @@ class _Run:
 
     def run(self, seconds: float, begins: float, stopped: Callable[[], bool]) -> Report:
         """Open connections for `begins` seconds, and go on with them for the rest."""
-        start = time.monotonic()
+        start = self.report.began = time.monotonic()
         while (now := time.monotonic()) < start + seconds and not stopped():
             for _ in range(int(min(begins, now - start) * self.rate) - self.report.tried):
                 self._begin(now)

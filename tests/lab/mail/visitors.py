@@ -44,6 +44,7 @@ KINDS = {
 class Visits(msgspec.Struct):
     """What became of messages."""
 
+    began: float = 0.0  # time.monotonic(), which all processes share
     sent: int = 0
     #: Of each that was accepted: seconds since the start when it was written, and how long it took.
     accepted: list[tuple[float, float]] = msgspec.field(default_factory=list)
@@ -103,7 +104,8 @@ def _lines(port: int) -> list[tuple[bytes, bytes]]:
 
 async def visit(name: str, seconds: float, version: int) -> Visits:
     """Send messages for so long, then wait for those that are under way until SIGTERM."""
-    kind, visits, start = KINDS[name], Visits(), time.monotonic()
+    kind, start = KINDS[name], time.monotonic()
+    visits = Visits(began=start)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 

@@ -182,9 +182,9 @@ def test_what_fails_admits_everybody_and_is_tried_again(
     strangers.step(at(2), dropping=True)
     assert (means[0].known, strangers.status().why) == (set(), "the kernel says no")
     means[0].fails = ""
-    strangers.step(at(61), dropping=True)
+    strangers.step(at(6), dropping=True)
     assert strangers.status().means == ""
-    strangers.step(at(62), dropping=True)
+    strangers.step(at(7), dropping=True)
     assert (strangers.status().means, strangers.status().why) == ("broken", "")
 
 
@@ -202,6 +202,7 @@ def test_without_any_it_says_what_the_best_one_lacks(
 ) -> None:
     means[0].fails = "start"
     strangers.step(at(1), dropping=True)
+    strangers.step(at(60), dropping=True)
     strangers.step(at(100), dropping=True)
     assert strangers.status().why == "no BPF here"
     assert caplog.text.count("everybody is admitted: no BPF here. a newer kernel") == 1

@@ -193,6 +193,13 @@ def test_in_the_middle_of_an_attack_those_that_wait_are_ended_first() -> None:
     assert ended(*waiting, *old, cap=2, wanted=0) == "qqqoo"
 
 
+def test_a_few_above_the_cap_are_left_alone() -> None:
+    """The kernel lets some in whose handshakes were under way."""
+    waiting = [place("q", 0, queued=True) for _ in range(91)]
+    assert ended(*waiting[:90], cap=80, wanted=0) == ""
+    assert ended(*waiting, cap=80, wanted=0) == 11 * "q"
+
+
 # Who is known good
 
 

@@ -38,6 +38,7 @@ def test_that_nothing_can_delay_them() -> None:
     [
         replace(CALM, why=READING),
         replace(CALM, why=NOBODY),
+        replace(CALM, cap=0, why="Postfix has no process limit here"),
         replace(CALM, mode="report", why="no BPF here"),
     ],
 )

@@ -87,6 +87,7 @@ def test_whatever_raises_everybody_is_admitted(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("throttled.core.overload._AGAIN", 0.1)
+    monkeypatch.setattr("throttled.core.overload._SOON", 0.1)
     means = Odd()
     overload = Overload(pipeline, observing=False, make=lambda _: [means])
     overload.follow(Config(overload=Settings(submission="off")), FACTS, Protection(FACTS))
