@@ -19,6 +19,7 @@ from lab.network.packets import DESTINATION, extension, ip6, opening
 from throttled.enforce import sockets
 from throttled.enforce.admission import bpf
 from throttled.enforce.admission.bpf import Bpf
+from throttled.enforce.admission.layout import KNOWN_NETWORKS
 from throttled.enforce.admission.protocol import KNOWN, AdmissionCounts, AdmissionLimits
 from throttled.errors import BackendError
 
@@ -268,10 +269,12 @@ def test_more_known_clients_than_there_is_room_for(
     admission.add_known(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(KNOWN))
     assert not caplog.records
     admission.add_known(["198.18.0.1", "198.18.0.2"])
-    assert "2 more are treated as strangers" in caplog.text
+    assert "2 are treated as strangers" in caplog.text
     admission.remove_known(["10.0.0.0", "10.0.0.1"])
     admission.add_known(["198.18.0.1", "198.18.0.2"])
     assert len(caplog.records) == 1
+    admission.add_known(f"11.{n >> 8}.{n & 255}.0/24" for n in range(KNOWN_NETWORKS + 3))
+    assert "known_networks: 3 are treated as strangers" in caplog.text
 
 
 def test_networks_are_counted_in_pieces(ends: Ends, admission: Bpf) -> None:

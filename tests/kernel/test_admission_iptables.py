@@ -94,6 +94,9 @@ def test_more_known_clients_than_there_is_room_for(caplog: pytest.LogCaptureFixt
         assert not caplog.records
         made.add_known(f"11.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(KNOWN + 9))
         assert "treated as strangers" in caplog.text
+        caplog.clear()
+        made.add_known(f"12.{n >> 8}.{n & 255}.0/24" for n in range(4097))
+        assert "treated as strangers" in caplog.text
         made.stop()
 
 

@@ -125,9 +125,9 @@ static __always_inline __u64 network_of(__u64 high, __u64 low)
 	return high;
 }
 
-/* In the following the lock is taken. */
-
-/* Learn at the end of a second how many of the SYNs let through complete. Those of its end complete
+/* From here to `opened` the lock is taken.
+ *
+ * Learn at the end of a second how many of the SYNs let through complete. Those of its end complete
  * in the next one: the fewer of two seconds are compared with. It falls to a quarter a second at most,
  * and rises again when there is nothing to learn from. */
 static __always_inline void learn(struct state *state)
@@ -139,9 +139,7 @@ static __always_inline void learn(struct state *state)
 		share *= 2;
 	} else {
 		seen = (state->completed + 1ULL) * WHOLE / sent;
-		share /= 4;
-		if (seen > share)
-			share = seen;
+		share = seen > share / 4 ? seen : share / 4;
 	}
 	state->share = share > WHOLE ? WHOLE : share < 1 ? 1 : share;
 }
@@ -173,7 +171,7 @@ static __always_inline void advance(struct state *state, __u64 now)
 	}
 }
 
-/* What a number of SYNs will become of connections. */
+/* How many connections SYNs will become. */
 static __always_inline __u64 expected(struct state *state, __u64 syns)
 {
 	return syns * state->share / WHOLE;
@@ -220,8 +218,6 @@ static __always_inline void opened(struct state *state)
 	if (seen > state->share)
 		state->share = seen > WHOLE ? WHOLE : seen;
 }
-
-/* Until here. */
 
 static __always_inline void note(__u32 why, __u64 network, __u64 now)
 {

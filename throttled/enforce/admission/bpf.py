@@ -26,7 +26,6 @@ from throttled.enforce import sockets
 from throttled.enforce.admission import layout
 from throttled.enforce.admission.places import Places
 from throttled.enforce.admission.protocol import (
-    KNOWN,
     LEASE,
     AdmissionCounts,
     AdmissionLimits,
@@ -104,31 +103,22 @@ class Bpf:
         """Add to the hash of addresses, and to the trie of networks."""
         addresses, networks = layout.known(subjects)
         with _refusals("add known clients"):
-            keys = list(addresses)
-            done, number = 0, 0
-            if keys:
-                done, number = self._map("known").update_batch(
-                    b"".join(keys), b"\1" * len(keys), len(keys)
-                )
-            if number in _FULL:
-                log.warning(
-                    "room for %d known clients: %d more are treated as strangers",
-                    KNOWN,
-                    len(keys) - done,
-                )
-            elif number:
-                raise OSError(number, os.strerror(number))
-            trie = self._map("known_networks")
-            for key in networks:
-                trie.update(key, b"\1")
+            for name, keys in (("known", addresses), ("known_networks", networks)):
+                done, number = _put(self._map(name), list(keys))
+                if number in _FULL:
+                    text = "no room for more than %d in %s: %d are treated as strangers"
+                    log.warning(text, self._map(name).max_entries, name, len(keys) - done)
+                elif number:
+                    raise OSError(number, os.strerror(number))
 
     def remove_known(self, subjects: Iterable[str]) -> None:
         """Remove from both; a client that is connected is not counted until it connects again."""
         addresses, networks = layout.known(subjects)
         with _refusals("remove known clients"):
             for name, keys in (("known", addresses), ("known_networks", networks)):
+                of = self._map(name)
                 for key in keys:
-                    self._map(name).delete(key)
+                    of.delete(key)
 
     def counts(self) -> AdmissionCounts:
         """Read the counters, and count a piece of the networks."""
@@ -199,6 +189,11 @@ class Bpf:
         self._counting += sum(now - each < window for each in layout.numbers(values))
         if self._cursor is None:
             self._networks, self._counting = self._counting, 0
+
+
+def _put(into: Map, keys: list[bytes]) -> tuple[int, int]:
+    """Put keys into a map; return how many are in, and the errno of the next one, or 0."""
+    return into.update_batch(b"".join(keys), b"\1" * len(keys), len(keys)) if keys else (0, 0)
 
 
 def _now() -> int:

@@ -159,20 +159,24 @@ class Iptables:
     def _add(self, addresses: Iterable[str]) -> None:
         addresses = list(addresses)
         for version in VERSIONS:
-            name = ipset_rules.set_name(self._begin, "known", version)
-            try:
-                self._ipsets.fill(name, ipset_rules.elements(addresses, version))
-            except BackendError as error:
-                if "full" not in error.message:
-                    raise
-                log.warning("no room for all known clients: some are treated as strangers")
+            self._fill("known", version, ipset_rules.elements(addresses, version))
+
+    def _fill(self, which: str, version: int, elements: list[tuple[bytes, int]]) -> None:
+        try:
+            self._ipsets.fill(ipset_rules.set_name(self._begin, which, version), elements)
+        except BackendError as error:
+            if "full" not in error.message:
+                raise
+            log.warning("no room for all known clients: some are treated as strangers")
 
     def _renetwork(self, networks: set[str]) -> None:
         for version in VERSIONS:
             name = ipset_rules.set_name(self._begin, "networks", version)
             gone = ipset_rules.networks(self._networks - networks, version)
             self._ipsets.clear(name, gone)
-            self._ipsets.fill(name, ipset_rules.networks(networks - self._networks, version))
+            self._fill(
+                "networks", version, ipset_rules.networks(networks - self._networks, version)
+            )
         self._networks = networks
 
     def _remove(self) -> None:
