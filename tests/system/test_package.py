@@ -417,6 +417,28 @@ def test_the_sensor_in_its_sandbox(site: Site) -> None:
     netns.until(seen, "the kernel has counted it")
 
 
+def test_admission_control_in_its_sandbox(site: Site) -> None:
+    """By BPF at the control group that systemd made for Postfix, and again when that is new.
+
+    The daemon looks once a second where Postfix is.
+    """
+
+    def strangers() -> dict[str, Any]:
+        status = json.loads(site.run("throttled", "status", "--json"))
+        found: dict[str, Any] = next(one for one in status["overload"] if one["scope"] == "mx")
+        return found
+
+    def counted(before: int) -> bool:
+        assert site.answers("198.18.13.7")
+        return bool(strangers()["admitted"] > before)
+
+    netns.until(lambda: strangers()["means"] == "bpf", "admission control has begun")
+    for _ in range(2):
+        netns.until(partial(counted, strangers()["admitted"]), "a connection is counted")
+        site.run("systemctl", "restart", "postfix")
+        netns.until(lambda: site.answers("198.18.13.8"), "Postfix is back")
+
+
 def test_xdp_in_its_sandbox(site: Site) -> None:
     """With the drop-in that the package has for it."""
     with drop_in(site):

@@ -21,6 +21,7 @@ from throttled.settings import (
     Guessing,
     Limit,
     Network,
+    Overload,
     Points,
     Policy,
     Protect,
@@ -399,6 +400,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     protect: Protect = _POLICY.protect
     accounts: Accounts = _POLICY.accounts
     guessing: Guessing = field(default_factory=Guessing)
+    overload: Overload = field(default_factory=Overload)
     firewall: Firewall = Firewall()
     sensor: Sensor = Sensor()
     store: Store = Store()

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from throttled.control.bulk import Refusal, UnbanMany, UnbanManyResult
 from throttled.control.fields import ListName, Op, Part, Seconds, Subject, Text
+from throttled.control.overload import OverloadStatus
 from throttled.histogram import Histogram
 from throttled.model import (
     Action,
@@ -382,6 +383,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
+    overload: list[OverloadStatus] = []  # of each scope, unless it is "off"
     days: list[Totals] = []  # yesterday and today
 
 
@@ -493,6 +495,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     hint: str = ""  # what an operator might do, for people
     proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+    known_good: tuple[Scope, ...] = ()  # always admitted there, see [overload]
     name: str = ""  # the client's forward-confirmed host name, where the log has one
     accounts: list[str] = []  # that the lines name: it logged in, or tried to; as it wrote them
     ports: dict[Scope, tuple[int, ...]] = {}  # that are filtered; none without a daemon

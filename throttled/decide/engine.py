@@ -39,7 +39,7 @@ from throttled.model import (
     Rate,
     Scope,
 )
-from throttled.settings import Count, Policy
+from throttled.settings import GUESSING, Count, Policy
 
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE = 1 << 18
@@ -291,8 +291,15 @@ class Engine:
         """
         meters = [gauge.read(client, at) for gauge in self.gauges()]
         meters = [meter for meter in meters if meter.value or not meter.kernel]
+        meters += self._guesses(client, at)
         behind = [g.read(client, at) for s in self._behind.values() for g in s.gauges.all()]
         return meters + [replace(meter, proxied=True) for meter in behind if meter.value]
+
+    def _guesses(self, client: str, at: float) -> list[Meter]:
+        """Return on how many accounts under attack a client failed; it has no scope."""
+        value, settings = self.guessing.accused(client, at), self.guessing.settings
+        about = float(settings.within), value, 0, settings.accounts - 1
+        return [Meter(GUESSING, scope, *about) for scope in SCOPES if value]
 
     def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:
         """Return who is nearest to being banned or furthest above a threshold, for `top`.

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from throttled.control.protocol import StatusResult
 from throttled.histogram import Histogram
+from throttled.metrics.overload import overload
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -55,6 +56,7 @@ class _Metrics(Collector):
         yield from _counters(status)
         yield from _gauges(status)
         yield from _logs(status)
+        yield from overload(status.overload)
         yield _histogram(
             "throttled_decision_seconds",
             "From a batch of lines read to its decisions recorded.",

@@ -13,6 +13,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.control.overload import OverloadStatus
 from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
@@ -51,6 +52,7 @@ class Running(Struct, frozen=True):
     #: Whether Postfix asked about a session of this host: its address and port, and about what.
     asked: Callable[[str, int, Literal["data", "recipient"]], bool]
     fleet: Callable[[], Fleet | None] = lambda: None
+    overload: Callable[[], list[OverloadStatus]] = list
 
 
 class Desk(Struct, frozen=True):

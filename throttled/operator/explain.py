@@ -11,6 +11,7 @@ from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
+from throttled.decide.overload import known_good
 from throttled.errors import SourceError
 from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
@@ -67,6 +68,11 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
         proxied=desk.pipeline.behind.active(moment.wall, subject),
+        known_good=tuple(
+            scope
+            for (_, scope), known in pasts.items()
+            if not address.is_named(subject) and (protected or known_good(known, moment.wall))
+        ),
         name=_name(desk, subject, decisions, events),
         accounts=_accounts(events) if seen and sender is None else [],
         ports=desk.running.reconciler.ports if desk.running else {},

@@ -75,6 +75,7 @@ from throttled.service.first_week import FirstWeek
 from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
+from throttled.service.overload import Overload
 from throttled.service.schedule import Schedule
 from throttled.sources import queue_files
 from throttled.sources.backlog import Backlog
@@ -120,6 +121,7 @@ class Daemon:
         self.journal: Journal
         self.schedule: Schedule
         self.fleet: FleetLink | None = None
+        self.overload: Overload
         self._reporters: list[Reporter] = []
         self._metrics = MetricsServer(lambda: expose(status(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
@@ -196,6 +198,8 @@ class Daemon:
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
+        self.overload = Overload(self.pipeline, observing=self.observing, ready=self._evident)
+        self._closing.callback(self.overload.close)
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.fleet = self._open_fleet()
@@ -260,6 +264,7 @@ class Daemon:
             test_notify=self.hook.test,
             fleet=lambda: None if self.fleet is None else self.fleet.fleet,
             asked=self.requests.asked_about,
+            overload=self.overload.status,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -274,6 +279,7 @@ class Daemon:
 
     def _spawn_loops(self) -> None:
         self._spawn(self.schedule.run())
+        self._spawn(self.overload.run())
         if self.fleet is not None:
             self._spawn(self.fleet.run())
 
@@ -307,6 +313,10 @@ class Daemon:
             return None
         self.announcer.always(link)
         return link
+
+    def _evident(self) -> bool:
+        """Return whether the database is open, and has the evidence of existing logs."""
+        return self.store_error is None and self.backlog.done
 
     async def _serve_metrics(self) -> None:
         """Serve the metrics where the configuration says; protecting continues without them."""
@@ -388,6 +398,7 @@ class Daemon:
         self.pipeline.engine.facts(self._named())
         self.pipeline.senders.facts(self.facts)
         self.protected.follow(protection)
+        self.overload.follow(self.config, self.facts, protection)
 
     def _named(self) -> Facts:
         return self.live.named(self.store)
@@ -502,7 +513,7 @@ class Daemon:
         single: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        always = () if self.observing else (ender,)
+        always = (self.overload,) if self.observing else (ender, self.overload)
         self.announcer = Announcer(single, (self.journal.bulk,), always)
 
     def _report(self, reports: Sequence[Report]) -> None:
@@ -525,6 +536,7 @@ class Daemon:
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
+            self.overload.findings,
             lambda at: () if self.fleet is None else self.fleet.findings(at),
             self._warnings,
         ]

@@ -64,6 +64,12 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 _SENDERS_WIDE = _SENDERS.replace(
     "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
 )
+# Candidates only: with deliveries on two days or two logins, at whatever time.
+_GOOD = """
+SELECT address FROM good
+WHERE address > ?1 AND seen > ?2 AND (days & (days - 1) <> 0 OR logins >= 2)
+ORDER BY address LIMIT ?3
+"""
 #: Columns of a decision, for `decision`.
 DECISION = """time, action, subject, scope, "limit", level, until, why, value, threshold, alert,
     rate, origin, name, lines"""
@@ -124,6 +130,12 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
     else:
         rows = connection.execute(_SENDERS, values)
     return [row[0] for row in rows]
+
+
+def good_addresses(connection: sqlite3.Connection, after: str, now: float, count: int) -> list[str]:
+    """Return addresses with good evidence that may count, in the order of their text."""
+    values = (after, day_of(now) - MEMORY, count)
+    return [row[0] for row in connection.execute(_GOOD, values)]
 
 
 def decisions(

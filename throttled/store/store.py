@@ -218,6 +218,11 @@ class Store:
                 record.evidence(connection, evidence, now)
             return load.senders(connection, network, scope, until, now, most, only)
 
+    def good_addresses(self, after: str, now: float, count: int) -> list[str]:
+        """Return addresses whose evidence may make them known good, from one on, in order."""
+        with self._database.guard() as connection:
+            return load.good_addresses(connection, after, now, count)
+
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:

@@ -25,6 +25,7 @@ from lab.figures.compare import compare
 from lab.figures.damage import damage
 from lab.figures.drops import drops
 from lab.figures.million import million
+from lab.figures.overload import overload
 from lab.figures.rates import rates
 from lab.figures.rig import (
     Options,
@@ -330,5 +331,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "drops": drops,
     "sensor": sensed,
     "policy": asked,
+    "overload": overload,
     "rivals": compare,
 }
