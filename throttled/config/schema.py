@@ -307,9 +307,15 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description='hosts that are listened to; "any": all that have the secret'),
     ] = "any"
     share: Annotated[
-        tuple[Literal["bans", "unbans"], ...],
-        Meta(max_length=2, description="what this host publishes; []: it only listens"),
-    ] = ("bans", "unbans")
+        tuple[Literal["bans", "unbans", "names"], ...],
+        Meta(
+            max_length=3,
+            description=(
+                "what this host publishes: bans; operators' unbans; user names tried, as keyed "
+                "hashes; []: it only listens"
+            ),
+        ),
+    ] = ("bans", "unbans", "names")
     believe: Annotated[
         Believe,
         Meta(

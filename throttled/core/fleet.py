@@ -18,6 +18,7 @@ from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
+from throttled.core import tried
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import OPERATOR
@@ -25,7 +26,7 @@ from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Down, Names, Read, Up
 from throttled.fleet.wire import Ban, Heartbeat, Seal, Unban, WireError
-from throttled.model import RESTRICTING, Decision, Entry, Finding
+from throttled.model import RESTRICTING, Crossing, Decision, Entry, Finding
 from throttled.store.store import Filter, Store, StoredPosition
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ Announce = Callable[[Sequence[Decision]], None]
 class Peer(Struct):
     """What is known of a peer since the start."""
 
+    again: int = 0  # number of the last entry before the start: of those before only names count
+    repeated: int = 0  # number of the latest of those that was read again
     id: str = _BEGIN  # of the last entry that was read
     number: int = 0  # of that entry
     heard: float = 0.0  # boot clock
@@ -75,6 +78,7 @@ class Fleet:
         *,
         positions: Callable[[], list[StoredPosition]],
         announce: Announce,
+        since: float,
     ) -> None:
         """Begin where the store says.
 
@@ -85,6 +89,7 @@ class Fleet:
             pipeline: records and applies.
             positions: how far the logs have been read.
             announce: called with what peers led to.
+            since: boot clock, see `SharedNames`.
         """
         self.settings, self.name = settings, name
         self.peers: dict[str, Peer] = {}
@@ -96,7 +101,8 @@ class Fleet:
         self._reading: set[str] | None = None  # what the process was asked to read
         self._secret, self._pipeline = secret, pipeline
         self._positions, self._announce = positions, announce
-        self.outbox = Outbox(settings, Seal(secret, settings.site, name), pipeline)
+        self._names = tried.SharedNames(pipeline, secret, since)
+        self.outbox = Outbox(settings, Seal(secret, settings.site, name), pipeline, self._names)
 
     @property
     def _store(self) -> Store:
@@ -249,7 +255,7 @@ class Fleet:
             self._refused(name, peer, error, now)
             return 0.0
         if found.number <= peer.number:
-            self.received[name, "old"] += 1
+            self._read_before(name, peer, found, server - added, now)
             peer.id = identity
             return 0.0
         self._effect(name, peer, found, (identity, server - added), now)
@@ -270,12 +276,34 @@ class Fleet:
         for row in found.rows:
             if isinstance(row, Heartbeat):
                 peer.version, peer.entries = row.version, row.entries
-        if bans:
-            left = [self._ban(row, age) for row in bans]
+        left = [self._ban(row, age) for row in bans]
+        if found.kind == "names":
+            crossings = self._names_of(name, found, age, now, again=False)
+            left = tried.bans(self.judge, name, crossings, self._store, now)
+        if left:
             self._bans(name, peer, left, now, positions)
         else:
             self._unbans(name, unbans, age, now)
             self._pipeline.recorder.record(now, positions=positions)
+
+    def _read_before(self, name: str, peer: Peer, found: wire.Entry, age: int, now: Moment) -> None:
+        """Count names of before the restart once more, as lines of the log are."""
+        if not peer.repeated < found.number <= peer.again:
+            self.received[name, "old"] += 1
+            return
+        peer.repeated = found.number
+        if found.kind == "names":
+            self._names_of(name, found, age, now, again=True)
+
+    def _names_of(
+        self, name: str, found: wire.Entry, age: int, now: Moment, *, again: bool
+    ) -> list[Crossing]:
+        rows = [row for row in found.rows if isinstance(row, wire.Names)]
+        received: Counter[str] = Counter()
+        crossings = self._names.count(rows, age, now, received, again=again)
+        for outcome, count in received.items() if not again else ():
+            self.received[name, f"names-{outcome}"] += count
+        return crossings
 
     def _ban(self, row: Ban, age: int) -> PeerBan:
         left = wire.seconds_left(row.seconds, age, self.settings.longest)
@@ -385,7 +413,7 @@ def _peer(stored: StoredPosition | None, now: Moment) -> Peer:
         wire.place(identity)
     except (MsgspecError, TypeError, WireError):
         return Peer(heard=now.boot)
-    return Peer(identity, number, heard=now.boot)
+    return Peer(number, number=number, heard=now.boot)
 
 
 def _is_place(identity: str) -> bool:

@@ -17,6 +17,7 @@ from throttled import __version__
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.core.pipeline import Pipeline
+from throttled.core.tried import SharedNames
 from throttled.errors import StoreError
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Up
@@ -42,8 +43,11 @@ class _Sent(Struct):
 class Outbox:
     """The own stream."""
 
-    def __init__(self, settings: Settings, seal: Seal, pipeline: Pipeline) -> None:
+    def __init__(
+        self, settings: Settings, seal: Seal, pipeline: Pipeline, names: SharedNames
+    ) -> None:
         """Publish nothing yet."""
+        self._names = names
         self.published: Counter[str] = Counter()  # rows, by kind
         self._settings, self._seal, self._pipeline = settings, seal, pipeline
         self._sent: _Sent | None = None
@@ -90,6 +94,9 @@ class Outbox:
             self._sent = None
         if self._sent is not None or now.boot < self._retry:
             return None
+        names = self._names.rows(now)
+        if names and "names" in self._settings.share:
+            return self._send("names", names, _Sent(self._published, self._again), now)
         while self._again is not None or self._store.last_decision() > self._published:
             kind, rows, sent = self._piece(now)
             if rows:
@@ -100,6 +107,10 @@ class Outbox:
         entries = sum(self._store.counts(now.wall).values())
         beat = Heartbeat(__version__, entries)
         return self._send("heartbeat", [beat], _Sent(self._published), now)
+
+    def due(self, now: Moment) -> float | None:
+        """Return after how many seconds `next` is to be asked again; None: when it is woken."""
+        return self._names.due(now) if self._sent is None and now.boot >= self._retry else None
 
     def added(self, now: Moment) -> None:
         """Note that the entry on its way is in the stream."""

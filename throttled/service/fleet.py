@@ -25,6 +25,8 @@ from throttled.sources.logs import Logs
 log = logging.getLogger("throttled")
 
 _AGAIN = 1.0
+#: Names tried so long before the start are published: lines of before it may be read only now.
+_RECENT = 60.0
 #: Decisions that are announced one by one.
 _SINGLE = 20
 _LARGEST = 65_536  # bytes of a file
@@ -82,7 +84,13 @@ class FleetLink:
             *(_text(path) for path in (settings.ca, settings.cert, settings.key)),
         )
         self.fleet = Fleet(
-            settings, name, secret, pipeline, positions=logs.positions, announce=self._announce
+            settings,
+            name,
+            secret,
+            pipeline,
+            positions=logs.positions,
+            announce=self._announce,
+            since=now().boot - _RECENT,
         )
         self._missing = False  # the process is
         self._wake = asyncio.Event()
@@ -188,6 +196,7 @@ class FleetLink:
                 entry = self.fleet.next(now())
                 if entry is not None:
                     writer.write(frames.encode(entry))
+            due = self.fleet.outbox.due(now())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _AGAIN)
+                await asyncio.wait_for(self._wake.wait(), _AGAIN if due is None else due)
             self._wake.clear()

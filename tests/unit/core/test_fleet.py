@@ -54,6 +54,7 @@ class Host:
             self.pipeline,
             positions=list[StoredPosition],
             announce=self.announced.extend,
+            since=NOW.boot - 60.0,
         )
 
     def connect(self, now: Moment = NOW) -> None:
@@ -124,6 +125,8 @@ def test_reading_twice_changes_nothing(one: Host, two: Host) -> None:
     two.connect()
     two.hear(one)
     assert two.store.decisions("") == before
+    assert two.fleet.received["mx1", "old"] == 0  # read again for the names alone
+    two.hear(one)
     assert two.fleet.received["mx1", "old"] == len(one.stream)
 
 
