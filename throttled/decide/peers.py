@@ -108,7 +108,10 @@ class Peers:
         for ban in bans:
             key = (ban.subject, ban.scope)
             past = pasts.get(key, _UNKNOWN)
-            outcome = self._spared(ban, found[key][0] if key in found else None, past, now)
+            # Whose past is known has a subject that is acceptable; this ban may be another's.
+            allowed = _may_name(ban) if key in pasts else acceptable(ban)
+            decided = found[key][0] if key in found else None
+            outcome = self._spared(ban, decided, past, now) if allowed else "refused"
             if not outcome and believe == "report":
                 outcome = "reported"
             if not outcome and key not in found and len(found) >= room:
@@ -166,8 +169,6 @@ class Peers:
         self, ban: PeerBan, decided: Decision | None, past: Past, now: float
     ) -> Outcome | None:
         """Return why nothing is decided about a ban; None: something is."""
-        if not acceptable(ban):
-            return "refused"
         if ban.seconds <= 0:
             return "expired"
         if self._ladder.protection.reason(ban.subject):
@@ -189,9 +190,18 @@ class Peers:
         if limit != OPERATOR and not ban.why:
             why += f" for {ban.limit}: {ban.value}, limit {ban.threshold}"
         found = Decision(
-            now, "ban", ban.subject, ban.scope, limit, ban.level, now + ban.seconds, why
+            now,
+            "ban",
+            ban.subject,
+            ban.scope,
+            limit,
+            ban.level,
+            now + ban.seconds,
+            why,
+            ban.value,
+            ban.threshold,
+            origin=f"peer:{peer}",
         )
-        found = replace(found, value=ban.value, threshold=ban.threshold, origin=f"peer:{peer}")
         if ban.action == "throttle":
             return replace(found, action="throttle", above="soft")
         if weak or policy.mode_of(limit) != "enforce":
@@ -237,11 +247,16 @@ def acceptable(ban: PeerBan) -> bool:
         packed, prefix = address.parse(subject)
     except ValueError:
         return False
-    if address.text(packed, prefix) != subject or ban.limit in NOT_SHARED:
+    if address.text(packed, prefix) != subject or not _may_name(ban):
         return False
-    if not address.is_network(subject):
-        return True
-    return ban.limit == OPERATOR and prefix >= WIDEST[address.version(subject)]
+    return not address.is_network(subject) or prefix >= WIDEST[address.version(subject)]
+
+
+def _may_name(ban: PeerBan) -> bool:
+    """Return whether a ban may name its limit: networks are banned by operators alone."""
+    if ban.limit in NOT_SHARED:
+        return False
+    return ban.limit == OPERATOR or not address.is_network(ban.subject)
 
 
 def known_good(past: Past, now: float) -> bool:

@@ -34,7 +34,9 @@ _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
 #: Until so many seconds the daemon may take over entries before others are waited for without it.
 _TAKING = 0.005
 _SHORT = 10  # milliseconds that others are waited for then
-_PIECE = 4  # entries of a peer in one answer
+_PIECE = 128  # entries of a peer in one answer
+_MESSAGE = 900_000  # bytes of entries in a message to the daemon, which takes 1 MiB
+_HEAD = 8  # bytes around a text or bytes in a message, at most
 _ROSTER = 10.0
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 _REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
@@ -196,7 +198,13 @@ class Mover:
             await self._writer.drain()
 
     def _pass_on(self, name: str, entries: list[Any]) -> None:
-        found = [_entry(each) for each in entries]
+        found: list[tuple[str, bytes, bytes]] = []
+        size = 0
+        for each in map(_entry, entries):
+            size += sum(len(part) + _HEAD for part in each)
+            if size > _MESSAGE:  # the rest is read again
+                break
+            found.append(each)
         if not found or name not in self._after:
             return
         self._after[name] = found[-1][0]
@@ -212,7 +220,7 @@ def _entry(raw: Any) -> tuple[str, bytes, bytes]:
     """Return id, data and MAC of an entry; what is longer than allowed as nothing."""
     identity, fields = raw
     data, mac = ((fields or {}).get(name, b"") for name in (b"d", b"m"))
-    return _text(identity), data if len(data) <= wire.BYTES else b"", mac[:64]
+    return _text(identity)[:64], data if len(data) <= wire.BYTES else b"", mac[:64]
 
 
 def _text(value: Any) -> str:

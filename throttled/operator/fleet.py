@@ -25,16 +25,16 @@ def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
     entries = desk.store.of_peers(now.wall)
     distrusted = fleet.distrusted()
     peers = []
-    for name in sorted({*fleet.peers, *entries, *distrusted}):
-        known = fleet.peers.get(name)
-        outcomes = {what: n for (who, what), n in fleet.received.items() if who == name and n}
+    for name in sorted({*fleet.inbox.peers, *entries, *distrusted}):
+        known = fleet.inbox.peers.get(name)
+        outcomes = {what: n for (who, what), n in fleet.inbox.received.items() if who == name and n}
         peers.append(
             FleetPeer(
                 name,
                 known.version if known else "",
                 now.boot - known.heard if known else 0.0,
                 entries.get(name, 0),
-                fleet.judge.braked(name, now.wall),
+                fleet.inbox.judge.braked(name, now.wall),
                 outcomes,
                 name in distrusted,
             )

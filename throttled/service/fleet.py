@@ -18,6 +18,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.errors import ConfigError, StoreError
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Recorded, Up
+from throttled.health.fleet import findings
 from throttled.model import Decision, Finding
 from throttled.service.announce import Announcer
 from throttled.sources.logs import Logs
@@ -30,6 +31,7 @@ _RECENT = 60.0
 #: Decisions that are announced one by one.
 _SINGLE = 20
 _LARGEST = 65_536  # bytes of a file
+_END = object()
 
 
 def read_secret(path: str) -> bytes:
@@ -94,6 +96,7 @@ class FleetLink:
         )
         self._missing = False  # the process is
         self._wake = asyncio.Event()
+        self._stepping = asyncio.Lock()
         self._taking: dict[str, asyncio.Task[None]] = {}
 
     def __call__(self, _decisions: Sequence[Decision]) -> None:
@@ -118,7 +121,7 @@ class FleetLink:
             what = f"the fleet process does not listen at {self.settings.socket}"
             hint = "systemctl enable --now throttled-fleet.service"
             yield Finding("warning", what, hint, "fleet-process")
-        yield from self.fleet.findings(boot)
+        yield from findings(self.fleet, boot)
 
     def _announce(self, decisions: Sequence[Decision]) -> None:
         self._announcer(decisions, notice=len(decisions) <= _SINGLE)
@@ -176,19 +179,31 @@ class FleetLink:
         self._wake.set()
 
     async def _entries(self, message: Entries, writer: asyncio.StreamWriter) -> None:
-        """Process entries of a peer, one in an iteration of the loop, then let the next come."""
-        wait = 0.0
-        for entry in message.entries:
-            while True:
-                try:
-                    wait = self.fleet.entry(message.peer, message.server, entry, now())
-                    break
-                except StoreError:  # reported where it is recorded
-                    await asyncio.sleep(_AGAIN)
-            await asyncio.sleep(0)
-        await asyncio.sleep(wait)
+        """Process entries of a peer, then let the next come.
+
+        Of all peers one step is made at a time: own lines come in between.
+        """
+        inbox = self.fleet.inbox
+        what = message.peer, message.server, message.entries
+        while True:
+            try:
+                steps = inbox.steps(*what, now)
+                while await self._step(steps):
+                    pass
+                break
+            except StoreError:  # reported where it is recorded
+                await asyncio.sleep(_AGAIN)
+        await asyncio.sleep(inbox.pause(message.peer))
         del self._taking[message.peer]
         writer.write(frames.encode(Recorded(message.peer)))
+
+    async def _step(self, steps: Iterator[None]) -> bool:
+        """Make a step, alone in its iteration of the event loop; return whether there was one."""
+        async with self._stepping:
+            if next(steps, _END) is _END:
+                return False
+            await asyncio.sleep(0)
+        return True
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import UTC
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
-from throttled.core.fleet import BURST, PEERS, Fleet
+from throttled.core.fleet import Fleet
+from throttled.core.inbox import BURST, PEERS, SLICE
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
+from throttled.health.fleet import findings
 from throttled.model import Decision, Facts, Ruleset, Scope
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -76,13 +79,18 @@ class Host:
     def hear(self, other: "Host", now: Moment = NOW, server: int = SERVER) -> list[float]:
         """Process another's whole stream."""
         self.fleet.named(Names({other.name: "9999999999999-0"}), now)
-        return [self.fleet.entry(other.name, server, e, now) for e in other.stream]
+        waits = []
+        for entry in other.stream:
+            for _ in self.fleet.inbox.steps(other.name, server, [entry], lambda: now):
+                pass
+            waits.append(self.fleet.inbox.pause(other.name))
+        return waits
 
     def bans(self, now: Moment = NOW) -> dict[str, str]:
         return {s.subject: s.origin for s in self.store.snapshots(now.wall) if s.action == "ban"}
 
     def health(self, later: float = 0.0) -> set[str]:
-        return {finding.key for finding in self.fleet.findings(NOW.boot + later)}
+        return {finding.key for finding in findings(self.fleet, NOW.boot + later)}
 
 
 @pytest.fixture
@@ -125,9 +133,9 @@ def test_reading_twice_changes_nothing(one: Host, two: Host) -> None:
     two.connect()
     two.hear(one)
     assert two.store.decisions("") == before
-    assert two.fleet.received["mx1", "old"] == 0  # read again for the names alone
+    assert two.fleet.inbox.received["mx1", "old"] == 0  # read again for the names alone
     two.hear(one)
-    assert two.fleet.received["mx1", "old"] == len(one.stream)
+    assert two.fleet.inbox.received["mx1", "old"] == len(one.stream)
 
 
 def test_only_the_servers_clock_counts(one: Host, two: Host) -> None:
@@ -165,7 +173,7 @@ def test_own_decisions_may_be_kept_from_peers_unbans() -> None:
     other.say(1, Unban(A, "mx"), Unban(B, "mx"), Unban("xx", "mx"), kind="unban")
     host.hear(other)
     assert host.bans() == {A: "log"}
-    counts = host.fleet.received
+    counts = host.fleet.inbox.received
     assert [counts["mx1", o] for o in ("kept", "unbanned", "refused")] == [1, 1, 1]
 
 
@@ -175,7 +183,7 @@ def test_mass_unbans_are_cut(one: Host, two: Host) -> None:
     one.say(1, *(Unban(b.subject, "mx") for b in bans), kind="unban")
     two.hear(one)
     assert len(two.bans()) == 100
-    assert two.fleet.received["mx1", "too-many"] == 100
+    assert two.fleet.inbox.received["mx1", "too-many"] == 100
 
 
 def test_forged_entries_are_counted_and_many_stop_the_reading(one: Host, two: Host) -> None:
@@ -198,7 +206,7 @@ def test_an_entry_of_another_peer_is_forged(one: Host, two: Host) -> None:
     one.seal = Seal(SECRET, "lab", "mx3")
     one.say(1, ROW)
     two.hear(one)
-    assert (two.bans(), two.fleet.received["mx1", "forged"]) == ({}, 1)
+    assert (two.bans(), two.fleet.inbox.received["mx1", "forged"]) == ({}, 1)
 
 
 @pytest.mark.parametrize(
@@ -343,16 +351,16 @@ def test_a_lost_stream_is_read_from_its_first_entry(one: Host, two: Host) -> Non
 def test_names_are_bounded_and_checked(two: Host) -> None:
     names = {f"host{n}": "0-0" for n in range(PEERS + 10)}
     two.fleet.named(Names({"mx2": "0-0", "../x": "0-0", "": "0-0", **names}), NOW)
-    assert len(two.fleet.peers) == PEERS
-    assert {"mx2", "../x", ""}.isdisjoint(two.fleet.peers)
+    assert len(two.fleet.inbox.peers) == PEERS
+    assert {"mx2", "../x", ""}.isdisjoint(two.fleet.inbox.peers)
 
 
 def test_only_named_peers() -> None:
     host = Host("mx2", Settings(site="lab", peers=("mx1",)))
     host.connect()
     host.fleet.named(Names({"mx1": "0-0", "mx3": "0-0"}), NOW)
-    assert set(host.fleet.peers) == {"mx1"}
-    assert host.fleet.entry("mx3", SERVER, ("1-0", b"", b""), NOW) == 0.0
+    assert set(host.fleet.inbox.peers) == {"mx1"}
+    assert list(host.fleet.inbox.steps("mx3", SERVER, [("1-0", b"", b"")], lambda: NOW)) == []
 
 
 async def _remove(host: Host) -> int:
@@ -373,3 +381,70 @@ def test_a_distrusted_peer_is_removed_and_not_listened_to(one: Host, two: Host) 
     two.fleet.trust("mx1", NOW)
     two.hear(one)
     assert two.bans() == {A: "peer:mx1"}
+
+
+def rows(count: int) -> list[Ban]:
+    return [replace(ROW, subject=f"198.18.{n >> 8}.{n & 255}") for n in range(count)]
+
+
+def test_a_catch_up_is_processed_in_slices_and_its_position_comes_last(
+    one: Host, two: Host
+) -> None:
+    """Own lines come in between; a kill in between loses nothing, as no position is ahead."""
+    for number, at in enumerate(range(0, 3 * SLICE, SLICE), 1):
+        one.say(number, *reversed(rows(3 * SLICE)[at : at + SLICE]), before=number - 1)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    steps = two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW)
+    seen = [(len(two.bans()), "fleet:mx1" in two.store.positions()) for _ in steps]
+    counts = [count for count, _ in seen]
+    assert max(b - a for a, b in pairwise(counts)) == SLICE
+    assert [done for _, done in seen].count(True) == 1
+    assert seen[-1] == (3 * SLICE, True)
+    two.start()
+    two.connect()
+    two.hear(one)
+    assert two.fleet.inbox.received["mx1", "banned"] == 0
+
+
+def test_what_is_in_between_bans_keeps_its_place(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    one.say(3, replace(ROW, subject=B), before=2)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
+        pass
+    assert two.bans() == {B: "peer:mx1"}
+
+
+def test_a_peer_that_is_distrusted_meanwhile_is_processed_no_further(one: Host, two: Host) -> None:
+    one.say(1, *rows(800)[:400])
+    one.say(2, *rows(800)[400:], before=1)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
+        if two.bans():
+            two.fleet.distrust("mx1", NOW)
+    assert len(two.bans()) == SLICE
+
+
+def test_a_peer_whose_entries_are_not_processed_is_behind(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for seconds in (0, 10, 80):
+        later = Moment(WALL + seconds, NOW.boot + seconds)
+        two.fleet.named(Names({"mx1": f"{SERVER + 90_000}-0"}), later)
+    assert "fleet-behind:mx1" not in two.health(60)
+    assert "fleet-behind:mx1" in two.health(80)
+    entry = f"{SERVER + 90_000}-0", *wire.encode(one.seal, Entry(2, 1, "ban", [ROW]))
+    assert list(two.fleet.inbox.steps("mx1", SERVER, [entry], lambda: later))
+    two.fleet.named(Names({"mx1": f"{SERVER + 90_000}-0"}), later)
+    assert "fleet-behind:mx1" not in two.health(200)
+
+
+def test_a_peer_is_read_again_after_it_was_distrusted_for_a_moment(one: Host, two: Host) -> None:
+    """The process may be ahead: what it passed on meanwhile was not processed."""
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.distrust("mx1", NOW)
+    two.fleet.trust("mx1", NOW)
+    assert two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW) is not None

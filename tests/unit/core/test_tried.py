@@ -80,7 +80,7 @@ def test_three_names_on_each_host_are_a_ban_where_the_eleventh_is_known(
     (row,) = [s for s in two.store.snapshots(WALL) if s.action == "ban"]
     assert (row.subject, row.scope, row.origin) == (A, "submission", "peer:mx1")
     assert "11 user names tried within 1d, hard limit 10" in row.why
-    assert two.fleet.received["mx1", "names-counted"] == 3
+    assert two.fleet.inbox.received["mx1", "names-counted"] == 3
     two.publish()
     assert "ban" not in kinds(two)  # the last name was not tried here
 
@@ -116,7 +116,7 @@ def test_names_of_protected_and_exempt_clients_and_of_no_clients_do_not_count(
     others = [wire.Names(s, "submission", [1]) for s in ("198.51.100.0/24", "198.51.100.07", "xx")]
     one.say(1, wire.Names(A, "submission", [1, 2]), own, *others, kind="names")
     two.hear(one)
-    counts = {what: n for (_, what), n in two.fleet.received.items() if n}
+    counts = {what: n for (_, what), n in two.fleet.inbox.received.items() if n}
     assert counts == {"names-exempt": 2, "names-protected": 1, "names-refused": 3}
 
 
