@@ -137,7 +137,7 @@ class Fleet:
         if readable == self._reading or self.up is None:
             return None
         self._reading = readable
-        oldest = f"{max(0, self.up.server - int(self.settings.longest * 1000))}-0"
+        oldest = f"{max(0, self.up.time - int(self.settings.longest * 1000))}-0"
         after = {n: max(oldest, self.inbox.peers[n].id, key=wire.place) for n in readable}
         return Read(after)
 

@@ -108,6 +108,14 @@ class Outbox:
         beat = Heartbeat(__version__, entries)
         return self._send("heartbeat", [beat], _Sent(self._published), now)
 
+    def unpublished(self) -> int:
+        """Return how many decisions are not looked at yet.
+
+        Raises:
+            StoreError: the history cannot be read.
+        """
+        return max(0, self._store.last_decision() - self._published)
+
     def due(self, now: Moment) -> float | None:
         """Return after how many seconds `next` is to be asked again; None: when it is woken."""
         return self._names.due(now) if self._sent is None and now.boot >= self._retry else None

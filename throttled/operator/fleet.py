@@ -10,7 +10,8 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
-from throttled.errors import RefusedError
+from throttled.errors import RefusedError, StoreError
+from throttled.health.fleet import server
 from throttled.operator.desk import Desk
 
 
@@ -21,7 +22,20 @@ def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
         RefusedError: there is none.
         StoreError: entries cannot be counted.
     """
-    fleet, now = _fleet(desk), desk.clock()
+    return _result(_fleet(desk), desk)
+
+
+def exposed(desk: Desk) -> FleetResult | None:
+    """Return the same for the metrics; None: there is no fleet, or entries cannot be counted."""
+    fleet = desk.daemon().fleet()
+    try:
+        return None if fleet is None else _result(fleet, desk)
+    except StoreError:  # reported where it is recorded
+        return None
+
+
+def _result(fleet: Fleet, desk: Desk) -> FleetResult:
+    now = desk.clock()
     entries = desk.store.of_peers(now.wall)
     distrusted = fleet.distrusted()
     peers = []
@@ -37,12 +51,21 @@ def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
                 fleet.inbox.judge.braked(name, now.wall),
                 outcomes,
                 name in distrusted,
+                known.behind() if known else 0.0,
             )
         )
     error = fleet.down.text if fleet.down else ""
-    published = dict(fleet.outbox.published)
-    connected = fleet.up is not None
-    return FleetResult(fleet.settings.site, fleet.name, connected, error, published, peers)
+    return FleetResult(
+        fleet.settings.site,
+        fleet.name,
+        fleet.up is not None,
+        error,
+        dict(fleet.outbox.published),
+        peers,
+        fleet.outbox.unpublished(),
+        fleet.inbox.delay,
+        [] if fleet.up is None else list(server(fleet.up.server)),
+    )
 
 
 async def fleet_remove(desk: Desk, request: FleetRemove, _peer: Peer) -> Done:

@@ -9,14 +9,14 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from throttled.clock import now
 from throttled.config.schema import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
-from throttled.errors import ConfigError, StoreError
-from throttled.fleet import frames, wire
+from throttled.errors import StoreError
+from throttled.fleet import frames
+from throttled.fleet.files import read_secret, text
 from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Recorded, Up
 from throttled.health.fleet import findings
 from throttled.model import Decision, Finding
@@ -30,36 +30,7 @@ _AGAIN = 1.0
 _RECENT = 60.0
 #: Decisions that are announced one by one.
 _SINGLE = 20
-_LARGEST = 65_536  # bytes of a file
 _END = object()
-
-
-def read_secret(path: str) -> bytes:
-    """Return the secret of the fleet, which only root may be able to read.
-
-    Raises:
-        ConfigError: there is no such file, others may read it, or it is too short.
-    """
-    data = _read(path)
-    if Path(path).stat().st_mode & 0o077:
-        raise ConfigError(f"{path} is readable by others", f"chmod 600 {path}")
-    if len(data) != wire.SECRET:
-        raise ConfigError(f"{path} does not have {wire.SECRET} bytes", "throttled fleet key")
-    return data
-
-
-def _read(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(_LARGEST)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}", "see [fleet] in the configuration"
-        ) from error
-
-
-def _text(path: str) -> str:
-    return _read(path).decode("ascii", "replace").strip() if path else ""
 
 
 class FleetLink:
@@ -82,8 +53,8 @@ class FleetLink:
             settings.site,
             name,
             float(settings.longest),
-            _text(settings.password),
-            *(_text(path) for path in (settings.ca, settings.cert, settings.key)),
+            text(settings.password),
+            *(text(path) for path in (settings.ca, settings.cert, settings.key)),
         )
         self.fleet = Fleet(
             settings,
@@ -159,7 +130,8 @@ class FleetLink:
     def _message(self, message: frames.ToDaemon, writer: asyncio.StreamWriter) -> None:
         fleet, moment = self.fleet, now()
         if isinstance(message, Up):
-            log.info("fleet %s: connected, Redis server %s", self.settings.site, message.version)
+            version = message.server.version
+            log.info("fleet %s: connected, Redis server %s", self.settings.site, version)
             fleet.connected(message, moment)
         elif isinstance(message, Down):
             if fleet.down is None:

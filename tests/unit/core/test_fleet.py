@@ -13,7 +13,7 @@ from throttled.core.fleet import Fleet
 from throttled.core.inbox import BURST, PEERS, SLICE
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
-from throttled.fleet import wire
+from throttled.fleet import frames, wire
 from throttled.fleet.frames import Add, Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
 from throttled.health.fleet import findings
@@ -62,7 +62,7 @@ class Host:
 
     def connect(self, now: Moment = NOW) -> None:
         last = self.stream[-1] if self.stream else None
-        self.fleet.connected(Up(SERVER, "7.0.15", "noeviction", last), now)
+        self.fleet.connected(Up(SERVER, frames.Server("7.0.15", "noeviction", "master"), last), now)
 
     def add(self, entry: Add) -> None:
         self.stream.append((f"{SERVER + len(self.stream)}-0", entry.data, entry.mac))
