@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, msgpack
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
+from throttled.core.fleet_health import BEGIN, BURST, Peer, error, evicting, of_peer, unconnected
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import OPERATOR
@@ -32,35 +33,15 @@ log = logging.getLogger(__name__)
 
 PEERS = 256
 #: Rows of a peer that are taken a second, and at once after a silence.
-RATE, BURST = 5_000.0, 100_000.0
-_SILENT = 180.0
+RATE = 5_000.0
 #: A connection that is lost for less is no finding.
 _PATIENCE = 10.0
 #: So many forged entries of a peer in a minute: it is not read for a minute.
 _FORGED, _PAUSE = 100, 60.0
-_BEGIN = "0-0"
 _PIECE = 1_000  # entries that are removed at once
 _DISTRUSTED = "fleet-distrusted"
 
 Announce = Callable[[Sequence[Decision]], None]
-
-
-class Peer(Struct):
-    """What is known of a peer since the start."""
-
-    id: str = _BEGIN  # of the last entry that was read
-    number: int = 0  # of that entry
-    heard: float = 0.0  # boot clock
-    version: str = ""
-    entries: int = 0  # active there, by its own count
-    missing: bool = False  # an entry before the last one never came
-    braked: bool = False  # its bans are throttles
-    most: bool = False  # it published more than may be active
-    forged: int = 0  # since `forged_since`
-    forged_since: float = 0.0  # boot clock
-    paused_until: float = 0.0  # boot clock
-    allowance: float = BURST  # rows that may come at once
-    counted: float = 0.0  # boot clock, when that was
 
 
 class Fleet:
@@ -93,6 +74,7 @@ class Fleet:
         self.up: Up | None = None
         self.down: Down | None = None
         self._down_since: float | None = None
+        self._up_since = 0.0  # boot clock
         self._reading: set[str] | None = None  # what the process was asked to read
         self._secret, self._pipeline = secret, pipeline
         self._positions, self._announce = positions, announce
@@ -112,13 +94,13 @@ class Fleet:
         """
         self._reading = None
         self.outbox.connected(message, now)
-        self.up, self.down, self._down_since = message, None, None
+        self.up, self.down, self._up_since = message, None, now.boot
 
     def lost(self, message: Down, now: Moment) -> None:
         """Note that an entry was refused, or that there is no connection."""
         self.down = message
-        self.outbox.lost(now, sent=message.kind == "unreachable")
-        if message.kind == "unreachable":
+        self.outbox.lost(now, sent=message.kind in {"unreachable", "process"})
+        if message.kind in {"unreachable", "process"}:
             self.up = None
         if self._down_since is None:
             self._down_since = now.boot
@@ -137,7 +119,7 @@ class Fleet:
         Raises:
             StoreError: that cannot be recorded; after a kill it is published again.
         """
-        if self.up is not None:
+        if self.up is not None and self.down is not None:
             self.down = self._down_since = None  # the server has room again
         self.outbox.added(now)
 
@@ -147,6 +129,8 @@ class Fleet:
         Raises:
             StoreError: positions cannot be read.
         """
+        if self.down is None and now.boot - self._up_since >= _PATIENCE:
+            self._down_since = None  # it stays connected
         known = self.settings.peers
         stored = self._store.positions()
         distrusted = self.distrusted()
@@ -158,7 +142,7 @@ class Fleet:
             peer = self.peers.get(name)
             if peer is not None and _before(last, peer.id):
                 log.warning("the Redis server lost entries of %s; reading from its first", name)
-                peer.id = _BEGIN
+                peer.id = BEGIN
                 self._reading = None
         readable = self._readable(now)
         if readable == self._reading or self.up is None:
@@ -194,6 +178,7 @@ class Fleet:
         names = sorted(self.distrusted() | {name})
         self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
         self.peers.pop(name, None)
+        self._reading = None
 
     def trust(self, name: str, now: Moment) -> None:
         """Listen to a host again, and end its brake.
@@ -204,6 +189,7 @@ class Fleet:
         names = sorted(self.distrusted() - {name})
         self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
         self.judge.release(name)
+        self._reading = None  # what came meanwhile was passed over: it is read again
 
     async def remove(self, name: str, clock: Callable[[], Moment]) -> int:
         """Remove what came from a host, in pieces; return how many entries that were.
@@ -339,6 +325,7 @@ class Fleet:
         if now.boot - peer.forged_since > _PAUSE:
             peer.forged, peer.forged_since = 0, now.boot
         peer.forged += 1
+        peer.forged_last = now.boot
         if peer.forged >= _FORGED:
             peer.paused_until = now.boot + _PAUSE
 
@@ -351,31 +338,18 @@ class Fleet:
 
     # What is wrong
 
+    def error(self) -> tuple[str, str]:
+        """Return what is wrong with the connection, and a hint; empty: nothing is."""
+        return error(self.down)
+
     def findings(self, boot: float) -> Iterator[Finding]:
         """Yield what is wrong with the connection and with peers."""
         if self.down is not None and boot - (self._down_since or boot) >= _PATIENCE:
-            hint = "this host protects itself alone meanwhile; see docs/fleet.md"
-            what = f"the Redis server of the fleet: {self.down.text}"
-            yield Finding("warning", what, hint, f"fleet-{self.down.kind}")
+            yield unconnected(self.down, alone=self.up is None)
         if self.up is not None and self.up.eviction not in {"", "noeviction"}:
-            what = f"the Redis server evicts keys (maxmemory-policy {self.up.eviction})"
-            yield Finding("warning", what, "set maxmemory-policy noeviction", "fleet-evicts")
+            yield evicting(self.up.eviction)
         for name, peer in self.peers.items():
-            for kind, what in self._wrong(peer, boot):
-                hint = "see: throttled fleet status"
-                yield Finding("warning", f"{name}: {what}", hint, f"fleet-{kind}:{name}")
-
-    def _wrong(self, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
-        if peer.forged and boot - peer.forged_since < _PAUSE:
-            yield "forged", f"{peer.forged} entries are not made with the secret of the fleet"
-        if peer.braked:
-            yield "brake", "banned many clients that are good here; its bans are throttles"
-        if peer.most:
-            yield "most", f"published more than {self.settings.most} entries"
-        if peer.missing:
-            yield "gap", "an entry of it never came"
-        if self.up is not None and boot - peer.heard > _SILENT:
-            yield "silent", "nothing was heard for three minutes"
+            yield from of_peer(name, peer, boot, self.settings, connected=self.up is not None)
 
 
 def _peer(stored: StoredPosition | None, now: Moment) -> Peer:

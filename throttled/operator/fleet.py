@@ -39,20 +39,20 @@ def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
                 name in distrusted,
             )
         )
-    error = fleet.down.text if fleet.down else ""
+    error, hint = fleet.error()
     published = dict(fleet.outbox.published)
     connected = fleet.up is not None
-    return FleetResult(fleet.settings.site, fleet.name, connected, error, published, peers)
+    return FleetResult(fleet.settings.site, fleet.name, connected, error, published, peers, hint)
 
 
 async def fleet_remove(desk: Desk, request: FleetRemove, _peer: Peer) -> Done:
     """Remove what came from a host.
 
     Raises:
-        RefusedError: there is no fleet.
+        RefusedError: there is no fleet, or no such host in it.
         StoreError: what is not removed yet stays.
     """
-    fleet = _fleet(desk)
+    fleet = _known(desk, request.subject)
     if request.distrust:
         fleet.distrust(request.subject, desk.clock())
     removed = await fleet.remove(request.subject, desk.clock)
@@ -64,10 +64,10 @@ def fleet_trust(desk: Desk, request: FleetTrust, _peer: Peer) -> Done:
     """Listen to a host again, and end its brake.
 
     Raises:
-        RefusedError: there is no fleet.
+        RefusedError: there is no fleet, or no such host in it.
         StoreError: it cannot be recorded.
     """
-    _fleet(desk).trust(request.subject, desk.clock())
+    _known(desk, request.subject).trust(request.subject, desk.clock())
     return Done(f"{request.subject} is listened to")
 
 
@@ -75,4 +75,14 @@ def _fleet(desk: Desk) -> Fleet:
     fleet = desk.daemon().fleet()
     if fleet is None:
         raise RefusedError("this host is in no fleet", "set [fleet] site, see docs/fleet.md")
+    return fleet
+
+
+def _known(desk: Desk, name: str) -> Fleet:
+    """Return the fleet, if it has a host of this name: a mistyped one is refused."""
+    fleet = _fleet(desk)
+    names = {*fleet.peers, *desk.store.of_peers(desk.clock().wall), *fleet.distrusted()}
+    if name not in names:
+        known = ", ".join(sorted(names)) or "none yet"
+        raise RefusedError(f"no host {name} is known in the fleet", f"known: {known}")
     return fleet
