@@ -564,9 +564,10 @@ class FleetResult(_Result, frozen=True, tag="fleet"):
     site: str
     name: str  # of this host
     connected: bool
-    error: str  # why not; "" where it is
+    error: str  # why not, or why nothing is published; "" where all is well
     published: dict[str, int]  # rows since the start, by kind
     peers: list[FleetPeer]
+    hint: str = ""  # what to do about the error
     unpublished: int = 0  # decisions that are not looked at yet
     delay: Histogram = field(default_factory=Histogram)  # published there -> processed here
     server: list[Finding] = []  # what is wrong with the Redis server

@@ -27,6 +27,8 @@ from throttled.store.store import Filter, Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
+#: A connection is one that lasts after so many seconds.
+_LASTING = 10.0
 _PIECE = 1_000  # entries that are removed at once
 _DISTRUSTED = "fleet-distrusted"
 
@@ -60,6 +62,7 @@ class Fleet:
         self.up: Up | None = None
         self.down: Down | None = None
         self.down_since: float | None = None  # boot clock
+        self._up_since = 0.0  # boot clock
         self._reading: set[str] | None = None  # what the process was asked to read
         self._pipeline = pipeline
         self.names = SharedNames(pipeline, secret, since)
@@ -80,13 +83,13 @@ class Fleet:
         """
         self._reading = None
         self.outbox.connected(message, now)
-        self.up, self.down, self.down_since = message, None, None
+        self.up, self.down, self._up_since = message, None, now.boot
 
     def lost(self, message: Down, now: Moment) -> None:
         """Note that an entry was refused, or that there is no connection."""
         self.down = message
-        self.outbox.lost(now, sent=message.kind == "unreachable")
-        if message.kind == "unreachable":
+        self.outbox.lost(now, sent=message.kind in {"unreachable", "process"})
+        if message.kind in {"unreachable", "process"}:
             self.up = None
         if self.down_since is None:
             self.down_since = now.boot
@@ -105,7 +108,7 @@ class Fleet:
         Raises:
             StoreError: that cannot be recorded; after a kill it is published again.
         """
-        if self.up is not None:
+        if self.up is not None and self.down is not None:
             self.down = self.down_since = None  # the server has room again
         self.outbox.added(now)
 
@@ -115,6 +118,8 @@ class Fleet:
         Raises:
             StoreError: positions cannot be read.
         """
+        if self.down is None and now.boot - self._up_since >= _LASTING:
+            self.down_since = None  # it stays connected
         known, peers = self.settings.peers, self.inbox.peers
         positions = self._store.positions()
         distrusted = self.distrusted()
@@ -167,6 +172,7 @@ class Fleet:
         names = sorted(self.distrusted() | {name})
         self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
         self.inbox.peers.pop(name, None)
+        self._reading = None
 
     def trust(self, name: str, now: Moment) -> None:
         """Listen to a host again, and end its brake.

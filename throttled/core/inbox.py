@@ -58,6 +58,7 @@ class Peer(Struct):
     most: bool = False  # it published more than may be active
     forged: int = 0  # since `forged_since`
     forged_since: float = 0.0  # boot clock
+    forged_last: float = 0.0  # boot clock
     paused_until: float = 0.0  # boot clock
     allowance: float = BURST  # rows that may come at once
     counted: float = 0.0  # boot clock, when that was
@@ -288,6 +289,7 @@ class Inbox:
         if now.boot - peer.forged_since > PAUSE:
             peer.forged, peer.forged_since = 0, now.boot
         peer.forged += 1
+        peer.forged_last = now.boot
         if peer.forged >= FORGED:
             peer.paused_until = now.boot + PAUSE
 

@@ -76,7 +76,7 @@ class Outbox:
         if self._sent is not None and last == self._sent.number:
             self.added(now)  # it was written, only the answer did not come
         self._number = max(self._number, last)
-        self._sent = None
+        self._sent, self._retry = None, 0.0
 
     def lost(self, now: Moment, *, sent: bool) -> None:
         """Note that an entry was not added, or that that is not known (`sent`)."""

@@ -74,7 +74,7 @@ class Up(Struct, frozen=True, tag="up"):
 class Down(Struct, frozen=True, tag="down"):
     """The process: not connected, or an entry was not added."""
 
-    kind: Literal["unreachable", "refused", "full"]
+    kind: Literal["unreachable", "refused", "full", "process"]  # the last: the daemon's own
     text: str
 
 

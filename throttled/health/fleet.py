@@ -3,11 +3,26 @@
 from collections.abc import Iterator
 
 from throttled.core.fleet import Fleet
-from throttled.core.inbox import PAUSE, Peer
-from throttled.fleet.frames import Server
+from throttled.core.inbox import Peer
+from throttled.fleet.frames import Down, Server
 from throttled.model import Finding
 
-_SILENT = 180.0
+_SILENT = 180.0  # seconds without an entry, and after the last forged one
+_HINTS = {
+    "process": "systemctl enable --now throttled-fleet.service; journalctl -u throttled-fleet",
+    "unreachable": "check that it runs, and that this host reaches [fleet] server; docs/fleet.md",
+    "refused": "check the name, the password and the ACL of this host there; docs/fleet.md",
+    "full": "raise its maxmemory; until then nothing of this host is published",
+}
+_REMOVE = "throttled fleet remove {name} --distrust"
+_PEER_HINTS = {
+    "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",
+    "brake": "throttled list --from {name}; then: throttled fleet trust {name}, or: " + _REMOVE,
+    "most": "throttled list --from {name}; then raise [fleet] most, or: " + _REMOVE,
+    "gap": "bans of that time are missing here until they expire; nothing to do",
+    "silent": "throttled fleet status, on {name}; if there is no such host now: " + _REMOVE,
+    "behind": "throttled fleet status; it publishes more than 5,000 rows/s; or: " + _REMOVE,
+}
 #: A connection that is lost for less is no finding.
 _PATIENCE = 10.0
 #: A peer whose entries have been waiting for less is not behind.
@@ -20,15 +35,23 @@ def findings(fleet: Fleet, boot: float) -> Iterator[Finding]:
     """Yield what is wrong at a time of the boot clock."""
     down = fleet.down
     if down is not None and boot - (fleet.down_since or boot) >= _PATIENCE:
-        hint = "this host protects itself alone meanwhile; see docs/fleet.md"
-        what = f"the Redis server of the fleet: {down.text}"
+        what, hint = error(down)
+        what += "; this host protects itself alone meanwhile" if fleet.up is None else ""
         yield Finding("warning", what, hint, f"fleet-{down.kind}")
     if fleet.up is not None:
         yield from (f for f in server(fleet.up.server) if f.key == "fleet-evicts")
     for name, peer in fleet.inbox.peers.items():
         for kind, what in _wrong(fleet, peer, boot):
-            hint = "see: throttled fleet status"
+            hint = _PEER_HINTS[kind].format(name=name, secret=fleet.settings.secret)
             yield Finding("warning", f"{name}: {what}", hint, f"fleet-{kind}:{name}")
+
+
+def error(down: Down | None) -> tuple[str, str]:
+    """Return what is wrong with the connection, and a hint; empty: nothing is."""
+    if down is None:
+        return "", ""
+    where = "" if down.kind == "process" else "the Redis server of the fleet: "
+    return f"{where}{down.text}", _HINTS[down.kind]
 
 
 def server(about: Server) -> Iterator[Finding]:
@@ -65,8 +88,8 @@ def _major(version: str) -> int:
 
 
 def _wrong(fleet: Fleet, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
-    if peer.forged and boot - peer.forged_since < PAUSE:
-        yield "forged", f"{peer.forged} entries are not made with the secret of the fleet"
+    if peer.forged and boot - peer.forged_last < _SILENT:
+        yield "forged", "its entries are not made with the secret of this host"
     if peer.braked:
         yield "brake", "banned many clients that are good here; its bans are throttles"
     if peer.most:

@@ -11,7 +11,7 @@ from throttled.control.protocol import (
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
 from throttled.errors import RefusedError, StoreError
-from throttled.health.fleet import server
+from throttled.health.fleet import error, server
 from throttled.operator.desk import Desk
 
 
@@ -54,14 +54,15 @@ def _result(fleet: Fleet, desk: Desk) -> FleetResult:
                 known.behind() if known else 0.0,
             )
         )
-    error = fleet.down.text if fleet.down else ""
+    wrong, hint = error(fleet.down)
     return FleetResult(
         fleet.settings.site,
         fleet.name,
         fleet.up is not None,
-        error,
+        wrong,
         dict(fleet.outbox.published),
         peers,
+        hint,
         fleet.outbox.unpublished(),
         fleet.inbox.delay,
         [] if fleet.up is None else list(server(fleet.up.server)),
@@ -72,10 +73,10 @@ async def fleet_remove(desk: Desk, request: FleetRemove, _peer: Peer) -> Done:
     """Remove what came from a host.
 
     Raises:
-        RefusedError: there is no fleet.
+        RefusedError: there is no fleet, or no such host in it.
         StoreError: what is not removed yet stays.
     """
-    fleet = _fleet(desk)
+    fleet = _known(desk, request.subject)
     if request.distrust:
         fleet.distrust(request.subject, desk.clock())
     removed = await fleet.remove(request.subject, desk.clock)
@@ -87,10 +88,10 @@ def fleet_trust(desk: Desk, request: FleetTrust, _peer: Peer) -> Done:
     """Listen to a host again, and end its brake.
 
     Raises:
-        RefusedError: there is no fleet.
+        RefusedError: there is no fleet, or no such host in it.
         StoreError: it cannot be recorded.
     """
-    _fleet(desk).trust(request.subject, desk.clock())
+    _known(desk, request.subject).trust(request.subject, desk.clock())
     return Done(f"{request.subject} is listened to")
 
 
@@ -98,4 +99,14 @@ def _fleet(desk: Desk) -> Fleet:
     fleet = desk.daemon().fleet()
     if fleet is None:
         raise RefusedError("this host is in no fleet", "set [fleet] site, see docs/fleet.md")
+    return fleet
+
+
+def _known(desk: Desk, name: str) -> Fleet:
+    """Return the fleet, if it has a host of this name: a mistyped one is refused."""
+    fleet = _fleet(desk)
+    names = {*fleet.inbox.peers, *desk.store.of_peers(desk.clock().wall), *fleet.distrusted()}
+    if name not in names:
+        known = ", ".join(sorted(names)) or "none yet"
+        raise RefusedError(f"no host {name} is known in the fleet", f"known: {known}")
     return fleet

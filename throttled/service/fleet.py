@@ -65,7 +65,6 @@ class FleetLink:
             announce=self._announce,
             since=now().boot - _RECENT,
         )
-        self._missing = False  # the process is
         self._wake = asyncio.Event()
         self._stepping = asyncio.Lock()
         self._taking: dict[str, asyncio.Task[None]] = {}
@@ -80,18 +79,14 @@ class FleetLink:
             try:
                 reader, writer = await asyncio.open_unix_connection(self.settings.socket)
             except OSError:
-                self._missing = True
+                missing = f"the fleet process does not listen at {self.settings.socket}"
+                self.fleet.lost(Down("process", missing), now())
             else:
-                self._missing = False
                 await self._session(reader, writer)
             await asyncio.sleep(_AGAIN)
 
     def findings(self, boot: float) -> Iterator[Finding]:
         """Yield what is wrong with the fleet."""
-        if self._missing:
-            what = f"the fleet process does not listen at {self.settings.socket}"
-            hint = "systemctl enable --now throttled-fleet.service"
-            yield Finding("warning", what, hint, "fleet-process")
         yield from findings(self.fleet, boot)
 
     def _announce(self, decisions: Sequence[Decision]) -> None:
@@ -115,7 +110,7 @@ class FleetLink:
             await asyncio.gather(*every, return_exceptions=True)
             self._taking.clear()
             writer.close()
-            self.fleet.lost(Down("unreachable", "the fleet process ended"), now())
+            self.fleet.lost(Down("process", "the fleet process ended"), now())
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         messages = Frames(frames.to_daemon)

@@ -448,3 +448,49 @@ def test_a_peer_is_read_again_after_it_was_distrusted_for_a_moment(one: Host, tw
     two.fleet.distrust("mx1", NOW)
     two.fleet.trust("mx1", NOW)
     assert two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW) is not None
+
+
+def test_what_a_host_published_while_it_was_distrusted_is_read_after_that(
+    one: Host, two: Host
+) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.distrust("mx1", NOW)
+    one.say(2, replace(ROW, subject=B), before=1)
+    assert not list(two.fleet.inbox.steps("mx1", SERVER, one.stream[-1:], lambda: NOW))
+    two.fleet.trust("mx1", NOW)
+    read = two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    assert read is not None
+    assert wire.place(read.after["mx1"]) <= wire.place(one.stream[0][0])
+
+
+def test_a_connection_that_never_lasts_is_a_finding(one: Host) -> None:
+    for second in range(0, 40, 5):
+        now = Moment(WALL + second, NOW.boot + second)
+        one.connect(now)
+        one.fleet.named(Names({}), now)
+        one.fleet.lost(Down("refused", "no permission to read"), now)
+    assert one.health(36.0) == {"fleet-refused"}
+    one.connect(Moment(WALL + 40, NOW.boot + 40))
+    assert one.health(40.0) == set()
+    one.fleet.named(Names({}), Moment(WALL + 50, NOW.boot + 50))
+    one.fleet.lost(Down("unreachable", "it was restarted"), Moment(WALL + 51, NOW.boot + 51))
+    assert one.health(52.0) == set()
+    assert one.health(62.0) == {"fleet-unreachable"}
+
+
+def test_after_an_outage_what_was_decided_is_published_at_once(one: Host) -> None:
+    one.fleet.lost(Down("unreachable", "killed"), NOW)
+    one.pipeline.decide([BAN], NOW)
+    one.connect()
+    one.publish()
+    assert kinds(one)[0] == "ban"
+
+
+def test_a_heartbeat_a_minute_with_another_secret_is_one_finding(one: Host, two: Host) -> None:
+    one.seal = Seal(b"t" * 32, "lab", "mx1")
+    one.say(1, ROW)
+    two.hear(one)
+    assert two.health() == {"fleet-forged:mx1"}
+    assert two.health(61.0) == {"fleet-forged:mx1"}
+    assert two.health(181.0) == {"fleet-silent:mx1"}

@@ -12,7 +12,7 @@ def test_each_metric_is_there_under_its_name() -> None:
     delay = Histogram()
     delay.add(0.004, times=5)
     peer = FleetPeer("mx2", "1.2", 30.0, 7, False, {"banned": 9, "forged": 1}, behind=2.5)
-    result = FleetResult("office", "mx1", True, "", {"ban": 4}, [peer], 3, delay)
+    result = FleetResult("office", "mx1", True, "", {"ban": 4}, [peer], "", 3, delay)
     text = expose(status(), result).decode()
     found = {
         (sample.name, tuple(sorted(sample.labels.values()))): sample.value
