@@ -52,6 +52,7 @@ class Peer(Struct):
     heard: float = 0.0  # boot clock
     version: str = ""
     entries: int = 0  # active there, by its own count
+    ignored: float | None = None  # boot clock, when it last unbanned too many
     missing: bool = False  # an entry before the last one never came
     braked: bool = False  # its bans are throttles
     room: int = 0  # entries that may become active before they are counted
@@ -228,7 +229,7 @@ class Inbox:
             bans = tried.bans(self.judge, peer.name, crossings, self._store, now)
             self._slice(peer, bans, now, position)
         else:
-            self._unbans(peer.name, [r for r in rows if isinstance(r, Unban)], found.age, now)
+            self._unbans(peer, [r for r in rows if isinstance(r, Unban)], found.age, now)
             self._pipeline.recorder.record(now, positions=position)
         self._processed(peer, found, now)
 
@@ -251,9 +252,12 @@ class Inbox:
             self.received[name, f"names-{outcome}"] += count
         return crossings
 
-    def _unbans(self, name: str, rows: Sequence[Unban], age: int, now: Moment) -> None:
+    def _unbans(self, peer: Peer, rows: Sequence[Unban], age: int, now: Moment) -> None:
+        name = peer.name
         allowed = self.judge.unbans(name, len(rows), now.wall)
-        self.received[name, "too-many"] += len(rows) - allowed
+        if allowed < len(rows):
+            self.received[name, "too-many"] += len(rows) - allowed
+            peer.ignored = now.boot
         releases: list[Decision] = []
         for row in rows[:allowed]:
             outcome = self._unban(name, row, age, now)

@@ -8,6 +8,7 @@ from throttled.fleet.frames import Down, Server
 from throttled.model import Finding
 
 _SILENT = 180.0  # seconds without an entry, and after the last forged one
+_SHOWN = 600.0  # seconds after the last unban that was ignored
 _HINTS = {
     "process": "systemctl enable --now throttled-fleet.service; journalctl -u throttled-fleet",
     "unreachable": "check that it runs, and that this host reaches [fleet] server; docs/fleet.md",
@@ -19,6 +20,7 @@ _PEER_HINTS = {
     "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",
     "brake": "throttled list --from {name}; then: throttled fleet trust {name}, or: " + _REMOVE,
     "most": "throttled list --from {name}; then raise [fleet] most, or: " + _REMOVE,
+    "unbans": "throttled list --from {name}; to unban all of it: throttled fleet remove {name}",
     "gap": "bans of that time are missing here until they expire; nothing to do",
     "silent": "throttled fleet status, on {name}; if there is no such host now: " + _REMOVE,
     "behind": "throttled fleet status; it publishes more than 5,000 rows/s; or: " + _REMOVE,
@@ -94,6 +96,8 @@ def _wrong(fleet: Fleet, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
         yield "brake", "banned many clients that are good here; its bans are throttles"
     if peer.most:
         yield "most", f"published more than {fleet.settings.most} entries"
+    if peer.ignored is not None and boot - peer.ignored < _SHOWN:
+        yield "unbans", "unbanned more than 100 within a minute; the others stay banned here"
     if peer.missing:
         yield "gap", "an entry of it never came"
     if fleet.up is None:

@@ -23,6 +23,7 @@ from lab.figures.besieged import besieged
 from lab.figures.compare import compare
 from lab.figures.damage import damage
 from lab.figures.drops import drops
+from lab.figures.fleet import fleet
 from lab.figures.million import million
 from lab.figures.rates import rates
 from lab.figures.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
@@ -289,5 +290,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "drops": drops,
     "sensor": sensed,
     "policy": asked,
+    "fleet": fleet,
     "rivals": compare,
 }

@@ -11,6 +11,7 @@ from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.inbox import BURST, PEERS, SLICE
+from throttled.core.outbox import CLEARED
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.fleet import frames, wire
@@ -494,3 +495,54 @@ def test_a_heartbeat_a_minute_with_another_secret_is_one_finding(one: Host, two:
     assert two.health() == {"fleet-forged:mx1"}
     assert two.health(61.0) == {"fleet-forged:mx1"}
     assert two.health(181.0) == {"fleet-silent:mx1"}
+
+
+def test_unban_all_is_published_at_the_pace_that_peers_take(one: Host, two: Host) -> None:
+    bans = [replace(BAN, subject=f"198.18.0.{n}") for n in range(200)]
+    others = [
+        replace(BAN, subject="203.0.113.1", origin="peer:mx3"),
+        replace(BAN, subject="account:alice"),
+        replace(BAN, subject="203.0.113.2", scope="submission"),
+    ]
+    one.pipeline.decide([*bans, *others], NOW)
+    one.publish()
+    two.hear(one)
+    one.pipeline.unban("", "mx", NOW)
+    assert one.fleet.outbox.unbanned_all("mx", NOW)
+    one.pipeline.decide([replace(BAN, subject="198.18.0.7", time=WALL + 1)], NOW)  # again
+    found: list[Row] = []
+    for seconds in (0, 30, 70, 140, 210):
+        if seconds == 70:
+            one.start()  # a kill loses nothing
+        later = Moment(WALL + seconds, NOW.boot + seconds)
+        one.connect(later)
+        known = len(one.stream)
+        one.publish(later)
+        entries = [wire.decode(one.seal, *each[1:]) for each in one.stream[known:]]
+        assert sum(len(e.rows) for e in entries if e.kind == "unban") <= CLEARED
+        found += [row for e in entries if e.kind == "unban" for row in e.rows]
+        two.hear(one, later)
+    unbanned = {row.subject for row in found if isinstance(row, Unban)}
+    assert unbanned == {b.subject for b in bans if b.subject != "198.18.0.7"} | {"203.0.113.1"}
+    assert two.bans(NOW) == {"203.0.113.2": "peer:mx1", "198.18.0.7": "peer:mx1"}
+    assert two.fleet.inbox.received["mx1", "too-many"] == 0
+    assert "fleet-unbans:mx1" not in two.health()
+
+
+def test_bans_of_before_an_unban_all_are_not_published_after_it(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.pipeline.unban("", None, NOW)
+    one.publish()
+    assert kinds(one) == ["heartbeat"]
+
+
+def test_unban_all_stays_here_where_unbans_are_not_shared() -> None:
+    host = Host("mx1", Settings(site="lab", share=("bans",)))
+    assert not host.fleet.outbox.unbanned_all(None, NOW)
+
+
+def test_too_many_unbans_are_a_finding(one: Host, two: Host) -> None:
+    one.say(1, *(Unban(f"198.18.0.{n}", "mx") for n in range(101)), kind="unban")
+    two.hear(one)
+    assert "fleet-unbans:mx1" in two.health()
+    assert "fleet-unbans:mx1" not in two.health(601)
