@@ -194,6 +194,10 @@ class Scoped:
             at: when.
             value: on how many accounts under attack it failed.
         """
+        noted = self._pending.get((subject, GUESSING))
+        session = value, event.pid, event.port
+        if noted is not None and (noted.value, noted.pid, noted.port) == session:
+            return  # it continues
         settings = self._policy.guessing
         bans = value >= settings.accounts
         action: Action = "ban" if bans else "throttle"

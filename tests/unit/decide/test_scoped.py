@@ -397,6 +397,13 @@ def test_a_throttle_for_guessing_as_fast_as_others_ends_no_session() -> None:
     assert (outcome.crossings, outcome.further) == ([], [])
 
 
+def test_of_several_failures_in_a_batch_the_latest_session_is_to_end() -> None:
+    under = guessed()
+    sessions = [auth("boss", pid=pid, port=port) for pid, port in ((9, 7), (9, 7), (9, 8))]
+    (crossing,) = run(sessions, under=under)
+    assert (crossing.value, crossing.pid, crossing.port) == (1, 9, 8)
+
+
 def test_guessing_that_was_spared_is_not_judged_again_at_once() -> None:
     under = guessed()
     (crossing,) = run([auth("boss")], under=under)
