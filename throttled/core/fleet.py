@@ -93,8 +93,24 @@ class Fleet:
             StoreError: the position cannot be read.
         """
         self._reading = None
+        if not self.peers:
+            self._known(now)
         self.outbox.connected(message, now)
         self.up, self.down, self._up_since = message, None, now.boot
+
+    def _known(self, now: Moment) -> None:
+        """Take up peers that were read before, however many names are announced now."""
+        distrusted = self.distrusted()
+        for path, stored in self._store.positions().items():
+            fleet, _, name = path.partition(":")
+            if fleet == "fleet" and self._wanted(name, distrusted) and len(self.peers) < PEERS:
+                self.peers[name] = _peer(stored, now)
+
+    def _wanted(self, name: str, distrusted: frozenset[str]) -> bool:
+        known = self.settings.peers
+        if not wire.is_name(name) or name == self.name or name in distrusted:
+            return False
+        return known == "any" or name in known
 
     def lost(self, message: Down, now: Moment) -> None:
         """Note that an entry was refused, or that there is no connection."""
@@ -131,13 +147,11 @@ class Fleet:
         """
         if self.down is None and now.boot - self._up_since >= _PATIENCE:
             self._down_since = None  # it stays connected
-        known = self.settings.peers
-        stored = self._store.positions()
-        distrusted = self.distrusted()
+        stored, distrusted = self._store.positions(), self.distrusted()
         for name, last in message.last.items():
-            if name == self.name or name in distrusted or (known != "any" and name not in known):
+            if not self._wanted(name, distrusted):
                 continue
-            if name not in self.peers and len(self.peers) < PEERS and wire.is_name(name):
+            if name not in self.peers and len(self.peers) < PEERS:
                 self.peers[name] = _peer(stored.get(f"fleet:{name}"), now)
             peer = self.peers.get(name)
             if peer is not None and _before(last, peer.id):
@@ -233,7 +247,7 @@ class Fleet:
         except WireError as error:
             peer.id = identity if _is_place(identity) else peer.id
             self._refused(name, peer, error, now)
-            return 0.0
+            return max(0.0, peer.paused_until - now.boot)
         if found.number <= peer.number:
             self.received[name, "old"] += 1
             peer.id = identity

@@ -58,6 +58,7 @@ class Up(Struct, frozen=True, tag="up"):
     version: str
     eviction: str  # maxmemory_policy; "" where not known
     last: tuple[str, bytes, bytes] | None = None  # id, data and MAC of this host's last entry
+    emptied: bool = False  # this host was not announced there: the Redis server's data is new
 
 
 class Down(Struct, frozen=True, tag="down"):

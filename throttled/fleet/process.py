@@ -36,6 +36,7 @@ _TAKING = 0.005
 _SHORT = 10  # milliseconds that others are waited for then
 _PIECE = 4  # entries of a peer in one answer
 _ROSTER = 10.0
+_NAMES = 1000  # of hosts that are looked up in one go
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 _REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 _ERRORS = (exceptions.RedisError, OSError, TimeoutError, EOFError, ValueError)
@@ -78,7 +79,6 @@ class Mover:
             self._settings = message
         elif isinstance(message, Read):
             self._after = dict(message.after)
-            self._busy &= self._after.keys()
         elif isinstance(message, Recorded):
             self._busy.discard(message.peer)
         else:
@@ -100,7 +100,6 @@ class Mover:
                     await self._session(self._settings, reading, writing)
             except _ERRORS as error:
                 self._send(_down(error))
-            self._busy.clear()
             self._adds = asyncio.Queue()
             if time.monotonic() - began > _LONGEST:
                 pause = _FIRST
@@ -112,11 +111,14 @@ class Mover:
         memory = await writing.info("memory")
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
+        key, name = wire.roster(settings.site), settings.name
+        emptied = name.encode() not in await writing.hgetall(key)
+        await writing.hset(key, name, "1")
         await self._learn_time(writing)
         version = str(info.get("redis_version", ""))[:40]
         found = [_entry(each) for each in last]
         policy = str(memory.get("maxmemory_policy", ""))[:40]
-        self._send(Up(self._server(), version, policy, found[0] if found else None))
+        self._send(Up(self._server(), version, policy, found[0] if found else None, emptied))
         tasks = [
             asyncio.create_task(job)
             for job in (
@@ -144,18 +146,22 @@ class Mover:
         return int((self._offset + time.monotonic()) * 1000)
 
     async def _roster(self, settings: Connect, client: Any) -> None:
-        """Announce this host, and pass on which others there are."""
-        key = wire.roster(settings.site)
-        await client.hset(key, settings.name, "1")
+        """Pass on which hosts there are, `_NAMES` at a time.
+
+        Raises:
+            redis.ConnectionError: this host is no longer among them.
+        """
+        key, first = wire.roster(settings.site), 0
         while True:
             names = [_text(name) for name in await client.hgetall(key)]
+            if settings.name not in names:
+                raise exceptions.ConnectionError("the Redis server lost its data")
             last: dict[str, str] = {}
-            for name in names[:1000]:
-                with suppress(
-                    exceptions.ResponseError
-                ):  # no stream yet, or no name that the ACL has
+            for name in filter(wire.is_name, names[first : first + _NAMES]):
+                with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
                     about = await client.xinfo_stream(wire.stream(settings.site, name))
                     last[name] = _text(about["last-generated-id"])
+            first = first + _NAMES if first + _NAMES < len(names) else 0
             self._send(Names(last))
             await asyncio.sleep(_ROSTER)
             await self._learn_time(client)
@@ -178,7 +184,7 @@ class Mover:
         names: dict[str, str] = {}
         while True:
             self._changed.clear()
-            if self._busy:
+            if self._busy & self._after.keys():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wait(), _TAKING)
             names = {wire.stream(settings.site, n): n for n in self._after if n not in self._busy}

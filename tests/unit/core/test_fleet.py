@@ -417,3 +417,30 @@ def test_a_heartbeat_a_minute_with_another_secret_is_one_finding(one: Host, two:
     assert two.health() == {"fleet-forged:mx1"}
     assert two.health(61.0) == {"fleet-forged:mx1"}
     assert two.health(181.0) == {"fleet-silent:mx1"}
+
+
+def test_an_emptied_server_is_filled_again(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    last = one.stream[-1]
+    one.stream.clear()
+    one.fleet.connected(Up(SERVER, "7.0.15", "noeviction", last, emptied=True), NOW)
+    one.publish()
+    assert kinds(one) == ["ban"]
+
+
+def test_a_peer_with_many_forged_entries_waits_with_the_next(one: Host, two: Host) -> None:
+    one.seal = Seal(b"t" * 32, "lab", "mx1")
+    for number in range(1, 101):
+        one.say(number, ROW)
+    assert two.hear(one)[-2:] == [0.0, 60.0]
+
+
+def test_after_a_restart_a_peer_is_read_before_it_is_announced(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.start()
+    two.connect()
+    read = two.fleet.named(Names({}), NOW)
+    assert read is not None
+    assert read.after == {"mx1": one.stream[0][0]}
