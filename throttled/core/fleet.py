@@ -82,8 +82,24 @@ class Fleet:
             StoreError: the position cannot be read.
         """
         self._reading = None
+        if not self.inbox.peers:
+            self._known(now)
         self.outbox.connected(message, now)
         self.up, self.down, self._up_since = message, None, now.boot
+
+    def _known(self, now: Moment) -> None:
+        """Take up peers that were read before, however many names are announced now."""
+        distrusted, peers = self.distrusted(), self.inbox.peers
+        for path, position in self._store.positions().items():
+            fleet, _, name = path.partition(":")
+            if fleet == "fleet" and self._wanted(name, distrusted) and len(peers) < PEERS:
+                peers[name] = stored(name, position, now)
+
+    def _wanted(self, name: str, distrusted: frozenset[str]) -> bool:
+        known = self.settings.peers
+        if not wire.is_name(name) or name == self.name or name in distrusted:
+            return False
+        return known == "any" or name in known
 
     def lost(self, message: Down, now: Moment) -> None:
         """Note that an entry was refused, or that there is no connection."""
@@ -120,13 +136,12 @@ class Fleet:
         """
         if self.down is None and now.boot - self._up_since >= _LASTING:
             self.down_since = None  # it stays connected
-        known, peers = self.settings.peers, self.inbox.peers
+        peers, distrusted = self.inbox.peers, self.distrusted()
         positions = self._store.positions()
-        distrusted = self.distrusted()
         for name, last in message.last.items():
-            if name == self.name or name in distrusted or (known != "any" and name not in known):
+            if not self._wanted(name, distrusted):
                 continue
-            if name not in peers and len(peers) < PEERS and wire.is_name(name):
+            if name not in peers and len(peers) < PEERS:
                 peers[name] = stored(name, positions.get(f"fleet:{name}"), now)
             peer = peers.get(name)
             if peer is None:

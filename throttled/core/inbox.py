@@ -159,10 +159,12 @@ class Inbox:
         peer.allowance = min(BURST, peer.allowance + since * RATE) - len(done.entry.rows)
         peer.counted = now.boot
 
-    def pause(self, name: str) -> float:
+    def pause(self, name: str, boot: float) -> float:
         """Return after how many seconds the next entries of a peer may come."""
         peer = self.peers.get(name)
-        return 0.0 if peer is None else max(0.0, -peer.allowance / RATE)
+        if peer is None:
+            return 0.0
+        return max(0.0, -peer.allowance / RATE, peer.paused_until - boot)
 
     def _position(self, name: str, done: _Checked) -> list[StoredPosition]:
         state = msgpack.encode((done.id, done.entry.number))

@@ -97,7 +97,7 @@ class Outbox:
         """
         self._load()
         last = self._last_number(message)
-        if last < self._number:
+        if last < self._number or message.emptied:
             self._again = 0
         if self._sent is not None and last == self._sent.number:
             self.added(now)  # it was written, only the answer did not come

@@ -69,6 +69,7 @@ class Up(Struct, frozen=True, tag="up"):
     time: int  # the Redis server's, milliseconds
     server: Server
     last: Entry | None = None  # this host's last entry
+    emptied: bool = False  # this host was not announced there: the Redis server's data is new
 
 
 class Down(Struct, frozen=True, tag="down"):

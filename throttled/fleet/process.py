@@ -30,6 +30,7 @@ _PIECE = 128  # entries of a peer in one answer
 _MESSAGE = 900_000  # bytes of entries in a message to the daemon, which takes 1 MiB
 _HEAD = 8  # bytes around a text or bytes in a message, at most
 _ROSTER = 10.0
+_NAMES = 1000  # of hosts that are looked up in one go
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
 
@@ -70,7 +71,6 @@ class Mover:
             self._settings = message
         elif isinstance(message, Read):
             self._after = dict(message.after)
-            self._busy &= self._after.keys()
         elif isinstance(message, Recorded):
             self._busy.discard(message.peer)
         else:
@@ -92,7 +92,6 @@ class Mover:
                     await self._session(self._settings, reading, writing)
             except connect.ERRORS as error:
                 self._send(connect.down(error))
-            self._busy.clear()
             self._adds = asyncio.Queue()
             if time.monotonic() - began > _LONGEST:
                 pause = _FIRST
@@ -105,9 +104,12 @@ class Mover:
             raise exceptions.ReadOnlyError("this server is a replica")
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
+        key, name = wire.roster(settings.site), settings.name
+        emptied = name.encode() not in await writing.hgetall(key)
+        await writing.hset(key, name, "1")
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
-        self._send(Up(self._server(), server, found[0] if found else None))
+        self._send(Up(self._server(), server, found[0] if found else None, emptied))
         tasks = [
             asyncio.create_task(job)
             for job in (
@@ -135,18 +137,24 @@ class Mover:
         return int((self._offset + time.monotonic()) * 1000)
 
     async def _roster(self, settings: Connect, client: Any) -> None:
-        """Announce this host, and pass on which others there are."""
-        key = wire.roster(settings.site)
+        """Pass on which hosts there are, `_NAMES` at a time.
+
+        Raises:
+            redis.ConnectionError: this host is no longer among them.
+            redis.ReadOnlyError: the server is a replica now.
+        """
+        key, first = wire.roster(settings.site), 0
         while True:
-            await client.hset(key, settings.name, "1")  # fails where it is a replica now
             names = [text(name) for name in await client.hgetall(key)]
+            if settings.name not in names:
+                raise exceptions.ConnectionError("the Redis server lost its data")
+            await client.hset(key, settings.name, "1")
             last: dict[str, str] = {}
-            for name in names[:1000]:
-                with suppress(
-                    exceptions.ResponseError
-                ):  # no stream yet, or no name that the ACL has
+            for name in filter(wire.is_name, names[first : first + _NAMES]):
+                with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
                     about = await client.xinfo_stream(wire.stream(settings.site, name))
                     last[name] = text(about["last-generated-id"])
+            first = first + _NAMES if first + _NAMES < len(names) else 0
             self._send(Names(last))
             await asyncio.sleep(_ROSTER)
             await self._learn_time(client)
@@ -171,7 +179,7 @@ class Mover:
         names: dict[str, str] = {}
         while True:
             self._changed.clear()
-            if self._busy:
+            if self._busy & self._after.keys():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wait(), _TAKING)
             names = {wire.stream(settings.site, n): n for n in self._after if n not in self._busy}

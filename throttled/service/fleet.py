@@ -160,7 +160,7 @@ class FleetLink:
                 break
             except StoreError:  # reported where it is recorded
                 await asyncio.sleep(_AGAIN)
-        await asyncio.sleep(inbox.pause(message.peer))
+        await asyncio.sleep(inbox.pause(message.peer, now().boot))
         del self._taking[message.peer]
         writer.write(frames.encode(Recorded(message.peer)))
 

@@ -63,6 +63,15 @@ class Host:
         self.guard.kill()
         self.process.kill()
 
+    def reinstall(self) -> None:
+        """Start the daemon anew without its database: a host that was installed anew."""
+        self.guard.kill()
+        for path in self.guard.home.glob("throttled.db*"):
+            path.unlink()
+        self.guard.server.run("nft", "flush", "ruleset")
+        self.log.write_text("")
+        self.guard.start()
+
     def set_clock(self, ahead: float) -> None:
         """Give the daemon, from its next start, a clock that is so many seconds ahead."""
         self.ahead = ahead

@@ -1,13 +1,14 @@
 """A host of a fleet that has the secret, and does what no daemon would."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
 from lab.fleet.hosts import SECRET
 from lab.fleet.server import SITE, Server
 from throttled.fleet import wire
-from throttled.fleet.wire import Ban, Entry, Kind, Row, Seal
+from throttled.fleet.wire import Ban, Entry, Kind, Row, Seal, Unban
 from throttled.model import Scope
 
 
@@ -21,7 +22,7 @@ class Peer:
         self.seal = Seal(SECRET, SITE, name)
         self.stream = wire.stream(SITE, name)
         path = str(server.socket)
-        self.client = redis.Redis(unix_socket_path=path, username=name, password=name)
+        self.client: Any = redis.Redis(unix_socket_path=path, username=name, password=name)
         self.announce(name)
 
     def announce(self, *names: str) -> None:
@@ -55,3 +56,18 @@ class Peer:
 
 
 _SCOPES: Sequence[Scope] = ("mx", "submission")
+
+
+def published(server: Server, name: str) -> set[str]:
+    """Return what a host bans by its stream: each ban that no later entry unbans."""
+    path = str(server.socket)
+    found: set[str] = set()
+    with redis.Redis(unix_socket_path=path, username="admin", password="admin") as client:
+        for _, fields in client.xrange(wire.stream(SITE, name)):
+            entry = wire.decode(Seal(SECRET, SITE, name), fields[b"d"], fields[b"m"])
+            for row in entry.rows:
+                if isinstance(row, Ban):
+                    found.add(row.subject)
+                elif isinstance(row, Unban):
+                    found.discard(row.subject)
+    return found

@@ -84,7 +84,7 @@ class Host:
         for entry in other.stream:
             for _ in self.fleet.inbox.steps(other.name, server, [entry], lambda: now):
                 pass
-            waits.append(self.fleet.inbox.pause(other.name))
+            waits.append(self.fleet.inbox.pause(other.name, now.boot))
         return waits
 
     def bans(self, now: Moment = NOW) -> dict[str, str]:
@@ -546,3 +546,30 @@ def test_too_many_unbans_are_a_finding(one: Host, two: Host) -> None:
     two.hear(one)
     assert "fleet-unbans:mx1" in two.health()
     assert "fleet-unbans:mx1" not in two.health(601)
+
+
+def test_an_emptied_server_is_filled_again(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    last = one.stream[-1]
+    one.stream.clear()
+    one.fleet.connected(Up(SERVER, frames.Server(), last, emptied=True), NOW)
+    one.publish()
+    assert kinds(one) == ["ban"]
+
+
+def test_a_peer_with_many_forged_entries_waits_with_the_next(one: Host, two: Host) -> None:
+    one.seal = Seal(b"t" * 32, "lab", "mx1")
+    for number in range(1, 101):
+        one.say(number, ROW)
+    assert two.hear(one)[-2:] == [0.0, 60.0]
+
+
+def test_after_a_restart_a_peer_is_read_before_it_is_announced(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.start()
+    two.connect()
+    read = two.fleet.named(Names({}), NOW)
+    assert read is not None
+    assert wire.place(read.after["mx1"]) <= wire.place(one.stream[0][0])  # names count again
