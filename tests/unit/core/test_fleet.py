@@ -573,3 +573,13 @@ def test_after_a_restart_a_peer_is_read_before_it_is_announced(one: Host, two: H
     read = two.fleet.named(Names({}), NOW)
     assert read is not None
     assert wire.place(read.after["mx1"]) <= wire.place(one.stream[0][0])  # names count again
+
+
+def test_an_unban_of_a_peer_is_in_the_audit_record_and_the_journal(one: Host, two: Host) -> None:
+    two.pipeline.decide([BAN], NOW)
+    one.say(1, Unban(A, "mx", 60), kind="unban")
+    two.hear(one)
+    (change,) = two.store.changes(0.0, A, 10)
+    assert (change.user, change.op, change.subject) == ("peer:mx1", "unban", A)
+    assert change.outcome == "unbanned by an operator of mx1"
+    assert [d.origin for d in two.announced] == ["peer:mx1"]
