@@ -75,6 +75,7 @@ class _Checked(Struct, frozen=True):
     id: str
     age: int  # milliseconds by the Redis server's clock
     entry: wire.Entry
+    bans: list[PeerBan]
 
 
 class Inbox:
@@ -149,7 +150,9 @@ class Inbox:
             if number == peer.number and is_place(identity):
                 peer.id = identity
             return None
-        return _Checked(identity, server - added, found)
+        age = server - added
+        bans = [self._ban(row, age) for row in found.rows if isinstance(row, Ban)]
+        return _Checked(identity, age, found, bans)
 
     def _processed(self, peer: Peer, done: _Checked, now: Moment) -> None:
         self.delay.add(max(0.0, done.age / 1000), len(done.entry.rows))
@@ -176,8 +179,7 @@ class Inbox:
         self, peer: Peer, checked: Sequence[_Checked], clock: Callable[[], Moment]
     ) -> Iterator[None]:
         """Act on consecutive entries of bans, and record the position of the last with that."""
-        rows = ((row, c.age) for c in checked for row in c.entry.rows)
-        bans = [self._ban(row, age) for row, age in rows if isinstance(row, Ban)]
+        bans = [ban for each in checked for ban in each.bans]
         bans.sort(key=_subject)
         peer.most &= not bans
         for at in range(0, len(bans), SLICE):

@@ -27,7 +27,7 @@ _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
 _TAKING = 0.005
 _SHORT = 10  # milliseconds that others are waited for then
 _PIECE = 128  # entries of a peer in one answer
-_MESSAGE = 900_000  # bytes of entries in a message to the daemon, which takes 1 MiB
+_MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, which it sorts
 _HEAD = 8  # bytes around a text or bytes in a message, at most
 _ROSTER = 10.0
 _NAMES = 1000  # of hosts that are looked up in one go
@@ -104,16 +104,16 @@ class Mover:
             raise exceptions.ReadOnlyError("this server is a replica")
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
-        key, name = wire.roster(settings.site), settings.name
-        emptied = name.encode() not in await writing.hgetall(key)
-        await writing.hset(key, name, "1")
+        names = await writing.hgetall(wire.roster(settings.site))
+        emptied = settings.name.encode() not in names
+        announced = not emptied or await _announce(settings, writing)
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
         self._send(Up(self._server(), server, found[0] if found else None, emptied))
         tasks = [
             asyncio.create_task(job)
             for job in (
-                self._roster(settings, writing),
+                self._roster(settings, writing, announced=announced),
                 self._write(settings, writing),
                 self._read(settings, reading),
             )
@@ -136,7 +136,7 @@ class Mover:
         """Return the Redis server's time in milliseconds."""
         return int((self._offset + time.monotonic()) * 1000)
 
-    async def _roster(self, settings: Connect, client: Any) -> None:
+    async def _roster(self, settings: Connect, client: Any, *, announced: bool) -> None:
         """Pass on which hosts there are, `_NAMES` at a time.
 
         Raises:
@@ -147,8 +147,11 @@ class Mover:
         while True:
             names = [text(name) for name in await client.hgetall(key)]
             if settings.name not in names:
-                raise exceptions.ConnectionError("the Redis server lost its data")
-            await client.hset(key, settings.name, "1")
+                if announced:
+                    raise exceptions.ConnectionError("the Redis server lost its data")
+                announced = await _announce(settings, client)
+            if (await client.info("replication")).get("role") == "slave":
+                raise exceptions.ReadOnlyError("this server is a replica")
             last: dict[str, str] = {}
             for name in filter(wire.is_name, names[first : first + _NAMES]):
                 with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
@@ -213,6 +216,17 @@ class Mover:
     async def _wait(self) -> None:
         await self._changed.wait()
         self._changed.clear()
+
+
+async def _announce(settings: Connect, client: Any) -> bool:
+    """Announce this host; return whether that is done: a full server refuses it, and is read."""
+    try:
+        await client.hset(wire.roster(settings.site), settings.name, "1")
+    except exceptions.ResponseError as error:
+        if connect.down(error).kind != "full":
+            raise
+        return False
+    return True
 
 
 def _permitted(writer: asyncio.StreamWriter, own: int) -> bool:
