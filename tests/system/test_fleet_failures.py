@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab.fleet import impostor, server as lab
+from lab.fleet import impostor
+from lab.fleet import server as lab
 from lab.fleet.hosts import Host, acquainted, hosts
 from lab.fleet.impostor import Answer
 from lab.fleet.peer import published

@@ -67,7 +67,6 @@ class Server:
                 "--appendfsync",
                 "always",
             ),
-            *("--proto-max-bulk-len", "1mb", "--client-query-buffer-limit", "1mb"),
             *options,
         )
         with (self.directory / "server.log").open("ab") as log:
