@@ -87,7 +87,7 @@ def connect(tmp_path: Path) -> Iterator[Make]:
 def test_an_entry_goes_from_one_host_to_the_other(server: Server, connect: Make) -> None:
     one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
     up = one.next(Up)
-    assert (up.eviction, up.last) == ("noeviction", None)
+    assert (up.server.eviction, up.last) == ("noeviction", None)
     two.next(Up)
     one.send(Add(b"data", b"mac"))
     added = one.next(Added)
@@ -161,7 +161,7 @@ def test_a_full_server_refuses_and_is_read_on(server: Server, connect: Make) -> 
 
 def test_a_server_that_evicts_is_named(server: Server, connect: Make) -> None:
     server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    assert connect(server.url, "mx1").next(Up).eviction == "allkeys-lru"
+    assert connect(server.url, "mx1").next(Up).server.eviction == "allkeys-lru"
 
 
 def test_a_wrong_password_is_refused(server: Server, connect: Make) -> None:

@@ -20,9 +20,10 @@ from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
 from throttled.log_paths import is_journal
-from throttled.model import Activity, Decision, Evidence, Facts, Report
+from throttled.model import Activity, Decision, Event, Evidence, Facts, Report
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
+from throttled.sources.parsing import Parsed, Parsing
 from throttled.store.database import Database
 from throttled.store.store import Store, StoredPosition
 
@@ -117,7 +118,9 @@ class Replay:
         self._facts = facts
         self._zone = zone
         self._store = _Store.open(":memory:")
+        self._parsing = Parsing(zone)
         weakref.finalize(self, self._store.close)
+        weakref.finalize(self, self._parsing.close)
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
@@ -139,23 +142,24 @@ class Replay:
             SourceError: a log cannot be read.
         """
         for path in in_order(paths, self._zone):
-            self._pipeline.counting.parser = Parser(self._zone, reference(path))
             self._log += 1
             lines_of, others = with_hosts(path, self._facts, self._zone)
             if is_journal(path) or others:
                 self._pipeline.engine.hosts.local(self._log)
             if others:
                 self.summary.others[path] = others
-            for lines, consumed in lines_of:
-                yield from self._read(lines)
+            for parsed in self._parsing.parse(lines_of, reference(path)):
+                yield from self._read(parsed)
                 if progress is not None:
-                    progress(path, consumed)
+                    progress(path, parsed.consumed)
         if self.summary.last:
             yield from self._settle(self.summary.last)
         self._summarise()
 
-    def _read(self, lines: Sequence[str]) -> Iterator[Decision | Report]:
-        pending = iter(lines)
+    def _read(self, parsed: Parsed) -> Iterator[Decision | Report]:
+        lines = parsed.lines
+        parsed.report(self._pipeline.skipped)
+        pending = iter(parsed.events)
         while True:
             try:
                 yield from self._count(pending)
@@ -165,16 +169,14 @@ class Replay:
                 self._pipeline.skipped.add("line", error, line)
         self.summary.lines += len(lines)
 
-    def _count(self, lines: Iterator[str]) -> Iterator[Decision | Report]:
-        parse = self._pipeline.counting.parser.event
+    def _count(self, pending: Iterator[Event | None]) -> Iterator[Decision | Report]:
         step = self._pipeline.engine.step
         events = self.summary.events
         summary = self.summary
         senders = self._pipeline.senders
         connections = senders.connections
         due, log = self._due, self._log
-        for line in lines:
-            event = parse(line)
+        for event in pending:
             if event is None:
                 continue
             kind = event.kind

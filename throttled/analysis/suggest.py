@@ -20,10 +20,10 @@ from throttled.decide.protect import Protection
 from throttled.decide.sender_peaks import SenderPeaks
 from throttled.decide.suggest_senders import SenderSuggestion, suggest_senders
 from throttled.log_paths import is_journal
-from throttled.model import SCOPES, Event, Facts
-from throttled.parse.parser import Parser
+from throttled.model import SCOPES, Facts
 from throttled.skipped import Skipped
 from throttled.sources.history import in_order, reference, with_hosts
+from throttled.sources.parsing import Parsed, Parsing
 from throttled.store.peaks import MEMORY
 from throttled.store.store import Store
 
@@ -68,41 +68,30 @@ def suggest(
     files = in_order(paths, zone)
     count = 0
     first = last = 0.0
-    for path in files:
-        parse = Parser(zone, reference(path)).event
-        batches, others = with_hosts(path, facts, zone)
-        watch.begin(every=is_journal(path) or bool(others))
-        for lines, consumed in batches:
-            times = _count(lines, parse, watch, skipped)
-            first = first or next(filter(None, times), 0.0)
-            last = max([last, *times[-1:]])
-            watch.settle()
-            count += len(lines)
-            if progress is not None:
-                progress(path, consumed)
+    with closing(Parsing(zone)) as parsing:
+        for path in files:
+            batches, others = with_hosts(path, facts, zone)
+            watch.begin(every=is_journal(path) or bool(others))
+            for parsed in parsing.parse(batches, reference(path)):
+                times = _count(parsed, watch, skipped)
+                first = first or next(filter(None, times), 0.0)
+                last = max([last, *times[-1:]])
+                watch.settle()
+                count += len(parsed.lines)
+                if progress is not None:
+                    progress(path, parsed.consumed)
     protection = Protection.of(facts, config.protect)
     suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
     senders = list(suggest_senders(watch.senders.watched(), last - first))
     return Findings(files, count, first, last, watch.full, watch.anvil(), suggestions, senders)
 
 
-def _count(
-    lines: Sequence[str],
-    parse: Callable[[str], Event | None],
-    watch: Watch,
-    skipped: Skipped,
-) -> list[float]:
+def _count(parsed: Parsed, watch: Watch, skipped: Skipped) -> list[float]:
     """Count the events of some lines; return their times."""
-    times: list[float] = []
-
-    def count(line: str) -> None:
-        event = parse(line)
-        if event is not None:
-            watch.step(event)
-            times.append(event.time)
-
-    skipped.run("line", lines, count)
-    return times
+    events = [event for event in parsed.events if event is not None]
+    parsed.report(skipped)
+    skipped.run("event", events, watch.step)
+    return [event.time for event in events]
 
 
 def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:

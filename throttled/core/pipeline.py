@@ -329,7 +329,7 @@ class Pipeline:
         decisions: Sequence[Decision],
         pasts: Mapping[Key, Past],
         now: Moment,
-        positions: Sequence[StoredPosition],
+        positions: Sequence[StoredPosition] | None,
     ) -> None:
         """Record and apply what was decided about a peer's bans; see `decide`.
 

@@ -63,6 +63,8 @@ class Gauge(Struct, Generic[Table, Crowd]):
     slow: bool = False  # the throttle of an address is slower than the configured one
     kernel: bool = False  # counts what the kernel saw; else what the log says
     usual: int = 0  # the lower of `soft` and `hard`
+    #: Soft and hard but for `others`: of addresses (0), and of networks by version.
+    plains: dict[int, tuple[int, int]] = {}
     least: int = 0  # what is not above this crosses nothing, whoever it is
     network_least: int = 0
 
@@ -70,6 +72,7 @@ class Gauge(Struct, Generic[Table, Crowd]):
         self.usual = min(self.soft, self.hard)
         self.least = min(self.usual, *self.others.thresholds, NEVER)
         self.network_least = self.multiple * self.least
+        self.plains = {kind: self._of(kind, self.soft, self.hard) for kind in (0, 4, 6)}
 
     def out_of_reach(self) -> None:
         """Count only: let no value cross."""
@@ -90,16 +93,20 @@ class Gauge(Struct, Generic[Table, Crowd]):
 
     def plain(self, subject: str) -> tuple[int, int]:
         """Return soft and hard of an address or a network, whatever good it did."""
-        soft, hard = self.soft, self.hard
+        kind = version(subject) if is_network(subject) else 0
         own = self.others.of(subject) if self.others.entries else None
-        if own is not None:
-            if not own.enabled:
-                return NEVER, NEVER
-            soft, hard = own.soft or soft, own.hard or hard
-        if not is_network(subject):
+        if own is None:
+            return self.plains[kind]
+        if not own.enabled:
+            return NEVER, NEVER
+        return self._of(kind, own.soft or self.soft, own.hard or self.hard)
+
+    def _of(self, kind: int, soft: int, hard: int) -> tuple[int, int]:
+        """Return the thresholds of an address (0), or of a network of a version."""
+        if not kind:
             return soft, hard
         soft, hard = (min(NEVER, self.multiple * each) for each in (soft, hard))
-        return (soft, hard) if version(subject) == 6 else (min(soft, hard), NEVER)
+        return (soft, hard) if kind == 6 else (min(soft, hard), NEVER)
 
     def more_names(self, subject: str, at: float) -> int:
         """Return how many names beyond the usual the good that a subject did may excuse."""

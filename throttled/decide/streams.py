@@ -69,12 +69,8 @@ class Streams:
     def of(self, event: Event, log: int) -> Stream:
         """Return the stream that an event belongs to, made where it is the first."""
         stream = self.current
-        # Mostly the same again; the parser gives the same text as the same object.
-        if (
-            stream.instance is not event.instance
-            or stream.host is not event.host
-            or stream.log != log
-        ):
+        # Mostly the same again, and mostly the same objects, which are compared at once.
+        if stream.instance != event.instance or stream.host != event.host or stream.log != log:
             stream = self.current = self._of(event, log)
         return stream
 

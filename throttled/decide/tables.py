@@ -145,41 +145,55 @@ class Distinct(Generations[str, bytes]):
     `most` latest names are kept, so that a count is right up to `most`, whatever came before.
     """
 
-    __slots__ = ("_per_second", "more", "most")
+    __slots__ = ("_now", "_oldest", "_per_second", "_tick", "more", "most")
 
     def __init__(self, within: float, cap: int, most: int) -> None:
         super().__init__(within * 9 / 8, cap)
         self._per_second = meter.EIGHTHS / within
+        self._begin(0)
         self.most = most
         #: How many names of a client are kept beyond `most`, at a time.
         self.more: Callable[[str, float], int] = _no_more
 
-    def add(self, key: str, at: float, name: str) -> int:
-        """Count a name, and return how many distinct ones there are within the window."""
+    def add(self, key: str, at: float, name: str | int) -> int:
+        """Count a name, and return how many distinct ones there are within the window.
+
+        Args:
+            key: the client.
+            at: when.
+            name: it, or its tag (`throttled.decide.tried`), whose hash is the tag itself.
+        """
         if at >= self._due:
             self._rotate(at)
         tick = int(at * self._per_second)
+        if tick != self._tick:
+            self._begin(tick)
         before = self._young.get(key)
         if before is None:
             before = self._make_room(key, at) or b""
-        latest = (tick << 24 | hash(name) & _DIGEST).to_bytes(_NAME)
-        oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
+        now, digest = self._now, (hash(name) & _DIGEST).to_bytes(_NAME - _TICK)
         names = before
-        place = before.find(latest[_TICK:])
-        if place < 0 and before[-_NAME : _TICK - _NAME] <= latest[:_TICK]:
-            names = before + latest
-        elif place % _NAME != _TICK or before[place - _TICK : place] != latest[:_TICK]:
-            names = _used(before, latest)
-        start = max(0, len(names) - self.most * _NAME)
-        if start:
+        place = before.find(digest)
+        if place < 0 and before[-_NAME : _TICK - _NAME] <= now:
+            names = before + now + digest
+        elif place % _NAME != _TICK or before[place - _TICK : place] != now:
+            names = _used(before, now + digest)
+        start = len(names) - self.most * _NAME
+        if start > 0:
             start = max(0, start - self.more(key, at) * _NAME)
-        while names[start : start + _TICK] < oldest:
-            start += _NAME
-        self._young[key] = names = names[start:]
+        if start > 0 or names[:_TICK] < self._oldest:
+            names = names[_expired(names, max(0, start), self._oldest) :]
+        self._young[key] = names
         return len(names) // _NAME
 
-    def remove(self, key: str, name: str) -> None:
-        """Count a name no more."""
+    def _begin(self, tick: int) -> None:
+        """Remember an eighth as it is packed, and the oldest of the window that ends with it."""
+        self._tick = tick
+        self._now = tick.to_bytes(_TICK)
+        self._oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
+
+    def remove(self, key: str, name: str | int) -> None:
+        """Count a name or its tag no more."""
         digest = hash(name) & _DIGEST
         for generation in (self._young, self._old):
             if key in generation:
@@ -188,8 +202,16 @@ class Distinct(Generations[str, bytes]):
 
     def value(self, key: str, at: float) -> int:
         """Return how many distinct names there are within the window that ends at `at`."""
-        oldest = int(at * self._per_second) - meter.EIGHTHS
-        return sum(1 for known in _numbers(self.get(key) or b"") if known >> 24 >= oldest)
+        names = self.get(key) or b""
+        oldest = max(0, int(at * self._per_second) - meter.EIGHTHS).to_bytes(_TICK)
+        return (len(names) - _expired(names, 0, oldest)) // _NAME
+
+
+def _expired(names: bytes, start: int, oldest: bytes) -> int:
+    """Return where the names from a place on begin that were used since an eighth."""
+    while start < len(names) and names[start : start + _TICK] < oldest:
+        start += _NAME
+    return start
 
 
 def _no_more(_key: str, _at: float) -> int:

@@ -1,6 +1,7 @@
 """The zone of times that name none. Owns no state."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -21,6 +22,13 @@ def zone(name: str) -> tzinfo:
         raise UsageError(f"no such time zone: {name}", hint) from error
 
 
+class _Local(ZoneInfo):
+    """This host's zone; another process reads it again."""
+
+    def __reduce__(self) -> tuple[Callable[[], tzinfo], tuple[()]]:
+        return local_zone, ()
+
+
 def local_zone() -> tzinfo:
     """Return this host's zone, with its summer time: `TZ`, else /etc/localtime (tzset(3))."""
     name = os.environ.get("TZ", "").removeprefix(":")
@@ -31,6 +39,6 @@ def local_zone() -> tzinfo:
             return UTC
     try:
         with Path(name or "/etc/localtime").open("rb") as file:
-            return ZoneInfo.from_file(file)
+            return _Local.from_file(file)
     except (OSError, ValueError):
         return UTC

@@ -10,7 +10,8 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
-from throttled.errors import RefusedError
+from throttled.errors import RefusedError, StoreError
+from throttled.health.fleet import error, server
 from throttled.operator.desk import Desk
 
 
@@ -21,28 +22,51 @@ def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
         RefusedError: there is none.
         StoreError: entries cannot be counted.
     """
-    fleet, now = _fleet(desk), desk.clock()
+    return _result(_fleet(desk), desk)
+
+
+def exposed(desk: Desk) -> FleetResult | None:
+    """Return the same for the metrics; None: there is no fleet, or entries cannot be counted."""
+    fleet = desk.daemon().fleet()
+    try:
+        return None if fleet is None else _result(fleet, desk)
+    except StoreError:  # reported where it is recorded
+        return None
+
+
+def _result(fleet: Fleet, desk: Desk) -> FleetResult:
+    now = desk.clock()
     entries = desk.store.of_peers(now.wall)
     distrusted = fleet.distrusted()
     peers = []
-    for name in sorted({*fleet.peers, *entries, *distrusted}):
-        known = fleet.peers.get(name)
-        outcomes = {what: n for (who, what), n in fleet.received.items() if who == name and n}
+    for name in sorted({*fleet.inbox.peers, *entries, *distrusted}):
+        known = fleet.inbox.peers.get(name)
+        outcomes = {what: n for (who, what), n in fleet.inbox.received.items() if who == name and n}
         peers.append(
             FleetPeer(
                 name,
                 known.version if known else "",
                 now.boot - known.heard if known else 0.0,
                 entries.get(name, 0),
-                fleet.judge.braked(name, now.wall),
+                fleet.inbox.judge.braked(name, now.wall),
                 outcomes,
                 name in distrusted,
+                known.behind() if known else 0.0,
             )
         )
-    error, hint = fleet.error()
-    published = dict(fleet.outbox.published)
-    connected = fleet.up is not None
-    return FleetResult(fleet.settings.site, fleet.name, connected, error, published, peers, hint)
+    wrong, hint = error(fleet.down)
+    return FleetResult(
+        fleet.settings.site,
+        fleet.name,
+        fleet.up is not None,
+        wrong,
+        dict(fleet.outbox.published),
+        peers,
+        hint,
+        fleet.outbox.unpublished(),
+        fleet.inbox.delay,
+        [] if fleet.up is None else list(server(fleet.up.server)),
+    )
 
 
 async def fleet_remove(desk: Desk, request: FleetRemove, _peer: Peer) -> Done:
@@ -81,7 +105,7 @@ def _fleet(desk: Desk) -> Fleet:
 def _known(desk: Desk, name: str) -> Fleet:
     """Return the fleet, if it has a host of this name: a mistyped one is refused."""
     fleet = _fleet(desk)
-    names = {*fleet.peers, *desk.store.of_peers(desk.clock().wall), *fleet.distrusted()}
+    names = {*fleet.inbox.peers, *desk.store.of_peers(desk.clock().wall), *fleet.distrusted()}
     if name not in names:
         known = ", ".join(sorted(names)) or "none yet"
         raise RefusedError(f"no host {name} is known in the fleet", f"known: {known}")

@@ -50,7 +50,9 @@ _ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
 #: tag: what another program logs may be a client's words.
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 #: syslogd of the BSDs, sysklogd, busybox, in place of lines that are the same as the one before.
-_REPETITION = re.compile(_HOST + r"(?:syslogd: )?last message repeated ([0-9]{1,9}) times?\r?")
+#: What each line has in it that `repetition` reads.
+REPEATED = "last message repeated "
+_REPETITION = re.compile(_HOST + rf"(?:syslogd: )?{REPEATED}([0-9]{{1,9}}) times?\r?")
 _WITHOUT_PID = re.compile(_HOST + r"(rsyslogd|journal)(?:-[0-9]+)?: ")
 _RFC5424 = re.compile(
     r"(?:<[0-9]{1,3}>)?1 (?:-|(\S{1,40})) (\S{1,255}) (\S{1,255}) ([0-9]{1,10}) \S{1,32} "

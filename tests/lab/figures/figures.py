@@ -10,6 +10,7 @@ import json
 import socket
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,24 +24,65 @@ from lab.figures.besieged import besieged
 from lab.figures.compare import compare
 from lab.figures.damage import damage
 from lab.figures.drops import drops
+from lab.figures.fleet import fleet
 from lab.figures.million import million
 from lab.figures.rates import rates
-from lab.figures.rig import Options, Row, addresses, in_kernel, latency_row, race, read, rig
+from lab.figures.rig import (
+    Options,
+    Row,
+    addresses,
+    in_kernel,
+    latency_row,
+    quantiles,
+    race,
+    read,
+    rig,
+)
 from lab.figures.sensed import sensed
 from lab.figures.spray import spray
 from lab.mail import logs
 from lab.mail.journald import SOCKET, Journald, private_mounts
-from lab.mail.postfix import lab
+from lab.mail.postfix import Lab, lab
 from lab.network import netns
 from throttled.enforce.nftables.backend import Nftables
 from throttled.model import Entry, Ruleset
 
 
 def line_to_drop(options: Options) -> list[Row]:
-    """Log line written → first packet dropped."""
-    with rig() as at:
-        values = race(at, latency.sources(options.trials))
-    return [latency_row("log line → first drop", values)]
+    """Log line written → first packet dropped, beside the least that this can cost here."""
+    sources = latency.sources(options.trials)
+    with lab() as at:
+        least = _floor(at, sources)
+    with rig() as made:
+        values = race(made, sources)
+    median, p99 = quantiles(least)
+    floor = Row(
+        "the least: inotify and one netlink message",
+        "",
+        f"{median * 1e3:.2f} / {p99 * 1e3:.2f} ms",
+        ok=True,
+        values={"median": median, "p99": p99},
+    )
+    row = latency_row("log line → first drop", values)
+    row.target = "median ≤ 2 x, p99 ≤ 5 x the median of the least"
+    ratios = row.values["median"] / median, row.values["p99"] / median
+    row.measured += " ({:.1f} x, {:.1f} x)".format(*ratios)
+    row.ok = ratios[0] <= 2 and ratios[1] <= 5
+    return [floor, row]
+
+
+def _floor(at: Lab, sources: Sequence[str]) -> list[float]:
+    """Return for each source the time that the least program takes from its last line to a drop."""
+    path = at.mail.log.with_name("floor.log")
+    path.touch()
+    program = Path(__file__).with_name("floor.py")
+    argv = [sys.executable, str(program), str(path), *sources]
+    with path.open("a", buffering=1) as log, contextlib.ExitStack() as stack:
+        process = stack.enter_context(at.server.popen(argv, stdout=subprocess.PIPE))
+        stack.callback(process.kill)
+        assert process.stdout
+        process.stdout.readline()
+        return [latency.measure(log.write, at.client, source) for source in sources]
 
 
 def journal(options: Options) -> list[Row]:
@@ -289,5 +331,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "drops": drops,
     "sensor": sensed,
     "policy": asked,
+    "fleet": fleet,
     "rivals": compare,
 }

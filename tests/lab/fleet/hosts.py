@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.daemon.daemon import Daemon, daemon
 from lab.fleet.server import SITE, Process, Server
-from lab.network.netns import namespace, until
+from lab.network.netns import Namespace, namespace, until
 from throttled.model import Action
 
 SECRET = b"s" * 32
@@ -184,6 +184,23 @@ class Host:
 
 
 @contextmanager
+def configured(server: Server, name: str, where: Namespace, more: str = "") -> Iterator[Host]:
+    """Configure a host in a namespace; nothing of it runs yet."""
+    with daemon(where, Path("/nonexistent")) as guard:
+        host = Host(name, guard)
+        home = guard.home
+        host.log.touch()
+        for file, content in (("fleet.key", SECRET), ("fleet.password", name.encode())):
+            (home / file).touch(0o600)
+            (home / file).write_bytes(content)
+        guard.configure(_MORE.format(home=home, site=SITE, name=name, url=server.url, more=more))
+        try:
+            yield host
+        finally:
+            host.process.kill()
+
+
+@contextmanager
 def hosts(
     server: Server, names: Sequence[str], more: str = "", *, ahead: Sequence[float] = ()
 ) -> Iterator[list[Host]]:
@@ -198,21 +215,10 @@ def hosts(
     with ExitStack() as stack:
         found = []
         for name, seconds in itertools.zip_longest(names, ahead, fillvalue=0.0):
-            guard = stack.enter_context(
-                daemon(stack.enter_context(namespace(str(name))), Path("/nonexistent"))
-            )
-            host = Host(str(name), guard)
+            where = stack.enter_context(namespace(str(name)))
+            host = stack.enter_context(configured(server, str(name), where, more))
             if seconds:
                 host.set_clock(float(seconds))
-            home = guard.home
-            host.log.touch()
-            for file, content in (("fleet.key", SECRET), ("fleet.password", host.name.encode())):
-                (home / file).touch(0o600)
-                (home / file).write_bytes(content)
-            guard.configure(
-                _MORE.format(home=home, site=SITE, name=name, url=server.url, more=more)
-            )
-            stack.callback(host.process.kill)
             found.append(host)
         with ThreadPoolExecutor(len(found)) as pool:
             list(pool.map(Host.start, found))

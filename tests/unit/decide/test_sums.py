@@ -175,3 +175,12 @@ def test_against_a_slow_and_exact_model(
             assert sum(n for t, n in times if t > clock - T) <= shown
             assert shown <= sum(n for t, n in times if t >= clock - T * 9 / 8)
     assert sums.dropped == 0
+
+
+def test_what_is_subtracted_counts_no_more_where_a_total_is_kept() -> None:
+    sums = Sums(T, 100, 9)
+    assert sums.add("a", 1000.0, 11) == 11
+    sums.subtract("a", 1000.0, 4)
+    assert sums.add("a", 1010.0, 1) == 8
+    sums.pop("a")
+    assert sums.add("a", 1010.0, 1) == 0

@@ -28,9 +28,10 @@ from throttled.parse.parser import Parser
 from throttled.tail.file import FileTail
 from throttled.tail.journal import JournalTail
 
-#: Seconds for the line to arrive: rsyslog and journald take milliseconds.
-WAIT = 3.0
-_CONNECT = 3.0
+#: Seconds for the greeting, and for the line to arrive. Both take milliseconds, but not in a flood:
+#: the greeting waits for a free smtpd, and a busy machine once took 3 s to log it.
+WAIT = 15.0
+_CONNECT = 15.0
 #: A line's own time may be a whole second old.
 _CLOCK = 5.0
 #: What is taken for the name of a host.
