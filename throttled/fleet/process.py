@@ -26,7 +26,7 @@ _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
 #: Until so many seconds the daemon may take over entries before others are waited for without it.
 _TAKING = 0.005
 _SHORT = 10  # milliseconds that others are waited for then
-_PIECE = 128  # entries of a peer in one answer
+_PIECE = 128  # entries in one answer, of all peers
 _MESSAGE = 900_000  # bytes of entries in a message to the daemon, which takes 1 MiB
 _HEAD = 8  # bytes around a text or bytes in a message, at most
 _ROSTER = 10.0
@@ -106,7 +106,7 @@ class Mover:
         last = await writing.xrevrange(own, count=1)
         key, name = wire.roster(settings.site), settings.name
         emptied = name.encode() not in await writing.hgetall(key)
-        await writing.hset(key, name, "1")
+        await _announce(writing, key, name)
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
         self._send(Up(self._server(), server, found[0] if found else None, emptied))
@@ -144,11 +144,12 @@ class Mover:
             redis.ReadOnlyError: the server is a replica now.
         """
         key, first = wire.roster(settings.site), 0
+        announced = False
         while True:
             names = [text(name) for name in await client.hgetall(key)]
-            if settings.name not in names:
+            if announced and settings.name not in names:
                 raise exceptions.ConnectionError("the Redis server lost its data")
-            await client.hset(key, settings.name, "1")
+            announced = await _announce(client, key, settings.name)
             last: dict[str, str] = {}
             for name in filter(wire.is_name, names[first : first + _NAMES]):
                 with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
@@ -191,7 +192,8 @@ class Mover:
             after = {stream: self._after[name] for stream, name in names.items()}
             whole = len(names) == len(self._after)
             block = int(_BLOCK * 1000) if whole else _SHORT
-            answer = await client.xread(dict(after), count=_PIECE, block=block)
+            count = max(1, _PIECE // len(after))
+            answer = await client.xread(dict(after), count=count, block=block)
             for stream, entries in answer or ():
                 self._pass_on(names[text(stream)], entries)
             await self._writer.drain()
@@ -213,6 +215,17 @@ class Mover:
     async def _wait(self) -> None:
         await self._changed.wait()
         self._changed.clear()
+
+
+async def _announce(client: Any, key: str, name: str) -> bool:
+    """Return whether this host is among the announced; not on a server that is full."""
+    try:
+        await client.hset(key, name, "1")
+    except exceptions.ResponseError as error:
+        if connect.down(error).kind != "full":
+            raise
+        return False
+    return True
 
 
 def _permitted(writer: asyncio.StreamWriter, own: int) -> bool:
