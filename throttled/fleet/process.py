@@ -29,7 +29,7 @@ _SHORT = 10  # milliseconds that others are waited for then
 _PIECE = 128  # entries in one answer, of all peers
 _MESSAGE = 900_000  # bytes of entries in a message to the daemon, which takes 1 MiB
 _HEAD = 8  # bytes around a text or bytes in a message, at most
-_ROSTER = 10.0
+_SOON, _ROSTER = 1.0, 10.0  # seconds between two look-ups of hosts: at first, and later
 _NAMES = 1000  # of hosts that are looked up in one go
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
@@ -144,7 +144,7 @@ class Mover:
             redis.ReadOnlyError: the server is a replica now.
         """
         key, first = wire.roster(settings.site), 0
-        announced = False
+        announced, pause = False, _SOON
         while True:
             names = [text(name) for name in await client.hgetall(key)]
             if announced and settings.name not in names:
@@ -157,7 +157,8 @@ class Mover:
                     last[name] = text(about["last-generated-id"])
             first = first + _NAMES if first + _NAMES < len(names) else 0
             self._send(Names(last))
-            await asyncio.sleep(_ROSTER)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _ROSTER)
             await self._learn_time(client)
 
     async def _write(self, settings: Connect, client: Any) -> None:
