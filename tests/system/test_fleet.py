@@ -53,6 +53,17 @@ def test_what_one_host_bans_all_hosts_ban(fleet: list[Host], client: Client) -> 
         host.enforces(bot)
 
 
+def test_names_that_a_bot_tries_on_several_hosts_add_up(fleet: list[Host], client: Client) -> None:
+    """Each host alone sees 8 names, and bans above 20."""
+    bot, other = client(), client()
+    for number, host in enumerate(fleet):
+        host.guess(bot, *(f"user{number}-{name}@example.org" for name in range(8)))
+        host.guess(other, *(f"same{name}@example.org" for name in range(8)))
+    for host in fleet:
+        until(lambda h=host: "ban" in {a for a, _ in h.actions(bot)}, f"{host.name}: not banned")  # type: ignore[misc]
+        assert "ban" not in {action for action, _ in host.actions(other)}
+
+
 @pytest.mark.skipif(not CLOCKS, reason="no faketime: apt-get install faketime")
 def test_clocks_an_hour_apart_do_not_matter(fleet: list[Host], client: Client) -> None:
     for ahead, host in zip(CLOCKS, fleet, strict=True):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import redis
 
 from lab.fleet import server as lab
 from lab.fleet.hosts import Host, acquainted, hosts
@@ -87,13 +86,9 @@ def honest(fleet: list[Host], client: Client) -> None:
 
 def good(host: Host, *users: str) -> None:
     """Let clients log in, and wait until the host remembers that."""
-    for user in users:
+    for user in (*users, *users):
         host.log_in(user)
-        host.log_in(user)
-    until(
-        lambda: all("login" in host.guard.command("explain", user).stdout for user in users),
-        "the logins are known",
-    )
+    host.says("login", "explain", users[-1])  # the lines before are read too then
 
 
 def test_protected_addresses_and_wide_networks(
@@ -310,13 +305,26 @@ def test_ten_thousand_hosts_that_do_not_exist(
         server.ask("HDEL", "throttled:lab:peers", *ghosts)
 
 
-def test_an_entry_of_a_hundred_megabytes(fleet: list[Host], rogue: Peer, client: Client) -> None:
-    """The settings of the Redis server in docs/fleet.md refuse it; no reader could."""
-    with pytest.raises(redis.RedisError):
-        rogue.add(b"x" * (100 << 20), b"y" * 16)
-    with pytest.raises(redis.RedisError):
-        rogue.client.xadd(rogue.stream, {f"x{n}": b"x" * 500_000 for n in range(50)})
-    rogue.add(b"x" * 900_000, b"y" * 16)
-    honest(fleet, client)
-    fleet[0].received(rogue.name, "forged")
-    assert fleet[0].process.memory() < 100 << 20
+@pytest.mark.xfail(
+    strict=True,
+    reason="the Redis client reads what comes, however long; fleet/process.py has to bound a reply "
+    "and to pass over the stream that has it",
+)
+def test_an_entry_of_300_megabytes(
+    server: Server, fleet: list[Host], rogue: Peer, client: Client
+) -> None:
+    """Its unit would end each host's fleet process at 256 MB, again and again."""
+    rogue.client.xadd(rogue.stream, {f"x{number}": b"x" * (50 << 20) for number in range(6)})
+    bot, most = client(), 0
+    fleet[1].offend(bot)
+
+    def ended() -> bool:
+        nonlocal most
+        most = max(most, fleet[0].process.memory())
+        return most > 256 << 20 or ("ban", "peer:mx2") in fleet[0].actions(bot)
+
+    try:
+        until(ended, "the ban of the honest peer comes, or the memory is used up")
+        assert most <= 256 << 20
+    finally:
+        server.ask("DEL", rogue.stream)

@@ -26,10 +26,10 @@ _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
 #: Until so many seconds the daemon may take over entries before others are waited for without it.
 _TAKING = 0.005
 _SHORT = 10  # milliseconds that others are waited for then
-_PIECE = 128  # entries of a peer in one answer
+_PIECE = 128  # entries in one answer, of all peers
 _MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, which it sorts
 _HEAD = 8  # bytes around a text or bytes in a message, at most
-_ROSTER = 10.0
+_SOON, _ROSTER = 1.0, 10.0  # seconds between two look-ups of hosts: at first, and later
 _NAMES = 1000  # of hosts that are looked up in one go
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
@@ -104,16 +104,16 @@ class Mover:
             raise exceptions.ReadOnlyError("this server is a replica")
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
-        names = await writing.hgetall(wire.roster(settings.site))
-        emptied = settings.name.encode() not in names
-        announced = not emptied or await _announce(settings, writing)
+        key, name = wire.roster(settings.site), settings.name
+        emptied = name.encode() not in await writing.hgetall(key)
+        await _announce(writing, key, name)
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
         self._send(Up(self._server(), server, found[0] if found else None, emptied))
         tasks = [
             asyncio.create_task(job)
             for job in (
-                self._roster(settings, writing, announced=announced),
+                self._roster(settings, writing),
                 self._write(settings, writing),
                 self._read(settings, reading),
             )
@@ -136,7 +136,7 @@ class Mover:
         """Return the Redis server's time in milliseconds."""
         return int((self._offset + time.monotonic()) * 1000)
 
-    async def _roster(self, settings: Connect, client: Any, *, announced: bool) -> None:
+    async def _roster(self, settings: Connect, client: Any) -> None:
         """Pass on which hosts there are, `_NAMES` at a time.
 
         Raises:
@@ -144,14 +144,12 @@ class Mover:
             redis.ReadOnlyError: the server is a replica now.
         """
         key, first = wire.roster(settings.site), 0
+        announced, pause = False, _SOON
         while True:
             names = [text(name) for name in await client.hgetall(key)]
-            if settings.name not in names:
-                if announced:
-                    raise exceptions.ConnectionError("the Redis server lost its data")
-                announced = await _announce(settings, client)
-            if (await client.info("replication")).get("role") == "slave":
-                raise exceptions.ReadOnlyError("this server is a replica")
+            if announced and settings.name not in names:
+                raise exceptions.ConnectionError("the Redis server lost its data")
+            announced = await _announce(client, key, settings.name)
             last: dict[str, str] = {}
             for name in filter(wire.is_name, names[first : first + _NAMES]):
                 with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
@@ -159,7 +157,8 @@ class Mover:
                     last[name] = text(about["last-generated-id"])
             first = first + _NAMES if first + _NAMES < len(names) else 0
             self._send(Names(last))
-            await asyncio.sleep(_ROSTER)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _ROSTER)
             await self._learn_time(client)
 
     async def _write(self, settings: Connect, client: Any) -> None:
@@ -194,7 +193,8 @@ class Mover:
             after = {stream: self._after[name] for stream, name in names.items()}
             whole = len(names) == len(self._after)
             block = int(_BLOCK * 1000) if whole else _SHORT
-            answer = await client.xread(dict(after), count=_PIECE, block=block)
+            count = max(1, _PIECE // len(after))
+            answer = await client.xread(dict(after), count=count, block=block)
             for stream, entries in answer or ():
                 self._pass_on(names[text(stream)], entries)
             await self._writer.drain()
@@ -218,10 +218,10 @@ class Mover:
         self._changed.clear()
 
 
-async def _announce(settings: Connect, client: Any) -> bool:
-    """Announce this host; return whether that is done: a full server refuses it, and is read."""
+async def _announce(client: Any, key: str, name: str) -> bool:
+    """Return whether this host is among the announced; not on a server that is full."""
     try:
-        await client.hset(wire.roster(settings.site), settings.name, "1")
+        await client.hset(key, name, "1")
     except exceptions.ResponseError as error:
         if connect.down(error).kind != "full":
             raise

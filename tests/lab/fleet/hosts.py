@@ -94,6 +94,12 @@ class Host:
         pids = range(1, count + 1)
         self._write([text.format(pid, client) for client in clients for pid in pids])
 
+    def guess(self, client: str, *names: str) -> None:
+        """Log that a client tried user names."""
+        text = "postfix/submission/smtpd[98]: warning: unknown[{}]: SASL LOGIN authentication "
+        text += "failed: authentication failure, sasl_username={}"
+        self._write([text.format(client, name) for name in names])
+
     def log_in(self, client: str) -> None:
         """Log that a client logged in: good evidence."""
         self._write(["postfix/submission/smtpd[99]: " + _LOGIN.format("4c7Hqs0GkQz9", client)])

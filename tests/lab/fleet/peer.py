@@ -60,9 +60,8 @@ _SCOPES: Sequence[Scope] = ("mx", "submission")
 
 def published(server: Server, name: str) -> set[str]:
     """Return what a host bans by its stream: each ban that no later entry unbans."""
-    path = str(server.socket)
     found: set[str] = set()
-    with redis.Redis(unix_socket_path=path, username="admin", password="admin") as client:
+    with server.admin() as client:
         for _, fields in client.xrange(wire.stream(SITE, name)):
             entry = wire.decode(Seal(SECRET, SITE, name), fields[b"d"], fields[b"m"])
             for row in entry.rows:

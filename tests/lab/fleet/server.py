@@ -67,7 +67,6 @@ class Server:
                 "--appendfsync",
                 "always",
             ),
-            *("--proto-max-bulk-len", "1mb", "--client-query-buffer-limit", "1mb"),
             *options,
         )
         with (self.directory / "server.log").open("ab") as log:
@@ -80,12 +79,16 @@ class Server:
         except redis.RedisError:
             return False
 
+    def admin(self) -> Any:
+        """Return a client whose user may do anything."""
+        path = str(self.socket)
+        return redis.Redis(
+            unix_socket_path=path, username="admin", password="admin", socket_timeout=5
+        )
+
     def ask(self, *words: str | int) -> Any:
         """Return the answer to a command of a user who may do anything."""
-        path = str(self.socket)
-        with redis.Redis(
-            unix_socket_path=path, username="admin", password="admin", socket_timeout=5
-        ) as client:
+        with self.admin() as client:
             return client.execute_command(*words)
 
     def signal(self, number: signal.Signals) -> None:
