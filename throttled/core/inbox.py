@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, Struct, json, msgpack
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
@@ -23,7 +23,7 @@ from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
 from throttled.fleet import wire
 from throttled.fleet.wire import Ban, Heartbeat, Seal, Unban, WireError
 from throttled.histogram import Histogram
-from throttled.model import RESTRICTING, Crossing, Decision, Entry
+from throttled.model import RESTRICTING, Change, Crossing, Decision, Entry
 from throttled.store.store import Filter, Store, StoredPosition
 
 PEERS = 256
@@ -129,7 +129,7 @@ class Inbox:
             yield from self._bans(peer, bans, clock)
             bans = []
             if found is not None and self.peers.get(peer.name) is peer:
-                self._other(peer, found, clock())
+                yield from self._other(peer, found, clock)
         yield from self._bans(peer, bans, clock)
 
     def _checked(
@@ -217,8 +217,9 @@ class Inbox:
 
     # Everything else
 
-    def _other(self, peer: Peer, found: _Checked, now: Moment) -> None:
+    def _other(self, peer: Peer, found: _Checked, clock: Callable[[], Moment]) -> Iterator[None]:
         """Act on an entry, and record its position with that."""
+        now = clock()
         peer.braked = self.judge.braked(peer.name, now.wall)
         rows, position = found.entry.rows, self._position(peer.name, found)
         for row in rows:
@@ -231,7 +232,9 @@ class Inbox:
             bans = tried.bans(self.judge, peer.name, crossings, self._store, now)
             self._slice(peer, bans, now, position)
         else:
-            self._unbans(peer, [r for r in rows if isinstance(r, Unban)], found.age, now)
+            unbans = [row for row in rows if isinstance(row, Unban)]
+            yield from self._unbans(peer, unbans, found.age, clock)
+            now = clock()
             self._pipeline.recorder.record(now, positions=position)
         self._processed(peer, found, now)
 
@@ -254,20 +257,27 @@ class Inbox:
             self.received[name, f"names-{outcome}"] += count
         return crossings
 
-    def _unbans(self, peer: Peer, rows: Sequence[Unban], age: int, now: Moment) -> None:
-        name = peer.name
+    def _unbans(
+        self, peer: Peer, rows: Sequence[Unban], age: int, clock: Callable[[], Moment]
+    ) -> Iterator[None]:
+        name, now = peer.name, clock()
         allowed = self.judge.unbans(name, len(rows), now.wall)
         if allowed < len(rows):
             self.received[name, "too-many"] += len(rows) - allowed
             peer.ignored = now.boot
         releases: list[Decision] = []
+        why = f"unbanned by an operator of {name}"
         for row in rows[:allowed]:
+            now = clock()
             outcome = self._unban(name, row, age, now)
             self.received[name, outcome] += 1
             if outcome == "unbanned":
                 what = row.subject, row.scope, OPERATOR, 0, now.wall
-                why = f"unbanned by an operator of {name}"
                 releases.append(Decision(now.wall, "release", *what, why, origin=f"peer:{name}"))
+                request = json.encode(row).decode()
+                about = 0, f"peer:{name}", 0, "", "unban", row.subject, request, why, True
+                self._store.write_change(Change(now.wall, *about))
+            yield
         if releases:
             self._announce(releases)
 
