@@ -17,6 +17,7 @@ from msgspec import MsgspecError, Struct, json, msgpack
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.core import tried
+from throttled.core.exposed import exposed
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
@@ -220,8 +221,16 @@ class Inbox:
         pasts = self._store.past(self.judge.keys(bans), now.wall)
         if peer.room < len(bans):  # counted again only where the limit is near
             peer.room = max(0, self._settings.most - self._store.of_peer(peer.name, now.wall))
-        believe = self._settings.believe
-        ruling = self.judge.judge(peer.name, bans, pasts, now.wall, believe=believe, room=peer.room)
+        recorder = self._pipeline.recorder
+        ruling = self.judge.judge(
+            peer.name,
+            bans,
+            pasts,
+            now.wall,
+            believe=self._settings.believe,
+            room=peer.room,
+            exposed={key for key in pasts if exposed(key, recorder, now)},
+        )
         peer.room -= len(ruling.decisions)
         self._pipeline.decide_peers(ruling.decisions, pasts, now, positions)
         for outcome, count in ruling.outcomes.items():

@@ -9,7 +9,7 @@ Owns a brake and a meter of unbans for each peer. Limits: the caller's number of
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct, field
@@ -92,6 +92,7 @@ class Peers:
         *,
         believe: Believe,
         room: int,
+        exposed: Collection[Key] = (),
     ) -> PeerRuling:
         """Decide about what a peer banned.
 
@@ -102,6 +103,7 @@ class Peers:
             now: wall clock.
             believe: what a peer's ban becomes at most.
             room: how many more entries may come from this peer.
+            exposed: networks with good clients inside that a ban would hit.
         """
         ruling = PeerRuling([])
         found: dict[Key, tuple[Decision, bool]] = {}
@@ -119,7 +121,7 @@ class Peers:
             if outcome:
                 ruling.outcomes[outcome] += 1
             else:
-                good = known_good(past, now)
+                good = known_good(past, now) or key in exposed
                 found[key] = self._decision(peer, ban, now, weak=believe == "throttle"), good
         self._braked(peer, found, ruling, now)
         return ruling
@@ -249,7 +251,11 @@ def acceptable(ban: PeerBan) -> bool:
         return False
     if address.text(packed, prefix) != subject or not _may_name(ban):
         return False
-    return not address.is_network(subject) or prefix >= WIDEST[address.version(subject)]
+    if not address.is_network(subject):
+        return True
+    # An IPv6 prefix that embeds IPv4 addresses holds clients that have nothing in common.
+    shared = not address.network_of(address.unpack(packed))
+    return prefix >= WIDEST[address.version(subject)] and not shared
 
 
 def _may_name(ban: PeerBan) -> bool:

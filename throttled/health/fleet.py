@@ -55,7 +55,7 @@ def error(down: Down | None) -> tuple[str, str]:
         return "", ""
     where = "" if down.kind == "process" else "the Redis server of the fleet: "
     hint = _REPLICA if "ReadOnlyError" in down.text else _HINTS[down.kind]
-    return f"{where}{down.text}", hint
+    return f"{where}{down.text.rstrip('.')}", hint
 
 
 def server(about: Server) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from throttled.model import Scope
 from throttled.skipped import Skipped
+from throttled.store.good import MEMORY, day_of
 from throttled.store.rows import structs
 
 _PEERS = "origin >= 'peer:' AND origin < 'peer;'"
@@ -56,6 +57,10 @@ _OF = f"SELECT count(*) FROM active WHERE {_PEERS} AND origin = ? AND until > ?"
 
 #: Decisions that are looked at in a call: 10 ms.
 _WINDOW = 10_000
+_GOOD = """
+SELECT address FROM good
+WHERE network >= ? AND network < ? AND seen > ? AND max(deliveries, logins) >= 2 LIMIT ?
+"""
 
 
 class Own(Struct, frozen=True, gc=False):
@@ -131,3 +136,11 @@ def count(connection: sqlite3.Connection, peer: str, now: float) -> int:
     """Return how many entries are active of one peer."""
     (number,) = connection.execute(_OF, (f"peer:{peer}", now)).fetchone()
     return int(number)
+
+
+def good(
+    connection: sqlite3.Connection, first: str, beyond: str, now: float, most: int
+) -> list[str]:
+    """Return good senders of networks whose names are from `first` on and before `beyond`."""
+    rows = connection.execute(_GOOD, (first, beyond, day_of(now) - MEMORY, most))
+    return [address for (address,) in rows]

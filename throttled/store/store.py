@@ -377,6 +377,11 @@ class Store:
         with self._database.guard() as connection:
             return fleet.count(connection, peer, now)
 
+    def good_in(self, first: str, beyond: str, now: float, most: int) -> list[str]:
+        """Return good senders, see `throttled.store.fleet.good`."""
+        with self._database.guard() as connection:
+            return fleet.good(connection, first, beyond, now, most)
+
     # What is active
 
     def active(self, now: float, chunk: int = _CHUNK) -> Iterator[list[Entry]]:

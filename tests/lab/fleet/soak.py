@@ -98,7 +98,11 @@ class Soak:
         """Start what does not run, and wait until all hosts and streams agree."""
         for host in self.fleet:
             host.start()
-        until(lambda: not self.differences(), "all agree", 120)
+        try:
+            until(lambda: not self.differences(), "all agree", 60)
+        except TimeoutError as error:
+            found = self.differences()
+            raise TimeoutError(f"{len(found)} differences: {found[:10]}; {self.done}") from error
 
     def differences(self) -> list[str]:
         """Return in what hosts and streams differ."""
@@ -133,10 +137,7 @@ def soak(seconds: float, seed: int) -> Counter[str]:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             run.step()
-        try:
-            run.agree()
-        except TimeoutError as error:
-            raise TimeoutError(f"seed {seed}: {run.differences()[:10]}") from error
+        run.agree()
         return run.done
 
 

@@ -18,7 +18,7 @@ from throttled.fleet import frames, wire
 from throttled.fleet.frames import Add, Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
 from throttled.health.fleet import findings
-from throttled.model import Decision, Facts, Ruleset, Scope
+from throttled.model import Decision, Evidence, Facts, Ruleset, Scope
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store, StoredPosition
@@ -215,6 +215,9 @@ def test_an_entry_of_another_peer_is_forged(one: Host, two: Host) -> None:
     [
         replace(ROW, subject="0.0.0.0/0", limit="operator"),
         replace(ROW, subject="198.0.0.0/8", limit="operator"),
+        replace(ROW, subject="64:ff9b::/96", limit="operator"),
+        replace(ROW, subject="::ffff:0:0/96", limit="operator"),
+        replace(ROW, subject="2002:c633::/48", limit="operator"),
         replace(ROW, subject="127.0.0.1"),
         replace(ROW, subject="account:alice"),
         replace(ROW, subject="\x1b[2J", value=1 << 53),
@@ -594,3 +597,14 @@ def test_an_unban_that_is_read_before_the_ban_counts_too(one: Host, two: Host) -
     third.hear(two)
     third.hear(one)
     assert third.bans() == {}
+
+
+def test_a_network_with_a_good_sender_who_is_throttled_is_throttled(one: Host, two: Host) -> None:
+    two.store.record(WALL, (), [Evidence(A, WALL - 86400, 0, 2)])
+    one.say(1, ROW)
+    network = replace(ROW, subject="198.51.100.0/24", limit="operator")
+    one.say(2, network, replace(network, subject="203.0.113.0/24"), before=1)
+    two.hear(one)
+    assert two.bans() == {"203.0.113.0/24": "peer:mx1"}
+    active = {row.subject: row.action for row in two.store.snapshots(WALL)}
+    assert active[A] == active["198.51.100.0/24"] == "throttle"

@@ -238,3 +238,16 @@ def test_names_above_soft_lead_to_a_throttle_once() -> None:
     assert (found.action, found.until) == ("throttle", NOW + Policy().throttle.time)
     past = Past(action="throttle", until=found.until)
     assert rule(ban, peers=peers, past=past).outcomes == {"known": 1}
+
+
+def test_a_network_in_which_good_clients_are_exposed_is_throttled() -> None:
+    ban = replace(BAN, subject="198.51.100.0/24", limit="operator")
+    key: Key = (ban.subject, "mx")
+    ruling = judge().judge("mx2", [ban], {}, NOW, believe="ban", room=9, exposed={key})
+    assert [d.action for d in ruling.decisions] == ["throttle"]
+
+
+@pytest.mark.parametrize("subject", ["64:ff9b::/96", "2002:c633:6407::/48", "2001:0:1::/48"])
+def test_a_prefix_that_embeds_addresses_of_ipv4_is_no_network(subject: str) -> None:
+    ruling = rule(replace(BAN, subject=subject, limit="operator"))
+    assert ruling.outcomes == {"refused": 1}
