@@ -18,6 +18,8 @@ JOURNAL = "journal"
 #: Where the daemon answers policy requests, below queue_directory, so that it works inside and
 #: outside of smtpd's chroot.
 POLICY_SOCKET = "throttled/policy"
+#: The policy_context of requests about recipients (Postfix 3.1).
+POLICY_RECIPIENT = "recipient"
 
 #: What the kernel does to a subject. "exempt", of a single address only: entries of the networks
 #: around it do not apply to it.
@@ -413,6 +415,8 @@ class Ruleset(Struct, frozen=True):
     size: int  # elements that each set may hold
     expected: int = 0  # elements that are about to come: sets that are made have room for them
     answers: Answers = Answers()
+    #: At the ports of submission, refuse by a TCP reset what else is dropped, up to a rate.
+    reject: bool = False
 
 
 class FullSet(Struct, frozen=True):
@@ -460,6 +464,7 @@ class Snapshot(Struct, frozen=True):
     lines: tuple[Line, ...] = field(default=())
     rate: Rate | None = None  # of a throttle; None = the configured one
     origin: str = "log"  # see `Decision`
+    name: str = ""  # see `Decision`
 
 
 class Change(Struct, frozen=True):

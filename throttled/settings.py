@@ -173,6 +173,16 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
     ] = field(default_factory=dict)
     enabled: Annotated[bool, Meta(description="false disables this limit")] = True
 
+    @property
+    def incoming(self) -> bool:
+        """Whether it counts mail that arrives for mailboxes and domains here."""
+        return self.of == "mailbox" or self.count == "received"
+
+    @property
+    def acts(self) -> bool:
+        """Whether it throttles or bans senders or recipients, and does not only report them."""
+        return self.enabled and self.of != "client" and self.mode in ("throttle", "enforce")
+
 
 def default_limits() -> dict[str, Limit]:
     """Return the limits that are active where the file says nothing."""
@@ -453,6 +463,10 @@ class Policy(Struct, frozen=True):
         """Return [guessing], disabled where nothing of accounts is to be counted."""
         enabled = self.guessing.enabled and self.accounts.enabled
         return replace(self.guessing, enabled=enabled)
+
+    def acts(self, *, incoming: bool) -> bool:
+        """Return whether a limit of senders acts, or, `incoming`, of who receives."""
+        return any(one.acts and one.incoming == incoming for one in self.limits.values())
 
     def of_senders(self, name: str) -> bool:
         """Return whether a limit counts what senders do (accounts …), not what clients do."""

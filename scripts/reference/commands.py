@@ -1,12 +1,20 @@
 """Writes docs/reference/commands.md from the commands themselves. Pure, owns no state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import click
 
 from throttled.cli.main import COMMANDS, throttled
 
-_HEAD = """\
+#: Exit codes of all commands.
+EXIT = """\
+0 done; 1 the thing asked about is not so (an address that is not banned, a check that
+found an error), or it failed; 2 bad usage or configuration; 3 the daemon is not running,
+or something is not permitted or not installed; 130 interrupted; 141 the reader of the output went
+away."""
+
+_HEAD = f"""\
 # The commands
 
 <!-- Written by scripts/gen-docs from throttled/cli: do not edit. -->
@@ -20,18 +28,17 @@ the database and the firewall directly; `export`, `check`, `config`, `parse`, `r
 
 ## For all commands
 
-Exit codes: 0 done; 1 the thing asked about is not so (an address that is not banned, a check that
-found an error), or it failed; 2 bad usage or configuration; 3 the daemon is not running,
-or something is not permitted or not installed; 130 interrupted; 141 the reader of the output went
-away.
+Exit codes: {EXIT}
 
 An error is printed on standard error, as `throttled: MESSAGE` and, if there is advice,
-`hint: …`. With `--json` an object `{"error": {"message", "hint", "exit_code"}}` is printed on
+`hint: …`. With `--json` an object `{{"error": {{"message", "hint", "exit_code"}}}}` is printed on
 standard output too.
 
-Every command has `--help`. Tables are as wide as the terminal, or 80 columns. Times are this
-host's; in JSON they are ISO 8601 with zone, and null is never. In text written by clients control
-characters, and those that change the direction of writing, are shown as `\\x1b` and `\\u202e`.
+Every command has `--help`, and a manual page: `man throttled-list`. Colours are for terminals
+alone, and not with `NO_COLOR` set. Tables are as wide as the terminal; in a pipe they are whole.
+Times are this host's; in JSON they are ISO 8601 with zone, and null is never. In text written by
+clients control characters, and those that change the direction of writing, are shown as `\\x1b`
+and `\\u202e`.
 """
 
 
@@ -40,14 +47,31 @@ def reference() -> str:
     root = click.Context(throttled, info_name="throttled")
     lines = [_HEAD, "Before the command:", "", *_parameters(throttled, root)]
     for name in COMMANDS:
-        command = throttled.get_command(root, name)
-        assert command is not None
-        ctx = click.Context(command, info_name=name, parent=root)
-        usage = " ".join(command.collect_usage_pieces(ctx))
-        lines += ["", f"## throttled {name}", "", f"`throttled {name} {usage}`", ""]
-        lines += [*_paragraphs(command.help or ""), *_parameters(command, ctx)]
-        lines += ["", "```", *getattr(command, "examples", ()), "```"]
+        part = about(name)
+        lines += ["", f"## throttled {name}", "", f"`{part.usage}`", "", *part.text, *part.options]
+        lines += ["", "```", *part.examples, "```"]
     return "\n".join(lines) + "\n"
+
+
+class About(NamedTuple):
+    """What there is to know of a command, in Markdown."""
+
+    usage: str
+    text: list[str]
+    options: list[str]
+    examples: Sequence[str]
+
+
+def about(name: str) -> About:
+    """Return what there is to know of a command."""
+    root = click.Context(throttled, info_name="throttled")
+    command = throttled.get_command(root, name)
+    assert command is not None
+    ctx = click.Context(command, info_name=name, parent=root)
+    usage = " ".join(["throttled", name, *command.collect_usage_pieces(ctx)])
+    text = list(_paragraphs(command.help or ""))
+    options = list(_parameters(command, ctx))
+    return About(usage, text, options, getattr(command, "examples", ()))
 
 
 def _paragraphs(text: str) -> Iterator[str]:

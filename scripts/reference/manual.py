@@ -1,4 +1,4 @@
-"""Writes the manual pages throttled(8) and throttled.toml(5), in the man macros. Pure.
+"""Writes the manual pages: throttled(8), throttled-COMMAND(8), throttled.toml(5). Pure.
 
 Their text is that of the references in docs/reference, which come from the commands and the schema;
 here is what turns their Markdown into roff. Knows only the Markdown that these have: headings,
@@ -12,6 +12,7 @@ from itertools import groupby
 
 from reference import commands
 from throttled import __version__
+from throttled.cli.main import COMMANDS
 from throttled.config import document as config
 
 _INLINE = re.compile(r"`(?P<code>[^`]*)`|\*\*(?P<bold>[^*]*)\*\*|\[(?P<link>[^]]*)\]\([^)]*\)")
@@ -35,6 +36,28 @@ The control socket.
 """
 
 
+def pages() -> dict[str, str]:
+    """Return all pages by their path below a directory of manual pages."""
+    found = {"man8/throttled.8": throttled_8(), "man5/throttled.toml.5": throttled_toml_5()}
+    return found | {f"man8/throttled-{name}.8": command_8(name) for name in COMMANDS}
+
+
+def command_8(name: str) -> str:
+    """Return the manual page of one command."""
+    part = commands.about(name)
+    what = re.split(r"[.;:](?: |$)", part.text[0])[0].replace("`", "")
+    lines = [
+        *(".SH SYNOPSIS", f".B {_escape(part.usage)}"),
+        *(".SH DESCRIPTION", *_blocks("\n".join(part.text))),
+        *(".SH OPTIONS", *_blocks("\n".join(part.options))),
+        *(".SH EXAMPLES", *_blocks("\n".join(["```", *part.examples, "```\n"]))),
+        *(".SH EXIT STATUS", *_blocks(commands.EXIT)),
+        *(".SH SEE ALSO", ".BR throttled (8),", ".BR throttled.toml (5)"),
+    ]
+    head = _title(f"throttled-{name}", 8, what[:1].lower() + what[1:])
+    return head + "\n".join(lines) + "\n"
+
+
 def throttled_8() -> str:
     """Return the manual page of the command."""
     return (
@@ -43,8 +66,9 @@ def throttled_8() -> str:
         + ".RI [ ARGUMENT ]\\~.\\|.\\|.\n.YS\n"
         + _body(commands.reference(), "COMMANDS")
         + _FILES
-        + ".SH SEE ALSO\n.BR throttled.toml (5),\n.BR postfix (1),\n.BR nft (8),\n"
-        + ".BR systemctl (1)\n"
+        + ".SH SEE ALSO\n.BR throttled.toml (5),\n"
+        + "".join(f".BR throttled\\-{name} (8),\n" for name in COMMANDS)
+        + ".BR postfix (1),\n.BR nft (8),\n.BR systemctl (1)\n"
     )
 
 

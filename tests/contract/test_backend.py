@@ -6,9 +6,11 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from ipaddress import ip_network
 from itertools import pairwise
 
 import msgspec
@@ -21,6 +23,7 @@ from throttled.enforce.backend import Backend
 from throttled.enforce.batch import RATES
 from throttled.enforce.memory import Memory
 from throttled.enforce.registry import choose
+from throttled.enforce.sets import REFUSED
 from throttled.errors import BackendError
 from throttled.model import Action, Drift, Element, Entry, Rate, Ruleset, Scope
 
@@ -820,3 +823,67 @@ def test_a_command_can_unban_without_setting_up(host: Host) -> None:
     except BackendError:
         return  # it needs what only a daemon, which knows the ruleset, can make
     assert not host.arrives("198.18.64.1")
+
+
+# Refusing
+
+#: Backends that can refuse; XDP's program sees no sockets and sends nothing: it drops.
+REFUSING = ("nftables", "iptables")
+REJECTING = msgspec.structs.replace(RULESET, reject=True)
+
+
+@pytest.mark.parametrize("source", ["198.18.0.1", "2001:db8:b::1"])
+@pytest.mark.parametrize("length", [0, 8], ids=["address", "network"])
+def test_submission_refuses_where_it_is_asked_to(host: Host, source: str, length: int) -> None:
+    network = str(ip_network(f"{source}/{(128 if ':' in source else 32) - length}", strict=False))
+    subject = network if length else source
+    host.backend.setup(REJECTING)
+    put(host.backend, ban(subject), ban(subject, scope="submission"))
+    assert host.refused(source, 587) == (host.backend.name in REFUSING)
+    assert not host.refused(source, 25)  # other mail servers shall wait
+    assert host.arrives(source, 2525)
+    host.backend.setup(RULESET)
+    assert not host.refused(source, 587)
+    assert host.backend.intact()
+    host.backend.setup(REJECTING)
+    assert host.backend.intact()
+    assert host.refused(source, 587) == (host.backend.name in REFUSING)
+
+
+def test_a_throttled_client_is_refused_above_its_rate(host: Host) -> None:
+    host.backend.setup(REJECTING)
+    put(host.backend, Entry("198.18.0.1", "submission", "throttle", 60.0))
+    assert all(host.arrives("198.18.0.1", 587) for _ in range(RULESET.burst))
+    assert host.refused("198.18.0.1") == (host.backend.name in REFUSING)
+    (element,) = host.backend.lookup([Entry("198.18.0.1", "submission", "throttle", 0.0)])
+    assert element.packets >= 1
+
+
+def test_an_open_session_of_a_refused_client_is_reset(host: Host) -> None:
+    host.backend.setup(REJECTING)
+    ends = host.session("198.18.0.1", 587)
+    assert ends
+    put(host.backend, ban("198.18.0.1", scope="submission"))
+    before = host.backend.dropped()
+    ends[0].send(b"EHLO mail\r\n")
+    until(lambda: host.backend.dropped() > before, "the packet was judged")
+    if host.backend.name in REFUSING:
+        assert select.select([ends[0]], [], [], 5.0)[0]
+        with pytest.raises(ConnectionResetError):
+            ends[0].recv(1)
+
+
+def test_refusals_have_a_rate(host: Host) -> None:
+    if host.backend.name not in REFUSING:
+        return
+    host.backend.setup(REJECTING)
+    put(host.backend, ban("2001:db8:b::1", scope="submission"))
+    count = 3 * REFUSED
+    syns = [
+        [ip6("2001:db8:b::1", SERVER6, opening("2001:db8:b::1", SERVER6, 1024 + n, 587))]
+        for n in range(count)
+    ]
+    began = time.monotonic()
+    answered = sum(host.answers(*syns))
+    assert REFUSED <= answered <= REFUSED * (1 + time.monotonic() - began)
+    assert host.backend.dropped() == count

@@ -77,6 +77,64 @@ def test_the_rules_and_sets_read_well(host: Host) -> None:
     assert "198.18.16.0/20 timeout 7" in run("ipset", "list", "thr_mx_ban4_20")
 
 
+def refusing(version: int) -> list[str]:
+    """Return what of ours is in the table filter."""
+    program = f"ip{'6' if version == 6 else ''}tables-legacy"
+    return [line for line in run(program, "-S").splitlines() if "throttled" in line]
+
+
+def test_refusing_needs_a_chain_in_the_table_filter_that_goes_again(host: Host) -> None:
+    marked = "-p tcp -m mark --mark 0x8000000/0x8000000 -j throttled_reject"
+    wanted = [
+        "-N throttled_reject",
+        f"-A INPUT {marked}",
+        f"-A FORWARD {marked}",
+        "-A throttled_reject -p tcp -j REJECT --reject-with tcp-reset",
+    ]
+    rejecting = msgspec.structs.replace(RULESET, reject=True)
+    for leave in (lambda: host.backend.setup(RULESET), host.backend.teardown):
+        host.backend.setup(rejecting)
+        assert [refusing(version) for version in (4, 6)] == [wanted, wanted]
+        leave()
+        assert [refusing(version) for version in (4, 6)] == [[], []]
+
+
+@pytest.mark.parametrize(
+    "damage", ["-F throttled_reject", "-F INPUT", "-I INPUT 1 -p tcp --dport 587 -j ACCEPT"]
+)
+def test_damage_to_what_refuses_is_found_and_repaired(host: Host, damage: str) -> None:
+    host.backend.setup(msgspec.structs.replace(RULESET, reject=True))
+    host.backend.apply([Entry("198.18.0.1", "submission", "ban", 60.0)])
+    watch = host.backend.watch()
+    assert watch is not None
+    assert watch.drain() == Drift()
+    run("iptables-legacy", *damage.split())
+    assert watch.drain().rules
+    assert not host.backend.intact()
+    host.backend.setup(msgspec.structs.replace(RULESET, reject=True))
+    assert host.backend.intact()
+    assert host.refused("198.18.0.1")
+    watch.close()
+    run("iptables-legacy", "-F", "INPUT")
+
+
+def test_without_the_target_it_drops_and_says_so(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = [ruleset.Rule(ruleset.REJECT, (), "ABSENT", tcp=True)]
+    with monkeypatch.context() as patch:
+        patch.setattr(ruleset, "rejecting", lambda: absent)
+        host.backend.setup(msgspec.structs.replace(RULESET, reject=True))
+    assert "[firewall] reject does not work, dropping instead" in caplog.text
+    assert [host.backend.refuses] == [False]
+    host.backend.apply([Entry("198.18.0.1", "submission", "ban", 60.0)])
+    assert not host.refused("198.18.0.1")
+    assert host.backend.intact()
+    host.backend.setup(msgspec.structs.replace(RULESET, reject=True))
+    assert host.backend.refuses
+    assert host.refused("198.18.0.1")
+
+
 @pytest.mark.parametrize(
     ("rate", "written"),
     [

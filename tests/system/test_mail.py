@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ from lab.mail.asking import (
     throttle,
 )
 from lab.mail.postfix import Lab
+from lab.mail.session import session
 from lab.network.netns import until
 from throttled.host.on_hold import Held, OnHold
 from throttled.model import Rate
@@ -96,6 +98,10 @@ def test_only_what_we_put_on_hold_is_released(lab: Lab, guard: Daemon) -> None:
     assert (code, said) == (0, "0 messages released\n")
     assert on_hold(lab) == 3
     assert records(guard).count() == 0
+    health = {finding.key: finding.what for finding in guard.status().health}
+    assert health["on-hold-left"].endswith("as their queue file is not as recorded: 2")
+    assert run(guard, "release", "--id", ids[0], "--id", ids[1])[0] == 0
+    assert "on-hold-left" not in {finding.key for finding in guard.status().health}
 
 
 def test_what_cannot_be_recorded_is_deferred(lab: Lab, guard: Daemon) -> None:
@@ -164,6 +170,44 @@ def test_everything_on_hold_is_released_at_once(lab: Lab, guard: Daemon) -> None
     code, said = run(guard, "release", "--all")
     assert (code, said) == (0, "5 messages released\n")
     assert on_hold(lab) == 0
+
+
+def test_what_a_power_failure_leaves_of_a_record_suffices(lab: Lab, guard: Daemon) -> None:
+    """The file's name: its content may never have come to the disk."""
+    guard.configure(f'{LIMIT}[accounts]\nban = "hold"\n')
+    decided(guard.home / "throttled.db", ban(DEVICE), ban(ACCOUNT))
+    guard.start()
+    assert len(send(lab, 2)) == len(send(lab, 2, CLIENT, login=True)) == 2
+    for path in records(guard).place.iterdir():
+        path.write_bytes(b"")
+    code, said = run(guard, "release", "--all")
+    assert (code, said) == (0, "4 messages released\n")
+    assert on_hold(lab) == 0
+
+
+def test_a_message_that_is_received_is_waited_for(lab: Lab, guard: Daemon) -> None:
+    """It was answered with HOLD, and goes on hold when its content has come."""
+    guard.configure(f'{LIMIT}[accounts]\nban = "hold"\n')
+    decided(guard.home / "throttled.db", ban(DEVICE))
+    guard.start()
+    done: list[tuple[int, str]] = []
+
+    def deliver() -> None:
+        with session(DEVICE) as client:
+            client.mail("someone@example.net")
+            client.rcpt("alice@example.test")
+            assert client.docmd("DATA")[0] == 354
+            command = threading.Thread(target=lambda: done.append(run(guard, "release", "--all")))
+            command.start()
+            command.join(1.0)
+            assert not done
+            client.send("Subject: x\r\n\r\nx\r\n.\r\n")
+            assert client.getreply()[0] == 250
+            command.join()
+
+    lab.client.call(deliver)
+    assert done == [(0, "1 message released\n")]
+    assert (on_hold(lab), records(guard).count()) == (0, 0)
 
 
 def test_operators_throttle_and_ban_accounts_and_inside_hosts(lab: Lab, guard: Daemon) -> None:

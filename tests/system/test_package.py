@@ -210,11 +210,11 @@ def test_the_journal_has_priorities(site: Site) -> None:
 
 
 def test_what_an_operator_types(site: Site) -> None:
-    for page in ("man8/throttled.8", "man5/throttled.toml.5"):
+    for page in ("man8/throttled.8", "man8/throttled-explain.8", "man5/throttled.toml.5"):
         assert site.host.path(f"/usr/share/man/{page}.gz").exists()
     complete = (
         "source /usr/share/bash-completion/completions/throttled;"
-        "COMP_WORDS=(throttled unb) COMP_CWORD=1; _throttled_completion throttled;"
+        "COMP_LINE='throttled unb' COMP_POINT=13; _throttled_completion throttled;"
         'echo "${COMPREPLY[@]}"'
     )
     assert site.run("bash", "-c", complete) == "unban\n"

@@ -227,6 +227,46 @@ def test_a_compromised_smtpd_slows_nobody_it_does_not_name(lab: Lab, guard: Daem
     assert not guard.rows()
 
 
+#: Forks that leave their parent, each with connections of its own: as many as there can be.
+_FORKS = r"""
+import os, socket, sys, time
+held = []
+for _ in range(300):
+    if os.fork() == 0:
+        if os.fork():
+            os._exit(0)
+        for _ in range(8):
+            end = socket.socket(socket.AF_UNIX); end.connect(sys.argv[1]); held.append(end)
+        os.read(0, 1)
+        os._exit(0)
+    os.wait()
+print("forked", flush=True)
+os.read(0, 1)
+"""
+
+
+def test_forks_of_a_compromised_smtpd_leave_room_for_others(
+    lab: Lab, guard: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,400 connections are more than there may be."""
+    guard.start()
+    before = lab.mail.log.read_text("latin-1").count("problem talking to server")
+    reading, writing = os.pipe()  # the processes end when it is closed
+    monkeypatch.setattr(asking, "STDIN", reading)
+    try:
+        with asking.as_postfix(lab, _FORKS) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "forked\n"
+            asking.reload(lab)  # each smtpd makes a new connection
+            accepted = [*send(lab, 10), *send(lab, 10, CLIENT, login=True)]
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert len(accepted) == 20
+    assert max(accepted) < 0.9
+    assert lab.mail.log.read_text("latin-1").count("problem talking to server") == before
+
+
 PROXY = "198.18.70.9"
 
 

@@ -22,6 +22,16 @@ smtpd pass - - n - - smtpd
 """
 
 
+BOMBED = """
+[limits.bombed]
+of = "mailbox"
+count = "messages"
+within = "1h"
+soft = 5
+mode = "throttle"
+"""
+
+
 @pytest.fixture
 def kinds(lab: Lab) -> Iterator[Lab]:
     master = lab.mail.config / "master.cf"
@@ -42,6 +52,31 @@ def test_postscreen_tls_and_a_proxy_are_asked_in_their_own_way(kinds: Lab, guard
     assert "smtp, submission, submissions, 2525, 2526 greet clients" in done.stdout
     assert guard.command("postfix", "undo", "--yes").returncode == 0
     assert (kinds.mail.config / "main.cf").read_bytes() == before
+
+
+def test_they_are_connected_each_in_its_way(kinds: Lab, guard: Daemon) -> None:
+    """The proxied one asks about its clients too; all about recipients."""
+    files = [kinds.mail.config / name for name in ("main.cf", "master.cf")]
+    before = [path.read_bytes() for path in files]
+    guard.configure(BOMBED)
+    guard.start()
+    done = guard.command("postfix", "connect", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "smtp, submission, submissions, 2525, 2526 greet clients" in done.stdout
+    tried = [line for line in done.stdout.splitlines() if "was not tried" in line]
+    assert [line.split()[0] for line in tried] == ["submission", "submissions"]  # want a login
+    lists = guard.server.run("postconf", "-c", str(kinds.mail.config), "-n").stdout
+    for name, word in (
+        ("client", "$throttled_check"),
+        ("data", "$throttled_check"),
+        ("recipient", "$throttled_recipient_check"),
+    ):
+        assert f"smtpd_{name}_restrictions = {word}\n" in lists
+    assert '"mailboxes' not in done.stdout
+    assert guard.status().answers["pass"] >= 6
+    done = guard.command("postfix", "disconnect", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert [path.read_bytes() for path in files] == before
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +123,33 @@ def test_several_instances_are_shown_and_set_apart(several: tuple[stock.Host, Da
     log = host.path("var/log/mail.log").read_text()
     assert log.count("reload -- version 3.7.11, configuration /etc/postfix-out") == 2
     assert "configuration /etc/postfix\n" not in log.split("reload -- ", 1)[1].replace(",", "\n")
+
+
+def test_several_instances_are_connected(several: tuple[stock.Host, Daemon]) -> None:
+    host, guard = several
+    before = {d: host.run("postconf", "-c", d, "-n") for d in ("/etc/postfix", "/etc/postfix-out")}
+    host.run("mkdir", "-p", "/run/throttled")
+    host.path("etc/throttled/throttled.toml").write_text(BOMBED)
+    guard.start()
+    try:
+        done = guard.command("postfix", "connect", "--yes")
+        assert done.returncode == 0, done.stderr
+        for directory in before:
+            assert f"{directory}:\n" in done.stdout
+            found = host.run("postconf", "-c", directory, "-n")
+            assert "smtpd_data_restrictions = $throttled_check\n" in found
+            assert "smtpd_recipient_restrictions = $throttled_recipient_check\n" in found
+        again = guard.command("postfix", "connect", "--yes")
+        assert again.stdout.count("nothing to change") == len(before)
+        found = guard.command("check", "--no-visit").stdout
+        assert found.count("Postfix asks about each message and each recipient") == len(before)
+        one = guard.command("postfix", "disconnect", "--yes", "--instance", "postfix-out")
+        assert one.returncode == 0, one.stderr
+        now = {directory: host.run("postconf", "-c", directory, "-n") for directory in before}
+        assert now["/etc/postfix-out"] == before["/etc/postfix-out"]
+        assert now["/etc/postfix"] != before["/etc/postfix"]
+        assert guard.command("postfix", "disconnect", "--yes").returncode == 0
+        assert host.run("postconf", "-c", "/etc/postfix", "-n") == before["/etc/postfix"]
+    finally:
+        guard.stop()
+        host.path("etc/throttled/throttled.toml").write_text("")

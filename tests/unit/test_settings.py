@@ -3,10 +3,12 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from throttled.model import Rate
 from throttled.settings import (
     Accounts,
+    AnyCount,
     Duration,
     Guessing,
     Limit,
@@ -100,3 +102,27 @@ def test_guessing() -> None:
     assert Policy().mode_of("guessing") == "enforce"
     assert Policy(mode="throttle").mode_of("guessing") == "throttle"
     assert Policy(guessing=Guessing(mode="report")).mode_of("guessing") == "report"
+
+
+@pytest.mark.parametrize(
+    ("of", "count", "incoming"),
+    [
+        ("mailbox", "messages", True),
+        ("domain", "received", True),
+        ("domain", "messages", False),
+        ("account", "messages", False),
+    ],
+)
+def test_whether_a_limit_of_mail_acts(of: Of, count: AnyCount, *, incoming: bool) -> None:
+    limit = Limit(of=of, count=count, within=duration("1h"), soft=1)
+    assert limit.incoming == incoming
+    modes: list[tuple[LimitMode, bool]] = [
+        ("report", True),
+        ("throttle", False),
+        ("throttle", True),
+    ]
+    for mode, enabled in modes:
+        policy = Policy(limits={"x": replace(limit, mode=mode, enabled=enabled)})
+        acts = mode == "throttle" and enabled
+        assert (policy.acts(incoming=incoming), policy.acts(incoming=not incoming)) == (acts, False)
+    assert not Policy().acts(incoming=False)

@@ -61,6 +61,17 @@ class Banned(Struct):
     logins: int = 0
 
 
+class Throttled(Struct):
+    """A subject that would have been throttled and never banned, and what good it did."""
+
+    subject: str
+    throttles: int
+    last: float  # wall clock, of the latest throttle
+    limit: str  # of the latest throttle
+    deliveries: int = 0
+    logins: int = 0
+
+
 class Summary(Struct):
     """What a replay came to."""
 
@@ -75,6 +86,7 @@ class Summary(Struct):
     skipped: dict[str, int] = field(default_factory=dict)  # because of unexpected errors, by kind
     #: Every client that delivered mail or logged in, and would have been banned.
     good_and_banned: list[Banned] = field(default_factory=list)
+    throttled: list[Throttled] = field(default_factory=list)  # the most often throttled
 
 
 class _Store(Store):
@@ -125,6 +137,7 @@ class Replay:
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
         self._bans: dict[str, Banned] = {}
+        self._throttles: dict[str, Throttled] = {}
         self._due = self._ended = self._pruned = 0.0
         self._day = 0  # since the epoch, of the latest line judged
         self._log = 0  # number of the one that is read
@@ -243,6 +256,8 @@ class Replay:
                 self._note(decision.limit, decision.action, decision.subject)
             if decision.action == "ban":
                 self._banned(decision)
+            elif decision.action == "throttle":
+                self._throttled(decision)
             yield decision
 
     def _banned(self, decision: Decision) -> None:
@@ -253,6 +268,15 @@ class Replay:
         elif len(self._bans) < _SUBJECTS:
             subject = decision.subject
             self._bans[subject] = Banned(subject, 1, decision.time, decision.limit)
+
+    def _throttled(self, decision: Decision) -> None:
+        known = self._throttles.get(decision.subject)
+        if known is not None:
+            known.throttles += 1
+            known.last, known.limit = decision.time, decision.limit
+        elif len(self._throttles) < _SUBJECTS:
+            subject = decision.subject
+            self._throttles[subject] = Throttled(subject, 1, decision.time, decision.limit)
 
     def _summarise(self) -> None:
         summary = self.summary
@@ -271,6 +295,10 @@ class Replay:
         good = self._store.good
         for subject, banned in self._bans.items():
             banned.deliveries, banned.logins = good.get(subject, _NOTHING)
+        only = [one for subject, one in self._throttles.items() if subject not in self._bans]
+        summary.throttled = sorted(only, key=lambda one: (-one.throttles, one.subject))[:_TOP]
+        for one in summary.throttled:
+            one.deliveries, one.logins = good.get(one.subject, _NOTHING)
         most = sorted(self._bans.values(), key=_often)
         summary.top = most[:_TOP]
         summary.good_and_banned = sorted(self._good_and_banned(good), key=_often)

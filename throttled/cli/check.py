@@ -77,10 +77,12 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     named = settings.firewall.ports
     yield from _guarded("Postfix", postfix.check, known, None if named == "auto" else named)
     yield from _guarded("Postfix's limits", limits.check, known, settings.store.path)
-    acting = any(
-        one.of != "client" and one.mode not in (None, "report") for one in settings.limits.values()
+    probe = partial(
+        asking.check,
+        acting=settings.policy().acts(incoming=False),
+        recipients=settings.policy().acts(incoming=True),
     )
-    yield from _guarded("policy requests", partial(asking.check, acting=acting), known)
+    yield from _guarded("policy requests", probe, known)
     yield from _guarded("log", sources.check, logs, known)
     yield from _guarded("logger", loggers.check, logs)
     yield from _guarded("names", names.check, settings.protect.names)
@@ -202,6 +204,7 @@ def _notify(settings: Notify, path: Path) -> Iterator[Finding]:
 
 def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
     """Check the configured backend, unless it is the one that runs: the daemon owns that."""
+    from throttled.enforce.backend import cannot_refuse  # noqa: PLC0415
     from throttled.enforce.registry import choose  # noqa: PLC0415
     from throttled.health.probes.firewall import check  # noqa: PLC0415 - as above
 
@@ -213,6 +216,8 @@ def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
         what = f"the daemon runs with backend {running}, the configuration says {backend.name}"
         yield Finding("warning", what, "restart it: systemctl restart throttled")
     yield from check(backend)
+    if firewall.reject and not backend.refuses:
+        yield cannot_refuse(backend)
 
 
 def _sensor(settings: Config) -> Iterator[Finding]:

@@ -18,19 +18,24 @@ from throttled.control.protocol import Explain, ExplainResult
     ),
 )
 @click.argument("subject", metavar="SUBJECT", type=subject)
+@click.option(
+    "everything", "--all", is_flag=True, help="Also meters at 0, each log line, all decisions."
+)
 @json_option
-def command(*, subject: str, as_json: bool) -> None:
+def command(*, subject: str, everything: bool, as_json: bool) -> None:
     """Show everything known about a client or a sender, banned or not.
 
     SUBJECT is an address, a network, or account:NAME, uid:N, mailbox:ADDRESS, domain:NAME.
 
-    Active throttles and bans with their reasons, counts and limits, open sessions, the log lines
-    that counted, earlier decisions, good evidence, protection, and what would happen next. Of a
-    sender what it did today and usually, and its reports. Without a running daemon it shows what
-    is stored.
+    The first line is the answer: whether it is throttled or banned, where, until when and why.
+    Below it: active entries with their reasons and origin, counts and limits, open sessions, the
+    log lines that counted by kind, earlier decisions, good evidence, protection, and what would
+    happen next. Of a sender what it did today and usually, and its reports. Without a running
+    daemon it shows what is stored.
     """
     result = ask_or_offline(Explain(subject), ExplainResult)
     if as_json:
         readable = [replace(line, text=output.from_log(line.text)) for line in result.lines]
-        result = replace(result, lines=readable)
-    text.show(result, as_json=as_json)
+        accounts = [output.from_log(user) for user in result.accounts]
+        result = replace(result, lines=readable, accounts=accounts)
+    text.show(result, as_json=as_json, everything=everything)

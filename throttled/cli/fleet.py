@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from throttled.cli import output
+from throttled.cli import completion, output
 from throttled.cli.daemon import ask, config
 from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Done, FleetRemove, FleetResult, FleetStatus, FleetTrust
@@ -27,7 +27,7 @@ _ACTIONS = ("status", "peers", "remove", "trust", "key", "process")
     ),
 )
 @click.argument("action", type=click.Choice(_ACTIONS))
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=completion.peers)
 @click.option("--distrust", is_flag=True, help="remove: no longer listen to the host.")
 @click.option(
     "--at",

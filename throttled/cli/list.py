@@ -8,9 +8,9 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from throttled.cli import output, text
+from throttled.cli import completion, output, text
 from throttled.cli.offline import ask_or_offline
-from throttled.cli.options import Command, json_option, scope_option, subject
+from throttled.cli.options import Command, json_option, scope_option, seconds, subject
 from throttled.control.protocol import SORTS, List, ListResult
 from throttled.model import ACTIONS
 
@@ -33,7 +33,17 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--sort", type=click.Choice(SORTS), default="since", show_default=True),
         click.option(
-            "--limit", metavar="NAME", help="Only entries made by this limit (auth, operator, …)."
+            "--limit",
+            shell_complete=completion.limits,
+            metavar="NAME",
+            help="Only entries made by this limit (auth, operator, …).",
+        ),
+        click.option(
+            "--since",
+            "seconds",
+            type=seconds,
+            metavar="DURATION",
+            help="Only entries decided within this time before now: 10m, 1d.",
         ),
         click.option(
             "--proxied",
@@ -41,7 +51,11 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Clients behind a proxy, whose decisions are only reported.",
         ),
         click.option(
-            "--from", "peer", metavar="PEER", help="Only entries from this host of the fleet."
+            "--from",
+            "peer",
+            shell_complete=completion.peers,
+            metavar="PEER",
+            help="Only entries from this host of the fleet.",
         ),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
@@ -58,6 +72,7 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
         "throttled list",
         "throttled list 198.51.100.0/24",
         "throttled list --action ban --sort packets --max 20",
+        "throttled list --since 10m",
         "throttled list --json | jq -r '.rows[].subject'",
     ),
 )
@@ -66,8 +81,8 @@ def command(*, as_json: bool, **what: Any) -> int:
     """List throttles, bans and exemptions; works without a running daemon too.
 
     ADDRESS is an address, or a network with everything in it; the exit code is then 1 if there
-    are no entries. LEFT is the time left, DROPPED counts packets. In observe mode ACTION is what
-    the daemon would do.
+    are no entries. LEFT is the time left, DROPPED counts packets, HOST NAME is the client's in the
+    log; on narrow terminals WHY has it. In observe mode ACTION is what the daemon would do.
     """
     return show(lambda request: ask_or_offline(request, ListResult), as_json=as_json, **what)
 

@@ -16,7 +16,7 @@ from throttled.cli.options import Command, json_option, seconds, subject
 from throttled.config.schema import Config
 from throttled.control.protocol import ChangeResult, MailChange
 from throttled.errors import UsageError
-from throttled.host.on_hold import OnHold
+from throttled.host.on_hold import Held, OnHold
 from throttled.model import Facts
 from throttled.operator import mail
 from throttled.operator.audit import recorded
@@ -68,6 +68,7 @@ def command(  # noqa: PLR0913 - a parameter for each option
     delete asks first; hold, release and delete are recorded (throttled audit). release --due
     releases what the daemon had put on hold, each message after its deadline ([accounts] hold) and
     at its subject's rate, and ends when nothing is on hold; throttled-release.service runs it.
+    release --all releases it at once, and waits for messages that are being received, up to 30 s.
     """
     settings, known = _where(action, subject, ids, due=due or all_, asks=not yes, as_json=as_json)
     on_hold = OnHold(settings.database())
@@ -132,20 +133,25 @@ def _change(settings: Config, wanted: MailChange, found: Sequence[Message], on_h
 
 
 def _due(settings: Config, known: Facts, on_hold: OnHold, *, at_once: bool, as_json: bool) -> int:
+    left: list[Held] = []
     if not at_once:
         done = mail.release_due(on_hold, known.sasl_domain)
     else:
-        held = mail.due(on_hold, time.time(), known.sasl_domain, early=True)
-        found = [Message(one.instance, one.queue_id, "hold", 0, 0, "", one.subject) for one in held]
-        done = len(found)
-        if found:
+
+        def release(held: Sequence[Held]) -> None:
+            found = [Message(h.instance, h.queue_id, "hold", 0, 0, "", h.subject) for h in held]
             _change(settings, MailChange("release", ""), found, on_hold)
+
+        done, left = mail.release_all(on_hold, known.sasl_domain, release)
     message = f"{_messages(done)} released"
+    if left:
+        ids = " ".join(held.queue_id for held in left[:_LATEST])
+        message += f"; still received, and on hold at their end: {ids}"
     if as_json:
         output.print_json({"done": done, "message": message})
     else:
-        click.echo(message)
-    return 0
+        click.echo(output.printable(message))
+    return 1 if left else 0
 
 
 def _messages(count: int) -> str:

@@ -1,10 +1,12 @@
 """What the commands take: addresses, durations, scopes. Owns no state."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from throttled.cli import completion
 from throttled.errors import UsageError
 from throttled.host.zone import zone
 from throttled.model import SCOPES
@@ -46,26 +48,52 @@ def _again(name: str, text: str) -> click.Option:
     return click.Option([name], metavar="PATH", expose_value=False, callback=keep, help=text)
 
 
-def subject(text: str) -> str:
-    """Read an address or a network, made canonical.
+if TYPE_CHECKING:
+    _Type = click.ParamType[str]
+else:  # before click 8.2 it takes no type
+    _Type = click.ParamType
 
-    Raises:
-        UsageError: it is neither.
+
+class _Word(_Type):
+    """A word that is checked, made canonical, and completed by shells.
+
+    Args:
+        name: of the type.
+        read: makes it canonical; raises UsageError for another one.
+        known: returns words that begin so.
     """
+
+    def __init__(self, name: str, read: Callable[[str], str], known: completion.Completer) -> None:
+        self.name = name
+        self._read, self._known = read, known
+
+    def convert(self, value: str, *_more: object) -> str:
+        """Return the word as the protocol has it."""
+        return self._read(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return what the word may become."""
+        return [CompletionItem(word) for word in self._known(ctx, param, incomplete)]
+
+
+def _subject(text: str) -> str:
     from throttled.control import canonical  # noqa: PLC0415 - 40 ms that --help does not need
 
     return canonical.subject(text)
 
 
-def allowable(text: str) -> str:
-    """Read an address, a network or a host-name suffix, made canonical.
-
-    Raises:
-        UsageError: it is none of these.
-    """
+def _allowable(text: str) -> str:
     from throttled.control import canonical  # noqa: PLC0415 - as above
 
     return canonical.allowable(text)
+
+
+#: An address, a network, or the name of a sender.
+subject = _Word("subject", _subject, completion.subjects)
+#: An address, a network or a host-name suffix.
+allowable = _Word("allowable", _allowable, completion.allowable)
 
 
 def seconds(text: str) -> float:

@@ -5,13 +5,15 @@ whose values are unchanged, but in which nothing but printable characters stands
 where the terminal ends; in a pipe or a file they are whole.
 """
 
+import os
 import re
 import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -23,7 +25,7 @@ from throttled.settings import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
 _TIMES = frozenset(
-    "time since until first last started last_line last_offence last_login exempt_until missing".split()  # noqa: E501, SIM905 - a dozen quotes is no clearer
+    "begin time since until first last started last_line last_offence last_login exempt_until missing".split()  # noqa: E501, SIM905 - a dozen quotes is no clearer
 )
 #: Right-to-left letters and numbers turn what stands beside them around on the screen.
 _TURNING = frozenset(("R", "AL", "AN"))
@@ -105,6 +107,15 @@ def short_moment(seconds: float) -> str:
     return time.strftime("%H:%M" if today else "%m-%d", then)
 
 
+def span(since: float, until: float) -> str:
+    """Return a time span: `from 14:20 to 14:30` or `at 14:20`; with dates where not today."""
+    today = time.strftime("%Y-%m-%d")
+    days = [time.strftime("%Y-%m-%d", time.localtime(t)) for t in (since, until)]
+    form = "%H:%M" if days == [today, today] else "%Y-%m-%d %H:%M"
+    begin, end = (time.strftime(form, time.localtime(t)) for t in (since, until))
+    return f"at {begin}" if begin == end else f"from {begin} to {end}"
+
+
 def left(until: float) -> str:
     """Return the time from now until then."""
     return lasting(until - time.time())
@@ -182,20 +193,44 @@ def paragraph(finding: Finding) -> list[tuple[str, str]]:
     return [(finding.label if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
+def width() -> int:
+    """Return the columns of the terminal; more than any line has where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else sys.maxsize
+
+
+def cut_to(most: int, text: str) -> str:
+    """Return a text, printable, of at most so many characters."""
+    text = printable(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def cut(line: str) -> str:
     """Return a line, printable, as far as the terminal is wide; whole where there is none."""
-    line = printable(line).rstrip()
-    if not sys.stdout.isatty():
-        return line
-    width = shutil.get_terminal_size((80, 24)).columns
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return cut_to(width(), printable(line).rstrip())
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def coloured(text: str, colour: str | None, *, bold: bool = False) -> str:
+    """Return a text in a colour, on a terminal that shows colours (NO_COLOR is honoured)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "")
+    if plain or not sys.stdout.isatty() or not (colour or bold):
+        return text
+    return click.style(text, fg=colour, bold=bold or None)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    colours: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Print a table. A column whose title begins with `>` is aligned right.
 
     On a terminal lines that are too long are cut at their end: rich takes from every column, and
     an address that is not whole is no address.
+
+    Args:
+        columns: their titles.
+        rows: their cells, one for each column.
+        colours: of second cells, by their first word.
     """
     titles = [title.lstrip(">") for title in columns]
     cells = [titles, *([printable(cell) for cell in row] for row in rows)]
@@ -206,5 +241,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             cell.rjust(width) if title.startswith(">") else cell.ljust(width)
             for cell, width, title in zip(row[:-1], widths, columns[:-1], strict=True)
         ]
-        lines.append(cut(" ".join([*fixed, row[-1]])))
+        lines.append(_with_colour(cut(" ".join([*fixed, row[-1]])), widths, row, colours))
     click.echo("\n".join(lines))
+
+
+def _with_colour(
+    line: str, widths: Sequence[int], row: Sequence[str], colours: Mapping[str, str]
+) -> str:
+    """Return a line of a table with its second cell in a colour, if that has one."""
+    colour = colours.get(row[1].partition(" ")[0]) if colours else None
+    start = widths[0] + 1
+    end = start + len(row[1]) if colour else start
+    return line[:start] + coloured(line[start:end], colour) + line[end:]

@@ -87,8 +87,9 @@ def command(  # noqa: PLR0913 - a parameter for each option
     have hit within the last day is named.
 
     connect: lets Postfix ask the daemon about each message, so that accounts and inside hosts can
-    be slowed. A message is begun at each service to see that it asks; if not, everything is
-    reverted. By itself it slows nobody.
+    be slowed; and about each recipient, if a limit of mailboxes, or of what domains receive, acts.
+    A message is begun at each service to see that it asks; if not, everything is reverted. By
+    itself it slows nobody.
 
     disconnect: lets Postfix ask no more.
 
@@ -204,17 +205,18 @@ def _asking(  # noqa: PLR0913 - the words of the command
                 change = None
                 connect.ready(directory)
                 proxied = any(s.instance == directory and s.proxy for s in known.services)
-                plan = connect.plan_connect(directory, proxied=proxied)
-                verify = partial(connect.verify, directory, _asked)
+                recipients = settings.policy().acts(incoming=True)
+                plan = connect.plan_connect(directory, proxied=proxied, recipients=recipients)
+                verify = partial(connect.verify, directory, _asked, recipients=recipients)
                 target = msgspec.structs.replace(target, verify=verify)
             if len(directories) > 1 and not as_json:
                 click.echo(f"{directory}:")
             _change(target, plan, settings, ask=ask, as_json=as_json, make=change)
 
 
-def _asked(client: str, port: int) -> bool:
+def _asked(client: str, port: int, about: connect.About) -> bool:
     """Return whether the daemon was asked about a session of this host."""
-    return ask_daemon(Asked(client, port), Done).message == "asked"
+    return ask_daemon(Asked(client, port, about), Done).message == "asked"
 
 
 def _change(  # noqa: PLR0913 - how it is shown, how it is made

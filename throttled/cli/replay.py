@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from throttled.analysis.replay import Banned, Replay, Summary
+from throttled.analysis.replay import Banned, Replay, Summary, Throttled
 from throttled.cli import output
 from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
@@ -39,8 +39,9 @@ def command(
     """Show what throttled would have decided on old logs, with this configuration.
 
     Nothing is changed. Limits whose mode is "report" are reported. At the end: how many subjects
-    each limit hit, the twenty that were banned most often, and every client that delivered mail or
-    logged in and would have been banned.
+    each limit hit, the twenty that were banned most often, the twenty that were never banned and
+    throttled most often, and every client that delivered mail or logged in and would have been
+    banned.
     Only lines of this host are counted, as in the daemon; of a log without any such line all are.
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read: files with their
@@ -122,9 +123,22 @@ def _print(summary: Summary, *, summary_only: bool) -> None:
             for n, row in summary.limits.items()
         ]
         output.print_table((">throttled", ">banned", ">reported", "limit"), rows)
+    if events:
+        _print_decided(summary)
+
+
+def _print_decided(summary: Summary) -> None:
+    """Print who would have been banned or throttled."""
     if summary.top:
         click.echo("\nBanned most often:")
         _print_banned(summary.top)
+    else:
+        click.echo("\nNobody would have been banned.")
+    if summary.throttled:
+        click.echo("\nThrottled most often, and never banned:")
+        _print_throttled(summary.throttled)
+    else:
+        click.echo(f"\nNobody {'else ' if summary.top else ''}would have been throttled.")
     if summary.good_and_banned:
         click.echo("\nBanned although they delivered mail or logged in:")
         _print_banned(summary.good_and_banned)
@@ -133,16 +147,24 @@ def _print(summary: Summary, *, summary_only: bool) -> None:
 
 
 def _print_banned(banned: list[Banned]) -> None:
-    columns = ("subject", ">bans", "latest", ">mails", ">logins", "limit")
+    _print_subjects(">bans", [(one.bans, one) for one in banned])
+
+
+def _print_throttled(throttled: list[Throttled]) -> None:
+    _print_subjects(">throttles", [(one.throttles, one) for one in throttled])
+
+
+def _print_subjects(times: str, subjects: list[tuple[int, Banned | Throttled]]) -> None:
+    columns = ("subject", times, "latest", ">mails", ">logins", "limit")
     rows = [
         (
             one.subject,
-            f"{one.bans:,}",
+            f"{count:,}",
             output.moment(one.last)[:16],
             output.short_number(one.deliveries),
             output.short_number(one.logins),
             one.limit,
         )
-        for one in banned
+        for count, one in subjects
     ]
     output.print_table(columns, rows)

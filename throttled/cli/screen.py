@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, Label, Sparkline, Static
+from textual.containers import Horizontal, Vertical
+from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 
-from throttled.cli import output, text
+from throttled import address
+from throttled.cli import explained, output
+from throttled.cli import screen_parts as parts
+from throttled.cli.screen_parts import Question, Reading
 from throttled.control.protocol import (
     Allow,
     Ban,
@@ -29,48 +31,14 @@ from throttled.control.protocol import (
     Top,
     TopResult,
     Unban,
-    Worst,
 )
 from throttled.errors import ThrottledError
-from throttled.model import Decision
 
-#: Pictures in the sparkline.
-_PAST = 60
+#: Pictures in the sparkline; rows that are asked for; columns of a wide terminal.
+_PAST, _ROWS, _WIDE = 60, 50, 120
 _KINDS = 8
 
 Ask = Callable[[Any, Any], Any]
-
-
-class Question(ModalScreen[bool]):
-    """Asks whether a change is meant."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        ("y,enter", "dismiss(True)", "yes"),
-        ("n,escape,q", "dismiss(False)", "no"),
-    ]
-
-    def __init__(self, question: str) -> None:
-        super().__init__()
-        self.question = question
-
-    def compose(self) -> ComposeResult:
-        """Show the question."""
-        yield Label(Text(f"{self.question}  [y]es [n]o"))
-
-
-class Reading(ModalScreen[None]):
-    """Shows a text until a key closes it."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,e,enter", "dismiss", "close")]
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-
-    def compose(self) -> ComposeResult:
-        """Show the text."""
-        with VerticalScroll():
-            yield Static(Text(self.text))
 
 
 class Screen(App[None]):
@@ -88,7 +56,9 @@ class Screen(App[None]):
     #head, #health { height: 1; }
     #middle { height: auto; max-height: 9; }
     #rates { width: 30; height: auto; }
-    #drops { width: 1fr; height: 3; }
+    #drops, #hours, #bans { width: 1fr; height: 2; }
+    #search { height: 1; border: none; padding: 0; display: none; }
+    #search.shown { display: block; }
     #right { width: 1fr; height: auto; }
     DataTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
     Question, Reading { align: center middle; }
@@ -100,6 +70,8 @@ class Screen(App[None]):
         ("u", "unban", "unban"),
         ("a", "allow", "allow"),
         ("e", "explain", "explain"),
+        ("slash", "search", "search"),
+        ("question_mark", "help", "help"),
         ("q", "quit", "quit"),
     ]
 
@@ -115,6 +87,12 @@ class Screen(App[None]):
         self._rates = Static(id="rates")
         self._dropped = Static(id="dropped")
         self._drops = Sparkline(list(self._past), id="drops")
+        self._stored = Static(id="stored")
+        self._hours = Sparkline(id="hours")
+        self._banned = Static(id="banned")
+        self._bans = Sparkline(id="bans")
+        self._search = Input(id="search", placeholder="address, host name, limit, reason")
+        self._wide: bool | None = None  # which columns the tables have; None: none yet
         self._worst: DataTable[Text] = DataTable(id="worst", cursor_type="row")
         self._latest: DataTable[Text] = DataTable(id="latest", cursor_type="row")
 
@@ -127,22 +105,30 @@ class Screen(App[None]):
             with Vertical(id="right"):
                 yield self._dropped
                 yield self._drops
+                yield self._stored
+                yield self._hours
+                yield self._banned
+                yield self._bans
         yield self._worst
         yield self._latest
+        yield self._search
         yield Footer()
 
     def on_mount(self) -> None:
         """Show the first picture, and take another every so often."""
-        self._worst.add_columns("WORST CLIENT", "IN FORCE", "LIMIT", "SCOPE", "NOW", "SOFT", "HARD")
-        self._latest.add_columns("LATEST", "ADDRESS", "ACTION", "WHY")
         self.show(self._last)
+        self._worst.focus()
         self.set_interval(self._every, self.look)
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Use the width that there is."""
+        self._show_tables()
 
     @work(thread=True, exclusive=True, group="look")
     def look(self) -> None:
         """Ask the daemon what is now."""
         try:
-            picture = self._ask(Top(), TopResult)
+            picture = self._ask(Top(_ROWS), TopResult)
         except ThrottledError as error:
             self.call_from_thread(_put, self._head, error.message)
             self.call_from_thread(_put, self._health, error.hint)
@@ -157,7 +143,6 @@ class Screen(App[None]):
         passed = picture.time - before.time
         status = picture.status
         verbs = ("would ban", "would throttle") if status.would else ("banned", "throttled")
-        would = "would " if status.would else ""
         _put(
             self._head,
             f"throttled {status.version}  {status.backend}, {status.mode}  "
@@ -169,11 +154,34 @@ class Screen(App[None]):
         wrong = [f"{finding.label}: {finding.what}" for finding in status.health]
         _put(self._health, wrong[0] if wrong else "ok")
         self._show_rates(before.status, status, passed)
-        _fill(self._worst, {w.subject: _worst(w, would) for w in picture.worst})
-        latest = {f"{d.time} {d.action} {d.scope} {d.subject}": d for d in picture.latest}
+        self._show_tables()
+
+    def _show_tables(self) -> None:
+        """Show the rows that are searched for, with as many columns as there is room for."""
+        wide, would = self.size.width >= _WIDE, "would " if self._last.status.would else ""
+        if wide != self._wide:
+            self._wide = wide
+            for table, titles in (self._worst, parts.WORST), (self._latest, parts.LATEST):
+                table.clear(columns=True)
+                table.add_columns(*titles[wide])
+        text = self._search.value.casefold()
+        _fill(
+            self._worst,
+            {
+                row.subject: parts.worst(row, would, wide=wide)
+                for row in self._last.worst
+                if _has(text, row.subject, row.name, row.meter.limit, row.why)
+            },
+        )
         _fill(
             self._latest,
-            {key: _decision(decision, would) for key, decision in latest.items()},
+            {
+                f"{row.time} {row.action} {row.scope} {row.subject}": parts.decision(
+                    row, would, wide=wide
+                )
+                for row in self._last.latest
+                if _has(text, row.subject, row.name, row.limit, row.why, row.action)
+            },
         )
 
     def _show_rates(self, before: StatusResult, now: StatusResult, passed: float) -> None:
@@ -193,8 +201,46 @@ class Screen(App[None]):
         dropped = output.number(now.packets_dropped)
         _put(self._dropped, f"packets dropped: {drops:,.0f}/s, {dropped} in all")
         self._drops.data = list(self._past)
+        self._show_hours(would=now.would)
+
+    def _show_hours(self, *, would: bool) -> None:
+        """Draw what the store has of the latest hours."""
+        drops = [hour.drops for hour in self._last.hours]
+        bans = [hour.bans for hour in self._last.hours]
+        what = "would be banned" if would else "bans"
+        _put(self._stored, f"by hour, {len(drops)} h: {output.number(sum(drops))} packets dropped")
+        _put(self._banned, f"by hour, {len(bans)} h: {output.number(sum(bans))} {what}")
+        self._hours.data, self._bans.data = list(map(float, drops)), list(map(float, bans))
 
     # Keys
+
+    def action_help(self) -> None:
+        """Show what the keys, columns and signs mean."""
+        self.push_screen(Reading(parts.HELP))
+
+    def action_search(self) -> None:
+        """Ask for a text that rows must have."""
+        self._search.add_class("shown")
+        self._search.focus()
+
+    def on_key(self, event: events.Key) -> None:
+        """End the search at Escape."""
+        if event.key == "escape" and self._search.has_class("shown"):
+            self._search.value = ""
+            self._search.remove_class("shown")
+            self._worst.focus()
+
+    @on(Input.Changed)
+    def _searched(self) -> None:
+        self._show_tables()
+
+    @on(Input.Submitted)
+    def _entered_text(self, event: Input.Submitted) -> None:
+        """Go to the rows that were found; explain an address, listed or not."""
+        text = event.value.strip()
+        self._worst.focus()
+        if address.is_subject(text):
+            self._explain(text)
 
     def chosen(self) -> str | None:
         """Return the address under the cursor of the table that has the focus."""
@@ -247,7 +293,7 @@ class Screen(App[None]):
     @work(thread=True)
     def _explain(self, subject: str) -> None:
         try:
-            lines = list(text.explain(self._ask(Explain(subject), ExplainResult)))
+            lines = list(explained.explain(self._ask(Explain(subject), ExplainResult)))
         except ThrottledError as error:
             lines = [error.message, error.hint]
         shown = "\n".join(output.printable(line) for line in lines)
@@ -271,20 +317,10 @@ def _fill(table: DataTable[Text], rows: dict[str, tuple[str, ...]]) -> None:
         place = list(rows).index(key) if key in rows else min(place, len(rows) - 1)
     table.clear()
     for key, cells in rows.items():
-        table.add_row(*(Text(output.printable(cell), no_wrap=True) for cell in cells), key=key)
+        table.add_row(*map(parts.cell, cells), key=key)
     table.move_cursor(row=max(0, place), animate=False)
 
 
-def _worst(row: Worst, would: str) -> tuple[str, ...]:
-    meter = row.meter
-    soft, hard = ("-" if n is None else output.short_number(n) for n in (meter.soft, meter.hard))
-    value = output.short_number(meter.value)
-    scope = output.scope(row.subject, meter.scope)
-    action = f"{would}{row.action}" if row.action else ""
-    return (row.subject, action, meter.limit, scope, value, soft, hard)
-
-
-def _decision(decision: Decision, would: str) -> tuple[str, ...]:
-    when = output.moment(decision.time).partition(" ")[2]
-    action = f"{would}{decision.action}"
-    return (when, decision.subject, action, f"{decision.limit}: {decision.why}")
+def _has(text: str, *fields: str) -> bool:
+    """Return whether a text, in lower case, is in one of some fields."""
+    return any(text in field.casefold() for field in fields)

@@ -35,14 +35,18 @@ def summary(result: ExplainResult, sender: SenderFacts) -> str:
         for m in sender.meters
         if m.above
     ]
-    known = sender.days or sender.reports or any(astuple(sender.today)[1:])
-    if not said and not known:
+    if not said and not known(sender):
         said = ["not known: no mail in 35 days"]
     if not said:
         said = ["within its limits now" if sender.meters else "no active entries"]
         if sender.reports:
             said.append(f"reported {moment(sender.reports[0].time)}")
     return "; ".join(said)
+
+
+def known(sender: SenderFacts) -> bool:
+    """Return whether a sender did anything that is stored."""
+    return bool(sender.days or sender.reports or any(astuple(sender.today)[1:]))
 
 
 def facts(sender: SenderFacts) -> Iterator[str]:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from throttled.address import is_named
-from throttled.cli import output, senders
+from throttled.cli import explained, output
 from throttled.cli.output import moment, number
 from throttled.control.protocol import (
     AllowedResult,
@@ -17,24 +16,30 @@ from throttled.control.protocol import (
     Done,
     ExplainResult,
     ListResult,
-    MeterRow,
     PatternStatus,
     Result,
     StatusResult,
     TailStatus,
+    Totals,
 )
-from throttled.log_paths import is_journal
-from throttled.model import SCOPES, Decision, Past, Scope, Snapshot
-from throttled.settings import Duration
+from throttled.model import SCOPES, Scope, Snapshot
+
+#: Columns from which on a table has one more for host names, and characters shown of one.
+_WIDE, _NAME = 110, 40
+#: Of an action, by its first word; `would ban` is none.
+_COLOURS = {"ban": "red", "throttle": "yellow", "exempt": "green"}
+#: The same of the labels of findings.
+_FINDINGS = {"error": "red", "warning": "yellow"}
 
 
-def show(result: Result, *, as_json: bool, removed: bool = False) -> None:
+def show(result: Result, *, as_json: bool, removed: bool = False, everything: bool = False) -> None:
     """Print a result.
 
     Args:
         result: of a command.
         as_json: as JSON.
         removed: what a change names is active no longer.
+        everything: of `explain`, see there.
     """
     if as_json:
         output.print_json(result)
@@ -43,7 +48,7 @@ def show(result: Result, *, as_json: bool, removed: bool = False) -> None:
         case StatusResult():
             lines = status(result)
         case ExplainResult():
-            lines = explain(result)
+            lines = explained.explain(result, everything=everything)
         case ChangeResult():
             lines = _change(result, removed=removed)
         case AuditResult():
@@ -57,8 +62,18 @@ def show(result: Result, *, as_json: bool, removed: bool = False) -> None:
             lines = iter([result.message])
         case _:
             raise AssertionError(result)
-    for line in lines:
-        click.echo(output.printable(line).rstrip())
+    for place, line in enumerate(lines):
+        click.echo(_emphasised(result, place, output.printable(line).rstrip()))
+
+
+def _emphasised(result: Result, place: int, line: str) -> str:
+    """Return a line with the answer of `explain` in bold, and labels of findings in colour."""
+    if isinstance(result, ExplainResult) and place == 0:
+        return output.coloured(line, None, bold=True)
+    label = line.partition(" ")[0]
+    if isinstance(result, StatusResult) and label in _FINDINGS:
+        return output.coloured(label, _FINDINGS[label]) + line[len(label) :]
+    return line
 
 
 def status(result: StatusResult) -> Iterator[str]:
@@ -92,10 +107,21 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
             f"{number(status.answers[v])} {w}" for v, w in named.items() if v in status.answers
         ]
         yield "answers", f"to Postfix: {', '.join(shown)}"
+    for day, name in zip(status.days, ("yesterday", "today"), strict=False):
+        yield from _labelled(name, _totals(day, would=status.would))
     by_count = sorted(status.events.items(), key=lambda item: -item[1])
     yield from _labelled("events", _columns(by_count))
     for finding in status.health:
         yield from output.paragraph(finding)
+
+
+def _totals(day: Totals, *, would: bool) -> list[str]:
+    """Return what happened in a day; decisions are what was newly throttled and banned."""
+    verb = "would have been " if would else ""
+    traffic = (day.sessions, "sessions"), (day.deliveries, "mails"), (day.logins, "logins")
+    decided = (day.throttles, f"{verb}throttled"), (day.bans, f"{verb}banned")
+    rows = traffic, (*decided, (day.drops, "packets dropped"))
+    return [", ".join(f"{number(count)} {what}" for count, what in row) for row in rows]
 
 
 def _pattern(status: PatternStatus) -> str:
@@ -164,117 +190,6 @@ def _columns(counts: list[tuple[str, int]]) -> list[str]:
     return ["".join(cells[i : i + 3]) for i in range(0, len(cells), 3)]
 
 
-def explain(result: ExplainResult) -> Iterator[str]:
-    """Yield what `explain` says, line by line; not yet printable."""
-    named = is_named(result.subject)
-    yield from _head(result)
-    would = "would " if result.would else ""
-    heading = "Would be active (observe mode)" if result.would else "Active"
-    yield f"{heading}:" if result.active else f"{heading}: none"
-    for snapshot in result.active:
-        yield from _active(snapshot, would)
-    yield from _proxied(result.proxied)
-    yield from _meters(result.meters)
-    if result.sender is not None:
-        yield from senders.facts(result.sender)
-    if not named:
-        yield f"Sessions open: {result.sessions}"
-    if result.lines:
-        yield "Log lines that counted:"
-    for line in result.lines:
-        # A place in the journal is a time, which the line begins with.
-        yield f"  {line.path}" + ("" if is_journal(line.path) else f", byte {line.offset}")
-        yield f"    {output.log_text(line.text) or '(no longer in the log)'}"
-    if result.decisions:
-        yield "Decisions, the latest first:"
-        yield from (_decision(decision, would) for decision in result.decisions)
-    if not named or result.past.offences:
-        yield from _past(result.past, "Would-be bans" if result.would else "Bans")
-    yield f"Next: {result.next}"
-    if result.hint:
-        yield f"Hint: {result.hint}"
-
-
-def _head(result: ExplainResult) -> Iterator[str]:
-    """Yield who it is about, and what protects it."""
-    network = f" (network {result.network})" if result.network else ""
-    sender = result.sender
-    if sender is not None and is_named(result.subject):
-        name = sender.shown
-        yield f"{name}: {senders.summary(result, sender)}"
-    else:
-        yield f"{result.subject}{network}"
-    if result.protected:
-        yield f"Protected: {result.protected}"
-    for row in result.allowed:
-        until = f"until {moment(row.until)}" if row.until else "no end"
-        what = f"{row.what} of {row.name}" if row.name else row.what
-        yield f"On the allowlist: {what}, since {moment(row.since)}, {until} {row.note}"
-
-
-def _active(snapshot: Snapshot, would: str) -> Iterator[str]:
-    step = f" number {snapshot.level}" if snapshot.level > 1 else ""
-    if snapshot.rate is not None:
-        step = f" to {output.rate(snapshot.rate)}, {snapshot.rate.burst} at once,"
-    word = "exemption" if snapshot.action == "exempt" else snapshot.action
-    yield (
-        f"  {would}{word}{step} of {snapshot.subject}"
-        f"{output.within(snapshot.subject, snapshot.scope)} "
-        f"since {moment(snapshot.since)}, {output.left(snapshot.until)} left"
-    )
-    yield f"    {snapshot.limit}: {snapshot.why}"
-    if snapshot.action != "exempt" and not is_named(snapshot.subject):
-        yield f"    {number(snapshot.packets)} packets dropped"
-
-
-def _proxied(rows: list[Snapshot]) -> Iterator[str]:
-    if rows:
-        yield "Behind a proxy, so not applied:"
-    for row in rows:
-        yield from _active(row, "would ")
-
-
-def _meters(rows: list[MeterRow]) -> Iterator[str]:
-    if rows:
-        yield "Meters:"
-        yield f"  {'limit':<20} {'scope':<10} {'value':>7} {'soft':>7} {'hard':>7} within"
-        yield from map(_meter, rows)
-
-
-def _meter(row: MeterRow) -> str:
-    soft, hard = (
-        "-" if threshold is None else str(threshold) for threshold in (row.soft, row.hard)
-    )
-    limit = f"{row.limit} (kernel)" if row.kernel else row.limit
-    limit = f"{row.limit} (proxied)" if row.proxied else limit
-    return (
-        f"  {limit:<20} {row.scope:<10} {row.value:>7} {soft:>7} {hard:>7} {Duration(row.within)}"
-    )
-
-
-def _decision(decision: Decision, would: str) -> str:
-    return (
-        f"  {moment(decision.time)} {would}{decision.action}"
-        f"{output.within(decision.subject, decision.scope)}, "
-        f"{decision.limit}: {decision.why}"
-    )
-
-
-def _past(past: Past, title: str) -> Iterator[str]:
-    bans = f"{past.offences}, the latest until {moment(past.last_offence)}"
-    yield f"{title} so far: {bans if past.offences else 'none'}"
-    if past.deliveries or past.logins:
-        latest = f", the latest {moment(past.last_login)}" if past.logins else ""
-        yield (
-            f"Good evidence: {past.deliveries} messages, days with mail: {past.delivery_days}; "
-            f"{past.logins} logins{latest}"
-        )
-    else:
-        yield "Good evidence: none"
-    if past.exempt_until:
-        yield f"Exempt until {moment(past.exempt_until)}"
-
-
 def _change(result: ChangeResult, *, removed: bool) -> Iterator[str]:
     yield result.message
     for snapshot in result.changed:
@@ -328,18 +243,23 @@ def table(first: ListResult, rows: list[Snapshot]) -> None:
     if not rows:
         click.echo(f"nothing {would}be active" if would else "no active entries")
         return
-    columns = ("SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY")
-    output.print_table(columns, [_row(row, would) for row in rows])
+    wide = output.width() >= _WIDE
+    columns = ["SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY"]
+    if wide:
+        columns.insert(-1, "HOST NAME")
+    output.print_table(columns, [_row(row, would, wide=wide) for row in rows], _COLOURS)
     if first.total > len(rows):
         click.echo(f"{len(rows):,} of {first.total:,}; see --max and the filters")
 
 
-def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
+def _row(snapshot: Snapshot, would: str, *, wide: bool) -> tuple[str, ...]:
     action = f"{would}{snapshot.action}"
     if snapshot.level > 1:
         action += f" {snapshot.level}"
     elif snapshot.rate is not None:
         action += f" {output.rate(snapshot.rate)}"
+    name = [output.cut_to(_NAME, snapshot.name) or "-"] if wide else []
+    why = snapshot.limit if wide or not snapshot.name else f"{snapshot.limit}, {snapshot.name}"
     return (
         snapshot.subject,
         action,
@@ -347,5 +267,6 @@ def _row(snapshot: Snapshot, would: str) -> tuple[str, ...]:
         output.short_moment(snapshot.since),
         output.left(snapshot.until),
         output.short_number(snapshot.packets),
-        f"{snapshot.limit}: {snapshot.why}",
+        *name,
+        f"{why}: {snapshot.why}",
     )

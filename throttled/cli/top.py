@@ -28,8 +28,9 @@ def command(*, every: float, as_json: bool) -> int:
     """Watch the daemon: rates, the worst clients, the latest decisions.
 
     The worst clients are nearest to a threshold, or furthest above it, among those of the latest
-    200 lines that counted. Keys: b ban, u unban, a allow, e explain, q quit; Tab switches between
-    the tables. With --json it prints one update and ends.
+    200 lines that counted. Keys: b ban, u unban, a allow, e explain, / search, ? help, q quit; Tab
+    switches between the tables. From 120 columns on there are host names and reasons too. With
+    --json it prints one update and ends.
     """
     if as_json:
         output.print_json(ask(Top(), TopResult))

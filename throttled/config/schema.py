@@ -171,6 +171,16 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[
         int, Meta(ge=1_000, le=16_000_000, description="maximum number of addresses in each set")
     ] = 2_000_000
+    reject: Annotated[
+        bool,
+        Meta(
+            description=(
+                "at the ports of submission refuse banned and throttled clients with a TCP reset, "
+                "at most 1,000 a second, instead of dropping their packets: users see an error at "
+                "once and not a timeout; port 25 always drops; XDP cannot refuse, it drops"
+            )
+        ),
+    ] = False
 
 
 class Sensor(Struct, frozen=True, forbid_unknown_fields=True):

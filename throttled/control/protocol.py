@@ -72,10 +72,11 @@ class Reach(_Op, frozen=True, tag="reach"):
 
 
 class Asked(_Op, frozen=True, tag="asked"):
-    """Did Postfix ask about a message of a session of this host? "asked" if it did."""
+    """Did Postfix ask about a message or recipient of a session of this host? "asked": yes."""
 
     client: _Text  # address of the session's client
     port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
+    about: Literal["data", "recipient"] = "data"
 
 
 class Status(_Op, frozen=True, tag="status"):
@@ -100,6 +101,7 @@ class List(_Op, frozen=True, tag="list"):
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
     peer: _Text | None = None  # only what came from this host of the fleet
+    seconds: _Seconds | None = None  # only what was decided within so many
 
 
 class Explain(_Op, frozen=True, tag="explain"):
@@ -323,6 +325,18 @@ class Done(_Result, frozen=True, tag="done"):
     message: str = ""
 
 
+class Totals(Struct, frozen=True):
+    """What happened in an hour, or a day of this host's time zone."""
+
+    begin: float  # wall clock
+    sessions: int = 0
+    deliveries: int = 0
+    logins: int = 0
+    throttles: int = 0  # decisions; in observe mode what would have been
+    bans: int = 0
+    drops: int = 0  # packets
+
+
 class StatusResult(_Result, frozen=True, tag="status"):
     """The state of the daemon."""
 
@@ -362,6 +376,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
+    days: list[Totals] = []  # yesterday and today
 
 
 class MeterRow(Struct, frozen=True):
@@ -383,6 +398,9 @@ class Worst(Struct, frozen=True):
     subject: str
     meter: MeterRow
     action: Action | None  # active in the meter's scope
+    name: str = ""  # the client's host name, where the log has one
+    since: float = 0.0  # of what is active in the meter's scope
+    why: str = ""  # of that
 
 
 class TopResult(_Result, frozen=True, tag="top"):
@@ -392,6 +410,7 @@ class TopResult(_Result, frozen=True, tag="top"):
     status: StatusResult
     worst: list[Worst]  # among those of the latest lines, the worst first
     latest: list[Decision]  # newest first
+    hours: list[Totals] = []  # the latest 48, the oldest first
 
 
 class ListResult(_Result, frozen=True, tag="list"):
@@ -410,6 +429,8 @@ class LogText(Struct, frozen=True):
     path: str
     offset: int  # bytes
     text: str  # "" where the log no longer holds it
+    kind: str = ""  # of its event; "": no event
+    reason: str = ""  # of a `reject`, an `auth_failure`
 
 
 class AllowRow(Struct, frozen=True):
@@ -466,6 +487,9 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     hint: str = ""  # what an operator might do, for people
     proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+    name: str = ""  # the client's forward-confirmed host name, where the log has one
+    accounts: list[str] = []  # that the lines name: it logged in, or tried to; as it wrote them
+    ports: dict[Scope, tuple[int, ...]] = {}  # that are filtered; none without a daemon
 
 
 class AccountRow(Struct, frozen=True):

@@ -18,6 +18,7 @@ from throttled.clock import Moment
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder
 from throttled.model import RESTRICTING, Action, Crossing, Decision, Entry, Scope, Snapshot
+from throttled.settings import GUESSING
 
 _MOST = 10_000
 #: Decisions that wait to be announced; in a replay nobody asks for them.
@@ -81,6 +82,18 @@ class Behind:
             del self._active[key]
         self.enforce([Entry(*key, action, 0.0) for key in gone for action in RESTRICTING])
 
+    def acquit(self, keys: Iterable[Key], now: Moment) -> None:
+        """End the throttles for guessing whose clients logged in."""
+        for key in keys:
+            row = self._active.get(key)
+            if row is None or (row.action, row.limit) != ("throttle", GUESSING):
+                continue
+            self._engine.release(*key, behind=True)
+            self.unban(*key)
+            why = "it logged in"
+            ended = Decision(now.wall, "release", *key, GUESSING, 0, now.wall, why, origin="proxy")
+            self._pending.append(ended)
+
     def _add(self, row: Snapshot, now: Moment) -> None:
         if len(self._active) >= _MOST:
             del self._active[min(self._active, key=lambda key: self._active[key].until)]
@@ -93,7 +106,7 @@ class Behind:
 def _snapshot(d: Decision) -> Snapshot:
     action: Action = "ban" if d.action == "ban" else "throttle"
     what = (d.subject, d.scope, action, d.limit, d.level, d.time, d.until, d.why)
-    return Snapshot(*what, lines=d.lines, rate=d.rate, origin=d.origin)
+    return Snapshot(*what, lines=d.lines, rate=d.rate, origin=d.origin, name=d.name)
 
 
 def _entry(row: Snapshot, wall: float) -> Entry:

@@ -93,13 +93,19 @@ class Pipeline:
             ladder.policy = policy
             ladder.protection = protection
 
-    def answered(self, *, connected: bool) -> None:
-        """Learn whether Postfix asks about mail: what is decided about senders acts only then.
+    def answered(self, *, connected: bool, recipients: bool = False) -> None:
+        """Learn what Postfix asks about: what is decided about senders acts only then.
 
         Where nothing is enforced, decisions about senders are taken as those about clients are.
+
+        Args:
+            connected: about each message.
+            recipients: about each recipient.
         """
         backend = self.enforcer.backend
-        self.senders.acting = connected or backend is None or not backend.enforces
+        always = backend is None or not backend.enforces
+        self.senders.acting = connected or always
+        self.senders.receiving = recipients or always
 
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on; see `Recorder.change_store`."""
@@ -184,6 +190,7 @@ class Pipeline:
         outcome = self.engine.drain()
         if outcome.behind:
             self.skipped.run("decision", [outcome.behind], lambda c: self.behind.judge(c, now))
+        self.behind.acquit(outcome.acquitted_behind, now)
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
@@ -208,7 +215,8 @@ class Pipeline:
             for crossing, value in ruling.excused:
                 if self.ladder.policy.of_senders(crossing.limit):
                     excuse = Excuse(crossing.action, value, now.boot + SPARED)
-                    self.senders.active.excuse(crossing.subject, crossing.limit, excuse, now.boot)
+                    active = self.senders.active[crossing.scope]
+                    active.excuse(crossing.subject, crossing.limit, excuse, now.boot)
                 else:
                     self.engine.excuse(crossing, value, now.boot + SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.

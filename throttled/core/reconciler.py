@@ -20,7 +20,7 @@ from throttled.clock import Moment, now, slept
 from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import Kind, adopt, judge, restore
 from throttled.decide.reconcile import missing
-from throttled.enforce.backend import Backend, RulesWatch
+from throttled.enforce.backend import Backend, RulesWatch, cannot_refuse
 from throttled.errors import BackendError, ThrottledError
 from throttled.model import ACTIONS, SCOPES, Drift, Entry, Fill, Finding, Ruleset, Scope
 
@@ -82,6 +82,7 @@ class Reconciler:
         #: checks in a row found some missing.
         self.fills: Sequence[Fill] = ()
         self.ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
+        self._rejecting = False
         self.lacking = self._lacked = 0
         self._pipeline = pipeline
         self._ruleset = ruleset
@@ -118,7 +119,7 @@ class Reconciler:
         """
         ruleset = self._ruleset()
         adopting = self.backend.setup(ruleset)
-        self.ports = ruleset.ports
+        self.ports, self._rejecting = ruleset.ports, ruleset.reject
         return adopting
 
     def reconfigure(self) -> None:
@@ -198,6 +199,8 @@ class Reconciler:
             what = f"the kernel lacks {self.lacking:,} elements that it should have"
             hint = "they are restored at each check: does another program remove them?"
             found.append(Finding("warning", what, hint, "kernel-lacks"))
+        if self._rejecting and not self.backend.refuses:
+            found.append(cannot_refuse(self.backend))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
         if often >= _OFTEN[0]:
             what = f"another program changed the rules of throttled {often} times in ten minutes"

@@ -103,5 +103,16 @@ def _manual(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> Non
 
 
 def _decision(row: Snapshot) -> Decision:
-    what = (row.action, row.subject, row.scope, row.limit, row.level)
-    return Decision(row.since, *what, row.until, row.why, rate=row.rate, origin=row.origin)
+    return Decision(
+        row.since,
+        row.action,
+        row.subject,
+        row.scope,
+        row.limit,
+        row.level,
+        row.until,
+        row.why,
+        rate=row.rate,
+        origin=row.origin,
+        name=row.name,
+    )

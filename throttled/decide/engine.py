@@ -64,6 +64,7 @@ class Outcome(Struct, frozen=True):
     behind: list[Crossing] = []  # of clients behind a proxy
     #: Clients that failed on an account under attack, and logged in since.
     acquitted: list[tuple[str, Scope]] = []
+    acquitted_behind: list[tuple[str, Scope]] = []  # … behind a proxy
 
 
 class Engine:
@@ -192,9 +193,8 @@ class Engine:
 
         They are never added to those that the log reports: see `throttled.decide.limits`.
         """
-        state, names = self._scopes[scope], self._actions.names
-        name = "" if names is None else names.get(client) or ""
-        event = Event("connect", client, "", "", 0, 0.0, name=name)
+        state = self._scopes[scope]
+        event = Event("connect", client, "", "", 0, 0.0, name=self.name(client))
         state.count(state.gauges.handshakes, event, at, count)
         self._trace.record(client)
 
@@ -251,9 +251,9 @@ class Engine:
         """
         return self._scopes[scope].elsewhere(client, tags, at, now)
 
-    def release(self, subject: str, scope: Scope) -> None:
+    def release(self, subject: str, scope: Scope, *, behind: bool = False) -> None:
         """Learn that nothing is active against a subject: what it does next is judged again."""
-        self._scopes[scope].active.release(subject)
+        self._state(scope, behind=behind).active.release(subject)
 
     def excuse(
         self, crossing: Crossing, value: int, until: float, at: float, *, behind: bool = False
@@ -303,10 +303,12 @@ class Engine:
         if crossings and (shared := self.shared.found()):  # protected as soon as somebody asks
             crossings = [c for c in crossings if c.subject not in shared]
         behind, _ = self._drained(self._behind)
-        acquitted = [
-            (client, state.scope) for state in self._scopes.values() for client in state.acquitted()
-        ]
-        return Outcome(crossings, *self._actions.drain(), further, behind, acquitted)
+        acquitted, acquitted_behind = (
+            [(client, state.scope) for state in states.values() for client in state.acquitted()]
+            for states in (self._scopes, self._behind)
+        )
+        out = self._actions.drain()
+        return Outcome(crossings, *out, further, behind, acquitted, acquitted_behind)
 
     def meters(self, client: str, at: float) -> list[Meter]:
         """Return what the meters of a client or network show, for `explain`.
@@ -364,6 +366,11 @@ class Engine:
     def named(self, text: str, most: int) -> list[tuple[str, str]]:
         """Return clients in whose host name a text is, with the name."""
         return self._actions.named(text, most)
+
+    def name(self, client: str) -> str:
+        """Return a client's host name; "" where none is known."""
+        names = self._actions.names
+        return "" if names is None else names.get(client) or ""
 
     def sessions(self, client: str) -> int:
         """Return how many sessions a client has open."""

@@ -118,7 +118,7 @@ class Ladder:
             else:
                 why = "exemption expired" if row.action == "exempt" else f"{row.action} expired"
                 found = Decision(now, "release", row.subject, row.scope, row.limit, 0, now, why)
-            decisions.append(replace(found, origin=row.origin))
+            decisions.append(replace(found, origin=row.origin, name=row.name))
         return decisions
 
     def manual(  # noqa: PLR0913 - the words of the operator's command

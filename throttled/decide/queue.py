@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 
 from throttled import subjects
 from throttled.address import LOOPBACK, contains, is_subject, network_of, pack, parse
+from throttled.decide.mailboxes import Mailboxes
 from throttled.decide.outcome import forwarded, judge
 from throttled.decide.owners import Owner, Owners
 from throttled.decide.pending import Pending
@@ -91,6 +92,7 @@ class Queue:
         self._pending = Pending()
         self._names: dict[str, str] = {}
         self._hosted: set[str] = set()
+        self.mailboxes = Mailboxes()
         #: Queue ids and recipients that an alias forwards, which a filter's line no longer says.
         self._forwarded: Generations[tuple[str, str], bool] = Generations(inf, _NAMES)
         #: Queue ids at a filter, and those under which it handed them back.
@@ -132,6 +134,7 @@ class Queue:
         for table in (self._forwarded, self._seconds, self._sessions):
             table.clear()
         self._names.clear()
+        self.mailboxes.clear()
 
     def step(self, event: Event) -> _Uses:
         """Take one event; return what its subjects did."""
@@ -399,7 +402,9 @@ class Queue:
         domain = subjects.domain(recipient)
         if domain and len(self._hosted) < _DOMAINS:
             self._hosted.add(domain)
-        received = Use(subjects.mailbox(recipient), "messages", event.count)
+        mailbox = subjects.mailbox(recipient)
+        self.mailboxes.learn(message, mailbox, event.time)
+        received = Use(mailbox, "messages", event.count)
         return (received, Use(domain, "received", event.count)) if domain else (received,)
 
 

@@ -231,7 +231,7 @@ class Scoped:
         """Learn of a login: what the client failed before accuses it no more."""
         for subject in (client, network_of(client)):
             self._pending.pop((subject, GUESSING), None)
-        if self._accused.pop(client) and not self.behind:  # nothing there is in the store
+        if self._accused.pop(client):
             self._acquitted.append(client)
 
     def acquitted(self) -> list[str]:

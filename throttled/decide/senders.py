@@ -6,27 +6,26 @@ When all thresholds of a limit are exceeded, what follows depends on its `mode`:
 again only after the limit's window or at twice the value; or, if what is decided has an effect
 (`acting`), a crossing for the ladder to judge.
 
-Owns the queue's table, the meters (at most `_SENDERS` of each limit, the longest silent are
+Owns the queue's table, the meters (at most `TRACKED` of each limit, the longest silent are
 evicted), what is active, where the lines stand that counted, and what was counted for each day
 until the store has it (`days`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
-from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled import subjects
 from throttled.address import kind as kind_of
 from throttled.decide.active import Active
+from throttled.decide.gauge import SCOPE_OF, TRACKED, Gauge, SenderMeter
 from throttled.decide.limits import NEVER
 from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue, Use
-from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.trace import Trace
 from throttled.model import (
+    SCOPES,
     Action,
     Crossing,
     Decision,
@@ -39,95 +38,11 @@ from throttled.model import (
 )
 from throttled.settings import Limit, Override, Policy
 
-_SENDERS = 50_000
 _DAY = 86400.0
-#: Bytes are counted in these, rounded up: a meter ends at 8 million.
-_KIB = 1024
 #: Lines remembered for `explain`, and how many of them go with a decision.
 _TRACE, _LINES = 1 << 16, 16
-_NO_OVERRIDE = Override()
-#: Inside hosts and recipients have to do with port 25, accounts and users with submission.
-_SCOPES: dict[str, Scope] = {
-    "account": "submission",
-    "uid": "submission",
-    "domain": "submission",
-    "inside": "mx",
-    "mailbox": "mx",
-}
 #: What is stored of each day.
 _STORED = frozenset(SenderDay.__struct_fields__)
-
-
-class Gauge:
-    """One limit with its meters."""
-
-    def __init__(self, name: str, limit: Limit) -> None:
-        self.name = name
-        self.limit = limit
-        self.within = float(limit.within)
-        self.unit = _KIB if limit.count == "bytes" else 1
-        #: In thousandths: as a float 29 % of 100 is less than 29.
-        self.share = round(10 * float(limit.share.rstrip("%"))) if limit.share else 0
-        given = (
-            limit.soft,
-            limit.hard,
-            *(n for o in limit.for_.values() for n in (o.soft, o.hard)),
-        )
-        most = max(n or 0 for n in given)
-        # Reported above `most`, and again at twice that.
-        self.names = Distinct(self.within, _SENDERS, 2 * (most + 1))
-        self.table = Counters(self.within, _SENDERS)
-        self.whole = Counters(self.within, _SENDERS)  # recipients, for a share
-        self.reported: Generations[str, tuple[float, int]] = Generations(self.within, _SENDERS)
-        #: Returns the entry of the limit's `for` that a subject has.
-        self.own: Callable[[str], Override | None] = Overrides({}).of
-
-    def thresholds(self, subject: str) -> tuple[int, int]:
-        """Return soft and hard of a subject."""
-        own = self.own(subject) or _NO_OVERRIDE
-        if not own.enabled:
-            return NEVER, NEVER
-        return own.soft or self.limit.soft or NEVER, own.hard or self.limit.hard or NEVER
-
-    def add(self, use: Use, at: float) -> int:
-        """Count, and return what there is within the window."""
-        if use.counted == "networks":
-            return self.names.add(use.subject, at, use.name)
-        return self.table.add(use.subject, at, -(-use.amount // self.unit)) * self.unit
-
-    def value(self, subject: str, at: float) -> int:
-        """Return what there is within the window that ends at `at`."""
-        if self.limit.count == "networks":
-            return self.names.value(subject, at)
-        return self.table.value(subject, at) * self.unit
-
-    def tables(self) -> tuple[Generations[str, Any], ...]:
-        """Return all that is counted and reported."""
-        return self.table, self.whole, self.names, self.reported
-
-    def again(self, subject: str, value: int, at: float) -> bool:
-        """Return whether a report is due, and remember that it was made."""
-        known = self.reported.get(subject)
-        if known is not None and at < known[0] and value < 2 * known[1]:
-            return False
-        self.reported.put(subject, (at + self.within, value), at)
-        return True
-
-
-class SenderMeter(Struct, frozen=True):
-    """What a limit shows of a sender."""
-
-    limit: str
-    count: str
-    within: float  # seconds
-    value: int
-    threshold: int  # soft; hard where there is no soft
-    hard: int  # 0: there is none, or it bans nobody
-    above: bool  # all thresholds are exceeded
-
-    def share(self) -> float:
-        """Return how much of its highest threshold is reached."""
-        return self.value / (self.hard or self.threshold or NEVER)
 
 
 class Senders:
@@ -140,10 +55,11 @@ class Senders:
         self._shares: dict[str, list[Gauge]] = {}
         self._reports: list[Report] = []
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
-        #: Whether what is decided about a sender has an effect: Postfix asks, or nothing has.
-        self.acting = False
-        self.active = Active(_SENDERS)
-        self.trace = Trace(_TRACE, _SENDERS)
+        #: Whether what is decided about a sender, or about a mailbox or domain that receives, has
+        #: an effect: Postfix asks, or nothing has.
+        self.acting = self.receiving = False
+        self.active: dict[Scope, Active] = {scope: Active(TRACKED) for scope in SCOPES}
+        self.trace = Trace(_TRACE, TRACKED)
         self._days: dict[tuple[str, int], SenderDay] = {}
         #: Each account's highest day of recipients; None: there is no day to compare with.
         self._highest: Mapping[str, int] | None = None
@@ -156,6 +72,7 @@ class Senders:
         self._gauges, self._shares = {}, {}
         self._policy = policy
         self.enabled = policy.accounts.enabled
+        self.queue.mailboxes.enabled = policy.acts(incoming=True)
         if not self.enabled:
             self.queue.clear()
             self.trace.clear()
@@ -213,6 +130,11 @@ class Senders:
                 self.trace.add(subject, at, source, offset)
             self._count(use, at, event.time, again=again)
 
+    @property
+    def crossed(self) -> bool:
+        """Whether a limit was crossed since the last `drain` and `crossings`."""
+        return bool(self._pending or self._reports)
+
     def drain(self) -> list[Report]:
         """Return the reports since the last call."""
         reports, self._reports = self._reports, []
@@ -229,12 +151,14 @@ class Senders:
 
     def hold(self, decision: Decision, until: float, at: float) -> None:
         """Learn what is active against a sender; `until` and `at` on the clock of the windows."""
+        domain = kind_of(decision.subject) == "domain"
+        active = self.active[decision.scope if domain else _scope(decision.subject)]
         if decision.action == "ban":
-            self.active.ban(decision.subject, until, at, enforced=False)
+            active.ban(decision.subject, until, at, enforced=False)
         elif decision.action == "throttle":
-            self.active.throttle(decision.subject, until, at, 0.0)
+            active.throttle(decision.subject, until, at, 0.0)
         elif decision.action == "release":
-            self.active.release(decision.subject)
+            active.release(decision.subject)
 
     def reset(self, subject: str) -> None:
         """Reset what a sender did, and what was decided: an operator unbanned it."""
@@ -242,21 +166,23 @@ class Senders:
             for table in gauge.tables():
                 table.pop(subject)
             self._pending.pop((subject, gauge.name), None)
-        self.active.reset(subject, {gauge.name for gauge in self.gauges()})
+        for active in self.active.values():
+            active.reset(subject, {gauge.name for gauge in self.gauges()})
         self.trace.reset(subject)
 
     def reset_all(self, scope: Scope | None = None) -> None:
         """Reset what senders did, and what was decided: an operator unbanned all of a scope."""
         for gauge in self.gauges():
-            if scope in (None, _SCOPES[gauge.limit.of]):
+            if scope in (None, gauge.scope):
                 for table in gauge.tables():
                     table.clear()
         pending = self._pending.items()
         self._pending = {key: c for key, c in pending if scope not in (None, c.scope)}
         limits = {gauge.name for gauge in self.gauges()}
-        for subject in self.active.subjects():
-            if scope in (None, _scope(subject)):
-                self.active.reset(subject, limits)
+        for own, active in self.active.items():
+            if scope in (None, own):
+                for subject in active.subjects():
+                    active.reset(subject, limits)
         if scope is None:
             self.trace.clear()
 
@@ -290,7 +216,7 @@ class Senders:
         for subject in self.trace.latest():
             meter = max(self.meters(subject, at), key=SenderMeter.share, default=None)
             if meter is not None and meter.value:
-                found.append((subject, meter, _scope(subject)))
+                found.append((subject, meter, meter.scope))
         return nlargest(most, found, key=lambda row: row[1].share())
 
     def _overrides(self, limit: Limit) -> Callable[[str], Override | None]:
@@ -314,6 +240,8 @@ class Senders:
             threshold if threshold < NEVER else 0,
             hard if bans else 0,
             above,
+            gauge.scope,
+            self._acting(gauge),
         )
 
     def _count(self, use: Use, at: float, wall: float, *, again: bool) -> None:
@@ -328,28 +256,32 @@ class Senders:
             soft, hard = gauge.thresholds(use.subject)
             if value <= min(soft, hard) or not self._exceeded(gauge, use.subject, value, at):
                 continue
-            if self.acting and self._policy.mode_of(gauge.name) != "report":
+            if self._acting(gauge) and self._policy.mode_of(gauge.name) != "report":
                 if not again:
                     self._cross(gauge, use.subject, at, value, soft, hard)
             elif gauge.again(use.subject, value, at) and not again:
                 self._report(gauge, use.subject, wall, value, min(soft, hard))
+
+    def _acting(self, gauge: Gauge) -> bool:
+        return self.receiving if gauge.limit.incoming else self.acting
 
     def _cross(  # noqa: PLR0913, PLR0917 - who crossed what
         self, gauge: Gauge, subject: str, at: float, value: int, soft: int, hard: int
     ) -> None:
         """Note a crossing, unless as much is active or was spared."""
         action: Action = "ban" if value > hard else "throttle"
-        known = self.active.get(subject)
+        active = self.active[gauge.scope]
+        known = active.get(subject)
         if known is not None:
             until = known.banned_until
             if action == "throttle":
                 until = max(until, known.throttled_until)
             if at < until:
                 return
-        if not self.active.excuses(subject, gauge.name, action, value, at):
+        if not active.excuses(subject, gauge.name, action, value, at):
             threshold = hard if action == "ban" else soft
             what = gauge.name, action, value, threshold, gauge.within, gauge.limit.count
-            self._pending[subject, gauge.name] = Crossing(subject, _scope(subject), *what)
+            self._pending[subject, gauge.name] = Crossing(subject, gauge.scope, *what)
 
     def _exceeded(self, gauge: Gauge, subject: str, value: int, at: float) -> bool:
         """Return whether a value is above the other thresholds of its limit too."""
@@ -378,7 +310,7 @@ class Senders:
         key = use.subject, int(wall // _DAY)
         day = self._days.get(key)
         if day is None:
-            if len(self._days) >= _SENDERS:
+            if len(self._days) >= TRACKED:
                 self.dropped += 1
                 return
             day = self._days[key] = SenderDay(*key)
@@ -399,4 +331,4 @@ def _kind(subject: str) -> str:
 
 def _scope(subject: str) -> Scope:
     """Return the scope that decisions about a sender carry; one of its own it has not."""
-    return _SCOPES[_kind(subject)]
+    return SCOPE_OF[_kind(subject)]

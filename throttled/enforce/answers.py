@@ -5,6 +5,9 @@ message of a throttled subject to its rate; where too many wait already, or one 
 long, it is put on hold or deferred; mail of a banned subject is deferred or put on hold. Subjects
 here are accounts, local users, domains and inside hosts. All other mail passes.
 
+Of a recipient at RCPT only what comes from outside is asked about: above the rate of its mailbox or
+domain, and while that is banned, it is deferred, which servers try again.
+
 For clients behind a proxy, whose packets no firewall here can distinguish, the same entries are
 looked up by address, and the session is refused with 421.
 
@@ -40,6 +43,7 @@ _LONGEST = 20
 _SHARE = 5
 _SLOWED = "sending rate of this account or host exceeded, try again later (throttled)"
 _BANNED = "sending suspended for this account or host, contact your postmaster (throttled)"
+_RECIPIENT = "this mailbox or domain receives too much mail, try again later (throttled)"
 _CLIENT = "4.7.0 too many errors or connections from your address, try again later (throttled)"
 
 Verdict = Literal["pass", "wait", "hold", "defer", "refuse"]
@@ -63,6 +67,11 @@ PASS = Answer("DUNNO", "pass")
 #: Where what is put on hold cannot be recorded: it could never be released.
 UNRECORDED = Answer(f"450 4.7.1 {_SLOWED}", "defer")
 _REFUSE = Answer(f"421 {_CLIENT}", "refuse")
+_FULL = Answer(f"450 4.2.1 {_RECIPIENT}", "defer")
+_ACTIONS: tuple[Action, ...] = ("throttle", "ban")
+#: Mail to a domain has this scope, mail from it the other.
+_INCOMING: tuple[Scope, ...] = ("mx",)
+_OUTGOING: tuple[Scope, ...] = ("submission",)
 _NEGATIVE: dict[tuple[Action, str], Answer] = {
     ("throttle", "hold"): Answer(f"HOLD {_SLOWED}", "hold"),
     ("throttle", "defer"): Answer(f"450 4.7.1 {_SLOWED}", "defer"),
@@ -143,6 +152,31 @@ class PolicyAnswers(Memory):
             self._waiting.add(name, now + seconds)
         return Answer(f"sleep {seconds}", "wait")
 
+    def recipient(self, named: Sequence[str], targets: Sequence[Sequence[str]]) -> Answer:
+        """Return what is answered for a recipient of a message from outside.
+
+        It is deferred if what it names itself is above its rate or banned, or else if everything is
+        that mail for it goes to: an alias may go to others too.
+
+        Args:
+            named: its mailbox and domain.
+            targets: each mailbox, with its domain, that mail for it was delivered to.
+        """
+        if not self._ends or self._ruleset is None:
+            return PASS
+        now = self._clock()
+        keys = {s: self._receiving(s, now) for group in (named, *targets) for s in group}
+        full = {s: key for s, found in keys.items() for key in found if self._full(key, now)}
+        mine = next((s for s in named if s in full), None)
+        if mine is None and targets and all(any(s in full for s in group) for group in targets):
+            mine = next(s for s in targets[0] if s in full)
+        if mine is not None:
+            self._count(full[mine])
+            return _FULL
+        for key in {key for found in keys.values() for key in found if key[2] == "throttle"}:
+            self._allowance(key).use(now)
+        return PASS
+
     def client(self, client: str, scope: Scope, *, begins: bool) -> Answer:
         """Return what is answered about a client, before it sends anything.
 
@@ -178,9 +212,23 @@ class PolicyAnswers(Memory):
         return [client, *(address.text(address.mask(packed, p), p) for p in prefixes)]
 
     def _in_force(self, subjects: Sequence[str], action: Action, now: float) -> list[Key]:
-        """Return which entries there are of some subjects: names have no scope, so in any."""
-        keys: list[Key] = [(subject, scope, action) for subject in subjects for scope in SCOPES]
+        """Return which entries there are of those who send: names have no scope, so in any."""
+        keys: list[Key] = [
+            (subject, scope, action)
+            for subject in subjects
+            for scope in (_OUTGOING if address.kind(subject) == "domain" else SCOPES)
+        ]
         return [key for key in keys if self._active(key, now)]
+
+    def _receiving(self, subject: str, now: float) -> list[Key]:
+        """Return which throttles and bans there are of a mailbox or a domain that receives."""
+        scopes = _INCOMING if address.kind(subject) == "domain" else SCOPES
+        keys: list[Key] = [(subject, scope, action) for scope in scopes for action in _ACTIONS]
+        return [key for key in keys if self._active(key, now)]
+
+    def _full(self, key: Key, now: float) -> bool:
+        """Return whether nothing more may arrive now."""
+        return key[2] == "ban" or self._allowance(key).wait(now) > 0
 
     def _active(self, key: Key, now: float) -> bool:
         ends = self._ends.get(key)

@@ -40,6 +40,11 @@ class Backend(Protocol):
     #: Whether its rules are at each network interface: set up again when these change.
     at_interfaces: bool
 
+    @property
+    def refuses(self) -> bool:
+        """Whether it can refuse with a TCP reset (`Ruleset.reject`); else it drops."""
+        ...
+
     def check(self) -> list[Finding]:
         """Return whether this backend can work here, and what is missing if not; change nothing."""
         ...
@@ -131,3 +136,10 @@ class Backend(Protocol):
     def teardown(self) -> None:
         """Remove every trace of throttled from the kernel. Idempotent."""
         ...
+
+
+def cannot_refuse(backend: Backend) -> Finding:
+    """Return what an operator should know who asked a backend to refuse that cannot."""
+    what = f"[firewall] reject does not work with the backend {backend.name}: submission is dropped"
+    hint = 'banned users see a timeout; set [firewall] backend = "nftables", or reject = false'
+    return Finding("warning", what, hint, "cannot-refuse")

@@ -37,6 +37,11 @@ class Dispatch:
         self._inside = self._apart = Cover()
         self._proxied = False
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the firewall can refuse."""
+        return self.firewall.refuses
+
     def check(self) -> list[Finding]:
         """Say whether the firewall can work here."""
         return self.firewall.check()

@@ -38,6 +38,7 @@ class Memory:
     """Throttles and bans, and when each expires."""
 
     at_interfaces = False
+    refuses = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with nothing.

@@ -112,7 +112,7 @@ def _caused(decision: Decision, found: Iterable[Socket], ports: Iterable[int]) -
     """Return the session that led to a decision.
 
     It is known by the client's port, where Postfix logs it, or by the sockets of its smtpd, where
-    /proc may be read: the packaged unit's sandbox forbids it (ProtectProc, no CAP_SYS_PTRACE). Else
+    /proc may be read: the packaged unit's sandbox forbids it (no CAP_SYS_PTRACE). Else
     it is the only session of the client, or all of its sessions that wait for it now; of a network
     none.
     """

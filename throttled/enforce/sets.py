@@ -56,6 +56,9 @@ class SetId(NamedTuple):
         return address.text(key, self.prefix)
 
 
+#: What is refused by a TCP reset a second, at most; more is dropped: a flood shall cost no answers.
+REFUSED = 1000
+
 #: The sets of a new table: addresses, and the networks that addresses are grouped into.
 BASE = tuple(
     SetId(scope, action, version, prefix)

@@ -20,11 +20,16 @@ class SenderReporter:
     def __call__(self, at: float) -> Iterator[Finding]:
         """Yield what is odd."""
         senders, policy = self._pipeline.senders, self._pipeline.ladder.policy
-        acting = sorted(g.name for g in senders.gauges() if policy.mode_of(g.name) != "report")
-        if acting and not senders.acting:
-            what = f"limits of senders that only report, as Postfix does not ask: {_list(acting)}"
-            hint = 'throttled postfix connect; or set mode = "report" in these limits'
-            yield Finding("warning", what, hint, "not-connected")
+        acting = [g for g in senders.gauges() if policy.mode_of(g.name) != "report"]
+        for incoming, asked, about, key in (
+            (False, senders.acting, "messages", "not-connected"),
+            (True, senders.receiving, "recipients", "not-connected-recipients"),
+        ):
+            names = sorted(g.name for g in acting if g.limit.incoming == incoming)
+            if names and not asked:
+                what = f"limits that only report, as Postfix does not ask about {about}"
+                hint = 'throttled postfix connect; or set mode = "report" in these limits'
+                yield Finding("warning", f"{what}: {_list(names)}", hint, key)
         dropped = senders.dropped + senders.queue.evicted
         if self._growths.lately("senders-full", dropped, at):
             what = f"more senders or messages than are tracked: {dropped:,} evicted early"

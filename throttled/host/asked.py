@@ -8,13 +8,17 @@ from throttled.host.command import run
 from throttled.host.postconf import Entry, pairs
 from throttled.host.services import disabled, loopback_only
 from throttled.maincf import asking
-from throttled.maincf.asking import CLIENT, DATA, RECIPIENT
+from throttled.maincf.asking import CHECK, CLIENT, DATA, RECIPIENT, RECIPIENTS, Check
 
 LISTS = (DATA, RECIPIENT, CLIENT)
 
 
-def findings(directory: str) -> list[str] | None:
+def findings(directory: str, *, recipients: bool = False) -> list[str] | None:
     """Return where an instance does not ask as it should; None where it was not connected.
+
+    Args:
+        directory: of the instance.
+        recipients: it should ask about recipients too.
 
     Raises:
         HostError: there is no Postfix, or the configuration there is broken.
@@ -22,20 +26,25 @@ def findings(directory: str) -> list[str] | None:
     lookup, own = written(directory), list(overrides(directory))
     lists = (lookup(DATA), *(value for _, _, value in own))
     connected = any(asking.disconnected(value) != value for value in lists)
-    return list(_findings(lookup, own)) if connected or lookup(asking.NAME) else None
+    if not connected and not lookup(asking.NAME):
+        return None
+    found = list(_findings(lookup, own, DATA, CHECK))
+    return found + list(_findings(lookup, own, RECIPIENT, RECIPIENTS)) if recipients else found
 
 
-def _findings(lookup: asking.Lookup, own: Iterable[tuple[Entry, str, str]]) -> Iterator[str]:
-    if lookup(asking.NAME) != asking.VALUE:
-        found = lookup(asking.NAME) or "nothing refers to it"
-        yield f"{asking.NAME} is not as throttled sets it: {found}"
-    if why := asking.finding(lookup(DATA), lookup):
-        yield f"{DATA} does not ask: {why}"
+def _findings(
+    lookup: asking.Lookup, own: Iterable[tuple[Entry, str, str]], where: str, check: Check
+) -> Iterator[str]:
+    if lookup(check.name) != check.value:
+        found = lookup(check.name) or "nothing refers to it"
+        yield f"{check.name} is not as throttled sets it: {found}"
+    if why := asking.finding(lookup(where), lookup, check):
+        yield f"{where} does not ask: {why}"
     for entry, name, value in own:
-        if name == DATA and not loopback_only(entry):
-            why = asking.finding(value, lookup)
+        if name == where and not loopback_only(entry):
+            why = asking.finding(value, lookup, check)
             if why:
-                yield f"{entry.name} does not ask: its -o {DATA} hides the check ({why})"
+                yield f"{entry.name} does not ask: its -o {where} hides the check ({why})"
 
 
 def written(directory: str) -> asking.Lookup:

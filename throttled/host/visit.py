@@ -25,6 +25,7 @@ class Session(Struct, frozen=True):
     client: str = ""  # our address
     port: int = 0  # ours
     reply: str = ""
+    recipient: str = ""  # the reply to the second recipient
 
 
 class _Client(smtplib.SMTP):
@@ -51,14 +52,19 @@ def answers(path: str) -> bool:
     return False
 
 
-def visit(service: Endpoint) -> Session:
-    """Begin a message at a service, and hang up before its content."""
+def visit(service: Endpoint, recipient: str = "") -> Session:
+    """Begin a message at a service, and hang up before its content.
+
+    Args:
+        service: it.
+        recipient: a second one; of the first, `postmaster`, smtpd(8) never asks.
+    """
     last = Session("refused", reply="no connection")
     for host in service.hosts:
         client = _Client(service)
         try:
             client.connect(host, service.port)
-            return _session(client)
+            return _session(client, recipient)
         except (OSError, smtplib.SMTPException) as error:
             last = Session("refused", reply=str(error))
         finally:
@@ -66,18 +72,24 @@ def visit(service: Endpoint) -> Session:
     return last
 
 
-def _session(client: _Client) -> Session:
+def _session(client: _Client, recipient: str) -> Session:
     assert client.sock is not None  # noqa: S101 - it is connected
     own, port = client.sock.getsockname()[:2]
     client.ehlo()
     if client.has_extn("starttls"):
         client.starttls(context=context())
         client.ehlo()
+    second = ""
     for verb, argument in (("mail", "FROM:<>"), ("rcpt", "TO:<postmaster>"), ("data", "")):
+        if verb == "data" and recipient:
+            code, text = client.rcpt(recipient)
+            second = f"{code} {text.decode('ascii', 'replace')}".partition("\n")[0]
+            if _BROKEN in second:
+                return Session("broken", own, port, second)
         code, text = client.docmd(verb, argument)
         reply = f"{code} {text.decode('ascii', 'replace')}".partition("\n")[0]
         if _BROKEN in reply:
             return Session("broken", own, port, reply)
         if code not in (250, 251, 354):
             return Session("refused", own, port, reply)
-    return Session("data", own, port)
+    return Session("data", own, port, recipient=second)

@@ -35,7 +35,7 @@ def line(decision: Decision, *, would: bool) -> str:
 
 def behind(decision: Decision) -> str:
     """Return as a line what would be done about a client behind a proxy: `origin=proxy`."""
-    return _decision("report", decision)
+    return _decision("unban" if decision.action == "release" else "report", decision)
 
 
 def _decision(verb: str, decision: Decision) -> str:

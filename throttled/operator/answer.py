@@ -85,7 +85,7 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
 
 
 def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
-    asked = desk.daemon().asked(request.client, request.port)
+    asked = desk.daemon().asked(request.client, request.port, request.about)
     return Done("asked" if asked else "")
 
 

@@ -114,8 +114,10 @@ def _refuse_unenforceable(desk: Desk, subject: str) -> None:
     Raises:
         RefusedError: it is so.
     """
-    if address.is_named(subject) and not desk.pipeline.senders.acting:
+    if address.is_named(subject) and not desk.asks(subject):
         hint = "let Postfix ask: throttled postfix connect"
+        if address.kind(subject) == "mailbox":
+            hint += ', once a limit of = "mailbox" has mode = "throttle" or "enforce"'
         raise RefusedError(f"{subject} cannot be throttled or banned: Postfix does not ask", hint)
 
 

@@ -6,6 +6,7 @@ reverts them where Postfix does not work with them or does not ask.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from throttled.errors import RefusedError
 from throttled.host import greeting, maincf, postconf
@@ -15,46 +16,54 @@ from throttled.host.changes import Replacement, Setting
 from throttled.host.command import run
 from throttled.host.services import loopback_only
 from throttled.maincf import asking
-from throttled.maincf.asking import CLIENT, DATA
+from throttled.maincf.asking import CHECK, CHECKS, CLIENT, DATA, RECIPIENT, RECIPIENTS, Check
 from throttled.model import POLICY_SOCKET
 from throttled.operator.maincf import Result, Target, write
 from throttled.operator.postfix import Plan, difference
 
-#: Settings of one check in braces.
-_SINCE = (3, 0)
+#: Settings of one check in braces; its policy_context.
+_SINCE, _RECIPIENTS_SINCE = (3, 0), (3, 1)
+
+#: What a session is asked about.
+About = Literal["data", "recipient"]
 
 
-def plan_connect(directory: str, *, proxied: bool = False) -> Plan:
+def plan_connect(directory: str, *, proxied: bool = False, recipients: bool = False) -> Plan:
     """Return what lets an instance ask. The caller has the lock.
 
     Args:
         directory: of the instance.
         proxied: clients come by a proxy, so it asks about them too.
+        recipients: a limit of what mailboxes or domains receive acts, so it asks about these too.
 
     Raises:
         RefusedError: this Postfix cannot, or a file is none that may be changed.
         HostError: postconf refuses.
     """
     version = run("postconf", "-c", directory, "-h", "mail_version").strip()
-    if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _SINCE:
+    number = tuple(map(int, re.findall(r"[0-9]+", version)[:2]))
+    if number < _SINCE:
         raise RefusedError(f"Postfix {version} cannot ask with a timeout", "it needs Postfix 3.0")
-    wanted = (DATA, CLIENT) if proxied else (DATA,)
+    notes = []
+    wanted = {DATA: CHECK, **({CLIENT: CHECK} if proxied else {})}
+    if recipients and number >= _RECIPIENTS_SINCE:
+        wanted[RECIPIENT] = RECIPIENTS
+    elif recipients:
+        notes.append(f"Postfix {version} cannot ask about recipients: it needs Postfix 3.1")
     lookup = written(directory)
     values: dict[str, str | None] = {
-        name: asking.connected(lookup(name), lookup)
-        if name in wanted
-        else asking.disconnected(lookup(name))
-        for name in LISTS
+        name: _made(lookup(name), lookup, wanted.get(name)) for name in LISTS
     }
-    values[asking.NAME] = asking.VALUE
+    used = wanted.values()
+    values |= {c.name: c.value for c in CHECKS if c in used}
+    values |= {c.name: None for c in CHECKS if c not in used and lookup(c.name)}
     services = {}
-    notes = []
     for entry, name, value in overrides(directory):
         key = f"{entry.name}/{entry.kind}/{name}"
         if loopback_only(entry):
             notes.append(f"{key} stays as it is: only this host can reach that service")
             continue
-        made = asking.connected(value, lookup) if name in wanted else asking.disconnected(value)
+        made = _made(value, lookup, wanted.get(name))
         if asking.words(made) != asking.words(value):
             services[key] = _one_word(key, made)
     notes.extend(_filters(directory, lookup))
@@ -77,8 +86,7 @@ def plan_disconnect(target: Target) -> Plan:
     for name in LISTS:
         value = asking.disconnected(lookup(name))
         values[name] = value or (None if value != lookup(name) else "")
-    if lookup(asking.NAME):
-        values[asking.NAME] = None
+    values |= {check.name: None for check in CHECKS if lookup(check.name)}
     services = {}
     for entry, name, value in overrides(directory):
         made = asking.disconnected(value)
@@ -112,12 +120,15 @@ def ready(directory: str) -> str:
     return path
 
 
-def verify(directory: str, asked: Callable[[str, int], bool]) -> tuple[str, list[str]]:
+def verify(
+    directory: str, asked: Callable[[str, int, About], bool], *, recipients: bool = False
+) -> tuple[str, list[str]]:
     """Begin a message at each service.
 
     Args:
         directory: of the instance.
         asked: whether the daemon was asked about a session of this host.
+        recipients: it should be asked about recipients too.
 
     Returns:
         Why Postfix does not ask, "" = it does; what could not be tried.
@@ -127,16 +138,39 @@ def verify(directory: str, asked: Callable[[str, int], bool]) -> tuple[str, list
     """
     notes: list[str] = []
     instance = postconf.read(directory)
+    named = instance.parameters.get("myhostname", "localhost")
     local = {entry.name for entry in instance.entries if loopback_only(entry)}
     for service in greeting.endpoints(instance):
-        made = sessions.visit(service)
+        made = sessions.visit(service, f"postmaster@{named}" if recipients else "")
         if made.state == "broken":
             return f"{service.name} replied: {made.reply}", notes
         if made.state == "refused":
             notes.append(f"{service.name} was not tried with a message: {made.reply}")
-        elif not asked(made.client, made.port) and service.name not in local:
+        elif service.name in local:
+            continue
+        elif not asked(made.client, made.port, "data"):
             return f"{service.name} took a message without asking", notes
+        elif recipients and not asked(made.client, made.port, "recipient"):
+            if made.recipient.startswith("2") and not _spared(directory, service.name):
+                return f"{service.name} took a recipient without asking", notes
+            notes.append(
+                f"{service.name} was not tried with a recipient: it replied {made.recipient}"
+                " before it would ask"
+            )
     return "", notes
+
+
+def _spared(directory: str, service: str) -> bool:
+    """Return whether a service does not ask about recipients of this host's own mail."""
+    lookup = written(directory)
+    own = [
+        v for entry, name, v in overrides(directory) if (entry.name, name) == (service, RECIPIENT)
+    ]
+    return asking.spares(own[0] if own else lookup(RECIPIENT), lookup, RECIPIENTS)
+
+
+def _made(value: str, lookup: asking.Lookup, check: Check | None) -> str:
+    return asking.disconnected(value) if check is None else asking.connected(value, lookup, check)
 
 
 def _plan(
@@ -173,7 +207,7 @@ def _exactly(target: Target) -> Plan | None:
     else:
         return None
     earlier = (change.before, *(one.before for one in change.more))
-    if any(asking.NAME.encode() in text for text in earlier):
+    if any(check.name.encode() in text for text in earlier for check in CHECKS):
         return None
     files = [maincf.read(target.directory, one.name) for one in change.more]
     if any(file.text != one.after for file, one in zip(files, change.more, strict=True)):

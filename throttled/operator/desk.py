@@ -6,6 +6,7 @@ database and the kernel. Commands get nothing else. Owns no state.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -45,8 +46,8 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
-    #: Whether Postfix asked about a message of a session of this host: its address and port.
-    asked: Callable[[str, int], bool]
+    #: Whether Postfix asked about a session of this host: its address and port, and about what.
+    asked: Callable[[str, int, Literal["data", "recipient"]], bool]
     fleet: Callable[[], Fleet | None] = lambda: None
 
 
@@ -105,13 +106,20 @@ class Desk(Struct, frozen=True):
 
     def enforceable(self, subject: str) -> bool:
         """Return whether the backend can have entries of a subject: of accounts, if it answers."""
-        answering = self.pipeline.senders.acting or answers(self.backend) is not None
+        senders = self.pipeline.senders
+        answering = senders.acting or senders.receiving or answers(self.backend) is not None
         return not address.is_named(subject) or answering
 
     def answered(self, subject: str) -> bool:
         """Return whether entries of a subject are answers to Postfix, which slow its mail."""
         dispatch = answers(self.backend)
-        return self.pipeline.senders.acting and dispatch is not None and dispatch.sends(subject)
+        return self.asks(subject) and dispatch is not None and dispatch.sends(subject)
+
+    def asks(self, subject: str) -> bool:
+        """Return whether Postfix asks about what a sender, mailbox or domain sends or receives."""
+        senders, kind = self.pipeline.senders, address.kind(subject)
+        receives = senders.receiving and kind in ("mailbox", "domain")
+        return receives or (senders.acting and kind != "mailbox")
 
     def refusal(self) -> str:
         """Say why the kernel does not hold what it should."""

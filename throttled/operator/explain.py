@@ -1,7 +1,9 @@
 """`explain`: all that is known of a subject."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from throttled import address
 from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
@@ -9,13 +11,16 @@ from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
 from throttled.errors import SourceError
-from throttled.model import SCOPES, Line, Snapshot
+from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
 from throttled.operator.desk import Desk
 from throttled.operator.list import count_packets
 from throttled.operator.senders import facts, next_step, refuse_invisible, visible
 from throttled.settings import Duration
 from throttled.tail.readback import lines_at
+
+#: Accounts that are named at most.
+_ACCOUNTS = 10
 
 
 async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
@@ -29,10 +34,11 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
     engine, ladder = desk.pipeline.engine, desk.pipeline.ladder
     if address.is_named(subject):
         refuse_invisible(desk, peer)
-    sender = facts(desk, subject) if visible(desk, peer) else None
+    seen = visible(desk, peer)
+    sender = facts(desk, subject) if seen else None
     network = address.network_of(subject)
     count_packets(desk, desk.active(subject))
-    active = [*desk.active(subject), *(desk.active(network) if network else ())]
+    active = [row for each in address.around(subject) for row in desk.active(each)]
     decisions = desk.store.decisions(subject)
     pasts = desk.store.past([(subject, scope) for scope in SCOPES], moment.wall)
     past = max(pasts.values(), key=lambda known: (known.action == "ban", known.offences))
@@ -44,6 +50,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
     protected = ladder.protection.reason(subject)
     would = "would be " if desk.observing else ""
     ban = ladder.next_ban(past, moment.wall)
+    texts, events = await _read_back(desk, lines)
     return ExplainResult(
         subject=subject,
         network=network,
@@ -51,7 +58,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         active=active,
         meters=meters,
         sessions=engine.sessions(subject),
-        lines=await _read_back(desk, lines),
+        lines=texts,
         decisions=decisions,
         past=past,
         allowed=[row for row in allowlist(desk) if address.inside(subject, row.what)],
@@ -59,7 +66,23 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
         proxied=desk.pipeline.behind.active(moment.wall, subject),
+        name=_name(desk, subject, decisions, events),
+        accounts=_accounts(events) if seen and sender is None else [],
+        ports=desk.running.reconciler.ports if desk.running else {},
     )
+
+
+def _name(desk: Desk, subject: str, decisions: Sequence[Decision], events: Sequence[Event]) -> str:
+    """Return the host name of a client, the latest that is known; "" where there is none."""
+    named = (event.name for event in reversed(events) if event.client == subject)
+    known = (decision.name for decision in decisions)
+    return next(filter(None, chain([desk.pipeline.engine.name(subject)], named, known)), "")
+
+
+def _accounts(events: Sequence[Event]) -> list[str]:
+    """Return the accounts that lines name, the most frequent first."""
+    counts = Counter(event.user for event in events if event.user)
+    return [user for user, _count in counts.most_common(_ACCOUNTS)]
 
 
 def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
@@ -71,13 +94,17 @@ def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
     return next_step(sender) or client
 
 
-async def _read_back(desk: Desk, lines: Sequence[Line]) -> list[LogText]:
-    """Read lines back from the logs; in a thread, as a compressed log takes its time."""
+async def _read_back(desk: Desk, lines: Sequence[Line]) -> tuple[list[LogText], list[Event]]:
+    """Return lines read back from the logs, and the events in them.
+
+    In a thread, as a compressed log takes its time.
+    """
     by_source: dict[int, list[int]] = {}
     for line in lines:
         by_source.setdefault(line.source, []).append(line.offset)
     parse = desk.pipeline.counting.parser.event
-    texts = []
+    texts: list[LogText] = []
+    events: list[Event] = []
     for source, offsets in by_source.items():
         file = desk.store.source_file(source)
         if file is None:
@@ -88,8 +115,15 @@ async def _read_back(desk: Desk, lines: Sequence[Line]) -> list[LogText]:
             found = [None] * len(offsets)
         for offset, text in zip(offsets, found, strict=True):
             event = parse(text) if text else None
-            texts.append(LogText(event.time if event else 0.0, file[0], offset, text or ""))
-    return texts
+            texts.append(_log_text(file[0], offset, text or "", event))
+            events += [event] if event else []
+    return texts, events
+
+
+def _log_text(path: str, offset: int, text: str, event: Event | None) -> LogText:
+    if event is None:
+        return LogText(0.0, path, offset, text)
+    return LogText(event.time, path, offset, text, event.kind, event.reason)
 
 
 def meter_row(meter: Meter) -> MeterRow:

@@ -4,6 +4,8 @@ import difflib
 import logging
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from throttled.control.protocol import List, ListResult
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError, UsageError
@@ -29,11 +31,15 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     if request.proxied:
         return _proxied(desk, request, wall)
     origin = None if request.peer is None else f"peer:{request.peer}"
-    what = Filter(request.scope, request.action, request.limit, request.within, origin=origin)
+    since = None if request.seconds is None else wall - request.seconds
+    asked = request.scope, request.action, request.limit, request.within
+    what = Filter(*asked, origin=origin, since=since)
     page = wall, what, request.sort, request.max, request.after
     rows, after = desk.store.page(*page)
     if count_packets(desk, rows):
         rows, after = desk.store.page(*page)
+    name = desk.pipeline.engine.name
+    rows = [row if row.name else replace(row, name=name(row.subject)) for row in rows]
     if not visible(desk, peer):
         rows = without_names(rows)
     total = 0 if request.after else desk.store.total(wall, what)
@@ -50,6 +56,7 @@ def _proxied(desk: Desk, request: List, wall: float) -> ListResult:
         if request.scope in (None, row.scope)
         and request.action in (None, row.action)
         and request.limit in (None, row.limit)
+        and row.since >= wall - (request.seconds or wall)
     ]
     rows.sort(key=lambda row: -row.since)
     return ListResult(rows[: request.max], len(rows), would=True)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from throttled import subjects
 from throttled.errors import HostError
-from throttled.host.on_hold import Held, OnHold
+from throttled.host.on_hold import Held, OnHold, matches
 from throttled.operator import mail_queue
 from throttled.operator.mail_queue import Listed
 from throttled.parse.queue_file import Queued
@@ -109,6 +109,7 @@ def change(what: str, messages: Iterable[Message], on_hold: OnHold) -> int:
         for held in on_hold.all():  # an operator's word counts: not released later
             if held.instance == directory and held.queue_id in ids:
                 on_hold.remove(held)
+        on_hold.dismiss(ids)
     return done
 
 
@@ -124,40 +125,90 @@ def due(on_hold: OnHold, now: float, sasl_domain: str, *, early: bool = False) -
         sasl_domain: see `subjects.account`.
         early: before the deadline too.
     """
-    by_instance: dict[str, dict[str, Held]] = {}
-    for held in on_hold.all():
-        if early or _remaining(held, now) <= 0:
-            by_instance.setdefault(held.instance, {})[held.queue_id] = held
+    found = _pending(on_hold, on_hold.all(), now, early=early)
+    return [held for some in _by_instance(found) for held in _ours(some, on_hold, sasl_domain)]
+
+
+def release_all(
+    on_hold: OnHold,
+    sasl_domain: str,
+    release: Callable[[Sequence[Held]], object],
+    *,
+    steady: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[int, list[Held]]:
+    """Release all that was put on hold, also what is received now: it goes on hold at its end.
+
+    Args:
+        on_hold: what was recorded.
+        sasl_domain: see `subjects.account`.
+        release: releases messages, and removes their records.
+        steady: seconds that only ever grow.
+        sleep: pauses.
+
+    Returns:
+        How many were released, and what was still received after `_PATIENCE` seconds.
+    """
+    done, end = 0, steady() + _PATIENCE
+    while True:
+        if found := due(on_hold, time.time(), sasl_domain, early=True):
+            release(found)
+            done += len(found)
+        left = list(on_hold.all())
+        if not left or steady() >= end:
+            return done, left
+        sleep(_SHORTEST)
+
+
+def _pending(
+    on_hold: OnHold, records: Iterable[Held], now: float, *, early: bool = False
+) -> list[Held]:
+    """Return what is due and on hold, the oldest first; records of nothing are removed."""
+    wanted = (held for held in records if early or _remaining(held, now) <= 0)
     found: list[Held] = []
-    for directory, some in by_instance.items():
+    for some in _by_instance(wanted):
         try:
-            found.extend(_ours(directory, some, on_hold, now, sasl_domain))
+            found.extend(_on_hold(some, on_hold, now, early=early))
         except HostError:
             continue  # an instance that is gone; the records stay
     return sorted(found, key=lambda held: held.time)
 
 
-def _ours(
-    directory: str, some: dict[str, Held], on_hold: OnHold, now: float, sasl_domain: str
-) -> Iterator[Held]:
-    old = {queue_id for queue_id, held in some.items() if now > held.time + _SESSION}
+def _by_instance(records: Iterable[Held]) -> Iterable[list[Held]]:
+    found: dict[str, list[Held]] = {}
+    for held in records:
+        found.setdefault(held.instance, []).append(held)
+    return found.values()
+
+
+def _on_hold(some: Sequence[Held], on_hold: OnHold, now: float, *, early: bool) -> Iterator[Held]:
+    """Yield the records of an instance whose message is on hold."""
+    directory = some[0].instance
+    old = {held.queue_id for held in some if early or now > held.time + _SESSION}
     unfinished = mail_queue.unfinished(directory) if old else set()  # before: it moves on to hold
-    listed = {o.queue_id: o for o in mail_queue.listed(directory) if o.queue_id in some}
-    for queue_id, held in some.items():
-        one = listed.get(queue_id)
+    ids = {held.queue_id for held in some}
+    listed = {one.queue_id: one for one in mail_queue.listed(directory) if one.queue_id in ids}
+    for held in some:
+        one = listed.get(held.queue_id)
         if one is None:
-            if queue_id in old - unfinished:  # else its session may not have ended
+            if held.queue_id in old - unfinished:  # else its session may not have ended
                 on_hold.remove(held)
-        elif one.queue_name in ("deferred", "active") or not _same_time(one, held):
-            on_hold.remove(held)  # released by somebody, or another message
-            del listed[queue_id]
-    ids = [queue_id for queue_id, one in listed.items() if one.queue_name == "hold"]
-    for queue_id, owner in mail_queue.owners(directory, ids):
-        held = some[queue_id]
-        if (held.owner or held.subject) in (owned(owner, sasl_domain), owner.client):
+        elif one.queue_name in ("deferred", "active"):
+            on_hold.remove(held)  # released by somebody
+        elif one.queue_name == "hold" and _same_time(one, held):
             yield held
+        elif one.queue_name == "hold":
+            on_hold.leave(held)
+
+
+def _ours(some: Sequence[Held], on_hold: OnHold, sasl_domain: str) -> Iterator[Held]:
+    """Yield the messages on hold of an instance whose file says who the record says."""
+    records = {held.queue_id: held for held in some}
+    for queue_id, owner in mail_queue.owners(some[0].instance, list(records)):
+        if matches(records[queue_id], (owned(owner, sasl_domain), owner.client)):
+            yield records[queue_id]
         else:
-            on_hold.remove(held)
+            on_hold.leave(records[queue_id])
 
 
 def release_due(
@@ -180,46 +231,56 @@ def release_due(
     done = 0
     free: dict[str, float] = {}  # when the next message of a subject may go
     while on_hold.count():
+        records = list(on_hold.all())
         wall, now = clock(), steady()
-        pending = due(on_hold, wall, sasl_domain)
+        pending = _pending(on_hold, records, wall)
         # Late for a slow machine's sake is made up for; of who had nothing to release it is not.
         free = {subject: free.get(subject, now) for subject in {h.subject for h in pending}}
-        ready: dict[str, list[Held]] = {}
-        for held in pending:
-            if free[held.subject] <= now:
-                free[held.subject] += held.per / held.messages
-                ready.setdefault(held.instance, []).append(held)
-        for directory, some in ready.items():
-            mail_queue.release(directory, [held.queue_id for held in some])
-            done += len(some)
-            for held in some:
+        for some in _by_instance(_next(pending, free, now)):
+            ready = list(_ours(some, on_hold, sasl_domain))
+            mail_queue.release(some[0].instance, [held.queue_id for held in ready])
+            done += len(ready)
+            for held in ready:
                 on_hold.remove(held)
         if on_hold.count():
-            sleep(_pause(on_hold, free, wall, now, steady() - now))
+            left = [held for held in records if on_hold.present(held)]
+            sleep(_pause(left, free, wall, now, steady() - now))
     return done
 
 
-def _pause(on_hold: OnHold, free: dict[str, float], wall: float, now: float, spent: float) -> float:
+def _next(pending: Iterable[Held], free: dict[str, float], now: float) -> list[Held]:
+    """Return what may be released now, at most `_PASS`; only these files are read."""
+    found: list[Held] = []
+    for held in pending:
+        if free[held.subject] <= now and len(found) < _PASS:
+            free[held.subject] += held.per / held.messages
+            found.append(held)
+    return found
+
+
+def _pause(
+    records: Iterable[Held], free: dict[str, float], wall: float, now: float, spent: float
+) -> float:
     """Return how long nothing has to be done; at most `_LOOK` seconds.
 
     What was due when the pass began and is still recorded could not be released: its session has
     not ended, or its instance is gone. It is looked at again with the next.
 
     Args:
-        on_hold: what was recorded.
+        records: what is recorded.
         free: when the next message of a subject may go.
         wall: wall clock when the pass began.
         now: the clock of `free` then.
         spent: seconds that the pass took.
     """
-    waits = [
-        max(_remaining(held, wall), free.get(held.subject, now) - now) for held in on_hold.all()
-    ]
+    waits = [max(_remaining(held, wall), free.get(held.subject, now) - now) for held in records]
     later = min((wait for wait in waits if wait > 0), default=_LOOK + spent)
     return min(_LOOK, max(_SHORTEST, later - spent))
 
 
 _LOOK, _SHORTEST = 30.0, 0.2
+#: Messages in one pass; seconds that `release_all` waits for sessions.
+_PASS, _PATIENCE = 100, 30.0
 
 
 def _same_time(one: Listed, held: Held) -> bool:

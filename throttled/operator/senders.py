@@ -25,8 +25,8 @@ from throttled.control.protocol import (
     Worst,
 )
 from throttled.control.server import Peer
+from throttled.decide.gauge import SenderMeter
 from throttled.decide.guessing import Target
-from throttled.decide.senders import SenderMeter
 from throttled.errors import NotPermittedError
 from throttled.model import Action, Decision, SenderDay, SenderRow, Snapshot
 from throttled.operator.desk import Desk
@@ -230,7 +230,7 @@ def _meter(desk: Desk, meter: SenderMeter) -> SenderMeterRow:
         meter.threshold or None,
         meter.hard or None,
         meter.within,
-        policy.mode_of(meter.limit) if desk.pipeline.senders.acting else "report",
+        policy.mode_of(meter.limit) if meter.acting else "report",
         meter.above,
     )
 

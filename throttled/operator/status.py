@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.host.on_hold import OnHold
 from throttled.model import SCOPES, Action, Finding, Scope
 from throttled.operator.desk import Desk, Running
+from throttled.operator.totals import days
 from throttled.sources.logs import Follower
 
 #: Without a daemon, more entries than these are judged by a sample.
@@ -29,7 +30,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
     health = running.findings() if running else [_not_running()]
     counts = _counts(desk, health)
     on_hold = OnHold(desk.config().database())
-    health.extend(_overdue(on_hold, desk.clock().wall))
+    health.extend(_on_hold(on_hold, desk.clock().wall))
     desired = 0 if desk.observing else sum(counts.values())
     sizes = pipeline.engine.sizes()
     enforced, counted, dropped = _kernel(desk, counts, desired, health)
@@ -65,6 +66,7 @@ def status(desk: Desk, _request: Status | None = None, _peer: Peer | None = None
         decided_in=pipeline.counts.decided,
         enforced_in=pipeline.counts.enforced,
         on_hold=on_hold.count(),
+        days=_days(desk),
     )
     return _of_daemon(result, running, desk.clock()) if running else result
 
@@ -88,8 +90,12 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
     )
 
 
-def _overdue(on_hold: OnHold, wall: float) -> Iterator[Finding]:
+def _on_hold(on_hold: OnHold, wall: float) -> Iterator[Finding]:
     """Yield that mail on hold is not released: nothing else would release it."""
+    if left := on_hold.left(wall):
+        what = f"messages that stay on hold, as their queue file is not as recorded: {len(left):,}"
+        hint = f"mailq; if these are not meant to be: throttled mail release --id {left[0]}"
+        yield Finding("warning", what, hint, "on-hold-left")
     late = sum(held.deadline + _LATE < wall for held in islice(on_hold.all(), _COUNTED))
     if late:
         what = f"messages on hold that should be released by now: {late:,}"
@@ -110,6 +116,14 @@ def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], 
         if all(finding.key != "store-unread" for finding in health):
             health.append(Finding("fault", error.message, error.hint, "store-unread"))
         return {}
+
+
+def _days(desk: Desk) -> list[Totals]:
+    """Return the totals of yesterday and today; none where the store cannot be read."""
+    try:
+        return days(desk)
+    except StoreError:  # `_counts` reports it
+        return []
 
 
 def _kernel(

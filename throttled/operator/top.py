@@ -1,11 +1,14 @@
 """`top`: the worst clients and the latest decisions."""
 
+from msgspec.structs import replace
+
 from throttled.control.protocol import Top, TopResult, Worst
 from throttled.control.server import Peer
 from throttled.operator.desk import Desk
 from throttled.operator.explain import meter_row
 from throttled.operator.senders import decisions_without_names, merged, visible, worst
 from throttled.operator.status import status
+from throttled.operator.totals import hours
 
 
 def top(desk: Desk, request: Top, peer: Peer) -> TopResult:
@@ -23,4 +26,16 @@ def top(desk: Desk, request: Top, peer: Peer) -> TopResult:
         rows = merged(rows, worst(desk, request.max), request.max)
     else:
         latest = decisions_without_names(latest)
-    return TopResult(moment.wall, status(desk), rows, latest)
+    rows = [_known(desk, row) for row in rows]
+    return TopResult(moment.wall, status(desk), rows, latest, hours(desk))
+
+
+def _known(desk: Desk, row: Worst) -> Worst:
+    """Return a row with its host name, and with why and since when it is throttled or banned."""
+    name = desk.pipeline.engine.name(row.subject)
+    active = desk.active(row.subject) if row.action else []
+    for entry in active:
+        if entry.scope == row.meter.scope:
+            why = f"{entry.limit}: {entry.why}"
+            return replace(row, name=name or entry.name, since=entry.since, why=why)
+    return replace(row, name=name)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from throttled.model import Event, Message
+from throttled.model import POLICY_RECIPIENT, Event, Message
 from throttled.parse.client import address_only
 from throttled.parse.message import ID
 from throttled.parse.rules import TEXT_LENGTH
@@ -22,8 +22,9 @@ from throttled.parse.rules import TEXT_LENGTH
 REQUEST, LINE, ATTRIBUTES = 16_384, 4096, 100
 
 #: When in the session Postfix asks: "client" at connect, HELO, MAIL and RCPT, "data" once for each
-#: message before its content; "" is any other protocol state, in which nothing is decided.
-Stage = Literal["client", "data", ""]
+#: message before its content, "recipient" at each RCPT, by a check of its own (policy_context);
+#: "" is any other protocol state, in which nothing is decided.
+Stage = Literal["client", "data", "recipient", ""]
 _STAGES: dict[str, Stage] = {
     **dict.fromkeys(("CONNECT", "HELO", "EHLO", "MAIL", "RCPT"), "client"),
     "DATA": "data",
@@ -50,6 +51,7 @@ class Request(Struct, frozen=True, gc=False):
     queue_id: str  # "" before the first recipient
     sender: str
     recipients: int  # accepted so far; 0 before DATA
+    recipient: str = ""  # at RCPT that one, as the client wrote it
 
 
 class Reader:
@@ -91,13 +93,19 @@ def read(text: bytes) -> Request:
         raise RequestError(f"an attribute is longer than {LINE} bytes")
     if b"\0" in text:
         raise RequestError("an attribute holds a NUL")
-    attributes = {name: value for name, _, value in [line.partition("=") for line in lines]}
+    try:
+        attributes = dict([line.split("=", 1) for line in lines])
+    except ValueError:
+        attributes = {}  # a line without "=": below
     if attributes.get("request") != _TYPE or len(attributes) != len(lines):
         raise RequestError("not one request of type smtpd_access_policy")
     get = attributes.get
     queue_id = get("queue_id", "")
+    stage = _STAGES.get(get("protocol_state", ""), "")
+    if get("policy_context") == POLICY_RECIPIENT:
+        stage = "recipient" if attributes.get("protocol_state") == "RCPT" else ""
     return Request(
-        _STAGES.get(get("protocol_state", ""), ""),
+        stage,
         address_only(get("client_address", "")),
         _number(get("client_port", "")),
         get("client_name", ""),
@@ -106,6 +114,7 @@ def read(text: bytes) -> Request:
         queue_id if _ID.fullmatch(queue_id) else "",
         get("sender", ""),
         _number(get("recipient_count", "")),
+        get("recipient", ""),
     )
 
 

@@ -184,6 +184,7 @@ class LiveConfiguration:
             self.config.firewall.size,
             stored,
             self._answers(),
+            self.config.firewall.reject,
         )
 
     def _answers(self) -> Answers:

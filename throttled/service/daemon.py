@@ -284,7 +284,9 @@ class Daemon:
             asked,
             self.announcer,
             self._report,
-            lambda connected: self.pipeline.answered(connected=connected),
+            lambda asked: self.pipeline.answered(
+                connected="data" in asked, recipients="recipient" in asked
+            ),
         )
         requests.on_hold = OnHold(self.config.database())
         return requests

@@ -39,6 +39,9 @@ _READ = """
 SELECT hour * 3600.0, scope, what, kind, "limit", count FROM hourly
     WHERE hour >= ? AND hour * 3600.0 < ? ORDER BY hour, scope, what, kind, "limit"
 """
+_TOTALS = """
+SELECT hour * 3600.0, what, kind, sum(count) FROM hourly WHERE hour >= ? GROUP BY hour, what, kind
+"""
 _COUNTER = "SELECT CAST(value AS INTEGER) FROM known WHERE name = 'dropped'"
 _KEEP = "REPLACE INTO known (name, time, value) VALUES ('dropped', ?, CAST(? AS BLOB))"
 
@@ -93,6 +96,12 @@ def read(
 ) -> list[Hourly]:
     """Return the rows of the hours from the one of `since` to before `until`, in their order."""
     return structs(Hourly, connection.execute(_READ, (_hour(since), until)), skipped)
+
+
+def totals(connection: sqlite3.Connection, since: float) -> list[tuple[float, str, str, int]]:
+    """Return begin, what, kind and count of all scopes and limits, from the hour of `since` on."""
+    rows = connection.execute(_TOTALS, (_hour(since),))
+    return [row for row in rows if isinstance(row[3], int)]
 
 
 def oldest(now: float) -> int:

@@ -32,17 +32,17 @@ SELECT subject, scope, action, min(until - ?1, until - since), rate
 """
 _ENDED = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate,
-    origin
+    origin, name
     FROM active WHERE until <= ?3 AND (until, number) > (?1, ?2) ORDER BY until, number LIMIT ?4
 """
 _ROWS = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate,
-    origin
+    origin, name
     FROM active WHERE number > ?1 AND until > ?2 ORDER BY number LIMIT ?3
 """
 _INSIDE = """
 SELECT subject, scope, action, "limit", level, since, until, why, packets + counter, rate,
-    origin
+    origin, name
     FROM active WHERE (subject, scope) > (?1, ?2) AND subject < ?3 AND +until > ?4
     ORDER BY subject, scope LIMIT ?5
 """
@@ -61,7 +61,7 @@ _SHIFT_MANUAL = (
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
 _FILTER = """+until > :now AND (:scope IS NULL OR scope = :scope)
     AND (:action IS NULL OR action = :action) AND (:limit IS NULL OR "limit" = :limit)
-    AND (:origin IS NULL OR origin = :origin)"""
+    AND (:origin IS NULL OR origin = :origin) AND (:since IS NULL OR since >= :since)"""
 _WITHIN = "subject >= :low AND subject < :high AND inside(subject, :within)"
 #: By order: ORDER BY, what of a row says where the next page begins, and where that is.
 _ORDERS: dict[Order, tuple[str, str, str]] = {
@@ -96,6 +96,7 @@ class Filter(Struct, frozen=True):
     within: str | None = None  # this subject and, for a network, everything inside it
     subject: str | None = None  # this subject alone
     origin: str | None = None  # see `Decision`
+    since: float | None = None  # decided then or later
 
 
 def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
@@ -181,19 +182,20 @@ def page(  # noqa: PLR0913 - what, in which order, from where on, how much
     found = connection.execute(
         f"""
         SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
-            a.packets + a.counter, a.rate, a.origin, d.lines, {end}
+            a.packets + a.counter, a.rate, a.origin, a.name, d.lines, {end}
         FROM (SELECT * FROM active WHERE {where} ORDER BY {by} LIMIT {int(count)}) a
             LEFT JOIN (SELECT number AS n, lines FROM decision) d ON d.n = a.number
         """,  # noqa: S608 - put together from constants of this module
         values,
     ).fetchall()
-    rows = structs(Snapshot, [_snapshot(r[:11], read_lines(r[11])) for r in found], skipped)
-    return rows, tuple(found[-1][12:]) if count and len(found) == count else ()
+    rows = structs(Snapshot, [_snapshot(r[:12], read_lines(r[12])) for r in found], skipped)
+    return rows, tuple(found[-1][13:]) if count and len(found) == count else ()
 
 
 def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
     """Return how many rows a filter lets through."""
-    if what.limit is what.within is what.subject is what.origin is None:
+    slow = what.limit, what.within, what.subject, what.origin, what.since
+    if slow.count(None) == len(slow):
         return sum(
             rows
             for (scope, action), rows in counts(connection, now).items()
@@ -267,13 +269,13 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[object, ...]:
     """Return the fields of a Snapshot."""
-    *fields, rate, origin = row
-    return *fields, lines, read_rate(rate), origin
+    *fields, rate, origin, name = row
+    return *fields, lines, read_rate(rate), origin, name
 
 
 def _where(what: Filter, now: float) -> tuple[str, dict[str, object]]:
     values: dict[str, object] = {"now": now, "scope": what.scope, "action": what.action}
-    values |= {"limit": what.limit, "origin": what.origin}
+    values |= {"limit": what.limit, "origin": what.origin, "since": what.since}
     if what.subject is not None:
         return f"{_FILTER} AND subject = :subject", values | {"subject": what.subject}
     if what.within is None:

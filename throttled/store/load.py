@@ -59,7 +59,7 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 """
 _DECISIONS = """
 SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
-    origin, lines
+    origin, name, lines
     FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
 """
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
@@ -119,8 +119,8 @@ def decisions(
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
     fields = (
-        (*row, read_lines(lines), alert, read_rate(rate), 0, 0, origin)
-        for *row, alert, rate, origin, lines in rows
+        (*row, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
+        for *row, alert, rate, origin, name, lines in rows
     )
     return structs(Decision, fields, skipped)
 

@@ -26,19 +26,20 @@ SELECT 1 + max((SELECT coalesce(max(number), 0) FROM decision WHERE number < 1 <
 """
 _DECISION = """
 INSERT INTO decision (number, time, action, subject, scope, "limit", level, until, why, value,
-    threshold, lines, alert, rate, origin)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    threshold, lines, alert, rate, origin, name)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # What is active is not replaced by less: a ban is more than a throttle, that more than an
 # exemption. Where the same action continues, so do its packets; whether renewing set the kernel's
 # counter to zero (before Linux 6.12), `_PACKETS` notices.
 _ACTIVE = """
-INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why, rate, origin)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO active (number, subject, scope, action, "limit", level, since, until, why, rate,
+    origin, name)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET
     number = excluded.number, action = excluded.action, "limit" = excluded."limit",
     level = excluded.level, since = excluded.since, until = excluded.until, why = excluded.why,
-    rate = excluded.rate, origin = excluded.origin,
+    rate = excluded.rate, origin = excluded.origin, name = excluded.name,
     packets = CASE WHEN action = excluded.action AND until > excluded.since
         THEN packets ELSE 0 END,
     counter = CASE WHEN action = excluded.action AND until > excluded.since
@@ -147,12 +148,13 @@ def _decision(number: int, d: Decision) -> Row:
         clip(d.alert),
         write_rate(d.rate),
         d.origin,
+        clip(d.name),
     )
 
 
 def _active(number: int, d: Decision) -> Row:
     row = (number, d.subject, d.scope, d.action, d.limit, d.level, d.time, d.until)
-    return *row, clip(d.why), write_rate(d.rate), d.origin
+    return *row, clip(d.why), write_rate(d.rate), d.origin, clip(d.name)
 
 
 def _offence(number: int, d: Decision) -> Row:

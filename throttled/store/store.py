@@ -278,6 +278,11 @@ class Store:
         with self._database.guard() as connection:
             return hourly.read(connection, since, until, self.skipped)
 
+    def totals(self, since: float) -> list[tuple[float, str, str, int]]:
+        """Return what happened in each hour since then: begin, what, kind, count."""
+        with self._database.guard() as connection:
+            return hourly.totals(connection, since)
+
     def record_reports(self, reports: Sequence[Report]) -> None:
         """Record senders that crossed a limit."""
         with self._database.transaction() as connection:

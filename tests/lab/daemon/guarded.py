@@ -5,6 +5,7 @@ Everything of the backend runs in the server's namespace, which the calling thre
 """
 
 import contextlib
+import errno
 import itertools
 import select
 import socket
@@ -33,6 +34,8 @@ INSIDE4 = "203.0.113.1"
 PORTS = (25, 587, 2525)
 #: A client that no test bans or throttles.
 _WITNESS6 = "2001:db8:b::ffff"
+
+_RCVBUFFORCE = 33  # asm-generic/socket.h
 
 #: A throttled subject may open three sessions, and no more as long as a test lasts.
 RULESET = Ruleset(
@@ -81,6 +84,25 @@ class Host:
         peer, _ = self.wire.listeners[target, port].accept()
         return sock, self.opened.enter_context(peer)
 
+    def refused(self, source: str, port: int = 587, target: str = "") -> bool:
+        """Return whether a new connection is refused; else it is dropped.
+
+        Raises:
+            AssertionError: it came about, or failed otherwise.
+        """
+        before = self.backend.dropped()
+        with self.wire.client.call(source_socket, source) as sock:
+            sock.setblocking(False)
+            sock.connect_ex((target or (SERVER6 if ":" in source else SERVER4), port))
+            until(lambda: self.backend.dropped() > before, f"the SYN of {source} was judged")
+            # A reset comes at once, or not at all: the kernel repeats a SYN after a second.
+            answered = bool(select.select([], [sock], [], 0.5)[1])
+            assert (
+                not answered
+                or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+            )
+            return answered
+
     def arrives(self, source: str, port: int = 25, target: str = "") -> bool:
         """Return whether a session of a source comes about; it is closed again."""
         ends = self.session(source, port, target)
@@ -102,6 +124,7 @@ class Host:
             socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
             socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_TCP) as heard,
         ):
+            heard.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 1 << 24)  # for all answers
             for packet in (*itertools.chain(*connections), end):
                 raw.sendto(packet, (SERVER6, 0))
             heard.settimeout(5.0)

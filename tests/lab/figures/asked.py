@@ -1,6 +1,7 @@
 """What Postfix's policy requests cost, and what becomes of mail that is slowed.
 
-Beside the daemon a bare server that answers DUNNO is measured in the same run, in turns.
+Beside the daemon a bare server that answers DUNNO is measured in the same run, in turns, and
+Debian's policyd-rate-limit and postfwd.
 """
 
 import contextlib
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab.daemon.daemon import Daemon, daemon
+from lab.figures.asked_peers import PEERS, Peer, peers, running
 from lab.figures.rig import Options, Row, quantiles
 from lab.mail import asking
 from lab.mail.asking import DEVICE, LIMIT, at_once, decided, send, throttle
@@ -37,6 +39,8 @@ def asked(_: Options) -> list[Row]:
         with daemon(at.server, at.mail.config, LIMIT) as guard:
             guard.start()
             rows = [_requests(at, guard)]
+        with peers() as root:
+            rows += [_peer(at, root, peer) for peer in PEERS]
         rows += _messages(at)
         at.server.run("postconf", "-c", str(at.mail.config), "-e", "default_process_limit=20")
         asking.reload(at)
@@ -45,15 +49,7 @@ def asked(_: Options) -> list[Row]:
 
 
 def _requests(at: Lab, guard: Daemon) -> Row:
-    path = at.mail.home / "queue/throttled/policy"
-    before = guard.cpu()
-    # A process may have eight connections at most.
-    argv = [sys.executable, str(_HERE / "asking.py"), str(path), "8", "200", str(_SECONDS)]
-    processes = [at.server.popen(argv, stdout=subprocess.PIPE) for _ in range(10)]
-    times = [float(line) for each in processes for line in each.communicate()[0].split()]
-    cpu = (guard.cpu() - before) / _SECONDS
-    median, p99 = quantiles(times)
-    rate = len(times) / _SECONDS
+    median, p99, cpu, rate = _load(at, guard.cpu)
     return Row(
         f"policy requests, {rate:,.0f}/s on 80 connections of 10 processes",
         "p99 ≤ 2 ms, ≤ 20 % of a core",
@@ -61,6 +57,33 @@ def _requests(at: Lab, guard: Daemon) -> Row:
         p99 <= 0.002 and cpu <= 0.2 and rate >= 1_900,
         {"median": median, "p99": p99, "cpu": cpu, "rate": rate},
     )
+
+
+def _peer(at: Lab, root: Path, peer: Peer) -> Row:
+    path = at.mail.home / "queue/throttled/policy"
+    with running(peer, root, at.server, path) as used:
+        median, p99, cpu, rate = _load(at, used, peer.state)
+    return Row(
+        f"… {peer.name}, as many as it answers of 2,000/s",
+        "",
+        f"{rate:,.0f}/s; {median * 1e3:.2f} / {p99 * 1e3:.2f} ms, {cpu:.1%}",
+        True,
+        {"median": median, "p99": p99, "cpu": cpu, "rate": rate},
+    )
+
+
+def _load(
+    at: Lab, used: Callable[[], float], state: str = "DATA"
+) -> tuple[float, float, float, float]:
+    """Ask 2,000 times a second; return the median, p99, share of a core, and answers a second."""
+    path = at.mail.home / "queue/throttled/policy"
+    before = used()
+    # A process may have eight connections at most.
+    argv = [sys.executable, str(_HERE / "asking.py"), str(path), "8", "200", str(_SECONDS), state]
+    processes = [at.server.popen(argv, stdout=subprocess.PIPE) for _ in range(10)]
+    times = [float(line) for each in processes for line in each.communicate()[0].split()]
+    cpu = (used() - before) / _SECONDS
+    return *quantiles(times), cpu, len(times) / _SECONDS
 
 
 def _messages(at: Lab) -> list[Row]:

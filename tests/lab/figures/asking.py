@@ -1,7 +1,8 @@
 """Asks a policy server as fast as it answers, or so often a second, over many connections.
 
-`python asking.py SOCKET CONNECTIONS RATE SECONDS` prints the time of each request, in seconds, one
-a line. Run as a process of its own, so that what it costs is not the server's.
+`python asking.py SOCKET CONNECTIONS RATE SECONDS [STATE]` prints the time of each request, in
+seconds, one a line; the protocol state is DATA unless given. Run as a process of its own, so that
+what it costs is not the server's.
 """
 
 import selectors
@@ -12,7 +13,7 @@ from collections import deque
 
 _REQUEST = """\
 request=smtpd_access_policy
-protocol_state=DATA
+protocol_state={state}
 protocol_name=ESMTP
 client_address=203.0.113.7
 client_name=mx.example.net
@@ -44,12 +45,15 @@ policy_context=
 """
 
 
-def request(number: int) -> bytes:
+def request(number: int, state: str = "DATA") -> bytes:
     """Return a request as Postfix writes it, of one of 10,000 accounts."""
-    return _REQUEST.format(user=number % 10_000, queue_id=f"{number:06X}A").encode()
+    values = {"user": number % 10_000, "queue_id": f"{number:06X}A", "state": state}
+    return _REQUEST.format(**values).encode()
 
 
-def main(path: str, connections: int, rate: float, seconds: float) -> list[float]:
+def main(
+    path: str, connections: int, rate: float, seconds: float, state: str = "DATA"
+) -> list[float]:
     """Ask, at a rate, and return the seconds that each answer lasted."""
     selector = selectors.DefaultSelector()
     idle: deque[socket.socket] = deque()
@@ -66,7 +70,7 @@ def main(path: str, connections: int, rate: float, seconds: float) -> list[float
         while idle and number < now * rate:
             end = idle.popleft()
             sent[end] = time.perf_counter()
-            end.sendall(request(number))
+            end.sendall(request(number, state))
             number += 1
         for key, _events in selector.select(max(0.0, number / rate - now)):
             end = key.fileobj  # type: ignore[assignment]
@@ -78,5 +82,6 @@ def main(path: str, connections: int, rate: float, seconds: float) -> list[float
 
 
 if __name__ == "__main__":
-    for lasted in main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])):
+    where, count, often, long, *state = sys.argv[1:]
+    for lasted in main(where, int(count), float(often), float(long), *state):
         print(f"{lasted:.6f}")

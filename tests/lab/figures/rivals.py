@@ -237,14 +237,14 @@ def cpu(tool: Tool) -> float:
 
 
 @contextlib.contextmanager
-def unpacked() -> Iterator[Path]:
-    """Download the packages and unpack them into a directory of the lab.
+def unpacked(packages: Sequence[str] = PACKAGES) -> Iterator[Path]:
+    """Download packages and unpack them into a directory of the lab.
 
     Raises:
         RuntimeError: apt could not; the text says why.
     """
     with netns.directory("rivals") as root:
-        argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *PACKAGES]
+        argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages]
         done = subprocess.run(
             argv, cwd=root, capture_output=True, text=True, check=False, timeout=300
         )

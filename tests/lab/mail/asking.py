@@ -2,6 +2,7 @@
 
 import contextlib
 import smtplib
+import subprocess
 import sys
 import threading
 import time
@@ -146,14 +147,21 @@ def on_hold(lab: Lab) -> int:
     return len(lab.mail.queued("hold"))
 
 
+#: Standard input of what `as_postfix` runs.
+STDIN: int | None = None
+
+
 @contextlib.contextmanager
-def as_postfix(lab: Lab, code: str) -> Iterator[None]:
+def as_postfix(lab: Lab, code: str) -> Iterator["subprocess.Popen[str]"]:
     """Run Python code as the user postfix, which has the path of the socket in `sys.argv[1]`."""
     path = str(lab.mail.home / "queue/throttled/policy")
     command = ("setpriv", "--reuid=postfix", "--regid=postfix", "--clear-groups", sys.executable)
-    process = lab.server.popen([*command, "-c", code, path])
+    argv = [*command, "-c", code, path]
+    process = lab.server.popen(argv, stdin=STDIN, stdout=subprocess.PIPE)
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
+        if process.stdout:
+            process.stdout.close()

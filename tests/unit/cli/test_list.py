@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from msgspec.structs import replace
 
 from throttled.control.protocol import List, ListResult, Request, Result
@@ -19,7 +20,16 @@ def _rows() -> list[Snapshot]:
     return [
         Snapshot("198.51.100.7", "mx", "ban", "auth", 1, now, now + 590.5, "61 > 60 in 10m", 7),
         Snapshot(
-            LONGEST, "submission", "throttle", "operator", 0, 0.0, now + 86300, "x\x1b" * 90, 10**9
+            LONGEST,
+            "submission",
+            "throttle",
+            "operator",
+            0,
+            0.0,
+            now + 86300,
+            "x\x1b" * 90,
+            10**9,
+            name="mx.example.net",
         ),
         Snapshot("203.0.113.0/24", "mx", "ban", "network", 12, 0.0, now + 3600.5, "10 of it", 0),
     ]
@@ -30,9 +40,10 @@ def test_a_table_in_a_pipe_is_whole(cli: "Cli", daemon: "Daemon") -> None:
     ended = cli("list")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0].split() == ["SUBJECT", "ACTION", "SCOPE", "SINCE", "LEFT", "DROPPED", "WHY"]
+    titles = ["SUBJECT", "ACTION", "SCOPE", "SINCE", "LEFT", "DROPPED", "HOST", "NAME", "WHY"]
+    assert lines[0].split() == titles
     assert lines[1].split(maxsplit=4)[:3] == ["198.51.100.7", "ban", "mx"]
-    assert lines[2].startswith(f"{LONGEST} throttle subm  01-01 23h58m   1000M o")
+    assert lines[2].startswith(f"{LONGEST} throttle subm  01-01 23h58m   1000M mx.example.net o")
     assert lines[2].endswith(r"x\x1b" * 90)
     assert "ban 12" in lines[3]
     assert lines[4] == "3 of 12,345; see --max and the filters"
@@ -41,8 +52,30 @@ def test_a_table_in_a_pipe_is_whole(cli: "Cli", daemon: "Daemon") -> None:
 def test_a_row(cli: "Cli", daemon: "Daemon") -> None:
     daemon.answer = ListResult(_rows()[:1], 1)
     ended = cli("list")
-    assert ended.out.splitlines()[1].endswith("9m50s       7 auth: 61 > 60 in 10m")
+    assert ended.out.splitlines()[1].endswith("9m50s       7 -         auth: 61 > 60 in 10m")
     assert len(ended.out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [(80, "7 auth, mx.example.net: 61"), (110, "7 mx.example.net auth: 61")],
+)
+def test_a_host_name_has_a_column_on_a_wide_terminal(
+    cli: "Cli", daemon: "Daemon", monkeypatch: pytest.MonkeyPatch, columns: int, shown: str
+) -> None:
+    daemon.answer = ListResult([replace(_rows()[0], name="mx.example.net")], 1)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    _titles, row = cli("list").out.splitlines()
+    assert shown in row
+    assert len(row) <= columns
+
+
+def test_an_age_is_asked_for(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = ListResult([], 0)
+    cli("list", "--since", "10m")
+    assert daemon.asked == [List(seconds=600.0)]
 
 
 def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:

@@ -98,6 +98,16 @@ def test_counts_have_five_characters_at_most(count: int) -> None:
     assert len(output.short_number(count)) <= 5
 
 
+def test_a_span_has_dates_unless_all_of_it_is_today() -> None:
+    midnight = time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
+    assert output.span(midnight, midnight + 90) == "from 00:00 to 00:01"
+    assert output.span(midnight, midnight + 30) == "at 00:00"
+    day = time.strftime("%Y-%m-%d", time.localtime(midnight))
+    before = output.span(midnight - 60, midnight)
+    assert before.startswith("from ")
+    assert before.endswith(f" 23:59 to {day} 00:00")
+
+
 def test_wall_clock_times_become_iso_and_never_becomes_null() -> None:
     named = {"note": "", "name": "probe.example.net"}
     rows = [
@@ -126,6 +136,41 @@ def test_tables_are_cut_on_a_terminal_and_whole_in_a_pipe(
         "198.51.100.7     5 short",
         f"2001:db8::1  12345 {end}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "shown"),
+    [
+        ({}, True, "\x1b[31mban\x1b[0m"),
+        ({}, False, "ban"),
+        ({"NO_COLOR": "1"}, True, "ban"),
+        ({"NO_COLOR": ""}, True, "\x1b[31mban\x1b[0m"),
+        ({"TERM": "dumb"}, True, "ban"),
+    ],
+)
+def test_colours_are_for_terminals(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    *,
+    terminal: bool,
+    shown: str,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    rows = [("ban", "ban", "ban"), ("x", "other 1", "y")]
+    output.print_table(("A", "B", "C"), rows, {"ban": "red"})
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first == f"ban {shown}     ban"
+    assert second == "x   other 1 y"
+
+
+def test_a_text_is_cut_once_it_is_printable() -> None:
+    assert output.cut_to(5, "a\x1bcde") == r"a\x1…"
+    assert output.cut_to(5, "abcde") == "abcde"
 
 
 def test_a_locale_that_knows_few_characters() -> None:

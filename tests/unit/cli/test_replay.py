@@ -54,6 +54,31 @@ def test_table_and_summary(cli: "Cli", log: Path) -> None:
     assert max(map(len, lines[lines.index("") :])) <= 80
 
 
+def test_those_who_would_only_be_throttled_are_named(cli: "Cli", log: Path) -> None:
+    five = [line for line in log.read_text().splitlines() if re.search(r"smtpd\[[0-4]\]", line)]
+    throttled = "\n".join(five).replace("203.0.113.7", "203.0.113.8")
+    log.write_text(f"{throttled}\n{log.read_text()}")
+    lines = cli("replay", "--summary-only", str(log)).out.splitlines()
+    at = lines.index("Throttled most often, and never banned:")
+    assert lines[at + 1].split() == ["subject", "throttles", "latest", "mails", "logins", "limit"]
+    row = ["203.0.113.8", "1", "2026-07-22", "10:00", "0", "0", "errors"]
+    assert [line.split() for line in lines[at + 2 : at + 4]] == [row, []]
+    summary = cli("replay", "--summary-only", "--json", str(log)).json()["summary"]
+    (one,) = summary["throttled"]
+    assert (one["subject"], one["throttles"], one["limit"]) == ("203.0.113.8", 1, "errors")
+    assert one["last"].startswith("2026-07-22T10:00:")
+
+
+def test_nobody_is_said_to_be_nobody(cli: "Cli", log: Path) -> None:
+    banned = cli("replay", "--summary-only", str(log)).out
+    assert "Nobody else would have been throttled." in banned
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+    good = cli("replay", "--summary-only", str(log)).out
+    assert "\nNobody would have been banned.\n\nNobody would have been throttled.\n" in good
+    log.write_text("no log\n")
+    assert "Nobody" not in cli("replay", "--summary-only", str(log)).out
+
+
 def test_the_summary_only(cli: "Cli", log: Path) -> None:
     assert cli("replay", "--summary-only", str(log)).out.startswith("33 lines, 33 events\n")
     ended = cli("replay", "--summary-only", "--json", str(log))

@@ -17,12 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Sparkline, Static
 
-from throttled.cli.screen import Question, Reading, Screen
+from throttled.cli.screen import Screen
+from throttled.cli.screen_parts import Question, Reading
 from throttled.control import client, protocol
-from throttled.control.protocol import AllowedResult, Request, Top, TopResult
+from throttled.control.protocol import AllowedResult, Request, Top, TopResult, Totals
 from throttled.errors import NotRunningError
 from unit.service.test_daemon import BOUND, Lab, live
 
@@ -50,13 +52,17 @@ def _rows(screen: Screen, where: str) -> list[list[str]]:
     return [[str(cell) for cell in table.get_row_at(n)] for n in range(table.row_count)]
 
 
-def drive(tmp_path: Path, story: Callable[[Lab, Screen, Pilot[None]], Awaitable[None]]) -> None:
+def drive(
+    tmp_path: Path,
+    story: Callable[[Lab, Screen, Pilot[None]], Awaitable[None]],
+    size: tuple[int, int] = (80, 24),
+) -> None:
     async def with_screen(lab: Lab) -> None:
         lab.garbage(A, 5)  # 25 points: throttled
         await lab.listed(1)
         first = await lab.ask(Top(), TopResult)
         screen = Screen(partial(_ask, tmp_path), first, every=0.3)
-        async with screen.run_test(size=(80, 24)) as pilot:
+        async with screen.run_test(size=size) as pilot:
             await story(lab, screen, pilot)
 
     live(tmp_path, with_screen)
@@ -67,16 +73,90 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
         await pilot.pause()
         assert "nftables, enforce" in _text(screen, "#head")
         assert _text(screen, "#health") == "ok"
-        assert _rows(screen, "#worst") == [[A, "throttle", "errors", "mx", "25", "20", "50"]]
-        assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "throttle"]]
+        assert _rows(screen, "#worst") == [[A, "~ throttle", "errors", "mx", "25", "20", "50"]]
+        assert [row[1:3] for row in _rows(screen, "#latest")] == [[A, "~ throttle"]]
         lab.garbage(B, 11)
         await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
-        assert _rows(screen, "#worst")[0] == [B, "ban", "errors", "mx", "55", "20", "50"]
-        assert _rows(screen, "#latest")[0][1:3] == [B, "ban"]
+        assert _rows(screen, "#worst")[0] == [B, "# ban", "errors", "mx", "55", "20", "50"]
+        assert _rows(screen, "#latest")[0][1:3] == [B, "# ban"]
         assert screen.query_one("#latest", DataTable).cursor_row == 0  # the latest is in sight
         await _until(pilot, lambda: "banned 1" in _text(screen, "#head"))
         assert "non_smtp_command" in _text(screen, "#rates")
-        assert len(screen.query_one(Sparkline).data or ()) == 60
+        assert len(screen.query_one("#drops", Sparkline).data or ()) == 60
+
+    drive(tmp_path, story)
+
+
+def test_stored_history_is_drawn_at_the_start(tmp_path: Path) -> None:
+    async def with_screen(lab: Lab) -> None:
+        lab.garbage(B, 11)
+        await lab.listed(1)
+        first = await lab.ask(Top(), TopResult)
+        before = [Totals(hour.begin, bans=3, drops=1000) for hour in first.hours[:-1]]
+        screen = Screen(
+            partial(_ask, tmp_path), replace(first, hours=[*before, first.hours[-1]]), 60
+        )
+        async with screen.run_test(size=(80, 24)):
+            assert list(screen.query_one("#bans", Sparkline).data or ()) == [3.0] * 47 + [1.0]
+            assert _text(screen, "#banned") == "by hour, 48 h: 142 bans"
+            assert _text(screen, "#stored") == "by hour, 48 h: 47,000 packets dropped"
+            assert screen.query_one("#hours", Sparkline).size.height > 0
+
+    live(tmp_path, with_screen)
+
+
+def test_a_wide_screen_shows_names_and_reasons(tmp_path: Path) -> None:
+    async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        line = f"warning: non-SMTP command from mail.example.net[{B}]: GET /"
+        lab.write(f"connect from mail.example.net[{B}]", *[line] * 11)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
+        banned = _rows(screen, "#worst")[0]
+        assert banned[:2] == [B, "# ban"]
+        assert banned[-2:] == [
+            "mail.example.net",
+            "errors: 55 points for errors within 10m, hard limit 50",
+        ]
+        assert banned[-3] == _rows(screen, "#latest")[0][0]  # since
+        assert _rows(screen, "#latest")[0][3:5] == ["mx", "mail.example.net"]
+        await pilot.resize_terminal(80, 24)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")[0]) == 7)
+        assert len(_rows(screen, "#latest")[0]) == 4
+        await pilot.resize_terminal(120, 24)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")[0]) == 10)
+
+    drive(tmp_path, story, size=(160, 40))
+
+
+def test_help_says_what_the_keys_and_signs_are(tmp_path: Path) -> None:
+    async def story(_lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        await pilot.press("question_mark")
+        assert isinstance(screen.screen, Reading)
+        for key in (*"buae/?q", "Tab", "# ban", "~ throttle"):
+            assert key in screen.screen.text
+        assert max(map(len, screen.screen.text.splitlines())) <= 73  # no wrap at 80
+        await pilot.press("question_mark")
+        assert not isinstance(screen.screen, Reading)
+
+    drive(tmp_path, story)
+
+
+def test_a_search_leaves_the_rows_with_its_text(tmp_path: Path) -> None:
+    async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
+        lab.garbage(B, 11)
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
+        await pilot.press("slash", *B)
+        await _until(pilot, lambda: [row[0] for row in _rows(screen, "#worst")] == [B])
+        assert {row[1] for row in _rows(screen, "#latest")} == {B}
+        await pilot.press("escape")
+        await _until(pilot, lambda: len(_rows(screen, "#worst")) == 2)
+        await pilot.press("slash", *"nobody")
+        await _until(pilot, lambda: not _rows(screen, "#worst"))
+        await pilot.press("enter", "b")  # nothing is under the cursor
+        assert not isinstance(screen.screen, Question)
+        await pilot.press("slash", *["backspace"] * 6, *"192.0.2.77", "enter")
+        await _until(pilot, lambda: isinstance(screen.screen, Reading))
+        assert isinstance(screen.screen, Reading)
+        assert screen.screen.text.startswith("Not throttled or banned")
 
     drive(tmp_path, story)
 

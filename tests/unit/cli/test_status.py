@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
 from msgspec.structs import replace
 
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus
+from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
 from throttled.model import Finding
 
 if TYPE_CHECKING:
@@ -64,6 +65,34 @@ def test_text(cli: "Cli", daemon: "Daemon") -> None:
     ]
     assert max(map(len, ended.out.splitlines())) <= 80
     assert daemon.asked == [Status()]
+
+
+def test_findings_are_coloured_on_a_terminal(
+    cli: "Cli", daemon: "Daemon", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answer = RESULT
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\n\x1b[31merror\x1b[0m      full disk\n" in cli("status").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\nerror      full disk\n" in cli("status").out
+
+
+def test_yesterday_and_today(cli: "Cli", daemon: "Daemon") -> None:
+    days = [Totals(NOW, 9_876_543, 1_234_567, 34_567, 12_345, 1_234, 123_456_789), Totals(NOW)]
+    daemon.answer = replace(RESULT, days=days)
+    lines = cli("status").out.splitlines()
+    at = lines.index("yesterday  9,876,543 sessions, 1,234,567 mails, 34,567 logins")
+    assert lines[at + 1 : at + 4] == [
+        "           12,345 throttled, 1,234 banned, 123,456,789 packets dropped",
+        "today      0 sessions, 0 mails, 0 logins",
+        "           0 throttled, 0 banned, 0 packets dropped",
+    ]
+    daemon.answer = replace(RESULT, days=days, would=True)
+    observed = "12,345 would have been throttled, 1,234 would have been banned, "
+    assert f"           {observed}123,456,789 packets dropped\n" in cli("status").out
+    assert cli("status", "--json").json()["days"][0]["begin"] == "2026-09-21T16:13:20.000+02:00"
 
 
 def test_patterns_follow_the_logs(cli: "Cli", daemon: "Daemon") -> None:

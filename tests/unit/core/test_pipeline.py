@@ -34,6 +34,7 @@ from throttled.model import (
     Rate,
     Ruleset,
     Scope,
+    Service,
 )
 from throttled.notify import line
 from throttled.parse.parser import Parser
@@ -60,7 +61,7 @@ class Kernel:
     """A backend that remembers, and that refuses while `fault` is set."""
 
     name = "test"
-    enforces, at_interfaces = True, False
+    enforces, at_interfaces, refuses = True, False, True
 
     def __init__(self) -> None:
         self.elements: dict[tuple[str, str, str], float] = {}
@@ -1037,6 +1038,25 @@ def test_guessing_that_only_reports(store: Store, kernel: Kernel) -> None:
     assert read(pipeline, guesses(31)) == []
     assert {report.subject for report in pipeline.reports()} == {"account:boss", "198.18.30.1"}
     assert kernel.elements == {}
+
+
+def test_behind_a_proxy_a_login_ends_it_too(pipeline: Pipeline) -> None:
+    client, enforced = "198.18.30.1", list[Entry]()
+    service = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
+    pipeline.engine.facts(Facts(services=(service,)))
+    pipeline.behind.enforce = enforced.extend
+    read(pipeline, guesses(31))
+    assert client in {row.subject for row in pipeline.behind.active(WALL)}
+    pipeline.behind.drain()
+    enforced.clear()
+    accepted = f"3A5C01F2B: client=unknown[{client}], sasl_method=PLAIN, sasl_username=boss"
+    for _ in range(2):
+        assert read(pipeline, lines(accepted, 1)) == []
+    assert client not in {row.subject for row in pipeline.behind.active(WALL)}
+    assert {(entry.subject, entry.seconds) for entry in enforced} == {(client, 0.0)}
+    (decision,) = pipeline.behind.drain()
+    assert (decision.action, decision.origin, decision.why) == ("release", "proxy", "it logged in")
+    read(pipeline, guesses(1, 50))
 
 
 def test_a_login_ends_the_throttle_for_guessing(pipeline: Pipeline, kernel: Kernel) -> None:

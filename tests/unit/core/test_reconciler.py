@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
@@ -138,6 +139,26 @@ def test_a_comparison_that_fails_leaves_the_kernel_unknown(
         guard.compare()
         await settled(guard)
         assert guard.state.name == "STEADY"
+
+    asyncio.run(story())
+
+
+def test_a_backend_that_cannot_refuse_is_reported(
+    guard: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        ruleset = guard._ruleset()
+        monkeypatch.setattr(guard, "_ruleset", lambda: replace(ruleset, reject=True))
+        guard.start()
+        await settled(guard)
+        assert guard.findings(1000.0) == []
+        monkeypatch.setattr(type(guard.backend), "refuses", False)
+        (finding,) = guard.findings(1000.0)
+        assert (finding.state, finding.key) == ("warning", "cannot-refuse")
+        assert guard.backend.name in finding.what
+        monkeypatch.setattr(guard, "_ruleset", lambda: ruleset)
+        guard.repair()
+        assert guard.findings(1000.0) == []
 
     asyncio.run(story())
 

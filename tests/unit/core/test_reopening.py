@@ -86,11 +86,14 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
     for left in Path(path).parent.iterdir():
         left.unlink()
     assert pipeline.recorder.store.gone()
-    pipeline.decide([replace(ban(B), origin="peer:mx2")], NOW)
+    pipeline.decide([replace(ban(B), origin="peer:mx2", name="b.example")], NOW)
     assert pipeline.recorder.error is not None
     reopen(pipeline, path, NOW)
     rows = pipeline.recorder.store.snapshots(NOW.wall)
-    assert {row.subject: row.origin for row in rows} == {A: "log", B: "peer:mx2"}
+    assert {row.subject: (row.origin, row.name) for row in rows} == {
+        A: ("log", ""),
+        B: ("peer:mx2", "b.example"),
+    }
     assert not pipeline.recorder.store.gone()
 
 

@@ -457,9 +457,11 @@ def test_clients_are_found_by_their_host_names() -> None:
     under = engine()
     run([event("connect", name="mx.Customer.example")], under=under)
     assert under.named("customer", 9) == []  # as in a replay
+    assert under.name(A) == ""
     under.reconfigure(Policy())
     run([event("connect", name="mx.Customer.example"), event("connect", B)], under=under)
     assert under.named("customer", 9) == [(A, "mx.Customer.example")]
+    assert (under.name(A), under.name(B)) == ("mx.Customer.example", "")
     assert under.named("customer", 0) == []
     under.reconfigure(Policy())
     assert under.named("mx", 9) == [(A, "mx.Customer.example")]

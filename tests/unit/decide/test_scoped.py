@@ -429,13 +429,12 @@ def test_a_login_acquits() -> None:
     assert run([auth("boss", pid=5)], under=under) == []  # it is known now
 
 
-def test_behind_a_proxy_nothing_of_an_acquittal_waits() -> None:
-    """Nobody asks for it there: it would wait, and the next one, for ever."""
+def test_a_login_acquits_behind_a_proxy_too() -> None:
     scoped = Scoped(Policy(), "submission", 0, behind=True)
     scoped.accuse(A, auth("boss"), 1000.0, 1)
     scoped.acquit(A)
     assert scoped.drain() == ([], [])
-    assert scoped.acquitted() == []
+    assert (scoped.acquitted(), scoped.acquitted()) == ([A], [])
 
 
 def test_who_was_accused_is_known_under_another_policy() -> None:

@@ -254,7 +254,7 @@ def test_days() -> None:
 
 
 def test_days_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_SENDERS", 2)
+    monkeypatch.setattr(room, "TRACKED", 2)
     host = Host()
     for n in range(4):
         host.send(1.0, f"user{n}")
@@ -349,6 +349,40 @@ def test_mail_that_a_domain_receives() -> None:
     assert days == {"mailbox:b@example.test": (0, 2), "domain:example.test": (0, 2)}
 
 
+def test_mail_to_a_domain_and_mail_from_it_are_decided_separately() -> None:
+    to = Limit(of="domain", count="received", within=duration("1h"), soft=1, mode="throttle")
+    boxes = limit("mailbox", "messages", 1, mode="throttle")
+    host = Host(to=to, boxes=boxes, out=limit("domain", "messages", 1, mode="throttle"))
+    message = Message("3A5C01F2B", recipient="b@example.test", status="sent", sender="a@b.test")
+
+    def deliver(count: int) -> list[tuple[str, str]]:
+        event = Event("delivery", "", "lmtp", "postfix", 1, 1.0, message=message)
+        for _ in range(count):
+            host.senders.step(event, 1.0)
+        return [(c.limit, c.scope) for c in host.senders.crossings()]
+
+    assert host.senders.queue.mailboxes.enabled
+    host.senders.acting = True  # Postfix asks about messages alone
+    assert deliver(2) == []
+    assert {report[1] for report in host.reported()} == {"to", "boxes"}
+    host.senders.receiving = True
+    assert deliver(1) == [("boxes", "mx"), ("to", "mx")]
+    out = Decision(1.0, "throttle", "domain:example.test", "submission", "out", 0, 601.0, "")
+    host.senders.hold(out, 601.0, 1.0)
+    assert ("to", "mx") in deliver(1)
+    host.senders.hold(replace(out, scope="mx"), 601.0, 1.0)
+    assert deliver(1) == [("boxes", "mx")]
+    sent = Event("active", "", "qmgr", "postfix", 1, 1.0)
+    for n in range(2):
+        of = replace(message, queue_id=f"3A5C01F2{n}", sender="x@example.test", recipients=1)
+        login = replace(sent, kind="login", client="203.0.113.7", user="a", message=of)
+        host.senders.step(login, 1.0)
+        host.senders.step(replace(sent, message=of), 1.0)
+    assert host.senders.crossings() == []  # throttled already
+    host.senders.reset("domain:example.test")
+    assert ("to", "mx") in deliver(2)
+
+
 def test_overrides_are_found_however_they_are_written() -> None:
     named = {f"account:{name}": Override(soft=30) for name in ("Alice@Local.test", "b@x.test")}
     host = Host(x=limit("account", "messages", 3, for_=named))
@@ -390,7 +424,9 @@ def crossed(host: Host) -> list[tuple[str, str, int, int]]:
 def test_a_limit_that_acts_makes_crossings() -> None:
     host = acting()
     for _ in range(4):
+        assert not host.senders.crossed
         host.send(1.0)
+    assert host.senders.crossed
     (crossing,) = host.senders.crossings()
     assert (crossing.scope, crossing.limit, crossing.count, crossing.lines) == (
         *("submission", "x", "messages"),
@@ -408,7 +444,7 @@ def test_a_limit_that_acts_makes_crossings() -> None:
     host.senders.hold(replace(decision, action="ban"), 700.0, 3.0)
     host.send(4.0)
     assert crossed(host) == []
-    assert host.senders.active.get("account:alice") == InForce(700.0, inf, 601.0, 0.0)
+    assert host.senders.active["submission"].get("account:alice") == InForce(700.0, inf, 601.0, 0.0)
     host.senders.hold(replace(decision, action="exempt"), 700.0, 4.0)
     host.send(4.0)
     assert crossed(host) == []
@@ -422,7 +458,8 @@ def test_what_was_spared_a_sender_is_judged_again_above_that() -> None:
     host = acting()
     for _ in range(4):
         host.send(1.0)
-    host.senders.active.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
+    active = host.senders.active["submission"]
+    active.excuse("account:alice", "x", Excuse("throttle", 5, 99.0), 1.0)
     host.send(1.0)
     assert crossed(host) == [("account:alice", "throttle", 4, 3)]  # as of before
     host.send(1.0)

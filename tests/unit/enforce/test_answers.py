@@ -162,6 +162,59 @@ def test_what_is_gone_is_forgotten() -> None:
     assert place.answers.dropped() == 0
 
 
+# Recipients
+
+BOB, CAROL = ("mailbox:bob@a.test", "domain:a.test"), ("mailbox:carol@b.test", "domain:b.test")
+
+
+def recipient(
+    place: Place, named: tuple[str, ...] = BOB, *targets: tuple[str, ...], count: int = 1
+) -> list[str]:
+    return [place.answers.recipient(named, targets).verdict for _ in range(count)]
+
+
+def test_a_mailbox_above_its_rate_is_deferred() -> None:
+    assert PolicyAnswers().recipient(BOB, []) is PASS
+    place = Place()
+    place.put(throttle(BOB[0]))
+    assert recipient(place, count=3) == ["pass", "pass", "defer"]
+    assert recipient(place, CAROL, count=5) == ["pass"] * 5
+    found = place.answers.recipient(BOB, [])
+    assert found.action.startswith("450 4.2.1 this mailbox or domain receives too much")
+    assert not found.accepted
+    assert place.answers.dropped() == 2
+    place.clock.now += 1.0
+    assert recipient(place, count=2) == ["pass", "defer"]
+    place.put(ban(CAROL[0]))
+    assert recipient(place, CAROL) == ["defer"]
+    assert recipient(place, ()) == ["pass"]  # a postmaster
+
+
+def test_what_a_domain_receives_and_what_it_sends_are_two() -> None:
+    place = Place()
+    place.put(ban("domain:a.test", "mx"))
+    assert (recipient(place), place.asked("domain:a.test")) == (["defer"], "pass")
+    place.put(ban("domain:b.test", "submission"))
+    assert (recipient(place, CAROL), place.asked("domain:b.test")) == (["pass"], "defer")
+
+
+def test_an_alias_is_deferred_if_all_that_it_leads_to_is() -> None:
+    place, info = Place(), ("mailbox:info@a.test", "domain:a.test")
+    place.put(throttle(BOB[0]))
+    assert recipient(place, info, BOB, count=3) == ["pass", "pass", "defer"]
+    assert recipient(place, info, BOB, CAROL, count=3) == ["pass"] * 3
+    assert recipient(place, info, BOB, ()) == ["pass"]  # a list
+    place.put(ban("domain:b.test"))
+    assert recipient(place, info, BOB, CAROL) == ["defer"]
+    assert recipient(place, info, CAROL) == ["defer"]
+
+
+def test_a_message_to_one_by_two_ways_takes_one_place() -> None:
+    place = Place()
+    place.put(throttle(BOB[0]))
+    assert recipient(place, BOB, BOB, count=3) == ["pass", "pass", "defer"]
+
+
 # Clients behind a proxy
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from throttled.enforce import cover
 from throttled.enforce.cover import Cover
 
 GROUP = Cover(["198.51.100.0/24", "203.0.113.7", "2001:db8::/32", "::ffff:192.0.2.0/120"])
@@ -25,3 +26,11 @@ def test_outside(subject: str) -> None:
 
 def test_an_empty_group() -> None:
     assert "198.51.100.9" not in Cover()
+
+
+def test_what_was_found_is_remembered_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cover, "_KNOWN", 2)
+    group = Cover(["198.51.100.0/24"])
+    for _ in range(2):
+        assert [f"198.51.{n}.1" in group for n in (100, 101, 100, 102)] == [1, 0, 1, 0]
+    assert len(group._known) <= 2

@@ -85,6 +85,7 @@ def test_a_copy_that_is_full_is_named(both: Dispatch, monkeypatch: pytest.Monkey
 
 def test_the_rest_is_the_firewalls(both: Dispatch) -> None:
     assert (both.name, both.enforces, both.at_interfaces) == ("dryrun", True, False)
+    assert both.refuses
     assert [finding.state for finding in both.check()] == ["ok"]
     assert both.intact()
     assert both.dropped() == 0

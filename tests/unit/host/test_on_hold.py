@@ -1,6 +1,8 @@
 """Records of the messages that we had put on hold."""
 
 import errno
+import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -33,6 +35,52 @@ def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
     (records.place / "damaged").write_text("{")
     (records.place / ".half-written").write_text("{")
     assert list(records.all()) == [ONE]
+
+
+def test_the_name_of_a_record_suffices(tmp_path: Path) -> None:
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.add(ONE)
+    (path,) = records.place.iterdir()
+    path.write_bytes(b"")
+    os.utime(path, (1000.0, 1000.0))
+    (found,) = records.all()
+    assert (found.instance, found.queue_id, found.deadline) == ("/etc/postfix", "3A5C01F2", 4600.0)
+    assert on_hold.matches(found, ["192.0.2.7", "account:alice"])
+    assert not on_hold.matches(found, ["192.0.2.7", "account:bob"])
+    assert records.present(found)
+    records.remove(found)
+    assert not records.present(found)
+    assert records.count() == 0
+
+
+def test_what_no_message_matched_is_reported_for_a_week(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_hold, "_LEFT", 1)
+    records = OnHold(str(tmp_path / "throttled.db"))
+    for held in (ONE, OTHER):
+        records.add(held)
+        records.leave(held)
+    assert (records.count(), records.left(time.time())) == (0, ["3A5C01F2"])
+    records.dismiss([ONE.queue_id])
+    assert records.left(time.time()) == []
+    records.add(ONE)
+    records.leave(ONE)
+    assert records.left(time.time() + 8 * 86400) == records.left(time.time()) == []
+
+
+def test_the_directory_is_written_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    records = OnHold(str(tmp_path / "throttled.db"))
+    records.sync()
+    assert not synced
+    records.add(ONE)
+    records.sync()
+    records.sync()
+    assert len(synced) == 1
 
 
 def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:

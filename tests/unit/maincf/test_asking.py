@@ -2,7 +2,17 @@
 
 import pytest
 
-from throttled.maincf.asking import NAME, VALUE, connected, disconnected, finding, one_word, words
+from throttled.maincf.asking import (
+    NAME,
+    RECIPIENTS,
+    VALUE,
+    connected,
+    disconnected,
+    finding,
+    one_word,
+    spares,
+    words,
+)
 
 _LITERAL = "check_policy_service { unix:throttled/policy, try_limit=1 }"
 
@@ -77,3 +87,36 @@ def test_a_brace_without_its_end() -> None:
 def test_lists_for_master_cf_have_no_white_space() -> None:
     assert one_word("a, b c") == "a,b,c"
     assert one_word(_LITERAL) is None
+
+
+_OWN = "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", RECIPIENTS.word),
+        (_OWN, f"{_OWN}, {RECIPIENTS.word}"),
+        (f"{_OWN}, permit", f"{_OWN}, {RECIPIENTS.word}, permit"),
+        ("permit_dnswl_client x, y", f"{RECIPIENTS.word}, permit_dnswl_client x, y"),
+        ("$throttled_check, a", f"a, {RECIPIENTS.word}"),
+    ],
+)
+def test_recipients_are_asked_about_after_what_permits_this_hosts_own(
+    before: str, after: str
+) -> None:
+    """Behind reject_unauth_destination where that is there: of other hosts nobody asks."""
+    values = lookup(**{RECIPIENTS.name: RECIPIENTS.value})
+    made = connected(before, lambda name: found(values, name), RECIPIENTS)
+    assert made == after
+    assert finding(made, lambda name: found(values, name), RECIPIENTS) == ""
+    assert finding(made, lambda name: found(values, name))
+    assert disconnected(made) == disconnected(before)
+    assert spares(made, lambda name: found(values, name), RECIPIENTS) == ("mynet" in before)
+
+
+def test_a_check_without_its_context_asks_about_no_recipient() -> None:
+    assert finding(VALUE, lambda _: "", RECIPIENTS) == "it does not name it"
+    assert finding(RECIPIENTS.value, lambda _: "") == "it does not name it"
+    late = f"permit, {RECIPIENTS.value}"
+    assert finding(late, lambda _: "", RECIPIENTS) == "permit comes before it"

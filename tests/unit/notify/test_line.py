@@ -66,6 +66,8 @@ def test_behind_a_proxy() -> None:
     decision = Decision(10.0, "ban", "203.0.113.9", "mx", *known, origin="proxy", above="hard")
     expected = "scope=mx limit=errors value=56 hard=50 for=1h level=2 origin=proxy"
     assert behind(decision) == f"report 203.0.113.9 {expected}"
+    ended = replace(decision, action="release")
+    assert behind(ended).startswith("unban 203.0.113.9 scope=")
 
 
 def test_an_end() -> None:

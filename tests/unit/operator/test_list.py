@@ -112,6 +112,17 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     store.close()
 
 
+def test_what_was_decided_lately(lab: Lab) -> None:
+    old, new = decision(-100), decision(-10, subject="198.51.100.10")
+    lab.pipeline.decide([replace(old, subject="198.51.100.100"), new], NOW)
+    lab.pipeline.behind._add(behind._snapshot(new), NOW)
+    lab.pipeline.behind._add(behind._snapshot(replace(old, subject="198.51.100.100")), NOW)
+    for proxied in (False, True):
+        found = active_rows(lab.desk, List(seconds=60.0, proxied=proxied), ROOT)
+        assert ([row.subject for row in found.rows], found.total) == (["198.51.100.10"], 1)
+        assert len(lab.rows(proxied=proxied)) == 2
+
+
 def test_pages_and_their_total(lab: Lab) -> None:
     lab.pipeline.decide([decision(number) for number in range(1, 4)], NOW)
     first = active_rows(lab.desk, List(max=2), ROOT)

@@ -103,6 +103,14 @@ def test_where_it_is_asked(state: str, stage: str) -> None:
     assert read(text(protocol_state=state)).stage == stage
 
 
+def test_a_recipient_is_asked_about_by_a_check_of_its_own() -> None:
+    asked = {"policy_context": "recipient", "recipient": "Bob@a.test"}
+    found = read(text(protocol_state="RCPT", **asked))
+    assert (found.stage, found.recipient) == ("recipient", "Bob@a.test")
+    assert read(text(protocol_state="DATA", **asked)).stage == ""
+    assert read(text(protocol_state="RCPT", policy_context="x")).stage == "client"
+
+
 @pytest.mark.parametrize("number", ["-1", "1e9", "\xb2", "9" * 13, " 7", ""])
 def test_a_number_that_is_none_is_zero(number: str) -> None:
     assert read(text(client_port=number)).port == 0

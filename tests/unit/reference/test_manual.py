@@ -1,6 +1,10 @@
 """The manual pages hold what the references hold, in roff that means just that."""
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +14,25 @@ from throttled.config import document
 from throttled.config.schema import Config
 
 PAGES = {8: manual.throttled_8(), 5: manual.throttled_toml_5()}
-MACROS = {"TH", "SH", "SS", "SY", "YS", "RI", "I", "BR", "PP", "TP", "IP", "RS", "RE", "EX", "EE"}
+ALL = manual.pages()
+MACROS = {
+    "TH",
+    "B",
+    "SH",
+    "SS",
+    "SY",
+    "YS",
+    "RI",
+    "I",
+    "BR",
+    "PP",
+    "TP",
+    "IP",
+    "RS",
+    "RE",
+    "EX",
+    "EE",
+}
 
 
 def plain(roff: str) -> str:
@@ -34,19 +56,50 @@ def test_every_section_of_the_configuration_has_its_part() -> None:
         assert name in plain(PAGES[5])
 
 
-@pytest.mark.parametrize("number", PAGES)
-def test_only_known_macros_and_escapes(number: int) -> None:
-    for line in PAGES[number].splitlines():
+def test_every_command_has_its_page() -> None:
+    assert {f"man8/throttled-{name}.8" for name in COMMANDS} < ALL.keys()
+    page = plain(ALL["man8/throttled-explain.8"])
+    assert "throttled-explain - show everything known about a client" in page
+    assert ".B throttled explain [OPTIONS] SUBJECT\n" in page
+    assert "throttled explain 2001:db8::/64 --json\n" in page
+    for part in ("DESCRIPTION", "OPTIONS", "EXAMPLES", "EXIT STATUS", "SEE ALSO"):
+        assert f".SH {part}\n" in page
+
+
+def rendered(text: str, page: Path) -> subprocess.CompletedProcess[str]:
+    """Render a page as the Debian archive's checker does."""
+    page.write_text(text)
+    return subprocess.run(
+        ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8", "MANROFFSEQ": ""},
+    )
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="no man")
+def test_man_renders_every_page_without_a_warning(tmp_path: Path) -> None:
+    for path, text in ALL.items():
+        shown = rendered(text, tmp_path / Path(path).name)
+        assert (path, shown.stderr) == (path, "")
+        assert shown.stdout
+    assert "warning" in rendered(f"{text}.WRONG\n", tmp_path / "wrong.8").stderr
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_only_known_macros_and_escapes(number: str) -> None:
+    for line in ALL[number].splitlines():
         assert line
         assert not line.startswith("'")
         if line.startswith("."):
             assert line[1:].split()[0] in MACROS | {"br"}
-    assert set(re.findall(r"\\([^f(])", PAGES[number])) <= set("e&-~|")
+    assert set(re.findall(r"\\([^f(])", ALL[number])) <= set("e&-~|")
 
 
-@pytest.mark.parametrize("number", PAGES)
-def test_nothing_of_the_markdown_is_left(number: int) -> None:
-    text = plain(PAGES[number])
+@pytest.mark.parametrize("number", ALL)
+def test_nothing_of_the_markdown_is_left(number: str) -> None:
+    text = plain(ALL[number])
     for mark in ("**", "```", "| ---", "<!--", "&#124;", "](", "## "):
         assert mark not in text
     assert "`" not in text

@@ -16,7 +16,7 @@ from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
 from throttled.model import Answers, Decision, Entry, Facts, Report, Ruleset, Service, Spool
 from throttled.settings import Limit, Policy, duration
-from throttled.sources import policy_requests
+from throttled.sources import policy_requests, policy_sockets
 from throttled.sources.policy_requests import PolicyRequests
 
 INSIDE = "198.51.100.0/24"
@@ -44,13 +44,13 @@ class Place:
         self.both.setup(RULES)
         self.reports: list[Report] = []
         self.decisions: list[Decision] = []
-        self.connected: list[bool] = []
+        self.connected: list[set[str]] = []
         self.server = PolicyRequests(
             pipeline,
             self.both,
             self.decisions.extend,
             self.reports.extend,
-            self.connected.append,
+            lambda asked: self.connected.append(set(asked)),
         )
         self.spool = Spool("/etc/postfix", str(directory), getpass.getuser(), 100)
 
@@ -142,7 +142,7 @@ def test_who_is_throttled_or_banned(run: Run) -> None:
         place.put(
             Entry("account:alice", "submission", "throttle", 60.0),
             Entry("198.51.100.9", "mx", "ban", 60.0),
-            Entry("domain:x.test", "mx", "ban", 60.0),
+            Entry("domain:x.test", "submission", "ban", 60.0),
         )
         async with connection(place.path) as ask:
             found = [await ask(text(sasl_username="Alice", queue_id="A1B2C3D4")) for _ in range(4)]
@@ -176,21 +176,44 @@ def test_clients_behind_a_proxy(run: Run) -> None:
     run(test)
 
 
+def test_recipients(run: Run) -> None:
+    def rcpt(address: str, **more: object) -> bytes:
+        asked = {"protocol_state": "RCPT", "policy_context": "recipient", "recipient": address}
+        return text(**{"client_address": "203.0.113.9", "client_port": 7, **asked, **more})
+
+    async def test(place: Place) -> None:
+        place.put(Entry("mailbox:bob@a.test", "mx", "ban", 60.0))
+        async with connection(place.path) as ask:
+            assert b"action=450 4.2.1 " in await ask(rcpt("Bob@a.test"))
+            assert await ask(rcpt("alice@a.test")) == DUNNO
+            assert await ask(rcpt("bob@a.test", client_address="198.51.100.9")) == DUNNO
+            assert await ask(rcpt("bob@a.test", sasl_username="alice")) == DUNNO
+            assert not place.server.asked_about("127.0.0.1", 7, "recipient")
+            assert await ask(rcpt("bob@a.test", client_address="127.0.0.1")) == DUNNO
+        assert place.server.asked_about("127.0.0.1", 7, "recipient")
+        assert not place.server.asked_about("127.0.0.1", 7, "data")
+        assert place.connected == [{"recipient"}]
+        assert place.pipeline.counts.answers == {"defer": 1, "pass": 4}
+        assert place.pipeline.counts.events == {}
+
+    run(test)
+
+
 def test_whether_postfix_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(place: Place) -> None:
         async with connection(place.path) as ask:
             await ask(text(protocol_state="RCPT"))  # before there is a message
             assert place.connected == []
             await ask(text(client_address="203.0.113.9"))  # anybody's mail
-            assert place.connected == [True]
+            assert place.connected == [{"data"}]
             for _ in range(2):
                 await ask(of("alice"))
         place.server.tick()
-        assert place.connected == [True]
+        assert place.connected == [{"data"}]
         monkeypatch.setattr(policy_requests, "_SILENT", -1.0)
         for _ in range(2):
             place.server.tick()
-        assert place.connected == [True, False]
+        assert place.connected == [{"data"}, set()]
 
     run(test)
 
@@ -217,7 +240,7 @@ def test_what_is_no_request_is_answered_and_hung_up(run: Run, data: bytes) -> No
         async with connection(place.path) as ask:
             assert await ask(data) == DUNNO
             assert await ask(b"") == b""
-        assert place.server.unreadable == 1
+        assert place.server.sockets.unreadable == 1
         async with connection(place.path) as ask:
             assert await ask(of("a")) == DUNNO
 
@@ -231,10 +254,10 @@ def test_a_process_has_so_many_connections(run: Run) -> None:
             async with connection(place.path) as third:
                 assert await third(of("a")) == b""
             assert await first(of("a")) == DUNNO
-        assert place.server.refused == 1
+        assert place.server.sockets.refused == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "_EACH", 2)
+        patch.setattr(policy_sockets, "_EACH", 2)
         run(test)
 
 
@@ -249,8 +272,8 @@ def test_a_process_asks_so_often_in_a_second(run: Run) -> None:
                 assert await ask(of("a")) == DUNNO
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "_RATE", 10)
-        patch.setattr(policy_requests, "_PAUSE", 0.001)
+        patch.setattr(policy_sockets, "_RATE", 10)
+        patch.setattr(policy_sockets, "_PAUSE", 0.001)
         run(test)
 
 
@@ -258,10 +281,10 @@ def test_another_user_is_hung_up(run: Run) -> None:
     async def test(place: Place) -> None:
         async with connection(place.path) as ask:
             assert await ask(of("a")) == b""
-        assert place.server.refused == 1
+        assert place.server.sockets.refused == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_requests, "credentials", lambda _sock: (7, 65534, 65534))
+        patch.setattr(policy_sockets, "credentials", lambda _sock: (7, 65534, 65534))
         run(test)
 
 
@@ -350,9 +373,13 @@ def test_an_error_in_counting_costs_no_answer(run: Run, monkeypatch: pytest.Monk
         raise ValueError("unforeseen")
 
     async def test(place: Place) -> None:
-        monkeypatch.setattr(place.pipeline.senders, "step", fail)
+        limit = Limit(of="account", count="messages", within=duration("1h"), soft=1)
+        place.pipeline.reconfigure(Policy(limits={"mine": limit}), Protection(Facts()))
         monkeypatch.setattr(place.pipeline, "settle", fail)
         async with connection(place.path) as ask:
+            for n in range(2):
+                assert await ask(of("a", f"3A5C01F2{n}")) == DUNNO
+            monkeypatch.setattr(place.pipeline.senders, "step", fail)
             assert await ask(of("a")) == DUNNO
             await happened(lambda: place.pipeline.skipped.counts.get("request", 0) == 2)
 

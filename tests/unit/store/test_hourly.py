@@ -36,6 +36,19 @@ def test_decisions_are_counted_in_the_hour_they_were_taken_in(store: Store) -> N
     ]
 
 
+def test_totals_are_of_all_scopes_and_limits(store: Store) -> None:
+    store.record(NOW, [ban(), ban(limit="auth"), ban(NOW - HOUR), ban(NOW - 2 * HOUR)])
+    store.record(NOW, [], activity={(HERE, "mx", "session"): 5, (HERE, "submission", "session"): 2})
+    assert store.totals(NOW - HOUR) == [
+        (THIS - HOUR, "decision", "ban", 1),
+        (THIS, "decision", "ban", 2),
+        (THIS, "session", "", 7),
+    ]
+    with store._database.transaction() as connection:
+        connection.execute("UPDATE hourly SET count = 'x' WHERE what = 'session'")
+    assert [count for *_, count in store.totals(NOW)] == [2]  # what another program altered
+
+
 def test_an_unban_is_a_decision(store: Store) -> None:
     store.record(NOW, [ban()])
     store.unban(A, None, NOW)

@@ -164,14 +164,14 @@ def test_a_decision_comes_back_as_it_was(store: Store) -> None:
     whole = Decision(
         NOW, "ban", A, "mx", "errors", 4, NOW + 1, 'wh\xff"y\0\n', 51, 50, lines, "alert"
     )
-    whole = replace(whole, origin="peer:mx2", rate=Rate(6, 3600.0, 2))
+    whole = replace(whole, origin="peer:mx2", rate=Rate(6, 3600.0, 2), name="mx.example")
     store.record(NOW, [whole])
     assert store.decisions(A) == [whole]
     assert store.snapshots(NOW)[0].lines == lines
     for (row,) in (store.snapshots(NOW), *store.rows(NOW), *store.inside(f"{A}/24", NOW)):
-        assert (row.origin, row.rate) == (whole.origin, whole.rate)
+        assert (row.origin, row.rate, row.name) == (whole.origin, whole.rate, whole.name)
     for (row,) in store.ended(NOW + 1):
-        assert (row.origin, row.rate) == (whole.origin, whole.rate)
+        assert (row.origin, row.rate, row.name) == (whole.origin, whole.rate, whole.name)
     assert store.snapshots(NOW)[0].why == 'wh\xff"y\0\n'
 
 

@@ -1,8 +1,9 @@
 """The iptables backend: chains of our own in the legacy tables `raw`, subjects in ipsets.
 
-For hosts whose rules are in the legacy tables. State is the kernel's; kept here is only which sets
-there are, how the rules were listed after they were put in place, and the last ruleset, from which
-a set for networks of another length is made when the first of them comes.
+For hosts whose rules are in the legacy tables. With `reject` there is a chain in `filter` too.
+State is the kernel's; kept here is only which sets there are, how the rules were listed after they
+were put in place, and the last ruleset, from which a set for networks of another length is made
+when the first of them comes.
 
 Limits. Rules of IPv4 and IPv6 are two tables and two steps. An element's end is on a whole second,
 up to one late, and at most 24 days away. Renewing an element sets its packet counter to zero. In a
@@ -16,8 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from throttled.enforce import batch
 from throttled.enforce.iptables import ruleset as text
@@ -48,8 +51,10 @@ class Iptables(SetBackend[int]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.refuses = True
         self._ipsets = Ipsets()
-        self._listed: Mapping[int, Sequence[str]] = {}
+        self._listed: Mapping[tuple[int, str], Sequence[str]] = {}
+        self._tables: Sequence[str] = ("raw",)  # in which there are rules of ours
         self._fixed: Mapping[str, int] = {}  # elements in the sets that stay
         self._state: object = None  # what the latest check of `watch` saw
 
@@ -145,6 +150,7 @@ class Iptables(SetBackend[int]):
         """Remove chains and sets."""
         for version in filter(tables.exists, text.VERSIONS):
             tables.remove(version, text.CHAINS)
+        self._stop_refusing()
         for name in self._ipsets.headers():
             self._ipsets.destroy(name)
         self._end_trials(self._ipsets.trials())
@@ -178,8 +184,7 @@ class Iptables(SetBackend[int]):
             if name not in present or present[name].elements != len(counting):
                 self._ipsets.fill(name, counting)
             self._protect(ruleset, version, present)
-        for version in _versions():
-            tables.put(version, text.CHAINS, text.render(ruleset, every, version))
+        self._put_rules(self._refuse(ruleset) if ruleset.reject else ruleset, every)
         for of in idle:
             self._ipsets.destroy(text.name(of))
         self._state, self._fixed = self._read_state(), self._counts()
@@ -187,8 +192,33 @@ class Iptables(SetBackend[int]):
         self._ruleset, self._sets = ruleset, frozenset(every)
         return bool(present)
 
-    def _rules(self) -> dict[int, list[str]]:
-        return {version: _ours(tables.listed(version)) for version in _versions()}
+    def _put_rules(self, ruleset: Ruleset, every: Sequence[SetId]) -> None:
+        for version in _versions():
+            tables.put(version, text.CHAINS, text.render(ruleset, every, version))
+        if not ruleset.reject:
+            self._stop_refusing()
+        self._tables = ("raw", "filter") if ruleset.reject else ("raw",)
+
+    def _refuse(self, ruleset: Ruleset) -> Ruleset:
+        """Have packets refused that will be marked; where the kernel cannot, they are dropped."""
+        self.refuses = True
+        try:
+            for version in _versions():
+                tables.put(version, [text.REJECT], text.rejecting(), "filter")
+        except BackendError as error:
+            log.warning("[firewall] reject does not work, dropping instead: %s", error.message)
+            self.refuses = False
+            return replace(ruleset, reject=False)
+        return ruleset
+
+    def _stop_refusing(self) -> None:
+        for version in text.VERSIONS:
+            if tables.exists(version, "filter"):
+                tables.remove(version, [text.REJECT], "filter")
+
+    def _rules(self) -> dict[tuple[int, str], list[str]]:
+        found = product(_versions(), self._tables)
+        return {(version, name): _ours(tables.listed(version, name)) for version, name in found}
 
     def _counts(self) -> dict[str, int]:
         """Return how many elements are in each set that stays."""
@@ -196,7 +226,7 @@ class Iptables(SetBackend[int]):
         return {name: self._ipsets.count(name) for name in names}
 
     def _read_state(self) -> object:
-        return self._outlines.read(), self._counts()
+        return self._outlines.read(self._tables), self._counts()
 
     def _changed(self) -> bool:
         """Return, once, whether another program changed our rules or sets."""
@@ -271,8 +301,11 @@ def _subjects(present: Mapping[str, IpsetHeader]) -> dict[SetId, IpsetHeader]:
 
 def _ours(listed: Sequence[str]) -> list[str]:
     """Return what has to stand as it is: our rules, and what comes before them."""
-    first = [line for line in listed if line.startswith("-A PREROUTING")][:1]
-    return [*first, *(line for line in listed if text.is_ours(line))]
+    hooked = (
+        next((line for line in listed if line.startswith(f"-A {hook} ")), "")
+        for hook in text.HOOKED
+    )
+    return [*hooked, *(line for line in listed if text.is_ours(line))]
 
 
 def _versions() -> list[int]:

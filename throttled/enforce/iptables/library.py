@@ -14,8 +14,8 @@
   (`base`) to each: it would find the first one only. Here they are read at the distance at which
   they stand.
 
-One table of each IP version for the process (python-iptables caches them); not for two threads at
-once: the caller holds the lock of the iptables programs.
+One of each table and IP version for the process (python-iptables caches them); not for two threads
+at once: the caller holds the lock of the iptables programs.
 """
 
 import ctypes
@@ -80,8 +80,8 @@ def ours() -> Iterator[None]:
         parameters.value = before
 
 
-class Raw(iptc.Table):
-    """The table raw of IPv4. Nothing is active before `commit`."""
+class Legacy(iptc.Table):
+    """A table of IPv4. Nothing is active before `commit`."""
 
     def strerror(self) -> str:
         """Return what the last error was."""
@@ -89,20 +89,24 @@ class Raw(iptc.Table):
         return message.decode() if isinstance(message, bytes) else message
 
     def unhook(self, chains: Sequence[str]) -> None:
-        """Remove the rules of PREROUTING that lead to chains."""
+        """Remove the rules of the table's hooks that lead to chains."""
+        for hook in ruleset.HOOKS[self.name]:
+            self._unhook(hook, chains)
+
+    def _unhook(self, hook: str, chains: Sequence[str]) -> None:
         ours, number = [], 0
-        entry = self.first_rule("PREROUTING")
+        entry = self.first_rule(hook)
         while entry:
             if (self.get_target(entry) or b"").decode() in chains:
                 ours.append(number)
             entry, number = self.next_rule(entry), number + 1
         for number in reversed(ours):
-            if self._iptc.iptc_delete_num_entry(b"PREROUTING", number, self._handle) != 1:
-                raise iptc.IPTCError(f"can't delete a rule of PREROUTING: {self.strerror()}")
+            if self._iptc.iptc_delete_num_entry(hook.encode(), number, self._handle) != 1:
+                raise iptc.IPTCError(f"can't delete a rule of {hook}: {self.strerror()}")
 
     def add(self, rule: ruleset.Rule) -> None:
-        """Put a rule at the end of its chain, or of PREROUTING at its begin."""
-        made = (_Rule6 if isinstance(self, Raw6) else _Rule)(self)
+        """Put a rule at the end of its chain, or of a hook at its begin."""
+        made = (_Rule6 if isinstance(self, Legacy6) else _Rule)(self)
         if rule.tcp:
             made.protocol = "tcp"
         if rule.arriving:
@@ -115,31 +119,33 @@ class Raw(iptc.Table):
                 match.set_parameter(option, value)
             match.final_check()
             made.add_match(match)
-        made.create_target(rule.target, goto=rule.goto)
-        if rule.chain == "PREROUTING":
+        target = made.create_target(rule.target, goto=rule.goto)
+        for option, value in rule.options:
+            target.set_parameter(option, value)
+        if rule.chain in ruleset.HOOKS[self.name]:
             self.insert_entry(rule.chain, made.rule, 0)
         else:
             self.append_entry(rule.chain, made.rule)
 
 
-class Raw6(iptc.Table6, Raw):
-    """The table raw of IPv6."""
+class Legacy6(iptc.Table6, Legacy):
+    """A table of IPv6."""
 
 
-def opened(version: int) -> Raw:
-    """Open the table of an IP version, in the network namespace of the calling thread."""
-    table = (Raw if version == 4 else Raw6)("raw", autocommit=False)
+def opened(version: int, name: str) -> Legacy:
+    """Open a table of an IP version, in the network namespace of the calling thread."""
+    table = (Legacy if version == 4 else Legacy6)(name, autocommit=False)
     table.refresh()
     return table
 
 
 class _Rule(iptc.Rule):
-    def __init__(self, table: Raw) -> None:
+    def __init__(self, table: Legacy) -> None:
         super().__init__()
         self._tables = [table]
 
     @property
-    def tables(self) -> list[Raw]:
+    def tables(self) -> list[Legacy]:
         return self._tables
 
 

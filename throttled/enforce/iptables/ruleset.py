@@ -7,6 +7,13 @@
                   throttled address above its rate; returns what is exempt; then the bans and, for
                   new connections, the throttles of networks apply.
     throttled_drop  counts and drops.
+    throttled_refuse  with `reject`: counts what submission would drop, marks it up to a rate, and
+                  drops what is more.
+
+The target REJECT works in the table filter alone. With `reject` INPUT and FORWARD jump there, with
+what is marked, to
+
+    throttled_reject  which answers with a TCP reset.
 
 In the table raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
 are both covered, and ports are those on the wire, before any DNAT.
@@ -26,7 +33,7 @@ from typing import NamedTuple
 from throttled import address
 from throttled.enforce import sets
 from throttled.enforce.iptables.messages import IpsetDefinition
-from throttled.enforce.sets import BITS, SetId
+from throttled.enforce.sets import BITS, REFUSED, SetId
 from throttled.model import SCOPES, Ruleset, Scope
 
 CHAIN = "throttled"
@@ -36,10 +43,19 @@ SPARE = "_n"  # the end of the name of a set that is to take the place of anothe
 _TRIAL = re.compile(rf"{PREFIX}check(\d+)")
 VERSIONS = (4, 6)
 _DROP = f"{CHAIN}_drop"
+_REFUSE = f"{CHAIN}_refuse"
+#: The chain of the table filter.
+REJECT = f"{CHAIN}_reject"
+#: The chains of the kernel that lead to ours, by table.
+HOOKS = {"raw": ("PREROUTING",), "filter": ("INPUT", "FORWARD")}
+HOOKED = ("PREROUTING", "INPUT", "FORWARD")
+#: The bit of a packet's mark that says it is to be refused: none that Kubernetes, Docker or
+#: Tailscale use by default.
+_MARK = "0x8000000/0x8000000"
 #: Sets of a rate have shorter names: thr_sub_t6_64_6h2 is submission_throttle6_64_6h2.
 _SHORT = {"mx_throttle": "mx_t", "submission_throttle": "sub_t"}
 _RATED = re.compile(r"(mx|sub)_t([46].*)")
-CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP)
+CHAINS = (CHAIN, *(f"{CHAIN}_{scope}" for scope in SCOPES), _DROP, _REFUSE)
 
 #: Default of a set: what an operator adds manually and without a time. It also makes the kernel
 #: search for expired elements every three minutes, a part of the set at a time.
@@ -67,6 +83,8 @@ class Rule(NamedTuple):
     tcp: bool = False
     #: Not by the loopback interface.
     arriving: bool = False
+    #: Of the target.
+    options: tuple[tuple[str, str], ...] = ()
 
 
 def name(of: SetId) -> str:
@@ -161,13 +179,29 @@ def render(ruleset: Ruleset, every: Sequence[SetId], version: int) -> list[Rule]
     for scope in SCOPES:
         own = [of for of in every if of.scope == scope and of.version == version]
         rules += _scope(ruleset, scope, own, version)
-    return [*rules, Rule(_DROP, (_member(dropped(version)),), "DROP")]
+    rules.append(Rule(_DROP, (_member(dropped(version)),), "DROP"))
+    if ruleset.reject:
+        rate = Match("limit", (("limit", f"{REFUSED}/second"), ("limit-burst", f"{REFUSED}")))
+        marking = (_member(dropped(version)), rate)
+        rules += [
+            Rule(_REFUSE, marking, "MARK", tcp=True, options=(("set-xmark", _MARK),)),
+            Rule(_REFUSE, (_MARKED,), "ACCEPT", tcp=True),
+            Rule(_REFUSE, (), "DROP"),
+        ]
+    return rules
+
+
+def rejecting() -> list[Rule]:
+    """Return the rules of the table filter."""
+    reset = Rule(REJECT, (), "REJECT", tcp=True, options=(("reject-with", "tcp-reset"),))
+    hooks = (Rule(hook, (_MARKED,), REJECT, tcp=True) for hook in HOOKS["filter"])
+    return [*hooks, reset]
 
 
 def is_ours(line: str) -> bool:
     """Return whether a line of `iptables -S` is about one of our chains, or leads to one."""
     words = line.split()
-    return words[1:2] in ([chain] for chain in CHAINS) or _leads_to_us(line)
+    return words[1:2] in ([chain] for chain in (*CHAINS, REJECT)) or _leads_to_us(line)
 
 
 def trial(ruleset: Ruleset, chain: str, version: int) -> list[Rule]:
@@ -203,6 +237,7 @@ def _opened(chain: str) -> Rule:
     return Rule(chain, (flags,), "RETURN", tcp=True)
 
 
+_MARKED = Match("mark", (("mark", _MARK),))
 _OPENS = Match("tcp", (("tcp-flags", ("SYN,ACK", "SYN")),))
 
 
@@ -220,27 +255,29 @@ def _above(ruleset: Ruleset, of: SetId, name: str) -> tuple[Match, ...]:
 def _leads_to_us(line: str) -> bool:
     words = line.split()
     return (
-        words[:2] == ["-A", "PREROUTING"]
+        words[:1] == ["-A"]
+        and words[1] in HOOKED
         and words[-2:-1] in (["-j"], ["-g"])
-        and words[-1] in CHAINS
+        and words[-1] in (*CHAINS, REJECT)
     )
 
 
 def _scope(ruleset: Ruleset, scope: Scope, own: Sequence[SetId], version: int) -> list[Rule]:
     """Return the rules of a scope's chain, in their order."""
     chain = f"{CHAIN}_{scope}"
+    stop = _REFUSE if ruleset.reject and scope == "submission" else _DROP
     single = [of for of in own if of.prefix == BITS[version]]
     networks = [of for of in own if of.prefix != BITS[version]]
     slow = [_above(ruleset, of, name(of)) for of in single if of.action == "throttle"]
     around = [_above(ruleset, of, name(of)) for of in networks if of.action == "throttle"]
     return [
         Rule(chain, (_member(protected(version)),), "RETURN"),
-        *(Rule(chain, (_member(name(of)),), _DROP) for of in single if of.action == "ban"),
-        *(Rule(chain, (_OPENS, *matches), _DROP, tcp=True) for matches in slow),
+        *(Rule(chain, (_member(name(of)),), stop) for of in single if of.action == "ban"),
+        *(Rule(chain, (_OPENS, *matches), stop, tcp=True) for matches in slow),
         *(Rule(chain, (_member(name(of)),), "RETURN") for of in single if of.action == "exempt"),
-        *(Rule(chain, (_member(name(of)),), _DROP) for of in networks if of.action == "ban"),
+        *(Rule(chain, (_member(name(of)),), stop) for of in networks if of.action == "ban"),
         _opened(chain),
-        *(Rule(chain, matches, _DROP) for matches in around),
+        *(Rule(chain, matches, stop) for matches in around),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The legacy tables `raw`: changed by python-iptables, listed by the program iptables-legacy.
+"""Legacy tables: changed by python-iptables, listed by the program iptables-legacy.
 
 Listed by the program, as python-iptables reads the parameters of a match by turning the process's
 standard output round, and a rule as it is in memory holds the kernel's offsets, which other
@@ -26,7 +26,7 @@ from throttled.enforce.iptables.ruleset import Rule
 from throttled.errors import BackendError, install
 
 if TYPE_CHECKING:
-    from throttled.enforce.iptables.library import Raw
+    from throttled.enforce.iptables.library import Legacy
 
 #: What the programs of each IP version are called, and the kernel's list of its legacy tables.
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
@@ -41,33 +41,33 @@ _PYTHON = f"{install('iptables')} (Debian: apt-get install python3-iptables)"
 _ABSENT = "install iptables (Debian: apt-get install iptables)"
 
 
-def exists(version: int) -> bool:
-    """Return whether the kernel has made the table raw: until then there are no rules in it."""
+def exists(version: int, table: str = "raw") -> bool:
+    """Return whether the kernel has made a table: until then there are no rules in it."""
     try:
         names = Path("/proc/thread-self/net", _TABLES[version]).read_text()
     except OSError:
         return False
-    return "raw" in names.split()
+    return table in names.split()
 
 
-def listed(version: int) -> list[str]:
-    """Return the rules and chains of the table raw, as `iptables -S` lists them.
+def listed(version: int, table: str = "raw") -> list[str]:
+    """Return the rules and chains of a table, as `iptables -S` lists them.
 
     Raises:
         BackendError: there is no such program, or it failed.
     """
-    return _run((_PROGRAMS[version], "-w", "2", "-t", "raw", "-S")).splitlines()
+    return _run((_PROGRAMS[version], "-w", "2", "-t", table, "-S")).splitlines()
 
 
-def put(version: int, chains: Sequence[str], rules: Sequence[Rule]) -> None:
-    """Make or empty chains and put rules into them, in one step; what is not named stays.
+def put(version: int, chains: Sequence[str], rules: Sequence[Rule], name: str = "raw") -> None:
+    """Make or empty chains of a table and put rules into them, in one step; the rest stays.
 
-    Rules of PREROUTING come before all others; those that led to the chains before go.
+    Rules of a hook come before all others; those that led to the chains before go.
 
     Raises:
         BackendError: nothing has changed.
     """
-    with _opened(version) as table:
+    with _opened(version, name) as table:
         for chain in chains:
             if table.is_chain(chain):
                 table.flush_entries(chain)
@@ -79,13 +79,13 @@ def put(version: int, chains: Sequence[str], rules: Sequence[Rule]) -> None:
         table.commit()
 
 
-def remove(version: int, chains: Sequence[str]) -> None:
-    """Remove chains, and the rules of PREROUTING that lead to them, in one step.
+def remove(version: int, chains: Sequence[str], name: str = "raw") -> None:
+    """Remove chains of a table, and the rules of its hooks that lead to them, in one step.
 
     Raises:
         BackendError: nothing has changed.
     """
-    with _opened(version) as table:
+    with _opened(version, name) as table:
         present = [chain for chain in chains if table.is_chain(chain)]
         table.unhook(present)
         for chain in present:
@@ -97,11 +97,11 @@ def remove(version: int, chains: Sequence[str]) -> None:
 
 
 @contextmanager
-def _opened(version: int) -> Iterator["Raw"]:
+def _opened(version: int, name: str) -> Iterator["Legacy"]:
     made = _library()
     with _locked(), made.ours():
         try:
-            table = made.opened(version)
+            table = made.opened(version, name)
             try:
                 yield table
             finally:

@@ -1,8 +1,8 @@
 """Detects changes of tables and sets by other programs; by polling, as the kernel announces none.
 
 Four times a second, by a timer of the kernel that is waited on like a socket. A poll costs some
-0.1 ms, however many elements there are. It reads, of the table raw of each IP version, the number
-of rules, their size and where the chains begin (IPT_SO_GET_INFO of
+0.1 ms, however many elements there are. It reads, of our tables of each IP version, the number of
+rules, their size and where the chains begin (IPT_SO_GET_INFO of
 linux/netfilter_ipv4/ip_tables.h, the same for IPv6), and the number of elements of the permanent
 sets (`ipset flush` empties these too). Only if these changed are the rules listed. A change that
 leaves them alike, one rule replaced by another of the same size, is not seen here.
@@ -23,13 +23,13 @@ _EVERY = 0.25  # seconds
 _ASKED = {4: (socket.AF_INET, 0, 64), 6: (socket.AF_INET6, 41, 64)}
 #: struct ipt_getinfo: the table's name (32 bytes), valid hooks, where each of five hooks begins and
 #: ends, how many entries, how many bytes.
-_INFO, _NAME = 84, b"raw"
+_INFO = 84
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Outlines:
-    """The outlines of the tables raw."""
+    """The outlines of tables."""
 
     def __init__(self, versions: Iterable[int]) -> None:
         """Open the sockets.
@@ -48,17 +48,17 @@ class Outlines:
                 "run as root or with CAP_NET_ADMIN and CAP_NET_RAW",
             ) from error
 
-    def read(self) -> list[bytes]:
+    def read(self, names: Iterable[str]) -> list[bytes]:
         """Return the kernel's information on each table, without rules; empty if it has none."""
-        return [self._outline(version) for version in self._sockets]
+        return [self._outline(version, name) for version in self._sockets for name in names]
 
     def __del__(self) -> None:
         for each in getattr(self, "_sockets", {}).values():
             each.close()
 
-    def _outline(self, version: int) -> bytes:
+    def _outline(self, version: int, name: str) -> bytes:
         _family, level, option = _ASKED[version]
-        data = ctypes.create_string_buffer(_NAME, _INFO)
+        data = ctypes.create_string_buffer(name.encode(), _INFO)
         size = ctypes.c_uint(_INFO)
         fd = self._sockets[version].fileno()
         failed = _libc.getsockopt(fd, level, option, data, ctypes.byref(size))

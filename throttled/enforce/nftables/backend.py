@@ -42,7 +42,7 @@ class Nftables(SetBackend[bytes]):
     """Throttles and bans in a table of our own."""
 
     name = "nftables"
-    enforces, at_interfaces = True, False
+    enforces, at_interfaces, refuses = True, False, True
 
     def __init__(self) -> None:
         super().__init__()

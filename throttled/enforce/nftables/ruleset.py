@@ -8,6 +8,8 @@
     mx_new        where a throttled address may open so many connections: its limit is in its
                   element. What is exempt is left alone, to others the bans and the throttles of
                   networks apply; a network is one element, so it shares one allowance.
+    refuse        with `reject` answers what submission would drop with a TCP reset, up to a rate,
+                  and drops what is more, or has no whole TCP header; else empty.
 
 At priority raw, before connection tracking: open sessions end too, INPUT and FORWARD (containers)
 are both covered, and ports are those on the wire, before any DNAT. What is dropped is counted in
@@ -22,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
 from throttled.enforce.nftables.messages import SetDefinition
-from throttled.enforce.sets import BITS, SetId, in_units, rate
+from throttled.enforce.sets import BITS, REFUSED, SetId, in_units, rate
 from throttled.model import SCOPES, Action, Ruleset, Scope
 
 TABLE = "throttled"
@@ -39,7 +41,10 @@ _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 _SOURCES = {4: "ip saddr", 6: "ip6 saddr"}
-_DROP = f"counter name {COUNTER} drop"
+_COUNT = f"counter name {COUNTER}"
+_DROP = f"{_COUNT} drop"
+_REFUSE = "refuse"
+_RATE = f"limit rate {REFUSED}/second burst {REFUSED} packets"
 
 #: What a set takes along when it is recreated: (subject, milliseconds left).
 Contents = Iterable[tuple[str, int]]
@@ -136,22 +141,25 @@ def _rules(ruleset: Ruleset, sets: Sequence[SetId]) -> dict[str, list[str]]:
     for scope in SCOPES:
         if own := ruleset.ports.get(scope):
             first.append(f"tcp dport {_ports(own)} goto {scope}")
+        stop = f"goto {_REFUSE}" if ruleset.reject and scope == "submission" else _DROP
         around = [
             *_lookups(sets, scope, "exempt", "return"),
-            *_lookups(sets, scope, "ban", networks=True),
+            *_lookups(sets, scope, "ban", stop, networks=True),
         ]
         chains[scope] = [
-            *_lookups(sets, scope, "ban"),
+            *_lookups(sets, scope, "ban", stop),
             # A fragment that ends before the flags matches nothing: it continues to the throttles.
             f"tcp flags & (syn | ack) != syn goto {scope}_open",
             f"goto {scope}_new",
         ]
         chains[f"{scope}_open"] = around
         chains[f"{scope}_new"] = [
-            *_lookups(sets, scope, "throttle"),
+            *_lookups(sets, scope, "throttle", stop),
             *around,
-            *_lookups(sets, scope, "throttle", networks=True),
+            *_lookups(sets, scope, "throttle", stop, networks=True),
         ]
+    answer = f"meta l4proto tcp {_RATE} reject with tcp reset"
+    chains[_REFUSE] = [_COUNT, answer, "drop"] if ruleset.reject else []
     guarded = [scope for scope in SCOPES if ruleset.ports.get(scope)]
     first += [f"frag frag-off 0 jump {scope}" for scope in guarded]
     return chains
@@ -161,13 +169,13 @@ def _lookups(
     sets: Sequence[SetId],
     scope: Scope,
     action: Action,
-    verdict: str = "",
+    verdict: str,
     *,
     networks: bool = False,
 ) -> list[str]:
     """Return the rules for the sets of addresses, or of networks, of a scope and an action."""
     return [
-        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {verdict or _DROP}"
+        f"{_SOURCES[of.version]}{f' & {of.mask}' if of.mask else ''} @{of.name} {verdict}"
         for of in sets
         if (of.scope, of.action, bool(of.mask)) == (scope, action, networks)
     ]

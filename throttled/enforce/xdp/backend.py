@@ -57,7 +57,7 @@ class Xdp:
     """Throttles and bans in a program of our own at each interface."""
 
     name = "xdp"
-    enforces, at_interfaces = True, True
+    enforces, at_interfaces, refuses = True, True, False
 
     def __init__(self, mode: Mode = "generic", pins: Path | None = None) -> None:
         """Make a backend that has not touched anything.

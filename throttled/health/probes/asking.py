@@ -9,22 +9,25 @@ from throttled.model import Facts, Finding
 _HINT = "throttled postfix connect"
 
 
-def check(facts: Facts, *, acting: bool = False) -> Iterator[Finding]:
+def check(facts: Facts, *, acting: bool = False, recipients: bool = False) -> Iterator[Finding]:
     """Yield where an instance does not ask as it should.
 
     Args:
         facts: the instances.
         acting: some limit of accounts or inside hosts throttles or bans.
+        recipients: some limit of what mailboxes or domains receive does.
     """
     for directory in facts.config_directories:
         try:
-            found = asked.findings(directory)
+            found = asked.findings(directory, recipients=recipients)
         except HostError:
             continue  # reported among the facts' warnings
         for what in found or ():
             yield Finding("warning", f"{directory}: {what}", _HINT)
         if found == []:
-            yield Finding("ok", f"{directory}: Postfix asks about each message")
-        elif found is None and acting:
-            what = f"{directory}: limits of accounts and inside hosts act, and Postfix asks not"
+            about = "each message and each recipient" if recipients else "each message"
+            yield Finding("ok", f"{directory}: Postfix asks about {about}")
+        elif found is None and (acting or recipients):
+            whose = "accounts and inside hosts" if acting else "mailboxes or domains"
+            what = f"{directory}: limits of {whose} act, and Postfix asks not"
             yield Finding("warning", what, _HINT)

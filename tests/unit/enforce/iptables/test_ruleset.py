@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from throttled.enforce.iptables import ruleset
 from throttled.enforce.sets import BASE, SetId
@@ -27,7 +28,8 @@ def written(rule: ruleset.Rule) -> str:
             values = [value] if isinstance(value, str) else list(value)
             inverted = values[0] == "!"
             words += [*["!"] * inverted, f"--{option}", *values[inverted:]]
-    return " ".join([*words, "-g" if rule.goto else "-j", rule.target])
+    target = [f"--{name} {value}" for name, value in rule.options]
+    return " ".join([*words, "-g" if rule.goto else "-j", rule.target, *target])
 
 
 def test_all_rules() -> None:
@@ -58,7 +60,30 @@ def test_all_rules() -> None:
 -A throttled_submission -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -j RETURN
 -A throttled_drop -m set --match-set thr_dropped6 src -j DROP"""
     )
-    assert {rule.chain for rule in made} == {"PREROUTING", *ruleset.CHAINS}
+    assert {rule.chain for rule in made} == {"PREROUTING", *ruleset.CHAINS} - {"throttled_refuse"}
+
+
+def test_submission_refuses_if_asked_to() -> None:
+    subjects = [BANNED._replace(version=6, prefix=128), EVERYONE]
+    made = [written(rule) for rule in ruleset.render(replace(rules(), reject=True), subjects, 6)]
+    marked = "-m mark --mark 0x8000000/0x8000000"
+    assert [line for line in made if "_ban" in line or "_refuse" in line.split()[1]] == [
+        "-A throttled_mx -m set --match-set thr_mx_ban6 src -j throttled_drop",
+        "-A throttled_submission -m set --match-set thr_submission_ban6_0 src -j throttled_refuse",
+        (
+            "-A throttled_refuse -p tcp -m set --match-set thr_dropped6 src -m limit "
+            "--limit 1000/second --limit-burst 1000 -j MARK --set-xmark 0x8000000/0x8000000"
+        ),
+        f"-A throttled_refuse -p tcp {marked} -j ACCEPT",
+        "-A throttled_refuse -j DROP",
+    ]
+    rejecting = [written(rule) for rule in ruleset.rejecting()]
+    assert rejecting == [
+        f"-A INPUT -p tcp {marked} -j throttled_reject",
+        f"-A FORWARD -p tcp {marked} -j throttled_reject",
+        "-A throttled_reject -p tcp -j REJECT --reject-with tcp-reset",
+    ]
+    assert all(map(ruleset.is_ours, rejecting))
 
 
 def test_other_versions_and_absent_scopes_have_no_rules() -> None:

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from throttled.enforce.nftables import ruleset
 from throttled.enforce.nftables.messages import SetDefinition
@@ -45,6 +46,8 @@ add chain inet t submission_open
 flush chain inet t submission_open
 add chain inet t submission_new
 flush chain inet t submission_new
+add chain inet t refuse
+flush chain inet t refuse
 add set inet t protected4 { type ipv4_addr; flags interval; comment "never dropped"; }
 flush set inet t protected4
 add element inet t protected4 { 127.0.0.0/8 }
@@ -84,6 +87,23 @@ add rule inet t submission tcp flags & (syn | ack) != syn goto submission_open
 add rule inet t submission goto submission_new
 """
     )
+
+
+def test_submission_refuses_if_asked_to() -> None:
+    refusing = replace(rules(), reject=True)
+    lines = ruleset.render(refusing, [WIDE, WIDE._replace(scope="submission")], [], {}).splitlines()
+    rules_ = [line.removeprefix("add rule inet throttled ") for line in lines if " rule " in line]
+    found = [rule for rule in rules_ if "_ban4" in rule or rule.startswith("refuse")]
+    network = "ip saddr & 255.255.240.0 @{}_ban4_20 {}"
+    assert found == [
+        f"mx_open {network.format('mx', 'counter name dropped drop')}",
+        f"mx_new {network.format('mx', 'counter name dropped drop')}",
+        f"submission_open {network.format('submission', 'goto refuse')}",
+        f"submission_new {network.format('submission', 'goto refuse')}",
+        "refuse counter name dropped",
+        "refuse meta l4proto tcp limit rate 1000/second burst 1000 packets reject with tcp reset",
+        "refuse drop",
+    ]
 
 
 def test_sets_that_are_there_are_left_alone() -> None:

@@ -1,0 +1,188 @@
+"""What mailboxes and domains receive: above a limit servers are asked to try again later."""
+
+import smtplib
+from collections.abc import Iterator
+
+import pytest
+
+from lab.daemon.daemon import Daemon
+from lab.mail import asking, postfix
+from lab.mail.asking import CLIENT, DEVICE
+from lab.mail.maincf import settle
+from lab.mail.postfix import PASSWORD, USER, Lab
+from lab.mail.session import LETTER
+from lab.network.netns import CLIENT6, SERVER4, SERVER6, until
+from throttled.maincf.asking import RECIPIENTS
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.usefixtures("emptied")]
+
+BOB, INFO, ALL = "bob@example.test", "info@example.test", "catch.test"
+LIMITS = """
+[limits.bombed]
+of = "mailbox"
+count = "messages"
+within = "1h"
+soft = 5
+mode = "throttle"
+throttle = { rate = 1, per = "1h", burst = 1 }
+"""
+DOMAIN = LIMITS.replace('"mailbox"', '"domain"').replace('"messages"', '"received"')
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Debian's restrictions as they are; an alias, a catch-all, and an inside host."""
+    with postfix.lab() as made:
+        aliases = f"inline:{{ {INFO}=bob, @{ALL}=bob, both@example.test={{alice, bob}} }}"
+        parameters = (
+            f"mynetworks=127.0.0.0/8 {DEVICE}/32",
+            f"virtual_alias_domains={ALL}",
+            f"virtual_alias_maps={aliases}",
+            "smtpd_hard_error_limit=50",
+        )
+        made.server.run("postconf", "-c", str(made.mail.config), "-e", *parameters)
+        asking.reload(made)
+        yield made
+
+
+@pytest.fixture
+def guard(lab: Lab, guard: Daemon) -> Iterator[Daemon]:
+    guard.configure(LIMITS)
+    guard.start()
+    done = guard.command("postfix", "connect", "--yes")
+    assert done.returncode == 0, done.stderr
+    yield guard
+    done = guard.command("postfix", "disconnect", "--yes")
+    assert done.returncode == 0, done.stderr
+    settle(lab.mail.config / "main.cf")
+
+
+def rcpt(
+    lab: Lab, *recipients: str, source: str = CLIENT, host: str = SERVER4, login: bool = False
+) -> list[int]:
+    """Send a message to recipients in a session; return the codes of RCPT."""
+    codes: list[int] = []
+
+    def deliver() -> None:
+        port = 587 if login else 25
+        with smtplib.SMTP(host, port, timeout=60, source_address=(source, 0)) as client:
+            client.ehlo("client.example.net")
+            if login:
+                client.login(USER, PASSWORD)
+            client.mail("someone@example.net")
+            codes.extend(client.rcpt(each)[0] for each in recipients)
+            if 250 in codes and not any(each.startswith("postmaster") for each in recipients):
+                client.data(LETTER)
+
+    lab.client.call(deliver)
+    return codes
+
+
+def received(guard: Daemon, subject: str = f"mailbox:{BOB}") -> int:
+    """Return how many messages were counted today."""
+    rows = {row["subject"]: row for row in guard.ask("accounts")["rows"]}
+    return int(rows[subject]["received"]) if subject in rows else 0
+
+
+def fill(lab: Lab, guard: Daemon, recipient: str = BOB, subject: str = f"mailbox:{BOB}") -> None:
+    """Deliver until the limit is exceeded."""
+    before = lab.mail.delivered("bob")
+    for _ in range(6):
+        assert rcpt(lab, recipient) == [250]
+    until(lambda: [row.subject for row in guard.rows()] == [subject], "the limit has acted")
+    until(lambda: lab.mail.delivered("bob") == before + 6, "all was delivered")
+    assert rcpt(lab, recipient) == [250]  # its throttle lets one through
+    until(lambda: received(guard, subject) == 7, "each message was counted once")
+
+
+def test_a_bombed_mailbox_is_deferred_and_nothing_else(lab: Lab, guard: Daemon) -> None:
+    fill(lab, guard)
+    assert rcpt(lab, BOB) == rcpt(lab, "BOB@Example.Test") == [450]
+    assert rcpt(lab, "alice@example.test", BOB, "alice@example.test") == [250, 450, 250]
+    assert rcpt(lab, BOB, source=CLIENT6, host=SERVER6) == [450]
+    assert rcpt(lab, INFO, "new@catch.test") == [250, 250]  # where these go is not known yet
+    until(lambda: received(guard) == 9, "local(8) delivers it to each of the two")
+    assert rcpt(lab, INFO, "new@catch.test", "both@example.test") == [450, 450, 250]
+    assert rcpt(lab, "postmaster", "postmaster@example.test", BOB) == [250, 250, 450]
+    assert rcpt(lab, "nobody-here@example.test", "x@elsewhere.test") == [550, 454]
+    text = lab.mail.log.read_text("latin-1")
+    assert "450 4.2.1 <bob@example.test>: Recipient address rejected: this mailbox or do" in text
+    assert guard.command("unban", f"mailbox:{BOB}").returncode == 0
+    assert rcpt(lab, BOB) == [250]
+
+
+def test_this_hosts_own_mail_is_not_deferred(lab: Lab, guard: Daemon) -> None:
+    fill(lab, guard)
+    assert rcpt(lab, BOB) == [450]
+    assert rcpt(lab, BOB, source=DEVICE) == [250]
+    assert rcpt(lab, BOB, login=True) == [250]
+    until(lambda: received(guard) == 9, "it is counted all the same")
+
+
+@pytest.mark.parametrize("how", ["kill", "observe"])
+def test_nothing_is_refused_without_the_daemon(lab: Lab, guard: Daemon, how: str) -> None:
+    fill(lab, guard)
+    assert rcpt(lab, BOB) == [450]
+    guard.kill() if how == "kill" else guard.stop()
+    if how == "observe":
+        guard.start("--mode", "observe")
+    assert rcpt(lab, BOB, "alice@example.test") == [250, 250]
+
+
+def test_a_decision_outlasts_a_restart(lab: Lab, guard: Daemon) -> None:
+    fill(lab, guard)
+    guard.stop()
+    guard.start()
+    assert rcpt(lab, BOB) == [250]  # the allowance is full again
+    assert rcpt(lab, BOB) == [450]
+
+
+def test_a_domain_that_receives_too_much_may_still_send(lab: Lab, guard: Daemon) -> None:
+    guard.configure(DOMAIN)
+    guard.stop()
+    guard.start()
+    fill(lab, guard, subject="domain:example.test")
+    assert rcpt(lab, BOB, "alice@example.test", "postmaster@example.test") == [450, 450, 250]
+
+    def send() -> None:
+        with smtplib.SMTP(SERVER4, 587, timeout=60, source_address=(CLIENT, 0)) as client:
+            client.login(USER, PASSWORD)
+            client.sendmail("alice@example.test", ["alice@example.test"], LETTER)
+
+    for _ in range(5):
+        lab.client.call(send)
+    assert lab.mail.queued("hold") == []
+
+
+def test_postfix_asks_about_recipients_only_where_a_limit_acts(lab: Lab, guard: Daemon) -> None:
+    main = lab.mail.config / "main.cf"
+    assert RECIPIENTS.value in main.read_text()
+    guard.configure("")
+    done = guard.command("postfix", "connect", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert RECIPIENTS.name not in main.read_text()
+    settle(main)
+    guard.configure(LIMITS)
+    found = guard.command("check", "--no-visit").stdout
+    assert "smtpd_recipient_restrictions does not ask: it does not name it" in " ".join(
+        found.split()
+    )
+
+
+def test_a_list_that_permits_this_host_first_is_used_as_it_is(lab: Lab, guard: Daemon) -> None:
+    """It cannot be tried from here; the check comes after what refuses."""
+    value = "permit_mynetworks, reject_unauth_destination, permit"
+    lab.server.run(
+        *("postconf", "-c", str(lab.mail.config), "-e", f"smtpd_recipient_restrictions={value}")
+    )
+    settle(lab.mail.config / "main.cf")
+    done = guard.command("postfix", "connect", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "smtp was not tried with a recipient: it replied 250" in done.stdout
+    text = (lab.mail.config / "main.cf").read_text()
+    assert f"{value.removesuffix('permit')}{RECIPIENTS.word}, permit" in text
+    fill(lab, guard)
+    assert rcpt(lab, BOB) == [450]
+    assert rcpt(lab, "x@elsewhere.test") == [454]
+    lab.server.run("postconf", "-c", str(lab.mail.config), "-X", "smtpd_recipient_restrictions")
+    settle(lab.mail.config / "main.cf")

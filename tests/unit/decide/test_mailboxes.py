@@ -1,0 +1,48 @@
+"""The way from an address that a client names to the mailboxes that its mail is delivered to."""
+
+import pytest
+
+from throttled.decide.mailboxes import Mailboxes
+from throttled.model import Message
+
+ALICE, BOB = ("mailbox:alice@a.test", "domain:a.test"), ("mailbox:bob@b.test", "domain:b.test")
+
+
+def learnt(*deliveries: tuple[str, str]) -> Mailboxes:
+    """Return what knows of deliveries: the address before it was rewritten, and the mailbox."""
+    made = Mailboxes()
+    made.enabled = True
+    for original, mailbox in deliveries:
+        made.learn(Message("3A5C01F2B", original=original), f"mailbox:{mailbox}", 1.0)
+    return made
+
+
+def test_an_address_that_is_not_known_is_itself() -> None:
+    made = learnt()
+    assert made.targets("Alice@A.test") == (ALICE, [])
+    assert made.targets("alice") == (("mailbox:alice",), [])
+    assert made.targets("\u00c3\u00a4@a.test")[0][0] == "mailbox:\u00e4@a.test"  # UTF-8
+
+
+def test_an_alias_leads_to_where_its_mail_was_delivered() -> None:
+    made = learnt(("Info@A.test", "bob@b.test"), ("info@a.test", "bob@b.test"), ("", "bob@b.test"))
+    assert made.targets("info@a.test") == (("mailbox:info@a.test", "domain:a.test"), [BOB])
+    assert made.targets("bob@b.test") == (BOB, [BOB])
+    made.learn(Message("3A5C01F2B", original="info@a.test"), "mailbox:alice@a.test", 2.0)
+    assert made.targets("INFO@a.test")[1] == [BOB, ALICE]
+    made.enabled = False
+    made.learn(Message("3A5C01F2B", original="other@a.test"), "mailbox:alice@a.test", 2.0)
+    assert made.targets("other@a.test")[1] == []
+    made.clear()
+    assert made.targets("info@a.test")[1] == []
+
+
+def test_of_a_long_list_it_is_known_that_there_are_others() -> None:
+    made = learnt(*(("list@a.test", f"m{n}@a.test") for n in range(12)))
+    found = made.targets("list@a.test")[1]
+    assert (len(found), found[-1]) == (9, ())
+
+
+@pytest.mark.parametrize("address", ["postmaster", "Postmaster", "POSTMASTER@a.test"])
+def test_a_postmaster_is_nobody_who_could_receive_too_much(address: str) -> None:
+    assert learnt((address, "bob@b.test")).targets(address) == ((), [])

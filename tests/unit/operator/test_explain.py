@@ -1,0 +1,74 @@
+"""`explain` of a real daemon, with a kernel in memory."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from throttled.control.protocol import (
+    Ban,
+    ChangeResult,
+    Explain,
+    ExplainResult,
+    List,
+    ListResult,
+    Status,
+    StatusResult,
+)
+from unit.service.test_daemon import A, Lab, live
+
+FAILED = "warning: mail.example.net[{}]: SASL LOGIN authentication failed: x, sasl_username={}"
+
+
+def explained(path: Path, act: Callable[[Lab], Awaitable[str]]) -> ExplainResult:
+    """Return what is known of the client that `act` returns, after it."""
+    found: list[ExplainResult] = []
+
+    async def story(lab: Lab) -> None:
+        found.append(await lab.ask(Explain(await act(lab)), ExplainResult))
+
+    live(path, story)
+    return found[0]
+
+
+def test_host_name_accounts_and_kinds_are_those_of_the_lines(tmp_path: Path) -> None:
+    async def fail(lab: Lab) -> str:
+        users = ["bob", *["alice"] * 11]
+        lab.write(*(FAILED.format(A, user) for user in users), process="postfix/submission/smtpd")
+        await lab.listed(1)
+        return A
+
+    result = explained(tmp_path, fail)
+    assert (result.name, result.accounts) == ("mail.example.net", ["alice", "bob"])
+    assert {(line.kind, line.reason) for line in result.lines} == {("auth_failure", "")}
+    assert result.ports == {"mx": (25,), "submission": (587,)}
+    assert [decision.name for decision in result.decisions] == ["mail.example.net"]
+    assert [row.name for row in result.active] == ["mail.example.net"]
+
+
+def test_a_manual_ban_has_the_name_that_the_log_knows(tmp_path: Path) -> None:
+    rows: list[tuple[str, str]] = []
+
+    async def story(lab: Lab) -> None:
+        lab.write(f"connect from mail.example.net[{A}]")
+        await lab.until(partial(read, lab))
+        await lab.ask(Ban(A, "mx"), ChangeResult)
+        found = await lab.ask(List(), ListResult)
+        rows.extend((row.subject, row.name) for row in found.rows)
+
+    async def read(lab: Lab) -> bool:
+        return (await lab.ask(Status(), StatusResult)).lines == 1
+
+    live(tmp_path, story)
+    assert rows == [(A, "mail.example.net")]
+
+
+def test_a_network_of_any_length_around_a_client_is_active(tmp_path: Path) -> None:
+    async def ban(lab: Lab) -> str:
+        await lab.ask(Ban("203.0.112.0/22", "mx"), ChangeResult)
+        return "203.0.113.4"
+
+    result = explained(tmp_path, ban)
+    assert [(row.subject, row.action, row.origin) for row in result.active] == [
+        ("203.0.112.0/22", "ban", "operator")
+    ]
+    assert (result.name, result.accounts) == ("", [])
