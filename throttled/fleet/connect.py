@@ -178,7 +178,6 @@ def _client(settings: Connect, url: str, seconds: float, tls: Mapping[str, Any])
     options: dict[str, Any] = {
         **_timeouts(seconds),
         **tls,
-        "single_connection_client": False,
         "max_connections": 2,
         "decode_responses": False,
     }
