@@ -15,7 +15,17 @@ from throttled.cli.options import Command, json_option
 from throttled.config.describe import dotted
 from throttled.config.load import DEFAULT_PATH, Loaded
 from throttled.config.schema import Config, Notify
-from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
+from throttled.control.protocol import (
+    AddHost,
+    Done,
+    FleetResult,
+    FleetStatus,
+    Ping,
+    Prove,
+    Reach,
+    Status,
+    StatusResult,
+)
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import SCOPES, Facts, Finding
 from throttled.store.store import Store
@@ -60,7 +70,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings, secret = Config(), []
     # Libraries that --help needs not.
-    from throttled.health.probes import arrival, asking, limits, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import arrival, asking, fleet, limits, loggers, names, sources  # noqa: PLC0415
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
     from throttled.tail.pattern import expand  # noqa: PLC0415
 
@@ -83,6 +93,8 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield from _guarded("visit", partial(arrival.check, learn=learn), known, expand(logs))
     yield from _guarded("store", _store, settings.database())
     yield from _guarded("daemon", _daemon, settings, known)
+    asked = partial(ask, FleetStatus(), FleetResult)
+    yield from _guarded("fleet", fleet.check, settings.fleet, asked)
     yield from _guarded("notifications", _notify, settings.notify, secret)
 
 

@@ -215,7 +215,8 @@ def _audit(result: AuditResult) -> Iterator[str]:
         what = f"{change.op} {change.subject}".rstrip()
         yield f"{moment(change.time)} {what}: {failed}{change.outcome}"
         how = "without a daemon, " if change.offline else ""
-        origin = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
+        process = f" ({how}pid {change.pid}, {change.program or 'gone'})"
+        origin = change.user + (process if change.pid else "")  # none: a host of the fleet
         yield output.cut(f"  by {origin}: {change.request}")
 
 

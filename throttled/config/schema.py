@@ -317,10 +317,16 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     server: Annotated[
         str,
         Meta(
-            pattern=r"\A(?:rediss?://[\x21-\x7e]+|unix:///[\x21-\x7e]+)\Z",
+            pattern=(
+                r"\A(?:rediss?://[\x21-\x7e]+|unix:///[\x21-\x7e]+"
+                r"|sentinels?://[\x21-\x2e\x30-\x7e]+/[\x21-\x2e\x30-\x7e]+)\Z"
+            ),
             max_length=1000,
-            extra={"form": "a URL of redis, rediss (TLS) or unix"},
-            description="the Redis server: rediss://HOST:6379 with TLS, or unix:///PATH",
+            extra={"form": "a URL of redis, rediss (TLS), unix, sentinel or sentinels (TLS)"},
+            description=(
+                "the Redis server: rediss://HOST:6379 with TLS, unix:///PATH, or "
+                "sentinels://HOST:26379,HOST:26379/NAME"
+            ),
         ),
     ] = "rediss://localhost:6379"
     secret: Annotated[
@@ -342,9 +348,15 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description='hosts that are listened to; "any": all that have the secret'),
     ] = "any"
     share: Annotated[
-        tuple[Literal["bans", "unbans"], ...],
-        Meta(max_length=2, description="what this host publishes; []: it only listens"),
-    ] = ("bans", "unbans")
+        tuple[Literal["bans", "unbans", "names"], ...],
+        Meta(
+            max_length=3,
+            description=(
+                "what this host publishes: bans; operators' unbans; user names tried, as keyed "
+                "hashes; []: it only listens"
+            ),
+        ),
+    ] = ("bans", "unbans", "names")
     believe: Annotated[
         Believe,
         Meta(

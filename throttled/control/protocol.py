@@ -582,6 +582,7 @@ class FleetPeer(Struct, frozen=True):
     braked: bool  # its bans are throttles
     outcomes: dict[str, int]  # what became of its rows since the start
     distrusted: bool = False
+    behind: float = 0.0  # seconds of its stream that are not processed
 
 
 class FleetResult(_Result, frozen=True, tag="fleet"):
@@ -590,9 +591,13 @@ class FleetResult(_Result, frozen=True, tag="fleet"):
     site: str
     name: str  # of this host
     connected: bool
-    error: str  # why not; "" where it is
+    error: str  # why not, or why nothing is published; "" where all is well
     published: dict[str, int]  # rows since the start, by kind
     peers: list[FleetPeer]
+    hint: str = ""  # what to do about the error
+    unpublished: int = 0  # decisions that are not looked at yet
+    delay: Histogram = field(default_factory=Histogram)  # published there -> processed here
+    server: list[Finding] = []  # what is wrong with the Redis server
 
 
 Result = (

@@ -59,6 +59,7 @@ from throttled.notify.journal import Journal
 from throttled.operator.answer import answer
 from throttled.operator.audit import Trail
 from throttled.operator.desk import Desk, Running
+from throttled.operator.fleet import exposed
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
@@ -123,7 +124,7 @@ class Daemon:
         self.fleet: FleetLink | None = None
         self.overload: Overload
         self._reporters: list[Reporter] = []
-        self._metrics = MetricsServer(lambda: expose(status(self.desk)))
+        self._metrics = MetricsServer(lambda: expose(status(self.desk), exposed(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
         self._shared: Collection[str] = ()  # addresses that stand for many clients, of these
         self.hook = Hook(self.config.notify)

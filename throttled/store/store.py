@@ -365,6 +365,13 @@ class Store:
         with self._database.guard() as connection:
             return fleet.outbox(connection, after, count, now, self.skipped)
 
+    def unbanned(
+        self, after: int, until: int, scope: str, now: float, count: int
+    ) -> tuple[list[fleet.Own], int]:
+        """Return what an `unban --all` unbanned, see `throttled.store.fleet`."""
+        with self._database.guard() as connection:
+            return fleet.unbanned(connection, after, until, scope, now, count, self.skipped)
+
     def own_bans(self, after: int, now: float, count: int = _CHUNK) -> list[fleet.Own]:
         """Return at most `count` bans of this host that are active, after a number."""
         with self._database.guard() as connection:
@@ -384,6 +391,11 @@ class Store:
         """Return how many entries are active of one peer."""
         with self._database.guard() as connection:
             return fleet.count(connection, peer, now)
+
+    def good_in(self, first: str, beyond: str, now: float, most: int) -> list[str]:
+        """Return good senders, see `throttled.store.fleet.good`."""
+        with self._database.guard() as connection:
+            return fleet.good(connection, first, beyond, now, most)
 
     # What is active
 

@@ -24,6 +24,7 @@ from lab.figures.besieged import besieged
 from lab.figures.compare import compare
 from lab.figures.damage import damage
 from lab.figures.drops import drops
+from lab.figures.fleet import fleet
 from lab.figures.million import million
 from lab.figures.overload import overload
 from lab.figures.rates import rates
@@ -332,5 +333,6 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "sensor": sensed,
     "policy": asked,
     "overload": overload,
+    "fleet": fleet,
     "rivals": compare,
 }
