@@ -11,6 +11,7 @@ import pytest
 
 from lab.fleet import server as lab
 from lab.fleet.server import SITE, Server
+from lab.network.netns import until
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import (
     Add,
@@ -114,8 +115,10 @@ def test_the_next_entries_wait_until_the_daemon_took_these(server: Server, conne
 
 def test_hosts_find_each_other(server: Server, connect: Make) -> None:
     one = connect(server.url, "mx1")
-    one.send(Add(b"data", b"mac"))
+    one.next(Up)
+    one.send(Add(b"data", b"mac"), Read({}))
     added = one.next(Added)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced")
     two = connect(server.url, "mx2")
     assert two.next(Names).last["mx1"] == added.id
 
@@ -217,12 +220,17 @@ def test_an_emptied_server_is_seen_though_the_connection_stays(
 ) -> None:
     one = connect(server.url, "mx1")
     assert one.next(Up).emptied
-    one.send(Add(b"data", b"mac"))
+    one.send(Add(b"data", b"mac"), Read({}))
     one.next(Added)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced")
     server.ask("FLUSHALL")
     one.send(Add(b"more", b"mac"))
     one.next(Added)
     assert one.next(Down).kind == "unreachable"
+    up = one.next(Up)
+    assert up.emptied
+    server.kill()  # before the daemon answered: it may not have heard of it
+    server.start()
     up = one.next(Up)
     assert up.emptied
     assert up.last is not None
