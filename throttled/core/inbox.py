@@ -21,10 +21,11 @@ from throttled.core.exposed import exposed
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
+from throttled.decide.tables import Generations
 from throttled.fleet import wire
 from throttled.fleet.wire import Ban, Heartbeat, Seal, Unban, WireError
 from throttled.histogram import Histogram
-from throttled.model import RESTRICTING, Change, Crossing, Decision, Entry
+from throttled.model import RESTRICTING, Change, Crossing, Decision, Entry, Scope
 from throttled.store.store import Filter, Store, StoredPosition
 
 PEERS = 256
@@ -35,6 +36,8 @@ BEGIN = "0-0"
 FORGED, PAUSE = 100, 60.0
 #: Rows that are recorded and applied at once: 10 ms.
 SLICE = 250
+#: Subjects of which it is known when peers unbanned them.
+_UNBANNED = 50_000
 
 Announce = Callable[[Sequence[Decision]], None]
 Raw = tuple[str, bytes, bytes]  # id, data and MAC of an entry
@@ -76,6 +79,7 @@ class _Checked(Struct, frozen=True):
     id: str
     age: int  # milliseconds by the Redis server's clock
     entry: wire.Entry
+    bans: list[PeerBan]
 
 
 class Inbox:
@@ -96,6 +100,11 @@ class Inbox:
         self.received: Counter[tuple[str, str]] = Counter()  # by peer and outcome
         self.delay = Histogram()  # from a peer's publishing to its entry being processed here
         self._settings, self._secret, self._pipeline = settings, secret, pipeline
+        #: When peers unbanned, by the Redis server's clock in milliseconds: streams are read
+        #: independently, and an earlier ban may come later. Not known after a restart.
+        self._unbanned: Generations[tuple[str, Scope], int] = Generations(
+            float(settings.longest), _UNBANNED
+        )
         self._names, self._positions, self._announce = names, positions, announce
 
     @property
@@ -150,7 +159,15 @@ class Inbox:
             if number == peer.number and is_place(identity):
                 peer.id = identity
             return None
-        return _Checked(identity, server - added, found)
+        age = server - added
+        rows = [row for row in found.rows if isinstance(row, Ban)]
+        bans = [
+            self._ban(row, age)
+            for row in rows
+            if (self._unbanned.get((row.subject, row.scope)) or 0) <= added
+        ]
+        self.received[peer.name, "unbanned-since"] += len(rows) - len(bans)
+        return _Checked(identity, age, found, bans)
 
     def _processed(self, peer: Peer, done: _Checked, now: Moment) -> None:
         self.delay.add(max(0.0, done.age / 1000), len(done.entry.rows))
@@ -177,8 +194,7 @@ class Inbox:
         self, peer: Peer, checked: Sequence[_Checked], clock: Callable[[], Moment]
     ) -> Iterator[None]:
         """Act on consecutive entries of bans, and record the position of the last with that."""
-        rows = ((row, c.age) for c in checked for row in c.entry.rows)
-        bans = [self._ban(row, age) for row, age in rows if isinstance(row, Ban)]
+        bans = [ban for each in checked for ban in each.bans]
         bans.sort(key=_subject)
         peer.most &= not bans
         for at in range(0, len(bans), SLICE):
@@ -242,7 +258,7 @@ class Inbox:
             self._slice(peer, bans, now, position)
         else:
             unbans = [row for row in rows if isinstance(row, Unban)]
-            yield from self._unbans(peer, unbans, found.age, clock)
+            yield from self._unbans(peer, unbans, found, clock)
             now = clock()
             self._pipeline.recorder.record(now, positions=position)
         self._processed(peer, found, now)
@@ -267,7 +283,7 @@ class Inbox:
         return crossings
 
     def _unbans(
-        self, peer: Peer, rows: Sequence[Unban], age: int, clock: Callable[[], Moment]
+        self, peer: Peer, rows: Sequence[Unban], found: _Checked, clock: Callable[[], Moment]
     ) -> Iterator[None]:
         name, now = peer.name, clock()
         allowed = self.judge.unbans(name, len(rows), now.wall)
@@ -278,8 +294,11 @@ class Inbox:
         why = f"unbanned by an operator of {name}"
         for row in rows[:allowed]:
             now = clock()
-            outcome = self._unban(name, row, age, now)
+            outcome = self._unban(name, row, found.age, now)
             self.received[name, outcome] += 1
+            if outcome in {"known", "unbanned"}:
+                added, _ = wire.place(found.id)
+                self._unbanned.put((row.subject, row.scope), added, now.boot)
             if outcome == "unbanned":
                 what = row.subject, row.scope, OPERATOR, 0, now.wall
                 releases.append(Decision(now.wall, "release", *what, why, origin=f"peer:{name}"))

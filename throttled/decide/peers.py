@@ -267,6 +267,8 @@ def _may_name(ban: PeerBan) -> bool:
 
 def known_good(past: Past, now: float) -> bool:
     """Return whether good evidence of any kind speaks for a client."""
+    if not (past.deliveries or past.logins):  # nearly all
+        return False
     return remembered("errors", past, now) > 0 or remembered("auth_failures", past, now) > 0
 
 

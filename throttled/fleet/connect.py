@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from throttled.address import version
 from throttled.fleet import wire
 from throttled.fleet.frames import Connect, Down, Entry, Server
 
@@ -28,6 +29,7 @@ BLOCKED = 7.0  # a blocked read without an answer for so long is of a dead conne
 ERRORS = (exceptions.RedisError, OSError, TimeoutError, EOFError, ValueError)
 _REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 _PORT = 26379  # of a Sentinel
+_IPV6 = 6
 _TEXT = 40  # characters of a text that the server reports
 #: Commands that a host needs not, by what they would let it do. They change nothing.
 _NEEDLESS = {
@@ -152,7 +154,7 @@ async def _server(url: str, tls: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     finally:
         for each in sentinels.sentinels:
             await _close(each)
-    host = f"[{text(host)}]" if ":" in text(host) else text(host)
+    host = f"[{text(host)}]" if version(text(host)) == _IPV6 else text(host)
     return f"{'rediss' if scheme == 'sentinels' else 'redis'}://{host}:{int(port)}", tls
 
 

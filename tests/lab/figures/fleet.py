@@ -125,9 +125,9 @@ def _catch_up() -> list[Row]:
         Peer(at.server, "mx1").ban(*addresses(_BANS // 2, each=250))
         at.host.process.start()
         at.host.guard.start()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), at.host.guard.cpu()
         _caught_up(at.host, 120.0)
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, at.host.guard.cpu() - cpu
         kernel = _in_kernel(at.host)
     with _rig() as at:
         Peer(at.server, "mx1").ban(*addresses(_BANS // 2, each=250))
@@ -148,9 +148,9 @@ def _catch_up() -> list[Row]:
         Row(
             f"fleet: {_BANS:,} bans of a peer caught up at a start",
             "≤ 3 s, all in the kernel",
-            f"{seconds:.2f} s, {kernel:,} in the kernel",
+            f"{seconds:.2f} s ({cpu:.2f} s of CPU), {kernel:,} in the kernel",
             seconds <= 3.0 and kernel >= _BANS,
-            {"seconds": seconds, "kernel": kernel},
+            {"seconds": seconds, "cpu": cpu, "kernel": kernel},
         ),
         Row(
             "… own log line → first drop meanwhile",

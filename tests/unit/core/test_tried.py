@@ -10,6 +10,7 @@ from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.decide.tried import Tried
 from throttled.fleet import wire
+from throttled.fleet.frames import Names
 from throttled.model import Evidence
 from unit.core.test_fleet import NOW, SECRET, SERVER, WALL, A, Host, kinds
 
@@ -153,3 +154,30 @@ def test_names_are_not_shared_where_they_are_not_to_be() -> None:
     guess(host, "root")
     host.publish()
     assert kinds(host) == ["heartbeat"]
+
+
+def test_three_names_on_each_of_twenty_hosts_are_a_ban_on_all_within_two_seconds() -> None:
+    """Each host sees three names, and none of them would do anything alone."""
+    hosts = [Host(f"mx{n}") for n in range(20)]
+    for host in hosts:
+        host.connect()
+        host.fleet.named(Names({other.name: "9999999999999-0" for other in hosts}), NOW)
+    read = {(a.name, b.name): 0 for a in hosts for b in hosts}
+    tries = [(host, f"name{n}-{host.name}") for n in range(3) for host in hosts]
+    eleventh = 20  # tenths of a second: one try in two of them
+    for tick in range(eleventh + 21):
+        now = after(tick / 10)
+        if tick % 2 == 0:
+            host, name = tries[tick // 2]
+            guess(host, name, now=now)
+        for number, host in enumerate(hosts):
+            if tick % 10 == number % 10 or "ban" in {d.action for d in host.announced}:
+                host.publish(now)  # as the link does: once a second, and at a decision
+        for host in hosts:
+            for other in hosts:
+                new = other.stream[read[host.name, other.name] :] if host is not other else []
+                read[host.name, other.name] = len(other.stream)
+                for _ in host.fleet.inbox.steps(other.name, SERVER + tick * 100, new, lambda: now):  # noqa: B023
+                    pass
+    assert [host.name for host in hosts if A not in host.bans(now)] == []
+    assert len({host.bans(now)[A] for host in hosts}) > 1
