@@ -186,11 +186,13 @@ class Mover:
             self._changed.clear()
             if self._busy & self._after.keys():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait(), _TAKING)
+                    async with asyncio.timeout(_TAKING):
+                        await self._wait()
             names = {wire.stream(settings.site, n): n for n in self._after if n not in self._busy}
             if not names:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait(), _IDLE)
+                    async with asyncio.timeout(_IDLE):
+                        await self._wait()
                 await client.ping()
                 continue
             after = {stream: self._after[name] for stream, name in names.items()}

@@ -99,11 +99,14 @@ class Soak:
         for host in self.fleet:
             host.start()
         try:
-            until(lambda: not self.differences(), "all agree", 60)
+            until(lambda: not self.differences(), "all agree", 30)
         except TimeoutError as error:
             found = self.differences()
             length = [self.server.ask("XLEN", f"throttled:lab:log:{n}") for n in NAMES]
             text = f"{len(found)} differences: {found[:10]}; {self.done}; entries {length}"
+            for host in self.fleet:
+                text += "\n" + host.guard.command("fleet", "status").stdout
+                text += host.guard.log.read_text()[-2000:]
             raise TimeoutError(text) from error
 
     def _whose(self, subject: str) -> list[str]:
