@@ -11,6 +11,7 @@ import pytest
 
 from lab.fleet import server as lab
 from lab.fleet.server import SITE, Server
+from lab.network.netns import until
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import (
     Add,
@@ -114,8 +115,10 @@ def test_the_next_entries_wait_until_the_daemon_took_these(server: Server, conne
 
 def test_hosts_find_each_other(server: Server, connect: Make) -> None:
     one = connect(server.url, "mx1")
-    one.send(Add(b"data", b"mac"))
+    one.next(Up)
+    one.send(Add(b"data", b"mac"), Read({}))
     added = one.next(Added)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced")
     two = connect(server.url, "mx2")
     assert two.next(Names).last["mx1"] == added.id
 
@@ -217,8 +220,9 @@ def test_an_emptied_server_is_seen_though_the_connection_stays(
 ) -> None:
     one = connect(server.url, "mx1")
     assert one.next(Up).emptied
-    one.send(Add(b"data", b"mac"))
+    one.send(Add(b"data", b"mac"), Read({}))
     one.next(Added)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced")
     server.ask("FLUSHALL")
     one.send(Add(b"more", b"mac"))
     one.next(Added)
@@ -227,3 +231,8 @@ def test_an_emptied_server_is_seen_though_the_connection_stays(
     assert up.emptied
     assert up.last is not None
     assert up.last[1] == b"more"
+    one.next(Names)
+    announced = server.ask("HEXISTS", "throttled:lab:peers", "mx1")
+    assert not announced  # until the daemon answers: it may be killed before it heard of it
+    one.send(Read({}))
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced again")

@@ -93,16 +93,18 @@ class Outbox:
         """Take up the own stream where it ends; publish again what the server lost.
 
         Raises:
-            StoreError: the position cannot be read.
+            StoreError: the position cannot be read or recorded.
         """
         self._load()
         last = self._last_number(message)
-        if last < self._number or message.emptied:
-            self._again = 0
+        lost = last < self._number or message.emptied
         if self._sent is not None and last == self._sent.number:
             self.added(now)  # it was written, only the answer did not come
         self._number = max(self._number, last)
         self._sent, self._retry = None, 0.0
+        if lost:
+            self._again = 0
+            self._record(now)  # it is announced then, and nobody sees again that it was lost
 
     def lost(self, now: Moment, *, sent: bool) -> None:
         """Note that an entry was not added, or that that is not known (`sent`)."""

@@ -44,6 +44,7 @@ class Mover:
         self._after: dict[str, str] = {}
         self._busy: set[str] = set()  # peers whose entries the daemon has not recorded yet
         self._changed = asyncio.Event()
+        self._answered = asyncio.Event()  # `Read` came since it is connected
         self._adds: asyncio.Queue[Add] = asyncio.Queue()
         self._offset = 0.0  # of the Redis server's clock to the monotonic one, seconds
 
@@ -71,6 +72,7 @@ class Mover:
             self._settings = message
         elif isinstance(message, Read):
             self._after = dict(message.after)
+            self._answered.set()
         elif isinstance(message, Recorded):
             self._busy.discard(message.peer)
         else:
@@ -104,9 +106,9 @@ class Mover:
             raise exceptions.ReadOnlyError("this server is a replica")
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
-        key, name = wire.roster(settings.site), settings.name
-        emptied = name.encode() not in await writing.hgetall(key)
-        await _announce(writing, key, name)
+        known = await writing.hgetall(wire.roster(settings.site))
+        emptied = settings.name.encode() not in known
+        self._answered.clear()
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
         self._send(Up(self._server(), server, found[0] if found else None, emptied))
@@ -149,7 +151,6 @@ class Mover:
             names = [text(name) for name in await client.hgetall(key)]
             if announced and settings.name not in names:
                 raise exceptions.ConnectionError("the Redis server lost its data")
-            announced = await _announce(client, key, settings.name)
             last: dict[str, str] = {}
             for name in filter(wire.is_name, names[first : first + _NAMES]):
                 with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
@@ -157,6 +158,8 @@ class Mover:
                     last[name] = text(about["last-generated-id"])
             first = first + _NAMES if first + _NAMES < len(names) else 0
             self._send(Names(last))
+            await self._answered.wait()  # it knows by then that the server was emptied
+            announced = await _announce(client, key, settings.name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _ROSTER)
             await self._learn_time(client)
@@ -183,11 +186,13 @@ class Mover:
             self._changed.clear()
             if self._busy & self._after.keys():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait(), _TAKING)
+                    async with asyncio.timeout(_TAKING):
+                        await self._wait()
             names = {wire.stream(settings.site, n): n for n in self._after if n not in self._busy}
             if not names:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait(), _IDLE)
+                    async with asyncio.timeout(_IDLE):
+                        await self._wait()
                 await client.ping()
                 continue
             after = {stream: self._after[name] for stream, name in names.items()}

@@ -180,5 +180,6 @@ class FleetLink:
                     writer.write(frames.encode(entry))
             due = self.fleet.outbox.due(now())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _AGAIN if due is None else due)
+                async with asyncio.timeout(_AGAIN if due is None else due):
+                    await self._wake.wait()
             self._wake.clear()

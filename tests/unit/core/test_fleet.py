@@ -608,3 +608,20 @@ def test_a_network_with_a_good_sender_who_is_throttled_is_throttled(one: Host, t
     assert two.bans() == {"203.0.113.0/24": "peer:mx1"}
     active = {row.subject: row.action for row in two.store.snapshots(WALL)}
     assert active[A] == active["198.51.100.0/24"] == "throttle"
+
+
+def test_an_emptied_server_is_filled_though_an_entry_was_on_its_way(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    one.pipeline.decide([replace(BAN, subject=B)], NOW)
+    sent = one.fleet.next(NOW)
+    assert sent is not None
+    one.stream.clear()
+    one.add(sent)  # it was written, and the answer did not come
+    emptied = Up(SERVER, frames.Server(), one.stream[-1], emptied=True)
+    one.fleet.connected(emptied, NOW)
+    one.start()  # killed before it published anything again
+    one.connect()
+    one.publish()
+    rows = [wire.decode(one.seal, *e[1:]).rows for e in one.stream]
+    assert A in {r.subject for each in rows for r in each if isinstance(r, Ban)}
