@@ -13,7 +13,7 @@ _BITS = 64  # of the networks by which good IPv6 senders are looked up
 def exposed(key: Key, recorder: Recorder, now: Moment) -> bool:
     """Return whether good senders are in a network that cannot be exempted one by one.
 
-    These are all in a network that is no /24 or /64, and who is throttled or banned already: a
+    These are all in a network narrower than a /24 or /64, and who is throttled or banned already: a
     hostile peer could first throttle a good sender, and then ban its network.
 
     Args:
