@@ -34,8 +34,8 @@ from throttled.control.protocol import (
 )
 from throttled.errors import ThrottledError
 
-#: Pictures in the sparkline; rows that are asked for; columns of a wide terminal.
-_PAST, _ROWS, _WIDE = 60, 50, 120
+#: Pictures in the sparkline; columns of a wide terminal.
+_PAST, _WIDE = 60, 120
 _KINDS = 8
 
 Ask = Callable[[Any, Any], Any]
@@ -128,7 +128,7 @@ class Screen(App[None]):
     def look(self) -> None:
         """Ask the daemon what is now."""
         try:
-            picture = self._ask(Top(_ROWS), TopResult)
+            picture = self._ask(Top(), TopResult)
         except ThrottledError as error:
             self.call_from_thread(_put, self._head, error.message)
             self.call_from_thread(_put, self._health, error.hint)

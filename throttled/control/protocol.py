@@ -86,7 +86,7 @@ class Status(_Op, frozen=True, tag="status"):
 class Top(_Op, frozen=True, tag="top"):
     """What is continuing? Answered with `TopResult`."""
 
-    max: Annotated[int, Meta(ge=1, le=100)] = 20
+    max: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
 class List(_Op, frozen=True, tag="list"):

@@ -87,6 +87,23 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     drive(tmp_path, story)
 
 
+def test_each_update_asks_for_what_the_first_and_json_ask_for(tmp_path: Path) -> None:
+    async def with_screen(lab: Lab) -> None:
+        asked: list[Request] = []
+
+        def ask(request: Request, kind: type[Any]) -> Any:
+            asked.append(request)
+            return _ask(tmp_path, request, kind)
+
+        screen = Screen(ask, await lab.ask(Top(), TopResult), every=60.0)
+        async with screen.run_test() as pilot:
+            screen.look()
+            await _until(pilot, lambda: bool(asked))
+        assert asked == [Top()]
+
+    live(tmp_path, with_screen)
+
+
 def test_stored_history_is_drawn_at_the_start(tmp_path: Path) -> None:
     async def with_screen(lab: Lab) -> None:
         lab.garbage(B, 11)
