@@ -11,7 +11,7 @@ from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.protocol import ExplainResult, LogText, MeterRow
 from throttled.log_paths import is_journal
-from throttled.model import SCOPES, Action, Decision, Past, Scope, Snapshot
+from throttled.model import LINES, SCOPES, Action, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 #: Decisions that are shown without --all.
@@ -121,7 +121,8 @@ def _sentence(result: ExplainResult, scopes: Sequence[Scope], row: Snapshot) -> 
         done = f"{done} to {output.rate(row.rate)}"
     would = "would be " if result.would else ""
     why = f"{row.limit}: {row.why}"
-    counted = _counted(result.lines, row.limit) if row.origin == "log" else ""
+    own = row.origin == "log" and row.subject == result.subject
+    counted = _counted(result.lines, row.limit) if own else ""
     if counted:
         why = f"{counted} ({why})"
     said = f"{would}{done} {_where(result, scopes)} {output.span(row.since, row.until)}: {why}."
@@ -140,14 +141,16 @@ def _where(result: ExplainResult, scopes: Sequence[Scope]) -> str:
 def _counted(lines: Sequence[LogText], limit: str) -> str:
     """Return how often a client did what it did most, in words; "" where no line is left.
 
-    Connections count towards limits of connections alone.
+    Connections count towards limits of connections alone. Of more than `LINES` only the latest are
+    known.
     """
     connecting = limit.startswith("connections")
     groups = _groups(
         [line for line in lines if line.kind and (line.kind == "connect") == connecting]
     )
     most = max(groups.values(), key=len, default=[])
-    return _words(most[0], len(most)) if most else ""
+    least = "at least " if len(lines) >= LINES else ""
+    return f"{least}{_words(most[0], len(most))}" if most else ""
 
 
 def _head(result: ExplainResult) -> Iterator[str]:
@@ -215,7 +218,8 @@ def _meter(row: MeterRow) -> str:
 def _lines(lines: Sequence[LogText], *, everything: bool) -> Iterator[str]:
     """Yield the log lines, those of one kind together: the latest of each, or all."""
     if lines:
-        yield "Log lines that counted:"
+        latest = f", the latest {len(lines)}" if len(lines) >= LINES else ""
+        yield f"Log lines that counted{latest}:"
     for group in _groups(lines).values():
         shown = group if everything else group[-1:]
         more = ", the latest:" if len(group) > len(shown) else ":"
