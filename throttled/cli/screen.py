@@ -248,7 +248,8 @@ class Screen(App[None]):
         if not isinstance(table, DataTable) or not table.row_count:
             return None
         key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
-        return str(key).rpartition(" ")[2]
+        # Names may have blanks; what is before them in keys of the latest decisions has none.
+        return str(key) if table is self._worst else str(key).split(" ", 3)[3]
 
     def action_ban(self) -> None:
         """Ban the address under the cursor, once confirmed."""
