@@ -89,7 +89,13 @@ def answer(result: ExplainResult) -> str:
         unknown = "" if known or counted or proxied else "; nothing is known of it"
         return f"Not throttled or banned{proxied}{unknown}."
     said = [_sentence(result, scopes, row) for scopes, row in rows]
-    subjects = dict.fromkeys(row.subject for _, row in rows if row.action != "exempt")
+    subjects = dict.fromkeys(  # all of a scope: one that remains would apply instead
+        other.subject
+        for scopes, row in rows
+        if row.action != "exempt"
+        for other in (row, *result.active)
+        if other.scope in scopes and other.action != "exempt"
+    )
     unban = ", ".join(f"throttled unban {subject}" for subject in subjects)
     return " ".join([*said, *([f"To unban: {unban}"] if unban else [])])
 

@@ -192,6 +192,13 @@ REASON = "errors: 55 points, hard limit 50"
             ),
         ),
         (
+            {"active": [BAN, AROUND]},
+            (
+                f"Banned in mx {WHEN}: {REASON}. "
+                f"To unban: throttled unban {A}, throttled unban 198.51.100.0/22"
+            ),
+        ),
+        (
             {"active": [EXEMPT, AROUND]},
             f"Exempt in mx {WHEN}: operator: unbanned and exempt.",
         ),
