@@ -311,6 +311,7 @@ class Service(Struct, frozen=True):
     port: int
     scope: Scope
     proxy: str = ""  # the protocol by which a proxy in front names the clients
+    processes: int = 100  # smtpd processes that it may have; 0: any number
 
 
 class Spool(Struct, frozen=True):

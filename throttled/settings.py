@@ -37,7 +37,9 @@ class Duration(float):
                 break
             seconds += float(match[1]) * _UNITS[match[2]]
             end = match.end()
-        if end != len(text) or not 0 < seconds <= 3650 * 86400:
+        if end == len(text) and seconds > 3650 * 86400:
+            raise ValueError(f"longer than ten years: {text!r} (at most 3650d)")
+        if end != len(text) or not seconds:
             raise ValueError(f"not a duration: {text!r} (write 90s, 10m, 1h30m, 4h, 1d, 2w)")
         return cls(seconds)
 
@@ -106,6 +108,9 @@ PerUnit = Annotated[int, Meta(ge=1, le=100_000, description="new connections all
 Burst = Annotated[int, Meta(ge=1, le=100_000, description="allowed at once")]
 
 
+BanTimes = Annotated[tuple[Duration, ...], Meta(min_length=1, max_length=20)]
+
+
 class ThrottleRate(Struct, frozen=True, forbid_unknown_fields=True):
     """A throttle's own rate, instead of that of [throttle]."""
 
@@ -156,6 +161,9 @@ class Limit(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
     ] = None
     throttle: Annotated[
         ThrottleRate | None, Meta(description="a throttle rate for clients above `soft`")
+    ] = None
+    ban_times: Annotated[
+        BanTimes | None, Meta(description="replaces [ban] times for bans of this limit")
     ] = None
     factor: Annotated[
         Annotated[int, Meta(ge=1, le=1000)] | None,
@@ -261,6 +269,48 @@ class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
     throttle: Annotated[ThrottleRate, Meta(description="the throttle rate for such clients")] = (
         field(default_factory=lambda: ThrottleRate(1, duration("1d"), 1, duration("4h")))
     )
+
+
+OverloadMode = Literal["enforce", "report", "off"]
+
+
+class Overload(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many connections clients without good evidence may have open at a time."""
+
+    mx: Annotated[
+        OverloadMode,
+        Meta(
+            description=(
+                'on port 25: "enforce": further ones are delayed; "report": what would be delayed '
+                'is reported; "off": nothing is counted'
+            )
+        ),
+    ] = "enforce"
+    submission: Annotated[OverloadMode, Meta(description="the same on submission ports")] = "report"
+    cap: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=100_000)],
+        Meta(description='maximum open at a time; "auto": Postfix\'s process limit less `reserve`'),
+    ] = "auto"
+    reserve: Annotated[
+        Share, Meta(description="share of the process limit that is kept for known good clients")
+    ] = "20%"
+    turn: Annotated[
+        Duration,
+        Meta(description="maximum time in which a network (/24, /64) is admitted once"),
+    ] = duration("5m")
+    idle: Annotated[
+        Duration,
+        Meta(
+            description=(
+                "while connections are delayed: end sessions that keep Postfix waiting this long, "
+                "or 0.3 times as long and say nothing"
+            )
+        ),
+    ] = duration("10s")
+
+    def mode(self, scope: str) -> OverloadMode:
+        """Return the mode of a scope."""
+        return self.mx if scope == "mx" else self.submission
 
 
 #: What decisions for [guessing] name as their limit.

@@ -1,12 +1,14 @@
 """What the packages and pages promise, as far as the files tell; the rest is in test_package.py."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from throttled import __version__
+from throttled.cli import import_
 from throttled.errors import install
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +89,26 @@ def test_the_unit_finds_the_program_from_a_checkout_and_from_the_package() -> No
         assert re.search(r"^ExecStart=throttled ", unit.read_text(), re.MULTILINE), unit
     assert "/usr/local/sbin/throttled\n" in (ROOT / "docs/install.md").read_text()
     assert "$(ROOT)/usr/sbin/throttled\n" in (ROOT / "packaging/debian/rules").read_text()
+
+
+def test_the_example_units_are_right(tmp_path: Path) -> None:
+    """systemd takes them, and the command that they run is one."""
+    for path in (ROOT / "packaging/examples").iterdir():
+        (tmp_path / path.name.replace("@", "@drop")).write_text(path.read_text())
+    units = sorted(str(path) for path in tmp_path.iterdir())
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "throttled-list@" in line]
+    assert complaints == []
+    text = (ROOT / "packaging/examples/throttled-list@.service").read_text()
+    (line,) = re.findall(r"^ExecStart=throttled (.*)$", text, re.MULTILINE)
+    words = line.replace("$OPTIONS", "--as throttle").replace("%i", "drop").split()
+    assert words.pop(0) == "import"
+    import_.command.make_context("import", words)
 
 
 def test_the_architecture_page_has_the_layers_that_are_checked() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from throttled.cli import text
-from throttled.cli.options import for_option, force_option, json_option, scope_option, subject
+from throttled.cli.options import for_option, force_option, json_option, one_subject, scope_option
 from throttled.control.protocol import ChangeResult
 
 
@@ -18,7 +18,7 @@ def punishing(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--why", default="", metavar="TEXT", help="Reason, shown by list."),
         scope_option,
         for_option("seconds", "Duration: 10m, 4h, 1d (default: as configured)."),
-        click.argument("subject", metavar="SUBJECT", type=subject),
+        click.argument("subject", metavar="SUBJECT", type=one_subject),
     ):
         command = add(command)
     return command

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from throttled.config.load import load
+from throttled.config.load import Loaded, load, read
 from throttled.config.schema import Config
 from throttled.control import client
 from throttled.control.protocol import Request, Result
@@ -26,8 +26,17 @@ def config() -> Config:
     Raises:
         ConfigError: it cannot be used.
     """
+    return loaded().config
+
+
+def loaded() -> Loaded:
+    """Return the configuration that `--config` names, with the places of its keys.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     path, _ = click.get_current_context().find_root().obj
-    return load(path)
+    return read(path)
 
 
 def facts(settings: Config) -> Facts:

@@ -168,6 +168,8 @@ def _head(result: ExplainResult) -> Iterator[str]:
     else:
         yield answer(result)
         yield f"Client: {result.subject}{network}, host name: {result.name or 'unknown'}"
+    if result.known_good and not result.protected:
+        yield f"Known good in {', '.join(result.known_good)}: never delayed as a stranger"
     if result.accounts:
         yield f"Accounts in its log lines: {', '.join(map(output.from_log, result.accounts))}"
     for row in result.allowed:

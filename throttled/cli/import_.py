@@ -2,32 +2,20 @@
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
-from msgspec import Struct
 
-from throttled.cli import lists, output
-from throttled.cli.daemon import ask
+from throttled.cli import bulk, lists, output, replace_list
+from throttled.cli.bulk import Numbered, Outcome
 from throttled.cli.lists import Bad, Wanted, Word
-from throttled.cli.options import Command, for_option, force_option, json_option
+from throttled.cli.options import Command, for_option, force_option, json_option, list_name
 from throttled.cli.progress import progress
-from throttled.control.protocol import MAX_ENTRIES, MAX_REQUEST, Entered, Import, ImportResult
-from throttled.errors import ThrottledError, UsageError
+from throttled.control.protocol import Import
+from throttled.errors import UsageError
 
-#: Bad entries reported one by one on the screen.
-_SHOWN = 100
-
-
-class Imported(Struct):
-    """What became of a list."""
-
-    done: int
-    skipped: list[Bad]
-    confirmed: bool
-    would: bool = False  # the daemon observes: nothing changed in the kernel
+#: Warnings that are printed.
+_WARNINGS = 10
 
 
 @click.command(
@@ -37,6 +25,7 @@ class Imported(Struct):
         "throttled import --as ban --for 1d bad.txt",
         "throttled import allowed.json",
         "throttled import --as allow offices.txt",
+        "throttled import --list spamhaus-drop --as ban drop.txt",
     ),
 )
 @click.argument("file", metavar="FILE|-")
@@ -46,94 +35,74 @@ class Imported(Struct):
     type=click.Choice(lists.WORDS),
     help="Action for every entry (default: as given in the list).",
 )
+@click.option(
+    "--list", "name", type=list_name, metavar="NAME", help="Replace the list of this name."
+)
 @for_option("seconds", "Duration: 10m, 4h, 1d (default: as given in the list).")
 @force_option
 @json_option
-def command(
-    *, file: str, action: Word | None, seconds: float | None, force: bool, as_json: bool
+def command(  # noqa: PLR0913 - the words of the command
+    *,
+    file: str,
+    action: Word | None,
+    name: str | None,
+    seconds: float | None,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Ban, throttle or allow all addresses and networks on a list.
 
     A list is text with one entry per line: an address or network, then optionally ban, throttle or
-    allow, mx or submission, and a duration (4h) or end. Text after # is stored as the reason. JSON
-    is accepted as list, allow and export print it. Entries that cannot be imported are reported
-    with their line and skipped; the exit code is then 1. Protected addresses are never banned.
+    allow, mx or submission, and a duration (4h) or end. Text after # or ; is stored as the reason.
+    JSON is accepted as list, allow and export print it, and an object per line (Spamhaus DROP); CSV
+    with an address in the first column, or in one named ip, address, network, cidr or value.
+    Entries that cannot be imported are reported with their line and skipped; the exit code is then
+    1. Protected addresses are never banned.
+
+    --list NAME makes the file the whole content of a list: entries that are no longer in it are
+    removed. The default action is throttle, for 7 days. A client with good history is throttled
+    shortly in place of a ban, and nothing that is active is weakened. A file with a line that is no
+    entry changes nothing. throttled unban --list NAME removes the list.
     """
-    data = _data(file)
-    result = Imported(0, [], confirmed=True)
-    entries: list[tuple[int, Entered]] = []
-    for found in lists.read(data, Wanted(action, seconds, force), time.time()):
+    cap = replace_list.BYTES if name else lists.BYTES
+    data = _data(file, cap)
+    result = Outcome(0, [])
+    entries: list[Numbered] = []
+    wanted = Wanted(action, seconds, force, "throttle" if name else None)
+    for found in lists.read(data, wanted, time.time()):
         if isinstance(found, Bad):
             result.skipped.append(found)
         else:
             entries.append(found)
+    for warning in wanted.warnings[:_WARNINGS]:
+        click.echo(output.printable(f"throttled: {warning}"), err=True)
+    if name:
+        return replace_list.command(name, entries, result, force=force, as_json=as_json)
     with progress([file]) as shown:
         sent = 0
-        for batch in _batches(entries):
-            _send(batch, result, force=force)
+        for batch, part in bulk.parts(list(bulk.batches(entries)), result):
+            bulk.send(batch, Import([entry for _, entry in batch], force, part=part), result)
             sent += len(batch)
             if shown is not None:
                 shown(file, len(data) * sent // len(entries))
-    result.skipped.sort(key=lambda bad: bad.line)
-    if as_json:
-        output.print_json(result)
-    else:
-        _report(result)
-    return 1 if result.skipped or not result.confirmed else 0
+    bulk.show(
+        result,
+        as_json=as_json,
+        sentence=lambda: f"{result.done:,} done, {len(result.skipped):,} skipped",
+    )
+    return result.code
 
 
-def _data(file: str) -> bytes:
+def _data(file: str, cap: int) -> bytes:
     try:
         if file == "-":
-            data = sys.stdin.buffer.read(lists.BYTES + 1)
+            data = sys.stdin.buffer.read(cap + 1)
         else:
             with Path(file).open("rb") as opened:
-                data = opened.read(lists.BYTES + 1)
+                data = opened.read(cap + 1)
     except OSError as error:
         hint = "name a file with an entry a line, or - for standard input"
         raise UsageError(f"cannot read {file}: {error.strerror}", hint) from error
-    if len(data) > lists.BYTES:
-        raise UsageError(f"{file} is longer than {lists.BYTES >> 20} MB", "split it")
+    if len(data) > cap:
+        raise UsageError(f"{file} is longer than {cap >> 20} MB", "split it")
     return data
-
-
-def _batches(entries: list[tuple[int, Entered]]) -> Iterator[list[tuple[int, Entered]]]:
-    """Yield the entries in pieces that a request holds."""
-    batch: list[tuple[int, Entered]] = []
-    size = 0
-    for pair in entries:
-        length = len(msgspec.json.encode(pair[1])) + 1
-        if batch and (len(batch) == MAX_ENTRIES or size + length > MAX_REQUEST - 100):
-            yield batch
-            batch, size = [], 0
-        batch.append(pair)
-        size += length
-    if batch:
-        yield batch
-
-
-def _send(batch: list[tuple[int, Entered]], result: Imported, *, force: bool) -> None:
-    try:
-        answer = ask(Import([entry for _, entry in batch], force), ImportResult)
-    except ThrottledError as error:
-        if result.done:
-            error.message += f" (after {result.done:,} entries; up to line {batch[0][0] - 1})"
-        raise
-    for refusal in answer.refused:
-        number, entry = batch[refusal.index]
-        result.skipped.append(Bad(number, entry.subject, refusal.why))
-    result.done += answer.done
-    result.confirmed &= answer.confirmed
-    result.would |= answer.would
-
-
-def _report(result: Imported) -> None:
-    for bad in result.skipped[:_SHOWN]:
-        click.echo(output.printable(f"line {bad.line}: {bad.text}: {bad.why}; skipped"), err=True)
-    if len(result.skipped) > _SHOWN:
-        more = len(result.skipped) - _SHOWN
-        click.echo(f"and {more:,} more; --json names them all", err=True)
-    observed = "; observing, nothing is enforced" if result.would else ""
-    click.echo(f"{result.done:,} done, {len(result.skipped):,} skipped{observed}")
-    if not result.confirmed:
-        click.echo("the kernel did not confirm all of them; see: throttled status", err=True)

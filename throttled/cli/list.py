@@ -57,6 +57,9 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="PEER",
             help="Only entries from this host of the fleet.",
         ),
+        click.option(
+            "--list", "name", metavar="NAME", default="", help="Only entries of this list."
+        ),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
         click.argument("within", metavar="[ADDRESS]", required=False, type=subject),

@@ -1,27 +1,32 @@
-"""Lists of addresses and networks as text and as JSON: reading and writing them. Owns no state.
+"""Lists of addresses and networks as text, JSON and CSV: reading and writing them.
 
 Text has an entry a line: an address, a network or (to allow) a host-name suffix, then in any order
 `ban`, `throttle` or `allow`; `mx` or `submission`; how long (`4h`) or until when (ISO 8601). What
-follows a `#` is a comment, kept as the reason; empty lines are skipped. JSON is what `list --json`,
-`allow --json` and `export --format json` print, or an array of such rows or of addresses.
+follows a `#` or `;` is a comment, kept as the reason; empty lines are skipped. JSON is what
+`list --json`, `allow --json` and `export --format json` print, or an array of such rows or of
+addresses; or an object a line, as Spamhaus publishes DROP
+(https://www.spamhaus.org/drop/drop_v4.json). CSV has a comma in its first line.
 
 Limits: `BYTES` in all, `LINE` characters a line. A bad entry is named, with its number and reason,
 and never stops the others.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from throttled.cli import output
+from throttled.cli import list_forms, output
+from throttled.cli.options import host_bits
 from throttled.control.canonical import entered
 from throttled.control.protocol import Entered
-from throttled.errors import ThrottledError, UsageError
+from throttled.errors import RefusedError, ThrottledError, UsageError
 from throttled.model import SCOPES, Snapshot
 from throttled.settings import Duration
 
@@ -41,15 +46,20 @@ class Wanted(Struct, frozen=True):
     action: Word | None = None
     seconds: float | None = None
     force: bool = False
+    default: Word | None = None  # where neither that nor the list names one
+    warnings: list[str] = field(default_factory=list)  # filled while the list is read
 
 
-class Bad(Struct, frozen=True):
+class Bad(Struct, frozen=True, omit_defaults=True):
     """An entry that cannot be used."""
 
     line: int  # of text; of JSON the number of the row
     text: str
     why: str
+    refused: bool = False  # it is understood, and not allowed
 
+
+_COMMENT = re.compile("[#;]")
 
 Read = tuple[int, Entered] | Bad
 
@@ -65,15 +75,43 @@ def read(data: bytes, wanted: Wanted, now: float) -> Iterator[Read]:
     Raises:
         UsageError: JSON that cannot be read at all.
     """
-    as_json = data.lstrip()[:1] in (b"{", b"[")
-    rows: Iterable[Any] = _rows(data) if as_json else data.decode("utf-8", "replace").split("\n")
+    rows, read_row = _form(data)
+    records: int | None = None
+    count = 0
     for number, row in enumerate(rows, 1):
         try:
-            found = _row(row, now) if as_json else _line(row, now)
-            if found is not None:
-                yield number, _finished(found, wanted)
+            found = read_row(row, now)
+            if found is None:
+                continue
+            if "records" in found:
+                records = found["records"]
+                continue
+            count += 1
+            yield number, _finished(found, wanted)
         except ThrottledError as error:
-            yield Bad(number, str(row)[:100].strip(), error.message)
+            yield Bad(
+                number, str(row)[:100].strip(), error.message, isinstance(error, RefusedError)
+            )
+    if records is not None and records != count:
+        yield Bad(0, "", f"it has {count} entries and should have {records}: a part is missing")
+
+
+_ReadRow = Callable[[Any, float], dict[str, Any] | None]
+
+
+def _form(data: bytes) -> tuple[Iterable[Any], _ReadRow]:
+    """Return the rows of a list, and what reads one of its form.
+
+    Raises:
+        UsageError: JSON that cannot be read at all.
+    """
+    if data.lstrip()[:1] in (b"{", b"["):
+        if list_forms.is_json_lines(data):
+            return data.splitlines(), list_forms.json_line
+        return _rows(data), _row
+    lines = data.decode("utf-8", "replace").split("\n")
+    columns = list_forms.columns(lines)
+    return lines, _line if columns is None else partial(list_forms.csv_line, columns)
 
 
 def line(row: Snapshot, *, would: bool = False) -> str:
@@ -97,6 +135,8 @@ def _finished(found: dict[str, Any], wanted: Wanted) -> Entered:
     if wanted.seconds:
         found["seconds"] = wanted.seconds
     if found.get("action") is None:
+        found["action"] = wanted.default
+    if found.get("action") is None:
         raise UsageError("it names no action: use --as ban, throttle or allow")
     if found["action"] == "exempt":
         raise UsageError("an exemption is not imported: `throttled unban --for` makes one")
@@ -108,14 +148,17 @@ def _finished(found: dict[str, Any], wanted: Wanted) -> Entered:
         entry = msgspec.convert(found, Entered)
     except msgspec.ValidationError as error:
         raise UsageError(str(error)) from error
-    return entered(replace(entry, why=entry.why[:500]), force=wanted.force)
+    done = entered(replace(entry, why=entry.why[:500]), force=wanted.force)
+    if warning := host_bits(entry.subject, done.subject):
+        wanted.warnings.append(warning)
+    return done
 
 
 def _line(text: str, now: float) -> dict[str, Any] | None:
     """Return the fields of a line; None where there is no entry on it."""
     if len(text) > LINE:
         raise UsageError(f"longer than {LINE} characters")
-    fields, _, comment = text.partition("#")
+    fields, comment = (*_COMMENT.split(text, 1), "")[:2]
     words = fields.replace("\t", " ").split()
     if not words:
         return None

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from throttled.address import is_named
 from throttled.cli.daemon import R, ask, config, facts
 from throttled.config.schema import Config
+from throttled.control.bulk import UnbanMany, UnbanManyResult
 from throttled.control.protocol import (
     Allow,
     ChangeResult,
@@ -53,7 +54,7 @@ def ask_or_offline(request: Request, kind: type[R], *, observed: bool = False) -
             paths = _databases(settings, request)
         except (OSError, ConfigError):
             raise error from None
-        if not (isinstance(request, List) and request.after):  # once, not for each piece
+        if not _further(request):  # once, not for each piece
             click.echo(f"throttled: {error.message}; reading {paths[0]}", err=True)
             _warn_of_leftovers(settings)
         result = answer_without_daemon(settings, paths, request)
@@ -69,7 +70,7 @@ def _databases(settings: Config, request: Request) -> list[str]:
     Raises:
         OSError: there is none.
     """
-    if isinstance(request, Unban | UnbanAll) and settings.observing:
+    if isinstance(request, Unban | UnbanAll | UnbanMany) and settings.observing:
         both = settings.store.path, settings.database()
         if found := [path for path in both if Path(path).exists()]:
             return found
@@ -104,13 +105,23 @@ def answer_without_daemon(settings: Config, paths: list[str], request: Request) 
                 refused = refused or error
     if refused is not None and not results:
         raise refused
-    doubtful = (r for r in results if isinstance(r, ChangeResult) and not r.confirmed)
+    changes = (r for r in results if isinstance(r, ChangeResult | UnbanManyResult))
+    doubtful = (r for r in changes if not r.confirmed)
     return next(doubtful, results[0])
+
+
+def _further(request: Request) -> bool:
+    """Return whether a request continues what another one began."""
+    if isinstance(request, UnbanMany):
+        return request.part is not None and request.part.number > 1
+    return isinstance(request, List) and bool(request.after)
 
 
 def _needs_facts(request: Request) -> bool:
     """Return whether the answer depends on what is protected, or on Postfix's local domain."""
-    named = isinstance(request, Unban) and is_named(request.subject)
+    subjects = [request.subject] if isinstance(request, Unban) else []
+    subjects += request.subjects if isinstance(request, UnbanMany) else []
+    named = any(map(is_named, subjects))
     return named or isinstance(request, _PROTECTION)
 
 

@@ -1,5 +1,6 @@
 """What the commands take: addresses, durations, scopes. Owns no state."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,38 @@ def _subject(text: str) -> str:
     return canonical.subject(text)
 
 
+def _one_subject(text: str) -> str:
+    found = _subject(text)
+    if warning := host_bits(text, found):
+        click.echo(f"throttled: {warning}", err=True)
+    return found
+
+
+def host_bits(text: str, canonical: str) -> str:
+    """Return a warning if what was written is not the address of the network; "" else."""
+    from throttled import address  # noqa: PLC0415 - as above
+
+    written = text.strip().partition("/")[0]
+    if not address.is_network(canonical) or "/" not in text:
+        return ""
+    if address.subject(written) == canonical.partition("/")[0]:
+        return ""
+    return f"{text.strip()} is an address in {canonical}, which is what is meant here"
+
+
+def list_name(text: str) -> str:
+    """Read the name of a list.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", text) is None:
+        raise UsageError(
+            f"not the name of a list: {text}", "small letters, digits and -, at most 40"
+        )
+    return text
+
+
 def _allowable(text: str) -> str:
     from throttled.control import canonical  # noqa: PLC0415 - as above
 
@@ -92,6 +125,8 @@ def _allowable(text: str) -> str:
 
 #: An address, a network, or the name of a sender.
 subject = _Word("subject", _subject, completion.subjects)
+#: The same; a warning is printed of a network with host bits.
+one_subject = _Word("subject", _one_subject, completion.subjects)
 #: An address, a network or a host-name suffix.
 allowable = _Word("allowable", _allowable, completion.allowable)
 
@@ -103,9 +138,12 @@ def seconds(text: str) -> float:
         UsageError: it is none.
     """
     try:
-        return float(Duration.parse(text))
+        found = float(Duration.parse(text))
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if found < 1:
+        raise UsageError(f"shorter than a second: {text}")
+    return found
 
 
 def json_option(command: _Command) -> _Command:

@@ -1,4 +1,4 @@
-"""A bar that shows how much of some logs was read. Owns no state."""
+"""A bar that shows how much of some logs was read, or how many steps are done. Owns no state."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,20 +19,47 @@ def progress(files: Sequence[str]) -> Iterator[Callable[[str, int], None] | None
     if not sys.stderr.isatty():
         yield None
         return
+    with _bar(sum(map(_size, files)) or None) as update:
+        read: dict[str, int] = {}
+
+        def advance(path: str, consumed: int) -> None:
+            read[path] = consumed
+            update(sum(read.values()))
+
+        yield advance
+
+
+@contextmanager
+def steps(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of so many steps are done, where somebody looks: as `progress`.
+
+    Yields:
+        A function to call with the number of further steps that were done.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    with _bar(total) as update:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            update(done)
+
+        yield advance
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console  # noqa: PLC0415 - takes 100 ms, and only a terminal needs it
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
 
     console = Console(stderr=True)
     # Lines for the same terminal are written above the bar.
     with Bar(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=sum(map(_size, files)) or None)
-        read: dict[str, int] = {}
-
-        def advance(path: str, consumed: int) -> None:
-            read[path] = consumed
-            bar.update(task, completed=sum(read.values()))
-
-        yield advance
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _size(path: str) -> int:

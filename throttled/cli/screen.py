@@ -17,7 +17,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 
 from throttled import address
-from throttled.cli import explained, output
+from throttled.cli import explained, output, overload
 from throttled.cli import screen_parts as parts
 from throttled.cli.screen_parts import Question, Reading
 from throttled.control.protocol import (
@@ -152,7 +152,7 @@ class Screen(App[None]):
             f"clients {output.number(status.clients)}",
         )
         wrong = [f"{finding.label}: {finding.what}" for finding in status.health]
-        _put(self._health, wrong[0] if wrong else "ok")
+        _put(self._health, overload.short(status.overload) or (wrong[0] if wrong else "ok"))
         self._show_rates(before.status, status, passed)
         self._show_tables()
 

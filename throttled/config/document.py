@@ -24,11 +24,17 @@ _MARKDOWN_HEAD = f"""\
 `/etc/throttled/throttled.toml`, or what `--config` names, is a [TOML](https://toml.io) file. Every
 key has a default, and the file may be absent. A key that does not exist is an error.
 
+The files `/etc/throttled/throttled.d/*.toml` (of another `--config FILE.toml`: `FILE.d/*.toml`) are
+read after it, in the order of their names; a key in a later file replaces that of an earlier one,
+lists as a whole. `throttled config` shows which file and line each value comes from, `throttled
+check` which keys several files set.
+
 Times are written as {DURATION}."""
 
 _HEAD = f"""\
 The configuration of throttled. Every setting is shown with its default. To change one, take away
-the # in front of it; what is a comment, or deleted, has its default.
+the # in front of it; what is a comment, or deleted, has its default. The files
+throttled.d/*.toml are read after this one, in the order of their names; the last value counts.
 
 Times are written as {DURATION}.
 After a change: throttled check, then systemctl reload throttled. Throttles and bans stay."""
@@ -104,6 +110,15 @@ SECTIONS = {
         "in within 30 days: then only the other limits apply. The account itself is never locked. "
         "Journal lines and `list` name the limit guessing."
     ),
+    "overload": (
+        "Bots from thousands of addresses, each of which does nothing wrong. Known good clients "
+        "(mail delivered on two days or two logins within 30 days, the allowlist, mynetworks) are "
+        "always admitted. All others, strangers, may have `cap` connections open at a time; "
+        "further ones are dropped in the kernel, and their servers try again by themselves. While "
+        "that lasts, each network is admitted once in a time that grows up to `turn`, and sessions "
+        "of strangers that keep Postfix waiting longer than `idle` are ended. See "
+        "docs/overload.md."
+    ),
     "firewall": "The kernel's packet filter: backend, ports and sizes.",
     "sensor": (
         "Counts connections in the kernel, because a Postfix that is too busy does not log all of "
@@ -112,9 +127,9 @@ SECTIONS = {
     "store": "The database of decisions, so that they survive a restart.",
     "control": "The socket by which throttled status, list, unban and others reach the daemon.",
     "notify": (
-        "Notifications of bans, alerts and changed health: by a program, a webhook, or both. The "
-        "program runs as the user of the daemon, usually root. If the URL contains a secret, this "
-        "file must have mode 0600."
+        "Notifications of bans, alerts and changed health: to a program, to a webhook, by mail, "
+        "each independent of the others. The program runs as the user of the daemon, usually root. "
+        "If the URL contains a secret, this file must have mode 0600."
     ),
     "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
     "fleet": (

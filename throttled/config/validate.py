@@ -15,7 +15,23 @@ from msgspec import Struct
 from throttled.config.checks import Invalid
 from throttled.config.describe import allowed
 from throttled.config.schema import Config
-from throttled.settings import Duration
+from throttled.settings import Duration, Limit, default_limits
+
+#: What stands here for the words of fail2ban, which many write first.
+_FAIL2BAN = {
+    "maxretry": "`soft` or `hard` of a limit: [limits.auth] hard = 5",
+    "findtime": '`within` of a limit: [limits.auth] within = "10m"',
+    "bantime": '[ban] times = ["10m", "1h"], or `ban_times` of a limit',
+    "ignoreip": '[protect] networks = ["198.51.100.0/24"], or: throttled allow',
+    "ignoreself": "nothing: addresses of this host are always protected",
+    "banaction": "[firewall] backend",
+    "logpath": "[log] files",
+    "failregex": "nothing: Postfix's lines are known; their weights are in [points]",
+    "ignoreregex": "nothing: the weights of offences are in [points], 0 ignores one",
+    "dbpurgeage": "[ban] forget",
+}
+#: Sections of jail.conf; what they set is in limits here.
+_JAILS = ("DEFAULT", "Definition", "postfix-sasl", "postfix-rbl", "dovecot", "sshd", "recidive")
 
 
 def errors(document: dict[str, Any]) -> Iterator[Invalid]:
@@ -73,9 +89,20 @@ def _named(table: dict[str, Any], hint: Any, at: tuple[str, ...]) -> Iterator[In
     """Yield the errors of a table whose keys the operator chooses."""
     key_hint, value_hint = get_args(hint)
     for key, value in table.items():
+        if value_hint is Limit and (meant := _meant(key, value)):
+            yield (*at, key), f"no such limit; did you mean {meant}? One of your own needs count"
+            continue
         if not _fits(key, key_hint):
             yield (*at, key), f"the name must be {allowed(key_hint)}"
         yield from _value(value, value_hint, (*at, key))
+
+
+def _meant(name: str, limit: object) -> str:
+    """Return which limit of the defaults was meant by the name of another one; "" for none."""
+    known = default_limits()
+    if name in known or not isinstance(limit, dict) or "count" in limit:
+        return ""
+    return next(iter(difflib.get_close_matches(name.lower(), known, 1)), "")
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -97,10 +124,14 @@ def _parts(hint: Any) -> list[Any]:
 
 def _unknown(key: str, hints: dict[str, Any]) -> str:
     """Say what an unknown key was meant to be: one of another table, or one nearly so called."""
+    if key.lower() in _FAIL2BAN:
+        return f"a word of fail2ban; here it is {_FAIL2BAN[key.lower()]}"
+    if key in _JAILS:
+        return "a section of fail2ban; here it is [limits.NAME]; see: throttled migrate fail2ban"
     tables = [table for table, names in _keys_of_tables() if key in names]
     if tables:
         return f"unknown here; it belongs under {' or '.join(tables)}"
-    close = difflib.get_close_matches(key, hints, 1)
+    close = difflib.get_close_matches(key.lower(), hints, 1)
     return (
         f"unknown; did you mean {close[0]}?" if close else f"unknown; there are {', '.join(hints)}"
     )

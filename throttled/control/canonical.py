@@ -4,7 +4,9 @@ import re
 
 from msgspec.structs import replace
 
-from throttled import address, subjects
+from throttled import address
+from throttled import subjects as named
+from throttled.control.bulk import UnbanMany
 from throttled.control.protocol import (
     Allow,
     Audit,
@@ -49,6 +51,10 @@ def canonical(request: Request) -> Request:
                 addresses=[_address(each) for each in request.addresses],
                 note=_one_line(request.note),
             )
+        case UnbanMany():
+            within = request.within and subject(request.within)
+            subjects = [subject(each) for each in request.subjects]
+            request = replace(request, subjects=subjects, within=within)
         case Explain() | Unban():
             request = replace(request, subject=subject(request.subject))
         case Disallow():
@@ -73,7 +79,7 @@ def subject(text: str) -> str:
     """
     try:
         if address.is_named(text.strip().lower()):
-            return subjects.read(text)
+            return named.read(text)
         return address.subject(text.strip())
     except ValueError as error:
         hint = "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64, account:alice or domain:example.com"

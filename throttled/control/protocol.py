@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from throttled.control.bulk import Refusal, UnbanMany, UnbanManyResult
+from throttled.control.fields import ListName, Op, Part, Seconds, Subject, Text
+from throttled.control.overload import OverloadStatus
 from throttled.histogram import Histogram
 from throttled.model import (
     Action,
@@ -50,87 +53,84 @@ AccountSort = Literal[
 Sort = Literal["subject", "since", "until", "packets"]
 SORTS: tuple[Sort, ...] = ("subject", "since", "until", "packets")
 
-_Text = Annotated[str, Meta(max_length=500)]
-_Subject = Annotated[str, Meta(min_length=1, max_length=300)]
-_Seconds = Annotated[float, Meta(ge=1, le=3650 * 86400)]
 
-
-class _Op(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="op"):
-    pass
-
-
-class Ping(_Op, frozen=True, tag="ping"):
+class Ping(Op, frozen=True, tag="ping"):
     """Is anybody there? Answered with `Done`."""
 
 
-class Prove(_Op, frozen=True, tag="prove"):
+class Prove(Op, frozen=True, tag="prove"):
     """Does the firewall do what it is reported? Answered with `Done`, once it was tried."""
 
 
-class Reach(_Op, frozen=True, tag="reach"):
+class Reach(Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
-class Asked(_Op, frozen=True, tag="asked"):
+class NotifyTest(Op, frozen=True, tag="notify_test"):
+    """Send a test message to each receiver of notifications. Answered with `Done`."""
+
+
+class Asked(Op, frozen=True, tag="asked"):
     """Did Postfix ask about a message or recipient of a session of this host? "asked": yes."""
 
-    client: _Text  # address of the session's client
+    client: Text  # address of the session's client
     port: Annotated[int, Meta(ge=1, le=65535)]  # of the client
     about: Literal["data", "recipient"] = "data"
 
 
-class Status(_Op, frozen=True, tag="status"):
+class Status(Op, frozen=True, tag="status"):
     """How is the daemon? Answered with `StatusResult`."""
 
 
-class Top(_Op, frozen=True, tag="top"):
+class Top(Op, frozen=True, tag="top"):
     """What is continuing? Answered with `TopResult`."""
 
     max: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
-class List(_Op, frozen=True, tag="list"):
+class List(Op, frozen=True, tag="list"):
     """What is active? Answered with `ListResult`. None = no filter."""
 
     scope: Scope | None = None
     action: Action | None = None
-    within: _Subject | None = None  # this subject and, for a network, everything inside it
-    limit: _Text | None = None
+    within: Subject | None = None  # this subject and, for a network, everything inside it
+    limit: Text | None = None
     sort: Sort = "since"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
-    peer: _Text | None = None  # only what came from this host of the fleet
-    seconds: _Seconds | None = None  # only what was decided within so many
+    peer: Text | None = None  # only what came from this host of the fleet
+    seconds: Seconds | None = None  # only what was decided within so many
+    name: ListName = ""  # only what came from this list
 
 
-class Explain(_Op, frozen=True, tag="explain"):
+class Explain(Op, frozen=True, tag="explain"):
     """What is known of a subject? Answered with `ExplainResult`."""
 
-    subject: _Subject
+    subject: Subject
 
 
-class Accounts(_Op, frozen=True, tag="accounts"):
+class Accounts(Op, frozen=True, tag="accounts"):
     """What did senders do today? Answered with `AccountsResult`."""
 
-    text: _Text = ""  # only those whose name contains it
+    text: Text = ""  # only those whose name contains it
     of: Of | None = None  # all
     sort: AccountSort = "recipients"
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 100
 
 
-class Find(_Op, frozen=True, tag="find"):
+class Find(Op, frozen=True, tag="find"):
     """Who is meant by a piece of a name or an address? Answered with `FindResult`."""
 
     text: Annotated[str, Meta(min_length=2, max_length=300)]
     max: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class _Punish(_Op, frozen=True):
-    subject: _Subject
+class _Punish(Op, frozen=True):
+    subject: Subject
     scope: Scope | None = None  # both
-    seconds: _Seconds | None = None  # the configuration's first ban, or throttle
-    why: _Text = ""
+    seconds: Seconds | None = None  # the configuration's first ban, or throttle
+    why: Text = ""
     force: bool = False  # also a network wider than the floor
 
 
@@ -145,106 +145,111 @@ class Throttle(_Punish, frozen=True, tag="throttle"):
     per: Literal[1, 60, 3600, 86400] = 60  # seconds, for `rate`
 
 
-class Unban(_Op, frozen=True, tag="unban"):
+class Unban(Op, frozen=True, tag="unban"):
     """Remove throttle and ban, reset the counts. Answered with `ChangeResult`."""
 
-    subject: _Subject
+    subject: Subject
     scope: Scope | None = None  # both
     exempt: Annotated[float, Meta(ge=0, le=3650 * 86400)] = 0.0  # seconds
 
 
-class UnbanAll(_Op, frozen=True, tag="unban-all"):
+class UnbanAll(Op, frozen=True, tag="unban-all"):
     """Lift every throttle and ban. Answered with `ChangeResult`, whose `changed` is empty."""
 
     scope: Scope | None = None  # both
 
 
-class Allow(_Op, frozen=True, tag="allow"):
+class Allow(Op, frozen=True, tag="allow"):
     """Never act on this address, network or host-name suffix. Answered with `ChangeResult`."""
 
-    what: _Subject
-    seconds: _Seconds | None = None  # for ever
-    note: _Text = ""
+    what: Subject
+    seconds: Seconds | None = None  # for ever
+    note: Text = ""
     force: bool = False  # also a network wider than the floor
 
 
-class Resolve(_Op, frozen=True, tag="resolve"):
+class Resolve(Op, frozen=True, tag="resolve"):
     """Never act on a host's addresses, resolved by who asks. Answered with `ChangeResult`."""
 
-    what: _Subject  # the host name
-    addresses: Annotated[list[_Subject], Meta(min_length=1, max_length=MAX_ADDRESSES)]
-    seconds: _Seconds | None = None  # no end
-    note: _Text = ""
+    what: Subject  # the host name
+    addresses: Annotated[list[Subject], Meta(min_length=1, max_length=MAX_ADDRESSES)]
+    seconds: Seconds | None = None  # no end
+    note: Text = ""
     refresh: bool = False  # `seconds` and `note` stay; the name must be on the list
 
 
-class Disallow(_Op, frozen=True, tag="disallow"):
+class Disallow(Op, frozen=True, tag="disallow"):
     """Take an `Allow` back. Answered with `ChangeResult`."""
 
-    what: _Subject
+    what: Subject
 
 
-class Allowed(_Op, frozen=True, tag="allowed"):
+class Allowed(Op, frozen=True, tag="allowed"):
     """The allowlist. Answered with `AllowedResult`."""
 
 
 class Entered(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One entry of a list."""
 
-    subject: _Subject  # with `allow` also a host-name suffix
+    subject: Subject  # with `allow` also a host-name suffix
     action: Literal["ban", "throttle", "allow"]
     scope: Scope | None = None  # both; `allow` knows none
-    seconds: _Seconds | None = None  # as without a list
-    why: _Text = ""
+    seconds: Seconds | None = None  # as without a list
+    why: Text = ""
 
 
-class Import(_Op, frozen=True, tag="import"):
+class Import(Op, frozen=True, tag="import"):
     """Ban, throttle and allow what is on a list. Answered with `ImportResult`."""
 
     entries: Annotated[list[Entered], Meta(max_length=MAX_ENTRIES)]
     force: bool = False  # also networks wider than the floor
+    name: ListName = ""  # of the list, whose entries can be replaced and removed as a whole
+    remove: Annotated[list[tuple[Subject, Scope]], Meta(max_length=MAX_ENTRIES)] = field(
+        default_factory=list
+    )  # entries that are no longer on the list
+    part: Part | None = None
 
 
-class Audit(_Op, frozen=True, tag="audit"):
+class Audit(Op, frozen=True, tag="audit"):
     """What did operators change? Answered with `AuditResult`."""
 
-    subject: _Subject | None = None  # of all; else exactly this one, or a host name
-    seconds: _Seconds | None = None  # how far back; as far as is known
+    subject: Subject | None = None  # of all; else exactly this one, or a host name
+    seconds: Seconds | None = None  # how far back; as far as is known
     max: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 1000
 
 
-class AddHost(_Op, frozen=True, tag="add-host"):
+class AddHost(Op, frozen=True, tag="add-host"):
     """Count a host's lines: they are this host's. Answered with `Done`; `throttled check` asks."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._-]+\Z")]
 
 
-class Reload(_Op, frozen=True, tag="reload"):
+class Reload(Op, frozen=True, tag="reload"):
     """Read the configuration again, as on SIGHUP. Answered with `Done`."""
 
 
-class FleetStatus(_Op, frozen=True, tag="fleet"):
+class FleetStatus(Op, frozen=True, tag="fleet"):
     """How is the fleet? Answered with `FleetResult`."""
 
 
-class FleetRemove(_Op, frozen=True, tag="fleet-remove"):
+class FleetRemove(Op, frozen=True, tag="fleet-remove"):
     """Remove all that came from a host of the fleet. Answered with `Done`."""
 
-    subject: _Text  # the host's name
+    subject: Text  # the host's name
     distrust: bool = False  # and listen to it no more
 
 
-class FleetTrust(_Op, frozen=True, tag="fleet-trust"):
+class FleetTrust(Op, frozen=True, tag="fleet-trust"):
     """Listen to a host of the fleet again, and end its brake. Answered with `Done`."""
 
-    subject: _Text  # the host's name
+    subject: Text  # the host's name
 
 
-class Purge(_Op, frozen=True, tag="purge"):
+class Purge(Op, frozen=True, tag="purge"):
     """Remove everything from the kernel. Never sent: for the record of what was done offline."""
 
 
-class PostfixChange(_Op, frozen=True, tag="postfix"):
+class PostfixChange(Op, frozen=True, tag="postfix"):
     """Change a main.cf. Never sent: for the record of what was done offline."""
 
     what: str  # the configuration directory
@@ -252,12 +257,12 @@ class PostfixChange(_Op, frozen=True, tag="postfix"):
     undo: bool = False
 
 
-class MailChange(_Op, frozen=True, tag="mail"):
+class MailChange(Op, frozen=True, tag="mail"):
     """Change queued mail. Never sent: for the record of what was done offline."""
 
     what: str  # hold, release, delete
     subject: str
-    ids: list[str] = []  # queue ids, where these were named
+    ids: list[str] = field(default_factory=list)  # queue ids, where these were named
 
 
 #: Requests that change nothing.
@@ -266,6 +271,7 @@ READS = (
     | Prove
     | Asked
     | Reach
+    | NotifyTest
     | Status
     | Top
     | List
@@ -283,6 +289,7 @@ Request = (
     | Throttle
     | Unban
     | UnbanAll
+    | UnbanMany
     | Allow
     | Resolve
     | Disallow
@@ -376,6 +383,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
+    overload: list[OverloadStatus] = []  # of each scope, unless it is "off"
     days: list[Totals] = []  # yesterday and today
 
 
@@ -487,6 +495,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     hint: str = ""  # what an operator might do, for people
     proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+    known_good: tuple[Scope, ...] = ()  # always admitted there, see [overload]
     name: str = ""  # the client's forward-confirmed host name, where the log has one
     accounts: list[str] = []  # that the lines name: it logged in, or tried to; as it wrote them
     ports: dict[Scope, tuple[int, ...]] = {}  # that are filtered; none without a daemon
@@ -547,13 +556,6 @@ class AllowedResult(_Result, frozen=True, tag="allowed"):
     rows: list[AllowRow]
 
 
-class Refusal(Struct, frozen=True):
-    """An entry that was not done."""
-
-    index: int  # in `Import.entries`
-    why: str
-
-
 class ImportResult(_Result, frozen=True, tag="import"):
     """What became of a list."""
 
@@ -561,6 +563,7 @@ class ImportResult(_Result, frozen=True, tag="import"):
     refused: list[Refusal]
     confirmed: bool  # the kernel was asked, and it is so
     would: bool = False  # observing: nothing changed in the kernel
+    outcomes: dict[str, int] = {}  # of a list's entries: banned, throttled, known
 
 
 class AuditResult(_Result, frozen=True, tag="audit"):
@@ -579,6 +582,7 @@ class FleetPeer(Struct, frozen=True):
     braked: bool  # its bans are throttles
     outcomes: dict[str, int]  # what became of its rows since the start
     distrusted: bool = False
+    behind: float = 0.0  # seconds of its stream that are not processed
 
 
 class FleetResult(_Result, frozen=True, tag="fleet"):
@@ -587,9 +591,13 @@ class FleetResult(_Result, frozen=True, tag="fleet"):
     site: str
     name: str  # of this host
     connected: bool
-    error: str  # why not; "" where it is
+    error: str  # why not, or why nothing is published; "" where all is well
     published: dict[str, int]  # rows since the start, by kind
     peers: list[FleetPeer]
+    hint: str = ""  # what to do about the error
+    unpublished: int = 0  # decisions that are not looked at yet
+    delay: Histogram = field(default_factory=Histogram)  # published there -> processed here
+    server: list[Finding] = []  # what is wrong with the Redis server
 
 
 Result = (
@@ -603,10 +611,11 @@ Result = (
     | ChangeResult
     | AllowedResult
     | ImportResult
+    | UnbanManyResult
     | AuditResult
     | FleetResult
 )
 
 
 #: Results that say whether the daemon observes.
-OBSERVED = StatusResult | ListResult | ExplainResult | ChangeResult | ImportResult
+OBSERVED = StatusResult | ListResult | ExplainResult | ChangeResult | ImportResult | UnbanManyResult

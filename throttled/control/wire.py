@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled.control.bulk import UnbanMany
 from throttled.control.canonical import canonical
 from throttled.control.protocol import (
     MAX_REQUEST,
@@ -55,7 +56,10 @@ def encode(message: Request | Ok | Failed) -> bytes:
 def summary(request: Request | Purge | PostfixChange | MailChange) -> str:
     """Return a request as text for a record: of a list the beginning."""
     if isinstance(request, Import):
-        request = replace(request, entries=request.entries[:3])
+        entries = [replace(entry, why=entry.why[:40]) for entry in request.entries[:1]]
+        request = replace(request, entries=entries if request.part else request.entries[:3])
+    if isinstance(request, UnbanMany):
+        request = replace(request, subjects=request.subjects[: 1 if request.part else 3])
     return _encode(request).decode()
 
 

@@ -131,6 +131,14 @@ class Pipeline:
             self.senders.reset_all(scope)
         return self.recorder.unban(subject, scope, now, exempt_until, origin)
 
+    def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
+        """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
+        for subject, scope in exempt:
+            self.behind.unban(subject, scope)
+            self.engine.reset(subject, scope)
+            self.senders.reset(subject)
+        self.recorder.unban_many(exempt, now)
+
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
 
@@ -337,15 +345,15 @@ class Pipeline:
         decisions: Sequence[Decision],
         pasts: Mapping[Key, Past],
         now: Moment,
-        positions: Sequence[StoredPosition],
+        positions: Sequence[StoredPosition] | None,
     ) -> None:
-        """Record and apply what was decided about a peer's bans; see `decide`.
+        """Record and apply what was decided about entries of a peer or a list; see `decide`.
 
         Args:
             decisions: what was decided.
             pasts: what the store knows of their subjects.
             now: both clocks.
-            positions: how far logs and the peer's stream have been read.
+            positions: how far logs and the peer's stream have been read; None for a list.
         """
         # The kernel is to know the good senders of a network before it knows the network.
         both = [*self._exempt(decisions, now), *decisions]

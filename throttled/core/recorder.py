@@ -10,7 +10,7 @@ Owns the store, what is pending for it, and the pending unbans. Blocks as long a
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -64,6 +64,8 @@ class Recorder:
         self.error: StoreError | None = None  # it cannot be written
         self.unread: StoreError | None = None  # it cannot be read
         self.unbans = PendingUnbans()
+        #: Called with the addresses that good evidence is about.
+        self.evident: Callable[[Iterable[str]], object] = lambda _addresses: None
         self.errors = 0
         self.given_up = 0  # decisions and evidence, as too much waited
         self._skipped = skipped
@@ -80,6 +82,8 @@ class Recorder:
         """Take evidence and what happened; it is recorded with the next positions."""
         self._evidence += evidence
         self._activity.update(activity)
+        if evidence:
+            self.evident(one.subject for one in evidence)
 
     def record(
         self,
@@ -166,6 +170,24 @@ class Recorder:
                 self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
 
+    def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
+        """Reset what was decided about many subjects; see `unban`.
+
+        Args:
+            exempt: see `Store.unban_many`.
+            now: both clocks.
+
+        Raises:
+            StoreError: it could not be recorded; it is as soon as the store works.
+        """
+        self._decisions = [d for d in self._decisions if (d.subject, d.scope) not in exempt]
+        try:
+            self.store.unban_many(exempt, now.wall)
+        except StoreError:
+            for key, until in exempt.items():
+                self.unbans.add([key], now.wall, until)
+            raise
+
     def change_store(self, store: Store, now: Moment, decisions: Sequence[Decision]) -> None:
         """Remember in another store from now on.
 
@@ -221,7 +243,7 @@ class Recorder:
             now: both clocks.
             only: of this address alone.
         """
-        evidence = [e for e in self._evidence if address.network_of(e.subject) == network]
+        evidence = [e for e in self._evidence if address.inside(e.subject, network)]
         most = _SENDERS_64 if address.version(network) == 6 else _SENDERS
         try:
             return self.store.senders(

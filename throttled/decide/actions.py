@@ -252,7 +252,7 @@ class Actions:
                 continue
             state.subtract(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
-                for each in {name, family(name)}:
+                for each in {state.key(name), state.key(family(name))}:
                     gauge.table.remove(session.client, each)
                     gauge.networks.remove(network_of(session.client), each)
         session.given = session.pipelined = session.failures = ()

@@ -182,14 +182,15 @@ class Ladder:
             return self.protection.sender(subject)
         return reason
 
-    def next_ban(self, past: Past, now: float) -> float:
-        """Return how many seconds the next ban would last."""
-        return self._ban(past, now)[1]
+    def next_ban(self, past: Past, now: float, limit: str) -> float:
+        """Return how many seconds the next ban for a limit would last."""
+        return self._ban(past, now, limit)[1]
 
-    def _ban(self, past: Past, now: float) -> tuple[int, float]:
+    def _ban(self, past: Past, now: float, limit: str = OPERATOR) -> tuple[int, float]:
         """Return the step of the ladder that comes next, and its length in seconds."""
         level = offences(past, self.policy.ban.forget, now) + 1
-        times = self.policy.ban.times
+        settings = self.policy.limits.get(limit)
+        times = (settings and settings.ban_times) or self.policy.ban.times
         return level, times[min(level, len(times)) - 1]
 
     def _one(self, crossing: Crossing, past: Past, now: float) -> tuple[Decision | None, int, str]:
@@ -240,7 +241,7 @@ class Ladder:
             rate, seconds = self._rate(crossing.limit)
             why = f"{why}; not banned: {excuse}"
             return self._throttle(crossing, why, now, seconds, rate), upto
-        level, length = self._ban(past, now)
+        level, length = self._ban(past, now, crossing.limit)
         return _decision(crossing, "ban", level, now, now + length, why), 0
 
     def _excuse(self, crossing: Crossing, past: Past, now: float) -> tuple[int, str]:

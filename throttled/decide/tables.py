@@ -164,8 +164,14 @@ class Distinct(Generations[str, bytes]):
         #: How many names of a client are kept beyond `most`, at a time.
         self.more: Callable[[str, float], int] = _no_more
 
-    def add(self, key: str, at: float, name: str) -> int:
-        """Count a name, and return how many distinct ones there are within the window."""
+    def add(self, key: str, at: float, name: str | int) -> int:
+        """Count a name, and return how many distinct ones there are within the window.
+
+        Args:
+            key: the client.
+            at: when.
+            name: it, or its tag (`throttled.decide.tried`), whose hash is the tag itself.
+        """
         if at >= self._due:
             self._rotate(at)
         tick = int(at * self._per_second)
@@ -195,8 +201,8 @@ class Distinct(Generations[str, bytes]):
         self._now = tick.to_bytes(_TICK)
         self._oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
 
-    def remove(self, key: str, name: str) -> None:
-        """Count a name no more."""
+    def remove(self, key: str, name: str | int) -> None:
+        """Count a name or its tag no more."""
         digest = hash(name) & _DIGEST
         for generation in (self._young, self._old):
             if key in generation:

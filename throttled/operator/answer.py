@@ -6,6 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from throttled.control import protocol
+from throttled.control.bulk import UnbanMany
 from throttled.control.protocol import OBSERVED, AuditResult, Done, Request, Result
 from throttled.control.server import Peer
 from throttled.errors import BackendError
@@ -22,6 +23,7 @@ from throttled.operator.status import status
 from throttled.operator.top import top
 from throttled.operator.unban import unban
 from throttled.operator.unban_all import unban_all
+from throttled.operator.unban_many import unban_many
 
 
 async def answer(desk: Desk, request: Request, peer: Peer) -> Result:
@@ -43,6 +45,8 @@ def _counted(desk: Desk, request: Request) -> Request:
     match request:
         case protocol.Explain() | protocol.Unban() | protocol.Ban() | protocol.Throttle():
             return replace(request, subject=counted(request.subject))
+        case UnbanMany():
+            return replace(request, subjects=[counted(each) for each in request.subjects])
         case protocol.Allow() | protocol.Disallow():
             return replace(request, what=counted(request.what))
         case protocol.Import():
@@ -84,6 +88,10 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
     return Done(await desk.daemon().reach())
 
 
+async def _test_notify(desk: Desk, _request: protocol.NotifyTest, _peer: Peer) -> Done:
+    return Done(await desk.daemon().test_notify())
+
+
 def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
     asked = desk.daemon().asked(request.client, request.port, request.about)
     return Done("asked" if asked else "")
@@ -104,6 +112,7 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.Throttle: ban,
     protocol.Unban: unban,
     protocol.UnbanAll: unban_all,
+    UnbanMany: unban_many,
     protocol.Allow: allow,
     protocol.Resolve: resolve,
     protocol.Disallow: disallow,
@@ -111,6 +120,7 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.AddHost: _add_host,
     protocol.Reload: _reload,
     protocol.Reach: _reach,
+    protocol.NotifyTest: _test_notify,
     protocol.FleetStatus: fleet_status,
     protocol.FleetRemove: fleet_remove,
     protocol.FleetTrust: fleet_trust,

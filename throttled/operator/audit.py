@@ -16,6 +16,8 @@ from pathlib import Path
 
 from throttled.clock import Moment, now
 from throttled.control import wire
+from throttled.control.bulk import UnbanManyResult
+from throttled.control.fields import Part
 from throttled.control.protocol import (
     READS,
     ChangeResult,
@@ -55,7 +57,7 @@ class Trail:
         self._store = store
         self._clock = clock
         self._offline = offline
-        self._pending: deque[Change] = deque(maxlen=PENDING)
+        self._pending: deque[tuple[Change, str]] = deque(maxlen=PENDING)
 
     async def handle(
         self, request: Request, peer: Peer, handler: Callable[[Request, Peer], Awaitable[Result]]
@@ -85,7 +87,7 @@ class Trail:
         outcome = "internal error", False
         try:
             yield results
-            outcome = _outcome(results[0])
+            outcome = _outcome(results[0], getattr(request, "part", None))
         except ThrottledError as error:
             outcome = error.message, False
             raise
@@ -95,24 +97,28 @@ class Trail:
             what = op, subject, wire.summary(request), *outcome
             wall = self._clock().wall
             self._write(
-                Change(wall, peer.uid, caller[0], peer.pid, caller[1], *what, self._offline)
+                Change(wall, peer.uid, caller[0], peer.pid, caller[1], *what, self._offline),
+                getattr(request, "part", None),
             )
 
-    def _write(self, change: Change) -> None:
-        where = "kept in memory"
+    def _write(self, change: Change, part: Part | None) -> None:
+        if part is None or part.last or not change.ok:  # a line for each command
+            self._log(change)
+        self._pending.append((change, part.id if part else ""))
+        try:
+            while self._pending:
+                self._store().write_change(*self._pending[0])
+                self._pending.popleft()
+        except StoreError as error:  # it is done all the same
+            where = "in syslog only" if self._offline else "kept in memory"
+            log.error("%s; the audit record is %s. %s", error.message, where, error.hint)
+
+    def _log(self, change: Change) -> None:
         if self._offline:
-            where = "in syslog only"
             syslog.openlog("throttled", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(syslog.LOG_NOTICE, f"without a daemon: {_sentence(change)}")
         else:
             log.log(NOTICE, "%s", _sentence(change))
-        self._pending.append(change)
-        try:
-            while self._pending:
-                self._store().write_change(self._pending[0])
-                self._pending.popleft()
-        except StoreError as error:  # it is done all the same
-            log.error("%s; the audit record is %s. %s", error.message, where, error.hint)
 
 
 @contextmanager
@@ -137,13 +143,16 @@ def this_process() -> Peer:
     return Peer(os.getpid(), os.getuid(), os.getgid())
 
 
-def _outcome(result: Result) -> tuple[str, bool]:
+def _outcome(result: Result, part: Part | None) -> tuple[str, bool]:
     """Return what became of a change: a sentence, and whether the kernel confirmed it."""
     match result:
         case ChangeResult():
             return result.message, result.confirmed
-        case ImportResult():
-            return f"{result.done} done, {len(result.refused)} refused", result.confirmed
+        case ImportResult() | UnbanManyResult():
+            done = result.done + (part.done if part else 0)
+            refused = len(result.refused) + (part.refused if part else 0)
+            text = f"{done} done, {refused} refused"
+            return text if part is None or part.last else f"{text}; not ended", result.confirmed
         case Done():
             return result.message, True
         case _:

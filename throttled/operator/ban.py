@@ -4,7 +4,7 @@ The answer describes the kernel, not the store.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -13,12 +13,14 @@ from throttled import address
 from throttled.control.protocol import Ban, ChangeResult, Entered, Throttle
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
-from throttled.model import Action, Decision, Entry, Past, Rate, Scope
+from throttled.model import Action, Decision, Entry, Past, Rate, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
+from throttled.settings import Duration
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, Scope]
+VERBS: Mapping[str, str] = {"ban": "banned", "throttle": "throttled"}
 
 
 def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
@@ -30,7 +32,11 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     subject = request.subject
     scopes = scopes_of(request.scope)
     action: Literal["ban", "throttle"] = "ban" if isinstance(request, Ban) else "throttle"
-    entry = Entered(subject, action, request.scope, request.seconds, request.why)
+    why = f"manual, uid {peer.uid}" + (f": {request.why}" if request.why else "")
+    entry = Entered(subject, action, request.scope, request.seconds, why)
+    wall = desk.clock().wall
+    more = "".join(_notes([row for row in desk.active(subject) if row.scope in scopes], wall))
+    more += _history(_pasts(desk, [(subject, scope) for scope in scopes], wall).values())
     rate = None
     if isinstance(request, Throttle) and request.rate is not None:
         burst = min(request.rate, desk.config().throttle.burst)
@@ -41,7 +47,7 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
     confirmed = len(desk.lookup(wanted) or ()) == len(scopes)
     rows = [row for row in desk.active(subject) if row.scope in scopes]
-    verb = "banned" if action == "ban" else "throttled"
+    verb = VERBS[action]
     where = " and ".join(scopes)
     if desk.observing:
         message = f"{subject} would be {verb} in {where}; observing, nothing is enforced"
@@ -52,7 +58,26 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     error = desk.pipeline.recorder.error
     if error is not None:
         message += f"; not in the database yet ({error.message})"
-    return ChangeResult(rows, confirmed, message)
+    return ChangeResult(rows, confirmed, message + more)
+
+
+def _notes(rows: Iterable[Snapshot], wall: float) -> Iterator[str]:
+    """Yield what was active before and is replaced, each with what separates it."""
+    for row in rows:
+        if row.action in VERBS and row.until > wall:
+            left = Duration(row.until - wall)
+            yield f"; before: {VERBS[row.action]} in {row.scope} for {left} more ({row.limit})"
+
+
+def _history(pasts: Iterable[Past]) -> str:
+    """Return a warning that a client is known as a good one; "" where it is not."""
+    past = max(pasts, key=lambda known: (known.delivery_days, known.logins))
+    good = []
+    if past.deliveries:
+        good.append(f"delivered mail on {past.delivery_days} of the last 30 days")
+    if past.logins:
+        good.append(f"logged in {past.logins} times in 30 days")
+    return f"; warning: it {' and '.join(good)}" if good else ""
 
 
 def punish(
@@ -80,7 +105,7 @@ def punish(
     manual = desk.pipeline.ladder.manual
     for at, entry in enumerate(entries):
         action: Action = "throttle" if entry.action == "throttle" else "ban"
-        why = f"manual, uid {peer.uid}" + (f": {entry.why}" if entry.why else "")
+        why = entry.why or f"manual, uid {peer.uid}"
         try:
             _refuse_unenforceable(desk, entry.subject)
             for scope in scopes_of(entry.scope):

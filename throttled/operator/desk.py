@@ -13,11 +13,13 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.control.overload import OverloadStatus
 from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
+from throttled.decide.listed import Lists
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import answers
@@ -46,9 +48,11 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    test_notify: Callable[[], Awaitable[str]]
     #: Whether Postfix asked about a session of this host: its address and port, and about what.
     asked: Callable[[str, int, Literal["data", "recipient"]], bool]
     fleet: Callable[[], Fleet | None] = lambda: None
+    overload: Callable[[], list[OverloadStatus]] = list
 
 
 class Desk(Struct, frozen=True):
@@ -64,6 +68,7 @@ class Desk(Struct, frozen=True):
     running: Running | None = None
     #: The database cannot be opened: one in memory stands for it, whose changes are lost.
     unusable: StoreError | None = None
+    lists: Lists | None = None  # the judge of imported lists, of a running daemon
 
     @property
     def store(self) -> Store:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 
 from throttled import address
@@ -10,6 +11,7 @@ from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
+from throttled.decide.overload import known_good
 from throttled.errors import SourceError
 from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
@@ -49,7 +51,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         meters = []
     protected = ladder.protection.reason(subject)
     would = "would be " if desk.observing else ""
-    ban = ladder.next_ban(past, moment.wall)
+    ban = partial(ladder.next_ban, past, moment.wall)
     texts, events = await _read_back(desk, lines)
     return ExplainResult(
         subject=subject,
@@ -66,6 +68,11 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
         proxied=desk.pipeline.behind.active(moment.wall, subject),
+        known_good=tuple(
+            scope
+            for (_, scope), known in pasts.items()
+            if not address.is_named(subject) and (protected or known_good(known, moment.wall))
+        ),
         name=_name(desk, subject, decisions, events),
         accounts=_accounts(events) if seen and sender is None else [],
         ports=desk.running.reconciler.ports if desk.running else {},
@@ -145,7 +152,7 @@ def _next(
     protected: str,
     active: Sequence[Snapshot],
     meters: Sequence[MeterRow],
-    ban: float,
+    ban: Callable[[str], float],
     would: str,
 ) -> str:
     """Say what would happen next to a subject; `would` precedes what only would."""
@@ -165,7 +172,7 @@ def _next(
             if word == "throttled" and meter.scope in throttled:
                 continue
             left = threshold - meter.value + 1
-            length = f" for {Duration(ban)}" if word == "banned" else ""
+            length = f" for {Duration(ban(meter.limit))}" if word == "banned" else ""
             text = (
                 f"{would}{word} in {meter.scope}{length} after {left} more "
                 f"counted by limit {meter.limit} "

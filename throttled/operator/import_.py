@@ -6,13 +6,15 @@ A list is done in pieces, between which the event loop continues; a refused entr
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from throttled.control.protocol import Entered, Import, ImportResult, Refusal
+from throttled.control.bulk import Refusal
+from throttled.control.protocol import Entered, Import, ImportResult
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Entry
 from throttled.operator.allow import store_entry
 from throttled.operator.ban import punish
 from throttled.operator.desk import Desk, scopes_of
+from throttled.operator.listed import punish_listed, remove_keys
 
 #: Entries between two iterations of the event loop: some milliseconds.
 _PIECE = 50
@@ -25,7 +27,16 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
     entries = list(enumerate(request.entries))
     refused: list[Refusal] = []
     confirmed = True
-    for piece in _pieces([pair for pair in entries if pair[1].action != "allow"]):
+    outcomes: dict[str, int] = {}
+    punished = [pair for pair in entries if pair[1].action != "allow"]
+    if request.name:
+        listed = [entry for _, entry in punished]
+        why, confirmed = await punish_listed(desk, request, listed, outcomes)
+        refused += [Refusal(punished[at][0], error.message) for at, error in why.items()]
+        punished = []
+        if request.remove:
+            confirmed &= remove_keys(desk, request.name, request.remove, outcomes)
+    for piece in _pieces(punished):
         confirmed &= _punish(desk, piece, peer, refused)
         await asyncio.sleep(0)
     allowed = await _allow(desk, [pair for pair in entries if pair[1].action == "allow"], refused)
@@ -34,7 +45,7 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
         await desk.protected.settled()
     confirmed &= desk.error is None
     refused.sort(key=lambda refusal: refusal.index)
-    return ImportResult(len(entries) - len(refused), refused, confirmed)
+    return ImportResult(len(entries) - len(refused), refused, confirmed, outcomes=outcomes)
 
 
 def _punish(desk: Desk, piece: Sequence[Numbered], peer: Peer, refused: list[Refusal]) -> bool:

@@ -31,6 +31,8 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     if request.proxied:
         return _proxied(desk, request, wall)
     origin = None if request.peer is None else f"peer:{request.peer}"
+    if request.name:
+        origin = f"list:{request.name}"
     since = None if request.seconds is None else wall - request.seconds
     asked = request.scope, request.action, request.limit, request.within
     what = Filter(*asked, origin=origin, since=since)

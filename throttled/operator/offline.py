@@ -11,6 +11,7 @@ from functools import partial
 
 from throttled.clock import now
 from throttled.config.schema import Config
+from throttled.control.bulk import UnbanMany
 from throttled.control.protocol import READS, Explain, Request, Result, Unban, UnbanAll
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
@@ -48,7 +49,7 @@ def answer_offline(
     try:
         store = Store.open(path, readonly=isinstance(request, READS))
     except StoreError as error:
-        if not isinstance(request, Unban | UnbanAll):
+        if not isinstance(request, Unban | UnbanAll | UnbanMany):
             raise
         store, unusable = Store.open(MEMORY), error
     with closing(store), _silent():

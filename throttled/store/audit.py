@@ -17,6 +17,12 @@ _WRITE = """
 INSERT INTO audit (time, uid, user, pid, program, op, subject, request, outcome, ok, offline)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_AGAIN = """
+UPDATE audit SET outcome = ?1, ok = ok AND ?2
+    WHERE number = (SELECT number FROM audit WHERE op = ?3 AND uid = ?4
+        AND number > (SELECT max(number) FROM audit) - 1000 AND instr(request, ?5)
+        ORDER BY number DESC LIMIT 1)
+"""
 _READ = """
 SELECT time, uid, user, pid, program, op, subject, request, outcome, ok, offline FROM audit
     WHERE time > ?1 AND (?2 IS NULL OR subject = ?2) ORDER BY number DESC LIMIT ?3
@@ -24,10 +30,19 @@ SELECT time, uid, user, pid, program, op, subject, request, outcome, ok, offline
 _PRUNE = "DELETE FROM audit WHERE time < ? OR number <= (SELECT max(number) FROM audit) - ?"
 
 
-def write(connection: sqlite3.Connection, change: Change) -> None:
-    """Add a change, and let the oldest go."""
+def write(connection: sqlite3.Connection, change: Change, command: str = "") -> None:
+    """Add a change, and delete the oldest ones.
+
+    Args:
+        connection: in a transaction.
+        change: what was changed.
+        command: an id in the request, if other parts of the same command may be recorded already:
+            their row then gets this outcome.
+    """
     row = [clip(value) if isinstance(value, str) else value for value in astuple(change)]
-    connection.execute(_WRITE, row)
+    again = (clip(change.outcome), change.ok, change.op, change.uid, command)
+    if not command or not connection.execute(_AGAIN, again).rowcount:
+        connection.execute(_WRITE, row)
     connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
 
 

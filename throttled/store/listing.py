@@ -207,6 +207,13 @@ def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
     return int(number)
 
 
+def prefix_lengths(connection: sqlite3.Connection) -> set[int]:
+    """Return the prefix lengths of the networks that are active."""
+    query = "SELECT DISTINCT substr(subject, instr(subject, '/') + 1) FROM active"
+    rows = connection.execute(f"{query} WHERE instr(subject, '/')")
+    return {int(text) for (text,) in rows if text.isdigit()}
+
+
 def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Action], int]:
     """Return how many are active, without counting them."""
     rows = dict(connection.execute("SELECT name, rows FROM tally").fetchall())

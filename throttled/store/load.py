@@ -5,12 +5,15 @@ A batch of subjects is one SELECT for each scope in it, and a few index lookups 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+from throttled import address
 from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.skipped import Skipped
 from throttled.store.good import MEMORY, Good, day_of
+from throttled.store.listing import span
 from throttled.store.rows import StoredPosition, read_lines, read_rate, structs
 
 Key = tuple[str, Scope]
@@ -57,11 +60,23 @@ WHERE o.subject IS NULL
     AND ?7 IN ('', g.address)
 ORDER BY g.deliveries + g.logins DESC, g.address
 """
-_DECISIONS = """
-SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
-    origin, name, lines
-    FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
+# Networks wider than those that addresses are grouped in.
+_SENDERS_WIDE = _SENDERS.replace(
+    "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
+)
+# Candidates only: with deliveries on two days or two logins, at whatever time.
+_GOOD = """
+SELECT address FROM good
+WHERE address > ?1 AND seen > ?2 AND (days & (days - 1) <> 0 OR logins >= 2)
+ORDER BY address LIMIT ?3
 """
+#: Columns of a decision, for `decision`.
+DECISION = """time, action, subject, scope, "limit", level, until, why, value, threshold, alert,
+    rate, origin, name, lines"""
+_DECISIONS = f"""
+SELECT {DECISION}
+    FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
+"""  # noqa: S608 - constants
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
 
 
@@ -109,7 +124,18 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
 ) -> list[str]:
     """Return known good addresses of a network, see `Store.senders`."""
     values = (network, day_of(now) - MEMORY, scope, now, now - _DAY, until, only, most)
-    return [row[0] for row in connection.execute(_SENDERS, values)]
+    packed, prefix = address.parse(network)
+    if prefix < (24 if len(packed) == 4 else 64):
+        rows = connection.execute(_SENDERS_WIDE, (*values, *span(network)))
+    else:
+        rows = connection.execute(_SENDERS, values)
+    return [row[0] for row in rows]
+
+
+def good_addresses(connection: sqlite3.Connection, after: str, now: float, count: int) -> list[str]:
+    """Return addresses with good evidence that may count, in the order of their text."""
+    values = (after, day_of(now) - MEMORY, count)
+    return [row[0] for row in connection.execute(_GOOD, values)]
 
 
 def decisions(
@@ -118,11 +144,13 @@ def decisions(
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    fields = (
-        (*row, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
-        for *row, alert, rate, origin, name, lines in rows
-    )
-    return structs(Decision, fields, skipped)
+    return structs(Decision, map(decision, rows), skipped)
+
+
+def decision(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the fields of a decision from the columns `DECISION`."""
+    *first, alert, rate, origin, name, lines = row
+    return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:

@@ -52,6 +52,7 @@ from throttled.store.database import Database
 from throttled.store.hourly import Hourly
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
+from throttled.store.period import Period
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
@@ -217,6 +218,11 @@ class Store:
                 record.evidence(connection, evidence, now)
             return load.senders(connection, network, scope, until, now, most, only)
 
+    def good_addresses(self, after: str, now: float, count: int) -> list[str]:
+        """Return addresses whose evidence may make them known good, from one on, in order."""
+        with self._database.guard() as connection:
+            return load.good_addresses(connection, after, now, count)
+
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
@@ -277,6 +283,10 @@ class Store:
         """Return what happened, by hour, from the hour of `since` to before `until`."""
         with self._database.guard() as connection:
             return hourly.read(connection, since, until, self.skipped)
+
+    def period(self, since: float, until: float) -> Period:
+        """Return what reads the decisions of a period, for reports."""
+        return Period(self._database, since, until)
 
     def totals(self, since: float) -> list[tuple[float, str, str, int]]:
         """Return what happened in each hour since then: begin, what, kind, count."""
@@ -355,6 +365,13 @@ class Store:
         with self._database.guard() as connection:
             return fleet.outbox(connection, after, count, now, self.skipped)
 
+    def unbanned(
+        self, after: int, until: int, scope: str, now: float, count: int
+    ) -> tuple[list[fleet.Own], int]:
+        """Return what an `unban --all` unbanned, see `throttled.store.fleet`."""
+        with self._database.guard() as connection:
+            return fleet.unbanned(connection, after, until, scope, now, count, self.skipped)
+
     def own_bans(self, after: int, now: float, count: int = _CHUNK) -> list[fleet.Own]:
         """Return at most `count` bans of this host that are active, after a number."""
         with self._database.guard() as connection:
@@ -374,6 +391,11 @@ class Store:
         """Return how many entries are active of one peer."""
         with self._database.guard() as connection:
             return fleet.count(connection, peer, now)
+
+    def good_in(self, first: str, beyond: str, now: float, most: int) -> list[str]:
+        """Return good senders, see `throttled.store.fleet.good`."""
+        with self._database.guard() as connection:
+            return fleet.good(connection, first, beyond, now, most)
 
     # What is active
 
@@ -450,6 +472,11 @@ class Store:
         with self._database.guard() as connection:
             return listing.total(connection, what, now)
 
+    def prefix_lengths(self) -> set[int]:
+        """Return the prefix lengths of the networks that are active: 0.1 s for a million rows."""
+        with self._database.guard() as connection:
+            return listing.prefix_lengths(connection)
+
     def counts(self, now: float) -> dict[tuple[Scope, Action], int]:
         """Return how many are active by scope and action."""
         with self._database.guard() as connection:
@@ -483,6 +510,17 @@ class Store:
                 for one in (SCOPES if scope is None else (scope,))
                 for entry in manual.unban(connection, (subject, one), now, exempt_until, origin)
             ]
+
+    def unban_many(self, exempt: Mapping[Key, float], now: float) -> None:
+        """Unban many subjects in one transaction; see `unban`.
+
+        Args:
+            exempt: by subject and scope until when each is exempt; 0.0 for not.
+            now: wall clock.
+        """
+        with self._database.transaction() as connection:
+            for key, until in exempt.items():
+                manual.unban(connection, key, now, until)
 
     def unban_scope(self, scope: Scope, chunk: int = _CHUNK) -> Iterator[list[Entry]]:
         """Remove the throttles and bans of a scope in chunks; yield them, `seconds` 0.
@@ -591,10 +629,10 @@ class Store:
         with self._database.guard() as connection:
             return host.names(connection, self.skipped)
 
-    def write_change(self, change: Change) -> None:
+    def write_change(self, change: Change, command: str = "") -> None:
         """Keep what an operator changed."""
         with self._database.transaction() as connection:
-            audit.write(connection, change)
+            audit.write(connection, change, command)
 
     def changes(
         self, since: float = 0.0, subject: str | None = None, count: int = 1000

@@ -206,3 +206,16 @@ def test_for_want_of_a_file_the_journal_is_looked_for(cli: "Cli", config_file: P
     _follow(config_file)
     findings = cli("check", "--json").json()["problems"]
     assert any("journal" in finding["what"] for finding in findings)
+
+
+def test_files_beside_the_configuration(cli: "Cli", config_file: Path) -> None:
+    beside = config_file.with_suffix(".d")
+    beside.mkdir()
+    secret = beside / "notify.toml"
+    secret.write_text('[notify]\nurl = "http://127.0.0.1/x"\n[firewall]\nbackend = "iptables"\n')
+    secret.chmod(0o644)
+    found = cli("check", "--no-visit").out.splitlines()
+    assert f"ok       configuration: {config_file}, {secret}" in found
+    assert f"         firewall.backend: {secret}:4 counts, not {config_file}:6" in found
+    readable = f"every local user can read the webhook's URL, a secret, in {secret}"
+    assert any(readable in line for line in found)

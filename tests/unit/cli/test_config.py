@@ -30,3 +30,14 @@ def test_json(cli: "Cli") -> None:
     assert settings["limits"]["auth"]["within"] == "10m"
     assert settings["firewall"]["backend"] == "nftables"
     assert cli("config", "--default", "--json").json()["mode"] == Config().mode
+
+
+def test_each_value_of_a_file_names_its_place(cli: "Cli", config_file: Path) -> None:
+    beside = config_file.with_suffix(".d")
+    beside.mkdir()
+    (beside / "local.toml").write_text('[firewall]\nbackend = "xdp"\n[limits.errors]\nhard = 70\n')
+    lines = cli("config").out.splitlines()
+    assert f'backend = "xdp"  # {beside}/local.toml:2, instead of {config_file}:6' in lines
+    assert f"hard = 70  # {beside}/local.toml:4" in lines
+    assert "soft = 20" in lines
+    assert loads("\n".join(lines), "output") == load(str(config_file))

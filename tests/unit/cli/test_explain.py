@@ -255,6 +255,12 @@ def test_lines_of_other_kinds(cli: "Cli", daemon: "Daemon") -> None:
     ]
 
 
+def test_who_is_known_good(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(_result(), protected="", known_good=("mx", "submission"))
+    lines = cli("explain", "198.51.100.7").out.splitlines()
+    assert "Known good in mx, submission: never delayed as a stranger" in lines
+
+
 def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:
     (ban,) = _result().active
     slow = replace(ban, action="throttle", level=0, rate=Rate(6, 3600.0, 2))

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.control.protocol import MAX_ENTRIES, Entered, Import, ImportResult, Refusal
+from throttled.control.bulk import Refusal
+from throttled.control.protocol import MAX_ENTRIES, Entered, Import, ImportResult
 from throttled.errors import NotRunningError
 
 if TYPE_CHECKING:

@@ -117,6 +117,18 @@ def test_what_the_daemon_would_not_accept_is_refused(cli: "Cli") -> None:
     assert cli("find", "198.51").code == 0
 
 
+def test_unban_of_many(cli: "Cli", store: Store) -> None:
+    ended = cli("unban", "2001:db8::1", BANNED, "203.0.113.9")
+    assert (ended.code, ended.out) == (1, "2 unbanned, 1 not\n")  # the kernel has no network
+    assert "203.0.113.9 is neither throttled nor banned" in ended.err
+    assert [row.subject for row in store.snapshots(time.time())] == [NETWORK]
+    ended = cli("unban", "--within", NETWORK)
+    assert (ended.code, ended.out) == (0, "1 unbanned\n")
+    ended = cli("unban", "--within", NETWORK)
+    assert (ended.code, "nothing of that is throttled or banned" in ended.err) == (1, True)
+    assert [change.op for change in store.changes()][:3] == ["unban-many"] * 3
+
+
 def test_unban_with_an_exemption(cli: "Cli", store: Store) -> None:
     ended = cli("unban", "203.0.113.9", "--for", "1h")
     assert ended.code == 0

@@ -14,6 +14,7 @@ from throttled.settings import (
     Guessing,
     Limit,
     Network,
+    Overload,
     Override,
     Protect,
     Thresholds,
@@ -107,7 +108,7 @@ BAD: dict[str, tuple[Config, str, str]] = {
     ),
     "hard of a scope": (
         limits(x=limit(3, 5, submission=Thresholds(hard=2))),
-        "limits.x.submission.soft",
+        "limits.x.submission.hard",
         "soft (3) must be below hard (2)",
     ),
     "no threshold": (limits(x=limit()), "limits.x", "needs soft, hard or both"),
@@ -140,6 +141,21 @@ BAD: dict[str, tuple[Config, str, str]] = {
         "from 1s to 24d",
     ),
     "rate unit": (Config(throttle=Throttle(per=duration("5m"))), "throttle.per", '"1s", "1m"'),
+    "ban times of a limit": (
+        limits(x=replace(limit(3, 5), ban_times=(duration("2h"), duration("1h")))),
+        "limits.x.ban_times",
+        "each ban must be at least as long",
+    ),
+    "a ban time of a limit": (
+        limits(x=replace(limit(3, 5), ban_times=(duration("25d"),))),
+        "limits.x.ban_times",
+        "must be from 1s to 24d",
+    ),
+    "ban times of senders": (
+        limits(x=sender("messages", ban_times=(duration("1h"),))),
+        "limits.x.ban_times",
+        'only for limits of = "client"',
+    ),
     "network thresholds": (Config(network=Network(soft=10)), "network.soft", "below hard (10)"),
     "no network": (
         Config(protect=Protect(networks=("198.51.100.0/33",))),
@@ -179,6 +195,16 @@ BAD: dict[str, tuple[Config, str, str]] = {
         "guessing.within",
         "from 1s to 24d",
     ),
+    "turns longer than greylisting": (
+        Config(overload=Overload(turn=duration("6m"))),
+        "overload.turn",
+        "must be from 1s to 5m",
+    ),
+    "idle too short": (
+        Config(overload=Overload(idle=duration("0.1s"))),
+        "overload.idle",
+        "must be from",
+    ),
     "guessing as a limit": (limits(guessing=limit(3)), "limits.guessing", "a word of its own"),
     "own rates": (
         limits(**{f"x{n}": slow_limit(n, "1h", 1) for n in range(1, 18)}),
@@ -213,7 +239,7 @@ BAD: dict[str, tuple[Config, str, str]] = {
     ),
     "for with soft above hard": (
         limits(x=replace(limit(3, 9), for_={"198.51.100.7": Override(soft=9)})),
-        "limits.x.for.198.51.100.7",
+        "limits.x.for.198.51.100.7.soft",
         "soft (9) must be below hard (9)",
     ),
     "share of messages": (limits(x=sender("messages", share="5%")), "limits.x.share", "bounces"),
@@ -247,3 +273,18 @@ def test_faults_do_not_hide_each_other() -> None:
         "limits.x.soft", "limits.network", "limits.network", "ban.times", "ban.times",
         "network.soft",
     ]  # fmt: skip
+
+
+def test_thresholds_are_reported_where_they_were_written() -> None:
+    config = limits(x=limit(20, 5))
+    soft, hard = ("limits", "x", "soft"), ("limits", "x", "hard")
+    what = {
+        key: [message.split(",")[0] for at, message in checks.errors(config, {key}) if at == key]
+        for key in (soft, hard)
+    }
+    assert what == {
+        soft: ["must be below hard"],
+        hard: ["must be above soft"],
+    }
+    (both,) = checks.errors(config, {soft, hard})
+    assert both == (soft, "soft (20) must be below hard (5)")

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled.config import document
-from throttled.config.load import load, loads
+from throttled.config.load import load, loads, read
 from throttled.config.schema import Config
 from throttled.errors import ConfigError
 from throttled.settings import Limit, Thresholds, default_limits, duration
@@ -52,11 +52,34 @@ def test_a_limit_of_ones_own() -> None:
 
 A_TABLE = (
     "a table with count, within, of, soft, hard, share, usual, mode, mx, submission, throttle, "
-    "factor, for and enabled"
+    "ban_times, factor, for and enabled"
 )
 A_MODE = 'must be "enforce", "observe" or "throttle"'
 
 MESSAGES = {
+    "[limits.errors]\nhard = 5": (
+        "t.toml:2: limits.errors.hard = 5: must be above soft, which is 20 by default: "
+        "set soft too, below 5"
+    ),
+    "[limits.errors]\nsoft = 50": (
+        "t.toml:2: limits.errors.soft = 50: must be below hard, which is 50 by default: "
+        "set hard too, above 50"
+    ),
+    "[network]\nhard = 3": (
+        "t.toml:2: network.hard = 3: must be above soft, which is 5 by default: "
+        "set soft too, below 3"
+    ),
+    '[limits.errors.for."192.0.2.7"]\nhard = 9': (
+        't.toml:2: limits.errors.for."192.0.2.7".hard = 9: must be above soft, which is 20 by '
+        "default: set soft too, below 9"
+    ),
+    "[limits.error]\nhard = 5": (
+        "t.toml:1: limits.error: no such limit; did you mean errors? One of your own needs count"
+    ),
+    "[limits.auth]\nmaxretry = 5": (
+        "t.toml:2: limits.auth.maxretry = 5: a word of fail2ban; here it is `soft` or `hard` of a "
+        "limit: [limits.auth] hard = 5"
+    ),
     "mode = ": "t.toml: not TOML: Invalid value (at end of document)",
     "\n\nx = 1\nx = 2": "t.toml: not TOML: Cannot overwrite a value (at end of document)",
     "x = " + "[" * 9999: "t.toml: not TOML: nested too deeply",
@@ -65,12 +88,13 @@ MESSAGES = {
     "limits.'errors'. \"hard\" = 0": (
         "t.toml:1: limits.errors.hard = 0: must be a whole number from 1 to 8000000000"
     ),
-    "[limits.errors]\n\nhard = 7": (
-        "t.toml:1: limits.errors.soft = 20: soft (20) must be below hard (7)"
+    "network.hard = 5": (
+        "t.toml:1: network.hard = 5: must be above soft, which is 5 by default: "
+        "set soft too, below 5"
     ),
-    "network.hard = 5": "t.toml:1: network.soft: soft (5) must be below hard (5)",
     "[limits.errors.mx]\nhard = 7": (
-        "t.toml:1: limits.errors.mx.soft: soft (20) must be below hard (7)"
+        "t.toml:2: limits.errors.mx.hard = 7: must be above soft, which is 20 by default: "
+        "set soft too, below 7"
     ),
     "[[limits]]\nx = 1": f"t.toml:1: limits = [{{…}}]: must be a table, each value {A_TABLE}",
     "x.y.z.v.w = 1": f"t.toml:1: x: unknown; there are {', '.join(Config.__struct_fields__)}",
@@ -145,6 +169,71 @@ def test_permission_denied(tmp_path: Path) -> None:
         os.seteuid(0)
     assert caught.value.message == f"{path}: permission denied"
     assert caught.value.hint == "run as root"
+
+
+def test_files_beside_it_are_read_in_order_and_the_last_counts(tmp_path: Path) -> None:
+    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+    path.write_text('mode = "observe"\n[limits.errors]\nhard = 60\n[protect]\nbrake = 7')
+    beside.mkdir()
+    (beside / "20-b.toml").write_text("[limits.errors]\n\nhard = 80\nsoft = 30")
+    (beside / "10-a.toml").write_text('mode = "throttle"\n[limits.errors]\nhard = 70')
+    (beside / ".hidden.toml").write_text("nonsense")
+    (beside / "30-c.toml.dpkg-dist").write_text("nonsense")
+    found = read(str(path))
+    assert found.files == (str(path), str(beside / "10-a.toml"), str(beside / "20-b.toml"))
+    errors = found.config.limits["errors"]
+    assert (found.config.mode, errors.soft, errors.hard) == ("throttle", 30, 80)
+    assert found.config.protect.brake == 7
+    hard = [str(place) for place in found.places["limits", "errors", "hard"]]
+    assert hard == [f"{path}:3", f"{beside}/10-a.toml:3", f"{beside}/20-b.toml:3"]
+
+
+def test_errors_name_the_file_that_counts(tmp_path: Path) -> None:
+    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+    path.write_text("[limits.errors]\nsoft = 30\nhrad = 3")
+    beside.mkdir()
+    (beside / "a.toml").write_text("[limits.errors]\nhard = 10")
+    (beside / "b.toml").write_text("mode = 3")
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    assert caught.value.message.splitlines() == [
+        f"{path}:3: limits.errors.hrad = 3: unknown; did you mean hard?",
+        f"{beside}/b.toml:1: mode = 3: {A_MODE}",
+    ]
+    path.write_text("[limits.errors]\nsoft = 30")
+    (beside / "b.toml").unlink()
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    message = f"{path}:2: limits.errors.soft = 30: soft (30) must be below hard (10)"
+    assert caught.value.message == message
+    (beside / "a.toml").write_text("mode = ")
+    with pytest.raises(ConfigError, match=r"/a\.toml: not TOML"):
+        load(str(path))
+
+
+def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+    path.touch()
+    beside.write_text("not a directory")
+    assert read(str(path)).files == (str(path),)
+    beside.unlink()
+    beside.mkdir()
+    for number in range(101):
+        (beside / f"{number}.toml").touch()
+    with pytest.raises(ConfigError, match="more than 100 files"):
+        load(str(path))
+    beside.chmod(0)
+    tmp_path.chmod(0o711)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o711)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError) as caught:
+            load(str(path))
+    finally:
+        os.seteuid(0)
+        beside.chmod(0o700)
+    assert caught.value.message == f"{beside}: Permission denied"
 
 
 def test_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled.control import canonical, wire
+from throttled.control.bulk import UnbanMany
 from throttled.control.protocol import (
     Allow,
     Audit,
@@ -125,3 +126,10 @@ def test_what_is_no_host_or_none_of_its_addresses(what: str, addresses: list[str
     line = json.dumps({"op": "resolve", "what": what, "addresses": addresses}).encode()
     with pytest.raises(UsageError):
         wire.decode_request(line)
+
+
+def test_many_subjects() -> None:
+    request = UnbanMany(["2001:DB8::1", " 198.51.100.7"], within="198.51.100.7/24")
+    expected = UnbanMany(["2001:db8::1", "198.51.100.7"], within="198.51.100.0/24")
+    assert canonical.canonical(request) == expected
+    assert canonical.canonical(UnbanMany(limit="errors")) == UnbanMany(limit="errors")

@@ -7,6 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from throttled.control import wire
+from throttled.control.bulk import UnbanMany
+from throttled.control.fields import Part
 from throttled.control.protocol import (
     MAX_REQUEST,
     AddHost,
@@ -46,6 +48,7 @@ from throttled.errors import RefusedError, ThrottledError, UsageError
 from throttled.model import Decision, Finding, Line, Past, Snapshot
 
 REQUESTS: list[Request] = [
+    UnbanMany(["198.51.100.7"], exempt=60.0, part=Part("0123456789", 1, last=True)),
     Ping(),
     Status(),
     List(),
@@ -236,3 +239,11 @@ def test_a_length_is_what_people_wrote_and_no_other_version(
     with pytest.raises(UsageError, match=f"^{message}$") as caught:
         wire.decode_request(wire.encode(request_))
     assert not caught.value.hint
+
+
+def test_the_summary_of_many() -> None:
+    assert wire.summary(UnbanMany(["198.51.100.7"] * 9)).count("198.51.100.7") == 3
+    part = Part("0123456789", 1, last=True)
+    assert wire.summary(UnbanMany(["198.51.100.7"] * 9, part=part)).count("198.51.100.7") == 1
+    entries = [Entered("198.51.100.7", "ban", why="x" * 500)] * 9
+    assert len(wire.summary(Import(entries, part=part))) < 300

@@ -70,6 +70,16 @@ def test_the_ladder(before: int, seconds: int) -> None:
     assert decision.level == before + 1
 
 
+def test_a_limit_may_have_ban_times_of_its_own() -> None:
+    own = Limit(count="errors", within=duration("10m"), ban_times=(duration("2h"), duration("3h")))
+    policy = Policy(limits={"errors": own, "auth": replace(own, ban_times=None)})
+    assert one(HARD, policy=policy).until - NOW == 7200
+    past = Past(offences=5, last_offence=NOW - 60)
+    assert one(HARD, past, policy).until - NOW == 3 * 3600
+    assert one(replace(HARD, limit="auth"), policy=policy).until - NOW == 600
+    assert ladder(policy).next_ban(past, NOW, "errors") == 3 * 3600
+
+
 def test_offences_decay_step_by_step() -> None:
     past = Past(offences=3, last_offence=NOW - 25 * DAY)
     assert offences(past, 10 * DAY, NOW) == 1
@@ -463,8 +473,8 @@ def test_a_ban_of_a_stated_length_is_no_step_of_the_ladder() -> None:
 
 
 def test_next_ban() -> None:
-    assert ladder().next_ban(Past(), NOW) == 600
-    assert ladder().next_ban(Past(offences=2, last_offence=NOW), NOW) == 14400
+    assert ladder().next_ban(Past(), NOW, "errors") == 600
+    assert ladder().next_ban(Past(offences=2, last_offence=NOW), NOW, "mine") == 14400
 
 
 def test_a_manual_ban_refuses_what_is_protected() -> None:

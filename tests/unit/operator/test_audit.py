@@ -118,10 +118,10 @@ def test_what_a_failing_store_does_not_take_is_written_later() -> None:
     class Full(Store):
         full = True
 
-        def write_change(self, change: Change) -> None:
+        def write_change(self, change: Change, command: str = "") -> None:
             if self.full:
                 raise StoreError("the disk is full")
-            super().write_change(change)
+            super().write_change(change, command)
 
     store = Full.open(":memory:")
     audit = Trail(lambda: store, now)

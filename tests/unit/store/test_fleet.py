@@ -19,13 +19,19 @@ def subjects(rows: list[Own]) -> list[tuple[str, str]]:
     return [(row.action, row.subject) for row in rows]
 
 
-@pytest.mark.parametrize("origin", ["log", "operator", "list:DROP"])
+@pytest.mark.parametrize("origin", ["log", "operator"])
 def test_own_bans_are_in_the_outbox(store: Store, origin: str) -> None:
     store.record(NOW, [replace(BAN, origin=origin)])
     rows, end = store.outbox(0, NOW)
     assert rows == [Own(1, "ban", A, "mx", "errors", 2, NOW + 600, 56, 50, 0.0)]
     assert end == store.last_decision() == 1
     assert store.outbox(end, NOW) == ([], 1)
+
+
+def test_lists_by_name_are_not_shared(store: Store) -> None:
+    store.record(NOW, [replace(BAN, origin="list:drop")])
+    assert store.outbox(0, NOW)[0] == []
+    assert store.own_bans(0, NOW) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whether notifications can be delivered: the command is there, the webhook reachable and secret.
+"""Whether notifications can be delivered: command there, webhook reachable, mail accepted.
 
 The packaged unit lets the daemon reach no other host (`IPAddressDeny=any`). A running daemon tries
 it itself; of one that does not run, systemd is asked what the unit allows.
@@ -6,7 +6,7 @@ it itself; of one that does not run, systemd is asked what the unit allows.
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from throttled.config.schema import Notify
 from throttled.errors import HostError, ThrottledError
 from throttled.host.command import run
 from throttled.model import Finding
+from throttled.notify.mail import accepts
 
 DROP_IN = "/etc/systemd/system/throttled.service.d/webhook.conf"
 #: As packaging/systemd/webhook.conf, which a test compares.
@@ -31,20 +32,33 @@ Network = IPv4Network | IPv6Network
 _PORTS = {"http": 80, "https": 443}
 
 
-def check(settings: Notify, path: Path, reach: Callable[[], object] | None) -> Iterator[Finding]:
+def check(
+    settings: Notify, paths: Iterable[Path], reach: Callable[[], object] | None
+) -> Iterator[Finding]:
     """Check what is configured; yield nothing where nothing is.
 
     Args:
         settings: the configuration's [notify].
-        path: of the configuration's file.
+        paths: of the configuration's files with the webhook's URL.
         reach: has the running daemon connect to the webhook; raises ThrottledError where it
             could not. None where no daemon runs.
     """
     if settings.command:
         yield _command(settings.command[0])
+    if settings.mail:
+        yield _mail(settings.mail, settings.smtp)
     if settings.url:
-        yield from _secret(path)
+        for path in paths:
+            yield from _secret(path)
         yield _from_daemon(settings.url, reach) if reach else _from_unit(settings.url)
+
+
+def _mail(to: str, server: str) -> Finding:
+    try:
+        accepts(to, server)
+    except ThrottledError as error:
+        return Finding("fault", f"notify: no mail to {to}: {error.message}", error.hint)
+    return Finding("ok", f"notify: {server} accepts mail to {to}")
 
 
 def _command(program: str) -> Finding:

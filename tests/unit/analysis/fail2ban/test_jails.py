@@ -1,0 +1,121 @@
+"""fail2ban's jails, as fail2ban prints them and from its files."""
+
+import pytest
+
+from throttled.analysis.fail2ban import jails
+from throttled.analysis.fail2ban.jails import PERMANENT, Jail
+
+DUMP = r"""2026-11-29 15:41:03,690 fail2ban.jailreader [28588]: WARNING Have not found any log file
+['set', 'syslogsocket', 'auto']
+['set', 'dbfile', '/tmp/f.sqlite3']
+['set', 'dbpurgeage', '1d']
+['add', 'postfix', 'auto']
+['set', 'postfix', 'prefregex', '^postfix/\\w+ <F-CONTENT>.+</F-CONTENT>$']
+['multi-set', 'postfix', 'addfailregex', ['^a <HOST>', '^b <HOST>']]
+['set', 'postfix', 'addignoreregex', 'ours']
+['set', 'postfix', 'maxretry', 3]
+['set', 'postfix', 'findtime', '1d 12h']
+['set', 'postfix', 'bantime', '-1']
+['set', 'postfix', 'addignoreip', '127.0.0.1/8', 'host.example.com']
+['set', 'other', 'maxretry', 9]
+['start', 'postfix']
+['set']
+[1
+"""
+
+
+def test_what_the_client_prints() -> None:
+    found = jails.dumped(DUMP)
+    assert found.database == "/tmp/f.sqlite3"
+    assert found.filters
+    assert found.jails == {
+        "postfix": Jail(
+            "postfix",
+            3,
+            129600.0,
+            PERMANENT,
+            ["127.0.0.1/8", "host.example.com"],
+            r"^postfix/\w+ <F-CONTENT>.+</F-CONTENT>$",
+            ["^a <HOST>", "^b <HOST>"],
+            ["ours"],
+        )
+    }
+
+
+def test_files_without_fail2ban() -> None:
+    conf = """
+[INCLUDES]
+before = x
+[DEFAULT]
+bantime = 10m
+findtime=5m
+ignoreip = ::1
+enabled = false
+filter = %(__name__)s[mode=%(mode)s]
+mode = normal
+[postfix]
+mode = more
+[sshd]
+[dovecot]
+enabled = %(known/enabled)s
+"""
+    local = """
+[DEFAULT]
+bantime = 1h
+ignoreip = %(ours)s 192.0.2.7
+ours = 198.51.100.0/24,
+[postfix]
+enabled = true
+maxretry = 4
+"""
+    found = jails.configured([conf, local])
+    (jail,) = found.jails.values()
+    assert (jail.name, jail.maxretry, jail.findtime, jail.bantime) == ("postfix", 4, 300.0, 3600.0)
+    assert jail.ignore == ["198.51.100.0/24", "192.0.2.7"]
+    assert jail.filter == "postfix[mode=more]"
+    with pytest.raises(ValueError, match="no section headers"):
+        jails.configured(["nonsense"])
+
+
+def test_a_value_that_names_itself_ends() -> None:
+    found = jails.configured(["[postfix]\nenabled = yes\nfilter = %(filter)s"])
+    assert found.jails["postfix"].filter == "%(filter)s"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (600, 600.0),
+        ("10m", 600.0),
+        ("1d 12h", 129600.0),
+        ("1w", 604800.0),
+        ("1.5 hours", 5400.0),
+        ("1mo", 2629800.0),
+        (-1, PERMANENT),
+        ("-1", PERMANENT),
+    ],
+)
+def test_durations(text: str | int, seconds: float) -> None:
+    assert jails.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10 parsecs", "10m!"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration of fail2ban"):
+        jails.seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("jail", "postfix", "mail"),
+    [
+        (Jail("postfix-sasl"), True, True),
+        (Jail("mine", prefix=r"postfix(-\w+)?/"), True, True),
+        (Jail("mine", filter="postfix[mode=more]"), True, True),
+        (Jail("dovecot", prefix="dovecot"), False, True),
+        (Jail("exim"), False, True),
+        (Jail("sshd", prefix="sshd"), False, False),
+        (Jail("recidive"), False, False),
+    ],
+)
+def test_which_jails_are_about_mail(jail: Jail, *, postfix: bool, mail: bool) -> None:
+    assert (jail.postfix, jail.mail) == (postfix, mail)

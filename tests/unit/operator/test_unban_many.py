@@ -1,0 +1,176 @@
+"""Many at once, in a daemon in this process: unban of names and filters, and lists by name."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from throttled.control.bulk import UnbanMany, UnbanManyResult
+from throttled.control.fields import Part
+from throttled.control.protocol import Ban, ChangeResult, Entered, Import, ImportResult
+from throttled.errors import ThrottledError
+from throttled.model import Evidence
+from throttled.operator import listed, unban_many
+from throttled.store.store import Filter, Store
+from unit.operator.test_answer import in_kernel, writable
+from unit.service.test_daemon import A, B, Lab, live
+
+NET = "198.51.100.0/24"
+OTHER = "203.0.113.9"
+GOOD = "203.0.113.77"
+
+
+async def ban(lab: Lab, *subjects: str) -> None:
+    for subject in subjects:
+        await lab.ask(Ban(subject, scope="mx", seconds=600.0), ChangeResult)
+
+
+def test_named_subjects_and_what_still_bans_one(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await ban(lab, A, B, OTHER, NET)
+        request = UnbanMany([A, OTHER, "192.0.2.1", OTHER])
+        result = await lab.ask(request, UnbanManyResult)
+        assert (result.done, result.confirmed) == (1, True)
+        assert [(r.index, r.why) for r in result.refused] == [
+            (
+                0,
+                f"{A} is still banned by {NET} in mx; to unban that too: throttled unban {NET}",
+            ),
+            (2, "192.0.2.1 is neither throttled nor banned"),
+        ]
+        assert in_kernel(lab) == {(B, "mx"), (NET, "mx")}
+        result = await lab.ask(UnbanMany([B, NET], exempt=60.0), UnbanManyResult)
+        assert (result.done, result.refused) == (2, [])
+        assert {each.action for each in lab.daemon.backend.dump()} == {"exempt"}
+
+    live(tmp_path, story)
+
+
+def test_filters_in_parts_have_one_audit_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unban_many, "MAX_UNBANS", 2)
+
+    async def story(lab: Lab) -> None:
+        await ban(lab, A, B, NET, OTHER)
+        first = UnbanMany(within=NET, part=Part("0123456789", 1, last=False))
+        result = await lab.ask(first, UnbanManyResult)
+        assert (result.done, result.more, result.confirmed) == (2, True, True)
+        second = UnbanMany(within=NET, part=Part("0123456789", 2, last=True, done=2))
+        result = await lab.ask(second, UnbanManyResult)
+        assert (result.done, result.more) == (1, False)
+        assert in_kernel(lab) == {(OTHER, "mx")}
+        with pytest.raises(ThrottledError, match="nothing of that is"):
+            await lab.ask(UnbanMany(within=NET), UnbanManyResult)
+        with pytest.raises(ThrottledError, match="no such limit: erors") as caught:
+            await lab.ask(UnbanMany(limit="erors"), UnbanManyResult)
+        assert "did you mean errors?" in caught.value.hint
+        assert (await lab.ask(UnbanMany(limit="operator"), UnbanManyResult)).done == 1
+        assert in_kernel(lab) == set()
+
+    live(tmp_path, story)
+    with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
+        rows = [(c.op, c.outcome) for c in store.changes() if "within" in c.request]
+    assert rows == [
+        ("unban-many", "nothing of that is throttled or banned"),
+        ("unban-many", "3 done, 0 refused"),
+    ]
+
+
+def test_while_the_store_cannot_be_written(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await ban(lab, A, B)
+        writable(lab, yes=False)
+        result = await lab.ask(UnbanMany(within=NET), UnbanManyResult)
+        assert (result.done, result.more, result.confirmed) == (2, False, True)
+        assert "will be recorded when the store works again" in result.message
+        assert in_kernel(lab) == set()
+        writable(lab, yes=True)
+        await lab.listed(0)
+
+    live(tmp_path, story)
+
+
+def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        now = time.time()
+        lab.daemon.store.record(now, [], [Evidence(GOOD, now - n * 86400, 2) for n in range(4)])
+        await ban(lab, A)
+        entries = [Entered(each, "ban", "mx") for each in (A, OTHER, GOOD, "127.0.0.1")]
+        entries.append(Entered("203.0.0.0/16", "throttle", "mx", why="SBL1"))
+        result = await lab.ask(Import(entries, name="drop"), ImportResult)
+        assert [(r.index, r.why.split(":")[0]) for r in result.refused] == [(3, "protected")]
+        assert result.outcomes == {"banned": 2, "throttled": 2}
+        rows = {row.subject: row for row in lab.daemon.store.snapshots(time.time())}
+        assert rows[OTHER].origin == "list:drop"
+        assert rows["203.0.0.0/16"].why == "SBL1"
+        left = rows[OTHER].until - time.time()
+        assert listed.LASTING - 60 < left <= listed.LASTING
+        assert (rows[GOOD].action, rows[GOOD].until - time.time() < 601) == ("throttle", True)
+        replaced = Import([], name="drop", remove=[(OTHER, "mx"), ("192.0.2.1", "mx")])
+        result = await lab.ask(replaced, ImportResult)
+        assert (result.outcomes, result.confirmed) == ({"removed": 1}, True)
+        await ban(lab, B)
+        result2 = await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
+        assert (result2.done, result2.confirmed, result2.more) == (3, True, False)
+        assert in_kernel(lab) == {(B, "mx")}
+        with pytest.raises(ThrottledError, match="nothing is active from a list drop"):
+            await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
+        assert lab.daemon.store.total(time.time(), Filter(origin="list:drop")) == 0
+
+    live(tmp_path, story)
+
+
+def test_a_good_sender_in_a_wide_network_of_a_list_gets_an_entry_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async def story(lab: Lab) -> None:
+        now = time.time()
+        lab.daemon.store.record(now, [], [Evidence(GOOD, now - n * 86400, 2) for n in range(4)])
+        entries = [Entered("203.0.112.0/20", "ban", "mx")]
+        await lab.ask(Import(entries, name="drop"), ImportResult)
+        found = {(each.subject, each.action) for each in lab.daemon.backend.dump()}
+        assert found == {("203.0.112.0/20", "ban"), (GOOD, "exempt")}
+
+    live(tmp_path, story)
+
+
+def test_a_list_has_a_maximum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed, "MOST", 1)
+
+    async def story(lab: Lab) -> None:
+        await lab.ask(Import([Entered(A, "throttle", "mx")], name="x"), ImportResult)
+        result = await lab.ask(Import([Entered(B, "throttle", "mx")], name="x"), ImportResult)
+        assert result.done == 0
+        assert result.refused[0].why == "the list x has 1 active entries already"
+
+    live(tmp_path, story)
+
+
+def test_a_ban_says_what_it_replaces_and_warns_of_a_good_sender(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        now = time.time()
+        lab.daemon.store.record(now, [], [Evidence(A, now - 90000, 2, 1), Evidence(A, now, 1)])
+        first = await lab.ask(Ban(A, scope="mx", seconds=7200.0), ChangeResult)
+        assert first.message == (
+            f"{A} is banned in mx; warning: it delivered mail on 2 of the last 30 days and "
+            "logged in 1 times in 30 days"
+        )
+        again = await lab.ask(Ban(A, scope="mx", seconds=60.0), ChangeResult)
+        assert "; before: banned in mx for 1h59m" in again.message or "for 2h " in again.message
+        assert "more (operator)" in again.message
+
+    live(tmp_path, story)
+
+
+def test_the_reason_stays_as_it_was(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(Ban(A, scope="mx", why="spam"), ChangeResult)
+        (row,) = lab.daemon.store.snapshots(time.time())
+        assert row.why == "manual, uid 0: spam"
+        await lab.ask(Import([Entered(A, "ban", "mx", 60.0, row.why)]), ImportResult)
+        (row,) = lab.daemon.store.snapshots(time.time())
+        assert row.why == "manual, uid 0: spam"
+
+    live(tmp_path, story)

@@ -1,0 +1,1 @@
+"""What fail2ban is configured to do, has banned and would ban: for `throttled migrate`."""

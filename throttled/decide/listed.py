@@ -1,0 +1,134 @@
+"""What becomes of the entries of an imported list. Pure.
+
+A list may be wrong or come from somebody else. As with entries of peers (`peers`), what protects a
+client from the ladder protects it here too, good evidence makes of a ban a short throttle, and a
+list that would ban many good clients at once only throttles for an hour. An entry of a list never
+shortens or weakens what is active, and leads to no decision about a network around it.
+
+Owns a brake for each list; the caller bounds their number.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from throttled.decide.brake import Brake
+from throttled.decide.ladder import OPERATOR, Ladder
+from throttled.decide.networks import Key
+from throttled.decide.peers import known_good
+from throttled.model import Decision, Past, Scope
+
+_BRAKED = 3600.0
+_GRAIN = 1.0
+
+Outcome = Literal["banned", "throttled", "known"]
+
+
+class Listed(Struct, frozen=True):
+    """An entry of a list in one scope."""
+
+    subject: str  # canonical
+    scope: Scope
+    action: Literal["ban", "throttle"]
+    seconds: float
+    why: str
+
+
+class Judged(Struct, frozen=True):
+    """What became of entries."""
+
+    decisions: list[Decision]
+    refused: dict[int, str]  # by place: why
+    outcomes: Counter[Outcome]
+
+
+class _List(Struct):
+    brake: Brake
+    braked_until: float = 0.0  # wall clock
+
+
+class Lists:
+    """The judge of what lists contain."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        """Judge by the policy and the protection of a ladder, whatever they are then."""
+        self._ladder = ladder
+        self._lists: dict[str, _List] = {}
+
+    def judge(
+        self, name: str, entries: Sequence[Listed], pasts: Mapping[Key, Past], now: float
+    ) -> Judged:
+        """Decide about entries.
+
+        Args:
+            name: of the list.
+            entries: some of it; of two of the same subject and scope the last counts.
+            pasts: what the store knows of their subjects.
+            now: wall clock.
+        """
+        judged = Judged([], {}, Counter())
+        found: dict[Key, tuple[Decision, bool]] = {}
+        for at, entry in enumerate(entries):
+            key = entry.subject, entry.scope
+            past = pasts.get(key, _UNKNOWN)
+            if refused := self._refused(entry, past, now):
+                judged.refused[at] = refused
+            elif _stands(entry, past, now):
+                judged.outcomes["known"] += 1
+            else:
+                found[key] = self._decision(name, entry, now), known_good(past, now)
+        self._act(name, found, judged, now)
+        return judged
+
+    def _refused(self, entry: Listed, past: Past, now: float) -> str:
+        if protected := self._ladder.protection.reason(entry.subject):
+            return f"protected: {protected}"
+        return "exempted by an operator" if past.exempt_until > now else ""
+
+    def _decision(self, name: str, entry: Listed, now: float) -> Decision:
+        until, why = now + entry.seconds, entry.why or f"on the list {name}"
+        what = entry.action, entry.subject, entry.scope, OPERATOR, 0, until, why
+        decision = Decision(now, *what, origin=f"list:{name}")
+        if decision.action == "ban" and self._ladder.policy.mode == "throttle":
+            return replace(decision, action="throttle", why=f"{why}; not banned: mode is throttle")
+        return decision
+
+    def _act(
+        self, name: str, found: Mapping[Key, tuple[Decision, bool]], judged: Judged, now: float
+    ) -> None:
+        """Add what is decided; of good clients, and while the brake is on, throttles."""
+        state = self._lists.setdefault(name, _List(Brake()))
+        good = [(d.subject, d.limit) for d, known in found.values() if known and d.action == "ban"]
+        count = state.brake.press(good, now, self._ladder.policy.protect.brake)
+        alert = ""
+        if count:
+            state.braked_until = now + _BRAKED
+            alert = f"brake: the list {name} would ban {count} clients with good history here; "
+            alert += "for an hour its bans are throttles"
+        braked = now < state.braked_until <= now + _BRAKED
+        for decision, known in found.values():
+            acted = decision
+            if decision.action == "ban" and (known or braked):
+                why = "it has good history here" if known else "the brake of the list is on"
+                until = min(decision.until, now + self._ladder.policy.throttle.time)
+                why = f"{decision.why}; not banned: {why}"
+                acted = replace(decision, action="throttle", until=until, why=why, alert=alert)
+            judged.decisions.append(acted)
+            judged.outcomes["banned" if acted.action == "ban" else "throttled"] += 1
+
+
+def _stands(entry: Listed, past: Past, now: float) -> bool:
+    """Return whether what is active is as strong as an entry, and not shorter."""
+    if past.until <= now or past.action not in {"ban", "throttle"}:
+        return False
+    if entry.action == "throttle" and (past.action == "ban" or past.rate is not None):
+        return True
+    if entry.action == "ban" and past.action == "throttle":
+        return False
+    return now + entry.seconds < past.until + _GRAIN
+
+
+_UNKNOWN = Past()
