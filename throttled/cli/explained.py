@@ -96,8 +96,8 @@ def answer(result: ExplainResult) -> str:
         for other in (row, *result.active)
         if other.scope in scopes and other.action != "exempt"
     )
-    unban = ", ".join(f"throttled unban {subject}" for subject in subjects)
-    return " ".join([*said, *([f"To unban: {unban}"] if unban else [])])
+    unban = [f"To unban: throttled unban {' '.join(subjects)}"] if subjects else []
+    return " ".join([*said, *unban])
 
 
 def _applying(result: ExplainResult) -> list[tuple[list[Scope], Snapshot]]:

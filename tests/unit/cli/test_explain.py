@@ -188,15 +188,12 @@ REASON = "errors: 55 points, hard limit 50"
             (
                 f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of it. "
                 f"Throttled in submission {WHEN}: connections: 61 > 60. "
-                f"To unban: throttled unban 198.51.100.0/22, throttled unban {A}"
+                f"To unban: throttled unban 198.51.100.0/22 {A}"
             ),
         ),
         (
             {"active": [BAN, AROUND]},
-            (
-                f"Banned in mx {WHEN}: {REASON}. "
-                f"To unban: throttled unban {A}, throttled unban 198.51.100.0/22"
-            ),
+            (f"Banned in mx {WHEN}: {REASON}. To unban: throttled unban {A} 198.51.100.0/22"),
         ),
         (
             {"active": [EXEMPT, AROUND]},
