@@ -135,6 +135,10 @@ class Rate(Struct, frozen=True, gc=False):
     burst: int  # so many at once
 
 
+#: Lines that go with a decision at most; of lines that counted `explain` shows as many.
+LINES = 16
+
+
 class Line(Struct, frozen=True, gc=False):
     """Where a log line stands: enough to read it back."""
 

@@ -233,16 +233,20 @@ def _allowed(result: AllowedResult) -> None:
     output.print_table(("ALLOWED", "SINCE", ">LEFT", "NOTE"), rows)
 
 
-def table(first: ListResult, rows: list[Snapshot]) -> None:
+def table(first: ListResult, rows: list[Snapshot], *, filtered: bool) -> None:
     """Print what `list` found.
 
     Args:
         first: the first page, with the total.
         rows: of all pages.
+        filtered: only some were asked for: there may be others.
     """
     would = "would " if first.would else ""
     if not rows:
-        click.echo(f"nothing {would}be active" if would else "no active entries")
+        nothing = "nothing would be active" if would else "no active entries"
+        if filtered:
+            nothing = f"no matching entries {'would be' if would else 'are'} active"
+        click.echo(nothing)
         return
     wide = output.width() >= _WIDE
     columns = ["SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY"]

@@ -85,7 +85,7 @@ class Status(Op, frozen=True, tag="status"):
 class Top(Op, frozen=True, tag="top"):
     """What is continuing? Answered with `TopResult`."""
 
-    max: Annotated[int, Meta(ge=1, le=100)] = 20
+    max: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
 class List(Op, frozen=True, tag="list"):

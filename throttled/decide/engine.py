@@ -28,6 +28,7 @@ from throttled.decide.streams import Streams
 from throttled.decide.trace import Trace
 from throttled.decide.tried import Tried
 from throttled.model import (
+    LINES,
     SCOPES,
     Action,
     Activity,
@@ -42,9 +43,8 @@ from throttled.model import (
 )
 from throttled.settings import GUESSING, Count, Policy
 
-#: Lines remembered for `explain`, and how many of them go with a decision.
+#: Lines remembered for `explain`.
 _TRACE = 1 << 18
-_LINES = 16
 #: Clients whose host names are remembered where no name protects.
 _NAMED = 20_000
 #: How long host names are remembered.
@@ -368,7 +368,7 @@ class Engine:
 
     def lines(self, client: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted against a client."""
-        return self._trace.lines(client, _LINES)
+        return self._trace.lines(client, LINES)
 
     def named(self, text: str, most: int) -> list[tuple[str, str]]:
         """Return clients in whose host name a text is, with the name."""

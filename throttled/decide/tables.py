@@ -11,6 +11,7 @@ The tables own their entries; nobody else holds them.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
 from struct import pack, unpack
 from typing import Generic, TypeVar
 
@@ -84,6 +85,14 @@ class Generations(Generic[Key, Value]):
         """Remove every entry."""
         self._young = {}
         self._old = {}
+
+    def resize(self, cap: int) -> None:
+        """Set another cap; above it the first entries of each generation are evicted."""
+        self._half = max(1, cap // 2)
+        self._young, self._old = (
+            dict(islice(each.items(), max(0, len(each) - self._half), None))
+            for each in (self._young, self._old)
+        )
 
     def _rotate(self, at: float) -> None:
         """Begin a generation. Due at any touch, or the counts of a busy client age unseen."""

@@ -163,10 +163,13 @@ def _next(
             stated = row.limit == OPERATOR and not row.level
             ends = "the ban ends" if stated else "the ban ends in a throttle"
             return f"{ends}; another ban would be longer"
+    throttled = {row.scope for row in active if row.action == "throttle"}
     nearest: tuple[float, str] = (0.0, "")
     for meter in meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
             if threshold is None or not 0 < meter.value <= threshold or meter.proxied:
+                continue
+            if word == "throttled" and meter.scope in throttled:
                 continue
             left = threshold - meter.value + 1
             length = f" for {Duration(ban(meter.limit))}" if word == "banned" else ""

@@ -152,6 +152,20 @@ REASON = "errors: 55 points, hard limit 50"
             ),
         ),
         (
+            {"active": [BAN], "lines": [CONNECTED, *[GARBAGE] * 15]},
+            (
+                f"Banned in mx {WHEN}: at least 15 non-SMTP commands ({REASON}). To unban: "
+                f"throttled unban {A}"
+            ),
+        ),
+        (
+            {"active": [AROUND], "lines": [GARBAGE]},
+            (
+                f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of it. "
+                "To unban: throttled unban 198.51.100.0/22"
+            ),
+        ),
+        (
             {"active": [BAN], "would": True},
             f"Would be banned in mx {WHEN}: {REASON}. To unban: throttled unban {A}",
         ),
@@ -174,8 +188,12 @@ REASON = "errors: 55 points, hard limit 50"
             (
                 f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of it. "
                 f"Throttled in submission {WHEN}: connections: 61 > 60. "
-                f"To unban: throttled unban 198.51.100.0/22, throttled unban {A}"
+                f"To unban: throttled unban 198.51.100.0/22 {A}"
             ),
+        ),
+        (
+            {"active": [BAN, AROUND]},
+            (f"Banned in mx {WHEN}: {REASON}. To unban: throttled unban {A} 198.51.100.0/22"),
         ),
         (
             {"active": [EXEMPT, AROUND]},
@@ -208,6 +226,13 @@ def test_the_first_line_answers(known: dict[str, object], said: str) -> None:
 )
 def test_an_origin_in_words(origin: str, words: str) -> None:
     assert explained.origin(origin) == words
+
+
+def test_that_only_the_latest_lines_are_known_is_said(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(NOTHING, lines=[GARBAGE] * 15)
+    assert "Log lines that counted:" in cli("explain", A).out
+    daemon.answer = replace(NOTHING, lines=[GARBAGE] * 16)
+    assert "Log lines that counted, the latest 16:" in cli("explain", A).out
 
 
 def test_lines_of_other_kinds(cli: "Cli", daemon: "Daemon") -> None:
