@@ -10,10 +10,12 @@ nobody asks (`enabled`).
 
 from throttled import subjects
 from throttled.decide.tables import Generations
-from throttled.model import Message
+from throttled.model import Event, Message
 
 _ADDRESSES = 50_000
 _DAY = 86400.0
+#: What delivers to mailboxes that are counted.
+_AGENTS = "local", "virtual", "lmtp"
 #: Of an address that goes to more mailboxes (a list) it is only known that there are others.
 _EACH = 8
 #: Reachable whatever happens (RFC 5321, 4.5.1).
@@ -31,22 +33,25 @@ class Mailboxes:
         self.enabled = False
         self._known: Generations[str, tuple[str, ...]] = Generations(_DAY, _ADDRESSES)
 
-    def learn(self, message: Message, mailbox: str, at: float) -> None:
-        """Learn of a delivery.
+    def learn(self, event: Event, message: Message) -> str:
+        """Learn where an address leads to, by a delivery or by one that was tried.
 
         Args:
+            event: by what, and when.
             message: with the recipient, and what it was before it was rewritten.
-            mailbox: subject of the recipient.
-            at: when; seconds.
+
+        Returns:
+            The mailbox, as a subject; "" where the delivery is to none that is counted.
         """
-        if not self.enabled:
-            return
+        here = event.process in _AGENTS
+        if here and message.following:
+            return ""  # of a filter: the next queue id says where it goes
+        mailbox = subjects.mailbox(subjects.from_log(message.recipient)) if here else ""
         original = message.original
         asked = subjects.mailbox(subjects.from_log(original)) if original else mailbox
-        known = self._known.get(asked) or ()
-        if mailbox not in known:
-            known = (*known, mailbox if len(known) < _EACH else "")
-        self._known.put(asked, known[: _EACH + 1], at)
+        if self.enabled and asked:
+            self._put(asked, mailbox, event.time)
+        return mailbox
 
     def targets(self, recipient: str) -> tuple[Target, list[Target]]:
         """Return what an address is itself, and what mail for it was delivered to.
@@ -56,12 +61,18 @@ class Mailboxes:
 
         Returns:
             Its mailbox and domain, nothing of a postmaster; those behind it, none if not known.
-            One without names is of mailboxes that are not listed.
+            One without names is of mailboxes elsewhere, or that are not listed.
         """
         mailbox = subjects.mailbox(subjects.from_log(recipient))
         if mailbox.partition("@")[0] == _POSTMASTER:
             return (), []
         return _target(mailbox), [_target(one) for one in self._known.get(mailbox) or ()]
+
+    def _put(self, asked: str, mailbox: str, at: float) -> None:
+        known = self._known.get(asked) or ()
+        if mailbox not in known:
+            known = (*known, mailbox if len(known) < _EACH else "")
+        self._known.put(asked, known[: _EACH + 1], at)
 
     def clear(self) -> None:
         """Evict everything."""

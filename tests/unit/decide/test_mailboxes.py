@@ -3,7 +3,7 @@
 import pytest
 
 from throttled.decide.mailboxes import Mailboxes
-from throttled.model import Message
+from throttled.model import Event, Message
 
 ALICE, BOB = ("mailbox:alice@a.test", "domain:a.test"), ("mailbox:bob@b.test", "domain:b.test")
 
@@ -13,8 +13,14 @@ def learnt(*deliveries: tuple[str, str]) -> Mailboxes:
     made = Mailboxes()
     made.enabled = True
     for original, mailbox in deliveries:
-        made.learn(Message("3A5C01F2B", original=original), f"mailbox:{mailbox}", 1.0)
+        deliver(made, original, mailbox)
     return made
+
+
+def deliver(made: Mailboxes, original: str, mailbox: str, process: str = "local") -> str:
+    """Let a delivery be read; return the mailbox that it was to."""
+    event = Event("delivery", "", process, "postfix", 1, 1.0)
+    return made.learn(event, Message("3A5C01F2B", original=original, recipient=mailbox))
 
 
 def test_an_address_that_is_not_known_is_itself() -> None:
@@ -28,10 +34,10 @@ def test_an_alias_leads_to_where_its_mail_was_delivered() -> None:
     made = learnt(("Info@A.test", "bob@b.test"), ("info@a.test", "bob@b.test"), ("", "bob@b.test"))
     assert made.targets("info@a.test") == (("mailbox:info@a.test", "domain:a.test"), [BOB])
     assert made.targets("bob@b.test") == (BOB, [BOB])
-    made.learn(Message("3A5C01F2B", original="info@a.test"), "mailbox:alice@a.test", 2.0)
+    assert deliver(made, "info@a.test", "alice@a.test") == ALICE[0]
     assert made.targets("INFO@a.test")[1] == [BOB, ALICE]
     made.enabled = False
-    made.learn(Message("3A5C01F2B", original="other@a.test"), "mailbox:alice@a.test", 2.0)
+    assert deliver(made, "other@a.test", "alice@a.test") == ALICE[0]
     assert made.targets("other@a.test")[1] == []
     made.clear()
     assert made.targets("info@a.test")[1] == []
