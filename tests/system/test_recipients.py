@@ -17,7 +17,7 @@ from throttled.maincf.asking import RECIPIENTS
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.usefixtures("emptied")]
 
 BOB, INFO, ALL = "bob@example.test", "info@example.test", "catch.test"
-TEAM, REMOTE = "team@example.test", "carol@elsewhere.test"
+TEAM, REMOTE = "team@example.test", f"carol@[{CLIENT}]"  # nothing listens there
 LIMITS = """
 [limits.bombed]
 of = "mailbox"
@@ -122,6 +122,15 @@ def test_an_alias_that_leads_elsewhere_too_is_not_deferred(lab: Lab, guard: Daem
     until(lambda: received(guard, "mailbox:alice@example.test") == 1, "the log is read so far")
     assert received(guard) == 8
     assert rcpt(lab, BOB, TEAM) == [450, 250]
+
+
+def test_extensions_of_an_address_do_not_evade_its_limit(lab: Lab, guard: Daemon) -> None:
+    """Debian's recipient_delimiter is +."""
+    for number in range(6):
+        assert rcpt(lab, f"bob+{number}@example.test") == [250]
+    until(lambda: [row.subject for row in guard.rows()] == [f"mailbox:{BOB}"], "it has acted")
+    assert rcpt(lab, "bob+new@example.test") == [250]  # its throttle lets one through
+    assert rcpt(lab, "bob+0@example.test", BOB, "bob+other@example.test") == [450, 450, 450]
 
 
 def test_this_hosts_own_mail_is_not_deferred(lab: Lab, guard: Daemon) -> None:

@@ -31,6 +31,7 @@ class Mailboxes:
     def __init__(self) -> None:
         """Begin with nothing known."""
         self.enabled = False
+        self.delimiters = ""  # of extensions; see `subjects.without_extension`
         self._known: Generations[str, tuple[str, ...]] = Generations(_DAY, _ADDRESSES)
 
     def learn(self, event: Event, message: Message) -> str:
@@ -46,7 +47,8 @@ class Mailboxes:
         here = event.process in _AGENTS
         if here and message.following:
             return ""  # of a filter: the next queue id says where it goes
-        mailbox = subjects.mailbox(subjects.from_log(message.recipient)) if here else ""
+        named = subjects.mailbox(subjects.from_log(message.recipient)) if here else ""
+        mailbox = subjects.without_extension(named, self.delimiters)
         original = message.original
         asked = subjects.mailbox(subjects.from_log(original)) if original else mailbox
         if self.enabled and asked:
@@ -60,13 +62,18 @@ class Mailboxes:
             recipient: as the client wrote it, a character for each byte.
 
         Returns:
-            Its mailbox and domain, nothing of a postmaster; those behind it, none if not known.
+            Its mailbox and domain, nothing of a postmaster; those behind it, none if not known. An
+            address with an extension leads where it does without, if nothing else is known.
             One without names is of mailboxes elsewhere, or that are not listed.
         """
         mailbox = subjects.mailbox(subjects.from_log(recipient))
         if mailbox.partition("@")[0] == _POSTMASTER:
             return (), []
-        return _target(mailbox), [_target(one) for one in self._known.get(mailbox) or ()]
+        behind = self._known.get(mailbox)
+        if behind is None:
+            whole = subjects.without_extension(mailbox, self.delimiters)
+            behind = self._known.get(whole) or ((whole,) if whole != mailbox else ())
+        return _target(mailbox), [_target(one) for one in behind]
 
     def _put(self, asked: str, mailbox: str, at: float) -> None:
         known = self._known.get(asked) or ()

@@ -126,6 +126,7 @@ class Queue:
         self._filters = _Place((*LOOPBACK, *facts.own, *facts.xforward))
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
+        self.mailboxes.delimiters = facts.delimiters
 
     def clear(self) -> None:
         """Evict everything, names of accounts too."""

@@ -49,6 +49,19 @@ def test_of_a_long_list_it_is_known_that_there_are_others() -> None:
     assert (len(found), found[-1]) == (9, ())
 
 
+def test_an_extension_leads_where_its_address_does() -> None:
+    made = learnt(("info@a.test", "bob@b.test"))
+    made.delimiters = "+"
+    assert deliver(made, "", "bob+x@b.test") == BOB[0]  # and is not remembered
+    assert made.targets("bob+y@b.test")[1] == [BOB]
+    assert made.targets("alice+y@a.test")[1] == [ALICE]  # nothing was delivered yet
+    assert made.targets("info+1@a.test")[1] == [BOB]
+    deliver(made, "info+sales@a.test", "alice@a.test")  # an alias of its own
+    assert made.targets("info+sales@a.test")[1] == [ALICE]
+    assert deliver(made, "bob+z@b.test", "carol@b.test", "smtp") == ""
+    assert made.targets("bob+z@b.test")[1] == [()]
+
+
 @pytest.mark.parametrize("address", ["postmaster", "Postmaster", "POSTMASTER@a.test"])
 def test_a_postmaster_is_nobody_who_could_receive_too_much(address: str) -> None:
     assert learnt((address, "bob@b.test")).targets(address) == ((), [])
