@@ -51,7 +51,8 @@ class Mailboxes:
         mailbox = subjects.without_extension(named, self.delimiters)
         original = message.original
         asked = subjects.mailbox(subjects.from_log(original)) if original else mailbox
-        if self.enabled and asked:
+        # Any number of names that nobody has may be refused here.
+        if self.enabled and asked and (original or message.status == "sent"):
             self._put(asked, mailbox, event.time)
         return mailbox
 

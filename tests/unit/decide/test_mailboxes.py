@@ -17,10 +17,13 @@ def learnt(*deliveries: tuple[str, str]) -> Mailboxes:
     return made
 
 
-def deliver(made: Mailboxes, original: str, mailbox: str, process: str = "local") -> str:
+def deliver(
+    made: Mailboxes, original: str, mailbox: str, process: str = "local", status: str = "sent"
+) -> str:
     """Let a delivery be read; return the mailbox that it was to."""
     event = Event("delivery", "", process, "postfix", 1, 1.0)
-    return made.learn(event, Message("3A5C01F2B", original=original, recipient=mailbox))
+    message = Message("3A5C01F2B", original=original, recipient=mailbox, status=status)
+    return made.learn(event, message)
 
 
 def test_an_address_that_is_not_known_is_itself() -> None:
@@ -47,6 +50,12 @@ def test_of_a_long_list_it_is_known_that_there_are_others() -> None:
     made = learnt(*(("list@a.test", f"m{n}@a.test") for n in range(12)))
     found = made.targets("list@a.test")[1]
     assert (len(found), found[-1]) == (9, ())
+
+
+def test_a_name_that_nobody_has_takes_no_room() -> None:
+    made = learnt()
+    assert deliver(made, "", "bob@b.test", status="bounced") == BOB[0]
+    assert made.targets("bob@b.test")[1] == []
 
 
 def test_an_extension_leads_where_its_address_does() -> None:
