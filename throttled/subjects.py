@@ -5,6 +5,7 @@ network is written as it is (`throttled.address`). The part behind the colon is 
 that equal subjects are equal strings. Owns no state.
 """
 
+import re
 from typing import Literal
 
 from throttled.address import is_named, is_subject, kind
@@ -13,6 +14,9 @@ Of = Literal["client", "account", "uid", "inside", "mailbox", "domain"]
 
 #: A mailbox's local part has 64 characters at most, its domain 255 (RFC 5321, 4.5.3.1).
 LONGEST = 320
+#: Local parts that have no extension, whatever the delimiter is; and where it is "-".
+_WHOLE = "postmaster", "mailer-daemon", "double-bounce"
+_LIST = re.compile(r"owner-.*|.*-request", re.DOTALL)
 
 
 def from_log(text: str) -> str:
@@ -43,6 +47,23 @@ def uid(number: int) -> str:
 def mailbox(recipient: str) -> str:
     """Return the subject of a recipient's address."""
     return f"mailbox:{recipient.casefold()[:LONGEST]}"
+
+
+def without_extension(mailbox_subject: str, delimiters: str) -> str:
+    """Return a mailbox without the extension of its address: of alice+x that of alice.
+
+    Postfix delivers to it where there is no other, and splits addresses so (split_addr.c).
+
+    Args:
+        mailbox_subject: as `mailbox` returns it.
+        delimiters: characters of recipient_delimiter (postconf(5)).
+    """
+    name, at, where = mailbox_subject.removeprefix("mailbox:").rpartition("@")
+    if not at:
+        name, where = where, ""
+    end = next((n for n, each in enumerate(name) if each in delimiters), 0)
+    whole = name in _WHOLE or ("-" in delimiters and _LIST.fullmatch(name))
+    return mailbox_subject if whole or not end else f"mailbox:{name[:end]}{at}{where}"
 
 
 def domain(recipient: str) -> str:

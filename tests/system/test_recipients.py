@@ -17,6 +17,7 @@ from throttled.maincf.asking import RECIPIENTS
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.usefixtures("emptied")]
 
 BOB, INFO, ALL = "bob@example.test", "info@example.test", "catch.test"
+TEAM, REMOTE = "team@example.test", f"carol@[{CLIENT}]"  # nothing listens there
 LIMITS = """
 [limits.bombed]
 of = "mailbox"
@@ -33,7 +34,8 @@ DOMAIN = LIMITS.replace('"mailbox"', '"domain"').replace('"messages"', '"receive
 def lab() -> Iterator[Lab]:
     """Debian's restrictions as they are; an alias, a catch-all, and an inside host."""
     with postfix.lab() as made:
-        aliases = f"inline:{{ {INFO}=bob, @{ALL}=bob, both@example.test={{alice, bob}} }}"
+        aliases = f"inline:{{ {INFO}=bob, @{ALL}=bob, "
+        aliases += f"{{both@example.test=alice, bob}}, {{{TEAM}=bob, {REMOTE}}} }}"
         parameters = (
             f"mynetworks=127.0.0.0/8 {DEVICE}/32",
             f"virtual_alias_domains={ALL}",
@@ -109,6 +111,26 @@ def test_a_bombed_mailbox_is_deferred_and_nothing_else(lab: Lab, guard: Daemon) 
     assert "450 4.2.1 <bob@example.test>: Recipient address rejected: this mailbox or do" in text
     assert guard.command("unban", f"mailbox:{BOB}").returncode == 0
     assert rcpt(lab, BOB) == [250]
+
+
+def test_an_alias_that_leads_elsewhere_too_is_not_deferred(lab: Lab, guard: Daemon) -> None:
+    fill(lab, guard)
+    assert rcpt(lab, TEAM) == [250]
+    tried = f"to=<{REMOTE}>, orig_to=<{TEAM}>"
+    until(lambda: tried in lab.mail.log.read_text("latin-1"), "the other server was tried")
+    until(lambda: received(guard) == 8, "it was delivered here, too")
+    assert rcpt(lab, "alice@example.test") == [250]
+    until(lambda: received(guard, "mailbox:alice@example.test") == 1, "the log is read so far")
+    assert rcpt(lab, BOB, TEAM) == [450, 250]
+
+
+def test_extensions_of_an_address_do_not_evade_its_limit(lab: Lab, guard: Daemon) -> None:
+    """Debian's recipient_delimiter is +."""
+    for number in range(6):
+        assert rcpt(lab, f"bob+{number}@example.test") == [250]
+    until(lambda: [row.subject for row in guard.rows()] == [f"mailbox:{BOB}"], "it has acted")
+    assert rcpt(lab, "bob+new@example.test") == [250]  # its throttle lets one through
+    assert rcpt(lab, "bob+0@example.test", BOB, "bob+other@example.test") == [450, 450, 450]
 
 
 def test_this_hosts_own_mail_is_not_deferred(lab: Lab, guard: Daemon) -> None:

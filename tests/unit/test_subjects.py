@@ -33,6 +33,30 @@ def test_text_of_a_log(text: str, expected: str) -> None:
     assert subjects.from_log(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("address", "delimiters", "expected"),
+    [
+        ("alice+x@a.test", "+", "alice@a.test"),
+        ("alice+x+y@a.test", "+", "alice@a.test"),
+        ("alice-x+y@a.test", "+-", "alice@a.test"),
+        ("alice-x@a.test", "+", "alice-x@a.test"),
+        ("alice+", "+", "alice"),
+        ("alice+x@b+c@a.test", "+", "alice@a.test"),
+        ("+x@a.test", "+", "+x@a.test"),  # nobody would be left
+        ("alice@a+b.test", "+", "alice@a+b.test"),
+        ("alice+x@a.test", "", "alice+x@a.test"),
+        ("mailer-daemon@a.test", "-", "mailer-daemon@a.test"),
+        ("owner-list@a.test", "-", "owner-list@a.test"),
+        ("list-request@a.test", "+-", "list-request@a.test"),
+        ("owner-list+x@a.test", "+", "owner-list@a.test"),
+        ("", "+", ""),
+    ],
+)
+def test_extensions_of_an_address(address: str, delimiters: str, expected: str) -> None:
+    found = subjects.without_extension(subjects.mailbox(address), delimiters)
+    assert found == f"mailbox:{expected}"
+
+
 def test_mailbox_and_domain() -> None:
     assert subjects.mailbox("Bob@Example.ORG") == "mailbox:bob@example.org"
     assert subjects.domain("Bob@Example.ORG") == "domain:example.org"

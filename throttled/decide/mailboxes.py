@@ -10,10 +10,12 @@ nobody asks (`enabled`).
 
 from throttled import subjects
 from throttled.decide.tables import Generations
-from throttled.model import Message
+from throttled.model import Event, Message
 
 _ADDRESSES = 50_000
 _DAY = 86400.0
+#: What delivers to mailboxes that are counted.
+_AGENTS = "local", "virtual", "lmtp"
 #: Of an address that goes to more mailboxes (a list) it is only known that there are others.
 _EACH = 8
 #: Reachable whatever happens (RFC 5321, 4.5.1).
@@ -29,24 +31,30 @@ class Mailboxes:
     def __init__(self) -> None:
         """Begin with nothing known."""
         self.enabled = False
+        self.delimiters = ""  # of extensions; see `subjects.without_extension`
         self._known: Generations[str, tuple[str, ...]] = Generations(_DAY, _ADDRESSES)
 
-    def learn(self, message: Message, mailbox: str, at: float) -> None:
-        """Learn of a delivery.
+    def learn(self, event: Event, message: Message) -> str:
+        """Learn where an address leads to, by a delivery or by one that was tried.
 
         Args:
+            event: by what, and when.
             message: with the recipient, and what it was before it was rewritten.
-            mailbox: subject of the recipient.
-            at: when; seconds.
+
+        Returns:
+            The mailbox, as a subject; "" where the delivery is to none that is counted.
         """
-        if not self.enabled:
-            return
+        here = event.process in _AGENTS
+        if here and message.following:
+            return ""  # of a filter: the next queue id says where it goes
+        named = subjects.mailbox(subjects.from_log(message.recipient)) if here else ""
+        mailbox = subjects.without_extension(named, self.delimiters)
         original = message.original
         asked = subjects.mailbox(subjects.from_log(original)) if original else mailbox
-        known = self._known.get(asked) or ()
-        if mailbox not in known:
-            known = (*known, mailbox if len(known) < _EACH else "")
-        self._known.put(asked, known[: _EACH + 1], at)
+        # Any number of names that nobody has may be refused here.
+        if self.enabled and asked and (original or message.status == "sent"):
+            self._put(asked, mailbox, event.time)
+        return mailbox
 
     def targets(self, recipient: str) -> tuple[Target, list[Target]]:
         """Return what an address is itself, and what mail for it was delivered to.
@@ -55,13 +63,24 @@ class Mailboxes:
             recipient: as the client wrote it, a character for each byte.
 
         Returns:
-            Its mailbox and domain, nothing of a postmaster; those behind it, none if not known.
-            One without names is of mailboxes that are not listed.
+            Its mailbox and domain, nothing of a postmaster; those behind it, none if not known. An
+            address with an extension leads where it does without, if nothing else is known.
+            One without names is of mailboxes elsewhere, or that are not listed.
         """
         mailbox = subjects.mailbox(subjects.from_log(recipient))
         if mailbox.partition("@")[0] == _POSTMASTER:
             return (), []
-        return _target(mailbox), [_target(one) for one in self._known.get(mailbox) or ()]
+        behind = self._known.get(mailbox)
+        if behind is None:
+            whole = subjects.without_extension(mailbox, self.delimiters)
+            behind = self._known.get(whole) or ((whole,) if whole != mailbox else ())
+        return _target(mailbox), [_target(one) for one in behind]
+
+    def _put(self, asked: str, mailbox: str, at: float) -> None:
+        known = self._known.get(asked) or ()
+        if mailbox not in known:
+            known = (*known, mailbox if len(known) < _EACH else "")
+        self._known.put(asked, known[: _EACH + 1], at)
 
     def clear(self) -> None:
         """Evict everything."""

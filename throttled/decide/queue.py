@@ -126,6 +126,7 @@ class Queue:
         self._filters = _Place((*LOOPBACK, *facts.own, *facts.xforward))
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
+        self.mailboxes.delimiters = facts.delimiters
 
     def clear(self) -> None:
         """Evict everything, names of accounts too."""
@@ -263,8 +264,9 @@ class Queue:
         if message.following and message.relay in self._filters:
             self._handed_over(event, message)
             return _NOBODY
+        mailbox = self.mailboxes.learn(event, message)
         if message.status == "sent":
-            return self._received(event, message)
+            return self._received(event, message, mailbox) if mailbox else _NOBODY
         owner = self._owners.get(message.queue_id)
         counted = judge(event) if owner is not None else ""
         if owner is None or not counted:
@@ -394,16 +396,11 @@ class Queue:
                 uses += self._settle(second)
         return uses
 
-    def _received(self, event: Event, message: Message) -> _Uses:
-        """Count a message for the mailbox that it was delivered to, if that is here."""
-        if event.process not in ("local", "virtual", "lmtp") or message.following:
-            return _NOBODY
-        recipient = subjects.from_log(message.recipient)
-        domain = subjects.domain(recipient)
+    def _received(self, event: Event, message: Message, mailbox: str) -> _Uses:
+        """Count a message for the mailbox that it was delivered to."""
+        domain = subjects.domain(subjects.from_log(message.recipient))
         if domain and len(self._hosted) < _DOMAINS:
             self._hosted.add(domain)
-        mailbox = subjects.mailbox(recipient)
-        self.mailboxes.learn(message, mailbox, event.time)
         received = Use(mailbox, "messages", event.count)
         return (received, Use(domain, "received", event.count)) if domain else (received,)
 

@@ -101,6 +101,7 @@ def _gather(
         hostnames=_hostnames(instances).union(former, hosts, kept.hostnames),
         former=former,
         sasl_domain=_sasl_domain(instances) or kept.sasl_domain,
+        delimiters=_delimiters(instances) or kept.delimiters,
         config_directories=directories,
         files=_unique(*_files(directories, instances, before), RESOLV_CONF),
         scopes=dict(scopes),
@@ -226,6 +227,12 @@ def _sasl_domain(instances: list[Instance]) -> str:
     """Return the first domain that login names without one belong to (postconf(5))."""
     domains = (i.parameters.get("smtpd_sasl_local_domain", "") for i in instances)
     return next(filter(None, domains), "")
+
+
+def _delimiters(instances: list[Instance]) -> str:
+    """Return what begins an extension in each instance that knows any (postconf(5))."""
+    each = [d for i in instances if (d := i.parameters.get("recipient_delimiter", ""))]
+    return "".join(sorted(set.intersection(*map(set, each)))) if each else ""
 
 
 def _hostnames(instances: list[Instance]) -> frozenset[str]:

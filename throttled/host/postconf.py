@@ -22,6 +22,7 @@ PARAMETERS = (
     "postscreen_upstream_proxy_protocol",
     "proxy_interfaces",
     "queue_directory",
+    "recipient_delimiter",
     "relayhost",
     "smtpd_authorized_xclient_hosts",
     "smtpd_authorized_xforward_hosts",

@@ -139,7 +139,8 @@ class PolicySockets:
         if process is None:
             process = self._forked
             if _genuine(pid, uid):
-                process = self._processes[pid] = _Process(_EACH)
+                most = _EACH if pid else self._most  # 0: all processes of another PID namespace
+                process = self._processes[pid] = _Process(most)
         many = process.connections >= process.most or len(self._connections) >= self._most
         if many or not process.may_ask():
             return None

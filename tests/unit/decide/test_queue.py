@@ -296,6 +296,34 @@ def test_mailboxes_and_domains_that_are_delivered_for(log: Log) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("process", "status", "behind"),
+    [
+        ("smtp", "sent (250 Ok)", ()),  # a mailbox elsewhere
+        ("smtp", "sent (250 Ok: queued as 4A5C01F2B)", ()),
+        ("smtp", "deferred (no route)", ()),
+        ("pipe", "sent (delivered via dovecot service)", ()),  # … and one that is not counted
+        ("local", "deferred (its disk is full)", ("mailbox:c@example.test", "domain:example.test")),
+        ("virtual", "bounced (no space)", ("mailbox:c@example.test", "domain:example.test")),
+    ],
+)
+def test_an_alias_that_leads_to_others_too(
+    log: Log, process: str, status: str, behind: tuple[str, ...]
+) -> None:
+    log.queue.mailboxes.enabled = True
+    delivery = (
+        "postfix/{}[1]: 3A5C01F2B: to=<{}@example.test>, orig_to=<both@example.test>, relay=x, "
+        "delay=1, dsn=2.0.0, status={}"
+    )
+    log(delivery.format("local", "b", "sent (delivered to mailbox)"))
+    bob = ("mailbox:b@example.test", "domain:example.test")
+    assert log.queue.mailboxes.targets("both@example.test")[1] == [bob]
+    log(delivery.format(process, "c", status))
+    assert log.queue.mailboxes.targets("both@example.test")[1] == [bob, behind]
+    log(SENT.format("smtp", "3A5C01F2B", "mx[203.0.113.25]:25", "250 Ok"))  # no alias
+    assert log.queue.mailboxes.targets("b@example.test")[1] == []
+
+
 def test_the_oldest_is_evicted_at_the_cap() -> None:
     log = Log(cap=3)
     for number in range(5):

@@ -243,6 +243,21 @@ def test_a_changed_name_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert facts.hostnames == {"m.example.com", "old", "new"}
 
 
+@pytest.mark.parametrize(
+    ("each", "common"),
+    [(["+"], "+"), (["+-", "+"], "+"), (["", "-+"], "+-"), (["-", "+"], ""), ([""], "")],
+)
+def test_delimiters_that_all_instances_have(tmp_path: Path, each: list[str], common: str) -> None:
+    """What is an extension in one instance only might be a mailbox of another."""
+    directories = []
+    for number, delimiters in enumerate(each):
+        place = tmp_path / str(number)
+        place.mkdir()
+        main = f"{MAIN}\nrecipient_delimiter = {delimiters}\n"
+        directories.append(configure(place, main, MASTER))
+    assert gather(directories).delimiters == common
+
+
 def test_a_service_with_a_name_of_its_own_and_the_domain_of_logins(tmp_path: Path) -> None:
     """postlogd's log has that name as the host's."""
     own = "127.0.0.1:10026 inet n - n - - smtpd\n  -o myhostname=filter.example.com\n"

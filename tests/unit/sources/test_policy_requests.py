@@ -261,6 +261,19 @@ def test_a_process_has_so_many_connections(run: Run) -> None:
         run(test)
 
 
+def test_processes_of_another_namespace_are_not_one(run: Run) -> None:
+    """Postfix in a container of its own: pid_namespaces(7) shows each of its processes as 0."""
+
+    async def test(place: Place) -> None:
+        async with connection(place.path) as first, connection(place.path) as second:
+            assert await first(of("a")) == await second(of("a")) == DUNNO
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy_sockets, "_EACH", 1)
+        patch.setattr(policy_sockets, "credentials", lambda _sock: (0, 0, 0))
+        run(test)
+
+
 def test_a_process_asks_so_often_in_a_second(run: Run) -> None:
     async def test(place: Place) -> None:
         async with connection(place.path) as ask:
