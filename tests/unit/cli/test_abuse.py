@@ -205,7 +205,7 @@ def test_at_most_so_many_lines(store: Path) -> None:
         "553 5.7.1 <b@c>: Sender address rejected: not owned by user alice@example.org",
         "554 5.7.1 Service unavailable; Sender address [alice@example.com] blocked using dbl",
         "Illegal address syntax from u[203.0.113.9] in RCPT command: <alice b@example.org>",
-        "non-SMTP command from u[203.0.113.9]: To: alice@example.org, \"alice b\"@example.org",
+        'non-SMTP command from u[203.0.113.9]: To: alice@example.org, "alice b"@example.org',
         '{"log":"554 5.7.1 \\u003calice@example.org\\u003e: Relay access denied"}',
         "RCPT command: <@relay.example,@a.example:alice@example.org>",
     ],
