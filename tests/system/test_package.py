@@ -166,6 +166,9 @@ def test_it_protects_without_an_edit(site: Site) -> None:
     assert site.active()
     assert site.show("UnitFileState") == "enabled"
     assert site.show("WatchdogUSec") == "30s"
+    for unit in ("throttled-fleet.service", "throttled-report.timer"):
+        assert site.run("systemctl", "is-enabled", unit, check=False) == "disabled\n"
+        assert site.run("systemctl", "is-active", unit, check=False) == "inactive\n"
     status = json.loads(site.run("throttled", "status", "--json"))
     assert [tail["path"] for tail in status["tails"]] == ["journal"]
     site.attack("198.18.1.7")
@@ -534,8 +537,11 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
     config.write_text(config.read_text().replace("#per_session = 10", "per_session = 9"))
     edited, process = config.read_text(), site.show("MainPID")
     assert "\nper_session = 9" in edited
+    answer = f"{NAME} {NAME}/mode select observe"  # counts at the first installation alone
+    site.run("sh", "-c", f"echo '{answer}' | debconf-set-selections")
 
     install(site, site.later)
+    assert not site.host.path("/etc/throttled/throttled.d/mode.toml").exists()
     assert site.run("dpkg-query", "-W", "-f", "${Version}", NAME) == NEXT
     assert site.active()
     assert site.show("MainPID") != process
@@ -586,7 +592,5 @@ def test_observe_as_answered_at_the_installation(site: Site) -> None:
     assert site.run("throttled", "mode", "enforce").startswith("enforce: reloaded")
     assert 'mode = "enforce"' in chosen.read_text()
     assert json.loads(site.run("throttled", "status", "--json"))["mode"] == "enforce"
-    shown = site.run("systemctl", "is-enabled", "throttled-report.timer", check=False)
-    assert shown == "disabled\n"
     site.run("apt-get", "purge", "--yes", NAME)
     assert not chosen.parent.parent.exists()

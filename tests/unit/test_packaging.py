@@ -54,6 +54,14 @@ def test_the_copyright_file_names_what_the_package_contains() -> None:
     assert {each for name in named for each in name.split(" or ")} == set(texts)
 
 
+def test_units_that_are_off_at_first_are_those_of_the_page() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    promised = set(re.findall(r"^\| `(\S+)` \|.* off until you enable it", page, re.MULTILINE))
+    rules = (ROOT / "packaging/debian/rules").read_text()
+    [off] = re.findall(r"^OFF := (.*)$", rules, re.MULTILINE)
+    assert promised == set(off.split()) == {"throttled-fleet.service", "throttled-report.timer"}
+
+
 def test_the_metadata_is_complete() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["license"] == "MIT"

@@ -33,10 +33,15 @@ _SHOWN = 20  # addresses named in the text
 #: `unknown[198.51.100.7]:51234`
 _PORT = re.compile(r"\[[0-9A-Fa-f.:]+\]:(\d{1,5})\b")
 _PORTS = {"mx": 25, "submission": 587}
-#: Names of our own users do not leave this host: logins, and the local parts of addresses.
+#: Names of our own users do not leave this host: logins, the local parts of addresses (also what is
+#: in quotes, or no address at all), and recipients without a domain.
 _NAMES = (
     (re.compile(r"(sasl_username=).*"), r"\1[removed]"),
-    (re.compile(r"<[^<>@\s]+@"), "<[removed]@"),
+    (re.compile(r"(owned by user ).*?(?=; from=|$)"), r"\1[removed]"),
+    (re.compile(r"<[^<>]*@"), "<[removed]@"),
+    (re.compile(r"""(?:"[^"]*"|[^\s<>@\[\](),:;="']+)@"""), "[removed]@"),
+    (re.compile(r"((?:from|to)=<)[^<>@]+(?=>)"), r"\1[removed]"),
+    (re.compile(r"<[^<>@]+(?=>: (?:Recipient|Sender) address )"), "<[removed]"),
 )
 
 

@@ -194,11 +194,9 @@ def headline(of: Overview) -> str:
     else:
         done = f"{banned} banned, {throttled} throttled."
     if not of.banned + of.throttled:
-        return (
-            "No client would have been banned or throttled."
-            if of.would
-            else "Nobody was banned or throttled."
-        )
+        verb = "would have been" if of.would else "was"
+        who = "No client" if of.would or of.accounts else "Nobody"
+        return f"{who} {verb} banned or throttled{', but other senders' if of.accounts else ''}."
     if not of.good_total:
         return f"{done} None of them had delivered mail or logged in."
     good = f"{of.good_total:,} of them had delivered mail or logged in"

@@ -25,7 +25,7 @@ _WEEK = 604800.0
     cls=Command,
     examples=(
         "throttled abuse 198.51.100.7",
-        "throttled abuse 198.51.100.0/24 --to abuse@isp.example | sendmail -t",
+        "throttled abuse 198.51.100.0/24 --to abuse@isp.example | sendmail -i -t",
         "throttled abuse 198.51.100.7 --json",
     ),
 )

@@ -69,19 +69,29 @@ def own_logs(settings: Config, known: Facts) -> list[str]:
     return [path for log in expand(logs) for path in ([log] if is_journal(log) else rotated(log))]
 
 
-def ask(request: Request, kind: type[R]) -> R:
+def ask(request: Request, kind: type[R], timeout: float = client.TIMEOUT) -> R:
     """Send a request to the daemon and return its result, which is of this type.
+
+    Args:
+        request: what is asked.
+        kind: the type of its result.
+        timeout: seconds until the answer.
 
     Raises:
         NotRunningError: no answer.
         NotPermittedError: the socket may not be opened.
         ThrottledError: what the daemon says is wrong.
     """
-    result = client.request(Path(socket_path()), request)
+    result = client.request(Path(socket_path()), request, timeout)
     if not isinstance(result, kind):
         hint = "the daemon and this command differ in version: restart the daemon"
         raise ThrottledError("unexpected answer of the daemon", hint)
     return result
+
+
+def runs() -> bool:
+    """Return whether a daemon runs, also one that did not answer."""
+    return client.alive(Path(socket_path()))
 
 
 def socket_path() -> str:

@@ -5,7 +5,7 @@ from typing import get_args
 import click
 
 from throttled.cli import output
-from throttled.cli.daemon import ask, config
+from throttled.cli.daemon import ask, config, runs
 from throttled.cli.options import Command, json_option
 from throttled.config import mode as modes
 from throttled.control.protocol import Done, Reload, Status, StatusResult
@@ -32,7 +32,10 @@ def command(*, mode: Mode | None, as_json: bool) -> None:
         if config().mode != mode:
             raise ConfigError("another file of the configuration sets the mode", "throttled check")
         message = _reload(mode)
-    except NotRunningError:
+    except NotRunningError as error:
+        if runs():  # and may be about to change: only the file is certain
+            what = f"{written.path} says {mode}, but {error.message}"
+            raise NotRunningError(what, "see what it uses: throttled status") from error
         message = "the daemon is not running; it will start in this mode"
     except ThrottledError:
         written.undo()

@@ -5,10 +5,13 @@ import asyncio
 import click
 
 from throttled.cli import text
-from throttled.cli.daemon import ask, config
+from throttled.cli.daemon import ask, config, runs
 from throttled.cli.options import Command, json_option
 from throttled.control.protocol import Done, NotifyTest
 from throttled.errors import NotRunningError
+
+#: Seconds: a mail server that hangs may take a minute.
+_SENDING = 90.0
 
 
 @click.command(cls=Command, examples=("throttled notify --test",))
@@ -21,8 +24,10 @@ def command(*, test: bool, as_json: bool) -> None:  # noqa: ARG001 - there is no
     is 1 if a receiver did not accept it, and the reason is printed.
     """
     try:
-        done = ask(NotifyTest(), Done)
+        done = ask(NotifyTest(), Done, _SENDING)
     except NotRunningError as error:
+        if runs():  # it may have sent it
+            raise
         from throttled.notify.hook import Hook  # noqa: PLC0415 - only where no daemon runs
 
         click.echo(f"throttled: {error.message}; sending without it", err=True)

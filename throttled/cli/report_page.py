@@ -14,6 +14,7 @@ from throttled.analysis.report import Count, Overview, headline
 from throttled.cli import output
 from throttled.cli.report_charts import bar, columns, element
 from throttled.cli.report_text import COMPARED, CONNECTION, TITLES, change, current, period
+from throttled.store.period import SubjectSum
 
 #: A chart: title, its series with what the legend calls them (the class is the same word).
 _CHARTS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -199,7 +200,7 @@ def _clients(of: Overview) -> Element:
         return _section("Worst clients", _note("None."))
     rows = [
         (
-            row.subject,
+            _client(row),
             output.number(row.throttles),
             output.number(row.bans),
             output.moment(row.last)[5:16],
@@ -210,6 +211,11 @@ def _clients(of: Overview) -> Element:
     return _section(
         "Worst clients", _table(("client", ">throttles", ">bans", "last", "limit"), rows)
     )
+
+
+def _client(row: SubjectSum) -> Element:
+    named = [element("div", row.name, class_="note")] if row.name else []
+    return element("div", row.subject, *named)
 
 
 def _spared(of: Overview) -> Element:

@@ -104,7 +104,7 @@ def _tables(of: Overview) -> Iterator[str]:
     ]
     head: Sequence[str] = ("network", ">clients", ">throttles", ">bans")
     yield from _table("Worst networks", head, networks)
-    head = ("client", ">throttles", ">bans", "last", "limit")
+    head = ("client", ">throttles", ">bans", "last", "limit", "name")
     clients = [
         (
             row.subject,
@@ -112,6 +112,7 @@ def _tables(of: Overview) -> Iterator[str]:
             f"{row.bans:,}",
             output.moment(row.last)[:16],
             row.limit,
+            row.name,
         )
         for row in of.clients
     ]

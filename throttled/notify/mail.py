@@ -11,7 +11,7 @@ import smtplib
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
@@ -74,8 +74,13 @@ def _session(server: str) -> Iterator[smtplib.SMTP]:
     host, _, port = server.rpartition(":")
     hint = f"is Postfix running, and is [notify] smtp right? it is {server}"
     try:
-        with smtplib.SMTP(host.strip("[]"), int(port), _name(), timeout=_TIMEOUT) as session:
+        session = smtplib.SMTP(host.strip("[]"), int(port), _name(), timeout=_TIMEOUT)
+        try:
             yield session
+        finally:
+            with suppress(OSError, smtplib.SMTPException):  # all that matters is answered
+                session.quit()
+            session.close()
     except smtplib.SMTPResponseException as error:
         what = f"the mail server refused the mail: {error.smtp_code} {_plain(error.smtp_error)}"
         raise ThrottledError(what, "see the mail server's log") from error
@@ -89,7 +94,8 @@ def message(letter: Letter) -> EmailMessage:
     made = EmailMessage(policy=SMTP)
     made["From"] = f"throttled <root@{name}>" if "." in name else "throttled <root>"
     made["To"] = letter.to
-    made["Subject"] = " ".join(letter.subject.split())
+    # Python decodes encoded words (RFC 2047) in what it is given, and these may have line breaks.
+    made["Subject"] = " ".join(letter.subject.split()).replace("=?", "= ?")
     made["Date"] = formatdate(localtime=True)
     made["Message-ID"] = make_msgid(domain=name)
     made["Auto-Submitted"] = "auto-generated"

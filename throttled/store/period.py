@@ -30,7 +30,8 @@ SELECT block(subject) AS network, count(DISTINCT subject), sum(action = 'ban'),
 """  # noqa: S608
 # SQLite takes the other columns from the row with the maximum (its "bare columns").
 _CLIENTS = f"""
-SELECT subject, sum(action = 'ban'), sum(action = 'throttle'), max(time), "limit"
+SELECT subject, sum(action = 'ban'), sum(action = 'throttle'), max(time), "limit",
+    name
     FROM decision WHERE {_PERIOD} AND named(subject) = :named
     GROUP BY subject ORDER BY 2 DESC, 3 DESC, subject LIMIT :count
 """  # noqa: S608
@@ -91,6 +92,7 @@ class SubjectSum(Struct, frozen=True):
     throttles: int
     last: float
     limit: str  # of the latest decision
+    name: str = ""  # the client's host name then, "": none
 
 
 class GoodSum(Struct, frozen=True):

@@ -154,6 +154,21 @@ def test_the_sentence_that_comes_first(found: Overview) -> None:
     assert "of them had delivered mail or logged in" in headline(found)
 
 
+@pytest.mark.parametrize(
+    ("would", "sentence"),
+    [
+        (False, "No client was banned or throttled, but other senders."),
+        (True, "No client would have been banned or throttled, but other senders."),
+    ],
+)
+def test_senders_alone_are_not_nobody(tmp_path: Path, *, would: bool, sentence: str) -> None:
+    with closing(Store.open(str(tmp_path / "throttled.db"))) as store:
+        slow = Decision(UNTIL - 9, "throttle", "account:a", "submission", "x", 0, UNTIL + 9, "x")
+        store.record(UNTIL - 9, [slow])
+        found = overview(store, UNTIL - DAY, UNTIL, host="mx", would=would)
+    assert headline(found) == sentence
+
+
 def test_a_store_that_begins_within_the_period_is_compared_with_nothing(tmp_path: Path) -> None:
     with closing(Store.open(str(tmp_path / "t.db"))) as store:
         empty = overview(store, *span(NOW, WEEK), host="mx", would=True)

@@ -17,9 +17,8 @@ from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
 from throttled.enforce import registry
 from throttled.enforce.dryrun import DryRun
-from throttled.errors import ThrottledError
 
-Answer = Result | ThrottledError
+Answer = Result | BaseException
 
 
 class Ended(Struct):
@@ -52,7 +51,7 @@ class Daemon:
     async def _handle(self, request: Request, _peer: Peer) -> Result:
         self.asked.append(request)
         assert self.answer is not None
-        if isinstance(self.answer, ThrottledError):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
 

@@ -196,6 +196,36 @@ def test_at_most_so_many_lines(store: Path) -> None:
     assert len(found.lines) <= LINES
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'reject: RCPT from u[203.0.113.9]: 550 5.1.1 <"alice b"@example.org>: x; to=<"alice b"@d>',
+        "550 5.1.1 <alice>: Recipient address rejected: User unknown; from=<b@c> to=<alice> p",
+        "553 5.7.1 <b@c>: Sender address rejected: not owned by user alice; from=<b@c> to=<d@e>",
+        "553 5.7.1 <b@c>: Sender address rejected: not owned by user alice@example.org",
+        "554 5.7.1 Service unavailable; Sender address [alice@example.com] blocked using dbl",
+        "Illegal address syntax from u[203.0.113.9] in RCPT command: <alice b@example.org>",
+        'non-SMTP command from u[203.0.113.9]: To: alice@example.org, "alice b"@example.org',
+        '{"log":"554 5.7.1 \\u003calice@example.org\\u003e: Relay access denied"}',
+        "RCPT command: <@relay.example,@a.example:alice@example.org>",
+    ],
+)
+def test_names_of_users_are_removed_wherever_postfix_writes_them(line: str) -> None:
+    [text] = masked([line])
+    assert "alice" not in text
+    assert "[removed]" in text
+    assert text.replace("[removed]", "") != line
+    assert masked([text]) == [text]
+
+
+def test_what_names_no_user_stays() -> None:
+    line = (
+        "NOQUEUE: reject: RCPT from h.example[203.0.113.9]:4711: 450 4.7.1 <h.example>: Helo "
+        "command rejected: Host not found; from=<> proto=ESMTP helo=<h.example>"
+    )
+    assert masked([line]) == [line]
+
+
 def test_masks() -> None:
     [line] = masked(["x to=<a.b+c@d>, from=<>, <x>, sasl_username=a b, c"])
     assert not re.search(r"a\.b", line)

@@ -1,5 +1,6 @@
 """`throttled mode`: the file and the daemon, or neither."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,16 @@ def test_what_the_daemon_refuses_is_undone(cli: "Cli", daemon: "Daemon", config_
     assert ended.code == 1
     assert "no firewall" in ended.err
     assert config_file.read_text() == before
+
+
+def test_a_daemon_that_gives_no_answer_is_an_error_and_the_file_stays(
+    cli: "Cli", daemon: "Daemon", config_file: Path
+) -> None:
+    daemon.answer = asyncio.CancelledError()  # the connection ends
+    ended = cli("mode", "throttle")
+    assert ended.code == 3
+    assert f"{config_file} says throttle, but the daemon" in ended.err
+    assert 'mode = "throttle"' in config_file.read_text()
 
 
 def _status(mode: Mode) -> StatusResult:

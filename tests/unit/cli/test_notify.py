@@ -1,5 +1,6 @@
 """`throttled notify --test`, with a daemon and without."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,15 @@ def test_the_daemon_sends_it(cli: "Cli", daemon: "Daemon") -> None:
     assert ended.code == 1
     assert ended.json()["error"]["message"] == "mail ended with 1: refused"
     assert cli("notify").code == 2
+
+
+def test_a_daemon_that_gives_no_answer_is_an_error_and_nothing_is_sent_twice(
+    cli: "Cli", daemon: "Daemon"
+) -> None:
+    daemon.answer = asyncio.CancelledError()  # the connection ends
+    ended = cli("notify", "--test")
+    assert ended.code == 3
+    assert "sending without it" not in ended.err
 
 
 def test_without_a_daemon_the_command_sends_it(cli: "Cli", config_file: Path) -> None:

@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Path:
             activity = {(hour, "mx", "session"): 100 + back % 24, (hour, "submission", "login"): 3}
             subject = f"203.0.113.{back % 200}"
             decisions = [
-                Decision(at, "ban", subject, "mx", "errors", 1, at + 600, EVIL),
+                Decision(at, "ban", subject, "mx", "errors", 1, at + 600, EVIL, name=f"h{EVIL}"),
                 Decision(at, "throttle", "2001:db8::7", "mx", f"{EVIL}{back % 3}", 0, at + 600, ""),
             ]
             opened.record(at, decisions, (), (), activity)  # type: ignore[arg-type]
@@ -66,6 +66,7 @@ def test_text(cli: "Cli") -> None:
     assert "Changes: compared with the same hours a week before." in lines
     for title in ("By limit", "Worst networks", "Worst clients", "Busiest senders, in whole days"):
         assert any(line.startswith(title) for line in lines), title
+    assert any(" errors h<script>" in line for line in lines)  # a client's name
     assert "\x1b" not in ended.out
     assert "\u202e" not in ended.out
     assert cli("report", "--day").out.splitlines()[0] != lines[0]
@@ -146,6 +147,7 @@ def test_the_page_fits_each_width(cli: "Cli", tmp_path: Path, width: int) -> Non
     assert found["narrow"] == 0
     assert "203.0.113.0/24" in found["text"]
     assert "<script>alert(1)</script>" in found["text"]  # as text
+    assert ("h<script>" in found["text"]) == (width > 560)  # a client's name; phones have no room
     assert "script" not in found["elements"]
     assert "img" not in found["elements"]
     assert found["handlers"] == found["loaded"] == []

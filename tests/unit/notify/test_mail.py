@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 
 import msgspec
 import pytest
@@ -28,6 +31,28 @@ def test_a_mail_with_a_page_and_an_empty_sender() -> None:
     assert page.get_content().strip() == "<p>é"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "account:=?utf-8?q?=0D=0A=0D=0Aevil_body?= is above",
+        "x =?utf-8?b?DQpCY2M6IHg=?= y",
+        "a=?utf-8?q?=0D=0AX:_y?=b",
+        "=?=?utf-8?q?=0D=0AX:_y?=",
+        "é =?utf-8?q?=0AX:_y?= é",
+        "\x0bX: y\u2028X: y",
+    ],
+)
+def test_what_clients_write_is_text_of_the_subject(text: str) -> None:
+    made = bytes(message(Letter("root", text, "text\n")))
+    fields = [line.partition(b":")[0] for line in made.partition(b"\r\n\r\n")[0].split(b"\r\n")]
+    assert b"X" not in fields
+    assert b"Bcc" not in fields
+    found = message_from_bytes(made, policy=default)
+    assert found["Subject"] == " ".join(text.replace("=?", "= ?").split())
+    assert isinstance(found, EmailMessage)
+    assert found.get_content() == "text\r\n"
+
+
 def test_text_alone() -> None:
     assert message(Letter("root", "s", "text\n")).get_content_type() == "text/plain"
 
@@ -43,6 +68,12 @@ def test_text_alone() -> None:
 def test_a_refusal_is_an_error(command: str, said: str) -> None:
     with smtp_sink.serve(command) as sink, pytest.raises(ThrottledError, match=said):
         send(Letter("root", "s", "text", server=sink.address))
+
+
+def test_an_accepted_mail_is_sent_however_the_session_ends() -> None:
+    with smtp_sink.serve("QUIT") as sink:
+        send(Letter("root", "s", "text", server=sink.address))
+    assert len(sink.mails) == 1
 
 
 def test_no_server_is_an_error() -> None:
