@@ -78,7 +78,7 @@ MESSAGES = {
     ),
     "[limits.auth]\nmaxretry = 5": (
         "t.toml:2: limits.auth.maxretry = 5: a word of fail2ban; here it is `soft` or `hard` of a "
-        "limit: [limits.auth] hard = 5"
+        "limit: [limits.auth] soft = 5"
     ),
     "mode = ": "t.toml: not TOML: Invalid value (at end of document)",
     "\n\nx = 1\nx = 2": "t.toml: not TOML: Cannot overwrite a value (at end of document)",

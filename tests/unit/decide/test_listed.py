@@ -115,7 +115,7 @@ BANNED_GOOD = Past(action="ban", until=NOW + 60, deliveries=9, delivery_days=5)
 def test_the_ban_of_a_good_client_is_not_weakened() -> None:
     judged = lists().judge("drop", [listed()], {(A, "mx"): BANNED_GOOD}, NOW)
     assert (judged.decisions, judged.outcomes) == ([], {"known": 1})
-    ended = {(A, "mx"): Past(action="ban", until=NOW - 60, deliveries=9, delivery_days=5)}
+    ended: Any = {(A, "mx"): Past(action="ban", until=NOW - 60, deliveries=9, delivery_days=5)}
     assert lists().judge("drop", [listed()], ended, NOW).outcomes == {"throttled": 1}
 
 
@@ -123,7 +123,7 @@ def test_bans_are_not_weakened_while_the_brake_is_on_or_the_mode_throttles() -> 
     judge = lists()
     pasts: Any = {(f"203.0.{n}.7", "mx"): GOOD for n in range(6)}
     judge.judge("drop", [listed(name) for name, _ in pasts], pasts, NOW)
-    banned = {(A, "mx"): Past(action="ban", until=NOW + 60)}
+    banned: Any = {(A, "mx"): Past(action="ban", until=NOW + 60)}
     assert judge.judge("drop", [listed()], banned, NOW).outcomes == {"known": 1}
     soft = lists(Policy(mode="throttle"))
     assert soft.judge("drop", [listed()], banned, NOW).outcomes == {"known": 1}

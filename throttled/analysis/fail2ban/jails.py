@@ -138,7 +138,9 @@ def read(texts: Iterable[str]) -> configparser.ConfigParser:
     Raises:
         ValueError: one is no configuration of fail2ban.
     """
-    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    parser = configparser.ConfigParser(
+        interpolation=None, strict=False, allow_no_value=True, inline_comment_prefixes=(";",)
+    )
     parser.optionxform = str  # type: ignore[assignment,method-assign] # as fail2ban does
     for text in texts:
         try:

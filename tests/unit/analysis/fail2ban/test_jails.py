@@ -77,6 +77,19 @@ maxretry = 4
         jails.configured(["nonsense"])
 
 
+def test_comments_behind_values_are_none_of_them() -> None:
+    text = """
+[DEFAULT]
+ignoreip = 203.0.113.0/24 ; office
+[postfix]
+enabled = true ; since May
+maxretry = 3 ; was 5
+bantime = 1h	; an hour
+"""
+    (jail,) = jails.configured([text]).jails.values()
+    assert (jail.maxretry, jail.bantime, jail.ignore) == (3, 3600.0, ["203.0.113.0/24"])
+
+
 def test_a_value_that_names_itself_ends() -> None:
     found = jails.configured(["[postfix]\nenabled = yes\nfilter = %(filter)s"])
     assert found.jails["postfix"].filter == "%(filter)s"
