@@ -211,6 +211,22 @@ def test_errors_name_the_file_that_counts(tmp_path: Path) -> None:
         load(str(path))
 
 
+def test_what_would_never_be_read_to_its_end_is_refused(tmp_path: Path) -> None:
+    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+    path.touch()
+    beside.mkdir()
+    os.mkfifo(beside / "a.toml")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"/a\.toml: no regular file"):
+            load(str(path))
+        (beside / "a.toml").unlink(missing_ok=True)
+        (beside / "a.toml").symlink_to("/dev/zero")
+    (beside / "a.toml").unlink()
+    (beside / "a.toml").symlink_to("/nonexistent")
+    with pytest.raises(ConfigError, match=r"/a\.toml: no such file"):
+        load(str(path))
+
+
 def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
     path.touch()
