@@ -90,6 +90,12 @@ bantime = 1h	; an hour
     assert (jail.maxretry, jail.bantime, jail.ignore) == (3, 3600.0, ["203.0.113.0/24"])
 
 
+@pytest.mark.parametrize("value", ["maxretry = five", "bantime = soon"])
+def test_an_error_names_the_jail(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^jail mine: "):
+        jails.configured([f"[mine]\nenabled = yes\n{value}\n"])
+
+
 def test_a_value_that_names_itself_ends() -> None:
     found = jails.configured(["[postfix]\nenabled = yes\nfilter = %(filter)s"])
     assert found.jails["postfix"].filter == "%(filter)s"
