@@ -1,6 +1,7 @@
 """Many at once, in a daemon in this process: unban of names and filters, and lists by name."""
 
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from throttled.control.bulk import UnbanMany, UnbanManyResult
 from throttled.control.fields import Part
 from throttled.control.protocol import Ban, ChangeResult, Entered, Import, ImportResult
+from throttled.core.enforcer import Enforcer
 from throttled.errors import ThrottledError
-from throttled.model import Evidence
+from throttled.model import Element, Entry, Evidence
 from throttled.operator import listed, unban_many
 from throttled.store.store import Filter, Store
 from unit.operator.test_answer import in_kernel, writable
@@ -19,6 +21,7 @@ from unit.service.test_daemon import A, B, Lab, live
 NET = "198.51.100.0/24"
 OTHER = "203.0.113.9"
 GOOD = "203.0.113.77"
+KEY = (OTHER, "mx")
 
 
 async def ban(lab: Lab, *subjects: str) -> None:
@@ -88,6 +91,34 @@ def test_while_the_store_cannot_be_written(tmp_path: Path) -> None:
         assert in_kernel(lab) == set()
         writable(lab, yes=True)
         await lab.listed(0)
+
+    live(tmp_path, story)
+
+
+def test_counters_are_read_only_of_what_may_be_in_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    counters = Enforcer.counters
+
+    def counted(self: Enforcer, entries: Iterable[Entry]) -> Sequence[Element]:
+        wanted = list(entries)
+        asked.extend(entry.subject for entry in wanted)
+        return counters(self, wanted)
+
+    monkeypatch.setattr(Enforcer, "counters", counted)
+
+    async def story(lab: Lab) -> None:
+        await ban(lab, A)
+        assert asked == []
+        await lab.ask(Import([Entered(A, "ban", "mx"), Entered(B, "ban", "mx")]), ImportResult)
+        assert set(asked) == {A}
+        writable(lab, yes=False)  # the exemption is in the kernel alone
+        await lab.ask(UnbanMany([OTHER, GOOD], exempt=60.0), UnbanManyResult)
+        await ban(lab, OTHER)
+        actions = {e.action for e in lab.daemon.backend.dump() if (e.subject, e.scope) == KEY}
+        assert actions == {"ban"}
+        writable(lab, yes=True)
 
     live(tmp_path, story)
 
