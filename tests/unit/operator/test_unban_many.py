@@ -12,7 +12,7 @@ from throttled.control.fields import Part
 from throttled.control.protocol import Ban, ChangeResult, Entered, Import, ImportResult
 from throttled.core.enforcer import Enforcer
 from throttled.errors import ThrottledError
-from throttled.model import Element, Entry, Evidence
+from throttled.model import Element, Entry, Evidence, Scope
 from throttled.operator import listed, unban_many
 from throttled.store.store import Filter, Store
 from unit.operator.test_answer import in_kernel, writable
@@ -151,6 +151,21 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
         assert lab.daemon.store.total(time.time(), Filter(origin="list:drop")) == 0
 
     live(tmp_path, story)
+
+
+def test_the_audit_record_has_what_was_removed(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(Import([Entered(A, "ban"), Entered(B, "ban")], name="x"), ImportResult)
+        one = Part("0123456789", 1, last=False)
+        await lab.ask(Import([], name="x", remove=[(A, "mx")], part=one), ImportResult)
+        two = Part("0123456789", 2, last=True, removed=1)
+        gone: list[tuple[str, Scope]] = [(A, "submission"), (B, "mx")]
+        await lab.ask(Import([], name="x", remove=gone, part=two), ImportResult)
+
+    live(tmp_path, story)
+    with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
+        outcomes = [change.outcome for change in store.changes()]
+    assert outcomes == ["0 done, 0 refused, 3 removed", "2 done, 0 refused"]
 
 
 def test_a_good_sender_in_a_wide_network_of_a_list_gets_an_entry_of_its_own(
