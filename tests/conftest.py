@@ -15,7 +15,14 @@ settings.load_profile("no deadline")
 
 #: Modules that make a host which takes long to make: all of their tests go to one worker. (The
 #: marker xdist_group does nothing with pytest 9 and xdist 3.8.)
-TOGETHER = ("system/test_docs.py", "system/test_package.py", "system/test_stock.py")
+TOGETHER = (
+    "system/test_docs.py",
+    "system/test_fleet.py",
+    "system/test_fleet_failures.py",
+    "system/test_fleet_hostile.py",
+    "system/test_package.py",
+    "system/test_stock.py",
+)
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no type information here

@@ -135,6 +135,10 @@ class Rate(Struct, frozen=True, gc=False):
     burst: int  # so many at once
 
 
+#: Lines that go with a decision at most; of lines that counted `explain` shows as many.
+LINES = 16
+
+
 class Line(Struct, frozen=True, gc=False):
     """Where a log line stands: enough to read it back."""
 
@@ -307,6 +311,7 @@ class Service(Struct, frozen=True):
     port: int
     scope: Scope
     proxy: str = ""  # the protocol by which a proxy in front names the clients
+    processes: int = 100  # smtpd processes that it may have; 0: any number
 
 
 class Spool(Struct, frozen=True):

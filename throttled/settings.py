@@ -271,6 +271,48 @@ class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+OverloadMode = Literal["enforce", "report", "off"]
+
+
+class Overload(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many connections clients without good evidence may have open at a time."""
+
+    mx: Annotated[
+        OverloadMode,
+        Meta(
+            description=(
+                'on port 25: "enforce": further ones are delayed; "report": what would be delayed '
+                'is reported; "off": nothing is counted'
+            )
+        ),
+    ] = "enforce"
+    submission: Annotated[OverloadMode, Meta(description="the same on submission ports")] = "report"
+    cap: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=100_000)],
+        Meta(description='maximum open at a time; "auto": Postfix\'s process limit less `reserve`'),
+    ] = "auto"
+    reserve: Annotated[
+        Share, Meta(description="share of the process limit that is kept for known good clients")
+    ] = "20%"
+    turn: Annotated[
+        Duration,
+        Meta(description="maximum time in which a network (/24, /64) is admitted once"),
+    ] = duration("5m")
+    idle: Annotated[
+        Duration,
+        Meta(
+            description=(
+                "while connections are delayed: end sessions that keep Postfix waiting this long, "
+                "or 0.3 times as long and say nothing"
+            )
+        ),
+    ] = duration("10s")
+
+    def mode(self, scope: str) -> OverloadMode:
+        """Return the mode of a scope."""
+        return self.mx if scope == "mx" else self.submission
+
+
 #: What decisions for [guessing] name as their limit.
 GUESSING = "guessing"
 

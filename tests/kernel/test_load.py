@@ -17,6 +17,9 @@ from throttled.health.probes.unit import capabilities, limited
 UNITS = Path(__file__).resolve().parents[2] / "packaging/systemd"
 UNIT, DROP_IN = "throttled.service", "xdp.conf"
 SENSOR = "from throttled.sources.sensor import Sensor; Sensor()"
+ADMISSION = (
+    "from throttled.bpf.libbpf import OBJECTS, Object; Object(OBJECTS / 'admission.o').load()"
+)
 XDP = "from throttled.bpf.libbpf import OBJECTS, Object; Object(OBJECTS / 'xdp.o').load()"
 
 pytestmark = pytest.mark.root
@@ -32,7 +35,9 @@ def confined(code: str, *files: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("code", "files"), [(SENSOR, [UNIT]), (XDP, [UNIT, DROP_IN])])
+@pytest.mark.parametrize(
+    ("code", "files"), [(SENSOR, [UNIT]), (ADMISSION, [UNIT]), (XDP, [UNIT, DROP_IN])]
+)
 def test_it_loads_with_the_capabilities_of_the_unit(code: str, files: list[str]) -> None:
     done = confined(code, *files)
     assert (done.returncode, done.stderr) == (0, "")

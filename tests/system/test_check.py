@@ -29,6 +29,8 @@ def test_all_is_proved_without_and_with_a_daemon(lab: Lab, guard: Daemon) -> Non
     assert code == 0, found
     assert state(found, "lines arriving: in ") == "ok"
     assert state(found, "clock") == "ok"
+    assert state(found, "overload: mx: strangers may have 80 connections open") == "ok"
+    assert state(found, "overload: submission: ") == "ok"
     assert state(found, "an element was added, found and removed") == "ok"
     assert "throttled" not in lab.server.run("nft", "list", "tables").stdout
     assert state(found, "the daemon is not running") == "warning"
@@ -36,6 +38,7 @@ def test_all_is_proved_without_and_with_a_daemon(lab: Lab, guard: Daemon) -> Non
     code, found = findings(guard)
     assert code == 0, found
     assert state(found, "the daemon is running") == "ok"
+    assert state(found, "overload: mx: ") == "ok"
     assert state(found, "an element was added, found and removed") == "ok"
     assert guard.rows() == []
     assert "203.0.113.255" not in lab.server.run("nft", "list", "ruleset").stdout

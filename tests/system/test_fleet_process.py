@@ -11,6 +11,7 @@ import pytest
 
 from lab.fleet import server as lab
 from lab.fleet.server import SITE, Server
+from lab.network.netns import until
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import (
     Add,
@@ -87,7 +88,7 @@ def connect(tmp_path: Path) -> Iterator[Make]:
 def test_an_entry_goes_from_one_host_to_the_other(server: Server, connect: Make) -> None:
     one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
     up = one.next(Up)
-    assert (up.eviction, up.last) == ("noeviction", None)
+    assert (up.server.eviction, up.last) == ("noeviction", None)
     two.next(Up)
     one.send(Add(b"data", b"mac"))
     added = one.next(Added)
@@ -114,8 +115,10 @@ def test_the_next_entries_wait_until_the_daemon_took_these(server: Server, conne
 
 def test_hosts_find_each_other(server: Server, connect: Make) -> None:
     one = connect(server.url, "mx1")
-    one.send(Add(b"data", b"mac"))
+    one.next(Up)
+    one.send(Add(b"data", b"mac"), Read({}))
     added = one.next(Added)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced")
     two = connect(server.url, "mx2")
     assert two.next(Names).last["mx1"] == added.id
 
@@ -145,13 +148,14 @@ def test_a_stopped_server_is_seen_and_its_entry_may_be_there(server: Server, con
 
 
 def test_a_full_server_refuses_and_is_read_on(server: Server, connect: Make) -> None:
-    one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
+    one = connect(server.url, "mx1")
     one.next(Up)
     one.send(Add(b"data", b"mac"))
     one.next(Added)
     server.ask("CONFIG", "SET", "maxmemory", 1)
     one.send(Add(b"more", b"mac"))
     assert one.next(Down).kind == "full"
+    two = connect(server.url, "mx2")  # which the server does not let announce itself
     two.send(Read({"mx1": "0-0"}))
     assert two.next(Entries).entries[0][1] == b"data"
     server.ask("CONFIG", "SET", "maxmemory", 0)
@@ -161,7 +165,7 @@ def test_a_full_server_refuses_and_is_read_on(server: Server, connect: Make) -> 
 
 def test_a_server_that_evicts_is_named(server: Server, connect: Make) -> None:
     server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    assert connect(server.url, "mx1").next(Up).eviction == "allkeys-lru"
+    assert connect(server.url, "mx1").next(Up).server.eviction == "allkeys-lru"
 
 
 def test_a_wrong_password_is_refused(server: Server, connect: Make) -> None:
@@ -184,3 +188,51 @@ def test_what_is_no_redis_server_is_unreachable(
             if answer:
                 found.sendall(answer)
             assert one.next(Down).kind == "unreachable"
+
+
+def test_all_that_many_peers_have_is_read_in_pieces(server: Server, tmp_path: Path) -> None:
+    """Of the 77 MB that they have only a few are in memory at once."""
+    names = [f"peer{number}" for number in range(10)]
+    with server.admin() as client:
+        for name in names:
+            with client.pipeline(transaction=False) as pipe:
+                for _ in range(128):
+                    pipe.xadd(wire.stream(SITE, name), {"d": b"x" * 60_000, "m": b"y"})
+                pipe.execute()
+    path = tmp_path / "mx1.sock"
+    with lab.process(path) as process:
+        end = End(path)
+        with end.socket:
+            end.send(Connect(server.url, SITE, "mx1", 86400.0, "mx1"))
+            end.next(Up)
+            end.send(Read(dict.fromkeys(names, "0-0")))
+            count, most = 0, 0
+            while count < 10 * 128:
+                entries = end.next(Entries)
+                most = max(most, process.memory())
+                count += len(entries.entries)
+                end.send(Recorded(entries.peer))
+    assert most < 100 << 20
+
+
+def test_an_emptied_server_is_seen_though_the_connection_stays(
+    server: Server, connect: Make
+) -> None:
+    one = connect(server.url, "mx1")
+    assert one.next(Up).emptied
+    one.send(Add(b"data", b"mac"), Read({}))
+    one.next(Added)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced")
+    server.ask("FLUSHALL")
+    one.send(Add(b"more", b"mac"))
+    one.next(Added)
+    assert one.next(Down).kind == "unreachable"
+    up = one.next(Up)
+    assert up.emptied
+    assert up.last is not None
+    assert up.last[1] == b"more"
+    one.next(Names)
+    announced = server.ask("HEXISTS", "throttled:lab:peers", "mx1")
+    assert not announced  # until the daemon answers: it may be killed before it heard of it
+    one.send(Read({}))
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced again")

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.mail import swarm
 from lab.mail.bots import ATTACKS, Bot
 from lab.mail.postfix import Lab
 from lab.network import netns
 from lab.network.netns import SERVER4, SERVER6
+from throttled.address import network_of
 from throttled.model import Event, Kind, Reason
 from throttled.parse.parser import Parser
 
@@ -71,6 +73,24 @@ def test_a_bot_makes_postfix_write_what_it_is_meant_for(
         assert set(report.answered) == set(SOURCES)
     else:
         assert len(report.latencies) == report.sent > 0
+
+
+@pytest.mark.parametrize(("version", "networks"), [(4, 400), (6, 5000)])
+def test_a_botnet_has_addresses_of_many_networks(version: int, networks: int) -> None:
+    found = swarm.addresses(5_000, version)
+    assert len(set(found)) == 5_000
+    assert len({network_of(address) for address in found}) == networks
+
+
+@pytest.mark.parametrize("kind", ["quit", "rcpt", "noop"])
+def test_bots_do_nothing_wrong_and_wait_for_nobody(lab: Lab, kind: str) -> None:
+    lab.mail.log.write_text("")
+    report = swarm.Swarm(lab.client, kind, 20.0, 4.0, 1_000).report()
+    assert report.tried >= 70
+    assert report.greeted > 0
+    assert report.lost == 0
+    kinds = {event.kind for event in events(lab.mail.log)}
+    assert kinds <= {"connect", "disconnect", "lost_connection", "reject"}
 
 
 def test_good_mail_lies_in_the_mailbox(lab: Lab) -> None:

@@ -124,7 +124,9 @@ def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 
 def install(site: Site, package: Path) -> None:
     shutil.copy(package, site.host.path("/var/tmp/throttled.deb"))
-    printed = site.run("apt-get", "install", "--yes", "/var/tmp/throttled.deb").splitlines()
+    # debconf has the standard output of postinst, whose lines come on standard error.
+    script = "exec apt-get install --yes /var/tmp/throttled.deb 2>&1"
+    printed = site.run("sh", "-c", script).splitlines()
     (line,) = [line for line in printed if line.startswith("throttled is ")]
     assert line.endswith("); next: throttled check")
     assert line.startswith("throttled is running and starts at each boot (ok, ")
@@ -415,6 +417,28 @@ def test_the_sensor_in_its_sandbox(site: Site) -> None:
     netns.until(seen, "the kernel has counted it")
 
 
+def test_admission_control_in_its_sandbox(site: Site) -> None:
+    """By BPF at the control group that systemd made for Postfix, and again when that is new.
+
+    The daemon looks once a second where Postfix is.
+    """
+
+    def strangers() -> dict[str, Any]:
+        status = json.loads(site.run("throttled", "status", "--json"))
+        found: dict[str, Any] = next(one for one in status["overload"] if one["scope"] == "mx")
+        return found
+
+    def counted(before: int) -> bool:
+        assert site.answers("198.18.13.7")
+        return bool(strangers()["admitted"] > before)
+
+    netns.until(lambda: strangers()["means"] == "bpf", "admission control has begun")
+    for _ in range(2):
+        netns.until(partial(counted, strangers()["admitted"]), "a connection is counted")
+        site.run("systemctl", "restart", "postfix")
+        netns.until(lambda: site.answers("198.18.13.8"), "Postfix is back")
+
+
 def test_xdp_in_its_sandbox(site: Site) -> None:
     """With the drop-in that the package has for it."""
     with drop_in(site):
@@ -545,3 +569,21 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
         path for path in left.split() if not path.startswith(("/var/tmp/", "/var/cache/"))
     ] == []
     assert site.run("systemctl", "list-unit-files", "throttled*", "--no-legend", check=False) == ""
+
+
+def test_observe_as_answered_at_the_installation(site: Site) -> None:
+    """As on a new host: nothing of the package is left."""
+    site.run("apt-get", "purge", "--yes", NAME)
+    answer = f"{NAME} {NAME}/mode select observe"
+    site.run("sh", "-c", f"echo '{answer}' | debconf-set-selections")
+    install(site, site.later)
+    assert site.show("StatusText").startswith("ok, observing: ")
+    chosen = site.host.path("/etc/throttled/throttled.d/mode.toml")
+    assert 'mode = "observe"\n\n[notify]\nmail = "postmaster"\n' in chosen.read_text()
+    assert site.run("throttled", "mode", "enforce").startswith("enforce: reloaded")
+    assert 'mode = "enforce"' in chosen.read_text()
+    assert json.loads(site.run("throttled", "status", "--json"))["mode"] == "enforce"
+    shown = site.run("systemctl", "is-enabled", "throttled-report.timer", check=False)
+    assert shown == "disabled\n"
+    site.run("apt-get", "purge", "--yes", NAME)
+    assert not chosen.parent.parent.exists()

@@ -296,5 +296,5 @@ def test_a_list_is_whole(site: Site, tmp_path: Path, *, running: bool) -> None:
     assert (code, output) == (2, "throttled: no such limit: operater")
     hint = site.guard.command("list", "--limit", "operater").stderr
     assert "did you mean operator? limits: " in hint
-    assert site.run("list --limit network") == (0, "no active entries")
+    assert site.run("list --limit network") == (0, "no matching entries are active")
     assert site.run("list --scope mxx")[0] == 2

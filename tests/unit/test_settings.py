@@ -13,6 +13,7 @@ from throttled.settings import (
     Guessing,
     Limit,
     LimitMode,
+    Overload,
     Policy,
     ThrottleRate,
     default_limits,
@@ -102,6 +103,11 @@ def test_guessing() -> None:
     assert Policy().mode_of("guessing") == "enforce"
     assert Policy(mode="throttle").mode_of("guessing") == "throttle"
     assert Policy(guessing=Guessing(mode="report")).mode_of("guessing") == "report"
+
+
+def test_overload_has_a_mode_for_each_scope() -> None:
+    assert Overload().mode("mx") == "enforce"
+    assert Overload(submission="off").mode("submission") == "off"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_wheel_is_for_this_platform(tree: Path) -> None:
     assert wheel.name.endswith(f"-py3-none-{platform}.whl")
     with zipfile.ZipFile(wheel) as archive:
         objects = [name for name in archive.namelist() if name.endswith(".o")]
-        assert objects == ["throttled/bpf/sensor.o", "throttled/bpf/xdp.o"]
+        assert objects == [f"throttled/bpf/{name}.o" for name in ("admission", "sensor", "xdp")]
         assert {order_of(archive.read(name)) for name in objects} == {sys.byteorder}
         (about,) = (name for name in archive.namelist() if name.endswith("dist-info/WHEEL"))
         assert "Root-Is-Purelib: false" in archive.read(about).decode()

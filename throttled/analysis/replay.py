@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from throttled import address
+from throttled.analysis.report import Overview, overview
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
@@ -25,6 +26,7 @@ from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.sources.parsing import Parsed, Parsing
 from throttled.store.database import Database
+from throttled.store.hourly import HOUR
 from throttled.store.store import Store, StoredPosition
 
 #: Seconds of log time between two judgements, and between two checks at what expired.
@@ -230,7 +232,10 @@ class Replay:
             self._pruned = at
 
     def _reported(self) -> Iterator[Report]:
-        for report in self._pipeline.reports():
+        reports = list(self._pipeline.reports())
+        if reports:
+            self._store.record_reports(reports)
+        for report in reports:
             self._note(report.limit, "report", report.subject)
             yield report
 
@@ -286,6 +291,13 @@ class Replay:
             subject = decision.subject
             self._throttles[subject] = Throttled(subject, 1, decision.time, decision.limit)
 
+    def overview(self, host: str) -> Overview:
+        """Return what happened in the logs, as `throttled report` does, once all were read."""
+        summary = self.summary
+        since = summary.first // HOUR * HOUR
+        until = (summary.last // HOUR + 1) * HOUR
+        return overview(self._store, since, until, host=host, would=True)
+
     def _summarise(self) -> None:
         summary = self.summary
         summary.skipped = self._pipeline.skipped_by_kind()
@@ -300,6 +312,8 @@ class Replay:
         self._pipeline.recorder.record(
             Moment(summary.last, summary.last), positions=()
         )  # evidence that still waits
+        self._store.add_sender_days(self._pipeline.senders.days())
+        self._pipeline.senders.stored()
         good = self._store.good
         for subject, banned in self._bans.items():
             banned.deliveries, banned.logins = good.get(subject, _NOTHING)

@@ -34,7 +34,7 @@ OBJECTS = Path(__file__).parent
 
 # linux/bpf.h: enum bpf_map_type, bpf_attach_type, flags; linux/if_link.h: XDP_FLAGS_*
 _HASH, _NO_PREALLOC = 1, 1
-ATTACH_CGROUP_SOCK_OPS, ATTACH_XDP = 3, 37
+ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_SOCK_OPS, ATTACH_XDP = 0, 3, 37
 XDP_GENERIC, XDP_NATIVE = 2, 4
 
 _PIECE = 4096  # elements of a map read at a time

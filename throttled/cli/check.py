@@ -8,16 +8,26 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from throttled.cli import output
+from throttled.cli import output, overload
 from throttled.cli.daemon import ask, facts, loaded
 from throttled.cli.offline import answer_without_daemon
 from throttled.cli.options import Command, json_option
 from throttled.config.describe import dotted
 from throttled.config.load import DEFAULT_PATH, Loaded
 from throttled.config.schema import Config, Notify
-from throttled.control.protocol import AddHost, Done, Ping, Prove, Reach, Status, StatusResult
+from throttled.control.protocol import (
+    AddHost,
+    Done,
+    FleetResult,
+    FleetStatus,
+    Ping,
+    Prove,
+    Reach,
+    Status,
+    StatusResult,
+)
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
-from throttled.model import Facts, Finding
+from throttled.model import SCOPES, Facts, Finding
 from throttled.store.store import Store
 
 
@@ -60,7 +70,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings, secret = Config(), []
     # Libraries that --help needs not.
-    from throttled.health.probes import arrival, asking, limits, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import arrival, asking, fleet, limits, loggers, names, sources  # noqa: PLC0415
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
     from throttled.tail.pattern import expand  # noqa: PLC0415
 
@@ -83,6 +93,8 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield from _guarded("visit", partial(arrival.check, learn=learn), known, expand(logs))
     yield from _guarded("store", _store, settings.database())
     yield from _guarded("daemon", _daemon, settings, known)
+    asked = partial(ask, FleetStatus(), FleetResult)
+    yield from _guarded("fleet", fleet.check, settings.fleet, asked)
     yield from _guarded("notifications", _notify, settings.notify, secret)
 
 
@@ -172,6 +184,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
             with limited(capabilities()):  # as the daemon will be
                 yield from _firewall(settings)
                 yield from _sensor(settings)
+            yield from _overload(settings, known)
             yield from ports.check(settings.filtered(known))
         return
     yield Finding("ok", f"the daemon is running, mode {status.mode}")
@@ -181,6 +194,8 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
     yield from status.health
     if status.sensor is not None:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
+    for line in overload.lines(status.overload):
+        yield Finding("ok", f"overload: {line}")
     try:
         proof = ask(Prove(), Done).message
     except ThrottledError as error:
@@ -219,6 +234,18 @@ def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
     yield from check(backend)
     if firewall.reject and not backend.refuses:
         yield cannot_refuse(backend)
+
+
+def _overload(settings: Config, known: Facts) -> Iterator[Finding]:
+    """Say how many connections strangers may have; what counts them is the daemon's."""
+    from throttled.service.overload import wanted  # noqa: PLC0415 - as above
+
+    for scope in SCOPES:
+        want = wanted(settings, known, scope, observing=settings.observing)
+        if want.mode != "off" and want.ports:
+            note = "" if want.mode == "enforce" else ", only reported"
+            most = want.why or f"strangers may have {want.cap} connections open{note}"
+            yield Finding("ok", f"overload: {scope}: {most}")
 
 
 def _sensor(settings: Config) -> Iterator[Finding]:

@@ -1,20 +1,21 @@
 """What a shell completes: addresses, accounts, limits, hosts of the fleet. Owns no state.
 
-Asked of the daemon, which must answer within `_PATIENCE`; nothing is completed where it does not,
-and nothing is ever printed. Names are the clients': one that a shell might read as anything but a
-word is not offered.
+Asked of the daemon, which must answer within `_PATIENCE`; where it does not it is not asked again,
+nothing is completed, and nothing is ever printed. Names are the clients':
+one that a shell might read as anything but a word is not offered.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click
 
-from throttled.errors import ThrottledError
+from throttled.errors import NotRunningError, ThrottledError
 
 #: Seconds.
 _PATIENCE = 1.0
@@ -31,12 +32,12 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 def subjects(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Return active and known subjects that begin so."""
-    return _offered(begun, _subjects(ctx, begun))
+    return _offered(begun, _asked(ctx, partial(_known, begun), _active))
 
 
 def allowable(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Return entries of the allowlist that begin so, then subjects."""
-    return _offered(begun, [*_asked(ctx, _allowed), *_subjects(ctx, begun)])
+    return _offered(begun, _asked(ctx, _allowed, partial(_known, begun), _active))
 
 
 def limits(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
@@ -54,18 +55,21 @@ def _offered(begun: str, words: Iterable[str]) -> list[str]:
     return [word for word in found if _WORD.fullmatch(word)][:_MOST]
 
 
-def _subjects(ctx: click.Context, begun: str) -> list[str]:
-    return [*_asked(ctx, lambda: _known(begun)), *_asked(ctx, _active)]
-
-
-def _asked(ctx: click.Context, question: Callable[[], Iterator[str]]) -> list[str]:
-    """Return an answer; nothing where there is none. What would be said of that stays unsaid."""
+def _asked(ctx: click.Context, *questions: Callable[[], Iterator[str]]) -> list[str]:
+    """Return the answers there are. What would be said of others stays unsaid."""
     root = ctx.find_root()
     if root.obj is None:  # parsed, but not run
         root.obj = (root.params.get("config"), root.params.get("socket"))
-    with ctx.scope(cleanup=False), redirect_stderr(StringIO()), suppress(*_UNANSWERED):
-        return list(question())
-    return []
+    answers: list[str] = []
+    with ctx.scope(cleanup=False), redirect_stderr(StringIO()):
+        for question in questions:
+            try:
+                answers += question()
+            except NotRunningError:
+                break
+            except _UNANSWERED:
+                continue
+    return answers
 
 
 def _reply(request: Any) -> Any:

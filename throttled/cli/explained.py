@@ -11,7 +11,7 @@ from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.protocol import ExplainResult, LogText, MeterRow
 from throttled.log_paths import is_journal
-from throttled.model import SCOPES, Action, Decision, Past, Scope, Snapshot
+from throttled.model import LINES, SCOPES, Action, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 #: Decisions that are shown without --all.
@@ -89,9 +89,15 @@ def answer(result: ExplainResult) -> str:
         unknown = "" if known or counted or proxied else "; nothing is known of it"
         return f"Not throttled or banned{proxied}{unknown}."
     said = [_sentence(result, scopes, row) for scopes, row in rows]
-    subjects = dict.fromkeys(row.subject for _, row in rows if row.action != "exempt")
-    unban = ", ".join(f"throttled unban {subject}" for subject in subjects)
-    return " ".join([*said, *([f"To unban: {unban}"] if unban else [])])
+    subjects = dict.fromkeys(  # all of a scope: one that remains would apply instead
+        other.subject
+        for scopes, row in rows
+        if row.action != "exempt"
+        for other in (row, *result.active)
+        if other.scope in scopes and other.action != "exempt"
+    )
+    unban = [f"To unban: throttled unban {' '.join(subjects)}"] if subjects else []
+    return " ".join([*said, *unban])
 
 
 def _applying(result: ExplainResult) -> list[tuple[list[Scope], Snapshot]]:
@@ -121,7 +127,8 @@ def _sentence(result: ExplainResult, scopes: Sequence[Scope], row: Snapshot) -> 
         done = f"{done} to {output.rate(row.rate)}"
     would = "would be " if result.would else ""
     why = f"{row.limit}: {row.why}"
-    counted = _counted(result.lines, row.limit) if row.origin == "log" else ""
+    own = row.origin == "log" and row.subject == result.subject
+    counted = _counted(result.lines, row.limit) if own else ""
     if counted:
         why = f"{counted} ({why})"
     said = f"{would}{done} {_where(result, scopes)} {output.span(row.since, row.until)}: {why}."
@@ -140,14 +147,16 @@ def _where(result: ExplainResult, scopes: Sequence[Scope]) -> str:
 def _counted(lines: Sequence[LogText], limit: str) -> str:
     """Return how often a client did what it did most, in words; "" where no line is left.
 
-    Connections count towards limits of connections alone.
+    Connections count towards limits of connections alone. Of more than `LINES` only the latest are
+    known.
     """
     connecting = limit.startswith("connections")
     groups = _groups(
         [line for line in lines if line.kind and (line.kind == "connect") == connecting]
     )
     most = max(groups.values(), key=len, default=[])
-    return _words(most[0], len(most)) if most else ""
+    least = "at least " if len(lines) >= LINES else ""
+    return f"{least}{_words(most[0], len(most))}" if most else ""
 
 
 def _head(result: ExplainResult) -> Iterator[str]:
@@ -159,6 +168,8 @@ def _head(result: ExplainResult) -> Iterator[str]:
     else:
         yield answer(result)
         yield f"Client: {result.subject}{network}, host name: {result.name or 'unknown'}"
+    if result.known_good and not result.protected:
+        yield f"Known good in {', '.join(result.known_good)}: never delayed as a stranger"
     if result.accounts:
         yield f"Accounts in its log lines: {', '.join(map(output.from_log, result.accounts))}"
     for row in result.allowed:
@@ -215,7 +226,8 @@ def _meter(row: MeterRow) -> str:
 def _lines(lines: Sequence[LogText], *, everything: bool) -> Iterator[str]:
     """Yield the log lines, those of one kind together: the latest of each, or all."""
     if lines:
-        yield "Log lines that counted:"
+        latest = f", the latest {len(lines)}" if len(lines) >= LINES else ""
+        yield f"Log lines that counted{latest}:"
     for group in _groups(lines).values():
         shown = group if everything else group[-1:]
         more = ", the latest:" if len(group) > len(shown) else ":"

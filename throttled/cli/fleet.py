@@ -63,8 +63,11 @@ def _show(result: FleetResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(output.to_json(output.plain(result)).decode(), nl=False)
         return
-    state = "connected" if result.connected else f"not connected: {result.error or 'no process'}"
+    state = "connected" if result.connected else "not connected"
+    state += f": {result.error}" if result.error else ""
     click.echo(output.printable(f"fleet {result.site}, this host {result.name}: {state}"))
+    if result.hint:
+        click.echo(output.printable(f"hint: {result.hint}"))
     published = ", ".join(f"{count} {kind}" for kind, count in sorted(result.published.items()))
     click.echo(f"published since the start: {published or 'nothing'}")
     for peer in result.peers:

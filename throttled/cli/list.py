@@ -105,7 +105,8 @@ def show(ask: _Ask, *, as_json: bool, max: int | None, **what: Any) -> int:  # n
     if as_json:
         _print_json(first, pages)
     else:
-        text.table(first, [row for page in (first, *pages) for row in page.rows])
+        filtered = any(value for name, value in what.items() if name != "sort")
+        text.table(first, [row for page in (first, *pages) for row in page.rows], filtered=filtered)
     return 1 if what["within"] and not first.rows else 0
 
 

@@ -209,6 +209,21 @@ def cut(line: str) -> str:
     return cut_to(width(), printable(line).rstrip())
 
 
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, printable; columns titled `>…` are aligned right."""
+    titles = [title.lstrip(">") for title in columns]
+    cells = [titles, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        aligned = [
+            cell.rjust(width) if title.startswith(">") else cell.ljust(width)
+            for cell, width, title in zip(row, widths, columns, strict=True)
+        ]
+        lines.append(" ".join(aligned).rstrip())
+    return lines
+
+
 def coloured(text: str, colour: str | None, *, bold: bool = False) -> str:
     """Return a text in a colour, on a terminal that shows colours (NO_COLOR is honoured)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "")
@@ -222,7 +237,7 @@ def print_table(
     rows: Sequence[Sequence[str]],
     colours: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Print a table. A column whose title begins with `>` is aligned right.
+    """Print a table, see `table`.
 
     On a terminal lines that are too long are cut at their end: rich takes from every column, and
     an address that is not whole is no address.
@@ -234,22 +249,14 @@ def print_table(
     """
     titles = [title.lstrip(">") for title in columns]
     cells = [titles, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
-    lines = []
-    for row in cells:
-        fixed = [
-            cell.rjust(width) if title.startswith(">") else cell.ljust(width)
-            for cell, width, title in zip(row[:-1], widths, columns[:-1], strict=True)
-        ]
-        lines.append(_with_colour(cut(" ".join([*fixed, row[-1]])), widths, row, colours))
-    click.echo("\n".join(lines))
+    first = max(len(row[0]) for row in cells)
+    lines = zip(table(columns, rows), cells, strict=True)
+    click.echo("\n".join(_with_colour(cut(line), first, row, colours) for line, row in lines))
 
 
-def _with_colour(
-    line: str, widths: Sequence[int], row: Sequence[str], colours: Mapping[str, str]
-) -> str:
+def _with_colour(line: str, first: int, row: Sequence[str], colours: Mapping[str, str]) -> str:
     """Return a line of a table with its second cell in a colour, if that has one."""
     colour = colours.get(row[1].partition(" ")[0]) if colours else None
-    start = widths[0] + 1
+    start = first + 1
     end = start + len(row[1]) if colour else start
     return line[:start] + coloured(line[start:end], colour) + line[end:]

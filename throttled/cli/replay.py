@@ -1,5 +1,6 @@
 """`throttled replay`."""
 
+import os
 import sys
 from contextlib import nullcontext
 from datetime import tzinfo
@@ -11,6 +12,7 @@ from throttled.analysis.replay import Banned, Replay, Summary, Throttled
 from throttled.cli import output
 from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
+from throttled.cli.page_file import HTML, write_page
 from throttled.cli.progress import progress
 from throttled.host.zone import local_zone
 from throttled.model import Decision, Report
@@ -26,15 +28,22 @@ _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why"
         "throttled replay",
         "throttled replay --summary-only mail.log mail.log.*.gz",
         "throttled --config ./new.toml replay journal",
+        "throttled replay --summary-only --html replay.html mail.log",
         "throttled replay --json | jq -r 'select(.action == \"ban\").subject'",
     ),
 )
 @click.argument("files", metavar="[FILE]…", nargs=-1)
 @zone_option
 @click.option("--summary-only", is_flag=True, help="Print only the summary.")
+@click.option("--html", type=HTML, metavar="FILE", help="Write a page, as throttled report does.")
 @json_option
 def command(
-    *, files: tuple[str, ...], zone: tzinfo | None, summary_only: bool, as_json: bool
+    *,
+    files: tuple[str, ...],
+    zone: tzinfo | None,
+    summary_only: bool,
+    html: str | None,
+    as_json: bool,
 ) -> None:
     """Show what throttled would have decided on old logs, with this configuration.
 
@@ -46,7 +55,8 @@ def command(
     FILE may be compressed (.gz, .xz, .bz2), in any order; - is standard input, journal is
     systemd's journal. Without FILE the logs that the daemon follows are read: files with their
     rotated ones, or the journal. With --json each decision is an object on a line of its own, and
-    the last line is {"summary": …}.
+    the last line is {"summary": …}. --html writes a page with charts for all of the logs; with - to
+    standard output, alone.
     """
     settings = config()
     known = facts(settings)
@@ -56,13 +66,17 @@ def command(
     objects_shown = as_json and sys.stdout.isatty()
     with nullcontext() if objects_shown else progress(paths) as advance:
         for decision in replay.run(paths, advance):
-            if summary_only:
+            if summary_only or html == "-":
                 continue
             if as_json:
                 sys.stdout.buffer.write(output.to_json(_object(decision)))
             else:
                 # Not click.echo: it writes past the proxy that erases the bar first.
                 sys.stdout.write(_line(decision) + "\n")
+    if html:
+        write_page(replay.overview(os.uname().nodename), html)
+    if html == "-":
+        return
     if as_json:
         sys.stdout.buffer.write(output.to_json({"summary": output.plain(replay.summary)}))
     else:

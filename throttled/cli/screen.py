@@ -17,7 +17,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 
 from throttled import address
-from throttled.cli import explained, output
+from throttled.cli import explained, output, overload
 from throttled.cli import screen_parts as parts
 from throttled.cli.screen_parts import Question, Reading
 from throttled.control.protocol import (
@@ -34,8 +34,8 @@ from throttled.control.protocol import (
 )
 from throttled.errors import ThrottledError
 
-#: Pictures in the sparkline; rows that are asked for; columns of a wide terminal.
-_PAST, _ROWS, _WIDE = 60, 50, 120
+#: Pictures in the sparkline; columns of a wide terminal.
+_PAST, _WIDE = 60, 120
 _KINDS = 8
 
 Ask = Callable[[Any, Any], Any]
@@ -128,7 +128,7 @@ class Screen(App[None]):
     def look(self) -> None:
         """Ask the daemon what is now."""
         try:
-            picture = self._ask(Top(_ROWS), TopResult)
+            picture = self._ask(Top(), TopResult)
         except ThrottledError as error:
             self.call_from_thread(_put, self._head, error.message)
             self.call_from_thread(_put, self._health, error.hint)
@@ -152,7 +152,7 @@ class Screen(App[None]):
             f"clients {output.number(status.clients)}",
         )
         wrong = [f"{finding.label}: {finding.what}" for finding in status.health]
-        _put(self._health, wrong[0] if wrong else "ok")
+        _put(self._health, overload.short(status.overload) or (wrong[0] if wrong else "ok"))
         self._show_rates(before.status, status, passed)
         self._show_tables()
 
@@ -248,7 +248,8 @@ class Screen(App[None]):
         if not isinstance(table, DataTable) or not table.row_count:
             return None
         key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
-        return str(key).rpartition(" ")[2]
+        # Names may have blanks; what is before them in keys of the latest decisions has none.
+        return str(key) if table is self._worst else str(key).split(" ", 3)[3]
 
     def action_ban(self) -> None:
         """Ban the address under the cursor, once confirmed."""

@@ -44,6 +44,9 @@ From 120 columns on the tables have host names, since when, and why.
 #: Signs and colours of actions: they differ without colour too.
 _SIGNS = {"ban": ("#", "red"), "throttle": ("~", "yellow"), "exempt": ("=", "green")}
 
+#: Characters shown of a subject: the longest network has 43, names may have hundreds.
+_SUBJECT = 45
+
 #: Titles of the tables: for narrow terminals, and for wide ones.
 WORST = {
     False: ("WORST CLIENT", "ACTIVE", "LIMIT", "SCOPE", "NOW", "SOFT", "HARD"),
@@ -99,7 +102,8 @@ def worst(row: Worst, would: str, *, wide: bool) -> tuple[str, ...]:
     value = output.short_number(meter.value)
     scope = output.scope(row.subject, meter.scope)
     action = signed(row.action, would) if row.action else ""
-    cells = (row.subject, action, meter.limit, scope, value, soft, hard)
+    subject = output.cut_to(_SUBJECT, row.subject)
+    cells = (subject, action, meter.limit, scope, value, soft, hard)
     if not wide:
         return cells
     since = output.moment(row.since).partition(" ")[2] if row.since else ""
@@ -109,7 +113,7 @@ def worst(row: Worst, would: str, *, wide: bool) -> tuple[str, ...]:
 def decision(row: Decision, would: str, *, wide: bool) -> tuple[str, ...]:
     """Return the cells of a decision."""
     when = output.moment(row.time).partition(" ")[2]
-    cells = (when, row.subject, signed(row.action, would))
+    cells = (when, output.cut_to(_SUBJECT, row.subject), signed(row.action, would))
     why = f"{row.limit}: {row.why}"
     if not wide:
         return (*cells, why)

@@ -70,9 +70,10 @@ def facts(sender: SenderFacts) -> Iterator[str]:
         yield f"  {titles} {'within':<7} then"
         yield from map(_meter, sender.meters)
     if sender.guessed_from:
+        addresses = "address" if sender.guessed_from == 1 else "addresses"
         yield (
-            f"Failed logins: from {number(sender.guessed_from)} addresses (IPv6: /64) that did not "
-            "log in themselves"
+            f"Failed logins: from {number(sender.guessed_from)} {addresses} (IPv6: /64) that did "
+            "not log in themselves"
         )
     if sender.reports:
         yield "Reports, the latest first:"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from throttled.cli import explained, output
+from throttled.cli import explained, output, overload
 from throttled.cli.output import moment, number
 from throttled.control.protocol import (
     AllowedResult,
@@ -100,6 +100,7 @@ def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     if status.pid:
         lost = f"{number(status.lines_lost)} lost by the logger"
         yield "lines", f"{number(status.lines)} read, {lost}, {number(status.errors)} errors"
+    yield from _labelled("overload", list(overload.lines(status.overload)))
     if status.answers:
         named = {"pass": "at once", "wait": "late", "hold": "on hold", "defer": "deferred"}
         named["refuse"] = "refused"
@@ -214,7 +215,8 @@ def _audit(result: AuditResult) -> Iterator[str]:
         what = f"{change.op} {change.subject}".rstrip()
         yield f"{moment(change.time)} {what}: {failed}{change.outcome}"
         how = "without a daemon, " if change.offline else ""
-        origin = f"{change.user} ({how}pid {change.pid}, {change.program or 'gone'})"
+        process = f" ({how}pid {change.pid}, {change.program or 'gone'})"
+        origin = change.user + (process if change.pid else "")  # none: a host of the fleet
         yield output.cut(f"  by {origin}: {change.request}")
 
 
@@ -231,16 +233,20 @@ def _allowed(result: AllowedResult) -> None:
     output.print_table(("ALLOWED", "SINCE", ">LEFT", "NOTE"), rows)
 
 
-def table(first: ListResult, rows: list[Snapshot]) -> None:
+def table(first: ListResult, rows: list[Snapshot], *, filtered: bool) -> None:
     """Print what `list` found.
 
     Args:
         first: the first page, with the total.
         rows: of all pages.
+        filtered: only some were asked for: there may be others.
     """
     would = "would " if first.would else ""
     if not rows:
-        click.echo(f"nothing {would}be active" if would else "no active entries")
+        nothing = "nothing would be active" if would else "no active entries"
+        if filtered:
+            nothing = f"no matching entries {'would be' if would else 'are'} active"
+        click.echo(nothing)
         return
     wide = output.width() >= _WIDE
     columns = ["SUBJECT", "ACTION", "SCOPE", "SINCE", ">LEFT", ">DROPPED", "WHY"]

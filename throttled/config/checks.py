@@ -29,6 +29,7 @@ Invalid = tuple[Key, str]
 #: ipset's longest timeout is 2147483 s (ipset(8)), just under 25 days; all backends keep to it.
 _LONGEST = duration("24d")
 _SHORTEST_WINDOW = duration("1s")
+_LONGEST_TURN = duration("5m")
 _RATE_UNITS = (duration("1s"), duration("1m"), duration("1h"))
 _OWN_UNITS = (*_RATE_UNITS, duration("1d"))
 #: Each rate of its own is a set and a rule in the kernel for each prefix length that it applies to.
@@ -175,10 +176,14 @@ def _times(config: Config) -> Iterator[Invalid]:
         ("throttle", "time"): config.throttle.time,
         ("network", "time"): config.network.time,
         ("guessing", "within"): config.guessing.within,
+        ("overload", "idle"): config.overload.idle,
     }
     for key, time in lasting.items():
         if not _SHORTEST_WINDOW <= time <= _LONGEST:
             yield key, f"must be from {_SHORTEST_WINDOW} to {_LONGEST}"
+    # A sender that was deferred by greylisting comes again after 5 to 15 minutes.
+    if not _SHORTEST_WINDOW <= config.overload.turn <= _LONGEST_TURN:
+        yield ("overload", "turn"), f"must be from {_SHORTEST_WINDOW} to {_LONGEST_TURN}"
     if config.throttle.per not in _RATE_UNITS:
         yield ("throttle", "per"), 'must be "1s", "1m" or "1h"'
 

@@ -110,6 +110,15 @@ SECTIONS = {
         "in within 30 days: then only the other limits apply. The account itself is never locked. "
         "Journal lines and `list` name the limit guessing."
     ),
+    "overload": (
+        "Bots from thousands of addresses, each of which does nothing wrong. Known good clients "
+        "(mail delivered on two days or two logins within 30 days, the allowlist, mynetworks) are "
+        "always admitted. All others, strangers, may have `cap` connections open at a time; "
+        "further ones are dropped in the kernel, and their servers try again by themselves. While "
+        "that lasts, each network is admitted once in a time that grows up to `turn`, and sessions "
+        "of strangers that keep Postfix waiting longer than `idle` are ended. See "
+        "docs/overload.md."
+    ),
     "firewall": "The kernel's packet filter: backend, ports and sizes.",
     "sensor": (
         "Counts connections in the kernel, because a Postfix that is too busy does not log all of "
@@ -118,9 +127,9 @@ SECTIONS = {
     "store": "The database of decisions, so that they survive a restart.",
     "control": "The socket by which throttled status, list, unban and others reach the daemon.",
     "notify": (
-        "Notifications of bans, alerts and changed health: by a program, a webhook, or both. The "
-        "program runs as the user of the daemon, usually root. If the URL contains a secret, this "
-        "file must have mode 0600."
+        "Notifications of bans, alerts and changed health: to a program, to a webhook, by mail, "
+        "each independent of the others. The program runs as the user of the daemon, usually root. "
+        "If the URL contains a secret, this file must have mode 0600."
     ),
     "metrics": "Metrics for Prometheus, over HTTP without a password: listen on loopback only.",
     "fleet": (

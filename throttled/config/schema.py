@@ -21,6 +21,7 @@ from throttled.settings import (
     Guessing,
     Limit,
     Network,
+    Overload,
     Points,
     Policy,
     Protect,
@@ -51,6 +52,15 @@ SocketPath = Annotated[
         pattern=r"\A/[\x21-\x7e]*\Z",
         max_length=107,
         extra={"form": "an absolute path of at most 107 characters"},
+    ),
+]
+#: Without comments, quotes and lists: it becomes a recipient of SMTP as it is.
+MailAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(?:@[A-Za-z0-9][A-Za-z0-9.-]*)?)?\Z",
+        max_length=320,
+        extra={"form": "a mail address"},
     ),
 ]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -273,6 +283,21 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         Meta(description="at most one message in this time, with all events since the last"),
     ] = duration("30s")
+    mail: Annotated[
+        MailAddress,
+        Meta(description='who gets them by mail, as postmaster or root@example.org; "": nobody'),
+    ] = ""
+    mail_every: Annotated[
+        Duration, Meta(description="at most one mail in this time, with all events since the last")
+    ] = duration("1h")
+    smtp: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[A-Za-z0-9.:\[\]_-]{1,255}:[0-9]{1,5}\Z",
+            extra={"form": "HOST:PORT"},
+            description="the mail server that mail is given to, without a login",
+        ),
+    ] = "localhost:25"
     timeout: Annotated[
         Duration, Meta(description="after this time the program or request is ended")
     ] = duration("10s")
@@ -292,10 +317,16 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     server: Annotated[
         str,
         Meta(
-            pattern=r"\A(?:rediss?://[\x21-\x7e]+|unix:///[\x21-\x7e]+)\Z",
+            pattern=(
+                r"\A(?:rediss?://[\x21-\x7e]+|unix:///[\x21-\x7e]+"
+                r"|sentinels?://[\x21-\x2e\x30-\x7e]+/[\x21-\x2e\x30-\x7e]+)\Z"
+            ),
             max_length=1000,
-            extra={"form": "a URL of redis, rediss (TLS) or unix"},
-            description="the Redis server: rediss://HOST:6379 with TLS, or unix:///PATH",
+            extra={"form": "a URL of redis, rediss (TLS), unix, sentinel or sentinels (TLS)"},
+            description=(
+                "the Redis server: rediss://HOST:6379 with TLS, unix:///PATH, or "
+                "sentinels://HOST:26379,HOST:26379/NAME"
+            ),
         ),
     ] = "rediss://localhost:6379"
     secret: Annotated[
@@ -317,9 +348,15 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description='hosts that are listened to; "any": all that have the secret'),
     ] = "any"
     share: Annotated[
-        tuple[Literal["bans", "unbans"], ...],
-        Meta(max_length=2, description="what this host publishes; []: it only listens"),
-    ] = ("bans", "unbans")
+        tuple[Literal["bans", "unbans", "names"], ...],
+        Meta(
+            max_length=3,
+            description=(
+                "what this host publishes: bans; operators' unbans; user names tried, as keyed "
+                "hashes; []: it only listens"
+            ),
+        ),
+    ] = ("bans", "unbans", "names")
     believe: Annotated[
         Believe,
         Meta(
@@ -375,6 +412,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     protect: Protect = _POLICY.protect
     accounts: Accounts = _POLICY.accounts
     guessing: Guessing = field(default_factory=Guessing)
+    overload: Overload = field(default_factory=Overload)
     firewall: Firewall = Firewall()
     sensor: Sensor = Sensor()
     store: Store = Store()

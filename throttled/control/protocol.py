@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from throttled.control.bulk import Refusal, UnbanMany, UnbanManyResult
 from throttled.control.fields import ListName, Op, Part, Seconds, Subject, Text
+from throttled.control.overload import OverloadStatus
 from throttled.histogram import Histogram
 from throttled.model import (
     Action,
@@ -65,6 +66,10 @@ class Reach(Op, frozen=True, tag="reach"):
     """Can the daemon connect to the webhook of notifications? Answered with `Done`."""
 
 
+class NotifyTest(Op, frozen=True, tag="notify_test"):
+    """Send a test message to each receiver of notifications. Answered with `Done`."""
+
+
 class Asked(Op, frozen=True, tag="asked"):
     """Did Postfix ask about a message or recipient of a session of this host? "asked": yes."""
 
@@ -80,7 +85,7 @@ class Status(Op, frozen=True, tag="status"):
 class Top(Op, frozen=True, tag="top"):
     """What is continuing? Answered with `TopResult`."""
 
-    max: Annotated[int, Meta(ge=1, le=100)] = 20
+    max: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
 class List(Op, frozen=True, tag="list"):
@@ -266,6 +271,7 @@ READS = (
     | Prove
     | Asked
     | Reach
+    | NotifyTest
     | Status
     | Top
     | List
@@ -377,6 +383,7 @@ class StatusResult(_Result, frozen=True, tag="status"):
     patterns: list[PatternStatus] = []
     on_hold: int = 0  # messages that we had Postfix put on hold, and that are not released yet
     answers: dict[str, int] = {}  # to Postfix's policy requests, by what was answered
+    overload: list[OverloadStatus] = []  # of each scope, unless it is "off"
     days: list[Totals] = []  # yesterday and today
 
 
@@ -488,6 +495,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     hint: str = ""  # what an operator might do, for people
     proxied: list[Snapshot] = []  # what would be active, were it not behind a proxy
     sender: SenderFacts | None = None  # of accounts …, and of inside hosts
+    known_good: tuple[Scope, ...] = ()  # always admitted there, see [overload]
     name: str = ""  # the client's forward-confirmed host name, where the log has one
     accounts: list[str] = []  # that the lines name: it logged in, or tried to; as it wrote them
     ports: dict[Scope, tuple[int, ...]] = {}  # that are filtered; none without a daemon
@@ -574,6 +582,7 @@ class FleetPeer(Struct, frozen=True):
     braked: bool  # its bans are throttles
     outcomes: dict[str, int]  # what became of its rows since the start
     distrusted: bool = False
+    behind: float = 0.0  # seconds of its stream that are not processed
 
 
 class FleetResult(_Result, frozen=True, tag="fleet"):
@@ -582,9 +591,13 @@ class FleetResult(_Result, frozen=True, tag="fleet"):
     site: str
     name: str  # of this host
     connected: bool
-    error: str  # why not; "" where it is
+    error: str  # why not, or why nothing is published; "" where all is well
     published: dict[str, int]  # rows since the start, by kind
     peers: list[FleetPeer]
+    hint: str = ""  # what to do about the error
+    unpublished: int = 0  # decisions that are not looked at yet
+    delay: Histogram = field(default_factory=Histogram)  # published there -> processed here
+    server: list[Finding] = []  # what is wrong with the Redis server
 
 
 Result = (

@@ -5,6 +5,8 @@ request names its operation in `op`, a reply is `ok` with a typed result or `fai
 operator needs: message, hint and the exit code of the command. Owns no state.
 """
 
+import re
+
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +25,8 @@ from throttled.control.protocol import (
 from throttled.errors import ThrottledError, UsageError
 
 _AGAIN = "the daemon and this command may differ in version: restart the daemon"
+#: What msgspec says of a text that is too short or too long: what people wrote, not a version.
+_LENGTH = re.compile(r"Expected `str` of length ([<>])= (\d+) - at `\$\.(\w+)`")
 
 
 class Ok(Struct, frozen=True, tag_field="reply", tag="ok"):
@@ -71,6 +75,9 @@ def decode_request(line: bytes) -> Request:
     try:
         request = _decode_request(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if length := _LENGTH.fullmatch(str(error)):
+            bound = "at least" if length[1] == ">" else "at most"
+            raise UsageError(f"{length[3]}: must have {bound} {length[2]} characters") from error
         raise UsageError(f"not a request: {error}", _AGAIN) from error
     return canonical(request)
 

@@ -1,66 +1,36 @@
-"""The daemon's half of the fleet: what peers published comes in, what this host decided goes out.
+"""The daemon's half of the fleet: its connection, which peers are read, what operators want.
 
-A peer's stream is read like a log: each entry is checked, judged (`decide/peers.py`), recorded with
-its position in one transaction, and applied; reading twice changes nothing. What is published is in
-`core/outbox.py`. Blocks for as long as SQLite and the kernel take; what moves the bytes is
-`service/fleet.py`.
+What comes in is in `core/inbox.py`, what goes out in `core/outbox.py`. Blocks for as long as SQLite
+and the kernel take; what moves the bytes is `service/fleet.py`.
 
-Owns the state of each peer (at most `PEERS`).
+Owns the inbox and the outbox.
 """
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable
 
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, msgpack
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
+from throttled.core.inbox import BEGIN, PEERS, Announce, Inbox, before, stored
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline
+from throttled.core.tried import SharedNames
 from throttled.decide.ladder import OPERATOR
-from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Down, Names, Read, Up
-from throttled.fleet.wire import Ban, Heartbeat, Seal, Unban, WireError
-from throttled.model import RESTRICTING, Decision, Entry, Finding
+from throttled.fleet.wire import Seal
+from throttled.model import Decision
 from throttled.store.store import Filter, Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
-PEERS = 256
-#: Rows of a peer that are taken a second, and at once after a silence.
-RATE, BURST = 5_000.0, 100_000.0
-_SILENT = 180.0
-#: A connection that is lost for less is no finding.
-_PATIENCE = 10.0
-#: So many forged entries of a peer in a minute: it is not read for a minute.
-_FORGED, _PAUSE = 100, 60.0
-_BEGIN = "0-0"
+#: A connection is one that lasts after so many seconds.
+_LASTING = 10.0
 _PIECE = 1_000  # entries that are removed at once
 _DISTRUSTED = "fleet-distrusted"
-
-Announce = Callable[[Sequence[Decision]], None]
-
-
-class Peer(Struct):
-    """What is known of a peer since the start."""
-
-    id: str = _BEGIN  # of the last entry that was read
-    number: int = 0  # of that entry
-    heard: float = 0.0  # boot clock
-    version: str = ""
-    entries: int = 0  # active there, by its own count
-    missing: bool = False  # an entry before the last one never came
-    braked: bool = False  # its bans are throttles
-    most: bool = False  # it published more than may be active
-    forged: int = 0  # since `forged_since`
-    forged_since: float = 0.0  # boot clock
-    paused_until: float = 0.0  # boot clock
-    allowance: float = BURST  # rows that may come at once
-    counted: float = 0.0  # boot clock, when that was
 
 
 class Fleet:
@@ -75,6 +45,7 @@ class Fleet:
         *,
         positions: Callable[[], list[StoredPosition]],
         announce: Announce,
+        since: float,
     ) -> None:
         """Begin where the store says.
 
@@ -85,18 +56,18 @@ class Fleet:
             pipeline: records and applies.
             positions: how far the logs have been read.
             announce: called with what peers led to.
+            since: boot clock, see `SharedNames`.
         """
         self.settings, self.name = settings, name
-        self.peers: dict[str, Peer] = {}
-        self.judge = Peers(pipeline.ladder)
-        self.received: Counter[tuple[str, str]] = Counter()  # by peer and outcome
         self.up: Up | None = None
         self.down: Down | None = None
-        self._down_since: float | None = None
+        self.down_since: float | None = None  # boot clock
+        self._up_since = 0.0  # boot clock
         self._reading: set[str] | None = None  # what the process was asked to read
-        self._secret, self._pipeline = secret, pipeline
-        self._positions, self._announce = positions, announce
-        self.outbox = Outbox(settings, Seal(secret, settings.site, name), pipeline)
+        self._pipeline = pipeline
+        self.names = SharedNames(pipeline, secret, since)
+        self.inbox = Inbox(settings, secret, pipeline, self.names, positions, announce)
+        self.outbox = Outbox(settings, Seal(secret, settings.site, name), pipeline, self.names)
 
     @property
     def _store(self) -> Store:
@@ -111,17 +82,33 @@ class Fleet:
             StoreError: the position cannot be read.
         """
         self._reading = None
+        if not self.inbox.peers:
+            self._known(now)
         self.outbox.connected(message, now)
-        self.up, self.down, self._down_since = message, None, None
+        self.up, self.down, self._up_since = message, None, now.boot
+
+    def _known(self, now: Moment) -> None:
+        """Take up peers that were read before, however many names are announced now."""
+        distrusted, peers = self.distrusted(), self.inbox.peers
+        for path, position in self._store.positions().items():
+            fleet, _, name = path.partition(":")
+            if fleet == "fleet" and self._wanted(name, distrusted) and len(peers) < PEERS:
+                peers[name] = stored(name, position, now)
+
+    def _wanted(self, name: str, distrusted: frozenset[str]) -> bool:
+        known = self.settings.peers
+        if not wire.is_name(name) or name == self.name or name in distrusted:
+            return False
+        return known == "any" or name in known
 
     def lost(self, message: Down, now: Moment) -> None:
         """Note that an entry was refused, or that there is no connection."""
         self.down = message
-        self.outbox.lost(now, sent=message.kind == "unreachable")
-        if message.kind == "unreachable":
+        self.outbox.lost(now, sent=message.kind in {"unreachable", "process"})
+        if message.kind in {"unreachable", "process"}:
             self.up = None
-        if self._down_since is None:
-            self._down_since = now.boot
+        if self.down_since is None:
+            self.down_since = now.boot
 
     def next(self, now: Moment) -> Add | None:
         """Return the next entry to publish; None: there is nothing, or one is on its way.
@@ -137,8 +124,8 @@ class Fleet:
         Raises:
             StoreError: that cannot be recorded; after a kill it is published again.
         """
-        if self.up is not None:
-            self.down = self._down_since = None  # the server has room again
+        if self.up is not None and self.down is not None:
+            self.down = self.down_since = None  # the server has room again
         self.outbox.added(now)
 
     def named(self, message: Names, now: Moment) -> Read | None:
@@ -147,29 +134,35 @@ class Fleet:
         Raises:
             StoreError: positions cannot be read.
         """
-        known = self.settings.peers
-        stored = self._store.positions()
-        distrusted = self.distrusted()
+        if self.down is None and now.boot - self._up_since >= _LASTING:
+            self.down_since = None  # it stays connected
+        peers, distrusted = self.inbox.peers, self.distrusted()
+        positions = self._store.positions()
         for name, last in message.last.items():
-            if name == self.name or name in distrusted or (known != "any" and name not in known):
+            if not self._wanted(name, distrusted):
                 continue
-            if name not in self.peers and len(self.peers) < PEERS and wire.is_name(name):
-                self.peers[name] = _peer(stored.get(f"fleet:{name}"), now)
-            peer = self.peers.get(name)
-            if peer is not None and _before(last, peer.id):
+            if name not in peers and len(peers) < PEERS:
+                peers[name] = stored(name, positions.get(f"fleet:{name}"), now)
+            peer = peers.get(name)
+            if peer is None:
+                continue
+            if before(last, peer.id):
                 log.warning("the Redis server lost entries of %s; reading from its first", name)
-                peer.id = _BEGIN
+                peer.id = BEGIN
                 self._reading = None
+            waiting = bool(peer.last) and before(peer.id, peer.last)
+            peer.behind_since = (peer.behind_since or now.boot) if waiting else None
+            peer.last = last
         readable = self._readable(now)
         if readable == self._reading or self.up is None:
             return None
         self._reading = readable
-        oldest = f"{max(0, self.up.server - int(self.settings.longest * 1000))}-0"
-        after = {n: max(oldest, self.peers[n].id, key=wire.place) for n in readable}
+        oldest = f"{max(0, self.up.time - int(self.settings.longest * 1000))}-0"
+        after = {n: max(oldest, self.inbox.peers[n].id, key=wire.place) for n in readable}
         return Read(after)
 
     def _readable(self, now: Moment) -> set[str]:
-        return {name for name, peer in self.peers.items() if peer.paused_until <= now.boot}
+        return {name for name, peer in self.inbox.peers.items() if peer.paused_until <= now.boot}
 
     # What operators want
 
@@ -193,7 +186,8 @@ class Fleet:
         """
         names = sorted(self.distrusted() | {name})
         self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
-        self.peers.pop(name, None)
+        self.inbox.peers.pop(name, None)
+        self._reading = None
 
     def trust(self, name: str, now: Moment) -> None:
         """Listen to a host again, and end its brake.
@@ -203,7 +197,8 @@ class Fleet:
         """
         names = sorted(self.distrusted() - {name})
         self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
-        self.judge.release(name)
+        self.inbox.judge.release(name)
+        self._reading = None  # the process may be ahead: what came meanwhile was not processed
 
     async def remove(self, name: str, clock: Callable[[], Moment]) -> int:
         """Remove what came from a host, in pieces; return how many entries that were.
@@ -222,180 +217,3 @@ class Fleet:
             removed += len(rows)
             await asyncio.sleep(0)
         return removed
-
-    # What peers say
-
-    def entry(self, name: str, server: int, entry: tuple[str, bytes, bytes], now: Moment) -> float:
-        """Process an entry of a peer; return after how many seconds the next may come.
-
-        Args:
-            name: of the peer.
-            server: the Redis server's time, milliseconds.
-            entry: id, data and MAC.
-            now: both clocks.
-
-        Raises:
-            StoreError: nothing of it is recorded; it is to be processed again.
-        """
-        peer = self.peers.get(name)
-        if peer is None:
-            return 0.0
-        identity, data, mac = entry
-        try:
-            added, _ = wire.place(identity)
-            found = wire.decode(Seal(self._secret, self.settings.site, name), data, mac)
-        except WireError as error:
-            peer.id = identity if _is_place(identity) else peer.id
-            self._refused(name, peer, error, now)
-            return 0.0
-        if found.number <= peer.number:
-            self.received[name, "old"] += 1
-            peer.id = identity
-            return 0.0
-        self._effect(name, peer, found, (identity, server - added), now)
-        peer.missing = 0 < peer.number < found.before
-        peer.id, peer.number, peer.heard = identity, found.number, now.boot
-        return self._wait(peer, len(found.rows), now)
-
-    def _effect(
-        self, name: str, peer: Peer, found: wire.Entry, at: tuple[str, int], now: Moment
-    ) -> None:
-        """Act on an entry, and record its position with that."""
-        identity, age = at
-        peer.braked = self.judge.braked(name, now.wall)
-        state = msgpack.encode((identity, found.number))
-        positions = [*self._positions(), StoredPosition(f"fleet:{name}", state)]
-        bans = [row for row in found.rows if isinstance(row, Ban)]
-        unbans = [row for row in found.rows if isinstance(row, Unban)]
-        for row in found.rows:
-            if isinstance(row, Heartbeat):
-                peer.version, peer.entries = row.version, row.entries
-        if bans:
-            left = [self._ban(row, age) for row in bans]
-            self._bans(name, peer, left, now, positions)
-        else:
-            self._unbans(name, unbans, age, now)
-            self._pipeline.recorder.record(now, positions=positions)
-
-    def _ban(self, row: Ban, age: int) -> PeerBan:
-        left = wire.seconds_left(row.seconds, age, self.settings.longest)
-        return PeerBan(row.subject, row.scope, left, row.limit, row.level, row.value, row.threshold)
-
-    def _bans(
-        self,
-        name: str,
-        peer: Peer,
-        bans: Sequence[PeerBan],
-        now: Moment,
-        positions: Sequence[StoredPosition],
-    ) -> None:
-        pasts = self._store.past(self.judge.keys(bans), now.wall)
-        room = max(0, self.settings.most - self._store.of_peer(name, now.wall))
-        believe = self.settings.believe
-        ruling = self.judge.judge(name, bans, pasts, now.wall, believe=believe, room=room)
-        self._pipeline.decide_peers(ruling.decisions, pasts, now, positions)
-        for outcome, count in ruling.outcomes.items():
-            self.received[name, outcome] += count
-        peer.braked = self.judge.braked(name, now.wall)
-        peer.most = ruling.outcomes["most"] > 0
-        if ruling.decisions:
-            self._announce(ruling.decisions)
-
-    def _unbans(self, name: str, rows: Sequence[Unban], age: int, now: Moment) -> None:
-        allowed = self.judge.unbans(name, len(rows), now.wall)
-        self.received[name, "too-many"] += len(rows) - allowed
-        releases: list[Decision] = []
-        for row in rows[:allowed]:
-            outcome = self._unban(name, row, age, now)
-            self.received[name, outcome] += 1
-            if outcome == "unbanned":
-                what = row.subject, row.scope, OPERATOR, 0, now.wall
-                why = f"unbanned by an operator of {name}"
-                releases.append(Decision(now.wall, "release", *what, why, origin=f"peer:{name}"))
-        if releases:
-            self._announce(releases)
-
-    def _unban(
-        self, name: str, row: Unban, age: int, now: Moment
-    ) -> Literal["refused", "known", "kept", "unbanned"]:
-        if not acceptable(PeerBan(row.subject, row.scope, 0.0, OPERATOR, 0, 0, 0)):
-            return "refused"
-        active = self._store.snapshots(now.wall, Filter(row.scope, subject=row.subject))
-        active = [each for each in active if each.action != "exempt"]
-        exempt = wire.seconds_left(row.exempt, age, EXEMPT)
-        if not active and not exempt:
-            return "known"
-        if not self.settings.unban and not all(a.origin.startswith("peer:") for a in active):
-            return "kept"
-        until = now.wall + exempt if exempt else 0.0
-        origin = f"peer:{name}"
-        self._pipeline.unban(row.subject, row.scope, now, until, origin)
-        removed = [Entry(row.subject, row.scope, action, 0.0) for action in RESTRICTING]
-        self._pipeline.enforcer.apply(removed, now)
-        return "unbanned"
-
-    def _refused(self, name: str, peer: Peer, error: WireError, now: Moment) -> None:
-        self.received[name, error.outcome] += 1
-        if now.boot - peer.forged_since > _PAUSE:
-            peer.forged, peer.forged_since = 0, now.boot
-        peer.forged += 1
-        if peer.forged >= _FORGED:
-            peer.paused_until = now.boot + _PAUSE
-
-    @staticmethod
-    def _wait(peer: Peer, rows: int, now: Moment) -> float:
-        since = max(0.0, now.boot - peer.counted)
-        peer.allowance = min(BURST, peer.allowance + since * RATE) - rows
-        peer.counted = now.boot
-        return max(0.0, -peer.allowance / RATE)
-
-    # What is wrong
-
-    def findings(self, boot: float) -> Iterator[Finding]:
-        """Yield what is wrong with the connection and with peers."""
-        if self.down is not None and boot - (self._down_since or boot) >= _PATIENCE:
-            hint = "this host protects itself alone meanwhile; see docs/fleet.md"
-            what = f"the Redis server of the fleet: {self.down.text}"
-            yield Finding("warning", what, hint, f"fleet-{self.down.kind}")
-        if self.up is not None and self.up.eviction not in {"", "noeviction"}:
-            what = f"the Redis server evicts keys (maxmemory-policy {self.up.eviction})"
-            yield Finding("warning", what, "set maxmemory-policy noeviction", "fleet-evicts")
-        for name, peer in self.peers.items():
-            for kind, what in self._wrong(peer, boot):
-                hint = "see: throttled fleet status"
-                yield Finding("warning", f"{name}: {what}", hint, f"fleet-{kind}:{name}")
-
-    def _wrong(self, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
-        if peer.forged and boot - peer.forged_since < _PAUSE:
-            yield "forged", f"{peer.forged} entries are not made with the secret of the fleet"
-        if peer.braked:
-            yield "brake", "banned many clients that are good here; its bans are throttles"
-        if peer.most:
-            yield "most", f"published more than {self.settings.most} entries"
-        if peer.missing:
-            yield "gap", "an entry of it never came"
-        if self.up is not None and boot - peer.heard > _SILENT:
-            yield "silent", "nothing was heard for three minutes"
-
-
-def _peer(stored: StoredPosition | None, now: Moment) -> Peer:
-    """Return a peer that is read from its stored position."""
-    try:
-        identity, number = msgpack.decode(stored.state if stored else b"", type=tuple[str, int])
-        wire.place(identity)
-    except (MsgspecError, TypeError, WireError):
-        return Peer(heard=now.boot)
-    return Peer(identity, number, heard=now.boot)
-
-
-def _is_place(identity: str) -> bool:
-    try:
-        wire.place(identity)
-    except WireError:
-        return False
-    return True
-
-
-def _before(last: str, read: str) -> bool:
-    """Return whether a stream ends before what was read of it."""
-    return _is_place(last) and wire.place(last) < wire.place(read)

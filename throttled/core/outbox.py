@@ -10,17 +10,20 @@ Owns which entry is on its way, and how far everything is published.
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Literal
 
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, Struct, field, msgpack
 
 from throttled import __version__
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.core.pipeline import Pipeline
+from throttled.core.tried import SharedNames
 from throttled.errors import StoreError
 from throttled.fleet import wire
 from throttled.fleet.frames import Add, Up
 from throttled.fleet.wire import Ban, Heartbeat, Row, Seal, Unban, WireError
+from throttled.model import Scope
 from throttled.store.fleet import Own
 from throttled.store.store import Store, StoredPosition
 
@@ -28,11 +31,32 @@ _HEARTBEAT = 60.0
 _AGAIN = 5.0  # seconds before an entry that was refused is sent again
 _LOST = 15.0  # seconds after which an entry without an answer is sent again
 _PATH = "fleet"  # of the position
+#: Unbans of an `unban --all` in an entry, and seconds between two of these: peers count 100 unbans
+#: a minute, and an operator's others are among them.
+CLEARED, CLEARING = 80, 70.0
+
+
+class _Clearing(Struct, array_like=True):
+    """An `unban --all` that is published in pieces."""
+
+    until: int = 0  # number of the last decision before it; 0: there is none
+    after: int = 0  # how far the history was looked at
+    scope: Scope | Literal[""] = ""
+
+
+class _State(Struct, array_like=True):
+    """What is stored."""
+
+    published: int
+    number: int
+    again: bool
+    clearing: _Clearing = field(default_factory=_Clearing)
 
 
 class _Sent(Struct):
     decision: int  # how far the history is published with it
     again: int | None = None  # how far what is active is published again
+    cleared: int | None = None  # how far an `unban --all` is
     number: int = 0
     kind: str = ""
     rows: int = 0
@@ -42,8 +66,11 @@ class _Sent(Struct):
 class Outbox:
     """The own stream."""
 
-    def __init__(self, settings: Settings, seal: Seal, pipeline: Pipeline) -> None:
+    def __init__(
+        self, settings: Settings, seal: Seal, pipeline: Pipeline, names: SharedNames
+    ) -> None:
         """Publish nothing yet."""
+        self._names = names
         self.published: Counter[str] = Counter()  # rows, by kind
         self._settings, self._seal, self._pipeline = settings, seal, pipeline
         self._sent: _Sent | None = None
@@ -51,6 +78,9 @@ class Outbox:
         self._beat = 0.0  # boot clock, of the latest heartbeat
         self._again: int | None = None
         self._published, self._number = 0, 0
+        self._clearing = _Clearing()
+        self._looked = 0  # how far the history was looked at for it
+        self._cleared = 0.0  # boot clock, when a piece of it was published
         self._loaded = False
         with suppress(StoreError):  # tried again when it is connected
             self._load()
@@ -63,16 +93,18 @@ class Outbox:
         """Take up the own stream where it ends; publish again what the server lost.
 
         Raises:
-            StoreError: the position cannot be read.
+            StoreError: the position cannot be read or recorded.
         """
         self._load()
         last = self._last_number(message)
-        if last < self._number:
-            self._again = 0
+        lost = last < self._number or message.emptied
         if self._sent is not None and last == self._sent.number:
             self.added(now)  # it was written, only the answer did not come
         self._number = max(self._number, last)
-        self._sent = None
+        self._sent, self._retry = None, 0.0
+        if lost:
+            self._again = 0
+            self._record(now)  # it is announced then, and nobody sees again that it was lost
 
     def lost(self, now: Moment, *, sent: bool) -> None:
         """Note that an entry was not added, or that that is not known (`sent`)."""
@@ -90,16 +122,67 @@ class Outbox:
             self._sent = None
         if self._sent is not None or now.boot < self._retry:
             return None
+        names = self._names.rows(now)
+        if names and "names" in self._settings.share:
+            return self._send("names", names, _Sent(self._published, self._again), now)
         while self._again is not None or self._store.last_decision() > self._published:
             kind, rows, sent = self._piece(now)
             if rows:
                 return self._send(kind, rows, sent, now)
             self._done(sent)
+        unbans = self._cleared_rows(now)
+        if unbans:
+            return self._send("unban", unbans, _Sent(self._published, None, self._looked), now)
         if now.boot - self._beat < _HEARTBEAT:
             return None
         entries = sum(self._store.counts(now.wall).values())
         beat = Heartbeat(__version__, entries)
         return self._send("heartbeat", [beat], _Sent(self._published), now)
+
+    def unbanned_all(self, scope: Scope | None, now: Moment) -> bool:
+        """Publish from now on what an operator's `unban --all` unbanned, `CLEARED` at a time.
+
+        Peers ignore more unbans. What was to be published of an earlier one is in it.
+
+        Returns:
+            Whether unbans are shared.
+
+        Raises:
+            StoreError: it is not recorded; nothing of it is published.
+        """
+        before, scopes = self._clearing, scope or ""
+        if "unbans" not in self._settings.share:
+            return False
+        joint = scopes if not before.until or before.scope == scopes else ""
+        self._clearing = _Clearing(self._store.last_decision(), 0, joint)
+        self._record(now)
+        return True
+
+    def _cleared_rows(self, now: Moment) -> list[Unban]:
+        clearing = self._clearing
+        if not clearing.until or now.boot - self._cleared < CLEARING:
+            return []
+        what = clearing.after, clearing.until, clearing.scope
+        found, self._looked = self._store.unbanned(*what, now.wall, CLEARED)
+        if found:
+            self._cleared = now.boot
+        elif self._looked >= clearing.until:
+            self._clearing = _Clearing()
+        else:
+            clearing.after = self._looked
+        return [Unban(own.subject, own.scope) for own in found]
+
+    def unpublished(self) -> int:
+        """Return how many decisions are not looked at yet.
+
+        Raises:
+            StoreError: the history cannot be read.
+        """
+        return max(0, self._store.last_decision() - self._published)
+
+    def due(self, now: Moment) -> float | None:
+        """Return after how many seconds `next` is to be asked again; None: when it is woken."""
+        return self._names.due(now) if self._sent is None and now.boot >= self._retry else None
 
     def added(self, now: Moment) -> None:
         """Note that the entry on its way is in the stream."""
@@ -111,11 +194,17 @@ class Outbox:
         if sent.kind == "heartbeat":
             self._beat = now.boot
         self._done(sent)
-        state = msgpack.encode((self._published, self._number, self._again is not None))
-        self._store.record(now.wall, (), (), [StoredPosition(_PATH, state)])
+        self._record(now)
+
+    def _record(self, now: Moment) -> None:
+        state = _State(self._published, self._number, self._again is not None, self._clearing)
+        position = StoredPosition(_PATH, msgpack.encode(state))
+        self._store.record(now.wall, (), (), [position])
 
     def _done(self, sent: _Sent) -> None:
         self._published, self._again = sent.decision, sent.again
+        if sent.cleared is not None:
+            self._clearing.after = sent.cleared
 
     def _piece(self, now: Moment) -> tuple[wire.Kind, list[Row], _Sent]:
         """Return rows of one kind, and how far everything is published with them."""
@@ -165,9 +254,9 @@ class Outbox:
             return
         stored = self._store.positions().get(_PATH)
         try:
-            state = msgpack.decode(stored.state if stored else b"", type=tuple[int, int, bool])
+            state = msgpack.decode(stored.state if stored else b"", type=_State)
         except (MsgspecError, TypeError):  # never published
-            state = self._store.last_decision(), 0, True
-        self._published, self._number, again = state
-        self._again = 0 if again else None
+            state = _State(self._store.last_decision(), 0, again=True)
+        self._published, self._number = state.published, state.number
+        self._again, self._clearing = 0 if state.again else None, state.clearing
         self._loaded = True

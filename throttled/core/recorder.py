@@ -10,7 +10,7 @@ Owns the store, what is pending for it, and the pending unbans. Blocks as long a
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -64,6 +64,8 @@ class Recorder:
         self.error: StoreError | None = None  # it cannot be written
         self.unread: StoreError | None = None  # it cannot be read
         self.unbans = PendingUnbans()
+        #: Called with the addresses that good evidence is about.
+        self.evident: Callable[[Iterable[str]], object] = lambda _addresses: None
         self.errors = 0
         self.given_up = 0  # decisions and evidence, as too much waited
         self._skipped = skipped
@@ -80,6 +82,8 @@ class Recorder:
         """Take evidence and what happened; it is recorded with the next positions."""
         self._evidence += evidence
         self._activity.update(activity)
+        if evidence:
+            self.evident(one.subject for one in evidence)
 
     def record(
         self,

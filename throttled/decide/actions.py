@@ -56,7 +56,6 @@ class Actions:
         self.enforcing = False  # whether anything of it is in a kernel
         #: Host names of clients: a handshake does not name them.
         self.names: Generations[str, str] | None = None  # None: not remembered, as in a replay
-        self._names = 0  # at most so many
         #: Who sent a message that qmgr has not logged yet, by queue id, for limits of recipients.
         #: With its scope, and whether it is behind a proxy.
         self.queued: Generations[str, tuple[Event, Scope, bool]] = Generations(
@@ -78,9 +77,10 @@ class Actions:
         }
 
     def remember_names(self, lifetime: float, most: int) -> None:
-        """Remember host names of clients for some seconds; those known stay if `most` does."""
-        if most != self._names:
-            self.names, self._names = Generations(lifetime, most), most
+        """Remember host names of clients for some seconds, at most so many; those known stay."""
+        if self.names is None:
+            self.names = Generations(lifetime, most)
+        self.names.resize(most)
 
     def named(self, text: str, most: int) -> list[tuple[str, str]]:
         """Return clients in whose host name a text is, with the name."""
@@ -252,7 +252,7 @@ class Actions:
                 continue
             state.subtract(state.gauges.auth_failures, session.client, then, count)
             for gauge in state.gauges.auth_users if name else ():
-                for each in {name, family(name)}:
+                for each in {state.key(name), state.key(family(name))}:
                     gauge.table.remove(session.client, each)
                     gauge.networks.remove(network_of(session.client), each)
         session.given = session.pipelined = session.failures = ()

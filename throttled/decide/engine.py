@@ -11,7 +11,7 @@ of event does). Owns these and the trace. Its memory is bounded by `max_clients`
 `throttled.decide.tables` for what happens at the cap) and `streams`' cap of sessions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import islice
 
@@ -26,7 +26,9 @@ from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale
 from throttled.decide.streams import Streams
 from throttled.decide.trace import Trace
+from throttled.decide.tried import Tried
 from throttled.model import (
+    LINES,
     SCOPES,
     Action,
     Activity,
@@ -39,11 +41,10 @@ from throttled.model import (
     Rate,
     Scope,
 )
-from throttled.settings import Count, Policy
+from throttled.settings import GUESSING, Count, Policy
 
-#: Lines remembered for `explain`, and how many of them go with a decision.
+#: Lines remembered for `explain`.
 _TRACE = 1 << 18
-_LINES = 16
 #: Clients whose host names are remembered where no name protects.
 _NAMED = 20_000
 #: How long host names are remembered.
@@ -225,6 +226,31 @@ class Engine:
         state = self._state(scope, behind=behind)
         state.hold(subject, action, until, at, enforced=enforced, rate=rate)
 
+    def share_names(self, tried: Tried) -> None:
+        """Count tags in place of user names from now on, and collect them for the fleet.
+
+        Before anything is counted: a name and its tag count as two. Names of clients behind a proxy
+        are of this host alone.
+        """
+        for state in self._scopes.values():
+            state.tried = tried
+
+    def elsewhere(
+        self, client: str, scope: Scope, tags: Sequence[int], at: float, now: float
+    ) -> list[Crossing]:
+        """Count user names that a client tried on another host; return what that crossed.
+
+        They count against the client alone, not against its network.
+
+        Args:
+            client: canonical address.
+            scope: where it tried them.
+            tags: of the names.
+            at: when, on the boot clock.
+            now: on the boot clock.
+        """
+        return self._scopes[scope].elsewhere(client, tags, at, now)
+
     def release(self, subject: str, scope: Scope, *, behind: bool = False) -> None:
         """Learn that nothing is active against a subject: what it does next is judged again."""
         self._state(scope, behind=behind).active.release(subject)
@@ -291,8 +317,15 @@ class Engine:
         """
         meters = [gauge.read(client, at) for gauge in self.gauges()]
         meters = [meter for meter in meters if meter.value or not meter.kernel]
+        meters += self._guesses(client, at)
         behind = [g.read(client, at) for s in self._behind.values() for g in s.gauges.all()]
         return meters + [replace(meter, proxied=True) for meter in behind if meter.value]
+
+    def _guesses(self, client: str, at: float) -> list[Meter]:
+        """Return on how many accounts under attack a client failed; it has no scope."""
+        value, settings = self.guessing.accused(client, at), self.guessing.settings
+        about = float(settings.within), value, 0, settings.accounts - 1
+        return [Meter(GUESSING, scope, *about) for scope in SCOPES if value]
 
     def worst(self, most: int, at: float) -> list[tuple[str, Meter]]:
         """Return who is nearest to being banned or furthest above a threshold, for `top`.
@@ -335,7 +368,7 @@ class Engine:
 
     def lines(self, client: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted against a client."""
-        return self._trace.lines(client, _LINES)
+        return self._trace.lines(client, LINES)
 
     def named(self, text: str, most: int) -> list[tuple[str, str]]:
         """Return clients in whose host name a text is, with the name."""

@@ -132,6 +132,10 @@ class Guessing:
             self._sources -= 1
             known.tries -= self._counted(meter.total(before))
 
+    def accused(self, client: str, at: float) -> int:
+        """Return on how many accounts under attack a client failed, as `failed` does."""
+        return self._failed.value(_source(client), at)
+
     def network(self, account: str, client: str) -> str:
         """Return the IPv6 /64 of a client from which more than one failure on an account came."""
         source, known = _source(client), self._accounts.get(account)

@@ -67,7 +67,7 @@ class PeakDistinct(Distinct):
         super().__init__(within, cap, most)
         self.peaks = peaks
 
-    def add(self, key: str, at: float, name: str) -> int:
+    def add(self, key: str, at: float, name: str | int) -> int:
         """Count, record the peak, return the number of distinct names within the window."""
         value = super().add(key, at, name)
         self.peaks.add(key, value)

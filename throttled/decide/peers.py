@@ -9,7 +9,7 @@ Owns a brake and a meter of unbans for each peer. Limits: the caller's number of
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct, field
@@ -19,9 +19,9 @@ from throttled import address
 from throttled.decide import meter
 from throttled.decide.allowance import remembered
 from throttled.decide.brake import Brake
-from throttled.decide.ladder import OPERATOR, Ladder
-from throttled.decide.networks import Key
-from throttled.model import Decision, Past, Scope
+from throttled.decide.ladder import OPERATOR, Ladder, offences
+from throttled.decide.networks import Key, above
+from throttled.model import Crossing, Decision, Past, Scope
 from throttled.settings import Believe
 
 #: The widest networks that a peer's operator may ban here, by IP version.
@@ -54,6 +54,8 @@ class PeerBan(Struct, frozen=True, gc=False):
     level: int
     value: int
     threshold: int
+    action: Literal["ban", "throttle"] = "ban"
+    why: str = ""  # of what this host counted; "": the peer's reason
 
 
 class PeerRuling(Struct, frozen=True):
@@ -90,6 +92,7 @@ class Peers:
         *,
         believe: Believe,
         room: int,
+        exposed: Collection[Key] = (),
     ) -> PeerRuling:
         """Decide about what a peer banned.
 
@@ -100,13 +103,17 @@ class Peers:
             now: wall clock.
             believe: what a peer's ban becomes at most.
             room: how many more entries may come from this peer.
+            exposed: networks with good clients inside that a ban would hit.
         """
         ruling = PeerRuling([])
         found: dict[Key, tuple[Decision, bool]] = {}
         for ban in bans:
             key = (ban.subject, ban.scope)
             past = pasts.get(key, _UNKNOWN)
-            outcome = self._spared(ban, found[key][0] if key in found else None, past, now)
+            # Whose past is known has a subject that is acceptable; this ban may be another's.
+            allowed = _may_name(ban) if key in pasts else acceptable(ban)
+            decided = found[key][0] if key in found else None
+            outcome = self._spared(ban, decided, past, now) if allowed else "refused"
             if not outcome and believe == "report":
                 outcome = "reported"
             if not outcome and key not in found and len(found) >= room:
@@ -114,10 +121,30 @@ class Peers:
             if outcome:
                 ruling.outcomes[outcome] += 1
             else:
-                good = known_good(past, now)
+                good = known_good(past, now) or key in exposed
                 found[key] = self._decision(peer, ban, now, weak=believe == "throttle"), good
         self._braked(peer, found, pasts, ruling, now)
         return ruling
+
+    def crossed(
+        self, peer: str, crossings: Sequence[Crossing], pasts: Mapping[Key, Past], now: float
+    ) -> list[PeerBan]:
+        """Return what the ladder has for limits that names tried at a peer crossed, for `judge`.
+
+        It is the peer's doing, so it is judged, counted and removed like a ban of the peer's.
+        """
+        found = []
+        for crossing in crossings:
+            past = pasts.get((crossing.subject, crossing.scope), _UNKNOWN)
+            level, seconds = 0, float(self._ladder.policy.throttle.time)
+            if crossing.action == "ban":
+                level = offences(past, self._ladder.policy.ban.forget, now) + 1
+                seconds = self._ladder.next_ban(past, now, crossing.limit)
+            what = crossing.subject, crossing.scope, seconds, crossing.limit, level
+            why = f"{above(crossing)}; the last of them at {peer}"
+            action: Literal["ban", "throttle"] = "ban" if crossing.action == "ban" else "throttle"
+            found.append(PeerBan(*what, crossing.value, crossing.threshold, action, why))
+        return found
 
     def braked(self, peer: str, now: float) -> bool:
         """Return whether a peer's bans are throttles."""
@@ -144,8 +171,6 @@ class Peers:
         self, ban: PeerBan, decided: Decision | None, past: Past, now: float
     ) -> Outcome | None:
         """Return why nothing is decided about a ban; None: something is."""
-        if not acceptable(ban):
-            return "refused"
         if ban.seconds <= 0:
             return "expired"
         if self._ladder.protection.reason(ban.subject):
@@ -153,7 +178,7 @@ class Peers:
         if past.exempt_until > now:
             return "exempt"
         until = now + ban.seconds
-        banned = past.until if past.action == "ban" else 0.0
+        banned = past.until if past.action in {"ban", ban.action} else 0.0
         if until < max(banned, decided.until if decided else 0.0) + _GRAIN:
             return "known"
         return None
@@ -163,13 +188,24 @@ class Peers:
         limit = ban.limit
         if limit != OPERATOR and limit not in policy.limits:
             limit = UNKNOWN_LIMIT
-        why = f"banned by {peer}"
-        if limit != OPERATOR:
+        why = ban.why or f"banned by {peer}"
+        if limit != OPERATOR and not ban.why:
             why += f" for {ban.limit}: {ban.value}, limit {ban.threshold}"
         found = Decision(
-            now, "ban", ban.subject, ban.scope, limit, ban.level, now + ban.seconds, why
+            now,
+            "ban",
+            ban.subject,
+            ban.scope,
+            limit,
+            ban.level,
+            now + ban.seconds,
+            why,
+            ban.value,
+            ban.threshold,
+            origin=f"peer:{peer}",
         )
-        found = replace(found, value=ban.value, threshold=ban.threshold, origin=f"peer:{peer}")
+        if ban.action == "throttle":
+            return replace(found, action="throttle", above="soft")
         if weak or policy.mode_of(limit) != "enforce":
             return self._throttle(found, "this host only throttles what peers ban")
         return found
@@ -217,15 +253,26 @@ def acceptable(ban: PeerBan) -> bool:
         packed, prefix = address.parse(subject)
     except ValueError:
         return False
-    if address.text(packed, prefix) != subject or ban.limit in NOT_SHARED:
+    if address.text(packed, prefix) != subject or not _may_name(ban):
         return False
     if not address.is_network(subject):
         return True
-    return ban.limit == OPERATOR and prefix >= WIDEST[address.version(subject)]
+    # An IPv6 prefix that embeds IPv4 addresses holds clients that have nothing in common.
+    shared = not address.network_of(address.unpack(packed))
+    return prefix >= WIDEST[address.version(subject)] and not shared
+
+
+def _may_name(ban: PeerBan) -> bool:
+    """Return whether a ban may name its limit: networks are banned by operators alone."""
+    if ban.limit in NOT_SHARED:
+        return False
+    return ban.limit == OPERATOR or not address.is_network(ban.subject)
 
 
 def known_good(past: Past, now: float) -> bool:
     """Return whether good evidence of any kind speaks for a client."""
+    if not (past.deliveries or past.logins):  # nearly all
+        return False
     return remembered("errors", past, now) > 0 or remembered("auth_failures", past, now) > 0
 
 

@@ -7,12 +7,15 @@ further line.
 Owns the gauges, what is active, the connections that postscreen hands over, and the crossings.
 """
 
+from collections.abc import Sequence
+
 from throttled.address import network_of
 from throttled.decide.active import Active, Excuse
 from throttled.decide.allowance import Kind
 from throttled.decide.limits import CountGauge, Gauges, NameGauge, pace
 from throttled.decide.session import family
 from throttled.decide.tables import Generations
+from throttled.decide.tried import Tried
 from throttled.model import Action, Crossing, Event, Rate, Scope
 from throttled.settings import GUESSING, Policy
 
@@ -41,6 +44,8 @@ class Scoped:
         self.active = Active(policy.max_clients)
         #: The latest moment known, where that is not the latest line's, see `Engine.now`.
         self.now = 0.0
+        #: Makes tags of user names and collects them; None: this host is in no fleet.
+        self.tried: Tried | None = None
         self._policy = policy
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         self._further: dict[tuple[str, int, int], Crossing] = {}  # by session
@@ -50,7 +55,7 @@ class Scoped:
 
     def adopt(self, before: "Scoped") -> None:
         """Take over all that another policy leaves as it is."""
-        self.active, self.now = before.active, before.now
+        self.active, self.now, self.tried = before.active, before.now, before.tried
         self.screening, self.handover = before.screening, before.handover
         self._pending, self._further = before._pending, before._further  # noqa: SLF001 - its own
         self._accused, self._acquitted = before._accused, before._acquitted  # noqa: SLF001
@@ -140,7 +145,9 @@ class Scoped:
         """Count a user name that a client tried."""
         client = event.client
         network = network_of(client)
-        name = family(event.user) if event.text == _UNEXPLAINED else event.user
+        name = self.key(family(event.user) if event.text == _UNEXPLAINED else event.user)
+        if self.tried is not None and isinstance(name, int):
+            self.tried.add(client, self.scope, name, at)
         for gauge in self.gauges.auth_users:
             value = gauge.table.add(client, at, name)
             together = 0
@@ -151,6 +158,23 @@ class Scoped:
                 together = gauge.networks.add(network, at, name)
             if together > gauge.network_least:
                 self._weigh(gauge, network, together, at, event)
+
+    def key(self, name: str) -> str | int:
+        """Return under what a user name is counted."""
+        return name if self.tried is None else self.tried.tag(name)
+
+    def elsewhere(self, client: str, tags: Sequence[int], at: float, now: float) -> list[Crossing]:
+        """Count user names that a client tried on another host, see `Engine.elsewhere`."""
+        event = Event("auth_failure", client, "", "", 0, 0.0)
+        before, self._pending = self._pending, {}
+        for gauge in self.gauges.auth_users:
+            for tag in tags if at > now - gauge.within else ():
+                gauge.table.add(client, at, tag)
+            value = gauge.table.value(client, now)
+            if value > gauge.least:
+                self._weigh(gauge, client, value, now, event)
+        found, self._pending = list(self._pending.values()), before
+        return found
 
     def subtract(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
         """Take back what was counted at a time, against a client and its network."""

@@ -25,6 +25,7 @@ from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue, Use
 from throttled.decide.trace import Trace
 from throttled.model import (
+    LINES,
     SCOPES,
     Action,
     Crossing,
@@ -39,8 +40,8 @@ from throttled.model import (
 from throttled.settings import Limit, Override, Policy
 
 _DAY = 86400.0
-#: Lines remembered for `explain`, and how many of them go with a decision.
-_TRACE, _LINES = 1 << 16, 16
+#: Lines remembered for `explain`.
+_TRACE = 1 << 16
 #: What is stored of each day.
 _STORED = frozenset(SenderDay.__struct_fields__)
 
@@ -147,7 +148,7 @@ class Senders:
 
     def lines(self, subject: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted for a sender."""
-        return self.trace.lines(subject, _LINES)
+        return self.trace.lines(subject, LINES)
 
     def hold(self, decision: Decision, until: float, at: float) -> None:
         """Learn what is active against a sender; `until` and `at` on the clock of the windows."""

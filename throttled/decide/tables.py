@@ -11,6 +11,7 @@ The tables own their entries; nobody else holds them.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
 from struct import pack, unpack
 from typing import Generic, TypeVar
 
@@ -85,6 +86,14 @@ class Generations(Generic[Key, Value]):
         self._young = {}
         self._old = {}
 
+    def resize(self, cap: int) -> None:
+        """Set another cap; above it the first entries of each generation are evicted."""
+        self._half = max(1, cap // 2)
+        self._young, self._old = (
+            dict(islice(each.items(), max(0, len(each) - self._half), None))
+            for each in (self._young, self._old)
+        )
+
     def _rotate(self, at: float) -> None:
         """Begin a generation. Due at any touch, or the counts of a busy client age unseen."""
         if at >= self._due + self._lifetime:  # untouched for so long that the young are too old
@@ -155,8 +164,14 @@ class Distinct(Generations[str, bytes]):
         #: How many names of a client are kept beyond `most`, at a time.
         self.more: Callable[[str, float], int] = _no_more
 
-    def add(self, key: str, at: float, name: str) -> int:
-        """Count a name, and return how many distinct ones there are within the window."""
+    def add(self, key: str, at: float, name: str | int) -> int:
+        """Count a name, and return how many distinct ones there are within the window.
+
+        Args:
+            key: the client.
+            at: when.
+            name: it, or its tag (`throttled.decide.tried`), whose hash is the tag itself.
+        """
         if at >= self._due:
             self._rotate(at)
         tick = int(at * self._per_second)
@@ -186,8 +201,8 @@ class Distinct(Generations[str, bytes]):
         self._now = tick.to_bytes(_TICK)
         self._oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
 
-    def remove(self, key: str, name: str) -> None:
-        """Count a name no more."""
+    def remove(self, key: str, name: str | int) -> None:
+        """Count a name or its tag no more."""
         digest = hash(name) & _DIGEST
         for generation in (self._young, self._old):
             if key in generation:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from throttled.enforce.admission.registry import PURGES
 from throttled.enforce.backend import Backend
 from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
@@ -109,11 +110,16 @@ def teardown() -> tuple[list[str], list[BackendError]]:
     for each in _enforcing():
         try:
             each.teardown()
+            PURGES.get(each.name, _nothing)()
         except BackendError as error:
             errors.append(error)
         else:
             clean.append(each.name)
     return sorted(clean), errors
+
+
+def _nothing() -> None:
+    """Nothing of admission control outlives its process there."""
 
 
 def _enforcing() -> Iterator[Backend]:

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -34,9 +35,9 @@ _ASKED = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, -, -,
 #: inet_diag_msg: state, ports and far address, length of the receive queue, inode.
 _ANSWER = struct.Struct("=x B 2x 2s 2s 16x 16s 12x 4x I 8x I")
 #: tcp_info, an attribute (INET_DIAG_INFO) behind it: packets not acknowledged; milliseconds since
-#: data was sent and received, and since an acknowledgement came; bytes received.
-_INFO = struct.Struct("=24x I 16x I 4x I I 68x Q")
-_INET_DIAG_INFO = 2
+#: data was sent and received, and since an acknowledgement came; bytes acknowledged and received.
+_INFO = struct.Struct("=24x I 16x I 4x I I 60x Q Q")
+_INET_DIAG_INFO, _INET_DIAG_CGROUP_ID = 2, 21
 _WITH_INFO = 1 << (_INET_DIAG_INFO - 1)
 #: In an inet_diag_msg.
 _STATE_AT, _ID_AT, _ENDS_END, _ID_END, _INODE_AT, _ATTRIBUTES_AT = 1, 4, 40, 52, 68, 72
@@ -53,6 +54,8 @@ class Socket(NamedTuple):
     far_port: int  # … and its port
     inode: int
     waits: bool  # this end has answered all that it received
+    received: int = 0  # bytes; 0 where the kernel does not say
+    spoken: bool = True  # this end has sent something
 
 
 def opened(ports: Collection[int]) -> list[Socket]:
@@ -63,10 +66,12 @@ def opened(ports: Collection[int]) -> list[Socket]:
             state, port, far_port, far, unread, inode = _ANSWER.unpack_from(data, at)
             if int.from_bytes(port) in ports:
                 hung_up = state != _ESTABLISHED  # which counts as a byte received
-                answered = unread <= hung_up and _answered(data, at, end, hung_up=hung_up)
+                info = _info(data, at, end)
+                answered = unread <= hung_up and _answered(info, hung_up=hung_up)
                 ends = int.from_bytes(port), _far_end(family, far), int.from_bytes(far_port)
                 identity = data[at + _ID_AT : at + _ID_END]
-                found.append(Socket(family, identity, *ends, inode, answered))
+                about = (0, True) if info is None else (info[5], bool(info[0] or info[4]))
+                found.append(Socket(family, identity, *ends, inode, answered, *about))
     except OSError as refused:
         _say(refused.errno or 0)
     return found
@@ -122,19 +127,41 @@ def listened() -> set[int]:
     }
 
 
-def _answered(data: bytes, at: int, end: int, *, hung_up: bool) -> bool:
+def listeners(ports: Collection[int]) -> set[int]:
+    """Return the control groups (of version 2) of the sockets that listen at some ports.
+
+    Each is the number of its directory's inode; 0 where the kernel does not say (before Linux 5.9).
+
+    Raises:
+        OSError: the kernel does not answer.
+    """
+    found = set()
+    for _family, data, at, end in _listed(1 << _LISTEN):
+        if int.from_bytes(data[at + _ID_AT : at + _ID_AT + 2]) in ports:
+            about = attributes(data, at + _ATTRIBUTES_AT, end)
+            start, stop = about.get(_INET_DIAG_CGROUP_ID, (0, 0))
+            found.add(int.from_bytes(data[start:stop], sys.byteorder))
+    return found
+
+
+def _info(data: bytes, at: int, end: int) -> tuple[int, ...] | None:
+    """Return the fields of `_INFO` of a socket; None where the kernel does not say."""
+    start, stop = attributes(data, at + _ATTRIBUTES_AT, end).get(_INET_DIAG_INFO, (0, 0))
+    return _INFO.unpack_from(data, start) if stop - start >= _INFO.size else None
+
+
+def _answered(info: tuple[int, ...] | None, *, hung_up: bool) -> bool:
     """Return whether this end spoke last, or nothing was said to it.
 
     Times are in ticks of the kernel of up to 10 ms: where data went both ways within one, an
     acknowledgement that came after the latest data tells that there was an answer to acknowledge
     (but not of a far end that hung up: its end acknowledges too).
     """
-    start, stop = attributes(data, at + _ATTRIBUTES_AT, end).get(_INET_DIAG_INFO, (0, 0))
-    if stop - start < _INFO.size:
+    if info is None:
         return False
-    unacknowledged, sent, received, acknowledged, total = _INFO.unpack_from(data, start)
+    unacknowledged, sent, received, acknowledged, _, total = info
     later = not hung_up and not unacknowledged and acknowledged < received
-    return bool(total <= hung_up or sent < received or later)
+    return total <= hung_up or sent < received or later
 
 
 def _listed(states: int, more: int = 0) -> Iterator[tuple[int, bytes, int, int]]:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 LONGEST = 1 << 20
+Entry = tuple[str, bytes, bytes]  # id, data and MAC
 _HEAD = 4
 
 
@@ -51,19 +52,30 @@ class Add(Struct, frozen=True, tag="add"):
     mac: bytes
 
 
+class Server(Struct, frozen=True):
+    """What the Redis server is."""
+
+    version: str = ""
+    eviction: str = ""  # maxmemory_policy; "" where not known
+    role: str = ""  # "master", "slave"
+    persistent: bool = True  # what it has survives its end
+    wide: tuple[str, ...] = ()  # what its ACL lets this host do and need not
+    open: bool = False  # it answers without a password
+
+
 class Up(Struct, frozen=True, tag="up"):
     """The process: connected."""
 
-    server: int  # the Redis server's time, milliseconds
-    version: str
-    eviction: str  # maxmemory_policy; "" where not known
-    last: tuple[str, bytes, bytes] | None = None  # id, data and MAC of this host's last entry
+    time: int  # the Redis server's, milliseconds
+    server: Server
+    last: Entry | None = None  # this host's last entry
+    emptied: bool = False  # this host was not announced there: the Redis server's data is new
 
 
 class Down(Struct, frozen=True, tag="down"):
     """The process: not connected, or an entry was not added."""
 
-    kind: Literal["unreachable", "refused", "full"]
+    kind: Literal["unreachable", "refused", "full", "process"]  # the last: the daemon's own
     text: str
 
 
@@ -78,7 +90,7 @@ class Entries(Struct, frozen=True, tag="entries"):
 
     peer: str
     server: int  # the Redis server's time, milliseconds
-    entries: list[tuple[str, bytes, bytes]]  # id, data, MAC
+    entries: list[Entry]
 
 
 class Added(Struct, frozen=True, tag="added"):

@@ -4,41 +4,34 @@ It listens on a UNIX socket for one daemon at a time (root, or its own user), wh
 needs to connect. It checks nothing and stores nothing; a Redis server that lies or sends without
 end is contained by this process and its memory limit (`throttled-fleet.service`).
 
-The client's own retries are switched off: with them an outage is hidden for seconds, and a stopped
-server for ever. Owns the two connections to the Redis server: one waits for entries, one writes.
+Owns the two connections to the Redis server: one waits for entries, one writes.
 """
 
 import asyncio
 import random
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio
 from redis import exceptions
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from throttled.fleet import frames, wire
-from throttled.fleet.frames import Add, Added, Connect, Down, Entries, Names, Read, Recorded, Up
+from throttled.fleet import connect, frames, wire
+from throttled.fleet.connect import text
+from throttled.fleet.frames import Add, Added, Connect, Entries, Entry, Names, Read, Recorded, Up
 from throttled.linux.unix_socket import credentials
 
-_CONNECT = 2.0  # seconds
-_WRITE = 2.0
-_BLOCK = 5.0
-_BLOCKED = 7.0  # a blocked read without an answer for so long is of a dead connection
+_BLOCK = 5.0  # seconds, less than `connect.BLOCKED`
 _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
 #: Until so many seconds the daemon may take over entries before others are waited for without it.
 _TAKING = 0.005
 _SHORT = 10  # milliseconds that others are waited for then
-_PIECE = 4  # entries of a peer in one answer
-_ROSTER = 10.0
+_PIECE = 128  # entries in one answer, of all peers
+_MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, which it sorts
+_HEAD = 8  # bytes around a text or bytes in a message, at most
+_SOON, _ROSTER = 1.0, 10.0  # seconds between two look-ups of hosts: at first, and later
+_NAMES = 1000  # of hosts that are looked up in one go
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
-_REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
-_ERRORS = (exceptions.RedisError, OSError, TimeoutError, EOFError, ValueError)
 
 
 class Mover:
@@ -51,6 +44,7 @@ class Mover:
         self._after: dict[str, str] = {}
         self._busy: set[str] = set()  # peers whose entries the daemon has not recorded yet
         self._changed = asyncio.Event()
+        self._answered = asyncio.Event()  # `Read` came since it is connected
         self._adds: asyncio.Queue[Add] = asyncio.Queue()
         self._offset = 0.0  # of the Redis server's clock to the monotonic one, seconds
 
@@ -78,7 +72,7 @@ class Mover:
             self._settings = message
         elif isinstance(message, Read):
             self._after = dict(message.after)
-            self._busy &= self._after.keys()
+            self._answered.set()
         elif isinstance(message, Recorded):
             self._busy.discard(message.peer)
         else:
@@ -96,11 +90,10 @@ class Mover:
         while True:
             began = time.monotonic()
             try:
-                async with _clients(self._settings) as (reading, writing):
+                async with connect.clients(self._settings) as (reading, writing):
                     await self._session(self._settings, reading, writing)
-            except _ERRORS as error:
-                self._send(_down(error))
-            self._busy.clear()
+            except connect.ERRORS as error:
+                self._send(connect.down(error))
             self._adds = asyncio.Queue()
             if time.monotonic() - began > _LONGEST:
                 pause = _FIRST
@@ -108,15 +101,17 @@ class Mover:
             pause = min(2 * pause, _LONGEST)
 
     async def _session(self, settings: Connect, reading: Any, writing: Any) -> None:
-        info = await writing.info("server")
-        memory = await writing.info("memory")
+        server = await connect.inspect(settings, writing)
+        if server.role == "slave":
+            raise exceptions.ReadOnlyError("this server is a replica")
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
+        known = await writing.hgetall(wire.roster(settings.site))
+        emptied = settings.name.encode() not in known
+        self._answered.clear()
         await self._learn_time(writing)
-        version = str(info.get("redis_version", ""))[:40]
-        found = [_entry(each) for each in last]
-        policy = str(memory.get("maxmemory_policy", ""))[:40]
-        self._send(Up(self._server(), version, policy, found[0] if found else None))
+        found = [connect.entry(each) for each in last]
+        self._send(Up(self._server(), server, found[0] if found else None, emptied))
         tasks = [
             asyncio.create_task(job)
             for job in (
@@ -144,20 +139,29 @@ class Mover:
         return int((self._offset + time.monotonic()) * 1000)
 
     async def _roster(self, settings: Connect, client: Any) -> None:
-        """Announce this host, and pass on which others there are."""
-        key = wire.roster(settings.site)
-        await client.hset(key, settings.name, "1")
+        """Pass on which hosts there are, `_NAMES` at a time.
+
+        Raises:
+            redis.ConnectionError: this host is no longer among them.
+            redis.ReadOnlyError: the server is a replica now.
+        """
+        key, first = wire.roster(settings.site), 0
+        announced, pause = False, _SOON
         while True:
-            names = [_text(name) for name in await client.hgetall(key)]
+            names = [text(name) for name in await client.hgetall(key)]
+            if announced and settings.name not in names:
+                raise exceptions.ConnectionError("the Redis server lost its data")
             last: dict[str, str] = {}
-            for name in names[:1000]:
-                with suppress(
-                    exceptions.ResponseError
-                ):  # no stream yet, or no name that the ACL has
+            for name in filter(wire.is_name, names[first : first + _NAMES]):
+                with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
                     about = await client.xinfo_stream(wire.stream(settings.site, name))
-                    last[name] = _text(about["last-generated-id"])
+                    last[name] = text(about["last-generated-id"])
+            first = first + _NAMES if first + _NAMES < len(names) else 0
             self._send(Names(last))
-            await asyncio.sleep(_ROSTER)
+            await self._answered.wait()  # it knows by then that the server was emptied
+            announced = await _announce(client, key, settings.name)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _ROSTER)
             await self._learn_time(client)
 
     async def _write(self, settings: Connect, client: Any) -> None:
@@ -168,35 +172,46 @@ class Mover:
             fields = {"d": entry.data, "m": entry.mac}
             try:
                 added = await client.xadd(key, fields, minid=f"{oldest}-0", approximate=True)
+            except exceptions.ReadOnlyError:  # a replica now: connect to the other
+                raise
             except exceptions.ResponseError as error:  # reading continues
-                self._send(_down(error))
+                self._send(connect.down(error))
             else:
-                self._send(Added(_text(added)))
+                self._send(Added(text(added)))
 
     async def _read(self, settings: Connect, client: Any) -> None:
         """Wait for entries of the peers that the daemon is ready for."""
         names: dict[str, str] = {}
         while True:
             self._changed.clear()
-            if self._busy:
+            if self._busy & self._after.keys():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait(), _TAKING)
+                    async with asyncio.timeout(_TAKING):
+                        await self._wait()
             names = {wire.stream(settings.site, n): n for n in self._after if n not in self._busy}
             if not names:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait(), _IDLE)
+                    async with asyncio.timeout(_IDLE):
+                        await self._wait()
                 await client.ping()
                 continue
             after = {stream: self._after[name] for stream, name in names.items()}
             whole = len(names) == len(self._after)
             block = int(_BLOCK * 1000) if whole else _SHORT
-            answer = await client.xread(dict(after), count=_PIECE, block=block)
+            count = max(1, _PIECE // len(after))
+            answer = await client.xread(dict(after), count=count, block=block)
             for stream, entries in answer or ():
-                self._pass_on(names[_text(stream)], entries)
+                self._pass_on(names[text(stream)], entries)
             await self._writer.drain()
 
     def _pass_on(self, name: str, entries: list[Any]) -> None:
-        found = [_entry(each) for each in entries]
+        found: list[Entry] = []
+        size = 0
+        for each in map(connect.entry, entries):
+            size += sum(len(part) + _HEAD for part in each)
+            if size > _MESSAGE:  # the rest is read again
+                break
+            found.append(each)
         if not found or name not in self._after:
             return
         self._after[name] = found[-1][0]
@@ -208,76 +223,15 @@ class Mover:
         self._changed.clear()
 
 
-def _entry(raw: Any) -> tuple[str, bytes, bytes]:
-    """Return id, data and MAC of an entry; what is longer than allowed as nothing."""
-    identity, fields = raw
-    data, mac = ((fields or {}).get(name, b"") for name in (b"d", b"m"))
-    return _text(identity), data if len(data) <= wire.BYTES else b"", mac[:64]
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _down(error: BaseException) -> Down:
-    text = f"{type(error).__name__}: {error}"[:300]
-    if isinstance(error, exceptions.ResponseError) and "maxmemory" in str(error):
-        return Down("full", text)
-    # redis-py 8.1 raises its ConnectionError for the server's WRONGPASS.
-    refused = isinstance(error, (*_REFUSED, exceptions.ResponseError)) or "password" in text
-    return Down("refused" if refused else "unreachable", text)
-
-
-@asynccontextmanager
-async def _clients(settings: Connect) -> AsyncIterator[tuple[Any, Any]]:
-    """Yield a client that waits for entries, and one that writes."""
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        tls: dict[str, Any] = {}
-        for name, option in (
-            ("ca", "ssl_ca_certs"),
-            ("cert", "ssl_certfile"),
-            ("key", "ssl_keyfile"),
-        ):
-            if text := getattr(settings, name):
-                file = directory / name
-                file.touch(0o600)
-                file.write_text(text)
-                tls[option] = str(file)
-        clients = []
-        for seconds in (_BLOCKED, _WRITE):
-            client = _client(settings, seconds, tls)
-            stack.push_async_callback(_close, client)
-            clients.append(client)
-        yield clients[0], clients[1]
-
-
-def _client(settings: Connect, seconds: float, tls: Mapping[str, Any]) -> Any:
-    options: dict[str, Any] = {
-        "username": settings.name,
-        "password": settings.password,
-        "socket_timeout": seconds,
-        "socket_connect_timeout": _CONNECT,
-        "retry": Retry(NoBackoff(), 0),
-        "single_connection_client": False,
-        "max_connections": 2,
-        "decode_responses": False,
-    }
-    if not settings.password:
-        del options["username"], options["password"]
-    if settings.server.startswith("rediss://"):
-        options |= tls
-    return redis.asyncio.Redis.from_url(settings.server, **options)
-
-
-async def _close(client: Any) -> None:
-    with suppress(*_ERRORS):
-        await asyncio.wait_for(_awaited(client), _CONNECT)
-
-
-async def _awaited(client: Any) -> None:
-    closing: Awaitable[Any] = client.aclose() if hasattr(client, "aclose") else client.close()
-    await closing
+async def _announce(client: Any, key: str, name: str) -> bool:
+    """Return whether this host is among the announced; not on a server that is full."""
+    try:
+        await client.hset(key, name, "1")
+    except exceptions.ResponseError as error:
+        if connect.down(error).kind != "full":
+            raise
+        return False
+    return True
 
 
 def _permitted(writer: asyncio.StreamWriter, own: int) -> bool:

@@ -7,7 +7,7 @@ An entry of a stream has the fields `d`, a msgpack array, and `m`, its MAC:
 
 `number` grows with each entry of a peer, `before` is the number of the one before it. Newer
 versions may append to `d` and to a row; an unknown kind or version is skipped. No text of a log and
-no name of an account is in an entry.
+no name of an account is in an entry: names that clients tried are keyed hashes of 32 bits.
 
 Owns no state. Limits: `ROWS` rows and `BYTES` bytes in an entry.
 """
@@ -27,6 +27,7 @@ VERSION = 1
 ALGORITHM = 1  # blake2b keyed, 16 bytes
 ROWS = 500
 BYTES = 65_536
+TAGS = 1_000  # in a row
 SECRET = 32  # bytes of the fleet's secret
 _MAC = 16
 _PERSON = b"throttled-fleet"
@@ -34,13 +35,14 @@ _MICROSECONDS = 1e6
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LATEST = (1 << 63) - 1
 
-Kind = Literal["ban", "unban", "heartbeat"]
+Kind = Literal["ban", "unban", "names", "heartbeat"]
 
 _Number = Annotated[int, Meta(ge=0, le=_LATEST)]
 _Seconds = Annotated[int, Meta(ge=0, le=10 * 366 * 86400)]
 _Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 #: An IPv6 network has at most 43 characters.
 _Subject = Annotated[str, Meta(min_length=2, max_length=43)]
+_Tag = Annotated[int, Meta(ge=0, lt=1 << 32)]
 _Limit = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,39}\Z")]
 
 
@@ -72,6 +74,14 @@ class Unban(Struct, frozen=True, array_like=True, gc=False):
     exempt: _Seconds = 0  # seconds in which the subject is not acted on
 
 
+class Names(Struct, frozen=True, array_like=True, gc=False):
+    """User names that a client tried lately, as tags."""
+
+    client: _Subject  # an address
+    scope: Scope
+    tags: Annotated[list[_Tag], Meta(min_length=1, max_length=TAGS)]
+
+
 class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
     """A sign of life, every 60 seconds."""
 
@@ -79,7 +89,7 @@ class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
     entries: _Count = 0  # active
 
 
-Row = Ban | Unban | Heartbeat
+Row = Ban | Unban | Names | Heartbeat
 
 
 class Entry(Struct, frozen=True):
@@ -105,6 +115,7 @@ _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Sequence[Row]]] = {
     "ban": msgspec.msgpack.Decoder(Annotated[list[Ban], _ROWS]),
     "unban": msgspec.msgpack.Decoder(Annotated[list[Unban], _ROWS]),
+    "names": msgspec.msgpack.Decoder(Annotated[list[Names], _ROWS]),
     "heartbeat": msgspec.msgpack.Decoder(Annotated[list[Heartbeat], _ROWS]),
 }
 _encode = msgspec.msgpack.Encoder().encode

@@ -40,11 +40,13 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
             warnings.append(f"{instance.directory}/master.cf: {entry.name} has no known port")
             continue
         protocol = proxy(entry)
-        for behind in (entry, *_behind(instance, entry)):
+        group = (entry, *_behind(instance, entry))
+        most = _processes(group[-1])
+        for behind in group:
             tag = behind.parameters.get("syslog_name", "postfix")
             scope = scopes.get(tag) or _scope(entry, port)
             known = (instance.directory, behind.name, behind.process, tag, port, scope, protocol)
-            found.append(Service(*known))
+            found.append(Service(*known, most))
         if protocol:
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
@@ -62,14 +64,21 @@ def spool(instance: Instance) -> Spool | None:
     if not directory.startswith("/") or not owner:
         return None
     limits = [
-        entry.parameters.get("default_process_limit", "")
-        if entry.processes == "-"
-        else entry.processes
+        _processes(entry)
         for entry in instance.entries
         if entry.process == "smtpd" and not disabled(entry) and not loopback_only(entry)
     ]
-    counts = [int(text) for text in limits if text.isascii() and text.isdigit() and int(text)]
-    return Spool(instance.directory, directory, owner, min(counts, default=_PROCESSES))
+    return Spool(
+        instance.directory, directory, owner, min(filter(None, limits), default=_PROCESSES)
+    )
+
+
+def _processes(entry: Entry) -> int:
+    """Return how many processes a service may have; 0: any number (master(5))."""
+    text = entry.processes
+    if text == "-":
+        text = entry.parameters.get("default_process_limit", "")
+    return int(text) if text.isascii() and text.isdigit() else _PROCESSES
 
 
 def alike(found: Iterable[Service]) -> Iterator[str]:

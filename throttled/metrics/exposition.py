@@ -4,32 +4,37 @@ Nothing that a client chose stands in a label: kinds of events, scopes, actions,
 and the paths of logs are ours or the operator's.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from throttled.control.protocol import StatusResult
-from throttled.histogram import Histogram
+from throttled.control.protocol import FleetResult, StatusResult
+from throttled.metrics.families import histogram
+from throttled.metrics.fleet import FleetMetrics
+from throttled.metrics.overload import overload
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def expose(status: StatusResult) -> bytes:
+def expose(status: StatusResult, hosts: FleetResult | None = None) -> bytes:
     """Return every figure as Prometheus' text format.
 
     Args:
         status: as `throttled status` shows it.
+        hosts: as `throttled fleet status` shows it; None: there is no fleet.
     """
     registry = CollectorRegistry()
     registry.register(_Metrics(status))
+    if hosts is not None:
+        registry.register(FleetMetrics(hosts, time.time()))
     ProcessCollector(
         registry=registry
     )  # process_cpu_seconds_total, process_resident_memory_bytes …
@@ -55,12 +60,13 @@ class _Metrics(Collector):
         yield from _counters(status)
         yield from _gauges(status)
         yield from _logs(status)
-        yield _histogram(
+        yield from overload(status.overload)
+        yield histogram(
             "throttled_decision_seconds",
             "From a batch of lines read to its decisions recorded.",
             status.decided_in,
         )
-        yield _histogram(
+        yield histogram(
             "throttled_enforcement_seconds",
             "From a batch of lines read to its decisions applied in the kernel.",
             status.enforced_in,
@@ -142,8 +148,3 @@ def _logs(status: StatusResult) -> Iterator[Metric]:
         lines.add_metric([tail.path], tail.lines)
         broken.add_metric([tail.path], bool(tail.problems) or not tail.exists)
     yield from (lag, last, lines, broken)
-
-
-def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    rows = [("+Inf" if b == float("inf") else str(b), n) for b, n in histogram.cumulative()]
-    return HistogramMetricFamily(name, text, buckets=rows, sum_value=histogram.total)

@@ -1,40 +1,36 @@
-"""Sends notifications of bans, alerts and changed health to a command or a webhook.
+"""Sends notifications of bans, alerts and changed health to a command, a webhook, by mail.
 
-Each delivery is one JSON object with what happened since the last one: at most one delivery every
-`notify.every`, at most `EVENTS` events in full, the rest counted. Delivering is a child process,
-fed on standard input, killed with its children when its time is over: nothing of it can hold the
-loop. What fails is not tried again; health says so until a delivery succeeds.
+Command and webhook get one JSON object with what happened since the last one: at most one every
+`notify.every`, at most `EVENTS` events in full, the rest counted; mail is a digest, at most one
+every `notify.mail_every`. Delivering is a child process (`child`), killed with its children when
+its time is over. What fails is not tried again; health says so until a delivery succeeds.
 
-Owns the pending events, and the child.
+Owns a channel for each receiver.
 """
 
 import asyncio
 import json
-import logging
 import os
-import signal
-import socket
 import sys
-from asyncio.subprocess import Process, SubprocessStreamProtocol
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from time import time
-from typing import Any
+
+import msgspec
 
 from throttled import subjects
 from throttled.address import is_named, is_subject
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Finding, Report
+from throttled.notify import digest
+from throttled.notify.channel import Channel, Message, message
+from throttled.notify.child import run
+from throttled.notify.mail import Letter
 
-#: Sent in full with one delivery.
-EVENTS = 20
-#: Seconds that a killed child has to end.
-_KILLED = 1.0
-_ERROR = 300  # bytes kept of what a failing command says
-
-log = logging.getLogger(__name__)
+#: Sent in full with one delivery, and with one mail.
+EVENTS, MAILED = 20, 100
+#: Seconds that sending a mail may take: Postfix asks databases about its recipient.
+_MAILING = 60.0
 
 
 class Hook:
@@ -43,11 +39,19 @@ class Hook:
     def __init__(self, settings: Notify) -> None:
         self.settings = settings
         self.would = False  # the daemon observes: nobody is banned
-        self.finding: Finding | None = None
-        self._events: list[dict[str, Any]] = []
-        self._counts: Counter[str] = Counter()
         self._wrong: dict[str, Finding] = {}
-        self._waiting = asyncio.Event()
+        self._command = Channel("command", self._run_command, self._pause, EVENTS)
+        self._webhook = Channel("webhook", self._post, self._pause, EVENTS)
+        self._mail = Channel("mail", self._send, lambda: float(self.settings.mail_every), MAILED)
+
+    @property
+    def finding(self) -> Finding | None:
+        """What the last deliveries failed with."""
+        errors = [channel.error for channel in self._configured() if channel.error]
+        if not errors:
+            return None
+        hint = "see [notify]; its events are in the journal, and are not sent again"
+        return Finding("warning", f"notification failed: {'; '.join(errors)}", hint, "notify")
 
     def decided(self, decisions: Sequence[Decision]) -> None:
         """Report bans (in observe those that would be), and what an operator should look at."""
@@ -92,52 +96,64 @@ class Hook:
 
     async def run(self) -> None:
         """Deliver what is reported, for ever."""
-        while True:
-            await self._waiting.wait()
-            await self._deliver(self._drain())
-            await asyncio.sleep(float(self.settings.every))
+        await asyncio.gather(
+            *(channel.run(self._names) for channel in (self._command, self._webhook, self._mail))
+        )
+
+    async def test(self) -> str:
+        """Send a test message to each receiver that is configured, at once; return to which.
+
+        Raises:
+            ThrottledError: none is configured, or one failed.
+        """
+        channels = self._configured()
+        if not channels:
+            raise ThrottledError(
+                "no notifications are configured", "see [notify]: command, url, mail"
+            )
+        event = {"event": "test", "time": time(), "text": "test of notifications: throttled works"}
+        sent = message([event], {"test": 1}, {})
+        errors = await asyncio.gather(*(channel.deliver(sent) for channel in channels))
+        for channel, error in zip(channels, errors, strict=True):
+            channel.error = error
+        if any(errors):
+            raise ThrottledError("; ".join(filter(None, errors)), "correct [notify]")
+        return f"sent to: {', '.join(channel.name for channel in channels)}"
+
+    async def mail(self, subject: str, text: str) -> str:
+        """Send a mail to who gets notifications by mail, if anybody; return what went wrong."""
+        if not self.settings.mail:
+            return ""
+        letter = Letter(self.settings.mail, subject, text, server=self.settings.smtp)
+        argv = [sys.executable, "-m", "throttled.notify.mail"]
+        return await run("mail", argv, _modules(), msgspec.json.encode(letter), _MAILING)
+
+    def _configured(self) -> list[Channel]:
+        settings = self.settings
+        on = {"command": settings.command, "webhook": settings.url, "mail": settings.mail}
+        return [one for one in (self._command, self._webhook, self._mail) if on[one.name]]
+
+    def _pause(self) -> float:
+        return float(self.settings.every)
+
+    def _names(self) -> Mapping[str, str]:
+        return {"ban": "would-ban"} if self.would else {}
 
     def _queue(self, event: str, text: str, **fields: object) -> None:
-        settings = self.settings
-        if event not in settings.on or not (settings.command or settings.url):
-            return
-        self._counts[event] += 1
-        if len(self._events) < EVENTS:
-            self._events.append({"event": event, "time": time(), "text": text, **fields})
-        self._waiting.set()
+        if event in self.settings.on:
+            for channel in self._configured():
+                channel.add({"event": event, "time": time(), "text": text, **fields})
 
-    def _drain(self) -> bytes:
-        events, counts = self._events, dict(self._counts)
-        more = sum(counts.values()) - len(events)
-        summary = _summary(counts, would=self.would)
-        text = events[0]["text"] if len(events) == 1 and not more else summary
-        self._events, self._counts = [], Counter()
-        self._waiting.clear()
-        message = {
-            "host": socket.gethostname(),
-            "time": time(),
-            "text": text,
-            "counts": counts,
-            "events": events,
-            "more": more,
-        }
-        # ASCII, with every control character escaped: parts of it are clients' words.
-        return json.dumps(message).replace("\x7f", "\\u007f").encode() + b"\n"
+    async def _run_command(self, sent: Message) -> str:
+        if not (argv := self.settings.command):  # no more, since a reload
+            return ""
+        return await run(argv[0], argv, {}, _json(sent), float(self.settings.timeout))
 
-    async def _deliver(self, message: bytes) -> None:
-        settings = self.settings
-        failed = []
-        if settings.command:
-            failed += await self._child(list(settings.command), {}, message)
-        if settings.url:
-            failed += await self._webhook(message)
-        if not failed:
-            self.finding = None
-            return
-        what = f"notification failed: {'; '.join(failed)}"
-        log.warning("%s", what)
-        hint = "see [notify]; its events are in the journal, and are not sent again"
-        self.finding = Finding("warning", what, hint, "notify")
+    async def _post(self, sent: Message) -> str:
+        return await self._webhook_process(_json(sent)) if self.settings.url else ""
+
+    async def _send(self, sent: Message) -> str:
+        return await self.mail(digest.subject(sent), digest.body(sent))
 
     async def reach(self) -> str:
         """Connect to the webhook, from where notifications are posted, and post nothing.
@@ -147,74 +163,27 @@ class Hook:
         """
         if not self.settings.url:
             raise ThrottledError("no [notify] url is configured", "throttled reload")
-        if failed := await self._webhook(b"", "--connect"):
-            raise ThrottledError(failed[0], "correct [notify] url; is there a firewall between?")
+        if failed := await self._webhook_process(b"", "--connect"):
+            raise ThrottledError(failed, "correct [notify] url; is there a firewall between?")
         return "connected"
 
-    async def _webhook(self, message: bytes, *options: str) -> list[str]:
-        # Where our modules are: the package's launcher alone knows, not the interpreter.
-        more = {"THROTTLED_URL": self.settings.url, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return await self._child(
-            [sys.executable, "-m", "throttled.notify.webhook", *options], more, message
-        )
+    async def _webhook_process(self, sent: bytes, *options: str) -> str:
+        argv = [sys.executable, "-m", "throttled.notify.webhook", *options]
+        more = {"THROTTLED_URL": self.settings.url, **_modules()}
+        return await run("the webhook", argv, more, sent, float(self.settings.timeout))
 
-    async def _child(self, argv: list[str], more: dict[str, str], message: bytes) -> list[str]:
-        """Run one command; return what went wrong: one sentence or none."""
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **more}
-        name = "the webhook" if more else argv[0]
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        try:
-            loop = asyncio.get_running_loop()
-            transport, protocol = await loop.subprocess_exec(
-                lambda: SubprocessStreamProtocol(limit=1 << 16, loop=loop),
-                *argv,
-                stdin=pipe,
-                stdout=null,
-                stderr=pipe,
-                cwd="/",
-                env=environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            return [f"{name}: {error}"]
-        child = Process(transport, protocol, loop)
-        try:
-            async with asyncio.timeout(float(self.settings.timeout)):
-                said = await _feed(child, message)
-                code = await child.wait()
-        except TimeoutError:
-            return [f"{name} took longer than {self.settings.timeout} and was killed"]
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # also what it left behind
-            # One that the kernel holds up (a dead NFS server) does not end even so.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_KILLED):
-                    await child.wait()
-            transport.close()  # what left its group may hold the pipes open for ever
-        return [f"{name} ended with {code}: {said}"] if code else []
+
+def _modules() -> dict[str, str]:
+    """Return where our modules are: the package's launcher alone knows, not the interpreter."""
+    return {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def _json(sent: Message) -> bytes:
+    """Return a message in ASCII, with every control character escaped: it has clients' words."""
+    text = json.dumps(msgspec.to_builtins(sent))
+    return text.replace("\x7f", "\\u007f").encode() + b"\n"
 
 
 def _unnamed(subject: str) -> str:
     """Return what a sender is, without its name."""
     return f"a sender ({subjects.of(subject)})"
-
-
-def _summary(counts: dict[str, int], *, would: bool) -> str:
-    names = {"ban": "would-ban"} if would else {}
-    return ", ".join(f"{count} {names.get(event, event)}" for event, count in counts.items())
-
-
-async def _feed(child: asyncio.subprocess.Process, message: bytes) -> str:
-    """Give a child its input; return the beginning of what it says on standard error."""
-    assert child.stdin is not None  # noqa: S101 - both are pipes
-    assert child.stderr is not None  # noqa: S101
-    with suppress(BrokenPipeError, ConnectionResetError):  # it need not read
-        child.stdin.write(message)
-        await child.stdin.drain()
-    child.stdin.close()
-    said = b""
-    while piece := await child.stderr.read(65536):
-        said = (said + piece)[:_ERROR]
-    text = said.decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else " " for char in text).strip()

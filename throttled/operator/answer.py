@@ -88,6 +88,10 @@ async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
     return Done(await desk.daemon().reach())
 
 
+async def _test_notify(desk: Desk, _request: protocol.NotifyTest, _peer: Peer) -> Done:
+    return Done(await desk.daemon().test_notify())
+
+
 def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
     asked = desk.daemon().asked(request.client, request.port, request.about)
     return Done("asked" if asked else "")
@@ -116,6 +120,7 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     protocol.AddHost: _add_host,
     protocol.Reload: _reload,
     protocol.Reach: _reach,
+    protocol.NotifyTest: _test_notify,
     protocol.FleetStatus: fleet_status,
     protocol.FleetRemove: fleet_remove,
     protocol.FleetTrust: fleet_trust,

@@ -13,6 +13,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.clock import Moment
 from throttled.config.schema import Config
+from throttled.control.overload import OverloadStatus
 from throttled.core.fleet import Fleet
 from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
@@ -47,9 +48,11 @@ class Running(Struct, frozen=True):
     announce: Callable[[Sequence[Decision], bool], None]
     reload: Callable[[], Awaitable[str]]
     reach: Callable[[], Awaitable[str]]
+    test_notify: Callable[[], Awaitable[str]]
     #: Whether Postfix asked about a session of this host: its address and port, and about what.
     asked: Callable[[str, int, Literal["data", "recipient"]], bool]
     fleet: Callable[[], Fleet | None] = lambda: None
+    overload: Callable[[], list[OverloadStatus]] = list
 
 
 class Desk(Struct, frozen=True):

@@ -11,6 +11,7 @@ from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
+from throttled.decide.overload import known_good
 from throttled.errors import SourceError
 from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
@@ -67,6 +68,11 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         sender=sender,
         hint="" if protected else engine.checks.hint(subject, moment.boot),
         proxied=desk.pipeline.behind.active(moment.wall, subject),
+        known_good=tuple(
+            scope
+            for (_, scope), known in pasts.items()
+            if not address.is_named(subject) and (protected or known_good(known, moment.wall))
+        ),
         name=_name(desk, subject, decisions, events),
         accounts=_accounts(events) if seen and sender is None else [],
         ports=desk.running.reconciler.ports if desk.running else {},
@@ -157,10 +163,13 @@ def _next(
             stated = row.limit == OPERATOR and not row.level
             ends = "the ban ends" if stated else "the ban ends in a throttle"
             return f"{ends}; another ban would be longer"
+    throttled = {row.scope for row in active if row.action == "throttle"}
     nearest: tuple[float, str] = (0.0, "")
     for meter in meters:
         for threshold, word in ((meter.soft, "throttled"), (meter.hard, "banned")):
             if threshold is None or not 0 < meter.value <= threshold or meter.proxied:
+                continue
+            if word == "throttled" and meter.scope in throttled:
                 continue
             left = threshold - meter.value + 1
             length = f" for {Duration(ban(meter.limit))}" if word == "banned" else ""

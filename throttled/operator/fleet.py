@@ -10,7 +10,8 @@ from throttled.control.protocol import (
 )
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
-from throttled.errors import RefusedError
+from throttled.errors import RefusedError, StoreError
+from throttled.health.fleet import error, server
 from throttled.operator.desk import Desk
 
 
@@ -21,38 +22,61 @@ def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
         RefusedError: there is none.
         StoreError: entries cannot be counted.
     """
-    fleet, now = _fleet(desk), desk.clock()
+    return _result(_fleet(desk), desk)
+
+
+def exposed(desk: Desk) -> FleetResult | None:
+    """Return the same for the metrics; None: there is no fleet, or entries cannot be counted."""
+    fleet = desk.daemon().fleet()
+    try:
+        return None if fleet is None else _result(fleet, desk)
+    except StoreError:  # reported where it is recorded
+        return None
+
+
+def _result(fleet: Fleet, desk: Desk) -> FleetResult:
+    now = desk.clock()
     entries = desk.store.of_peers(now.wall)
     distrusted = fleet.distrusted()
     peers = []
-    for name in sorted({*fleet.peers, *entries, *distrusted}):
-        known = fleet.peers.get(name)
-        outcomes = {what: n for (who, what), n in fleet.received.items() if who == name and n}
+    for name in sorted({*fleet.inbox.peers, *entries, *distrusted}):
+        known = fleet.inbox.peers.get(name)
+        outcomes = {what: n for (who, what), n in fleet.inbox.received.items() if who == name and n}
         peers.append(
             FleetPeer(
                 name,
                 known.version if known else "",
                 now.boot - known.heard if known else 0.0,
                 entries.get(name, 0),
-                fleet.judge.braked(name, now.wall),
+                fleet.inbox.judge.braked(name, now.wall),
                 outcomes,
                 name in distrusted,
+                known.behind() if known else 0.0,
             )
         )
-    error = fleet.down.text if fleet.down else ""
-    published = dict(fleet.outbox.published)
-    connected = fleet.up is not None
-    return FleetResult(fleet.settings.site, fleet.name, connected, error, published, peers)
+    wrong, hint = error(fleet.down)
+    return FleetResult(
+        fleet.settings.site,
+        fleet.name,
+        fleet.up is not None,
+        wrong,
+        dict(fleet.outbox.published),
+        peers,
+        hint,
+        fleet.outbox.unpublished(),
+        fleet.inbox.delay,
+        [] if fleet.up is None else list(server(fleet.up.server)),
+    )
 
 
 async def fleet_remove(desk: Desk, request: FleetRemove, _peer: Peer) -> Done:
     """Remove what came from a host.
 
     Raises:
-        RefusedError: there is no fleet.
+        RefusedError: there is no fleet, or no such host in it.
         StoreError: what is not removed yet stays.
     """
-    fleet = _fleet(desk)
+    fleet = _known(desk, request.subject)
     if request.distrust:
         fleet.distrust(request.subject, desk.clock())
     removed = await fleet.remove(request.subject, desk.clock)
@@ -64,10 +88,10 @@ def fleet_trust(desk: Desk, request: FleetTrust, _peer: Peer) -> Done:
     """Listen to a host again, and end its brake.
 
     Raises:
-        RefusedError: there is no fleet.
+        RefusedError: there is no fleet, or no such host in it.
         StoreError: it cannot be recorded.
     """
-    _fleet(desk).trust(request.subject, desk.clock())
+    _known(desk, request.subject).trust(request.subject, desk.clock())
     return Done(f"{request.subject} is listened to")
 
 
@@ -75,4 +99,14 @@ def _fleet(desk: Desk) -> Fleet:
     fleet = desk.daemon().fleet()
     if fleet is None:
         raise RefusedError("this host is in no fleet", "set [fleet] site, see docs/fleet.md")
+    return fleet
+
+
+def _known(desk: Desk, name: str) -> Fleet:
+    """Return the fleet, if it has a host of this name: a mistyped one is refused."""
+    fleet = _fleet(desk)
+    names = {*fleet.inbox.peers, *desk.store.of_peers(desk.clock().wall), *fleet.distrusted()}
+    if name not in names:
+        known = ", ".join(sorted(names)) or "none yet"
+        raise RefusedError(f"no host {name} is known in the fleet", f"known: {known}")
     return fleet

@@ -87,6 +87,7 @@ def _of_daemon(result: StatusResult, running: Running, moment: Moment) -> Status
         sensor=running.handshakes.finding(),
         backlog=running.backlog.progress,
         errors=result.errors + running.loop_errors(),
+        overload=running.overload(),
     )
 
 

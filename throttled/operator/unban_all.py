@@ -6,6 +6,7 @@ from itertools import islice
 
 from throttled.control.protocol import ChangeResult, UnbanAll
 from throttled.control.server import Peer
+from throttled.core.outbox import CLEARED, CLEARING
 from throttled.errors import StoreError
 from throttled.model import RESTRICTING, Entry, Scope
 from throttled.operator.desk import Desk
@@ -37,9 +38,23 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
         return ChangeResult([], False, f"{message}, but {desk.leftover.what}")
     if left:
         return ChangeResult([], False, f"{message}, but the kernel still has {left} elements")
+    message += _shared(desk, request.scope)
     if desk.observing:
         message += " (would-be throttles and bans); observing, nothing is enforced"
     return ChangeResult([], True, message)
+
+
+def _shared(desk: Desk, scope: Scope | None) -> str:
+    """Let the other hosts of the fleet know; return what becomes of it there, as a sentence."""
+    fleet = None if desk.running is None else desk.running.fleet()
+    if fleet is None:
+        return ""
+    try:
+        if not fleet.outbox.unbanned_all(scope, desk.clock()):
+            return ""
+    except StoreError as error:
+        return f"; the fleet does not hear of it: {error.message}"
+    return f"; the other hosts of the fleet unban {CLEARED} of them in {CLEARING:.0f} s"
 
 
 def _flush(desk: Desk) -> str:

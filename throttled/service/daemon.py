@@ -59,6 +59,7 @@ from throttled.notify.journal import Journal
 from throttled.operator.answer import answer
 from throttled.operator.audit import Trail
 from throttled.operator.desk import Desk, Running
+from throttled.operator.fleet import exposed
 from throttled.operator.status import status
 from throttled.parse.parser import Parser
 from throttled.service import last_facts
@@ -71,9 +72,11 @@ from throttled.service.announce import (
     report_behind,
 )
 from throttled.service.configuration import LiveConfiguration, Options
+from throttled.service.first_week import FirstWeek
 from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.loop_errors import LoopErrors
+from throttled.service.overload import Overload
 from throttled.service.schedule import Schedule
 from throttled.sources import queue_files
 from throttled.sources.backlog import Backlog
@@ -119,8 +122,9 @@ class Daemon:
         self.journal: Journal
         self.schedule: Schedule
         self.fleet: FleetLink | None = None
+        self.overload: Overload
         self._reporters: list[Reporter] = []
-        self._metrics = MetricsServer(lambda: expose(status(self.desk)))
+        self._metrics = MetricsServer(lambda: expose(status(self.desk), exposed(self.desk)))
         self._moves = 0  # of the clock, when the allowlist was read last
         self._shared: Collection[str] = ()  # addresses that stand for many clients, of these
         self.hook = Hook(self.config.notify)
@@ -195,6 +199,8 @@ class Daemon:
         policy = self.config.policy()
         self.pipeline = Pipeline(policy, self.facts, store, self.backend, parser)
         self._closing.callback(self._close_store)
+        self.overload = Overload(self.pipeline, observing=self.observing, ready=self._evident)
+        self._closing.callback(self.overload.close)
         self._announce()
         self.logs = Logs(self.pipeline, self.announcer, self._report, report_behind)
         self.fleet = self._open_fleet()
@@ -256,8 +262,10 @@ class Daemon:
             announce=lambda decisions, notice: self.announcer(decisions, notice=notice),
             reload=self.reload,
             reach=self.hook.reach,
+            test_notify=self.hook.test,
             fleet=lambda: None if self.fleet is None else self.fleet.fleet,
             asked=self.requests.asked_about,
+            overload=self.overload.status,
         )
         return Desk(
             pipeline=self.pipeline,
@@ -272,6 +280,7 @@ class Daemon:
 
     def _spawn_loops(self) -> None:
         self._spawn(self.schedule.run())
+        self._spawn(self.overload.run())
         if self.fleet is not None:
             self._spawn(self.fleet.run())
 
@@ -305,6 +314,10 @@ class Daemon:
             return None
         self.announcer.always(link)
         return link
+
+    def _evident(self) -> bool:
+        """Return whether the database is open, and has the evidence of existing logs."""
+        return self.store_error is None and self.backlog.done
 
     async def _serve_metrics(self) -> None:
         """Serve the metrics where the configuration says; protecting continues without them."""
@@ -386,6 +399,7 @@ class Daemon:
         self.pipeline.engine.facts(self._named())
         self.pipeline.senders.facts(self.facts)
         self.protected.follow(protection)
+        self.overload.follow(self.config, self.facts, protection)
 
     def _named(self) -> Facts:
         return self.live.named(self.store)
@@ -500,7 +514,7 @@ class Daemon:
         single: list[Listener] = [self.journal, alert, self.hook.decided]
         ender = SessionEnder(self.pipeline, self.live.ports)
         self._closing.callback(ender.close)
-        always = () if self.observing else (ender,)
+        always = (self.overload,) if self.observing else (ender, self.overload)
         self.announcer = Announcer(single, (self.journal.bulk,), always)
 
     def _report(self, reports: Sequence[Report]) -> None:
@@ -523,6 +537,7 @@ class Daemon:
             lambda at: bypass.findings(pipeline, self.backend, self.facts, self.ruleset, at),
             ClientReporter(pipeline),
             SenderReporter(pipeline),
+            self.overload.findings,
             lambda at: () if self.fleet is None else self.fleet.findings(at),
             self._warnings,
         ]
@@ -598,7 +613,15 @@ class Daemon:
             (0, self._report_health),
         ):
             schedule.every(seconds, job)
+        if self.observing:
+            first_week = FirstWeek(self.config.database(), self.hook.mail)
+            schedule.every(0, lambda moment: self._first_week(first_week, moment))
         return schedule
+
+    def _first_week(self, first_week: FirstWeek, moment: Moment) -> None:
+        """Report what would have been done, once a day and a week of observing are over."""
+        if self.store_error is None and (length := first_week.due(self.store, moment)):
+            self._spawn(first_week.report(length, moment))
 
     def _report_health(self, _moment: Moment) -> None:
         """Report the state to the hook and the service manager; without that we are restarted."""

@@ -9,15 +9,16 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from throttled.clock import now
 from throttled.config.schema import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
-from throttled.errors import ConfigError, StoreError
-from throttled.fleet import frames, wire
+from throttled.errors import StoreError
+from throttled.fleet import frames
+from throttled.fleet.files import read_secret, text
 from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Recorded, Up
+from throttled.health.fleet import findings
 from throttled.model import Decision, Finding
 from throttled.service.announce import Announcer
 from throttled.sources.logs import Logs
@@ -25,37 +26,11 @@ from throttled.sources.logs import Logs
 log = logging.getLogger("throttled")
 
 _AGAIN = 1.0
+#: Names tried so long before the start are published: lines of before it may be read only now.
+_RECENT = 60.0
 #: Decisions that are announced one by one.
 _SINGLE = 20
-_LARGEST = 65_536  # bytes of a file
-
-
-def read_secret(path: str) -> bytes:
-    """Return the secret of the fleet, which only root may be able to read.
-
-    Raises:
-        ConfigError: there is no such file, others may read it, or it is too short.
-    """
-    data = _read(path)
-    if Path(path).stat().st_mode & 0o077:
-        raise ConfigError(f"{path} is readable by others", f"chmod 600 {path}")
-    if len(data) != wire.SECRET:
-        raise ConfigError(f"{path} does not have {wire.SECRET} bytes", "throttled fleet key")
-    return data
-
-
-def _read(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(_LARGEST)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}", "see [fleet] in the configuration"
-        ) from error
-
-
-def _text(path: str) -> str:
-    return _read(path).decode("ascii", "replace").strip() if path else ""
+_END = object()
 
 
 class FleetLink:
@@ -78,14 +53,20 @@ class FleetLink:
             settings.site,
             name,
             float(settings.longest),
-            _text(settings.password),
-            *(_text(path) for path in (settings.ca, settings.cert, settings.key)),
+            text(settings.password),
+            *(text(path) for path in (settings.ca, settings.cert, settings.key)),
         )
         self.fleet = Fleet(
-            settings, name, secret, pipeline, positions=logs.positions, announce=self._announce
+            settings,
+            name,
+            secret,
+            pipeline,
+            positions=logs.positions,
+            announce=self._announce,
+            since=now().boot - _RECENT,
         )
-        self._missing = False  # the process is
         self._wake = asyncio.Event()
+        self._stepping = asyncio.Lock()
         self._taking: dict[str, asyncio.Task[None]] = {}
 
     def __call__(self, _decisions: Sequence[Decision]) -> None:
@@ -98,19 +79,15 @@ class FleetLink:
             try:
                 reader, writer = await asyncio.open_unix_connection(self.settings.socket)
             except OSError:
-                self._missing = True
+                missing = f"the fleet process does not listen at {self.settings.socket}"
+                self.fleet.lost(Down("process", missing), now())
             else:
-                self._missing = False
                 await self._session(reader, writer)
             await asyncio.sleep(_AGAIN)
 
     def findings(self, boot: float) -> Iterator[Finding]:
         """Yield what is wrong with the fleet."""
-        if self._missing:
-            what = f"the fleet process does not listen at {self.settings.socket}"
-            hint = "systemctl enable --now throttled-fleet.service"
-            yield Finding("warning", what, hint, "fleet-process")
-        yield from self.fleet.findings(boot)
+        yield from findings(self.fleet, boot)
 
     def _announce(self, decisions: Sequence[Decision]) -> None:
         self._announcer(decisions, notice=len(decisions) <= _SINGLE)
@@ -133,7 +110,7 @@ class FleetLink:
             await asyncio.gather(*every, return_exceptions=True)
             self._taking.clear()
             writer.close()
-            self.fleet.lost(Down("unreachable", "the fleet process ended"), now())
+            self.fleet.lost(Down("process", "the fleet process ended"), now())
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         messages = Frames(frames.to_daemon)
@@ -148,7 +125,8 @@ class FleetLink:
     def _message(self, message: frames.ToDaemon, writer: asyncio.StreamWriter) -> None:
         fleet, moment = self.fleet, now()
         if isinstance(message, Up):
-            log.info("fleet %s: connected, Redis server %s", self.settings.site, message.version)
+            version = message.server.version
+            log.info("fleet %s: connected, Redis server %s", self.settings.site, version)
             fleet.connected(message, moment)
         elif isinstance(message, Down):
             if fleet.down is None:
@@ -168,19 +146,31 @@ class FleetLink:
         self._wake.set()
 
     async def _entries(self, message: Entries, writer: asyncio.StreamWriter) -> None:
-        """Process entries of a peer, one in an iteration of the loop, then let the next come."""
-        wait = 0.0
-        for entry in message.entries:
-            while True:
-                try:
-                    wait = self.fleet.entry(message.peer, message.server, entry, now())
-                    break
-                except StoreError:  # reported where it is recorded
-                    await asyncio.sleep(_AGAIN)
-            await asyncio.sleep(0)
-        await asyncio.sleep(wait)
+        """Process entries of a peer, then let the next come.
+
+        Of all peers one step is made at a time: own lines come in between.
+        """
+        inbox = self.fleet.inbox
+        what = message.peer, message.server, message.entries
+        while True:
+            try:
+                steps = inbox.steps(*what, now)
+                while await self._step(steps):
+                    pass
+                break
+            except StoreError:  # reported where it is recorded
+                await asyncio.sleep(_AGAIN)
+        await asyncio.sleep(inbox.pause(message.peer, now().boot))
         del self._taking[message.peer]
         writer.write(frames.encode(Recorded(message.peer)))
+
+    async def _step(self, steps: Iterator[None]) -> bool:
+        """Make a step, alone in its iteration of the event loop; return whether there was one."""
+        async with self._stepping:
+            if next(steps, _END) is _END:
+                return False
+            await asyncio.sleep(0)
+        return True
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -188,6 +178,8 @@ class FleetLink:
                 entry = self.fleet.next(now())
                 if entry is not None:
                     writer.write(frames.encode(entry))
+            due = self.fleet.outbox.due(now())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _AGAIN)
+                async with asyncio.timeout(_AGAIN if due is None else due):
+                    await self._wake.wait()
             self._wake.clear()

@@ -11,23 +11,35 @@ from msgspec import Struct
 
 from throttled.model import Scope
 from throttled.skipped import Skipped
+from throttled.store.good import MEMORY, day_of
 from throttled.store.rows import structs
 
 _PEERS = "origin >= 'peer:' AND origin < 'peer;'"
+_ADDRESS = """substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
+    AND substr(subject, 1, 7) <> 'domain:' AND substr(subject, 1, 4) <> 'uid:'"""
 # What is on a list each host imports by itself.
 _OWN = f"""NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
-    AND "limit" NOT IN ('network', 'ladder', 'overload')
-    AND substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
-    AND substr(subject, 1, 7) <> 'domain:' AND substr(subject, 1, 4) <> 'uid:'"""
+    AND "limit" NOT IN ('network', 'ladder', 'overload') AND {_ADDRESS}"""
+# Nothing of an `unban --all` is in the history: what is not active was unbanned.
+_BANNED = """
+SELECT 1 FROM active a WHERE a.subject = d.subject AND a.scope = d.scope AND a.action = 'ban'
+"""
 _OUTBOX = f"""
 SELECT number, action, subject, scope, "limit", level, until, value, threshold,
     coalesce((SELECT p.until FROM pardon p
         WHERE p.subject = d.subject AND p.scope = d.scope AND p.at >= d.time), 0.0)
 FROM (SELECT * FROM decision WHERE number > ?1 ORDER BY number LIMIT ?2) d
-WHERE {_OWN} AND (action = 'ban' AND until > ?3
+WHERE {_OWN} AND (action = 'ban' AND until > ?3 AND EXISTS ({_BANNED})
     OR action = 'release' AND origin = 'operator' AND why = 'unbanned')
 ORDER BY number
 """  # noqa: S608 - put together from constants of this module
+_UNBANNED = f"""
+SELECT number, 'release', subject, scope, 'operator', 0, 0.0, 0, 0, 0.0
+FROM (SELECT * FROM decision WHERE number > ?1 ORDER BY number LIMIT ?2) d
+WHERE number <= ?4 AND action = 'ban' AND until > ?3 AND ?5 IN ('', scope)
+    AND {_ADDRESS} AND NOT EXISTS ({_BANNED})
+ORDER BY number LIMIT ?6
+"""  # noqa: S608 - as above
 _LAST = "SELECT coalesce(max(number), 0) FROM decision"
 _END = """
 SELECT coalesce(max(number), ?1)
@@ -42,6 +54,14 @@ _COUNTS = f"""
 SELECT origin, count(*) FROM active WHERE {_PEERS} AND until > ? GROUP BY origin
 """  # noqa: S608 - as above
 _OF = f"SELECT count(*) FROM active WHERE {_PEERS} AND origin = ? AND until > ?"  # noqa: S608 - so
+
+
+#: Decisions that are looked at in a call: 10 ms.
+_WINDOW = 10_000
+_GOOD = """
+SELECT address FROM good
+WHERE network >= ? AND network < ? AND seen > ? AND max(deliveries, logins) >= 2 LIMIT ?
+"""
 
 
 class Own(Struct, frozen=True, gc=False):
@@ -68,6 +88,32 @@ def outbox(
     return structs(Own, rows, skipped), end
 
 
+def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
+    connection: sqlite3.Connection,
+    after: int,
+    until: int,
+    scope: str,
+    now: float,
+    count: int,
+    skipped: Skipped,
+) -> tuple[list[Own], int]:
+    """Return what an `unban --all` unbanned, and how far the history was looked at.
+
+    Args:
+        connection: to the database.
+        after: number of the decision after which is looked.
+        until: number of the last decision before the unban.
+        scope: "" for all.
+        now: wall clock.
+        count: at most so many.
+        skipped: where rows that cannot be read are counted.
+    """
+    (end,) = connection.execute(_END, (after, _WINDOW)).fetchone()
+    values = (after, _WINDOW, now, until, scope, count)
+    rows = structs(Own, connection.execute(_UNBANNED, values), skipped)
+    return rows, rows[-1].number if len(rows) == count else min(end, until)
+
+
 def own(
     connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
 ) -> list[Own]:
@@ -91,3 +137,11 @@ def count(connection: sqlite3.Connection, peer: str, now: float) -> int:
     """Return how many entries are active of one peer."""
     (number,) = connection.execute(_OF, (f"peer:{peer}", now)).fetchone()
     return int(number)
+
+
+def good(
+    connection: sqlite3.Connection, first: str, beyond: str, now: float, most: int
+) -> list[str]:
+    """Return good senders of networks whose names are from `first` on and before `beyond`."""
+    rows = connection.execute(_GOOD, (first, beyond, day_of(now) - MEMORY, most))
+    return [address for (address,) in rows]

@@ -51,7 +51,7 @@ class Hourly(Struct, frozen=True):
 
     begin: float  # of the hour, wall clock
     scope: Scope | Literal[""]  # "" of drops: the kernel counts them together
-    what: Literal["session", "delivery", "login", "decision", "drop"]
+    what: Literal["session", "delivery", "login", "decision", "drop", "overload"]
     kind: str  # of a decision its action, else ""
     limit: str  # of a decision, else ""
     count: int

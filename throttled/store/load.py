@@ -5,6 +5,7 @@ A batch of subjects is one SELECT for each scope in it, and a few index lookups 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -63,11 +64,19 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 _SENDERS_WIDE = _SENDERS.replace(
     "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
 )
-_DECISIONS = """
-SELECT time, action, subject, scope, "limit", level, until, why, value, threshold, alert, rate,
-    origin, name, lines
-    FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
+# Candidates only: with deliveries on two days or two logins, at whatever time.
+_GOOD = """
+SELECT address FROM good
+WHERE address > ?1 AND seen > ?2 AND (days & (days - 1) <> 0 OR logins >= 2)
+ORDER BY address LIMIT ?3
 """
+#: Columns of a decision, for `decision`.
+DECISION = """time, action, subject, scope, "limit", level, until, why, value, threshold, alert,
+    rate, origin, name, lines"""
+_DECISIONS = f"""
+SELECT {DECISION}
+    FROM decision WHERE subject = ? ORDER BY number DESC LIMIT ?
+"""  # noqa: S608 - constants
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
 
 
@@ -123,17 +132,25 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
     return [row[0] for row in rows]
 
 
+def good_addresses(connection: sqlite3.Connection, after: str, now: float, count: int) -> list[str]:
+    """Return addresses with good evidence that may count, in the order of their text."""
+    values = (after, day_of(now) - MEMORY, count)
+    return [row[0] for row in connection.execute(_GOOD, values)]
+
+
 def decisions(
     connection: sqlite3.Connection, subject: str, limit: int, skipped: Skipped
 ) -> list[Decision]:
     """Return the history of a subject, or of all (""), newest first."""
     query, values = (_DECISIONS, (subject, limit)) if subject else (_LATEST, (limit,))
     rows = connection.execute(query, values)
-    fields = (
-        (*row, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
-        for *row, alert, rate, origin, name, lines in rows
-    )
-    return structs(Decision, fields, skipped)
+    return structs(Decision, map(decision, rows), skipped)
+
+
+def decision(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the fields of a decision from the columns `DECISION`."""
+    *first, alert, rate, origin, name, lines = row
+    return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
 
 
 def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:

@@ -47,7 +47,8 @@ class Host(Struct, frozen=True):
 
 def clip(text: str) -> str:
     """Return what is kept of a text; what UTF-8 cannot write (a shell's stray bytes) as `?`."""
-    return text[:TEXT].encode("utf-8", "replace").decode()
+    text = text[:TEXT]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def write_lines(lines: tuple[Line, ...]) -> str:

@@ -52,6 +52,7 @@ from throttled.store.database import Database
 from throttled.store.hourly import Hourly
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
+from throttled.store.period import Period
 from throttled.store.prune import prune
 from throttled.store.rows import Allowed, StoredPosition, signed, unsigned
 
@@ -217,6 +218,11 @@ class Store:
                 record.evidence(connection, evidence, now)
             return load.senders(connection, network, scope, until, now, most, only)
 
+    def good_addresses(self, after: str, now: float, count: int) -> list[str]:
+        """Return addresses whose evidence may make them known good, from one on, in order."""
+        with self._database.guard() as connection:
+            return load.good_addresses(connection, after, now, count)
+
     def decisions(self, subject: str, limit: int = 20) -> list[Decision]:
         """Return the history of a subject, or of all (""), newest first."""
         with self._database.guard() as connection:
@@ -277,6 +283,10 @@ class Store:
         """Return what happened, by hour, from the hour of `since` to before `until`."""
         with self._database.guard() as connection:
             return hourly.read(connection, since, until, self.skipped)
+
+    def period(self, since: float, until: float) -> Period:
+        """Return what reads the decisions of a period, for reports."""
+        return Period(self._database, since, until)
 
     def totals(self, since: float) -> list[tuple[float, str, str, int]]:
         """Return what happened in each hour since then: begin, what, kind, count."""
@@ -355,6 +365,13 @@ class Store:
         with self._database.guard() as connection:
             return fleet.outbox(connection, after, count, now, self.skipped)
 
+    def unbanned(
+        self, after: int, until: int, scope: str, now: float, count: int
+    ) -> tuple[list[fleet.Own], int]:
+        """Return what an `unban --all` unbanned, see `throttled.store.fleet`."""
+        with self._database.guard() as connection:
+            return fleet.unbanned(connection, after, until, scope, now, count, self.skipped)
+
     def own_bans(self, after: int, now: float, count: int = _CHUNK) -> list[fleet.Own]:
         """Return at most `count` bans of this host that are active, after a number."""
         with self._database.guard() as connection:
@@ -374,6 +391,11 @@ class Store:
         """Return how many entries are active of one peer."""
         with self._database.guard() as connection:
             return fleet.count(connection, peer, now)
+
+    def good_in(self, first: str, beyond: str, now: float, most: int) -> list[str]:
+        """Return good senders, see `throttled.store.fleet.good`."""
+        with self._database.guard() as connection:
+            return fleet.good(connection, first, beyond, now, most)
 
     # What is active
 

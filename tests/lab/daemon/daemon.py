@@ -77,8 +77,10 @@ class Daemon:
         """Start it (`run` with options) and wait until it says that it is ready, as systemd would.
 
         Raises:
-            RuntimeError: it ended, or did not get ready; the text is its log.
+            RuntimeError: it ended, or did not get ready; the text is its log. It runs already.
         """
+        if not self.ended():  # nobody would wait for it: a ResourceWarning in a later test
+            raise RuntimeError("the daemon runs already")
         path = self.home / "notify.sock"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("a") as log:

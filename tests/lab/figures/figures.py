@@ -24,7 +24,9 @@ from lab.figures.besieged import besieged
 from lab.figures.compare import compare
 from lab.figures.damage import damage
 from lab.figures.drops import drops
+from lab.figures.fleet import fleet
 from lab.figures.million import million
+from lab.figures.overload import overload
 from lab.figures.rates import rates
 from lab.figures.rig import (
     Options,
@@ -330,5 +332,7 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "drops": drops,
     "sensor": sensed,
     "policy": asked,
+    "overload": overload,
+    "fleet": fleet,
     "rivals": compare,
 }

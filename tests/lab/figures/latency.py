@@ -91,8 +91,11 @@ def sources(trials: int) -> list[str]:
 
 
 def prepare(write: Write, source: str) -> None:
-    """Write all the lines of a source but the last."""
-    users = [f"u{n}" for n in range(BEFORE)]
+    """Write all the lines of a source but the last.
+
+    Each source has names of its own: an account that many guess is under attack.
+    """
+    users = [f"u{n}-{source}" for n in range(BEFORE)]
     write(logs.guesses(source, users, logs.stamp(time.time())))
 
 
@@ -102,7 +105,7 @@ def measure(write: Write, client: Namespace, source: str, seconds: float = _TRIA
     Raises:
         RuntimeError: the source was dropped before, or is not dropped within `seconds`.
     """
-    session = logs.guesses(source, ["the-last"], logs.stamp(time.time()))
+    session = logs.guesses(source, [f"the-last-{source}"], logs.stamp(time.time()))
     opening, crossing, *_ = session.splitlines(keepends=True)
     probe = Probe(client, source)
     try:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from lab.network.netns import until
@@ -78,12 +79,16 @@ class Server:
         except redis.RedisError:
             return False
 
+    def admin(self) -> Any:
+        """Return a client whose user may do anything."""
+        path = str(self.socket)
+        return redis.Redis(
+            unix_socket_path=path, username="admin", password="admin", socket_timeout=5
+        )
+
     def ask(self, *words: str | int) -> Any:
         """Return the answer to a command of a user who may do anything."""
-        path = str(self.socket)
-        with redis.Redis(
-            unix_socket_path=path, username="admin", password="admin", socket_timeout=5
-        ) as client:
+        with self.admin() as client:
             return client.execute_command(*words)
 
     def signal(self, number: signal.Signals) -> None:
@@ -111,12 +116,52 @@ def server(directory: Path, hosts: Sequence[str], program: str = "") -> Iterator
         made.kill()
 
 
+class Process:
+    """The fleet process at a UNIX socket."""
+
+    def __init__(self, path: Path) -> None:
+        """Start none yet."""
+        self.path = path
+        self._running: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that runs.
+
+        Raises:
+            RuntimeError: none does.
+        """
+        if self._running is None:
+            raise RuntimeError("the fleet process does not run")
+        return self._running.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        self._running = subprocess.Popen([sys.executable, "-m", "throttled.fleet", str(self.path)])
+        until(lambda: answers(self.path), "the fleet process does not listen")
+
+    def ended(self) -> bool:
+        """Return whether it is not running: not started, or ended by itself."""
+        return self._running is None or self._running.poll() is not None
+
+    def kill(self) -> None:
+        """End it as a crash would; idempotent."""
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait()
+            self._running = None
+
+    def memory(self) -> int:
+        """Return its resident bytes."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+
 @contextmanager
-def process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(path: Path) -> Iterator[Process]:
     """Run the fleet process at a UNIX socket."""
-    with subprocess.Popen([sys.executable, "-m", "throttled.fleet", str(path)]) as running:
-        try:
-            until(lambda: answers(path), "the fleet process does not listen")
-            yield running
-        finally:
-            running.kill()
+    running = Process(path)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()

@@ -70,6 +70,26 @@ def test_the_whole_decision(tmp_path: Path) -> None:
     assert run.summary.last - run.summary.first == 59 * 60 + 4
 
 
+def test_guessing_spread_over_addresses_is_shown(tmp_path: Path) -> None:
+    failed = "SASL LOGIN authentication failed: x, sasl_username=boss@example.org"
+    text = "".join(
+        f"Nov 22 10:00:{n:02} mx postfix/submission/smtpd[{n}]: "
+        f"warning: unknown[198.18.{n}.1]: {failed}\n"
+        for n in range(40)
+    )
+    run = replay()
+    found = list(run.run([write(tmp_path / "mail.log", text)]))
+    assert [(d.action, d.limit) for d in found if isinstance(d, Decision)] == [
+        ("throttle", "guessing")
+    ] * 10
+    assert next((r.subject, r.limit) for r in found if isinstance(r, Report)) == (
+        "account:boss@example.org",
+        "guessing",
+    )
+    summary = run.summary.limits["guessing"]
+    assert (summary.throttled, summary.banned, summary.reported) == (10, 0, 1)
+
+
 def test_what_follows_does_not_wait_for_the_next_line(tmp_path: Path) -> None:
     """Who comes again when its ban is over is banned again, as by a daemon, however quiet it is."""
     text = garbage(A, 11, hour=10) + garbage(A, 11, hour=12)  # the last line is one too many

@@ -1,5 +1,8 @@
 """Words that shells are offered."""
 
+import socket
+from pathlib import Path
+
 import click
 import pytest
 
@@ -66,3 +69,20 @@ def test_no_answer_and_another_answer_are_nothing(
     daemon.answer = ListResult([], 0)
     assert words(ctx, completion.peers, "") == []
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("completer", [completion.subjects, completion.allowable])
+def test_a_daemon_that_does_not_answer_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, completer: completion.Completer
+) -> None:
+    monkeypatch.setattr(completion, "_PATIENCE", 0.05)
+    made = click.Context(throttled, info_name="throttled")
+    made.params = {"config": None, "socket": str(tmp_path / "s")}
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        silent.setblocking(False)
+        assert words(made, completer, "198.51.100.") == []
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()

@@ -152,6 +152,20 @@ REASON = "errors: 55 points, hard limit 50"
             ),
         ),
         (
+            {"active": [BAN], "lines": [CONNECTED, *[GARBAGE] * 15]},
+            (
+                f"Banned in mx {WHEN}: at least 15 non-SMTP commands ({REASON}). To unban: "
+                f"throttled unban {A}"
+            ),
+        ),
+        (
+            {"active": [AROUND], "lines": [GARBAGE]},
+            (
+                f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of it. "
+                "To unban: throttled unban 198.51.100.0/22"
+            ),
+        ),
+        (
             {"active": [BAN], "would": True},
             f"Would be banned in mx {WHEN}: {REASON}. To unban: throttled unban {A}",
         ),
@@ -174,8 +188,12 @@ REASON = "errors: 55 points, hard limit 50"
             (
                 f"Banned with its network 198.51.100.0/22 in mx {WHEN}: network: 4 of it. "
                 f"Throttled in submission {WHEN}: connections: 61 > 60. "
-                f"To unban: throttled unban 198.51.100.0/22, throttled unban {A}"
+                f"To unban: throttled unban 198.51.100.0/22 {A}"
             ),
+        ),
+        (
+            {"active": [BAN, AROUND]},
+            (f"Banned in mx {WHEN}: {REASON}. To unban: throttled unban {A} 198.51.100.0/22"),
         ),
         (
             {"active": [EXEMPT, AROUND]},
@@ -210,6 +228,13 @@ def test_an_origin_in_words(origin: str, words: str) -> None:
     assert explained.origin(origin) == words
 
 
+def test_that_only_the_latest_lines_are_known_is_said(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(NOTHING, lines=[GARBAGE] * 15)
+    assert "Log lines that counted:" in cli("explain", A).out
+    daemon.answer = replace(NOTHING, lines=[GARBAGE] * 16)
+    assert "Log lines that counted, the latest 16:" in cli("explain", A).out
+
+
 def test_lines_of_other_kinds(cli: "Cli", daemon: "Daemon") -> None:
     lines = [
         LogText(0.0, LOG, 1, "other"),
@@ -225,6 +250,12 @@ def test_lines_of_other_kinds(cli: "Cli", daemon: "Daemon") -> None:
         "  1 peak:",
         "  2 refused commands, at 2026-09-21 16:13, the latest:",
     ]
+
+
+def test_who_is_known_good(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = replace(_result(), protected="", known_good=("mx", "submission"))
+    lines = cli("explain", "198.51.100.7").out.splitlines()
+    assert "Known good in mx, submission: never delayed as a stranger" in lines
 
 
 def test_a_rate_and_an_exemption(cli: "Cli", daemon: "Daemon") -> None:

@@ -95,7 +95,7 @@ def test_filters_are_asked_for(cli: "Cli", daemon: "Daemon") -> None:
     arguments = "--scope mx --action ban --limit auth --sort packets --max 5 198.51.100.9/24"
     ended = cli("list", *arguments.split())
     assert daemon.asked == [List("mx", "ban", "198.51.100.0/24", "auth", "packets", 5)]
-    assert (ended.code, ended.out) == (1, "no active entries\n")
+    assert (ended.code, ended.out) == (1, "no matching entries are active\n")
 
 
 def test_nothing_at_all_is_no_failure(cli: "Cli", daemon: "Daemon") -> None:
@@ -160,6 +160,7 @@ def test_what_is_only_observed_says_would(cli: "Cli", daemon: "Daemon") -> None:
         assert cli(command, "--json").json()["would"] is True
     daemon._server._handler = Pages(daemon, [], would=True)
     assert cli("list").out == "nothing would be active\n"
+    assert cli("list", "--since", "1h").out == "no matching entries would be active\n"
     assert cli("preview", "198.51.100.7").code == 1
 
 

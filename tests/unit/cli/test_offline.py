@@ -113,7 +113,7 @@ def test_an_account_is_named_with_and_without_the_local_domain(
 def test_what_the_daemon_would_not_accept_is_refused(cli: "Cli") -> None:
     ended = cli("find", "x")
     assert (ended.code, ended.out) == (2, "")
-    assert "length >= 2" in ended.err
+    assert "text: must have at least 2 characters" in ended.err
     assert cli("find", "198.51").code == 0
 
 

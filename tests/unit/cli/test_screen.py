@@ -87,6 +87,47 @@ def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     drive(tmp_path, story)
 
 
+def test_each_update_asks_for_what_the_first_and_json_ask_for(tmp_path: Path) -> None:
+    async def with_screen(lab: Lab) -> None:
+        asked: list[Request] = []
+
+        def ask(request: Request, kind: type[Any]) -> Any:
+            asked.append(request)
+            return _ask(tmp_path, request, kind)
+
+        screen = Screen(ask, await lab.ask(Top(), TopResult), every=60.0)
+        async with screen.run_test() as pilot:
+            screen.look()
+            await _until(pilot, lambda: bool(asked))
+        assert asked == [Top()]
+
+    live(tmp_path, with_screen)
+
+
+def test_names_with_blanks_are_chosen_whole_and_cut_where_long(tmp_path: Path) -> None:
+    name = f"account:x {'y' * 100} {B}"  # a login name that a client tried: it ends in an address
+
+    async def with_screen(lab: Lab) -> None:
+        lab.garbage(A, 5)
+        await lab.listed(1)
+        first = await lab.ask(Top(), TopResult)
+        first = replace(
+            first,
+            worst=[replace(row, subject=name) for row in first.worst],
+            latest=[replace(row, subject=name) for row in first.latest],
+        )
+        screen = Screen(partial(_ask, tmp_path), first, every=60.0)
+        async with screen.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert screen.chosen() == name
+            await pilot.press("tab")
+            assert screen.chosen() == name
+            assert _rows(screen, "#worst")[0][:2] == [f"account:x {'y' * 34}…", "~ throttle"]
+            assert _rows(screen, "#latest")[0][1:3] == [f"account:x {'y' * 34}…", "~ throttle"]
+
+    live(tmp_path, with_screen)
+
+
 def test_stored_history_is_drawn_at_the_start(tmp_path: Path) -> None:
     async def with_screen(lab: Lab) -> None:
         lab.garbage(B, 11)

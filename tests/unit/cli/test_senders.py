@@ -73,3 +73,5 @@ def test_from_how_many_addresses_an_account_is_guessed(cli: "Cli", daemon: "Daem
     assert lines[0].endswith("above guessing: 1,234 guesses within 1h, reported above 10")
     from_where = "Failed logins: from 1,205 addresses (IPv6: /64) that did not log in themselves"
     assert from_where in lines
+    daemon.answer = replace(known, sender=replace(known.sender, guessed_from=1))
+    assert "from 1 address (IPv6: /64) that" in cli("explain", ALICE).out

@@ -14,6 +14,7 @@ from throttled.settings import (
     Guessing,
     Limit,
     Network,
+    Overload,
     Override,
     Protect,
     Thresholds,
@@ -193,6 +194,16 @@ BAD: dict[str, tuple[Config, str, str]] = {
         Config(guessing=Guessing(within=duration("4w"))),
         "guessing.within",
         "from 1s to 24d",
+    ),
+    "turns longer than greylisting": (
+        Config(overload=Overload(turn=duration("6m"))),
+        "overload.turn",
+        "must be from 1s to 5m",
+    ),
+    "idle too short": (
+        Config(overload=Overload(idle=duration("0.1s"))),
+        "overload.idle",
+        "must be from",
     ),
     "guessing as a limit": (limits(guessing=limit(3)), "limits.guessing", "a word of its own"),
     "own rates": (

@@ -24,6 +24,7 @@ from throttled.control.protocol import (
     Entered,
     Explain,
     ExplainResult,
+    Find,
     Import,
     List,
     ListResult,
@@ -221,6 +222,23 @@ def test_of_a_long_list_the_beginning_is_recorded() -> None:
     request = Import([Entered("2001:db8::1", "ban"), Entered("example.com", "allow")] * 3)
     assert wire.summary(request).count("subject") == 3
     assert wire.summary(Purge()) == '{"op":"purge"}'
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Find("e"), "text: must have at least 2 characters"),
+        (Ban("192.0.2.7", why="x" * 501), "why: must have at most 500 characters"),
+        (List(limit="x" * 501), "limit: must have at most 500 characters"),
+    ],
+    ids=["find", "why", "limit"],
+)
+def test_a_length_is_what_people_wrote_and_no_other_version(
+    request_: Request, message: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{message}$") as caught:
+        wire.decode_request(wire.encode(request_))
+    assert not caught.value.hint
 
 
 def test_the_summary_of_many() -> None:

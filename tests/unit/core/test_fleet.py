@@ -2,19 +2,23 @@
 
 from collections.abc import Iterator
 from datetime import UTC
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
-from throttled.core.fleet import BURST, PEERS, Fleet
+from throttled.core.fleet import Fleet
+from throttled.core.inbox import BURST, PEERS, SLICE
+from throttled.core.outbox import CLEARED
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
-from throttled.fleet import wire
+from throttled.fleet import frames, wire
 from throttled.fleet.frames import Add, Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
-from throttled.model import Decision, Facts, Ruleset, Scope
+from throttled.health.fleet import findings
+from throttled.model import Decision, Evidence, Facts, Ruleset, Scope
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store, StoredPosition
@@ -54,11 +58,12 @@ class Host:
             self.pipeline,
             positions=list[StoredPosition],
             announce=self.announced.extend,
+            since=NOW.boot - 60.0,
         )
 
     def connect(self, now: Moment = NOW) -> None:
         last = self.stream[-1] if self.stream else None
-        self.fleet.connected(Up(SERVER, "7.0.15", "noeviction", last), now)
+        self.fleet.connected(Up(SERVER, frames.Server("7.0.15", "noeviction", "master"), last), now)
 
     def add(self, entry: Add) -> None:
         self.stream.append((f"{SERVER + len(self.stream)}-0", entry.data, entry.mac))
@@ -75,13 +80,18 @@ class Host:
     def hear(self, other: "Host", now: Moment = NOW, server: int = SERVER) -> list[float]:
         """Process another's whole stream."""
         self.fleet.named(Names({other.name: "9999999999999-0"}), now)
-        return [self.fleet.entry(other.name, server, e, now) for e in other.stream]
+        waits = []
+        for entry in other.stream:
+            for _ in self.fleet.inbox.steps(other.name, server, [entry], lambda: now):
+                pass
+            waits.append(self.fleet.inbox.pause(other.name, now.boot))
+        return waits
 
     def bans(self, now: Moment = NOW) -> dict[str, str]:
         return {s.subject: s.origin for s in self.store.snapshots(now.wall) if s.action == "ban"}
 
     def health(self, later: float = 0.0) -> set[str]:
-        return {finding.key for finding in self.fleet.findings(NOW.boot + later)}
+        return {finding.key for finding in findings(self.fleet, NOW.boot + later)}
 
 
 @pytest.fixture
@@ -124,7 +134,9 @@ def test_reading_twice_changes_nothing(one: Host, two: Host) -> None:
     two.connect()
     two.hear(one)
     assert two.store.decisions("") == before
-    assert two.fleet.received["mx1", "old"] == len(one.stream)
+    assert two.fleet.inbox.received["mx1", "old"] == 0  # read again for the names alone
+    two.hear(one)
+    assert two.fleet.inbox.received["mx1", "old"] == len(one.stream)
 
 
 def test_only_the_servers_clock_counts(one: Host, two: Host) -> None:
@@ -162,7 +174,7 @@ def test_own_decisions_may_be_kept_from_peers_unbans() -> None:
     other.say(1, Unban(A, "mx"), Unban(B, "mx"), Unban("xx", "mx"), kind="unban")
     host.hear(other)
     assert host.bans() == {A: "log"}
-    counts = host.fleet.received
+    counts = host.fleet.inbox.received
     assert [counts["mx1", o] for o in ("kept", "unbanned", "refused")] == [1, 1, 1]
 
 
@@ -172,7 +184,7 @@ def test_mass_unbans_are_cut(one: Host, two: Host) -> None:
     one.say(1, *(Unban(b.subject, "mx") for b in bans), kind="unban")
     two.hear(one)
     assert len(two.bans()) == 100
-    assert two.fleet.received["mx1", "too-many"] == 100
+    assert two.fleet.inbox.received["mx1", "too-many"] == 100
 
 
 def test_forged_entries_are_counted_and_many_stop_the_reading(one: Host, two: Host) -> None:
@@ -195,7 +207,7 @@ def test_an_entry_of_another_peer_is_forged(one: Host, two: Host) -> None:
     one.seal = Seal(SECRET, "lab", "mx3")
     one.say(1, ROW)
     two.hear(one)
-    assert (two.bans(), two.fleet.received["mx1", "forged"]) == ({}, 1)
+    assert (two.bans(), two.fleet.inbox.received["mx1", "forged"]) == ({}, 1)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +215,9 @@ def test_an_entry_of_another_peer_is_forged(one: Host, two: Host) -> None:
     [
         replace(ROW, subject="0.0.0.0/0", limit="operator"),
         replace(ROW, subject="198.0.0.0/8", limit="operator"),
+        replace(ROW, subject="64:ff9b::/96", limit="operator"),
+        replace(ROW, subject="::ffff:0:0/96", limit="operator"),
+        replace(ROW, subject="2002:c633::/48", limit="operator"),
         replace(ROW, subject="127.0.0.1"),
         replace(ROW, subject="account:alice"),
         replace(ROW, subject="\x1b[2J", value=1 << 53),
@@ -340,16 +355,16 @@ def test_a_lost_stream_is_read_from_its_first_entry(one: Host, two: Host) -> Non
 def test_names_are_bounded_and_checked(two: Host) -> None:
     names = {f"host{n}": "0-0" for n in range(PEERS + 10)}
     two.fleet.named(Names({"mx2": "0-0", "../x": "0-0", "": "0-0", **names}), NOW)
-    assert len(two.fleet.peers) == PEERS
-    assert {"mx2", "../x", ""}.isdisjoint(two.fleet.peers)
+    assert len(two.fleet.inbox.peers) == PEERS
+    assert {"mx2", "../x", ""}.isdisjoint(two.fleet.inbox.peers)
 
 
 def test_only_named_peers() -> None:
     host = Host("mx2", Settings(site="lab", peers=("mx1",)))
     host.connect()
     host.fleet.named(Names({"mx1": "0-0", "mx3": "0-0"}), NOW)
-    assert set(host.fleet.peers) == {"mx1"}
-    assert host.fleet.entry("mx3", SERVER, ("1-0", b"", b""), NOW) == 0.0
+    assert set(host.fleet.inbox.peers) == {"mx1"}
+    assert list(host.fleet.inbox.steps("mx3", SERVER, [("1-0", b"", b"")], lambda: NOW)) == []
 
 
 async def _remove(host: Host) -> int:
@@ -370,3 +385,243 @@ def test_a_distrusted_peer_is_removed_and_not_listened_to(one: Host, two: Host) 
     two.fleet.trust("mx1", NOW)
     two.hear(one)
     assert two.bans() == {A: "peer:mx1"}
+
+
+def rows(count: int) -> list[Ban]:
+    return [replace(ROW, subject=f"198.18.{n >> 8}.{n & 255}") for n in range(count)]
+
+
+def test_a_catch_up_is_processed_in_slices_and_its_position_comes_last(
+    one: Host, two: Host
+) -> None:
+    """Own lines come in between; a kill in between loses nothing, as no position is ahead."""
+    for number, at in enumerate(range(0, 3 * SLICE, SLICE), 1):
+        one.say(number, *reversed(rows(3 * SLICE)[at : at + SLICE]), before=number - 1)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    steps = two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW)
+    seen = [(len(two.bans()), "fleet:mx1" in two.store.positions()) for _ in steps]
+    counts = [count for count, _ in seen]
+    assert max(b - a for a, b in pairwise(counts)) == SLICE
+    assert [done for _, done in seen].count(True) == 1
+    assert seen[-1] == (3 * SLICE, True)
+    two.start()
+    two.connect()
+    two.hear(one)
+    assert two.fleet.inbox.received["mx1", "banned"] == 0
+
+
+def test_what_is_in_between_bans_keeps_its_place(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    one.say(3, replace(ROW, subject=B), before=2)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
+        pass
+    assert two.bans() == {B: "peer:mx1"}
+
+
+def test_a_peer_that_is_distrusted_meanwhile_is_processed_no_further(one: Host, two: Host) -> None:
+    one.say(1, *rows(800)[:400])
+    one.say(2, *rows(800)[400:], before=1)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
+        if two.bans():
+            two.fleet.distrust("mx1", NOW)
+    assert len(two.bans()) == SLICE
+
+
+def test_a_peer_whose_entries_are_not_processed_is_behind(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for seconds in (0, 10, 80):
+        later = Moment(WALL + seconds, NOW.boot + seconds)
+        two.fleet.named(Names({"mx1": f"{SERVER + 90_000}-0"}), later)
+    assert "fleet-behind:mx1" not in two.health(60)
+    assert "fleet-behind:mx1" in two.health(80)
+    entry = f"{SERVER + 90_000}-0", *wire.encode(one.seal, Entry(2, 1, "ban", [ROW]))
+    assert list(two.fleet.inbox.steps("mx1", SERVER, [entry], lambda: later))
+    two.fleet.named(Names({"mx1": f"{SERVER + 90_000}-0"}), later)
+    assert "fleet-behind:mx1" not in two.health(200)
+
+
+def test_a_peer_is_read_again_after_it_was_distrusted_for_a_moment(one: Host, two: Host) -> None:
+    """The process may be ahead: what it passed on meanwhile was not processed."""
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.distrust("mx1", NOW)
+    two.fleet.trust("mx1", NOW)
+    assert two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW) is not None
+
+
+def test_what_a_host_published_while_it_was_distrusted_is_read_after_that(
+    one: Host, two: Host
+) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.distrust("mx1", NOW)
+    one.say(2, replace(ROW, subject=B), before=1)
+    assert not list(two.fleet.inbox.steps("mx1", SERVER, one.stream[-1:], lambda: NOW))
+    two.fleet.trust("mx1", NOW)
+    read = two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    assert read is not None
+    assert wire.place(read.after["mx1"]) <= wire.place(one.stream[0][0])
+
+
+def test_a_connection_that_never_lasts_is_a_finding(one: Host) -> None:
+    for second in range(0, 40, 5):
+        now = Moment(WALL + second, NOW.boot + second)
+        one.connect(now)
+        one.fleet.named(Names({}), now)
+        one.fleet.lost(Down("refused", "no permission to read"), now)
+    assert one.health(36.0) == {"fleet-refused"}
+    one.connect(Moment(WALL + 40, NOW.boot + 40))
+    assert one.health(40.0) == set()
+    one.fleet.named(Names({}), Moment(WALL + 50, NOW.boot + 50))
+    one.fleet.lost(Down("unreachable", "it was restarted"), Moment(WALL + 51, NOW.boot + 51))
+    assert one.health(52.0) == set()
+    assert one.health(62.0) == {"fleet-unreachable"}
+
+
+def test_after_an_outage_what_was_decided_is_published_at_once(one: Host) -> None:
+    one.fleet.lost(Down("unreachable", "killed"), NOW)
+    one.pipeline.decide([BAN], NOW)
+    one.connect()
+    one.publish()
+    assert kinds(one)[0] == "ban"
+
+
+def test_a_heartbeat_a_minute_with_another_secret_is_one_finding(one: Host, two: Host) -> None:
+    one.seal = Seal(b"t" * 32, "lab", "mx1")
+    one.say(1, ROW)
+    two.hear(one)
+    assert two.health() == {"fleet-forged:mx1"}
+    assert two.health(61.0) == {"fleet-forged:mx1"}
+    assert two.health(181.0) == {"fleet-silent:mx1"}
+
+
+def test_unban_all_is_published_at_the_pace_that_peers_take(one: Host, two: Host) -> None:
+    bans = [replace(BAN, subject=f"198.18.0.{n}") for n in range(200)]
+    others = [
+        replace(BAN, subject="203.0.113.1", origin="peer:mx3"),
+        replace(BAN, subject="account:alice"),
+        replace(BAN, subject="203.0.113.2", scope="submission"),
+    ]
+    one.pipeline.decide([*bans, *others], NOW)
+    one.publish()
+    two.hear(one)
+    one.pipeline.unban("", "mx", NOW)
+    assert one.fleet.outbox.unbanned_all("mx", NOW)
+    one.pipeline.decide([replace(BAN, subject="198.18.0.7", time=WALL + 1)], NOW)  # again
+    found: list[Row] = []
+    for seconds in (0, 30, 70, 140, 210):
+        if seconds == 70:
+            one.start()  # a kill loses nothing
+        later = Moment(WALL + seconds, NOW.boot + seconds)
+        one.connect(later)
+        known = len(one.stream)
+        one.publish(later)
+        entries = [wire.decode(one.seal, *each[1:]) for each in one.stream[known:]]
+        assert sum(len(e.rows) for e in entries if e.kind == "unban") <= CLEARED
+        found += [row for e in entries if e.kind == "unban" for row in e.rows]
+        two.hear(one, later)
+    unbanned = {row.subject for row in found if isinstance(row, Unban)}
+    assert unbanned == {b.subject for b in bans if b.subject != "198.18.0.7"} | {"203.0.113.1"}
+    assert two.bans(NOW) == {"203.0.113.2": "peer:mx1", "198.18.0.7": "peer:mx1"}
+    assert two.fleet.inbox.received["mx1", "too-many"] == 0
+    assert "fleet-unbans:mx1" not in two.health()
+
+
+def test_bans_of_before_an_unban_all_are_not_published_after_it(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.pipeline.unban("", None, NOW)
+    one.publish()
+    assert kinds(one) == ["heartbeat"]
+
+
+def test_unban_all_stays_here_where_unbans_are_not_shared() -> None:
+    host = Host("mx1", Settings(site="lab", share=("bans",)))
+    assert not host.fleet.outbox.unbanned_all(None, NOW)
+
+
+def test_too_many_unbans_are_a_finding(one: Host, two: Host) -> None:
+    one.say(1, *(Unban(f"198.18.0.{n}", "mx") for n in range(101)), kind="unban")
+    two.hear(one)
+    assert "fleet-unbans:mx1" in two.health()
+    assert "fleet-unbans:mx1" not in two.health(601)
+
+
+def test_an_emptied_server_is_filled_again(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    last = one.stream[-1]
+    one.stream.clear()
+    one.fleet.connected(Up(SERVER, frames.Server(), last, emptied=True), NOW)
+    one.publish()
+    assert kinds(one) == ["ban"]
+
+
+def test_a_peer_with_many_forged_entries_waits_with_the_next(one: Host, two: Host) -> None:
+    one.seal = Seal(b"t" * 32, "lab", "mx1")
+    for number in range(1, 101):
+        one.say(number, ROW)
+    assert two.hear(one)[-2:] == [0.0, 60.0]
+
+
+def test_after_a_restart_a_peer_is_read_before_it_is_announced(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.start()
+    two.connect()
+    read = two.fleet.named(Names({}), NOW)
+    assert read is not None
+    assert wire.place(read.after["mx1"]) <= wire.place(one.stream[0][0])  # names count again
+
+
+def test_an_unban_of_a_peer_is_in_the_audit_record_and_the_journal(one: Host, two: Host) -> None:
+    two.pipeline.decide([BAN], NOW)
+    one.say(1, Unban(A, "mx", 60), kind="unban")
+    two.hear(one)
+    (change,) = two.store.changes(0.0, A, 10)
+    assert (change.user, change.op, change.subject) == ("peer:mx1", "unban", A)
+    assert change.outcome == "unbanned by an operator of mx1"
+    assert [d.origin for d in two.announced] == ["peer:mx1"]
+
+
+def test_an_unban_that_is_read_before_the_ban_counts_too(one: Host, two: Host) -> None:
+    third = Host("mx3")
+    third.connect()
+    one.say(1, ROW)
+    two.say(1, Unban(A, "mx"), kind="unban")
+    two.stream[0] = (f"{SERVER + 1000}-0", *two.stream[0][1:])  # a second after the ban
+    third.hear(two)
+    third.hear(one)
+    assert third.bans() == {}
+
+
+def test_a_network_with_a_good_sender_who_is_throttled_is_throttled(one: Host, two: Host) -> None:
+    two.store.record(WALL, (), [Evidence(A, WALL - 86400, 0, 2)])
+    one.say(1, ROW)
+    network = replace(ROW, subject="198.51.100.0/24", limit="operator")
+    one.say(2, network, replace(network, subject="203.0.113.0/24"), before=1)
+    two.hear(one)
+    assert two.bans() == {"203.0.113.0/24": "peer:mx1"}
+    active = {row.subject: row.action for row in two.store.snapshots(WALL)}
+    assert active[A] == active["198.51.100.0/24"] == "throttle"
+
+
+def test_an_emptied_server_is_filled_though_an_entry_was_on_its_way(one: Host) -> None:
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    one.pipeline.decide([replace(BAN, subject=B)], NOW)
+    sent = one.fleet.next(NOW)
+    assert sent is not None
+    one.stream.clear()
+    one.add(sent)  # it was written, and the answer did not come
+    emptied = Up(SERVER, frames.Server(), one.stream[-1], emptied=True)
+    one.fleet.connected(emptied, NOW)
+    one.start()  # killed before it published anything again
+    one.connect()
+    one.publish()
+    rows = [wire.decode(one.seal, *e[1:]).rows for e in one.stream]
+    assert A in {r.subject for each in rows for r in each if isinstance(r, Ban)}

@@ -143,6 +143,15 @@ def test_other_thresholds_apply_to_what_was_counted() -> None:
     assert under.reconfigured(longer).target(BOSS, 1000.0) is None
 
 
+def test_on_how_many_attacked_accounts_a_client_failed() -> None:
+    guessing = attacked()
+    client = "203.0.113.9"
+    assert guessing.accused(client, 1000.0) == 0
+    guessing.failed(BOSS, client, 1000.0)
+    assert guessing.accused(client, 1000.0) == 1
+    assert guessing.accused(client, 1000.0 + 2 * float(SETTINGS.within)) == 0
+
+
 def test_reset() -> None:
     under = attacked()
     for client in (v4(0), "2001:db8::1"):

@@ -7,7 +7,7 @@ from throttled.decide.ladder import Ladder
 from throttled.decide.networks import Key
 from throttled.decide.peers import EXEMPT, UNBANS, PeerBan, PeerRuling, Peers
 from throttled.decide.protect import Protection
-from throttled.model import Crossing, Facts, Past
+from throttled.model import Action, Crossing, Facts, Past
 from throttled.settings import Believe, Policy, Protect
 
 NOW = 1_800_000_000.0
@@ -221,3 +221,42 @@ def test_unbans_are_a_hundred_a_minute() -> None:
     assert peers.unbans("mx3", 60, NOW + 2) == 60
     assert peers.unbans("mx2", 1000, NOW + 200) == UNBANS
     assert EXEMPT == 3600
+
+
+def crossing(action: Action = "ban", subject: str = A) -> Crossing:
+    what = subject, "submission", "auth-slow", action
+    return Crossing(*what, 11, 10, 86400.0, "auth_users", "", (), 0, 0)  # type: ignore[arg-type]
+
+
+def test_names_tried_at_a_peer_lead_to_the_next_step_of_the_ladder_in_its_name() -> None:
+    peers = judge()
+    past = Past(offences=2, last_offence=NOW - 60)
+    pasts: dict[Key, Past] = {(A, "submission"): past}
+    (ban,) = peers.crossed("mx2", [crossing()], pasts, NOW)
+    (found,) = rule(ban, peers=peers).decisions
+    assert (found.action, found.level, found.limit) == ("ban", 3, "auth-slow")
+    assert found.until == NOW + Policy().ban.times[2]
+    assert (found.origin, found.value, found.threshold) == ("peer:mx2", 11, 10)
+    assert found.why == "11 user names tried within 1d, hard limit 10; the last of them at mx2"
+
+
+def test_names_above_soft_lead_to_a_throttle_once() -> None:
+    peers = judge()
+    (ban,) = peers.crossed("mx2", [crossing("throttle")], {}, NOW)
+    (found,) = rule(ban, peers=peers).decisions
+    assert (found.action, found.until) == ("throttle", NOW + Policy().throttle.time)
+    past = Past(action="throttle", until=found.until)
+    assert rule(ban, peers=peers, past=past).outcomes == {"known": 1}
+
+
+def test_a_network_in_which_good_clients_are_exposed_is_throttled() -> None:
+    ban = replace(BAN, subject="198.51.100.0/24", limit="operator")
+    key: Key = (ban.subject, "mx")
+    ruling = judge().judge("mx2", [ban], {}, NOW, believe="ban", room=9, exposed={key})
+    assert [d.action for d in ruling.decisions] == ["throttle"]
+
+
+@pytest.mark.parametrize("subject", ["64:ff9b::/96", "2002:c633:6407::/48", "2001:0:1::/48"])
+def test_a_prefix_that_embeds_addresses_of_ipv4_is_no_network(subject: str) -> None:
+    ruling = rule(replace(BAN, subject=subject, limit="operator"))
+    assert ruling.outcomes == {"refused": 1}

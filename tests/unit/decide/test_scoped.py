@@ -5,6 +5,7 @@ import pytest
 from lab.daemon.events import A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
 from throttled.decide.scoped import Scoped
+from throttled.decide.tried import Tried
 from throttled.model import Event, Rate
 from throttled.settings import (
     Guessing,
@@ -442,3 +443,61 @@ def test_who_was_accused_is_known_under_another_policy() -> None:
     under.reconfigure(Policy(limits={}))
     under.step(event("login", instance="postfix/submission", user="boss"), 1001.0)
     assert under.drain().acquitted == [(A, "submission")]
+
+
+SECRET = b"s" * 32
+
+
+def fleet() -> Engine:
+    under = engine()
+    under.share_names(Tried(SECRET, 0.0))
+    return under
+
+
+def test_names_tried_here_and_elsewhere_add_up() -> None:
+    """`auth-slow`: above 5 names within a day a throttle, above 10 a ban."""
+    under, tags = fleet(), Tried(SECRET, 0.0)
+    names = [f"name{n}" for n in range(12)]
+    assert run([auth(name, pid=n) for n, name in enumerate(names[:3])], under=under) == []
+    found = under.elsewhere(A, "submission", [tags.tag(n) for n in names[:5]], 1000.0, 1000.0)
+    assert found == []  # three of them were counted here
+    (found_one,) = under.elsewhere(A, "submission", [tags.tag(names[5])], 1000.0, 1000.0)
+    assert (found_one.limit, found_one.action, found_one.value) == ("auth-slow", "throttle", 6)
+    assert under.drain().crossings == []  # it is the caller's
+    rest = [tags.tag(n) for n in names[6:11]]
+    (found_one,) = under.elsewhere(A, "submission", rest, 1000.0, 1000.0)
+    assert (found_one.action, found_one.value, found_one.subject) == ("ban", 11, A)
+    (crossing,) = run([auth(names[11], pid=99)], under=under)
+    assert (crossing.action, crossing.value) == ("ban", 12)
+
+
+def test_names_from_elsewhere_say_nothing_of_a_network() -> None:
+    under = fleet()
+    for n in range(1, 200):
+        under.elsewhere(f"198.51.100.{n}", "submission", [n], 1000.0, 1000.0)
+    shown = under.meters("198.51.100.0/24", 1000.0)
+    assert {m.value for m in shown} <= {0}
+
+
+def test_late_names_count_in_the_windows_that_they_are_in() -> None:
+    under = fleet()
+    (found,) = under.elsewhere(A, "submission", range(21), 90_000.0, 90_700.0)
+    assert (found.limit, found.value) == ("auth-slow", 21)  # not `auth-users`: within 10m
+    assert under.elsewhere(B, "submission", range(21), 1000.0, 90_000.0) == []
+
+
+def test_a_login_excuses_the_tag_of_its_name() -> None:
+    under = fleet()
+    mistyped = [auth("boss", pid=5), event("login", instance="postfix/submission", user="boss")]
+    run(mistyped, under=under)
+    shown = {m.limit: m.value for m in under.meters(A, 1000.0) if m.scope == "submission"}
+    assert shown["auth-slow"] in {0, 1}
+
+
+def test_names_are_collected_for_the_fleet_under_any_policy() -> None:
+    under = engine()
+    tried = Tried(SECRET, 0.0)
+    under.share_names(tried)
+    under.reconfigure(Policy())
+    run([auth("boss")], under=under)
+    assert tried.drain() == [(A, "submission", [tried.tag("boss")])]

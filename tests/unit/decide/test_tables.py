@@ -279,3 +279,15 @@ def test_items_are_those_of_both_generations() -> None:
     table.put("b", 2, 1.0)
     table.put("a", 3, 11.0)
     assert sorted(table.items()) == [("a", 3), ("b", 2)]
+
+
+def test_another_cap_evicts_what_was_entered_first() -> None:
+    table: Generations[str, int] = Generations(10.0, 8)
+    for number in range(7):
+        table.put(f"k{number}", number, 1000.0)  # four in the old generation, three in the young
+    table.resize(100)
+    assert len(table) == 7
+    table.resize(4)
+    assert sorted(table.values()) == [2, 3, 5, 6]
+    table.put("k7", 7, 1000.0)
+    assert sorted(table.values()) == [5, 6, 7]

@@ -6,10 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.fleet import frames
-from throttled.fleet.frames import Add, Added, Down, Entries, FrameError, Frames, Read, Recorded, Up
+from throttled.fleet.frames import (
+    Add,
+    Added,
+    Down,
+    Entries,
+    FrameError,
+    Frames,
+    Read,
+    Recorded,
+    Server,
+    Up,
+)
 
 TO_DAEMON = (
-    Up(1_700_000_000_000, "7.0.15", "noeviction", ("1-0", b"d", b"m")),
+    Up(1_700_000_000_000, Server("7.0.15", "noeviction"), ("1-0", b"d", b"m")),
     Entries("mx2", 5, [("5-0", b"\xff", b"m")]),
     Down("full", "OOM"),
     Added("6-0"),

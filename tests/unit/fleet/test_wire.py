@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.fleet import wire
-from throttled.fleet.wire import Ban, Entry, Heartbeat, Row, Seal, Unban, WireError
+from throttled.fleet.wire import Ban, Entry, Heartbeat, Names, Row, Seal, Unban, WireError
 
 SEAL = Seal(b"s" * 32, "example", "mx1")
 BAN = Ban("198.51.100.7", "mx", 3600, "errors", 1, 56, 50)
@@ -24,6 +24,7 @@ def _pack(*values: object) -> tuple[bytes, bytes]:
     [
         ("ban", [BAN, Ban("2001:db8::/48", "submission", 60, "operator")]),
         ("unban", [Unban("198.51.100.7", "mx", 3600)]),
+        ("names", [Names("198.51.100.7", "submission", [0, 7, (1 << 32) - 1])]),
         ("heartbeat", [Heartbeat("1.2.3", 7)]),
     ],
 )
@@ -86,6 +87,10 @@ def test_a_changed_byte_is_forged(at: int, change: int) -> None:
         (1, 1, 1, 0, "ban", [("198.51.100.7", "mx", 1 << 60, "errors")]),
         (1, 1, 1, 0, "ban", [("198.51.100.7", "mx", 60, "not a name\n")]),
         (1, 1, 1, 0, "ban", [("x" * 44, "mx", 60, "errors")]),
+        (1, 1, 1, 0, "names", [("198.51.100.7", "mx", [])]),
+        (1, 1, 1, 0, "names", [("198.51.100.7", "mx", [1 << 32])]),
+        (1, 1, 1, 0, "names", [("198.51.100.7", "mx", ["root"])]),
+        (1, 1, 1, 0, "names", [("198.51.100.7", "mx", [1] * 1001)]),
         (1, 1, 1, 0, "heartbeat", [("\x1b[2J",)]),
         (1, 1, 1, 0, "k" * 41, []),
     ],
@@ -114,7 +119,7 @@ def test_any_bytes_with_a_right_mac_are_an_entry_or_malformed(data: bytes) -> No
 
 def test_newer_versions_kinds_and_fields_are_passed_over() -> None:
     assert wire.decode(SEAL, *_pack(2, 9, 5, 4, "ban", 7, "more")).rows == ()
-    assert wire.decode(SEAL, *_pack(1, 1, 5, 4, "names", [1])) == Entry(5, 4, "names", ())
+    assert wire.decode(SEAL, *_pack(1, 1, 5, 4, "later", [1])) == Entry(5, 4, "later", ())
     longer = _pack(1, 1, 5, 4, "unban", [("198.51.100.7", "mx", 0, "more")], "more")
     assert wire.decode(SEAL, *longer).rows == [Unban("198.51.100.7", "mx")]
 

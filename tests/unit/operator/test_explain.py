@@ -72,3 +72,15 @@ def test_a_network_of_any_length_around_a_client_is_active(tmp_path: Path) -> No
         ("203.0.112.0/22", "ban", "operator")
     ]
     assert (result.name, result.accounts) == ("", [])
+
+
+def test_of_a_throttled_client_another_throttle_is_no_next_step(tmp_path: Path) -> None:
+    async def fail(lab: Lab) -> str:
+        lab.write(*(FAILED.format(A, "bob") for _ in range(60)))
+        await lab.listed(1)
+        return A
+
+    # 60 of 100 of auth-day's soft threshold, and of auth's hard one.
+    assert explained(tmp_path, fail).next == (
+        "banned in mx for 10m after 41 more counted by limit auth (now 60, limit 100, within 10m)"
+    )

@@ -224,6 +224,14 @@ def test_an_account_that_is_guessed_from_many_addresses(tmp_path: Path) -> None:
         assert [report.limit for report in known.sender.reports] == ["guessing"]
         assert known.next.endswith("the account is never locked")
         assert {row[2] for row in await lab.listed(5)} == {"throttle"}
+        bot = await lab.ask(protocol.Explain("198.18.34.1"), ExplainResult)
+        meters = [meter for meter in bot.meters if meter.limit == "guessing"]
+        assert [(m.scope, m.value, m.soft, m.hard) for m in meters] == [
+            ("mx", 1, None, 1),
+            ("submission", 1, None, 1),
+        ]
+        early = await lab.ask(protocol.Explain("198.18.3.1"), ExplainResult)
+        assert not [meter for meter in early.meters if meter.limit == "guessing"]
         # An account that sends has its row as before, and what it is above.
         sends(lab, "boss", 11)
         await explained(lab, "account:boss")

@@ -32,6 +32,8 @@ from throttled.control.protocol import (
     StatusResult,
 )
 from throttled.enforce import registry
+from throttled.enforce.admission import memory
+from throttled.enforce.admission import registry as admission
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.sessions import Endings
 from throttled.errors import (
@@ -132,6 +134,7 @@ def live(path: Path, story: Callable[[Lab], Awaitable[None]], lab: Lab | None = 
         patch.setattr(schedule, "_TICK", 0.01)
         patch.setattr(daemon, "_REOPEN", 0.02)
         patch.setattr(registry, "Nftables", Memory)
+        patch.setattr(admission, "MEANS", {"memory": lambda _lease: memory.Memory()})
         patch.setattr("throttled.core.leftovers.displace", lambda _name: ([], []))
         if Endings.end is _END:  # a test may have replaced it
             patch.setattr(Endings, "end", lambda *_args: None)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.machine.databases import databases  # noqa: F401 - a fixture
 from throttled.store.store import Store
 
 

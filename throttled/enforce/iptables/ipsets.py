@@ -79,6 +79,10 @@ class Ipsets:
         """Return our sets by their names. O(elements): the kernel counts them."""
         return {each.name: each for each in self._headers() if ruleset.is_set(each.name)}
 
+    def names(self) -> list[str]:
+        """Return the names of all sets, other programs' too."""
+        return [each.name for each in self._headers()]
+
     def trials(self) -> dict[str, int]:
         """Return the sets of trials, each with the process that made it."""
         found = ((each.name, ruleset.trial_of(each.name)) for each in self._headers())
@@ -101,9 +105,9 @@ class Ipsets:
             return sum(header.elements for header in found if header)
         return -1
 
-    def make(self, name: str, definition: IpsetDefinition) -> None:
-        """Make a set."""
-        self._order(messages.create(name, definition))
+    def make(self, name: str, definition: IpsetDefinition, mask: int = 0) -> None:
+        """Make a set; `mask`: see `messages.create`."""
+        self._order(messages.create(name, definition, mask))
 
     def destroy(self, name: str) -> None:
         """Destroy a set, if there is one."""
@@ -123,10 +127,17 @@ class Ipsets:
             self.destroy(spare)
 
     def fill(self, name: str, networks: Iterable[tuple[bytes, int]]) -> None:
-        """Put networks that stay into a set."""
+        """Put networks (prefix 0: addresses) into a set, for as long as the set says."""
+        self._each(messages.add, name, networks)
+
+    def clear(self, name: str, networks: Iterable[tuple[bytes, int]]) -> None:
+        """Delete networks from a set, there or not."""
+        self._each(messages.delete, name, networks)
+
+    def _each(self, verb: Verb, name: str, networks: Iterable[tuple[bytes, int]]) -> None:
         packed = [messages.element(key, prefix, 0, 0) for key, prefix in networks]
         for at in range(0, len(packed), messages.TOGETHER):
-            self._order(messages.add(name, packed[at : at + messages.TOGETHER]))
+            self._order(verb(name, packed[at : at + messages.TOGETHER]))
 
     # Elements
 
@@ -177,12 +188,16 @@ class Ipsets:
     def counted(self, version: int) -> int:
         """Return the packets in the set that counts them; 0 where there is none."""
         with suppress(GoneError):
-            return sum(
-                messages.read(answer.data, start, end).packets
-                for answer in _read(ruleset.dropped(version))
-                for start, end in messages.elements(answer)
-            )
+            return self.packets(ruleset.dropped(version))
         return 0
+
+    def packets(self, name: str) -> int:
+        """Return the packets that matched the elements of a set."""
+        return sum(
+            messages.read(answer.data, start, end).packets
+            for answer in _read(name)
+            for start, end in messages.elements(answer)
+        )
 
     def _lookup(self, of: SetId, items: Mapping[bytes, tuple[Entry, int]]) -> list[Element]:
         present = self._present(of, items)

@@ -38,8 +38,8 @@ _ONLY_NEW = 0x200  # NLM_F_EXCL
 _COUNTERS = 1 << 3  # IPSET_FLAG_WITH_COUNTERS
 _HEADERS = 1 << 2  # IPSET_FLAG_LIST_HEADER
 _FAMILIES = {4: 2, 6: 10}  # NFPROTO_IPV4, NFPROTO_IPV6
-#: The revision of each type that brought counters, both in Linux 3.10.
-_REVISIONS = {"hash:ip": 1, "hash:net": 4}
+#: The revision of each type that brought counters, all in Linux 3.10.
+_REVISIONS = {"hash:ip": 1, "hash:net": 4, "hash:ip,port": 2}
 
 #: Elements of one message: the error repeats it, and has to fit into one read.
 TOGETHER = 400
@@ -50,7 +50,7 @@ LONGEST = (0xFFFFFFFF >> 1) // 1000
 class IpsetDefinition(NamedTuple):
     """What a set is, in the kernel's words. `timeout` 0: elements stay."""
 
-    kind: str  # hash:ip or hash:net
+    kind: str  # hash:ip, hash:net or hash:ip,port
     version: int  # 4 or 6
     size: int
     timeout: int  # seconds, of elements that come without
@@ -132,12 +132,19 @@ def test(name: str, packed: bytes, sequence: int) -> bytes:
     return _message(_TEST, nl.ACK, nl.text(2, name), packed, sequence=sequence)
 
 
-def create(name: str, definition: IpsetDefinition) -> bytes:
-    """Pack a message that makes a set, which must not be there. Its elements are counted."""
+def create(name: str, definition: IpsetDefinition, mask: int = 0) -> bytes:
+    """Pack a message that makes a set, which must not be there. Its elements are counted.
+
+    Args:
+        name: of it.
+        definition: what it is.
+        mask: of a hash:ip, so many bits of an address are looked at; 0: all.
+    """
     data = (
         _big(19, definition.size),  # IPSET_ATTR_MAXELEM
         _big(8, _COUNTERS),  # IPSET_ATTR_CADT_FLAGS
         _big(6, definition.timeout) if definition.timeout else b"",
+        nl.attribute(20, bytes((mask,))) if mask else b"",  # IPSET_ATTR_NETMASK
     )
     return _message(
         _CREATE,

@@ -1,4 +1,4 @@
-"""Whether notifications can be delivered: the command is there, the webhook reachable and secret.
+"""Whether notifications can be delivered: command there, webhook reachable, mail accepted.
 
 The packaged unit lets the daemon reach no other host (`IPAddressDeny=any`). A running daemon tries
 it itself; of one that does not run, systemd is asked what the unit allows.
@@ -15,6 +15,7 @@ from throttled.config.schema import Notify
 from throttled.errors import HostError, ThrottledError
 from throttled.host.command import run
 from throttled.model import Finding
+from throttled.notify.mail import accepts
 
 DROP_IN = "/etc/systemd/system/throttled.service.d/webhook.conf"
 #: As packaging/systemd/webhook.conf, which a test compares.
@@ -44,10 +45,20 @@ def check(
     """
     if settings.command:
         yield _command(settings.command[0])
+    if settings.mail:
+        yield _mail(settings.mail, settings.smtp)
     if settings.url:
         for path in paths:
             yield from _secret(path)
         yield _from_daemon(settings.url, reach) if reach else _from_unit(settings.url)
+
+
+def _mail(to: str, server: str) -> Finding:
+    try:
+        accepts(to, server)
+    except ThrottledError as error:
+        return Finding("fault", f"notify: no mail to {to}: {error.message}", error.hint)
+    return Finding("ok", f"notify: {server} accepts mail to {to}")
 
 
 def _command(program: str) -> Finding:

@@ -60,6 +60,8 @@ def test_sets() -> None:
     assert attribute(0x4006, (600).to_bytes(4)) in made
     stays = messages.create("s", IpsetDefinition("hash:ip", 4, 64, 0))
     assert attribute(4, b"\1") in stays
+    assert attribute(20, b"\x18") in messages.create("s", IpsetDefinition("hash:ip", 4, 64, 0), 24)
+    assert attribute(20, b"\x18") not in stays
     assert b"\x06\x40" not in stays
     assert attribute(3, b"b\0") in messages.swap("a", "b")
     assert messages.destroy("a")[4:6] == b"\x03\x06"

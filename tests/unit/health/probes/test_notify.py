@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.programs import smtp_sink
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.health.probes.notify import _TEXT, check
@@ -52,6 +53,22 @@ def test_a_command(tmp_path: Path) -> None:
         "fault",
         f"notify: the command {tmp_path}/script cannot be run",
     )
+
+
+def test_mail() -> None:
+    with smtp_sink.serve() as sink:
+        (finding,) = found(Notify(mail="root", smtp=sink.address))
+        assert (finding.state, finding.what) == (
+            "ok",
+            f"notify: {sink.address} accepts mail to root",
+        )
+        assert sink.mails == []
+    (finding,) = found(Notify(mail="root", smtp=sink.address))
+    assert finding.state == "fault"
+    assert "no mail to root: mail server" in finding.what
+    with smtp_sink.serve("RCPT") as sink:
+        (finding,) = found(Notify(mail="root", smtp=sink.address))
+    assert "the mail server refused root: 554 5.7.1 not wanted here" in finding.what
 
 
 @pytest.mark.usefixtures("unit")

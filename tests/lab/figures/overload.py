@@ -1,0 +1,207 @@
+"""Bots from thousands of addresses against Postfix: what known good clients and newcomers feel.
+
+Each row is a run of its own Postfix and daemon: bots (`lab.mail.swarm`), a known good server with a
+message every 0.25 s, newcomers with a mail server's retries, a user on port 587. Beside the rows
+with the daemon stand a quiet one and those without. Owns nothing.
+"""
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from lab.daemon.daemon import Daemon, daemon
+from lab.figures.rig import Options, Row, quantiles
+from lab.mail.postfix import Lab, lab
+from lab.mail.swarm import Report, Swarm
+from lab.mail.visitors import KNOWN, Visitors, Visits
+from lab.network.netns import until
+from throttled.control.overload import OverloadStatus
+from throttled.model import Evidence
+from throttled.store.store import Store
+
+_DAY = 86400.0
+_KINDS = ("quit", "rcpt", "silent")
+_COUNTS = (1_000, 5_000, 20_000)
+_RATE, _SECONDS, _PATIENCE = 500.0, 30.0, 120.0
+#: Seconds of the attack that do not count for the worst delay: until the cap is reached.
+_FIRST = 1.0
+
+
+class Attack(NamedTuple):
+    """What the bots do."""
+
+    kind: str = "rcpt"
+    rate: float = _RATE
+    addresses: int = 5_000
+    version: int = 4
+    seconds: float = _SECONDS
+    begins: float | None = None  # seconds in which connections are opened; None: all
+
+
+class Outcome(Struct):
+    """What became of a run."""
+
+    known: Visits
+    newcomers: Visits
+    user: Visits
+    bots: Report | None
+    cpu: float  # of Postfix, in cores
+    daemon: float  # of the daemon, in cores
+    status: list[OverloadStatus]
+
+
+def overload(_: Options) -> list[Row]:
+    """Measure each kind of bots from 1,000, 5,000 and 20,000 addresses."""
+    with lab() as at, besieged(at) as guard:
+        quiet = attack(at, guard, None)
+    rows = [_quiet(quiet)]
+    with lab() as at:
+        rows += _rows(
+            Attack(seconds=20.0), attack(at, None, Attack(seconds=20.0)), quiet, bare=True
+        )
+    rows.append(_storm())
+    for kind, count in itertools.product(_KINDS, _COUNTS):
+        # 20,000 addresses of IPv4 are 400 networks here.
+        how = Attack(kind, addresses=count, version=6 if count > 5_000 else 4)
+        with lab() as at, besieged(at, how.version) as guard:
+            rows += _rows(how, attack(at, guard, how, patience=_PATIENCE), quiet)
+    return rows
+
+
+def _storm() -> Row:
+    """Compare an honest storm of 300 clients a second for three seconds with and without."""
+    how = Attack("rcpt", 300.0, 1_000, 6, 15.0, 3.0)
+    found = []
+    for guarded in (False, True):
+        with lab() as at, contextlib.ExitStack() as stack:
+            guard = stack.enter_context(besieged(at, 6)) if guarded else None
+            found.append(attack(at, guard, how, patience=60.0).newcomers)
+    bare, ours = (statistics.fmean(_times(each) or [0.0]) for each in found)
+    return Row(
+        "overload: newcomers beside an honest storm, 300 clients/s for 3 s",
+        "≤ 2.5 of without the daemon, on average",
+        f"{ours / bare:.1f} ({ours:.2f} s), {_share(found[1])}",
+        ours <= 2.5 * bare and not found[1].others,
+        {"ratio": ours / bare, "bare": bare, "ours": ours},
+    )
+
+
+def _quiet(quiet: Outcome) -> Row:
+    median, p99 = quantiles(_times(quiet.known))
+    return Row(
+        "overload: no bots, a known good server",
+        "all accepted, daemon ≤ 2 % of a core",
+        f"{_share(quiet.known)}, {median * 1e3:.0f} / {p99 * 1e3:.0f} ms, {quiet.daemon:.1%}",
+        not quiet.known.others and quiet.daemon <= 0.02,
+        {"median": median, "p99": p99, "daemon": quiet.daemon},
+    )
+
+
+def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) -> list[Row]:
+    """Return a row for known good clients, and one for newcomers."""
+    name = f"overload: {how.kind}, {how.addresses:,} addresses (IPv{how.version}), {how.rate:.0f}/s"
+    name += ", without the daemon" if bare else ""
+    usual = statistics.median(_times(quiet.known))
+    times = _times(found.known) or [0.0]
+    median, worst = statistics.median(times), _worst(found)
+    slow = statistics.median(_times(found.newcomers) or [0.0])
+    values = {"median": median, "worst": worst, "postfix": found.cpu, "daemon": found.daemon}
+    reached = not found.known.others and median <= 1.5 * usual and worst <= 0.1
+    return [
+        Row(
+            name,
+            "all, median ≤ 1.5 of quiet, worst ≤ 100 ms after 1 s",
+            f"{_share(found.known)}, {median / usual:.1f}, {worst * 1e3:,.0f} ms; Postfix "
+            f"{found.cpu:.2f} cores, daemon {found.daemon:.2f}",
+            bare or reached,
+            {**values, "accepted": len(times), "sent": found.known.sent, "usual": usual},
+        ),
+        Row(
+            "… newcomers, each from a network of its own",
+            "all in the end, median ≤ 10 s",
+            f"{_share(found.newcomers)}, at the first try {found.newcomers.first}, {slow:.1f} s",
+            bare or how.addresses > 5_000 or (not found.newcomers.others and slow <= 10),
+            {"accepted": len(found.newcomers.accepted), "median": slow},
+        ),
+        Row(
+            "… users who submit mail",
+            "all",
+            _share(found.user),
+            bare or not found.user.others,
+            {"accepted": len(found.user.accepted)},
+        ),
+    ]
+
+
+def _worst(found: Outcome) -> float:
+    """Return how long the slowest message took of those written after the first second."""
+    bots = found.known.began if found.bots is None else found.bots.began
+    first = bots + _FIRST - found.known.began
+    late = (seconds for written, seconds in found.known.accepted if written > first)
+    return max(late, default=0.0)
+
+
+def _times(visits: Visits) -> list[float]:
+    return [seconds for _written, seconds in visits.accepted]
+
+
+def _share(visits: Visits) -> str:
+    return f"{len(visits.accepted)} of {visits.sent}"
+
+
+@contextlib.contextmanager
+def besieged(at: Lab, version: int = 4, more: str = "") -> Iterator[Daemon]:
+    """Start a daemon that knows the known good server, and has begun to limit strangers."""
+    with daemon(at.server, at.mail.config, more) as guard:
+        known_good(guard, KNOWN[version])
+        guard.start()
+        until(lambda: any(row.means for row in guard.status().overload), "strangers are limited")
+        yield guard
+
+
+def known_good(guard: Daemon, *addresses: str) -> None:
+    """Write into the store that addresses delivered mail on two days."""
+    with contextlib.closing(Store.open(str(guard.home / "throttled.db"))) as store:
+        now = time.time()
+        for at in (now - 2 * _DAY, now - _DAY):
+            store.record(now, (), [Evidence(address, at, 3) for address in addresses])
+
+
+def attack(at: Lab, guard: Daemon | None, how: Attack | None, patience: float = 0.0) -> Outcome:
+    """Let bots and honest clients come.
+
+    Args:
+        at: the lab.
+        guard: a daemon that runs.
+        how: what the bots do; None: there are none.
+        patience: seconds for which newcomers that wait are waited for, while the bots go on.
+    """
+    seconds = 10.0 if how is None else how.seconds
+    version = 4 if how is None else how.version
+    cpu, used, began = at.mail.cpu(), guard.cpu() if guard else 0.0, time.monotonic()
+    with contextlib.ExitStack() as stack:
+        swarm = None
+        if how is not None:
+            lasts = seconds + patience
+            about = how.kind, how.rate, lasts, how.addresses, version, how.begins
+            swarm = Swarm(at.client, *about)
+            stack.callback(swarm.end)
+        visitors = {
+            kind: Visitors(at.client, kind, seconds, version)
+            for kind in ("known", "newcomer", "user")
+        }
+        for each in visitors.values():
+            stack.callback(each.end)
+        known, user = visitors["known"].stop(seconds + 5), visitors["user"].stop(5)
+        lasted = time.monotonic() - began
+        cores = (at.mail.cpu() - cpu) / lasted
+        own = (guard.cpu() - used) / lasted if guard else 0.0
+        status = guard.status().overload if guard else []
+        newcomers = visitors["newcomer"].stop(patience)
+        bots = None if swarm is None else swarm.stop()
+    return Outcome(known, newcomers, user, bots, cores, own, status)

@@ -1,0 +1,159 @@
+"""Thousands of clients that do nothing wrong, against a real Postfix: who is known good gets in."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from lab.daemon.daemon import Daemon
+from lab.figures.overload import Attack, attack, known_good
+from lab.mail.postfix import Lab
+from lab.mail.session import LETTER, session
+from lab.mail.swarm import Swarm
+from lab.mail.visitors import KNOWN
+from lab.network.netns import SERVER4, until
+from throttled.control.overload import OverloadStatus
+
+pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+#: Beyond these a stranger has to wait.
+FEW = '[overload]\ncap = 3\nidle = "2s"\n'
+
+
+def mx(guard: Daemon) -> OverloadStatus:
+    return next(row for row in guard.status().overload if row.scope == "mx")
+
+
+def start(guard: Daemon, *options: str) -> None:
+    known_good(guard, KNOWN[4])
+    guard.start(*options)
+    until(lambda: mx(guard).means, "strangers are counted")
+
+
+def test_a_botnet_delays_no_mail_of_known_good_clients(lab: Lab, guard: Daemon) -> None:
+    start(guard)
+    found = attack(lab, guard, Attack("rcpt", rate=300.0, addresses=2_000, seconds=15.0))
+    assert (found.known.others, found.user.others) == ([], [])
+    row = next(row for row in found.status if row.scope == "mx")
+    assert (row.cap, row.mode, row.means) == (80, "enforce", "bpf")
+    assert row.since > 0
+    assert row.over_cap > 100
+    assert row.delayed
+    assert "strangers are delayed, more than 80 connections" in guard.log.read_text()
+    shown = guard.command("status").stdout
+    assert "strangers delayed since" in shown
+    assert "warning" in shown
+    assert guard.ask("explain", KNOWN[4])["known_good"] == ["mx", "submission"]
+    assert guard.ask("explain", row.delayed[0].network)["known_good"] == []
+    assert guard.ask("top")["status"]["overload"][0]["delayed"]
+
+
+def connected(lab: Lab, stack: contextlib.ExitStack, number: int, seconds: float = 60.0) -> None:
+    sock = stack.enter_context(
+        lab.client.connect(f"198.18.{number}.1", SERVER4, 25, seconds=seconds)
+    )
+    assert sock.recv(3) == b"220"
+
+
+@pytest.fixture
+def three(lab: Lab, guard: Daemon) -> Iterator[contextlib.ExitStack]:
+    """Let strangers have all places that they may have."""
+    guard.configure(FEW.replace("2s", "1h"))
+    start(guard)
+    with contextlib.ExitStack() as stack:
+        for number in range(3):
+            connected(lab, stack, number)
+        until(lambda: mx(guard).open == 3, "they are counted")
+        yield stack
+
+
+def refused(lab: Lab, number: int) -> bool:
+    try:
+        lab.client.connect(f"198.18.{number}.1", SERVER4, 25, seconds=0.5).close()
+    except TimeoutError:
+        return True
+    return False
+
+
+@pytest.mark.usefixtures("three")
+def test_a_database_that_fails_admits_everybody(lab: Lab, guard: Daemon) -> None:
+    assert refused(lab, 9)
+    with contextlib.closing(sqlite3.connect(guard.home / "throttled.db")) as database:
+        database.execute("BEGIN IMMEDIATE")
+        with contextlib.ExitStack() as stack:
+            until(lambda: mx(guard).why, "it is noticed that the database is locked")
+            connected(lab, stack, 10)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_daemon_that_ends_admits_everybody(lab: Lab, guard: Daemon) -> None:
+    assert refused(lab, 9)
+    guard.kill()
+    assert not refused(lab, 9)
+
+
+def test_idle_sessions_make_room_and_a_slow_upload_goes_on(lab: Lab, guard: Daemon) -> None:
+    guard.configure(FEW)
+    start(guard)
+    done = threading.Event()
+    with lab.client.entered():
+        upload = session("198.18.1.1")
+    upload.mail("friend@slow.test")
+    upload.rcpt("alice@example.test")
+    upload.putcmd("data")
+    assert upload.getreply()[0] == 354
+
+    def send() -> None:
+        while not done.wait(0.2):
+            upload.send("x" * 200 + "\r\n")  # a modem's speed
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    swarm = Swarm(lab.client, "silent", 20.0, 60.0, 500)
+    try:
+        until(lambda: mx(guard).ended >= 10, "silent ones are ended")
+    finally:
+        swarm.end()
+        done.set()
+        sender.join()
+    upload.send(f"\r\n{LETTER}.\r\n")
+    assert upload.getreply()[0] == 250
+    upload.quit()
+
+
+def test_it_begins_in_the_middle_of_an_attack(lab: Lab, guard: Daemon) -> None:
+    """All processes are taken and the queue is full: the strangers in that are ended first."""
+    swarm = Swarm(lab.client, "silent", 100.0, 60.0, 2_000)
+    try:
+        until(lambda: lab.mail.connections() >= 190, "all places are taken")
+        start(guard)
+        until(lambda: mx(guard).ended >= 100, "those in the queue are ended")
+        until(lambda: mx(guard).open <= 80, "strangers have no more than their share")
+        with lab.client.entered():
+            session(KNOWN[4]).quit()
+    finally:
+        swarm.end()
+
+
+def test_a_noop_now_and_then_keeps_no_place(lab: Lab, guard: Daemon) -> None:
+    guard.configure(FEW)
+    start(guard)
+    swarm = Swarm(lab.client, "noop", 20.0, 60.0, 500)
+    try:
+        until(lambda: mx(guard).ended >= 10, "they are ended")
+    finally:
+        swarm.end()
+
+
+def test_observing_it_says_what_would_be(lab: Lab, guard: Daemon) -> None:
+    guard.configure(FEW)
+    start(guard, "--mode", "observe")
+    with contextlib.ExitStack() as stack:
+        for number in range(6):
+            connected(lab, stack, number)
+        until(lambda: mx(guard).since, "it is noticed")
+        row = mx(guard)
+    assert (row.mode, row.means, row.open, row.ended) == ("report", "memory", 6, 0)
+    assert "strangers would be delayed" in guard.command("status").stdout

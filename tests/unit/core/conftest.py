@@ -1,0 +1,1 @@
+from lab.machine.databases import databases  # noqa: F401 - a fixture

@@ -1,0 +1,241 @@
+"""Strangers of a scope, by admission control that drops nothing: what is asked of it, and when."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import pytest
+
+from throttled.clock import Moment
+from throttled.core.known_good import KnownGood
+from throttled.core.overload import Strangers, Wanted
+from throttled.core.recorder import Recorder
+from throttled.decide.protect import Protection
+from throttled.enforce.admission.memory import Memory
+from throttled.enforce.admission.protocol import AdmissionCounts
+from throttled.enforce.sockets import Socket
+from throttled.errors import BackendError
+from throttled.model import Evidence, Facts
+from throttled.skipped import Skipped
+from throttled.store.store import Store
+
+WANTED = Wanted("enforce", (25,), 80)
+WALL = 1_700_000_000.0
+
+
+class Broken(Memory):
+    """Fails where a test wants it."""
+
+    name = "broken"
+    exact = True
+    fails: str = ""
+
+    def start(self, *arguments: object) -> None:
+        if self.fails == "start":
+            raise BackendError("no BPF here", "a newer kernel")
+        super().start(*arguments)  # type: ignore[arg-type]
+
+    def counts(self) -> AdmissionCounts:
+        if self.fails == "counts":
+            raise BackendError("the kernel says no", "")
+        return super().counts()
+
+
+@pytest.fixture
+def known() -> KnownGood:
+    store = Store.open(":memory:")
+    store.record(WALL, (), [Evidence("192.0.2.9", WALL, 0, 2)])
+    found = KnownGood(Recorder(store, Skipped()))
+    asyncio.run(found.load(at(0)))
+    found.protect(Protection(Facts(), networks=("203.0.113.0/24",)))
+    return found
+
+
+@pytest.fixture
+def means() -> list[Broken]:
+    return [Broken()]
+
+
+@pytest.fixture
+def strangers(known: KnownGood, means: list[Broken]) -> Strangers:
+    made = Strangers("mx", known, lambda: means)
+    made.follow(WANTED)
+    return made
+
+
+def at(boot: float) -> Moment:
+    return Moment(WALL + boot, boot)
+
+
+def sockets(count: int, *, far: bytes = b"\xc6\x33\x64", port: int = 25) -> list[Socket]:
+    return [
+        Socket(2, b"%d" % n, port, far + bytes([n]), 1024, n + 1, waits=True) for n in range(count)
+    ]
+
+
+def drop(means: Sequence[Memory], count: int) -> None:
+    means[0].current = AdmissionCounts(dropped_cap=means[0].current.dropped_cap + count)
+
+
+def test_it_starts_with_who_is_known_good(strangers: Strangers, means: list[Broken]) -> None:
+    strangers.step(at(1), dropping=True)
+    limits = means[0].limits
+    assert (limits.cap, limits.pace, limits.turn, limits.dropping) == (80, 0, 0.0, True)
+    assert "203.0.113.0/24" in means[0].known
+    assert strangers.status().means == "broken"
+
+
+def test_it_does_not_start_before_these_are_read(
+    strangers: Strangers, known: KnownGood, means: list[Broken]
+) -> None:
+    known.read = False
+    strangers.step(at(1), dropping=True)
+    assert means[0].ports == ()
+    assert strangers.status().why == "the known good clients are being read"
+
+
+def test_changes_of_the_known_good_follow(
+    strangers: Strangers, known: KnownGood, means: list[Broken]
+) -> None:
+    strangers.step(at(1), dropping=True)
+    known.protect(Protection(Facts(), networks=("198.51.100.0/24",)))
+    strangers.step(at(2), dropping=True)
+    assert "198.51.100.0/24" in means[0].known
+    assert "203.0.113.0/24" not in means[0].known
+
+
+def test_drops_limit_the_pace_then_turns_begin_and_it_is_said(
+    strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
+) -> None:
+    strangers.step(at(1), dropping=True)
+    for n in range(32):
+        drop(means, 10)
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert means[0].limits.pace == 8
+    assert means[0].limits.turn > 10
+    assert strangers.busy
+    assert strangers.status().since == WALL + 2
+    assert "overload in mx: strangers are delayed, more than 80 connections" in caplog.text
+    caplog.set_level(logging.INFO)
+    strangers.step(at(80), dropping=True)
+    assert means[0].limits.pace == 0
+    assert strangers.status().since == 0.0
+    assert "overload in mx is over" in caplog.text
+
+
+def test_means_that_count_nothing_themselves_have_a_pace_in_calm_times_too(
+    strangers: Strangers, means: list[Broken]
+) -> None:
+    means[0].exact = False
+    strangers.step(at(1), dropping=True)
+    assert (means[0].limits.pace, strangers.busy) == (20, True)
+    strangers.sample(sockets(30), at(1))
+    strangers.step(at(1.25), dropping=True)
+    assert means[0].limits.pace == 8
+
+
+def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
+    strangers.follow(Wanted("report", (25,), 80))
+    strangers.step(at(1), dropping=True)
+    assert not means[0].limits.dropping
+    assert strangers.status().mode == "report"
+
+
+def test_where_nobody_is_known_good_it_only_reports(means: list[Broken]) -> None:
+    nobody = KnownGood(Recorder(Store.open(":memory:"), Skipped()))
+    nobody.read = True
+    strangers = Strangers("mx", nobody, lambda: means)
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    assert not means[0].limits.dropping
+    assert strangers.status().why == "no client is known good yet"
+
+
+def test_a_store_that_fails_admits_everybody(strangers: Strangers, means: list[Broken]) -> None:
+    strangers.step(at(1), dropping=True)
+    strangers.step(at(2), dropping=False)
+    assert not means[0].limits.dropping
+    assert strangers.status().why == "the database cannot be used"
+
+
+@pytest.mark.parametrize("wanted", [Wanted("off", (25,), 80), Wanted("enforce", (), 80)])
+def test_off(strangers: Strangers, means: list[Broken], wanted: Wanted) -> None:
+    strangers.step(at(1), dropping=True)
+    strangers.follow(wanted)
+    strangers.step(at(2), dropping=True)
+    assert means[0].known == set()
+    assert strangers.status().means == ""
+
+
+def test_other_ports_start_it_again(strangers: Strangers, means: list[Broken]) -> None:
+    strangers.step(at(1), dropping=True)
+    strangers.follow(Wanted("enforce", (25, 2525), 80))
+    strangers.step(at(2), dropping=True)
+    assert means[0].ports == (25, 2525)
+
+
+def test_what_fails_admits_everybody_and_is_tried_again(
+    strangers: Strangers, means: list[Broken]
+) -> None:
+    strangers.step(at(1), dropping=True)
+    means[0].fails = "counts"
+    strangers.step(at(2), dropping=True)
+    assert (means[0].known, strangers.status().why) == (set(), "the kernel says no")
+    means[0].fails = ""
+    strangers.step(at(6), dropping=True)
+    assert strangers.status().means == ""
+    strangers.step(at(7), dropping=True)
+    assert (strangers.status().means, strangers.status().why) == ("broken", "")
+
+
+def test_the_first_means_that_works_is_used(known: KnownGood) -> None:
+    first, second = Broken(), Memory()
+    first.fails = "start"
+    strangers = Strangers("mx", known, lambda: [first, second])
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    assert strangers.status().means == "memory"
+
+
+def test_without_any_it_says_what_the_best_one_lacks(
+    strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
+) -> None:
+    means[0].fails = "start"
+    strangers.step(at(1), dropping=True)
+    strangers.step(at(60), dropping=True)
+    strangers.step(at(100), dropping=True)
+    assert strangers.status().why == "no BPF here"
+    assert caplog.text.count("everybody is admitted: no BPF here. a newer kernel") == 1
+
+
+def test_strangers_are_counted_and_the_counter_corrected(
+    strangers: Strangers, means: list[Broken]
+) -> None:
+    strangers.sample(sockets(3), at(1))  # before the start
+    strangers.step(at(1), dropping=True)
+    found = [*sockets(3), *sockets(9, far=b"\xcb\x00\x71"), *sockets(9, port=587)]
+    strangers.sample(found, at(3))
+    assert means[0].counts().open == 3
+    assert strangers.status().open == 3
+
+
+def test_idle_sessions_are_ended_only_while_others_wait(
+    known: KnownGood, means: list[Broken]
+) -> None:
+    ended: list[Sequence[Socket]] = []
+
+    def end(some: Sequence[Socket]) -> int:
+        ended.append(some)
+        return len(some)
+
+    strangers = Strangers("mx", known, lambda: means, end)
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    strangers.sample(sockets(4), at(1))
+    strangers.sample(sockets(4), at(30))
+    assert not ended
+    drop(means, 2)
+    strangers.step(at(31), dropping=True)
+    strangers.sample(sockets(5), at(31))
+    assert [one.identity for one in ended[0]] == [b"0", b"1"]  # two wait; the fifth is new
+    assert strangers.status().ended == 2

@@ -1,0 +1,234 @@
+import pytest
+
+from throttled.decide.overload import PACE, Delays, Place, cap, known_good, to_end
+from throttled.model import Action, Past
+from throttled.settings import Overload
+
+NOW = 1_800_000_000.0
+DAY = 86400.0
+IDLE = 10.0
+
+
+def run(delays: Delays, start: float, seconds: float, over_cap: int, others: int = 0) -> list[bool]:
+    """Step four times a second; return whether each step changed the limits."""
+    return [
+        delays.step(start + n / 4, over_cap, others, 300.0).limits for n in range(int(seconds * 4))
+    ]
+
+
+def place(
+    key: str,
+    age: float,
+    received: int = 0,
+    *,
+    answered: bool = True,
+    queued: bool = False,
+) -> Place:
+    return Place(key.encode(), age, received, answered, queued)
+
+
+def ended(*places: Place, cap: int = 80, wanted: int = 100) -> str:
+    return b"".join(one.key for one in to_end(places, cap, wanted, IDLE)).decode()
+
+
+# The state
+
+
+def test_nothing_happens_in_calm_times() -> None:
+    delays = Delays()
+    assert not any(run(delays, 100.0, 60, 0))
+    assert (delays.since, delays.pace, delays.turn, delays.full) == (0.0, 0, 0.0, False)
+
+
+def test_the_pace_is_limited_from_the_first_drop_on() -> None:
+    delays = Delays()
+    change = delays.step(100.0, 1, 0, 300.0)
+    assert (change.limits, change.began, delays.pace) == (True, False, PACE)
+
+
+def test_strangers_count_as_delayed_after_three_seconds_and_until_a_minute_without_drops() -> None:
+    delays = Delays()
+    run(delays, 100.0, 2.9, 5)
+    assert (delays.delaying, delays.since) == (False, 100.0)
+    assert delays.step(103.0, 5, 0, 300.0).began
+    assert not delays.step(103.25, 5, 0, 300.0).began
+    run(delays, 103.5, 59, 0)
+    assert delays.delaying
+    assert delays.step(163.5, 0, 0, 300.0).ended
+    assert (delays.since, delays.pace, delays.turn) == (0.0, 0, 0.0)
+
+
+def test_a_burst_of_an_instant_is_no_overload() -> None:
+    delays = Delays()
+    delays.step(100.0, 50, 0, 300.0)
+    run(delays, 100.25, 59, 0)
+    assert not delays.delaying
+
+
+def test_drops_by_turns_alone_keep_it_up() -> None:
+    delays = Delays()
+    run(delays, 100.0, 10, 5)
+    run(delays, 110.0, 120, 0, others=5)
+    assert delays.delaying
+    assert not delays.full
+
+
+def test_a_storm_of_a_few_seconds_is_not_slowed_by_turns() -> None:
+    """Three hundred new customers of one provider, all from its three networks."""
+    delays = Delays()
+    run(delays, 100.0, 4.9, 100)
+    assert delays.turn == 0.0
+
+
+def test_storms_with_a_pause_between_them_are_two_storms() -> None:
+    delays = Delays()
+    run(delays, 100.0, 4, 100)
+    run(delays, 104.0, 5, 0)
+    run(delays, 109.0, 4, 100)
+    assert delays.turn == 0.0
+
+
+def test_a_botnet_takes_turns_and_none_of_its_networks_comes_twice_before_all_had_one() -> None:
+    delays = Delays()
+    run(delays, 100.0, 5, 100)
+    for second in range(105, 235):
+        run(delays, second, 1, 100)
+        assert delays.turn >= min(300.0, second - 100)
+    assert delays.turn > 250.0
+    run(delays, 235.0, 60, 100)
+    assert delays.turn == 300.0
+
+
+def test_turns_get_shorter_when_places_stay_free() -> None:
+    delays = Delays()
+    run(delays, 100.0, 25, 100)
+    longest = delays.turn
+    run(delays, 125.0, 30, 0, others=9)
+    assert delays.turn == longest
+    run(delays, 155.0, 20, 0, others=9)
+    assert longest - 6 < delays.turn < longest
+    run(delays, 175.0, 600, 0, others=9)
+    assert delays.turn == 1.0
+
+
+# The cap
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "expected"),
+    [
+        (Overload(), [100], 80),
+        (Overload(), [100, 50, 0], 40),
+        (Overload(reserve="50%"), [100], 50),
+        (Overload(), [1], 1),
+        (Overload(), [0], 0),
+        (Overload(), [], 0),
+        (Overload(cap=7), [100], 7),
+    ],
+)
+def test_the_cap_follows_from_the_process_limit(
+    settings: Overload, processes: list[int], expected: int
+) -> None:
+    assert cap(settings, processes) == expected
+
+
+def test_each_scope_has_its_mode() -> None:
+    assert (Overload().mode("mx"), Overload().mode("submission")) == ("enforce", "report")
+
+
+# Sessions
+
+
+def test_a_session_that_says_nothing_is_ended_after_three_seconds() -> None:
+    assert ended(place("a", 2.9), place("b", 3.0)) == "b"
+
+
+def test_a_session_that_said_something_has_ten() -> None:
+    assert ended(place("a", 9.9, 6), place("b", 10.1, 6)) == "b"
+
+
+def test_the_longest_are_ended_first_and_no_more_than_others_wait_for() -> None:
+    sessions = [place("a", 20), place("b", 40), place("c", 30)]
+    assert ended(*sessions) == "bca"
+    assert ended(*sessions, wanted=2) == "bc"
+    assert ended(*sessions, wanted=0) == ""
+
+
+def test_a_noop_every_seven_seconds_does_not_help() -> None:
+    assert ended(place("a", 11, received=6)) == "a"
+    assert ended(place("a", 60, received=16 + 8 * 6)) == "a"
+
+
+def test_a_large_mail_over_a_modem_is_never_ended() -> None:
+    for seconds in range(0, 3600, 10):
+        assert ended(place("a", seconds, received=400 + 300 * seconds, answered=False)) == ""
+
+
+def test_an_honest_server_has_thirty_seconds_more_than_what_it_sends() -> None:
+    """EHLO, TLS, MAIL and RCPT of a slow server at the other end of the world: 2,000 bytes."""
+    assert ended(place("a", 17, received=2_000)) == ""
+
+
+def test_a_message_whose_reply_is_owed_has_a_minute() -> None:
+    """A content filter before the queue thinks; the sender does not know of its acceptance."""
+    assert ended(place("a", 59, received=500, answered=False)) == ""
+    assert ended(place("a", 63, received=500, answered=False)) == "a"
+
+
+def test_half_a_command_is_no_message() -> None:
+    assert ended(place("a", 19, received=3, answered=False)) == ""
+    assert ended(place("a", 21, received=3, answered=False)) == "a"
+
+
+def test_who_waits_to_be_accepted_is_not_idle() -> None:
+    assert ended(place("a", 9, queued=True), place("b", 1)) == ""
+
+
+def test_in_the_middle_of_an_attack_those_that_wait_are_ended_first() -> None:
+    waiting = [place("q", 0, queued=True) for _ in range(3)]
+    served = [place("s", 2) for _ in range(4)]
+    assert ended(*waiting, *served, cap=5, wanted=0) == "qq"
+    assert ended(*waiting, *served, cap=2, wanted=0) == "qqq"
+    old = [place("o", 50) for _ in range(4)]
+    assert ended(*waiting, *old, cap=2, wanted=0) == "qqqoo"
+
+
+def test_a_few_above_the_cap_are_left_alone() -> None:
+    """The kernel lets some in whose handshakes were under way."""
+    waiting = [place("q", 0, queued=True) for _ in range(91)]
+    assert ended(*waiting[:90], cap=80, wanted=0) == ""
+    assert ended(*waiting, cap=80, wanted=0) == 11 * "q"
+
+
+# Who is known good
+
+
+@pytest.mark.parametrize(
+    ("past", "good"),
+    [
+        (Past(), False),
+        (Past(deliveries=500, delivery_days=1), False),  # a botnet's spam, or a first day
+        (Past(deliveries=2, delivery_days=2), True),
+        (Past(logins=1, last_login=NOW), False),
+        (Past(logins=2, last_login=NOW), True),
+        (Past(logins=9, last_login=NOW - 31 * DAY), False),
+    ],
+)
+def test_good_evidence_makes_known_good(past: Past, *, good: bool) -> None:
+    assert known_good(past, NOW) == good
+
+
+@pytest.mark.parametrize(
+    ("action", "until", "good"),
+    [
+        ("ban", NOW + 1, False),
+        ("throttle", NOW + 1, False),
+        ("ban", NOW - 1, True),
+        ("exempt", NOW + 1, True),
+    ],
+)
+def test_who_is_throttled_or_banned_is_not_known_good(
+    action: Action, until: float, *, good: bool
+) -> None:
+    past = Past(deliveries=9, delivery_days=9, action=action, until=until)
+    assert known_good(past, NOW) == good

@@ -1,0 +1,115 @@
+"""What configuration and facts want in a scope, and that nothing here fails closed."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from throttled.config.schema import Config
+from throttled.core.overload import Wanted
+from throttled.core.pipeline import Pipeline
+from throttled.decide.protect import Protection
+from throttled.enforce.admission.memory import Memory
+from throttled.enforce.admission.protocol import AdmissionCounts
+from throttled.model import Facts, Scope, Service
+from throttled.parse.parser import Parser
+from throttled.service.overload import Overload, wanted
+from throttled.settings import Overload as Settings
+from throttled.settings import OverloadMode, Policy
+from throttled.store.store import Store
+
+
+def service(port: int, scope: Scope = "mx", proxy: str = "", processes: int = 100) -> Service:
+    return Service("/etc/postfix", str(port), "smtpd", "postfix", port, scope, proxy, processes)
+
+
+FACTS = Facts(services=(service(25), service(587, "submission", processes=50)))
+
+
+def want(
+    facts: Facts = FACTS,
+    scope: Scope = "mx",
+    settings: Settings | None = None,
+    *,
+    observing: bool = False,
+) -> Wanted:
+    config = Config(overload=settings or Settings())
+    return wanted(config, facts, scope, observing=observing)
+
+
+def test_the_defaults() -> None:
+    assert want() == Wanted("enforce", (25,), 80, 300.0, 10.0)
+    assert want(scope="submission") == Wanted("report", (587,), 40, 300.0, 10.0)
+
+
+@pytest.mark.parametrize(("own", "mode"), [("enforce", "report"), ("off", "off")])
+def test_observing_it_only_reports(own: OverloadMode, mode: OverloadMode) -> None:
+    assert want(settings=Settings(mx=own), observing=True).mode == mode
+
+
+def test_ports_behind_a_proxy_are_left_out() -> None:
+    facts = Facts(services=(service(25), service(2525, proxy="haproxy", processes=10)))
+    assert want(facts).ports == (25,)
+    assert want(facts).cap == 80
+    facts = Facts(services=(service(2525, proxy="haproxy"),))
+    assert (want(facts).ports, want(facts).why) == ((), "no service of Postfix is known")
+
+
+def test_without_a_process_limit_there_is_no_cap() -> None:
+    found = want(Facts(services=(service(25, processes=0),)))
+    assert (found.cap, found.why) == (
+        0,
+        "Postfix has no process limit here; set [overload] cap",
+    )
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    with_store = Store.open(str(tmp_path / "t.db"))
+    yield Pipeline(Policy(), FACTS, with_store, None, Parser(UTC, 0.0))
+    with_store.close()
+
+
+class Odd(Memory):
+    """Raises what nobody foresaw."""
+
+    broken = False
+
+    def counts(self) -> AdmissionCounts:
+        if self.broken:
+            raise ZeroDivisionError
+        return super().counts()
+
+
+def test_whatever_raises_everybody_is_admitted(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("throttled.core.overload._AGAIN", 0.1)
+    monkeypatch.setattr("throttled.core.overload._SOON", 0.1)
+    means = Odd()
+    overload = Overload(pipeline, observing=False, make=lambda _: [means])
+    overload.follow(Config(overload=Settings(submission="off")), FACTS, Protection(FACTS))
+
+    async def until(happened: str) -> None:
+        for _ in range(200):
+            if overload.status()[0].means == happened:
+                return
+            await asyncio.sleep(0.05)
+        raise TimeoutError(happened)
+
+    async def story() -> None:
+        task = asyncio.create_task(overload.run())
+        await until("memory")
+        means.broken = True
+        await until("")
+        means.broken = False
+        await until("memory")  # it goes on
+        task.cancel()
+        overload.close()
+        assert overload.status()[0].means == ""
+
+    asyncio.run(story())
+    assert pipeline.skipped.counts["step"] >= 1
+    assert [one.scope for one in overload.status()] == ["mx"]

@@ -1,0 +1,157 @@
+"""Which clients are known good in each scope: always admitted, when strangers are delayed.
+
+Read from the store in pieces at the start and every hour, and kept up to date with decisions and
+new evidence: a new login counts a second or two after its line. What is protected (loopback,
+mynetworks, the allowlist …) belongs to them too.
+
+Owns them: at most `MOST` addresses, above that those later in the order of their text are
+strangers.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from throttled import address
+from throttled.clock import Moment
+from throttled.core.recorder import Recorder
+from throttled.decide.overload import known_good
+from throttled.decide.protect import Protection
+from throttled.errors import StoreError
+from throttled.model import SCOPES, Decision, Scope
+
+#: Each means of admission control has room for more.
+MOST = 100_000
+#: Addresses between two iterations of the event loop, some milliseconds; and of which new evidence
+#: waits.
+_PIECE, _PENDING = 250, 20_000
+_EVERY = 3600.0
+
+
+class KnownGood:
+    """Addresses and networks."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        """Know nobody yet.
+
+        Args:
+            recorder: its store has the evidence; it reports new evidence from now on.
+        """
+        self.read = False  # all that the store has
+        self.full = False
+        self._recorder = recorder
+        self._good: dict[Scope, set[bytes]] = {scope: set() for scope in SCOPES}
+        self._protected: dict[int, dict[bytes, bool]] = {}
+        self._networks: set[str] = set()
+        #: Addresses with new evidence; those that come first are recorded by now.
+        self._evident: dict[str, None] = {}
+        self._recorded: list[str] = []
+        self._added: dict[Scope, dict[str, bool]] = {scope: {} for scope in SCOPES}
+        self._due = 0.0  # boot clock, of the next reading
+        recorder.evident = self.evident
+
+    def __contains__(self, key: tuple[bytes, Scope]) -> bool:
+        """Return whether a packed address is known good in a scope."""
+        packed, scope = key
+        return packed in self._good[scope] or any(
+            prefix <= len(packed) * 8 and address.mask(packed, prefix) in members
+            for prefix, members in self._protected.items()
+        )
+
+    def subjects(self, scope: Scope) -> Iterator[str]:
+        """Yield all that are known good in a scope."""
+        yield from self._networks
+        yield from map(address.unpack, self._good[scope])
+
+    def count(self, scope: Scope) -> int:
+        """Return how many addresses are known good in a scope, without protected ones."""
+        return len(self._good[scope])
+
+    def protect(self, protection: Protection) -> None:
+        """Take what is protected now."""
+        networks = set(protection.networks)
+        for scope in SCOPES:
+            self._added[scope] |= dict.fromkeys(self._networks - networks, False)
+            self._added[scope] |= dict.fromkeys(networks - self._networks, True)
+        self._networks = networks
+        self._protected = {}
+        for packed, prefix in map(address.parse, networks):
+            self._protected.setdefault(prefix, {})[packed] = True
+
+    def evident(self, addresses: Iterable[str]) -> None:
+        """Learn of new good evidence, which is recorded soon."""
+        if len(self._evident) < _PENDING:
+            self._evident |= dict.fromkeys(addresses)
+
+    def decided(self, decisions: Sequence[Decision]) -> None:
+        """Learn what was decided: who is throttled or banned is no longer known good."""
+        for decision in decisions:
+            if address.kind(decision.subject) != "address":
+                continue
+            if decision.action in ("throttle", "ban"):
+                self._put(decision.subject, decision.scope, good=False)
+            elif decision.action == "release":
+                self.evident([decision.subject])
+
+    def changes(self, scope: Scope) -> Mapping[str, bool]:
+        """Return what was added (true) and removed (false) since the last call."""
+        changes, self._added[scope] = self._added[scope], {}
+        return changes
+
+    def due(self, boot: float) -> bool:
+        """Return whether the store is to be read."""
+        return boot >= self._due
+
+    def tick(self, now: Moment) -> None:
+        """Judge who had new evidence a second ago.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        recorded, self._recorded = self._recorded, list(self._evident)
+        self._evident = {}
+        for start in range(0, len(recorded), _PIECE):
+            self._judge(recorded[start : start + _PIECE], now.wall)
+
+    async def load(self, now: Moment) -> None:
+        """Read all evidence of the store; who has none any more is no longer known good.
+
+        Raises:
+            StoreError: it cannot be read; those known so far stay.
+        """
+        self._due = now.boot + _EVERY
+        found, after = set[str](), ""
+        while piece := self._recorder.store.good_addresses(after, now.wall, _PIECE):
+            self._judge(piece, now.wall)
+            found.update(piece)
+            after = piece[-1]
+            self.full = len(found) >= MOST
+            if self.full:
+                break
+            await asyncio.sleep(0)
+        known = set(map(address.unpack, self._good["mx"] | self._good["submission"]))
+        others = sorted(known - found)
+        for start in range(0, len(others), _PIECE):
+            self._judge(others[start : start + _PIECE], now.wall)
+            await asyncio.sleep(0)
+        self.read = True
+
+    def failed(self, boot: float, again: float) -> None:
+        """Read the store again after some seconds."""
+        self._due = boot + again
+
+    def _judge(self, addresses: Sequence[str], wall: float) -> None:
+        keys = [(subject, scope) for subject in addresses for scope in SCOPES]
+        try:
+            pasts = self._recorder.store.past(keys, wall)
+        except StoreError:
+            self.evident(addresses)
+            raise
+        for (subject, scope), past in pasts.items():
+            self._put(subject, scope, good=known_good(past, wall))
+
+    def _put(self, subject: str, scope: Scope, *, good: bool) -> None:
+        packed, known = address.pack(subject), self._good[scope]
+        if good == (packed in known) or (good and len(known) >= MOST):
+            return
+        (known.add if good else known.discard)(packed)
+        self._added[scope][subject] = good

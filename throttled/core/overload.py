@@ -1,0 +1,296 @@
+"""Strangers in one scope: limited by an `Admission`, and their sessions ended where need be.
+
+`throttled.decide.overload` decides, `throttled.enforce.admission` counts and drops. Here the two
+meet the open connections, which inet_diag lists. Whatever fails (the kernel, the store) means that
+everybody is admitted. Owns the `Admission` of the scope, and since when each session is open.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+
+from throttled.address import unpack
+from throttled.clock import Moment
+from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
+from throttled.core.known_good import KnownGood
+from throttled.decide.overload import PACE, Delays, Place, to_end
+from throttled.enforce.admission.protocol import (
+    Admission,
+    AdmissionCounts,
+    AdmissionLimits,
+)
+from throttled.enforce.sockets import Socket, destroy
+from throttled.errors import BackendError
+from throttled.model import Scope
+from throttled.settings import OverloadMode
+
+log = logging.getLogger("throttled")
+
+#: Seconds after which a start that failed is tried again, and one is after what failed later: rules
+#: that another program removed, a Postfix that was started again elsewhere.
+_AGAIN, _SOON = 60.0, 5.0
+_RENEW, _CORRECT = 1.0, 2.0
+_NETWORKS = 5
+#: Of the cap: below this share an inexact means lets as many in at once.
+_FEW = 4
+_NOTHING = AdmissionCounts()
+
+
+class Wanted(Struct, frozen=True):
+    """What holds in a scope."""
+
+    mode: OverloadMode
+    ports: tuple[int, ...] = ()
+    cap: int = 0  # 0: any number
+    turn: float = 300.0
+    idle: float = 10.0
+    why: str = ""  # nothing is limited: the reason
+
+
+class Strangers:
+    """Clients of a scope that are not known good."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        known: KnownGood,
+        make: Callable[[], Sequence[Admission]],
+        end: Callable[[Sequence[Socket]], int] = destroy,
+    ) -> None:
+        """Limit nobody yet.
+
+        Args:
+            scope: whose.
+            known: who is no stranger.
+            make: returns means of admission control, the best first.
+            end: ends sessions, and returns how many have ended.
+        """
+        self.scope = scope
+        self.wanted = Wanted("off")
+        self.error: BackendError | None = None
+        self.delays = Delays()
+        self.open = 0
+        self.ended = 0  # sessions, since the start
+        self._known = known
+        self._make = make
+        self._end_sessions = end
+        self._admission: Admission | None = None
+        self._counts = _NOTHING
+        self._limits: AdmissionLimits | None = None
+        self._over_cap = 0  # connections dropped by the cap in the latest step
+        self._began = 0.0  # wall clock, since when strangers are delayed
+        self._tried = self._renewed = self._corrected = 0.0  # boot clock
+        #: Boot clock, since a process accepted each, or greeted it, by the kernel's cookie.
+        self._since: dict[tuple[bytes, bool], float] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether connections are to be limited, or what would be is to be reported."""
+        return self.wanted.mode != "off" and bool(self.wanted.ports and self.wanted.cap)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the open connections are to be looked at each time."""
+        return self._admission is not None and (self.delays.since > 0 or not self._admission.exact)
+
+    def follow(self, wanted: Wanted) -> None:
+        """Take what holds now; limits of a started means change with the next step."""
+        if wanted.ports != self.wanted.ports:
+            self.stop()
+        self.wanted = wanted
+        self._tried = 0.0  # what failed may work now
+        if not self.active:
+            self.stop()
+
+    def step(self, now: Moment, *, dropping: bool) -> None:
+        """Learn what was dropped, and set the limits accordingly.
+
+        Args:
+            now: both clocks.
+            dropping: whether the mode and the store allow it.
+        """
+        if not self.active or not self._known.read:
+            return
+        # With nobody known good there is nobody whom this would help, as on a first day.
+        dropping &= self._known.count(self.scope) > 0
+        try:
+            admission = self._admission or self._start(now, dropping=dropping)
+            if admission is not None:
+                self._step(admission, now, dropping=dropping)
+        except BackendError as error:
+            self._failed(error, now)
+
+    def sample(self, sockets: Sequence[Socket], now: Moment) -> None:
+        """Compare with the open connections, and end those of strangers that others wait for.
+
+        Args:
+            sockets: open connections to any port.
+            now: both clocks.
+        """
+        admission = self._admission
+        if admission is None:
+            return
+        ours = [s for s in sockets if s.port in self.wanted.ports]
+        strangers = [s for s in ours if (s.far, self.scope) not in self._known]
+        self.open = len(strangers)
+        since = {(s.identity, s.spoken): now.boot for s in strangers if s.inode}
+        self._since = {key: self._since.get(key, at) for key, at in since.items()}
+        if not admission.exact or now.boot - self._corrected >= _CORRECT:
+            self._corrected = now.boot
+            try:
+                admission.correct(len(strangers))
+            except BackendError as error:
+                self._failed(error, now)
+                return
+        if self._limits is not None and self._limits.dropping:
+            self._end(strangers, now.boot)
+
+    def stop(self) -> None:
+        """Admit everybody. Idempotent."""
+        if self._admission is not None:
+            with suppress(BackendError):
+                self._admission.stop()
+        self._admission, self._limits, self._counts = None, None, _NOTHING
+        self.delays, self.open, self._since = Delays(), 0, {}
+
+    def status(self) -> OverloadStatus:
+        """Return what `status` says."""
+        counts, admission = self._counts, self._admission
+        dropping = self._limits is not None and self._limits.dropping
+        why = self.error.message if self.error else self.wanted.why
+        if not why and self.wanted.mode == "enforce" and not dropping:
+            why = self._not_dropping()
+        most: list[tuple[str, int]] = []
+        if admission is not None and self.delays.since:
+            with suppress(BackendError):
+                most = admission.delayed_networks(_NETWORKS)
+        return OverloadStatus(
+            self.scope,
+            self.wanted.mode,
+            "" if admission is None else admission.name,
+            self.wanted.cap,
+            max(self.open, counts.open),
+            self._known.count(self.scope),
+            self._began if self.delays.delaying else 0.0,
+            self.delays.turn,
+            counts.networks,
+            counts.admitted,
+            counts.dropped_cap,
+            counts.dropped_pace,
+            counts.dropped_turn,
+            self.ended,
+            why,
+            [Delayed(*one) for one in most],
+        )
+
+    def _not_dropping(self) -> str:
+        if not self._known.read:
+            return READING
+        nobody = self._known.count(self.scope) == 0
+        return NOBODY if nobody else "the database cannot be used"
+
+    def _start(self, now: Moment, *, dropping: bool) -> Admission | None:
+        if self._tried and now.boot - self._tried < _AGAIN:
+            return None
+        self._tried = now.boot
+        self._known.changes(self.scope)
+        admission, limits = self._first(dropping=dropping)
+        self._admission, self._limits, self._renewed = admission, limits, now.boot
+        self._counts, self.error = admission.counts(), None
+        log.info(
+            "admission control by %s in %s: strangers may have %d connections open, %d clients "
+            "are known good",
+            admission.name,
+            self.scope,
+            self.wanted.cap,
+            self._known.count(self.scope),
+        )
+        return admission
+
+    def _first(self, *, dropping: bool) -> tuple[Admission, AdmissionLimits]:
+        """Start the first means that works here.
+
+        Raises:
+            BackendError: none does; what the best one lacks.
+        """
+        errors: list[BackendError] = []
+        for admission in self._make():
+            limits = self._limits_of(admission, dropping=dropping)
+            try:
+                admission.start(self.wanted.ports, limits, self._known.subjects(self.scope))
+            except BackendError as error:
+                errors.append(error)
+            else:
+                return admission, limits
+        raise errors[0]
+
+    def _step(self, admission: Admission, now: Moment, *, dropping: bool) -> None:
+        changes = self._known.changes(self.scope)
+        if changes:
+            admission.remove_known([subject for subject, added in changes.items() if not added])
+            admission.add_known([subject for subject, added in changes.items() if added])
+        counts, before = admission.counts(), self._counts
+        self._counts = counts
+        self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
+        others = counts.dropped - counts.dropped_cap - before.dropped + before.dropped_cap
+        change = self.delays.step(now.boot, self._over_cap, max(0, others), self.wanted.turn)
+        limits = self._limits_of(admission, dropping=dropping)
+        if limits != self._limits:
+            admission.limit(limits)
+            self._limits = limits
+        if now.boot - self._renewed >= _RENEW:
+            admission.renew()
+            self._renewed = now.boot
+        if change.began:
+            self._began = now.wall - (now.boot - self.delays.since)
+            verb = "are" if limits.dropping else "would be"
+            log.warning(
+                "overload in %s: strangers %s delayed, more than %d connections; known good "
+                "clients are not",
+                self.scope,
+                verb,
+                limits.cap,
+            )
+        elif change.ended:
+            log.info("overload in %s is over: strangers are no longer delayed", self.scope)
+
+    def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
+        delays, cap = self.delays, self.wanted.cap
+        pace = delays.pace
+        if not pace and not admission.exact:
+            pace = PACE if self.open >= cap // _FEW else max(PACE, cap // _FEW)
+        acts = dropping and self.wanted.mode == "enforce"
+        return AdmissionLimits(cap, pace, float(round(delays.turn)), acts)
+
+    def _end(self, strangers: Sequence[Socket], at: float) -> None:
+        """End the sessions that waste places, as far as others wait for these."""
+        if not self.delays.full and len(strangers) <= self.wanted.cap:
+            return
+        places = [
+            Place(
+                s.identity,
+                at - self._since.get((s.identity, s.spoken), at),
+                s.received,
+                s.waits and s.spoken,
+                not s.inode,
+            )
+            for s in strangers
+        ]
+        wanted = self._over_cap if self.delays.full else 0
+        keys = {p.key for p in to_end(places, self.wanted.cap, wanted, self.wanted.idle)}
+        if keys:
+            ending = [s for s in strangers if s.identity in keys]
+            ended = self._end_sessions(ending)
+            self.ended += ended
+            some = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
+            log.debug("ended %d idle sessions in %s: %s", ended, self.scope, some)
+
+    def _failed(self, error: BackendError, now: Moment) -> None:
+        if self.error is None:
+            text = "no admission control in %s, everybody is admitted: %s. %s"
+            log.warning(text, self.scope, error.message, error.hint)
+        again = _AGAIN if self._admission is None else _SOON
+        self.stop()
+        self.error, self._tried = error, now.boot - _AGAIN + again

@@ -1,0 +1,183 @@
+"""Overload: when strangers are delayed, for how long, and whose sessions are ended. Pure.
+
+Clients without good evidence, *strangers*, may have some connections open at a time (the cap); the
+kernel drops further ones (`throttled.enforce.admission`). Here is what follows from what it dropped
+and from what their sessions did.
+
+Known good is a client that delivered mail on two days, or logged in twice, within 30 days: a botnet
+that delivered one spam from each address is not.
+
+Turns: while the cap drops connections, a network is admitted once in T seconds, so that an attack
+has no network left and the next newcomer is admitted at once. T grows by two seconds a second, so
+no network is admitted again before all others had their turn, and half of the time then stays for
+newcomers. It begins after `_STORM`, so that a short honest storm from one network is not slowed.
+
+Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
+`idle`, the longest first; each 250 bytes received add a second. So an upload at modem speed is not
+ended, and a NOOP every seven seconds does not help. Who says nothing at all after the greeting has
+a third of the time: honest clients answer within a round trip, and silent bots leave no place free
+for newcomers longer than that. Sessions in which Postfix owes a reply have six times as long, once
+they received enough for a message: between its final dot and the reply the client does not know
+that it was accepted.
+
+Owns the state of one scope.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from throttled.model import RESTRICTING, Past
+from throttled.settings import Overload as Settings
+
+#: Seconds of drops before strangers count as delayed, and without drops before they no longer do.
+_BEGINS, _ENDS = 3.0, 60.0
+#: Drops further apart than this are not one reason to delay.
+_PAUSE = 2.0
+#: New strangers in 100 ms while the cap drops connections: Postfix's master starts about 80
+#: processes a second (measured, Postfix 3.7.11).
+PACE = 8
+_STORM = 5.0
+#: T grows and shrinks by so many seconds a second; it shrinks after so long without drops.
+_GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
+#: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
+#: without having begun in the middle of an attack.
+_SLACK = 8
+#: Bytes received that add a second to a session's time.
+_BYTES = 250
+#: Bytes without which there is no message in a session: EHLO, MAIL, RCPT, DATA and a header.
+_MESSAGE = 160
+#: Multiples of `idle` for a session in which Postfix owes a reply, with and without a message.
+_OWES, _OWES_LITTLE = 6.0, 2.0
+#: And for one that said nothing.
+_SILENT = 0.3
+_DAYS, _LOGINS = 2, 2
+_MONTH = 30 * 86400.0
+
+
+class Change(Struct, frozen=True):
+    """What the latest drops changed."""
+
+    began: bool = False  # strangers are being delayed from now on
+    ended: bool = False
+    limits: bool = False  # the pace or T
+
+
+class Delays:
+    """Whether strangers are being delayed, and how."""
+
+    def __init__(self) -> None:
+        """Begin without delays."""
+        self.since = 0.0  # of the first drop; 0.0: none lately
+        self.delaying = False
+        self.turn = 0.0  # T, in seconds
+        self.full = False  # the cap dropped connections within the last moments
+        self._latest = 0.0  # the last drop …
+        self._capped = 0.0  # … of the cap
+        self._begun = 0.0  # of drops by the cap without a pause
+        self._at = 0.0
+
+    @property
+    def pace(self) -> int:
+        """New strangers in 100 ms; 0: any number."""
+        return PACE if self.since else 0
+
+    def step(self, at: float, over_cap: int, others: int, longest: float) -> Change:
+        """Learn what was dropped since the last call.
+
+        Args:
+            at: now, on the boot clock.
+            over_cap: connections of strangers dropped because the cap was reached.
+            others: those dropped because of the pace or of turns.
+            longest: T at most.
+        """
+        before = self.since > 0, self.turn, self.delaying
+        passed = at - self._at if self._at else 0.0
+        self._at = at
+        if over_cap or others:
+            self.since = self.since or at
+            self._latest = at
+        elif self.since and at - self._latest > _ENDS:
+            self.since, self.turn, self.delaying = 0.0, 0.0, False
+        if over_cap:
+            if at - self._capped > _PAUSE:
+                self._begun = at
+            self._capped = at
+        self.full = bool(self._capped) and at - self._capped <= _PAUSE
+        self.delaying |= bool(self.since) and self._latest - self.since >= _BEGINS
+        self._adapt_turn(at, passed, longest)
+        return Change(
+            self.delaying and not before[2],
+            before[2] and not self.delaying,
+            before[:2] != (self.since > 0, self.turn),
+        )
+
+    def _adapt_turn(self, at: float, passed: float, longest: float) -> None:
+        if self._capped == at and (self.turn or at - self._begun >= _STORM):
+            self.turn = min(longest, (self.turn or _GROWS * _STORM) + _GROWS * passed)
+        elif self.turn and at - self._capped > _QUIET:
+            self.turn = max(1.0, self.turn - _SHRINKS * passed)
+
+
+class Place(Struct, frozen=True):
+    """A stranger's open connection."""
+
+    key: bytes
+    age: float  # seconds since Postfix greeted it; before that, since a process accepted it
+    received: int  # bytes
+    answered: bool  # Postfix waits for the client
+    queued: bool  # no process has accepted it yet
+
+
+def cap(settings: Settings, processes: Iterable[int]) -> int:
+    """Return how many connections strangers may have open at a time; 0: any number.
+
+    Args:
+        settings: the operator's.
+        processes: the process limits of the services; 0: no limit.
+    """
+    if settings.cap != "auto":
+        return settings.cap
+    fewest = min(filter(None, processes), default=0)
+    reserve = fewest * float(settings.reserve.rstrip("%")) / 100
+    return max(1, int(fewest - reserve)) if fewest else 0
+
+
+def to_end(places: Sequence[Place], most: int, wanted: int, idle: float) -> list[Place]:
+    """Return the connections to end.
+
+    Args:
+        places: of strangers.
+        most: the cap. There are far more if it began in the middle of an attack: then those that no
+            process accepted yet are ended first.
+        wanted: how many others wait for a place.
+        idle: see the settings.
+    """
+    above = len(places) - most
+    if above <= most // _SLACK:
+        above = 0
+    ended = [place for place in places if place.queued][:above]
+    late = [(place.age - _time(place, idle), place) for place in places if not place.queued]
+    late = sorted((one for one in late if one[0] >= 0), key=lambda one: -one[0])
+    return ended + [place for _, place in late[: max(wanted, above - len(ended))]]
+
+
+def _time(place: Place, idle: float) -> float:
+    """Return how long a connection may last with what it received."""
+    factor = 1.0 if place.received else _SILENT
+    if not place.answered:
+        factor = _OWES if place.received >= _MESSAGE else _OWES_LITTLE
+    return factor * idle + place.received / _BYTES
+
+
+def known_good(past: Past, now: float) -> bool:
+    """Return whether a client is known good in a scope: no stranger, whatever its connections do.
+
+    Args:
+        past: what the store knows of it there.
+        now: wall clock.
+    """
+    if past.action in RESTRICTING and past.until > now:
+        return False
+    logins = past.logins if now - past.last_login < _MONTH else 0
+    return past.delivery_days >= _DAYS or logins >= _LOGINS

@@ -1,0 +1,120 @@
+"""The maps of the programs in throttled/bpf/admission.c: keys, values, settings. Pure.
+
+Names and meanings are those of throttled/bpf/admission.h; a test compares the two.
+"""
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from throttled import address
+from throttled.enforce.admission.protocol import AdmissionLimits
+
+KNOWN_NETWORKS, NETWORKS, DELAYED = 4096, 65_536, 4096
+WHOLE, SLOT, HALF, SECOND = 65_536, 100_000_000, 500_000_000, 1_000_000_000
+LATE = 60 * SECOND
+CAP, PACE, TURN, REASONS = 0, 1, 2, 3
+
+LIMITS = struct.Struct("@QQqIIII")
+STATE = struct.Struct("@IIqQQQII8s8sQ")
+DELAY = struct.Struct("@QQ")
+SOURCE = struct.Struct("@16s")
+NETWORK = struct.Struct("@II16s")
+_NETWORK_KEY = struct.Struct("@I16s")  # without `unused`
+
+_MAPPED = bytes(10) + b"\xff\xff"
+_V4_BITS, _V6_BITS = 24, 64  # what a network is
+
+
+class State(NamedTuple):
+    """What the programs have counted."""
+
+    share: int
+    open: int
+    half: int
+    pending: tuple[int, int]
+    admitted: int
+
+    @classmethod
+    def unpack(cls, value: bytes) -> "State":
+        """Read the map's value."""
+        _lock, share, opened, _slot, half, _second, _in, _completed, pending, _passed, admitted = (
+            STATE.unpack(value)
+        )
+        now, before = struct.unpack("@II", pending)
+        return cls(share, opened, half, (now, before), admitted)
+
+    def waiting(self, now: int) -> int:
+        """Return the SYNs let through within the last second (or half of one) and not completed."""
+        age = now // HALF - self.half
+        return sum(self.pending[: max(0, 2 - age)])
+
+
+def first_state() -> bytes:
+    """Return the value that the programs begin with."""
+    return STATE.pack(0, WHOLE, 0, 0, 0, 0, 0, 0, bytes(8), bytes(8), 0)
+
+
+def pack_limits(limits: AdmissionLimits, base: int, until: int) -> bytes:
+    """Return the value of limits.
+
+    Args:
+        limits: see there.
+        base: what to add to the connections counted by the programs.
+        until: ns of the boot clock from which everybody is admitted.
+    """
+    turn = int(limits.turn * SECOND)
+    return LIMITS.pack(until, turn, base, max(0, limits.cap), limits.pace, limits.dropping, 0)
+
+
+def pack_ports(ports: Iterable[int]) -> bytes:
+    """Return the value of ports."""
+    ours = bytearray(65_536)
+    for port in ports:
+        ours[port] = 1
+    return bytes(ours)
+
+
+def known(subjects: Iterable[str]) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """Return the keys of addresses and of networks, with their subjects.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    addresses, networks = {}, {}
+    for subject in subjects:
+        packed, prefix = address.parse(subject)
+        if len(packed) == 4:
+            packed, prefix = _MAPPED + packed, prefix + 96
+        if prefix == 128:
+            addresses[SOURCE.pack(packed)] = subject
+        else:
+            networks[_NETWORK_KEY.pack(prefix, packed)] = subject
+    return addresses, networks
+
+
+def keys_of(packed: bytes) -> tuple[bytes, bytes]:
+    """Return the keys under which an address is looked up: itself, and in the trie."""
+    mapped = _MAPPED + packed if len(packed) == 4 else packed
+    return SOURCE.pack(mapped), _NETWORK_KEY.pack(128, mapped)
+
+
+def network(key: bytes) -> str:
+    """Return the network of a key of `networks` or `delayed`: a /24 or a /64."""
+    if key[:4] == bytes(4) and any(key):
+        return address.text(key[4:], _V4_BITS)
+    return address.text(key + bytes(8), _V6_BITS)
+
+
+def numbers(values: bytes) -> tuple[int, ...]:
+    """Return values of eight bytes that lie one after the other."""
+    return struct.unpack(f"@{len(values) // 8}Q", values)
+
+
+def delays(keys: bytes, values: bytes, since: int) -> list[tuple[str, int]]:
+    """Return networks and how many of their packets were dropped, if any was since a time."""
+    return [
+        (network(keys[n * 8 : n * 8 + 8]), count)
+        for n, (count, last) in enumerate(DELAY.iter_unpack(values))
+        if last >= since
+    ]

@@ -1,0 +1,110 @@
+"""What is wrong with the connection to a fleet, and with its hosts. Owns no state."""
+
+from collections.abc import Iterator
+
+from throttled.core.fleet import Fleet
+from throttled.core.inbox import Peer
+from throttled.fleet.frames import Down, Server
+from throttled.model import Finding
+
+_SILENT = 180.0  # seconds without an entry, and after the last forged one
+_SHOWN = 600.0  # seconds after the last unban that was ignored
+_HINTS = {
+    "process": "systemctl enable --now throttled-fleet.service; journalctl -u throttled-fleet",
+    "unreachable": "check that it runs, and that this host reaches [fleet] server; docs/fleet.md",
+    "refused": "check the name, the password and the ACL of this host there; docs/fleet.md",
+    "full": "raise its maxmemory; until then nothing of this host is published",
+}
+_REPLICA = "it is a replica: [fleet] server has to name the one that it follows"
+_REMOVE = "throttled fleet remove {name} --distrust"
+_PEER_HINTS = {
+    "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",
+    "brake": "throttled list --from {name}; then: throttled fleet trust {name}, or: " + _REMOVE,
+    "most": "throttled list --from {name}; then raise [fleet] most, or: " + _REMOVE,
+    "unbans": "throttled list --from {name}; to unban all of it: throttled fleet remove {name}",
+    "gap": "bans of that time are missing here until they expire; nothing to do",
+    "silent": "throttled fleet status, on {name}; if there is no such host now: " + _REMOVE,
+    "behind": "throttled fleet status; it publishes more than 5,000 rows/s; or: " + _REMOVE,
+}
+#: A connection that is lost for less is no finding.
+_PATIENCE = 10.0
+#: A peer whose entries have been waiting for less is not behind.
+_BEHIND = 60.0
+#: The oldest version of Redis that has what the ACL needs; Valkey began at 7.2.
+_OLDEST = 7
+
+
+def findings(fleet: Fleet, boot: float) -> Iterator[Finding]:
+    """Yield what is wrong at a time of the boot clock."""
+    down = fleet.down
+    if down is not None and boot - (fleet.down_since or boot) >= _PATIENCE:
+        what, hint = error(down)
+        what += "; this host protects itself alone meanwhile" if fleet.up is None else ""
+        yield Finding("warning", what, hint, f"fleet-{down.kind}")
+    if fleet.up is not None:
+        yield from (f for f in server(fleet.up.server) if f.key == "fleet-evicts")
+    for name, peer in fleet.inbox.peers.items():
+        for kind, what in _wrong(fleet, peer, boot):
+            hint = _PEER_HINTS[kind].format(name=name, secret=fleet.settings.secret)
+            yield Finding("warning", f"{name}: {what}", hint, f"fleet-{kind}:{name}")
+
+
+def error(down: Down | None) -> tuple[str, str]:
+    """Return what is wrong with the connection, and a hint; empty: nothing is."""
+    if down is None:
+        return "", ""
+    where = "" if down.kind == "process" else "the Redis server of the fleet: "
+    hint = _REPLICA if "ReadOnlyError" in down.text else _HINTS[down.kind]
+    return f"{where}{down.text.rstrip('.')}", hint
+
+
+def server(about: Server) -> Iterator[Finding]:
+    """Yield what is wrong with the Redis server, for `throttled check`; all but one are no fault.
+
+    Args:
+        about: what the fleet process saw when it connected.
+    """
+    if about.eviction not in {"", "noeviction"}:
+        what = f"the Redis server evicts keys (maxmemory-policy {about.eviction})"
+        yield Finding("warning", what, "set maxmemory-policy noeviction", "fleet-evicts")
+    if _major(about.version) < _OLDEST:
+        what = f"the Redis server is of version {about.version}"
+        hint = f"ACLs that name keys to be written need version {_OLDEST}.0, or Valkey"
+        yield Finding("warning", what, hint, "fleet-version")
+    if not about.persistent:
+        what = "the Redis server loses its data when it ends (appendonly no)"
+        hint = "set appendonly yes: else each host publishes its bans again after that"
+        yield Finding("warning", what, hint, "fleet-persistence")
+    if about.wide:
+        what = f"the ACL of the Redis server is too wide: this host may {', '.join(about.wide)}"
+        hint = "allow what fleet-acl.conf of the examples does: a host that is taken over may so "
+        hint += "harm the others"
+        yield Finding("warning", what, hint, "fleet-acl")
+    if about.open:
+        what = "the Redis server answers without a password"
+        hint = "set: user default off"
+        yield Finding("warning", what, hint, "fleet-open")
+
+
+def _major(version: str) -> int:
+    major = version.partition(".")[0]
+    return int(major) if major.isascii() and major.isdigit() else _OLDEST
+
+
+def _wrong(fleet: Fleet, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
+    if peer.forged and boot - peer.forged_last < _SILENT:
+        yield "forged", "its entries are not made with the secret of this host"
+    if peer.braked:
+        yield "brake", "banned many clients that are good here; its bans are throttles"
+    if peer.most:
+        yield "most", f"published more than {fleet.settings.most} entries"
+    if peer.ignored is not None and boot - peer.ignored < _SHOWN:
+        yield "unbans", "unbanned more than 100 within a minute; the others stay banned here"
+    if peer.missing:
+        yield "gap", "an entry of it never came"
+    if fleet.up is None:
+        return
+    if boot - peer.heard > _SILENT:
+        yield "silent", "nothing was heard for three minutes"
+    if peer.behind_since is not None and boot - peer.behind_since >= _BEHIND:
+        yield "behind", f"its entries of {peer.behind():.0f} s are not processed yet"
