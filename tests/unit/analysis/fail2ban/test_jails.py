@@ -138,3 +138,8 @@ def test_no_durations(text: str) -> None:
 )
 def test_which_jails_are_about_mail(jail: Jail, *, postfix: bool, mail: bool) -> None:
     assert (jail.postfix, jail.mail) == (postfix, mail)
+
+
+def test_other_settings_of_a_dump_are_skipped() -> None:
+    found = jails.dumped("['add', 'x', 'auto']\n['set', 'x', 'usedns', 'warn']")
+    assert found.jails == {"x": Jail("x")}
