@@ -79,7 +79,7 @@ def test_a_list_by_name_is_replaced_and_removed(lab: Lab, guard: Daemon, tmp_pat
     assert guard.command("unban", "--list", "drop").stdout == "2 unbanned\n"
     assert {row.subject for row in guard.rows()} == {"198.51.100.7"}
     outcomes = [row["outcome"] for row in guard.ask("audit")["rows"]]
-    assert outcomes[:2] == ["2 done, 0 refused", "0 done, 0 refused"]
+    assert outcomes[:2] == ["2 done, 0 refused", "0 done, 0 refused, 2 removed"]
 
 
 class Served:

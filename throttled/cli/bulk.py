@@ -53,7 +53,8 @@ def parts(pieces: Sequence[T], so_far: Outcome) -> Iterator[tuple[T, Part | None
     command = secrets.token_hex(8)
     for number, piece in enumerate(pieces, 1):
         last = number == len(pieces)
-        yield piece, Part(command, number, last, so_far.done, len(so_far.skipped))
+        removed = so_far.outcomes.get("removed", 0)
+        yield piece, Part(command, number, last, so_far.done, len(so_far.skipped), removed)
 
 
 def show(result: Outcome, *, as_json: bool, sentence: Callable[[], str]) -> None:

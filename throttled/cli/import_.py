@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from throttled.cli import bulk, lists, output, replace_list
 from throttled.cli.bulk import Numbered, Outcome
@@ -77,6 +78,8 @@ def command(  # noqa: PLR0913 - the words of the command
     for warning in wanted.warnings[:_WARNINGS]:
         click.echo(output.printable(f"throttled: {warning}"), err=True)
     if name:
+        cut = lists.unended(data)
+        result.skipped = [replace(b, refused=b.refused and b.line != cut) for b in result.skipped]
         return replace_list.command(name, entries, result, force=force, as_json=as_json)
     with progress([file]) as shown:
         sent = 0

@@ -104,6 +104,8 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
     subject = next((row[name] for name in _ADDRESS if isinstance(row.get(name), str)), "")
     if not subject:
         raise UsageError("there is no address in it")
+    # As `cscli decisions list -o raw` writes it.
+    subject = re.sub(r"\A(?:ip|range):(?=.)", "", subject, flags=re.IGNORECASE)
     why = next((str(row[name]) for name in _WHY if row.get(name)), "")
     found: dict[str, Any] = {"subject": subject, "why": why[:500]}
     if row.get("action") in _ACTIONS:

@@ -11,6 +11,7 @@ Limits: `BYTES` in all, `LINE` characters a line. A bad entry is named, with its
 and never stops the others.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -32,6 +33,8 @@ from throttled.settings import Duration
 
 BYTES = 256 * 1024 * 1024
 LINE = 2000
+#: Characters of what is wrong with an entry: it quotes it.
+WHY = 300
 
 Word = Literal["ban", "throttle", "allow"]
 WORDS: tuple[Word, ...] = ("ban", "throttle", "allow")
@@ -75,7 +78,7 @@ def read(data: bytes, wanted: Wanted, now: float) -> Iterator[Read]:
     Raises:
         UsageError: JSON that cannot be read at all.
     """
-    rows, read_row = _form(data)
+    rows, read_row = _form(data.removeprefix(codecs.BOM_UTF8))
     records: int | None = None
     count = 0
     for number, row in enumerate(rows, 1):
@@ -89,11 +92,17 @@ def read(data: bytes, wanted: Wanted, now: float) -> Iterator[Read]:
             count += 1
             yield number, _finished(found, wanted)
         except ThrottledError as error:
-            yield Bad(
-                number, str(row)[:100].strip(), error.message, isinstance(error, RefusedError)
-            )
+            refused = isinstance(error, RefusedError)
+            yield Bad(number, str(row)[:100].strip(), error.message[:WHY], refused)
     if records is not None and records != count:
         yield Bad(0, "", f"it has {count} entries and should have {records}: a part is missing")
+
+
+def unended(data: bytes) -> int:
+    """Return the line at the end of a text without a line end: it may be cut off; 0 for none."""
+    if data.endswith(b"\n") or data.lstrip()[:1] in (b"{", b"["):
+        return 0
+    return data.count(b"\n") + 1
 
 
 _ReadRow = Callable[[Any, float], dict[str, Any] | None]

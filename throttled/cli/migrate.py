@@ -167,13 +167,22 @@ def _filter(directory: str, name: str) -> str:
 
 
 def _texts(directory: Path) -> Iterator[str]:
-    """Yield the files of jails in fail2ban's order (jail.conf(5))."""
+    """Yield the files of jails in fail2ban's order (jail.conf(5)).
+
+    Raises:
+        ValueError: one is none; names it.
+    """
     for kind in ("conf", "local"):
         for path in chain(
             [directory / f"jail.{kind}"], sorted((directory / "jail.d").glob(f"*.{kind}"))
         ):
             if path.exists():
-                yield path.read_text("utf-8", "replace")
+                text = path.read_text("utf-8-sig", "replace")
+                try:
+                    jails.read([text])
+                except ValueError as error:
+                    raise ValueError(f"{path.relative_to(directory)}: {error}") from error
+                yield text
 
 
 def _bans(path: str, mail: list[Jail], notes: list[str]) -> list[OldBan]:

@@ -32,13 +32,16 @@ from throttled.model import Facts
 _PROTECTION = Explain | Allow | Resolve | Disallow
 
 
-def ask_or_offline(request: Request, kind: type[R], *, observed: bool = False) -> R:
+def ask_or_offline(
+    request: Request, kind: type[R], *, observed: bool = False, quiet: bool = False
+) -> R:
     """Send a request to the daemon, or answer it from the store where no daemon runs.
 
     Args:
         request: a look, an unban, allow or disallow.
         kind: the type of its result.
         observed: look into the database of what was observed, whatever the configuration's mode.
+        quiet: do not say that no daemon runs: another request of the same command does.
 
     Raises:
         NotRunningError: no daemon, and there never was one: no store either.
@@ -54,7 +57,7 @@ def ask_or_offline(request: Request, kind: type[R], *, observed: bool = False) -
             paths = _databases(settings, request)
         except (OSError, ConfigError):
             raise error from None
-        if not _further(request):  # once, not for each piece
+        if not quiet and not _further(request):  # once, not for each piece
             click.echo(f"throttled: {error.message}; reading {paths[0]}", err=True)
             _warn_of_leftovers(settings)
         result = answer_without_daemon(settings, paths, request)

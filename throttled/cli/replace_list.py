@@ -75,7 +75,8 @@ def _refuse_unreadable(name: str, entries: Sequence[Numbered], skipped: Sequence
     unreadable = [bad for bad in skipped if not bad.refused]
     if unreadable:
         first = "; ".join(f"line {b.line}: {b.text}: {b.why}" for b in unreadable[:_SHOWN])
-        raise UsageError(f"{len(unreadable)} lines cannot be read: {first}", hint)
+        lines = "1 line" if len(unreadable) == 1 else f"{len(unreadable):,} lines"
+        raise UsageError(f"{lines} cannot be read: {first}", hint)
     if not entries:
         raise UsageError("there are no entries in it", hint)
     if len(entries) > _ENTRIES:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from throttled.cli import bulk, output
 from throttled.cli.bulk import Outcome
-from throttled.cli.lists import BYTES, Bad
+from throttled.cli.lists import BYTES, WHY, Bad
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import host_bits, subject
 from throttled.cli.progress import steps
@@ -68,7 +68,10 @@ def selected(request: UnbanMany, *, as_json: bool) -> int:
         ThrottledError: nothing is selected; or the daemon's, the store's or the firewall's.
     """
     result, notes = Outcome(0, []), list[str]()
-    total = sum(ask_or_offline(_list(request, action), ListResult).total for action in RESTRICTING)
+    total = sum(
+        ask_or_offline(_list(request, action), ListResult, quiet=True).total
+        for action in RESTRICTING
+    )
     command = secrets.token_hex(8)
     with steps(total) as advance:
         for number in range(1, total // MAX_UNBANS + 2):
@@ -116,13 +119,13 @@ def _read(bad: list[Bad]) -> Iterator[tuple[int, str]]:
     data = sys.stdin.buffer.read(BYTES + 1)
     if len(data) > BYTES:
         raise UsageError(f"standard input is longer than {BYTES >> 20} MB", "split it")
-    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), 1):
         word = line.partition("#")[0].partition(";")[0].split()[:1]
         if word:
             try:
                 yield number, subject(word[0])
             except ThrottledError as error:
-                bad.append(Bad(number, word[0][:100], error.message))
+                bad.append(Bad(number, word[0][:100], error.message[:WHY]))
 
 
 def _pieces(found: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:

@@ -82,7 +82,7 @@ def _further(name: str) -> list[str]:
     """Return the further files, in order; hidden ones do not count.
 
     Raises:
-        ConfigError: the directory cannot be read, or there are too many.
+        ConfigError: the directory cannot be read, there are too many, or one is no file.
     """
     beside = directory(name)
     try:
@@ -94,7 +94,11 @@ def _further(name: str) -> list[str]:
     found = [n for n in names if n.endswith(".toml") and not n.startswith(".")]
     if len(found) > _MOST_FILES:
         raise ConfigError(f"{beside}: more than {_MOST_FILES} files", "join some of them")
-    return [str(beside / each) for each in found]
+    paths = [beside / each for each in found]
+    for path in paths:
+        if path.is_fifo() or path.is_char_device():  # the daemon would wait for it
+            raise ConfigError(f"{path}: no regular file", "remove it")
+    return [str(path) for path in paths]
 
 
 def _text(name: str, *, optional: bool = False) -> str | None:

@@ -19,7 +19,7 @@ from throttled.settings import Duration, Limit, default_limits
 
 #: What stands here for the words of fail2ban, which many write first.
 _FAIL2BAN = {
-    "maxretry": "`soft` or `hard` of a limit: [limits.auth] hard = 5",
+    "maxretry": "`soft` or `hard` of a limit: [limits.auth] soft = 5",
     "findtime": '`within` of a limit: [limits.auth] within = "10m"',
     "bantime": '[ban] times = ["10m", "1h"], or `ban_times` of a limit',
     "ignoreip": '[protect] networks = ["198.51.100.0/24"], or: throttled allow',

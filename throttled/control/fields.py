@@ -15,7 +15,7 @@ class Op(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, ta
     """A request; its operation is in `op`."""
 
 
-class Part(Struct, frozen=True, forbid_unknown_fields=True):
+class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which part of an operator's command a request is: all parts have one audit record."""
 
     id: Annotated[str, Meta(min_length=8, max_length=40)]  # of the command
@@ -23,3 +23,4 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     last: bool
     done: Annotated[int, Meta(ge=0)] = 0  # entries of the parts before
     refused: Annotated[int, Meta(ge=0)] = 0
+    removed: Annotated[int, Meta(ge=0)] = 0

@@ -15,12 +15,15 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled import address
 from throttled.decide.brake import Brake
 from throttled.decide.ladder import OPERATOR, Ladder
 from throttled.decide.networks import Key
-from throttled.decide.peers import known_good
+from throttled.decide.peers import banned, known_good
 from throttled.model import Decision, Past, Scope
 
+#: The widest networks of a list, whatever the operator forces, by bytes of an address.
+WIDEST = {4: 8, 16: 16}
 _BRAKED = 3600.0
 _GRAIN = 1.0
 
@@ -80,10 +83,15 @@ class Lists:
                 judged.outcomes["known"] += 1
             else:
                 found[key] = self._decision(name, entry, now), known_good(past, now)
-        self._act(name, found, judged, now)
+        self._act(name, found, pasts, judged, now)
         return judged
 
     def _refused(self, entry: Listed, past: Past, now: float) -> str:
+        if address.is_named(entry.subject):
+            return "a list by name has addresses and networks only"
+        packed, prefix = address.parse(entry.subject)
+        if prefix < WIDEST[len(packed)]:
+            return f"wider than /{WIDEST[len(packed)]}: that is a large part of the Internet"
         if protected := self._ladder.protection.reason(entry.subject):
             return f"protected: {protected}"
         return "exempted by an operator" if past.exempt_until > now else ""
@@ -97,7 +105,12 @@ class Lists:
         return decision
 
     def _act(
-        self, name: str, found: Mapping[Key, tuple[Decision, bool]], judged: Judged, now: float
+        self,
+        name: str,
+        found: Mapping[Key, tuple[Decision, bool]],
+        pasts: Mapping[Key, Past],
+        judged: Judged,
+        now: float,
     ) -> None:
         """Add what is decided; of good clients, and while the brake is on, throttles."""
         state = self._lists.setdefault(name, _List(Brake()))
@@ -109,13 +122,16 @@ class Lists:
             alert = f"brake: the list {name} would ban {count} clients with good history here; "
             alert += "for an hour its bans are throttles"
         braked = now < state.braked_until <= now + _BRAKED
-        for decision, known in found.values():
+        for key, (decision, known) in found.items():
             acted = decision
             if decision.action == "ban" and (known or braked):
                 why = "it has good history here" if known else "the brake of the list is on"
                 until = min(decision.until, now + self._ladder.policy.throttle.time)
                 why = f"{decision.why}; not banned: {why}"
                 acted = replace(decision, action="throttle", until=until, why=why, alert=alert)
+            if acted.action == "throttle" and banned(pasts.get(key, _UNKNOWN), now):
+                judged.outcomes["known"] += 1
+                continue
             judged.decisions.append(acted)
             judged.outcomes["banned" if acted.action == "ban" else "throttled"] += 1
 

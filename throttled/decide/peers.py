@@ -123,7 +123,7 @@ class Peers:
             else:
                 good = known_good(past, now) or key in exposed
                 found[key] = self._decision(peer, ban, now, weak=believe == "throttle"), good
-        self._braked(peer, found, ruling, now)
+        self._braked(peer, found, pasts, ruling, now)
         return ruling
 
     def crossed(
@@ -220,6 +220,7 @@ class Peers:
         self,
         peer: str,
         found: Mapping[Key, tuple[Decision, bool]],
+        pasts: Mapping[Key, Past],
         ruling: PeerRuling,
         now: float,
     ) -> None:
@@ -233,11 +234,14 @@ class Peers:
             alert = f"brake: {peer} banned {count} clients with good history here; for an hour "
             alert += "its bans are throttles"
         braked = self.braked(peer, now)
-        for decision, known in found.values():
+        for key, (decision, known) in found.items():
             acted = decision
             if decision.action == "ban" and (known or braked):
                 why = "it has good history here" if known else f"the brake of {peer} is on"
                 acted = replace(self._throttle(decision, why), alert=alert)
+            if acted.action == "throttle" and banned(pasts.get(key, _UNKNOWN), now):
+                ruling.outcomes["known"] += 1
+                continue
             ruling.decisions.append(acted)
             ruling.outcomes["banned" if acted.action == "ban" else "throttled"] += 1
 
@@ -270,6 +274,11 @@ def known_good(past: Past, now: float) -> bool:
     if not (past.deliveries or past.logins):  # nearly all
         return False
     return remembered("errors", past, now) > 0 or remembered("auth_failures", past, now) > 0
+
+
+def banned(past: Past, now: float) -> bool:
+    """Return whether a client is banned, which a throttle would weaken."""
+    return past.action == "ban" and past.until > now
 
 
 _UNKNOWN = Past()

@@ -151,7 +151,10 @@ def _outcome(result: Result, part: Part | None) -> tuple[str, bool]:
         case ImportResult() | UnbanManyResult():
             done = result.done + (part.done if part else 0)
             refused = len(result.refused) + (part.refused if part else 0)
-            text = f"{done} done, {refused} refused"
+            removed = part.removed if part else 0
+            if isinstance(result, ImportResult):
+                removed += result.outcomes.get("removed", 0)
+            text = f"{done} done, {refused} refused" + (f", {removed} removed" if removed else "")
             return text if part is None or part.last else f"{text}; not ended", result.confirmed
         case Done():
             return result.message, True

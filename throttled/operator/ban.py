@@ -36,7 +36,7 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     entry = Entered(subject, action, request.scope, request.seconds, why)
     wall = desk.clock().wall
     more = "".join(_notes([row for row in desk.active(subject) if row.scope in scopes], wall))
-    more += _history(_pasts(desk, [(subject, scope) for scope in scopes], wall).values())
+    more += _history(_pasts(desk, [(subject, scope) for scope in scopes], wall)[0].values())
     rate = None
     if isinstance(request, Throttle) and request.rate is not None:
         burst = min(request.rate, desk.config().throttle.burst)
@@ -99,7 +99,7 @@ def punish(
     """
     moment = desk.clock()
     keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]
-    pasts = _pasts(desk, keys, moment.wall)
+    pasts, sure = _pasts(desk, keys, moment.wall)
     refused: dict[int, RefusedError] = {}
     decisions: dict[Key, Decision] = {}
     manual = desk.pipeline.ladder.manual
@@ -128,7 +128,10 @@ def punish(
         for key, d in decisions.items()
         if pasts[key].action not in (None, d.action)
     ]
-    desk.pipeline.decide([*releases, *decisions.values()], moment, renewed=pasts)
+    # Each of them is looked up in the kernel: only those that may be there.
+    known = [key for key, past in pasts.items() if max(past.until, past.exempt_until) > moment.wall]
+    wanted = [*releases, *decisions.values()]
+    desk.pipeline.decide(wanted, moment, renewed=known if sure else pasts)
     desk.announce(list(decisions.values()), notice=notice)
     return refused
 
@@ -146,10 +149,13 @@ def _refuse_unenforceable(desk: Desk, subject: str) -> None:
         raise RefusedError(f"{subject} cannot be throttled or banned: Postfix does not ask", hint)
 
 
-def _pasts(desk: Desk, keys: Sequence[Key], wall: float) -> Mapping[Key, Past]:
-    """Return what the store knows of subjects; nothing where it cannot be read."""
+def _pasts(desk: Desk, keys: Sequence[Key], wall: float) -> tuple[Mapping[Key, Past], bool]:
+    """Return what the store knows of subjects, and whether that is all that is active.
+
+    Nothing where it cannot be read; while it cannot be written the kernel may have more.
+    """
     try:
-        return desk.store.past(keys, wall)
+        return desk.store.past(keys, wall), desk.pipeline.recorder.error is None
     except StoreError as error:
         log.error("%s; manual decisions without history. %s", error.message, error.hint)
-        return dict.fromkeys(keys, Past())
+        return dict.fromkeys(keys, Past()), False

@@ -72,6 +72,32 @@ def test_csv_with_names_and_without() -> None:
     assert broken.why.startswith("not CSV: ")
 
 
+def test_csv_of_crowdsec() -> None:
+    """What `cscli decisions list -o raw` writes."""
+    text = b"""id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id
+7,crowdsec,Ip:198.51.100.7,crowdsecurity/postfix-spam,ban,,,11,3h59m,false,2
+8,cscli,Range:198.51.100.0/24,manual,ban,,,1,3h59m,false,3
+"""
+    assert read(text) == [
+        (2, Entered("198.51.100.7", "ban", why="crowdsecurity/postfix-spam")),
+        (3, Entered("198.51.100.0/24", "ban", why="manual")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", [b"198.51.100.7\r\n", b"ip,why\r\n198.51.100.7,\r\n", b'["198.51.100.7"]\r\n']
+)
+def test_a_byte_order_mark_is_skipped(text: bytes) -> None:
+    (found,) = read(b"\xef\xbb\xbf" + text)
+    assert found[1] == Entered("198.51.100.7", "throttle")
+
+
+def test_what_is_wrong_is_short() -> None:
+    (bad,) = read(b'{"ip": "' + b"1" * 100_000 + b'"}\n')
+    assert len(bad.text) <= 100
+    assert len(bad.why) <= lists.WHY
+
+
 @pytest.mark.parametrize("text", [b"198.51.100.7 # a, b", b"198.51.100.7 ; a, b"])
 def test_a_comma_in_a_comment_is_no_csv(text: bytes) -> None:
     assert read(text) == [(1, Entered("198.51.100.7", "throttle", why="a, b"))]

@@ -59,10 +59,10 @@ def test_what_cannot_be_read(cli: "Cli", conf: Path, tmp_path: Path) -> None:
     assert (ended.code, "is no directory" in ended.err) == (2, True)
     (conf / "jail.conf").write_text("nonsense")
     ended = cli("migrate", "fail2ban", "--directory", str(conf))
-    assert (ended.code, "no section headers" in ended.err) == (2, True)
+    assert (ended.code, "jail.conf: File contains no section headers" in ended.err) == (2, True)
     (conf / "jail.conf").write_text("[postfix]\nenabled = true\nbantime = soon\n")
     ended = cli("migrate", "fail2ban", "--directory", str(conf))
-    assert (ended.code, "not a duration of fail2ban" in ended.err) == (2, True)
+    assert (ended.code, "jail postfix: not a duration of fail2ban" in ended.err) == (2, True)
 
 
 def test_without_fail2ban_its_filters_are_read(cli: "Cli", conf: Path, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_unban_of_many(cli: "Cli", store: Store) -> None:
     assert "203.0.113.9 is neither throttled nor banned" in ended.err
     assert [row.subject for row in store.snapshots(time.time())] == [NETWORK]
     ended = cli("unban", "--within", NETWORK)
+    assert ended.err.count("the daemon is not running") == 1
     assert (ended.code, ended.out) == (0, "1 unbanned\n")
     ended = cli("unban", "--within", NETWORK)
     assert (ended.code, "nothing of that is throttled or banned" in ended.err) == (1, True)

@@ -153,7 +153,8 @@ def test_only_what_changed_of_a_list_is_sent(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("<html>\n198.51.100.7\n", "1 lines cannot be read: line 1: <html>"),
+        ("<html>\n198.51.100.7\n", "1 line cannot be read: line 1: <html>"),
+        ("198.51.100.7\n203.0.113.0/2", "1 line cannot be read: line 2: 203.0.113.0/2"),
         ("; nothing\n", "there are no entries in it"),
         ("198.51.100.7 allow\n", "a list by name cannot allow"),
         ('{"cidr":"198.51.100.0/24"}\n{"type":"metadata","records":2}', "a part is missing"),
@@ -180,3 +181,27 @@ def test_entries_that_are_refused_stop_no_others(
     assert (ended.code, ended.out) == (0, "list drop: 1 throttled, 1 skipped\n")
     assert "1.0.0.0/8 is wider than /16; skipped" in ended.err
     assert lists.imports[0].entries == [Entered("198.51.100.7", "ban", None, 86400.0)]
+
+
+def test_a_wide_network_in_json_without_a_line_end_is_not_cut_off(
+    cli: "Cli", daemon: "Daemon", tmp_path: Path
+) -> None:
+    lists = Lists(daemon, [])
+    path = tmp_path / "drop.json"
+    for text in ('["1.0.0.0/8", "198.51.100.7"]', '{"ip": "198.51.100.7"}\n{"ip": "1.0.0.0/8"}'):
+        path.write_text(text)
+        assert cli("import", "--list", "drop", str(path)).code == 0
+    assert [[e.subject for e in each.entries] for each in lists.imports] == [["198.51.100.7"]] * 2
+
+
+def test_long_and_marked_input_is_read(
+    cli: "Cli", daemon: "Daemon", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answer = UnbanManyResult(1, [], confirmed=True)
+    stdin(monkeypatch, f"\ufeff{A}\r\n" + "1" * 1_000_000)
+    ended = cli("unban", "-")
+    assert (ended.code, ended.out) == (1, "1 unbanned, 1 not\n")
+    assert len(ended.err) < 1000
+    (asked,) = daemon.asked
+    assert isinstance(asked, UnbanMany)
+    assert asked.subjects == [A]

@@ -78,7 +78,7 @@ MESSAGES = {
     ),
     "[limits.auth]\nmaxretry = 5": (
         "t.toml:2: limits.auth.maxretry = 5: a word of fail2ban; here it is `soft` or `hard` of a "
-        "limit: [limits.auth] hard = 5"
+        "limit: [limits.auth] soft = 5"
     ),
     "mode = ": "t.toml: not TOML: Invalid value (at end of document)",
     "\n\nx = 1\nx = 2": "t.toml: not TOML: Cannot overwrite a value (at end of document)",
@@ -208,6 +208,22 @@ def test_errors_name_the_file_that_counts(tmp_path: Path) -> None:
     assert caught.value.message == message
     (beside / "a.toml").write_text("mode = ")
     with pytest.raises(ConfigError, match=r"/a\.toml: not TOML"):
+        load(str(path))
+
+
+def test_what_would_never_be_read_to_its_end_is_refused(tmp_path: Path) -> None:
+    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+    path.touch()
+    beside.mkdir()
+    os.mkfifo(beside / "a.toml")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"/a\.toml: no regular file"):
+            load(str(path))
+        (beside / "a.toml").unlink(missing_ok=True)
+        (beside / "a.toml").symlink_to("/dev/zero")
+    (beside / "a.toml").unlink()
+    (beside / "a.toml").symlink_to("/nonexistent")
+    with pytest.raises(ConfigError, match=r"/a\.toml: no such file"):
         load(str(path))
 
 

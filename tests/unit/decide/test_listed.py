@@ -88,3 +88,42 @@ def test_many_good_clients_start_the_brake_of_this_list() -> None:
 def test_mode_throttle_never_bans() -> None:
     (decision,) = lists(Policy(mode="throttle")).judge("drop", [listed()], {}, NOW).decisions
     assert (decision.action, decision.until) == ("throttle", NOW + DAY)
+
+
+@pytest.mark.parametrize("subject", ["0.0.0.0/0", "128.0.0.0/7", "::/0", "2000::/15"])
+def test_a_large_part_of_the_internet_is_refused(subject: str) -> None:
+    judged = lists().judge("drop", [listed(subject)], {}, NOW)
+    assert judged.decisions == []
+    assert judged.refused[0].endswith("that is a large part of the Internet")
+
+
+@pytest.mark.parametrize("subject", ["10.0.0.0/8", "2a06::/16"])
+def test_wide_networks_are_accepted_if_the_request_was(subject: str) -> None:
+    assert len(lists().judge("drop", [listed(subject)], {}, NOW).decisions) == 1
+
+
+@pytest.mark.parametrize("subject", ["account:alice", "uid:33", "mailbox:b@example.org"])
+def test_a_list_names_no_senders(subject: str) -> None:
+    judged = lists().judge("drop", [listed(subject)], {}, NOW)
+    assert judged.decisions == []
+    assert judged.refused == {0: "a list by name has addresses and networks only"}
+
+
+BANNED_GOOD = Past(action="ban", until=NOW + 60, deliveries=9, delivery_days=5)
+
+
+def test_the_ban_of_a_good_client_is_not_weakened() -> None:
+    judged = lists().judge("drop", [listed()], {(A, "mx"): BANNED_GOOD}, NOW)
+    assert (judged.decisions, judged.outcomes) == ([], {"known": 1})
+    ended: Any = {(A, "mx"): Past(action="ban", until=NOW - 60, deliveries=9, delivery_days=5)}
+    assert lists().judge("drop", [listed()], ended, NOW).outcomes == {"throttled": 1}
+
+
+def test_bans_are_not_weakened_while_the_brake_is_on_or_the_mode_throttles() -> None:
+    judge = lists()
+    pasts: Any = {(f"203.0.{n}.7", "mx"): GOOD for n in range(6)}
+    judge.judge("drop", [listed(name) for name, _ in pasts], pasts, NOW)
+    banned: Any = {(A, "mx"): Past(action="ban", until=NOW + 60)}
+    assert judge.judge("drop", [listed()], banned, NOW).outcomes == {"known": 1}
+    soft = lists(Policy(mode="throttle"))
+    assert soft.judge("drop", [listed()], banned, NOW).outcomes == {"known": 1}

@@ -147,6 +147,15 @@ def test_what_peers_ban_may_be_throttled_or_reported_only() -> None:
     assert rule(BAN, peers=peers).decisions[0].action == "throttle"
 
 
+def test_a_ban_here_is_not_weakened_to_a_throttle() -> None:
+    past = Past(action="ban", until=NOW + 60)
+    assert rule(BAN, past=past, believe="throttle").outcomes == {"known": 1}
+    good = replace(past, deliveries=9, delivery_days=2)
+    ruling = rule(BAN, past=good)
+    assert (ruling.decisions, ruling.outcomes) == ([], {"known": 1})
+    assert rule(BAN, past=replace(past, until=NOW - 60), believe="throttle").decisions
+
+
 def test_more_than_the_most_is_left_out() -> None:
     ruling = rule(*many(5), room=3)
     assert len(ruling.decisions) == 3

@@ -1,6 +1,7 @@
 """Many at once, in a daemon in this process: unban of names and filters, and lists by name."""
 
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from throttled.control.bulk import UnbanMany, UnbanManyResult
 from throttled.control.fields import Part
 from throttled.control.protocol import Ban, ChangeResult, Entered, Import, ImportResult
+from throttled.core.enforcer import Enforcer
 from throttled.errors import ThrottledError
-from throttled.model import Evidence
+from throttled.model import Element, Entry, Evidence, Scope
 from throttled.operator import listed, unban_many
 from throttled.store.store import Filter, Store
 from unit.operator.test_answer import in_kernel, writable
@@ -19,6 +21,7 @@ from unit.service.test_daemon import A, B, Lab, live
 NET = "198.51.100.0/24"
 OTHER = "203.0.113.9"
 GOOD = "203.0.113.77"
+KEY = (OTHER, "mx")
 
 
 async def ban(lab: Lab, *subjects: str) -> None:
@@ -92,6 +95,34 @@ def test_while_the_store_cannot_be_written(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_counters_are_read_only_of_what_may_be_in_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    counters = Enforcer.counters
+
+    def counted(self: Enforcer, entries: Iterable[Entry]) -> Sequence[Element]:
+        wanted = list(entries)
+        asked.extend(entry.subject for entry in wanted)
+        return counters(self, wanted)
+
+    monkeypatch.setattr(Enforcer, "counters", counted)
+
+    async def story(lab: Lab) -> None:
+        await ban(lab, A)
+        assert asked == []
+        await lab.ask(Import([Entered(A, "ban", "mx"), Entered(B, "ban", "mx")]), ImportResult)
+        assert set(asked) == {A}
+        writable(lab, yes=False)  # the exemption is in the kernel alone
+        await lab.ask(UnbanMany([OTHER, GOOD], exempt=60.0), UnbanManyResult)
+        await ban(lab, OTHER)
+        actions = {e.action for e in lab.daemon.backend.dump() if (e.subject, e.scope) == KEY}
+        assert actions == {"ban"}
+        writable(lab, yes=True)
+
+    live(tmp_path, story)
+
+
 def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         now = time.time()
@@ -120,6 +151,21 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
         assert lab.daemon.store.total(time.time(), Filter(origin="list:drop")) == 0
 
     live(tmp_path, story)
+
+
+def test_the_audit_record_has_what_was_removed(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await lab.ask(Import([Entered(A, "ban"), Entered(B, "ban")], name="x"), ImportResult)
+        one = Part("0123456789", 1, last=False)
+        await lab.ask(Import([], name="x", remove=[(A, "mx")], part=one), ImportResult)
+        two = Part("0123456789", 2, last=True, removed=1)
+        gone: list[tuple[str, Scope]] = [(A, "submission"), (B, "mx")]
+        await lab.ask(Import([], name="x", remove=gone, part=two), ImportResult)
+
+    live(tmp_path, story)
+    with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
+        outcomes = [change.outcome for change in store.changes()]
+    assert outcomes == ["0 done, 0 refused, 3 removed", "2 done, 0 refused"]
 
 
 def test_a_good_sender_in_a_wide_network_of_a_list_gets_an_entry_of_its_own(

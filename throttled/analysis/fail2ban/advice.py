@@ -10,12 +10,15 @@ from throttled import address
 from throttled.analysis.fail2ban.bans import OldBan
 from throttled.analysis.fail2ban.jails import PERMANENT, Jail
 from throttled.config.describe import toml
+from throttled.decide.listed import WIDEST
 from throttled.settings import MOST, Duration, default_limits
 
 #: The longest that a ban may last, and a limit may look back: as `config.checks`.
 _LONGEST = 24 * 86400.0
 #: A permanent ban is taken over for so long: a wrong one must end some time.
 FOREVER = 30 * 86400.0
+#: What ends later is permanent: no ban here is longer.
+_YEARS = 3650 * 86400.0
 
 
 def limit_of(jail: Jail) -> str:
@@ -34,8 +37,11 @@ def configuration(jails: Iterable[Jail]) -> str:
     lines = ["# From fail2ban's jails, by: throttled migrate fail2ban"]
     ignored = dict.fromkeys(each for jail in jails for each in jail.ignore)
     networks = [s for s in map(_network, ignored) if s and not address.is_loopback(s)]
+    wide = [each for each in networks if _wide(each)]
+    networks = [each for each in networks if each not in wide]
     if networks:
         lines += ["", "[protect]", f"networks = {toml(tuple(dict.fromkeys(networks)))}  # ignoreip"]
+    lines += [f"# ignoreip {each}: left out, as nobody in it would be throttled" for each in wide]
     for name in ignored:
         if name and not address.is_subject(name):
             lines += [f"# ignoreip {name!a}: throttled allow --resolve NAME"]
@@ -53,6 +59,12 @@ def _network(written: str) -> str:
         return address.subject(written)
     except ValueError:
         return ""
+
+
+def _wide(network: str) -> bool:
+    """Return whether a network is so large a part of the Internet that it is an error."""
+    packed, prefix = address.parse(network)
+    return prefix < WIDEST[len(packed)]
 
 
 def _limit(name: str, jail: Jail) -> Iterator[str]:
@@ -93,6 +105,7 @@ def fates(jails: Iterable[Jail]) -> Iterator[tuple[str, str]]:
 def bans(found: Iterable[OldBan], now: float) -> Iterator[str]:
     """Yield the lines of a list for `throttled import`."""
     for ban in found:
-        left = FOREVER if ban.until is None else max(1.0, ban.until - now)
-        end = " (permanent)" if ban.until is None else ""
+        permanent = ban.until is None or ban.until - now > _YEARS
+        left = FOREVER if permanent or ban.until is None else ban.until - now
+        end = " (permanent)" if permanent else ""
         yield f"{ban.subject} ban {Duration(max(1.0, left))} # fail2ban {ban.jail}{end}"

@@ -16,8 +16,8 @@ from throttled.errors import SourceError
 
 #: `bips` has what is banned (0.11); before that `bans` was all there is, without the ban's length.
 _TABLES = {
-    "bips": "SELECT ip, jail, timeofban, bantime FROM bips",
-    "bans": "SELECT ip, jail, max(timeofban), NULL FROM bans GROUP BY ip, jail",
+    "bips": "SELECT ip, jail, timeofban, bantime FROM bips WHERE jail IN ({})",
+    "bans": "SELECT ip, jail, max(timeofban), NULL FROM bans WHERE jail IN ({}) GROUP BY ip, jail",
 }
 _MOST = 1_000_000
 
@@ -51,7 +51,8 @@ def read(path: str, jails: Collection[str], lengths: dict[str, float], now: floa
             query = next((text for table, text in _TABLES.items() if table in names), None)
             if query is None:
                 raise SourceError(f"{path} is no database of fail2ban", "name it with --database")
-            rows = connection.execute(f"{query} LIMIT {_MOST}").fetchall()
+            named = query.format(", ".join("?" * len(jails)))
+            rows = connection.execute(f"{named} LIMIT {_MOST}", [*jails]).fetchall()
     except OSError as error:
         hint = "name it with --database, or run as root"
         raise SourceError(f"cannot read {path}: {error.strerror}", hint) from error
@@ -60,7 +61,7 @@ def read(path: str, jails: Collection[str], lengths: dict[str, float], now: floa
     found: dict[str, OldBan] = {}
     for ip, jail, since, length in rows:
         ban = _ban(str(ip), str(jail), since, lengths.get(jail, 0.0) if length is None else length)
-        if jail not in jails or ban is None or (ban.until is not None and ban.until <= now):
+        if ban is None or (ban.until is not None and ban.until <= now):
             continue
         known = found.get(ban.subject)
         if known is None or _end(ban) > _end(known):

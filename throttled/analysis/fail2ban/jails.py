@@ -138,7 +138,9 @@ def read(texts: Iterable[str]) -> configparser.ConfigParser:
     Raises:
         ValueError: one is no configuration of fail2ban.
     """
-    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    parser = configparser.ConfigParser(
+        interpolation=None, strict=False, allow_no_value=True, inline_comment_prefixes=(";",)
+    )
     parser.optionxform = str  # type: ignore[assignment,method-assign] # as fail2ban does
     for text in texts:
         try:
@@ -161,15 +163,22 @@ def configured(texts: Iterable[str]) -> Fail2ban:
             continue
         values = {key: value or "" for key, value in parser.items(name)} | {"__name__": name}
         if _value(values, "enabled").lower() in _TRUE:
-            found.jails[name] = Jail(
-                name,
-                maxretry=int(_value(values, "maxretry") or 5),
-                findtime=seconds(_value(values, "findtime") or 600),
-                bantime=seconds(_value(values, "bantime") or 600),
-                ignore=re.split(r"[\s,]+", _value(values, "ignoreip").strip()),
-                filter=_value(values, "filter"),
-            )
+            try:
+                found.jails[name] = _jail(name, values)
+            except ValueError as error:
+                raise ValueError(f"jail {name}: {error}") from error
     return found
+
+
+def _jail(name: str, values: Mapping[str, str]) -> Jail:
+    return Jail(
+        name,
+        maxretry=int(_value(values, "maxretry") or 5),
+        findtime=seconds(_value(values, "findtime") or 600),
+        bantime=seconds(_value(values, "bantime") or 600),
+        ignore=re.split(r"[\s,]+", _value(values, "ignoreip").strip()),
+        filter=_value(values, "filter"),
+    )
 
 
 def _value(values: Mapping[str, str], key: str, depth: int = 0) -> str:

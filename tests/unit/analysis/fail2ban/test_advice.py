@@ -24,6 +24,13 @@ def test_the_configuration_is_valid_and_bans_no_more_than_before() -> None:
     assert loads(advice.configuration([]), "t") == loads("", "t")
 
 
+def test_what_would_protect_everybody_is_left_out() -> None:
+    text = advice.configuration([Jail("postfix", ignore=["0.0.0.0/0", "::/0", "10.0.0.0/8"])])
+    assert loads(text, "t").protect.networks == ("10.0.0.0/8",)
+    for each in ("0.0.0.0/0", "::/0"):
+        assert f"# ignoreip {each}: left out, as nobody in it would be throttled\n" in text
+
+
 def test_the_least_and_the_most() -> None:
     text = advice.configuration([Jail("postfix", 1, 0.0), Jail("postfix-sasl", 10**9)])
     limits = loads(text, "t").limits
@@ -55,3 +62,5 @@ def test_bans_as_a_list() -> None:
         "198.51.100.7 ban 10m # fail2ban postfix",
         "2001:db8::7 ban 30d # fail2ban x (permanent)",
     ]
+    long = [OldBan("198.51.100.7", "x", 0.0, end) for end in (4e8, 1e300, float("inf"))]
+    assert {*advice.bans(long, 100.0)} == {"198.51.100.7 ban 30d # fail2ban x (permanent)"}

@@ -45,6 +45,19 @@ def test_the_form_with_lengths(tmp_path: Path) -> None:
     ]
 
 
+def test_bans_of_other_jails_leave_the_same_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bans, "_MOST", 2)
+    rows = [(f"198.51.100.{n}", "sshd" if n < 3 else "postfix") for n in range(5)]
+    path = database(
+        tmp_path / "f.sqlite3",
+        "CREATE TABLE bips (ip, jail, timeofban, bantime, bancount, data)",
+        *(f"INSERT INTO bips VALUES ('{ip}', '{jail}', {NOW}, 60, 1, '')" for ip, jail in rows),
+    )
+    assert len(bans.read(path, ["postfix"], {}, NOW)) == 2
+
+
 def test_the_form_before_that(tmp_path: Path) -> None:
     path = database(
         tmp_path / "f.sqlite3",

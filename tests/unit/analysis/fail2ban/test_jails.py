@@ -77,6 +77,25 @@ maxretry = 4
         jails.configured(["nonsense"])
 
 
+def test_comments_behind_values_are_none_of_them() -> None:
+    text = """
+[DEFAULT]
+ignoreip = 203.0.113.0/24 ; office
+[postfix]
+enabled = true ; since May
+maxretry = 3 ; was 5
+bantime = 1h	; an hour
+"""
+    (jail,) = jails.configured([text]).jails.values()
+    assert (jail.maxretry, jail.bantime, jail.ignore) == (3, 3600.0, ["203.0.113.0/24"])
+
+
+@pytest.mark.parametrize("value", ["maxretry = five", "bantime = soon"])
+def test_an_error_names_the_jail(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^jail mine: "):
+        jails.configured([f"[mine]\nenabled = yes\n{value}\n"])
+
+
 def test_a_value_that_names_itself_ends() -> None:
     found = jails.configured(["[postfix]\nenabled = yes\nfilter = %(filter)s"])
     assert found.jails["postfix"].filter == "%(filter)s"
@@ -119,3 +138,8 @@ def test_no_durations(text: str) -> None:
 )
 def test_which_jails_are_about_mail(jail: Jail, *, postfix: bool, mail: bool) -> None:
     assert (jail.postfix, jail.mail) == (postfix, mail)
+
+
+def test_other_settings_of_a_dump_are_skipped() -> None:
+    found = jails.dumped("['add', 'x', 'auto']\n['set', 'x', 'usedns', 'warn']")
+    assert found.jails == {"x": Jail("x")}
