@@ -30,6 +30,8 @@ from throttled.model import SCOPES, Decision, Facts, Finding, Scope
 log = logging.getLogger("throttled")
 
 _EVERY, _SAMPLE, _JUDGE = 0.25, 2.0, 1.0
+#: Of postscreen_greet_wait (postconf(5): 6 s), and some more: then the greeting's last line comes.
+_GREETING = 8.0
 #: Seconds after which a store that failed is read again.
 _AGAIN = 10.0
 
@@ -163,4 +165,5 @@ def wanted(config: Config, facts: Facts, scope: Scope, *, observing: bool) -> Wa
     most = cap(settings, [service.processes for service in services])
     why = "" if most else "Postfix has no process limit here; set [overload] cap"
     ports = tuple(sorted({service.port for service in services}))
-    return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), why)
+    greeting = _GREETING if any(s.process == "postscreen" for s in services) else 0.0
+    return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), greeting, why)

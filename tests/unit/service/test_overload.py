@@ -57,6 +57,16 @@ def test_ports_behind_a_proxy_are_left_out() -> None:
     assert (want(facts).ports, want(facts).why) == ((), "no service of Postfix is known")
 
 
+def test_postscreen_greets_in_two_parts() -> None:
+    screen = Service("/etc/postfix", "smtp", "postscreen", "postfix", 25, "mx")
+    assert want(Facts(services=(screen, service(25)))).greeting == 8.0
+
+
+def test_a_small_service_beside_the_main_one_makes_no_small_cap() -> None:
+    facts = Facts(services=(service(25), service(2525, processes=5)))
+    assert (want(facts).ports, want(facts).cap) == ((25, 2525), 80)
+
+
 def test_without_a_process_limit_there_is_no_cap() -> None:
     found = want(Facts(services=(service(25, processes=0),)))
     assert (found.cap, found.why) == (
