@@ -59,7 +59,7 @@ class Overload:
         self._pipeline = pipeline
         self._ready = ready
         self._observing = observing
-        self._known = KnownGood(pipeline.recorder)
+        self._known = KnownGood(pipeline.recorder, self._allowed)
         self._strangers = [
             Strangers(scope, self._known, partial(make, observing)) for scope in SCOPES
         ]
@@ -123,6 +123,11 @@ class Overload:
     def _stop(self) -> None:
         for strangers in self._strangers:
             strangers.stop()
+
+    def _allowed(self, client: str) -> bool:
+        """Return whether a client is protected: by its host name, as far as that is remembered."""
+        engine, ladder = self._pipeline.engine, self._pipeline.ladder
+        return bool(ladder.protection.reason(client, engine.name(client)))
 
     def _learn(self) -> None:
         """Keep up to date who is known good."""
