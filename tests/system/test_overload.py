@@ -9,6 +9,7 @@ import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.figures.overload import Attack, attack, known_good
+from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.mail.session import LETTER, session
 from lab.mail.swarm import Swarm
@@ -145,6 +146,65 @@ def test_a_noop_now_and_then_keeps_no_place(lab: Lab, guard: Daemon) -> None:
         until(lambda: mx(guard).ended >= 10, "they are ended")
     finally:
         swarm.end()
+
+
+@contextlib.contextmanager
+def edited(lab: Lab, *changes: str) -> Iterator[None]:
+    """Change services of master.cf; each argument is one of postconf's."""
+    master = lab.mail.config / "master.cf"
+    before = master.read_text()
+    for option, value in zip(changes[::2], changes[1::2], strict=True):
+        lab.server.run("postconf", "-c", str(lab.mail.config), option, value)
+    settle(master)
+    lab.mail.command("reload")
+    try:
+        yield
+    finally:
+        master.write_text(before)
+        settle(master)
+        lab.mail.command("reload")
+
+
+def test_who_waits_for_the_rest_of_postscreens_greeting_is_not_ended(
+    lab: Lab, guard: Daemon
+) -> None:
+    """At its defaults it says the first line at once, and the last after six seconds."""
+    screen = "smtp/inet=smtp inet n - n - 1 postscreen"
+    with edited(lab, "-M", screen, "-M", "smtpd/pass=smtpd pass - - n - - smtpd"):
+        guard.configure("[overload]\ncap = 1\n")
+        start(guard)
+        sock = lab.client.connect("198.18.1.1", SERVER4, 25, seconds=30.0)
+        swarm = Swarm(lab.client, "silent", 20.0, 60.0, 500)
+        try:
+            with sock, sock.makefile("rwb") as lines:
+                assert lines.readline().startswith(b"220-")
+                assert lines.readline().startswith(b"220 ")
+                lines.write(b"EHLO client.example.net\r\n")
+                lines.flush()
+                assert lines.readline().startswith(b"250-")
+            assert mx(guard).over_cap > 0
+        finally:
+            swarm.end()
+
+
+def test_time_that_postfix_takes_for_a_reply_is_not_the_clients(lab: Lab, guard: Daemon) -> None:
+    """As a policy service does, or a call to the sender's server."""
+    slow = "smtp/inet/smtpd_recipient_restrictions=sleep,5,reject_unauth_destination"
+    with edited(lab, "-P", slow):
+        guard.configure('[overload]\ncap = 1\nidle = "4s"\n')
+        start(guard)
+        with lab.client.entered():
+            newcomer = session("198.18.1.1")
+        swarm = Swarm(lab.client, "silent", 20.0, 60.0, 500)
+        try:
+            newcomer.mail("friend@slow.test")
+            assert newcomer.rcpt("alice@example.test")[0] == 250
+            dropped = mx(guard).over_cap
+            until(lambda: mx(guard).over_cap > dropped + 20, "others wait")
+            assert newcomer.data(LETTER)[0] == 250
+            newcomer.quit()
+        finally:
+            swarm.end()
 
 
 def test_observing_it_says_what_would_be(lab: Lab, guard: Daemon) -> None:

@@ -2,14 +2,15 @@
 
 Read from the store in pieces at the start and every hour, and kept up to date with decisions and
 new evidence: a new login counts a second or two after its line. What is protected (loopback,
-mynetworks, the allowlist …) belongs to them too.
+mynetworks, the allowlist …) belongs to them too; a client whose host name is on the allowlist from
+its first delivery or login on.
 
 Owns them: at most `MOST` addresses, above that those later in the order of their text are
 strangers.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from throttled import address
 from throttled.clock import Moment
@@ -30,15 +31,19 @@ _EVERY = 3600.0
 class KnownGood:
     """Addresses and networks."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(
+        self, recorder: Recorder, allowed: Callable[[str], bool] = lambda _client: False
+    ) -> None:
         """Know nobody yet.
 
         Args:
             recorder: its store has the evidence; it reports new evidence from now on.
+            allowed: returns whether a client with evidence has a host name on the allowlist.
         """
         self.read = False  # all that the store has
         self.full = False
         self._recorder = recorder
+        self._allowed = allowed
         self._good: dict[Scope, set[bytes]] = {scope: set() for scope in SCOPES}
         self._protected: dict[int, dict[bytes, bool]] = {}
         self._networks: set[str] = set()
@@ -147,7 +152,7 @@ class KnownGood:
             self.evident(addresses)
             raise
         for (subject, scope), past in pasts.items():
-            self._put(subject, scope, good=known_good(past, wall))
+            self._put(subject, scope, good=known_good(past, wall) or self._allowed(subject))
 
     def _put(self, subject: str, scope: Scope, *, good: bool) -> None:
         packed, known = address.pack(subject), self._good[scope]

@@ -32,6 +32,9 @@ log = logging.getLogger("throttled")
 #: that another program removed, a Postfix that was started again elsewhere.
 _AGAIN, _SOON = 60.0, 5.0
 _RENEW, _CORRECT = 1.0, 2.0
+#: Between two looks at the open connections no more seconds count, so that a daemon that was
+#: stopped for a while ends nobody for that.
+_LOOK = 2.5
 _NETWORKS = 5
 #: Of the cap: below this share an inexact means lets as many in at once.
 _FEW = 4
@@ -46,6 +49,7 @@ class Wanted(Struct, frozen=True):
     cap: int = 0  # 0: any number
     turn: float = 300.0
     idle: float = 10.0
+    greeting: float = 0.0  # seconds between the first and the last line of Postfix's greeting
     why: str = ""  # nothing is limited: the reason
 
 
@@ -82,8 +86,10 @@ class Strangers:
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
-        #: Boot clock, since a process accepted each, or greeted it, by the kernel's cookie.
-        self._since: dict[tuple[bytes, bool], float] = {}
+        self._looked = 0.0  # boot clock, of the latest look at the connections
+        #: Seconds in which each waited, and in which Postfix waited for it, since a process
+        #: accepted it, or greeted it, by the kernel's cookie.
+        self._spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
 
     @property
     def active(self) -> bool:
@@ -135,8 +141,7 @@ class Strangers:
         ours = [s for s in sockets if s.port in self.wanted.ports]
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        since = {(s.identity, s.spoken): now.boot for s in strangers if s.inode}
-        self._since = {key: self._since.get(key, at) for key, at in since.items()}
+        self._spend(strangers, now.boot)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -145,7 +150,7 @@ class Strangers:
                 self._failed(error, now)
                 return
         if self._limits is not None and self._limits.dropping:
-            self._end(strangers, now.boot)
+            self._end(strangers)
 
     def stop(self) -> None:
         """Admit everybody. Idempotent."""
@@ -153,7 +158,7 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._since = Delays(), 0, {}
+        self.delays, self.open, self._spent = Delays(), 0, {}
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -264,14 +269,27 @@ class Strangers:
         acts = dropping and self.wanted.mode == "enforce"
         return AdmissionLimits(cap, pace, float(round(delays.turn)), acts)
 
-    def _end(self, strangers: Sequence[Socket], at: float) -> None:
+    def _spend(self, strangers: Sequence[Socket], at: float) -> None:
+        """Count the time since the latest look for whom each session waits now."""
+        passed, self._looked = min(at - self._looked, _LOOK), at
+        spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
+        for s in strangers:
+            key, waits = (s.identity, s.spoken), s.waits and s.spoken
+            if s.inode and key not in self._spent:
+                spent[key] = 0.0, 0.0
+            elif s.inode:
+                owed, waited = self._spent[key]
+                spent[key] = owed + passed * (not waits), waited + passed * waits
+        self._spent = spent
+
+    def _end(self, strangers: Sequence[Socket]) -> None:
         """End the sessions that waste places, as far as others wait for these."""
         if not self.delays.full and len(strangers) <= self.wanted.cap:
             return
         places = [
             Place(
                 s.identity,
-                at - self._since.get((s.identity, s.spoken), at),
+                self._spent.get((s.identity, s.spoken), (0.0, 0.0))[s.waits and s.spoken],
                 s.received,
                 s.waits and s.spoken,
                 not s.inode,
@@ -279,7 +297,8 @@ class Strangers:
             for s in strangers
         ]
         wanted = self._over_cap if self.delays.full else 0
-        keys = {p.key for p in to_end(places, self.wanted.cap, wanted, self.wanted.idle)}
+        about = self.wanted.cap, wanted, self.wanted.idle, self.wanted.greeting
+        keys = {place.key for place in to_end(places, *about)}
         if keys:
             ending = [s for s in strangers if s.identity in keys]
             ended = self._end_sessions(ending)

@@ -10,15 +10,17 @@ that delivered one spam from each address is not.
 Turns: while the cap drops connections, a network is admitted once in T seconds, so that an attack
 has no network left and the next newcomer is admitted at once. T grows by two seconds a second, so
 no network is admitted again before all others had their turn, and half of the time then stays for
-newcomers. It begins after `_STORM`, so that a short honest storm from one network is not slowed.
+newcomers; it shrinks once hardly anything is dropped. It begins after `_STORM`, so that a short
+honest storm from one network is not slowed.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
-`idle`, the longest first; each 250 bytes received add a second. So an upload at modem speed is not
-ended, and a NOOP every seven seconds does not help. Who says nothing at all after the greeting has
-a third of the time: honest clients answer within a round trip, and silent bots leave no place free
-for newcomers longer than that. Sessions in which Postfix owes a reply have six times as long, once
-they received enough for a message: between its final dot and the reply the client does not know
-that it was accepted.
+`idle` in all, the longest first; each 250 bytes received add a second. So an upload at modem speed
+is not ended, and a NOOP every seven seconds does not help. What Postfix itself needs (look-ups, a
+policy service, the rest of postscreen's greeting) is not the client's time. Who says nothing at all
+after the greeting has a third of the time: honest clients answer within a round trip, and silent
+bots leave no place free for newcomers longer than that. Sessions in which Postfix owes a reply have
+six times as long, once they received enough for a message: between its final dot and the reply the
+client does not know that it was accepted.
 
 Owns the state of one scope.
 """
@@ -40,6 +42,9 @@ PACE = 8
 _STORM = 5.0
 #: T grows and shrinks by so many seconds a second; it shrinks after so long without drops.
 _GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
+#: With fewer connections dropped a second the attack is over: admitted, they could not fill the
+#: places. Then T shrinks faster, so that nobody waits for minutes for a place that is free.
+_FEW, _SHRINKS_FAST, _SMOOTH = 2.0, 10.0, 10.0
 #: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
 #: without having begun in the middle of an attack.
 _SLACK = 8
@@ -76,6 +81,7 @@ class Delays:
         self._capped = 0.0  # … of the cap
         self._begun = 0.0  # of drops by the cap without a pause
         self._at = 0.0
+        self._dropped = 0.0  # connections a second, over some seconds
 
     @property
     def pace(self) -> int:
@@ -94,6 +100,9 @@ class Delays:
         before = self.since > 0, self.turn, self.delaying
         passed = at - self._at if self._at else 0.0
         self._at = at
+        if passed:
+            rate = (over_cap + others) / passed
+            self._dropped += (rate - self._dropped) * min(1.0, passed / _SMOOTH)
         if over_cap or others:
             self.since = self.since or at
             self._latest = at
@@ -116,14 +125,17 @@ class Delays:
         if self._capped == at and (self.turn or at - self._begun >= _STORM):
             self.turn = min(longest, (self.turn or _GROWS * _STORM) + _GROWS * passed)
         elif self.turn and at - self._capped > _QUIET:
-            self.turn = max(1.0, self.turn - _SHRINKS * passed)
+            shrinks = _SHRINKS if self._dropped >= _FEW else _SHRINKS_FAST
+            self.turn = max(1.0, self.turn - shrinks * passed)
 
 
 class Place(Struct, frozen=True):
     """A stranger's open connection."""
 
     key: bytes
-    age: float  # seconds since Postfix greeted it; before that, since a process accepted it
+    #: Seconds since Postfix greeted it (before that, since a process accepted it) in which Postfix
+    #: waited for it; those in which Postfix owed a reply, if it owes one now.
+    age: float
     received: int  # bytes
     answered: bool  # Postfix waits for the client
     queued: bool  # no process has accepted it yet
@@ -134,16 +146,19 @@ def cap(settings: Settings, processes: Iterable[int]) -> int:
 
     Args:
         settings: the operator's.
-        processes: the process limits of the services; 0: no limit.
+        processes: the process limits of the services; 0: no limit. The greatest counts: a small
+            service beside the main one must not make that as small.
     """
     if settings.cap != "auto":
         return settings.cap
-    fewest = min(filter(None, processes), default=0)
-    reserve = fewest * float(settings.reserve.rstrip("%")) / 100
-    return max(1, int(fewest - reserve)) if fewest else 0
+    most = max(processes, default=0)
+    reserve = most * float(settings.reserve.rstrip("%")) / 100
+    return max(1, int(most - reserve)) if most else 0
 
 
-def to_end(places: Sequence[Place], most: int, wanted: int, idle: float) -> list[Place]:
+def to_end(
+    places: Sequence[Place], most: int, wanted: int, idle: float, greeting: float = 0.0
+) -> list[Place]:
     """Return the connections to end.
 
     Args:
@@ -152,12 +167,15 @@ def to_end(places: Sequence[Place], most: int, wanted: int, idle: float) -> list
             process accepted yet are ended first.
         wanted: how many others wait for a place.
         idle: see the settings.
+        greeting: seconds between the first and the last line of Postfix's greeting, in which honest
+            clients are silent.
     """
     above = len(places) - most
     if above <= most // _SLACK:
         above = 0
     ended = [place for place in places if place.queued][:above]
-    late = [(place.age - _time(place, idle), place) for place in places if not place.queued]
+    idle_time = [(place, greeting + _time(place, idle)) for place in places if not place.queued]
+    late = [(place.age - time, place) for place, time in idle_time]
     late = sorted((one for one in late if one[0] >= 0), key=lambda one: -one[0])
     return ended + [place for _, place in late[: max(wanted, above - len(ended))]]
 

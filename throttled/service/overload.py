@@ -30,6 +30,8 @@ from throttled.model import SCOPES, Decision, Facts, Finding, Scope
 log = logging.getLogger("throttled")
 
 _EVERY, _SAMPLE, _JUDGE = 0.25, 2.0, 1.0
+#: Of postscreen_greet_wait (postconf(5): 6 s), and some more: then the greeting's last line comes.
+_GREETING = 8.0
 #: Seconds after which a store that failed is read again.
 _AGAIN = 10.0
 
@@ -57,7 +59,7 @@ class Overload:
         self._pipeline = pipeline
         self._ready = ready
         self._observing = observing
-        self._known = KnownGood(pipeline.recorder)
+        self._known = KnownGood(pipeline.recorder, self._allowed)
         self._strangers = [
             Strangers(scope, self._known, partial(make, observing)) for scope in SCOPES
         ]
@@ -122,6 +124,11 @@ class Overload:
         for strangers in self._strangers:
             strangers.stop()
 
+    def _allowed(self, client: str) -> bool:
+        """Return whether a client is protected: by its host name, as far as that is remembered."""
+        engine, ladder = self._pipeline.engine, self._pipeline.ladder
+        return bool(ladder.protection.reason(client, engine.name(client)))
+
     def _learn(self) -> None:
         """Keep up to date who is known good."""
         moment = now()
@@ -163,4 +170,5 @@ def wanted(config: Config, facts: Facts, scope: Scope, *, observing: bool) -> Wa
     most = cap(settings, [service.processes for service in services])
     why = "" if most else "Postfix has no process limit here; set [overload] cap"
     ports = tuple(sorted({service.port for service in services}))
-    return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), why)
+    greeting = _GREETING if any(s.process == "postscreen" for s in services) else 0.0
+    return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), greeting, why)

@@ -25,6 +25,7 @@ from throttled.model import Evidence
 from throttled.store.store import Store
 
 _DAY = 86400.0
+_STORM = "overload: newcomers beside an honest storm, 300 clients/s for 3 s"
 _KINDS = ("quit", "rcpt", "silent")
 _COUNTS = (1_000, 5_000, 20_000)
 _RATE, _SECONDS, _PATIENCE = 500.0, 30.0, 120.0
@@ -55,22 +56,33 @@ class Outcome(Struct):
     status: list[OverloadStatus]
 
 
-def overload(_: Options) -> list[Row]:
-    """Measure each kind of bots from 1,000, 5,000 and 20,000 addresses."""
+def overload(options: Options) -> list[Row]:
+    """Measure each kind of bots from 1,000, 5,000 and 20,000 addresses.
+
+    Only those runs whose name has `options.only` in it, and always the quiet one, which the others
+    are compared with.
+    """
     with lab() as at, besieged(at) as guard:
         quiet = attack(at, guard, None)
     rows = [_quiet(quiet)]
-    with lab() as at:
-        rows += _rows(
-            Attack(seconds=20.0), attack(at, None, Attack(seconds=20.0)), quiet, bare=True
-        )
-    rows.append(_storm())
+    bare = Attack(seconds=20.0)
+    if options.only in _name(bare, bare=True):
+        with lab() as at:
+            rows += _rows(bare, attack(at, None, bare), quiet, bare=True)
+    if options.only in _STORM:
+        rows.append(_storm())
     for kind, count in itertools.product(_KINDS, _COUNTS):
         # 20,000 addresses of IPv4 are 400 networks here.
         how = Attack(kind, addresses=count, version=6 if count > 5_000 else 4)
-        with lab() as at, besieged(at, how.version) as guard:
-            rows += _rows(how, attack(at, guard, how, patience=_PATIENCE), quiet)
+        if options.only in _name(how):
+            with lab() as at, besieged(at, how.version) as guard:
+                rows += _rows(how, attack(at, guard, how, patience=_PATIENCE), quiet)
     return rows
+
+
+def _name(how: Attack, *, bare: bool = False) -> str:
+    name = f"overload: {how.kind}, {how.addresses:,} addresses (IPv{how.version}), {how.rate:.0f}/s"
+    return name + (", without the daemon" if bare else "")
 
 
 def _storm() -> Row:
@@ -83,7 +95,7 @@ def _storm() -> Row:
             found.append(attack(at, guard, how, patience=60.0).newcomers)
     bare, ours = (statistics.fmean(_times(each) or [0.0]) for each in found)
     return Row(
-        "overload: newcomers beside an honest storm, 300 clients/s for 3 s",
+        _STORM,
         "≤ 2.5 of without the daemon, on average",
         f"{ours / bare:.1f} ({ours:.2f} s), {_share(found[1])}",
         ours <= 2.5 * bare and not found[1].others,
@@ -104,8 +116,7 @@ def _quiet(quiet: Outcome) -> Row:
 
 def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) -> list[Row]:
     """Return a row for known good clients, and one for newcomers."""
-    name = f"overload: {how.kind}, {how.addresses:,} addresses (IPv{how.version}), {how.rate:.0f}/s"
-    name += ", without the daemon" if bare else ""
+    name = _name(how, bare=bare)
     usual = statistics.median(_times(quiet.known))
     times = _times(found.known) or [0.0]
     median, worst = statistics.median(times), _worst(found)

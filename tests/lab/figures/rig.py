@@ -31,6 +31,7 @@ class Options(NamedTuple):
 
     trials: int = 200
     bans: int = 1_000_000
+    only: str = ""  # of overload: runs whose name has this in it
 
 
 class Row(Struct):

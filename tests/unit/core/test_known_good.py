@@ -55,6 +55,16 @@ def decision(action: str, subject: str = GOOD) -> Decision:
     return Decision(WALL, action, subject, "mx", "errors", 1, WALL + 600, "")  # type: ignore[arg-type]
 
 
+def test_one_delivery_is_enough_for_a_host_name_on_the_allowlist(recorder: Recorder) -> None:
+    """A large provider's pool: each address delivers now and then."""
+    known = KnownGood(recorder, lambda client: client == BOT)
+    recorder.store.record(WALL, (), [Evidence(BOT, WALL, 1, 0), Evidence(USER, WALL, 1, 0)])
+    known.evident([BOT, USER])
+    known.tick(NOW)
+    known.tick(NOW)
+    assert (has(known, BOT), has(known, USER)) == (True, False)
+
+
 def test_mail_of_two_days_and_two_logins_count_a_botnets_spam_does_not(known: KnownGood) -> None:
     load(known)
     assert known.read

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -219,23 +219,79 @@ def test_strangers_are_counted_and_the_counter_corrected(
     assert strangers.status().open == 3
 
 
+@pytest.fixture
+def ended() -> list[Socket]:
+    return []
+
+
+@pytest.fixture
+def ending(known: KnownGood, means: list[Broken], ended: list[Socket]) -> Strangers:
+    """Strangers whose ended sessions are collected."""
+
+    def end(some: Iterable[Socket]) -> int:
+        before = len(ended)
+        ended.extend(some)
+        return len(ended) - before
+
+    made = Strangers("mx", known, lambda: means, end)
+    made.follow(WANTED)
+    made.step(at(1), dropping=True)
+    return made
+
+
+def look(strangers: Strangers, found: Sequence[Socket], begin: float, end: float) -> None:
+    """Look at the same connections each second."""
+    for second in range(int(begin), int(end) + 1):
+        strangers.sample(found, at(second))
+
+
+def others_wait(strangers: Strangers, means: list[Broken], boot: float, count: int = 2) -> None:
+    drop(means, count)
+    strangers.step(at(boot), dropping=True)
+
+
 def test_idle_sessions_are_ended_only_while_others_wait(
-    known: KnownGood, means: list[Broken]
+    ending: Strangers, means: list[Broken], ended: list[Socket]
 ) -> None:
-    ended: list[Sequence[Socket]] = []
-
-    def end(some: Sequence[Socket]) -> int:
-        ended.append(some)
-        return len(some)
-
-    strangers = Strangers("mx", known, lambda: means, end)
-    strangers.follow(WANTED)
-    strangers.step(at(1), dropping=True)
-    strangers.sample(sockets(4), at(1))
-    strangers.sample(sockets(4), at(30))
+    look(ending, sockets(4), 1, 30)
     assert not ended
-    drop(means, 2)
-    strangers.step(at(31), dropping=True)
-    strangers.sample(sockets(5), at(31))
-    assert [one.identity for one in ended[0]] == [b"0", b"1"]  # two wait; the fifth is new
-    assert strangers.status().ended == 2
+    others_wait(ending, means, 31)
+    ending.sample(sockets(5), at(31))
+    assert [one.identity for one in ended] == [b"0", b"1"]  # two wait; the fifth is new
+    assert ending.status().ended == 2
+
+
+def test_time_that_postfix_needs_is_not_the_clients(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    """A policy service, or a look-up, takes 20 seconds; then Postfix replies."""
+    replied = [one._replace(received=200) for one in sockets(1)]
+    look(ending, [one._replace(waits=False) for one in replied], 1, 20)
+    others_wait(ending, means, 21)
+    look(ending, replied, 21, 23)
+    assert not ended
+    others_wait(ending, means, 33)
+    look(ending, replied, 24, 33)
+    assert ended
+
+
+def test_a_daemon_that_was_stopped_ends_nobody_for_that(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    talking = [one._replace(received=200) for one in sockets(1)]
+    ending.sample(talking, at(1))
+    others_wait(ending, means, 31)
+    ending.sample(talking, at(31))
+    assert not ended
+
+
+def test_who_waits_for_the_rest_of_a_greeting_is_not_silent(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    ending.follow(Wanted("enforce", (25,), 80, greeting=8.0))
+    look(ending, sockets(1), 1, 10)
+    others_wait(ending, means, 10)
+    look(ending, sockets(1), 10, 11)
+    assert not ended
+    look(ending, sockets(1), 12, 13)
+    assert ended

@@ -111,6 +111,16 @@ def test_turns_get_shorter_when_places_stay_free() -> None:
     assert delays.turn == 1.0
 
 
+def test_turns_are_over_soon_after_the_attack() -> None:
+    """A large provider's servers go on to be sent away by turns, now and then."""
+    delays = Delays()
+    run(delays, 100.0, 180, 100)
+    assert delays.turn == 300.0
+    for second in range(280, 370):
+        delays.step(second, 0, 1, 300.0)
+    assert delays.turn == 1.0
+
+
 # The cap
 
 
@@ -118,7 +128,8 @@ def test_turns_get_shorter_when_places_stay_free() -> None:
     ("settings", "processes", "expected"),
     [
         (Overload(), [100], 80),
-        (Overload(), [100, 50, 0], 40),
+        (Overload(), [100, 50, 0], 80),  # not 40: the main service stays as large as it is
+        (Overload(), [100, 5], 80),
         (Overload(reserve="50%"), [100], 50),
         (Overload(), [1], 1),
         (Overload(), [0], 0),
@@ -178,6 +189,11 @@ def test_a_message_whose_reply_is_owed_has_a_minute() -> None:
 def test_half_a_command_is_no_message() -> None:
     assert ended(place("a", 19, received=3, answered=False)) == ""
     assert ended(place("a", 21, received=3, answered=False)) == "a"
+
+
+def test_silence_before_the_end_of_a_greeting_is_honest() -> None:
+    places = [place("a", 10.9), place("b", 11.1)]
+    assert [one.key for one in to_end(places, 80, 100, IDLE, greeting=8.0)] == [b"b"]
 
 
 def test_who_waits_to_be_accepted_is_not_idle() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from throttled.clock import now
 from throttled.config.schema import Config
 from throttled.core.overload import Wanted
 from throttled.core.pipeline import Pipeline
@@ -55,6 +56,16 @@ def test_ports_behind_a_proxy_are_left_out() -> None:
     assert want(facts).cap == 80
     facts = Facts(services=(service(2525, proxy="haproxy"),))
     assert (want(facts).ports, want(facts).why) == ((), "no service of Postfix is known")
+
+
+def test_postscreen_greets_in_two_parts() -> None:
+    screen = Service("/etc/postfix", "smtp", "postscreen", "postfix", 25, "mx")
+    assert want(Facts(services=(screen, service(25)))).greeting == 8.0
+
+
+def test_a_small_service_beside_the_main_one_makes_no_small_cap() -> None:
+    facts = Facts(services=(service(25), service(2525, processes=5)))
+    assert (want(facts).ports, want(facts).cap) == ((25, 2525), 80)
 
 
 def test_without_a_process_limit_there_is_no_cap() -> None:
@@ -113,3 +124,33 @@ def test_whatever_raises_everybody_is_admitted(
     asyncio.run(story())
     assert pipeline.skipped.counts["step"] >= 1
     assert [one.scope for one in overload.status()] == ["mx"]
+
+
+def test_a_provider_allowed_by_host_name_is_known_good_from_its_first_delivery_on(
+    pipeline: Pipeline,
+) -> None:
+    protection = Protection(FACTS, names=(".pool.test",))
+    pipeline.reconfigure(Policy(), protection)
+    overload = Overload(pipeline, observing=False, make=lambda _: [Memory()])
+    overload.follow(Config(overload=Settings(submission="off")), FACTS, protection)
+    moment = now()
+    stamp = datetime.fromtimestamp(moment.wall, UTC).isoformat()
+    lines = [
+        f"{stamp} mx postfix/smtpd[{n}]: {what} from {name}[198.51.100.{n}]{more}"
+        for n, name in ((1, "a.pool.test"), (2, "b.other.test"))
+        for what, more in (("connect", ""), ("disconnect", " mail=1 rcpt=1 data=1 commands=3"))
+    ]
+    pipeline.counting.read(lines, range(len(lines)), moment, 0, 3)
+    pipeline.settle(moment, ())
+
+    async def story() -> None:
+        task = asyncio.create_task(overload.run())
+        for _ in range(200):
+            if overload.status()[0].known:
+                break
+            await asyncio.sleep(0.05)
+        task.cancel()
+        assert overload.status()[0].known == 1
+
+    asyncio.run(story())
+    overload.close()
