@@ -50,6 +50,7 @@ class Channel:
         self.name = name
         self.deliver = deliver
         self.error = ""  # of the last delivery
+        self.wait = 0.0  # seconds before the first delivery
         self._every = every
         self._most = most
         self._events: list[Event] = []
@@ -79,6 +80,7 @@ class Channel:
         self._waiting = asyncio.Event()  # of this event loop
         if self._counts:
             self._waiting.set()
+        await asyncio.sleep(self.wait)
         while True:
             await self._waiting.wait()
             try:

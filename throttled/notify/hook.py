@@ -39,6 +39,7 @@ class Hook:
     def __init__(self, settings: Notify) -> None:
         self.settings = settings
         self.would = False  # the daemon observes: nobody is banned
+        self.mailed = 0.0  # wall clock, of the latest digest
         self._wrong: dict[str, Finding] = {}
         self._command = Channel("command", self._run_command, self._pause, EVENTS)
         self._webhook = Channel("webhook", self._post, self._pause, EVENTS)
@@ -93,6 +94,17 @@ class Hook:
             if key not in wrong:
                 self._queue("health", f"resolved: {finding.what}", key=key, state="ok")
         self._wrong = wrong
+
+    def continue_after(self, mailed: float, now: float) -> None:
+        """Learn when the latest digest was mailed before this start; the next one waits for it.
+
+        Args:
+            mailed: wall clock; 0.0: never.
+            now: wall clock.
+        """
+        self.mailed = mailed
+        every = float(self.settings.mail_every)
+        self._mail.wait = min(every, max(0.0, mailed + every - now))
 
     async def run(self) -> None:
         """Deliver what is reported, for ever."""
@@ -153,6 +165,8 @@ class Hook:
         return await self._webhook_process(_json(sent)) if self.settings.url else ""
 
     async def _send(self, sent: Message) -> str:
+        if self.settings.mail:
+            self.mailed = sent.time
         return await self.mail(digest.subject(sent), digest.body(sent))
 
     async def reach(self) -> str:

@@ -75,6 +75,7 @@ from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.first_week import FirstWeek
 from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
+from throttled.service.last_mail import LastMail
 from throttled.service.loop_errors import LoopErrors
 from throttled.service.overload import Overload
 from throttled.service.schedule import Schedule
@@ -598,6 +599,8 @@ class Daemon:
     def _plan(self) -> Schedule:
         """Say what is done again and again."""
         silence = self._watch_health()
+        last_mail = LastMail(self.hook)
+        last_mail.load(self.store, now())
         schedule = Schedule(self.pipeline.skipped, now)
         for seconds, job in (
             (0, self.logs.tick),
@@ -611,6 +614,7 @@ class Daemon:
             (_FACTS, self._check_host),
             (0, self._start_tasks),
             (0, self._report_health),
+            (0, lambda moment: last_mail.tick(self.store, moment)),
         ):
             schedule.every(seconds, job)
         if self.observing:
