@@ -20,7 +20,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from throttled.address import version
-from throttled.fleet import wire
+from throttled.fleet import bounded, wire
 from throttled.fleet.frames import Connect, Down, Entry, Server
 
 CONNECT = 2.0  # seconds
@@ -183,7 +183,9 @@ def _client(settings: Connect, url: str, seconds: float, tls: Mapping[str, Any])
     }
     if settings.password:
         options |= {"username": settings.name, "password": settings.password}
-    return redis.asyncio.Redis.from_url(url, **options)
+    client = redis.asyncio.Redis.from_url(url, **options)
+    bounded.bound(client)
+    return client
 
 
 async def _close(client: Any) -> None:
