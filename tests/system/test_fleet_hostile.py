@@ -172,7 +172,7 @@ def test_a_good_sender_in_a_network_of_another_size(
         words = "nft", "get", "element", "inet", "throttled", name, f"{{ {address} }}"
         return fleet[0].guard.server.run(*words, check=False).returncode == 0
 
-    until(lambda: has("mx_ban6", "2001:db8:9:2::1"), "the kernel bans the /48")
+    until(lambda: has("mx_ban6_48", "2001:db8:9::"), "the kernel bans the /48")
     assert has("mx_exempt6", six)
     assert not has("mx_exempt6", "2001:db8:9:2::1")
 
