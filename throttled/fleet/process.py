@@ -110,7 +110,7 @@ class Mover:
     async def _session(self, settings: Connect, reading: Any, writing: Any) -> None:
         server = await connect.inspect(settings, writing)
         if server.role == "slave":
-            raise exceptions.ReadOnlyError("this server is a replica")
+            raise exceptions.ReadOnlyError(connect.REPLICA)
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
         emptied = not await writing.hexists(wire.roster(settings.site), settings.name)

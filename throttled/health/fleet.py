@@ -16,7 +16,7 @@ _HINTS = {
     "refused": "check the name, the password and the ACL of this host there; docs/fleet.md",
     "full": "raise its maxmemory; until then nothing of this host is published",
 }
-_REPLICA = "it is a replica: [fleet] server has to name the one that it follows"
+_REPLICA = "[fleet] server has to name the one that it follows"
 _REMOVE = "throttled fleet remove {name} --distrust"
 _PEER_HINTS = {
     "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",
@@ -61,7 +61,7 @@ def error(down: Down | None) -> tuple[str, str]:
     if down is None:
         return "", ""
     where = "" if down.kind == "process" else "the Redis server of the fleet: "
-    hint = _REPLICA if "ReadOnlyError" in down.text else _HINTS[down.kind]
+    hint = _REPLICA if "replica" in down.text else _HINTS[down.kind]
     return f"{where}{down.text.rstrip('.')}", hint
 
 
