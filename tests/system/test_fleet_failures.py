@@ -88,7 +88,8 @@ def test_a_killed_server(server: Server, fleet: list[Host], client: Client) -> N
     server.kill()
     bot = alone(fleet[0], client)
     first, hint, *_ = lines(fleet[0], "not connected")
-    assert first.startswith(f"fleet lab, this host mx1: not connected: {SERVER}ConnectionError")
+    assert first.startswith(f"fleet lab, this host mx1: not connected: {SERVER}")
+    assert "ConnectionError" not in first
     assert hint == (
         "hint: check that it runs, and that this host reaches [fleet] server; docs/fleet.md"
     )
@@ -131,8 +132,8 @@ def test_a_full_server(server: Server, fleet: list[Host], client: Client) -> Non
     server.ask("CONFIG", "SET", "maxmemory", 1)
     try:
         bot = alone(fleet[0], client)
-        first, hint, *_ = lines(fleet[0], "OutOfMemoryError")
-        assert first.startswith(f"fleet lab, this host mx1: connected: {SERVER}OutOfMemoryError")
+        first, hint, *_ = lines(fleet[0], "maxmemory")
+        assert first.startswith(f"fleet lab, this host mx1: connected: {SERVER}command not allowed")
         assert hint.startswith("hint: raise its maxmemory")
     finally:
         server.ask("CONFIG", "SET", "maxmemory", 0)
@@ -196,8 +197,8 @@ def test_a_server_that_became_a_replica(server: Server, fleet: list[Host], clien
     server.ask("REPLICAOF", "127.0.0.1", 1)
     try:
         bot = alone(fleet[0], client)
-        _, hint, *_ = lines(fleet[0], "ReadOnlyError")
-        assert hint == "hint: it is a replica: [fleet] server has to name the one that it follows"
+        _, hint, *_ = lines(fleet[0], "is a replica")
+        assert hint == "hint: [fleet] server has to name the one that it follows"
     finally:
         server.ask("REPLICAOF", "NO", "ONE")
     agree(fleet, bot)
@@ -217,23 +218,15 @@ def test_what_is_no_redis_server(
     agree(fleet, bot)
 
 
-def test_endless_data_ends_the_fleet_process_alone(
+def test_endless_data_ends_the_connection(
     server: Server, fleet: list[Host], client: Client
 ) -> None:
-    """The limit of throttled-fleet.service ends it; here the lab does that at the same size."""
-    daemon = fleet[0].guard.memory()
     server.kill()
     with impostor.impostor(server.socket, impostor.endless):
-        until(lambda: fleet[0].process.memory() > 256 << 20, "its memory grew")
+        lines(fleet[0], "a reply of more than")
         bot = alone(fleet[0], client)
-        fleet[0].process.kill()
-        lines(fleet[0], "not connected: the fleet process")
-        assert fleet[0].guard.memory() < daemon + (32 << 20)
-    for host in fleet:
-        host.process.kill()
+        assert fleet[0].process.memory() < 128 << 20
     server.start()
-    for host in fleet:
-        host.process.start()
     agree(fleet, bot)
 
 

@@ -236,3 +236,56 @@ def test_an_emptied_server_is_seen_though_the_connection_stays(
     assert not announced  # until the daemon answers: it may be killed before it heard of it
     one.send(Read({}))
     until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced again")
+
+
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_stream_with_an_entry_that_is_too_long_is_passed_over(
+    server: Server, connect: Make, before: int
+) -> None:
+    with server.admin() as client:
+        for _ in range(before):  # the long one is not the first to be read, nor at the stream's end
+            client.xadd(wire.stream(SITE, "mx2"), {"d": b"data", "m": b"mac"})
+        client.xadd(wire.stream(SITE, "mx2"), {"d": b"x" * (30 << 20)})
+        for _ in range(before):
+            client.xadd(wire.stream(SITE, "mx2"), {"d": b"data", "m": b"mac"})
+        client.xadd(wire.stream(SITE, "mx3"), {"d": b"data", "m": b"mac"})
+        client.hset(wire.roster(SITE), mapping=dict.fromkeys(["mx1", "mx2", "mx3"], "1"))
+    end = connect(server.url, "mx1")
+    read = Read({"mx2": "0-0", "mx3": "0-0"})
+    end.send(read)
+    while end.next(Entries).peer != "mx3":
+        end.send(Recorded("mx2"))
+    end.send(read)  # as a daemon answers to `Names`
+    names = end.next(Names)
+    assert "mx2" in names.too_long
+    assert "mx3" in names.last
+
+
+def test_too_many_hosts_are_not_read_and_the_known_ones_are(server: Server, connect: Make) -> None:
+    with server.admin() as client:
+        for first in range(10):
+            names = (
+                f"{'ghost' * 40}{number}" for number in range(first * 6000, first * 6000 + 6000)
+            )
+            client.hset(wire.roster(SITE), mapping=dict.fromkeys(names, "1"))
+    one, two = connect(server.url, "mx1"), connect(server.url, "mx2")
+    two.next(Up)
+    two.send(Add(b"data", b"mac"))
+    one.send(Read({"mx2": "0-0"}))
+    assert one.next(Entries).entries[0][1] == b"data"
+    while not one.next(Names).crowded:
+        one.send(Read({"mx2": "0-0"}))
+
+
+def test_a_connection_that_the_server_closed_is_not_made_again_silently(
+    server: Server, connect: Make
+) -> None:
+    """It may be to another server by then."""
+    one = connect(server.url, "mx1")
+    one.next(Names)
+    one.send(Read({}))
+    one.send(Add(b"data", b"mac"))
+    one.next(Added)
+    server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert one.next(Down).kind == "unreachable"
+    one.next(Up)

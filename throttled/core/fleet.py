@@ -62,6 +62,7 @@ class Fleet:
         self.up: Up | None = None
         self.down: Down | None = None
         self.down_since: float | None = None  # boot clock
+        self.crowded = False  # there are more hosts than are read
         self._up_since = 0.0  # boot clock
         self._reading: set[str] | None = None  # what the process was asked to read
         self._pipeline = pipeline
@@ -153,6 +154,9 @@ class Fleet:
             waiting = bool(peer.last) and before(peer.id, peer.last)
             peer.behind_since = (peer.behind_since or now.boot) if waiting else None
             peer.last = last
+        self.crowded = message.crowded
+        for name, peer in peers.items():
+            peer.too_long = name in message.too_long
         readable = self._readable(now)
         if readable == self._reading or self.up is None:
             return None

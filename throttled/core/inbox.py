@@ -61,6 +61,7 @@ class Peer(Struct):
     braked: bool = False  # its bans are throttles
     room: int = 0  # entries that may become active before they are counted
     most: bool = False  # it published more than may be active
+    too_long: bool = False  # an entry of it is longer than any may be: its stream is not read
     forged: int = 0  # since `forged_since`
     forged_since: float = 0.0  # boot clock
     forged_last: float = 0.0  # boot clock

@@ -20,7 +20,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from throttled.address import version
-from throttled.fleet import wire
+from throttled.fleet import bounded, wire
 from throttled.fleet.frames import Connect, Down, Entry, Server
 
 CONNECT = 2.0  # seconds
@@ -28,6 +28,7 @@ WRITE = 2.0
 BLOCKED = 7.0  # a blocked read without an answer for so long is of a dead connection
 ERRORS = (exceptions.RedisError, OSError, TimeoutError, EOFError, ValueError)
 _REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+REPLICA = "this server is a replica"
 _PORT = 26379  # of a Sentinel
 _IPV6 = 6
 _TEXT = 40  # characters of a text that the server reports
@@ -111,8 +112,10 @@ def text(value: Any) -> str:
 
 def down(error: BaseException) -> Down:
     """Return why there is no connection, or why an entry was not added."""
-    what = f"{type(error).__name__}: {error}"[:300]
-    if isinstance(error, exceptions.ResponseError) and "maxmemory" in str(error):
+    what = str(error)[:300] or "no answer"  # of a TimeoutError
+    if isinstance(error, exceptions.ReadOnlyError):
+        what = REPLICA
+    elif isinstance(error, exceptions.ResponseError) and "maxmemory" in what:
         return Down("full", what)
     # redis-py 8.1 raises its ConnectionError for the server's WRONGPASS.
     refused = isinstance(error, (*_REFUSED, exceptions.ResponseError)) or "password" in what
@@ -183,7 +186,9 @@ def _client(settings: Connect, url: str, seconds: float, tls: Mapping[str, Any])
     }
     if settings.password:
         options |= {"username": settings.name, "password": settings.password}
-    return redis.asyncio.Redis.from_url(url, **options)
+    client = redis.asyncio.Redis.from_url(url, **options)
+    bounded.bound(client)
+    return client
 
 
 async def _close(client: Any) -> None:

@@ -83,6 +83,8 @@ class Names(Struct, frozen=True, tag="names"):
     """The process: hosts that have announced themselves, with the last id of their streams."""
 
     last: dict[str, str]
+    too_long: list[str] = []  # hosts that are passed over: an entry of theirs is too long
+    crowded: bool = False  # the list of hosts is too long to be read
 
 
 class Entries(Struct, frozen=True, tag="entries"):

@@ -1,8 +1,8 @@
 """The fleet process: moves entries between the daemon and the Redis server. Has no rights.
 
 It listens on a UNIX socket for one daemon at a time (root, or its own user), which sends what it
-needs to connect. It checks nothing and stores nothing; a Redis server that lies or sends without
-end is contained by this process and its memory limit (`throttled-fleet.service`).
+needs to connect. It checks nothing and stores nothing; what a Redis server that lies or sends
+without end does ends here: replies are bounded, and so is the memory (`throttled-fleet.service`).
 
 Owns the two connections to the Redis server: one waits for entries, one writes.
 """
@@ -16,7 +16,8 @@ from typing import Any
 
 from redis import exceptions
 
-from throttled.fleet import connect, frames, wire
+from throttled.fleet import bounded, connect, frames, wire
+from throttled.fleet.bounded import TooLongError
 from throttled.fleet.connect import text
 from throttled.fleet.frames import Add, Added, Connect, Entries, Entry, Names, Read, Recorded, Up
 from throttled.linux.unix_socket import credentials
@@ -31,6 +32,9 @@ _MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, 
 _HEAD = 8  # bytes around a text or bytes in a message, at most
 _SOON, _ROSTER = 1.0, 10.0  # seconds between two look-ups of hosts: at first, and later
 _NAMES = 1000  # of hosts that are looked up in one go
+_ENTRY = wire.BYTES + 1024  # bytes of an entry in a reply, at most
+#: Seconds in which a stream, or the list of hosts, is not read after a reply that was too long.
+_PASSED_OVER = 600.0
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
 
@@ -46,6 +50,9 @@ class Mover:
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()  # `Read` came since it is connected
         self._adds: asyncio.Queue[Add] = asyncio.Queue()
+        self._too_long: dict[str, float] = {}  # hosts that are passed over; monotonic, until when
+        self._crowded = 0.0  # monotonic, until when the list of hosts is not read
+        self._suspect = False  # one of the streams that are read has what is too long
         self._offset = 0.0  # of the Redis server's clock to the monotonic one, seconds
 
     async def run(self) -> None:
@@ -103,11 +110,10 @@ class Mover:
     async def _session(self, settings: Connect, reading: Any, writing: Any) -> None:
         server = await connect.inspect(settings, writing)
         if server.role == "slave":
-            raise exceptions.ReadOnlyError("this server is a replica")
+            raise exceptions.ReadOnlyError(connect.REPLICA)
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
-        known = await writing.hgetall(wire.roster(settings.site))
-        emptied = settings.name.encode() not in known
+        emptied = not await writing.hexists(wire.roster(settings.site), settings.name)
         self._answered.clear()
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
@@ -148,21 +154,55 @@ class Mover:
         key, first = wire.roster(settings.site), 0
         announced, pause = False, _SOON
         while True:
-            names = [text(name) for name in await client.hgetall(key)]
-            if announced and settings.name not in names:
+            if announced and not await client.hexists(key, settings.name):
                 raise exceptions.ConnectionError("the Redis server lost its data")
+            names = await self._hosts(client, key)
             last: dict[str, str] = {}
-            for name in filter(wire.is_name, names[first : first + _NAMES]):
+            for name in filter(self._readable, names[first : first + _NAMES]):
                 with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
-                    about = await client.xinfo_stream(wire.stream(settings.site, name))
-                    last[name] = text(about["last-generated-id"])
+                    last[name] = await self._last(client, settings.site, name)
             first = first + _NAMES if first + _NAMES < len(names) else 0
-            self._send(Names(last))
+            too_long = sorted(name for name in self._too_long if not self._readable(name))
+            self._send(Names(last, too_long, crowded=time.monotonic() < self._crowded))
             await self._answered.wait()  # it knows by then that the server was emptied
             announced = await _announce(client, key, settings.name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _ROSTER)
             await self._learn_time(client)
+
+    async def _hosts(self, client: Any, key: str) -> list[str]:
+        """Return the hosts that announced themselves; where these are too many, those read now.
+
+        Raises:
+            TooLongError: these are too many.
+        """
+        if time.monotonic() < self._crowded:
+            return list(self._after)
+        try:
+            return [name for name in map(text, await client.hgetall(key)) if wire.is_name(name)]
+        except TooLongError:
+            self._crowded = time.monotonic() + _PASSED_OVER
+            raise
+
+    async def _last(self, client: Any, site: str, name: str) -> str:
+        """Return the last id of a stream.
+
+        Raises:
+            TooLongError: its first or last entry, which the answer has too, is too long.
+            redis.ResponseError: there is none.
+        """
+        try:
+            about = await client.xinfo_stream(wire.stream(site, name))
+        except TooLongError:
+            self._pass_over(name)
+            raise
+        return text(about["last-generated-id"])
+
+    def _pass_over(self, name: str) -> None:
+        self._too_long[name] = time.monotonic() + _PASSED_OVER
+
+    def _readable(self, name: str) -> bool:
+        return self._too_long.get(name, 0.0) <= time.monotonic()
 
     async def _write(self, settings: Connect, client: Any) -> None:
         key = wire.stream(settings.site, settings.name)
@@ -180,29 +220,54 @@ class Mover:
                 self._send(Added(text(added)))
 
     async def _read(self, settings: Connect, client: Any) -> None:
-        """Wait for entries of the peers that the daemon is ready for."""
-        names: dict[str, str] = {}
+        """Wait for entries of the peers that the daemon is ready for.
+
+        Raises:
+            TooLongError: a stream has an entry that is too long; it is found after that.
+        """
+        if self._suspect:
+            await self._find_too_long(settings, client)
         while True:
             self._changed.clear()
-            if self._busy & self._after.keys():
+            wanted = {name for name in self._after if self._readable(name)}
+            if self._busy & wanted:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_TAKING):
                         await self._wait()
-            names = {wire.stream(settings.site, n): n for n in self._after if n not in self._busy}
-            if not names:
+            ready = wanted & self._after.keys() - self._busy
+            if not ready:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE):
                         await self._wait()
                 await client.ping()
                 continue
-            after = {stream: self._after[name] for stream, name in names.items()}
-            whole = len(names) == len(self._after)
-            block = int(_BLOCK * 1000) if whole else _SHORT
-            count = max(1, _PIECE // len(after))
-            answer = await client.xread(dict(after), count=count, block=block)
+            block = int(_BLOCK * 1000) if ready == wanted else _SHORT
+            try:
+                answer = await self._entries(settings.site, client, sorted(ready), block)
+            except TooLongError:
+                self._suspect = True
+                raise
+            names = {wire.stream(settings.site, name): name for name in ready}
             for stream, entries in answer or ():
                 self._pass_on(names[text(stream)], entries)
             await self._writer.drain()
+
+    async def _find_too_long(self, settings: Connect, client: Any) -> None:
+        """Read each stream alone, and pass over the one that has an entry which is too long."""
+        for name in list(filter(self._readable, self._after)):
+            try:
+                await self._entries(settings.site, client, [name], None)
+            except TooLongError:
+                self._pass_over(name)
+                raise
+        self._suspect = False
+
+    async def _entries(self, site: str, client: Any, names: list[str], block: int | None) -> Any:
+        """Return the next entries of peers; `block`: wait so many milliseconds for the first."""
+        count = max(1, _PIECE // max(1, len(self._after)))
+        after = {wire.stream(site, name): self._after[name] for name in names}
+        bounded.limit(client, len(names) * (count * _ENTRY + _ENTRY))
+        return await client.xread(after, count=count, block=block)
 
     def _pass_on(self, name: str, entries: list[Any]) -> None:
         found: list[Entry] = []

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from throttled.core.fleet import Fleet
 from throttled.core.inbox import Peer
+from throttled.fleet import wire
 from throttled.fleet.frames import Down, Server
 from throttled.model import Finding
 
@@ -15,13 +16,15 @@ _HINTS = {
     "refused": "check the name, the password and the ACL of this host there; docs/fleet.md",
     "full": "raise its maxmemory; until then nothing of this host is published",
 }
-_REPLICA = "it is a replica: [fleet] server has to name the one that it follows"
+_REPLICA = "[fleet] server has to name the one that it follows"
 _REMOVE = "throttled fleet remove {name} --distrust"
 _PEER_HINTS = {
     "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",
     "brake": "throttled list --from {name}; then: throttled fleet trust {name}, or: " + _REMOVE,
     "most": "throttled list --from {name}; then raise [fleet] most, or: " + _REMOVE,
     "unbans": "throttled list --from {name}; to unban all of it: throttled fleet remove {name}",
+    "long": "the fleet process looks again every 10 minutes; whoever wrote that is no daemon: "
+    + _REMOVE,
     "gap": "bans of that time are missing here until they expire; nothing to do",
     "silent": "throttled fleet status, on {name}; if there is no such host now: " + _REMOVE,
     "behind": "throttled fleet status; it publishes more than 5,000 rows/s; or: " + _REMOVE,
@@ -41,6 +44,10 @@ def findings(fleet: Fleet, boot: float) -> Iterator[Finding]:
         what, hint = error(down)
         what += "; this host protects itself alone meanwhile" if fleet.up is None else ""
         yield Finding("warning", what, hint, f"fleet-{down.kind}")
+    if fleet.crowded:
+        what = "the Redis server lists too many hosts: new ones are not found"
+        hint = f"there: DEL {wire.roster(fleet.settings.site)}; the hosts announce themselves again"
+        yield Finding("warning", what, hint, "fleet-crowded")
     if fleet.up is not None:
         yield from (f for f in server(fleet.up.server) if f.key == "fleet-evicts")
     for name, peer in fleet.inbox.peers.items():
@@ -54,7 +61,7 @@ def error(down: Down | None) -> tuple[str, str]:
     if down is None:
         return "", ""
     where = "" if down.kind == "process" else "the Redis server of the fleet: "
-    hint = _REPLICA if "ReadOnlyError" in down.text else _HINTS[down.kind]
+    hint = _REPLICA if "replica" in down.text else _HINTS[down.kind]
     return f"{where}{down.text.rstrip('.')}", hint
 
 
@@ -98,6 +105,8 @@ def _wrong(fleet: Fleet, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
         yield "brake", "banned many clients that are good here; its bans are throttles"
     if peer.most:
         yield "most", f"published more than {fleet.settings.most} entries"
+    if peer.too_long:
+        yield "long", "its stream has an entry that is longer than any may be, and is not read"
     if peer.ignored is not None and boot - peer.ignored < _SHOWN:
         yield "unbans", "unbanned more than 100 within a minute; the others stay banned here"
     if peer.missing:

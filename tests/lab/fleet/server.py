@@ -19,7 +19,7 @@ from throttled.linux.unix_socket import answers
 
 SITE = "lab"
 _READ = "+hello +ping +time +info +client|setname"
-_HOST = "+xadd +xread +xrange +xrevrange +xinfo|stream +hset +hgetall"
+_HOST = "+xadd +xread +xrange +xrevrange +xinfo|stream +hset +hgetall +hexists"
 
 
 def valkey() -> str:

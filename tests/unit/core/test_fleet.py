@@ -264,6 +264,15 @@ def test_a_missing_entry_is_a_gap(one: Host, two: Host) -> None:
     assert two.health() == {"fleet-gap:mx1"}
 
 
+def test_what_is_too_long_to_be_read_is_named(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    two.hear(one)
+    two.fleet.named(Names({}, too_long=["mx1", "mx9"], crowded=True), NOW)
+    assert two.health() == {"fleet-long:mx1", "fleet-crowded"}
+    two.fleet.named(Names({}), NOW)
+    assert two.health() == set()
+
+
 def test_a_silent_peer_is_named(one: Host, two: Host) -> None:
     one.say(1, ROW)
     two.hear(one)
