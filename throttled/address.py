@@ -188,6 +188,19 @@ def network_of(canonical_subject: str) -> str:
     return unpack(packed[:8] + b"\0" * 8) + "/64"
 
 
+def host_bits(written: str, canonical: str) -> bool:
+    """Return whether what was written is another address of the network than its first one.
+
+    Args:
+        written: a network or anything else, in any form.
+        canonical: what it means.
+    """
+    base, slash, _ = written.partition("/")
+    if not slash or not is_network(canonical):
+        return False
+    return subject(base) != canonical.partition("/")[0]
+
+
 def inside(subject: str, outer: str) -> bool:
     """Return whether a subject is another one or lies inside it; nothing lies inside other text.
 

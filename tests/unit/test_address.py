@@ -258,3 +258,18 @@ def test_subjects_that_are_no_address() -> None:
     assert address.around("account:alice") == ["account:alice"]
     assert address.inside("account:alice", "account:alice")
     assert not address.inside("account:alice", "198.51.100.0/24")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("198.51.100.7/24", True),
+        ("198.51.100.0/24", False),
+        ("198.51.100.7/32", False),
+        ("198.51.100.7", False),
+        ("2001:DB8::1/64", True),
+        ("2001:DB8:0::/64", False),
+    ],
+)
+def test_host_bits_of_what_was_written(written: str, *, expected: bool) -> None:
+    assert address.host_bits(written, address.subject(written)) is expected

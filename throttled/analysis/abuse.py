@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from throttled import __version__
+from throttled.address import is_network
 from throttled.errors import RefusedError, SourceError
 from throttled.model import Decision
 from throttled.store.store import Store
@@ -192,7 +193,7 @@ def _what(incident: Incident) -> str:
 
 
 def _summary(incident: Incident) -> str:
-    clients = sorted({d.subject for d in incident.decisions if "/" not in d.subject})
+    clients = sorted({d.subject for d in incident.decisions if not is_network(d.subject)})
     bans = sum(d.action == "ban" for d in incident.decisions)
     named = ", ".join(clients[:_SHOWN]) + (" and more" if clients[_SHOWN:] else "")
     text = f"{_what(incident)}: {len(incident.decisions)} throttles or bans, of these {bans} bans"
@@ -228,7 +229,7 @@ def _fields(sender: Sender, incident: Incident) -> EmailMessage:
         f"Reporting-MTA: dns; {sender.host}",
         f"Incidents: {len(incident.decisions)}",
     ]
-    if "/" not in incident.subject:
+    if not is_network(incident.subject):
         fields.append(f"Source-IP: {incident.subject}")
     part = EmailMessage(policy=SMTP)
     part.set_content("\n".join(fields) + "\n", cte="7bit")

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from throttled import subjects
 from throttled.address import is_named
 from throttled.store.hourly import HOUR, Hourly
 from throttled.store.period import GoodSum, NetworkSum, ReportSum, SenderSum, SubjectSum
@@ -212,7 +213,7 @@ def without_names(of: Overview) -> Overview:
     numbers: dict[str, str] = {}
 
     def numbered(subject: str) -> str:
-        kind = subject.partition(":")[0] if is_named(subject) else ""
+        kind = subjects.of(subject) if is_named(subject) else None
         return (
             numbers.setdefault(subject.casefold(), f"{kind} {len(numbers) + 1}")
             if kind

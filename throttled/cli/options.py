@@ -96,10 +96,7 @@ def host_bits(text: str, canonical: str) -> str:
     """Return a warning if what was written is not the address of the network; "" else."""
     from throttled import address  # noqa: PLC0415 - as above
 
-    written = text.strip().partition("/")[0]
-    if not address.is_network(canonical) or "/" not in text:
-        return ""
-    if address.subject(written) == canonical.partition("/")[0]:
+    if not address.host_bits(text.strip(), canonical):
         return ""
     return f"{text.strip()} is an address in {canonical}, which is what is meant here"
 

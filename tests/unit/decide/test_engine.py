@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from lab.daemon.events import A, B, auth, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.engine import Engine
+from throttled.decide.tried import Tried
 from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Rate, Service
 from throttled.settings import Accounts, Limit, Points, Policy, default_limits, duration
 
@@ -192,6 +193,14 @@ def test_meters_of_the_kernel_are_shown_where_it_saw_something() -> None:
     assert not any(meter.kernel for meter in under.meters(A, 1000.0))
     under.handshakes(A, "mx", 1, 1000.0)
     assert any(meter.kernel for meter in under.meters(A, 1000.0))
+
+
+def test_names_tried_on_another_host_count_in_their_scope() -> None:
+    under, tags = engine(), Tried(b"s" * 32, 0.0)
+    under.share_names(tags)
+    found = [tags.tag(f"name{n}") for n in range(6)]
+    (crossing,) = under.elsewhere(A, "mx", found, 1000.0, 1000.0)
+    assert (crossing.scope, crossing.limit, crossing.value) == ("mx", "auth-slow", 6)
 
 
 def test_unban_all_resets_what_was_recorded() -> None:

@@ -52,6 +52,14 @@ def test_of_a_long_list_it_is_known_that_there_are_others() -> None:
     assert (len(found), found[-1]) == (9, ())
 
 
+def test_what_a_filter_takes_over_is_no_delivery() -> None:
+    made = learnt()
+    event = Event("delivery", "", "lmtp", "postfix", 1, 1.0)
+    message = Message("3A5C01F2B", recipient="bob@b.test", status="sent", following="4B6D12F3C")
+    assert made.learn(event, message) == ""
+    assert made.targets("bob@b.test")[1] == []
+
+
 def test_a_name_that_nobody_has_takes_no_room() -> None:
     made = learnt()
     assert deliver(made, "", "bob@b.test", status="bounced") == BOB[0]
