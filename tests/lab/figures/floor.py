@@ -1,6 +1,6 @@
 """The least that a log line costs until a packet is dropped: `python floor.py LOG ADDRESS…`.
 
-Waits for inotify, reads what was appended, and where it ends a guess as `the-last` sends the one
+Waits for inotify, reads what was appended, and where it is a guess as `the-last-…` sends the one
 netlink message that was prepared for its client. It counts nothing, records nothing, and believes
 any line. What a Python program on this machine cannot be faster than.
 """
@@ -36,7 +36,7 @@ def main(log: str, *sources: str) -> None:
         print("ready", flush=True)
         while events.read():
             text = file.read(65_536) or b""
-            if b"=the-last\n" in text:
+            if b"=the-last-" in text:
                 client = text[text.rindex(b"[") + 1 : text.rindex(b"]")]
                 netlink.send(prepared[client])
 
