@@ -240,14 +240,10 @@ class Mover:
             self._changed.clear()
             wanted = {name for name in self._after if self._readable(name)}
             if self._busy & wanted:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_TAKING):
-                        await self._wait()
+                await self._wait(_TAKING)
             ready = wanted & self._after.keys() - self._busy
             if not ready:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
-                        await self._wait()
+                await self._wait(_IDLE)
                 await client.ping()
                 continue
             block = int(_BLOCK * 1000) if ready == wanted else _SHORT
@@ -292,8 +288,13 @@ class Mover:
         self._busy.add(name)
         self._send(Entries(name, self._server(), found))
 
-    async def _wait(self) -> None:
-        await self._changed.wait()
+    async def _wait(self, seconds: float | None = None) -> None:
+        """Wait for a message, or `seconds`.
+
+        Python 3.11.2's `asyncio.timeout` fails in a task that redis-py 4.3 cancelled for its own.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
         self._changed.clear()
 
 
