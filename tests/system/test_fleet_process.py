@@ -238,6 +238,22 @@ def test_an_emptied_server_is_seen_though_the_connection_stays(
     until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced again")
 
 
+def test_a_server_emptied_before_the_announcement_is_seen(server: Server, connect: Make) -> None:
+    server.ask("HSET", "throttled:lab:peers", "mx1", "1")
+    one = connect(server.url, "mx1")
+    assert not one.next(Up).emptied
+    one.next(Names)
+    server.ask("FLUSHALL")
+    one.send(Add(b"data", b"mac"))
+    one.next(Added)
+    one.send(Read({}))  # it is announced after that
+    assert one.next(Down).kind == "unreachable"
+    assert one.next(Up).emptied
+    one.send(Read({}))
+    one.next(Names)
+    until(lambda: server.ask("HEXISTS", "throttled:lab:peers", "mx1"), "mx1 is announced again")
+
+
 @pytest.mark.parametrize("before", [0, 5])
 def test_a_stream_with_an_entry_that_is_too_long_is_passed_over(
     server: Server, connect: Make, before: int

@@ -35,6 +35,8 @@ _NAMES = 1000  # of hosts that are looked up in one go
 _ENTRY = wire.BYTES + 1024  # bytes of an entry in a reply, at most
 #: Seconds in which a stream, or the list of hosts, is not read after a reply that was too long.
 _PASSED_OVER = 600.0
+_EMPTIED = "the Redis server lost its data"
+_CANCEL = 0.5  # seconds before a task that did not end is cancelled again
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
 
@@ -53,6 +55,7 @@ class Mover:
         self._too_long: dict[str, float] = {}  # hosts that are passed over; monotonic, until when
         self._crowded = 0.0  # monotonic, until when the list of hosts is not read
         self._suspect = False  # one of the streams that are read has what is too long
+        self._emptied = False  # the server's data is new, which the daemon does not know yet
         self._offset = 0.0  # of the Redis server's clock to the monotonic one, seconds
 
     async def run(self) -> None:
@@ -62,9 +65,7 @@ class Mover:
         try:
             await asyncio.wait({receiving, connecting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (receiving, connecting):
-                task.cancel()
-            await asyncio.gather(receiving, connecting, return_exceptions=True)
+            await _end({receiving, connecting})
             self._writer.close()
 
     async def _receive(self) -> None:
@@ -113,27 +114,26 @@ class Mover:
             raise exceptions.ReadOnlyError(connect.REPLICA)
         own = wire.stream(settings.site, settings.name)
         last = await writing.xrevrange(own, count=1)
-        emptied = not await writing.hexists(wire.roster(settings.site), settings.name)
+        known = await writing.hexists(wire.roster(settings.site), settings.name)
+        self._emptied = self._emptied or not known
         self._answered.clear()
         await self._learn_time(writing)
         found = [connect.entry(each) for each in last]
-        self._send(Up(self._server(), server, found[0] if found else None, emptied))
-        tasks = [
+        self._send(Up(self._server(), server, found[0] if found else None, self._emptied))
+        tasks = {
             asyncio.create_task(job)
             for job in (
-                self._roster(settings, writing),
+                self._roster(settings, writing, announced=bool(known)),
                 self._write(settings, writing),
                 self._read(settings, reading),
             )
-        ]
+        }
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _learn_time(self, client: Any) -> None:
         before = time.monotonic()
@@ -144,18 +144,23 @@ class Mover:
         """Return the Redis server's time in milliseconds."""
         return int((self._offset + time.monotonic()) * 1000)
 
-    async def _roster(self, settings: Connect, client: Any) -> None:
+    async def _roster(self, settings: Connect, client: Any, *, announced: bool) -> None:
         """Pass on which hosts there are, `_NAMES` at a time.
 
+        Args:
+            settings: of this host.
+            client: a connection.
+            announced: this host is among them.
+
         Raises:
-            redis.ConnectionError: this host is no longer among them.
+            redis.ConnectionError: this host is no longer among them, or was not in between.
             redis.ReadOnlyError: the server is a replica now.
         """
         key, first = wire.roster(settings.site), 0
-        announced, pause = False, _SOON
+        pause = _SOON
         while True:
             if announced and not await client.hexists(key, settings.name):
-                raise exceptions.ConnectionError("the Redis server lost its data")
+                raise exceptions.ConnectionError(_EMPTIED)
             names = await self._hosts(client, key)
             last: dict[str, str] = {}
             for name in filter(self._readable, names[first : first + _NAMES]):
@@ -165,7 +170,11 @@ class Mover:
             too_long = sorted(name for name in self._too_long if not self._readable(name))
             self._send(Names(last, too_long, crowded=time.monotonic() < self._crowded))
             await self._answered.wait()  # it knows by then that the server was emptied
-            announced = await _announce(client, key, settings.name)
+            added = await _announce(client, key, settings.name)
+            self._emptied = announced and bool(added)
+            if self._emptied:  # since `hexists`
+                raise exceptions.ConnectionError(_EMPTIED)
+            announced = announced or added is not None
             await asyncio.sleep(pause)
             pause = min(2 * pause, _ROSTER)
             await self._learn_time(client)
@@ -231,14 +240,10 @@ class Mover:
             self._changed.clear()
             wanted = {name for name in self._after if self._readable(name)}
             if self._busy & wanted:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_TAKING):
-                        await self._wait()
+                await self._wait(_TAKING)
             ready = wanted & self._after.keys() - self._busy
             if not ready:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
-                        await self._wait()
+                await self._wait(_IDLE)
                 await client.ping()
                 continue
             block = int(_BLOCK * 1000) if ready == wanted else _SHORT
@@ -283,20 +288,37 @@ class Mover:
         self._busy.add(name)
         self._send(Entries(name, self._server(), found))
 
-    async def _wait(self) -> None:
-        await self._changed.wait()
+    async def _wait(self, seconds: float | None = None) -> None:
+        """Wait for a message, or `seconds`.
+
+        Python 3.11.2's `asyncio.timeout` fails in a task that redis-py 4.3 cancelled for its own.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
         self._changed.clear()
 
 
-async def _announce(client: Any, key: str, name: str) -> bool:
-    """Return whether this host is among the announced; not on a server that is full."""
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they end: the library may lose a cancellation while it connects."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL)
+
+
+async def _announce(client: Any, key: str, name: str) -> int | None:
+    """Announce this host.
+
+    Returns:
+        1: it was not among the announced; 0: it was; None: the server is full.
+    """
     try:
-        await client.hset(key, name, "1")
+        added: int = await client.hset(key, name, "1")
     except exceptions.ResponseError as error:
         if connect.down(error).kind != "full":
             raise
-        return False
-    return True
+        return None
+    return added
 
 
 def _permitted(writer: asyncio.StreamWriter, own: int) -> bool:
