@@ -152,8 +152,12 @@ def test_lintian_finds_nothing(package: Path) -> None:
 
 
 def test_the_sandbox_is_tight() -> None:
+    """2.4, of which docs/security.md names each part.
+
+    Of these 0.2 because all processes are visible: who started one that asks at the policy socket.
+    """
     answer = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=22", SERVICE],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=24", SERVICE],
         capture_output=True,
         text=True,
         check=False,
@@ -446,7 +450,8 @@ def test_xdp_in_its_sandbox(site: Site) -> None:
     """With the drop-in that the package has for it."""
     with drop_in(site):
         protects_and_cleans_up(site, "xdp", "198.18.9.7")
-        site.run("systemd-analyze", "security", "--threshold=24", "throttled")
+        # 0.2 more than without it: a list of paths instead of ProtectKernelTunables.
+        site.run("systemd-analyze", "security", "--threshold=26", "throttled")
     site.run("systemctl", "start", "throttled")
 
 
