@@ -587,7 +587,7 @@ def test_upgrade_remove_and_purge(site: Site) -> None:
 
 def test_observe_as_answered_at_the_installation(site: Site) -> None:
     """As on a new host: nothing of the package is left."""
-    site.run("apt-get", "purge", "--yes", NAME)
+    site.run("dpkg", "--purge", NAME)  # succeeds also where it is not installed
     answer = f"{NAME} {NAME}/mode select observe"
     site.run("sh", "-c", f"echo '{answer}' | debconf-set-selections")
     install(site, site.later)
