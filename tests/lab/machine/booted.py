@@ -154,7 +154,7 @@ def machine(server: Namespace, root: Path) -> Iterator[Machine]:
                 ),
                 "it is booted",
             )
-        except (TimeoutError, RuntimeError) as error:
+        except Exception as error:
             nspawn.kill()
             nspawn.wait()
             raise RuntimeError(f"{error}: {console.read_text()[-2000:]}") from error
@@ -201,11 +201,19 @@ def _leader(nspawn: "subprocess.Popen[bytes]") -> int:
         if nspawn.poll() is not None:
             raise RuntimeError(f"systemd-nspawn ended: {nspawn.returncode}")
         pids = map(int, children.read_text().split())
-        # A helper before it becomes it, under another name.
-        return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "systemd\n"]
+        # Before it there are helpers under other names, which may end meanwhile.
+        return [pid for pid in pids if _command(pid) == "systemd"]
 
     netns.until(started, "systemd-nspawn has started it")
     return started()[0]
+
+
+def _command(pid: int) -> str:
+    """Return the name of a process; empty if it ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextlib.contextmanager
