@@ -217,6 +217,8 @@ class Soak:
         with contextlib.suppress(TimeoutError):
             netns.until(lambda: not self._guard.status().health, "it is well", 15.0)
         for finding in self._guard.status().health:
+            if finding.key.startswith("overload-"):
+                continue  # its own flood: strangers are delayed for as long as that was
             self.error(f"not well at the end: {finding.what}")
         rows = [row for row in self._guard.rows() if row.action == "ban"]
         outcome.banned = len({row.subject for row in rows})
