@@ -8,6 +8,7 @@ nothing is reported then.
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import tzinfo
 from operator import length_hint
 from types import MappingProxyType
@@ -132,9 +133,7 @@ class Replay:
         self._facts = facts
         self._zone = zone
         self._store = _Store.open(":memory:")
-        self._parsing = Parsing(zone)
         weakref.finalize(self, self._store.close)
-        weakref.finalize(self, self._parsing.close)
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
@@ -164,17 +163,18 @@ class Replay:
         Raises:
             SourceError: a log cannot be read.
         """
-        for path in in_order(paths, self._zone):
-            self._log += 1
-            lines_of, others = with_hosts(path, self._facts, self._zone)
-            if is_journal(path) or others:
-                self._pipeline.engine.hosts.local(self._log)
-            if others:
-                self.summary.others[path] = others
-            for parsed in self._parsing.parse(lines_of, reference(path)):
-                yield from self._read(parsed)
-                if progress is not None:
-                    progress(path, parsed.consumed)
+        with closing(Parsing(self._zone)) as parsing:
+            for path in in_order(paths, self._zone):
+                self._log += 1
+                lines_of, others = with_hosts(path, self._facts, self._zone)
+                if is_journal(path) or others:
+                    self._pipeline.engine.hosts.local(self._log)
+                if others:
+                    self.summary.others[path] = others
+                for parsed in parsing.parse(lines_of, reference(path)):
+                    yield from self._read(parsed)
+                    if progress is not None:
+                        progress(path, parsed.consumed)
         if self.summary.last:
             yield from self._settle(self.summary.last)
         self._summarise()

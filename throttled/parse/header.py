@@ -49,9 +49,9 @@ _ORIGIN = re.compile(_HOST + r"(?:([^\s\[\]]*)/)?([\w-]+)\[([0-9]{1,10})")
 #: Tags of docker's syslog driver: a container's id, or `docker/…` as its manual proposes. Not any
 #: tag: what another program logs may be a client's words.
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
-#: syslogd of the BSDs, sysklogd, busybox, in place of lines that are the same as the one before.
 #: What each line has in it that `repetition` reads.
 REPEATED = "last message repeated "
+#: syslogd of the BSDs, sysklogd, busybox, in place of lines that are the same as the one before.
 _REPETITION = re.compile(_HOST + rf"(?:syslogd: )?{REPEATED}([0-9]{{1,9}}) times?\r?")
 _WITHOUT_PID = re.compile(_HOST + r"(rsyslogd|journal)(?:-[0-9]+)?: ")
 _RFC5424 = re.compile(

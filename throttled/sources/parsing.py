@@ -119,11 +119,14 @@ def _pieces(batches: Iterable[tuple[list[str], int]]) -> Iterator[tuple[list[str
 
 
 def _unfinished(before: list[str], lines: list[str]) -> list[str]:
-    """Return the last line that is no repetition, and those after it: what follows may be one."""
+    """Return the last line that is no repetition, and those after it: what follows may be one.
+
+    A client can write what looks like one into each of its lines: no more than two pieces.
+    """
     for index in range(len(lines) - 1, -1, -1):
         if REPEATED not in lines[index]:
             return lines[index:]
-    return before + lines
+    return before + lines if len(before) <= _PIECE else lines
 
 
 def _finished(piece: _Piece, parser: Parser) -> Parsed:

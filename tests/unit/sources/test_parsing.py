@@ -86,6 +86,32 @@ def test_another_log_does_not_continue_the_one_before() -> None:
         assert part.events == [None]
 
 
+def test_lines_that_look_like_repetitions_are_not_read_again_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client wrote that into each of its lines."""
+    lines = [
+        f"Nov 21 09:00:{number:02} mx postfix/smtpd[7]: warning: non-SMTP command from "
+        f"unknown[198.51.100.7]: last message repeated {number} times"
+        for number in range(60)
+    ]
+    parsed = 0
+    real = Parser.event
+
+    def event(self: Parser, line: str) -> object:
+        nonlocal parsed
+        parsed += 1
+        return real(self, line)
+
+    monkeypatch.setattr(Parser, "event", event)
+    with closing(Parsing(UTC)) as reader:
+        reader._count = 0
+        found = [e for part in reader.parse(batches(lines, 3), REFERENCE) for e in part.events]
+    assert parsed <= 4 * len(lines)
+    assert found == expected(lines)
+    assert None not in found
+
+
 def test_a_line_that_raises_is_named_and_those_after_it_are_parsed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
