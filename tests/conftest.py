@@ -20,6 +20,7 @@ TOGETHER = (
     "system/test_fleet.py",
     "system/test_fleet_failures.py",
     "system/test_fleet_hostile.py",
+    "system/test_fleet_package.py",
     "system/test_package.py",
     "system/test_stock.py",
 )

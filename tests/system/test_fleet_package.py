@@ -139,10 +139,6 @@ def test_three_hosts_in_ten_commands(machines: dict[str, Machine]) -> None:
         assert status(host)["connected"], name
 
 
-@pytest.mark.xfail(
-    reason="passes alone; beside other tests mx1 reads nothing of its peers: not understood",
-    strict=False,
-)
 def test_a_ban_of_one_host_is_in_the_kernels_of_all(machines: dict[str, Machine]) -> None:
     machines["mx2"].run("throttled", "ban", "203.0.113.9", "--for", "1h")
     for name in ("mx1", "mx3"):
@@ -175,10 +171,6 @@ def test_the_unit_has_no_rights_and_comes_back(machines: dict[str, Machine]) -> 
     netns.until(lambda: status(host)["connected"], "connected again")
 
 
-@pytest.mark.xfail(
-    reason="passes alone; beside other tests mx1 reads nothing of its peers: not understood",
-    strict=False,
-)
 def test_check_finds_nothing_wrong_with_the_fleet(machines: dict[str, Machine]) -> None:
     for name, host in machines.items():
         done = host.run("throttled", "check", "--no-visit", "--json", check=False)
