@@ -15,6 +15,7 @@ from throttled.config.schema import Config
 
 PAGES = {8: manual.throttled_8(), 5: manual.throttled_toml_5()}
 ALL = manual.pages()
+ROOT = Path(__file__).resolve().parents[3]
 MACROS = {
     "TH",
     "B",
@@ -119,3 +120,12 @@ def test_a_text_that_roff_would_read_as_something_else(monkeypatch: pytest.Monke
         ".IP \\(bu 2\none \\fBbold\\fR goes on\n.IP \\(bu 2\ntwo link\n"
         ".PP\n.RS 4\n.EX\n\\&.code \\-x\n.EE\n.RE\n.SH SEE ALSO\n.BR throttled (8)\n"
     )
+
+
+def test_units_name_pages_that_there_are() -> None:
+    units = [*ROOT.glob("packaging/systemd/*"), *ROOT.glob("packaging/examples/*")]
+    named = {
+        found for unit in units for found in re.findall(r"man:(\S+)\((\d)\)", unit.read_text())
+    }
+    assert ("throttled-import", "8") in named
+    assert {f"man{section}/{name}.{section}" for name, section in named} <= ALL.keys()
