@@ -7,15 +7,12 @@ from contextlib import closing
 from typing import Any
 
 import click
-from msgspec import ValidationError, convert
 from msgspec.structs import replace
 
 from throttled.analysis.abuse import Sender, collect, mail, masked, xarf
 from throttled.cli import output
 from throttled.cli.daemon import config
-from throttled.cli.options import Command, for_option, json_option, subject
-from throttled.config.schema import MailAddress
-from throttled.errors import UsageError
+from throttled.cli.options import Command, for_option, json_option, mail_address, subject
 from throttled.store.store import Store
 
 _WEEK = 604800.0
@@ -46,7 +43,7 @@ def command(*, network: str, unmasked: bool, as_json: bool, **more: Any) -> None
     """
     host, now = os.uname().nodename, time.time()
     contact = more["contact"] or f"postmaster@{host}"
-    sender = Sender(host, _address(contact), _address(more["to"]))
+    sender = Sender(host, mail_address(contact), mail_address(more["to"]))
     with closing(Store.open(config().database(), readonly=True)) as store:
         found = collect(store, network, now - (more["seconds"] or _WEEK), now)
     if not unmasked:
@@ -55,10 +52,3 @@ def command(*, network: str, unmasked: bool, as_json: bool, **more: Any) -> None
         sys.stdout.buffer.write(output.to_json(xarf(found, sender)))
     else:
         sys.stdout.buffer.write(bytes(mail(found, sender, now)).replace(b"\r\n", b"\n"))
-
-
-def _address(text: str) -> str:
-    try:
-        return convert(text, MailAddress)
-    except ValidationError as error:
-        raise UsageError(f"{text!r} is no mail address") from error

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from click.shell_completion import CompletionItem
 
 from throttled.cli import completion
@@ -141,6 +142,20 @@ def seconds(text: str) -> float:
     if found < 1:
         raise UsageError(f"shorter than a second: {text}")
     return found
+
+
+def mail_address(text: str) -> str:
+    """Read a mail address; "" is none.
+
+    Raises:
+        UsageError: it is no mail address.
+    """
+    from throttled.config.schema import MailAddress  # noqa: PLC0415 - as above
+
+    try:
+        return msgspec.convert(text, MailAddress)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{text!r} is no mail address") from error
 
 
 def json_option(command: _Command) -> _Command:

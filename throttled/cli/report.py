@@ -5,17 +5,15 @@ import time
 from contextlib import closing
 
 import click
-from msgspec import ValidationError, convert
 
 from throttled.analysis.report import DAY, WEEK, Overview, headline, overview, span, without_names
 from throttled.cli import output
 from throttled.cli.daemon import config
-from throttled.cli.options import Command, json_option
+from throttled.cli.options import Command, json_option, mail_address
 from throttled.cli.page_file import HTML, write_page
 from throttled.cli.report_page import page
 from throttled.cli.report_text import text
-from throttled.config.schema import Config, MailAddress
-from throttled.errors import UsageError
+from throttled.config.schema import Config
 from throttled.notify.mail import Letter, send
 from throttled.store.store import Store
 
@@ -69,10 +67,6 @@ def command(*, seconds: float, html: str | None, mail: str | None, as_json: bool
 
 def _letter(found: Overview, to: str, settings: Config) -> Letter:
     """Return a report as a mail."""
-    try:
-        convert(to, MailAddress)
-    except ValidationError as error:
-        raise UsageError(f"{to!r} is no mail address") from error
     body = "\n".join(map(output.printable, text(found, "utf-8"))) + "\n"
     subject = f"throttled on {found.host}: {headline(found)}"
-    return Letter(to, subject, body, page(found), settings.notify.smtp)
+    return Letter(mail_address(to), subject, body, page(found), settings.notify.smtp)
