@@ -23,7 +23,9 @@ from throttled import __version__
 from throttled.address import is_network
 from throttled.errors import RefusedError, SourceError
 from throttled.model import Decision
+from throttled.printable import printable
 from throttled.store.store import Store
+from throttled.subjects import from_log
 from throttled.tail.readback import lines_at
 
 _VERSION = "4.0.0"
@@ -210,7 +212,7 @@ def _text(incident: Incident, sender: Sender) -> EmailMessage:
         "Please look at these machines; they may be infected or misused.",
         "",
         *(["Log lines (times as on the server):", ""] if incident.lines else []),
-        *map(_shown, incident.lines),
+        *(printable(from_log(line)) for line in incident.lines),
         "",
         f"Contact: {sender.contact}. The last part of this mail is this report in XARF v4.",
     ]
@@ -242,11 +244,6 @@ def _json(incident: Incident, sender: Sender) -> EmailMessage:
     part = EmailMessage(policy=SMTP)
     part.set_content(data, "application", "json", filename="xarf.json")
     return part
-
-
-def _shown(line: str) -> str:
-    text = line.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _iso(time: float) -> str:

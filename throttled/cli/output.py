@@ -10,7 +10,6 @@ import re
 import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -21,14 +20,14 @@ import msgspec
 
 from throttled.address import is_named
 from throttled.model import Finding, Rate, Scope
+from throttled.printable import harmless
+from throttled.printable import printable as printable  # noqa: PLC0414 - for the commands
 from throttled.settings import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
 _TIMES = frozenset(
     "begin time since until first last started last_line last_offence last_login exempt_until missing".split()  # noqa: E501, SIM905 - a dozen quotes is no clearer
 )
-#: Right-to-left letters and numbers turn what stands beside them around on the screen.
-_TURNING = frozenset(("R", "AL", "AN"))
 _NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
 
 #: What is said of a log in which nothing is understood.
@@ -36,32 +35,6 @@ NO_EVENT = "no events found: is it Postfix's log? see: throttled parse --unknown
 
 #: Scopes as narrow columns show them.
 SCOPES: dict[Scope, str] = {"mx": "mx", "submission": "subm"}
-
-
-def printable(text: str) -> str:
-    r"""Return text with everything that could disturb a terminal or mislead a reader escaped.
-
-    Control characters, invisible ones, those that change the direction of writing and those that
-    are drawn over their neighbours become `\x1b` or `\u202e`.
-    """
-    return text if text.isascii() and text.isprintable() else _escape(text)
-
-
-def _escape(text: str) -> str:
-    return "".join(char if _harmless(char) else _code(char) for char in text)
-
-
-def _harmless(char: str) -> bool:
-    return (
-        char.isprintable()
-        and unicodedata.category(char)[0] != "M"
-        and unicodedata.bidirectional(char) not in _TURNING
-    )
-
-
-def _code(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def from_log(text: str) -> str:
@@ -170,7 +143,7 @@ def safe_json(lines: bytes) -> bytes:
 
 def _json_code(match: re.Match[str]) -> str:
     char = match[0]
-    if _harmless(char):
+    if harmless(char):
         return char
     units = char.encode("utf-16-be")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -3,6 +3,7 @@
 from datetime import datetime, tzinfo
 
 from throttled.notify.channel import Event, Message
+from throttled.printable import printable
 
 _LINE = 300  # characters of an event's text
 
@@ -38,5 +39,5 @@ def _event(event: Event, zone: tzinfo | None) -> list[str]:
 
 def _shown(text: str) -> str:
     """Return text on one line, with everything that could mislead a reader escaped."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    line = printable(text)
     return line if len(line) <= _LINE else f"{line[:_LINE]}…"
