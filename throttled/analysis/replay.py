@@ -7,14 +7,14 @@ nothing is reported then.
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import tzinfo
 from operator import length_hint
 from types import MappingProxyType
+from typing import TypeVar
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from throttled import address
 from throttled.analysis.report import Overview, overview
@@ -73,6 +73,17 @@ class Throttled(Struct):
     limit: str  # of the latest throttle
     deliveries: int = 0
     logins: int = 0
+
+
+_Row = TypeVar("_Row", Banned, Throttled)
+
+
+class _Hits(Struct):
+    """How often a subject was throttled, or banned."""
+
+    times: int = 0
+    last: float = 0.0  # wall clock, of the latest
+    limit: str = ""  # of the latest
 
 
 class Summary(Struct):
@@ -137,8 +148,8 @@ class Replay:
         policy = config.policy()
         self._pipeline = Pipeline(policy, facts, self._store, None, Parser(zone, 0.0))
         self._seen: dict[tuple[str, str], set[str]] = {}
-        self._bans: dict[str, Banned] = {}
-        self._throttles: dict[str, Throttled] = {}
+        self._bans: dict[str, _Hits] = {}
+        self._throttles: dict[str, _Hits] = {}
         self._due = self._ended = self._pruned = 0.0
         self._day = 0  # since the epoch, of the latest line judged
         self._log = 0  # number of the one that is read
@@ -268,28 +279,10 @@ class Replay:
             if decision.action != "release":
                 self._note(decision.limit, decision.action, decision.subject)
             if decision.action == "ban":
-                self._banned(decision)
+                _count_hit(self._bans, decision)
             elif decision.action == "throttle":
-                self._throttled(decision)
+                _count_hit(self._throttles, decision)
             yield decision
-
-    def _banned(self, decision: Decision) -> None:
-        known = self._bans.get(decision.subject)
-        if known is not None:
-            known.bans += 1
-            known.last, known.limit = decision.time, decision.limit
-        elif len(self._bans) < _SUBJECTS:
-            subject = decision.subject
-            self._bans[subject] = Banned(subject, 1, decision.time, decision.limit)
-
-    def _throttled(self, decision: Decision) -> None:
-        known = self._throttles.get(decision.subject)
-        if known is not None:
-            known.throttles += 1
-            known.last, known.limit = decision.time, decision.limit
-        elif len(self._throttles) < _SUBJECTS:
-            subject = decision.subject
-            self._throttles[subject] = Throttled(subject, 1, decision.time, decision.limit)
 
     def overview(self, host: str) -> Overview:
         """Return what happened in the logs, as `throttled report` does, once all were read."""
@@ -314,24 +307,35 @@ class Replay:
         )  # evidence that still waits
         self._store.add_sender_days(self._pipeline.senders.days())
         self._pipeline.senders.stored()
+        only = [item for item in self._throttles.items() if item[0] not in self._bans]
+        summary.throttled = self._rows(Throttled, only, _TOP)
+        summary.top = self._rows(Banned, self._bans.items(), _TOP)
+        summary.good_and_banned = self._rows(Banned, self._good_and_banned())
+
+    def _good_and_banned(self) -> Iterator[tuple[str, _Hits]]:
+        """Yield good clients that were banned, by their address or by their network."""
+        for subject in self._store.good:
+            hits = self._bans.get(subject) or self._bans.get(address.network_of(subject))
+            if hits is not None:
+                yield subject, hits
+
+    def _rows(
+        self, kind: type[_Row], items: Iterable[tuple[str, _Hits]], most: int | None = None
+    ) -> list[_Row]:
+        """Return subjects with the good that they did, the most often hit first."""
         good = self._store.good
-        for subject, banned in self._bans.items():
-            banned.deliveries, banned.logins = good.get(subject, _NOTHING)
-        only = [one for subject, one in self._throttles.items() if subject not in self._bans]
-        summary.throttled = sorted(only, key=lambda one: (-one.throttles, one.subject))[:_TOP]
-        for one in summary.throttled:
-            one.deliveries, one.logins = good.get(one.subject, _NOTHING)
-        most = sorted(self._bans.values(), key=_often)
-        summary.top = most[:_TOP]
-        summary.good_and_banned = sorted(self._good_and_banned(good), key=_often)
-
-    def _good_and_banned(self, good: Mapping[str, tuple[int, int]]) -> Iterator[Banned]:
-        """Yield who was banned, by its address or by its network."""
-        for subject, (deliveries, logins) in good.items():
-            banned = self._bans.get(subject) or self._bans.get(address.network_of(subject))
-            if banned is not None:
-                yield replace(banned, subject=subject, deliveries=deliveries, logins=logins)
+        often = sorted(items, key=lambda item: (-item[1].times, item[0]))[:most]
+        return [
+            kind(subject, hits.times, hits.last, hits.limit, *good.get(subject, _NOTHING))
+            for subject, hits in often
+        ]
 
 
-def _often(banned: Banned) -> tuple[int, str]:
-    return -banned.bans, banned.subject
+def _count_hit(table: dict[str, _Hits], decision: Decision) -> None:
+    hits = table.get(decision.subject)
+    if hits is None:
+        if len(table) >= _SUBJECTS:
+            return
+        hits = table[decision.subject] = _Hits()
+    hits.times += 1
+    hits.last, hits.limit = decision.time, decision.limit
