@@ -28,7 +28,7 @@ LEVELS = {
 }
 #: Decisions of one batch that are logged one by one.
 SHOWN = 100
-#: Maximum number of decision lines in so many seconds: half of what journald takes by default
+#: Maximum number of decision lines in a window (seconds): half of what journald takes by default
 #: (RateLimitBurst=10000 in 30 s), so that it drops none of ours.
 _LINES, _WINDOW = 5_000, 30.0
 #: syslog(3)'s priorities, by the lowest level that has them.

@@ -105,7 +105,7 @@ def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
         until: number of the last decision before the unban.
         scope: "" for all.
         now: wall clock.
-        count: at most so many.
+        count: maximum number of rows.
         skipped: where rows that cannot be read are counted.
     """
     (end,) = connection.execute(_END, (after, _WINDOW)).fetchone()

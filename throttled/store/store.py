@@ -209,7 +209,7 @@ class Store:
             scope: where.
             until: a sender with an entry until then needs none.
             now: wall clock.
-            most: only the best so many of the network get an entry, those that have one included.
+            most: maximum number of the best ones of the network, those with an entry included.
             evidence: what is not recorded yet.
             only: whether this address is one; "": all.
         """
@@ -407,7 +407,7 @@ class Store:
         return listing.active(self._database, now, chunk)
 
     def sample(self, now: float, count: int) -> list[Entry]:
-        """Return at most so many of what should be active, neighbours from a random one on."""
+        """Return at most `count` of what should be active, neighbours from a random one on."""
         with self._database.guard() as connection:
             return listing.sample(connection, now, count)
 
