@@ -80,7 +80,7 @@ class Overview(Struct, frozen=True):
 
 
 def span(now: float, seconds: float) -> tuple[float, float]:
-    """Return begin and end of the latest whole hours of so many seconds."""
+    """Return begin and end of the latest whole hours, `seconds` long."""
     until = now // HOUR * HOUR
     return until - seconds, until
 
@@ -104,6 +104,7 @@ def overview(
     period = store.period(since, until)
     whole = period.counted_since() <= since - WEEK
     before = store.hourly(since - WEEK, until - WEEK) if whole else None
+    current = store.hourly(until, until + HOUR)
     subjects = period.subjects()
     slot = _slot(until - since)
     good, good_total, good_banned = period.good(until, ROWS)
@@ -128,7 +129,7 @@ def overview(
         accounts=period.clients(ROWS, named=True),
         reported=period.reported(ROWS),
         senders=period.senders(ROWS),
-        current=_current(store.hourly(until, until + HOUR)),
+        current={name: _sum(current, name) for name in _SERIES},
     )
 
 
@@ -154,8 +155,11 @@ def _series(
 
 
 def _count(rows: Iterable[Hourly], before: list[Hourly] | None, name: str) -> Count:
-    earlier = None if before is None else sum(row.count for row in _of(before, name))
-    return Count(sum(row.count for row in _of(rows, name)), earlier)
+    return Count(_sum(rows, name), None if before is None else _sum(before, name))
+
+
+def _sum(rows: Iterable[Hourly], name: str) -> int:
+    return sum(row.count for row in _of(rows, name))
 
 
 def _limits(rows: Iterable[Hourly], before: list[Hourly] | None) -> list[LimitSum]:
@@ -180,11 +184,6 @@ def _by_limit(rows: Iterable[Hourly]) -> Counter[tuple[str, str]]:
         if row.what == "decision" and row.kind in {"throttle", "ban"}:
             counts[row.limit, row.kind] += row.count
     return counts
-
-
-def _current(rows: Iterable[Hourly]) -> dict[str, int]:
-    rows = list(rows)
-    return {name: sum(row.count for row in _of(rows, name)) for name in _SERIES}
 
 
 def headline(of: Overview) -> str:

@@ -24,7 +24,6 @@ TITLES = {
 COMPARED = "Changes: compared with the same hours a week before."
 _BLOCKS, _PLAIN = "▁▂▃▄▅▆▇█", ".:-=+*#@"
 _SPARK = 56
-_DAY = 86400.0
 
 
 def period(of: Overview) -> str:
