@@ -110,8 +110,9 @@ def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
     """
     (end,) = connection.execute(_END, (after, _WINDOW)).fetchone()
     values = (after, _WINDOW, now, until, scope, count)
-    rows = structs(Own, connection.execute(_UNBANNED, values), skipped)
-    return rows, rows[-1].number if len(rows) == count else min(end, until)
+    found = connection.execute(_UNBANNED, values).fetchall()
+    looked = found[-1][0] if len(found) == count else min(end, until)
+    return structs(Own, found, skipped), looked
 
 
 def own(

@@ -122,3 +122,16 @@ def test_a_peers_ban_after_an_own_one_does_not_count_again(store: Store) -> None
 def test_a_position_is_recorded_with_its_effect(store: Store) -> None:
     store.record(NOW, [PEERS], (), [StoredPosition("fleet:mx2", b"state")])
     assert store.positions()["fleet:mx2"].state == b"state"
+
+
+def test_what_unban_all_unbanned_is_read_in_pieces(store: Store) -> None:
+    """A row that another program altered ends no piece: what follows it is published too."""
+    bans = [replace(BAN, subject=f"198.51.100.{n}") for n in range(10, 15)]
+    store.record(NOW, bans)
+    list(store.unban_scope("mx"))
+    with store._database.transaction() as connection:
+        connection.execute("UPDATE decision SET scope = 'x' WHERE number = 1")
+    rows, looked = store.unbanned(0, 5, "", NOW, 2)
+    assert (subjects(rows), looked) == ([("release", "198.51.100.11")], 2)
+    rows, looked = store.unbanned(looked, 5, "", NOW, 4)
+    assert (len(rows), looked) == (3, 5)
