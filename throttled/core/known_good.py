@@ -18,7 +18,7 @@ from throttled.core.recorder import Recorder
 from throttled.decide.overload import known_good
 from throttled.decide.protect import Protection
 from throttled.errors import StoreError
-from throttled.model import SCOPES, Decision, Scope
+from throttled.model import RESTRICTING, SCOPES, Decision, Scope
 
 #: Each means of admission control has room for more.
 MOST = 100_000
@@ -92,7 +92,7 @@ class KnownGood:
         for decision in decisions:
             if address.kind(decision.subject) != "address":
                 continue
-            if decision.action in ("throttle", "ban"):
+            if decision.action in RESTRICTING:
                 self._put(decision.subject, decision.scope, good=False)
             elif decision.action == "release":
                 self.evident([decision.subject])

@@ -20,7 +20,7 @@ from throttled.decide.ladder import OPERATOR, Ladder
 from throttled.decide.networks import Key
 from throttled.decide.origins import Origin, Settled
 from throttled.decide.peers import known_good
-from throttled.model import Decision, Past, Scope
+from throttled.model import RESTRICTING, Decision, Past, Scope
 
 #: The widest networks of a list, whatever the operator forces, by bytes of an address.
 WIDEST = {4: 8, 16: 16}
@@ -110,7 +110,7 @@ class Lists:
 
 def _stands(entry: Listed, past: Past, now: float) -> bool:
     """Return whether what is active is as strong as an entry, and not shorter."""
-    if past.until <= now or past.action not in {"ban", "throttle"}:
+    if past.until <= now or past.action not in RESTRICTING:
         return False
     if entry.action == "throttle" and (past.action == "ban" or past.rate is not None):
         return True
