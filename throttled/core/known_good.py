@@ -57,10 +57,9 @@ class KnownGood:
     def __contains__(self, key: tuple[bytes, Scope]) -> bool:
         """Return whether a packed address is known good in a scope."""
         packed, scope = key
-        return packed in self._good[scope] or any(
-            prefix <= len(packed) * 8 and address.mask(packed, prefix) in members
-            for prefix, members in self._protected.items()
-        )
+        if packed in self._good[scope]:
+            return True
+        return bool(address.covering_parsed(self._protected, (packed, len(packed) * 8)))
 
     def subjects(self, scope: Scope) -> Iterator[str]:
         """Yield all that are known good in a scope."""
