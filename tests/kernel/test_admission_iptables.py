@@ -10,7 +10,6 @@ from lab.daemon.guarded import RULESET
 from lab.machine.legacy import legacy_path
 from lab.network.netns import SERVER4, namespace, pair
 from throttled.enforce.admission import ipset_rules
-from throttled.enforce.admission import iptables as module
 from throttled.enforce.admission.iptables import Iptables
 from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
 from throttled.enforce.iptables import tables
@@ -107,7 +106,7 @@ def test_the_nft_variant_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_program_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RESTORE", {4: "/nowhere", 6: "/nowhere"})
+    monkeypatch.setattr(tables, "_RESTORE", {4: "/nowhere", 6: "/nowhere"})
     with (
         namespace("admission") as place,
         place.entered(),

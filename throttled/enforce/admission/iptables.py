@@ -7,7 +7,6 @@ State is the kernel's, in chains of the legacy tables `raw` and ipsets, but for 
 
 import logging
 import math
-import subprocess
 from collections.abc import Iterable
 
 from throttled.enforce.admission import ipset_rules
@@ -19,9 +18,6 @@ from throttled.enforce.iptables.ipsets import Ipsets
 from throttled.errors import BackendError
 
 log = logging.getLogger(__name__)
-
-_RESTORE = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
-_PATIENCE = 10.0
 
 
 def purge() -> None:
@@ -37,7 +33,7 @@ def purge() -> None:
     for begin in ipset_rules.begins([*names, *chains]):
         for version, lines in listed.items():
             if removal := ipset_rules.remove(begin, lines):
-                _restore(version, removal)
+                tables.restore(version, removal)
         for name in names:
             if ipset_rules.begins([name]) == {begin}:
                 ipsets.destroy(name)
@@ -90,11 +86,11 @@ class Iptables(Closing):
         self.renew()
         hooks = ipset_rules.hooks(self._begin, self._ports)
         for version in VERSIONS:
-            _restore(version, ipset_rules.hook(hooks))
+            tables.restore(version, ipset_rules.hook(hooks))
 
     def _put_rules(self, limits: AdmissionLimits) -> None:
         for version in VERSIONS:
-            _restore(version, ipset_rules.rules(self._begin, limits, version))
+            tables.restore(version, ipset_rules.rules(self._begin, limits, version))
 
     def _close(self, *, closed: bool) -> None:
         self._everybody("fill" if closed else "clear", "closed")
@@ -138,24 +134,6 @@ class Iptables(Closing):
     def _remove(self) -> None:
         for version in filter(tables.exists, VERSIONS):
             if lines := ipset_rules.remove(self._begin, tables.listed(version)):
-                _restore(version, lines)
+                tables.restore(version, lines)
         for each in ipset_rules.ipsets(self._begin, 1, 1):
             self._ipsets.destroy(each.name)
-
-
-def _restore(version: int, lines: str) -> None:
-    """Change the table raw in one step.
-
-    Raises:
-        BackendError: nothing has changed.
-    """
-    argv = (_RESTORE[version], "--noflush", "--wait", "2")
-    try:
-        done = subprocess.run(
-            argv, input=lines, capture_output=True, text=True, check=False, timeout=_PATIENCE
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackendError(f"{argv[0]}: {error}", "install iptables") from error
-    if done.returncode != 0:
-        hint = "run as root or with CAP_NET_ADMIN" if "ermission" in done.stderr else ""
-        raise BackendError(f"{argv[0]}: {' '.join(done.stderr.split())}", hint)
