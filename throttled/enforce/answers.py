@@ -40,7 +40,7 @@ from throttled.model import (
 
 #: Longest wait of a message, seconds: clients give up after 30 s, some sooner.
 _LONGEST = 20
-#: So many of the smtpd processes may wait: one of five.
+#: The share of the smtpd processes that may wait: one of five.
 _SHARE = 5
 _SLOWED = "sending rate of this account or host exceeded, try again later (throttled)"
 _BANNED = "sending suspended for this account or host, contact your postmaster (throttled)"

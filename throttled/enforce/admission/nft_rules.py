@@ -85,7 +85,7 @@ def rules(name: str, limits: AdmissionLimits) -> str:
 
 
 def renew(name: str, which: str, ports: Iterable[int], seconds: float) -> str:
-    """Return the commands by which ports are in `lease` or `closed` for so many seconds from now.
+    """Return the commands by which ports are in `lease` or `closed` for some seconds from now.
 
     An element's time is set anew only if it is added, removed and added (before Linux 6.12).
     """

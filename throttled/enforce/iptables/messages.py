@@ -138,7 +138,7 @@ def create(name: str, definition: IpsetDefinition, mask: int = 0) -> bytes:
     Args:
         name: of it.
         definition: what it is.
-        mask: of a hash:ip, so many bits of an address are looked at; 0: all.
+        mask: of a hash:ip, how many bits of an address are looked at; 0: all.
     """
     data = (
         _big(19, definition.size),  # IPSET_ATTR_MAXELEM

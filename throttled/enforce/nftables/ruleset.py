@@ -5,7 +5,7 @@
     mx            drops what is banned itself; the rest continues to one of
     mx_open       for what opens no connection: leaves what is exempt alone, drops what a network's
                   ban covers
-    mx_new        where a throttled address may open so many connections: its limit is in its
+    mx_new        where the connections of a throttled address are limited: its limit is in its
                   element. What is exempt is left alone, to others the bans and the throttles of
                   networks apply; a network is one element, so it shares one allowance.
     refuse        with `reject` answers what submission would drop with a TCP reset, up to a rate,
