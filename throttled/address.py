@@ -242,9 +242,16 @@ def covering(tables: Mapping[int, Mapping[bytes, Value]], subject: str) -> Value
     Raises:
         ValueError: it is neither.
     """
-    packed, length = parse(subject)
+    return covering_parsed(tables, parse(subject))
+
+
+def covering_parsed(
+    tables: Mapping[int, Mapping[bytes, Value]], subject: tuple[bytes, int]
+) -> Value | None:
+    """Return what `covering` does, for a parsed subject (see `parse`)."""
+    packed, length = subject
     for prefix, members in tables.items():
-        if prefix <= length and prefix <= len(packed) * 8:
+        if prefix <= length:
             found = members.get(mask(packed, prefix))
             if found is not None:
                 return found

@@ -20,8 +20,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "admission.h"
+#include "words.h"
 
-#define IPV4 2 /* AF_INET */
 #define EXTENSIONS 8
 #define FIN_SYN_RST_ACK 0x17
 #define SYN 0x02
@@ -90,16 +90,6 @@ struct {
 	__type(key, int);
 	__type(value, __u64);
 } counted SEC(".maps");
-
-/* Two words as they lie in memory. */
-static __always_inline __u64 pair(__u32 first, __u32 second)
-{
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return first | (__u64)second << 32;
-#else
-	return (__u64)first << 32 | second;
-#endif
-}
 
 static __always_inline int is_known(__u64 high, __u64 low)
 {

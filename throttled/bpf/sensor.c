@@ -12,8 +12,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "sensor.h"
-
-#define IPV4 2 /* AF_INET */
+#include "words.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -40,16 +39,6 @@ struct {
 /* A word of the context, loaded as such: clang would join two loads into one of eight bytes, or one
  * from either of two places. The verifier accepts neither. */
 #define WORD(place) (*(volatile __u32 *)&(place))
-
-/* Two words as they lie in memory. */
-static __always_inline __u64 pair(__u32 first, __u32 second)
-{
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return first | (__u64)second << 32;
-#else
-	return (__u64)first << 32 | second;
-#endif
-}
 
 SEC("sockops")
 int handshake(struct bpf_sock_ops *ops)

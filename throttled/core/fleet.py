@@ -27,7 +27,7 @@ from throttled.store.store import Filter, Store, StoredPosition
 
 log = logging.getLogger(__name__)
 
-#: A connection is one that lasts after so many seconds.
+#: Seconds after which a connection counts as lasting.
 _LASTING = 10.0
 _PIECE = 1_000  # entries that are removed at once
 _DISTRUSTED = "fleet-distrusted"

@@ -32,7 +32,7 @@ PEERS = 256
 #: Rows of a peer that are taken a second, and at once after a silence.
 RATE, BURST = 5_000.0, 100_000.0
 BEGIN = "0-0"
-#: So many forged entries of a peer in a minute: it is not read for a minute.
+#: Forged entries of a peer in a minute after which it is not read for a minute.
 FORGED, PAUSE = 100, 60.0
 #: Rows that are recorded and applied at once: 10 ms.
 SLICE = 250

@@ -18,7 +18,7 @@ from throttled.core.recorder import Recorder
 from throttled.decide.overload import known_good
 from throttled.decide.protect import Protection
 from throttled.errors import StoreError
-from throttled.model import SCOPES, Decision, Scope
+from throttled.model import RESTRICTING, SCOPES, Decision, Scope
 
 #: Each means of admission control has room for more.
 MOST = 100_000
@@ -57,10 +57,9 @@ class KnownGood:
     def __contains__(self, key: tuple[bytes, Scope]) -> bool:
         """Return whether a packed address is known good in a scope."""
         packed, scope = key
-        return packed in self._good[scope] or any(
-            prefix <= len(packed) * 8 and address.mask(packed, prefix) in members
-            for prefix, members in self._protected.items()
-        )
+        if packed in self._good[scope]:
+            return True
+        return bool(address.covering_parsed(self._protected, (packed, len(packed) * 8)))
 
     def subjects(self, scope: Scope) -> Iterator[str]:
         """Yield all that are known good in a scope."""
@@ -92,7 +91,7 @@ class KnownGood:
         for decision in decisions:
             if address.kind(decision.subject) != "address":
                 continue
-            if decision.action in ("throttle", "ban"):
+            if decision.action in RESTRICTING:
                 self._put(decision.subject, decision.scope, good=False)
             elif decision.action == "release":
                 self.evident([decision.subject])

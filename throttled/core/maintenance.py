@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _PRUNE = 3600.0
 #: Seconds between writes of peaks into the store, and peaks per iteration of the event loop
-#: (some milliseconds), in at most so many pieces; the rest waits for the next minute.
+#: (some milliseconds), and the maximum number of pieces; the rest waits for the next minute.
 _PEAKS = 60.0
 _PEAKS_PIECE = 200
 _PEAKS_PIECES = 100

@@ -37,9 +37,9 @@ from throttled.store.store import Store, StoredPosition
 log = logging.getLogger(__name__)
 
 _PENDING = 100_000
-#: Of what waits so many go into one transaction: 0.1 s.
+#: Pending decisions in one transaction: 0.1 s.
 _PIECE = 5_000
-#: A store that failed is not asked again for so many seconds: one that is locked costs 0.1 s.
+#: Seconds after which a store that failed is asked again: one that is locked costs 0.1 s.
 _PATIENCE = 1.0
 #: Good senders of a /24 or a /64 that get an entry of their own: the best of them. A /64 is mostly
 #: one host, which could make any number of its addresses good before it attacks.

@@ -22,7 +22,7 @@ from throttled.model import Activity, Event, Evidence, Scope
 from throttled.settings import Policy
 
 #: Failed logins that are not provably an account's own, but that logins of a client with that name
-#: excuse, within so many seconds: who has one account must not try others for nothing.
+#: excuse, and within how many seconds: who has one account must not try others for nothing.
 _EXCUSES, _EXCUSE_TIME = 500, 86400.0
 
 #: Messages whose recipients qmgr has not logged yet, and how long they are waited for.
@@ -77,7 +77,7 @@ class Actions:
         }
 
     def remember_names(self, lifetime: float, most: int) -> None:
-        """Remember host names of clients for some seconds, at most so many; those known stay."""
+        """Remember host names of clients for some seconds, at most `most`; those known stay."""
         if self.names is None:
             self.names = Generations(lifetime, most)
         self.names.resize(most)

@@ -18,7 +18,7 @@ from throttled.address import network_of, version
 from throttled.decide import meter
 from throttled.decide.tables import Generations
 
-#: The brake looks at the bans of so many seconds, not only at one batch: batches are small when
+#: Seconds whose bans the brake looks at, not only at one batch: batches are small when
 #: the daemon is quick.
 _WINDOW = 60.0
 _ONCE = 3600.0
@@ -46,7 +46,7 @@ class Brake:
         Args:
             good: who, and by which limit.
             now: wall clock.
-            limit: 0 is returned unless there are more than so many.
+            limit: 0 is returned unless there are more.
         """
         if now < self._latest - _WINDOW:
             self._anew(now)

@@ -14,9 +14,9 @@ from throttled.model import Scope
 #: A log line's own second may be three seconds early (see `throttled.core.pipeline`), and a
 #: client that waited for a process when it was banned may still get one.
 LATE = 5.0
-#: So many sessions over so many seconds are no remains of what was before.
+#: Sessions, and seconds over which they come, that are no remains of what was before.
 _SESSIONS, _OVER = 3, 5.0
-#: After so many silent seconds it is over.
+#: Silent seconds after which it is over.
 _QUIET = 300.0
 _MOST = 256
 

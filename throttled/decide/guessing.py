@@ -1,7 +1,7 @@
 """Which accounts are guessed from many addresses, and which clients take part. Pure.
 
 An account is under attack while the failed logins on it within the window are more than `tries`.
-Of each source so many count as `tries_each` says, and none of a source that logged in within the
+Of each source at most `tries_each` count, and none of a source that logged in within the
 window: ten devices with an old password are no attack, eleven strangers with three tries each are.
 A source is an IPv4 address or an IPv6 /64. It is kept as a keyed hash (Python's SipHash, whose key
 is new in each process), with a meter (`throttled.decide.meter`): a failure counts for as long as
@@ -226,7 +226,7 @@ class Guessing:
         sources = 0
         for name, known in recent[: _ACCOUNTS // 2]:
             if sources + len(known.sources) > _SOURCES // 2:
-                # So many are enough for it to stay under attack.
+                # These are enough for it to stay under attack.
                 known.sources = dict(islice(known.sources.items(), self.settings.tries + 1))
                 self._sum(known)
             if sources + len(known.sources) <= _SOURCES * 3 // 4:

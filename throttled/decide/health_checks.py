@@ -6,8 +6,8 @@ clients that have had no others.
 
 from throttled.decide.tables import Counters, Generations
 
-#: A client looks like a health check after so many sessions within so many seconds that wanted
-#: nothing, and none that did; so many such clients are remembered.
+#: Sessions that wanted nothing, and seconds in which no other came, after which a client looks like
+#: a health check; how many such clients are remembered.
 _HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
 #: A site has a handful of probes and load balancers; more clients than these are a flood.
 _PROBES = 8

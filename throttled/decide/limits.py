@@ -37,7 +37,7 @@ _COUNTED = (
     "messages",
     "recipients",
 )
-#: Networks are fewer than clients: so many clients for each that is tracked.
+#: Networks are fewer than clients: tracked clients for each tracked network.
 _PER_NETWORK = 4
 
 Table = TypeVar("Table", Counters, Distinct)

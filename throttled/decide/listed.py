@@ -16,18 +16,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled import address
-from throttled.decide.brake import Brake
 from throttled.decide.ladder import OPERATOR, Ladder
 from throttled.decide.networks import Key
-from throttled.decide.peers import banned, known_good
-from throttled.model import Decision, Past, Scope
+from throttled.decide.origins import Origin, Settled
+from throttled.decide.peers import known_good
+from throttled.model import RESTRICTING, Decision, Past, Scope
 
 #: The widest networks of a list, whatever the operator forces, by bytes of an address.
 WIDEST = {4: 8, 16: 16}
-_BRAKED = 3600.0
 _GRAIN = 1.0
-
-Outcome = Literal["banned", "throttled", "known"]
 
 
 class Listed(Struct, frozen=True):
@@ -45,12 +42,7 @@ class Judged(Struct, frozen=True):
 
     decisions: list[Decision]
     refused: dict[int, str]  # by place: why
-    outcomes: Counter[Outcome]
-
-
-class _List(Struct):
-    brake: Brake
-    braked_until: float = 0.0  # wall clock
+    outcomes: Counter[Settled]
 
 
 class Lists:
@@ -59,7 +51,7 @@ class Lists:
     def __init__(self, ladder: Ladder) -> None:
         """Judge by the policy and the protection of a ladder, whatever they are then."""
         self._ladder = ladder
-        self._lists: dict[str, _List] = {}
+        self._lists: dict[str, Origin] = {}
 
     def judge(
         self, name: str, entries: Sequence[Listed], pasts: Mapping[Key, Past], now: float
@@ -83,7 +75,18 @@ class Lists:
                 judged.outcomes["known"] += 1
             else:
                 found[key] = self._decision(name, entry, now), known_good(past, now)
-        self._act(name, found, pasts, judged, now)
+        settled = self._lists.setdefault(name, Origin()).settle(
+            found,
+            pasts,
+            self._ladder.policy,
+            now,
+            bans=f"the list {name} would ban",
+            whose="the list",
+        )
+        for what, decision in settled:
+            judged.outcomes[what] += 1
+            if what != "known":
+                judged.decisions.append(decision)
         return judged
 
     def _refused(self, entry: Listed, past: Past, now: float) -> str:
@@ -104,41 +107,10 @@ class Lists:
             return replace(decision, action="throttle", why=f"{why}; not banned: mode is throttle")
         return decision
 
-    def _act(
-        self,
-        name: str,
-        found: Mapping[Key, tuple[Decision, bool]],
-        pasts: Mapping[Key, Past],
-        judged: Judged,
-        now: float,
-    ) -> None:
-        """Add what is decided; of good clients, and while the brake is on, throttles."""
-        state = self._lists.setdefault(name, _List(Brake()))
-        good = [(d.subject, d.limit) for d, known in found.values() if known and d.action == "ban"]
-        count = state.brake.press(good, now, self._ladder.policy.protect.brake)
-        alert = ""
-        if count:
-            state.braked_until = now + _BRAKED
-            alert = f"brake: the list {name} would ban {count} clients with good history here; "
-            alert += "for an hour its bans are throttles"
-        braked = now < state.braked_until <= now + _BRAKED
-        for key, (decision, known) in found.items():
-            acted = decision
-            if decision.action == "ban" and (known or braked):
-                why = "it has good history here" if known else "the brake of the list is on"
-                until = min(decision.until, now + self._ladder.policy.throttle.time)
-                why = f"{decision.why}; not banned: {why}"
-                acted = replace(decision, action="throttle", until=until, why=why, alert=alert)
-            if acted.action == "throttle" and banned(pasts.get(key, _UNKNOWN), now):
-                judged.outcomes["known"] += 1
-                continue
-            judged.decisions.append(acted)
-            judged.outcomes["banned" if acted.action == "ban" else "throttled"] += 1
-
 
 def _stands(entry: Listed, past: Past, now: float) -> bool:
     """Return whether what is active is as strong as an entry, and not shorter."""
-    if past.until <= now or past.action not in {"ban", "throttle"}:
+    if past.until <= now or past.action not in RESTRICTING:
         return False
     if entry.action == "throttle" and (past.action == "ban" or past.rate is not None):
         return True

@@ -40,10 +40,10 @@ _PAUSE = 2.0
 #: processes a second (measured, Postfix 3.7.11).
 PACE = 8
 _STORM = 5.0
-#: T grows and shrinks by so many seconds a second; it shrinks after so long without drops.
+#: Seconds by which T grows and shrinks in a second; seconds without drops after which it shrinks.
 _GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
 #: With fewer connections dropped a second the attack is over: admitted, they could not fill the
-#: places. Then T shrinks faster, so that nobody waits for minutes for a place that is free.
+#: places. Then T shrinks faster, so that nobody waits for minutes for a free place.
 _FEW, _SHRINKS_FAST, _SMOOTH = 2.0, 10.0, 10.0
 #: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
 #: without having begun in the middle of an attack.

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 #: Owners that entries share.
 _SHARED = 50_000
-#: One in so many entries is evicted at once.
+#: The share of the entries that is evicted at once: one in this number.
 _BATCH = 64
 
 

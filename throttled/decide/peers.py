@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from throttled import address
 from throttled.decide import meter
 from throttled.decide.allowance import remembered
-from throttled.decide.brake import Brake
 from throttled.decide.ladder import OPERATOR, Ladder, offences
 from throttled.decide.networks import Key, above
+from throttled.decide.origins import Origin, throttled
 from throttled.model import Crossing, Decision, Past, Scope
 from throttled.settings import Believe
 
@@ -30,7 +30,6 @@ WIDEST = {4: 24, 6: 48}
 UNBANS = 100
 #: The longest exemption that a peer's unban gives.
 EXEMPT = 3600.0
-_BRAKED = 3600.0
 _WINDOW = 60.0
 #: Two ends that differ by less are the same: times are whole seconds on the wire.
 _GRAIN = 1.0
@@ -66,8 +65,7 @@ class PeerRuling(Struct, frozen=True):
 
 
 class _Peer(Struct):
-    brake: Brake
-    braked_until: float = 0.0  # wall clock
+    origin: Origin = field(default_factory=Origin)
     unbans: int = 0  # a meter
 
 
@@ -123,7 +121,13 @@ class Peers:
             else:
                 good = known_good(past, now) or key in exposed
                 found[key] = self._decision(peer, ban, now, weak=believe == "throttle"), good
-        self._braked(peer, found, pasts, ruling, now)
+        settled = self._peer(peer).origin.settle(
+            found, pasts, self._ladder.policy, now, bans=f"{peer} banned", whose=peer
+        )
+        for what, decision in settled:
+            ruling.outcomes[what] += 1
+            if what != "known":
+                ruling.decisions.append(decision)
         return ruling
 
     def crossed(
@@ -149,7 +153,7 @@ class Peers:
     def braked(self, peer: str, now: float) -> bool:
         """Return whether a peer's bans are throttles."""
         known = self._peers.get(peer)
-        return known is not None and now < known.braked_until <= now + _BRAKED
+        return known is not None and known.origin.braked(now)
 
     def release(self, peer: str) -> None:
         """Release the brake of a peer: an operator looked at it."""
@@ -165,7 +169,7 @@ class Peers:
         return allowed
 
     def _peer(self, name: str) -> _Peer:
-        return self._peers.setdefault(name, _Peer(Brake()))
+        return self._peers.setdefault(name, _Peer())
 
     def _spared(
         self, ban: PeerBan, decided: Decision | None, past: Past, now: float
@@ -207,43 +211,8 @@ class Peers:
         if ban.action == "throttle":
             return replace(found, action="throttle", above="soft")
         if weak or policy.mode_of(limit) != "enforce":
-            return self._throttle(found, "this host only throttles what peers ban")
+            return throttled(found, "this host only throttles what peers ban", policy)
         return found
-
-    def _throttle(self, ban: Decision, why: str) -> Decision:
-        until = min(ban.until, ban.time + self._ladder.policy.throttle.time)
-        return replace(
-            ban, action="throttle", level=0, until=until, why=f"{ban.why}; not banned: {why}"
-        )
-
-    def _braked(
-        self,
-        peer: str,
-        found: Mapping[Key, tuple[Decision, bool]],
-        pasts: Mapping[Key, Past],
-        ruling: PeerRuling,
-        now: float,
-    ) -> None:
-        """Put what is decided into the ruling; of good clients and of a braked peer throttles."""
-        state = self._peer(peer)
-        good = [(d.subject, d.limit) for d, known in found.values() if known and d.action == "ban"]
-        count = state.brake.press(good, now, self._ladder.policy.protect.brake)
-        alert = ""
-        if count:
-            state.braked_until = now + _BRAKED
-            alert = f"brake: {peer} banned {count} clients with good history here; for an hour "
-            alert += "its bans are throttles"
-        braked = self.braked(peer, now)
-        for key, (decision, known) in found.items():
-            acted = decision
-            if decision.action == "ban" and (known or braked):
-                why = "it has good history here" if known else f"the brake of {peer} is on"
-                acted = replace(self._throttle(decision, why), alert=alert)
-            if acted.action == "throttle" and banned(pasts.get(key, _UNKNOWN), now):
-                ruling.outcomes["known"] += 1
-                continue
-            ruling.decisions.append(acted)
-            ruling.outcomes["banned" if acted.action == "ban" else "throttled"] += 1
 
 
 def acceptable(ban: PeerBan) -> bool:
@@ -274,11 +243,6 @@ def known_good(past: Past, now: float) -> bool:
     if not (past.deliveries or past.logins):  # nearly all
         return False
     return remembered("errors", past, now) > 0 or remembered("auth_failures", past, now) > 0
-
-
-def banned(past: Past, now: float) -> bool:
-    """Return whether a client is banned, which a throttle would weaken."""
-    return past.action == "ban" and past.until > now
 
 
 _UNKNOWN = Past()

@@ -60,7 +60,7 @@ _MINUTE = 60.0
 _BEYOND = 10
 #: Minutes over which failed commands that only `disconnect` reports are spread, at most.
 _SPREAD = 60
-#: What a session added is remembered for giving it back: so many lines, the first.
+#: Lines, the first, of which is remembered what a session added, for giving it back.
 _KEPT = 20
 #: Failures without a user name that a login in the same session excuses.
 _UNNAMED = 3

@@ -15,7 +15,7 @@ from throttled import address
 from throttled.decide.tables import Counters, Distinct
 from throttled.model import Facts
 
-#: Within a day so many sessions that delivered mail without a login, or so many login names.
+#: Sessions within a day that delivered mail without a login, or login names.
 _DAY = 86400.0
 _DELIVERIES, _LOGINS = 20, 5
 _CLIENTS = 2_000

@@ -16,8 +16,8 @@ from throttled.model import Scope
 MOST = 1_000
 _TAG = 4  # bytes
 _PERSON = b"throttled-names"
-#: A name that a client tries again and again is published again after so many seconds: the window
-#: in which it counts begins anew.
+#: Seconds after which a name that a client tries again and again is published again: the window in
+#: which it counts begins anew.
 _AGAIN = 60.0
 _CLIENTS = 65_536
 

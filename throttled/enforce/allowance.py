@@ -9,7 +9,7 @@ from math import floor
 
 from throttled.model import Rate
 
-#: A subject that is late by so many seconds, as a sleep was too long, may make that good.
+#: Seconds by which a subject may be late, as a sleep was too long, and make that good.
 _LATE = 1.0
 
 

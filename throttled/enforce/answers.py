@@ -27,6 +27,7 @@ from throttled.enforce.allowance import Allowance, Waiting, whole
 from throttled.enforce.cover import Cover
 from throttled.enforce.memory import Key, Memory
 from throttled.model import (
+    RESTRICTING,
     SCOPES,
     Action,
     Applied,
@@ -39,7 +40,7 @@ from throttled.model import (
 
 #: Longest wait of a message, seconds: clients give up after 30 s, some sooner.
 _LONGEST = 20
-#: So many of the smtpd processes may wait: one of five.
+#: The share of the smtpd processes that may wait: one of five.
 _SHARE = 5
 _SLOWED = "sending rate of this account or host exceeded, try again later (throttled)"
 _BANNED = "sending suspended for this account or host, contact your postmaster (throttled)"
@@ -68,7 +69,6 @@ PASS = Answer("DUNNO", "pass")
 UNRECORDED = Answer(f"450 4.7.1 {_SLOWED}", "defer")
 _REFUSE = Answer(f"421 {_CLIENT}", "refuse")
 _FULL = Answer(f"450 4.2.1 {_RECIPIENT}", "defer")
-_ACTIONS: tuple[Action, ...] = ("throttle", "ban")
 #: Mail to a domain has this scope, mail from it the other.
 _INCOMING: tuple[Scope, ...] = ("mx",)
 _OUTGOING: tuple[Scope, ...] = ("submission",)
@@ -223,7 +223,7 @@ class PolicyAnswers(Memory):
     def _receiving(self, subject: str, now: float) -> list[Key]:
         """Return which throttles and bans there are of a mailbox or a domain that receives."""
         scopes = _INCOMING if address.kind(subject) == "domain" else SCOPES
-        keys: list[Key] = [(subject, scope, action) for scope in scopes for action in _ACTIONS]
+        keys: list[Key] = [(subject, scope, action) for scope in scopes for action in RESTRICTING]
         return [key for key in keys if self._active(key, now)]
 
     def _full(self, key: Key, now: float) -> bool:

@@ -28,7 +28,7 @@ from throttled.model import (
 )
 
 _ELEMENTS = 100_000
-#: When full, those that expired are looked for once in so many seconds: 10 ms each time.
+#: Seconds between searches for expired elements when full: 10 ms each time.
 _SWEEP = 1.0
 
 Key = tuple[str, Scope, Action]

@@ -9,7 +9,7 @@ change.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
 from throttled import address
@@ -108,3 +108,20 @@ def in_units(rate: Rate, units: Mapping[str, int]) -> tuple[float, str]:
         if packets >= 1 and packets == int(packets):
             break
     return packets, unit
+
+
+def outermost(subjects: Iterable[str]) -> dict[int, list[str]]:
+    """Return the networks of each version for interval sets; one inside another is left out.
+
+    Raises:
+        ValueError: a subject is neither an address nor a network.
+    """
+    found: dict[int, list[str]] = {4: [], 6: []}
+    last = (b"", 0)
+    networks = sorted(map(address.parse, subjects), key=lambda each: (len(each[0]), each))
+    for packed, prefix in networks:
+        if not address.contains(last, packed):
+            last = packed, prefix
+            version = 4 if len(packed) == 4 else 6
+            found[version].append(f"{address.unpack(packed)}/{prefix}")
+    return found

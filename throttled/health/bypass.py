@@ -13,7 +13,7 @@ from throttled.enforce.sockets import listened
 from throttled.errors import BackendError
 from throttled.model import Entry, Facts, Finding, Ruleset
 
-#: Of so many it is asked whether the kernel holds them.
+#: Subjects of which it is asked whether the kernel has them.
 _ASKED = 16
 
 
@@ -36,7 +36,7 @@ def findings(
     try:
         elements = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
     except BackendError:
-        return []  # told by itself
+        return []  # reported by itself
     packets = {(s.subject, s.scope): s.packets for s in elements}
     # What the kernel does not hold, the guard puts back and tells.
     counted = [e for e in escapes if (e.client, e.scope) in packets]

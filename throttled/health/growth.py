@@ -7,7 +7,7 @@ from math import inf
 
 from msgspec import Struct
 
-#: For so many seconds after it happened last.
+#: Seconds after it happened last for which it counts as recent.
 LATELY = 600.0
 
 

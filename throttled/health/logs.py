@@ -11,9 +11,9 @@ from throttled.model import Finding
 from throttled.sources.logs import Logs
 from throttled.tail.pattern import MAX_NAMES, Scan
 
-#: A log that has not been read to its end for so many seconds lags.
+#: Seconds after which a log that has not been read to its end lags.
 _BEHIND = 5.0
-#: A log in which this host comes second is given so many events, or `_BEHIND` seconds.
+#: A log in which this host comes second is given this many events, or `_BEHIND` seconds.
 _STRANGERS = 10
 #: Names of other hosts that are shown.
 _HOSTS = 5

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from throttled.model import Finding
 
 _CHECK = 5.0
-#: So many connections over so many seconds: a syslog daemon may hold lines back for a while.
+#: Connections, and seconds over which they come: a syslog daemon may delay lines for a while.
 _CONNECTIONS, _SILENT = 3, 15.0
 _MOST = 1000
 

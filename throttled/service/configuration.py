@@ -24,7 +24,7 @@ from throttled.store.store import Store
 
 log = logging.getLogger("throttled")
 
-#: An allowlist that cannot be read is read again after so many seconds.
+#: Seconds after which an allowlist that cannot be read is read again.
 _AGAIN = 60.0
 
 

@@ -35,7 +35,7 @@ class Observed(Struct):
 
 
 class FirstWeek:
-    """Reports when it is due; `tick` is called again and again while the daemon observes."""
+    """Returns when a report is due, and makes it; `due` is called while the daemon observes."""
 
     def __init__(self, database: str, send: Callable[[str, str], Awaitable[str]]) -> None:
         """Report nothing yet.

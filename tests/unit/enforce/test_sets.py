@@ -124,3 +124,11 @@ def test_the_rate_of_a_set() -> None:
 )
 def test_a_rate_in_units(rate: Rate, written: tuple[float, str]) -> None:
     assert sets.in_units(rate, {"second": 1, "minute": 60, "hour": 3600}) == written
+
+
+def test_networks_inside_others_are_left_out() -> None:
+    subjects = ["198.18.7.0/24", "2001:db8::1", "198.18.0.0/15", "203.0.113.7", "198.18.0.0/15"]
+    wanted = {4: ["198.18.0.0/15", "203.0.113.7/32"], 6: ["2001:db8::1/128"]}
+    assert sets.outermost(subjects) == wanted
+    with pytest.raises(ValueError, match="not an IP"):
+        sets.outermost(["mail.example.com"])

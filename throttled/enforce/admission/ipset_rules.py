@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from throttled import address
 from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
-from throttled.enforce.iptables.messages import IpsetDefinition
+from throttled.enforce.iptables.messages import IpsetDefinition, parts
+from throttled.enforce.sets import BITS
 
 VERSIONS = (4, 6)
 _OURS = re.compile(r"(thra\d+)(?:[ro]|_[a-z]+[46])?")
@@ -80,8 +81,7 @@ def ipsets(begin: str, lease: int, closed: int) -> Iterator[Ipset]:
 
 def everybody(version: int) -> list[tuple[bytes, int]]:
     """Return the two halves of the address space, as elements of a hash:net."""
-    rest = bytes(3 if version == 4 else 15)
-    return [(b"\0" + rest, 1), (b"\x80" + rest, 1)]
+    return list(parts(bytes(BITS[version] // 8), 0))
 
 
 def elements(addresses: Iterable[str], version: int) -> list[tuple[bytes, int]]:
@@ -91,9 +91,8 @@ def elements(addresses: Iterable[str], version: int) -> list[tuple[bytes, int]]:
 
 def networks(subjects: Iterable[str], version: int) -> list[tuple[bytes, int]]:
     """Return the elements that networks are, those of a version."""
-    found = [address.parse(each) for each in subjects if address.version(each) == version]
-    halves = [half for _packed, prefix in found if not prefix for half in everybody(version)]
-    return [each for each in found if each[1]] + halves
+    found = (address.parse(each) for each in subjects if address.version(each) == version)
+    return [part for packed, prefix in found for part in parts(packed, prefix)]
 
 
 def rules(begin: str, limits: AdmissionLimits, version: int) -> str:

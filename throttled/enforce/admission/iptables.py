@@ -2,17 +2,15 @@
 
 See `ipset_rules`, and `nftables` for what it cannot do. Each IP version has a pace of its own.
 
-State is the kernel's, in chains of the legacy tables `raw` and ipsets. Kept here are the limits,
-the known networks and the latest number of connections.
+State is the kernel's, in chains of the legacy tables `raw` and ipsets, but for what `Closing` owns.
 """
 
 import logging
 import math
-import subprocess
 from collections.abc import Iterable
 
 from throttled.enforce.admission import ipset_rules
-from throttled.enforce.admission.closing import CLOSED, split, strangers
+from throttled.enforce.admission.closing import CLOSED, Closing
 from throttled.enforce.admission.ipset_rules import VERSIONS
 from throttled.enforce.admission.protocol import LEASE, AdmissionCounts, AdmissionLimits
 from throttled.enforce.iptables import tables
@@ -20,9 +18,6 @@ from throttled.enforce.iptables.ipsets import Ipsets
 from throttled.errors import BackendError
 
 log = logging.getLogger(__name__)
-
-_RESTORE = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
-_PATIENCE = 10.0
 
 
 def purge() -> None:
@@ -38,36 +33,21 @@ def purge() -> None:
     for begin in ipset_rules.begins([*names, *chains]):
         for version, lines in listed.items():
             if removal := ipset_rules.remove(begin, lines):
-                _restore(version, removal)
+                tables.restore(version, removal)
         for name in names:
             if ipset_rules.begins([name]) == {begin}:
                 ipsets.destroy(name)
 
 
-class Iptables:
+class Iptables(Closing):
     """The chains and sets of one scope."""
 
     name = "iptables"
-    exact = False
 
     def __init__(self, lease: float = LEASE) -> None:
-        """Do nothing yet.
-
-        Args:
-            lease: seconds after `renew` from which everybody is admitted.
-        """
-        self._lease = math.ceil(lease)
-        self._ports: tuple[int, ...] = ()
-        self._limits = AdmissionLimits(0)
-        self._networks: set[str] = set()
-        self._open = 0
+        """Do nothing yet; see `Closing`."""
+        super().__init__(lease)
         self._ipsets = Ipsets()
-
-    @property
-    def _begin(self) -> str:
-        if not self._ports:
-            raise BackendError("admission control was not started")
-        return ipset_rules.base(self._ports)
 
     def start(self, ports: Iterable[int], limits: AdmissionLimits, known: Iterable[str]) -> None:
         """Make sets and chains anew; packets come to them when everything is in place."""
@@ -75,50 +55,11 @@ class Iptables:
             raise BackendError(
                 "this host's iptables is the nft variant", "nftables works beside it"
             )
-        self.stop()
-        self._ports = tuple(sorted(ports))
-        try:
-            self._remove()
-            for each in ipset_rules.ipsets(self._begin, self._lease, math.ceil(CLOSED)):
-                self._ipsets.make(*each)
-            self._everybody("fill", *ipset_rules.COUNTED.values())
-            addresses, networks = split(known)
-            self._add(addresses)
-            self._renetwork(networks)
-            self.limit(limits)
-            self.correct(strangers(self._ports, addresses, networks))
-            self.renew()
-            hooks = ipset_rules.hooks(self._begin, self._ports)
-            for version in VERSIONS:
-                _restore(version, ipset_rules.hook(hooks))
-        except BaseException:
-            self.stop()
-            raise
-
-    def limit(self, limits: AdmissionLimits) -> None:
-        """Replace the rules in the chains; sets stay."""
-        for version in VERSIONS:
-            _restore(version, ipset_rules.rules(self._begin, limits, version))
-        self._limits = limits
-        self._close()
+        super().start(ports, limits, known)
 
     def renew(self) -> None:
         """Go on; sets that another program removed are an error: `start` makes them again."""
         self._everybody("fill", "lease")
-
-    def add_known(self, subjects: Iterable[str]) -> None:
-        """Add to the sets."""
-        addresses, networks = split(subjects)
-        self._add(addresses)
-        self._renetwork(self._networks | networks)
-
-    def remove_known(self, subjects: Iterable[str]) -> None:
-        """Remove from them."""
-        addresses, networks = split(subjects)
-        for version in VERSIONS:
-            name = ipset_rules.set_name(self._begin, "known", version)
-            self._ipsets.clear(name, ipset_rules.elements(addresses, version))
-        self._renetwork(self._networks - networks)
 
     def counts(self) -> AdmissionCounts:
         """Read the sets that count."""
@@ -131,23 +72,28 @@ class Iptables:
         }
         return AdmissionCounts(open=self._open, **found)
 
-    def correct(self, open: int) -> None:  # noqa: A002 - the name of the level
-        """Close the ports to strangers, or open them."""
-        self._open = open
-        self._close()
+    @property
+    def _begin(self) -> str:
+        return ipset_rules.base(self._started)
 
-    def delayed_networks(self, most: int) -> list[tuple[str, int]]:  # noqa: ARG002 - none
-        """Return nothing: they are not counted."""
-        return []
+    def _make(self) -> None:
+        self._remove()
+        for each in ipset_rules.ipsets(self._begin, math.ceil(self._lease), math.ceil(CLOSED)):
+            self._ipsets.make(*each)
+        self._everybody("fill", *ipset_rules.COUNTED.values())
 
-    def stop(self) -> None:
-        """Remove chains and sets."""
-        if self._ports:
-            self._remove()
-        self._ports, self._networks, self._open = (), set(), 0
+    def _activate(self) -> None:
+        self.renew()
+        hooks = ipset_rules.hooks(self._begin, self._ports)
+        for version in VERSIONS:
+            tables.restore(version, ipset_rules.hook(hooks))
 
-    def _close(self) -> None:
-        self._everybody("fill" if self._open >= self._limits.cap else "clear", "closed")
+    def _put_rules(self, limits: AdmissionLimits) -> None:
+        for version in VERSIONS:
+            tables.restore(version, ipset_rules.rules(self._begin, limits, version))
+
+    def _close(self, *, closed: bool) -> None:
+        self._everybody("fill" if closed else "clear", "closed")
 
     def _everybody(self, verb: str, *which: str) -> None:
         act = self._ipsets.fill if verb == "fill" else self._ipsets.clear
@@ -160,6 +106,12 @@ class Iptables:
         addresses = list(addresses)
         for version in VERSIONS:
             self._fill("known", version, ipset_rules.elements(addresses, version))
+
+    def _delete(self, addresses: Iterable[str]) -> None:
+        addresses = list(addresses)
+        for version in VERSIONS:
+            name = ipset_rules.set_name(self._begin, "known", version)
+            self._ipsets.clear(name, ipset_rules.elements(addresses, version))
 
     def _fill(self, which: str, version: int, elements: list[tuple[bytes, int]]) -> None:
         try:
@@ -182,24 +134,6 @@ class Iptables:
     def _remove(self) -> None:
         for version in filter(tables.exists, VERSIONS):
             if lines := ipset_rules.remove(self._begin, tables.listed(version)):
-                _restore(version, lines)
+                tables.restore(version, lines)
         for each in ipset_rules.ipsets(self._begin, 1, 1):
             self._ipsets.destroy(each.name)
-
-
-def _restore(version: int, lines: str) -> None:
-    """Change the table raw in one step.
-
-    Raises:
-        BackendError: nothing has changed.
-    """
-    argv = (_RESTORE[version], "--noflush", "--wait", "2")
-    try:
-        done = subprocess.run(
-            argv, input=lines, capture_output=True, text=True, check=False, timeout=_PATIENCE
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackendError(f"{argv[0]}: {error}", "install iptables") from error
-    if done.returncode != 0:
-        hint = "run as root or with CAP_NET_ADMIN" if "ermission" in done.stderr else ""
-        raise BackendError(f"{argv[0]}: {' '.join(done.stderr.split())}", hint)

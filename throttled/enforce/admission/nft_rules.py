@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from throttled import address
 from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
+from throttled.enforce.sets import outermost
 
 COUNTERS = ("dropped_cap", "dropped_pace", "dropped_turn", "admitted")
 #: Seconds in which a SYN that was dropped is expected again: the kernel of a client sends after 1 s
@@ -85,7 +86,7 @@ def rules(name: str, limits: AdmissionLimits) -> str:
 
 
 def renew(name: str, which: str, ports: Iterable[int], seconds: float) -> str:
-    """Return the commands by which ports are in `lease` or `closed` for so many seconds from now.
+    """Return the commands by which ports are in `lease` or `closed` for some seconds from now.
 
     An element's time is set anew only if it is added, removed and added (before Linux 6.12).
     """
@@ -111,14 +112,7 @@ def known(name: str, addresses: Sequence[str], *, add: bool) -> str:
 
 def networks(name: str, subjects: Iterable[str]) -> str:
     """Return the commands by which these are the known networks, and no others."""
-    found: dict[int, list[str]] = {4: [], 6: []}
-    last = (b"", 0)
-    for packed, prefix in sorted(
-        map(address.parse, subjects), key=lambda each: (len(each[0]), each)
-    ):
-        if not address.contains(last, packed):  # intervals may not overlap
-            last = packed, prefix
-            found[4 if len(packed) == 4 else 6].append(f"{address.unpack(packed)}/{prefix}")
+    found = outermost(subjects)
     lines = "".join(f"flush set inet {name} networks{version}\n" for version in found)
     for version, of in found.items():
         if of:

@@ -26,7 +26,7 @@ from throttled.enforce import batch
 from throttled.enforce.iptables import ruleset as text
 from throttled.enforce.iptables import tables
 from throttled.enforce.iptables.ipsets import GoneError, Ipsets, plan
-from throttled.enforce.iptables.messages import IpsetDefinition, IpsetHeader
+from throttled.enforce.iptables.messages import IpsetDefinition, IpsetHeader, parts
 from throttled.enforce.iptables.watch import Outlines, TablesWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import SetId
@@ -177,7 +177,7 @@ class Iptables(SetBackend[int]):
             elif subjects[of].definition != wanted:
                 self._remake(of, subjects[of], wanted)
         for version in text.VERSIONS:
-            counting = text.parts(bytes(4 if version == 4 else 16), 0)
+            counting = parts(bytes(4 if version == 4 else 16), 0)
             name = text.dropped(version)
             if name not in present:
                 self._ipsets.make(name, text.networks(version, 2))

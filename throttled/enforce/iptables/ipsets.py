@@ -218,7 +218,9 @@ class Ipsets:
         found = []
         for at in range(0, len(asked), _TOGETHER):
             questions = [
-                messages.test(name, messages.element(*ruleset.parts(key, of.prefix)[0], 0, 0), line)
+                messages.test(
+                    name, messages.element(*messages.parts(key, of.prefix)[0], 0, 0), line
+                )
                 for line, key in enumerate(asked[at : at + _TOGETHER], at)
             ]
             with _refusals():
@@ -291,7 +293,7 @@ def _parts(of: SetId) -> int:
 def _packed(of: SetId, items: Iterable[tuple[bytes, int]]) -> list[bytes]:
     packed: list[bytes] = []
     for key, seconds in items:
-        for part, prefix in ruleset.parts(key, of.prefix):
+        for part, prefix in messages.parts(key, of.prefix):
             packed.append(messages.element(part, prefix, seconds, len(packed) + 1))
     return packed
 

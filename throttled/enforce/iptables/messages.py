@@ -91,6 +91,13 @@ def _big(kind: int, value: int) -> bytes:
     return nl.attribute(kind | nl.BIG_ENDIAN, value.to_bytes(4))
 
 
+def parts(key: bytes, prefix: int) -> tuple[tuple[bytes, int], ...]:
+    """Return the elements that a subject is, each a key and its prefix; 0 for an address."""
+    if prefix == 0:
+        return (key, 1), (b"\x80" + key[1:], 1)
+    return ((key, 0 if prefix == len(key) * 8 else prefix),)
+
+
 def element(key: bytes, prefix: int, seconds: int, line: int) -> bytes:
     """Pack an element; what deletes or tests one needs no time.
 
@@ -138,7 +145,7 @@ def create(name: str, definition: IpsetDefinition, mask: int = 0) -> bytes:
     Args:
         name: of it.
         definition: what it is.
-        mask: of a hash:ip, so many bits of an address are looked at; 0: all.
+        mask: of a hash:ip, how many bits of an address are looked at; 0: all.
     """
     data = (
         _big(19, definition.size),  # IPSET_ATTR_MAXELEM

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 from throttled import address
 from throttled.enforce import sets
-from throttled.enforce.iptables.messages import IpsetDefinition
+from throttled.enforce.iptables.messages import IpsetDefinition, parts
 from throttled.enforce.sets import BITS, REFUSED, SetId
 from throttled.model import SCOPES, Ruleset, Scope
 
@@ -144,13 +144,6 @@ def definition(of: SetId, size: int) -> IpsetDefinition:
 def networks(version: int, size: int) -> IpsetDefinition:
     """Return what a set of networks that stay is."""
     return IpsetDefinition("hash:net", version, max(size, 64), 0)
-
-
-def parts(key: bytes, prefix: int) -> tuple[tuple[bytes, int], ...]:
-    """Return the elements that a subject is, each a key and its prefix; 0 for an address."""
-    if prefix == 0:
-        return (key, 1), (b"\x80" + key[1:], 1)
-    return ((key, 0 if prefix == len(key) * 8 else prefix),)
 
 
 def protected_networks(subjects: Iterable[str], version: int) -> list[tuple[bytes, int]]:

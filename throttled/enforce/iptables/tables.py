@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: What the programs of each IP version are called, and the kernel's list of its legacy tables.
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+_RESTORE = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
 _TABLES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 #: Seconds to wait for the lock: while other programs, or this one, change the tables.
 _LOCK, _PATIENCE = 2.0, 10.0
@@ -57,6 +58,15 @@ def listed(version: int, table: str = "raw") -> list[str]:
         BackendError: there is no such program, or it failed.
     """
     return _run((_PROGRAMS[version], "-w", "2", "-t", table, "-S")).splitlines()
+
+
+def restore(version: int, lines: str) -> None:
+    """Change tables as lines for iptables-restore say, each in one step; what is not named stays.
+
+    Raises:
+        BackendError: there is no such program, or the table of its message has not changed.
+    """
+    _run((_RESTORE[version], "--noflush", "--wait", "2"), lines)
 
 
 def put(version: int, chains: Sequence[str], rules: Sequence[Rule], name: str = "raw") -> None:
@@ -175,9 +185,11 @@ class AbsentError(BackendError):
     """The program is not installed."""
 
 
-def _run(argv: Sequence[str]) -> str:
+def _run(argv: Sequence[str], stdin: str = "") -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
     except FileNotFoundError as error:
         raise AbsentError(f"{argv[0]} is not installed", _ABSENT) from error
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -38,7 +38,7 @@ class SetDefinition(NamedTuple):
     """The part of a set that cannot be changed once it exists."""
 
     size: int
-    limit: tuple[int, int, int] | None  # packets, in so many seconds, burst; None: drops all
+    limit: tuple[int, int, int] | None  # packets, in how many seconds, burst; None: drops all
     key: int  # bytes
     flags: int  # NFT_SET_*
 

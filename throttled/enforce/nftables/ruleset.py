@@ -5,7 +5,7 @@
     mx            drops what is banned itself; the rest continues to one of
     mx_open       for what opens no connection: leaves what is exempt alone, drops what a network's
                   ban covers
-    mx_new        where a throttled address may open so many connections: its limit is in its
+    mx_new        where the connections of a throttled address are limited: its limit is in its
                   element. What is exempt is left alone, to others the bans and the throttles of
                   networks apply; a network is one element, so it shares one allowance.
     refuse        with `reject` answers what submission would drop with a TCP reset, up to a rate,
@@ -22,9 +22,8 @@ connection.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from throttled import address
 from throttled.enforce.nftables.messages import SetDefinition
-from throttled.enforce.sets import BITS, REFUSED, SetId, in_units, rate
+from throttled.enforce.sets import BITS, REFUSED, SetId, in_units, outermost, rate
 from throttled.model import SCOPES, Action, Ruleset, Scope
 
 TABLE = "throttled"
@@ -77,7 +76,7 @@ def render(  # noqa: PLR0913 - the rules, and what becomes of which sets
     ]
     rules = _rules(ruleset, sets)
     lines += [f"{verb} chain {at} {chain}" for chain in rules for verb in ("add", "flush")]
-    for version, networks in _protected(ruleset.protected).items():
+    for version, networks in outermost(ruleset.protected).items():
         name = f"protected{version}"
         kind = f'type {_TYPES[version]}; flags interval; comment "never dropped"'
         lines += [f"add set {at} {name} {{ {kind}; }}", f"flush set {at} {name}"]
@@ -183,20 +182,3 @@ def _lookups(
 
 def _ports(ports: Iterable[int]) -> str:
     return f"{{ {', '.join(map(str, sorted(ports)))} }}"
-
-
-def _protected(subjects: Iterable[str]) -> dict[int, list[str]]:
-    """Return the networks of each version; one inside another is left out, as they may not overlap.
-
-    Raises:
-        ValueError: a subject is neither an address nor a network.
-    """
-    found: dict[int, list[str]] = {4: [], 6: []}
-    last = (b"", 0)
-    networks = sorted(map(address.parse, subjects), key=lambda each: (len(each[0]), each))
-    for packed, prefix in networks:
-        if not address.contains(last, packed):
-            last = packed, prefix
-            version = 4 if len(packed) == 4 else 6
-            found[version].append(f"{address.unpack(packed)}/{prefix}")
-    return found

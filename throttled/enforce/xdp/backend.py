@@ -232,7 +232,7 @@ class Xdp:
         """Have our program at each interface, and no pin of one that is gone.
 
         Raises:
-            BackendError: there are interfaces, and all of them are held by others.
+            BackendError: there are interfaces, and all of them are used by others.
         """
         alive = {each.number for each in found}
         for pin in self._home.glob(f"{_LINK}*"):

@@ -29,9 +29,9 @@ from throttled.model import Applied, Element, Entry, Fill, FullSet
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4
-#: `collect` stops after so many seconds and continues there the next time.
+#: Seconds after which `collect` stops, and continues there the next time.
 _COLLECT = 0.005
-#: A full set is searched for what has expired at most once in so many seconds: that may take one.
+#: A full set is searched for what has expired at most once in this many seconds: that may take one.
 _SWEEP = 60.0
 #: How often an element is tried again when the kernel has to fetch memory first.
 _PATIENCE = 100

@@ -50,7 +50,7 @@ def check(facts: Facts, named: FirewallPorts | None = None) -> Iterator[Finding]
             lists = _ask(directory, "-x", _RELAY) | _ask(directory, "-nx") | _ask(directory, "-Px")
             services = run("postconf", "-c", directory, "-M")
         except HostError:
-            continue  # told among the facts' warnings
+            continue  # reported among the facts' warnings
         yield from _softened(directory, known, lists)
         yield from _settings(directory, known)
         yield from _services(directory, known, services)

@@ -46,6 +46,12 @@ def test_an_address_to_be_added() -> None:
     assert messages.delete("s", [packed])[4:6] == b"\x0a\x06"
 
 
+def test_the_elements_of_a_subject() -> None:
+    assert messages.parts(bytes(4), 0) == ((bytes(4), 1), (b"\x80\0\0\0", 1))
+    assert messages.parts(b"\xc6\x12\0\0", 24) == ((b"\xc6\x12\0\0", 24),)
+    assert messages.parts(bytes(16), 128) == ((bytes(16), 0),)
+
+
 def test_a_network_to_be_tested() -> None:
     packed = messages.element(bytes(16), 48, 0, 0)
     assert b"\x05\0\x03\0\x30\0\0\0" in packed
