@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from throttled.config.load import DEFAULT_PATH
+from throttled.config.load import DEFAULT_PATH, further
 from throttled.errors import ConfigError, NotPermittedError
 from throttled.model import Mode
 
@@ -45,7 +45,7 @@ def write(path: str | None, mode: Mode) -> Written:
         mode: what it becomes.
 
     Raises:
-        ConfigError: the file is not TOML, or there is no place for the line.
+        ConfigError: a file is not TOML or cannot be read, or there is no place for the line.
         NotPermittedError: it may not be written.
     """
     main = Path(DEFAULT_PATH if path is None else path)
@@ -62,8 +62,7 @@ def write(path: str | None, mode: Mode) -> Written:
 
 def _files(main: Path) -> list[Path]:
     """Return the files of a configuration, the one that counts last first."""
-    further = sorted(main.with_suffix(".d").glob("[!.]*.toml"), reverse=True)
-    return [*further, *([main] if main.exists() else [])]
+    return [*map(Path, reversed(further(str(main)))), *([main] if main.exists() else [])]
 
 
 def _means(text: str, mode: Mode) -> bool:
