@@ -30,6 +30,11 @@ _GRAIN = 1.0
 Outcome = Literal["banned", "throttled", "known"]
 
 
+def origin(name: str) -> str:
+    """Return the origin of what came from a list."""
+    return f"list:{name}"
+
+
 class Listed(Struct, frozen=True):
     """An entry of a list in one scope."""
 
@@ -99,7 +104,7 @@ class Lists:
     def _decision(self, name: str, entry: Listed, now: float) -> Decision:
         until, why = now + entry.seconds, entry.why or f"on the list {name}"
         what = entry.action, entry.subject, entry.scope, OPERATOR, 0, until, why
-        decision = Decision(now, *what, origin=f"list:{name}")
+        decision = Decision(now, *what, origin=origin(name))
         if decision.action == "ban" and self._ladder.policy.mode == "throttle":
             return replace(decision, action="throttle", why=f"{why}; not banned: mode is throttle")
         return decision

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from throttled.control.bulk import UnbanManyResult
 from throttled.control.protocol import Entered, Import
 from throttled.decide.ladder import OPERATOR
-from throttled.decide.listed import Listed, Lists
+from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError
 from throttled.model import RESTRICTING, Decision, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
@@ -24,11 +24,6 @@ MOST = 200_000
 _COUNTED = 50
 #: Entries between two iterations of the event loop: some milliseconds.
 _PIECE = 100
-
-
-def origin(name: str) -> str:
-    """Return the origin of what came from a list."""
-    return f"list:{name}"
 
 
 async def punish_listed(
