@@ -4,7 +4,6 @@ Lines are not yet printable: names and log lines are the clients'.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from throttled.address import is_named
 from throttled.cli import output, senders
@@ -265,7 +264,7 @@ def _words(line: LogText, count: int) -> str:
 def _decisions(rows: Sequence[Decision], would: str, *, everything: bool) -> Iterator[str]:
     if rows:
         yield "Decisions, the latest first:"
-    shown = rows if everything else list(islice(rows, _DECISIONS))
+    shown = rows if everything else rows[:_DECISIONS]
     for row in shown:
         where = output.within(row.subject, row.scope)
         yield f"  {moment(row.time)} {would}{row.action}{where}, {row.limit}: {row.why}"
