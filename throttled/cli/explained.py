@@ -10,13 +10,12 @@ from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.protocol import ExplainResult, LogText, MeterRow
 from throttled.log_paths import is_journal
-from throttled.model import LINES, SCOPES, Action, Decision, Past, Scope, Snapshot
+from throttled.model import DONE, LINES, SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 #: Decisions that are shown without --all.
 _DECISIONS = 5
 
-_DONE: dict[Action, str] = {"ban": "banned", "throttle": "throttled", "exempt": "exempt"}
 #: What of the rows of a scope applies first: an own ban, an exemption, then what is around it.
 _ORDER = (("ban", True), ("exempt", True), ("ban", False), ("throttle", True), ("throttle", False))
 #: Kinds of event whose name needs more than a blank for its underscore: one, and several.
@@ -119,7 +118,7 @@ def _what(row: Snapshot) -> tuple[object, ...]:
 
 
 def _sentence(result: ExplainResult, scopes: Sequence[Scope], row: Snapshot) -> str:
-    done = _DONE[row.action]
+    done = DONE[row.action]
     if row.subject != result.subject:
         done = f"{done} with its network {row.subject}"
     if row.rate is not None:
