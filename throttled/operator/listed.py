@@ -6,21 +6,18 @@ What came from a list has it as its origin; the store knows it by that alone.
 import asyncio
 from collections.abc import Sequence
 
-from throttled.control.bulk import UnbanManyResult
+from throttled.control.bulk import LASTING, UnbanManyResult
 from throttled.control.protocol import Entered, Import
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError
 from throttled.model import RESTRICTING, Decision, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
-from throttled.settings import duration
 from throttled.store.store import Filter
 
-#: Of an entry that states none: whoever fetches a list daily may miss some days.
-LASTING = float(duration("7d"))
 #: Entries of one list that may be active.
 MOST = 200_000
-#: They are counted once in so many parts of a command: it takes 0.1 s for a million rows.
+#: Parts of a command of which one counts them: it takes 0.1 s for a million rows.
 _COUNTED = 50
 #: Entries between two iterations of the event loop: some milliseconds.
 _PIECE = 100
