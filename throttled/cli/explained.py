@@ -248,7 +248,7 @@ def _groups(lines: Sequence[LogText]) -> dict[tuple[str, str, bool], list[LogTex
 
 
 def _words(line: LogText, count: int) -> str:
-    """Return what so many lines of this kind are."""
+    """Return a number of lines of this kind, in words."""
     many = count > 1
     if not line.text:
         return f"{count} {'lines' if many else 'line'} no longer in the log"
