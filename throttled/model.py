@@ -25,6 +25,8 @@ POLICY_RECIPIENT = "recipient"
 #: around it do not apply to it.
 Action = Literal["throttle", "ban", "exempt"]
 ACTIONS: tuple[Action, ...] = ("throttle", "ban", "exempt")
+#: Of a subject: what was done to it.
+DONE: dict[Action, str] = {"throttle": "throttled", "ban": "banned", "exempt": "exempt"}
 #: What an unban removes.
 RESTRICTING: tuple[Action, ...] = ("throttle", "ban")
 Mode = Literal["observe", "throttle", "enforce"]

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from throttled.cli import output
 from throttled.cli.daemon import ask
 from throttled.cli.lists import Bad
+from throttled.control.bulk import UnbanManyResult
 from throttled.control.fields import Part
 from throttled.control.protocol import MAX_ENTRIES, MAX_REQUEST, Entered, Import, ImportResult
 from throttled.errors import ThrottledError
@@ -18,8 +19,8 @@ from throttled.errors import ThrottledError
 #: Bad entries reported one by one on the screen.
 _SHOWN = 100
 
-#: Of a request: bytes for what is beside its entries.
-_ROOM = 300
+#: Of a request: bytes for what is beside its entries or subjects.
+_ROOM = 400
 
 T = TypeVar("T")
 Numbered = tuple[int, Entered]
@@ -38,6 +39,18 @@ class Outcome(Struct):
     def code(self) -> int:
         """The exit code of the command."""
         return 1 if self.skipped or not self.confirmed else 0
+
+    def add(self, answer: ImportResult | UnbanManyResult, sent: Sequence[tuple[int, str]]) -> None:
+        """Add what became of a part.
+
+        Args:
+            answer: of the daemon.
+            sent: lines and subjects, by which it names what it refused.
+        """
+        self.skipped += [Bad(*sent[refusal.index], refusal.why) for refusal in answer.refused]
+        self.done += answer.done
+        self.confirmed &= answer.confirmed
+        self.would |= answer.would
 
 
 def parts(pieces: Sequence[T], so_far: Outcome) -> Iterator[tuple[T, Part | None]]:
@@ -80,19 +93,30 @@ def show(result: Outcome, *, as_json: bool, sentence: Callable[[], str]) -> None
         click.echo("the kernel did not confirm all of them; see: throttled status", err=True)
 
 
-def batches(entries: Sequence[Numbered]) -> Iterator[list[Numbered]]:
-    """Yield the entries of a list in pieces that a request holds."""
-    batch: list[Numbered] = []
+def pieces(items: Sequence[T], length: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Yield items in pieces that fit into a request.
+
+    Args:
+        items: of a command.
+        length: returns the bytes of an item in a request.
+        most: items in a request.
+    """
+    piece: list[T] = []
     size = 0
-    for pair in entries:
-        length = len(msgspec.json.encode(pair[1])) + 1
-        if batch and (len(batch) == MAX_ENTRIES or size + length > MAX_REQUEST - _ROOM):
-            yield batch
-            batch, size = [], 0
-        batch.append(pair)
-        size += length
-    if batch:
-        yield batch
+    for item in items:
+        more = length(item)
+        if piece and (len(piece) == most or size + more > MAX_REQUEST - _ROOM):
+            yield piece
+            piece, size = [], 0
+        piece.append(item)
+        size += more
+    if piece:
+        yield piece
+
+
+def batches(entries: Sequence[Numbered]) -> Iterator[list[Numbered]]:
+    """Yield the entries of a list in pieces that fit into a request."""
+    return pieces(entries, lambda pair: len(msgspec.json.encode(pair[1])) + 1, MAX_ENTRIES)
 
 
 def send(batch: Sequence[Numbered], request: Import, result: Outcome) -> None:
@@ -112,11 +136,6 @@ def send(batch: Sequence[Numbered], request: Import, result: Outcome) -> None:
         if result.done and batch:
             error.message += f" (after {result.done:,} entries; up to line {batch[0][0] - 1})"
         raise
-    for refusal in answer.refused:
-        number, entry = batch[refusal.index]
-        result.skipped.append(Bad(number, entry.subject, refusal.why))
-    result.done += answer.done
-    result.confirmed &= answer.confirmed
-    result.would |= answer.would
+    result.add(answer, [(number, entry.subject) for number, entry in batch])
     for name, count in answer.outcomes.items():
         result.outcomes[name] = result.outcomes.get(name, 0) + count

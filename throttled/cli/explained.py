@@ -4,20 +4,18 @@ Lines are not yet printable: names and log lines are the clients'.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from throttled.address import is_named
 from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.protocol import ExplainResult, LogText, MeterRow
 from throttled.log_paths import is_journal
-from throttled.model import LINES, SCOPES, Action, Decision, Past, Scope, Snapshot
+from throttled.model import DONE, LINES, SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
 
 #: Decisions that are shown without --all.
 _DECISIONS = 5
 
-_DONE: dict[Action, str] = {"ban": "banned", "throttle": "throttled", "exempt": "exempt"}
 #: What of the rows of a scope applies first: an own ban, an exemption, then what is around it.
 _ORDER = (("ban", True), ("exempt", True), ("ban", False), ("throttle", True), ("throttle", False))
 #: Kinds of event whose name needs more than a blank for its underscore: one, and several.
@@ -120,7 +118,7 @@ def _what(row: Snapshot) -> tuple[object, ...]:
 
 
 def _sentence(result: ExplainResult, scopes: Sequence[Scope], row: Snapshot) -> str:
-    done = _DONE[row.action]
+    done = DONE[row.action]
     if row.subject != result.subject:
         done = f"{done} with its network {row.subject}"
     if row.rate is not None:
@@ -250,7 +248,7 @@ def _groups(lines: Sequence[LogText]) -> dict[tuple[str, str, bool], list[LogTex
 
 
 def _words(line: LogText, count: int) -> str:
-    """Return what so many lines of this kind are."""
+    """Return a number of lines of this kind, in words."""
     many = count > 1
     if not line.text:
         return f"{count} {'lines' if many else 'line'} no longer in the log"
@@ -265,7 +263,7 @@ def _words(line: LogText, count: int) -> str:
 def _decisions(rows: Sequence[Decision], would: str, *, everything: bool) -> Iterator[str]:
     if rows:
         yield "Decisions, the latest first:"
-    shown = rows if everything else list(islice(rows, _DECISIONS))
+    shown = rows if everything else rows[:_DECISIONS]
     for row in shown:
         where = output.within(row.subject, row.scope)
         yield f"  {moment(row.time)} {would}{row.action}{where}, {row.limit}: {row.why}"

@@ -11,7 +11,7 @@ from throttled.cli import bulk, lists, output, replace_list
 from throttled.cli.bulk import Numbered, Outcome
 from throttled.cli.lists import Bad, Wanted, Word
 from throttled.cli.options import Command, for_option, force_option, json_option, list_name
-from throttled.cli.progress import progress
+from throttled.cli.progress import steps
 from throttled.control.protocol import Import
 from throttled.errors import UsageError
 
@@ -81,13 +81,10 @@ def command(  # noqa: PLR0913 - the words of the command
         cut = lists.unended(data)
         result.skipped = [replace(b, refused=b.refused and b.line != cut) for b in result.skipped]
         return replace_list.command(name, entries, result, force=force, as_json=as_json)
-    with progress([file]) as shown:
-        sent = 0
+    with steps(len(entries)) as advance:
         for batch, part in bulk.parts(list(bulk.batches(entries)), result):
             bulk.send(batch, Import([entry for _, entry in batch], force, part=part), result)
-            sent += len(batch)
-            if shown is not None:
-                shown(file, len(data) * sent // len(entries))
+            advance(len(batch))
     bulk.show(
         result,
         as_json=as_json,

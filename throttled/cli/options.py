@@ -9,6 +9,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from throttled.cli import completion
+from throttled.control.fields import LIST_NAME
 from throttled.errors import UsageError
 from throttled.host.zone import zone
 from throttled.model import SCOPES
@@ -108,7 +109,7 @@ def list_name(text: str) -> str:
     Raises:
         UsageError: it is none.
     """
-    if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", text) is None:
+    if re.fullmatch(LIST_NAME, text) is None:
         raise UsageError(
             f"not the name of a list: {text}", "small letters, digits and -, at most 40"
         )

@@ -172,20 +172,31 @@ def width() -> int:
 
 
 def cut_to(most: int, text: str) -> str:
-    """Return a text, printable, of at most so many characters."""
-    text = printable(text)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """Return a text, printable, shortened to a number of characters."""
+    return _shortened(most, printable(text))
 
 
 def cut(line: str) -> str:
     """Return a line, printable, as far as the terminal is wide; whole where there is none."""
-    return cut_to(width(), printable(line).rstrip())
+    return _shortened(width(), printable(line).rstrip())
+
+
+def _shortened(most: int, text: str) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, printable; columns titled `>…` are aligned right."""
+    return _aligned(columns, _cells(columns, rows))
+
+
+def _cells(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the titles of a table and its rows, printable."""
     titles = [title.lstrip(">") for title in columns]
-    cells = [titles, *([printable(cell) for cell in row] for row in rows)]
+    return [titles, *([printable(cell) for cell in row] for row in rows)]
+
+
+def _aligned(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
@@ -220,11 +231,13 @@ def print_table(
         rows: their cells, one for each column.
         colours: of second cells, by their first word.
     """
-    titles = [title.lstrip(">") for title in columns]
-    cells = [titles, *([printable(cell) for cell in row] for row in rows)]
-    first = max(len(row[0]) for row in cells)
-    lines = zip(table(columns, rows), cells, strict=True)
-    click.echo("\n".join(_with_colour(cut(line), first, row, colours) for line, row in lines))
+    cells = _cells(columns, rows)
+    first, most = max(len(row[0]) for row in cells), width()
+    lines = [
+        _with_colour(_shortened(most, line), first, row, colours)
+        for line, row in zip(_aligned(columns, cells), cells, strict=True)
+    ]
+    click.echo("\n".join(lines))
 
 
 def _with_colour(line: str, first: int, row: Sequence[str], colours: Mapping[str, str]) -> str:

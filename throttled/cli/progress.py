@@ -31,7 +31,7 @@ def progress(files: Sequence[str]) -> Iterator[Callable[[str, int], None] | None
 
 @contextmanager
 def steps(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of so many steps are done, where somebody looks: as `progress`.
+    """Show how many of all steps are done, on a terminal only: as `progress`.
 
     Yields:
         A function to call with the number of further steps that were done.

@@ -13,14 +13,13 @@ from throttled.cli.bulk import Numbered, Outcome
 from throttled.cli.daemon import ask
 from throttled.cli.lists import Bad
 from throttled.cli.progress import steps
+from throttled.control.bulk import LASTING
 from throttled.control.protocol import MAX_ROWS, Entered, Import, List, ListResult
 from throttled.errors import UsageError
 from throttled.model import SCOPES, Scope, Snapshot
 
 #: Of a file: what is fetched is not trusted. A list of 200,000 entries has some 4 MiB.
 BYTES = 16 << 20
-#: Entries that state no time last so long; as `operator.listed.LASTING`.
-_LASTING = 7 * 86400.0
 #: Entries removed by one request.
 _REMOVED = 500
 _SHOWN = 5
@@ -99,7 +98,7 @@ def _active(name: str) -> dict[Key, Snapshot]:
 
 def _unchanged(entry: Entered, active: dict[Key, Snapshot], now: float) -> bool:
     """Return whether an entry is active and lasts for half of its time at least."""
-    half = now + (entry.seconds or _LASTING) / 2
+    half = now + (entry.seconds or LASTING) / 2
     rows = [active.get(key) for key in _keys(entry)]
     return all(row is not None and row.action == entry.action and row.until > half for row in rows)
 

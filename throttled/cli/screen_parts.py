@@ -43,6 +43,8 @@ From 120 columns on the tables have host names, since when, and why.
 
 #: Signs and colours of actions: they differ without colour too.
 _SIGNS = {"ban": ("#", "red"), "throttle": ("~", "yellow"), "exempt": ("=", "green")}
+#: Colours by what a cell with an action begins with.
+_STYLES = {f"{sign} ": colour for sign, colour in _SIGNS.values()}
 
 #: Characters shown of a subject: the longest network has 43, names may have hundreds.
 _SUBJECT = 45
@@ -128,5 +130,4 @@ def signed(action: str, would: str) -> str:
 
 def cell(text: str) -> Text:
     """Return a cell, printable; actions in their colour."""
-    styles = {f"{sign} ": colour for sign, colour in _SIGNS.values()}
-    return Text(output.printable(text), no_wrap=True, style=styles.get(text[:2], ""))
+    return Text(output.printable(text), no_wrap=True, style=_STYLES.get(text[:2], ""))

@@ -16,9 +16,9 @@ from throttled.control.protocol import (
     SenderFacts,
     SenderMeterRow,
 )
+from throttled.model import DONE
 from throttled.settings import Duration
 
-_DONE = {"throttle": "throttled", "ban": "banned", "exempt": "exempt"}
 _MODES = {"report": "reported", "throttle": "throttled", "enforce": "throttled or banned"}
 
 
@@ -26,7 +26,7 @@ def summary(result: ExplainResult, sender: SenderFacts) -> str:
     """Return one sentence: what is active, and which limits a sender is above."""
     would = "would be " if result.would else ""
     said = [
-        f"{would}{_DONE[row.action]} for {output.left(row.until)} more ({row.limit})"
+        f"{would}{DONE[row.action]} for {output.left(row.until)} more ({row.limit})"
         for row in result.active
     ]
     said += [
@@ -117,7 +117,7 @@ def show_found(result: FindResult) -> None:
     rows = [
         (
             row.subject,
-            "-" if row.active is None else _DONE[row.active],
+            "-" if row.active is None else DONE[row.active],
             row.name or "-",
             row.known,
         )

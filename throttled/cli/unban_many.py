@@ -1,6 +1,6 @@
 """`throttled unban` of many: named ones, or what a filter selects, in parts. Owns no state."""
 
-import secrets
+import math
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -11,16 +11,12 @@ from throttled.cli import bulk, output
 from throttled.cli.bulk import Outcome
 from throttled.cli.lists import BYTES, WHY, Bad
 from throttled.cli.offline import ask_or_offline
-from throttled.cli.options import host_bits, subject
+from throttled.cli.options import one_subject, subject
 from throttled.cli.progress import steps
 from throttled.control.bulk import MAX_UNBANS, UnbanMany, UnbanManyResult
-from throttled.control.fields import Part
-from throttled.control.protocol import MAX_REQUEST, List, ListResult
+from throttled.control.protocol import List, ListResult
 from throttled.errors import ThrottledError, UsageError
 from throttled.model import RESTRICTING, Action
-
-#: Bytes of a request for what is beside its subjects.
-_ROOM = 400
 
 
 def named(words: Sequence[str], request: UnbanMany, *, as_json: bool) -> int:
@@ -39,20 +35,19 @@ def named(words: Sequence[str], request: UnbanMany, *, as_json: bool) -> int:
     if list(words) == ["-"]:
         found = list(_read(result.skipped))
     else:
-        found = [(number, _subject(word)) for number, word in enumerate(words, 1)]
+        found = [(number, one_subject(word)) for number, word in enumerate(words, 1)]
     if not found and not result.skipped:
         raise UsageError("no addresses on standard input", "write one a line")
     notes: list[str] = []
-    pieces = list(_pieces(found))
+    once = list({each: (line, each) for line, each in reversed(found)}.values())
+    pieces = list(bulk.pieces(once, _length, MAX_UNBANS))
     with steps(len(found)) as advance:
         for piece, part in bulk.parts(pieces, result):
             subjects = [each for _, each in piece]
             asked = replace(request, subjects=subjects, part=part)
             answer = ask_or_offline(asked, UnbanManyResult)
-            for refusal in answer.refused:
-                line, each = piece[refusal.index]
-                result.skipped.append(Bad(line, each, refusal.why))
-            _add(result, answer, notes)
+            result.add(answer, piece)
+            _note(answer, notes)
             advance(len(piece))
     return _show(result, notes, as_json=as_json)
 
@@ -72,15 +67,14 @@ def selected(request: UnbanMany, *, as_json: bool) -> int:
         ask_or_offline(_list(request, action), ListResult, quiet=True).total
         for action in RESTRICTING
     )
-    command = secrets.token_hex(8)
+    pieces = [request] * max(1, math.ceil(total / MAX_UNBANS))
     with steps(total) as advance:
-        for number in range(1, total // MAX_UNBANS + 2):
-            last = total <= number * MAX_UNBANS
-            part = Part(command, number, last, result.done) if total > MAX_UNBANS else None
-            answer = ask_or_offline(replace(request, part=part), UnbanManyResult)
-            _add(result, answer, notes)
+        for piece, part in bulk.parts(pieces, result):
+            answer = ask_or_offline(replace(piece, part=part), UnbanManyResult)
+            result.add(answer, ())
+            _note(answer, notes)
             advance(answer.done)
-            if last or not answer.more:
+            if not answer.more:
                 break
     return _show(result, notes, as_json=as_json)
 
@@ -91,10 +85,7 @@ def _list(request: UnbanMany, action: Action) -> List:
     return List(*what, name=request.name, max=1)
 
 
-def _add(result: Outcome, answer: UnbanManyResult, notes: list[str]) -> None:
-    result.done += answer.done
-    result.confirmed &= answer.confirmed
-    result.would |= answer.would
+def _note(answer: UnbanManyResult, notes: list[str]) -> None:
     if answer.message and answer.message not in notes:
         notes.append(answer.message)
 
@@ -105,13 +96,6 @@ def _show(result: Outcome, notes: Sequence[str], *, as_json: bool) -> int:
     skipped = f", {len(result.skipped):,} not" if result.skipped else ""
     bulk.show(result, as_json=as_json, sentence=lambda: f"{result.done:,} unbanned{skipped}")
     return result.code
-
-
-def _subject(word: str) -> str:
-    found = subject(word)
-    if warning := host_bits(word, found):
-        click.echo(f"throttled: {warning}", err=True)
-    return found
 
 
 def _read(bad: list[Bad]) -> Iterator[tuple[int, str]]:
@@ -128,16 +112,5 @@ def _read(bad: list[Bad]) -> Iterator[tuple[int, str]]:
                 bad.append(Bad(number, word[0][:100], error.message[:WHY]))
 
 
-def _pieces(found: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Yield subjects in pieces that a request holds, each subject once."""
-    piece: list[tuple[int, str]] = []
-    size = 0
-    for line, each in {each: (line, each) for line, each in reversed(found)}.values():
-        length = len(each.encode()) * 2 + 3  # what JSON may have to escape
-        if piece and (len(piece) == MAX_UNBANS or size + length > MAX_REQUEST - _ROOM):
-            yield piece
-            piece, size = [], 0
-        piece.append((line, each))
-        size += length
-    if piece:
-        yield piece
+def _length(line_and_subject: tuple[int, str]) -> int:
+    return len(line_and_subject[1].encode()) * 2 + 3  # what JSON may have to escape

@@ -9,6 +9,7 @@ from typing import get_args
 
 from throttled import address, subjects
 from throttled.config.describe import shown
+from throttled.config.places import Key
 from throttled.config.schema import Config, FirewallPorts
 from throttled.settings import (
     MOST,
@@ -23,7 +24,6 @@ from throttled.settings import (
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
-Key = tuple[str, ...]
 Invalid = tuple[Key, str]
 
 #: ipset's longest timeout is 2147483 s (ipset(8)), just under 25 days; all backends keep to it.

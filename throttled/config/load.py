@@ -57,7 +57,7 @@ def read(path: str | None = None) -> Loaded:
     name = DEFAULT_PATH if path is None else path
     text = _text(name, optional=path is None)
     texts = [] if text is None else [(name, text)]
-    for each in _further(name):
+    for each in further(name):
         text = _text(each)
         assert text is not None  # noqa: S101 - only an optional file has none
         texts.append((each, text))
@@ -73,18 +73,18 @@ def loads(text: str, name: str) -> Config:
     return _loaded([(name, text)], name).config
 
 
-def directory(name: str) -> Path:
+def _directory(name: str) -> Path:
     """Return the directory of further files beside a configuration file."""
     return Path(name).with_suffix(".d")
 
 
-def _further(name: str) -> list[str]:
+def further(name: str) -> list[str]:
     """Return the further files, in order; hidden ones do not count.
 
     Raises:
         ConfigError: the directory cannot be read, there are too many, or one is no file.
     """
-    beside = directory(name)
+    beside = _directory(name)
     try:
         names = sorted(each.name for each in beside.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -5,19 +5,19 @@ The file that sets it last is changed: the main file, or one of the directory be
 default. Everything else in the file stays as it is, byte for byte.
 """
 
-import os
 import re
-import tempfile
 import tomllib
-from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
-from throttled.config.load import DEFAULT_PATH
+from throttled.config.load import DEFAULT_PATH, further
 from throttled.errors import ConfigError, NotPermittedError
+from throttled.linux.replacement import replace
 from throttled.model import Mode
 
+#: Permissions of a new file.
+_NEW = 0o644
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _SET = re.compile(r"""^[ \t]*mode[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*')""", re.MULTILINE)
 _DEFAULT = re.compile(r"^#[ \t]*mode[ \t]*=.*$", re.MULTILINE)
@@ -34,7 +34,7 @@ class Written(Struct, frozen=True):
         if self.before is None:
             self.path.unlink(missing_ok=True)
         else:
-            _replace(self.path, self.before)
+            replace(self.path, self.before, _NEW)
 
 
 def write(path: str | None, mode: Mode) -> Written:
@@ -45,14 +45,14 @@ def write(path: str | None, mode: Mode) -> Written:
         mode: what it becomes.
 
     Raises:
-        ConfigError: the file is not TOML, or there is no place for the line.
+        ConfigError: a file is not TOML or cannot be read, or there is no place for the line.
         NotPermittedError: it may not be written.
     """
     main = Path(DEFAULT_PATH if path is None else path)
     try:
         target = next((each for each in _files(main) if _sets(_text(each))), main)
         before = _text(target) if target.exists() else None
-        _replace(target, _changed(before or "", mode, target))
+        replace(target, _changed(before or "", mode, target), _NEW)
     except PermissionError as error:
         raise NotPermittedError(f"{error.filename}: {error.strerror}", "run as root") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -62,8 +62,7 @@ def write(path: str | None, mode: Mode) -> Written:
 
 def _files(main: Path) -> list[Path]:
     """Return the files of a configuration, the one that counts last first."""
-    further = sorted(main.with_suffix(".d").glob("[!.]*.toml"), reverse=True)
-    return [*further, *([main] if main.exists() else [])]
+    return [*map(Path, reversed(further(str(main)))), *([main] if main.exists() else [])]
 
 
 def _means(text: str, mode: Mode) -> bool:
@@ -101,23 +100,3 @@ def _changed(text: str, mode: Mode, path: Path) -> str:
     if not _means(changed, mode):  # another spelling: "mode", a line of a text
         raise ConfigError(f"{path}: its line of mode is not understood", f"write there: {line}")
     return changed
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step; owner and permissions stay."""
-    target = path.resolve()
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".throttled-mode.")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor
-            file.write(text)
-            before = target.stat() if target.exists() else None
-            os.fchmod(descriptor, before.st_mode & 0o7777 if before else 0o644)
-            if before:
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -8,11 +8,12 @@ mislead it.
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 Key = tuple[str, ...]
+Value = TypeVar("Value")
 
 _DEEPEST = 4  # limits.NAME.mx.soft
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
@@ -47,14 +48,18 @@ def note(places: Places, document: Mapping[str, Any], text: str, name: str) -> N
     """
     lines = _lines(text)
     for key in _keys(document, ()):
-        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), 0)
-        places.setdefault(key, []).append(Place(name, line))
+        places.setdefault(key, []).append(Place(name, _innermost(lines, key) or 0))
 
 
 def find(places: Places, key: Key) -> Place | None:
     """Return where a key was written last, or the innermost table around it; None: nowhere."""
-    found = (places[key[:n]][-1] for n in range(len(key), 0, -1) if key[:n] in places)
-    return next(found, None)
+    found = _innermost(places, key)
+    return found[-1] if found else None
+
+
+def _innermost(known: Mapping[Key, Value], key: Key) -> Value | None:
+    """Return what is known of a key, or of the innermost table around it that there is."""
+    return next((known[key[:n]] for n in range(len(key), 0, -1) if key[:n] in known), None)
 
 
 def _keys(table: Mapping[str, Any], at: Key) -> Iterator[Key]:

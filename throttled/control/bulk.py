@@ -12,6 +12,9 @@ from throttled.model import Scope
 
 #: Subjects that one request unbans.
 MAX_UNBANS = 1_000
+#: Seconds of an entry of a list by name that states none: whoever fetches a list daily may miss
+#: some days.
+LASTING = 7 * 86400.0
 
 
 class UnbanMany(Op, frozen=True, tag="unban-many"):

@@ -7,8 +7,10 @@ from msgspec import Meta, Struct
 Text = Annotated[str, Meta(max_length=500)]
 Subject = Annotated[str, Meta(min_length=1, max_length=300)]
 Seconds = Annotated[float, Meta(ge=1, le=3650 * 86400)]
-#: Of a list that is imported; "": no such list.
-ListName = Annotated[str, Meta(pattern=r"\A(?:[a-z0-9][a-z0-9-]{0,39})?\Z")]
+#: The name of a list that is imported, as a pattern.
+LIST_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+#: The same; "": no such list.
+ListName = Annotated[str, Meta(pattern=rf"\A(?:{LIST_NAME})?\Z")]
 
 
 class Op(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="op"):

@@ -31,7 +31,7 @@ from throttled.subjects import Of
 
 MAX_REQUEST = 64 * 1024
 MAX_REPLY = 64 * 1024 * 1024
-#: The daemon encodes a reply in one piece: so many rows take it about 10 ms.
+#: The daemon encodes a reply in one piece: this number of rows takes about 10 ms.
 MAX_ROWS = 10_000
 #: Entries of one `Import`: a longer list is several requests.
 MAX_ENTRIES = 1_000
@@ -100,7 +100,7 @@ class List(Op, frozen=True, tag="list"):
     after: Annotated[tuple[int | float | str, ...], Meta(max_length=2)] = ()  # a `ListResult.next`
     proxied: bool = False  # instead, what would be active against clients behind a proxy
     peer: Text | None = None  # only what came from this host of the fleet
-    seconds: Seconds | None = None  # only what was decided within so many
+    seconds: Seconds | None = None  # only what was decided within these
     name: ListName = ""  # only what came from this list
 
 

@@ -17,7 +17,7 @@ from throttled import address
 from throttled.clock import Moment
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder
-from throttled.model import RESTRICTING, Action, Crossing, Decision, Entry, Scope, Snapshot
+from throttled.model import DONE, RESTRICTING, Action, Crossing, Decision, Entry, Scope, Snapshot
 from throttled.settings import GUESSING
 
 _MOST = 10_000
@@ -116,5 +116,5 @@ def _entry(row: Snapshot, wall: float) -> Entry:
 def shown(rows: Iterable[Snapshot]) -> str:
     """Return the first of some entries as a text."""
     row = next(iter(rows))
-    done = {"ban": "banned", "throttle": "throttled"}[row.action]
+    done = DONE[row.action]
     return f"{row.subject} would be {done} in {row.scope} by {row.limit}"

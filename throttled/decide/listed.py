@@ -27,6 +27,11 @@ WIDEST = {4: 8, 16: 16}
 _GRAIN = 1.0
 
 
+def origin(name: str) -> str:
+    """Return the origin of what came from a list."""
+    return f"list:{name}"
+
+
 class Listed(Struct, frozen=True):
     """An entry of a list in one scope."""
 
@@ -102,7 +107,7 @@ class Lists:
     def _decision(self, name: str, entry: Listed, now: float) -> Decision:
         until, why = now + entry.seconds, entry.why or f"on the list {name}"
         what = entry.action, entry.subject, entry.scope, OPERATOR, 0, until, why
-        decision = Decision(now, *what, origin=f"list:{name}")
+        decision = Decision(now, *what, origin=origin(name))
         if decision.action == "ban" and self._ladder.policy.mode == "throttle":
             return replace(decision, action="throttle", why=f"{why}; not banned: mode is throttle")
         return decision

@@ -13,14 +13,23 @@ from throttled import address
 from throttled.control.protocol import Ban, ChangeResult, Entered, Throttle
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
-from throttled.model import Action, Decision, Entry, Past, Rate, Scope, Snapshot
+from throttled.model import (
+    DONE,
+    RESTRICTING,
+    Action,
+    Decision,
+    Entry,
+    Past,
+    Rate,
+    Scope,
+    Snapshot,
+)
 from throttled.operator.desk import Desk, scopes_of
 from throttled.settings import Duration
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, Scope]
-VERBS: Mapping[str, str] = {"ban": "banned", "throttle": "throttled"}
 
 
 def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
@@ -47,7 +56,7 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     wanted = [Entry(subject, scope, action, 0.0) for scope in scopes]
     confirmed = len(desk.lookup(wanted) or ()) == len(scopes)
     rows = [row for row in desk.active(subject) if row.scope in scopes]
-    verb = VERBS[action]
+    verb = DONE[action]
     where = " and ".join(scopes)
     if desk.observing:
         message = f"{subject} would be {verb} in {where}; observing, nothing is enforced"
@@ -64,9 +73,9 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
 def _notes(rows: Iterable[Snapshot], wall: float) -> Iterator[str]:
     """Yield what was active before and is replaced, each with what separates it."""
     for row in rows:
-        if row.action in VERBS and row.until > wall:
+        if row.action in RESTRICTING and row.until > wall:
             left = Duration(row.until - wall)
-            yield f"; before: {VERBS[row.action]} in {row.scope} for {left} more ({row.limit})"
+            yield f"; before: {DONE[row.action]} in {row.scope} for {left} more ({row.limit})"
 
 
 def _history(pasts: Iterable[Past]) -> str:

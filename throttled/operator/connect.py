@@ -13,7 +13,6 @@ from throttled.host import greeting, maincf, postconf
 from throttled.host import visit as sessions
 from throttled.host.asked import LISTS, overrides, written
 from throttled.host.changes import Replacement, Setting
-from throttled.host.command import run
 from throttled.host.services import loopback_only
 from throttled.maincf import asking
 from throttled.maincf.asking import CHECK, CHECKS, CLIENT, DATA, RECIPIENT, RECIPIENTS, Check
@@ -40,7 +39,7 @@ def plan_connect(directory: str, *, proxied: bool = False, recipients: bool = Fa
         RefusedError: this Postfix cannot, or a file is none that may be changed.
         HostError: postconf refuses.
     """
-    version = run("postconf", "-c", directory, "-h", "mail_version").strip()
+    version = postconf.value(directory, "mail_version")
     number = tuple(map(int, re.findall(r"[0-9]+", version)[:2]))
     if number < _SINCE:
         raise RefusedError(f"Postfix {version} cannot ask with a timeout", "it needs Postfix 3.0")

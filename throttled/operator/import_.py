@@ -4,6 +4,7 @@ A list is done in pieces, between which the event loop continues; a refused entr
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from throttled.control.bulk import Refusal
@@ -27,12 +28,12 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
     entries = list(enumerate(request.entries))
     refused: list[Refusal] = []
     confirmed = True
-    outcomes: dict[str, int] = {}
+    outcomes = Counter[str]()
     punished = [pair for pair in entries if pair[1].action != "allow"]
     if request.name:
         listed = [entry for _, entry in punished]
         why, confirmed = await punish_listed(desk, request, listed, outcomes)
-        refused += [Refusal(punished[at][0], error.message) for at, error in why.items()]
+        refused += [Refusal(punished[at][0], text) for at, text in why.items()]
         punished = []
         if request.remove:
             confirmed &= remove_keys(desk, request.name, request.remove, outcomes)
@@ -45,7 +46,7 @@ async def import_list(desk: Desk, request: Import, peer: Peer) -> ImportResult:
         await desk.protected.settled()
     confirmed &= desk.error is None
     refused.sort(key=lambda refusal: refusal.index)
-    return ImportResult(len(entries) - len(refused), refused, confirmed, outcomes=outcomes)
+    return ImportResult(len(entries) - len(refused), refused, confirmed, outcomes=dict(outcomes))
 
 
 def _punish(desk: Desk, piece: Sequence[Numbered], peer: Peer, refused: list[Refusal]) -> bool:

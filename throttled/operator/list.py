@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from throttled.control.protocol import List, ListResult
 from throttled.control.server import Peer
+from throttled.decide.listed import origin as of_list
 from throttled.errors import BackendError, StoreError, UsageError
 from throttled.model import Entry, Snapshot
 from throttled.operator.desk import Desk
@@ -32,7 +33,7 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
         return _proxied(desk, request, wall)
     origin = None if request.peer is None else f"peer:{request.peer}"
     if request.name:
-        origin = f"list:{request.name}"
+        origin = of_list(request.name)
     since = None if request.seconds is None else wall - request.seconds
     asked = request.scope, request.action, request.limit, request.within
     what = Filter(*asked, origin=origin, since=since)

@@ -4,36 +4,29 @@ What came from a list has it as its origin; the store knows it by that alone.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
-from throttled.control.bulk import UnbanManyResult
+from throttled.control.bulk import LASTING, UnbanManyResult
 from throttled.control.protocol import Entered, Import
 from throttled.decide.ladder import OPERATOR
-from throttled.decide.listed import Listed, Lists
+from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError
 from throttled.model import RESTRICTING, Decision, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
-from throttled.settings import duration
 from throttled.store.store import Filter
 
-#: Of an entry that states none: whoever fetches a list daily may miss some days.
-LASTING = float(duration("7d"))
 #: Entries of one list that may be active.
 MOST = 200_000
-#: They are counted once in so many parts of a command: it takes 0.1 s for a million rows.
+#: Parts of a command of which one counts them: it takes 0.1 s for a million rows.
 _COUNTED = 50
 #: Entries between two iterations of the event loop: some milliseconds.
 _PIECE = 100
 
 
-def origin(name: str) -> str:
-    """Return the origin of what came from a list."""
-    return f"list:{name}"
-
-
 async def punish_listed(
-    desk: Desk, request: Import, entries: Sequence[Entered], outcomes: dict[str, int]
-) -> tuple[dict[int, RefusedError], bool]:
+    desk: Desk, request: Import, entries: Sequence[Entered], outcomes: Counter[str]
+) -> tuple[dict[int, str], bool]:
     """Judge, record and apply entries of a list.
 
     Args:
@@ -43,17 +36,16 @@ async def punish_listed(
         outcomes: increased.
 
     Returns:
-        What was refused, by its place; whether the kernel confirmed the rest.
+        Why entries were refused, by their place; whether the kernel confirmed the rest.
     """
     assert desk.lists is not None  # noqa: S101 - only a running daemon imports
     name = request.name
     if request.part is None or request.part.number % _COUNTED == 1:
         count = desk.store.total(desk.clock().wall, Filter(origin=origin(name)))
         if entries and count >= MOST:
-            hint = "import it in several lists"
-            refusal = RefusedError(f"the list {name} has {MOST} active entries already", hint)
-            return dict.fromkeys(range(len(entries)), refusal), True
-    refused: dict[int, RefusedError] = {}
+            why = f"the list {name} has {MOST} active entries already"
+            return dict.fromkeys(range(len(entries)), why), True
+    refused: dict[int, str] = {}
     confirmed = True
     for at in range(0, len(entries), _PIECE):
         places, listed = _listed(entries[at : at + _PIECE], at)
@@ -85,8 +77,8 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
     desk: Desk,
     name: str,
     piece: tuple[list[int], list[Listed]],
-    refused: dict[int, RefusedError],
-    outcomes: dict[str, int],
+    refused: dict[int, str],
+    outcomes: Counter[str],
     lists: Lists,
 ) -> bool:
     """Do a piece of a list; return whether the kernel confirmed it."""
@@ -94,10 +86,8 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
     moment = desk.clock()
     pasts = desk.store.past([(one.subject, one.scope) for one in listed], moment.wall)
     judged = lists.judge(name, listed, pasts, moment.wall)
-    for at, why in judged.refused.items():
-        refused[places[at]] = RefusedError(why)
-    for outcome, count in judged.outcomes.items():
-        outcomes[outcome] = outcomes.get(outcome, 0) + count
+    refused |= {places[at]: why for at, why in judged.refused.items()}
+    outcomes.update(judged.outcomes)
     if not judged.decisions:
         return True
     desk.pipeline.decide_peers(judged.decisions, pasts, moment, None)
@@ -130,7 +120,7 @@ def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
 
 
 def remove_keys(
-    desk: Desk, name: str, keys: Sequence[tuple[str, Scope]], outcomes: dict[str, int]
+    desk: Desk, name: str, keys: Sequence[tuple[str, Scope]], outcomes: Counter[str]
 ) -> bool:
     """Remove entries of a list that came from it; return whether the kernel confirmed that.
 
@@ -146,7 +136,7 @@ def remove_keys(
         for subject, scope in keys
         for row in desk.store.snapshots(wall, Filter(scope, subject=subject, origin=origin(name)))
     ]
-    outcomes["removed"] = outcomes.get("removed", 0) + len(rows)
+    outcomes["removed"] += len(rows)
     return release(desk, name, rows)
 
 

@@ -134,7 +134,9 @@ def below_honest(shown: Instance, wanted: Mapping[str, str]) -> list[str]:
         value = number(parameter.kind, wanted.get(row.name, ""))
         if value is None or row.honest is None or (value == 0 and parameter.off):
             continue
-        if value < row.honest + (parameter.measure == "errors"):  # so many errors end a session
+        if value < row.honest + (
+            parameter.measure == "errors"
+        ):  # this number of errors ends a session
             who = f" ({row.honest_client})" if row.honest_client else ""
             what = f"{row.name} = {value} would have hit honest senders"
             found.append(f"{what}: they reached {row.honest}{who}")

@@ -14,14 +14,12 @@ from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError, StoreError
-from throttled.model import RESTRICTING, Action, Decision, Element, Entry, Scope, Snapshot
+from throttled.model import DONE, RESTRICTING, Decision, Element, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
 from throttled.settings import Duration
 from throttled.store.store import Filter
 
 log = logging.getLogger(__name__)
-
-_WORDS: dict[Action, str] = {"ban": "banned", "throttle": "throttled"}
 
 
 async def unban(desk: Desk, request: Unban, _peer: Peer) -> ChangeResult:
@@ -164,7 +162,7 @@ def sentence(still: Sequence[Element]) -> str:
     """
     found: dict[str, dict[str, list[str]]] = {}
     for element in still:
-        found.setdefault(element.subject, {}).setdefault(_WORDS[element.action], []).append(
+        found.setdefault(element.subject, {}).setdefault(DONE[element.action], []).append(
             element.scope
         )
     each = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from throttled.control.bulk import UnbanMany, UnbanManyResult
+from throttled.control.bulk import LASTING, UnbanMany, UnbanManyResult
 from throttled.control.fields import Part
 from throttled.control.protocol import Ban, ChangeResult, Entered, Import, ImportResult
 from throttled.core.enforcer import Enforcer
@@ -137,7 +137,7 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
         assert rows[OTHER].origin == "list:drop"
         assert rows["203.0.0.0/16"].why == "SBL1"
         left = rows[OTHER].until - time.time()
-        assert listed.LASTING - 60 < left <= listed.LASTING
+        assert LASTING - 60 < left <= LASTING
         assert (rows[GOOD].action, rows[GOOD].until - time.time() < 601) == ("throttle", True)
         replaced = Import([], name="drop", remove=[(OTHER, "mx"), ("192.0.2.1", "mx")])
         result = await lab.ask(replaced, ImportResult)
