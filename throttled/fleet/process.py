@@ -24,9 +24,9 @@ from throttled.linux.unix_socket import credentials
 
 _BLOCK = 5.0  # seconds, less than `connect.BLOCKED`
 _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
-#: Until so many seconds the daemon may take over entries before others are waited for without it.
+#: Seconds that the daemon may take to record entries before those of other peers are read.
 _TAKING = 0.005
-_SHORT = 10  # milliseconds that others are waited for then
+_SHORT = 10  # milliseconds that such a read waits
 _PIECE = 128  # entries in one answer, of all peers
 _MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, which it sorts
 _HEAD = 8  # bytes around a text or bytes in a message, at most
@@ -268,7 +268,7 @@ class Mover:
         self._suspect = False
 
     async def _entries(self, site: str, client: Any, names: list[str], block: int | None) -> Any:
-        """Return the next entries of peers; `block`: wait so many milliseconds for the first."""
+        """Return the next entries of peers; `block`: milliseconds to wait for the first."""
         count = max(1, _PIECE // max(1, len(self._after)))
         after = {wire.stream(site, name): self._after[name] for name in names}
         bounded.limit(client, len(names) * (count * _ENTRY + _ENTRY))
