@@ -244,7 +244,7 @@ class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=10_000,
-            description="above so many failed logins within `within` an account is under attack",
+            description="an account with more failed logins within `within` is under attack",
         ),
     ] = 30
     tries_each: Annotated[
@@ -258,7 +258,7 @@ class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
             ge=2,
             le=100,
             description=(
-                "ban a client that failed on so many accounts under attack; on fewer: throttle it"
+                "ban a client that failed on this many accounts under attack; on fewer: throttle it"
             ),
         ),
     ] = 2
