@@ -10,6 +10,7 @@ Owns the two connections to the Redis server: one waits for entries, one writes.
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,8 @@ class Mover:
                 continue
             block = int(_BLOCK * 1000) if ready == wanted else _SHORT
             try:
-                answer = await self._entries(settings.site, client, sorted(ready), block)
+                after = {name: self._after[name] for name in sorted(ready)}
+                answer = await self._entries(settings.site, client, after, block)
             except TooLongError:
                 self._suspect = True
                 raise
@@ -259,20 +261,23 @@ class Mover:
 
     async def _find_too_long(self, settings: Connect, client: Any) -> None:
         """Read each stream alone, and pass over the one that has an entry which is too long."""
-        for name in list(filter(self._readable, self._after)):
+        after = {name: place for name, place in self._after.items() if self._readable(name)}
+        for name, place in after.items():
             try:
-                await self._entries(settings.site, client, [name], None)
+                await self._entries(settings.site, client, {name: place}, None)
             except TooLongError:
                 self._pass_over(name)
                 raise
         self._suspect = False
 
-    async def _entries(self, site: str, client: Any, names: list[str], block: int | None) -> Any:
+    async def _entries(
+        self, site: str, client: Any, after: Mapping[str, str], block: int | None
+    ) -> Any:
         """Return the next entries of peers; `block`: milliseconds to wait for the first."""
         count = max(1, _PIECE // max(1, len(self._after)))
-        after = {wire.stream(site, name): self._after[name] for name in names}
-        bounded.limit(client, len(names) * (count * _ENTRY + _ENTRY))
-        return await client.xread(after, count=count, block=block)
+        streams = {wire.stream(site, name): place for name, place in after.items()}
+        bounded.limit(client, len(after) * (count * _ENTRY + _ENTRY))
+        return await client.xread(streams, count=count, block=block)
 
     def _pass_on(self, name: str, entries: list[Any]) -> None:
         found: list[Entry] = []
