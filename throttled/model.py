@@ -132,9 +132,9 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
 class Rate(Struct, frozen=True, gc=False):
     """How many new connections a throttled subject may open."""
 
-    count: int  # so many …
-    per: float  # … in so many seconds: a second, a minute, an hour or a day
-    burst: int  # so many at once
+    count: int  # connections in `per`
+    per: float  # seconds: a second, a minute, an hour or a day
+    burst: int  # connections at once
 
 
 #: Lines that go with a decision at most; of lines that counted `explain` shows as many.
@@ -417,8 +417,8 @@ class Ruleset(Struct, frozen=True):
 
     ports: dict[Scope, tuple[int, ...]]
     protected: tuple[str, ...]  # subjects never touched
-    rate: int  # new connections that a throttled subject may open …
-    per: float  # … in so many seconds
+    rate: int  # new connections that a throttled subject may open in `per`
+    per: float  # seconds
     burst: int
     size: int  # elements that each set may hold
     expected: int = 0  # elements that are about to come: sets that are made have room for them

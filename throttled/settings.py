@@ -244,7 +244,7 @@ class Guessing(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=10_000,
-            description="with more failed logins within `within` an account is under attack",
+            description="an account with more failed logins within `within` is under attack",
         ),
     ] = 30
     tries_each: Annotated[

@@ -13,7 +13,7 @@ from lab.mail.asking import mail_flows, send
 from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.network import netns
-from throttled.maincf.asking import VALUE
+from throttled.maincf.asking import CHECK
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
@@ -92,8 +92,8 @@ def test_connected_postfix_asks_and_disconnected_is_as_before(site: Site) -> Non
     before = site.files()
     code, said = site.run("connect")
     assert code == 0, said
-    assert site.postconf("-h", "throttled_check") == VALUE
-    assert site.postconf("-xh", "smtpd_data_restrictions").endswith(VALUE)
+    assert site.postconf("-h", "throttled_check") == CHECK.value
+    assert site.postconf("-xh", "smtpd_data_restrictions").endswith(CHECK.value)
     assert "ok: " in site.asks()
     text = site.files()
     code, said = site.run("connect")
@@ -204,7 +204,7 @@ def test_a_value_that_was_changed_is_set_again(site: Site) -> None:
     code, said = site.run("connect")
     assert code == 0, said
     assert site.postconf("-h", "smtpd_data_restrictions") == "$throttled_check"
-    assert site.postconf("-h", "throttled_check") == VALUE
+    assert site.postconf("-h", "throttled_check") == CHECK.value
 
 
 def test_a_symbolic_link_is_refused(site: Site, tmp_path: Path) -> None:

@@ -20,12 +20,6 @@ class TooLongError(RedisError):
     """A reply is too long; the connection is of no use now."""
 
 
-class _Limit:
-    """Bytes of a reply to a client."""
-
-    bytes = REPLY
-
-
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 else:
@@ -35,7 +29,7 @@ else:
 class _Bounded(AbstractConnection):
     """What is added to a connection of the library, of whichever kind."""
 
-    limit: _Limit
+    longest = REPLY  # bytes of a reply; of all connections of a client, see `limit`
     received = 0  # bytes since the last command
     stream: asyncio.StreamReader | None = None
     used = False
@@ -55,8 +49,8 @@ class _Bounded(AbstractConnection):
 
         def counted(data: Any) -> None:
             self.received += len(data)
-            if self.received > self.limit.bytes:
-                error = TooLongError(f"a reply of more than {self.limit.bytes} bytes")
+            if self.received > self.longest:
+                error = TooLongError(f"a reply of more than {self.longest} bytes")
                 stream.set_exception(error)
             elif stream.exception() is None:
                 feed(data)
@@ -81,9 +75,9 @@ def bound(client: Redis) -> None:
     """Let a client, which has not connected yet, end with a reply that is too long."""
     pool = client.connection_pool
     bases = (_Bounded, pool.connection_class)
-    pool.connection_class = type("Bounded", bases, {"limit": _Limit()})
+    pool.connection_class = type("Bounded", bases, {})
 
 
-def limit(client: Any, count: int = REPLY) -> None:
+def limit(client: Any, count: int) -> None:
     """Set how many bytes a reply to a client may have from now on."""
-    client.connection_pool.connection_class.limit.bytes = count
+    client.connection_pool.connection_class.longest = count

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio
+from msgspec.structs import replace
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -82,17 +83,8 @@ async def _open(settings: Connect) -> bool:
     """Return whether the server answers without a password."""
     if not settings.password:
         return True
-    nobody = Connect(
-        settings.server,
-        settings.site,
-        settings.name,
-        settings.longest,
-        ca=settings.ca,
-        cert=settings.cert,
-        key=settings.key,
-    )
     with suppress(*ERRORS):
-        async with clients(nobody) as (_, client):
+        async with clients(replace(settings, password="")) as (_, client):
             await client.ping()
             return True
     return False

@@ -10,6 +10,7 @@ Owns the two connections to the Redis server: one waits for entries, one writes.
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from throttled.linux.unix_socket import credentials
 
 _BLOCK = 5.0  # seconds, less than `connect.BLOCKED`
 _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
-#: Until so many seconds the daemon may take over entries before others are waited for without it.
+#: Seconds that the daemon may take to record entries before those of other peers are read.
 _TAKING = 0.005
-_SHORT = 10  # milliseconds that others are waited for then
+_SHORT = 10  # milliseconds that such a read waits
 _PIECE = 128  # entries in one answer, of all peers
 _MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, which it sorts
 _HEAD = 8  # bytes around a text or bytes in a message, at most
@@ -248,7 +249,8 @@ class Mover:
                 continue
             block = int(_BLOCK * 1000) if ready == wanted else _SHORT
             try:
-                answer = await self._entries(settings.site, client, sorted(ready), block)
+                after = {name: self._after[name] for name in sorted(ready)}
+                answer = await self._entries(settings.site, client, after, block)
             except TooLongError:
                 self._suspect = True
                 raise
@@ -259,20 +261,23 @@ class Mover:
 
     async def _find_too_long(self, settings: Connect, client: Any) -> None:
         """Read each stream alone, and pass over the one that has an entry which is too long."""
-        for name in list(filter(self._readable, self._after)):
+        after = {name: place for name, place in self._after.items() if self._readable(name)}
+        for name, place in after.items():
             try:
-                await self._entries(settings.site, client, [name], None)
+                await self._entries(settings.site, client, {name: place}, None)
             except TooLongError:
                 self._pass_over(name)
                 raise
         self._suspect = False
 
-    async def _entries(self, site: str, client: Any, names: list[str], block: int | None) -> Any:
-        """Return the next entries of peers; `block`: wait so many milliseconds for the first."""
+    async def _entries(
+        self, site: str, client: Any, after: Mapping[str, str], block: int | None
+    ) -> Any:
+        """Return the next entries of peers; `block`: milliseconds to wait for the first."""
         count = max(1, _PIECE // max(1, len(self._after)))
-        after = {wire.stream(site, name): self._after[name] for name in names}
-        bounded.limit(client, len(names) * (count * _ENTRY + _ENTRY))
-        return await client.xread(after, count=count, block=block)
+        streams = {wire.stream(site, name): place for name, place in after.items()}
+        bounded.limit(client, len(after) * (count * _ENTRY + _ENTRY))
+        return await client.xread(streams, count=count, block=block)
 
     def _pass_on(self, name: str, entries: list[Any]) -> None:
         found: list[Entry] = []

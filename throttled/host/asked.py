@@ -26,7 +26,7 @@ def findings(directory: str, *, recipients: bool = False) -> list[str] | None:
     lookup, own = written(directory), list(overrides(directory))
     lists = (lookup(DATA), *(value for _, _, value in own))
     connected = any(asking.disconnected(value) != value for value in lists)
-    if not connected and not lookup(asking.NAME):
+    if not connected and not lookup(CHECK.name):
         return None
     found = list(_findings(lookup, own, DATA, CHECK))
     return found + list(_findings(lookup, own, RECIPIENT, RECIPIENTS)) if recipients else found

@@ -24,12 +24,13 @@ import msgspec
 from msgspec import Struct
 
 MOST, EACH = 100_000, 10_000
-#: Where there are so many, they are counted once in so many seconds: 0.1 s each time.
+#: Seconds after which they are counted again where a cap is reached: 0.1 s each time.
 _AGAIN = 10.0
 #: Of a record without content: seconds until its deadline, and its rate, a message a second.
 _HOLD = 3600.0
 #: Records that no message matched, and for how many seconds they are reported.
 _LEFT, _WEEK = 1000, 7 * 86400.0
+_PARTS = 3  # of a record's name, see `_path`
 
 
 class Held(Struct, frozen=True):
@@ -137,15 +138,15 @@ class OnHold:
             for path in list(self._beside.iterdir()):
                 if path.stat().st_mtime < wall - _WEEK:
                     path.unlink(missing_ok=True)
-                elif len(parts := path.name.split(",")) == len(("instance", "id", "mark")):
-                    found.append(parts[1])
+                else:
+                    found += _parts(path.name)[1:2]
         return found
 
     def dismiss(self, ids: Collection[str]) -> None:
         """Report messages no more, of which an operator has decided."""
         with suppress(OSError):
             for path in list(self._beside.iterdir()):
-                if set(path.name.split(",")[1:2]) & set(ids):
+                if any(queue_id in ids for queue_id in _parts(path.name)[1:2]):
                     path.unlink(missing_ok=True)
 
     def present(self, held: Held) -> bool:
@@ -194,6 +195,12 @@ def _mark(name: str) -> str:
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
+def _parts(name: str) -> list[str]:
+    """Return instance, queue id and mark out of a record's name; nothing of another name."""
+    parts = name.split(",")
+    return parts if len(parts) == _PARTS else []
+
+
 def _named(name: str, time: float) -> Held | None:
     """Return what the name of a record says; None: it is none.
 
@@ -201,8 +208,8 @@ def _named(name: str, time: float) -> Held | None:
         name: of the file.
         time: when it was made.
     """
-    parts = name.split(",")
-    if len(parts) != len(("instance", "id", "mark")):
+    parts = _parts(name)
+    if not parts:
         return None
     instance, queue_id, mark = parts
     return Held(unquote(instance), queue_id, "", time, time + _HOLD, 60, 60.0, "", mark)

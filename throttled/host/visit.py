@@ -79,17 +79,17 @@ def _session(client: _Client, recipient: str) -> Session:
     if client.has_extn("starttls"):
         client.starttls(context=context())
         client.ehlo()
-    second = ""
-    for verb, argument in (("mail", "FROM:<>"), ("rcpt", "TO:<postmaster>"), ("data", "")):
-        if verb == "data" and recipient:
-            code, text = client.rcpt(recipient)
-            second = f"{code} {text.decode('ascii', 'replace')}".partition("\n")[0]
-            if _BROKEN in second:
-                return Session("broken", own, port, second)
+    commands = [("mail", "FROM:<>"), ("rcpt", "TO:<postmaster>"), ("data", "")]
+    asked, second = f"TO:{smtplib.quoteaddr(recipient)}", ""
+    if recipient:
+        commands.insert(-1, ("rcpt", asked))
+    for verb, argument in commands:
         code, text = client.docmd(verb, argument)
         reply = f"{code} {text.decode('ascii', 'replace')}".partition("\n")[0]
         if _BROKEN in reply:
             return Session("broken", own, port, reply)
-        if code not in (250, 251, 354):
+        if argument == asked:
+            second = reply
+        elif code not in (250, 251, 354):
             return Session("refused", own, port, reply)
     return Session("data", own, port, recipient=second)

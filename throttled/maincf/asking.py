@@ -32,7 +32,6 @@ class Check(NamedTuple):
 _SETTINGS = f"unix:{POLICY_SOCKET}, timeout=2s, default_action=DUNNO"
 _CONTEXT = f"policy_context={POLICY_RECIPIENT}"
 CHECK = Check("throttled_check", f"check_policy_service {{ {_SETTINGS} }}")
-NAME, VALUE = CHECK.name, CHECK.value
 RECIPIENTS = Check(
     "throttled_recipient_check",
     f"check_policy_service {{ {_SETTINGS}, {_CONTEXT} }}",

@@ -79,7 +79,7 @@ def _together(state: State, changed: set[str]) -> Iterator[str]:
         and free is not None
         and (state.number("queue_minfree") or 0) > free
     ):
-        yield f"queue_minfree is more than is free now ({free} bytes): all mail would be refused"
+        yield f"queue_minfree exceeds the free space ({free} bytes): all mail would be refused"
     if "smtpd_relay_restrictions" in changed:
         yield from _relay(state.values.get("smtpd_relay_restrictions", ""))
 

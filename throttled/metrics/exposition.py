@@ -17,24 +17,22 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from throttled.control.protocol import FleetResult, StatusResult
-from throttled.metrics.families import histogram
-from throttled.metrics.fleet import FleetMetrics
+from throttled.metrics.families import counter, histogram
+from throttled.metrics.fleet import fleet
 from throttled.metrics.overload import overload
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 def expose(status: StatusResult, hosts: FleetResult | None = None) -> bytes:
-    """Return every figure as Prometheus' text format.
+    """Return all metrics as Prometheus' text format.
 
     Args:
         status: as `throttled status` shows it.
         hosts: as `throttled fleet status` shows it; None: there is no fleet.
     """
     registry = CollectorRegistry()
-    registry.register(_Metrics(status))
-    if hosts is not None:
-        registry.register(FleetMetrics(hosts, time.time()))
+    registry.register(_Metrics(status, hosts))
     ProcessCollector(
         registry=registry
     )  # process_cpu_seconds_total, process_resident_memory_bytes …
@@ -43,10 +41,10 @@ def expose(status: StatusResult, hosts: FleetResult | None = None) -> bytes:
 
 
 class _Metrics(Collector):
-    """What prometheus-client asks for figures."""
+    """What prometheus-client asks for metrics."""
 
-    def __init__(self, status: StatusResult) -> None:
-        self._status = status
+    def __init__(self, status: StatusResult, hosts: FleetResult | None) -> None:
+        self._status, self._hosts = status, hosts
 
     def describe(self) -> Iterable[Metric]:
         return ()  # nobody else is in the registry to clash with
@@ -71,6 +69,8 @@ class _Metrics(Collector):
             "From a batch of lines read to its decisions applied in the kernel.",
             status.enforced_in,
         )
+        if self._hosts is not None:
+            yield from fleet(self._hosts, time.time())
 
 
 def _counters(status: StatusResult) -> Iterator[Metric]:
@@ -81,22 +81,12 @@ def _counters(status: StatusResult) -> Iterator[Metric]:
         ("packets_dropped", "Packets that the kernel dropped.", status.packets_dropped),
     ):
         yield CounterMetricFamily(f"throttled_{name}", text, value=value)
-    events = CounterMetricFamily("throttled_events", "Events in the log.", labels=["kind"])
-    for kind, count in sorted(status.events.items()):
-        events.add_metric([kind], count)
-    yield events
-    skipped = CounterMetricFamily(
-        "throttled_skipped", "Skipped because of unexpected errors.", labels=["kind"]
-    )
-    for kind, count in sorted(status.skipped.items()):
-        skipped.add_metric([kind], count)
-    yield skipped
-    answers = CounterMetricFamily(
-        "throttled_policy_answers", "Answers to Postfix's policy requests.", labels=["answer"]
-    )
-    for answer, count in sorted(status.answers.items()):
-        answers.add_metric([answer], count)
-    yield answers
+    for name, text, label, counts in (
+        ("events", "Events in the log.", "kind", status.events),
+        ("skipped", "Skipped because of unexpected errors.", "kind", status.skipped),
+        ("policy_answers", "Answers to Postfix's policy requests.", "answer", status.answers),
+    ):
+        yield counter(f"throttled_{name}", text, label, counts)
     decisions = CounterMetricFamily("throttled_decisions", "Decisions.", labels=["action", "limit"])
     for limit, by_action in sorted(status.decisions.items()):
         for action, count in sorted(by_action.items()):

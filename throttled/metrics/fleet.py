@@ -1,65 +1,46 @@
 """Metrics of the fleet. Names of hosts are labels: at most 256, of letters, digits and `._-`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from throttled.control.protocol import FleetResult
-from throttled.metrics.families import histogram
+from throttled.metrics.families import counter, histogram
 
 
-class FleetMetrics(Collector):
-    """What prometheus-client asks for metrics."""
+def fleet(status: FleetResult, wall: float) -> Iterator[Metric]:
+    """Yield metrics of the connection to the Redis server, and of each peer.
 
-    def __init__(self, fleet: FleetResult, wall: float) -> None:
-        """Take what `throttled fleet status` shows, and when that was."""
-        self._fleet, self._wall = fleet, wall
+    Args:
+        status: as `throttled fleet status` shows it.
+        wall: when that was, wall clock.
+    """
+    for name, text, value in (
+        ("connected", "1: there is a connection to the Redis server.", int(status.connected)),
+        ("unpublished", "Decisions that are not published yet.", status.unpublished),
+    ):
+        yield GaugeMetricFamily(f"throttled_fleet_{name}", text, value=value)
+    yield counter("throttled_fleet_published", "Rows published.", "kind", status.published)
+    received = CounterMetricFamily(
+        "throttled_fleet_received", "What became of rows.", labels=["outcome", "peer"]
+    )
+    subjects = _gauge("subjects", "Active entries that came from it.")
+    heard = _gauge("heard_timestamp_seconds", "When its latest entry came.")
+    behind = _gauge("behind_seconds", "Of its stream, not processed yet.")
+    for peer in status.peers:
+        for outcome, count in sorted(peer.outcomes.items()):
+            received.add_metric([outcome, peer.name], count)
+        subjects.add_metric([peer.name], peer.entries)
+        heard.add_metric([peer.name], wall - peer.heard)
+        behind.add_metric([peer.name], peer.behind)
+    yield received
+    yield histogram(
+        "throttled_fleet_delay_seconds",
+        "From a row published at a peer to its being applied here.",
+        status.delay,
+    )
+    yield from (subjects, heard, behind)
 
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing: nobody else is in the registry to clash with."""
-        return ()
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        fleet = self._fleet
-        for name, text, value in (
-            ("connected", "1: there is a connection to the Redis server.", int(fleet.connected)),
-            ("unpublished", "Decisions that are not published yet.", fleet.unpublished),
-        ):
-            yield GaugeMetricFamily(f"throttled_fleet_{name}", text, value=value)
-        published = CounterMetricFamily(
-            "throttled_fleet_published", "Rows published.", labels=["kind"]
-        )
-        for kind, count in sorted(fleet.published.items()):
-            published.add_metric([kind], count)
-        yield published
-        received = CounterMetricFamily(
-            "throttled_fleet_received", "What became of rows.", labels=["outcome", "peer"]
-        )
-        for peer in fleet.peers:
-            for outcome, count in sorted(peer.outcomes.items()):
-                received.add_metric([outcome, peer.name], count)
-        yield received
-        yield histogram(
-            "throttled_fleet_delay_seconds",
-            "From a row published at a peer to its being applied here.",
-            fleet.delay,
-        )
-        yield from self._peers()
-
-    def _peers(self) -> Iterator[Metric]:
-        about = (
-            ("subjects", "Active entries that came from it."),
-            ("heard_timestamp_seconds", "When its latest entry came."),
-            ("behind_seconds", "Of its stream, not processed yet."),
-        )
-        found = [
-            GaugeMetricFamily(f"throttled_fleet_{name}", text, labels=["peer"])
-            for name, text in about
-        ]
-        for peer in self._fleet.peers:
-            values = (peer.entries, self._wall - peer.heard, peer.behind)
-            for family, value in zip(found, values, strict=True):
-                family.add_metric([peer.name], value)
-        yield from found
+def _gauge(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"throttled_fleet_{name}", text, labels=["peer"])

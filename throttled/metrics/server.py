@@ -109,7 +109,7 @@ class MetricsServer:
         if method not in {b"GET", b"HEAD"}:
             return _response("405 Method Not Allowed", b"only GET\n")
         if target != b"/metrics":
-            return _response("404 Not Found", b"the figures are at /metrics\n")
+            return _response("404 Not Found", b"the metrics are at /metrics\n")
         try:
             if monotonic() >= self._stale:
                 self._text = self._expose()

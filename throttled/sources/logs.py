@@ -38,11 +38,11 @@ _BEHIND = 16 * 1024 * 1024
 _FARTHEST = 1 << 63  # an offset that a file can have
 #: Crossings without a decision of one batch that are logged one by one.
 _LOGGED = 20
-#: A file that matches a pattern no more is followed until it was silent for so many seconds.
+#: Seconds of silence after which a file that matches a pattern no more is not followed.
 _SILENT = 60.0
 #: Positions kept of files that are gone: years of dated names.
 _GONE = 1_000
-#: A rate needs two samples that are at least so many seconds apart.
+#: Seconds that must be between the two samples of a rate.
 _GRAIN = 0.001
 
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: Sessions of this host that are remembered.
 _OWN = 1000
-#: If Postfix asked about nothing for so many seconds, it may have ceased to ask.
+#: Seconds without a request after which Postfix may have ceased to ask.
 _SILENT = 3600.0
 #: Seconds between warnings that messages are deferred instead: one sender may be at its cap.
 _WARN = 60.0

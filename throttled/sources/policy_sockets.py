@@ -37,7 +37,7 @@ NAME = POLICY_SOCKET
 _CONNECTIONS, _EACH, _FORKED, _RATE, _UNREAD = 2000, 8, 64, 1000, 65_536
 _MASTER = "master", 0  # name and user of what starts smtpd(8)
 _BACKLOG = 1024
-#: A process that asks too often is not read for so many seconds.
+#: Seconds in which a process that asks too often is not read.
 _PAUSE = 1.0
 
 _PASS = answer(PASS.action)

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-#: A fingerprint covers at most so many bytes: two or three log lines, with their times.
+#: Maximum number of bytes that a fingerprint covers: two or three log lines, with their times.
 HEAD = 256
 _COUNT = 2  # bytes of the count in front of the hash
 _RECOGNISABLE = 32  # a shorter head, less than a time and a host, could be any generation's

@@ -3,9 +3,8 @@
 import pytest
 
 from throttled.maincf.asking import (
-    NAME,
+    CHECK,
     RECIPIENTS,
-    VALUE,
     connected,
     disconnected,
     finding,
@@ -18,7 +17,7 @@ _LITERAL = "check_policy_service { unix:throttled/policy, try_limit=1 }"
 
 
 def lookup(**values: str) -> "dict[str, str]":
-    return {NAME: VALUE, **values}
+    return {CHECK.name: CHECK.value, **values}
 
 
 def found(values: "dict[str, str]", name: str) -> str:
@@ -116,7 +115,7 @@ def test_recipients_are_asked_about_after_what_permits_this_hosts_own(
 
 
 def test_a_check_without_its_context_asks_about_no_recipient() -> None:
-    assert finding(VALUE, lambda _: "", RECIPIENTS) == "it does not name it"
+    assert finding(CHECK.value, lambda _: "", RECIPIENTS) == "it does not name it"
     assert finding(RECIPIENTS.value, lambda _: "") == "it does not name it"
     late = f"permit, {RECIPIENTS.value}"
     assert finding(late, lambda _: "", RECIPIENTS) == "permit comes before it"
