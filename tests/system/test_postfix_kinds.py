@@ -7,6 +7,7 @@ import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.mail import stock
+from lab.mail.asking import BOMBED
 from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.network import netns
@@ -19,16 +20,6 @@ _MASTER = """\
 -o postscreen_greet_wait=2s -o postscreen_greet_banner=wait
 smtpd pass - - n - - smtpd
 2526 inet n - n - - smtpd -o smtpd_upstream_proxy_protocol=haproxy
-"""
-
-
-BOMBED = """
-[limits.bombed]
-of = "mailbox"
-count = "messages"
-within = "1h"
-soft = 5
-mode = "throttle"
 """
 
 

@@ -28,6 +28,15 @@ count = "messages"
 within = "1d"
 soft = 1000000
 """
+#: A limit of mailboxes that acts.
+BOMBED = """
+[limits.bombed]
+of = "mailbox"
+count = "messages"
+within = "1h"
+soft = 5
+mode = "throttle"
+"""
 
 
 @contextlib.contextmanager
