@@ -44,14 +44,10 @@ def made(directory: Path) -> Server:
 
 
 def test_a_server_as_the_page_says_has_no_faults(where: Namespace, tmp_path: Path) -> None:
-    server = made(tmp_path / "server")
-    server.start()
-    try:
+    with lab.server(tmp_path / "server", NAMES) as server:
         settings = Connect(server.url, SITE, "mx1", 86400.0, "mx1")
         with connected(where, tmp_path / "a.sock", settings) as end:
             about = end.next(Up).server
-    finally:
-        server.kill()
     assert (about.eviction, about.role, about.persistent) == ("noeviction", "master", True)
     assert (about.wide, about.open) == ((), False)
     assert about.version.startswith("7.")

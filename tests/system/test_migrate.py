@@ -1,15 +1,17 @@
 """`throttled migrate fail2ban` with Debian's fail2ban: its configuration, database and filters."""
 
 import json
-import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.mail.postfix import Lab
+from lab.network.netns import until
+from lab.programs import fail2ban
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
@@ -41,14 +43,12 @@ logpath = {log}
 
 
 @pytest.fixture
-def fail2ban(tmp_path: Path) -> Path:
+def conf(tmp_path: Path) -> Path:
     """A configuration of Debian's fail2ban below the test's own directory."""
-    conf = tmp_path / "fail2ban"
-    shutil.copytree("/etc/fail2ban", conf)
     log = tmp_path / "empty.log"
     log.touch()
+    conf = fail2ban.configured(tmp_path / "fail2ban", LOCAL.format(log=log))
     (conf / "action.d" / "test.conf").write_text("[Definition]\nactionban =\nactionunban =\n")
-    (conf / "jail.d" / "test.local").write_text(LOCAL.format(log=log))
     (conf / "fail2ban.local").write_text(
         f"[DEFAULT]\nlogtarget = {tmp_path}/f.log\nsocket = {tmp_path}/f.sock\n"
         f"pidfile = {tmp_path}/f.pid\ndbfile = {tmp_path}/f.sqlite3\n"
@@ -57,15 +57,14 @@ def fail2ban(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def banned(lab: Lab, fail2ban: Path) -> Path:
+def banned(lab: Lab, conf: Path) -> Path:
     """The same, with bans that a running fail2ban made."""
-    client = ("fail2ban-client", "-c", str(fail2ban))
+    client = ("fail2ban-client", "-c", str(conf))
     server = lab.server.popen(["fail2ban-server", "-f", *client[1:], "start"])
     try:
-        deadline = time.monotonic() + 60
-        while subprocess.run([*client, "ping"], check=False, capture_output=True).returncode:
-            assert time.monotonic() < deadline
-            assert server.poll() is None
+        ping = partial(subprocess.run, [*client, "ping"], check=False, capture_output=True)
+        until(lambda: server.poll() is not None or not ping().returncode, "fail2ban answers", 60)
+        assert server.poll() is None
         for jail, ip in (
             ("postfix", "203.0.113.7"),
             ("postfix-sasl", "203.0.113.7"),
@@ -77,7 +76,7 @@ def banned(lab: Lab, fail2ban: Path) -> Path:
     finally:
         subprocess.run([*client, "stop"], check=False, capture_output=True)
         server.wait(30)
-    return fail2ban
+    return conf
 
 
 def log_of(path: Path) -> Path:

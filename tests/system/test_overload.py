@@ -4,12 +4,12 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.figures.overload import Attack, attack, known_good
-from lab.mail.maincf import settle
 from lab.mail.postfix import Lab
 from lab.mail.session import LETTER, session
 from lab.mail.swarm import Swarm
@@ -148,21 +148,14 @@ def test_a_noop_now_and_then_keeps_no_place(lab: Lab, guard: Daemon) -> None:
         swarm.end()
 
 
-@contextlib.contextmanager
-def edited(lab: Lab, *changes: str) -> Iterator[None]:
+def edited(lab: Lab, *changes: str) -> contextlib.AbstractContextManager[None]:
     """Change services of master.cf; each argument is one of postconf's."""
-    master = lab.mail.config / "master.cf"
-    before = master.read_text()
-    for option, value in zip(changes[::2], changes[1::2], strict=True):
-        lab.server.run("postconf", "-c", str(lab.mail.config), option, value)
-    settle(master)
-    lab.mail.command("reload")
-    try:
-        yield
-    finally:
-        master.write_text(before)
-        settle(master)
-        lab.mail.command("reload")
+
+    def edit(master: Path) -> None:
+        for option, value in zip(changes[::2], changes[1::2], strict=True):
+            lab.server.run("postconf", "-c", str(master.parent), option, value)
+
+    return lab.mail.services(edit)
 
 
 def test_who_waits_for_the_rest_of_postscreens_greeting_is_not_ended(

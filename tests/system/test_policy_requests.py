@@ -245,16 +245,13 @@ os.read(0, 1)
 """
 
 
-def test_forks_of_a_compromised_smtpd_leave_room_for_others(
-    lab: Lab, guard: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forks_of_a_compromised_smtpd_leave_room_for_others(lab: Lab, guard: Daemon) -> None:
     """2,400 connections are more than there may be."""
     guard.start()
     before = lab.mail.log.read_text("latin-1").count("problem talking to server")
     reading, writing = os.pipe()  # the processes end when it is closed
-    monkeypatch.setattr(asking, "STDIN", reading)
     try:
-        with asking.as_postfix(lab, _FORKS) as process:
+        with asking.as_postfix(lab, _FORKS, reading) as process:
             assert process.stdout
             assert process.stdout.readline() == "forked\n"
             asking.reload(lab)  # each smtpd makes a new connection

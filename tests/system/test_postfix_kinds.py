@@ -7,7 +7,7 @@ import pytest
 
 from lab.daemon.daemon import Daemon
 from lab.mail import stock
-from lab.mail.maincf import settle
+from lab.mail.asking import BOMBED
 from lab.mail.postfix import Lab
 from lab.network import netns
 
@@ -22,27 +22,11 @@ smtpd pass - - n - - smtpd
 """
 
 
-BOMBED = """
-[limits.bombed]
-of = "mailbox"
-count = "messages"
-within = "1h"
-soft = 5
-mode = "throttle"
-"""
-
-
 @pytest.fixture
 def kinds(lab: Lab) -> Iterator[Lab]:
-    master = lab.mail.config / "master.cf"
-    text = master.read_text()
-    master.write_text(text + _MASTER.replace("-o", "\n  -o"))
-    settle(master)
-    lab.mail.command("reload")
-    yield lab
-    master.write_text(text)
-    settle(master)
-    lab.mail.command("reload")
+    more = _MASTER.replace("-o", "\n  -o")
+    with lab.mail.services(lambda master: master.write_text(master.read_text() + more)):
+        yield lab
 
 
 def test_postscreen_tls_and_a_proxy_are_asked_in_their_own_way(kinds: Lab, guard: Daemon) -> None:

@@ -10,7 +10,7 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import psutil
 
 from lab.figures import latency, publishers
 from lab.figures.rig import Options, Row, addresses, latency_row, quantiles
+from lab.fleet import server as lab
 from lab.fleet.hosts import Host, acquainted, configured
 from lab.fleet.peer import Peer
 from lab.fleet.server import Server
@@ -37,16 +38,9 @@ class _Rig(NamedTuple):
     client: Namespace  # sends packets to the host
 
 
-@contextmanager
-def _server(directory: Path, hosts: Sequence[str]) -> Iterator[Server]:
+def _server(directory: Path, hosts: Sequence[str]) -> AbstractContextManager[Server]:
     """Run a Redis server that writes its data to the disk each second, as is usual."""
-    directory.mkdir()
-    made = Server(directory, hosts)
-    made.start("--appendfsync", "everysec")
-    try:
-        yield made
-    finally:
-        made.kill()
+    return lab.server(directory, hosts, options=("--appendfsync", "everysec"))
 
 
 @contextmanager

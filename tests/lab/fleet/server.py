@@ -105,11 +105,13 @@ class Server:
 
 
 @contextmanager
-def server(directory: Path, hosts: Sequence[str], program: str = "") -> Iterator[Server]:
+def server(
+    directory: Path, hosts: Sequence[str], program: str = "", options: Sequence[str] = ()
+) -> Iterator[Server]:
     """Run a server."""
     directory.mkdir(exist_ok=True)
     made = Server(directory, hosts, program)
-    made.start()
+    made.start(*options)
     try:
         yield made
     finally:

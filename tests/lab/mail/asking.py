@@ -28,6 +28,15 @@ count = "messages"
 within = "1d"
 soft = 1000000
 """
+#: A limit of mailboxes that acts.
+BOMBED = """
+[limits.bombed]
+of = "mailbox"
+count = "messages"
+within = "1h"
+soft = 5
+mode = "throttle"
+"""
 
 
 @contextlib.contextmanager
@@ -147,17 +156,13 @@ def on_hold(lab: Lab) -> int:
     return len(lab.mail.queued("hold"))
 
 
-#: Standard input of what `as_postfix` runs.
-STDIN: int | None = None
-
-
 @contextlib.contextmanager
-def as_postfix(lab: Lab, code: str) -> Iterator["subprocess.Popen[str]"]:
+def as_postfix(lab: Lab, code: str, stdin: int | None = None) -> Iterator["subprocess.Popen[str]"]:
     """Run Python code as the user postfix, which has the path of the socket in `sys.argv[1]`."""
     path = str(lab.mail.home / "queue/throttled/policy")
     command = ("setpriv", "--reuid=postfix", "--regid=postfix", "--clear-groups", sys.executable)
     argv = [*command, "-c", code, path]
-    process = lab.server.popen(argv, stdin=STDIN, stdout=subprocess.PIPE)
+    process = lab.server.popen(argv, stdin=stdin, stdout=subprocess.PIPE)
     try:
         yield process
     finally:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -183,6 +183,23 @@ class Postfix:
         """Return the files of the messages in queues, as `deferred`."""
         places = (self.home / "queue" / name for name in queues)
         return [path for place in places for path in place.rglob("*") if path.is_file()]
+
+    @contextlib.contextmanager
+    def services(self, edit: Callable[[Path], object]) -> Iterator[None]:
+        """Let `edit` change master.cf, and Postfix have these services until the end."""
+        master = self.config / "master.cf"
+        before = master.read_text()
+        edit(master)
+        self._settled(master)
+        try:
+            yield
+        finally:
+            master.write_text(before)
+            self._settled(master)
+
+    def _settled(self, path: Path) -> None:
+        settle(path)
+        self.command("reload")
 
     def start(self) -> None:
         """Start it again after `command("stop")`, in its cgroup."""

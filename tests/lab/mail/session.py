@@ -3,7 +3,7 @@
 import smtplib
 
 from lab.mail.postfix import PASSWORD
-from lab.network.netns import SERVER4
+from lab.network.netns import SERVER4, SERVER6
 
 LETTER = "Subject: x\r\n\r\nx\r\n"
 
@@ -12,11 +12,12 @@ def session(source: str, user: str = "", seconds: float = 60.0) -> smtplib.SMTP:
     """Open a session with the lab's Postfix; the calling thread is in the client's namespace.
 
     Args:
-        source: address of the client.
+        source: address of the client, which connects by the same version of IP.
         user: as whom it logs in, at port 587; if empty it does not, at port 25.
         seconds: after which it gives up a reply.
     """
-    made = smtplib.SMTP(SERVER4, 587 if user else 25, timeout=seconds, source_address=(source, 0))
+    target, port = SERVER6 if ":" in source else SERVER4, 587 if user else 25
+    made = smtplib.SMTP(target, port, timeout=seconds, source_address=(source, 0))
     made.ehlo("client.example.net")
     if user:
         made.login(user, PASSWORD)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from lab.machine.zone import zone  # noqa: F401 - a fixture
 from throttled.cli.main import main
 from throttled.control.protocol import Request, Result
 from throttled.control.server import Peer, Server
@@ -75,16 +75,6 @@ class Daemon:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
-
-
-@pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be in a zone with a summer time, on a host without one."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Europe/Berlin")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 class Memory(DryRun):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from throttled.control.protocol import Done, Reload, Status, StatusResult
+from throttled.control.protocol import Done, Reload, Request, Status
+from throttled.control.server import Peer
 from throttled.errors import BackendError
-from throttled.model import Mode
 from unit.cli.test_status import RESULT
 
 if TYPE_CHECKING:
@@ -30,13 +30,10 @@ def test_shown_and_changed_without_a_daemon(cli: "Cli", config_file: Path) -> No
 def test_the_daemon_reads_it_again(
     cli: "Cli", daemon: "Daemon", config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = {Reload: Done("reloaded"), Status: None}
+    answers = {Reload: Done("reloaded"), Status: replace(RESULT, mode="enforce")}
 
-    async def handle(request: object, _peer: object) -> object:
-        daemon.asked.append(request)  # type: ignore[arg-type]
-        if isinstance(request, Status):
-            return _status("enforce")
-        return answers[type(request)]  # type: ignore[index]
+    async def handle(request: Request, _peer: Peer) -> object:
+        return answers[type(request)]
 
     monkeypatch.setattr(daemon._server, "_handler", handle)
     ended = cli("mode", "enforce")
@@ -65,7 +62,3 @@ def test_a_daemon_that_gives_no_answer_is_an_error_and_the_file_stays(
     assert ended.code == 3
     assert f"{config_file} says throttle, but the daemon" in ended.err
     assert 'mode = "throttle"' in config_file.read_text()
-
-
-def _status(mode: Mode) -> StatusResult:
-    return replace(RESULT, mode=mode)

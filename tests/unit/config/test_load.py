@@ -157,24 +157,44 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.root
-def test_permission_denied(tmp_path: Path) -> None:
-    path = tmp_path / "secret.toml"
-    path.touch(mode=0o600)
+def refused(path: Path) -> ConfigError:
+    """Return what another user than root gets who loads a configuration."""
     os.seteuid(65534)
     try:
         with pytest.raises(ConfigError) as caught:
             load(str(path))
     finally:
         os.seteuid(0)
-    assert caught.value.message == f"{path}: permission denied"
-    assert caught.value.hint == "run as root"
+    return caught.value
 
 
-def test_files_beside_it_are_read_in_order_and_the_last_counts(tmp_path: Path) -> None:
-    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+@pytest.mark.root
+def test_permission_denied(tmp_path: Path) -> None:
+    path = tmp_path / "secret.toml"
+    path.touch(mode=0o600)
+    error = refused(path)
+    assert error.message == f"{path}: permission denied"
+    assert error.hint == "run as root"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return an empty configuration."""
+    made = tmp_path / "throttled.toml"
+    made.touch()
+    return made
+
+
+@pytest.fixture
+def beside(path: Path) -> Path:
+    """Return an empty directory beside it."""
+    made = path.with_suffix(".d")
+    made.mkdir()
+    return made
+
+
+def test_files_beside_it_are_read_in_order_and_the_last_counts(path: Path, beside: Path) -> None:
     path.write_text('mode = "observe"\n[limits.errors]\nhard = 60\n[protect]\nbrake = 7')
-    beside.mkdir()
     (beside / "20-b.toml").write_text("[limits.errors]\n\nhard = 80\nsoft = 30")
     (beside / "10-a.toml").write_text('mode = "throttle"\n[limits.errors]\nhard = 70')
     (beside / ".hidden.toml").write_text("nonsense")
@@ -188,10 +208,8 @@ def test_files_beside_it_are_read_in_order_and_the_last_counts(tmp_path: Path) -
     assert hard == [f"{path}:3", f"{beside}/10-a.toml:3", f"{beside}/20-b.toml:3"]
 
 
-def test_errors_name_the_file_that_counts(tmp_path: Path) -> None:
-    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
+def test_errors_name_the_file_that_counts(path: Path, beside: Path) -> None:
     path.write_text("[limits.errors]\nsoft = 30\nhrad = 3")
-    beside.mkdir()
     (beside / "a.toml").write_text("[limits.errors]\nhard = 10")
     (beside / "b.toml").write_text("mode = 3")
     with pytest.raises(ConfigError) as caught:
@@ -211,10 +229,7 @@ def test_errors_name_the_file_that_counts(tmp_path: Path) -> None:
         load(str(path))
 
 
-def test_what_would_never_be_read_to_its_end_is_refused(tmp_path: Path) -> None:
-    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
-    path.touch()
-    beside.mkdir()
+def test_what_would_never_be_read_to_its_end_is_refused(path: Path, beside: Path) -> None:
     os.mkfifo(beside / "a.toml")
     for _ in range(2):
         with pytest.raises(ConfigError, match=r"/a\.toml: no regular file"):
@@ -227,30 +242,30 @@ def test_what_would_never_be_read_to_its_end_is_refused(tmp_path: Path) -> None:
         load(str(path))
 
 
-def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
-    path, beside = tmp_path / "throttled.toml", tmp_path / "throttled.d"
-    path.touch()
-    beside.write_text("not a directory")
+def test_a_file_in_place_of_the_directory(path: Path) -> None:
+    path.with_suffix(".d").write_text("not a directory")
     assert read(str(path)).files == (str(path),)
-    beside.unlink()
-    beside.mkdir()
+
+
+def test_a_directory_with_too_many_files(path: Path, beside: Path) -> None:
     for number in range(101):
         (beside / f"{number}.toml").touch()
     with pytest.raises(ConfigError, match="more than 100 files"):
         load(str(path))
+
+
+@pytest.mark.root
+def test_a_directory_that_cannot_be_read(path: Path, beside: Path) -> None:
     beside.chmod(0)
-    tmp_path.chmod(0o711)
-    for parent in tmp_path.parents:
+    path.parent.chmod(0o711)
+    for parent in path.parent.parents:
         if parent.name.startswith(("pytest-", "popen-")):
             parent.chmod(0o711)
-    os.seteuid(65534)
     try:
-        with pytest.raises(ConfigError) as caught:
-            load(str(path))
+        error = refused(path)
     finally:
-        os.seteuid(0)
         beside.chmod(0o700)
-    assert caught.value.message == f"{beside}: Permission denied"
+    assert error.message == f"{beside}: Permission denied"
 
 
 def test_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,38 +1,20 @@
-"""User names tried on several hosts: two hosts in one process, as in `test_fleet`."""
-
-from collections.abc import Iterator
+"""User names tried on several hosts: two hosts in one process, as in `lab.fleet.streams`."""
 
 import pytest
 from msgspec.structs import replace
 
-from lab.daemon.events import auth
+from lab.daemon.events import A, auth
+from lab.fleet.streams import NOW, SECRET, SERVER, WALL, Host, kinds
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.decide.tried import Tried
 from throttled.fleet import wire
 from throttled.fleet.frames import Names
 from throttled.model import Evidence
-from unit.core.test_fleet import NOW, SECRET, SERVER, WALL, A, Host, kinds
 
 TAGS = Tried(SECRET, 0.0)
 DAY = 86400.0
 FAILED = auth("root")
-
-
-@pytest.fixture
-def one() -> Iterator[Host]:
-    host = Host("mx1")
-    host.connect()
-    yield host
-    host.store.close()
-
-
-@pytest.fixture
-def two() -> Iterator[Host]:
-    host = Host("mx2")
-    host.connect()
-    yield host
-    host.store.close()
 
 
 def guess(host: Host, *names: str, client: str = A, now: Moment = NOW) -> None:

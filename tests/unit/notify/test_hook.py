@@ -8,16 +8,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
 from lab.network import netns
-from lab.programs import smtp_sink
+from lab.programs import http_sink, smtp_sink
 from throttled.config.schema import Notify
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Finding, Report
@@ -180,35 +179,14 @@ def test_what_a_command_leaves_behind_holds_neither_us_nor_descriptors(
             os.kill(int(pid), signal.SIGKILL)
 
 
-@contextmanager
-def _server(status: int) -> Iterator[tuple[str, list[Any]]]:
-    received: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook?key=1", received
-        server.shutdown()
-        thread.join()
-
-
 def test_a_webhook_gets_it_and_its_refusal_is_a_problem() -> None:
-    with _server(204) as (url, received):
-        hook = Hook(Notify(url=url, on=EVERY, every=SOON))
+    with http_sink.serve(204) as (url, received):
+        hook = Hook(Notify(url=f"{url}/hook?key=1", on=EVERY, every=SOON))
         hook.decided([_ban(1)])
         _until(hook, lambda: received)
-        assert received[0]["text"] == "banned 198.51.100.1 in mx: 61 > 60"
-    with _server(302) as (url, received):
-        hook = Hook(Notify(url=url, on=EVERY, every=SOON))
+        assert received[0].body["text"] == "banned 198.51.100.1 in mx: 61 > 60"
+    with http_sink.serve(302) as (url, received):
+        hook = Hook(Notify(url=f"{url}/hook?key=1", on=EVERY, every=SOON))
         hook.decided([_ban(1)])
         _until(hook, lambda: hook.finding)
         assert hook.finding is not None
@@ -271,10 +249,10 @@ def test_at_most_one_mail_in_its_time() -> None:
 def test_what_hangs_or_fails_delays_no_other_receiver(tmp_path: Path) -> None:
     hanging = tmp_path / "hanging"
     script = f"echo $$ >> {hanging}; exec sleep 1000"
-    with _server(204) as (url, received), smtp_sink.serve("RCPT") as sink:
+    with http_sink.serve(204) as (url, received), smtp_sink.serve("RCPT") as sink:
         settings = Notify(
             command=("sh", "-c", script),
-            url=url,
+            url=f"{url}/hook?key=1",
             mail="root",
             smtp=sink.address,
             on=EVERY,

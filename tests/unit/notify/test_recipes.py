@@ -1,19 +1,13 @@
 """The recipes of docs/notifications.md, as they stand there, against a local server."""
 
 import asyncio
-import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import Struct
 
-from lab.programs import smtp_sink
+from lab.programs import http_sink, smtp_sink
 from throttled.config.load import loads
 from throttled.config.schema import Notify
 from throttled.model import Decision
@@ -28,43 +22,6 @@ RECIPES = {
 }
 #: What a client wrote, in a host name and as text of an event.
 EVIL = '"$(touch /tmp/x)`id`\\"; \n\x1b[31m é'
-
-
-class Request(Struct):
-    """What a server received."""
-
-    method: str
-    path: str
-    kind: str
-    authorization: str
-    body: Any
-
-
-@contextmanager
-def server() -> Iterator[tuple[str, list[Request]]]:
-    received: list[Request] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            kind, authorization = (
-                self.headers.get(name, "") for name in ("Content-Type", "Authorization")
-            )
-            received.append(Request(self.command, self.path, kind, authorization, body))
-            self.send_response(200)
-            self.end_headers()
-
-        do_PUT = do_POST  # noqa: N815 - the name is BaseHTTPRequestHandler's
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}", received
-        http.shutdown()
-        thread.join()
 
 
 def settings(recipe: str, tmp_path: Path, url: str) -> Notify:
@@ -104,7 +61,7 @@ def send(notify: Notify) -> None:
 def test_a_chat_gets_its_json(  # noqa: PLR0913, PLR0917 - what differs between them
     tmp_path: Path, recipe: str, method: str, path: str, key: str, more: dict[str, Any]
 ) -> None:
-    with server() as (url, received):
+    with http_sink.serve() as (url, received):
         send(settings(recipe, tmp_path, url))
     first, test = received
     assert first.method == test.method == method
@@ -118,7 +75,7 @@ def test_a_chat_gets_its_json(  # noqa: PLR0913, PLR0917 - what differs between 
 
 
 def test_a_webhook_and_mail(tmp_path: Path) -> None:
-    with server() as (url, received):
+    with http_sink.serve() as (url, received):
         send(settings("Webhook", tmp_path, url))
     assert received[0].body["counts"] == {"test": 1}
     with smtp_sink.serve() as sink:
@@ -127,7 +84,7 @@ def test_a_webhook_and_mail(tmp_path: Path) -> None:
 
 
 def test_a_recipe_whose_server_refuses_is_an_error(tmp_path: Path) -> None:
-    with server() as (url, _):
+    with http_sink.serve() as (url, _):
         notify = settings("ntfy", tmp_path, url)
     hook = Hook(notify)
     hook._command.add({"event": "alert", "text": "x"})

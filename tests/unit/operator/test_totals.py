@@ -1,12 +1,10 @@
 """Totals of days and hours, from a real store."""
 
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
-import pytest
-
+from lab.machine.zone import zone  # noqa: F401 - a fixture
 from throttled.clock import Moment
 from throttled.control.protocol import Totals
 from throttled.model import Decision
@@ -15,16 +13,6 @@ from throttled.operator.totals import HOURS, days, hours
 from throttled.store.store import Store
 
 HOUR = 3600.0
-
-
-@pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be in a zone with a summer time, on a host without one."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Europe/Berlin")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 def local(year: int, month: int, day: int, hour: int) -> float:

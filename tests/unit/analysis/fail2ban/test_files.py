@@ -1,11 +1,11 @@
 """Filters put together from fail2ban's files: the same as fail2ban itself has."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from throttled.analysis.fail2ban import files, jails
+from lab.programs import fail2ban
+from throttled.analysis.fail2ban import files
 
 DIRECTORY = Path("/etc/fail2ban/filter.d")
 
@@ -27,15 +27,8 @@ def text_of(name: str) -> str:
     ],
 )
 def test_as_fail2ban_itself(tmp_path: Path, filter_: str) -> None:
-    conf = tmp_path / "fail2ban"
-    subprocess.run(["cp", "-r", "/etc/fail2ban", conf], check=True)
-    (conf / "jail.d" / "test.local").write_text(
-        f"[sshd]\nenabled = false\n[mine]\nenabled = true\nlogpath = /x\nfilter = {filter_}\n"
-    )
-    dump = subprocess.run(
-        ["fail2ban-client", "-c", conf, "-d"], capture_output=True, text=True, check=True
-    )
-    theirs = jails.dumped(dump.stdout).jails["mine"]
+    local = f"[sshd]\nenabled = false\n[mine]\nenabled = true\nlogpath = /x\nfilter = {filter_}\n"
+    theirs = fail2ban.enabled(fail2ban.configured(tmp_path / "fail2ban", local))["mine"]
     ours = files.expressions(filter_, text_of)
     assert (ours.prefix, ours.fails, ours.ignored) == (theirs.prefix, theirs.fails, theirs.ignored)
 

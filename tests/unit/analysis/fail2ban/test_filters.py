@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from throttled.analysis.fail2ban import filters, jails
+from lab.programs import fail2ban
+from throttled.analysis.fail2ban import filters
 from throttled.analysis.fail2ban.filters import Filter
 from throttled.analysis.fail2ban.jails import Jail
 
@@ -26,15 +27,9 @@ def lines() -> list[str]:
 
 @pytest.mark.parametrize("mode", ["normal", "auth", "rbl", "ddos", "more", "extra", "aggressive"])
 def test_as_fail2ban_itself(tmp_path: Path, mode: str) -> None:
-    conf = tmp_path / "fail2ban"
-    subprocess.run(["cp", "-r", "/etc/fail2ban", conf], check=True)
-    (conf / "jail.d" / "test.local").write_text(
-        f"[sshd]\nenabled = false\n[postfix]\nenabled = true\nmode = {mode}\n"
-    )
-    dump = subprocess.run(
-        ["fail2ban-client", "-c", conf, "-d"], capture_output=True, text=True, check=True
-    )
-    ours = Filter(jails.dumped(dump.stdout).jails["postfix"])
+    local = f"[sshd]\nenabled = false\n[postfix]\nenabled = true\nmode = {mode}\n"
+    conf = fail2ban.configured(tmp_path / "fail2ban", local)
+    ours = Filter(fail2ban.enabled(conf)["postfix"])
     tried = lines()
     assert len(tried) > 100
     log = tmp_path / "mail.log"
