@@ -3,7 +3,8 @@
 With several workers each has its own session, and so its own Postfix.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -30,6 +31,13 @@ def guard(lab: Lab) -> Iterator[Daemon]:
     with daemon(lab.server, lab.mail.config) as made:
         yield made
     lab.server.run("nft", "flush", "ruleset")
+
+
+@pytest.fixture(scope="module")
+def client() -> Callable[[], str]:
+    """Return a maker of clients that no other test of the module has."""
+    numbers = itertools.count(1)
+    return lambda: f"198.18.{next(numbers)}.7"
 
 
 @pytest.fixture

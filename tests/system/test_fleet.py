@@ -1,13 +1,12 @@
 """Three daemons in namespaces of their own share bans over a real Redis server."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.fleet import server as lab
-from lab.fleet.hosts import FAKETIME, Host, acquainted, hosts
+from lab.fleet.hosts import FAKETIME, Client, Host, acquainted, hosts
 from lab.fleet.server import Server
 from lab.network.netns import directory, until
 
@@ -16,8 +15,6 @@ pytestmark = [pytest.mark.root]
 NAMES = ("mx1", "mx2", "mx3")
 #: Seconds that the clocks of the hosts are ahead, where there is a program to do that.
 CLOCKS = (0.0, 3600.0, -3600.0) if FAKETIME.exists() else ()
-
-Client = Callable[[], str]
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +28,6 @@ def fleet(server: Server) -> Iterator[list[Host]]:
     with hosts(server, NAMES, ahead=CLOCKS) as made:
         acquainted(made)
         yield made
-
-
-@pytest.fixture(scope="module")
-def numbers() -> Iterator[int]:
-    return itertools.count(1)
-
-
-@pytest.fixture
-def client(numbers: Iterator[int]) -> Client:
-    """Return a maker of clients that no other test has, each in a network of its own."""
-    return lambda: f"198.18.{next(numbers)}.7"
 
 
 def test_what_one_host_bans_all_hosts_ban(fleet: list[Host], client: Client) -> None:

@@ -4,16 +4,15 @@ Each failure is seen as an operator sees it: the first line of `throttled fleet 
 answer, and the second what to do.
 """
 
-import itertools
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from lab.fleet import impostor
 from lab.fleet import server as lab
-from lab.fleet.hosts import Host, acquainted, hosts
+from lab.fleet.hosts import Client, Host, acquainted, hosts
 from lab.fleet.impostor import Answer
 from lab.fleet.peer import published
 from lab.fleet.server import Server
@@ -23,8 +22,6 @@ pytestmark = [pytest.mark.root]
 
 NAMES = ("mx1", "mx2", "mx3")
 SERVER = "the Redis server of the fleet: "
-
-Client = Callable[[], str]
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +48,6 @@ def fleet(server: Server, running: list[Host]) -> list[Host]:
         host.start()
         host.connected()
     return running
-
-
-@pytest.fixture(scope="module")
-def numbers() -> Iterator[int]:
-    return itertools.count(1)
-
-
-@pytest.fixture
-def client(numbers: Iterator[int]) -> Client:
-    """Return a maker of clients that no other test has, each in a network of its own."""
-    return lambda: f"198.18.{next(numbers)}.7"
 
 
 def alone(host: Host, client: Client) -> str:

@@ -3,14 +3,13 @@
 What it may do is bounded by docs/fleet.md: mx1 is attacked, mx2 is honest, `rogue` is hostile.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from lab.fleet import server as lab
-from lab.fleet.hosts import Host, acquainted, hosts
+from lab.fleet.hosts import Client, Host, acquainted, hosts
 from lab.fleet.peer import Peer
 from lab.fleet.server import Server
 from lab.network.netns import directory, until
@@ -21,9 +20,6 @@ pytestmark = [pytest.mark.root]
 #: Each test has a hostile peer of its own: what it does is counted by peer.
 ROGUES = tuple(f"rogue{number}" for number in range(20))
 OWN = "198.51.100.77"
-
-Client = Callable[[], str]
-Rogue = Callable[[], Peer]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +53,6 @@ def unused(rogues: list[Peer]) -> Iterator[Peer]:
 @pytest.fixture
 def rogue(unused: Iterator[Peer]) -> Peer:
     return next(unused)
-
-
-@pytest.fixture(scope="module")
-def numbers() -> Iterator[int]:
-    return itertools.count(1)
-
-
-@pytest.fixture
-def client(numbers: Iterator[int]) -> Client:
-    """Return a maker of clients that no other test has, each in a network of its own."""
-    return lambda: f"198.18.{next(numbers)}.7"
 
 
 def heard(host: Host, rogue: Peer, client: Client) -> None:

@@ -10,35 +10,24 @@ Owns the two connections to the Redis server: one waits for entries, one writes.
 import asyncio
 import random
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from redis import exceptions
 
-from throttled.fleet import bounded, connect, frames, wire
+from throttled.fleet import connect, frames, wire
 from throttled.fleet.bounded import TooLongError
 from throttled.fleet.connect import text
-from throttled.fleet.frames import Add, Added, Connect, Entries, Entry, Names, Read, Recorded, Up
+from throttled.fleet.frames import Add, Added, Connect, Entries, Names, Read, Recorded, Up
+from throttled.fleet.reading import PASSED_OVER, Reading
 from throttled.linux.unix_socket import credentials
 
-_BLOCK = 5.0  # seconds, less than `connect.BLOCKED`
 _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
-#: Seconds that the daemon may take to record entries before those of other peers are read.
-_TAKING = 0.005
-_SHORT = 10  # milliseconds that such a read waits
-_PIECE = 128  # entries in one answer, of all peers
-_MESSAGE = 450_000  # bytes of entries in a message to the daemon: 10,000 bans, which it sorts
-_HEAD = 8  # bytes around a text or bytes in a message, at most
 _SOON, _ROSTER = 1.0, 10.0  # seconds between two look-ups of hosts: at first, and later
 _NAMES = 1000  # of hosts that are looked up in one go
-_ENTRY = wire.BYTES + 1024  # bytes of an entry in a reply, at most
-#: Seconds in which a stream, or the list of hosts, is not read after a reply that was too long.
-_PASSED_OVER = 600.0
 _EMPTIED = "the Redis server lost its data"
 _CANCEL = 0.5  # seconds before a task that did not end is cancelled again
-_IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
 
 class Mover:
@@ -48,14 +37,11 @@ class Mover:
         """Serve the daemon at the other end of a connection."""
         self._reader, self._writer = reader, writer
         self._settings: Connect | None = None
-        self._after: dict[str, str] = {}
-        self._busy: set[str] = set()  # peers whose entries the daemon has not recorded yet
-        self._changed = asyncio.Event()
+        self._asked = asyncio.Event()  # `Connect` came
+        self._reading = Reading()
         self._answered = asyncio.Event()  # `Read` came since it is connected
         self._adds: asyncio.Queue[Add] = asyncio.Queue()
-        self._too_long: dict[str, float] = {}  # hosts that are passed over; monotonic, until when
         self._crowded = 0.0  # monotonic, until when the list of hosts is not read
-        self._suspect = False  # one of the streams that are read has what is too long
         self._emptied = False  # the server's data is new, which the daemon does not know yet
         self._offset = 0.0  # of the Redis server's clock to the monotonic one, seconds
 
@@ -79,14 +65,14 @@ class Mover:
     def _message(self, message: frames.ToProcess) -> None:
         if isinstance(message, Connect):
             self._settings = message
+            self._asked.set()
         elif isinstance(message, Read):
-            self._after = dict(message.after)
+            self._reading.follow(message.after)
             self._answered.set()
         elif isinstance(message, Recorded):
-            self._busy.discard(message.peer)
+            self._reading.recorded(message.peer)
         else:
             self._adds.put_nowait(message)
-        self._changed.set()
 
     def _send(self, message: frames.ToDaemon) -> None:
         self._writer.write(frames.encode(message))
@@ -94,7 +80,7 @@ class Mover:
     async def _connected(self) -> None:
         """Be connected to the Redis server, again and again."""
         while self._settings is None:
-            await self._wait()
+            await self._asked.wait()
         pause = _FIRST
         while True:
             began = time.monotonic()
@@ -164,12 +150,12 @@ class Mover:
                 raise exceptions.ConnectionError(_EMPTIED)
             names = await self._hosts(client, key)
             last: dict[str, str] = {}
-            for name in filter(self._readable, names[first : first + _NAMES]):
+            for name in filter(self._reading.is_readable, names[first : first + _NAMES]):
                 with suppress(exceptions.ResponseError):  # no stream, or none that the ACL permits
                     last[name] = await self._last(client, settings.site, name)
             first = first + _NAMES if first + _NAMES < len(names) else 0
-            too_long = sorted(name for name in self._too_long if not self._readable(name))
-            self._send(Names(last, too_long, crowded=time.monotonic() < self._crowded))
+            crowded = time.monotonic() < self._crowded
+            self._send(Names(last, self._reading.passed_over(), crowded=crowded))
             await self._answered.wait()  # it knows by then that the server was emptied
             added = await _announce(client, key, settings.name)
             self._emptied = announced and bool(added)
@@ -187,11 +173,11 @@ class Mover:
             TooLongError: these are too many.
         """
         if time.monotonic() < self._crowded:
-            return list(self._after)
+            return self._reading.names()
         try:
             return [name for name in map(text, await client.hgetall(key)) if wire.is_name(name)]
         except TooLongError:
-            self._crowded = time.monotonic() + _PASSED_OVER
+            self._crowded = time.monotonic() + PASSED_OVER
             raise
 
     async def _last(self, client: Any, site: str, name: str) -> str:
@@ -204,15 +190,9 @@ class Mover:
         try:
             about = await client.xinfo_stream(wire.stream(site, name))
         except TooLongError:
-            self._pass_over(name)
+            self._reading.pass_over(name)
             raise
         return text(about["last-generated-id"])
-
-    def _pass_over(self, name: str) -> None:
-        self._too_long[name] = time.monotonic() + _PASSED_OVER
-
-    def _readable(self, name: str) -> bool:
-        return self._too_long.get(name, 0.0) <= time.monotonic()
 
     async def _write(self, settings: Connect, client: Any) -> None:
         key = wire.stream(settings.site, settings.name)
@@ -230,77 +210,10 @@ class Mover:
                 self._send(Added(text(added)))
 
     async def _read(self, settings: Connect, client: Any) -> None:
-        """Wait for entries of the peers that the daemon is ready for.
-
-        Raises:
-            TooLongError: a stream has an entry that is too long; it is found after that.
-        """
-        if self._suspect:
-            await self._find_too_long(settings, client)
         while True:
-            self._changed.clear()
-            wanted = {name for name in self._after if self._readable(name)}
-            if self._busy & wanted:
-                await self._wait(_TAKING)
-            ready = wanted & self._after.keys() - self._busy
-            if not ready:
-                await self._wait(_IDLE)
-                await client.ping()
-                continue
-            block = int(_BLOCK * 1000) if ready == wanted else _SHORT
-            try:
-                after = {name: self._after[name] for name in sorted(ready)}
-                answer = await self._entries(settings.site, client, after, block)
-            except TooLongError:
-                self._suspect = True
-                raise
-            names = {wire.stream(settings.site, name): name for name in ready}
-            for stream, entries in answer or ():
-                self._pass_on(names[text(stream)], entries)
+            for name, entries in await self._reading.read(settings.site, client):
+                self._send(Entries(name, self._server(), entries))
             await self._writer.drain()
-
-    async def _find_too_long(self, settings: Connect, client: Any) -> None:
-        """Read each stream alone, and pass over the one that has an entry which is too long."""
-        after = {name: place for name, place in self._after.items() if self._readable(name)}
-        for name, place in after.items():
-            try:
-                await self._entries(settings.site, client, {name: place}, None)
-            except TooLongError:
-                self._pass_over(name)
-                raise
-        self._suspect = False
-
-    async def _entries(
-        self, site: str, client: Any, after: Mapping[str, str], block: int | None
-    ) -> Any:
-        """Return the next entries of peers; `block`: milliseconds to wait for the first."""
-        count = max(1, _PIECE // max(1, len(self._after)))
-        streams = {wire.stream(site, name): place for name, place in after.items()}
-        bounded.limit(client, len(after) * (count * _ENTRY + _ENTRY))
-        return await client.xread(streams, count=count, block=block)
-
-    def _pass_on(self, name: str, entries: list[Any]) -> None:
-        found: list[Entry] = []
-        size = 0
-        for each in map(connect.entry, entries):
-            size += sum(len(part) + _HEAD for part in each)
-            if size > _MESSAGE:  # the rest is read again
-                break
-            found.append(each)
-        if not found or name not in self._after:
-            return
-        self._after[name] = found[-1][0]
-        self._busy.add(name)
-        self._send(Entries(name, self._server(), found))
-
-    async def _wait(self, seconds: float | None = None) -> None:
-        """Wait for a message, or `seconds`.
-
-        Python 3.11.2's `asyncio.timeout` fails in a task that redis-py 4.3 cancelled for its own.
-        """
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
-        self._changed.clear()
 
 
 async def _end(tasks: set[asyncio.Task[None]]) -> None:

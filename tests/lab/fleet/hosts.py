@@ -15,6 +15,9 @@ from lab.fleet.server import SITE, Process, Server
 from lab.network.netns import Namespace, namespace, until
 from throttled.model import Action
 
+#: Makes clients, each in a network of its own.
+Client = Callable[[], str]
+
 SECRET = b"s" * 32
 #: Debian's library of the package faketime; another clock for one program.
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
