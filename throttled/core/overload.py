@@ -15,7 +15,16 @@ from throttled.address import unpack
 from throttled.clock import Moment
 from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
-from throttled.decide.overload import PACE, Delays, Place, to_end
+from throttled.decide.overload import (
+    PACE,
+    STARTS,
+    Delays,
+    Place,
+    Processes,
+    at_once,
+    pace,
+    to_end,
+)
 from throttled.enforce.admission.protocol import (
     Admission,
     AdmissionCounts,
@@ -36,8 +45,6 @@ _RENEW, _CORRECT = 1.0, 2.0
 #: stopped for a while ends nobody for that.
 _LOOK = 2.5
 _NETWORKS = 5
-#: Of the cap: below this share an inexact means lets as many in at once.
-_FEW = 4
 _NOTHING = AdmissionCounts()
 
 
@@ -83,6 +90,8 @@ class Strangers:
         self._admission: Admission | None = None
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
+        self._processes = Processes()
+        self._ready = self._waiting = 0  # processes for strangers, connections without one
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
@@ -99,7 +108,10 @@ class Strangers:
     @property
     def busy(self) -> bool:
         """Whether the open connections are to be looked at each time."""
-        return self._admission is not None and (self.delays.since > 0 or not self._admission.exact)
+        if self._admission is None:
+            return False
+        many = self._counts.open >= at_once(self.wanted.cap) // 2
+        return many or self.delays.since > 0 or not self._admission.exact
 
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""
@@ -141,6 +153,7 @@ class Strangers:
         ours = [s for s in sockets if s.port in self.wanted.ports]
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
+        self._see(ours, strangers, now.boot)
         self._spend(strangers, now.boot)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
@@ -158,7 +171,8 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._spent = Delays(), 0, {}
+        self.delays, self._processes = Delays(), Processes()
+        self.open, self._ready, self._waiting, self._spent = 0, 0, 0, {}
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -240,7 +254,9 @@ class Strangers:
         self._counts = counts
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
         others = counts.dropped - counts.dropped_cap - before.dropped + before.dropped_cap
-        change = self.delays.step(now.boot, self._over_cap, max(0, others), self.wanted.turn)
+        change = self.delays.step(
+            now.boot, self._over_cap, max(0, others), self.wanted.turn, self.wanted.cap
+        )
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
             admission.limit(limits)
@@ -262,12 +278,21 @@ class Strangers:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
     def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
-        delays, cap = self.delays, self.wanted.cap
-        pace = delays.pace
-        if not pace and not admission.exact:
-            pace = PACE if self.open >= cap // _FEW else max(PACE, cap // _FEW)
+        cap, turn = self.wanted.cap, float(round(self.delays.turn))
+        usual = STARTS
+        if not admission.exact:  # it applies to those too for whom there is a process
+            usual = PACE if self.open >= at_once(cap) else at_once(cap)
         acts = dropping and self.wanted.mode == "enforce"
-        return AdmissionLimits(cap, pace, float(round(delays.turn)), acts)
+        ready = max(self._ready, at_once(cap)) if admission.exact else 0
+        return AdmissionLimits(cap, pace(self._waiting, cap, usual), turn, acts, ready)
+
+    def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
+        """Count the processes that strangers may have, and the connections that wait for one."""
+        accepted = sum(s.inode > 0 for s in ours)
+        self._waiting = len(ours) - accepted
+        self._processes.see(at, accepted)
+        others = accepted - sum(s.inode > 0 for s in strangers)
+        self._ready = self._processes.ready(others, self.wanted.cap)
 
     def _spend(self, strangers: Sequence[Socket], at: float) -> None:
         """Count the time since the latest look for whom each session waits now."""

@@ -18,7 +18,7 @@ from throttled.control.overload import OverloadStatus
 from throttled.core.known_good import KnownGood
 from throttled.core.overload import Strangers, Wanted
 from throttled.core.pipeline import Pipeline
-from throttled.decide.overload import cap
+from throttled.decide.overload import FEWEST, cap
 from throttled.decide.protect import Protection
 from throttled.enforce.admission.protocol import Admission
 from throttled.enforce.admission.registry import choose
@@ -168,7 +168,14 @@ def wanted(config: Config, facts: Facts, scope: Scope, *, observing: bool) -> Wa
     if mode == "off" or not services:
         return Wanted(mode, why="no service of Postfix is known")
     most = cap(settings, [service.processes for service in services])
-    why = "" if most else "Postfix has no process limit here; set [overload] cap"
+    why = "" if most else _without(max(service.processes for service in services))
     ports = tuple(sorted({service.port for service in services}))
     greeting = _GREETING if any(s.process == "postscreen" for s in services) else 0.0
     return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), greeting, why)
+
+
+def _without(processes: int) -> str:
+    """Return why services have no cap."""
+    if processes:
+        return f"Postfix has fewer than {FEWEST} processes here ({processes}); set [overload] cap"
+    return "Postfix has no process limit here; set [overload] cap"

@@ -64,7 +64,8 @@ def pack_limits(limits: AdmissionLimits, base: int, until: int) -> bytes:
         until: ns of the boot clock from which everybody is admitted.
     """
     turn = int(limits.turn * SECOND)
-    return LIMITS.pack(until, turn, base, max(0, limits.cap), limits.pace, limits.dropping, 0)
+    cap, ready = max(0, limits.cap), max(0, limits.ready)
+    return LIMITS.pack(until, turn, base, cap, limits.pace, limits.dropping, ready)
 
 
 def pack_ports(ports: Iterable[int]) -> bytes:

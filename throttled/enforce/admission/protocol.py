@@ -31,6 +31,9 @@ class AdmissionLimits:
     turn: float = 0.0
     #: False: count what would be dropped, drop nothing.
     dropping: bool = True
+    #: Strangers' connections up to which `pace` does not apply, as Postfix has processes that wait
+    #: for them. Means that do not count exactly apply it always.
+    ready: int = 0
 
 
 @dataclass(frozen=True, slots=True)
