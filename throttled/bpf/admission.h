@@ -30,6 +30,8 @@ struct limits {
 	__u32 pace;  /* new ones in a SLOT, of those above `ready`; 0: any number */
 	__u32 dropping; /* 0: count only */
 	__u32 ready; /* strangers' connections for which Postfix has processes */
+	__u32 places; /* and with those for which it starts some now */
+	__u32 unused;
 };
 
 /* Why a SYN is dropped: index of `dropped`. */

@@ -22,7 +22,6 @@ from throttled.decide.overload import (
     Place,
     Processes,
     at_once,
-    pace,
     to_end,
 )
 from throttled.enforce.admission.protocol import (
@@ -90,8 +89,7 @@ class Strangers:
         self._admission: Admission | None = None
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
-        self._processes = Processes()
-        self._ready = self._waiting = 0  # processes for strangers, connections without one
+        self._processes = Processes(0)
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
@@ -117,6 +115,8 @@ class Strangers:
         """Take what holds now; limits of a started means change with the next step."""
         if wanted.ports != self.wanted.ports:
             self.stop()
+        if wanted.cap != self.wanted.cap:
+            self._processes = Processes(wanted.cap)
         self.wanted = wanted
         self._tried = 0.0  # what failed may work now
         if not self.active:
@@ -171,8 +171,7 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self._processes = Delays(), Processes()
-        self.open, self._ready, self._waiting, self._spent = 0, 0, 0, {}
+        self.delays, self.open, self._spent = Delays(), 0, {}
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -252,10 +251,16 @@ class Strangers:
             admission.add_known([subject for subject, added in changes.items() if added])
         counts, before = admission.counts(), self._counts
         self._counts = counts
+        dropped = max(0, counts.dropped - before.dropped)
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
-        others = counts.dropped - counts.dropped_cap - before.dropped + before.dropped_cap
+        if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
+            self._over_cap = 0
         change = self.delays.step(
-            now.boot, self._over_cap, max(0, others), self.wanted.turn, self.wanted.cap
+            now.boot,
+            self._over_cap,
+            dropped - self._over_cap,
+            self.wanted.turn,
+            self.wanted.cap,
         )
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
@@ -278,21 +283,19 @@ class Strangers:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
     def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
-        cap, turn = self.wanted.cap, float(round(self.delays.turn))
-        usual = STARTS
+        turn, processes = float(round(self.delays.turn)), self._processes
+        pace, unpaced = STARTS, processes.unpaced
         if not admission.exact:  # it applies to those too for whom there is a process
-            usual = PACE if self.open >= at_once(cap) else at_once(cap)
+            room = at_once(self.wanted.cap)
+            pace = room if self.open < room else PACE if self.open + room <= unpaced else STARTS
         acts = dropping and self.wanted.mode == "enforce"
-        ready = max(self._ready, at_once(cap)) if admission.exact else 0
-        return AdmissionLimits(cap, pace(self._waiting, cap, usual), turn, acts, ready)
+        return AdmissionLimits(self.wanted.cap, pace, turn, acts, unpaced, processes.places)
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
-        """Count the processes that strangers may have, and the connections that wait for one."""
+        """Count the processes, and the connections that wait for one."""
         accepted = sum(s.inode > 0 for s in ours)
-        self._waiting = len(ours) - accepted
-        self._processes.see(at, accepted)
-        others = accepted - sum(s.inode > 0 for s in strangers)
-        self._ready = self._processes.ready(others, self.wanted.cap)
+        known = accepted - sum(s.inode > 0 for s in strangers)
+        self._processes.see(at, accepted, known, len(ours) - accepted)
 
     def _spend(self, strangers: Sequence[Socket], at: float) -> None:
         """Count the time since the latest look for whom each session waits now."""

@@ -9,8 +9,7 @@ that delivered one spam from each address is not.
 
 Pace: each connection for which Postfix has no idle process makes its master start one, some 80 a
 second, and known good clients wait in the same queue. So strangers above the processes that are
-there are admitted half as fast, and hardly any while connections wait for a process: then this
-server starts them more slowly, or they are needed for longer than expected.
+there are admitted half as fast, and only so many as this server started processes lately may wait.
 
 Turns: while the cap drops connections, a network is admitted once in T seconds, so that an attack
 has no network left and the next newcomer is admitted at once. T grows by two seconds a second, so
@@ -45,10 +44,12 @@ _PAUSE = 2.0
 #: New strangers in 100 ms for whom there are processes, where these cannot be counted exactly:
 #: Postfix's master starts about 80 processes a second (measured, Postfix 3.7.11).
 PACE = 8
-#: Those for whom there are none, and while more than a `_QUEUE`th of the cap wait for one.
-STARTS, _WAITING, _QUEUE = 4, 1, 8
+#: Those for whom there are none.
+STARTS = 4
 #: Of the cap: so many are admitted at once, whatever processes there are.
-_AT_ONCE = 4
+_AT_ONCE = 8
+#: So many may wait for a process on the slowest server.
+_ROOM = 2
 #: Seconds for which a process stays (half of Postfix's max_idle).
 _STAYS = 50.0
 #: Seconds of drops by a cap of `_USUAL` before turns begin.
@@ -139,49 +140,58 @@ class Delays:
 
 
 class Processes:
-    """How many processes of Postfix wait for strangers, by the connections accepted lately.
+    """How many processes of Postfix there are for strangers, and how many may be started for them.
 
-    A process that accepted one stays for a while afterwards.
+    Those that accepted connections lately are there. Of strangers for whom one must be started, as
+    many may wait as this server starts between two looks.
     """
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, cap: int) -> None:
+        """Begin with none.
+
+        Args:
+            cap: connections that strangers may have in the end.
+        """
+        self._ready = 0  # for strangers
+        self._cap = cap
+        self._room = at_once(cap)
         self._latest = self._earlier = 0  # most that were accepted within two times
         self._ends = 0.0  # of the first of them
 
-    def see(self, at: float, accepted: int) -> None:
-        """Learn how many connections are accepted now."""
+    @property
+    def places(self) -> int:
+        """Connections that strangers may have open now."""
+        return min(self._cap, self._ready + self._room)
+
+    @property
+    def unpaced(self) -> int:
+        """Of these, connections up to which no pace applies."""
+        return max(self._ready, at_once(self._cap))
+
+    def see(self, at: float, accepted: int, known: int, waiting: int) -> None:
+        """Learn how many connections there are.
+
+        Args:
+            at: now, on the boot clock.
+            accepted: those that a process has.
+            known: of these, connections of known good clients.
+            waiting: those that no process has accepted yet.
+        """
         if at >= self._ends:
             fresh = at < self._ends + _STAYS / 2
             self._earlier = self._latest if fresh else 0
             self._latest, self._ends = 0, at + _STAYS / 2
         self._latest = max(self._latest, accepted)
-
-    def ready(self, others: int, cap: int) -> int:
-        """Return how many connections strangers may have without a pace.
-
-        Args:
-            others: processes that serve known good clients now.
-            cap: of strangers' connections.
-        """
-        there = max(self._latest, self._earlier) - others
-        return min(cap, max(there, at_once(cap)))
+        self._ready = max(self._latest, self._earlier) - known
+        if waiting > self._room // 2:
+            self._room = max(_ROOM, self._room // 2)
+        elif waiting <= self._room // 4:
+            self._room = min(at_once(self._cap), self._room * 2)
 
 
 def at_once(cap: int) -> int:
-    """Return how many strangers may always be admitted at once."""
+    """Return for how many strangers processes may be started at once, at most."""
     return max(PACE, cap // _AT_ONCE)
-
-
-def pace(waiting: int, cap: int, usual: int = STARTS) -> int:
-    """Return how many strangers are admitted in 100 ms.
-
-    Args:
-        waiting: connections that no process has accepted yet.
-        cap: of strangers' connections.
-        usual: while hardly any wait.
-    """
-    return _WAITING if waiting > max(STARTS, cap // _QUEUE) else usual
 
 
 class Place(Struct, frozen=True):

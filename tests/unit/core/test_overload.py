@@ -81,7 +81,7 @@ def test_it_starts_with_who_is_known_good(strangers: Strangers, means: list[Brok
     strangers.step(at(1), dropping=True)
     limits = means[0].limits
     assert (limits.cap, limits.turn, limits.dropping) == (80, 0.0, True)
-    assert (limits.pace, limits.ready) == (4, 20)
+    assert (limits.pace, limits.ready, limits.places) == (4, 10, 10)
     assert "203.0.113.0/24" in means[0].known
     assert strangers.status().means == "broken"
 
@@ -128,10 +128,27 @@ def test_means_that_count_nothing_themselves_have_a_pace_in_calm_times_too(
 ) -> None:
     means[0].exact = False
     strangers.step(at(1), dropping=True)
-    assert (means[0].limits.pace, strangers.busy) == (20, True)
+    assert (means[0].limits.pace, strangers.busy) == (10, True)
     strangers.sample(sockets(30), at(1))
     strangers.step(at(1.25), dropping=True)
+    assert means[0].limits.pace == 4
+    strangers.sample(sockets(12), at(1.5))
+    strangers.step(at(1.5), dropping=True)
     assert means[0].limits.pace == 8
+
+
+def test_drops_by_the_pace_are_none_by_the_cap(strangers: Strangers, means: list[Broken]) -> None:
+    """These means count them together; idle sessions are ended for places above the cap only."""
+    means[0].exact = False
+    strangers.step(at(1), dropping=True)
+    for n in range(40):
+        drop(means, 10)
+        strangers.sample(sockets(30), at(2 + n / 4))
+        drop(means, 10)
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert strangers.delays.delaying
+    assert not strangers.delays.full
+    assert strangers.delays.turn == 0.0
 
 
 def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list[Broken]) -> None:
@@ -143,10 +160,10 @@ def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list
     waiting = [one._replace(inode=0) for one in sockets(11, far=b"\xc6\x33\x65")]
     strangers.sample([*sockets(40), *good, *waiting, *sockets(50, port=587)], at(1.5))
     strangers.step(at(1.5), dropping=True)
-    assert (means[0].limits.pace, means[0].limits.ready) == (1, 40)
+    assert (means[0].limits.places, means[0].limits.ready) == (45, 40)
     strangers.sample(good, at(1.75))
     strangers.step(at(2), dropping=True)
-    assert (means[0].limits.pace, means[0].limits.ready) == (4, 40)
+    assert (means[0].limits.places, means[0].limits.ready) == (50, 40)
 
 
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:

@@ -1,8 +1,6 @@
 import pytest
 
 from throttled.decide.overload import (
-    PACE,
-    STARTS,
     Change,
     Delays,
     Place,
@@ -10,7 +8,6 @@ from throttled.decide.overload import (
     at_once,
     cap,
     known_good,
-    pace,
     to_end,
 )
 from throttled.model import Action, Past
@@ -150,45 +147,42 @@ def test_turns_begin_later_where_fewer_processes_serve_a_storm(places: int, seco
 
 
 def test_without_any_process_some_strangers_are_admitted_at_once() -> None:
-    processes = Processes()
-    assert [processes.ready(0, places) for places in (4, 20, 80, 800)] == [4, 8, 20, 200]
-    assert [at_once(places) for places in (4, 20, 80, 800)] == [8, 8, 20, 200]
+    some = [Processes(cap) for cap in (4, 8, 40, 80, 800)]
+    assert [one.places for one in some] == [4, 8, 8, 10, 100]
+    assert [one.unpaced for one in some] == [8, 8, 8, 10, 100]
+    assert [at_once(cap) for cap in (4, 80)] == [8, 10]
 
 
 def test_strangers_have_the_processes_that_were_started_before_and_are_idle() -> None:
-    processes = Processes()
-    processes.see(100.0, 60)
-    processes.see(101.0, 5)
-    assert (processes.ready(0, 80), processes.ready(5, 80)) == (60, 55)
-    processes.see(102.0, 100)
-    assert processes.ready(0, 80) == 80
-    processes.see(126.0, 3)
-    assert processes.ready(0, 80) == 80
-    processes.see(152.0, 3)
-    assert processes.ready(0, 80) == 20
+    some = Processes(80)
+    some.see(100.0, 60, 0, 0)
+    some.see(101.0, 5, 0, 0)
+    assert (some.places, some.unpaced) == (70, 60)
+    some.see(101.0, 5, 5, 0)
+    assert (some.places, some.unpaced) == (65, 55)
+    some.see(102.0, 100, 0, 0)
+    assert (some.places, some.unpaced) == (80, 100)
+    some.see(126.0, 3, 0, 0)
+    assert (some.places, some.unpaced) == (80, 100)
+    some.see(152.0, 3, 0, 0)
+    assert (some.places, some.unpaced) == (13, 10)
 
 
 def test_processes_end_while_nobody_looks() -> None:
-    processes = Processes()
-    processes.see(100.0, 60)
-    processes.see(1000.0, 1)
-    assert processes.ready(0, 80) == 20
+    some = Processes(80)
+    some.see(100.0, 60, 0, 0)
+    some.see(1000.0, 1, 0, 0)
+    assert (some.places, some.unpaced) == (11, 10)
 
 
-@pytest.mark.parametrize(
-    ("waiting", "places", "usual", "expected"),
-    [
-        (0, 80, STARTS, STARTS),
-        (10, 80, PACE, PACE),
-        (11, 80, PACE, 1),  # a server that starts processes slowly
-        (4, 8, STARTS, STARTS),
-        (5, 8, STARTS, 1),
-    ],
-)
-def test_the_pace_follows_the_connections_that_wait_for_a_process(
-    waiting: int, places: int, usual: int, expected: int
-) -> None:
-    assert pace(waiting, places, usual) == expected
+def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
+    """Those that wait at a look could not be started since the one before."""
+    some = Processes(80)
+    rooms = []
+    for waiting in (10, 5, 3, 2, 2, 1, 0, 1, 2, 0):
+        some.see(100.0, 20, 0, waiting)
+        rooms.append(some.places - 20)
+    assert rooms == [5, 2, 2, 2, 2, 2, 4, 8, 10, 10]
 
 
 # The cap

@@ -15,7 +15,7 @@ WHOLE, SLOT, HALF, SECOND = 65_536, 100_000_000, 500_000_000, 1_000_000_000
 LATE = 60 * SECOND
 CAP, PACE, TURN, REASONS = 0, 1, 2, 3
 
-LIMITS = struct.Struct("@QQqIIII")
+LIMITS = struct.Struct("@QQqIIIIII")
 STATE = struct.Struct("@IIqQQQII8s8sQ")
 DELAY = struct.Struct("@QQ")
 SOURCE = struct.Struct("@16s")
@@ -65,7 +65,8 @@ def pack_limits(limits: AdmissionLimits, base: int, until: int) -> bytes:
     """
     turn = int(limits.turn * SECOND)
     cap, ready = max(0, limits.cap), max(0, limits.ready)
-    return LIMITS.pack(until, turn, base, cap, limits.pace, limits.dropping, ready)
+    about = cap, limits.pace, limits.dropping, ready, limits.most
+    return LIMITS.pack(until, turn, base, *about, 0)
 
 
 def pack_ports(ports: Iterable[int]) -> bytes:

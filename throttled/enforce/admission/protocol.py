@@ -34,6 +34,14 @@ class AdmissionLimits:
     #: Strangers' connections up to which `pace` does not apply, as Postfix has processes that wait
     #: for them. Means that do not count exactly apply it always.
     ready: int = 0
+    #: Connections that they may have as long as Postfix starts processes; further ones are dropped
+    #: because of the pace (by means that do not count exactly: of the cap). 0 = the cap.
+    places: int = 0
+
+    @property
+    def most(self) -> int:
+        """Return how many they may have open now."""
+        return max(0, min(self.places or self.cap, self.cap))
 
 
 @dataclass(frozen=True, slots=True)
