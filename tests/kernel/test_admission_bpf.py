@@ -94,23 +94,6 @@ def test_the_counter_is_that_of_inet_diag(ends: Ends, group: Path, admission: Bp
     assert admission.counts().open == 0
 
 
-def test_the_pace_begins_where_postfix_has_no_more_processes(
-    ends: Ends, group: Path, admission: Bpf
-) -> None:
-    """Fifty SYNs at once: twenty, and those of one or two times of 100 ms."""
-    with listen(ends[0], group, SERVER4, 25), ExitStack() as stack:
-        ends[0].call(admission.start, (25,), AdmissionLimits(100, pace=4, ready=20), ())
-        for n in range(50):
-            with ends[1].entered():
-                made = stack.enter_context(socket.socket())
-            made.bind((f"198.18.3.{n}", 0))
-            made.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                made.connect((SERVER4, 25))
-        assert 20 <= opened(ends) <= 32
-        assert admission.counts().dropped_pace >= 18
-
-
 def test_above_the_places_strangers_are_dropped_because_of_the_pace(
     ends: Ends, group: Path, admission: Bpf
 ) -> None:

@@ -179,8 +179,7 @@ static __always_inline __u32 judge(struct state *state, struct limits *limits, i
 		return CAP;
 	if (open >= limits->places)
 		return PACE;
-	if (limits->pace && open >= limits->ready &&
-	    expected(state, state->in_slot) >= limits->pace)
+	if (limits->pace && expected(state, state->in_slot) >= limits->pace)
 		return PACE;
 	return turned ? TURN : REASONS;
 }

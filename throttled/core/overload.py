@@ -17,7 +17,6 @@ from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
 from throttled.decide.overload import (
     PACE,
-    STARTS,
     Delays,
     Place,
     Processes,
@@ -83,6 +82,7 @@ class Strangers:
         self.delays = Delays()
         self.open = 0
         self.ended = 0  # sessions, since the start
+        self.starting = False  # strangers wait for Postfix to start processes
         self._known = known
         self._make = make
         self._end_sessions = end
@@ -172,6 +172,7 @@ class Strangers:
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
         self.delays, self.open, self._spent = Delays(), 0, {}
+        self.starting = False
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -251,6 +252,7 @@ class Strangers:
             admission.add_known([subject for subject, added in changes.items() if added])
         counts, before = admission.counts(), self._counts
         self._counts = counts
+        self.starting = admission.exact and counts.dropped_pace > before.dropped_pace
         dropped = max(0, counts.dropped - before.dropped)
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
         if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
@@ -283,19 +285,17 @@ class Strangers:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
     def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
-        turn, processes = float(round(self.delays.turn)), self._processes
-        pace, unpaced = STARTS, processes.unpaced
-        if not admission.exact:  # it applies to those too for whom there is a process
-            room = at_once(self.wanted.cap)
-            pace = room if self.open < room else PACE if self.open + room <= unpaced else STARTS
+        few = self.open < at_once(self.wanted.cap)
+        pace = 0 if admission.exact else at_once(self.wanted.cap) if few else PACE
         acts = dropping and self.wanted.mode == "enforce"
-        return AdmissionLimits(self.wanted.cap, pace, turn, acts, unpaced, processes.places)
+        turn = float(round(self.delays.turn))
+        return AdmissionLimits(self.wanted.cap, pace, turn, acts, self._processes.places)
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""
         accepted = sum(s.inode > 0 for s in ours)
         known = accepted - sum(s.inode > 0 for s in strangers)
-        self._processes.see(at, accepted, known, len(ours) - accepted)
+        self._processes.see(at, accepted, known, len(ours) - accepted, starting=self.starting)
 
     def _spend(self, strangers: Sequence[Socket], at: float) -> None:
         """Count the time since the latest look for whom each session waits now."""

@@ -7,9 +7,9 @@ and from what their sessions did.
 Known good is a client that delivered mail on two days, or logged in twice, within 30 days: a botnet
 that delivered one spam from each address is not.
 
-Pace: each connection for which Postfix has no idle process makes its master start one, some 80 a
-second, and known good clients wait in the same queue. So strangers above the processes that are
-there are admitted half as fast, and only so many as this server started processes lately may wait.
+Places: each connection for which Postfix has no idle process makes its master start one, some 80 a
+second, and known good clients wait in the same queue. So of strangers only so many may wait for one
+as this server started processes between two looks.
 
 Turns: while the cap drops connections, a network is admitted once in T seconds, so that an attack
 has no network left and the next newcomer is admitted at once. T grows by two seconds a second, so
@@ -41,11 +41,9 @@ from throttled.settings import Overload as Settings
 _BEGINS, _ENDS = 3.0, 60.0
 #: Drops further apart than this are not one reason to delay.
 _PAUSE = 2.0
-#: New strangers in 100 ms for whom there are processes, where these cannot be counted exactly:
-#: Postfix's master starts about 80 processes a second (measured, Postfix 3.7.11).
+#: New strangers in 100 ms, where they cannot be counted: Postfix's master starts about 80 processes
+#: a second (measured, Postfix 3.7.11).
 PACE = 8
-#: Those for whom there are none.
-STARTS = 4
 #: Of the cap: so many are admitted at once, whatever processes there are.
 _AT_ONCE = 8
 #: So many may wait for a process on the slowest server.
@@ -163,12 +161,9 @@ class Processes:
         """Connections that strangers may have open now."""
         return min(self._cap, self._ready + self._room)
 
-    @property
-    def unpaced(self) -> int:
-        """Of these, connections up to which no pace applies."""
-        return max(self._ready, at_once(self._cap))
-
-    def see(self, at: float, accepted: int, known: int, waiting: int) -> None:
+    def see(
+        self, at: float, accepted: int, known: int, waiting: int, *, starting: bool = False
+    ) -> None:
         """Learn how many connections there are.
 
         Args:
@@ -176,6 +171,7 @@ class Processes:
             accepted: those that a process has.
             known: of these, connections of known good clients.
             waiting: those that no process has accepted yet.
+            starting: more strangers come than processes are started.
         """
         if at >= self._ends:
             fresh = at < self._ends + _STAYS / 2
@@ -186,7 +182,8 @@ class Processes:
         if waiting > self._room // 2:
             self._room = max(_ROOM, self._room // 2)
         elif waiting <= self._room // 4:
-            self._room = min(at_once(self._cap), self._room * 2)
+            most = at_once(self._cap) // (2 if starting else 1)
+            self._room = min(most, self._room * 2)
 
 
 def at_once(cap: int) -> int:

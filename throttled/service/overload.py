@@ -1,8 +1,9 @@
 """Admission control of the running daemon: what drives `throttled.core.overload`.
 
 A task of its own, as an attack is answered within fractions of a second: what was dropped is looked
-at four times a second, the open connections every two seconds, while strangers are delayed each
-time. Everybody is admitted while the store cannot be read, and if anything here raises.
+at four times a second (ten times while Postfix starts processes for strangers), the open
+connections every two seconds, while strangers are delayed each time. Everybody is admitted while
+the store cannot be read, and if anything here raises.
 
 Owns who is known good, and the strangers of each scope.
 """
@@ -29,7 +30,7 @@ from throttled.model import SCOPES, Decision, Facts, Finding, Scope
 
 log = logging.getLogger("throttled")
 
-_EVERY, _SAMPLE, _JUDGE = 0.25, 2.0, 1.0
+_EVERY, _STARTING, _SAMPLE, _JUDGE = 0.25, 0.1, 2.0, 1.0
 #: Of postscreen_greet_wait (postconf(5): 6 s), and some more: then the greeting's last line comes.
 _GREETING = 8.0
 #: Seconds after which a store that failed is read again.
@@ -80,7 +81,8 @@ class Overload:
     async def run(self) -> None:
         """Limit strangers, for ever."""
         while True:
-            await asyncio.sleep(_EVERY)
+            starting = any(one.starting for one in self._strangers)
+            await asyncio.sleep(_STARTING if starting else _EVERY)
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001 - nothing of ours fails closed

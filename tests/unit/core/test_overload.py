@@ -81,7 +81,7 @@ def test_it_starts_with_who_is_known_good(strangers: Strangers, means: list[Brok
     strangers.step(at(1), dropping=True)
     limits = means[0].limits
     assert (limits.cap, limits.turn, limits.dropping) == (80, 0.0, True)
-    assert (limits.pace, limits.ready, limits.places) == (4, 10, 10)
+    assert (limits.pace, limits.places) == (0, 10)
     assert "203.0.113.0/24" in means[0].known
     assert strangers.status().means == "broken"
 
@@ -131,9 +131,6 @@ def test_means_that_count_nothing_themselves_have_a_pace_in_calm_times_too(
     assert (means[0].limits.pace, strangers.busy) == (10, True)
     strangers.sample(sockets(30), at(1))
     strangers.step(at(1.25), dropping=True)
-    assert means[0].limits.pace == 4
-    strangers.sample(sockets(12), at(1.5))
-    strangers.step(at(1.5), dropping=True)
     assert means[0].limits.pace == 8
 
 
@@ -160,10 +157,14 @@ def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list
     waiting = [one._replace(inode=0) for one in sockets(11, far=b"\xc6\x33\x65")]
     strangers.sample([*sockets(40), *good, *waiting, *sockets(50, port=587)], at(1.5))
     strangers.step(at(1.5), dropping=True)
-    assert (means[0].limits.places, means[0].limits.ready) == (45, 40)
+    assert means[0].limits.places == 45
     strangers.sample(good, at(1.75))
     strangers.step(at(2), dropping=True)
-    assert (means[0].limits.places, means[0].limits.ready) == (50, 40)
+    assert means[0].limits.places == 50
+    assert not strangers.starting
+    means[0].current = AdmissionCounts(dropped_pace=9)
+    strangers.step(at(2.25), dropping=True)
+    assert strangers.starting
 
 
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:

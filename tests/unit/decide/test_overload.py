@@ -149,7 +149,6 @@ def test_turns_begin_later_where_fewer_processes_serve_a_storm(places: int, seco
 def test_without_any_process_some_strangers_are_admitted_at_once() -> None:
     some = [Processes(cap) for cap in (4, 8, 40, 80, 800)]
     assert [one.places for one in some] == [4, 8, 8, 10, 100]
-    assert [one.unpaced for one in some] == [8, 8, 8, 10, 100]
     assert [at_once(cap) for cap in (4, 80)] == [8, 10]
 
 
@@ -157,22 +156,22 @@ def test_strangers_have_the_processes_that_were_started_before_and_are_idle() ->
     some = Processes(80)
     some.see(100.0, 60, 0, 0)
     some.see(101.0, 5, 0, 0)
-    assert (some.places, some.unpaced) == (70, 60)
+    assert some.places == 70
     some.see(101.0, 5, 5, 0)
-    assert (some.places, some.unpaced) == (65, 55)
+    assert some.places == 65
     some.see(102.0, 100, 0, 0)
-    assert (some.places, some.unpaced) == (80, 100)
+    assert some.places == 80
     some.see(126.0, 3, 0, 0)
-    assert (some.places, some.unpaced) == (80, 100)
+    assert some.places == 80
     some.see(152.0, 3, 0, 0)
-    assert (some.places, some.unpaced) == (13, 10)
+    assert some.places == 13
 
 
 def test_processes_end_while_nobody_looks() -> None:
     some = Processes(80)
     some.see(100.0, 60, 0, 0)
     some.see(1000.0, 1, 0, 0)
-    assert (some.places, some.unpaced) == (11, 10)
+    assert some.places == 11
 
 
 def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
@@ -183,6 +182,8 @@ def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
         some.see(100.0, 20, 0, waiting)
         rooms.append(some.places - 20)
     assert rooms == [5, 2, 2, 2, 2, 2, 4, 8, 10, 10]
+    some.see(100.0, 20, 0, 0, starting=True)
+    assert some.places == 25
 
 
 # The cap

@@ -15,7 +15,7 @@ WHOLE, SLOT, HALF, SECOND = 65_536, 100_000_000, 500_000_000, 1_000_000_000
 LATE = 60 * SECOND
 CAP, PACE, TURN, REASONS = 0, 1, 2, 3
 
-LIMITS = struct.Struct("@QQqIIIIII")
+LIMITS = struct.Struct("@QQqIIII")
 STATE = struct.Struct("@IIqQQQII8s8sQ")
 DELAY = struct.Struct("@QQ")
 SOURCE = struct.Struct("@16s")
@@ -64,9 +64,8 @@ def pack_limits(limits: AdmissionLimits, base: int, until: int) -> bytes:
         until: ns of the boot clock from which everybody is admitted.
     """
     turn = int(limits.turn * SECOND)
-    cap, ready = max(0, limits.cap), max(0, limits.ready)
-    about = cap, limits.pace, limits.dropping, ready, limits.most
-    return LIMITS.pack(until, turn, base, *about, 0)
+    about = max(0, limits.cap), limits.pace, limits.dropping, limits.most
+    return LIMITS.pack(until, turn, base, *about)
 
 
 def pack_ports(ports: Iterable[int]) -> bytes:

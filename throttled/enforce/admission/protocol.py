@@ -31,10 +31,7 @@ class AdmissionLimits:
     turn: float = 0.0
     #: False: count what would be dropped, drop nothing.
     dropping: bool = True
-    #: Strangers' connections up to which `pace` does not apply, as Postfix has processes that wait
-    #: for them. Means that do not count exactly apply it always.
-    ready: int = 0
-    #: Connections that they may have as long as Postfix starts processes; further ones are dropped
+    #: Connections for which Postfix has processes or starts some now; further ones are dropped
     #: because of the pace (by means that do not count exactly: of the cap). 0 = the cap.
     places: int = 0
 

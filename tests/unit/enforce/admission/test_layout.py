@@ -13,7 +13,7 @@ HEADER = Path(layout.__file__).parents[2] / "bpf" / "admission.h"
 RECORDS = {
     "limits": (
         layout.LIMITS,
-        ("until", "turn", "base", "cap", "pace", "dropping", "ready", "places", "unused"),
+        ("until", "turn", "base", "cap", "pace", "dropping", "places"),
     ),
     "state": (
         layout.STATE,
@@ -47,16 +47,11 @@ def test_a_key_of_the_trie_begins_with_its_prefix() -> None:
 
 
 def test_limits() -> None:
-    limits = AdmissionLimits(cap=80, pace=8, turn=1.5, dropping=False, ready=20, places=30)
+    limits = AdmissionLimits(cap=80, pace=8, turn=1.5, dropping=False, places=30)
     packed = layout.pack_limits(limits, -3, 77)
-    assert layout.LIMITS.unpack(packed) == (77, 1_500_000_000, -3, 80, 8, 0, 20, 30, 0)
-    assert layout.LIMITS.unpack(layout.pack_limits(AdmissionLimits(-1), 0, 0))[3:8] == (
-        0,
-        0,
-        1,
-        0,
-        0,
-    )
+    assert layout.LIMITS.unpack(packed) == (77, 1_500_000_000, -3, 80, 8, 0, 30)
+    nothing = layout.LIMITS.unpack(layout.pack_limits(AdmissionLimits(-1), 0, 0))
+    assert nothing[3:] == (0, 0, 1, 0)
 
 
 def test_without_places_of_their_own_there_are_as_many_as_the_cap() -> None:
