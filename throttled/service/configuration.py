@@ -167,14 +167,19 @@ class LiveConfiguration:
         """Return the ports to protect."""
         return self.config.filtered(self.facts)
 
-    def ruleset(self, protection: Protection, stored: int) -> Ruleset:
+    def ruleset(self, protection: Protection, store: Store, wall: float) -> Ruleset:
         """Return the static rules of the kernel.
 
         Args:
             protection: whom they exempt.
-            stored: how many elements should be active.
+            store: has what should be active.
+            wall: now, wall clock.
         """
         throttle = self.config.throttle
+        try:
+            stored = sum(store.counts(wall).values())
+        except StoreError:  # reported where it is recorded
+            stored = 0
         return Ruleset(
             dict(self.ports()),
             tuple(protection.networks),

@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
-from throttled.core.reopening import open_or_without, reopen
+from throttled.core.reopening import StoreFile, reopen
 from throttled.enforce.dryrun import DryRun
-from throttled.errors import StoreError
 from throttled.model import Decision, Facts, Ruleset
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -35,15 +34,16 @@ def path(tmp_path: Path) -> str:
 def pipeline(path: str) -> Iterator[Pipeline]:
     kernel = DryRun()
     kernel.setup(RULES)
-    store, _finding = open_or_without(path)
+    store = StoreFile(path).open()
     made = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, NOW.wall))
     yield made
     made.recorder.store.close()
 
 
 def test_a_directory_is_made(path: str) -> None:
-    store, finding = open_or_without(path)
-    assert finding is None
+    file = StoreFile(path)
+    store = file.open()
+    assert file.error is None
     assert Path(path).exists()
     store.close()
 
@@ -53,14 +53,15 @@ def test_without_the_file_and_back(path: str, pipeline: Pipeline) -> None:
     pipeline.recorder.store.close()
     Path(path).rename(path + ".moved")
     Path(path).write_bytes(b"no database" * 100)
-    pipeline.recorder.store, finding = open_or_without(path)
-    assert finding is not None
-    with pytest.raises(StoreError):
-        reopen(pipeline, path, NOW)
+    file = StoreFile(path)
+    pipeline.recorder.store = file.open()
+    assert file.error is not None
+    assert not file.reopen(pipeline, NOW)
     pipeline.decide([ban(A, 599, "adopted", 0), ban(B, 900), ban(C)], NOW)
     assert Path(path).read_bytes() == b"no database" * 100
     Path(path + ".moved").rename(path)
-    reopen(pipeline, path, NOW)
+    assert file.reopen(pipeline, NOW)
+    assert not file.reopen(pipeline, NOW)  # it is the right one
     rows = {row.subject: (row.limit, row.level, row.until) for row in store_of(path)}
     assert rows == {
         A: ("errors", 3, NOW.wall + 600),
