@@ -57,7 +57,7 @@ class StoreFile:
             return store
         memory = Store.open(":memory:")
         with suppress(StoreError), closing(Store.open(self.path, readonly=True)) as file:
-            memory.record(time(), (), (), list(file.positions().values()))
+            memory.record(time(), (), (), list(file.positions.all().values()))
         return memory
 
     def reopen(self, pipeline: Pipeline, now: Moment) -> bool:
@@ -112,7 +112,7 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
 
 def _rows(store: Store, now: Moment) -> list[Snapshot]:
     try:
-        return store.snapshots(now.wall, count=_ROWS)
+        return store.listing.snapshots(now.wall, count=_ROWS)
     except StoreError as error:
         log.error("%s; active entries cannot be read. %s", error.message, error.hint)
         return []
@@ -120,17 +120,17 @@ def _rows(store: Store, now: Moment) -> list[Snapshot]:
 
 def _manual(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
     names: dict[str, list[Allowed]] = {}
-    for row in before.allowed(now.wall):
+    for row in before.allowlist.entries(now.wall):
         if row.name:
             names.setdefault(row.name, []).append(row)
             continue
         with suppress(RefusedError):  # the list is full
-            after.allow(row.what, row.until, row.note, row.since)
+            after.allowlist.allow(row.what, row.until, row.note, row.since)
     for name, entries in names.items():
         kept = entries[0].until, entries[0].note
         with suppress(RefusedError):
-            after.resolve(name, [row.what for row in entries], kept, now.wall)
-    for (subject, scope), (at, exempt_until) in before.unbans().items():
+            after.allowlist.resolve(name, [row.what for row in entries], kept, now.wall)
+    for (subject, scope), (at, exempt_until) in before.unbans.all().items():
         pipeline.recorder.unbans.add([(subject, scope)], at, exempt_until)
 
 

@@ -48,7 +48,7 @@ class Health:
         if wrong:
             return worst(wrong)
         try:
-            counts = self._pipeline.recorder.store.counts(now().wall)
+            counts = self._pipeline.recorder.store.active.counts(now().wall)
         except StoreError as error:
             return f"error: {error.message}"
         return summary(counts, observing=self._observing)

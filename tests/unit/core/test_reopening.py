@@ -75,7 +75,7 @@ def store_of(path: str) -> list[Decision]:
     try:
         return [
             Decision(r.since, r.action, r.subject, r.scope, r.limit, r.level, r.until, r.why)
-            for r in with_file.snapshots(NOW.wall)
+            for r in with_file.listing.snapshots(NOW.wall)
         ]
     finally:
         with_file.close()
@@ -90,7 +90,7 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
     pipeline.decide([replace(ban(B), origin="peer:mx2", name="b.example")], NOW)
     assert pipeline.recorder.error is not None
     reopen(pipeline, path, NOW)
-    rows = pipeline.recorder.store.snapshots(NOW.wall)
+    rows = pipeline.recorder.store.listing.snapshots(NOW.wall)
     assert {row.subject: (row.origin, row.name) for row in rows} == {
         A: ("log", ""),
         B: ("peer:mx2", "b.example"),
@@ -123,12 +123,12 @@ def test_who_was_unbanned_and_allowed_without_the_file_is_so_when_it_comes_back(
     pipeline.unban(C, "mx", later)
     again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
     pipeline.decide([again], later)
-    pipeline.recorder.store.allow(".example.com", 0.0, "", later.wall)
+    pipeline.recorder.store.allowlist.allow(".example.com", 0.0, "", later.wall)
     reopen(pipeline, path, later)
     store = pipeline.recorder.store
-    assert {(row.subject, row.limit) for row in store.snapshots(later.wall)} == {
+    assert {(row.subject, row.limit) for row in store.listing.snapshots(later.wall)} == {
         (B, "errors"),
         (C, "auth"),
     }
     assert store.past([(A, "mx")], later.wall)[A, "mx"].exempt_until == later.wall + 3600
-    assert [row.what for row in store.allowed(later.wall)] == [".example.com"]
+    assert [row.what for row in store.allowlist.entries(later.wall)] == [".example.com"]

@@ -109,14 +109,14 @@ def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_f
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(lab: Lab) -> None:
-        write = lab.runtime.store.allow
+        write = lab.runtime.store.allowlist.allow
 
         def fails(what: str, *args: Any) -> None:
             if what == B:
                 writable(lab, yes=False)
             write(what, *args)
 
-        monkeypatch.setattr(lab.runtime.store, "allow", fails)
+        monkeypatch.setattr(lab.runtime.store.allowlist, "allow", fails)
         entries = [protocol.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
         imported = await lab.ask(protocol.Import(entries), ImportResult)
         assert imported.done == 1
@@ -187,8 +187,8 @@ def test_a_list_under_way_ends_before_the_store_is_closed(
     live(tmp_path, story)
     assert "control request failed" not in caplog.text
     with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
-        assert sum(store.counts(time.time()).values()) == 500
-        assert [change.op for change in store.changes()] == ["import"]
+        assert sum(store.active.counts(time.time()).values()) == 500
+        assert [change.op for change in store.audit.changes()] == ["import"]
 
 
 def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(

@@ -74,7 +74,7 @@ def test_filters_in_parts_have_one_audit_record(
 
     live(tmp_path, story)
     with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
-        rows = [(c.op, c.outcome) for c in store.changes() if "within" in c.request]
+        rows = [(c.op, c.outcome) for c in store.audit.changes() if "within" in c.request]
     assert rows == [
         ("unban-many", "nothing of that is throttled or banned"),
         ("unban-many", "3 done, 0 refused"),
@@ -133,7 +133,7 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
         result = await lab.ask(Import(entries, name="drop"), ImportResult)
         assert [(r.index, r.why.split(":")[0]) for r in result.refused] == [(3, "protected")]
         assert result.outcomes == {"banned": 2, "throttled": 2}
-        rows = {row.subject: row for row in lab.runtime.store.snapshots(time.time())}
+        rows = {row.subject: row for row in lab.runtime.store.listing.snapshots(time.time())}
         assert rows[OTHER].origin == "list:drop"
         assert rows["203.0.0.0/16"].why == "SBL1"
         left = rows[OTHER].until - time.time()
@@ -148,7 +148,7 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
         assert in_kernel(lab) == {(B, "mx")}
         with pytest.raises(ThrottledError, match="nothing is active from a list drop"):
             await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
-        assert lab.runtime.store.total(time.time(), Filter(origin="list:drop")) == 0
+        assert lab.runtime.store.listing.total(time.time(), Filter(origin="list:drop")) == 0
 
     live(tmp_path, story)
 
@@ -164,7 +164,7 @@ def test_the_audit_record_has_what_was_removed(tmp_path: Path) -> None:
 
     live(tmp_path, story)
     with closing(Store.open(str(tmp_path / "t.db"), readonly=True)) as store:
-        outcomes = [change.outcome for change in store.changes()]
+        outcomes = [change.outcome for change in store.audit.changes()]
     assert outcomes == ["0 done, 0 refused, 3 removed", "2 done, 0 refused"]
 
 
@@ -213,10 +213,10 @@ def test_a_ban_says_what_it_replaces_and_warns_of_a_good_sender(tmp_path: Path) 
 def test_the_reason_stays_as_it_was(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.ask(Ban(A, scope="mx", why="spam"), ChangeResult)
-        (row,) = lab.runtime.store.snapshots(time.time())
+        (row,) = lab.runtime.store.listing.snapshots(time.time())
         assert row.why == "manual, uid 0: spam"
         await lab.ask(Import([Entered(A, "ban", "mx", 60.0, row.why)]), ImportResult)
-        (row,) = lab.runtime.store.snapshots(time.time())
+        (row,) = lab.runtime.store.listing.snapshots(time.time())
         assert row.why == "manual, uid 0: spam"
 
     live(tmp_path, story)
