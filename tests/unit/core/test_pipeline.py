@@ -303,12 +303,28 @@ def test_counters_are_read_before_a_renewal(
     read(pipeline, GARBAGE)
     assert store.snapshots(WALL)[0].action == "ban"
     kernel.elements[A, "mx", "ban"] = 1.0
-    pipeline.decide(
-        [Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "by hand")],
-        NOW,
-        renewed=[(A, "mx")],
-    )
+    ban = Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "manual")
+    pipeline.decide([ban], NOW, before={(A, "mx"): "ban"})
     assert store.snapshots(WALL)[0].packets == 7
+
+
+def test_counters_of_another_action_are_not_read(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would not be added: the question would only delay the ban."""
+    asked: list[Entry] = []
+
+    def look(entries: Iterable[Entry]) -> list[Element]:
+        asked.extend(entries)
+        return []
+
+    monkeypatch.setattr(kernel, "lookup", look)
+    read(pipeline, FLOOD)  # throttled, then banned
+    read(pipeline, GARBAGE)
+    assert (A, "mx", "ban") in kernel.elements
+    assert asked == []
+    pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
+    assert [entry.action for entry in asked] == [decision(1).action]
 
 
 def test_a_full_disk_stops_recording_and_nothing_else(
@@ -794,7 +810,7 @@ def test_a_counter_that_raises_does_not_keep_a_decision_back(
         raise ValueError("not an IP address")
 
     kernel.lookup = fail  # type: ignore[method-assign,assignment]
-    pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
+    pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
     assert len(kernel.elements) == 1
     assert pipeline.skipped.counts == {"counter": 1}
 
