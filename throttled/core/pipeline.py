@@ -379,7 +379,14 @@ class Pipeline:
                 counter of an element is read before it is renewed, which sets it to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
-        self.recorder.record(now, decisions, positions)
+        # Of a client that is waited for: as little as possible before its packets are dropped.
+        ahead = (
+            began is not None
+            and positions is not None
+            and self.recorder.write_ahead(now, decisions, positions)
+        )
+        if not ahead:
+            self.recorder.record(now, decisions, positions)
         if began is not None and decisions:
             self.counts.decided.add(time.perf_counter() - began, len(decisions))
         self._keep_counters(decisions, before)
@@ -387,6 +394,8 @@ class Pipeline:
         self.enforcer.apply([entry for d in valid for entry in _entries(d, now.wall, before)], now)
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
+        if ahead:
+            self.recorder.record(now, positions=positions)
         enforced = self.enforcer.enforcing()
 
         def hold(d: Decision) -> None:

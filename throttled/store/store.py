@@ -14,6 +14,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Self
 
+from throttled.errors import StoreError
 from throttled.model import (
     ACTIONS,
     SCOPES,
@@ -35,6 +36,7 @@ from throttled.model import (
 )
 from throttled.skipped import Skipped
 from throttled.store import (
+    ahead,
     audit,
     find,
     fleet,
@@ -72,6 +74,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sources: dict[tuple[str, int, int, bytes], int] = {}
+        self._ahead = False  # a row of `write_ahead` is to be removed
         listing.register(database.connection)
 
     @classmethod
@@ -85,7 +88,14 @@ class Store:
         Raises:
             StoreError: no directory, not permitted, not a database, damaged, locked, too new.
         """
-        return cls(Database(path, readonly=readonly, migrations=scripts()))
+        store = cls(Database(path, readonly=readonly, migrations=scripts()))
+        if not readonly:
+            try:
+                store._complete()
+            except BaseException:
+                store.close()
+                raise
+        return store
 
     def close(self) -> None:
         """Close the file."""
@@ -253,6 +263,8 @@ class Store:
             activity: how many sessions, deliveries and logins the lines up to there had.
         """
         with self._database.transaction() as connection:
+            if self._ahead:
+                ahead.clear(connection)
             if decisions:
                 record.decisions(connection, decisions)
                 hourly.decisions(connection, decisions, now)
@@ -261,6 +273,38 @@ class Store:
             if evidence:
                 record.evidence(connection, evidence, now)
             record.positions(connection, positions)
+        self._ahead = False
+
+    def write_ahead(
+        self,
+        now: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence],
+        positions: Sequence[StoredPosition],
+        activity: Mapping[Activity, int],
+    ) -> None:
+        """Write as one row what `record` is called with next; it removes the row.
+
+        What is read in between does not know of it. See `throttled.store.ahead`.
+        """
+        row = ahead.encode(now, decisions, evidence, positions, activity)
+        self._database.execute(ahead.WRITE, (row,))
+        self._ahead = True
+
+    def _complete(self) -> None:
+        """Record what the process before wrote ahead."""
+        try:
+            with self._database.guard() as connection:
+                found = ahead.read(connection)
+            self._ahead = found is not None
+            if found is not None:
+                batch = found.decisions, found.evidence, found.positions, dict(found.activity)
+                self.record(found.now, *batch)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of another version, or altered
+            self.skipped.add("row", error, "write_ahead")
+            self._ahead = True  # removed by the next `record`
 
     def packets(self, elements: Iterable[Element]) -> None:
         """Record the kernel's counters, in transactions of 10,000.

@@ -4,9 +4,11 @@ The kernel is played by `Kernel`, which can refuse, as a real one does only when
 contract suite and the system tests have the real ones.
 """
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -325,6 +327,32 @@ def test_counters_of_another_action_are_not_read(
     assert asked == []
     pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
     assert [entry.action for entry in asked] == [decision(1).action]
+
+
+def test_a_decision_is_in_the_file_before_it_is_applied(
+    pipeline: Pipeline,
+    kernel: Kernel,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a daemon that is killed between the two, the next one has the decision."""
+    apply = kernel.apply
+
+    def killed(entries: Sequence[Entry]) -> Applied:
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"t.db{suffix}", tmp_path / f"copy.db{suffix}")
+        return apply(entries)
+
+    monkeypatch.setattr(kernel, "apply", killed)
+    place = StoredPosition("log", b"x")
+    pipeline.counting.read(FLOOD, range(len(FLOOD)), NOW, 0, 3)
+    pipeline.settle(NOW, [place], time.perf_counter())
+    assert len(store.decisions(A)) == 1
+    with closing(Store.open(str(tmp_path / "copy.db"))) as copy:
+        assert copy.decisions(A) == store.decisions(A)
+        assert copy.positions() == store.positions() == {"log": place}
+    assert pipeline.recorder.pending() == 0
 
 
 def test_a_full_disk_stops_recording_and_nothing_else(
