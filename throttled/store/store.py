@@ -193,7 +193,8 @@ class Store:
         evidence: Sequence[Evidence] = (),
     ) -> tuple[dict[Key, Past], dict[Key, NetworkPast]]:
         """Return `past` and `network_past` as they will be when the evidence is recorded."""
-        with self._database.rehearsal() as connection:
+        database = self._database
+        with database.rehearsal() if evidence else database.guard() as connection:
             if evidence:
                 record.evidence(connection, evidence, now)
             return load.past(connection, keys, now), load.network_past(connection, networks, now)
