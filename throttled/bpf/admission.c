@@ -177,6 +177,8 @@ static __always_inline __u32 judge(struct state *state, struct limits *limits, i
 	open += expected(state, (__u64)state->pending[0] + state->pending[1]);
 	if (open >= limits->cap)
 		return CAP;
+	if (open >= limits->places)
+		return PACE;
 	if (limits->pace && expected(state, state->in_slot) >= limits->pace)
 		return PACE;
 	return turned ? TURN : REASONS;
