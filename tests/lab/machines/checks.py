@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lab.machines.guest import Failed
 from lab.machines.knock import Knocks, knock_while
 from lab.machines.site import CONFIG, PACKAGE, PATIENCE, SHARE, TREE, Site
-from lab.machines.strangers import strangers
+from lab.machines.strangers import by_bpf, strangers
 from lab.mail.asking import check
 from lab.mail.bots import Bot
 from lab.network.netns import SERVER4
@@ -183,6 +183,7 @@ def _xdp(site: Site) -> str:
         for v6 in (False, True):
             site.attack(site.source(v6=v6))
             site.good(v6=v6)
+        by_bpf(site)
         site.run("throttled check")
         return _restarted(site)
 
