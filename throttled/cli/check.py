@@ -162,7 +162,7 @@ def _store(path: str) -> Iterator[Finding]:
     except StoreError as error:
         yield _finding(error)
         return
-    count = sum(store.counts(time.time()).values())
+    count = sum(store.active.counts(time.time()).values())
     store.close()
     yield Finding("ok", f"store: {path}, {count} active throttles and bans")
 

@@ -15,7 +15,7 @@ from throttled.cli.main import main
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import Ladder
 from throttled.enforce.nftables.backend import Nftables
-from throttled.service.daemon import Daemon
+from throttled.service.announce import Announcer
 from throttled.store import record
 from throttled.store.store import Store
 from throttled.tail.file import FileTail
@@ -37,7 +37,7 @@ STEPS = {
     "written": Step(record, "decisions", lambda *_: True),  # the transaction is not ended yet
     "recorded": Step(Store, "record", lambda args, _: args[2]),
     "applied": Step(Nftables, "apply", lambda *_: True),
-    "reported": Step(Daemon, "report", lambda args, _: args[1]),
+    "reported": Step(Announcer, "__call__", lambda args, _: args[1]),
     "offset": Step(Store, "record", lambda args, _: not args[2] and args[4]),
 }
 
