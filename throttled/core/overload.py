@@ -87,6 +87,7 @@ class Strangers:
         self._make = make
         self._end_sessions = end
         self._admission: Admission | None = None
+        self._unusable: list[str] = []  # better means than that, and why
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
         self._processes = Processes(0)
@@ -201,6 +202,7 @@ class Strangers:
             counts.dropped_turn,
             self.ended,
             why,
+            self._unusable,
             [Delayed(*one) for one in most],
         )
 
@@ -226,24 +228,27 @@ class Strangers:
             self.wanted.cap,
             self._known.count(self.scope),
         )
+        for each in self._unusable:
+            log.warning("admission control in %s cannot use %s", self.scope, each)
         return admission
 
     def _first(self, *, dropping: bool) -> tuple[Admission, AdmissionLimits]:
         """Start the first means that works here.
 
         Raises:
-            BackendError: none does; what the best one lacks.
+            BackendError: none does; what each lacks, and what to do for the best one.
         """
-        errors: list[BackendError] = []
+        self._unusable, hint = [], ""
         for admission in self._make():
             limits = self._limits_of(admission, dropping=dropping)
             try:
                 admission.start(self.wanted.ports, limits, self._known.subjects(self.scope))
             except BackendError as error:
-                errors.append(error)
+                self._unusable.append(f"{admission.name}: {error.message}")
+                hint = hint or error.hint
             else:
                 return admission, limits
-        raise errors[0]
+        raise BackendError("; ".join(self._unusable), hint)
 
     def _step(self, admission: Admission, now: Moment, *, dropping: bool) -> None:
         changes = self._known.changes(self.scope)

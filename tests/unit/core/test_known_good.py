@@ -109,7 +109,7 @@ def test_a_ban_counts_at_once_and_only_in_its_scope(recorder: Recorder, known: K
     known.decided([decision("ban"), decision("ban", "198.51.100.0/24")])
     assert (has(known, GOOD), has(known, GOOD, "submission")) == (False, True)
     assert known.changes("mx") == {GOOD: False}
-    recorder.store.unban(GOOD, None, WALL)
+    recorder.store.unbans.unban(GOOD, None, WALL)
     known.decided([decision("release")])
     known.tick(NOW)
     assert not has(known, GOOD)  # what is decided may not be recorded yet

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import pytest
 
 from throttled.clock import Moment
@@ -221,24 +222,36 @@ def test_what_fails_admits_everybody_and_is_tried_again(
     assert (strangers.status().means, strangers.status().why) == ("broken", "")
 
 
-def test_the_first_means_that_works_is_used(known: KnownGood) -> None:
+def test_the_first_means_that_works_is_used(
+    known: KnownGood, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = Broken(), Memory()
     first.fails = "start"
     strangers = Strangers("mx", known, lambda: [first, second])
     strangers.follow(WANTED)
-    strangers.step(at(1), dropping=True)
+    with caplog.at_level(logging.INFO):
+        strangers.step(at(1), dropping=True)
     assert strangers.status().means == "memory"
+    assert strangers.status().unusable == ["broken: no BPF here"]
+    assert "admission control in mx cannot use broken: no BPF here" in caplog.text
+    first.fails = ""
+    strangers.follow(msgspec.structs.replace(WANTED, ports=(2525,)))
+    strangers.step(at(2), dropping=True)
+    assert (strangers.status().means, strangers.status().unusable) == ("broken", [])
 
 
-def test_without_any_it_says_what_the_best_one_lacks(
+def test_without_any_it_says_what_each_lacks(
     strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
 ) -> None:
-    means[0].fails = "start"
+    means.append(Broken())
+    for each in means:
+        each.fails = "start"
     strangers.step(at(1), dropping=True)
     strangers.step(at(60), dropping=True)
     strangers.step(at(100), dropping=True)
-    assert strangers.status().why == "no BPF here"
-    assert caplog.text.count("everybody is admitted: no BPF here. a newer kernel") == 1
+    why = "broken: no BPF here; broken: no BPF here"
+    assert strangers.status().why == why
+    assert caplog.text.count(f"everybody is admitted: {why}. a newer kernel") == 1
 
 
 def test_strangers_are_counted_and_the_counter_corrected(
