@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
+from throttled.control.requests import Status
+from throttled.control.results import PatternStatus, StatusResult, TailStatus, Totals
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.host.on_hold import OnHold
