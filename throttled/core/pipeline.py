@@ -9,9 +9,9 @@ kernel take.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 from throttled import address
@@ -33,7 +33,9 @@ from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
     ACTIONS,
+    RESTRICTING,
     SCOPES,
+    Action,
     Crossing,
     Decision,
     Entry,
@@ -213,7 +215,7 @@ class Pipeline:
             return newcomers, []
         decisions = list(newcomers)
         spared: list[tuple[Crossing, str]] = []
-        renewed: list[Key] = []
+        before: dict[Key, Action | None] = {}
         judge = partial(self._judge, now=now)
         for ruling, pasts, networks in self.skipped.each("decision", crossings, judge):
             if log.isEnabledFor(logging.DEBUG):
@@ -230,8 +232,8 @@ class Pipeline:
             # The kernel is to know the good senders of a network before it knows the network.
             decisions += [*self._exempt(ruling.decisions, now), *ruling.decisions]
             spared += ruling.spared
-            renewed += _in_force(pasts, networks, now.wall)
-        self.decide(decisions, now, positions, renewed, began)
+            before |= _in_force(pasts, networks, now.wall)
+        self.decide(decisions, now, positions, before, began)
         return decisions, spared
 
     def _acting(self, crossings: Sequence[Crossing], now: Moment) -> Sequence[Crossing]:
@@ -364,7 +366,7 @@ class Pipeline:
         decisions: Sequence[Decision],
         now: Moment,
         positions: Sequence[StoredPosition] | None = None,
-        renewed: Iterable[Key] = (),
+        before: Mapping[Key, Action | None] = MappingProxyType({}),
         began: float | None = None,
     ) -> None:
         """Record decisions, then apply them.
@@ -373,19 +375,27 @@ class Pipeline:
             decisions: what was decided, by whomever.
             now: both clocks.
             positions: how far the logs have been read, see `Recorder.record`.
-            renewed: subjects that the kernel holds already: their counters are read before they
-                are renewed, as renewing sets them to zero.
+            before: the actions active against subjects until now; None = unknown, but some are. The
+                counter of an element is read before it is renewed, which sets it to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
-        self.recorder.record(now, decisions, positions)
+        # Of a client that is waited for: as little as possible before its packets are dropped.
+        ahead = (
+            began is not None
+            and positions is not None
+            and self.recorder.write_ahead(now, decisions, positions)
+        )
+        if not ahead:
+            self.recorder.record(now, decisions, positions)
         if began is not None and decisions:
             self.counts.decided.add(time.perf_counter() - began, len(decisions))
-        known = set(renewed)
-        self._keep_counters(decisions, known)
+        self._keep_counters(decisions, before)
         valid = self.recorder.without_refused(decisions, now)
-        self.enforcer.apply([entry for d in valid for entry in _entries(d, now.wall, known)], now)
+        self.enforcer.apply([entry for d in valid for entry in _entries(d, now.wall, before)], now)
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
+        if ahead:
+            self.recorder.record(now, positions=positions)
         enforced = self.enforcer.enforcing()
 
         def hold(d: Decision) -> None:
@@ -403,23 +413,25 @@ class Pipeline:
 
         self.skipped.run("decision", decisions, hold)
 
-    def _keep_counters(self, decisions: Sequence[Decision], known: AbstractSet[Key]) -> None:
-        if not known or self.recorder.error is not None:
+    def _keep_counters(
+        self, decisions: Sequence[Decision], before: Mapping[Key, Action | None]
+    ) -> None:
+        """Add the counters of elements that are about to be renewed to those of the store."""
+        if not before or self.recorder.error is not None:
             return
         again = (
-            Entry(d.subject, d.scope, action, 0.0)
+            Entry(d.subject, d.scope, d.action, 0.0)
             for d in decisions
-            if (d.subject, d.scope) in known
-            for action in ACTIONS
+            if d.action != "release" and before.get((d.subject, d.scope), "") in {None, d.action}
         )
         self.recorder.packets(self.enforcer.counters(again))
 
 
-def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[Entry]:
+def _entries(decision: Decision, now: float, before: Mapping[Key, Action | None]) -> list[Entry]:
     """Return the elements that a decision wants. A release removes whatever is there.
 
-    A throttle or ban also removes the exemption of a subject that was `known`: of what is active
-    in the kernel the strictest applies, but an exemption may last longer.
+    A throttle or ban also removes the exemption that was active `before`: of what is active in the
+    kernel the strictest applies, but an exemption may last longer.
     """
     subject, scope, action = decision.subject, decision.scope, decision.action
     network = address.is_network(subject)  # only a single address can be exempt
@@ -427,12 +439,17 @@ def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[En
         actions = [each for each in ACTIONS if not (network and each == "exempt")]
         return [Entry(subject, scope, each, 0.0) for each in actions]
     wanted = Entry(subject, scope, action, max(1.0, decision.until - now), decision.rate)
-    if action == "exempt" or network or (subject, scope) not in known:
+    if action == "exempt" or network or before.get((subject, scope), action) in RESTRICTING:
         return [wanted]
     return [Entry(subject, scope, "exempt", 0.0), wanted]
 
 
 def _in_force(
     pasts: Mapping[Key, Past], networks: Mapping[Key, NetworkPast], now: float
-) -> list[Key]:
-    return [key for group in (pasts, networks) for key, past in group.items() if past.until > now]
+) -> dict[Key, Action | None]:
+    return {
+        key: past.action
+        for group in (pasts, networks)
+        for key, past in group.items()
+        if past.until > now
+    }

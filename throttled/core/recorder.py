@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _PENDING = 100_000
 #: Pending decisions in one transaction: 0.1 s.
 _PIECE = 5_000
+#: Decisions, and pieces of evidence, that are written ahead: a row of a few pages.
+_FEW = 16
 #: Seconds after which a store that failed is asked again: one that is locked costs 0.1 s.
 _PATIENCE = 1.0
 #: Good senders of a /24 or a /64 that get an entry of their own: the best of them. A /64 is mostly
@@ -132,6 +134,33 @@ class Recorder:
             self.error = None
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
         activity.clear()
+
+    def write_ahead(
+        self, now: Moment, decisions: Sequence[Decision], positions: Sequence[StoredPosition]
+    ) -> bool:
+        """Write a few decisions as one row, in a third of the time that `record` takes.
+
+        `record` is to follow without them once they are applied: they are pending until then.
+
+        Args:
+            now: both clocks.
+            decisions: what was decided.
+            positions: as for `record`.
+
+        Returns:
+            Whether that could be; where anything else is pending, or an exemption may be refused,
+            it is left to `record`.
+        """
+        few = len(decisions) <= _FEW and len(self._evidence) <= _FEW
+        pending = self._decisions or self.unbans or self.error is not None
+        if not few or pending or any(d.action == "exempt" for d in decisions):
+            return False
+        try:
+            self.store.write_ahead(now.wall, decisions, self._evidence, positions, self._activity)
+        except Exception:  # noqa: BLE001 - reported by `record`
+            return False
+        self._decisions = list(decisions)
+        return True
 
     def unban(
         self,

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
+from throttled.errors import StoreError
 from throttled.model import Activity, Decision, Evidence, NetworkPast, Past, Scope
 from throttled.skipped import Skipped
-from throttled.store import hourly, load, record
+from throttled.store import ahead, hourly, load, record
 from throttled.store.active import Active, Shift
 from throttled.store.allowlist import Allowlist
 from throttled.store.audit import Audit
@@ -58,6 +59,7 @@ class Store:
         self.positions = Positions(database)
         self.senders = Senders(database)
         self.unbans = Unbans(database)
+        self._ahead = False  # a row of `write_ahead` is to be removed
 
     @classmethod
     def open(cls, path: str, *, readonly: bool = False) -> Self:
@@ -70,7 +72,14 @@ class Store:
         Raises:
             StoreError: no directory, not permitted, not a database, damaged, locked, too new.
         """
-        return cls(Database(path, readonly=readonly, migrations=scripts()))
+        store = cls(Database(path, readonly=readonly, migrations=scripts()))
+        if not readonly:
+            try:
+                store._complete()
+            except BaseException:
+                store.close()
+                raise
+        return store
 
     def close(self) -> None:
         """Close the file."""
@@ -105,7 +114,8 @@ class Store:
         evidence: Sequence[Evidence] = (),
     ) -> tuple[dict[Key, Past], dict[Key, NetworkPast]]:
         """Return `past` and `network_past` as they will be when the evidence is recorded."""
-        with self._database.rehearsal() as connection:
+        database = self._database
+        with database.rehearsal() if evidence else database.guard() as connection:
             if evidence:
                 record.evidence(connection, evidence, now)
             return load.past(connection, keys, now), load.network_past(connection, networks, now)
@@ -175,6 +185,8 @@ class Store:
             activity: how many sessions, deliveries and logins the lines up to there had.
         """
         with self._database.transaction() as connection:
+            if self._ahead:
+                ahead.clear(connection)
             if decisions:
                 record.decisions(connection, decisions)
                 hourly.decisions(connection, decisions, now)
@@ -183,6 +195,38 @@ class Store:
             if evidence:
                 record.evidence(connection, evidence, now)
             record.positions(connection, positions)
+        self._ahead = False
+
+    def write_ahead(
+        self,
+        now: float,
+        decisions: Sequence[Decision],
+        evidence: Sequence[Evidence],
+        positions: Sequence[StoredPosition],
+        activity: Mapping[Activity, int],
+    ) -> None:
+        """Write as one row what `record` is called with next; it removes the row.
+
+        What is read in between does not know of it. See `throttled.store.ahead`.
+        """
+        row = ahead.encode(now, decisions, evidence, positions, activity)
+        self._database.execute(ahead.WRITE, (row,))
+        self._ahead = True
+
+    def _complete(self) -> None:
+        """Record what the process before wrote ahead."""
+        try:
+            with self._database.guard() as connection:
+                found = ahead.read(connection)
+            self._ahead = found is not None
+            if found is not None:
+                batch = found.decisions, found.evidence, found.positions, dict(found.activity)
+                self.record(found.now, *batch)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of another version, or altered
+            self.skipped.add("row", error, "write_ahead")
+            self._ahead = True  # removed by the next `record`
 
     def period(self, since: float, until: float) -> Period:
         """Return what reads the decisions of a period, for reports."""

@@ -10,10 +10,11 @@ over a directory; a directory that may not be read cannot be watched.
 """
 
 import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 
-from inotify_simple import INotify, flags
+from inotify_simple import INotify, flags, parse_events
 
 from throttled.errors import SourceError
 from throttled.linux.failures import unreadable
@@ -29,6 +30,8 @@ _LOOKUP = (
     | flags.ONLYDIR
 )
 _MAX_LINKS = 40  # as in the kernel, see path_resolution(7)
+#: Bytes of events read at once; one has at most 272. What is left is readable.
+_EVENTS = 65_536
 _TRIES = 10  # a path that keeps changing while it is looked at raises events anyway
 
 
@@ -86,8 +89,12 @@ class Watch:
 
     def changed(self) -> bool:
         """Take in what happened; return whether the path has to be looked at again."""
+        try:
+            data = os.read(self._inotify.fileno(), _EVENTS)
+        except BlockingIOError:
+            return False
         changed = False
-        for event in self._inotify.read(timeout=0):
+        for event in parse_events(data):
             if event.mask & flags.Q_OVERFLOW:
                 changed = True
             names = self._names.get(event.wd)

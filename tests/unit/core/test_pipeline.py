@@ -4,9 +4,11 @@ The kernel is played by `Kernel`, which can refuse, as a real one does only when
 contract suite and the system tests have the real ones.
 """
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -303,12 +305,54 @@ def test_counters_are_read_before_a_renewal(
     read(pipeline, GARBAGE)
     assert store.listing.snapshots(WALL)[0].action == "ban"
     kernel.elements[A, "mx", "ban"] = 1.0
-    pipeline.decide(
-        [Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "by hand")],
-        NOW,
-        renewed=[(A, "mx")],
-    )
+    ban = Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "manual")
+    pipeline.decide([ban], NOW, before={(A, "mx"): "ban"})
     assert store.listing.snapshots(WALL)[0].packets == 7
+
+
+def test_counters_of_another_action_are_not_read(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would not be added: the question would only delay the ban."""
+    asked: list[Entry] = []
+
+    def look(entries: Iterable[Entry]) -> list[Element]:
+        asked.extend(entries)
+        return []
+
+    monkeypatch.setattr(kernel, "lookup", look)
+    read(pipeline, FLOOD)  # throttled, then banned
+    read(pipeline, GARBAGE)
+    assert (A, "mx", "ban") in kernel.elements
+    assert asked == []
+    pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
+    assert [entry.action for entry in asked] == [decision(1).action]
+
+
+def test_a_decision_is_in_the_file_before_it_is_applied(
+    pipeline: Pipeline,
+    kernel: Kernel,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a daemon that is killed between the two, the next one has the decision."""
+    apply = kernel.apply
+
+    def killed(entries: Sequence[Entry]) -> Applied:
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"t.db{suffix}", tmp_path / f"copy.db{suffix}")
+        return apply(entries)
+
+    monkeypatch.setattr(kernel, "apply", killed)
+    place = StoredPosition("log", b"x")
+    pipeline.counting.read(FLOOD, range(len(FLOOD)), NOW, 0, 3)
+    pipeline.settle(NOW, [place], time.perf_counter())
+    assert len(store.decisions(A)) == 1
+    with closing(Store.open(str(tmp_path / "copy.db"))) as copy:
+        assert copy.decisions(A) == store.decisions(A)
+        assert copy.positions.all() == store.positions.all() == {"log": place}
+    assert pipeline.recorder.pending() == 0
 
 
 def test_a_full_disk_stops_recording_and_nothing_else(
@@ -794,7 +838,7 @@ def test_a_counter_that_raises_does_not_keep_a_decision_back(
         raise ValueError("not an IP address")
 
     kernel.lookup = fail  # type: ignore[method-assign,assignment]
-    pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
+    pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
     assert len(kernel.elements) == 1
     assert pipeline.skipped.counts == {"counter": 1}
 

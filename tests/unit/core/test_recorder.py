@@ -49,7 +49,7 @@ class Spy(Store):
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        names = ("record", "pasts", "past", "good_senders")
+        names = ("record", "write_ahead", "pasts", "past", "good_senders")
         return self._noted(name, found) if name in names else found
 
     def _noted(self, name: str, act: Any) -> Any:
@@ -361,3 +361,36 @@ def test_a_new_recorder_has_nothing(recorder: Recorder) -> None:
     assert (recorder.error, recorder.unread, recorder.errors) == (None, None, 0)
     assert (recorder.given_up, recorder.pending()) == (0, 0)
     assert recorder.past([], NOW) == ({}, {})
+
+
+# Written ahead
+
+
+def test_what_is_written_ahead_is_pending_until_it_is_recorded(
+    recorder: Recorder, store: Spy
+) -> None:
+    recorder.add([Evidence(A, NOW.wall, 1)], {SESSION: 2})
+    assert recorder.write_ahead(NOW, [decision(1)], PLACE)
+    assert recorder.pending() == 1
+    recorder.record(NOW, positions=PLACE)
+    assert [name for name, *_ in store.asked] == ["write_ahead", "record"]
+    assert store.asked[0][1:] == store.asked[1][1:]  # the same
+    assert recorder.pending() == 0
+
+
+@pytest.mark.parametrize("why", ["many", "evidence", "exempt", "pending", "unban", "broken"])
+def test_else_nothing_is_written_ahead(recorder: Recorder, store: Spy, why: str) -> None:
+    decisions = [decision(n) for n in range(17 if why == "many" else 1)]
+    if why == "evidence":
+        recorder.add([Evidence(A, NOW.wall, 1)] * 17, {})
+    elif why == "exempt":
+        decisions.append(decision(9, "exempt"))
+    elif why == "pending":
+        store.broken = {"record"}
+        recorder.record(NOW, [decision(8)])
+    elif why == "unban":
+        recorder.unbans.add([(A, "mx")], NOW.wall)
+    elif why == "broken":
+        store.broken = {"write_ahead"}
+    assert not recorder.write_ahead(NOW, decisions, PLACE)
+    assert recorder.pending() == (why == "pending")
