@@ -191,7 +191,7 @@ def test_a_pool_is_none_while_it_or_one_in_it_is_restricted(
         True,
     )
     assert pool.changes("mx")[NETWORK] is False
-    recorder.store.unban(subject, None, WALL)
+    recorder.store.unbans.unban(subject, None, WALL)
     pool.decided([decision("release", subject)])
     pool.tick(NOW)
     pool.tick(NOW)
