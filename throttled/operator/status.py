@@ -134,7 +134,7 @@ def _kernel(
     """Return how many entries the kernel holds, whether they were counted, and packets dropped."""
     if desk.running is not None:
         enforced, counted = (
-            (0, False) if desk.observing else desk.running.reconciler.enforced(counts)
+            (0, False) if desk.observing else desk.running.reconciler.sampler.enforced(counts)
         )
         return enforced, counted, desk.running.reconciler.dropped()
     backend, wall = desk.backend, desk.clock().wall

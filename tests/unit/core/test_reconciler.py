@@ -83,9 +83,9 @@ def test_nothing_is_enforced_without_rules(guard: Reconciler) -> None:
     async def story() -> None:
         guard.start()
         await settled(guard)
-        assert guard.enforced({("mx", "ban"): 10})[0] == 10
+        assert guard.sampler.enforced({("mx", "ban"): 10})[0] == 10
         guard.backend.teardown()
-        assert guard.enforced({("mx", "ban"): 10}) == (0, True)
+        assert guard.sampler.enforced({("mx", "ban"): 10}) == (0, True)
 
     asyncio.run(story())
 
@@ -190,14 +190,14 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Reconciler) -> None:
         )
         guard.start()
         await settled(guard)
-        enforced, counted = guard.enforced({("mx", "ban"): 39})
+        enforced, counted = guard.sampler.enforced({("mx", "ban"): 39})
         assert enforced == 20
         assert counted is not isinstance(guard.backend, Uncounted)
         before = len(guard.disturbed)
         for later in (20.0, 40.0, 60.0):
             guard.tick(Moment(moment.wall, moment.boot + later))
             await settled(guard)
-            assert guard.enforced({("mx", "ban"): 39})[0] == 20
+            assert guard.sampler.enforced({("mx", "ban"): 39})[0] == 20
         assert len(guard.disturbed) <= before + 1
 
     asyncio.run(story())
