@@ -79,17 +79,6 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Reconciler) -> None:
     asyncio.run(story())
 
 
-def test_nothing_is_enforced_without_rules(guard: Reconciler) -> None:
-    async def story() -> None:
-        guard.start()
-        await settled(guard)
-        assert guard.sampler.enforced({("mx", "ban"): 10})[0] == 10
-        guard.backend.teardown()
-        assert guard.sampler.enforced({("mx", "ban"): 10}) == (0, True)
-
-    asyncio.run(story())
-
-
 def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Reconciler) -> None:
     guard.repair()
     moment = now()
@@ -131,7 +120,7 @@ def test_a_comparison_that_fails_leaves_the_kernel_unknown(
             raise StoreError("cannot be read", "wait")
 
         with monkeypatch.context() as patch:
-            patch.setattr(guard, "_lacks", fails)
+            patch.setattr(guard.sampler, "lacks", fails)
             guard.compare()
             await settled(guard)
         assert guard.state.name == "UNKNOWN"
