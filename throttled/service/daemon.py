@@ -50,7 +50,6 @@ from throttled.health.silence import Silence
 from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.linux.systemd import notify
-from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
 from throttled.model import Facts, Finding, Mode, Report, Ruleset
 from throttled.notify import journal
@@ -125,7 +124,7 @@ class Daemon:
         self.fleet: FleetLink | None = None
         self.overload: Overload
         self._reporters: list[Reporter] = []
-        self._metrics = MetricsServer(lambda: expose(status(self.desk), exposed(self.desk)))
+        self._metrics = MetricsServer(self._expose)
         self._moves = 0  # of the clock, when the allowlist was read last
         self._shared: Collection[str] = ()  # addresses that stand for many clients, of these
         self.hook = Hook(self.config.notify)
@@ -319,6 +318,11 @@ class Daemon:
     def _evident(self) -> bool:
         """Return whether the database is open, and has the evidence of existing logs."""
         return self.store_error is None and self.backlog.done
+
+    def _expose(self) -> bytes:
+        from throttled.metrics.exposition import expose  # noqa: PLC0415 - see `MetricsServer.serve`
+
+        return expose(status(self.desk), exposed(self.desk))
 
     async def _serve_metrics(self) -> None:
         """Serve the metrics where the configuration says; protecting continues without them."""

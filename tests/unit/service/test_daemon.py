@@ -8,6 +8,8 @@ import gzip
 import os
 import random
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -908,3 +910,11 @@ def test_existing_logs_are_read_for_evidence_and_bans_do_not_wait(tmp_path: Path
         assert past.deliveries == 40_000 - 40_000 // 30
 
     live(tmp_path, again, live(tmp_path, first, lab))
+
+
+def test_the_daemon_needs_no_library_of_one_backend_or_of_metrics() -> None:
+    """Each costs every host memory, and time at each start."""
+    program = "import sys, throttled.service.daemon; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    heavy = {"pyroute2", "psutil", "prometheus_client", "iptc", "redis", "rich", "textual"}
+    assert not heavy & set(ended.stdout.decode().split())
