@@ -916,5 +916,8 @@ def test_the_daemon_needs_no_library_of_one_backend_or_of_metrics() -> None:
     """Each costs every host memory, and time at each start."""
     program = "import sys, throttled.service.daemon; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    heavy = {"pyroute2", "psutil", "prometheus_client", "iptc", "redis", "rich", "textual"}
+    heavy = {"pyroute2", "psutil", "prometheus_client", "iptc", "redis", "rich", "textual"} | {
+        "smtplib",
+        "email.message",
+    }
     assert not heavy & set(ended.stdout.decode().split())
