@@ -245,7 +245,7 @@ class Replay:
     def _reported(self) -> Iterator[Report]:
         reports = list(self._pipeline.reports())
         if reports:
-            self._store.record_reports(reports)
+            self._store.senders.report(reports)
         for report in reports:
             self._note(report.limit, "report", report.subject)
             yield report
@@ -253,9 +253,9 @@ class Replay:
     def _begin_day(self, day: int) -> None:
         """Let the limits of senders know what was usual up to a day (since the epoch)."""
         senders = self._pipeline.senders
-        self._store.add_sender_days(senders.days())
+        self._store.senders.add(senders.days())
         senders.stored()
-        highest = self._store.highest_days(day)
+        highest = self._store.senders.highest(day)
         senders.learn(highest, since=bool(highest))
         self._day = day
 
@@ -267,7 +267,7 @@ class Replay:
 
     def _run_out(self, at: float) -> Iterator[Decision]:
         """Do what the daemon would have done when bans and throttles expired, up to a time."""
-        for rows in self._store.ended(at):
+        for rows in self._store.active.ended(at):
             for row in rows:
                 ended = self._pipeline.ladder.ended([row], row.until)
                 self._pipeline.decide(ended, Moment(row.until, row.until))
@@ -305,7 +305,7 @@ class Replay:
         self._pipeline.recorder.record(
             Moment(summary.last, summary.last), positions=()
         )  # evidence that still waits
-        self._store.add_sender_days(self._pipeline.senders.days())
+        self._store.senders.add(self._pipeline.senders.days())
         self._pipeline.senders.stored()
         only = [item for item in self._throttles.items() if item[0] not in self._bans]
         summary.throttled = self._rows(Throttled, only, _TOP)

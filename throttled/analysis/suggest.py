@@ -107,7 +107,7 @@ def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
     """
     path = config.database()
     with closing(Store.open(path, readonly=True)) as store:
-        kept = store.peaks(now)
+        kept = store.peaks.read(now)
         senders = _stored_senders(config, facts, store)
     policy = config.policy()
     reached = []
@@ -141,9 +141,9 @@ def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
 def _stored_senders(config: Config, facts: Facts, store: Store) -> list[SenderSuggestion]:
     """Return what follows for each limit of senders from the days that the store has."""
     peaks = SenderPeaks(config.policy(), facts)
-    numbers = store.days_of_senders()
+    numbers = store.senders.stored_days()
     for number in numbers:
-        rows = store.senders_in_day(number)
+        rows = store.senders.in_day(number)
         peaks.add_day(number, [(row.subject, asdict(row)) for row in rows])
     span = (numbers[-1] - numbers[0]) * _DAY if numbers else 0.0  # the last day goes on
     return list(suggest_senders(peaks.watched(stored=True), span))

@@ -49,7 +49,7 @@ def facts(settings: Config) -> Facts:
     recorded: frozenset[str] = frozenset()  # names of this host that `check` found in its log
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
         before = last_facts.load(store)
-        recorded = store.hosts()
+        recorded = store.hosts.names()
     return gathered(settings, before, recorded)
 
 

@@ -151,7 +151,7 @@ class Pipeline:
         if not self.enforcer.flush(setup):
             return
         try:
-            for entries in self.recorder.store.active(now.wall):  # exemptions
+            for entries in self.recorder.store.active.entries(now.wall):  # exemptions
                 self.enforcer.apply(self.recorder.unbans.others(entries), now)
         except StoreError as error:
             log.error("%s; exemptions are restored later. %s", error.message, error.hint)
@@ -176,7 +176,7 @@ class Pipeline:
         self._reports = []
         if reports and self.recorder.error is None:
             try:
-                self.recorder.store.record_reports(reports)
+                self.recorder.store.senders.report(reports)
             except StoreError as error:
                 log.warning("%d reports are not recorded: %s", len(reports), error.message)
         return reports

@@ -283,7 +283,7 @@ class Reconciler:
         store = self._pipeline.recorder.store
         self.fills = self.backend.fill()
         used = _used(self.fills)
-        found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
+        found = (e for _ in range(_PLACES) for e in store.active.sample(moment.wall, _NEIGHBOURS))
         sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
         sample = self._pipeline.recorder.unbans.others(sample)
         parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
@@ -292,7 +292,7 @@ class Reconciler:
         unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
         self.sampled, self.absent = len(sample), unexplained
         complete = not self._pipeline.recorder.unbans  # else the store counts too many
-        desired = store.counts(moment.wall) if self.fills and complete else {}
+        desired = store.active.counts(moment.wall) if self.fills and complete else {}
         fewer = sum(max(0, count - used[kind]) for kind, count in desired.items())
         self.lacking = max(len(absent), fewer)
         return self.lacking > 0
@@ -377,7 +377,7 @@ class Reconciler:
         try:
             if adopting:
                 used = _used(fills := self.backend.fill())
-                counts = self._pipeline.recorder.store.counts(now().wall)
+                counts = self._pipeline.recorder.store.active.counts(now().wall)
                 # Where it has little, renewing that is cheaper than asking for each.
                 bare = frozenset(k for k in _KINDS if fills and used[k] * 10 <= counts[k])
             count = await restore(self._pipeline, self.backend, now, bare, self._interrupted)
@@ -399,7 +399,7 @@ class Reconciler:
         """Adopt elements that are not in the store."""
         try:
             # The kernel walks a set anew for each piece of a dump: a million take a minute.
-            if sum(self._pipeline.recorder.store.counts(now().wall).values()) <= _ADOPT:
+            if sum(self._pipeline.recorder.store.active.counts(now().wall).values()) <= _ADOPT:
                 await adopt(self._pipeline, self.backend, now)
         except ThrottledError as error:
             self._refused(error)

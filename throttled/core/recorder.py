@@ -176,7 +176,7 @@ class Recorder:
             subject: whom; "" = everybody.
             scope: where; None = everywhere.
             now: both clocks.
-            exempt_until: see `Store.unban`.
+            exempt_until: see `Unbans.unban`.
             origin: whose unban it is, see `Decision`; of a peer's subject "" is not possible.
 
         Returns:
@@ -192,8 +192,8 @@ class Recorder:
         ]
         try:
             if subject:
-                return len(self.store.unban(subject, scope, now.wall, exempt_until, origin))
-            return self.store.clear(now.wall, scope)
+                return len(self.store.unbans.unban(subject, scope, now.wall, exempt_until, origin))
+            return self.store.unbans.clear(now.wall, scope)
         except StoreError:
             if origin == OPERATOR:
                 self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
@@ -211,7 +211,7 @@ class Recorder:
         """
         self._decisions = [d for d in self._decisions if (d.subject, d.scope) not in exempt]
         try:
-            self.store.unban_many(exempt, now.wall)
+            self.store.unbans.unban_many(exempt, now.wall)
         except StoreError:
             for key, until in exempt.items():
                 self.unbans.add([key], now.wall, until)
@@ -275,7 +275,7 @@ class Recorder:
         evidence = [e for e in self._evidence if address.inside(e.subject, network)]
         most = _SENDERS_64 if address.version(network) == 6 else _SENDERS
         try:
-            return self.store.senders(
+            return self.store.good_senders(
                 network, scope, until, now.wall, most, evidence=evidence, only=only
             )
         except StoreError as error:
@@ -302,7 +302,7 @@ class Recorder:
         if not elements or self.error is not None:  # a locked one delays each batch by 0.1 s
             return
         try:
-            self.store.packets(elements)
+            self.store.active.packets(elements)
         except StoreError as error:
             log.warning("packet counters of renewed entries are lost: %s", error.message)
 

@@ -1,7 +1,7 @@
 """Serves the metrics over HTTP, on a loopback port or a UNIX socket.
 
 There is no password and no TLS: whoever reaches the place may read. Metrics only: no address and no
-other text of a client is in them. Owns the listening socket.
+other text of a client is in them. Owns the listening socket, and why there is none.
 
 Limits: a request of 8 KiB, `TIME_LIMIT` seconds, `MAX_CONNECTIONS` at once, more are hung up on;
 one a connection. The metrics are computed again after `FRESH` seconds at the earliest.
@@ -33,6 +33,7 @@ class MetricsServer:
 
     def __init__(self, expose: Callable[[], bytes]) -> None:
         self.listen = ""
+        self.error: ConfigError | None = None  # why nothing is served where it should be
         self._expose = expose
         self._server: asyncio.Server | None = None
         self._bound: BoundSocket | None = None
@@ -45,11 +46,10 @@ class MetricsServer:
         """Listen there, and no longer where it was.
 
         Args:
-            listen: "ADDRESS:PORT", or the path of a UNIX socket; "" = nowhere.
-
-        Raises:
-            ConfigError: it is not possible there; nothing is served.
+            listen: "ADDRESS:PORT", or the path of a UNIX socket; "" = nowhere. Where that is not
+                possible, nothing is served, and `error` says why.
         """
+        self.error = None
         if listen == self.listen:
             return
         self.stop()
@@ -73,7 +73,9 @@ class MetricsServer:
         except (OSError, UnicodeError) as error:  # UnicodeError: no host can be called that
             self.stop()
             hint = 'another program may be there: set [metrics] listen to another place, or to ""'
-            raise ConfigError(f"no metrics at {listen}: {error}", hint) from error
+            self.error = ConfigError(f"no metrics at {listen}: {error}", hint)
+            _log.warning("%s. %s", self.error.message, hint)
+            return
         self.listen = listen
 
     def stop(self) -> None:

@@ -62,7 +62,7 @@ def _ping(_desk: Desk, _request: protocol.Ping, _peer: Peer) -> Done:
 
 def _audit(desk: Desk, request: protocol.Audit, _peer: Peer) -> AuditResult:
     since = desk.clock().wall - request.seconds if request.seconds else 0.0
-    return AuditResult(desk.store.changes(since, request.subject, request.max))
+    return AuditResult(desk.store.audit.changes(since, request.subject, request.max))
 
 
 def _prove(desk: Desk, _request: protocol.Prove, _peer: Peer) -> Done:
@@ -73,7 +73,7 @@ def _prove(desk: Desk, _request: protocol.Prove, _peer: Peer) -> Done:
 
 
 def _add_host(desk: Desk, request: protocol.AddHost, _peer: Peer) -> Done:
-    desk.store.add_host(request.name, desk.clock().wall)
+    desk.store.hosts.add(request.name, desk.clock().wall)
     if desk.running is None:
         return Done(f"the lines of {request.name} count when the daemon runs")
     desk.reconfigure()

@@ -107,7 +107,7 @@ class Trail:
         self._pending.append((change, part.id if part else ""))
         try:
             while self._pending:
-                self._store().write_change(*self._pending[0])
+                self._store().audit.write(*self._pending[0])
                 self._pending.popleft()
         except StoreError as error:  # it is done all the same
             where = "in syslog only" if self._offline else "kept in memory"

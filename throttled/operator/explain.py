@@ -113,7 +113,7 @@ async def _read_back(desk: Desk, lines: Sequence[Line]) -> tuple[list[LogText], 
     texts: list[LogText] = []
     events: list[Event] = []
     for source, offsets in by_source.items():
-        file = desk.store.source_file(source)
+        file = desk.store.positions.source_file(source)
         if file is None:
             continue
         try:

@@ -88,7 +88,7 @@ def _desk(
 
 
 def _protection(settings: Config, store: Store, facts: Facts) -> Protection:
-    allowed = [row.what for row in store.allowed(now().wall)]
+    allowed = [row.what for row in store.allowlist.entries(now().wall)]
     return Protection.of(facts, settings.protect, allowed)
 
 

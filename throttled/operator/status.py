@@ -112,7 +112,7 @@ def _not_running() -> Finding:
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:
     """Return what is active; nothing, and one more finding, where the store cannot be read."""
     try:
-        return desk.store.counts(desk.clock().wall)
+        return desk.store.active.counts(desk.clock().wall)
     except StoreError as error:
         if all(finding.key != "store-unread" for finding in health):
             health.append(Finding("fault", error.message, error.hint, "store-unread"))
@@ -141,9 +141,11 @@ def _kernel(
     try:
         dropped = backend.dropped()
         if desired and counted:
-            enforced = sum(len(backend.lookup(entries)) for entries in desk.store.active(wall))
+            enforced = sum(
+                len(backend.lookup(entries)) for entries in desk.store.active.entries(wall)
+            )
         elif desired:
-            some = desk.store.sample(wall, _SAMPLE)
+            some = desk.store.active.sample(wall, _SAMPLE)
             enforced = desired * len(backend.lookup(some)) // max(1, len(some))
     except BackendError as error:
         health.append(Finding("fault", error.message, error.hint))

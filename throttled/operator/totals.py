@@ -47,7 +47,7 @@ def _summed(begins: Iterable[float], desk: Desk) -> list[Totals]:
     """Return the totals of spans, each of which ends where the next one begins."""
     spans = [Totals(begin) for begin in begins]
     at = 0
-    for begin, what, kind, count in desk.store.totals(spans[0].begin):
+    for begin, what, kind, count in desk.store.hourly.totals(spans[0].begin):
         field = _FIELDS.get((what, kind))
         if field is None or begin < spans[0].begin:
             continue

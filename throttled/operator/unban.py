@@ -112,7 +112,7 @@ def _outcome(desk: Desk, subject: str, still: list[Element] | None) -> tuple[str
 def _hint(desk: Desk, subject: str) -> str:
     """Say what else may block a subject that is neither throttled nor banned."""
     network = address.network_of(subject)
-    if network and desk.store.total(desk.clock().wall, Filter(within=network)):
+    if network and desk.store.listing.total(desk.clock().wall, Filter(within=network)):
         return f"something in {network} is: see `throttled list {network}`"
     return "nothing to do; `throttled explain` shows what is known of it"
 

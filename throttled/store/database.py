@@ -11,7 +11,7 @@ deleted or repaired: a file of another program, damaged or too new is left as it
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from throttled.skipped import Skipped
 from throttled.store import errors, migrate
 
 MEMORY = ":memory:"
+#: Rows of a transaction or a SELECT where there may be a million.
+CHUNK = 10_000
 BUSY = 0.1
 _APPLICATION = 1953002095  # "thro", as in migrations/0001.sql
 
@@ -73,6 +75,11 @@ class Database:
         """Give the connection, and raise SQLite's errors as StoreError."""
         with errors.translated(self.path):
             yield self.connection
+
+    def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Return what a SELECT finds."""
+        with self.guard() as connection:
+            return connection.execute(query, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

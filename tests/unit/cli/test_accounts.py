@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def store(tmp_path: Path) -> None:
     today = int(time.time() // 86400)
     opened = Store.open(str(tmp_path / "throttled.db"))
-    opened.add_sender_days(
+    opened.senders.add(
         [
             SenderDay("account:alice@example.test", today - 1, 1, 10),
             SenderDay("account:alice@example.test", today, 2, 1500, 30_000, 3, 4),

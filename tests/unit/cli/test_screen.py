@@ -21,12 +21,12 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Sparkline, Static
 
+from lab.daemon.in_process import BOUND, Lab, live
 from throttled.cli.screen import Screen
 from throttled.cli.screen_parts import Question, Reading
 from throttled.control import client, protocol
 from throttled.control.protocol import AllowedResult, Request, Top, TopResult, Totals
 from throttled.errors import NotRunningError
-from unit.service.test_daemon import BOUND, Lab, live
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 A = "198.51.100.7"

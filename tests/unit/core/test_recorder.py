@@ -40,10 +40,16 @@ class Spy(Store):
         super().__init__(*given)
         self.asked: list[tuple[Any, ...]] = []
         self.broken: set[str] = set()
+        for table, name in (
+            (self.unbans, "unban"),
+            (self.unbans, "clear"),
+            (self.active, "packets"),
+        ):
+            setattr(table, name, self._noted(name, getattr(table, name)))
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        names = ("record", "write_ahead", "unban", "clear", "pasts", "past", "senders", "packets")
+        names = ("record", "write_ahead", "pasts", "past", "good_senders")
         return self._noted(name, found) if name in names else found
 
     def _noted(self, name: str, act: Any) -> Any:
@@ -278,11 +284,11 @@ def test_good_senders_of_a_network(
     until = NOW.wall + 600
     recorder.senders("198.51.100.0/24", "mx", until, NOW, only=A)
     recorder.senders("2001:db8::/64", "mx", until, NOW)
-    assert store.calls("senders") == [
+    assert store.calls("good_senders") == [
         ("198.51.100.0/24", "mx", until, NOW.wall, 256, [mine], A),
         ("2001:db8::/64", "mx", until, NOW.wall, 16, [], ""),
     ]
-    store.broken = {"senders"}
+    store.broken = {"good_senders"}
     assert recorder.senders("198.51.100.0/24", "mx", until, NOW) == []
     assert "198.51.100.0/24" in caplog.text
     assert "no space left" in caplog.text
@@ -292,8 +298,7 @@ def test_an_unforeseen_error_of_good_senders_is_counted(
     store: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skipped = Skipped()
-    monkeypatch.setattr(store, "senders", None)
-    monkeypatch.setattr(Spy, "senders", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Spy, "good_senders", lambda *_, **__: 1 / 0)
     assert Recorder(store, skipped).senders("198.51.100.0/24", "mx", 0.0, NOW) == []
     assert skipped.counts == {"row": 1}
 

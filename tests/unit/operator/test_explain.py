@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+from lab.daemon.in_process import A, Lab, live
 from throttled.control.protocol import (
     Ban,
     ChangeResult,
@@ -14,7 +15,6 @@ from throttled.control.protocol import (
     Status,
     StatusResult,
 )
-from unit.service.test_daemon import A, Lab, live
 
 FAILED = "warning: mail.example.net[{}]: SASL LOGIN authentication failed: x, sasl_username={}"
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from msgspec import to_builtins
 
+from lab.daemon.in_process import A, B, Lab, live
 from throttled.control import client, protocol
 from throttled.control.protocol import (
     AuditResult,
@@ -22,7 +23,6 @@ from throttled.control.protocol import (
 from throttled.errors import ThrottledError
 from throttled.operator import answer
 from throttled.operator.offline import answer_offline
-from unit.service.test_daemon import A, B, Lab, live
 
 NETWORK = "203.0.113.0/24"
 ROOM = "2001:db8::/64"
@@ -116,7 +116,7 @@ def without_rules(outcome: Any) -> Any:
 
 
 def in_kernel(lab: Lab) -> set[tuple[str, str, str]]:
-    return {(seen.subject, seen.scope, seen.action) for seen in lab.daemon.backend.dump()}
+    return {(seen.subject, seen.scope, seen.action) for seen in lab.runtime.backend.dump()}
 
 
 def with_daemon(path: Path) -> list[tuple[Any, Any]]:
@@ -140,11 +140,11 @@ def without_daemon(path: Path) -> list[tuple[Any, Any]]:
             await lab.ask(request, ChangeResult)
 
     lab = live(path, story)
-    settings, facts = lab.daemon.config, lab.daemon.facts
+    settings, facts = lab.runtime.live.config, lab.runtime.live.facts
     outcomes = []
     database = settings.database()
     for request in ASKED:
-        ask = partial(answer_offline, settings, database, lab.daemon.backend, request, facts)
+        ask = partial(answer_offline, settings, database, lab.runtime.backend, request, facts)
         outcomes.append((outcome(ask), in_kernel(lab)))
     return outcomes
 
@@ -175,9 +175,9 @@ def test_what_is_asked_of_the_daemon_itself_says_that_none_runs(
     lab = live(tmp_path, lambda _lab: asyncio.sleep(0))
     with pytest.raises(ThrottledError, match="not running"):
         answer_offline(
-            lab.daemon.config,
-            lab.daemon.config.database(),
-            lab.daemon.backend,
+            lab.runtime.live.config,
+            lab.runtime.live.config.database(),
+            lab.runtime.backend,
             request_,
-            lab.daemon.facts,
+            lab.runtime.live.facts,
         )

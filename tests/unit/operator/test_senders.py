@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from lab.daemon.in_process import A, Lab, live
 from throttled.control import protocol
 from throttled.control.protocol import (
     AccountsResult,
@@ -19,7 +20,6 @@ from throttled.errors import NotPermittedError, ThrottledError
 from throttled.metrics.exposition import expose
 from throttled.operator.answer import answer
 from throttled.operator.status import status
-from unit.service.test_daemon import A, Lab, live
 
 ALICE = "account:alice"
 OTHER = Peer(1, 1000, 1000)
@@ -53,16 +53,16 @@ def test_an_account_is_found_with_the_local_domain(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         sends(lab, "Alice", 11)
         await explained(lab)
-        facts = replace(lab.daemon.facts, sasl_domain="local.test")
-        lab.daemon.pipeline.senders.facts(facts)
+        facts = replace(lab.runtime.live.facts, sasl_domain="local.test")
+        lab.runtime.pipeline.senders.facts(facts)
         known = await lab.ask(protocol.Explain("account:alice@Local.test"), ExplainResult)
         assert known.sender is not None
         assert known.sender.today.bounces == 11
         await lab.ask(protocol.Allow("account:Alice@local.test"), ChangeResult)
-        assert lab.daemon.pipeline.ladder.protection.sender(ALICE)
-        lab.daemon.pipeline.senders.facts(facts)  # `allow` reads those of this host again
+        assert lab.runtime.pipeline.ladder.protection.sender(ALICE)
+        lab.runtime.pipeline.senders.facts(facts)  # `allow` reads those of this host again
         await lab.ask(protocol.Disallow("account:Alice@local.test"), ChangeResult)
-        assert not lab.daemon.pipeline.ladder.protection.sender(ALICE)
+        assert not lab.runtime.pipeline.ladder.protection.sender(ALICE)
 
     live(tmp_path, story)
 
@@ -116,7 +116,7 @@ def test_who_is_not_root_sees_no_account_unless_the_operator_says_so(tmp_path: P
     async def story(lab: Lab) -> None:
         sends(lab, "alice", 11)
         await explained(lab)
-        desk = lab.daemon.desk
+        desk = lab.runtime.desk
         for request in (protocol.Accounts(), protocol.Find("ali"), protocol.Explain(ALICE)):
             with pytest.raises(NotPermittedError, match="root alone"):
                 await answer(desk, request, OTHER)
@@ -138,18 +138,18 @@ def test_a_sender_that_is_throttled_is_listed_unbanned_and_allowed(tmp_path: Pat
     async def story(lab: Lab) -> None:
         lab.configure(THROTTLE)
         await lab.ask(protocol.Reload(), protocol.Done)
-        lab.daemon.pipeline.answered(connected=True)
+        lab.runtime.pipeline.answered(connected=True)
         sends(lab, "alice", 11)
         known = await explained(lab)
         assert [row.action for row in known.active] == ["throttle"]
         [row] = (await lab.ask(protocol.List(within=ALICE), ListResult)).rows
         assert (row.subject, row.limit) == (ALICE, "account-bounces")
-        hidden = await answer(lab.daemon.desk, protocol.List(), OTHER)
+        hidden = await answer(lab.runtime.desk, protocol.List(), OTHER)
         assert isinstance(hidden, ListResult)
         assert [row.subject for row in hidden.rows] == ["account:(hidden)"]
         [found] = (await lab.ask(protocol.Find("ali"), FindResult)).rows
         assert found.active == "throttle"
-        metrics = expose(status(lab.daemon.desk))
+        metrics = expose(status(lab.runtime.desk))
         assert b"account-bounces" in metrics
         assert b"alice" not in metrics
         gone = await lab.ask(protocol.Unban(ALICE), ChangeResult)
@@ -187,8 +187,8 @@ def test_switched_off(tmp_path: Path) -> None:
         await explained(lab)
         lab.configure("[accounts]\nenabled = false\n")
         await lab.ask(protocol.Reload(), protocol.Done)
-        lab.daemon.maintenance._senders_due = 0.0
-        await lab.daemon.maintenance.run()
+        lab.runtime.maintenance._senders_due = 0.0
+        await lab.runtime.maintenance.run()
         result = await lab.ask(protocol.Accounts(), AccountsResult)
         assert (result.rows, result.enabled) == ([], False)
         assert (await lab.ask(protocol.Find("ali"), FindResult)).rows == []

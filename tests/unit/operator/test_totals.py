@@ -36,8 +36,8 @@ def test_days_are_those_of_this_hosts_zone() -> None:
         banned(store, when)
     store.record(now, [], activity={(int(now // HOUR), "mx", "session"): 5})
     store.record(now, [], activity={(int(now // HOUR), "submission", "login"): 2})
-    store.count_drops(0, now)
-    store.count_drops(700, now)
+    store.hourly.count_drops(0, now)
+    store.hourly.count_drops(700, now)
     assert days(desk(store, now)) == [
         Totals(local(2026, 3, 28, 0), bans=2),
         Totals(local(2026, 3, 29, 0), sessions=5, logins=2, drops=700),

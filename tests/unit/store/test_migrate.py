@@ -62,8 +62,8 @@ def make(path: str, version: int = 1) -> sqlite3.Connection:
 def test_each_version_is_upgraded_with_its_rows(path: str, version: int) -> None:
     make(path, version).close()
     with closing(Store.open(path)) as store:
-        assert store.counts(NOW)["mx", "ban"] == 1
-        assert [row.what for row in store.allowed(NOW)] == ["192.0.2.1"]
+        assert store.active.counts(NOW)["mx", "ban"] == 1
+        assert [row.what for row in store.allowlist.entries(NOW)] == ["192.0.2.1"]
         store.record(NOW, [BAN], [Evidence(BAN.subject, NOW, 1, 0)])
     with closing(sqlite3.connect(path)) as db:
         assert differences(db, len(scripts()), scripts()) == ([], [])
@@ -84,9 +84,9 @@ def test_what_operators_decided_before_there_were_origins_is_theirs(path: str) -
                 (number, NOW, f"203.0.113.{number}", limit, NOW + 600),
             )
     with closing(Store.open(path)) as store:
-        found = {row.subject: row.origin for row in store.snapshots(NOW)}
+        found = {row.subject: row.origin for row in store.listing.snapshots(NOW)}
         history = {d.subject: d.origin for d in store.decisions("")}
-        assert [row.origin for row in store.allowed(NOW)] == ["operator"]
+        assert [row.origin for row in store.allowlist.entries(NOW)] == ["operator"]
     assert history == {"203.0.113.8": "log", "203.0.113.9": "operator"}
     assert found == history | {BAN.subject: "log"}
 
@@ -114,9 +114,9 @@ def test_what_an_earlier_build_lacks_is_added(
     with pytest.raises(StoreError, match="version 1, this throttled needs"):
         Store.open(path, readonly=True)
     with closing(Store.open(path)) as store:
-        assert store.counts(NOW)["mx", "ban"] == 1
-        assert store.peaks(NOW)
-        assert store.changes() == []
+        assert store.active.counts(NOW)["mx", "ban"] == 1
+        assert store.peaks.read(NOW)
+        assert store.audit.changes() == []
     with closing(sqlite3.connect(path)) as db:
         assert differences(db, len(scripts()), scripts()) == ([], [])
         assert dict(db.execute("SELECT name, rows FROM tally"))["peak"] == 0
