@@ -8,7 +8,7 @@ import pytest
 
 from throttled.cli import text as shown
 from throttled.clock import Moment
-from throttled.control.protocol import StatusResult, TailStatus
+from throttled.control.results import StatusResult, TailStatus
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError

@@ -15,17 +15,8 @@ from throttled.cli.options import Command, json_option
 from throttled.config.describe import dotted
 from throttled.config.load import DEFAULT_PATH, Loaded
 from throttled.config.schema import Config, Notify
-from throttled.control.protocol import (
-    AddHost,
-    Done,
-    FleetResult,
-    FleetStatus,
-    Ping,
-    Prove,
-    Reach,
-    Status,
-    StatusResult,
-)
+from throttled.control.requests import AddHost, FleetStatus, Ping, Prove, Reach, Status
+from throttled.control.results import Done, FleetResult, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import SCOPES, Facts, Finding
 from throttled.store.store import Store

@@ -12,7 +12,8 @@ import click
 from throttled.config.load import Loaded, load, read
 from throttled.config.schema import Config
 from throttled.control import client
-from throttled.control.protocol import Request, Result
+from throttled.control.requests import Request
+from throttled.control.results import Result
 from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
 from throttled.log_paths import is_journal
 from throttled.model import Facts

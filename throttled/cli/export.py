@@ -11,7 +11,7 @@ from throttled.address import is_named
 from throttled.cli import lists, output
 from throttled.cli.daemon import config
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import AllowRow
+from throttled.control.results import AllowRow
 from throttled.errors import NotPermittedError
 from throttled.store.store import Store
 

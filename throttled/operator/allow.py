@@ -7,15 +7,8 @@ what is active against an allowed subject is unbanned at once all the same.
 from collections.abc import Sequence
 
 from throttled import address
-from throttled.control.protocol import (
-    Allow,
-    Allowed,
-    AllowedResult,
-    AllowRow,
-    ChangeResult,
-    Disallow,
-    Resolve,
-)
+from throttled.control.requests import Allow, Allowed, Disallow, Resolve
+from throttled.control.results import AllowedResult, AllowRow, ChangeResult
 from throttled.control.server import Peer
 from throttled.errors import RefusedError
 from throttled.model import SCOPES

@@ -18,17 +18,8 @@ from throttled.clock import Moment, now
 from throttled.control import wire
 from throttled.control.bulk import UnbanManyResult
 from throttled.control.fields import Part
-from throttled.control.protocol import (
-    READS,
-    ChangeResult,
-    Done,
-    ImportResult,
-    MailChange,
-    PostfixChange,
-    Purge,
-    Request,
-    Result,
-)
+from throttled.control.requests import READS, MailChange, PostfixChange, Purge, Request
+from throttled.control.results import ChangeResult, Done, ImportResult, Result
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change

@@ -10,7 +10,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from throttled import address
-from throttled.control.protocol import Ban, ChangeResult, Entered, Throttle
+from throttled.control.requests import Ban, Entered, Throttle
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import (

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import chain
 
 from throttled import address
-from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
+from throttled.control.requests import Explain
+from throttled.control.results import ExplainResult, LogText, MeterRow, SenderFacts
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter

@@ -1,13 +1,7 @@
 """`throttled fleet`: the hosts of the fleet, and what came from them. Owns no state."""
 
-from throttled.control.protocol import (
-    Done,
-    FleetPeer,
-    FleetRemove,
-    FleetResult,
-    FleetStatus,
-    FleetTrust,
-)
+from throttled.control.requests import FleetRemove, FleetStatus, FleetTrust
+from throttled.control.results import Done, FleetPeer, FleetResult
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
 from throttled.errors import RefusedError, StoreError

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import List, ListResult
+from throttled.control.requests import List
+from throttled.control.results import ListResult
 from throttled.control.server import Peer
 from throttled.decide.listed import origin as of_list
 from throttled.errors import BackendError, StoreError, UsageError

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from throttled.control.bulk import LASTING, UnbanManyResult
-from throttled.control.protocol import Entered, Import
+from throttled.control.requests import Entered, Import
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError

@@ -12,11 +12,10 @@ from typing import Literal
 from msgspec.structs import replace
 
 from throttled import address, subjects
-from throttled.control.protocol import (
+from throttled.control.requests import Accounts, Find
+from throttled.control.results import (
     AccountRow,
-    Accounts,
     AccountsResult,
-    Find,
     FindResult,
     Found,
     MeterRow,

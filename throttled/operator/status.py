@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
+from throttled.control.requests import Status
+from throttled.control.results import PatternStatus, StatusResult, TailStatus, Totals
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.host.on_hold import OnHold
@@ -133,7 +134,7 @@ def _kernel(
     """Return how many entries the kernel holds, whether they were counted, and packets dropped."""
     if desk.running is not None:
         enforced, counted = (
-            (0, False) if desk.observing else desk.running.reconciler.enforced(counts)
+            (0, False) if desk.observing else desk.running.reconciler.sampler.enforced(counts)
         )
         return enforced, counted, desk.running.reconciler.dropped()
     backend, wall = desk.backend, desk.clock().wall

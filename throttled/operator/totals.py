@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import Totals
+from throttled.control.results import Totals
 from throttled.operator.desk import Desk
 
 _HOUR = 3600.0

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
-from throttled.control.protocol import ChangeResult, Unban
+from throttled.control.requests import Unban
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend

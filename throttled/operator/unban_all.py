@@ -4,7 +4,8 @@ import asyncio
 import logging
 from itertools import islice
 
-from throttled.control.protocol import ChangeResult, UnbanAll
+from throttled.control.requests import UnbanAll
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.core.outbox import CLEARED, CLEARING
 from throttled.errors import StoreError

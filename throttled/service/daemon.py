@@ -20,7 +20,8 @@ from typing import Any
 from throttled import __version__
 from throttled.clock import now
 from throttled.config.schema import Config
-from throttled.control.protocol import Request, Result
+from throttled.control.requests import Request
+from throttled.control.results import Result
 from throttled.control.server import Peer, Server
 from throttled.core.reopening import StoreFile
 from throttled.enforce.backend import Backend

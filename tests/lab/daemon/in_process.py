@@ -10,12 +10,9 @@ import pytest
 
 from lab.mail.maincf import configure
 from lab.network import netns
-from throttled.control import client, protocol
-from throttled.control.protocol import (
-    Done,
-    ListResult,
-    Request,
-)
+from throttled.control import client, requests
+from throttled.control.requests import Request
+from throttled.control.results import Done, ListResult
 from throttled.enforce import registry
 from throttled.enforce.admission import memory
 from throttled.enforce.admission import registry as admission
@@ -110,7 +107,7 @@ class Lab:
         rows: list[tuple[str, str, str]] = []
 
         async def there() -> bool:
-            found = (await self.ask(protocol.List(), ListResult)).rows
+            found = (await self.ask(requests.List(), ListResult)).rows
             rows[:] = [(row.subject, row.scope, row.action) for row in found]
             return len(rows) == count
 
@@ -144,7 +141,7 @@ async def _both(lab: Lab, story: Callable[[Lab], Awaitable[None]]) -> None:
         return (lab.path / "c.sock").exists()
 
     await lab.until(ready)
-    await lab.ask(protocol.Ping(), Done)
+    await lab.ask(requests.Ping(), Done)
     try:
         await story(lab)
     finally:

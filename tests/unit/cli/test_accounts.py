@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.control.protocol import AccountRow, Accounts, AccountsResult
+from throttled.control.requests import Accounts
+from throttled.control.results import AccountRow, AccountsResult
 from throttled.model import SenderDay
 from throttled.store.store import Store
 

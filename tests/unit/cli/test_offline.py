@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.control.protocol import ListResult
+from throttled.control.results import ListResult
 from throttled.model import Decision, Evidence, Facts
 from throttled.store.store import Filter, Store
 

@@ -15,8 +15,8 @@ import pytest
 
 from lab.daemon.in_process import BOUND, A, B, Lab, live
 from throttled.clock import Moment, now
-from throttled.control import protocol
-from throttled.control.protocol import ChangeResult, ImportResult
+from throttled.control import requests
+from throttled.control.results import ChangeResult, ImportResult
 from throttled.errors import BackendError
 from throttled.model import Decision, Drift, Entry, Scope
 from throttled.notify.journal import NOTICE
@@ -43,17 +43,17 @@ async def put_right(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("request_", "left"),
     [
-        (protocol.Unban(A), {(B, "mx"), (B, "submission")}),
-        (protocol.UnbanAll("mx"), {(A, "submission"), (B, "submission")}),
-        (protocol.UnbanAll(), set()),
+        (requests.Unban(A), {(B, "mx"), (B, "submission")}),
+        (requests.UnbanAll("mx"), {(A, "submission"), (B, "submission")}),
+        (requests.UnbanAll(), set()),
     ],
 )
 def test_an_unban_lasts_while_the_store_cannot_be_written(
-    tmp_path: Path, request_: protocol.Request, left: set[tuple[str, str]]
+    tmp_path: Path, request_: requests.Request, left: set[tuple[str, str]]
 ) -> None:
     async def story(lab: Lab) -> None:
         for subject in (A, B):
-            await lab.ask(protocol.Ban(subject), ChangeResult)
+            await lab.ask(requests.Ban(subject), ChangeResult)
         writable(lab, yes=False)
         change = await lab.ask(request_, ChangeResult)
         assert change.confirmed
@@ -72,7 +72,7 @@ def test_a_manual_ban_and_an_unban_are_recorded_while_the_firewall_cannot_be_ask
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(lab: Lab) -> None:
-        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+        await lab.ask(requests.Ban(A, scope="mx"), ChangeResult)
 
         def refuses(*_args: object) -> None:
             raise BackendError("not permitted")
@@ -80,15 +80,15 @@ def test_a_manual_ban_and_an_unban_are_recorded_while_the_firewall_cannot_be_ask
         # Played: a kernel that refuses its owner is not to be had.
         monkeypatch.setattr(lab.runtime.backend, "lookup", refuses)
         monkeypatch.setattr(lab.runtime.backend, "apply", refuses)
-        assert not (await lab.ask(protocol.Unban(A), ChangeResult)).confirmed
-        assert not (await lab.ask(protocol.Ban(B, scope="mx"), ChangeResult)).confirmed
+        assert not (await lab.ask(requests.Unban(A), ChangeResult)).confirmed
+        assert not (await lab.ask(requests.Ban(B, scope="mx"), ChangeResult)).confirmed
         entries = [
-            protocol.Entered(
+            requests.Entered(
                 f"203.0.113.{n}", "ban" if n < 99 else "allow", "mx" if n < 99 else None
             )
             for n in range(1, 101)
         ]
-        imported = await lab.ask(protocol.Import(entries), ImportResult)
+        imported = await lab.ask(requests.Import(entries), ImportResult)
         assert (imported.done, imported.refused, imported.confirmed) == (100, [], False)
         assert len(await lab.listed(99)) == 99
         assert "203.0.113.100" in lab.runtime.ruleset().protected
@@ -117,8 +117,8 @@ def test_a_store_that_fails_in_the_middle_of_a_list_leaves_what_was_allowed_in_f
             write(what, *args)
 
         monkeypatch.setattr(lab.runtime.store.allowlist, "allow", fails)
-        entries = [protocol.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
-        imported = await lab.ask(protocol.Import(entries), ImportResult)
+        entries = [requests.Entered(what, "allow") for what in (A, B, "203.0.113.5")]
+        imported = await lab.ask(requests.Import(entries), ImportResult)
         assert imported.done == 1
         assert [refusal.index for refusal in imported.refused] == [1, 2]
         assert A in lab.runtime.ruleset().protected
@@ -138,7 +138,7 @@ def ban_many(lab: Lab, count: int) -> None:
 def test_allowing_a_network_of_many_bans_lets_others_have_their_turn(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         ban_many(lab, 2000)
-        asked = asyncio.create_task(lab.ask(protocol.Allow("198.18.0.0/16"), ChangeResult))
+        asked = asyncio.create_task(lab.ask(requests.Allow("198.18.0.0/16"), ChangeResult))
         turns = 0
         while not asked.done():
             await asyncio.sleep(0)
@@ -175,9 +175,9 @@ def test_a_list_under_way_ends_before_the_store_is_closed(
 ) -> None:
     async def story(lab: Lab) -> None:
         entries = [
-            protocol.Entered(f"198.18.{n >> 8}.{n & 255}", "ban", "mx", 600.0) for n in range(500)
+            requests.Entered(f"198.18.{n >> 8}.{n & 255}", "ban", "mx", 600.0) for n in range(500)
         ]
-        asked = asyncio.create_task(lab.ask(protocol.Import(entries), ImportResult))
+        asked = asyncio.create_task(lab.ask(requests.Import(entries), ImportResult))
         async with asyncio.timeout(BOUND):
             while not in_kernel(lab):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0)
@@ -198,7 +198,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
         async def moved(count: int) -> bool:
             return lab.runtime.configurator._moves == count
 
-        await lab.ask(protocol.Allow(A, seconds=3600.0), ChangeResult)
+        await lab.ask(requests.Allow(A, seconds=3600.0), ChangeResult)
         # Played: this host's clock is not ours to set. A day on, and then two back.
         for count, by in enumerate((86400.0, -86400.0), 1):
 
@@ -218,7 +218,7 @@ def test_what_is_allowed_for_a_time_stays_so_when_the_clock_is_set(
 def test_who_offends_during_unban_all_is_banned_only_if_it_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         ban_many(lab, 5000)
-        freeing = asyncio.create_task(lab.ask(protocol.UnbanAll("mx"), ChangeResult))
+        freeing = asyncio.create_task(lab.ask(requests.UnbanAll("mx"), ChangeResult))
         async with asyncio.timeout(BOUND):
             while len(in_kernel(lab)) == 5000:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0)
@@ -243,10 +243,10 @@ def test_import_and_unban_all_have_a_line_for_each_entry_up_to_a_bound(
         return sum(message.startswith(f"{verb} 203.0.113.") for message in caplog.messages)
 
     async def story(lab: Lab) -> None:
-        entries = [protocol.Entered(f"203.0.113.{n}", "ban", "mx") for n in range(1, 121)]
-        await lab.ask(protocol.Import(entries), ImportResult)
+        entries = [requests.Entered(f"203.0.113.{n}", "ban", "mx") for n in range(1, 121)]
+        await lab.ask(requests.Import(entries), ImportResult)
         assert lines("ban") == 120
-        await lab.ask(protocol.UnbanAll(scope), ChangeResult)
+        await lab.ask(requests.UnbanAll(scope), ChangeResult)
         assert lines("unban") == 100
 
     live(tmp_path, story)

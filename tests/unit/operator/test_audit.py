@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 
 from throttled.clock import now
-from throttled.control.protocol import (
-    Ban,
-    ChangeResult,
-    Done,
-    List,
-    MailChange,
-    Reload,
-    Request,
-    Result,
-)
+from throttled.control.requests import Ban, List, MailChange, Reload, Request
+from throttled.control.results import ChangeResult, Done, Result
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Change

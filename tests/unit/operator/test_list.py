@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.config.schema import Config
-from throttled.control.protocol import List
+from throttled.control.requests import List
 from throttled.control.server import Peer
 from throttled.core import behind
 from throttled.core.pipeline import Pipeline

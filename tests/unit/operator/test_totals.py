@@ -6,7 +6,7 @@ from typing import cast
 
 from lab.machine.zone import zone  # noqa: F401 - a fixture
 from throttled.clock import Moment
-from throttled.control.protocol import Totals
+from throttled.control.results import Totals
 from throttled.model import Decision
 from throttled.operator.desk import Desk
 from throttled.operator.totals import HOURS, days, hours

@@ -10,7 +10,8 @@ import pytest
 from lab.daemon.in_process import A, B, Lab, live
 from throttled.control.bulk import LASTING, UnbanMany, UnbanManyResult
 from throttled.control.fields import Part
-from throttled.control.protocol import Ban, ChangeResult, Entered, Import, ImportResult
+from throttled.control.requests import Ban, Entered, Import
+from throttled.control.results import ChangeResult, ImportResult
 from throttled.core.enforcer import Enforcer
 from throttled.errors import ThrottledError
 from throttled.model import Element, Entry, Evidence, Scope

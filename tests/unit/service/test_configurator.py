@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.daemon.in_process import A, B, Lab, live
-from throttled.control import protocol
-from throttled.control.protocol import (
-    AllowedResult,
-    ChangeResult,
-    Done,
-    ExplainResult,
-    StatusResult,
-)
+from throttled.control import requests
+from throttled.control.results import AllowedResult, ChangeResult, Done, ExplainResult, StatusResult
 from throttled.errors import (
     ThrottledError,
 )
@@ -25,31 +19,31 @@ def test_allow_frees_and_protects_until_disallowed(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(A)
         await lab.listed(1)
-        change = await lab.ask(protocol.Allow("198.51.100.0/24", note="branch"), ChangeResult)
+        change = await lab.ask(requests.Allow("198.51.100.0/24", note="branch"), ChangeResult)
         assert [row.subject for row in change.changed] == [A]
         lab.garbage(A)
         lab.garbage("203.0.113.5")
         assert await lab.listed(1) == [("203.0.113.5", "mx", "ban")]
-        rows = (await lab.ask(protocol.Allowed(), AllowedResult)).rows
+        rows = (await lab.ask(requests.Allowed(), AllowedResult)).rows
         assert [(row.what, row.note, row.until) for row in rows] == [
             ("198.51.100.0/24", "branch", None)
         ]
-        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        explained = await lab.ask(requests.Explain(A), ExplainResult)
         assert [row.what for row in explained.allowed] == ["198.51.100.0/24"]
-        await lab.ask(protocol.Disallow("198.51.100.0/24"), ChangeResult)
-        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
+        await lab.ask(requests.Disallow("198.51.100.0/24"), ChangeResult)
+        await lab.ask(requests.Ban(A, scope="mx"), ChangeResult)
         with pytest.raises(ThrottledError, match="is not on the allowlist"):
-            await lab.ask(protocol.Disallow("198.51.100.0/24"), ChangeResult)
+            await lab.ask(requests.Disallow("198.51.100.0/24"), ChangeResult)
 
     live(tmp_path, story)
 
 
 def test_what_is_allowed_for_a_time_is_not_for_ever(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        await lab.ask(protocol.Allow(A, seconds=1.0), ChangeResult)
+        await lab.ask(requests.Allow(A, seconds=1.0), ChangeResult)
 
         async def over() -> bool:
-            return not (await lab.ask(protocol.Explain(A), ExplainResult)).protected
+            return not (await lab.ask(requests.Explain(A), ExplainResult)).protected
 
         await lab.until(over)
         lab.garbage(A)
@@ -60,7 +54,7 @@ def test_what_is_allowed_for_a_time_is_not_for_ever(tmp_path: Path) -> None:
 
 def test_a_host_name_is_allowed(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        await lab.ask(protocol.Allow(".example.com"), ChangeResult)
+        await lab.ask(requests.Allow(".example.com"), ChangeResult)
         lab.write(*[f"warning: non-SMTP command from mx.example.com[{A}]: GET /"] * 11)
         lab.garbage(B)
         assert await lab.listed(1) == [(B, "mx", "ban")]
@@ -77,7 +71,7 @@ def strangers(lab: Lab, host: str, client: str = A, count: int = 11) -> None:
 
 
 async def other_hosts(lab: Lab) -> list[str]:
-    status = await lab.ask(protocol.Status(), StatusResult)
+    status = await lab.ask(requests.Status(), StatusResult)
     found = [p for p in status.health if p.key == f"other-host:{lab.log}"]
     assert all(p.state == "fault" and "hosts = [" in p.hint for p in found)
     return [p.what for p in found]
@@ -98,7 +92,7 @@ def test_a_log_of_other_hosts_only_is_a_fault_until_the_name_is_known(tmp_path: 
         assert "all 40 events name other hosts" in what
         assert "renamed.example.net" in what
         assert await lab.listed(0) == []
-        await lab.ask(protocol.AddHost("RENAMED.example.net"), Done)
+        await lab.ask(requests.AddHost("RENAMED.example.net"), Done)
         assert await well()
         strangers(lab, "renamed.example.net")
         assert await lab.listed(1) == [(A, "mx", "ban")]

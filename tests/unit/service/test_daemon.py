@@ -4,20 +4,19 @@ Signals, real Postfix and kill -9 are in tests/system.
 """
 
 import asyncio
+import importlib
 import os
 import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lab.daemon.in_process import A, B, Lab, Memory, live
-from throttled.control import protocol
-from throttled.control.protocol import (
-    ChangeResult,
-    Done,
-    StatusResult,
-)
+from throttled.control import requests
+from throttled.control.results import ChangeResult, Done, StatusResult
 from throttled.errors import (
     ConfigError,
     NotPermittedError,
@@ -47,20 +46,20 @@ def test_stopped_in_the_middle_of_a_log(tmp_path: Path, caplog: pytest.LogCaptur
 def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.configure("[limits.errors]\nsoft = 500\nhard = 900\n")
-        done = await lab.ask(protocol.Reload(), Done)
+        done = await lab.ask(requests.Reload(), Done)
         assert done.message == "reloaded"
         lab.garbage(A)
         lab.configure("[limits.errors]\nsoft = true\n")
         with pytest.raises(ThrottledError) as caught:
-            await lab.ask(protocol.Reload(), Done)
+            await lab.ask(requests.Reload(), Done)
         assert caught.value.exit_code == ConfigError.exit_code
-        (finding,) = (await lab.ask(protocol.Status(), StatusResult)).health
+        (finding,) = (await lab.ask(requests.Status(), StatusResult)).health
         assert (finding.key, finding.state) == ("config", "warning")
         assert "soft" in finding.what
         lab.configure("[throttle]\n[ban]\n")
         lab.config.write_text(lab.config.read_text().replace("c.sock", "d.sock"))
         for _ in range(2):  # reported again, as it is still so
-            assert "restart" in (await lab.ask(protocol.Reload(), Done)).message
+            assert "restart" in (await lab.ask(requests.Reload(), Done)).message
         assert await lab.listed(0) == []
 
     live(tmp_path, story)
@@ -73,16 +72,16 @@ def test_a_reload_begins_and_ends_observing(tmp_path: Path) -> None:
         for _ in range(2):
             lab.configure('mode = "observe"\n')
             reload, status = await asyncio.gather(  # who asks meanwhile waits
-                lab.ask(protocol.Reload(), Done), lab.ask(protocol.Status(), StatusResult)
+                lab.ask(requests.Reload(), Done), lab.ask(requests.Status(), StatusResult)
             )
             assert reload.message == "reloaded"
-            status = await lab.ask(protocol.Status(), StatusResult)
+            status = await lab.ask(requests.Status(), StatusResult)
             assert (status.mode, status.backend, status.desired) == ("observe", "dryrun", 0)
-            await lab.ask(protocol.Throttle(B), ChangeResult)
+            await lab.ask(requests.Throttle(B), ChangeResult)
             assert (B, "mx", "throttle") in await lab.listed(2)
             lab.configure()
-            assert (await lab.ask(protocol.Reload(), Done)).message == "reloaded"
-            status = await lab.ask(protocol.Status(), StatusResult)
+            assert (await lab.ask(requests.Reload(), Done)).message == "reloaded"
+            status = await lab.ask(requests.Status(), StatusResult)
             assert (status.mode, status.health) == ("enforce", [])
             assert await lab.listed(1) == [(A, "mx", "ban")]  # what was only observed is not
             await lab.until(lambda: _enforced(lab))
@@ -99,7 +98,7 @@ def test_notifications_continue_after_a_change_of_the_mode(tmp_path: Path) -> No
 
     async def story(lab: Lab) -> None:
         lab.configure(f'mode = "observe"\n{hook}')
-        await lab.ask(protocol.Reload(), Done)
+        await lab.ask(requests.Reload(), Done)
         lab.garbage(A)
 
         async def notified() -> bool:
@@ -134,10 +133,10 @@ def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Pa
             error = Finding("fault", "no nftables here")
             patch.setattr(Memory, "check", lambda _self: [error])
             with pytest.raises(ThrottledError, match="no nftables here"):
-                await lab.ask(protocol.Reload(), Done)
-        assert (await lab.ask(protocol.Status(), StatusResult)).mode == "observe"
-        assert (await lab.ask(protocol.Reload(), Done)).message == "reloaded"
-        assert (await lab.ask(protocol.Status(), StatusResult)).mode == "enforce"
+                await lab.ask(requests.Reload(), Done)
+        assert (await lab.ask(requests.Status(), StatusResult)).mode == "observe"
+        assert (await lab.ask(requests.Reload(), Done)).message == "reloaded"
+        assert (await lab.ask(requests.Status(), StatusResult)).mode == "enforce"
 
     live(tmp_path, story, lab)
 
@@ -165,15 +164,15 @@ def test_figures_are_served_and_move_with_a_reload(
         assert A not in text
         before, lab.metrics = lab.metrics, lab.path  # a directory: no place for a socket
         lab.configure()
-        await lab.ask(protocol.Reload(), Done)
+        await lab.ask(requests.Reload(), Done)
         assert not before.exists()
-        health = (await lab.ask(protocol.Status(), StatusResult)).health
+        health = (await lab.ask(requests.Status(), StatusResult)).health
         assert [(p.key, p.state) for p in health] == [("metrics", "warning")]
         assert "[metrics] listen" in health[0].hint
         await lab.until(partial(notified, b"STATUS=warning: no metrics at"))
         lab.metrics = lab.path / "n.sock"
         lab.configure()
-        await lab.ask(protocol.Reload(), Done)
+        await lab.ask(requests.Reload(), Done)
         assert "throttled_info" in await asyncio.to_thread(_figures, lab.metrics)
 
     async def notified(words: bytes) -> bool:
@@ -187,7 +186,7 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         with pytest.raises(RefusedError):
             await Daemon(Options(str(lab.config))).run()
-        await lab.ask(protocol.Ping(), Done)
+        await lab.ask(requests.Ping(), Done)
 
     live(tmp_path, story)
 
@@ -206,6 +205,7 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
     lab = Lab(tmp_path)
     daemon = Daemon(Options(str(lab.config), backend="nftables", mode=mode))
     Store.open(":memory:").close()  # imports what a child may not read any more
+    importlib.import_module("throttled.metrics.exposition")  # as well
     child = os.fork()
     if child == 0:
         status = 9
@@ -220,3 +220,12 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
             os._exit(status)
     expected = {"enforce": 2, "observe": 1}[mode]
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
+
+
+def test_the_daemon_needs_no_library_of_one_backend_or_of_metrics() -> None:
+    """Each costs every host memory, and time at each start."""
+    program = "import sys, throttled.service.daemon; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    heavy = {"pyroute2", "psutil", "prometheus_client", "iptc", "redis", "rich", "textual"}
+    heavy |= {"smtplib", "email.message"}
+    assert not heavy & set(ended.stdout.decode().split())

@@ -14,14 +14,8 @@ from msgspec.structs import replace
 from lab.daemon.chain import spoil
 from lab.daemon.in_process import A, B, Lab, live
 from throttled.clock import now
-from throttled.control import protocol
-from throttled.control.protocol import (
-    ChangeResult,
-    Done,
-    ExplainResult,
-    ListResult,
-    StatusResult,
-)
+from throttled.control import requests
+from throttled.control.results import ChangeResult, Done, ExplainResult, ListResult, StatusResult
 from throttled.errors import (
     ThrottledError,
 )
@@ -39,17 +33,17 @@ def test_status(tmp_path: Path) -> None:
         lab.write("connect from unknown[198.51.100.7]", "no event")
 
         async def counted() -> bool:
-            status = await lab.ask(protocol.Status(), StatusResult)
+            status = await lab.ask(requests.Status(), StatusResult)
             return status.lines == 2 and status.events == {"connect": 1}
 
         await lab.until(counted)
-        status = await lab.ask(protocol.Status(), StatusResult)
+        status = await lab.ask(requests.Status(), StatusResult)
         assert (status.backend, status.mode, status.clients) == ("nftables", "enforce", 1)
         assert [tail.path for tail in status.tails] == [str(lab.log)]
         assert status.tails[0].exists
         assert status.tails[0].lag == 0
         assert [p for p in status.health if p.state == "fault"] == []
-        assert isinstance(await lab.ask(protocol.Ping(), Done), Done)
+        assert isinstance(await lab.ask(requests.Ping(), Done), Done)
 
     live(tmp_path, story)
 
@@ -58,7 +52,7 @@ def test_a_ban_is_listed_and_explained_with_its_lines(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(A)
         assert await lab.listed(1) == [(A, "mx", "ban")]
-        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        explained = await lab.ask(requests.Explain(A), ExplainResult)
         assert explained.network == "198.51.100.0/24"
         assert explained.active[0].action == "ban"
         assert len(explained.lines) == 11
@@ -76,21 +70,21 @@ def test_a_ban_is_listed_and_explained_with_its_lines(tmp_path: Path) -> None:
 
 def test_explain_before_anything_happened_and_of_the_protected(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        assert "nothing" in (await lab.ask(protocol.Explain(A), ExplainResult)).next
+        assert "nothing" in (await lab.ask(requests.Explain(A), ExplainResult)).next
         lab.garbage(A, 2)
 
         async def counted() -> bool:
-            explained = await lab.ask(protocol.Explain(A), ExplainResult)
+            explained = await lab.ask(requests.Explain(A), ExplainResult)
             return (
                 "throttled in mx after 11 more counted by limit errors "
                 "(now 10, limit 20, within 10m)" in explained.next
             )
 
         await lab.until(counted)
-        explained = await lab.ask(protocol.Explain("127.0.0.1"), ExplainResult)
+        explained = await lab.ask(requests.Explain("127.0.0.1"), ExplainResult)
         assert explained.protected
         assert "nothing" in explained.next
-        network = await lab.ask(protocol.Explain("198.51.100.0/24"), ExplainResult)
+        network = await lab.ask(requests.Explain("198.51.100.0/24"), ExplainResult)
         assert network.network == ""
 
     live(tmp_path, story)
@@ -100,14 +94,14 @@ def test_unban_frees_and_forgets(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(A)
         await lab.listed(1)
-        change = await lab.ask(protocol.Unban(A), ChangeResult)
+        change = await lab.ask(requests.Unban(A), ChangeResult)
         assert change.confirmed
         assert [row.action for row in change.changed] == ["ban"]
         assert await lab.listed(0) == []
-        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        explained = await lab.ask(requests.Explain(A), ExplainResult)
         assert {m.value for m in explained.meters} == {0}
         with pytest.raises(ThrottledError, match="neither"):
-            await lab.ask(protocol.Unban(A), ChangeResult)
+            await lab.ask(requests.Unban(A), ChangeResult)
         lab.garbage(A)
         await lab.listed(1)
 
@@ -116,7 +110,7 @@ def test_unban_frees_and_forgets(tmp_path: Path) -> None:
 
 def test_unban_with_an_exemption_lasts(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        await lab.ask(protocol.Unban(A, exempt=3600.0), ChangeResult)
+        await lab.ask(requests.Unban(A, exempt=3600.0), ChangeResult)
         lab.garbage(A)
         lab.garbage(B)
         exempt = [(A, "mx", "exempt"), (A, "submission", "exempt")]
@@ -127,10 +121,10 @@ def test_unban_with_an_exemption_lasts(tmp_path: Path) -> None:
 
 def test_unban_in_one_scope_leaves_the_other(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        change = await lab.ask(protocol.Ban(A, seconds=60.0, why="spam"), ChangeResult)
+        change = await lab.ask(requests.Ban(A, seconds=60.0, why="spam"), ChangeResult)
         assert {row.scope for row in change.changed} == {"mx", "submission"}
         assert "spam" in change.changed[0].why
-        await lab.ask(protocol.Unban(A, scope="mx"), ChangeResult)
+        await lab.ask(requests.Unban(A, scope="mx"), ChangeResult)
         assert await lab.listed(1) == [(A, "submission", "ban")]
 
     live(tmp_path, story)
@@ -139,8 +133,8 @@ def test_unban_in_one_scope_leaves_the_other(tmp_path: Path) -> None:
 def test_unban_all(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         for subject in (A, B, "203.0.113.0/24"):
-            await lab.ask(protocol.Ban(subject), ChangeResult)
-        change = await lab.ask(protocol.UnbanAll(), ChangeResult)
+            await lab.ask(requests.Ban(subject), ChangeResult)
+        change = await lab.ask(requests.UnbanAll(), ChangeResult)
         assert change.confirmed
         assert "6 " in change.message
         assert await lab.listed(0) == []
@@ -152,8 +146,8 @@ def test_unban_all(tmp_path: Path) -> None:
 def test_unban_all_leaves_exemptions(tmp_path: Path, scope: Scope | None) -> None:
     async def story(lab: Lab) -> None:
         lab.runtime.pipeline.decide([decision("exempt", B)], now())
-        await lab.ask(protocol.Ban(A, "mx"), ChangeResult)
-        change = await lab.ask(protocol.UnbanAll(scope), ChangeResult)
+        await lab.ask(requests.Ban(A, "mx"), ChangeResult)
+        change = await lab.ask(requests.UnbanAll(scope), ChangeResult)
         assert change.confirmed
         assert "1 " in change.message
         assert await lab.listed(1) == [(B, "mx", "exempt")]
@@ -190,8 +184,8 @@ def test_what_is_flushed_comes_back_with_its_rate(tmp_path: Path) -> None:
 def test_unban_all_of_one_scope(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         for subject in (A, B):
-            await lab.ask(protocol.Ban(subject), ChangeResult)
-        change = await lab.ask(protocol.UnbanAll("mx"), ChangeResult)
+            await lab.ask(requests.Ban(subject), ChangeResult)
+        change = await lab.ask(requests.UnbanAll("mx"), ChangeResult)
         assert change.confirmed
         assert "2 " in change.message
         assert await lab.listed(2) == [(A, "submission", "ban"), (B, "submission", "ban")]
@@ -206,8 +200,8 @@ def test_unban_all_of_one_scope(tmp_path: Path) -> None:
 
 def test_a_manual_throttle_replaces_a_ban(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
-        change = await lab.ask(protocol.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
+        await lab.ask(requests.Ban(A, scope="mx"), ChangeResult)
+        change = await lab.ask(requests.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
         assert change.confirmed
         assert await lab.listed(1) == [(A, "mx", "throttle")]
 
@@ -217,15 +211,15 @@ def test_a_manual_throttle_replaces_a_ban(tmp_path: Path) -> None:
 def test_what_operators_decide_has_its_origin_to_the_end(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(B)
-        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
-        await lab.ask(protocol.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
+        await lab.ask(requests.Ban(A, scope="mx"), ChangeResult)
+        await lab.ask(requests.Throttle(A, scope="mx", seconds=60.0), ChangeResult)
         await lab.listed(2)
-        rows = (await lab.ask(protocol.List(), ListResult)).rows
+        rows = (await lab.ask(requests.List(), ListResult)).rows
         assert {row.subject: row.origin for row in rows} == {A: "operator", B: "log"}
-        (decision,) = (await lab.ask(protocol.Explain(B), ExplainResult)).decisions
+        (decision,) = (await lab.ask(requests.Explain(B), ExplainResult)).decisions
         assert decision.origin == "log"
-        await lab.ask(protocol.Unban(A, scope="mx", exempt=60.0), ChangeResult)
-        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        await lab.ask(requests.Unban(A, scope="mx", exempt=60.0), ChangeResult)
+        explained = await lab.ask(requests.Explain(A), ExplainResult)
         assert [row.origin for row in explained.active] == ["operator"]
         actions = ["exempt", "release", "throttle", "release", "ban"]
         assert [d.action for d in explained.decisions] == actions
@@ -237,7 +231,7 @@ def test_what_operators_decide_has_its_origin_to_the_end(tmp_path: Path) -> None
 def test_a_manual_ban_of_a_protected_address_is_refused(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         with pytest.raises(ThrottledError, match="protected"):
-            await lab.ask(protocol.Ban("127.0.0.1"), ChangeResult)
+            await lab.ask(requests.Ban("127.0.0.1"), ChangeResult)
 
     live(tmp_path, story)
 
@@ -264,7 +258,7 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 
     async def third(lab: Lab) -> None:
         assert ("203.0.113.5", "mx", "ban") in await lab.listed(3)
-        await lab.ask(protocol.Unban("203.0.113.5"), ChangeResult)
+        await lab.ask(requests.Unban("203.0.113.5"), ChangeResult)
         await after(lab)
 
     live(tmp_path, third, lab)
@@ -278,14 +272,14 @@ def test_what_an_unban_forgot_stays_forgotten_after_a_restart(
     tmp_path: Path, *, everybody: bool
 ) -> None:
     async def value(lab: Lab, subject: str) -> int:
-        explained = await lab.ask(protocol.Explain(subject), ExplainResult)
+        explained = await lab.ask(requests.Explain(subject), ExplainResult)
         return max(meter.value for meter in explained.meters)
 
     async def before(lab: Lab) -> None:
         lab.garbage(A)
         lab.garbage(B)
         await lab.listed(2)
-        unban = protocol.UnbanAll() if everybody else protocol.Unban(A)
+        unban = requests.UnbanAll() if everybody else requests.Unban(A)
         await lab.ask(unban, ChangeResult)
 
     async def after(lab: Lab) -> None:
@@ -305,12 +299,12 @@ def test_lines_are_shown_from_a_log_that_was_compressed_since(tmp_path: Path) ->
         lab.write(f"connect from unknown[{B}]")
 
         async def read_on() -> bool:
-            return (await lab.ask(protocol.Status(), StatusResult)).lines == 12
+            return (await lab.ask(requests.Status(), StatusResult)).lines == 12
 
         await lab.until(read_on)
         rotated.with_name("mail.log.2.gz").write_bytes(gzip.compress(rotated.read_bytes()))
         rotated.unlink()
-        explained = await lab.ask(protocol.Explain(A), ExplainResult)
+        explained = await lab.ask(requests.Explain(A), ExplainResult)
         assert len(explained.lines) == 11
         assert all("non-SMTP command" in line.text for line in explained.lines)
 
@@ -319,14 +313,14 @@ def test_lines_are_shown_from_a_log_that_was_compressed_since(tmp_path: Path) ->
 
 def test_a_ban_ends_in_a_throttle(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        await lab.ask(protocol.Ban(A, scope="mx"), ChangeResult)
-        await lab.ask(protocol.Ban(B, scope="mx", seconds=1.0), ChangeResult)
+        await lab.ask(requests.Ban(A, scope="mx"), ChangeResult)
+        await lab.ask(requests.Ban(B, scope="mx", seconds=1.0), ChangeResult)
 
         async def ended() -> bool:  # a length that an operator stated is all there is
             return await lab.listed(1) == [(A, "mx", "throttle")]
 
         await lab.until(ended)
-        (row,) = (await lab.ask(protocol.List(), ListResult)).rows
+        (row,) = (await lab.ask(requests.List(), ListResult)).rows
         assert (row.limit, row.origin) == ("ladder", "operator")
 
     lab = Lab(tmp_path)
@@ -336,7 +330,7 @@ def test_a_ban_ends_in_a_throttle(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_read_is_reported_and_others_go_on(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
-        status = await lab.ask(protocol.Status(), StatusResult)
+        status = await lab.ask(requests.Status(), StatusResult)
         assert {tail.path: tail.exists for tail in status.tails} == {
             str(tmp_path / "mail.log"): True,
             str(tmp_path / "absent" / "x.log"): False,
@@ -354,7 +348,7 @@ def test_a_database_that_is_none_does_not_stop_protection(tmp_path: Path) -> Non
     (tmp_path / "t.db").write_bytes(b"this is no database" * 100)
 
     async def story(lab: Lab) -> None:
-        status = await lab.ask(protocol.Status(), StatusResult)
+        status = await lab.ask(requests.Status(), StatusResult)
         assert "fault" in {finding.state for finding in status.health}
         lab.garbage(A)
         await lab.listed(1)
@@ -388,18 +382,18 @@ def test_a_database_that_another_program_altered(tmp_path: Path, seed: int) -> N
         lab.garbage(A)
         lab.write(f"disconnect from x.test[{B}] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5")
         await lab.listed(1)
-        await lab.ask(protocol.Allow("203.0.113.0/24"), ChangeResult)
+        await lab.ask(requests.Allow("203.0.113.0/24"), ChangeResult)
 
     async def goes_on(lab: Lab) -> None:
         lab.garbage("198.51.100.99")
 
         async def banned() -> bool:
-            explained = await lab.ask(protocol.Explain("198.51.100.99"), ExplainResult)
+            explained = await lab.ask(requests.Explain("198.51.100.99"), ExplainResult)
             return [row.action for row in explained.active] == ["ban"]
 
         await lab.until(banned)
         lab.runtime.health.tick(now())
-        for request, kind in ((protocol.Status(), StatusResult), (protocol.List(), ListResult)):
+        for request, kind in ((requests.Status(), StatusResult), (requests.List(), ListResult)):
             await lab.ask(request, kind)
 
     lab = live(tmp_path, begin)
@@ -423,8 +417,8 @@ def test_existing_logs_are_read_for_evidence_and_bans_do_not_wait(tmp_path: Path
             return lab.runtime.backlog.done
 
         await lab.until(done)
-        assert (await lab.ask(protocol.Status(), StatusResult)).backlog == ""
-        past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
+        assert (await lab.ask(requests.Status(), StatusResult)).backlog == ""
+        past = (await lab.ask(requests.Explain(B), ExplainResult)).past
         assert past.deliveries == 40_000 - 40_000 // 30
 
     async def again(lab: Lab) -> None:
@@ -432,7 +426,7 @@ def test_existing_logs_are_read_for_evidence_and_bans_do_not_wait(tmp_path: Path
             return lab.runtime.backlog.done
 
         await lab.until(done)
-        past = (await lab.ask(protocol.Explain(B), ExplainResult)).past
+        past = (await lab.ask(requests.Explain(B), ExplainResult)).past
         assert past.deliveries == 40_000 - 40_000 // 30
 
     live(tmp_path, again, live(tmp_path, first, lab))
