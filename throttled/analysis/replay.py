@@ -8,7 +8,6 @@ nothing is reported then.
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import tzinfo
 from operator import length_hint
 from types import MappingProxyType
@@ -25,7 +24,7 @@ from throttled.log_paths import is_journal
 from throttled.model import Activity, Decision, Event, Evidence, Facts, Report
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
-from throttled.sources.parsing import Parsed, Parsing
+from throttled.sources.parsing import Parsed, parse
 from throttled.store.database import Database
 from throttled.store.hourly import HOUR
 from throttled.store.store import Store, StoredPosition
@@ -174,34 +173,33 @@ class Replay:
         Raises:
             SourceError: a log cannot be read.
         """
-        with closing(Parsing(self._zone)) as parsing:
-            for path in in_order(paths, self._zone):
-                self._log += 1
-                lines_of, others = with_hosts(path, self._facts, self._zone)
-                if is_journal(path) or others:
-                    self._pipeline.engine.hosts.local(self._log)
-                if others:
-                    self.summary.others[path] = others
-                for parsed in parsing.parse(lines_of, reference(path)):
-                    yield from self._read(parsed)
-                    if progress is not None:
-                        progress(path, parsed.consumed)
+        for path in in_order(paths, self._zone):
+            self._log += 1
+            lines_of, others = with_hosts(path, self._facts, self._zone)
+            if is_journal(path) or others:
+                self._pipeline.engine.hosts.local(self._log)
+            if others:
+                self.summary.others[path] = others
+            for parsed in parse(path, lines_of, Parser(self._zone, reference(path))):
+                yield from self._read(parsed)
+                if progress is not None:
+                    progress(path, parsed.consumed)
         if self.summary.last:
             yield from self._settle(self.summary.last)
         self._summarise()
 
     def _read(self, parsed: Parsed) -> Iterator[Decision | Report]:
-        lines = parsed.lines
+        events = parsed.events
         parsed.report(self._pipeline.skipped)
-        pending = iter(parsed.events)
+        pending = iter(events)
         while True:
             try:
                 yield from self._count(pending)
                 break
-            except Exception as error:  # noqa: BLE001 - the lines after it count
-                line = lines[len(lines) - length_hint(pending) - 1]
-                self._pipeline.skipped.add("line", error, line)
-        self.summary.lines += len(lines)
+            except Exception as error:  # noqa: BLE001 - the events after it count
+                event = events[len(events) - length_hint(pending) - 1]
+                self._pipeline.skipped.add("event", error, event)
+        self.summary.lines += parsed.lines
 
     def _count(self, pending: Iterator[Event | None]) -> Iterator[Decision | Report]:
         step = self._pipeline.engine.step

@@ -30,7 +30,6 @@ from throttled.health.senders import SenderReporter
 from throttled.health.silence import Silence, logged
 from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
-from throttled.metrics.exposition import expose
 from throttled.metrics.server import MetricsServer
 from throttled.model import Finding, Report, Ruleset
 from throttled.notify.hook import Hook
@@ -135,7 +134,7 @@ class Runtime:
             self.requests,
         )
         self._closing.callback(self.configurator.close)
-        self.metrics = MetricsServer(lambda: expose(status(self.desk), exposed(self.desk)))
+        self.metrics = MetricsServer(self._expose)
         self._closing.callback(self.metrics.stop)
         self._closing.callback(self.handshakes.close)
         self._closing.callback(self.requests.close)
@@ -233,6 +232,11 @@ class Runtime:
         self._closing.callback(ender.close)
         always = (self.overload,) if self.observing else (ender, self.overload)
         return Announcer(single, (self.journal.bulk,), always)
+
+    def _expose(self) -> bytes:
+        from throttled.metrics.exposition import expose  # noqa: PLC0415 - see `MetricsServer.serve`
+
+        return expose(status(self.desk), exposed(self.desk))
 
     def _report(self, reports: Sequence[Report]) -> None:
         """Say which senders crossed a limit."""

@@ -4,8 +4,11 @@ Signals, real Postfix and kill -9 are in tests/system.
 """
 
 import asyncio
+import importlib
 import os
 import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -202,6 +205,7 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
     lab = Lab(tmp_path)
     daemon = Daemon(Options(str(lab.config), backend="nftables", mode=mode))
     Store.open(":memory:").close()  # imports what a child may not read any more
+    importlib.import_module("throttled.metrics.exposition")  # as well
     child = os.fork()
     if child == 0:
         status = 9
@@ -216,3 +220,12 @@ def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -
             os._exit(status)
     expected = {"enforce": 2, "observe": 1}[mode]
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
+
+
+def test_the_daemon_needs_no_library_of_one_backend_or_of_metrics() -> None:
+    """Each costs every host memory, and time at each start."""
+    program = "import sys, throttled.service.daemon; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    heavy = {"pyroute2", "psutil", "prometheus_client", "iptc", "redis", "rich", "textual"}
+    heavy |= {"smtplib", "email.message"}
+    assert not heavy & set(ended.stdout.decode().split())
