@@ -59,7 +59,7 @@ class FirstWeek:
             known.sent += 1
         if length or not known.last <= now.wall < known.last + HOUR:
             known.last = now.wall
-            store.know(_NAME, msgspec.json.encode(known), now.wall)
+            store.known.put(_NAME, msgspec.json.encode(known), now.wall)
         self._known = known
         return length
 
@@ -84,7 +84,7 @@ class FirstWeek:
 
 
 def _load(store: Store) -> Observed | None:
-    value = store.known(_NAME)
+    value = store.known.get(_NAME)
     try:
         return msgspec.json.decode(value, type=Observed) if value else None
     except msgspec.MsgspecError:  # altered by another program

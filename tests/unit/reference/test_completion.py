@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.daemon.in_process import A, Lab, live
 from reference import completion
-from throttled.control.protocol import Allow, ChangeResult
-from unit.service.test_daemon import A, Lab, live
+from throttled.control.requests import Allow
+from throttled.control.results import ChangeResult
 
 THROTTLED = Path(sys.executable).with_name("throttled")
 V6 = "2001:db8:1:2:3:4:5:6"
