@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
+from throttled.decide import client_peaks
 from throttled.errors import BackendError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.notify.journal import SHOWN
@@ -195,12 +196,12 @@ class Maintenance:
             StoreError: what is left is still in memory.
         """
         engine = self._pipeline.engine
-        watched = engine.watched()
+        watched = client_peaks.watched(engine.gauges())
         for _ in range(_PEAKS_PIECES):
-            peaks = engine.peaks(_PEAKS_PIECE)
+            peaks = client_peaks.noted(engine.gauges(), _PEAKS_PIECE)
             self._pipeline.recorder.store.peaks.write(peaks, watched, self._clock().wall)
             watched = []  # reported once is enough
-            engine.recorded(peaks)
+            client_peaks.recorded(engine.gauges(), peaks)
             yield len(peaks)
             if len(peaks) < _PEAKS_PIECE:
                 break

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
-from throttled.host import greeting, maincf, master, postconf
+from throttled.host import greeting, maincf, master, postconf, reverting
 from throttled.host.changes import Change, Journal, Replacement, Setting
 from throttled.host.greeting import Endpoint
 from throttled.host.maincf import MainCf
@@ -114,24 +114,6 @@ def recover(target: Target) -> Result:
     return result
 
 
-def reverted(main: MainCf, change: Change) -> tuple[bytes, list[Setting], list[str]]:
-    """Return a main.cf without a change.
-
-    Returns:
-        The text, what differs, and the parameters that others changed since, which stay.
-
-    Raises:
-        HostError: postconf refuses.
-    """
-    if main.text == change.after:
-        return change.before, [setting.backwards() for setting in change.settings], []
-    now = maincf.written(main, [setting.name for setting in change.settings])
-    ours = [s for s in change.settings if now.get(s.name) == s.after and s.after != s.before]
-    kept = [s.name for s in change.settings if now.get(s.name) not in (s.after, s.before)]
-    text = maincf.edited(main, {s.name: s.before for s in ours}) if ours else main.text
-    return text, [setting.backwards() for setting in ours], kept
-
-
 def _apply(target: Target, main: MainCf, change: Change) -> Result:
     instance = postconf.read(target.directory)
     services = list(greeting.endpoints(instance))
@@ -145,9 +127,9 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
             if main.text != change.after:
                 maincf.replace(main, change.after)
             for file in change.more:
-                _replace(target.directory, file)
+                reverting.replace(target.directory, file)
         except ThrottledError:
-            _revert(target, change)
+            reverting.revert(target.directory, change)
             target.journal.changes.remove(change)
             target.journal.save()
             raise
@@ -256,7 +238,7 @@ def _answering(
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
     try:
-        kept, reverted_any = _revert(target, change)
+        kept, reverted_any = reverting.revert(target.directory, change)
     except ThrottledError as error:
         why = f"{change.why}; " if change.why else ""
         hint = "correct that, then: throttled postfix undo"
@@ -293,61 +275,6 @@ def _settle(watch: Watch) -> None:
         time.sleep(_POLL)
 
 
-def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
-    """Write main.cf without a change; return what others changed, and whether it was written."""
-    kept_files, files = _revert_files(target.directory, change)
-    for left in reversed(range(_TRIES)):
-        main = maincf.read(target.directory)
-        text, _, kept = reverted(main, change)
-        try:
-            if differs := text != main.text:
-                maincf.replace(main, text)
-        except RefusedError:  # another program writes it at this moment
-            if not left:
-                raise
-        else:
-            break
-    maincf.release(target.directory)
-    return [*kept, *kept_files], differs or files
-
-
-def write(target: Target, main: MainCf, text: bytes, more: Iterable[Replacement]) -> None:
-    """Replace files without a reload or a verdict, main.cf last. The caller has the lock.
-
-    Raises:
-        ThrottledError: one cannot be replaced.
-    """
-    for one in more:
-        _replace(target.directory, one)
-    if text != main.text:
-        maincf.replace(main, text)
-
-
-def _replace(directory: str, one: Replacement) -> None:
-    """Replace a file beside main.cf.
-
-    Raises:
-        ThrottledError: it cannot be, or is no more what it was.
-    """
-    file = maincf.read(directory, one.name)
-    if file.text != one.before:
-        raise RefusedError(f"{file.path} was changed meanwhile by another program", "try again")
-    maincf.replace(file, one.after)
-
-
-def _revert_files(directory: str, change: Change) -> tuple[list[str], bool]:
-    """Write the files beside main.cf as before; return those that others changed, and whether."""
-    kept, any_reverted = [], False
-    for one in reversed(change.more):
-        text = maincf.read(directory, one.name).text
-        if text == one.after and text != one.before:
-            _replace(directory, one.backwards())
-            any_reverted = True
-        elif text != one.before:
-            kept.append(one.name)
-    return kept, any_reverted
-
-
 def _unthrottle(target: Target, services: list[str]) -> None:
     """Disable and enable services (`smtp/inet`): master(8) makes them anew, and starts them."""
     main = maincf.read(target.directory)
@@ -363,7 +290,7 @@ def _unthrottle(target: Target, services: list[str]) -> None:
         maincf.replace(main, text)
         master.reload(target.directory)
     target.step("disabled")
-    _revert(target, change)
+    reverting.revert(target.directory, change)
     _reload(target.directory)
     change.outcome = "restored"
     with suppress(HostError):

@@ -10,6 +10,7 @@ from throttled.clock import Moment
 from throttled.core import maintenance as upkeep
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
+from throttled.decide.client_peaks import noted
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
 from throttled.model import (
@@ -290,7 +291,7 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
     world.wait(1)
     assert kept() == 2
     world.wait(60)
-    assert (kept(), world.pipeline.engine.peaks(9)) == (3, [])
+    assert (kept(), noted(world.pipeline.engine.gauges(), 9)) == (3, [])
 
 
 def failing(*_: object) -> None:

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from lab.mail.orders import MESSAGES, shuffled
 from lab.mail.orders import Message as Filtered
-from throttled.decide import owners
+from throttled.decide import owners, place
 from throttled.decide import queue as room
-from throttled.decide.queue import Queue, Use
+from throttled.decide.queue import Queue
+from throttled.decide.uses import Use
 from throttled.model import Event, Facts, Message
 from throttled.parse.parser import Parser
 
@@ -337,8 +338,9 @@ def test_the_oldest_is_evicted_at_the_cap() -> None:
 
 
 def test_everything_else_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_NAMES", "_DOMAINS", "_ADDRESSES"):
+    for name in ("_NAMES", "_DOMAINS"):
         monkeypatch.setattr(room, name, 2)
+    monkeypatch.setattr(place, "_ADDRESSES", 2)
     monkeypatch.setattr(owners, "_SHARED", 2)
     log = Log()
     for number in range(9):
