@@ -30,8 +30,10 @@ lint: setup
 ## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
 test: lint
 	scripts/bootstrap deb
-	$(PYTEST) $(AT_ONCE) --cov --cov-context=test --cov-report=
+	# Coverage doubles the time of a test: only for those that scripts/check-coverage is about.
+	$(PYTEST) -n auto -m pure --cov --cov-context=test --cov-report= tests/unit
 	.venv/bin/python scripts/check-coverage
+	$(PYTEST) $(AT_ONCE) -m 'not pure'
 
 ## make mutants  changes of a module that no test notices: ARGS=throttled/decide/limits.py
 mutants: setup

@@ -247,7 +247,7 @@ def test_what_was_open_before_counts(make: Make) -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_newcomers_get_in_during_a_flood_of_forged_syns(make: Make, version: int) -> None:
-    host = make(cap=80, pace=8)
+    host = make(cap=80, pace=8, places=10)
     target = SERVER4 if version == 4 else SERVER6
     friends = [each for each in FRIENDS if (":" in each) == (version == 6)]
     waits = []

@@ -109,8 +109,8 @@ class Strangers:
         """Whether the open connections are to be looked at each time."""
         if self._admission is None:
             return False
-        many = self._counts.open >= at_once(self.wanted.cap) // 2
-        return many or self.delays.since > 0 or not self._admission.exact
+        more = self._counts.open > self._processes.ready
+        return more or self.delays.since > 0 or not self._admission.exact
 
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""

@@ -150,7 +150,7 @@ class Processes:
         Args:
             cap: connections that strangers may have in the end.
         """
-        self._ready = 0  # for strangers
+        self.ready = 0  # for strangers
         self._cap = cap
         self._room = at_once(cap)
         self._latest = self._earlier = 0  # most that were accepted within two times
@@ -159,7 +159,7 @@ class Processes:
     @property
     def places(self) -> int:
         """Connections that strangers may have open now."""
-        return min(self._cap, self._ready + self._room)
+        return min(self._cap, self.ready + self._room)
 
     def see(
         self, at: float, accepted: int, known: int, waiting: int, *, starting: bool = False
@@ -178,7 +178,7 @@ class Processes:
             self._earlier = self._latest if fresh else 0
             self._latest, self._ends = 0, at + _STAYS / 2
         self._latest = max(self._latest, accepted)
-        self._ready = max(self._latest, self._earlier) - known
+        self.ready = max(self._latest, self._earlier) - known
         if waiting > self._room // 2:
             self._room = max(_ROOM, self._room // 2)
         elif waiting <= self._room // 4:

@@ -151,9 +151,10 @@ def test_drops_by_the_pace_are_none_by_the_cap(strangers: Strangers, means: list
 
 def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list[Broken]) -> None:
     strangers.step(at(1), dropping=True)
-    means[0].current = AdmissionCounts(open=10)
+    looks = [strangers.busy]
+    means[0].current = AdmissionCounts(open=41)
     strangers.step(at(1.25), dropping=True)
-    assert strangers.busy
+    looks.append(strangers.busy)
     good = sockets(3, far=b"\xcb\x00\x71")
     waiting = [one._replace(inode=0) for one in sockets(11, far=b"\xc6\x33\x65")]
     strangers.sample([*sockets(40), *good, *waiting, *sockets(50, port=587)], at(1.5))
@@ -162,10 +163,14 @@ def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list
     strangers.sample(good, at(1.75))
     strangers.step(at(2), dropping=True)
     assert means[0].limits.places == 50
+    means[0].current = AdmissionCounts(open=40)
+    strangers.step(at(2), dropping=True)
+    looks.append(strangers.busy)
+    assert looks == [False, True, False]
     assert not strangers.starting
     means[0].current = AdmissionCounts(dropped_pace=9)
     strangers.step(at(2.25), dropping=True)
-    assert strangers.starting
+    assert (strangers.starting, strangers.busy) == (True, True)
 
 
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
