@@ -16,6 +16,7 @@ from typing import Literal
 
 from throttled import address
 from throttled.clock import Moment
+from throttled.core import exemptions
 from throttled.core.behind import SPARED, Behind
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer
@@ -33,6 +34,7 @@ from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
     ACTIONS,
+    RESTRICTING,
     SCOPES,
     Crossing,
     Decision,
@@ -129,7 +131,9 @@ class Pipeline:
         else:
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
-        return self.recorder.unban(subject, scope, now, exempt_until, origin)
+        count = self.recorder.unban(subject, scope, now, exempt_until, origin)
+        self._end_exemptions([(subject, one) for one in SCOPES if scope in (None, one)], now)
+        return count
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
@@ -138,6 +142,11 @@ class Pipeline:
             self.engine.reset(subject, scope)
             self.senders.reset(subject)
         self.recorder.unban_many(exempt, now)
+        self._end_exemptions(list(exempt), now)
+
+    def _end_exemptions(self, released: Sequence[Key], now: Moment) -> None:
+        if ends := exemptions.ended(released, self.recorder.store, now.wall):
+            self.decide(ends, now)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
@@ -318,7 +327,7 @@ class Pipeline:
         return [
             entry
             for d in decisions
-            if address.is_network(d.subject)
+            if address.is_network(d.subject) and d.action != "release"
             for entry in self._entries_in(d.subject, d.scope, d.until, now)
         ]
 
@@ -377,6 +386,10 @@ class Pipeline:
                 are renewed, as renewing sets them to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
+        again = {(d.subject, d.scope) for d in decisions if d.action in RESTRICTING}
+        released = {(d.subject, d.scope) for d in decisions if d.action == "release"} - again
+        ends = exemptions.ended(released, self.recorder.store, now.wall) if released else []
+        decisions = [*decisions, *ends]
         self.recorder.record(now, decisions, positions)
         if began is not None and decisions:
             self.counts.decided.add(time.perf_counter() - began, len(decisions))

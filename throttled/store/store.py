@@ -50,6 +50,7 @@ from throttled.store import (
 )
 from throttled.store.database import Database
 from throttled.store.hourly import Hourly
+from throttled.store.listed import Claims
 from throttled.store.listing import Cursor, Filter, Order, Shift
 from throttled.store.migrate import scripts
 from throttled.store.period import Period
@@ -95,6 +96,11 @@ class Store:
     def skipped(self) -> Skipped:
         """Rows that another program altered so that they are none."""
         return self._database.skipped
+
+    @property
+    def claims(self) -> Claims:
+        """What imported lists say of subjects whose active entry is another's."""
+        return Claims(self._database)
 
     def gone(self) -> bool:
         """Return whether the file was deleted or replaced since it was opened."""
@@ -217,6 +223,11 @@ class Store:
             if evidence:
                 record.evidence(connection, evidence, now)
             return load.senders(connection, network, scope, until, now, most, only)
+
+    def exempted(self, network: str, scope: Scope, now: float) -> list[str]:
+        """Return the good senders that are exempt from what is active against networks."""
+        with self._database.guard() as connection:
+            return load.exempted(connection, network, scope, now)
 
     def good_addresses(self, after: str, now: float, count: int) -> list[str]:
         """Return addresses whose evidence may make them known good, from one on, in order."""
