@@ -72,7 +72,7 @@ from throttled.service.announce import (
     report_behind,
 )
 from throttled.service.configuration import LiveConfiguration, Options
-from throttled.service.first_week import FirstWeek
+from throttled.service.first_week import FirstWeek, end_observing
 from throttled.service.fleet import FleetLink
 from throttled.service.host_watch import HostWatch
 from throttled.service.last_mail import LastMail
@@ -620,6 +620,8 @@ class Daemon:
         if self.observing:
             first_week = FirstWeek(self.config.database(), self.hook.mail)
             schedule.every(0, lambda moment: self._first_week(first_week, moment))
+        else:
+            end_observing(self.config.observed())
         return schedule
 
     def _first_week(self, first_week: FirstWeek, moment: Moment) -> None:
