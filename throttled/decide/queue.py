@@ -175,6 +175,10 @@ class Queue:
         """Return a canonical subject that an operator wrote as it is counted here."""
         return subjects.counted(subject, self._local_domain)
 
+    def spellings(self, subject: str) -> list[str]:
+        """Return the canonical subjects that are counted here as this one is."""
+        return subjects.spellings(subject, self._local_domain)
+
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""
         return self._names.get(subject, subject)

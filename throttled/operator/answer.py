@@ -62,7 +62,9 @@ def _ping(_desk: Desk, _request: protocol.Ping, _peer: Peer) -> Done:
 
 def _audit(desk: Desk, request: protocol.Audit, _peer: Peer) -> AuditResult:
     since = desk.clock().wall - request.seconds if request.seconds else 0.0
-    return AuditResult(desk.store.changes(since, request.subject, request.max))
+    spellings = desk.pipeline.senders.queue.spellings
+    subjects = None if request.subject is None else spellings(request.subject)
+    return AuditResult(desk.store.changes(since, subjects, request.max))
 
 
 def _prove(desk: Desk, _request: protocol.Prove, _peer: Peer) -> Done:

@@ -646,11 +646,11 @@ class Store:
             audit.write(connection, change, command)
 
     def changes(
-        self, since: float = 0.0, subject: str | None = None, count: int = 1000
+        self, since: float = 0.0, subjects: Sequence[str] | None = None, count: int = 1000
     ) -> list[Change]:
-        """Return what operators changed since then, about one subject or all, the latest first."""
+        """Return what operators changed since then, of some subjects or all, the latest first."""
         with self._database.guard() as connection:
-            return audit.read(connection, since, subject, count)
+            return audit.read(connection, since, subjects, count)
 
     def prune(self, now: float) -> bool:
         """Delete some of what is old, write the log back; return whether to call again soon."""

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from throttled.control import protocol
 from throttled.control.protocol import (
     AccountsResult,
+    AuditResult,
     ChangeResult,
     ExplainResult,
     FindResult,
@@ -61,7 +62,12 @@ def test_an_account_is_found_with_the_local_domain(tmp_path: Path) -> None:
         await lab.ask(protocol.Allow("account:Alice@local.test"), ChangeResult)
         assert lab.daemon.pipeline.ladder.protection.sender(ALICE)
         lab.daemon.pipeline.senders.facts(facts)  # `allow` reads those of this host again
-        await lab.ask(protocol.Disallow("account:Alice@local.test"), ChangeResult)
+        await lab.ask(protocol.Disallow("account:Alice"), ChangeResult)
+        for typed in ("account:alice", "account:ALICE@local.test"):
+            lab.daemon.pipeline.senders.facts(facts)
+            found = (await lab.ask(protocol.Audit(typed), AuditResult)).rows
+            assert [row.op for row in found] == ["disallow", "allow"], typed
+        assert (await lab.ask(protocol.Audit("account:alice@b.test"), AuditResult)).rows == []
         assert not lab.daemon.pipeline.ladder.protection.sender(ALICE)
 
     live(tmp_path, story)

@@ -19,7 +19,7 @@ def test_what_is_written_is_read_the_latest_first() -> None:
     store.write_change(other)
     assert store.changes() == [other, CHANGE]
     assert store.changes(since=1000.0) == [other]
-    assert store.changes(subject="192.0.2.7") == [CHANGE]
+    assert store.changes(subjects=["192.0.2.7", "192.0.2.6"]) == [CHANGE]
     assert store.changes(count=1) == [other]
 
 
