@@ -127,6 +127,7 @@ class Queue:
         self._inside = _Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
         self.mailboxes.delimiters = facts.delimiters
+        self.mailboxes.pipes = facts.pipes
 
     def clear(self) -> None:
         """Evict everything, names of accounts too."""
