@@ -88,7 +88,7 @@ def test_after_a_day_of_observing_a_mail_says_what_would_have_been_done(
     guard.configure(_NOTIFY)
     now = time.time()
     with closing(Store.open(str(guard.home / "throttled.observe.db"))) as store:
-        store.know("observing", msgspec.json.encode(Observed(now - DAY - 60, now)), now)
+        store.known.put("observing", msgspec.json.encode(Observed(now - DAY - 60, now)), now)
         ban = Decision(now - HOUR, "ban", "198.18.70.98", "mx", "errors", 1, now + 600, "x")
         store.record(now, [ban])
     mail = arrived(lab, lambda: guard.start("--mode", "observe"))
@@ -118,7 +118,7 @@ def observed_since(guard: Daemon) -> float:
 
     def read() -> bool:
         with closing(Store.open(str(guard.home / "throttled.observe.db"), readonly=True)) as store:
-            value = store.known("observing")
+            value = store.known.get("observing")
         if value:
             found.append(msgspec.json.decode(value, type=Observed).since)
         return bool(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from throttled.address import is_named
 from throttled.cli import output, senders
 from throttled.cli.output import moment, number
-from throttled.control.protocol import ExplainResult, LogText, MeterRow
+from throttled.control.results import ExplainResult, LogText, MeterRow
 from throttled.log_paths import is_journal
 from throttled.model import DONE, LINES, SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration

@@ -14,7 +14,8 @@ from throttled.cli.daemon import ask
 from throttled.cli.lists import Bad
 from throttled.cli.progress import steps
 from throttled.control.bulk import LASTING
-from throttled.control.protocol import MAX_ROWS, Entered, Import, List, ListResult
+from throttled.control.requests import MAX_ROWS, Entered, Import, List
+from throttled.control.results import ListResult
 from throttled.errors import UsageError
 from throttled.model import SCOPES, Scope, Snapshot
 

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label, Static
 
 from throttled.cli import output
-from throttled.control.protocol import Worst
+from throttled.control.results import Worst
 from throttled.model import Decision
 
 HELP = """\

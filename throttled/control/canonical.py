@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from throttled import address
 from throttled import subjects as named
 from throttled.control.bulk import UnbanMany
-from throttled.control.protocol import (
+from throttled.control.requests import (
     Allow,
     Audit,
     Ban,

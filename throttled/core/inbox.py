@@ -221,7 +221,7 @@ class Inbox:
     ) -> None:
         pasts = self._store.past(self.judge.keys(bans), now.wall)
         if peer.room < len(bans):  # counted again only where the limit is near
-            peer.room = max(0, self._settings.most - self._store.of_peer(peer.name, now.wall))
+            peer.room = max(0, self._settings.most - self._store.fleet.count(peer.name, now.wall))
         recorder = self._pipeline.recorder
         ruling = self.judge.judge(
             peer.name,
@@ -305,7 +305,7 @@ class Inbox:
                 releases.append(Decision(now.wall, "release", *what, why, origin=f"peer:{name}"))
                 request = json.encode(row).decode()
                 about = 0, f"peer:{name}", 0, "", "unban", row.subject, request, why, True
-                self._store.write_change(Change(now.wall, *about))
+                self._store.audit.write(Change(now.wall, *about))
             yield
         if releases:
             self._announce(releases)
@@ -315,7 +315,7 @@ class Inbox:
     ) -> Literal["refused", "known", "kept", "unbanned"]:
         if not acceptable(PeerBan(row.subject, row.scope, 0.0, OPERATOR, 0, 0, 0)):
             return "refused"
-        active = self._store.snapshots(now.wall, Filter(row.scope, subject=row.subject))
+        active = self._store.listing.snapshots(now.wall, Filter(row.scope, subject=row.subject))
         active = [each for each in active if each.action != "exempt"]
         exempt = wire.seconds_left(row.exempt, age, EXEMPT)
         if not active and not exempt:

@@ -107,7 +107,7 @@ class Maintenance:
                 return
             self._shift = Shift(moment.wall - jump, jump)
         jump, moved = self._shift.seconds, 0
-        for count in self._pipeline.recorder.store.shift(self._shift, _PIECE):
+        for count in self._pipeline.recorder.store.active.shift(self._shift, _PIECE):
             moved += count
             await asyncio.sleep(0)
         self._shift = None
@@ -121,7 +121,7 @@ class Maintenance:
         first: list[tuple[Snapshot, Decision]] = []
         count = 0
         try:
-            for rows in self._pipeline.recorder.store.ended(self._clock().wall, _PIECE):
+            for rows in self._pipeline.recorder.store.active.ended(self._clock().wall, _PIECE):
                 moment = self._clock()
                 if not self.steady(moment):
                     return
@@ -166,7 +166,7 @@ class Maintenance:
         if not senders.enabled:
             if not self._emptied:
                 limits = self._pipeline.ladder.policy.limits
-                store.remove_senders([n for n, limit in limits.items() if limit.of == "client"])
+                store.senders.remove([n for n, limit in limits.items() if limit.of == "client"])
             self._emptied = True
             return
         self._emptied = False
@@ -174,7 +174,7 @@ class Maintenance:
         today = day_of(moment.wall)
         if today != self._learned:
             self._learned = today
-            highest = store.highest_days(today)
+            highest = store.senders.highest(today)
             senders.learn(highest, since=bool(highest))
 
     def keep_days(self) -> None:
@@ -185,7 +185,7 @@ class Maintenance:
         """
         senders = self._pipeline.senders
         if days := senders.days():
-            self._pipeline.recorder.store.add_sender_days(days)
+            self._pipeline.recorder.store.senders.add(days)
             senders.stored()
 
     def keep_peaks(self) -> Iterator[int]:
@@ -198,7 +198,7 @@ class Maintenance:
         watched = engine.watched()
         for _ in range(_PEAKS_PIECES):
             peaks = engine.peaks(_PEAKS_PIECE)
-            self._pipeline.recorder.store.keep_peaks(peaks, watched, self._clock().wall)
+            self._pipeline.recorder.store.peaks.write(peaks, watched, self._clock().wall)
             watched = []  # reported once is enough
             engine.recorded(peaks)
             yield len(peaks)
@@ -211,7 +211,7 @@ class Maintenance:
             return
         self._counted = moment.boot
         with suppress(BackendError):  # reported by whoever repairs the table
-            self._pipeline.recorder.store.count_drops(backend.dropped(), moment.wall)
+            self._pipeline.recorder.store.hourly.count_drops(backend.dropped(), moment.wall)
 
     async def _prune(self) -> None:
         moment = self._clock()

@@ -125,7 +125,7 @@ class Outbox:
         names = self._names.rows(now)
         if names and "names" in self._settings.share:
             return self._send("names", names, _Sent(self._published, self._again), now)
-        while self._again is not None or self._store.last_decision() > self._published:
+        while self._again is not None or self._store.fleet.last() > self._published:
             kind, rows, sent = self._piece(now)
             if rows:
                 return self._send(kind, rows, sent, now)
@@ -135,7 +135,7 @@ class Outbox:
             return self._send("unban", unbans, _Sent(self._published, None, self._looked), now)
         if now.boot - self._beat < _HEARTBEAT:
             return None
-        entries = sum(self._store.counts(now.wall).values())
+        entries = sum(self._store.active.counts(now.wall).values())
         beat = Heartbeat(__version__, entries)
         return self._send("heartbeat", [beat], _Sent(self._published), now)
 
@@ -154,7 +154,7 @@ class Outbox:
         if "unbans" not in self._settings.share:
             return False
         joint = scopes if not before.until or before.scope == scopes else ""
-        self._clearing = _Clearing(self._store.last_decision(), 0, joint)
+        self._clearing = _Clearing(self._store.fleet.last(), 0, joint)
         self._record(now)
         return True
 
@@ -163,7 +163,7 @@ class Outbox:
         if not clearing.until or now.boot - self._cleared < CLEARING:
             return []
         what = clearing.after, clearing.until, clearing.scope
-        found, self._looked = self._store.unbanned(*what, now.wall, CLEARED)
+        found, self._looked = self._store.fleet.unbanned(*what, now.wall, CLEARED)
         if found:
             self._cleared = now.boot
         elif self._looked >= clearing.until:
@@ -178,7 +178,7 @@ class Outbox:
         Raises:
             StoreError: the history cannot be read.
         """
-        return max(0, self._store.last_decision() - self._published)
+        return max(0, self._store.fleet.last() - self._published)
 
     def due(self, now: Moment) -> float | None:
         """Return after how many seconds `next` is to be asked again; None: when it is woken."""
@@ -210,12 +210,12 @@ class Outbox:
         """Return rows of one kind, and how far everything is published with them."""
         share = self._settings.share
         if self._again is not None:
-            known = self._store.own_bans(self._again, now.wall, wire.ROWS)
+            known = self._store.fleet.own(self._again, now.wall, wire.ROWS)
             found = [own for own in known if own.number <= self._published]  # else: in the history
             bans = [self._row(own, now) for own in found if "bans" in share]
             again = found[-1].number if len(found) == wire.ROWS else None
             return "ban", bans, _Sent(self._published, again)
-        found, end = self._store.outbox(self._published, now.wall, wire.ROWS)
+        found, end = self._store.fleet.outbox(self._published, now.wall, wire.ROWS)
         found = [o for o in found if ("bans" if o.action == "ban" else "unbans") in share]
         kind: wire.Kind = "unban" if found and found[0].action == "release" else "ban"
         rows: list[Row] = []
@@ -252,11 +252,11 @@ class Outbox:
     def _load(self) -> None:
         if self._loaded:
             return
-        stored = self._store.positions().get(_PATH)
+        stored = self._store.positions.all().get(_PATH)
         try:
             state = msgpack.decode(stored.state if stored else b"", type=_State)
         except (MsgspecError, TypeError):  # never published
-            state = _State(self._store.last_decision(), 0, again=True)
+            state = _State(self._store.fleet.last(), 0, again=True)
         self._published, self._number = state.published, state.number
         self._again, self._clearing = 0 if state.again else None, state.clearing
         self._loaded = True

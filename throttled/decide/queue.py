@@ -252,10 +252,12 @@ class Queue:
     def _active(self, event: Event, message: Message) -> _Uses:
         queue_id = message.queue_id
         owner = self._owners.get(queue_id)
-        if owner is None or owner.counted:
+        if owner is None:
             return _NOBODY
         if not message.sender:
             self._owners.pop(queue_id)
+            return _NOBODY
+        if owner.counted:
             return _NOBODY
         if owner.state == "here":
             self._pending.add(event, message)

@@ -17,22 +17,12 @@ from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 
 import msgspec
-from msgspec import Struct
 
 from throttled.errors import ThrottledError
+from throttled.notify.letter import Letter
 
 #: Seconds for each step of the session.
 _TIMEOUT = 30.0
-
-
-class Letter(Struct):
-    """A mail: text, and for a report its page."""
-
-    to: str
-    subject: str
-    text: str
-    page: str = ""  # HTML, attached
-    server: str = "localhost:25"
 
 
 def send(letter: Letter) -> None:

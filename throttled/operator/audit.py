@@ -18,17 +18,8 @@ from throttled.clock import Moment, now
 from throttled.control import wire
 from throttled.control.bulk import UnbanManyResult
 from throttled.control.fields import Part
-from throttled.control.protocol import (
-    READS,
-    ChangeResult,
-    Done,
-    ImportResult,
-    MailChange,
-    PostfixChange,
-    Purge,
-    Request,
-    Result,
-)
+from throttled.control.requests import READS, MailChange, PostfixChange, Purge, Request
+from throttled.control.results import ChangeResult, Done, ImportResult, Result
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
@@ -107,7 +98,7 @@ class Trail:
         self._pending.append((change, part.id if part else ""))
         try:
             while self._pending:
-                self._store().write_change(*self._pending[0])
+                self._store().audit.write(*self._pending[0])
                 self._pending.popleft()
         except StoreError as error:  # it is done all the same
             where = "in syslog only" if self._offline else "kept in memory"

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import chain
 
 from throttled import address
-from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
+from throttled.control.requests import Explain
+from throttled.control.results import ExplainResult, LogText, MeterRow, SenderFacts
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
@@ -115,7 +116,7 @@ async def _read_back(desk: Desk, lines: Sequence[Line]) -> tuple[list[LogText], 
     texts: list[LogText] = []
     events: list[Event] = []
     for source, offsets in by_source.items():
-        file = desk.store.source_file(source)
+        file = desk.store.positions.source_file(source)
         if file is None:
             continue
         try:

@@ -1,13 +1,7 @@
 """`throttled fleet`: the hosts of the fleet, and what came from them. Owns no state."""
 
-from throttled.control.protocol import (
-    Done,
-    FleetPeer,
-    FleetRemove,
-    FleetResult,
-    FleetStatus,
-    FleetTrust,
-)
+from throttled.control.requests import FleetRemove, FleetStatus, FleetTrust
+from throttled.control.results import Done, FleetPeer, FleetResult
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
 from throttled.errors import RefusedError, StoreError
@@ -36,7 +30,7 @@ def exposed(desk: Desk) -> FleetResult | None:
 
 def _result(fleet: Fleet, desk: Desk) -> FleetResult:
     now = desk.clock()
-    entries = desk.store.of_peers(now.wall)
+    entries = desk.store.fleet.counts(now.wall)
     distrusted = fleet.distrusted()
     peers = []
     for name in sorted({*fleet.inbox.peers, *entries, *distrusted}):
@@ -105,7 +99,7 @@ def _fleet(desk: Desk) -> Fleet:
 def _known(desk: Desk, name: str) -> Fleet:
     """Return the fleet, if it has a host of this name: a mistyped one is refused."""
     fleet = _fleet(desk)
-    names = {*fleet.inbox.peers, *desk.store.of_peers(desk.clock().wall), *fleet.distrusted()}
+    names = {*fleet.inbox.peers, *desk.store.fleet.counts(desk.clock().wall), *fleet.distrusted()}
     if name not in names:
         known = ", ".join(sorted(names)) or "none yet"
         raise RefusedError(f"no host {name} is known in the fleet", f"known: {known}")

@@ -4,7 +4,7 @@ import asyncio
 from heapq import nlargest
 
 from throttled import address
-from throttled.control.protocol import Inside
+from throttled.control.results import Inside
 from throttled.model import Action
 from throttled.operator.desk import Desk
 
@@ -26,7 +26,7 @@ async def inside(desk: Desk, network: str) -> Inside:
     if not address.is_network(network):
         return found
     subjects: dict[Action, set[str]] = {}
-    for rows in desk.store.inside(network, desk.clock().wall, _CHUNK):
+    for rows in desk.store.listing.inside(network, desk.clock().wall, _CHUNK):
         within = [row for row in rows if row.subject != network]
         for row in within:
             subjects.setdefault(row.action, set()).add(row.subject)

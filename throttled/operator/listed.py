@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from throttled.control.bulk import LASTING, UnbanManyResult
-from throttled.control.protocol import Entered, Import
+from throttled.control.requests import Entered, Import
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError, StoreError
@@ -53,7 +53,7 @@ async def punish_listed(
         with _recording(name):
             desk.store.claims.remove(name)
     if request.part is None or request.part.number % _COUNTED == 1:
-        count = desk.store.total(desk.clock().wall, Filter(origin=origin(name)))
+        count = desk.store.listing.total(desk.clock().wall, Filter(origin=origin(name)))
         if entries and count >= MOST:
             why = f"the list {name} has {MOST} active entries already"
             return dict.fromkeys(range(len(entries)), why), True
@@ -195,7 +195,9 @@ def remove_keys(
     rows = [
         row
         for subject, scope in keys
-        for row in desk.store.snapshots(wall, Filter(scope, subject=subject, origin=origin(name)))
+        for row in desk.store.listing.snapshots(
+            wall, Filter(scope, subject=subject, origin=origin(name))
+        )
     ]
     outcomes["removed"] += len(rows)
     return release(desk, name, rows)
@@ -214,7 +216,7 @@ def remove_entries(desk: Desk, name: str, count: int) -> UnbanManyResult:
     """
     with _recording(name):
         desk.store.claims.remove(name)
-    rows = desk.store.snapshots(desk.clock().wall, Filter(origin=origin(name)), count=count)
+    rows = desk.store.listing.snapshots(desk.clock().wall, Filter(origin=origin(name)), count=count)
     if not rows:
         raise RefusedError(f"nothing is active from a list {name}", "see: throttled list")
     confirmed = release(desk, name, rows)

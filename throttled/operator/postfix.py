@@ -9,7 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from throttled.control.protocol import ChangeResult, PostfixChange
+from throttled.control.requests import PostfixChange
+from throttled.control.results import ChangeResult
 from throttled.errors import RefusedError, UsageError
 from throttled.host import limits, maincf
 from throttled.host.changes import Replacement, Setting

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
-from throttled.control.protocol import ChangeResult, Unban
+from throttled.control.requests import Unban
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
@@ -112,7 +113,7 @@ def _outcome(desk: Desk, subject: str, still: list[Element] | None) -> tuple[str
 def _hint(desk: Desk, subject: str) -> str:
     """Say what else may block a subject that is neither throttled nor banned."""
     network = address.network_of(subject)
-    if network and desk.store.total(desk.clock().wall, Filter(within=network)):
+    if network and desk.store.listing.total(desk.clock().wall, Filter(within=network)):
         return f"something in {network} is: see `throttled list {network}`"
     return "nothing to do; `throttled explain` shows what is known of it"
 

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from itertools import islice
 
-from throttled.control.protocol import ChangeResult, UnbanAll
+from throttled.control.requests import UnbanAll
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.core.outbox import CLEARED, CLEARING
 from throttled.errors import StoreError
@@ -77,7 +78,7 @@ def _flush(desk: Desk) -> str:
 def _first(desk: Desk) -> list[tuple[str, Scope]]:
     """Return the latest throttles and bans, of which the journal gets a line."""
     try:
-        rows = desk.store.snapshots(desk.clock().wall, count=_LOGGED)
+        rows = desk.store.listing.snapshots(desk.clock().wall, count=_LOGGED)
     except StoreError:  # the unban itself reports it
         return []
     return [(row.subject, row.scope) for row in rows if row.action in RESTRICTING]
@@ -87,7 +88,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     """Unban all in a scope, in pieces; return how many that were, and how many the kernel kept."""
     count, later = 0, ""
     try:
-        for entries in desk.store.unban_scope(scope, _PIECE):
+        for entries in desk.store.unbans.unban_scope(scope, _PIECE):
             desk.remove(entries)
             first = [(entry.subject, scope) for entry in entries[: max(0, _LOGGED - count)]]
             desk.announce(releases(first, desk.clock().wall), notice=False)

@@ -61,7 +61,7 @@ class FirstWeek:
             known.sent += 1
         if length or not known.last <= now.wall < known.last + HOUR:
             known.last = now.wall
-            store.know(_NAME, msgspec.json.encode(known), now.wall)
+            store.known.put(_NAME, msgspec.json.encode(known), now.wall)
         self._known = known
         return length
 
@@ -95,14 +95,14 @@ def end_observing(database: str) -> None:
         return
     try:
         with closing(Store.open(database)) as store:
-            if store.known(_NAME):
-                store.know(_NAME, b"", 0.0)
+            if store.known.get(_NAME):
+                store.known.put(_NAME, b"", 0.0)
     except StoreError as error:
         log.warning("%s; the time of observing continues. %s", error.message, error.hint)
 
 
 def _load(store: Store) -> Observed | None:
-    value = store.known(_NAME)
+    value = store.known.get(_NAME)
     try:
         return msgspec.json.decode(value, type=Observed) if value else None
     except msgspec.MsgspecError:  # altered by another program

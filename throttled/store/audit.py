@@ -1,15 +1,15 @@
-"""The record of what operators changed. Inside the caller's transaction; owns no state.
+"""The record of what operators changed. Owns no state.
 
 Limits: a year, and `CHANGES` rows: the oldest are deleted first, when the next is written.
 """
 
-import sqlite3
 from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import astuple
 
 from throttled.model import Change
+from throttled.store.database import Database
 from throttled.store.rows import clip
 
 CHANGES = 100_000
@@ -33,26 +33,31 @@ SELECT time, uid, user, pid, program, op, subject, request, outcome, ok, offline
 _PRUNE = "DELETE FROM audit WHERE time < ? OR number <= (SELECT max(number) FROM audit) - ?"
 
 
-def write(connection: sqlite3.Connection, change: Change, command: str = "") -> None:
-    """Add a change, and delete the oldest ones.
+class Audit:
+    """The table of changes."""
 
-    Args:
-        connection: in a transaction.
-        change: what was changed.
-        command: an id in the request, if other parts of the same command may be recorded already:
-            their row then gets this outcome.
-    """
-    row = [clip(value) if isinstance(value, str) else value for value in astuple(change)]
-    again = (clip(change.outcome), change.ok, change.op, change.uid, command)
-    if not command or not connection.execute(_AGAIN, again).rowcount:
-        connection.execute(_WRITE, row)
-    connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
+    def write(self, change: Change, command: str = "") -> None:
+        """Add a change, and delete the oldest ones.
 
-def read(
-    connection: sqlite3.Connection, since: float, subjects: Sequence[str] | None, count: int
-) -> list[Change]:
-    """Return changes later than `since`, of some subjects or all, the latest first."""
-    names = None if subjects is None else msgspec.json.encode(subjects).decode()
-    rows = connection.execute(_READ, (since, names, count))
-    return [Change(*(*row[:9], bool(row[9]), bool(row[10]))) for row in rows]
+        Args:
+            change: what was changed.
+            command: an id in the request, if other parts of the same command may be recorded
+                already: their row then gets this outcome.
+        """
+        row = [clip(value) if isinstance(value, str) else value for value in astuple(change)]
+        again = (clip(change.outcome), change.ok, change.op, change.uid, command)
+        with self._database.transaction() as connection:
+            if not command or not connection.execute(_AGAIN, again).rowcount:
+                connection.execute(_WRITE, row)
+            connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
+
+    def changes(
+        self, since: float = 0.0, subjects: Sequence[str] | None = None, count: int = 1000
+    ) -> list[Change]:
+        """Return changes later than `since`, of some subjects or all, the latest first."""
+        names = None if subjects is None else msgspec.json.encode(subjects).decode()
+        rows = self._database.rows(_READ, (since, names, count))
+        return [Change(*(*row[:9], bool(row[9]), bool(row[10]))) for row in rows]

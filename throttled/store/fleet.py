@@ -4,13 +4,12 @@ The history is the outbox: it is read by number, so nothing waits in memory and 
 nothing.
 """
 
-import sqlite3
 from typing import Literal
 
 from msgspec import Struct
 
 from throttled.model import Scope
-from throttled.skipped import Skipped
+from throttled.store.database import CHUNK, Database
 from throttled.store.good import MEMORY, day_of
 from throttled.store.rows import structs
 
@@ -79,70 +78,60 @@ class Own(Struct, frozen=True, gc=False):
     exempt_until: float  # of a release
 
 
-def outbox(
-    connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
-) -> tuple[list[Own], int]:
-    """Return what is to be published of the next decisions, and the number of the last of them."""
-    (end,) = connection.execute(_END, (after, count)).fetchone()
-    rows = connection.execute(_OUTBOX, (after, count, now))
-    return structs(Own, rows, skipped), end
+class Fleet:
+    """What the fleet is to know of the history, and what it made active here."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._skipped = database.skipped
 
-def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
-    connection: sqlite3.Connection,
-    after: int,
-    until: int,
-    scope: str,
-    now: float,
-    count: int,
-    skipped: Skipped,
-) -> tuple[list[Own], int]:
-    """Return what an `unban --all` unbanned, and how far the history was looked at.
+    def outbox(self, after: int, now: float, count: int = CHUNK) -> tuple[list[Own], int]:
+        """Return what the fleet is to know of the `count` decisions after a number.
 
-    Args:
-        connection: to the database.
-        after: number of the decision after which is looked.
-        until: number of the last decision before the unban.
-        scope: "" for all.
-        now: wall clock.
-        count: maximum number of rows.
-        skipped: where rows that cannot be read are counted.
-    """
-    (end,) = connection.execute(_END, (after, _WINDOW)).fetchone()
-    values = (after, _WINDOW, now, until, scope, count)
-    found = connection.execute(_UNBANNED, values).fetchall()
-    looked = found[-1][0] if len(found) == count else min(end, until)
-    return structs(Own, found, skipped), looked
+        Returns:
+            Bans that are active and operators' unbans, and the number of the last decision read.
+        """
+        ((end,),) = self._database.rows(_END, (after, count))
+        rows = self._database.rows(_OUTBOX, (after, count, now))
+        return structs(Own, rows, self._skipped), end
 
+    def unbanned(
+        self, after: int, until: int, scope: str, now: float, count: int
+    ) -> tuple[list[Own], int]:
+        """Return what an `unban --all` unbanned, and how far the history was looked at.
 
-def own(
-    connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
-) -> list[Own]:
-    """Return bans of this host that are active, the earliest decided first."""
-    return structs(Own, connection.execute(_ACTIVE, (after, count, now)), skipped)
+        Args:
+            after: number of the decision after which is looked.
+            until: number of the last decision before the unban.
+            scope: "" for all.
+            now: wall clock.
+            count: maximum number of rows.
+        """
+        ((end,),) = self._database.rows(_END, (after, _WINDOW))
+        found = self._database.rows(_UNBANNED, (after, _WINDOW, now, until, scope, count))
+        looked = found[-1][0] if len(found) == count else min(end, until)
+        return structs(Own, found, self._skipped), looked
 
+    def own(self, after: int, now: float, count: int = CHUNK) -> list[Own]:
+        """Return at most `count` bans of this host that are active, after a number."""
+        return structs(Own, self._database.rows(_ACTIVE, (after, count, now)), self._skipped)
 
-def last(connection: sqlite3.Connection) -> int:
-    """Return the number of the latest decision; 0: there is none."""
-    (number,) = connection.execute(_LAST).fetchone()
-    return int(number)
+    def last(self) -> int:
+        """Return the number of the latest decision; 0: there is none."""
+        ((number,),) = self._database.rows(_LAST)
+        return int(number)
 
+    def counts(self, now: float) -> dict[str, int]:
+        """Return how many entries are active of each peer, by its name."""
+        rows = self._database.rows(_COUNTS, (now,))
+        return {origin.removeprefix("peer:"): count for origin, count in rows}
 
-def counts(connection: sqlite3.Connection, now: float) -> dict[str, int]:
-    """Return how many entries are active of each peer, by its name."""
-    rows = connection.execute(_COUNTS, (now,))
-    return {origin.removeprefix("peer:"): count for origin, count in rows}
+    def count(self, peer: str, now: float) -> int:
+        """Return how many entries are active of one peer."""
+        ((number,),) = self._database.rows(_OF, (f"peer:{peer}", now))
+        return int(number)
 
-
-def count(connection: sqlite3.Connection, peer: str, now: float) -> int:
-    """Return how many entries are active of one peer."""
-    (number,) = connection.execute(_OF, (f"peer:{peer}", now)).fetchone()
-    return int(number)
-
-
-def good(
-    connection: sqlite3.Connection, first: str, beyond: str, now: float, most: int
-) -> list[str]:
-    """Return good senders of networks whose names are from `first` on and before `beyond`."""
-    rows = connection.execute(_GOOD, (first, beyond, day_of(now) - MEMORY, most))
-    return [address for (address,) in rows]
+    def good(self, first: str, beyond: str, now: float, most: int) -> list[str]:
+        """Return good senders of networks whose names are from `first` on and before `beyond`."""
+        rows = self._database.rows(_GOOD, (first, beyond, day_of(now) - MEMORY, most))
+        return [address for (address,) in rows]

@@ -218,8 +218,7 @@ class Period:
         return structs(SenderSum, rows, self._skipped)
 
     def _rows(self, query: str, **more: Any) -> list[tuple[Any, ...]]:
-        with self._database.guard() as connection:
-            return connection.execute(query, {**self._span, **more}).fetchall()
+        return self._database.rows(query, {**self._span, **more})
 
 
 def _block(subject: object) -> str:

@@ -21,12 +21,13 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Sparkline, Static
 
+from lab.daemon.in_process import BOUND, Lab, live
 from throttled.cli.screen import Screen
 from throttled.cli.screen_parts import Question, Reading
-from throttled.control import client, protocol
-from throttled.control.protocol import AllowedResult, Request, Top, TopResult, Totals
+from throttled.control import client, requests, results
+from throttled.control.requests import Request, Top
+from throttled.control.results import AllowedResult, TopResult, Totals
 from throttled.errors import NotRunningError
-from unit.service.test_daemon import BOUND, Lab, live
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 A = "198.51.100.7"
@@ -221,7 +222,7 @@ def test_keys_ban_unban_and_allow_what_is_under_the_cursor(tmp_path: Path) -> No
         await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is evicted
         await pilot.press("a", "enter")
         await lab.listed(0)
-        allowed = await lab.ask(protocol.Allowed(), AllowedResult)
+        allowed = await lab.ask(requests.Allowed(), AllowedResult)
         assert [row.what for row in allowed.rows] == [B]
 
     drive(tmp_path, story)
@@ -259,7 +260,7 @@ def test_explain_opens_and_closes(tmp_path: Path) -> None:
 def test_markup_written_by_a_client_is_shown_as_it_is(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         why = "[bold]x[/bold] \x1b[31m"
-        await lab.ask(protocol.Ban(B, why=why), protocol.ChangeResult)
+        await lab.ask(requests.Ban(B, why=why), results.ChangeResult)
         await _until(pilot, lambda: len(_rows(screen, "#latest")) > 1)
         assert "[bold]x[/bold]" in _rows(screen, "#latest")[0][3]
         assert "\x1b" not in _rows(screen, "#latest")[0][3]

@@ -51,7 +51,7 @@ def test_only_the_servers_clock_counts(one: Host, two: Host) -> None:
     one.publish()
     hour = Moment(WALL + 3600, NOW.boot)
     two.hear(one, hour, SERVER + 100_000)
-    (row,) = two.store.snapshots(hour.wall)
+    (row,) = two.store.listing.snapshots(hour.wall)
     assert 499 <= row.until - hour.wall <= 501
 
 
@@ -315,7 +315,7 @@ def test_a_catch_up_is_processed_in_slices_and_its_position_comes_last(
         one.say(number, *reversed(rows(3 * SLICE)[at : at + SLICE]), before=number - 1)
     two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
     steps = two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW)
-    seen = [(len(two.bans()), "fleet:mx1" in two.store.positions()) for _ in steps]
+    seen = [(len(two.bans()), "fleet:mx1" in two.store.positions.all()) for _ in steps]
     counts = [count for count, _ in seen]
     assert max(b - a for a, b in pairwise(counts)) == SLICE
     assert [done for _, done in seen].count(True) == 1
@@ -498,7 +498,7 @@ def test_an_unban_of_a_peer_is_in_the_audit_record_and_the_journal(one: Host, tw
     two.pipeline.decide([BAN], NOW)
     one.say(1, Unban(A, "mx", 60), kind="unban")
     two.hear(one)
-    (change,) = two.store.changes(0.0, [A], 10)
+    (change,) = two.store.audit.changes(0.0, [A], 10)
     assert (change.user, change.op, change.subject) == ("peer:mx1", "unban", A)
     assert change.outcome == "unbanned by an operator of mx1"
     assert [d.origin for d in two.announced] == ["peer:mx1"]
@@ -522,7 +522,7 @@ def test_a_network_with_a_good_sender_who_is_throttled_is_throttled(one: Host, t
     one.say(2, network, replace(network, subject="203.0.113.0/24"), before=1)
     two.hear(one)
     assert two.bans() == {"203.0.113.0/24": "peer:mx1"}
-    active = {row.subject: row.action for row in two.store.snapshots(WALL)}
+    active = {row.subject: row.action for row in two.store.listing.snapshots(WALL)}
     assert active[A] == active["198.51.100.0/24"] == "throttle"
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -374,6 +374,14 @@ LINES = st.one_of(
 )
 
 
+@example(  # a short id that is used again
+    lines=[
+        (SUBMISSION, "3A5C01F2B", "alice"),
+        (ACTIVE, "3A5C01F2B", "a@x.test", 2),
+        (ACTIVE, "3A5C01F2B", "", 2),
+        (BOUNCED, "3A5C01F2B"),
+    ]
+)
 @given(st.lists(LINES, max_size=30))
 def test_a_bounce_is_of_who_queued_that_id_last(lines: list[tuple[str, ...]]) -> None:
     log = Log()

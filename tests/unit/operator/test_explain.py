@@ -4,19 +4,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+from lab.daemon.in_process import A, Lab, live
 from throttled.cli.explained import explain
-from throttled.control.protocol import (
-    Ban,
-    ChangeResult,
-    Explain,
-    ExplainResult,
-    List,
-    ListResult,
-    Status,
-    StatusResult,
-    Throttle,
-)
-from unit.service.test_daemon import A, Lab, live
+from throttled.control.requests import Ban, Explain, List, Status, Throttle
+from throttled.control.results import ChangeResult, ExplainResult, ListResult, StatusResult
 
 FAILED = "warning: mail.example.net[{}]: SASL LOGIN authentication failed: x, sasl_username={}"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.daemon.in_process import A, Lab, live
 from lab.network.netns import until
 from reference import completion
-from throttled.control.protocol import Allow, ChangeResult
-from unit.service.test_daemon import A, Lab, live
+from throttled.control.requests import Allow
+from throttled.control.results import ChangeResult
 
 THROTTLED = Path(sys.executable).with_name("throttled")
 ENV = {**os.environ, "PATH": f"{THROTTLED.parent}:{os.environ['PATH']}"}

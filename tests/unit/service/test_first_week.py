@@ -55,7 +55,7 @@ def test_a_pause_of_more_than_a_day_begins_anew(path: str, store: Store) -> None
     assert FirstWeek(path, no_mail).due(store, at(0)) == ""
     assert FirstWeek(path, no_mail).due(store, at(DAY * 3)) == ""
     assert FirstWeek(path, no_mail).due(store, at(DAY * 4)) == "a day"
-    store.know("observing", b"{", NOW)  # another program's
+    store.known.put("observing", b"{", NOW)  # another program's
     assert FirstWeek(path, no_mail).due(store, at(DAY * 4)) == ""
 
 

@@ -50,5 +50,5 @@ def test_claims_are_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_unbanning_all_ends_claims(store: Store) -> None:
     store.claims.add([ONE])
-    store.clear(NOW)
+    store.unbans.clear(NOW)
     assert store.claims.others("", [(A, "mx")], NOW) == {}

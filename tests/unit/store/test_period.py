@@ -107,11 +107,11 @@ def test_senders_reported_and_busiest(store: Store) -> None:
     def report(at: float, value: int) -> Report:
         return Report(at, "account:a", "x", "bounces", value, 10, HOUR, "account:A")
 
-    store.record_reports([report(NOW - 1, 99), report(NOW, 11), report(NOW + 5, 12)])
+    store.senders.report([report(NOW - 1, 99), report(NOW, 11), report(NOW + 5, 12)])
     [row] = store.period(NOW, NOW + DAY).reported(10)
     assert (row.shown, row.times, row.highest, row.last) == ("account:A", 2, 12, NOW + 5)
     day = int(NOW // DAY)
-    store.add_sender_days(
+    store.senders.add(
         [
             SenderDay("account:a", day, 3, 30, 1, 2),
             SenderDay("account:a", day - 1, 4, 40),
