@@ -20,6 +20,7 @@ import msgspec
 
 from throttled.errors import ThrottledError
 from throttled.notify.letter import Letter
+from throttled.printable import blanked
 
 #: Seconds for each step of the session.
 _TIMEOUT = 30.0
@@ -101,7 +102,7 @@ def _name() -> str:
 
 def _plain(text: bytes | str) -> str:
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join("".join(c if c.isprintable() else " " for c in decoded).split())
+    return " ".join(blanked(decoded).split())
 
 
 def main() -> int:

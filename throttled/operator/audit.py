@@ -24,6 +24,7 @@ from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
 from throttled.notify.journal import NOTICE
+from throttled.printable import blanked
 from throttled.store.store import Store
 
 PENDING = 1000
@@ -182,4 +183,4 @@ def _program(pid: int) -> str:
         name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
     except OSError:
         return ""
-    return "".join(char if char.isprintable() else "?" for char in name)
+    return blanked(name, "?")
