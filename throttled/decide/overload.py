@@ -93,7 +93,7 @@ class Delays:
         self.full = False  # the cap dropped connections within the last moments
         self._latest = 0.0  # the last drop …
         self._capped = 0.0  # … of the cap
-        self._begun = 0.0  # of drops by the cap without a pause
+        self._begun = 0.0  # of drops without a pause
         self._at = 0.0
         self._dropped = 0.0  # connections a second, over some seconds
 
@@ -116,13 +116,13 @@ class Delays:
             rate = (over_cap + others) / passed
             self._dropped += (rate - self._dropped) * min(1.0, passed / _SMOOTH)
         if over_cap or others:
+            if at - self._latest > _PAUSE:
+                self._begun = at
             self.since = self.since or at
             self._latest = at
         elif self.since and at - self._latest > (_ENDS if self.delaying else _PAUSE):
             self.since, self.turn, self.delaying = 0.0, 0.0, False
         if over_cap:
-            if at - self._capped > _PAUSE:
-                self._begun = at
             self._capped = at
         self.full = bool(self._capped) and at - self._capped <= _PAUSE
         self.delaying |= bool(self.since) and self._latest - self.since >= _BEGINS

@@ -48,7 +48,7 @@ _SELECTED = (
     ("silent", 500.0, 50_000, 4),
 )
 _SECONDS, _PATIENCE = 30.0, 120.0
-_SHORT, _SHORT_PATIENCE = 15.0, 10.0
+_SHORT, _SHORT_PATIENCE = 12.0, 10.0
 #: Runs in which newcomers are judged that come from as many networks as there is room for: as long
 #: as all of an attack's networks need to have their turn, and as long again.
 _LONG = (("rcpt", 150.0), ("quit", 120.0), ("silent", 400.0))

@@ -49,7 +49,7 @@ exit codes: 0 everything held; 1 something did not; 3 not root.
 """
 _ATTACK, _PAUSE = 50.0, 12.0
 _RATES, _COUNTS = (100.0, 500.0, 2_000.0), (1_000, 5_000, 20_000, 50_000)
-_BEGINS = 3.0  # seconds of an attack in which the cap may not be in force yet
+_BEGINS = 3.0  # seconds of an attack in which the cap is not active yet
 _AGREE = 10.0  # seconds after an attack within which counters agree
 _FLAT = 20_000_000  # bytes that the daemon's memory may grow, from the end of the first attack
 _PATIENCE = 150.0  # for newcomers, after the last attack: 30 s to connect, 60 s until the next try
@@ -113,7 +113,7 @@ class Soak:
 
     def end(self) -> None:
         """See whether it is over."""
-        with self._noting("strangers are still delayed"):
+        with self._catching("strangers are still delayed"):
             netns.until(lambda: not self._row().since, "nobody is delayed", _OVER)
         for line in self._guard.log.read_text(errors="replace").splitlines():
             if _UNFORESEEN.search(line):
@@ -147,7 +147,7 @@ class Soak:
 
     def _agree(self) -> None:
         """Wait until daemon and kernel count the same, with few connections or none."""
-        with self._noting("the counter is not that of inet_diag"):
+        with self._catching("the counter is not that of inet_diag"):
             netns.until(lambda: self._row().open == self._strangers(), "they agree", _AGREE)
             self._outcome.compared += 1
 
@@ -178,7 +178,7 @@ class Soak:
             return sum(each.far not in self._known for each in opened((25,)))
 
     @contextlib.contextmanager
-    def _noting(self, what: str) -> Iterator[None]:
+    def _catching(self, what: str) -> Iterator[None]:
         try:
             yield
         except (TimeoutError, ThrottledError):

@@ -92,6 +92,15 @@ def test_a_storm_of_a_few_seconds_is_not_slowed_by_turns() -> None:
     assert delays.turn == 0.0
 
 
+def test_turns_begin_as_soon_where_processes_have_to_be_started_first() -> None:
+    delays = Delays()
+    run(delays, 100.0, 4, 0, others=100)
+    run(delays, 104.0, 1, 100)
+    assert delays.turn == 0.0
+    delays.step(105.0, 100, 0, 300.0)
+    assert delays.turn > 0.0
+
+
 def test_storms_with_a_pause_between_them_are_two_storms() -> None:
     delays = Delays()
     run(delays, 100.0, 4, 100)
