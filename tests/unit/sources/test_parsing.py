@@ -3,8 +3,10 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import UTC
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -45,24 +47,29 @@ def parsed(lines: list[str], size: int, path: str = PIPE) -> list[Parsed]:
     return list(parse(path, batches(lines, size), Parser(UTC, REFERENCE)))
 
 
+def endless(path: str = PIPE) -> Generator[Parsed, None, None]:
+    """Yield more than the pipe between the processes takes, so that the other one does not end."""
+    yield from parse(path, ((log(100), n) for n in count()), Parser(UTC, REFERENCE))
+
+
 def expected(lines: list[str]) -> list[object]:
     parser = Parser(UTC, REFERENCE)
     return [parser.event(line) for line in lines]
 
 
 @pytest.fixture
-def processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make sure that there is another processor."""
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make sure that there are two processors."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("processors", [1, 2])
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
 def test_what_comes_out_is_what_one_parser_gives(
-    count: int, size: int, monkeypatch: pytest.MonkeyPatch
+    processors: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever line a batch ends at: a repetition is that of the line before."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(count)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
     lines = log(40)
     parts = parsed(lines, size)
     assert [event for part in parts for event in part.events] == expected(lines)
@@ -71,7 +78,7 @@ def test_what_comes_out_is_what_one_parser_gives(
     assert not any(part.failed for part in parts)
 
 
-@pytest.mark.usefixtures("processors")
+@pytest.mark.usefixtures("two")
 def test_only_a_long_log_is_worth_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,16 +86,15 @@ def test_only_a_long_log_is_worth_a_process(
     path = tmp_path / "mail.log"
     for text, worth in (("123456789", 0), ("1234567890", 1)):
         path.write_text(text)
-        parts = parse(str(path), batches(log(3), 2), Parser(UTC, REFERENCE))
-        next(parts)
-        assert len(multiprocessing.active_children()) == worth
-        assert len(list(parts)) == 7
+        with closing(endless(str(path))) as parts:
+            next(parts)
+            assert len(multiprocessing.active_children()) == worth
     path.unlink()
     assert len(parsed(log(3), 2, str(path))) == 8
 
 
 @pytest.mark.parametrize("path", [PIPE, "/nonexistent"])
-@pytest.mark.usefixtures("processors")
+@pytest.mark.usefixtures("two")
 def test_a_line_that_raises_is_named_and_those_after_it_are_parsed(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +120,7 @@ def test_a_line_that_raises_is_named_and_those_after_it_are_parsed(
 
 
 @pytest.mark.parametrize("error", [SourceError("it is damaged", "test it"), RuntimeError("new")])
-@pytest.mark.usefixtures("processors")
+@pytest.mark.usefixtures("two")
 def test_what_reading_raises_is_raised_after_the_lines_before_it(error: Exception) -> None:
     def read() -> Iterator[tuple[list[str], int]]:
         yield log(1), 1
@@ -128,9 +134,9 @@ def test_what_reading_raises_is_raised_after_the_lines_before_it(error: Exceptio
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.usefixtures("processors")
+@pytest.mark.usefixtures("two")
 def test_a_process_that_is_killed_is_an_error() -> None:
-    parts = parse(PIPE, ((log(100), n) for n in range(10_000)), Parser(UTC, REFERENCE))
+    parts = endless()
     next(parts)
     (process,) = multiprocessing.active_children()
     process.kill()
@@ -138,12 +144,10 @@ def test_a_process_that_is_killed_is_an_error() -> None:
         list(parts)
 
 
-@pytest.mark.usefixtures("processors")
+@pytest.mark.usefixtures("two")
 def test_nobody_waits_for_what_is_not_asked_for() -> None:
-    parts = parse(PIPE, ((log(100), n) for n in range(10_000)), Parser(UTC, REFERENCE))
-    assert isinstance(parts, Iterator)
-    next(parts)
-    parts.close()  # type: ignore[attr-defined]  # as a loop does that is left
+    with closing(endless()) as parts:  # as a loop does that is left
+        next(parts)
     assert multiprocessing.active_children() == []
 
 
