@@ -17,12 +17,19 @@ settings.load_profile("no deadline")
 #: Modules that make a host which takes long to make: all of their tests go to one worker. (The
 #: marker xdist_group does nothing with pytest 9 and xdist 3.8.)
 TOGETHER = (
+    "system/test_accounts.py",
+    "system/test_answers.py",
     "system/test_docs.py",
     "system/test_fleet.py",
     "system/test_fleet_failures.py",
     "system/test_fleet_hostile.py",
     "system/test_fleet_package.py",
+    "system/test_mail.py",
     "system/test_package.py",
+    "system/test_policy_requests.py",
+    "system/test_postfix_kinds.py",
+    "system/test_recipients.py",
+    "system/test_senders.py",
     "system/test_stock.py",
 )
 

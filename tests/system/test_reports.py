@@ -101,9 +101,27 @@ def test_one_command_enforces(lab: Lab, guard: Daemon) -> None:
     assert guard.command("mode", "observe").returncode == 0
     guard.start()
     assert guard.status().mode == "observe"
+    first = observed_since(guard)
     ended = guard.command("mode", "enforce")
     assert ended.returncode == 0
     assert guard.status().mode == "enforce"
     assert "198.18.70.99" not in lab.server.run("nft", "list", "ruleset").stdout
     guard.command("ban", "198.18.70.99")
     assert "198.18.70.99" in lab.server.run("nft", "list", "ruleset").stdout
+    assert guard.command("mode", "observe").returncode == 0
+    until(lambda: observed_since(guard) > first, "the first week begins again")
+
+
+def observed_since(guard: Daemon) -> float:
+    """Return since when the host observes."""
+    found: list[float] = []
+
+    def read() -> bool:
+        with closing(Store.open(str(guard.home / "throttled.observe.db"), readonly=True)) as store:
+            value = store.known.get("observing")
+        if value:
+            found.append(msgspec.json.decode(value, type=Observed).since)
+        return bool(value)
+
+    until(read, "the time is stored")
+    return found[0]

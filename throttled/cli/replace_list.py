@@ -113,6 +113,8 @@ def _pieces(fresh: Sequence[Numbered], gone: Sequence[Key]) -> Iterator[Piece]:
         yield batch, []
     for at in range(0, len(gone), _REMOVED):
         yield [], list(gone[at : at + _REMOVED])
+    if not fresh and not gone:  # the daemon learns that it names nothing else
+        yield [], []
 
 
 def _sentence(name: str, result: Outcome) -> str:

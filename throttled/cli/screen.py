@@ -52,7 +52,7 @@ class Screen(App[None]):
     #right { width: 1fr; height: auto; }
     DataTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
     Question, Reading { align: center middle; }
-    Question Label { padding: 1 2; background: $panel; border: solid $warning; }
+    Question Label { max-width: 95%; padding: 1 2; background: $panel; border: solid $warning; }
     Reading VerticalScroll { width: 95%; height: 90%; background: $panel; border: solid $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -203,6 +203,13 @@ class SenderFacts(Struct, frozen=True):
     guessed_from: int = 0
 
 
+class Inside(Struct):
+    """What is active inside a network, beside what is against it as a whole."""
+
+    counts: dict[Action, int] = field(default_factory=dict)  # distinct subjects
+    latest: list[Snapshot] = field(default_factory=list)  # decided, newest first
+
+
 class ExplainResult(_Result, frozen=True, tag="explain"):
     """All that is known of a subject."""
 
@@ -225,6 +232,7 @@ class ExplainResult(_Result, frozen=True, tag="explain"):
     name: str = ""  # the client's forward-confirmed host name, where the log has one
     accounts: list[str] = []  # that the lines name: it logged in, or tried to; as it wrote them
     ports: dict[Scope, tuple[int, ...]] = {}  # that are filtered; none without a daemon
+    inside: Inside = field(default_factory=Inside)  # of a network
 
 
 class AccountRow(Struct, frozen=True):

@@ -27,7 +27,7 @@ class GoodSenders:
         return [
             entry
             for d in decisions
-            if address.is_network(d.subject)
+            if address.is_network(d.subject) and d.action != "release"
             for entry in self._entries(d.subject, d.scope, d.until, now)
         ]
 

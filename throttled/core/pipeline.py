@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from throttled import address
 from throttled.clock import Moment
+from throttled.core import exemptions
 from throttled.core.behind import SPARED, Behind
 from throttled.core.counting import Counting, Counts
 from throttled.core.enforcer import Enforcer, entries_of
@@ -31,6 +32,8 @@ from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
+    RESTRICTING,
+    SCOPES,
     Action,
     Crossing,
     Decision,
@@ -126,7 +129,9 @@ class Pipeline:
         else:
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
-        return self.recorder.unban(subject, scope, now, exempt_until, origin)
+        count = self.recorder.unban(subject, scope, now, exempt_until, origin)
+        self._end_exemptions([(subject, one) for one in SCOPES if scope in (None, one)], now)
+        return count
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
@@ -135,6 +140,11 @@ class Pipeline:
             self.engine.reset(subject, scope)
             self.senders.reset(subject)
         self.recorder.unban_many(exempt, now)
+        self._end_exemptions(list(exempt), now)
+
+    def _end_exemptions(self, released: Sequence[Key], now: Moment) -> None:
+        if ends := exemptions.ended(released, self.recorder.store, now.wall):
+            self.decide(ends, now)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
@@ -316,6 +326,10 @@ class Pipeline:
                 counter of an element is read before it is renewed, which sets it to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
+        again = {(d.subject, d.scope) for d in decisions if d.action in RESTRICTING}
+        released = {(d.subject, d.scope) for d in decisions if d.action == "release"} - again
+        ends = exemptions.ended(released, self.recorder.store, now.wall) if released else []
+        decisions = [*decisions, *ends]
         # Of a client that is waited for: as little as possible before its packets are dropped.
         ahead = (
             began is not None

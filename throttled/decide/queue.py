@@ -96,6 +96,7 @@ class Queue:
         self._inside = Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
         self.mailboxes.delimiters = facts.delimiters
+        self.mailboxes.pipes = facts.pipes
 
     def clear(self) -> None:
         """Evict everything, names of accounts too."""
@@ -143,6 +144,10 @@ class Queue:
     def counted(self, subject: str) -> str:
         """Return a canonical subject that an operator wrote as it is counted here."""
         return subjects.counted(subject, self._local_domain)
+
+    def spellings(self, subject: str) -> list[str]:
+        """Return the canonical subjects that are counted here as this one is."""
+        return subjects.spellings(subject, self._local_domain)
 
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""

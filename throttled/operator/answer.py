@@ -63,7 +63,9 @@ def _ping(_desk: Desk, _request: requests.Ping, _peer: Peer) -> Done:
 
 def _audit(desk: Desk, request: requests.Audit, _peer: Peer) -> AuditResult:
     since = desk.clock().wall - request.seconds if request.seconds else 0.0
-    return AuditResult(desk.store.audit.changes(since, request.subject, request.max))
+    spellings = desk.pipeline.senders.queue.spellings
+    subjects = None if request.subject is None else spellings(request.subject)
+    return AuditResult(desk.store.audit.changes(since, subjects, request.max))
 
 
 def _prove(desk: Desk, _request: requests.Prove, _peer: Peer) -> Done:

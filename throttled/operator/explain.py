@@ -17,6 +17,7 @@ from throttled.errors import SourceError
 from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
 from throttled.operator.desk import Desk
+from throttled.operator.inside import inside
 from throttled.operator.list import count_packets
 from throttled.operator.senders import facts, next_step, refuse_invisible, visible
 from throttled.settings import Duration
@@ -77,6 +78,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         name=_name(desk, subject, decisions, events),
         accounts=_accounts(events) if seen and sender is None else [],
         ports=desk.running.reconciler.ports if desk.running else {},
+        inside=await inside(desk, subject),
     )
 
 

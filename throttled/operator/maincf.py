@@ -13,7 +13,7 @@ change that (Postfix 3.7.11): it is disabled and enabled again (master_service_d
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
 from throttled.host import greeting, maincf, master, postconf, reverting
+from throttled.host.answering import Process
 from throttled.host.changes import Change, Journal, Replacement, Setting
 from throttled.host.greeting import Endpoint
 from throttled.host.maincf import MainCf
@@ -122,6 +123,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         _try(target, main, change, watch)
         target.journal.load().add(change)
         target.step("recorded")
+        old = master.children(target.directory)
         try:
             maincf.reserve(main)
             if main.text != change.after:
@@ -137,7 +139,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         watch.again()
         why = _reload(target.directory)
         target.step("reloaded")
-        why = why or _verdict([s for s in services if s.name in change.answered], watch)
+        why = why or _verdict([s for s in services if s.name in change.answered], watch, old)
         notes: list[str] = []
         if not why:
             why, notes = _tried(target)
@@ -209,9 +211,15 @@ def _reload(directory: str) -> str:
     return ""
 
 
-def _verdict(services: list[Endpoint], watch: Watch) -> str:
-    """Return what is wrong after a reload; "" if every service greets and nothing is fatal."""
-    greets = _answering(services, lambda: bool(watch.read()))
+def _verdict(services: list[Endpoint], watch: Watch, old: Collection[Process]) -> str:
+    """Return what is wrong after a reload; "" if every service greets and nothing is fatal.
+
+    Args:
+        services: that greeted before.
+        watch: the log since the reload.
+        old: processes of before, which may answer until master(8) has read the signal.
+    """
+    greets = _answering(services, lambda: bool(watch.read()), old=old)
     end = time.monotonic() + _ARRIVAL
     while not watch.blind and watch.greeted < len(greets) and time.monotonic() < end:
         watch.read()
@@ -226,9 +234,10 @@ def _answering(
     services: Iterable[Endpoint],
     enough: Callable[[], bool] = lambda: False,
     seconds: float = greeting.SECONDS,
+    old: Collection[Process] = (),
 ) -> list[Endpoint]:
     """Return the services that greet clients, or did so until it is `enough`."""
-    pool, asked = greeting.ask(services, seconds)
+    pool, asked = greeting.ask(services, seconds, old)
     pool.shutdown(wait=False)
     while not enough() and not all(future.done() for future in asked.values()):
         time.sleep(_POLL)

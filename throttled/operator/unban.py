@@ -182,12 +182,12 @@ def exempt_until(
 
     Args:
         scopes: of the unban.
-        rows: what is active: an exemption continues unless another one is asked for.
+        rows: what is active: an operator's exemption continues unless another one is asked for.
         asked: until when it shall be exempt; 0.0 = nothing was said of it.
     """
     if asked:
         return dict.fromkeys(scopes, asked)
-    return {row.scope: row.until for row in rows if row.action == "exempt"}
+    return {r.scope: r.until for r in rows if r.action == "exempt" and r.limit == OPERATOR}
 
 
 def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[Decision]:

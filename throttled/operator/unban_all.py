@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _PIECE = 1000
 #: Entries of which the journal gets a line; the audit line has the number of all.
 _LOGGED = 100
+_ALL = "0.0.0.0/0", "::/0"
 
 
 async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
@@ -99,10 +100,15 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     # Entries that could not be recorded meanwhile are in the kernel alone.
     alone = bool(later) or desk.running is None or desk.pipeline.recorder.pending() > 0
     later = unrecorded(desk, desk.unusable) or later
+    exempted: list[str] = []
     try:
+        wall = desk.clock().wall
+        exempted = [s for all_ in _ALL for s in desk.store.exempted(all_, scope, wall)]
         desk.pipeline.unban("", scope, desk.clock())
     except StoreError as error:
         alone, later = True, unrecorded(desk, error)
+    ends = [Entry(subject, scope, "exempt", 0.0) for subject in exempted]
+    desk.pipeline.enforcer.apply(ends, desk.clock())
     left = 0
     if alone:
         found, left = await _remove_found(desk, scope)

@@ -122,7 +122,7 @@ def _exempt_until(past: Past, asked: float, wall: float) -> float:
     """Return until when a subject is exempt: as asked, or as long as it is already."""
     if asked:
         return wall + asked
-    return past.until if past.action == "exempt" else 0.0
+    return past.exempt_until
 
 
 def _blocked(

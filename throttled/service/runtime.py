@@ -48,7 +48,7 @@ from throttled.service.announce import (
 )
 from throttled.service.configuration import LiveConfiguration
 from throttled.service.configurator import Configurator
-from throttled.service.first_week import FirstWeek
+from throttled.service.first_week import FirstWeek, end_observing
 from throttled.service.fleet import open_link
 from throttled.service.health import Health
 from throttled.service.last_mail import LastMail
@@ -347,6 +347,8 @@ class Runtime:
         if self.observing:
             first_week = FirstWeek(self.file.path, self.hook.mail)
             schedule.every(0, lambda moment: self._first_week(first_week, moment))
+        else:
+            end_observing(self.live.config.observed())
         return schedule
 
     def _first_week(self, first_week: FirstWeek, moment: Moment) -> None:

@@ -3,6 +3,9 @@
 Limits: a year, and `CHANGES` rows: the oldest are deleted first, when the next is written.
 """
 
+from collections.abc import Sequence
+
+import msgspec
 from msgspec.structs import astuple
 
 from throttled.model import Change
@@ -24,7 +27,8 @@ UPDATE audit SET outcome = ?1, ok = ok AND ?2
 """
 _READ = """
 SELECT time, uid, user, pid, program, op, subject, request, outcome, ok, offline FROM audit
-    WHERE time > ?1 AND (?2 IS NULL OR subject = ?2) ORDER BY number DESC LIMIT ?3
+    WHERE time > ?1 AND (?2 IS NULL OR subject IN (SELECT value FROM json_each(?2)))
+    ORDER BY number DESC LIMIT ?3
 """
 _PRUNE = "DELETE FROM audit WHERE time < ? OR number <= (SELECT max(number) FROM audit) - ?"
 
@@ -51,8 +55,9 @@ class Audit:
             connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
 
     def changes(
-        self, since: float = 0.0, subject: str | None = None, count: int = 1000
+        self, since: float = 0.0, subjects: Sequence[str] | None = None, count: int = 1000
     ) -> list[Change]:
-        """Return changes later than `since`, of one subject or all, the latest first."""
-        rows = self._database.rows(_READ, (since, subject, count))
+        """Return changes later than `since`, of some subjects or all, the latest first."""
+        names = None if subjects is None else msgspec.json.encode(subjects).decode()
+        rows = self._database.rows(_READ, (since, names, count))
         return [Change(*(*row[:9], bool(row[9]), bool(row[10]))) for row in rows]

@@ -64,6 +64,11 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 _SENDERS_WIDE = _SENDERS.replace(
     "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
 )
+_EXEMPTED = """
+SELECT subject FROM active
+WHERE action = 'exempt' AND subject >= ?4 AND subject < ?5 AND inside(subject, ?1)
+    AND "limit" = 'network' AND scope = ?2 AND until > ?3
+"""
 # Candidates only: with deliveries on two days or two logins, at whatever time.
 _GOOD = """
 SELECT address FROM good
@@ -129,6 +134,12 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
         rows = connection.execute(_SENDERS_WIDE, (*values, *span(network)))
     else:
         rows = connection.execute(_SENDERS, values)
+    return [row[0] for row in rows]
+
+
+def exempted(connection: sqlite3.Connection, network: str, scope: Scope, now: float) -> list[str]:
+    """Return addresses inside a network that are exempt from what is active against networks."""
+    rows = connection.execute(_EXEMPTED, (network, scope, now, *span(network)))
     return [row[0] for row in rows]
 
 

@@ -27,6 +27,7 @@ from throttled.store.fleet import Fleet
 from throttled.store.host import Hosts
 from throttled.store.hourly import Hourly, Hours
 from throttled.store.known import Known
+from throttled.store.listed import Claims
 from throttled.store.listing import Cursor, Filter, Listing, Order
 from throttled.store.migrate import scripts
 from throttled.store.peaks import Peaks
@@ -58,6 +59,7 @@ class Store:
         self.peaks = Peaks(database)
         self.positions = Positions(database)
         self.senders = Senders(database)
+        self.claims = Claims(database)
         self.unbans = Unbans(database)
         self._ahead = False  # a row of `write_ahead` is to be removed
 
@@ -149,6 +151,11 @@ class Store:
             if evidence:
                 record.evidence(connection, evidence, now)
             return load.senders(connection, network, scope, until, now, most, only)
+
+    def exempted(self, network: str, scope: Scope, now: float) -> list[str]:
+        """Return the good senders that are exempt from what is active against networks."""
+        with self._database.guard() as connection:
+            return load.exempted(connection, network, scope, now)
 
     def good_addresses(self, after: str, now: float, count: int) -> list[str]:
         """Return addresses whose evidence may make them known good, from one on, in order."""

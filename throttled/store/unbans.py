@@ -19,13 +19,20 @@ _RECORD_UNBAN = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
 """
+# What exempts a good sender from its network's entry is not the operator's, and continues.
+_SUBJECT = """
+FROM active WHERE subject = ? AND scope = ? AND NOT (action = 'exempt' AND "limit" = 'network')
+"""
 _UNBAN_SCOPE = """
 DELETE FROM active WHERE number IN
     (SELECT number FROM active WHERE number > ?1 AND scope = ?2 AND action <> 'exempt'
         ORDER BY number LIMIT ?3)
 RETURNING number, subject, action
 """
-_EXEMPT = "SELECT * FROM active WHERE action = 'exempt'"
+_CLEAR_SCOPE = """
+DELETE FROM active WHERE scope = ? AND (action <> 'exempt' OR "limit" = 'network')
+"""
+_EXEMPT = "SELECT * FROM active WHERE action = 'exempt' AND \"limit\" <> 'network'"
 _LATEST = "SELECT subject, scope, at FROM pardon ORDER BY at DESC LIMIT ?"
 _PENDING = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
 
@@ -129,9 +136,10 @@ def _unban(
 ) -> list[Entry]:
     """Remove a subject and delete its offences; return what was active."""
     rows = connection.execute(
-        "SELECT action FROM active WHERE subject = ? AND scope = ? AND until > ?", (*key, now)
+        f"SELECT action {_SUBJECT} AND until > ?",
+        (*key, now),
     ).fetchall()
-    connection.execute("DELETE FROM active WHERE subject = ? AND scope = ?", key)
+    connection.execute(f"DELETE {_SUBJECT}", key)
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
     connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
     if rows:
@@ -142,7 +150,7 @@ def _unban(
 
 
 def _clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> None:
-    """Remove everything and delete all offences; exemptions stay.
+    """Remove everything and delete all offences; exemptions by operators stay.
 
     Without a scope the tables are emptied as a whole, which SQLite does only where no trigger
     reads each row: a million in one second instead of ten.
@@ -150,7 +158,7 @@ def _clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> N
     for one in SCOPES if scope is None else (scope,):
         connection.execute(_RECORD_UNBAN, ("", one, now, 0.0))
     if scope is not None:
-        connection.execute("DELETE FROM active WHERE scope = ? AND action <> 'exempt'", (scope,))
+        connection.execute(_CLEAR_SCOPE, (scope,))
         connection.execute("DELETE FROM offence WHERE scope = ?", (scope,))
         return
     triggers = connection.execute(
@@ -161,6 +169,7 @@ def _clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> N
     connection.execute(f"CREATE TEMP TABLE kept AS {_EXEMPT}")
     connection.execute("DELETE FROM active")
     connection.execute("DELETE FROM offence")
+    connection.execute("DELETE FROM listed")
     connection.execute("UPDATE tally SET rows = 0 WHERE name NOT IN ('good', 'peak')")
     for _, sql in triggers:
         connection.execute(sql)

@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Sparkline, Static
+from textual.widgets import DataTable, Label, Sparkline, Static
 
 from lab.daemon.in_process import BOUND, Lab, live
 from throttled.cli.screen import Screen
@@ -28,6 +29,7 @@ from throttled.control import client, requests, results
 from throttled.control.requests import Request, Top
 from throttled.control.results import AllowedResult, TopResult, Totals
 from throttled.errors import NotRunningError
+from throttled.printable import harmless, printable
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 A = "198.51.100.7"
@@ -127,6 +129,61 @@ def test_names_with_blanks_are_chosen_whole_and_cut_where_long(tmp_path: Path) -
             assert _rows(screen, "#latest")[0][1:3] == [f"account:x {'y' * 34}…", "~ throttle"]
 
     live(tmp_path, with_screen)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        f"{'y' * 290} the end",
+        f"\u202e{B[::-1]}",  # reads backwards as another client
+        f"a{chr(27)}]0;title\x07{chr(27)}[2Jb\x00\x9b1m",
+        f"a{chr(0x301) * 60}b",
+        "x\u200d\u200bx [/bold] [@click=app.quit]x[/]",
+        "\u0627\u0644\u0639\u0631 1 2",
+    ],
+)
+def test_a_hostile_name_is_asked_about_whole_and_as_it_is(tmp_path: Path, hostile: str) -> None:
+    name = f"account:{hostile}"
+
+    async def with_screen(lab: Lab) -> None:
+        lab.garbage(A, 5)
+        await lab.listed(1)
+        first = await lab.ask(Top(), TopResult)
+        first = replace(
+            first,
+            worst=[replace(row, subject=name, name=name, why=name) for row in first.worst],
+            latest=[replace(row, subject=name, name=name, why=name) for row in first.latest],
+        )
+        asked: list[Request] = []
+
+        def ask(request: Request, _kind: type[Any]) -> Any:
+            asked.append(request)
+            raise NotRunningError(name, name)
+
+        screen = Screen(ask, first, every=60.0)
+        async with screen.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            await pilot.press("b")
+            await pilot.pause()
+            drawn = _drawn(screen)
+            assert all(map(harmless, "".join(drawn)))
+            place = screen.screen.query_one(Label).region
+            lines = (line[place.x + 2 : place.right - 2] for line in drawn[place.y : place.bottom])
+            whole = f"ban {printable(name)}?  [y]es [n]o"
+            assert "".join(whole.split()) in "".join("".join(lines).split())
+            await pilot.press("y")
+            await _until(pilot, lambda: len(asked) > 1)
+            assert asked[0] == requests.Ban(name)
+            await pilot.pause()
+            assert all(map(harmless, "".join(_drawn(screen))))
+
+    live(tmp_path, with_screen)
+
+
+def _drawn(screen: Screen) -> list[str]:
+    """Return the lines on the terminal."""
+    lines = screen.screen._compositor.render_strips()
+    return ["".join(segment.text for segment in strip) for strip in lines]
 
 
 def test_stored_history_is_drawn_at_the_start(tmp_path: Path) -> None:

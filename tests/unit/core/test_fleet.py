@@ -498,7 +498,7 @@ def test_an_unban_of_a_peer_is_in_the_audit_record_and_the_journal(one: Host, tw
     two.pipeline.decide([BAN], NOW)
     one.say(1, Unban(A, "mx", 60), kind="unban")
     two.hear(one)
-    (change,) = two.store.audit.changes(0.0, A, 10)
+    (change,) = two.store.audit.changes(0.0, [A], 10)
     assert (change.user, change.op, change.subject) == ("peer:mx1", "unban", A)
     assert change.outcome == "unbanned by an operator of mx1"
     assert [d.origin for d in two.announced] == ["peer:mx1"]

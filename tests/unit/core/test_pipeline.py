@@ -593,9 +593,10 @@ def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.Monke
     assert applied == [Entry("198.18.0.1", "mx", "throttle", 600.0, rate)]
 
 
-def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
-    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
-    pipeline.decide([exempt, decision(1)], NOW)
+def test_a_flush_leaves_exemptions_by_operators(pipeline: Pipeline, kernel: Kernel) -> None:
+    exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
+    good = replace(exempt, subject="198.51.100.8", limit="network", why="good sender")
+    pipeline.decide([exempt, good, decision(1)], NOW)
     pipeline.unban("", None, NOW)
     pipeline.flush(lambda: None, NOW)
     assert kernel.elements.keys() == {(A, "mx", "exempt")}

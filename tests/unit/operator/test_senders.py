@@ -9,6 +9,7 @@ from lab.daemon.in_process import A, Lab, live
 from throttled.control import requests, results
 from throttled.control.results import (
     AccountsResult,
+    AuditResult,
     ChangeResult,
     ExplainResult,
     FindResult,
@@ -61,7 +62,12 @@ def test_an_account_is_found_with_the_local_domain(tmp_path: Path) -> None:
         await lab.ask(requests.Allow("account:Alice@local.test"), ChangeResult)
         assert lab.runtime.pipeline.ladder.protection.sender(ALICE)
         lab.runtime.pipeline.senders.facts(facts)  # `allow` reads those of this host again
-        await lab.ask(requests.Disallow("account:Alice@local.test"), ChangeResult)
+        await lab.ask(requests.Disallow("account:Alice"), ChangeResult)
+        for typed in ("account:alice", "account:ALICE@local.test"):
+            lab.runtime.pipeline.senders.facts(facts)
+            found = (await lab.ask(requests.Audit(typed), AuditResult)).rows
+            assert [row.op for row in found] == ["disallow", "allow"], typed
+        assert (await lab.ask(requests.Audit("account:alice@b.test"), AuditResult)).rows == []
         assert not lab.runtime.pipeline.ladder.protection.sender(ALICE)
 
     live(tmp_path, story)

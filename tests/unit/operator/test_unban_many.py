@@ -10,7 +10,7 @@ import pytest
 from lab.daemon.in_process import A, B, Lab, live
 from throttled.control.bulk import LASTING, UnbanMany, UnbanManyResult
 from throttled.control.fields import Part
-from throttled.control.requests import Ban, Entered, Import
+from throttled.control.requests import Ban, Entered, Import, Request, Unban, UnbanAll
 from throttled.control.results import ChangeResult, ImportResult
 from throttled.core.enforcer import Enforcer
 from throttled.errors import ThrottledError
@@ -179,6 +179,78 @@ def test_a_good_sender_in_a_wide_network_of_a_list_gets_an_entry_of_its_own(
         await lab.ask(Import(entries, name="drop"), ImportResult)
         found = {(each.subject, each.action) for each in lab.runtime.backend.dump()}
         assert found == {("203.0.112.0/20", "ban"), (GOOD, "exempt")}
+
+    live(tmp_path, story)
+
+
+def test_an_exemption_in_a_network_ends_with_what_was_active_against_it(tmp_path: Path) -> None:
+    wide, inner = "203.0.112.0/20", "203.0.113.0/24"
+
+    async def story(lab: Lab) -> None:
+        def present() -> set[tuple[str, str]]:
+            return {(each.subject, each.action) for each in lab.runtime.backend.dump()}
+
+        now = time.time()
+        lab.runtime.store.record(now, [], [Evidence(GOOD, now - n * 86400, 2) for n in range(4)])
+        entries = [Entered(wide, "ban", "mx"), Entered(inner, "ban", "mx")]
+        await lab.ask(Import(entries, name="drop"), ImportResult)
+        assert (GOOD, "exempt") in present()
+        # It is of the network alone: neither an unban nor its refusal makes it an operator's.
+        with pytest.raises(ThrottledError, match="neither throttled nor banned"):
+            await lab.ask(Unban(GOOD), ChangeResult)
+        await lab.ask(UnbanMany([GOOD]), UnbanManyResult)
+        past = lab.runtime.store.past([(GOOD, "mx")], time.time())[GOOD, "mx"]
+        assert (past.action, past.exempt_until) == ("exempt", 0.0)
+        await lab.ask(Import([], name="drop", remove=[(wide, "mx")]), ImportResult)
+        assert present() == {(inner, "ban"), (GOOD, "exempt")}
+        await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
+        assert present() == set()
+        unbans: list[tuple[Request, type[ChangeResult | UnbanManyResult]]] = [
+            (Unban(wide), ChangeResult),
+            (UnbanMany([wide]), UnbanManyResult),
+            (UnbanAll("mx"), ChangeResult),
+            (UnbanAll(), ChangeResult),
+        ]
+        for unban, reply in unbans:
+            await lab.ask(Import(entries[:1], name="drop"), ImportResult)
+            assert present() == {(wide, "ban"), (GOOD, "exempt")}
+            await lab.ask(unban, reply)
+            assert present() == set()
+            assert lab.runtime.store.listing.total(time.time()) == 0
+
+    live(tmp_path, story)
+
+
+def test_what_two_lists_name_stays_until_neither_does(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        def owners() -> dict[str, tuple[str, str]]:
+            rows = lab.runtime.store.listing.snapshots(time.time())
+            assert {row.subject for row in rows} == {s for s, _ in in_kernel(lab)}
+            return {row.subject: (row.action, row.origin) for row in rows}
+
+        async def load(name: str, *entries: Entered) -> None:
+            await lab.ask(Import(list(entries), name=name), ImportResult)
+
+        await load("one", Entered(OTHER, "ban", "mx"), Entered(NET, "throttle", "mx"))
+        await load("two", Entered(OTHER, "ban", "mx"), Entered(NET, "ban", "mx"))
+        assert owners() == {OTHER: ("ban", "list:one"), NET: ("ban", "list:two")}
+        # The second list follows for the one, the first list's throttle for the other.
+        removed = Import([], name="one", remove=[(OTHER, "mx")])
+        result = await lab.ask(removed, ImportResult)
+        assert (result.outcomes, result.confirmed) == ({"removed": 1}, True)
+        assert owners() == {OTHER: ("ban", "list:two"), NET: ("ban", "list:two")}
+        await load("one", Entered(NET, "throttle", "mx"))
+        result2 = await lab.ask(UnbanMany(name="two"), UnbanManyResult)
+        assert (result2.done, result2.confirmed) == (2, True)
+        assert owners() == {NET: ("throttle", "list:one")}
+        # What a list no longer names does not follow, nor does what an operator exempts.
+        await load("two", Entered(NET, "ban", "mx"))
+        await load("one", Entered(OTHER, "ban", "mx"))
+        await lab.ask(UnbanMany(name="two"), UnbanManyResult)
+        assert owners() == {OTHER: ("ban", "list:one")}
+        await load("two", Entered(OTHER, "ban", "mx"))
+        await lab.ask(Unban(OTHER, exempt=600.0), ChangeResult)
+        assert lab.runtime.store.listing.snapshots(time.time())[0].action == "exempt"
 
     live(tmp_path, story)
 

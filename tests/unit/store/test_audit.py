@@ -19,7 +19,7 @@ def test_what_is_written_is_read_the_latest_first() -> None:
     store.audit.write(other)
     assert store.audit.changes() == [other, CHANGE]
     assert store.audit.changes(since=1000.0) == [other]
-    assert store.audit.changes(subject="192.0.2.7") == [CHANGE]
+    assert store.audit.changes(subjects=["192.0.2.7", "192.0.2.6"]) == [CHANGE]
     assert store.audit.changes(count=1) == [other]
 
 
