@@ -151,7 +151,7 @@ def mail_address(text: str) -> str:
     Raises:
         UsageError: it is no mail address.
     """
-    from throttled.config.schema import MailAddress  # noqa: PLC0415 - as above
+    from throttled.config.fields import MailAddress  # noqa: PLC0415 - as above
 
     try:
         return msgspec.convert(text, MailAddress)

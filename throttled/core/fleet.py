@@ -13,7 +13,7 @@ from collections.abc import Callable
 from msgspec import MsgspecError, msgpack
 
 from throttled.clock import Moment
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.core.inbox import BEGIN, PEERS, Announce, Inbox, before, stored
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline

@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import MsgspecError, Struct, json, msgpack
 
 from throttled.clock import Moment
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.core import tried
 from throttled.core.exposed import exposed
 from throttled.core.pipeline import Pipeline

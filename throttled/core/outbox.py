@@ -16,7 +16,7 @@ from msgspec import MsgspecError, Struct, field, msgpack
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.core.pipeline import Pipeline
 from throttled.core.tried import SharedNames
 from throttled.errors import StoreError

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from throttled.clock import now
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
 from throttled.errors import ConfigError, StoreError

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC
 
 from throttled.clock import Moment
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.config.describe import DURATION, allowed, dotted, shown, toml
-from throttled.config.schema import Config, Firewall, LimitName
+from throttled.config.fields import LimitName
+from throttled.config.schema import Config, Firewall
 from throttled.settings import Duration, Override, Thresholds, duration
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from lab.fleet.streams import NOW, SECRET, SERVER, WALL, Host, kinds
 from throttled.clock import Moment
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.core.inbox import BURST, PEERS, SLICE
 from throttled.core.outbox import CLEARED
 from throttled.fleet import frames, wire

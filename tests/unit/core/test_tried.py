@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from lab.daemon.events import A, auth
 from lab.fleet.streams import NOW, SECRET, SERVER, WALL, Host, kinds
 from throttled.clock import Moment
-from throttled.config.schema import Fleet as Settings
+from throttled.config.fleet import Fleet as Settings
 from throttled.decide.tried import Tried
 from throttled.fleet import wire
 from throttled.fleet.frames import Names

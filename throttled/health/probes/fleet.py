@@ -6,7 +6,7 @@ The Redis server is not asked here: only the fleet process speaks to it.
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from throttled.config.schema import Fleet
+from throttled.config.fleet import Fleet
 from throttled.control.results import FleetResult
 from throttled.errors import ConfigError, ThrottledError
 from throttled.fleet.files import read_secret, text

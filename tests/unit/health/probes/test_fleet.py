@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from throttled.config.schema import Fleet
+from throttled.config.fleet import Fleet
 from throttled.control.results import FleetPeer, FleetResult
 from throttled.errors import NotRunningError
 from throttled.fleet.frames import Server
