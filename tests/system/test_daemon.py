@@ -9,7 +9,18 @@ from functools import partial
 import pytest
 
 from lab.daemon.daemon import Daemon
-from lab.daemon.watch import BOTH, V4, V6, answers, attack, banned, has, no_sessions, sessions
+from lab.daemon.watch import (
+    BOTH,
+    V4,
+    V6,
+    answers,
+    attack,
+    banned,
+    has,
+    no_sessions,
+    sessions,
+    throttled,
+)
 from lab.mail.bots import Bot
 from lab.mail.postfix import Lab
 from lab.network import netns
@@ -46,8 +57,7 @@ def test_an_attacker_is_banned_in_the_scope_of_its_attack(
 def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
     """A rate is answered by a rate: then ten connections a minute are let in."""
     guard.start()
-    free = attack(lab, "flood", BOTH, 3.0)
-    assert all(has(guard, source, "throttle", "mx") for source in BOTH)
+    free = throttled(lab, guard)
     left = attack(lab, "flood", BOTH, 5.0)
     assert left.blocked > 0
     assert left.sessions < free.sessions / 2
@@ -71,8 +81,7 @@ def test_a_good_neighbour_is_not_hurt(lab: Lab, guard: Daemon) -> None:
     attack(lab, "guess", BOTH, 4.0)
     report = good.report()
     assert all(has(guard, source, "ban", "submission") for source in BOTH)
-    assert len(report.latencies) == report.sent > 0
-    assert max(report.latencies) < 2.0
+    assert len(report.latencies) == report.tries == report.sent > 0  # at the first try each
     assert {row.subject for row in guard.rows()} == set(BOTH)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from lab.daemon.daemon import Daemon
-from lab.daemon.watch import BOTH, V4, V6, answers, attack, banned, has, no_sessions
+from lab.daemon.watch import BOTH, V4, V6, answers, attack, banned, no_sessions, throttled
 from lab.machine.legacy import legacy_path
 from lab.mail.postfix import Lab
 from lab.network import netns
@@ -73,8 +73,7 @@ def test_an_attack_from_its_begin_to_its_end(lab: Lab, guard: Daemon) -> None:
 @pytest.mark.long
 def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
     guard.start()
-    free = attack(lab, "flood", BOTH, 3.0)
-    assert all(has(guard, source, "throttle", "mx") for source in BOTH)
+    free = throttled(lab, guard)
     left = attack(lab, "flood", BOTH, 5.0)
     assert left.blocked > 0
     assert left.sessions < free.sessions / 2

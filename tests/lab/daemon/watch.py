@@ -40,6 +40,18 @@ def banned(
         bot.end()
 
 
+def throttled(lab: Lab, guard: Daemon) -> Report:
+    """Let both sources flood until each of them is throttled; return what they could until then."""
+    bot = Bot(lab.client, "flood", netns.DEADMAN, BOTH)
+    try:
+        for source in BOTH:
+            netns.until(partial(has, guard, source, "throttle", "mx"), f"{source} is throttled")
+        bot.stop()
+        return bot.report()
+    finally:
+        bot.end()
+
+
 def answers(lab: Lab, source: str, port: int) -> bool:
     """Return whether Postfix greets a source."""
     target = SERVER6 if ":" in source else SERVER4
