@@ -516,3 +516,5 @@ def test_an_operators_subject_as_it_is_counted() -> None:
     queue = Queue(replace(FACTS, sasl_domain="example.test"))
     assert queue.counted("account:alice@example.test") == "account:alice"
     assert queue.counted("mailbox:alice@example.test") == "mailbox:alice@example.test"
+    both = ["account:alice", "account:alice@example.test"]
+    assert queue.spellings("account:alice") == queue.spellings(both[1]) == both
