@@ -210,10 +210,10 @@ class Outbox:
         """Return rows of one kind, and how far everything is published with them."""
         share = self._settings.share
         if self._again is not None:
-            known = self._store.own_bans(self._again, now.wall, wire.ROWS)
+            known, again = self._store.own_bans(self._again, now.wall, wire.ROWS)
             found = [own for own in known if own.number <= self._published]  # else: in the history
             bans = [self._row(own, now) for own in found if "bans" in share]
-            again = found[-1].number if len(found) == wire.ROWS else None
+            again = None if again is not None and again > self._published else again
             return "ban", bans, _Sent(self._published, again)
         found, end = self._store.outbox(self._published, now.wall, wire.ROWS)
         found = [o for o in found if ("bans" if o.action == "ban" else "unbans") in share]

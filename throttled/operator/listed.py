@@ -151,9 +151,11 @@ def remove_entries(desk: Desk, name: str, count: int) -> UnbanManyResult:
     Raises:
         RefusedError: nothing that came from it is active.
     """
-    rows = desk.store.snapshots(desk.clock().wall, Filter(origin=origin(name)), count=count)
+    wall, what = desk.clock().wall, Filter(origin=origin(name))
+    rows = desk.store.snapshots(wall, what, count=count)
     if not rows:
         raise RefusedError(f"nothing is active from a list {name}", "see: throttled list")
     confirmed = release(desk, name, rows)
     recorded = desk.pipeline.recorder.error is None
-    return UnbanManyResult(len(rows), [], confirmed, more=recorded and len(rows) == count)
+    more = recorded and bool(desk.store.snapshots(wall, what, count=count))
+    return UnbanManyResult(len(rows), [], confirmed, more=more)

@@ -117,9 +117,15 @@ def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
 
 def own(
     connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
-) -> list[Own]:
-    """Return bans of this host that are active, the earliest decided first."""
-    return structs(Own, connection.execute(_ACTIVE, (after, count, now)), skipped)
+) -> tuple[list[Own], int | None]:
+    """Return bans of this host that are active, the earliest decided first.
+
+    Returns:
+        Those of the next `count` rows that can be read, and the number of the last of these rows;
+        None: there are no more.
+    """
+    rows = connection.execute(_ACTIVE, (after, count, now)).fetchall()
+    return structs(Own, rows, skipped), rows[-1][0] if len(rows) == count else None
 
 
 def last(connection: sqlite3.Connection) -> int:

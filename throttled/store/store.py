@@ -372,8 +372,10 @@ class Store:
         with self._database.guard() as connection:
             return fleet.unbanned(connection, after, until, scope, now, count, self.skipped)
 
-    def own_bans(self, after: int, now: float, count: int = _CHUNK) -> list[fleet.Own]:
-        """Return at most `count` bans of this host that are active, after a number."""
+    def own_bans(
+        self, after: int, now: float, count: int = _CHUNK
+    ) -> tuple[list[fleet.Own], int | None]:
+        """Return bans of this host that are active, see `throttled.store.fleet.own`."""
         with self._database.guard() as connection:
             return fleet.own(connection, after, count, now, self.skipped)
 

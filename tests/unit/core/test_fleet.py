@@ -541,3 +541,17 @@ def test_an_emptied_server_is_filled_though_an_entry_was_on_its_way(one: Host) -
     one.publish()
     rows = [wire.decode(one.seal, *e[1:]).rows for e in one.stream]
     assert A in {r.subject for each in rows for r in each if isinstance(r, Ban)}
+
+
+def test_an_unreadable_row_does_not_end_publishing_again(one: Host) -> None:
+    one.pipeline.decide(
+        [replace(BAN, subject=f"198.18.{n >> 8}.{n & 255}") for n in range(600)], NOW
+    )
+    one.publish()
+    connection = one.store._database.connection
+    connection.execute("UPDATE active SET level = 'x' WHERE number = 3")
+    one.stream.clear()
+    one.connect()
+    one.publish()
+    entries = [wire.decode(one.seal, *each[1:]) for each in one.stream]
+    assert sum(len(e.rows) for e in entries if e.kind == "ban") == 599

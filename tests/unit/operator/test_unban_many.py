@@ -153,6 +153,25 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_an_unreadable_row_does_not_end_the_removal_of_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unban_many, "MAX_UNBANS", 2)
+
+    async def story(lab: Lab) -> None:
+        entries = [Entered(each, "ban", "mx") for each in (A, B, OTHER, GOOD)]
+        await lab.ask(Import(entries, name="drop"), ImportResult)
+        with lab.daemon.store._database.transaction() as connection:
+            connection.execute("UPDATE active SET level = 'x' WHERE subject = ?", (OTHER,))
+        results = [await lab.ask(UnbanMany(name="drop"), UnbanManyResult)]
+        while results[-1].more:
+            results.append(await lab.ask(UnbanMany(name="drop"), UnbanManyResult))
+        assert sum(result.done for result in results) == 3
+        assert in_kernel(lab) == {(OTHER, "mx")}
+
+    live(tmp_path, story)
+
+
 def test_the_audit_record_has_what_was_removed(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.ask(Import([Entered(A, "ban"), Entered(B, "ban")], name="x"), ImportResult)
