@@ -14,6 +14,7 @@ from msgspec import MsgspecError, msgpack
 
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
+from throttled.core.extended import remove
 from throttled.core.inbox import BEGIN, PEERS, Announce, Inbox, before, stored
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline
@@ -207,6 +208,8 @@ class Fleet:
     async def remove(self, name: str, clock: Callable[[], Moment]) -> int:
         """Remove what came from a host, in pieces; return how many entries that were.
 
+        Own decisions that they extended are active again.
+
         Raises:
             StoreError: the rest is still there.
         """
@@ -215,7 +218,7 @@ class Fleet:
             now = clock()
             about = [(r.subject, r.scope, OPERATOR, 0, now.wall, f"{name} removed") for r in rows]
             found = [Decision(now.wall, "release", *a, origin=f"peer:{name}") for a in about]
-            self._pipeline.decide(found, now)
+            remove(self._pipeline, found, now)
             if self._pipeline.recorder.error is not None:
                 raise self._pipeline.recorder.error
             removed += len(rows)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from throttled.control.bulk import LASTING, UnbanManyResult
 from throttled.control.protocol import Entered, Import
+from throttled.core.extended import remove
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError
@@ -101,7 +102,8 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
 def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
     """Remove what came from a list and is active; return whether the kernel confirmed it.
 
-    Unlike an unban it resets no counts: what a client did to this host still counts.
+    Unlike an unban it resets no counts: what a client did to this host still counts, and own
+    decisions that the list extended are active again.
 
     Args:
         desk: what is changed.
@@ -114,8 +116,9 @@ def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
         Decision(moment.wall, "release", row.subject, row.scope, *what, origin=origin(name))
         for row in rows
     ]
-    desk.pipeline.decide(releases, moment)
-    removed = [Entry(row.subject, row.scope, a, 0.0) for row in rows for a in RESTRICTING]
+    own = remove(desk.pipeline, releases, moment)
+    gone = [(row.subject, row.scope) for row in rows if (row.subject, row.scope) not in own]
+    removed = [Entry(*key, action, 0.0) for key in gone for action in RESTRICTING]
     return desk.lookup(removed) == []
 
 

@@ -5,13 +5,16 @@ nothing.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
 
-from throttled.model import Scope
+from throttled.model import Decision, Scope
 from throttled.skipped import Skipped
+from throttled.store import load
 from throttled.store.good import MEMORY, day_of
+from throttled.store.load import Key
 from throttled.store.rows import structs
 
 _PEERS = "origin >= 'peer:' AND origin < 'peer;'"
@@ -20,6 +23,17 @@ _ADDRESS = """substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
 # What is on a list each host imports by itself.
 _OWN = f"""NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
     AND "limit" NOT IN ('network', 'ladder', 'overload') AND {_ADDRESS}"""
+# What this host's log or operators decided last about a subject that a peer or a list bans for
+# longer now, if it is not over and nobody unbanned it since.
+_EXTENDED = f"""
+SELECT {load.DECISION} FROM decision
+WHERE subject = ?1 AND scope = ?2 AND until > ?3 AND action IN ('ban', 'throttle')
+    AND NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
+    AND number > (SELECT coalesce(max(number), 0) FROM decision
+        WHERE subject = ?1 AND scope = ?2 AND action = 'release')
+    AND time > (SELECT coalesce(max(at), 0) FROM pardon WHERE subject IN (?1, '') AND scope = ?2)
+ORDER BY action = 'ban' DESC, until DESC LIMIT 1
+"""  # noqa: S608 - put together from constants
 # Nothing of an `unban --all` is in the history: what is not active was unbanned.
 _BANNED = """
 SELECT 1 FROM active a WHERE a.subject = d.subject AND a.scope = d.scope AND a.action = 'ban'
@@ -126,6 +140,14 @@ def own(
     """
     rows = connection.execute(_ACTIVE, (after, count, now)).fetchall()
     return structs(Own, rows, skipped), rows[-1][0] if len(rows) == count else None
+
+
+def extended(
+    connection: sqlite3.Connection, keys: Iterable[Key], now: float, skipped: Skipped
+) -> list[Decision]:
+    """Return what this host itself decided about subjects that others ban for longer now."""
+    rows = [row for key in keys for row in connection.execute(_EXTENDED, (*key, now))]
+    return structs(Decision, map(load.decision, rows), skipped)
 
 
 def last(connection: sqlite3.Connection) -> int:

@@ -379,6 +379,11 @@ class Store:
         with self._database.guard() as connection:
             return fleet.own(connection, after, count, now, self.skipped)
 
+    def extended(self, keys: Iterable[Key], now: float) -> list[Decision]:
+        """Return own decisions about subjects, see `throttled.store.fleet.extended`."""
+        with self._database.guard() as connection:
+            return fleet.extended(connection, keys, now, self.skipped)
+
     def last_decision(self) -> int:
         """Return the number of the latest decision; 0: there is none."""
         with self._database.guard() as connection:

@@ -1,5 +1,6 @@
 """A fleet of two hosts in one process: see `lab.fleet.streams`."""
 
+import asyncio
 from itertools import pairwise
 
 import pytest
@@ -288,8 +289,6 @@ async def _remove(host: Host) -> int:
 
 
 def test_a_distrusted_peer_is_removed_and_not_listened_to(one: Host, two: Host) -> None:
-    import asyncio  # noqa: PLC0415
-
     one.say(1, ROW, replace(ROW, subject=B))
     two.hear(one)
     two.fleet.distrust("mx1", NOW)
@@ -555,3 +554,43 @@ def test_an_unreadable_row_does_not_end_publishing_again(one: Host) -> None:
     one.publish()
     entries = [wire.decode(one.seal, *each[1:]) for each in one.stream]
     assert sum(len(e.rows) for e in entries if e.kind == "ban") == 599
+
+
+@pytest.mark.parametrize(
+    ("own", "left"),
+    [
+        (BAN, [("ban", "log", WALL + 300)]),
+        (replace(BAN, action="throttle", level=0), [("throttle", "log", WALL + 300)]),
+        (replace(BAN, origin="operator", limit="operator"), [("ban", "operator", WALL + 300)]),
+        (replace(BAN, origin="list:drop"), []),
+        (replace(BAN, origin="peer:mx3"), []),
+    ],
+)
+def test_removing_what_a_peer_extended_leaves_the_own_decision(
+    one: Host, two: Host, own: Decision, left: list[tuple[str, str, float]]
+) -> None:
+    two.pipeline.decide([replace(own, until=WALL + 300)], NOW)
+    one.say(1, ROW, replace(ROW, subject=B))
+    two.hear(one)
+    assert two.bans() == dict.fromkeys((A, B), "peer:mx1")
+    later = Moment(WALL + 10, NOW.boot + 10)
+    assert asyncio.run(two.fleet.remove("mx1", lambda: later)) == 2
+    rows = two.store.snapshots(later.wall)
+    assert [(r.action, r.origin, r.until) for r in rows] == left
+    backend = two.pipeline.enforcer.backend
+    assert backend is not None
+    assert {(e.subject, e.action) for e in backend.dump()} == {(A, a) for a, *_ in left}
+
+
+@pytest.mark.parametrize("scope", ["mx", None])
+def test_an_own_ban_that_was_unbanned_is_not_active_again(
+    one: Host, two: Host, scope: Scope | None
+) -> None:
+    two.pipeline.decide([BAN], NOW)
+    two.pipeline.unban("" if scope is None else A, scope, Moment(WALL + 1, NOW.boot + 1))
+    one.say(1, replace(ROW, seconds=900))
+    later = Moment(WALL + 2, NOW.boot + 2)
+    two.hear(one, later, SERVER)
+    assert two.bans(later) == {A: "peer:mx1"}
+    asyncio.run(two.fleet.remove("mx1", lambda: later))
+    assert two.bans(later) == {}
