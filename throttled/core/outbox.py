@@ -163,7 +163,7 @@ class Outbox:
         if not clearing.until or now.boot - self._cleared < CLEARING:
             return []
         what = clearing.after, clearing.until, clearing.scope
-        found, self._looked = self._store.unbanned(*what, now.wall, CLEARED)
+        found, self._looked = self._store.cleared(*what, now.wall, CLEARED)
         if found:
             self._cleared = now.boot
         elif self._looked >= clearing.until:

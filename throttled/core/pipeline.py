@@ -25,7 +25,7 @@ from throttled.core.guessing import reports as attacked
 from throttled.core.recorder import Key, Recorder
 from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
-from throttled.decide.ladder import OPERATOR, Ladder, Ruling
+from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.networks import exempt
 from throttled.decide.protect import Protection
 from throttled.decide.senders import Senders
@@ -34,6 +34,7 @@ from throttled.errors import StoreError
 from throttled.model import (
     ACTIONS,
     SCOPES,
+    Change,
     Crossing,
     Decision,
     Entry,
@@ -119,7 +120,6 @@ class Pipeline:
         scope: Scope | None,
         now: Moment,
         exempt_until: float = 0.0,
-        origin: str = OPERATOR,
     ) -> int:
         """Reset what a subject did and what was decided; see `Recorder.unban`."""
         self.behind.unban(subject, scope)
@@ -129,15 +129,39 @@ class Pipeline:
         else:
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
-        return self.recorder.unban(subject, scope, now, exempt_until, origin)
+        return self.recorder.unban(subject, scope, now, exempt_until)
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
-        for subject, scope in exempt:
+        self._reset(exempt)
+        self.recorder.unban_many(exempt, now)
+
+    def unban_of_peer(  # noqa: PLR0913 - see there
+        self,
+        exempt: Mapping[Key, float],
+        noted: Iterable[Key],
+        published: float,
+        now: Moment,
+        *,
+        origin: str,
+        changes: Iterable[Change],
+        position: StoredPosition,
+    ) -> None:
+        """Reset what subjects did and what was decided; see `Store.unban_of_peer`.
+
+        Raises:
+            StoreError: it could not be recorded.
+        """
+        self._reset(exempt)
+        self.recorder.drop(exempt)
+        store, what = self.recorder.store, (exempt, noted, published, now.wall)
+        store.unban_of_peer(*what, origin=origin, changes=changes, position=position)
+
+    def _reset(self, keys: Iterable[Key]) -> None:
+        for subject, scope in keys:
             self.behind.unban(subject, scope)
             self.engine.reset(subject, scope)
             self.senders.reset(subject)
-        self.recorder.unban_many(exempt, now)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.

@@ -10,6 +10,7 @@ Owns a brake and a meter of unbans for each peer. Limits: the caller's number of
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from typing import Literal
 
 from msgspec import Struct, field
@@ -55,6 +56,7 @@ class PeerBan(Struct, frozen=True, gc=False):
     threshold: int
     action: Literal["ban", "throttle"] = "ban"
     why: str = ""  # of what this host counted; "": the peer's reason
+    at: float = inf  # when it was published, wall clock of this host
 
 
 class PeerRuling(Struct, frozen=True):

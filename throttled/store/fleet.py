@@ -5,14 +5,15 @@ nothing.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
-from throttled.model import Decision, Scope
+from throttled.model import SCOPES, Decision, Scope
 from throttled.skipped import Skipped
-from throttled.store import load
+from throttled.store import load, manual
 from throttled.store.good import MEMORY, day_of
 from throttled.store.load import Key
 from throttled.store.rows import structs
@@ -34,6 +35,13 @@ WHERE subject = ?1 AND scope = ?2 AND until > ?3 AND action IN ('ban', 'throttle
     AND time > (SELECT coalesce(max(at), 0) FROM pardon WHERE subject IN (?1, '') AND scope = ?2)
 ORDER BY action = 'ban' DESC, until DESC LIMIT 1
 """  # noqa: S608 - put together from constants
+_UNBANNED_ALL = "SELECT max(at) FROM pardon WHERE subject = '' AND scope = ? AND at <= ?"
+_UNBANNED_SINCE = """
+SELECT p.subject, p.at FROM json_each(?3) s
+    JOIN pardon p ON p.subject = s.value AND p.scope = ?1 AND p.at <= ?2
+"""
+#: Seconds by which an unban may be in the future; one of later is of before the clock was set back.
+_AHEAD = 60.0
 # Nothing of an `unban --all` is in the history: what is not active was unbanned.
 _BANNED = """
 SELECT 1 FROM active a WHERE a.subject = d.subject AND a.scope = d.scope AND a.action = 'ban'
@@ -47,7 +55,7 @@ WHERE {_OWN} AND (action = 'ban' AND until > ?3 AND EXISTS ({_BANNED})
     OR action = 'release' AND origin = 'operator' AND why = 'unbanned')
 ORDER BY number
 """  # noqa: S608 - put together from constants of this module
-_UNBANNED = f"""
+_CLEARED = f"""
 SELECT number, 'release', subject, scope, 'operator', 0, 0.0, 0, 0, 0.0
 FROM (SELECT * FROM decision WHERE number > ?1 ORDER BY number LIMIT ?2) d
 WHERE number <= ?4 AND action = 'ban' AND until > ?3 AND ?5 IN ('', scope)
@@ -102,7 +110,7 @@ def outbox(
     return structs(Own, rows, skipped), end
 
 
-def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
+def cleared(  # noqa: PLR0913, PLR0917 - a part of the history, and when
     connection: sqlite3.Connection,
     after: int,
     until: int,
@@ -124,7 +132,7 @@ def unbanned(  # noqa: PLR0913, PLR0917 - a part of the history, and when
     """
     (end,) = connection.execute(_END, (after, _WINDOW)).fetchone()
     values = (after, _WINDOW, now, until, scope, count)
-    found = connection.execute(_UNBANNED, values).fetchall()
+    found = connection.execute(_CLEARED, values).fetchall()
     looked = found[-1][0] if len(found) == count else min(end, until)
     return structs(Own, found, skipped), looked
 
@@ -148,6 +156,39 @@ def extended(
     """Return what this host itself decided about subjects that others ban for longer now."""
     rows = [row for key in keys for row in connection.execute(_EXTENDED, (*key, now))]
     return structs(Decision, map(load.decision, rows), skipped)
+
+
+def unban(  # noqa: PLR0913, PLR0917 - what, of whom, and when
+    connection: sqlite3.Connection,
+    exempt: Mapping[Key, float],
+    noted: Iterable[Key],
+    published: float,
+    now: float,
+    origin: str,
+) -> None:
+    """Record unbans of a peer, see `Store.unban_of_peer`."""
+    for key, until in exempt.items():
+        manual.remove(connection, key, now, origin)
+        manual.note_unban(connection, key, published, until)
+    for key in noted:
+        manual.note_unban(connection, key, published)
+
+
+def unbanned(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dict[Key, float]:
+    """Return when subjects were unbanned, by whomever and in whichever way; without the others."""
+    found: dict[Key, float] = {}
+    for scope in SCOPES:
+        subjects = [subject for subject, of in keys if of == scope]
+        if not subjects:
+            continue
+        values = scope, now + _AHEAD
+        (every,) = connection.execute(_UNBANNED_ALL, values).fetchone()
+        if every:
+            found |= dict.fromkeys([(subject, scope) for subject in subjects], every)
+        asked = msgspec.json.encode(subjects).decode()
+        for subject, at in connection.execute(_UNBANNED_SINCE, (*values, asked)):
+            found[subject, scope] = max(at, every or 0.0)
+    return found
 
 
 def last(connection: sqlite3.Connection) -> int:

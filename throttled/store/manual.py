@@ -24,6 +24,12 @@ _RECORD_UNBAN = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
 """
+# A peer's unban may be read late: it shortens no exemption, and a later unban stays the latest.
+_RECORD_PEERS_UNBAN = """
+INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET
+    at = max(at, excluded.at), until = max(until, excluded.until)
+"""
 _UNBAN_SCOPE = """
 DELETE FROM active WHERE number IN
     (SELECT number FROM active WHERE number > ?1 AND scope = ?2 AND action <> 'exempt'
@@ -41,24 +47,42 @@ ON CONFLICT (what) DO UPDATE SET
 
 
 def unban(
-    connection: sqlite3.Connection,
-    key: tuple[str, Scope],
-    now: float,
-    exempt_until: float,
-    origin: str = "operator",
+    connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
 ) -> list[Entry]:
     """Remove a subject and delete its offences; return what was active."""
+    removed = remove(connection, key, now)
+    connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
+    return removed
+
+
+def remove(
+    connection: sqlite3.Connection, key: tuple[str, Scope], now: float, origin: str = "operator"
+) -> list[Entry]:
+    """Remove a subject and delete its offences, but do not record an unban.
+
+    Args:
+        connection: in a transaction.
+        key: subject and scope.
+        now: wall clock.
+        origin: whose unban it is.
+    """
     rows = connection.execute(
         "SELECT action FROM active WHERE subject = ? AND scope = ? AND until > ?", (*key, now)
     ).fetchall()
     connection.execute("DELETE FROM active WHERE subject = ? AND scope = ?", key)
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
-    connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
     if rows:
         connection.execute(_RELEASED, (now, *key, origin))
         release = Decision(now, "release", *key, "operator", 0, now, "unbanned")
         hourly.decisions(connection, [release], now)
     return [Entry(*key, action, 0.0) for (action,) in rows]
+
+
+def note_unban(
+    connection: sqlite3.Connection, key: tuple[str, Scope], published: float, until: float = 0.0
+) -> None:
+    """Record when a peer unbanned a subject: bans that were published before have no effect."""
+    connection.execute(_RECORD_PEERS_UNBAN, (*key, published, until))
 
 
 def unban_scope(database: Database, scope: Scope, chunk: int) -> Iterator[list[Entry]]:

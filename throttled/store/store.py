@@ -365,12 +365,12 @@ class Store:
         with self._database.guard() as connection:
             return fleet.outbox(connection, after, count, now, self.skipped)
 
-    def unbanned(
+    def cleared(
         self, after: int, until: int, scope: str, now: float, count: int
     ) -> tuple[list[fleet.Own], int]:
         """Return what an `unban --all` unbanned, see `throttled.store.fleet`."""
         with self._database.guard() as connection:
-            return fleet.unbanned(connection, after, until, scope, now, count, self.skipped)
+            return fleet.cleared(connection, after, until, scope, now, count, self.skipped)
 
     def own_bans(
         self, after: int, now: float, count: int = _CHUNK
@@ -383,6 +383,39 @@ class Store:
         """Return own decisions about subjects, see `throttled.store.fleet.extended`."""
         with self._database.guard() as connection:
             return fleet.extended(connection, keys, now, self.skipped)
+
+    def unban_of_peer(  # noqa: PLR0913 - what, of whom, and when
+        self,
+        exempt: Mapping[Key, float],
+        noted: Iterable[Key],
+        published: float,
+        now: float,
+        *,
+        origin: str,
+        changes: Iterable[Change],
+        position: StoredPosition,
+    ) -> None:
+        """Record unbans of a peer with the position of its stream, in one transaction.
+
+        Args:
+            exempt: as of `unban_many`.
+            noted: subjects of which nothing is active: bans of before may still come.
+            published: when the peer published them, by the wall clock here.
+            now: wall clock.
+            origin: of the peer, see `Decision`.
+            changes: for the audit record.
+            position: after them.
+        """
+        with self._database.transaction() as connection:
+            fleet.unban(connection, exempt, noted, published, now, origin)
+            for change in changes:
+                audit.write(connection, change)
+            record.positions(connection, [position])
+
+    def unbanned(self, keys: Sequence[Key], now: float) -> dict[Key, float]:
+        """Return when those of the subjects that were unbanned were, wall clock."""
+        with self._database.guard() as connection:
+            return fleet.unbanned(connection, keys, now)
 
     def last_decision(self) -> int:
         """Return the number of the latest decision; 0: there is none."""
@@ -497,7 +530,6 @@ class Store:
         scope: Scope | None,
         now: float,
         exempt_until: float = 0.0,
-        origin: str = "operator",
     ) -> list[Entry]:
         """Unban: remove and delete offences; the history keeps it, with the release.
 
@@ -506,7 +538,6 @@ class Store:
             scope: None for all.
             now: wall clock.
             exempt_until: `Past.exempt_until` from now on; not later than now for none.
-            origin: whose unban it is, see `Decision`.
 
         Returns:
             What was active, with `seconds` 0: what the kernel shall no longer hold.
@@ -515,7 +546,7 @@ class Store:
             return [
                 entry
                 for one in (SCOPES if scope is None else (scope,))
-                for entry in manual.unban(connection, (subject, one), now, exempt_until, origin)
+                for entry in manual.unban(connection, (subject, one), now, exempt_until)
             ]
 
     def unban_many(self, exempt: Mapping[Key, float], now: float) -> None:

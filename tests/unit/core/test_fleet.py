@@ -594,3 +594,89 @@ def test_an_own_ban_that_was_unbanned_is_not_active_again(
     assert two.bans(later) == {A: "peer:mx1"}
     asyncio.run(two.fleet.remove("mx1", lambda: later))
     assert two.bans(later) == {}
+
+
+def at(seconds: float) -> Moment:
+    return Moment(WALL + seconds, NOW.boot + seconds)
+
+
+def test_a_late_unban_leaves_a_newer_own_ban(one: Host, two: Host) -> None:
+    """A host that was offline reads unbans of before what its own log led to."""
+    one.say(1, Unban(A, "mx"), Unban(B, "mx", 3600), kind="unban")
+    for subject in (A, B):
+        two.pipeline.decide([replace(BAN, subject=subject, time=WALL + 60, until=WALL + 900)], NOW)
+    two.hear(one, at(120), SERVER + 120_000)
+    assert two.bans(at(120)) == {A: "log"}  # the other is still exempt
+    counts = two.fleet.inbox.received
+    assert [counts["mx1", o] for o in ("kept", "unbanned")] == [1, 1]
+
+
+@pytest.mark.parametrize("unban", [True, False])
+def test_an_unban_of_what_extends_an_own_ban_that_stays(one: Host, *, unban: bool) -> None:
+    two = Host("mx2", Settings(site="lab", unban=unban))
+    two.connect()
+    time = WALL + (60 if unban else -60)  # newer than the unban
+    two.pipeline.decide([replace(BAN, time=time, until=WALL + 400)], NOW)
+    one.say(1, replace(ROW, seconds=900))
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    two.hear(one, at(120), SERVER + 120_000)
+    (row,) = two.store.snapshots(at(120).wall)
+    assert (row.origin, row.until) == ("log", WALL + 400)
+
+
+def test_an_unban_that_was_recorded_is_not_read_again_after_a_kill(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
+        if not two.bans() and two.store.unbanned([KEY], WALL):
+            break  # killed
+    two.start()
+    two.pipeline.decide([replace(BAN, origin="peer:mx3")], NOW)
+    two.connect()
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx3"}
+
+
+@pytest.mark.parametrize("subject", [A, ""])
+def test_an_earlier_ban_has_no_effect_after_an_unban_and_a_restart(
+    one: Host, two: Host, subject: str
+) -> None:
+    """An operator's here, of one or all, or a peer's; a later ban has one."""
+    one.say(1, ROW)
+    one.say(2, ROW, before=1)
+    one.stream[1] = (f"{SERVER + 60_000}-0", *one.stream[1][1:])
+    third = Host("mx3")
+    third.connect()
+    third.say(1, Unban(A, "mx"), kind="unban")
+    third.stream[0] = (f"{SERVER + 30_000}-0", *third.stream[0][1:])
+    two.pipeline.unban(subject, None, at(30))
+    other = Host("mx4")
+    for host, unban in ((two, None), (other, third)):
+        host.connect()
+        if unban is not None:
+            host.hear(unban, at(120), SERVER + 120_000)
+        host.start()
+        host.connect()
+        first, *rest = one.stream
+        one.stream = [first]
+        host.hear(one, at(120), SERVER + 120_000)
+        assert host.bans(at(120)) == {}
+        assert host.fleet.inbox.received["mx1", "unbanned-since"] == 1
+        one.stream = [first, *rest]
+        host.hear(one, at(120), SERVER + 120_000)
+        assert host.bans(at(120)) == {A: "peer:mx1"}
+
+
+def test_a_peers_unban_shortens_no_exemption(one: Host, two: Host) -> None:
+    two.pipeline.unban(A, None, NOW, WALL + 86400)
+    one.say(1, Unban(A, "mx", 60), kind="unban")
+    two.hear(one)
+    assert two.store.past([KEY], WALL)[KEY].exempt_until == WALL + 86400
+
+
+def test_an_unban_of_before_the_clock_was_set_back_hides_no_ban(one: Host, two: Host) -> None:
+    two.pipeline.unban(A, None, at(3600))
+    one.say(1, ROW)
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx1"}

@@ -77,7 +77,9 @@ def test_an_operators_unban_is_in_the_outbox_with_its_exemption(store: Store) ->
 
 def test_a_peers_unban_is_not(store: Store) -> None:
     store.record(NOW, [BAN])
-    store.unban(A, "mx", NOW + 1, origin="peer:mx2")
+    position = StoredPosition("fleet:mx2", b"")
+    exempt = {KEY: 0.0}
+    store.unban_of_peer(exempt, [], NOW, NOW + 1, origin="peer:mx2", changes=[], position=position)
     assert store.outbox(1, NOW + 1) == ([], 2)
     assert store.decisions(A)[0].origin == "peer:mx2"
 
@@ -131,9 +133,9 @@ def test_what_unban_all_unbanned_is_read_in_pieces(store: Store) -> None:
     list(store.unban_scope("mx"))
     with store._database.transaction() as connection:
         connection.execute("UPDATE decision SET scope = 'x' WHERE number = 1")
-    rows, looked = store.unbanned(0, 5, "", NOW, 2)
+    rows, looked = store.cleared(0, 5, "", NOW, 2)
     assert (subjects(rows), looked) == ([("release", "198.51.100.11")], 2)
-    rows, looked = store.unbanned(looked, 5, "", NOW, 4)
+    rows, looked = store.cleared(looked, 5, "", NOW, 4)
     assert (len(rows), looked) == (3, 5)
 
 
