@@ -156,6 +156,8 @@ class Fleet:
             peer.behind_since = (peer.behind_since or now.boot) if waiting else None
             peer.last = last
         self.crowded = message.crowded
+        if message.other is not None:
+            self.outbox.namesake.seen(message.other, now)
         for name, peer in peers.items():
             peer.too_long = name in message.too_long
         readable = self._readable(now)

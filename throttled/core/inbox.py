@@ -58,6 +58,9 @@ class Peer(Struct):
     braked: bool = False  # its bans are throttles
     room: int = 0  # entries that may become active before they are counted
     most: bool = False  # it published more than may be active
+    writer: int = -1  # see `throttled.fleet.wire`
+    former: int = -1  # the one before
+    doubled: float | None = None  # boot clock, when entries of both came last
     too_long: bool = False  # an entry of it is longer than any may be: its stream is not read
     forged: int = 0  # since `forged_since`
     forged_since: float = 0.0  # boot clock
@@ -65,6 +68,14 @@ class Peer(Struct):
     paused_until: float = 0.0  # boot clock
     allowance: float = BURST  # rows that may come at once
     counted: float = 0.0  # boot clock, when that was
+
+    def note_writer(self, writer: int, now: Moment) -> None:
+        """Note which start of which daemon wrote an entry: one that comes back never ended."""
+        if writer == self.writer:
+            return
+        if writer == self.former:
+            self.doubled = now.boot
+        self.former, self.writer = self.writer, writer
 
     def behind(self) -> float:
         """Return how many seconds of its stream have not been read."""
@@ -164,6 +175,7 @@ class Inbox:
             if number == peer.number and is_place(identity):
                 peer.id = identity
             return None
+        peer.note_writer(found.writer, now)
         age = server - added
         at = began - age / 1000
         bans = [self._ban(row, age, at) for row in found.rows if isinstance(row, Ban)]

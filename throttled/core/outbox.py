@@ -17,6 +17,7 @@ from msgspec import MsgspecError, Struct, field, msgpack
 from throttled import __version__
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
+from throttled.core.namesake import Namesake
 from throttled.core.pipeline import Pipeline
 from throttled.core.tried import SharedNames
 from throttled.errors import StoreError
@@ -73,6 +74,7 @@ class Outbox:
         self._names = names
         self.published: Counter[str] = Counter()  # rows, by kind
         self._settings, self._seal, self._pipeline = settings, seal, pipeline
+        self.namesake = Namesake(seal)
         self._sent: _Sent | None = None
         self._retry = 0.0  # boot clock
         self._beat = 0.0  # boot clock, of the latest heartbeat
@@ -96,6 +98,7 @@ class Outbox:
             StoreError: the position cannot be read or recorded.
         """
         self._load()
+        self.namesake.connected(message.last, now)
         last = self._last_number(message)
         lost = last < self._number or message.emptied
         if self._sent is not None and last == self._sent.number:
@@ -123,6 +126,8 @@ class Outbox:
         if self._sent is not None or now.boot < self._retry:
             return None
         names = self._names.rows(now)
+        if self.namesake.active(now.boot):  # names tried are not published then
+            return self._heartbeat(now)
         if names and "names" in self._settings.share:
             return self._send("names", names, _Sent(self._published, self._again), now)
         while self._again is not None or self._store.last_decision() > self._published:
@@ -133,11 +138,14 @@ class Outbox:
         unbans = self._cleared_rows(now)
         if unbans:
             return self._send("unban", unbans, _Sent(self._published, None, self._looked), now)
+        return self._heartbeat(now)
+
+    def _heartbeat(self, now: Moment) -> Add | None:
         if now.boot - self._beat < _HEARTBEAT:
             return None
         entries = sum(self._store.counts(now.wall).values())
         beat = Heartbeat(__version__, entries)
-        return self._send("heartbeat", [beat], _Sent(self._published), now)
+        return self._send("heartbeat", [beat], _Sent(self._published, self._again), now)
 
     def unbanned_all(self, scope: Scope | None, now: Moment) -> bool:
         """Publish from now on what an operator's `unban --all` unbanned, `CLEARED` at a time.
@@ -237,7 +245,7 @@ class Outbox:
         sent.number = wire.number_after(self._number, now.wall)
         sent.kind, sent.rows, sent.at = kind, len(rows), now.boot
         self._sent = sent
-        entry = wire.Entry(sent.number, self._number, kind, rows)
+        entry = wire.Entry(sent.number, self._number, kind, rows, self.namesake.writer)
         return Add(*wire.encode(self._seal, entry))
 
     def _last_number(self, message: Up) -> int:

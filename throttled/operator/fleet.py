@@ -11,7 +11,7 @@ from throttled.control.protocol import (
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
 from throttled.errors import RefusedError, StoreError
-from throttled.health.fleet import error, server
+from throttled.health.fleet import error, namesake, server
 from throttled.operator.desk import Desk
 from throttled.operator.unknown import refuse_unknown_peer
 
@@ -56,6 +56,8 @@ def _result(fleet: Fleet, desk: Desk) -> FleetResult:
             )
         )
     wrong, hint = error(fleet.down)
+    if not wrong and fleet.outbox.namesake.active(now.boot):
+        wrong, hint = namesake(fleet)
     return FleetResult(
         fleet.settings.site,
         fleet.name,

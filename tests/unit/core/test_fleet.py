@@ -680,3 +680,89 @@ def test_an_unban_of_before_the_clock_was_set_back_hides_no_ban(one: Host, two: 
     one.say(1, ROW)
     two.hear(one)
     assert two.bans() == {A: "peer:mx1"}
+
+
+def share_stream(one: Host, other: Host) -> None:
+    """Let two hosts write into the same stream."""
+    other.stream = one.stream
+
+
+def look(host: Host, now: Moment, *, own: str = "") -> None:
+    """Let a host look at its stream, as the fleet process does: the latest that it did not add."""
+    other = next((e for e in reversed(host.stream) if e[0] != own), None)
+    host.fleet.named(Names({}, other=other), now)
+
+
+def test_two_hosts_of_one_name_publish_heartbeats_alone(one: Host) -> None:
+    double = Host("mx1")
+    share_stream(one, double)
+    one.publish()
+    double.connect()
+    double.pipeline.decide([BAN], NOW)
+    double.publish()
+    assert kinds(one) == ["heartbeat", "ban", "heartbeat"]
+    look(one, NOW)
+    assert one.health() == {"fleet-name"}
+    one.pipeline.decide([replace(BAN, subject=B)], NOW)
+    one.publish(at(61))
+    assert kinds(one)[3:] == ["heartbeat"]
+    look(double, at(61))
+    assert double.health(61) == {"fleet-name"}
+    look(double, at(70))  # the same entry
+    assert "fleet-name" in double.health(260)
+    assert "fleet-name" not in double.health(262)
+    one.start()  # with another name
+    look(double, at(280))
+    double.pipeline.decide([replace(BAN, subject="203.0.113.8", time=WALL + 280)], at(280))
+    double.publish(at(280))
+    assert kinds(one)[4:] == ["ban", "heartbeat"]
+
+
+def test_what_was_decided_meanwhile_is_published_later(one: Host) -> None:
+    double = Host("mx1")
+    share_stream(one, double)
+    double.connect()
+    double.publish()
+    look(one, NOW)
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    assert kinds(one) == ["heartbeat", "heartbeat"]
+    one.publish(at(201))
+    assert kinds(one)[2] == "ban"
+
+
+def test_an_earlier_start_of_this_host_is_no_other_host(one: Host) -> None:
+    one.publish()
+    one.start()
+    one.connect()
+    look(one, NOW)
+    one.publish(at(61))
+    look(one, at(61))  # its own, whose answer is under way
+    one.connect(at(62))
+    assert one.health(62) == set()
+
+
+def test_an_entry_of_nobody_in_the_own_stream_is_no_other_host(one: Host) -> None:
+    for identity in ("", f"{SERVER + 5}-0"):
+        one.fleet.named(Names({}, other=(identity, b"d", b"m")), NOW)
+    assert one.health() == set()
+
+
+def test_peers_see_that_two_hosts_have_one_name(one: Host, two: Host) -> None:
+    double = Host("mx1")
+    share_stream(one, double)
+    double.connect()
+    for seconds, host in ((0, one), (1, double), (62, one)):
+        host.publish(at(seconds))
+        two.hear(one, at(seconds))
+    assert "fleet-name:mx1" in two.health(62)
+    assert "fleet-name:mx1" not in two.health(700)
+
+
+def test_a_restart_of_a_peer_is_no_second_host(one: Host, two: Host) -> None:
+    for seconds in (0, 61, 122):
+        one.start()
+        one.connect(at(seconds))
+        one.publish(at(seconds))
+        two.hear(one, at(seconds))
+    assert "fleet-name:mx1" not in two.health(122)
