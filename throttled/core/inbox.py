@@ -35,6 +35,8 @@ BEGIN = "0-0"
 FORGED, PAUSE = 100, 60.0
 #: Rows that are recorded and applied at once: 10 ms.
 SLICE = 250
+#: Decisions that are announced at once: sessions of all clients are looked up for that.
+_ANNOUNCED = 1_000
 
 Announce = Callable[[Sequence[Decision]], None]
 Raw = tuple[str, bytes, bytes]  # id, data and MAC of an entry
@@ -212,13 +214,21 @@ class Inbox:
         bans = [ban for each in checked for ban in each.bans]
         bans.sort(key=_subject)
         peer.most &= not bans
-        for at in range(0, len(bans), SLICE):
-            if self.peers.get(peer.name) is not peer:  # distrusted meanwhile
-                return
-            last = at + SLICE >= len(bans)
-            positions = self._positions(peer.name, checked[-1]) if last else None
-            self._slice(peer, bans[at : at + SLICE], clock(), positions)
-            yield
+        decided: list[Decision] = []
+        try:
+            for at in range(0, len(bans), SLICE):
+                if self.peers.get(peer.name) is not peer:  # distrusted meanwhile
+                    return
+                last = at + SLICE >= len(bans)
+                positions = self._positions(peer.name, checked[-1]) if last else None
+                decided += self._slice(peer, bans[at : at + SLICE], clock(), positions)
+                if len(decided) >= _ANNOUNCED:
+                    self._announce(decided)
+                    decided = []
+                yield
+        finally:
+            if decided:
+                self._announce(decided)
         for done in checked:
             self._processed(peer, done, clock())
 
@@ -233,7 +243,8 @@ class Inbox:
         bans: Sequence[PeerBan],
         now: Moment,
         positions: Sequence[StoredPosition] | None,
-    ) -> None:
+    ) -> list[Decision]:
+        """Act on bans; return what was decided, which is to be announced."""
         bans = self._without_unbanned(peer.name, bans, now)
         pasts = self._store.past(self.judge.keys(bans), now.wall)
         if peer.room < len(bans):  # counted again only where the limit is near
@@ -254,8 +265,7 @@ class Inbox:
             self.received[peer.name, outcome] += count
         peer.braked = self.judge.braked(peer.name, now.wall)
         peer.most |= ruling.outcomes["most"] > 0
-        if ruling.decisions:
-            self._announce(ruling.decisions)
+        return ruling.decisions
 
     def _without_unbanned(self, name: str, bans: Sequence[PeerBan], now: Moment) -> list[PeerBan]:
         """Leave out bans that were published before their subjects were unbanned.
@@ -281,7 +291,9 @@ class Inbox:
             crossings = self._tried(peer.name, found.entry, found.age, now, again=False)
         if crossings:
             bans = tried.bans(self.judge, peer.name, crossings, self._store, now)
-            self._slice(peer, bans, now, positions)
+            decided = self._slice(peer, bans, now, positions)
+            if decided:
+                self._announce(decided)
         elif found.entry.kind == "unban":
             self._unban(peer, found, now)
         else:

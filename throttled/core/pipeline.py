@@ -9,6 +9,7 @@ kernel take.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -410,13 +411,14 @@ class Pipeline:
         self.enforcer.apply([entry for d in valid for entry in _entries(d, now.wall, known)], now)
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
-        enforced = self.enforcer.enforcing()
+        enforced, of_senders = self.enforcer.enforcing(), self.ladder.policy.of_senders
+        for (limit, action), count in Counter((d.limit, d.action) for d in decisions).items():
+            by_action = self.counts.decisions.setdefault(limit, {})
+            by_action[action] = by_action.get(action, 0) + count
 
         def hold(d: Decision) -> None:
-            by_action = self.counts.decisions.setdefault(d.limit, {})
-            by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
-            if address.is_named(d.subject) or self.ladder.policy.of_senders(d.limit):
+            if address.is_named(d.subject) or of_senders(d.limit):
                 self.senders.hold(d, until, now.boot)
             elif d.action == "release":
                 self.engine.release(d.subject, d.scope)

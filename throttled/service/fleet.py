@@ -169,7 +169,8 @@ class FleetLink:
         async with self._stepping:
             if next(steps, _END) is _END:
                 return False
-            await asyncio.sleep(0)
+            for _ in range(2):  # what became readable meanwhile is read in the second
+                await asyncio.sleep(0)
         return True
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
