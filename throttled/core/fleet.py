@@ -64,6 +64,7 @@ class Fleet:
         self.down: Down | None = None
         self.down_since: float | None = None  # boot clock
         self.crowded = False  # there are more hosts than are read
+        self.too_long: list[str] = []  # hosts with an entry longer than any may be: not read
         self._up_since = 0.0  # boot clock
         self._reading: set[str] | None = None  # what the process was asked to read
         self._pipeline = pipeline
@@ -158,8 +159,7 @@ class Fleet:
         self.crowded = message.crowded
         if message.other is not None:
             self.outbox.namesake.seen(message.other, now)
-        for name, peer in peers.items():
-            peer.too_long = name in message.too_long
+        self.too_long = [n for n in message.too_long if self._wanted(n, distrusted)][:PEERS]
         readable = self._readable(now)
         if readable == self._reading or self.up is None:
             return None

@@ -10,6 +10,7 @@ Owns the state of each peer (at most `PEERS`), and how much came from them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 
 from msgspec import MsgspecError, Struct, msgpack
 
@@ -63,7 +64,6 @@ class Peer(Struct):
     writer: int = -1  # see `throttled.fleet.wire`
     former: int = -1  # the one before
     doubled: float | None = None  # boot clock, when entries of both came last
-    too_long: bool = False  # an entry of it is longer than any may be: its stream is not read
     forged: int = 0  # since `forged_since`
     forged_since: float = 0.0  # boot clock
     forged_last: float = 0.0  # boot clock
@@ -272,7 +272,8 @@ class Inbox:
 
         Streams are read independently, so these may come later than a peer's unban.
         """
-        unbanned = self._store.unbanned([(ban.subject, ban.scope) for ban in bans], now.wall)
+        since = min((ban.at for ban in bans), default=inf)
+        unbanned = self._store.unbanned([(b.subject, b.scope) for b in bans], since, now.wall)
         valid = [b for b in bans if b.at >= unbanned.get((b.subject, b.scope), 0.0)]
         self.received[name, "unbanned-since"] += len(bans) - len(valid)
         return valid

@@ -154,7 +154,7 @@ class KnownGood:
             self._put(subject, scope, good=known_good(past, wall) or self._allowed(subject))
 
     def _put(self, subject: str, scope: Scope, *, good: bool) -> None:
-        packed, known = address.pack(subject), self._good[scope]
+        (packed, _), known = address.parse(subject), self._good[scope]
         if good == (packed in known) or (good and len(known) >= MOST):
             return
         (known.add if good else known.discard)(packed)

@@ -31,6 +31,7 @@ _ENTRY = wire.BYTES + 1024  # bytes of an entry in a reply, at most
 _STREAM = 1024  # bytes of the rest of a stream in a reply, at most
 #: Seconds in which a stream, or the list of hosts, is not read after a reply that was too long.
 PASSED_OVER = 600.0
+_REPORTED = 256  # hosts whose names are passed on
 _IDLE = 1.0  # seconds between two pings where there is nothing to wait for
 
 
@@ -73,7 +74,7 @@ class Reading:
 
     def passed_over(self) -> list[str]:
         """Return the hosts whose streams are passed over."""
-        return sorted(name for name in self._too_long if not self.is_readable(name))
+        return sorted(n for n in self._too_long if not self.is_readable(n))[:_REPORTED]
 
     async def read(self, site: str, client: Any) -> list[tuple[str, list[Entry]]]:
         """Return the next entries of peers that the daemon is ready for; after a while none.

@@ -53,10 +53,14 @@ def findings(fleet: Fleet, boot: float) -> Iterator[Finding]:
         yield Finding("warning", *namesake(fleet), "fleet-name")
     if fleet.up is not None:
         yield from (f for f in server(fleet.up.server) if f.key == "fleet-evicts")
-    for name, peer in fleet.inbox.peers.items():
-        for kind, what in _wrong(fleet, peer, boot):
-            hint = _PEER_HINTS[kind].format(name=name, secret=fleet.settings.secret)
-            yield Finding("warning", f"{name}: {what}", hint, f"fleet-{kind}:{name}")
+    wrong = [
+        (name, each) for name, p in fleet.inbox.peers.items() for each in _wrong(fleet, p, boot)
+    ]
+    what = "its stream has an entry that is longer than any may be, and is not read"
+    wrong += [(name, ("long", what)) for name in fleet.too_long]
+    for name, (kind, text) in wrong:
+        hint = _PEER_HINTS[kind].format(name=name, secret=fleet.settings.secret)
+        yield Finding("warning", f"{name}: {text}", hint, f"fleet-{kind}:{name}")
 
 
 def namesake(fleet: Fleet) -> tuple[str, str]:
@@ -120,10 +124,6 @@ def _wrong(fleet: Fleet, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
         ),
         "brake": (peer.braked, "banned many clients that are good here; its bans are throttles"),
         "most": (peer.most, many),
-        "long": (
-            peer.too_long,
-            "its stream has an entry that is longer than any may be, and is not read",
-        ),
         "unbans": (
             _lately(peer.ignored, boot),
             "unbanned more than 100 within a minute; the others stay banned here",

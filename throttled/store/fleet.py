@@ -35,6 +35,7 @@ WHERE subject = ?1 AND scope = ?2 AND until > ?3 AND action IN ('ban', 'throttle
     AND time > (SELECT coalesce(max(at), 0) FROM pardon WHERE subject IN (?1, '') AND scope = ?2)
 ORDER BY action = 'ban' DESC, until DESC LIMIT 1
 """  # noqa: S608 - put together from constants
+_UNBANNED_LATEST = "SELECT max(at) FROM pardon"
 _UNBANNED_ALL = "SELECT max(at) FROM pardon WHERE subject = '' AND scope = ? AND at <= ?"
 _UNBANNED_SINCE = """
 SELECT p.subject, p.at FROM json_each(?3) s
@@ -174,9 +175,14 @@ def unban(  # noqa: PLR0913, PLR0917 - what, of whom, and when
         manual.note_unban(connection, key, published)
 
 
-def unbanned(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dict[Key, float]:
-    """Return when subjects were unbanned, by whomever and in whichever way; without the others."""
+def unbanned(
+    connection: sqlite3.Connection, keys: Sequence[Key], since: float, now: float
+) -> dict[Key, float]:
+    """Return when subjects were unbanned since a time; others may be missing."""
     found: dict[Key, float] = {}
+    (latest,) = connection.execute(_UNBANNED_LATEST).fetchone()
+    if latest is None or latest < since:
+        return found
     for scope in SCOPES:
         subjects = [subject for subject, of in keys if of == scope]
         if not subjects:

@@ -412,10 +412,10 @@ class Store:
                 audit.write(connection, change)
             record.positions(connection, [position])
 
-    def unbanned(self, keys: Sequence[Key], now: float) -> dict[Key, float]:
-        """Return when those of the subjects that were unbanned were, wall clock."""
+    def unbanned(self, keys: Sequence[Key], since: float, now: float) -> dict[Key, float]:
+        """Return when those of the subjects that were unbanned since a time were, wall clock."""
         with self._database.guard() as connection:
-            return fleet.unbanned(connection, keys, now)
+            return fleet.unbanned(connection, keys, since, now)
 
     def last_decision(self) -> int:
         """Return the number of the latest decision; 0: there is none."""

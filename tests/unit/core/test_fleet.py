@@ -175,8 +175,9 @@ def test_a_missing_entry_is_a_gap(one: Host, two: Host) -> None:
 def test_what_is_too_long_to_be_read_is_named(one: Host, two: Host) -> None:
     one.say(1, ROW)
     two.hear(one)
-    two.fleet.named(Names({}, too_long=["mx1", "mx9"], crowded=True), NOW)
-    assert two.health() == {"fleet-long:mx1", "fleet-crowded"}
+    two.fleet.named(Names({}, too_long=["mx1", "mx2", "mx9", "x y"], crowded=True), NOW)
+    # mx9 never was read, as an entry of it was too long before.
+    assert two.health() == {"fleet-long:mx1", "fleet-long:mx9", "fleet-crowded"}
     two.fleet.named(Names({}), NOW)
     assert two.health() == set()
 
@@ -629,7 +630,7 @@ def test_an_unban_that_was_recorded_is_not_read_again_after_a_kill(one: Host, tw
     one.say(2, Unban(A, "mx"), kind="unban", before=1)
     two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
     for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
-        if not two.bans() and two.store.unbanned([KEY], WALL):
+        if not two.bans() and two.store.unbanned([KEY], 0.0, WALL):
             break  # killed
     two.start()
     two.pipeline.decide([replace(BAN, origin="peer:mx3")], NOW)
