@@ -313,7 +313,7 @@ class Daemon:
             log.error("no fleet: %s. %s", error.message, error.hint)
             self.fleet_error = error
             return None
-        self.announcer.always(link)
+        self.announcer.first(link)
         return link
 
     def _evident(self) -> bool:
