@@ -158,11 +158,10 @@ class Outbox:
         Raises:
             StoreError: it is not recorded; nothing of it is published.
         """
-        before, scopes = self._clearing, scope or ""
         if "unbans" not in self._settings.share:
             return False
-        joint = scopes if not before.until or before.scope == scopes else ""
-        self._clearing = _Clearing(self._store.last_decision(), 0, joint)
+        self._load()
+        self._clearing = _cleared(self._store, self._clearing, scope)
         self._record(now)
         return True
 
@@ -260,11 +259,48 @@ class Outbox:
     def _load(self) -> None:
         if self._loaded:
             return
-        stored = self._store.positions().get(_PATH)
-        try:
-            state = msgpack.decode(stored.state if stored else b"", type=_State)
-        except (MsgspecError, TypeError):  # never published
-            state = _State(self._store.last_decision(), 0, again=True)
+        state = _read(self._store)
         self._published, self._number = state.published, state.number
         self._again, self._clearing = 0 if state.again else None, state.clearing
         self._loaded = True
+
+
+def unbanned_all_offline(
+    store: Store, settings: Settings, scope: Scope | None, wall: float
+) -> bool:
+    """Let the next start of the daemon do what `Outbox.unbanned_all` does.
+
+    Args:
+        store: of the host; no daemon runs.
+        settings: the operator's.
+        scope: None for all.
+        wall: wall clock.
+
+    Returns:
+        Whether unbans are shared.
+
+    Raises:
+        StoreError: it is not recorded; nothing of it is published.
+    """
+    if not settings.site or "unbans" not in settings.share:
+        return False
+    state = _read(store)
+    state.clearing = _cleared(store, state.clearing, scope)
+    store.record(wall, (), (), [StoredPosition(_PATH, msgpack.encode(state))])
+    return True
+
+
+def _read(store: Store) -> _State:
+    """Return how far everything is published; of a host that never published: nothing is."""
+    stored = store.positions().get(_PATH)
+    try:
+        return msgpack.decode(stored.state if stored else b"", type=_State)
+    except (MsgspecError, TypeError):
+        return _State(store.last_decision(), 0, again=True)
+
+
+def _cleared(store: Store, before: _Clearing, scope: Scope | None) -> _Clearing:
+    """Return what is to be published of an `unban --all`, with what is of an earlier one."""
+    scopes = scope or ""
+    joint = scopes if not before.until or before.scope == scopes else ""
+    return _Clearing(store.last_decision(), 0, joint)

@@ -10,11 +10,12 @@ from lab.fleet.streams import NOW, SECRET, SERVER, WALL, Host, kinds
 from throttled.clock import Moment
 from throttled.config.schema import Fleet as Settings
 from throttled.core.inbox import BURST, PEERS, SLICE
-from throttled.core.outbox import CLEARED
+from throttled.core.outbox import CLEARED, unbanned_all_offline
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
 from throttled.model import Decision, Evidence, Scope
+from throttled.store.store import StoredPosition
 
 A, B = "198.51.100.7", "203.0.113.9"
 KEY: tuple[str, Scope] = (A, "mx")
@@ -453,6 +454,26 @@ def test_bans_of_before_an_unban_all_are_not_published_after_it(one: Host) -> No
     one.pipeline.unban("", None, NOW)
     one.publish()
     assert kinds(one) == ["heartbeat"]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_unban_all_without_a_daemon_is_published_at_its_start(
+    one: Host, two: Host, *, published: bool
+) -> None:
+    one.pipeline.decide([BAN, replace(BAN, subject=B, scope="submission")], NOW)
+    one.publish()
+    two.hear(one)
+    one.pipeline.unban("", "mx", NOW)
+    if not published:
+        one.store.record(WALL, (), (), [StoredPosition("fleet", b"")])
+    assert unbanned_all_offline(one.store, one.settings, "mx", WALL)
+    one.start()
+    one.connect()
+    one.publish()
+    two.hear(one)
+    assert two.bans() == {B: "peer:mx1"}
+    for other in (Settings(), Settings(site="lab", share=("bans",))):
+        assert not unbanned_all_offline(one.store, other, None, WALL)
 
 
 def test_unban_all_stays_here_where_unbans_are_not_shared() -> None:
